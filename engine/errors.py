@@ -1,0 +1,37 @@
+"""The one error tree of the engine: every error a caller can act on, each with the exit code the command line gives it."""
+
+
+class UpresError(Exception):
+    """The root: raised for anything upres itself finds wrong. Its text is one sentence that a user can act on."""
+
+    exit_code = 1
+
+
+class SourceError(UpresError):
+    """Raised when the source cannot be used: not a video, empty, truncated, no frames, larger than can be held."""
+
+    exit_code = 3
+
+
+class ModelError(UpresError):
+    """Raised when a model is unknown, is not on this machine, or its graph does not match its manifest."""
+
+    exit_code = 4
+
+
+class TargetError(UpresError):
+    """Raised when the result cannot be written: no such folder, no permission, a container that cannot carry it, a full disk."""
+
+    exit_code = 5
+
+
+class LogError(UpresError):
+    """Raised when a segment log is damaged, belongs to another job, or is read past what it keeps."""
+
+    exit_code = 6
+
+
+class SettingsError(UpresError):
+    """Raised when settings contradict each other or lie outside their range; the text names every one of them."""
+
+    exit_code = 2

@@ -1,0 +1,48 @@
+"""The one shape of every model, stateless or stateful: open a session, push frames, flush. Nothing else knows which it is."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from .frame import Frame
+
+
+class Session(Protocol):
+    """One run of a model over consecutive frames of one size."""
+
+    def push(self, frame: Frame) -> Iterable[Frame]:
+        """Take a frame; give the frames that are ready, each with its own pts and duration, larger by the model's scale."""
+        ...
+
+    def flush(self) -> Iterable[Frame]:
+        """Give what is still held back. As many frames have come out by then as went in."""
+        ...
+
+    def close(self) -> None:
+        """Let go of buffers and temporary files; safe to call twice."""
+        ...
+
+
+class Model(Protocol):
+    """A network on a device, ready to open sessions.
+
+    name: the network's name. scale: output over input, each way.
+    warmup: frames before a frame that its result depends on; None means all since the session's start.
+    report: what runs it, for people: runtime, device, precision.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def scale(self) -> int: ...  # noqa: D102
+    @property
+    def warmup(self) -> int | None: ...  # noqa: D102
+    @property
+    def report(self) -> str: ...  # noqa: D102
+
+    def open(self, width: int, height: int) -> Session:
+        """Start a session on frames of this size; SourceError if the model cannot take them."""
+        ...
+
+    def memory(self, width: int, height: int) -> int:
+        """Bytes a session on frames of this size needs at its peak, predicted."""
+        ...

@@ -1,0 +1,1 @@
+"""Weights in, verified ONNX graphs and manifests out. Nothing at run time imports it."""
