@@ -1,0 +1,79 @@
+"""What stands beside FlashVSR's graphs: which files, which rule of attention, which tiles, what was verified."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from .errors import ModelError
+
+FILE = "flashvsr.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A tile size in output pixels, and its graphs: the first step of a shot, and every later one."""
+
+    height: int
+    width: int
+    first: str
+    following: str
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the tile."""
+        return self.height * self.width
+
+
+@dataclass(frozen=True, slots=True)
+class FlashVSRManifest:
+    """Facts about one export of FlashVSR.
+
+    weights: trained or random. precision: fp32, fp16 or bf16 (of the transformer; the other two parts are then fp16).
+    attention: exact (the published rule) or dense. layers, dim, head_dim: of the transformer. sparse_ratio, local_range: of
+    the rule of attention. profiles: the tiles there are. weight_file: the external data of all graphs. graphs: SHA-256 by
+    file. weights_sha256: over the exported tensors. verified: largest differences from PyTorch, by what was compared.
+    experimental: no owner of the trained weights has reported on them yet.
+    """
+
+    network: str
+    slug: str
+    version: str
+    weights: str
+    precision: str
+    attention: str
+    layers: int
+    dim: int
+    head_dim: int
+    sparse_ratio: float
+    local_range: int
+    projector: str
+    decoder: str
+    profiles: tuple[Profile, ...]
+    weight_file: str
+    weight_bytes: int
+    weights_sha256: str
+    graphs: dict[str, str]
+    verified: dict[str, float]
+    licence: str = "Apache-2.0"
+    experimental: bool = True
+
+    def write(self, folder: Path) -> None:
+        """Write as JSON into the folder of the graphs."""
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def read(folder: Path) -> FlashVSRManifest:
+    """Read the manifest of a folder; ModelError where there is none, or it is not one, naming every field at fault."""
+    path = folder / FILE
+    try:
+        data = json.loads(path.read_text())
+        if wrong := sorted({field.name for field in fields(FlashVSRManifest)} ^ set(data)):
+            raise ModelError(f"{path} is of another version (missing or unknown: {', '.join(wrong)}); export it again")
+        data["profiles"] = tuple(Profile(**profile) for profile in data["profiles"])
+        return FlashVSRManifest(**data)
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"FlashVSR is not in {folder}; with its weights at hand, run: upres export FlashVSR_Tiny --weights DIR"
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} is not a readable manifest: {error}") from error
