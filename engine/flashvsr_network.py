@@ -1,13 +1,18 @@
 """FlashVSR's three networks on a runtime, each with its bound state, and the constants they are fed. Knows no frames or shots."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
+from .flashvsr_tiles import GRID, LATENT_PIXELS, Tile
 from .runtime import BoundState, OnnxRuntimeGraph, Tensor
 
 FIRST, NEXT = 6, 2  # latent frames of a shot's first step, and of every later one
 CLIP = 4  # frames a latent frame stands for
+DECODER_PART = 1536  # pixels decoded at once, each way: 4 pictures of 128 channels fill 2.4 GB in float16
+# Pixels a picture depends on around it: 11 convolutions over 8 pixels, 10 over 4, 10 over 2 and 3 over 1 are 151.
+DECODER_HALO = 160
 LATENT = 16  # channels of a latent frame
 THETA = 10000.0  # base of the rotary position embedding's frequencies (arXiv 2104.09864)
 
@@ -52,20 +57,38 @@ class Transformer:
 
 
 class Decoder:
-    """The TC decoder: latent frames in, four times as many pictures out."""
+    """The TC decoder: latent frames in, four times as many pictures out. Large frames are decoded in parts, which is exact."""
 
-    def __init__(self, graph: OnnxRuntimeGraph, height: int, width: int) -> None:
+    def __init__(self, graph: OnnxRuntimeGraph, height: int, width: int, *, part: int = DECODER_PART) -> None:
+        """height, width: of the padded frame. part: pixels of the largest part, each way, without its halo."""
         self._graph = graph
-        self._state = BoundState([graph], {"H": height, "W": width})
-        self.nbytes = self._state.nbytes
+        parts = [Tile(y, x, h, w) for y, h in _parts(height, part) for x, w in _parts(width, part)]
+        self._parts = [(tile, tile.grown(DECODER_HALO, height, width)) for tile in parts]
+        self._states = [BoundState([graph], {"H": outer.height, "W": outer.width}) for _, outer in self._parts]
+        self.nbytes = sum(state.nbytes for state in self._states)
 
     def start(self) -> None:
         """Begin a shot."""
-        self._state.clear()
+        for state in self._states:
+            state.clear()
 
     def push(self, latents: Tensor, frames: Tensor) -> Tensor:
         """latents: (T, 16, H/8, W/8) float32, frames: (4T, H, W, 3) uint8; gives (4T, 3, H, W) float32, about [-1, 1]."""
-        return self._state.run(self._graph, {"latents": latents, "frames": frames})["pictures"]
+        if len(self._parts) == 1:
+            return self._states[0].run(self._graph, {"latents": latents, "frames": frames})["pictures"]
+        pictures = np.empty((len(frames), 3, *frames.shape[1:3]), np.float32)
+        for (inner, outer), state in zip(self._parts, self._states, strict=True):
+            feeds = {"latents": outer.cut(latents, LATENT_PIXELS), "frames": outer.cut_frame(frames)}
+            made = state.run(self._graph, feeds)["pictures"]
+            inner.cut(pictures, 1)[...] = inner.within(outer).cut(made, 1)
+        return pictures
+
+
+def _parts(size: int, largest: int) -> list[tuple[int, int]]:
+    """An axis in equal parts, as starts and lengths on the token grid."""
+    count = -(-size // largest)
+    edges = [size * at // count // GRID * GRID for at in range(count)] + [size]
+    return [(start, stop - start) for start, stop in pairwise(edges)]
 
 
 def rotation(position: int, grid: tuple[int, int, int], head_dim: int) -> tuple[Tensor, Tensor]:

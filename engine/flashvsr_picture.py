@@ -16,19 +16,17 @@ def enlarge(pixels: Pixels, scale: int) -> Pixels:
     return np.ascontiguousarray(_resample(across.swapaxes(0, 1), scale).swapaxes(0, 1))
 
 
-def match_colour(pictures: Tensor, frames: Pixels) -> Tensor:
-    """Give each picture the mean and deviation of its frame, per channel (AdaIN, arXiv 1703.06868).
+def match_colour(picture: Tensor, frame: Pixels) -> Tensor:
+    """Give a picture the mean and deviation of its frame, per channel (AdaIN, arXiv 1703.06868).
 
-    pictures: (n, 3, H, W) float32 about [-1, 1]. frames: (n, H, W, 3) uint8. Gives (n, H, W, 3) float32 within [-1, 1].
+    picture: (3, H, W) float32 about [-1, 1]. frame: (H, W, 3) uint8. Gives (H, W, 3) float32 within [-1, 1].
     """
-    matched = np.empty(frames.shape, np.float32)
-    for picture, frame, target in zip(pictures, frames, matched, strict=True):
-        for channel in range(3):
-            mean, deviation = _moments(picture[channel])
-            wanted, spread = _moments(frame[..., channel])
-            wanted, spread = wanted / 127.5 - 1, spread / 127.5
-            gain = np.sqrt((spread**2 + 1e-5) / (deviation**2 + 1e-5))
-            target[..., channel] = picture[channel] * np.float32(gain) + np.float32(wanted - mean * gain)
+    matched = np.empty(frame.shape, np.float32)
+    for channel in range(3):
+        mean, deviation = _moments(picture[channel])
+        target, spread = (value / 127.5 for value in _moments(frame[..., channel]))
+        gain = ((spread**2 + 1e-5) / (deviation**2 + 1e-5)) ** 0.5
+        matched[..., channel] = picture[channel] * np.float32(gain) + np.float32(target - 1 - mean * gain)
     return np.clip(matched, -1, 1, out=matched)
 
 

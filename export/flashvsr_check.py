@@ -152,7 +152,7 @@ def _differences(name: str, outcomes: Iterator[Outcome], golden: Golden) -> Iter
         pictures.append(outcome.pictures)
     if "out" in golden.expected:
         shown, index = np.concatenate(pictures)[3:], golden.expected["out_index"]
-        matched = match_colour(shown[index], golden.frames[index]).transpose(3, 0, 1, 2)
+        matched = np.stack([match_colour(shown[at], golden.frames[at]) for at in index]).transpose(3, 0, 1, 2)
         worst = float(np.abs(matched - golden.expected["out"]).max())
         yield Difference(f"{name} out", worst, FRAME_TOLERANCE, f"{len(shown)} frames made, {len(index)} compared")
 
