@@ -1,94 +1,38 @@
-"""The exporter of FlashVSR: public weights in, four ONNX graphs and a manifest out, verified step by step."""
+"""The exporter of FlashVSR: public weights in, four ONNX graphs and a manifest out, verified against PyTorch."""
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from upres.engine.flashvsr_manifest import FlashVSRManifest, Profile
+from upres.engine.errors import ModelError
+from upres.engine.flashvsr_manifest import FlashVSRManifest
 
-from .flashvsr_dit import Step, write_transformer
-from .flashvsr_frames import write_decoder, write_projector
-from .flashvsr_graph import GraphWriter, WeightFile
-from .flashvsr_torch import Attention
-from .flashvsr_weights import WeightSet, check
+from .flashvsr_check import compare_export
+from .flashvsr_files import read_folder
+from .flashvsr_onnx import Settings, write_graphs
+from .flashvsr_weights import Version
 
-PROFILES = ((256, 256), (512, 512), (640, 768), (768, 640))
-DENSE_BLOCKS = 30  # the most attention blocks of a tile for which dense attention stands in for the published rule
-Precision = Literal["fp32", "fp16", "bf16"]
+# How far graphs may be from PyTorch in float32, relative to the largest value: flipped attention blocks count too.
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What to export.
+def export_flashvsr(
+    weights: Path, out: Path, *, version: Version | None = None, settings: Settings | None = None, verify: bool = False
+) -> FlashVSRManifest:
+    """Export the public weight files of a folder; verify: also run the graphs against PyTorch, which takes a while.
 
-    profiles: tiles, height and width in output pixels, multiples of 128. exact: the published rule of attention, else dense.
-    sparse_ratio, local_range: of the published rule. topk_ratio: instead of the one that follows from sparse_ratio.
-    probe: graphs that also show masks and keys, for checks.
+    Gives the manifest, with the differences from PyTorch where verified. Raises ModelError for weights that cannot be used
+    and for graphs that differ from PyTorch by more than their precision explains.
     """
-
-    profiles: tuple[tuple[int, int], ...] = PROFILES
-    precision: Precision = "fp32"
-    exact: bool = True
-    sparse_ratio: float = 2.0
-    local_range: int = 11
-    topk_ratio: float | None = None
-    probe: bool = False
-
-    def attention(self, height: int, width: int) -> Attention:
-        """The rule for a tile of this size: a top-k of about 120 key blocks a query block, whatever the size."""
-        ratio = self.sparse_ratio * 768 * 1280 / (height * width) if self.topk_ratio is None else self.topk_ratio
-        blocks = height * width // 128**2
-        return Attention(int(blocks**2 * ratio) - 1, self.local_range, self.exact)
-
-
-def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashVSRManifest:
-    """Write all graphs, their shared weight file and the manifest into a folder; gives the manifest.
-
-    Memory stays near that of the largest tensor: weights are read, rewritten and stored one by one.
-    """
-    check(weights)
-    folder.mkdir(parents=True, exist_ok=True)
-    data = WeightFile(folder / f"flashvsr-{settings.precision}.weights")
-    other = "fp32" if settings.precision == "fp32" else "fp16"
-    opset = 20 if settings.exact else 23  # 23 brings the fused Attention
-    profiles = []
-    graphs = {
-        "projector.onnx": GraphWriter("projector", data, other, 20),
-        "decoder.onnx": GraphWriter("decoder", data, other, 20),
-    }
-    write_projector(graphs["projector.onnx"], weights)
-    write_decoder(graphs["decoder.onnx"], weights)
-    for height, width in settings.profiles:
-        rule = settings.attention(height, width)
-        profile = Profile(height, width, f"first-{height}x{width}.onnx", f"next-{height}x{width}.onnx")
-        for name, frames in ((profile.first, 6), (profile.following, 2)):
-            graphs[name] = GraphWriter(name.removesuffix(".onnx"), data, settings.precision, opset)
-            write_transformer(graphs[name], weights, rule, Step(frames, height, width, settings.probe))
-        profiles.append(profile)
-    digest = data.close()
-    for name, graph in graphs.items():
-        graph.save(folder / name)
-    manifest = FlashVSRManifest(
-        network="flashvsr-v1.1-tiny" if weights.version == "v1.1" else "flashvsr-v1-tiny",
-        slug="FlashVSR_Tiny",
-        version=weights.version,
-        weights=weights.origin,
-        precision=settings.precision,
-        attention="exact" if settings.exact else "dense",
-        layers=weights.configuration.layers,
-        dim=weights.configuration.dim,
-        head_dim=weights.configuration.head_dim,
-        sparse_ratio=settings.sparse_ratio,
-        local_range=settings.local_range,
-        projector="projector.onnx",
-        decoder="decoder.onnx",
-        profiles=tuple(profiles),
-        weight_file=data.path.name,
-        weight_bytes=data.path.stat().st_size,
-        weights_sha256=digest,
-        graphs={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in graphs},
-        verified={},
-    )
-    manifest.write(folder)
+    settings = settings or Settings()
+    weight_set = read_folder(weights, version)
+    manifest = write_graphs(weight_set, out, settings)
+    if not verify:
+        return manifest
+    manifest = replace(manifest, verified=compare_export(weight_set, out, settings))
+    manifest.write(out)
+    limit = TOLERANCES[settings.precision]
+    if wrong := [f"{name} by {value:.1e}" for name, value in manifest.verified.items() if not value <= limit]:
+        raise ModelError(
+            f"the graphs in {out} differ from PyTorch by more than {limit:g}: {', '.join(wrong)}; do not use them"
+        )
     return manifest

@@ -15,7 +15,7 @@ from upres.engine.flashvsr_picture import match_colour
 from upres.engine.runtime import OnnxRuntimeGraph, cpus
 
 from . import flashvsr_torch
-from .flashvsr import Settings, write_graphs
+from .flashvsr_onnx import Settings, write_graphs
 from .flashvsr_weights import WeightSet
 
 Array = NDArray[Any]
@@ -90,9 +90,25 @@ def compare(weights: WeightSet, golden: Golden, folder: Path) -> Iterator[Differ
         profiles=((rows, columns),), local_range=golden.local_range, topk_ratio=golden.topk_ratio, probe=True
     )
     with torch.inference_mode():
-        yield from _differences("torch", _run_torch(weights, golden, settings.attention(rows, columns)), golden)
+        yield from _differences("torch", run_torch(weights, golden, settings.attention(rows, columns)), golden)
     write_graphs(weights, folder, settings)
-    yield from _differences("onnx", _run_onnx(weights, golden, folder), golden)
+    yield from _differences("onnx", run_onnx(weights, golden, folder), golden)
+
+
+def compare_export(weights: WeightSet, folder: Path, settings: Settings) -> dict[str, float]:
+    """The largest differences of exported graphs from PyTorch over three chunks of noise, relative to the largest value."""
+    height, width = min(settings.profiles, key=lambda size: size[0] * size[1])
+    draw = np.random.Generator(np.random.Philox(0))
+    frames = draw.integers(0, 256, (41, height // 16, width // 16, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2)
+    noise = draw.standard_normal((1, 16, 10, height // 8, width // 8), np.float32)
+    golden = Golden(frames, noise, 0, settings.local_range, {})
+    with torch.inference_mode():
+        expected = list(run_torch(weights, golden, settings.attention(height, width)))
+    worst = {"tokens": 0.0, "clean": 0.0, "pictures": 0.0}
+    for outcome, reference in zip(run_onnx(weights, golden, folder), expected, strict=True):
+        for name in worst:
+            worst[name] = max(worst[name], _relative(getattr(outcome, name), getattr(reference, name)))
+    return worst
 
 
 def _steps(golden: Golden) -> Iterator[tuple[slice, list[Array], Array]]:
@@ -106,7 +122,8 @@ def _steps(golden: Golden) -> Iterator[tuple[slice, list[Array], Array]]:
         start += count
 
 
-def _run_torch(weights: WeightSet, golden: Golden, attention: flashvsr_torch.Attention) -> Iterator[Outcome]:
+def run_torch(weights: WeightSet, golden: Golden, attention: flashvsr_torch.Attention) -> Iterator[Outcome]:
+    """Run PyTorch in float32, chunk by chunk."""
     projector, transformer, decoder = flashvsr_torch.build(weights, attention)
     projector(_signed(golden.frames[:1].repeat(4, 0)))
     for latents, clips, frames in _steps(golden):
@@ -120,7 +137,8 @@ def _run_torch(weights: WeightSet, golden: Golden, attention: flashvsr_torch.Att
         yield Outcome(tokens.numpy(), clean.numpy(), masks, keys, torch.cat(pictures).numpy() * 2 - 1)
 
 
-def _run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> Iterator[Outcome]:
+def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> Iterator[Outcome]:
+    """Run the graphs in a folder on ONNX Runtime, chunk by chunk; masks and keys where they are probes."""
     c, (height, width) = weights.configuration, golden.frames.shape[1:3]
     graphs = [OnnxRuntimeGraph(path, cpus()) for path in (folder / "projector.onnx", folder / "decoder.onnx")]
     steps = [OnnxRuntimeGraph(folder / f"{name}-{height}x{width}.onnx", cpus()) for name in ("first", "next")]
@@ -135,9 +153,10 @@ def _run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> Iterator[Outc
         masks = [
             (given[f"mask{layer}"], given[f"probability{layer}"], given[f"threshold{layer}"][..., 0])
             for layer in range(c.layers)
+            if "keys" in given
         ]
         pictures = decoder.push(given["clean"][0].transpose(1, 0, 2, 3), frames)
-        keys = given["keys"].reshape(-1, c.heads, 2, c.head_dim // 2).swapaxes(2, 3)
+        keys = given.get("keys", np.empty(0, np.float32)).reshape(-1, c.heads, 2, c.head_dim // 2).swapaxes(2, 3)
         yield Outcome(tokens, given["clean"], masks, keys.reshape(-1, 128, c.dim)[-cached:], pictures)
 
 

@@ -190,7 +190,7 @@ class _Transformer:
         """Attention over everything."""
         g, heads = self.g, self.c.heads
         q, k, v = (g.reshape(value, 1, -1, self.c.dim) for value in (q, k, v))
-        y = g.op("Attention", q, k, v, q_num_heads=heads, kv_num_heads=heads, scale=1.0, softmax_precision=1)
+        y = g.op("Attention", q, k, v, q_num_heads=heads, kv_num_heads=heads, scale=1.0)
         return g.reshape(y, -1, self.c.dim)
 
     def _cross_attention(self, x: str, name: str) -> str:

@@ -4,6 +4,7 @@ The keys and shapes are those of the public v1 and v1.1 releases (Apache-2.0, ar
 """
 
 import zlib
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,15 @@ class WeightSet:
     origin: Literal["trained", "random"] = "trained"
 
 
-class RandomTensors(Mapping[str, Array]):
+class LazyTensors(Mapping[str, Array]):
+    """Tensors that are made or read when asked for, and know their shapes before."""
+
+    @abstractmethod
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The shape of the tensor of this key."""
+
+
+class RandomTensors(LazyTensors):
     """Tensors drawn when asked for, the same for the same seed and key; scaled so that signals keep their size."""
 
     def __init__(self, shapes: Shapes, seed: int) -> None:
@@ -79,6 +88,10 @@ class RandomTensors(Mapping[str, Array]):
         fan_in = int(np.prod(shape[1:])) if len(shape) > 1 and "modulation" not in key else 2500
         values *= np.float32(fan_in**-0.5)
         return values
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The shape of the tensor of this key."""
+        return self._shapes[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)
@@ -100,16 +113,17 @@ def random_weights(configuration: Configuration, *, seed: int = 0, prompt_tokens
 def configuration_of(dit: Tensors, lq: Tensors, tc: Tensors, *, heads: int | None = None) -> Configuration:
     """Read the sizes off the weights; heads: where a head is not 128 channels. ModelError where a tensor it needs is missing."""
     try:
-        dim = dit["patch_embedding.weight"].shape[0]
+        dim = _shape(dit, "patch_embedding.weight")[0]
+        first, second, third, fourth = (_shape(tc, f"decoder.{index}.weight")[0] for index in (1, 10, 16, 22))
         return Configuration(
             dim=dim,
             heads=heads or dim // 128,
             layers=len({key.split(".")[1] for key in dit if key.startswith("blocks.")}),
-            ffn=dit["blocks.0.ffn.0.weight"].shape[0],
-            text_dim=dit["text_embedding.0.weight"].shape[1],
-            freq_dim=dit["time_embedding.0.weight"].shape[1],
-            projector=(lq["conv1.weight"].shape[0], lq["conv2.weight"].shape[0]),
-            decoder=(*(tc[f"decoder.{index}.weight"].shape[0] for index in (1, 10, 16, 22)),),
+            ffn=_shape(dit, "blocks.0.ffn.0.weight")[0],
+            text_dim=_shape(dit, "text_embedding.0.weight")[1],
+            freq_dim=_shape(dit, "time_embedding.0.weight")[1],
+            projector=(_shape(lq, "conv1.weight")[0], _shape(lq, "conv2.weight")[0]),
+            decoder=(first, second, third, fourth),
         )
     except KeyError as error:
         raise ModelError(f"these are not FlashVSR weights: the tensor {error} is missing") from error
@@ -120,7 +134,7 @@ def problems(tensors: Tensors, shapes: Shapes, part: str) -> list[str]:
     found = [f"{part}: {key} is missing" for key in shapes.keys() - tensors.keys()]
     found += [f"{part}: {key} is unknown" for key in tensors.keys() - shapes.keys()]
     for key in shapes.keys() & tensors.keys():
-        if (shape := tuple(tensors[key].shape)) != shapes[key]:
+        if (shape := _shape(tensors, key)) != shapes[key]:
             found.append(f"{part}: {key} is {shape}, expected {shapes[key]}")
     return sorted(found)
 
@@ -152,6 +166,10 @@ def read_npz(path: Path, *, heads: int | None = None, version: Version = "v1.1")
     weights = WeightSet(configuration, parts["dit"], lq, parts["tc"], prompt, version, "random")
     check(weights)
     return weights
+
+
+def _shape(tensors: Tensors, key: str) -> tuple[int, ...]:
+    return tensors.shape(key) if isinstance(tensors, LazyTensors) else tuple(tensors[key].shape)
 
 
 def _dit_shapes(c: Configuration) -> Shapes:

@@ -14,8 +14,8 @@ from upres.engine.runtime import OnnxRuntimeGraph
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
-from upres.export.flashvsr import Settings, write_graphs  # noqa: E402 - after the check for torch
 from upres.export.flashvsr_check import read_golden  # noqa: E402
+from upres.export.flashvsr_onnx import Settings, write_graphs  # noqa: E402 - after the check for torch
 from upres.export.flashvsr_weights import read_npz  # noqa: E402
 
 DATA = Path(__file__).parent / "data" / "flashvsr"
