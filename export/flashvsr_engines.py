@@ -12,7 +12,7 @@ from upres.engine.flashvsr_manifest import Profile, read
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A built engine. nbytes: its size. Two builds of a graph differ in the order in which the builder lists tensors."""
+    """A built engine. nbytes: its size. Two builds of a graph are not the same bytes: the builder lists tensors in any order."""
 
     graph: str
     path: Path

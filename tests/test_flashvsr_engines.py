@@ -20,13 +20,12 @@ SMALL = Configuration(
 
 
 @pytest.mark.parametrize(("precision", "exact"), [("fp32", True), ("fp16", False), ("bf16", True)])
-def test_every_graph_builds_twice_to_the_same_size(tmp_path, precision, exact):
+def test_every_graph_builds(tmp_path, precision, exact):
     weights = random_weights(SMALL, prompt_tokens=10)
     manifest = write_graphs(weights, tmp_path, Settings(((256, 256),), precision, exact))
-    first, second = ({engine.graph: engine.nbytes for engine in build_engines(tmp_path, tmp_path)} for _ in range(2))
-    assert first.keys() == manifest.graphs.keys()
-    assert first == second
-    assert all((tmp_path / f"{name.removesuffix('.onnx')}-sm89.engine").stat().st_size == first[name] for name in first)
+    engines = list(build_engines(tmp_path, tmp_path))
+    assert {engine.graph for engine in engines} == manifest.graphs.keys()
+    assert all(engine.path.stat().st_size == engine.nbytes > 100_000 for engine in engines)
 
 
 def test_an_unknown_capability_is_refused(tmp_path):
