@@ -1,5 +1,6 @@
 """The manifest that stands beside every ONNX graph, and where graphs are looked for. Writing one is the exporters' work."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, fields
@@ -70,3 +71,12 @@ def find(network: str) -> tuple[Path, Manifest]:
         if graph.is_file() and graph.with_suffix(".json").is_file():
             return graph, read(graph.with_suffix(".json"))
     raise ModelError(f"the network {network} is not on this machine; get it with: upres pull {network}")
+
+
+def check(graph: Path, facts: Manifest) -> None:
+    """ModelError where the graph's bytes are not those the manifest was written for."""
+    found = hashlib.sha256(graph.read_bytes()).hexdigest()
+    if found != facts.graph_sha256:
+        raise ModelError(
+            f"{graph} is damaged: its sha256 is {found}, its manifest says {facts.graph_sha256}; export it again"
+        )
