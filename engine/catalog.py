@@ -21,6 +21,11 @@ class Network:
     wheel: str | None = None
     ships: bool = False
 
+    @property
+    def remedy(self) -> str:
+        """The command that brings this network to a machine."""
+        return "upres export FlashVSR_Tiny --weights DIR" if self.family == "flashvsr" else f"upres pull {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Slug:

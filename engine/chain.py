@@ -1,9 +1,9 @@
 """Models one after the other: what one gives goes to the next, with no encoding between."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
-from .frame import Frame
+from .frame import Frame, Pixels
 from .model import Model, Session
 
 Busy = Callable[[str], AbstractContextManager[None]]
@@ -65,3 +65,9 @@ def _timed(frames: Iterable[Frame], busy: Busy) -> Iterator[Frame]:
         if frame is None:
             return
         yield frame
+
+
+def enlarge_still(frames: Sequence[Frame], models: Sequence[Model]) -> Pixels:
+    """The first frame through every model; the others are only there to be remembered."""
+    results = enlarged(iter(frames), models, lambda stage: nullcontext())
+    return next(results).pixels

@@ -9,6 +9,7 @@ from typing import Any
 
 import platformdirs
 
+from .catalog import NETWORKS
 from .errors import ModelError
 
 
@@ -70,7 +71,7 @@ def find(network: str) -> tuple[Path, Manifest]:
         graph = folder / f"{network}.onnx"
         if graph.is_file() and graph.with_suffix(".json").is_file():
             return graph, read(graph.with_suffix(".json"))
-    raise ModelError(f"the network {network} is not on this machine; get it with: upres pull {network}")
+    raise ModelError(f"the network {network} is not on this machine; get it with: {NETWORKS[network].remedy}")
 
 
 def check(graph: Path, facts: Manifest) -> None:

@@ -98,7 +98,7 @@ def run(
     tick: called after every frame that was encoded. Closing the generator stops every stage within one tile.
     """
     prefilter.check(job.prefilters)
-    shape = _after_prefilters(reader.info.shape, job.prefilters)
+    shape = after_prefilters(reader.info.shape, job.prefilters)
     larger = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
     encoding = writer.resolve(job.encoder, larger)
     progress.shape, progress.encoding, progress.repairs = shape, encoding, reader.repairs
@@ -155,7 +155,8 @@ def _on(frames: Iterator[VideoFrame], time_base: Fraction) -> Iterator[VideoFram
         yield frame
 
 
-def _after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:
+def after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:
+    """The shape of frames once the named pre-filters are done with them."""
     rate = prod(PREFILTERS[name].rate for name in names)
     return replace(shape, rate=shape.rate * rate, time_base=shape.time_base / rate)
 

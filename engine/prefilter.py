@@ -52,10 +52,11 @@ def prefiltered(
     pts stay in the shape's time base; durations are the caller's to derive anew.
     """
     chain = [PREFILTERS[name].chain for name in names] + [SHOTS] * shots
-    return _filtered(frames, shape, ",".join(chain)) if chain else frames
+    return filtered(frames, shape, ",".join(chain)) if chain else frames
 
 
-def _filtered(frames: Iterator[VideoFrame], shape: Shape, chain: str) -> Iterator[VideoFrame]:
+def filtered(frames: Iterator[VideoFrame], shape: Shape, chain: str) -> Iterator[VideoFrame]:
+    """Frames through a chain in libavfilter's notation; pts stay in the shape's time base."""
     graph: Graph | None = None
     for frame in frames:
         graph = graph or _graph(frame, shape, chain)
