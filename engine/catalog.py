@@ -46,7 +46,7 @@ NETWORKS = {
     network.name: network
     for network in (
         Network("realesr-animevideov3-x4", "srvgg", 4, "animation", BSD3, wheel="realesr-animevideov3-x4", ships=True),
-        Network("realesr-animevideov3-x2", "srvgg", 2, "animation", BSD3, wheel="realesr-animevideov3-x4", ships=True),
+        Network("realesr-animevideov3-x2", "srvgg", 2, "animation", BSD3, wheel="realesr-animevideov3-x2", ships=True),
         Network(
             "realesrgan-x4plus",
             "rrdb",
