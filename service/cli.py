@@ -9,6 +9,7 @@ import typer
 from upres.engine.errors import UpresError
 
 from . import facts
+from .bench import bench
 from .run import run
 
 HELP = "Enlarge video two to four times while it streams. `upres IN OUT` does it; `upres run --help` has its options."
@@ -21,7 +22,7 @@ EPILOG = (
 def build() -> typer.Typer:
     """All commands. Those of other rooms are found by name, so that nothing that runs imports the exporters."""
     app = typer.Typer(no_args_is_help=True, epilog=EPILOG, pretty_exceptions_enable=False, help=HELP)
-    for command in (run, facts.models, facts.probe, facts.doctor, facts.licenses):
+    for command in (run, facts.models, facts.probe, bench, facts.doctor, facts.licenses):
         app.command(command.__name__)(command)
     for entry in entry_points(group="upres.commands"):
         command = entry.load()
