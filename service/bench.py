@@ -178,7 +178,6 @@ def end_to_end(case: Case) -> dict[str, Any]:
             case.clip,
             Path(folder) / "out.mp4",
             job,
-            progress=Progress(),
             tick=lambda: ticks.append(time.perf_counter()),
         )
     wall = (ticks[-1] - ticks[WARM_FRAMES - 1]) / (len(ticks) - WARM_FRAMES)
