@@ -72,13 +72,17 @@ class OnnxRuntimeGraph:
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
 
+        from . import prelu
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         # Decoder and encoder want the cores while inference waits: spinning would take them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                prelu.for_onnxruntime(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:
             raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]

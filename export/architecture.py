@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from upres.engine.errors import ModelError
 
@@ -74,12 +75,15 @@ def rrdb_names(tensors: int) -> list[str]:
 def infer(tensors: Tensors) -> Architecture:
     """The architecture these weights belong to, from their shapes.
 
-    Raises ModelError naming every tensor that is missing, unknown or of another shape.
+    Raises ModelError naming every tensor that is missing, unknown, of another shape or not finite.
     """
     architecture = _guess(tensors)
     expected = architecture.shapes()
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is unknown" for name in tensors if name not in expected]
+    problems += [
+        f"{name} has numbers that are not finite" for name, tensor in tensors.items() if not np.isfinite(tensor).all()
+    ]
     problems += [
         f"{name} is {tensors[name].shape}, expected {shape}"
         for name, shape in expected.items()

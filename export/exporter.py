@@ -69,6 +69,32 @@ def export(source: Path, network: str, folder: Path) -> Exported:
     return Exported(_place(folder, graph, manifest), manifest)
 
 
+def resolve(path: Path, network: str | None) -> tuple[Path, str]:
+    """The file of weights and the network it is, from a path the user gave and the name, if one was given.
+
+    A folder is looked through for files whose names the catalogue knows. Raises ModelError where that leaves none or several.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    known = {file: name for file in files for name in _names(file) if network in (None, name)}
+    if len(known) == 1:
+        return next(iter(known.items()))
+    if network is not None and not path.is_dir():
+        return path, _entry(network).name
+    found = ", ".join(f"{file.name} ({name})" for file, name in known.items()) or "none"
+    raise ModelError(
+        f"{path} does not say which network it is; known by name: {found}; name the file, and --network if needed"
+    )
+
+
+def _names(file: Path) -> list[str]:
+    """The networks whose weights have this file name."""
+    return [
+        name
+        for name, entry in NETWORKS.items()
+        if file.name in (entry.file, f"{entry.wheel}.param", f"{name}.param", f"{name}.safetensors", f"{name}.pth")
+    ]
+
+
 def _entry(network: str) -> Network:
     exportable = [name for name, entry in NETWORKS.items() if entry.family in ("srvgg", "rrdb")]
     if network not in exportable:
@@ -82,13 +108,14 @@ def _place(folder: Path, graph: bytes, manifest: Manifest) -> Path:
     parts = [target.with_suffix(suffix) for suffix in (".onnx.part", ".json.part")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        parts[0].write_bytes(graph)
-        manifest.write(parts[1])
-        parts[0].replace(target)
-        parts[1].replace(target.with_suffix(".json"))
+        try:
+            parts[0].write_bytes(graph)
+            manifest.write(parts[1])
+            parts[0].replace(target)
+            parts[1].replace(target.with_suffix(".json"))
+        finally:
+            for part in parts:
+                part.unlink(missing_ok=True)
     except OSError as error:
         raise TargetError(f"{folder} cannot be written: {error}; name another folder with --out") from error
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
     return target
