@@ -35,3 +35,9 @@ class SettingsError(UpresError):
     """Raised when settings contradict each other or lie outside their range; the text names every one of them."""
 
     exit_code = 2
+
+
+class Interrupted(UpresError):
+    """Raised when a run was stopped from outside; what can be resumed is kept."""
+
+    exit_code = 130

@@ -1,5 +1,6 @@
 """The manifest that stands beside every ONNX graph, and where graphs are looked for. Writing one is the exporters' work."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, fields
@@ -8,6 +9,7 @@ from typing import Any
 
 import platformdirs
 
+from .catalog import NETWORKS
 from .errors import ModelError
 
 
@@ -69,4 +71,13 @@ def find(network: str) -> tuple[Path, Manifest]:
         graph = folder / f"{network}.onnx"
         if graph.is_file() and graph.with_suffix(".json").is_file():
             return graph, read(graph.with_suffix(".json"))
-    raise ModelError(f"the network {network} is not on this machine; get it with: upres pull {network}")
+    raise ModelError(f"the network {network} is not on this machine; get it with: {NETWORKS[network].remedy}")
+
+
+def check(graph: Path, facts: Manifest) -> None:
+    """ModelError where the graph's bytes are not those the manifest was written for."""
+    found = hashlib.sha256(graph.read_bytes()).hexdigest()
+    if found != facts.graph_sha256:
+        raise ModelError(
+            f"{graph} is damaged: its sha256 is {found}, its manifest says {facts.graph_sha256}; export it again"
+        )

@@ -58,11 +58,22 @@ def available() -> dict[str, str]:
     return found
 
 
+def has_bfloat16() -> bool:
+    """Whether OpenVINO is here and this CPU computes in bfloat16."""
+    if "openvino" not in available():
+        return False
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OnnxRuntimeGraph:
     """A graph on ONNX Runtime's CPU provider, in float32; bit for bit the same for a tile as for the frame it is cut from."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
+
+        from . import prelu
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -70,7 +81,9 @@ class OnnxRuntimeGraph:
         # Decoder and encoder want the cores while inference waits: spinning would take them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                prelu.for_onnxruntime(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:
             raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -192,7 +205,7 @@ class OpenVINOGraph:
         except ImportError as error:
             raise ModelError("the runtime openvino is not installed; get it with: pip install openvino") from error
         core = openvino.Core()
-        wants_bf16 = quality == "high" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        wants_bf16 = quality == "high" and has_bfloat16()
         config = {
             # OpenVINO's own default is bf16 wherever the CPU has it, so the hint is always set.
             "INFERENCE_PRECISION_HINT": "bf16" if wants_bf16 else "f32",

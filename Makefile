@@ -1,0 +1,35 @@
+# Two commands do everything on a machine that has Python 3.11 or later and pip: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test soak bench lint clean
+
+demo: .venv/installed
+	$(BIN)/upres tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_x4.mp4 --overwrite
+	$(BIN)/upres probe demo/bigbuckbunny_x4.mp4
+
+test: .venv/tested
+	$(BIN)/pytest
+
+soak: .venv/tested
+	$(BIN)/pytest -m soak -o timeout=3600
+
+bench: .venv/tested
+	$(BIN)/python bench/run.py
+
+lint: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	@mkdir -p demo && touch $@
+
+.venv/tested: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo build *.egg-info

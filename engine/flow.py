@@ -1,0 +1,95 @@
+"""A stage run ahead of its consumer in a thread of its own, with a queue bounded in bytes."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def ahead(items: Iterable[T], *, budget: int, size: Callable[[T], int], name: str) -> Generator[T, None, None]:
+    """Yield the same items, made in a thread while the consumer works on earlier ones.
+
+    budget: bytes that may wait in the queue; one item may always wait. size: the bytes of an item.
+    An error upstream is raised here, once, as itself, after the items before it. Closing this generator stops the thread
+    after the item it works on and closes `items`.
+    """
+    stage = _Stage(items, budget, size, name)
+    try:
+        yield from stage.results()
+    finally:
+        stage.close()
+
+
+class _Stage(Generic[T]):
+    """The queue between a producing thread and a consuming one."""
+
+    def __init__(self, items: Iterable[T], budget: int, size: Callable[[T], int], name: str) -> None:
+        self._items = items
+        self._budget = budget
+        self._size = size
+        self._queue: deque[T] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self._ended = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._produce, name=name, daemon=True)
+        self._thread.start()
+
+    def results(self) -> Generator[T, None, None]:
+        """Yield items until the producer has ended; raise its error."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._ended)
+                if not self._queue:
+                    break
+                item = self._queue.popleft()
+                self._bytes -= self._size(item)
+                self._changed.notify_all()
+            yield item
+            del item  # or this frame would be held while the next is waited for
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Stop the producer after the item it works on, and wait for it."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._queue.clear()
+
+    def _produce(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    break
+                del item
+        except BaseException as error:  # handed to the consumer, who raises it
+            self._error = error
+        finally:
+            self._finish()
+
+    def _put(self, item: T) -> bool:
+        with self._changed:
+            size = self._size(item)
+            self._changed.wait_for(lambda: self._closed or not self._queue or self._bytes + size <= self._budget)
+            if self._closed:
+                return False
+            self._queue.append(item)
+            self._bytes += size
+            self._changed.notify_all()
+            return True
+
+    def _finish(self) -> None:
+        try:
+            close = getattr(self._items, "close", None)
+            if close is not None:
+                close()
+        except BaseException as error:  # as above
+            self._error = self._error or error
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()

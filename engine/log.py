@@ -1,0 +1,322 @@
+"""The segment log: what an upscale has produced so far, append-only, readable while it grows. In a folder, or in memory.
+
+A folder holds `index.jsonl`, one record a line, and one file a track: its init section, then its fragments, so that the file
+is itself a playable fMP4. A fragment's bytes are on disk before its record is; a record that is there is never changed.
+"""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import google_crc32c
+from filelock import FileLock, Timeout
+
+from .errors import LogError, TargetError
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One track of the result. name: video, audio0, … start: ticks to add to the log's times, which start at 0 or later.
+
+    init: the fMP4 header that every fragment of this track plays behind. language, disposition: as in the source.
+    """
+
+    name: str
+    codec: str
+    time_base: Fraction
+    start: int
+    init: bytes
+    language: str | None = None
+    disposition: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """One published piece of a track. segment, number: its cursor. pts, duration: ticks of the track's time base.
+
+    frames: pictures or audio packets in it. independent: starts with a key frame. last: ends its segment.
+    shot: a new shot starts with it. offset, size: where its bytes lie behind the init section. crc32c: of its bytes.
+    """
+
+    track: str
+    segment: int
+    number: int
+    pts: int
+    duration: int
+    frames: int
+    independent: bool = True
+    last: bool = True
+    shot: bool = False
+    offset: int = 0
+    size: int = 0
+    crc32c: int = 0
+
+
+class Log(Protocol):
+    """What is done with a log, wherever it lies."""
+
+    header: dict[str, Any]
+    tracks: dict[str, Track]
+    extras: list[dict[str, Any]]
+
+    def add_track(self, track: Track) -> None:
+        """Begin a track; LogError where it is there already with another init section."""
+        ...
+
+    def append(self, fragment: Fragment, data: bytes) -> Fragment:
+        """Publish a fragment; when this returns it survives a crash. Gives it back with offset, size and checksum."""
+        ...
+
+    def note(self, extra: dict[str, Any]) -> None:
+        """Keep a record that belongs to no fMP4 track: a subtitle packet."""
+        ...
+
+    def fragments(self, track: str) -> list[Fragment]:
+        """A track's fragments so far."""
+        ...
+
+    def read(self, fragment: Fragment) -> bytes:
+        """A fragment's bytes."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and locks; what was published stays."""
+        ...
+
+
+class MemoryLog:
+    """A log that lives as long as its process."""
+
+    def __init__(self, header: Mapping[str, Any]) -> None:
+        self.header = dict(header)
+        self.tracks: dict[str, Track] = {}
+        self.extras: list[dict[str, Any]] = []
+        self._fragments: dict[str, list[Fragment]] = {}
+        self._lock = threading.Lock()
+        self._data: dict[str, bytearray] = {}
+
+    def add_track(self, track: Track) -> None:
+        """Begin a track."""
+        with self._lock:
+            if track.name in self.tracks:
+                self._same(track)
+                return
+            self._store_track(track)
+            self.tracks[track.name] = track
+            self._fragments[track.name] = []
+
+    def append(self, fragment: Fragment, data: bytes) -> Fragment:
+        """Publish a fragment."""
+        with self._lock:
+            before = self._fragments[fragment.track]
+            offset = before[-1].offset + before[-1].size if before else 0
+            placed = replace(fragment, offset=offset, size=len(data), crc32c=google_crc32c.value(data))
+            self._store(placed, data)
+            before.append(placed)
+            return placed
+
+    def note(self, extra: dict[str, Any]) -> None:
+        """Keep a record that belongs to no fMP4 track."""
+        with self._lock:
+            self._store_note(extra)
+            self.extras.append(extra)
+
+    def fragments(self, track: str) -> list[Fragment]:
+        """A track's fragments so far; none for a track that has not begun."""
+        with self._lock:
+            return list(self._fragments.get(track, ()))
+
+    def read(self, fragment: Fragment) -> bytes:
+        """A fragment's bytes; LogError where they are damaged."""
+        data = self._load(fragment)
+        if google_crc32c.value(data) != fragment.crc32c:
+            raise LogError(
+                f"segment {fragment.segment} of track {fragment.track} is damaged: its checksum does not match"
+            )
+        return data
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _same(self, track: Track) -> None:
+        if self.tracks[track.name] != track:
+            raise LogError(
+                f"track {track.name} begins anew with another header; the log was written by another build or machine"
+            )
+
+    def _store_track(self, track: Track) -> None:
+        self._data[track.name] = bytearray()
+
+    def _store(self, fragment: Fragment, data: bytes) -> None:
+        self._data[fragment.track] += data
+
+    def _store_note(self, extra: dict[str, Any]) -> None:
+        pass
+
+    def _load(self, fragment: Fragment) -> bytes:
+        return bytes(self._data[fragment.track][fragment.offset : fragment.offset + fragment.size])
+
+
+class FolderLog(MemoryLog):
+    """A log in a folder; one process at a time writes it.
+
+    checkpoint: called with a name between the steps of a commit, for tests that stop there.
+    Raises LogError where the folder holds another job's log, a damaged one, or one that is being written.
+    """
+
+    def __init__(
+        self, folder: Path, header: Mapping[str, Any], checkpoint: Callable[[str], None] = lambda step: None
+    ) -> None:
+        super().__init__({**header, "version": VERSION})
+        self.folder = folder
+        self._checkpoint = checkpoint
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TargetError(f"{folder}: the log's folder cannot be made ({error.strerror})") from error
+        self._claim = _claim(folder)
+        try:
+            self._open()
+        except BaseException:
+            self._claim.release()
+            raise
+
+    @staticmethod
+    def discard(folder: Path) -> None:
+        """Remove a log that nobody is writing; LogError where somebody is."""
+        with _claim(folder):
+            shutil.rmtree(folder)
+
+    def close(self) -> None:
+        """Close the index and give the folder free; safe to call twice."""
+        self._index.close()
+        self._claim.release()
+
+    def path(self, track: str) -> Path:
+        """The playable file of a track."""
+        return self.folder / f"{track}.mp4"
+
+    def _open(self) -> None:
+        index = self.folder / "index.jsonl"
+        records = _records(index)
+        self._index = index.open("ab")
+        if not records:
+            self._index.truncate(0)
+            self._record("header", self.header)
+            return
+        if differing := _differing(self.header, records[0].get("header", {})):
+            self._index.close()
+            raise LogError(
+                f"{self.folder} was begun with other settings and cannot be resumed with these ({differing})"
+            )
+        for record in records[1:]:
+            self._replay(record)
+        for name in self.tracks:
+            self._discard_incomplete(name)
+
+    def _replay(self, record: dict[str, Any]) -> None:
+        match record:
+            case {"track": track}:
+                time_base = Fraction(track["time_base"])
+                restored = Track(**{**track, "time_base": time_base, "init": bytes.fromhex(track["init"])})
+                self.tracks[restored.name] = restored
+                self._fragments[restored.name] = []
+            case {"fragment": fragment}:
+                self._fragments[fragment["track"]].append(Fragment(**fragment))
+            case {"extra": extra}:
+                self.extras.append(extra)
+            case {"discard": {"track": name, "keep": keep}}:
+                del self._fragments[name][keep:]
+
+    def _discard_incomplete(self, name: str) -> None:
+        """Keep complete segments only, and no byte behind them; LogError where a kept one is damaged."""
+        fragments = self._fragments[name]
+        keep = max((i + 1 for i, fragment in enumerate(fragments) if fragment.last), default=0)
+        if keep < len(fragments):
+            self._record("discard", {"track": name, "keep": keep})
+            del fragments[keep:]
+        size = len(self.tracks[name].init) + sum(fragment.size for fragment in fragments)
+        path = self.path(name)
+        if not path.exists() or path.stat().st_size < size:
+            raise LogError(f"{path} is shorter than its index says; delete {self.folder} and start again")
+        os.truncate(path, size)
+        for fragment in fragments:
+            self.read(fragment)
+
+    def _store_track(self, track: Track) -> None:
+        with _written(self.folder), self.path(track.name).open("wb") as file:
+            file.write(track.init)
+            self._sync(file.fileno(), "init written")
+        self._record("track", {**asdict(track), "time_base": str(track.time_base), "init": track.init.hex()})
+
+    def _store(self, fragment: Fragment, data: bytes) -> None:
+        with _written(self.folder), self.path(fragment.track).open("r+b") as file:
+            file.seek(len(self.tracks[fragment.track].init) + fragment.offset)
+            file.write(data)
+            self._sync(file.fileno(), "data written")
+        self._record("fragment", asdict(fragment))
+
+    def _store_note(self, extra: dict[str, Any]) -> None:
+        self._record("extra", extra)
+
+    def _load(self, fragment: Fragment) -> bytes:
+        with self.path(fragment.track).open("rb") as file:
+            file.seek(len(self.tracks[fragment.track].init) + fragment.offset)
+            return file.read(fragment.size)
+
+    def _record(self, kind: str, value: Mapping[str, Any]) -> None:
+        self._checkpoint(f"before {kind}")
+        with _written(self.folder):
+            self._index.write(json.dumps({kind: value}).encode() + b"\n")
+            self._index.flush()
+            self._sync(self._index.fileno(), f"{kind} recorded")
+
+    def _sync(self, file: int, step: str) -> None:
+        self._checkpoint(step)
+        os.fsync(file)
+        self._checkpoint(f"{step}, synced")
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TargetError(f"{folder}: the log cannot be written ({error.strerror})") from error
+
+
+def _claim(folder: Path) -> FileLock:
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LogError(f"{folder}: another upres is writing this log; wait for it, or choose another output") from error
+    return lock
+
+
+def _records(index: Path) -> list[dict[str, Any]]:
+    """The whole records of an index; a last line without its end was never committed and is cut off."""
+    if not index.exists():
+        return []
+    data = index.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(index, len(whole))
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise LogError(f"{index} is damaged ({error}); delete {index.parent} and start again") from error
+
+
+def _differing(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    keys = sorted({*wanted, *found})
+    return ", ".join(f"{k}: {found.get(k)} then, {wanted.get(k)} now" for k in keys if wanted.get(k) != found.get(k))

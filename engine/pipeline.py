@@ -1,0 +1,204 @@
+"""The way of a frame: read, prefilter, enlarge, write. One generator that yields the result's fragments as they are published."""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+from av import VideoFrame
+
+from . import prefilter, writer
+from .chain import enlarged
+from .colour import ToRGB
+from .errors import LogError
+from .flow import ahead
+from .fragment import mux
+from .frame import Frame, Shape
+from .log import Fragment, Log, Track
+from .model import Model
+from .passthrough import Passthrough
+from .prefilter import PREFILTERS, SHOT_START
+from .reader import WHOLE, Cut, Reader
+from .timeline import Repairs, with_durations
+from .writer import Encoder, Encoding, Segment, segments
+
+QUEUE_BYTES = 192 << 20  # what may wait between two stages; at least one frame always may
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done to a source. models: one, or several that run after each other with no encoding between.
+
+    container: libavformat's name of the joined file's format. split: cut at shot boundaries, each shot its own session.
+    """
+
+    models: tuple[Model, ...]
+    encoder: Encoder = field(default_factory=Encoder)
+    container: str = "mp4"
+    prefilters: tuple[str, ...] = ()
+    split: bool = False
+    cut: Cut = WHOLE
+    tonemap: bool = False
+
+    @property
+    def scale(self) -> int:
+        """Output over input."""
+        return prod(model.scale for model in self.models)
+
+    @property
+    def at_shots(self) -> bool:
+        """Whether shots are looked for: when asked, and for models that remember earlier frames."""
+        return self.split or any(model.warmup is None for model in self.models)
+
+    def settings(self) -> dict[str, Any]:
+        """All that the bytes of the result depend on, apart from the source: what a resumed run must agree with."""
+        cut = {"start": str(self.cut.start), "duration": str(self.cut.duration)}
+        return {
+            "models": [f"{model.name} on {model.report}" for model in self.models],
+            "encoder": asdict(self.encoder),
+            "container": self.container,
+            "prefilters": list(self.prefilters),
+            "split": self.split,
+            "cut": cut,
+            "tonemap": self.tonemap,
+        }
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run has come; filled in while it runs. seconds: busy time of each stage, waiting for others not counted."""
+
+    frames_in: int = 0
+    frames_out: int = 0
+    frames_resumed: int = 0
+    repairs: Repairs = field(default_factory=Repairs)
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "infer": 0.0, "encode": 0.0})
+    shape: Shape | None = None
+    encoding: Encoding | None = None
+
+    @contextmanager
+    def busy(self, stage: str) -> Iterator[None]:
+        """Count the time spent inside."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+
+
+def run(
+    reader: Reader, job: Job, log: Log, progress: Progress, tick: Callable[[], None] = lambda: None
+) -> Generator[Fragment]:
+    """Upscale an open source into a log, from where the log ends; yield each fragment once it is published.
+
+    tick: called after every frame that was encoded. Closing the generator stops every stage within one tile.
+    """
+    prefilter.check(job.prefilters)
+    shape = after_prefilters(reader.info.shape, job.prefilters)
+    larger = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
+    encoding = writer.resolve(job.encoder, larger)
+    progress.shape, progress.encoding, progress.repairs = shape, encoding, reader.repairs
+    start = _resume_point(log, stateless=all(model.warmup == 0 for model in job.models))
+    carried = Passthrough(reader, log, container=job.container, segment_seconds=job.encoder.segment_seconds)
+    progress.warnings += [*reader.warnings, *carried.warnings, *([encoding.why] if encoding.why else [])]
+    pictures = _pictures(reader, job, shape, progress, carried, start)
+    with (
+        closing(ahead(pictures, budget=QUEUE_BYTES, size=_bytes, name="read")) as frames,
+        closing(
+            ahead(enlarged(frames, job.models, progress.busy), budget=QUEUE_BYTES, size=_bytes, name="infer")
+        ) as results,
+        closing(_unpublished(results, log, start, progress, tick)) as wanted,
+        closing(segments(wanted, encoding, larger, at_shots=job.at_shots)) as written,
+    ):
+        for segment in written:
+            yield from carried.published()
+            yield _publish(segment, larger.time_base, log)
+        carried.finish()
+        yield from carried.published()
+
+
+def _pictures(
+    reader: Reader, job: Job, shape: Shape, progress: Progress, carried: Passthrough, start: int
+) -> Iterator[Frame]:
+    """Decoded, pre-filtered RGB frames from number `start` on."""
+    decoded = _counted(reader.frames(carried.push), progress)
+    filtered = prefilter.prefiltered(decoded, reader.info.shape, job.prefilters, shots=job.at_shots)
+    timed = with_durations(_on(filtered, shape.time_base), max(1, round(1 / (shape.rate * shape.time_base))))
+    to_rgb = ToRGB(reader.info.shape.colour, reader.info.rotation)
+    for number in range(1 << 62):
+        with progress.busy("read"):
+            frame = next(timed, None)
+            if frame is None:
+                return
+            pixels = to_rgb(frame) if number >= start else None
+        if pixels is not None:
+            yield Frame(pixels, frame.pts or 0, frame.duration, SHOT_START in frame.metadata)
+
+
+def _counted(frames: Iterator[VideoFrame], progress: Progress) -> Iterator[VideoFrame]:
+    for frame in frames:
+        progress.frames_in += 1
+        yield frame
+
+
+def _on(frames: Iterator[VideoFrame], time_base: Fraction) -> Iterator[VideoFrame]:
+    """The same frames with their time in another time base."""
+    for frame in frames:
+        if frame.time_base and frame.time_base != time_base and frame.pts is not None:
+            frame.pts = round(frame.pts * frame.time_base / time_base)
+            frame.duration = round(frame.duration * frame.time_base / time_base)
+            frame.time_base = time_base
+        yield frame
+
+
+def after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:
+    """The shape of frames once the named pre-filters are done with them."""
+    rate = prod(PREFILTERS[name].rate for name in names)
+    return replace(shape, rate=shape.rate * rate, time_base=shape.time_base / rate)
+
+
+def _unpublished(
+    frames: Iterator[Frame], log: Log, start: int, progress: Progress, tick: Callable[[], None]
+) -> Generator[Frame]:
+    """Frames without those the log holds already: a model that remembers had to see them again."""
+    known = sum(fragment.frames for fragment in log.fragments("video"))
+    progress.frames_resumed = progress.frames_out = known
+    for number, frame in enumerate(frames, start):
+        if number < known:
+            continue
+        with progress.busy("encode"):  # the writer works while this waits for it to ask for more
+            yield frame
+        progress.frames_out += 1
+        tick()
+
+
+def _resume_point(log: Log, *, stateless: bool) -> int:
+    """The number of the first frame that has to be enlarged (again): behind the log, or at the last shot that is in it."""
+    number = point = 0
+    for fragment in log.fragments("video"):
+        if fragment.shot:
+            point = number
+        number += fragment.frames
+    return number if stateless else point
+
+
+def _publish(segment: Segment, time_base: Fraction, log: Log) -> Fragment:
+    number = len(log.fragments("video"))
+    start = log.tracks["video"].start if "video" in log.tracks else min(0, segment.pts)
+    frames = len(segment.packets)
+    for packet in segment.packets:
+        if packet.pts is None or packet.dts != packet.pts:
+            raise LogError("the encoder reordered frames; the log holds none that are decoded before they are shown")
+        packet.pts = packet.dts = packet.pts - start
+    init, body = mux(segment.packets, segment.template, number + 1)
+    log.add_track(Track("video", segment.template.codec_context.name, time_base, start, init))
+    fragment = Fragment("video", number, 0, segment.pts - start, segment.duration, frames, shot=segment.shot)
+    return log.append(fragment, body)
+
+
+def _bytes(frame: Frame) -> int:
+    return frame.pixels.nbytes

@@ -1,0 +1,114 @@
+"""What an upscale will take, before it starts: size, time, memory, disk. Time comes from one short run, not from a table."""
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from . import writer
+from .errors import SourceError, TargetError
+from .frame import Frame, Shape
+from .pipeline import QUEUE_BYTES, Job, after_prefilters
+from .reader import Reader
+
+TRIAL_SIDE = 128  # pixels a side of the frame that the speed is measured on
+BITS_A_PIXEL = 0.25  # of H.264 at CRF 18; clean enlarged video takes less
+ENCODER_FRAMES = 40  # full frames that x264 holds for its look-ahead, references and threads
+BASE_MEMORY = 250 << 20  # interpreter, libraries, weights
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """width, height: of the result. frames, seconds, disk: None where the source does not say how long it is. bytes."""
+
+    width: int
+    height: int
+    frames: int | None
+    seconds: float | None
+    memory: int
+    disk: int | None
+
+
+def predict(reader: Reader, job: Job) -> Prediction:
+    """Predict an upscale of an open source; takes about the time of one small frame through every model."""
+    shape = after_prefilters(reader.info.shape, job.prefilters)
+    larger = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
+    encoding = writer.resolve(job.encoder, larger)
+    frames = _frames(reader, job)
+    pixels = encoding.width * encoding.height
+    per_frame = sum(_seconds_a_frame(job, shape.width, shape.height))
+    disk = (
+        None
+        if frames is None
+        else 3 * int(frames * pixels * (24 if encoding.library == "libx264rgb" else BITS_A_PIXEL) / 8)
+    )
+    return Prediction(
+        width=encoding.width,
+        height=encoding.height,
+        frames=frames,
+        seconds=None if frames is None else frames * per_frame,
+        memory=_memory(job, shape, pixels),
+        disk=disk,
+    )
+
+
+def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
+    """SourceError where memory cannot hold it, TargetError where the disk cannot: before any work is done."""
+    memory = psutil.virtual_memory().available
+    if prediction.memory > memory:
+        needed, there = _gigabytes(prediction.memory), _gigabytes(memory)
+        raise SourceError(
+            f"this needs about {needed} of memory and {there} are free; choose a smaller scale, or cut the clip smaller"
+        )
+    free = shutil.disk_usage(folder).free
+    if prediction.disk is not None and prediction.disk > free:
+        needed, there = _gigabytes(prediction.disk), _gigabytes(free)
+        raise TargetError(
+            f"{folder}: this needs about {needed} of disk (the log, and twice the result) and {there} are free"
+        )
+
+
+def _frames(reader: Reader, job: Job) -> int | None:
+    info, cut = reader.info, job.cut
+    seconds = info.seconds
+    if seconds is None:
+        return info.frames
+    if info.frames and not cut.start and cut.duration is None:
+        return info.frames
+    left = max(0.0, seconds - float(cut.start))
+    return max(
+        1, round((min(left, float(cut.duration)) if cut.duration is not None else left) * float(info.shape.rate))
+    )
+
+
+def _seconds_a_frame(job: Job, width: int, height: int) -> list[float]:
+    """For each model, its time on a small frame, scaled up to a whole one."""
+    seconds = []
+    for model in job.models:
+        side_x, side_y = min(TRIAL_SIDE, width), min(TRIAL_SIDE, height)
+        trial = Frame(np.zeros((side_y, side_x, 3), np.uint8), 0, 1)
+        session = model.open(side_x, side_y)
+        for _ in range(2):  # the first run also warms up
+            start = time.perf_counter()
+            list(session.push(trial))
+            once = time.perf_counter() - start
+        session.close()
+        seconds.append(once * width * height / (side_x * side_y))
+        width, height = width * model.scale, height * model.scale
+    return seconds
+
+
+def _memory(job: Job, shape: Shape, pixels_out: int) -> int:
+    width, height, need = shape.width, shape.height, 0
+    for model in job.models:
+        need += model.memory(width, height)
+        width, height = width * model.scale, height * model.scale
+    queues = sum(min(QUEUE_BYTES, 64 * size) for size in (shape.width * shape.height * 3, width * height * 3))
+    return BASE_MEMORY + need + queues + ENCODER_FRAMES * pixels_out * 3 // 2
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

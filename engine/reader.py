@@ -1,0 +1,261 @@
+"""Any container and codec PyAV opens, to frames with repaired time. Packets of other tracks go to whoever asked for them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import av
+from av import AudioStream, Packet, VideoFrame, VideoStream
+from av.codec.context import Flags
+from av.container import InputContainer
+from av.stream import Discard, Disposition, Stream
+from av.subtitles.stream import SubtitleStream
+
+from .colour import HDR, resolve
+from .errors import SourceError
+from .frame import Shape
+from .source import Readable, Source, opened
+from .timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with_durations
+
+LONGEST_SIDE = 16384
+MOST_PIXELS = 8192 * 8192
+USUAL_RATE = Fraction(25)
+
+OnPacket = Callable[["Packet[Any]"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a source holds. seconds and frames are the container's word, None where it gives none."""
+
+    shape: Shape
+    container: str
+    codec: str
+    pixel_format: str
+    bits: int
+    rotation: int
+    interlaced: bool
+    seconds: float | None
+    frames: int | None
+    audio: tuple[str, ...]
+    subtitles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which part of a source is read: seconds from its start; duration None means to the end."""
+
+    start: Fraction = Fraction(0)
+    duration: Fraction | None = None
+
+
+WHOLE = Cut()
+
+
+class Reader:
+    """An open source. Closing it, or leaving its `with`, closes the file.
+
+    info: what it holds. repairs: what was mended so far. warnings: what a user should know. origin: the second of the
+    source's own clock that is 0 in the frames' times: the earliest start of any carried track, plus the start of the cut.
+    Raises SourceError where it is not a video, has no frames, is too large, or is high dynamic range without `tonemap`.
+    """
+
+    def __init__(self, source: Source, *, cut: Cut = WHOLE, tonemap: bool = False) -> None:
+        self.cut = cut
+        self.repairs = Repairs()
+        self.warnings: list[str] = []
+        self._name = str(source) if isinstance(source, str | Path) else "the source"
+        self._passed: list[Packet[Any]] = []
+        self._on_packet: OnPacket = self._passed.append
+        file, self._spool = opened(source)
+        try:
+            self.container = self._open(file)
+            self.video = self._choose()
+            self.audio, self.subtitles = self._others()
+            self.origin = self._origin()
+            self._seek()
+            self._decoding = self._decode()
+            self._first = self._decode_first()
+            self.info = self._describe(tonemap)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        if hasattr(self, "container"):
+            self.container.close()
+        if self._spool is not None:
+            self._spool.close()
+
+    @property
+    def nominal(self) -> int:
+        """Ticks a frame usually lasts."""
+        return max(1, round(1 / (self.info.shape.rate * self.info.shape.time_base)))
+
+    def timeline(self, stream: Stream, nominal: int) -> Timeline:
+        """The rule that repairs one track's time."""
+        wrap = MPEG_STAMP_RANGE if self.container.format.name in ("mpegts", "mpeg") else 0
+        return Timeline(stream.time_base or Fraction(1, 90000), nominal, wrap, self.repairs)
+
+    def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
+        """Decoded frames in order, each with its pts and duration; other tracks' packets, unchanged, to `on_packet`.
+
+        Can be called once.
+        """
+        for packet in self._passed:
+            on_packet(packet)
+        self._on_packet = on_packet
+        return with_durations(self._placed(), self.nominal)
+
+    def _open(self, file: str | IO[bytes] | Readable) -> InputContainer:
+        try:
+            return av.open(file, mode="r", metadata_errors="replace")
+        except (av.FFmpegError, ValueError) as error:
+            raise SourceError(f"{self._name}: not a video that can be read ({reason(error)})") from error
+
+    def _choose(self) -> VideoStream:
+        videos = [s for s in self.container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not videos:
+            raise SourceError(f"{self._name}: holds no video track (found: {self._tracks()})")
+        video = next((s for s in videos if s.disposition & Disposition.default), videos[0])
+        if video.codec_context is None:
+            raise SourceError(f"{self._name}: there is no decoder for its video (found: {self._tracks()})")
+        self._check_size(video.width, video.height)
+        video.thread_type = "AUTO"
+        video.codec_context.flags |= Flags.output_corrupt
+        return video
+
+    def _others(self) -> tuple[tuple[AudioStream, ...], tuple[SubtitleStream, ...]]:
+        carried = [*self.container.streams.audio, *self.container.streams.subtitles]
+        for stream in self.container.streams:
+            if stream is not self.video and (stream not in carried or stream.codec_context is None):
+                stream.discard = Discard.all
+                if stream.type in ("audio", "subtitle", "video"):
+                    self.warnings.append(f"track {stream.index} ({stream.type}) is not carried")
+        audio = tuple(s for s in self.container.streams.audio if s.codec_context is not None)
+        return audio, tuple(s for s in self.container.streams.subtitles if s.codec_context is not None)
+
+    def _origin(self) -> Fraction:
+        tracks = (self.video, *self.audio)
+        starts = [s.start_time * s.time_base for s in tracks if s.start_time is not None and s.time_base]
+        return min(starts, default=Fraction(0)) + self.cut.start
+
+    def _seek(self) -> None:
+        if not self.cut.start or not self.video.time_base:
+            return
+        try:
+            self.container.seek(int(self.origin / self.video.time_base), stream=self.video)
+        except av.FFmpegError:
+            return  # a stream that cannot seek is decoded from its beginning
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        packets = self.container.demux(self.video, *self.audio, *self.subtitles)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.FFmpegError:
+                self.repairs.damaged += 1
+                return
+            if packet.stream.index != self.video.index:
+                self._on_packet(packet)
+                continue
+            try:
+                yield from self.video.decode(packet)
+            except av.FFmpegError:
+                self.repairs.damaged += 1
+
+    def _decode_first(self) -> VideoFrame:
+        first = next(self._decoding, None)
+        if first is None:
+            damaged = f", {self.repairs.damaged} damaged packets" if self.repairs.damaged else ""
+            raise SourceError(f"{self._name}: not a single frame can be decoded (found: {self._tracks()}{damaged})")
+        self._check_size(first.width, first.height)
+        return first
+
+    def _placed(self) -> Iterator[VideoFrame]:
+        time_base = self.info.shape.time_base
+        timeline = self.timeline(self.video, self.nominal)
+        origin = round(self.origin / time_base)
+        end = None if self.cut.duration is None else self.cut.duration / time_base
+        frame: VideoFrame | None = self._first
+        while frame is not None:
+            self._check_same(frame)
+            frame.pts = timeline.place(frame.pts, frame.dts) - origin
+            frame.time_base = time_base
+            if end is not None and frame.pts >= end:
+                return
+            if not self.cut.start or frame.pts >= 0:
+                yield frame
+            frame = next(self._decoding, None)
+
+    def _describe(self, tonemap: bool) -> Info:
+        video, first = self.video, self._first
+        bits = max((component.bits for component in first.format.components), default=8)
+        turned = first.rotation % 180 != 0
+        aspect = video.sample_aspect_ratio or Fraction(1)
+        shape = Shape(
+            width=first.height if turned else first.width,
+            height=first.width if turned else first.height,
+            time_base=video.time_base or Fraction(1, 90000),
+            rate=video.average_rate or video.guessed_rate or USUAL_RATE,
+            sample_aspect=1 / aspect if turned else aspect,
+            colour=resolve(first),
+        )
+        if shape.colour.transfer in HDR and not tonemap:
+            raise SourceError(
+                f"{self._name}: is high dynamic range ({shape.colour.transfer}); --tonemap brings it down to SDR"
+            )
+        if bits > 8:
+            self.warnings.append(f"the source's {bits} bits a channel become 8, dithered")
+        return Info(
+            shape=shape,
+            container=self.container.format.name,
+            codec=video.codec_context.name,
+            pixel_format=first.format.name,
+            bits=bits,
+            rotation=first.rotation % 360,
+            interlaced=first.interlaced_frame,
+            seconds=self._seconds(),
+            frames=video.frames or None,
+            audio=tuple(s.codec_context.name for s in self.audio),
+            subtitles=tuple(s.codec_context.name for s in self.subtitles),
+        )
+
+    def _seconds(self) -> float | None:
+        if self.video.duration and self.video.time_base:
+            return float(self.video.duration * self.video.time_base)
+        return self.container.duration / av.time_base if self.container.duration else None
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width > LONGEST_SIDE or height > LONGEST_SIDE or width * height > MOST_PIXELS:
+            limit = f"{LONGEST_SIDE} a side and {MOST_PIXELS // 10**6} million pixels"
+            raise SourceError(
+                f"{self._name}: frames of {width}x{height} are larger than can be held; the limit is {limit}"
+            )
+
+    def _check_same(self, frame: VideoFrame) -> None:
+        if (frame.width, frame.height) != (self._first.width, self._first.height):
+            was, now = f"{self._first.width}x{self._first.height}", f"{frame.width}x{frame.height}"
+            raise SourceError(f"{self._name}: the frame size changes from {was} to {now}; split the clip there")
+
+    def _tracks(self) -> str:
+        return (
+            ", ".join(f"{s.type} {getattr(s.codec_context, 'name', 'unknown')}" for s in self.container.streams)
+            or "no tracks"
+        )
+
+
+def reason(error: Exception) -> str:
+    """FFmpeg's own words for an error, without the number and the file name around them."""
+    return str(getattr(error, "strerror", None) or error)

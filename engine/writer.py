@@ -1,0 +1,181 @@
+"""Frames to segments of encoded video. Each segment has a fresh encoder, so that it depends on nothing but its frames."""
+
+import io
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import av
+from av import Packet, VideoFrame, VideoStream
+
+from .colour import MATRICES, PRIMARIES, TRANSFERS, FromRGB, encoded
+from .errors import SettingsError, TargetError
+from .frame import Colour, Frame, Shape
+
+Codec = Literal["auto", "h264", "hevc", "lossless"]
+LARGEST_H264 = 4096  # a side; H.264's level 5.2, the last that hardware decoders take, ends at 4096x2304
+THREADS = 4  # pinned: the same frames and settings then give the same bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """How the result is encoded. segment_seconds: when a segment ends. height: resample the result down to it, or None."""
+
+    codec: Codec = "auto"
+    crf: int = 18
+    preset: str = "fast"
+    segment_seconds: float = 2.0
+    height: int | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.codec not in ("auto", "h264", "hevc", "lossless"):
+            problems.append(f"codec must be auto, h264, hevc or lossless, got {self.codec!r}")
+        if not 0 <= self.crf <= 51:
+            problems.append(f"crf must lie in 0..51, got {self.crf}")
+        if self.preset not in PRESETS:
+            problems.append(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
+        if not 0.1 <= self.segment_seconds <= 60:
+            problems.append(f"segment_seconds must lie in 0.1..60, got {self.segment_seconds}")
+        if self.height is not None and not 16 <= self.height <= 16384:
+            problems.append(f"height must lie in 16..16384, got {self.height}")
+        if problems:
+            raise SettingsError("; ".join(problems))
+
+
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """An encoder's settings made definite for one size of frame. why: what a user should know about the choice."""
+
+    library: str
+    pixel_format: str
+    width: int
+    height: int
+    colour: Colour
+    options: tuple[tuple[str, str], ...]
+    segment_seconds: float
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A closed GOP: packets in order, and the stream they were made by. shot: whether it starts one."""
+
+    packets: list["Packet[VideoStream]"]
+    template: VideoStream
+    pts: int
+    duration: int
+    shot: bool
+
+
+def resolve(encoder: Encoder, shape: Shape) -> Encoding:
+    """Settings for frames of this shape (the enlarged one). Raises SettingsError where `height` would enlarge."""
+    width, height = _size(encoder, shape)
+    colour = encoded(shape.colour)
+    odd = width % 2 or height % 2
+    common = (("bf", "0"), ("flags", "+frame_duration"), ("threads", str(THREADS)), ("preset", encoder.preset))
+    if encoder.codec == "lossless":
+        colour = Colour("gbr", "pc", colour.primaries, colour.transfer)
+        return Encoding("libx264rgb", "rgb24", width, height, colour, (*common, ("qp", "0")), encoder.segment_seconds)
+    pixel_format = "yuv444p" if odd else "yuv420p"
+    why = f"{width}x{height} has an odd side, so it is encoded as 4:4:4, which not every player shows" if odd else None
+    codec = encoder.codec
+    if codec == "auto":
+        codec = "hevc" if max(width, height) > LARGEST_H264 else "h264"
+        if codec == "hevc":
+            why = (
+                f"{width}x{height} is beyond what H.264 players take ({LARGEST_H264} a side), so it is encoded as HEVC"
+            )
+    quality = (*common, ("crf", str(encoder.crf)))
+    if codec == "h264":
+        return Encoding("libx264", pixel_format, width, height, colour, quality, encoder.segment_seconds, why)
+    x265 = f"log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:pools={THREADS}:frame-threads=1:info=0"
+    return Encoding(
+        "libx265", pixel_format, width, height, colour, (*quality, ("x265-params", x265)), encoder.segment_seconds, why
+    )
+
+
+def _size(encoder: Encoder, shape: Shape) -> tuple[int, int]:
+    if encoder.height is None or encoder.height == shape.height:
+        return shape.width, shape.height
+    if encoder.height > shape.height:
+        raise SettingsError(
+            f"--height {encoder.height} is more than the model gives ({shape.height}); choose a larger scale"
+        )
+    return max(2, round(shape.width * encoder.height / shape.height / 2) * 2), encoder.height
+
+
+def segments(frames: Iterator[Frame], encoding: Encoding, shape: Shape, *, at_shots: bool) -> Generator[Segment]:
+    """Encode frames, a segment at a time; a new one begins every `segment_seconds`, and at shots if asked."""
+    convert = FromRGB(encoding.colour, encoding.pixel_format, (encoding.width, encoding.height))
+    length = Fraction(encoding.segment_seconds) / shape.time_base
+    current: _Segment | None = None
+    try:
+        for frame in frames:
+            if current is not None and (frame.pts - current.pts >= length or (at_shots and frame.shot)):
+                yield current.finish()
+                current.close()
+                current = None
+            current = current or _Segment(encoding, shape, frame)
+            current.encode(convert(frame.pixels), frame)
+        if current is not None:
+            yield current.finish()
+    finally:
+        if current is not None:
+            current.close()
+
+
+class _Segment:
+    """One segment being encoded. The container is never written to: it gives its stream a place to stand."""
+
+    def __init__(self, encoding: Encoding, shape: Shape, first: Frame) -> None:
+        self.pts = first.pts
+        self._end = first.pts
+        self._shot = first.shot
+        self._time_base = shape.time_base
+        self._packets: list[Packet[VideoStream]] = []
+        self._container = av.open(io.BytesIO(), "w", format="mp4")
+        stream = self._container.add_stream(encoding.library, rate=shape.rate, options=dict(encoding.options))
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.pixel_format
+        stream.codec_context.time_base = shape.time_base
+        stream.codec_context.gop_size = 1 << 20
+        stream.codec_context.sample_aspect_ratio = shape.sample_aspect
+        _tag(stream, encoding.colour)
+        try:
+            self._container.start_encoding()
+        except av.FFmpegError as error:
+            size = f"{encoding.width}x{encoding.height}"
+            raise TargetError(
+                f"{encoding.library} cannot encode {size} as {encoding.pixel_format}: {error.strerror}"
+            ) from error
+        self._stream = stream
+
+    def encode(self, picture: VideoFrame, frame: Frame) -> None:
+        picture.pts, picture.time_base, picture.duration = frame.pts, self._time_base, frame.duration
+        self._end = frame.pts + frame.duration
+        self._packets += self._stream.encode(picture)
+
+    def finish(self) -> Segment:
+        self._packets += self._stream.encode(None)
+        return Segment(self._packets, self._stream, self.pts, self._end - self.pts, self._shot)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def _tag(stream: VideoStream, colour: Colour) -> None:
+    """Write the colour into the stream, so that no player has to guess it from the enlarged size."""
+    context = stream.codec_context
+    context.colorspace = _number(MATRICES, colour.matrix)
+    context.color_range = 2 if colour.range == "pc" else 1
+    context.color_primaries = _number(PRIMARIES, colour.primaries)
+    context.color_trc = _number(TRANSFERS, colour.transfer)
+
+
+def _number(names: dict[int, str], name: str) -> int:
+    return next(number for number, known in names.items() if known == name)

@@ -1,0 +1,135 @@
+"""What the command line shows: a progress bar on a terminal, plain lines elsewhere, or one JSON object a line."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from upres.engine.errors import UpresError
+from upres.engine.pipeline import Job, Progress
+from upres.engine.predict import Prediction
+
+PLAIN_SECONDS = 5.0  # between two plain lines
+
+
+class Show:
+    """All that is said about a run goes through here, to stderr; with json, to stdout."""
+
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
+        self._console = Console(stderr=True)
+        self._total: int | None = None
+        self._started = time.perf_counter()
+
+    def say(self, text: str, **fields: object) -> None:
+        """One line, or one object with the line as its text."""
+        if self._json:
+            sys.stdout.write(json.dumps({"text": text, **fields}) + "\n")
+            sys.stdout.flush()
+        else:
+            typer.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """A line that a user should not miss."""
+        self.say(f"note: {text}", event="note")
+
+    def fail(self, source: str, error: UpresError) -> None:
+        """One input of several did not work."""
+        self.say(f"{source}: {error}", event="failed", source=source, exit_code=error.exit_code)
+
+    def predicted(self, source: str, prediction: Prediction, job: Job) -> None:
+        """The one line before the start."""
+        self._total = prediction.frames
+        parts = [f"{prediction.width}x{prediction.height}"]
+        if prediction.frames and prediction.seconds is not None and prediction.disk is not None:
+            parts += [f"{prediction.frames} frames", f"about {clock(prediction.seconds)}"]
+            parts += [f"memory {size(prediction.memory)}", f"disk {size(prediction.disk)}"]
+        else:
+            parts += ["length unknown", f"memory {size(prediction.memory)}"]
+        how = ", ".join(f"{model.name} on {model.report}" for model in job.models)
+        fields = {name: getattr(prediction, name) for name in prediction.__slots__}
+        self.say(f"{source}: {', '.join(parts)} ({how})", event="predicted", source=source, **fields)
+
+    @contextmanager
+    def running(self, name: str, progress: Progress) -> Iterator[Callable[[], None]]:
+        """Show progress while a run goes on; gives what is to be called after each frame."""
+        self._started = time.perf_counter()
+        if self._json or not self._console.is_terminal:
+            yield self._plain(name, progress)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+        )
+        with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True) as bar:
+            task = bar.add_task(name, total=self._total, speed="")
+            yield lambda: bar.update(task, completed=progress.frames_out, speed=f"{self._speed(progress):.1f} fps")
+
+    def done(self, source: str, target: str, progress: Progress, job: Job) -> None:
+        """The lines at the end: frames in and out, repairs, warnings, speed by stage."""
+        wall = time.perf_counter() - self._started
+        for warning in progress.warnings:
+            self.warn(warning)
+        made = progress.frames_out - progress.frames_resumed
+        resumed = f" ({progress.frames_resumed} from the log)" if progress.frames_resumed else ""
+        stages = ", ".join(
+            f"{stage} {made / seconds:.1f}" for stage, seconds in progress.seconds.items() if seconds and made
+        )
+        speed = self._speed(progress)
+        lines = (
+            f"{target}: {progress.frames_in} frames in, {progress.frames_out} out{resumed}, {clock(wall)}, {speed:.2f} fps",
+            f"  frames a second by stage, each while it works: {stages}",
+            f"  repairs: {progress.repairs}",
+        )
+        fields = {
+            "source": source,
+            "target": target,
+            "frames_in": progress.frames_in,
+            "frames_out": progress.frames_out,
+        }
+        fields |= {"frames_resumed": progress.frames_resumed, "seconds": round(wall, 3)}
+        fields |= {
+            "stage_seconds": {stage: round(s, 3) for stage, s in progress.seconds.items()},
+            "repairs": str(progress.repairs),
+        }
+        fields |= {"models": [f"{model.name} on {model.report}" for model in job.models]}
+        if self._json:
+            self.say(lines[0], event="done", **fields)
+        else:
+            for line in lines:
+                self.say(line)
+
+    def _speed(self, progress: Progress) -> float:
+        return (progress.frames_out - progress.frames_resumed) / max(1e-9, time.perf_counter() - self._started)
+
+    def _plain(self, name: str, progress: Progress) -> Callable[[], None]:
+        last = time.perf_counter()
+
+        def tick() -> None:
+            nonlocal last
+            if time.perf_counter() - last >= PLAIN_SECONDS:
+                last = time.perf_counter()
+                of = f" of {self._total}" if self._total else ""
+                text = f"{name}: {progress.frames_out}{of} frames, {self._speed(progress):.2f} fps"
+                self.say(text, event="progress", frames_out=progress.frames_out, frames=self._total)
+
+        return tick
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: int) -> str:
+    """Bytes as people say them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
