@@ -1,22 +1,29 @@
 """FlashVSR as a model: a streaming network with state, made to give one frame for every frame it gets."""
 
+import math
 import os
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
+
 from .errors import ModelError, SettingsError, SourceError
-from .flashvsr_manifest import FlashVSRManifest, Profile, read
-from .flashvsr_network import Decoder, Projector, Transformer, draw_noise
+from .flashvsr_manifest import FlashVSRManifest, Profile, find, read
+from .flashvsr_network import CLIP, DECODER_HALO, DECODER_PART, NEXT, Decoder, Projector, Transformer, draw_noise
 from .flashvsr_shot import Canvas, LiveShot, Networks, Noise, Shot, SpooledShot
 from .flashvsr_tiles import Layout, lay_out
 from .frame import Frame, Pixels
 from .runtime import OnnxRuntimeGraph, cpus
 
 SCALES = (2, 3, 4)
+HELD = 36  # frames a live shot holds at most: those of the first step, and what comes from one step
+FRAMES_A_STEP = CLIP * NEXT
+EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, measured on the full size
 ALLOW_RANDOM = "UPRES_RANDOM_WEIGHTS"  # set to 1 by tests and benchmarks
 
 
@@ -87,8 +94,43 @@ class FlashVSR:
         """How frames of this size are covered with tiles."""
         return lay_out(self.manifest.profiles, height * self.scale, width * self.scale)
 
+    def memory(self, width: int, height: int) -> int:
+        """Bytes a session on frames of this size needs at its peak, predicted from the manifest; not yet on a GPU."""
+        layout, facts = self.layout(width, height), self.manifest
+        tiles = 1 if self._options.spool else len(layout.tiles)
+        part = min(layout.height * layout.width, (DECODER_PART + 2 * DECODER_HALO) ** 2)
+        working = max(layout.profile.working_bytes, part * facts.decoder_bytes)
+        frames = HELD * layout.height * layout.width * 3
+        # The graphs of the first and of later steps each hold their own copy of the weights.
+        return 2 * facts.weight_bytes + tiles * layout.profile.state_bytes + working + frames
+
+    def seconds(self, width: int, height: int) -> float:
+        """Seconds a frame of this size takes, predicted: the arithmetic, over what this machine manages in a product."""
+        layout = self.layout(width, height)
+        pixels = layout.height * layout.width
+        flops = len(layout.tiles) * layout.profile.flops / FRAMES_A_STEP + pixels * self.manifest.frame_flops
+        return flops / (EFFICIENCY * product_flops())
+
     def _load(self, name: str) -> OnnxRuntimeGraph:
         return OnnxRuntimeGraph(self._folder / name, self._options.threads or cpus())
+
+
+def load(network: str, *, scale: int = 4) -> FlashVSR:
+    """The export of this network that lies in the cache; ModelError with the remedy where there is none."""
+    return FlashVSR(find(network), scale=scale)
+
+
+@cache
+def product_flops() -> float:
+    """What this machine computes a second in a product of matrices, 2 x multiply-adds; the best of three."""
+    side = 1024
+    matrix = np.ones((side, side), np.float32)
+    best = math.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
 
 
 class FlashVSRSession:

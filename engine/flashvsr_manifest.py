@@ -5,18 +5,27 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from .errors import ModelError
+from .manifest import cache_folder
 
 FILE = "flashvsr.json"
+PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A tile size in output pixels, and its graphs: the first step of a shot, and every later one."""
+    """A tile size in output pixels, and its graphs: the first step of a shot, and every later one.
+
+    flops: of a later step, which makes 8 frames, 2 x multiply-adds. state_bytes: keys and values of one tile.
+    working_bytes: what the heavier step needs besides.
+    """
 
     height: int
     width: int
     first: str
     following: str
+    flops: int
+    state_bytes: int
+    working_bytes: int
 
     @property
     def pixels(self) -> int:
@@ -31,7 +40,8 @@ class FlashVSRManifest:
     weights: trained or random. precision: fp32, fp16 or bf16 (of the transformer; the other two parts are then fp16).
     attention: exact (the published rule) or dense. layers, dim, head_dim: of the transformer. sparse_ratio, local_range: of
     the rule of attention. profiles: the tiles there are. weight_file: the external data of all graphs. graphs: SHA-256 by
-    file. weights_sha256: over the exported tensors. verified: largest differences from PyTorch, by what was compared.
+    file. weights_sha256: over the exported tensors. frame_flops: of projector and decoder, per padded pixel and frame.
+    decoder_bytes: per pixel that is decoded at once. verified: largest differences from PyTorch, by what was compared.
     experimental: no owner of the trained weights has reported on them yet.
     """
 
@@ -53,6 +63,8 @@ class FlashVSRManifest:
     weight_bytes: int
     weights_sha256: str
     graphs: dict[str, str]
+    frame_flops: int
+    decoder_bytes: int
     verified: dict[str, float]
     licence: str = "Apache-2.0"
     experimental: bool = True
@@ -77,3 +89,14 @@ def read(folder: Path) -> FlashVSRManifest:
         ) from error
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path} is not a readable manifest: {error}") from error
+
+
+def folder_of(network: str, precision: str = "fp32") -> Path:
+    """Where an export lies in the cache."""
+    return cache_folder() / "models" / network / precision
+
+
+def find(network: str) -> Path:
+    """The folder where this network is to be read from: that of the first export there is, fp32 before the others."""
+    folders = [folder_of(network, precision) for precision in PRECISIONS]
+    return next((folder for folder in folders if (folder / FILE).is_file()), folders[0])

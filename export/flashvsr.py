@@ -6,6 +6,7 @@ from pathlib import Path
 from upres.engine.errors import ModelError
 from upres.engine.flashvsr_manifest import FlashVSRManifest
 
+from .flashvsr_acceptance import Report, accept
 from .flashvsr_check import compare_export
 from .flashvsr_files import read_folder
 from .flashvsr_onnx import Settings, write_graphs
@@ -36,3 +37,9 @@ def export_flashvsr(
             f"the graphs in {out} differ from PyTorch by more than {limit:g}: {', '.join(wrong)}; do not use them"
         )
     return manifest
+
+
+def accept_flashvsr(weights: Path, graphs: Path, *, clip: Path, report: Path, version: Version | None = None) -> Report:
+    """Export in float32, and hold it against PyTorch on a real clip; the report, with pictures, goes into a folder."""
+    export_flashvsr(weights, graphs, version=version)
+    return accept(read_folder(weights, version), weights, graphs, clip, report)

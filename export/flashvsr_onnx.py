@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from upres.engine.flashvsr_manifest import FlashVSRManifest, Profile
+from upres.engine.flashvsr_network import FIRST, NEXT
 
+from .flashvsr_cost import decoder_bytes_per_pixel, frame_flops_per_pixel, state_bytes, step_bytes, step_flops
 from .flashvsr_dit import Step, write_transformer
 from .flashvsr_frames import write_decoder, write_projector
-from .flashvsr_graph import GraphWriter, WeightFile
+from .flashvsr_graph import DTYPES, GraphWriter, WeightFile
 from .flashvsr_torch import Attention
 from .flashvsr_weights import WeightSet, check
 
@@ -61,11 +63,10 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
     write_decoder(graphs["decoder.onnx"], weights)
     for height, width in settings.profiles:
         rule = settings.attention(height, width)
-        profile = Profile(height, width, f"first-{height}x{width}.onnx", f"next-{height}x{width}.onnx")
-        for name, frames in ((profile.first, 6), (profile.following, 2)):
+        profiles.append(_profile(weights, height, width, DTYPES[settings.precision].itemsize))
+        for name, frames in ((profiles[-1].first, FIRST), (profiles[-1].following, NEXT)):
             graphs[name] = GraphWriter(name.removesuffix(".onnx"), data, settings.precision, opset)
             write_transformer(graphs[name], weights, rule, Step(frames, height, width, settings.probe))
-        profiles.append(profile)
     digest = data.close()
     for name, graph in graphs.items():
         graph.save(folder / name)
@@ -88,7 +89,22 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
         weight_bytes=data.path.stat().st_size,
         weights_sha256=digest,
         graphs={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in graphs},
+        frame_flops=frame_flops_per_pixel(weights),
+        decoder_bytes=decoder_bytes_per_pixel(weights, DTYPES[other].itemsize),
         verified={},
     )
     manifest.write(folder)
     return manifest
+
+
+def _profile(weights: WeightSet, height: int, width: int, itemsize: int) -> Profile:
+    first, following = (Step(frames, height, width) for frames in (FIRST, NEXT))
+    return Profile(
+        height,
+        width,
+        first=f"first-{height}x{width}.onnx",
+        following=f"next-{height}x{width}.onnx",
+        flops=step_flops(weights, following),
+        state_bytes=state_bytes(weights, following, itemsize),
+        working_bytes=max(step_bytes(weights, step, itemsize) for step in (first, following)),
+    )

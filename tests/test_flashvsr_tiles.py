@@ -9,7 +9,7 @@ from upres.engine.flashvsr_manifest import Profile
 from upres.engine.flashvsr_picture import enlarge, match_colour, to_pixels
 from upres.engine.flashvsr_tiles import GRID, OVERLAP, Tile, lay_out
 
-PROFILES = tuple(Profile(h, w, "", "") for h, w in ((256, 256), (512, 512), (640, 768), (768, 640)))
+PROFILES = tuple(Profile(h, w, "", "", 0, 0, 0) for h, w in ((256, 256), (512, 512), (640, 768), (768, 640)))
 SIZES = st.integers(1, 4096)
 
 
