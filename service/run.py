@@ -1,9 +1,7 @@
 """`upres IN OUT`: settings from options, one upscale after the other, and what is said meanwhile."""
 
 import glob
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -205,11 +203,7 @@ def _upscale(source: Source, name: str, target: str, job: Job, show: Show, *, re
     progress = Progress()
     with show.running(name, progress) as tick, interruptible():
         if target == "-":
-            with tempfile.TemporaryDirectory(prefix="upres-") as folder:
-                whole = Path(folder) / f"out{next(s for s, c in join.CONTAINERS.items() if c == job.container)}"
-                upscale(source, whole, job, progress=progress, tick=tick)
-                with whole.open("rb") as file:
-                    shutil.copyfileobj(file, sys.stdout.buffer)
+            upscale(source, sys.stdout.buffer, job, progress=progress, tick=tick)
         else:
             upscale(source, target, job, resume=resume, overwrite=overwrite, progress=progress, tick=tick)
     show.done(name, target, progress, job)
