@@ -33,6 +33,7 @@ class Job:
     """What is to be done to a source. models: one, or several that run after each other with no encoding between.
 
     container: libavformat's name of the joined file's format. split: cut at shot boundaries, each shot its own session.
+    Raises SettingsError for an unknown pre-filter.
     """
 
     models: tuple[Model, ...]
@@ -42,6 +43,9 @@ class Job:
     split: bool = False
     cut: Cut = WHOLE
     tonemap: bool = False
+
+    def __post_init__(self) -> None:
+        prefilter.check(self.prefilters)
 
     @property
     def scale(self) -> int:
@@ -97,7 +101,6 @@ def run(
 
     tick: called after every frame that was encoded. Closing the generator stops every stage within one tile.
     """
-    prefilter.check(job.prefilters)
     shape = after_prefilters(reader.info.shape, job.prefilters)
     larger = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
     encoding = writer.resolve(job.encoder, larger)

@@ -6,25 +6,33 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 
-from . import join
+from . import join, select
 from .errors import LogError, TargetError
 from .log import FolderLog, Fragment, Track
 from .pipeline import Job, Progress, run
 from .reader import Reader
 from .source import Source
 
+DEFAULT_MODEL = "RealESRGAN_Vid_x4"
 FINGERPRINT_BYTES = 1 << 20
+
+
+class Writable(Protocol):
+    """An open file, or anything that takes bytes."""
+
+    def write(self, data: bytes, /) -> object: ...  # noqa: D102
 
 
 def upscale(
     source: Source,
-    target: str | Path,
-    job: Job,
+    target: str | Path | Writable,
+    job: Job | None = None,
     *,
+    model: str = DEFAULT_MODEL,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -32,12 +40,16 @@ def upscale(
 ) -> Progress:
     """Upscale a source into a file; it appears under its name only when it is whole. Gives back what was done.
 
-    job: models and settings; its container is the one the target's name asks for. resume: go on from the log that an
-    interrupted run left beside the target (`TARGET.upres`), byte for byte as if it had not been interrupted.
-    tick: called after every frame. Raises UpresError; then nothing is left behind, unless there is something to resume.
+    job: models and settings, its container the one the target's name asks for; without it, `model` with the usual settings.
+    resume: go on from the log that an interrupted run left beside the target (`TARGET.upres`), byte for byte as if it had
+    not been interrupted. tick: called after every frame. A target that is an open file gets the whole result at the end.
+    Raises UpresError; then nothing is left behind, unless there is something to resume.
     """
-    target = Path(target)
     progress = progress or Progress()
+    if not isinstance(target, str | Path):
+        return _to_open_file(source, target, job or default_job(model), progress, tick)
+    target = Path(target)
+    job = job or default_job(model, join.container_for(target))
     check_target(target, job.container, overwrite=overwrite)
     with Reader(source, cut=job.cut, tonemap=job.tonemap) as reader, _log(source, target, job, resume) as log:
         with closing(run(reader, job, log, progress, tick)) as fragments:
@@ -47,11 +59,14 @@ def upscale(
     return progress
 
 
-def stream(source: Source, job: Job, *, progress: Progress | None = None) -> Generator[tuple[Track, Fragment, bytes]]:
+def stream(
+    source: Source, job: Job | None = None, *, model: str = DEFAULT_MODEL, progress: Progress | None = None
+) -> Generator[tuple[Track, Fragment, bytes]]:
     """Yield every fragment of the result as soon as it is made, with its track and its bytes.
 
     A track's `init` and any suffix of its fragments play. The log lies in a temporary folder that closing this removes.
     """
+    job = job or default_job(model)
     with (
         tempfile.TemporaryDirectory(prefix="upres-") as folder,
         Reader(source, cut=job.cut, tonemap=job.tonemap) as reader,
@@ -60,6 +75,22 @@ def stream(source: Source, job: Job, *, progress: Progress | None = None) -> Gen
     ):
         for fragment in fragments:
             yield log.tracks[fragment.track], fragment, log.read(fragment)
+
+
+def default_job(model: str, container: str = "mp4") -> Job:
+    """A model by name with the usual settings; ModelError where it is not on this machine."""
+    return Job((select.load(model)[0],), container=container)
+
+
+def _to_open_file(source: Source, target: Writable, job: Job, progress: Progress, tick: Callable[[], None]) -> Progress:
+    """Join into a temporary file, for an index needs a place to be written back to; then copy it out."""
+    suffix = next(suffix for suffix, container in join.CONTAINERS.items() if container == job.container)
+    with tempfile.TemporaryDirectory(prefix="upres-") as folder:
+        whole = Path(folder) / f"out{suffix}"
+        upscale(source, whole, job, progress=progress, tick=tick)
+        with whole.open("rb") as file:
+            shutil.copyfileobj(file, target)
+    return progress
 
 
 def log_folder(target: Path) -> Path:

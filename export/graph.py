@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
-"""The lowest that has every operator used; ONNX Runtime 1.12 and later, OpenVINO and TensorRT 8.6 read it."""
+"""Every operator used is in it, and ONNX Runtime reads it since 1.12."""
 IR_VERSION = 8
 
 
@@ -30,24 +30,21 @@ class GraphWriter:
         self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
-    def constant(self, name: str, values: NDArray[Any] | float | list[int]) -> str:
-        """A constant: integers as int64; reals as float32, stored as float16 with a Cast where nothing is lost by it."""
-        array = np.asarray(values)
-        if array.dtype.kind == "i":
-            return self._initializer(name, array.astype(np.int64))
-        array = array.astype(np.float32)
+    def constant(self, name: str, values: NDArray[Any]) -> str:
+        """A float32 constant, stored as float16 with a Cast where nothing is lost by it."""
+        array = values.astype(np.float32)
         half = _half(array)
         if half is None:
             return self._initializer(name, array)
         return self.op("Cast", self._initializer(name, half), to=TensorProto.FLOAT)
 
-    def conv(self, x: str, name: str, weight: NDArray[Any], bias: NDArray[Any] | None = None, *, group: int = 1) -> str:
+    def conv(self, x: str, name: str, weight: NDArray[Any], bias: NDArray[Any] | None = None) -> str:
         """A convolution with an odd square kernel and zeros around, so that the size stays."""
         inputs = [x, self.constant(f"{name}.weight", weight)]
         if bias is not None:
             inputs.append(self.constant(f"{name}.bias", bias))
         size = weight.shape[2]
-        return self.op("Conv", *inputs, kernel_shape=[size, size], pads=[size // 2] * 4, group=group)
+        return self.op("Conv", *inputs, kernel_shape=[size, size], pads=[size // 2] * 4, group=1)
 
     def nearest(self, x: str, scale: int) -> str:
         """Enlarge by an integer, each pixel repeated."""

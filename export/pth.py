@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,8 @@ class _StorageType:
     dtype: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """What a pickled tensor becomes: a plain holder, so that no later instruction of the pickle can reach into an array."""
+class _Tensor(NamedTuple):
+    """What a pickled tensor becomes: a tuple, so that no later instruction of the pickle can change the array in it."""
 
     values: NDArray[Any]
 
@@ -65,6 +64,8 @@ class _Unpickler(pickle.Unpickler):
     """Knows exactly the names that a state dict needs; any other name ends the reading."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ModelError("its zip is compressed, which PyTorch's are not")
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ModelError(f"{len(pickles)} data.pkl in the zip, expected one")

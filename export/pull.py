@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upres.engine.catalog import NCNN_PACKAGE, NETWORKS, STATED, Network
-from upres.engine.errors import ModelError, SourceError, TargetError, UpresError
+from upres.engine.errors import ModelError, SourceError, TargetError
 from upres.engine.manifest import cache_folder, read
 
 from . import weights
@@ -54,7 +54,7 @@ def pull(network: str, *, folder: Path | None = None, say: Callable[[str], None]
                 _check_hash(path, entry)
                 say(f"{network}: from {source.name}; made into a graph and verified, which takes a moment")
                 return export(path, network, models)
-        except UpresError as error:
+        except (SourceError, ModelError) as error:
             failures.append(f"{source.name}: {error}")
             say(f"{network}: not from {failures[-1]}")
     raise ModelError(

@@ -5,6 +5,7 @@ Each reference takes float32 planes, (3, height, width), 0 to 1, and gives those
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from upres.engine.errors import ModelError
@@ -12,6 +13,16 @@ from upres.engine.errors import ModelError
 from .architecture import Architecture
 from .forward import Forward, Planes, convolution
 from .weights import Weights
+
+OPTIONS_OFF = (
+    "vulkan_compute",
+    "winograd_convolution",
+    "fp16_packed",
+    "fp16_storage",
+    "fp16_arithmetic",
+    "bf16_storage",
+)
+"""What ncnn must not use: float32 throughout, and no Winograd, which rounds more coarsely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +37,7 @@ def reference(weights: Weights, architecture: Architecture) -> Reference:
     """The most independent one at hand: ncnn for ncnn's files, else PyTorch, else numpy."""
     if weights.param is not None:
         try:
-            return _ncnn(weights)
+            return _ncnn(weights.param)
         except ImportError:
             pass
     name, convolve = convolution()
@@ -34,22 +45,13 @@ def reference(weights: Weights, architecture: Architecture) -> Reference:
     return Reference(name, Forward(architecture, tensors, convolve).run)
 
 
-def _ncnn(weights: Weights) -> Reference:
+def _ncnn(param: Path) -> Reference:
     import ncnn
 
     net = ncnn.Net()
-    # Float32 throughout, and no Winograd, which rounds more coarsely.
-    for option in (
-        "vulkan_compute",
-        "winograd_convolution",
-        "fp16_packed",
-        "fp16_storage",
-        "fp16_arithmetic",
-        "bf16_storage",
-    ):
+    for option in OPTIONS_OFF:
         setattr(net.opt, f"use_{option}", False)
-    param = weights.param
-    if param is None or net.load_param(str(param)) or net.load_model(str(param.with_suffix(".bin"))):
+    if net.load_param(str(param)) or net.load_model(str(param.with_suffix(".bin"))):
         raise ModelError(f"ncnn cannot load {param}")
 
     def run(planes: Planes) -> Planes:

@@ -1,9 +1,7 @@
 """`upres IN OUT`: settings from options, one upscale after the other, and what is said meanwhile."""
 
 import glob
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,7 +16,7 @@ from upres.engine.pipeline import Job, Progress
 from upres.engine.reader import Cut, Reader
 from upres.engine.runtime import Quality
 from upres.engine.source import Source
-from upres.engine.upscale import upscale
+from upres.engine.upscale import check_target, upscale
 from upres.engine.writer import Codec, Encoder
 
 from .show import Show
@@ -166,14 +164,34 @@ def _one(source: str, target: str, job: Job, show: Show, *, resume: bool, overwr
     if source == "-":
         _upscale(sys.stdin.buffer, "stdin", target, job, show, resume=resume, overwrite=overwrite)
         return
-    if target != "-" and Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
-        raise TargetError(f"{target} is the input itself; name another output")
+    with checked(source, target, job, overwrite=overwrite or resume) as reader:
+        prediction = predict.predict(reader, job)
     if target != "-":
-        with Reader(source, cut=job.cut, tonemap=job.tonemap) as reader:
-            prediction = predict.predict(reader, job)
         predict.refuse_what_cannot_fit(prediction, Path(target).absolute().parent)
-        show.predicted(source, prediction, job)
+    show.predicted(source, prediction, job)
     _upscale(source, source, target, job, show, resume=resume, overwrite=overwrite)
+
+
+def checked(source: str, target: str, job: Job, *, overwrite: bool) -> Reader:
+    """The source, open; before any work, an error that names what is wrong with it and with the target."""
+    errors: list[UpresError] = []
+    reader: Reader | None = None
+    try:
+        reader = Reader(source, cut=job.cut, tonemap=job.tonemap)
+    except UpresError as error:
+        errors.append(error)
+    try:
+        if target != "-":
+            check_target(Path(target), job.container, overwrite=overwrite)
+            if Path(target).exists() and Path(source).exists() and Path(source).samefile(target):
+                raise TargetError(f"{target} is the input itself; name another output")
+    except UpresError as error:
+        errors.append(error)
+    if reader is not None and not errors:
+        return reader
+    if reader is not None:
+        reader.close()
+    raise type(errors[0])("; ".join(map(str, errors)))
 
 
 @contextmanager
@@ -192,11 +210,7 @@ def _upscale(source: Source, name: str, target: str, job: Job, show: Show, *, re
     progress = Progress()
     with show.running(name, progress) as tick, interruptible():
         if target == "-":
-            with tempfile.TemporaryDirectory(prefix="upres-") as folder:
-                whole = Path(folder) / f"out{next(s for s, c in join.CONTAINERS.items() if c == job.container)}"
-                upscale(source, whole, job, progress=progress, tick=tick)
-                with whole.open("rb") as file:
-                    shutil.copyfileobj(file, sys.stdout.buffer)
+            upscale(source, sys.stdout.buffer, job, progress=progress, tick=tick)
         else:
             upscale(source, target, job, resume=resume, overwrite=overwrite, progress=progress, tick=tick)
     show.done(name, target, progress, job)

@@ -90,6 +90,21 @@ def test_a_damaged_pickle_is_refused(tmp_path, data, message):
         pth.read(archive(tmp_path, data))
 
 
+def test_a_compressed_zip_is_refused(tmp_path):
+    """A few bytes of it could fill the memory."""
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/data.pkl", bytes(10_000))
+    with pytest.raises(ModelError, match="compressed"):
+        pth.read(tmp_path / "bomb.pth")
+
+
+def test_a_pickle_cannot_change_a_tensor():
+    """BUILD, the instruction that would, finds nothing to set."""
+    tensor = pth._rebuild(np.zeros(1, np.float32), 0, (1,), (1,))
+    assert not hasattr(tensor, "__setstate__")
+    assert not hasattr(tensor, "__dict__")
+
+
 def test_big_endian_numbers_are_refused(tmp_path):
     with pytest.raises(ModelError, match="big-endian"):
         pth.read(archive(tmp_path, pickle.dumps({}), byteorder=b"big"))

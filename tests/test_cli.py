@@ -1,0 +1,184 @@
+"""The command line as people use it: real models on a small real clip, in the same process, through `main`."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from upres.engine.upscale import log_folder
+from upres.service.cli import main
+
+SAMPLE = Path(__file__).parent / "data" / "bigbuckbunny.mp4"
+SHORT = ["--duration", "0.2"]
+
+
+@pytest.fixture
+def upres(monkeypatch, capfd):
+    """Run the command line; gives its exit code, stdout and stderr."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["upres", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capfd.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Twelve frames of 48x32 with uneven times and no sound."""
+    path = tmp_path / "tiny.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25, width=48, height=32, pix_fmt="yuv420p", options={"qp": "0"})
+        picture = np.random.default_rng(1).integers(0, 255, (8, 12, 3)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
+        for number in range(12):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, number, 1), format="rgb24")))
+        output.mux(stream.encode(None))
+    return path
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def size_and_frames(path):
+    with av.open(str(path)) as file:
+        frames = list(file.decode(video=0))
+    return frames[0].width, frames[0].height, len(frames)
+
+
+def test_one_clip_with_sound(upres, tmp_path):
+    out = tmp_path / "out.mp4"
+    code, _, said = upres(SAMPLE, out, *SHORT)
+    assert code == 0
+    assert size_and_frames(out) == (1280, 720, 5)
+    assert "1280x720, 5 frames, about" in said
+    assert "5 frames in, 5 out" in said
+    assert names(tmp_path) == {"out.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        (["--model", "RealESRGAN_Vid_x2"], (96, 64)),
+        (["--model", "realesr-animevideov3-x4", "--quality", "exact", "--runtime", "onnxruntime"], (192, 128)),
+        (["--chain", "RealESRGAN_Vid_x2,RealESRGAN_Vid_x2"], (192, 128)),
+        (["--height", "100"], (150, 100)),
+        (["--prefilter", "denoise", "--prefilter", "deblock", "--split"], (192, 128)),
+        (["--codec", "hevc", "--preset", "ultrafast"], (192, 128)),
+    ],
+)
+def test_options(upres, tiny, tmp_path, options, size):
+    out = tmp_path / "out.mp4"
+    code, _, said = upres(tiny, out, *options)
+    assert code == 0, said
+    assert size_and_frames(out) == (*size, 12)
+    assert ("x4 is the better way" in said) == ("--chain" in options)
+
+
+def test_json_tells_the_same_as_one_object_a_line(upres, tiny, tmp_path):
+    code, out, _ = upres(tiny, tmp_path / "out.mp4", "--json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [event["event"] for event in events] == ["predicted", "done"]
+    assert (events[0]["width"], events[0]["height"], events[0]["frames"]) == (192, 128, 12)
+    assert (events[1]["frames_in"], events[1]["frames_out"]) == (12, 12)
+
+
+def test_a_still_shows_before_and_after(upres, tiny, tmp_path):
+    code, _, _ = upres(tiny, tmp_path / "look.png", "--still", "0.2")
+    assert code == 0
+    assert size_and_frames(tmp_path / "look.png")[:2] == (2 * 192, 128)
+
+
+def test_a_folder_goes_into_a_folder_and_what_exists_can_be_skipped(upres, tiny, tmp_path):
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    tiny.rename(inputs / "a.mp4")
+    (inputs / "b.mp4").write_bytes(b"this is no video")
+    (inputs / "notes.txt").write_text("not looked at")
+    code, _, said = upres(inputs, outputs)
+    assert code == 3
+    assert "b.mp4: " in said
+    assert names(outputs) == {"a.mp4"}
+    code, _, said = upres(inputs / "a.mp4", outputs, "--skip-existing")
+    assert (code, said) == (0, "")
+
+
+def test_stdin_to_stdout(tiny):
+    command = [sys.executable, "-c", "from upres.service.cli import main; main()", "-", "-"]
+    with tiny.open("rb") as source:
+        result = subprocess.run(command, stdin=source, capture_output=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout[:4] == b"\x1aE\xdf\xa3"  # EBML: Matroska
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["nowhere.mp4", "out.mp4"], 3, "no such file"),
+        (["{tiny}", "out.mp4", "--model", "Nothing_x9"], 4, "RealESRGAN_Vid_x4, RealESRGAN_Vid_x2, FlashVSR_Tiny"),
+        (["{tiny}", "out.mp4", "--model", "realesrgan-x2plus"], 4, "upres pull realesrgan-x2plus"),
+        (["{tiny}", "out.txt"], 5, "must end in .mp4"),
+        (["{tiny}", "nowhere/out.mp4"], 5, "no folder nowhere"),
+        (
+            ["nowhere.mp4", "nowhere/out.mp4"],
+            3,
+            "nowhere.mp4: no such file; nowhere/out.mp4: there is no folder nowhere",
+        ),
+        (["{tiny}", "{tiny}", "--overwrite"], 5, "is the input itself"),
+        (
+            ["{tiny}", "out.mp4", "--crf", "99", "--preset", "warp"],
+            2,
+            "crf must lie in 0..51, got 99; preset must be one of",
+        ),
+        (["{tiny}", "out.mp4", "--prefilter", "shine"], 2, "unknown pre-filter: shine; there are: deinterlace"),
+        (["{tiny}", "out.mp4", "--height", "4000"], 2, "choose a larger scale"),
+        (["{tiny}", "out.mp4", "--lossless"], 2, "out.mkv"),
+        (["{tiny}", "out.mp4", "--no-such-option"], 2, "--no-such-option"),
+    ],
+)
+def test_what_cannot_be_done_ends_in_one_message_and_leaves_nothing(
+    upres, tiny, tmp_path, monkeypatch, args, code, words
+):
+    monkeypatch.chdir(tmp_path)
+    before = names(tmp_path)
+    got, _, said = upres(*(arg.format(tiny=tiny) for arg in args))
+    assert got == code
+    assert words in " ".join(said.replace("│", " ").split())
+    assert names(tmp_path) == before
+
+
+def test_an_interrupted_run_is_resumed_to_the_same_bytes(upres, tmp_path):
+    command = [sys.executable, "-c", "from upres.service.cli import main; main()", SAMPLE, tmp_path / "out.mp4"]
+    command += ["--segment", "0.2", "--duration", "1", "--model", "RealESRGAN_Vid_x2"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE)
+    index = log_folder(tmp_path / "out.mp4") / "index.jsonl"
+    while not (index.exists() and b'"track": "video", "segment": 1' in index.read_bytes()):
+        assert running.poll() is None, "it ended before it could be interrupted"
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert b"--resume" in said
+    assert not (tmp_path / "out.mp4").exists()
+    options = command[4:]
+    assert upres(SAMPLE, *options, "--resume")[0] == 0
+    assert upres(SAMPLE, tmp_path / "whole.mp4", *options[1:])[0] == 0
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_probe_models_doctor_and_licenses(upres):
+    code, out, _ = upres("probe", SAMPLE, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["audio"] == "aac"
+    assert [rule["rule"] for rule in facts["advice"]] == ["small", "grade"]
+    assert "RealESRGAN_Vid_x4" in upres("models")[1]
+    assert "nothing is missing" in upres("doctor")[1]
+    assert "BSD 3-Clause" in upres("licenses")[1]
