@@ -225,4 +225,5 @@ class OpenVINOGraph:
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run once; outputs are owned by the caller."""
         results = self._request.infer({name: np.ascontiguousarray(value) for name, value in feeds.items()})
-        return {output.get_any_name(): results[output].copy() for output in self._compiled.outputs}
+        # A value that is an output and something else besides has several names here.
+        return {name: results[output].copy() for output in self._compiled.outputs for name in output.get_names()}

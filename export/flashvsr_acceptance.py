@@ -77,7 +77,7 @@ def accept(weights: WeightSet, folder: Path, graphs: Path, clip: Path, report: P
     return found
 
 
-class ActivationScan(TorchFunctionMode):
+class ActivationScan(TorchFunctionMode):  # type: ignore[misc]  # PyTorch is not type-checked
     """The largest absolute value that every call of a PyTorch function inside it gives, by its name and how often it ran."""
 
     def __init__(self) -> None:

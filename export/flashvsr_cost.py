@@ -12,7 +12,7 @@ def step_flops(weights: WeightSet, step: Step) -> int:
     c = weights.configuration
     tokens, keys = step.windows * step.blocks * BLOCK, step.keys * BLOCK
     linear = tokens * (6 * c.dim * c.dim + 2 * c.dim * c.ffn)
-    attention = 2 * tokens * c.dim * (keys + weights.prompt.shape[1])
+    attention = 2 * tokens * c.dim * (keys + len(weights.prompt[0]))
     return 2 * c.layers * (linear + attention)
 
 

@@ -3,20 +3,26 @@
 import importlib
 import json
 import os
+from contextlib import closing
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from upres.engine import select
+from upres.engine.errors import Interrupted
+from upres.engine.flashvsr import FlashVSR
 from upres.engine.flashvsr_manifest import folder_of, read
+from upres.engine.pipeline import Job
+from upres.engine.upscale import stream, upscale
+from upres.engine.writer import Encoder
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
-from test_flashvsr_files import SMALL, as_torch  # noqa: E402 - after the check for torch
+from small_flashvsr import WEIGHTS, write_files  # noqa: E402 - after the check for torch
 from upres.export.flashvsr_acceptance import ActivationScan  # noqa: E402
 from upres.export.flashvsr_onnx import Settings, write_graphs  # noqa: E402
-from upres.export.flashvsr_weights import random_weights  # noqa: E402
 from upres.service.cli import build  # noqa: E402
 
 NETWORK = "flashvsr-v1.1-tiny"
@@ -24,19 +30,9 @@ NETWORK = "flashvsr-v1.1-tiny"
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
-    """Weight files under their original names, and a cache of its own."""
+    """Weight files, and a cache of its own."""
     monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
-    found, folder = random_weights(SMALL, prompt_tokens=20), tmp_path / "FlashVSR-v1.1"
-    folder.mkdir()
-    from safetensors.torch import save_file
-
-    name = "diffusion_pytorch_model_streaming_dmd.safetensors"
-    save_file(as_torch(found.dit), folder / name)
-    monkeypatch.setattr("upres.export.flashvsr_files.DIT_BYTES", (folder / name).stat().st_size)
-    torch.save(as_torch(found.lq), folder / "LQ_proj_in.ckpt")
-    torch.save(as_torch(found.tc), folder / "TCDecoder.ckpt")
-    torch.save(torch.from_numpy(found.prompt), folder / "posi_prompt.pth")
-    return folder
+    return write_files(tmp_path / "FlashVSR-v1.1", monkeypatch)
 
 
 @pytest.fixture
@@ -45,7 +41,7 @@ def model(tmp_path, monkeypatch):
     monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("UPRES_RANDOM_WEIGHTS", "1")
     settings = Settings(profiles=((128, 128), (256, 256)))
-    return write_graphs(random_weights(SMALL, prompt_tokens=20), folder_of(NETWORK), settings)
+    return write_graphs(WEIGHTS, folder_of(NETWORK), settings)
 
 
 def upres(*words):
@@ -90,6 +86,50 @@ def test_a_chain_with_realesrgan(model, tmp_path):
     assert upres("run", source, tmp_path / "out.mp4", "--chain", chain, "--scale", 2).exit_code == 0
     sizes, times = facts(tmp_path / "out.mp4")
     assert (sizes, len(times)) == ({(128, 128)}, 9)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(model, tmp_path):
+    source = film(tmp_path / "in.mp4", 60, 32, 32)
+
+    def run(name, **options):
+        network, _ = select.load("FlashVSR_Tiny", scale=2)
+        job = Job((network,), Encoder(segment_seconds=0.4))
+        return upscale(source, tmp_path / name, job, **options)
+
+    def stop_after(count):
+        left = iter(range(count))
+
+        def tick():
+            if next(left, None) is None:
+                raise Interrupted("stopped")
+
+        return tick
+
+    run("whole.mp4")
+    with pytest.raises(Interrupted):
+        run("out.mp4", tick=stop_after(40))
+    assert not (tmp_path / "out.mp4").exists()
+    progress = run("out.mp4", resume=True)
+    assert progress.frames_resumed > 0
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_cancelled_stream_leaves_nothing_behind(model, tmp_path):
+    network, _ = select.load("FlashVSR_Tiny", scale=2)
+    job = Job((network,), Encoder(segment_seconds=0.2))
+    with closing(stream(film(tmp_path / "in.mp4", 60, 32, 32), job)) as fragments:
+        next(fragments)
+    assert not list(tmp_path.glob("*.upres"))
+
+
+def test_shot_cuts_begin_a_new_session(model, tmp_path):
+    source = film(tmp_path / "in.mp4", 60, 64, 48)
+    network, _ = select.load("FlashVSR_Tiny", scale=2)
+    opened = []
+    network.open = lambda width, height: opened.append((width, height)) or FlashVSR.open(network, width, height)
+    upscale(source, tmp_path / "out.mp4", Job((network,)))
+    assert opened == [(64, 48), (64, 48)]
+    assert len(facts(tmp_path / "out.mp4")[1]) == 60
 
 
 def test_models_and_scales_are_told_apart(model, tmp_path):
