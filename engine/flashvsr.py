@@ -101,8 +101,7 @@ class FlashVSR:
         part = min(layout.height * layout.width, (DECODER_PART + 2 * DECODER_HALO) ** 2)
         working = max(layout.profile.working_bytes, part * facts.decoder_bytes)
         frames = HELD * layout.height * layout.width * 3
-        # The graphs of the first and of later steps each hold their own copy of the weights.
-        return 2 * facts.weight_bytes + tiles * layout.profile.state_bytes + working + frames
+        return facts.weight_bytes + tiles * layout.profile.state_bytes + working + frames
 
     def seconds(self, width: int, height: int) -> float:
         """Seconds a frame of this size takes, predicted: the arithmetic, over what this machine manages in a product."""
@@ -112,7 +111,7 @@ class FlashVSR:
         return flops / (EFFICIENCY * product_flops())
 
     def _load(self, name: str) -> OnnxRuntimeGraph:
-        return OnnxRuntimeGraph(self._folder / name, self._options.threads or cpus())
+        return OnnxRuntimeGraph(self._folder / name, self._options.threads or cpus(), mapped=True)
 
 
 def load(network: str, *, scale: int = 4) -> FlashVSR:

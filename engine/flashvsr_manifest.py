@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from .errors import ModelError
 from .manifest import cache_folder
@@ -49,7 +50,7 @@ class FlashVSRManifest:
     slug: str
     version: str
     weights: str
-    precision: str
+    precision: Literal["fp32", "fp16", "bf16"]
     attention: str
     layers: int
     dim: int

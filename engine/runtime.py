@@ -70,7 +70,8 @@ def has_bfloat16() -> bool:
 class OnnxRuntimeGraph:
     """A graph on ONNX Runtime's CPU provider, in float32; bit for bit the same for a tile as for the frame it is cut from."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, mapped: bool = False) -> None:
+        """mapped: weights in an external file stay there, mapped into memory, and graphs that share the file share them."""
         import onnxruntime
 
         from . import prelu
@@ -80,6 +81,8 @@ class OnnxRuntimeGraph:
         options.log_severity_level = 3
         # Decoder and encoder want the cores while inference waits: spinning would take them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if mapped:
+            options.add_session_config_entry("session.disable_prepacking", "1")  # it copies the weights
         try:
             self._session = onnxruntime.InferenceSession(
                 prelu.for_onnxruntime(path), options, providers=["CPUExecutionProvider"]

@@ -49,12 +49,17 @@ def flashvsr_measure(
     export: Annotated[bool, typer.Option(help="First export the full size with random weights.")] = False,
     profile: Annotated[str, typer.Option(help="The tile, height x width in output pixels.")] = "256x256",
     precision: Annotated[Precision, typer.Option(help="Of the transformer.")] = "fp32",
+    verify: Annotated[bool, typer.Option("--verify", help="Hold such an export against PyTorch instead.")] = False,
     dense: Annotated[bool, typer.Option(help="Dense attention instead of the published rule.")] = False,
 ) -> None:
     """Measure FlashVSR's full size on ONNX Runtime's CPU provider: seconds and peak memory of every graph."""
-    from .flashvsr_measure import export_random, run_steps
+    from .flashvsr_measure import export_random, run_steps, verify_random
     from .flashvsr_onnx import Settings
 
+    if verify:
+        for name, value in verify_random(folder).items():
+            typer.echo(f"{name:34} {value:.2e} from PyTorch")
+        return
     height, width = (int(side) for side in profile.split("x"))
     costs = (
         [export_random(folder, Settings(profiles=((height, width),), precision=precision, exact=not dense))]

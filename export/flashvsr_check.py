@@ -148,8 +148,12 @@ def run_torch(weights: WeightSet, golden: Golden, attention: flashvsr_torch.Atte
 def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> Iterator[Outcome]:
     """Run the graphs in a folder on ONNX Runtime, chunk by chunk; masks and keys where they are probes."""
     c, (height, width) = weights.configuration, golden.frames.shape[1:3]
-    graphs = [OnnxRuntimeGraph(path, cpus()) for path in (folder / "projector.onnx", folder / "decoder.onnx")]
-    steps = [OnnxRuntimeGraph(folder / f"{name}-{height}x{width}.onnx", cpus()) for name in ("first", "next")]
+    graphs = [
+        OnnxRuntimeGraph(path, cpus(), mapped=True) for path in (folder / "projector.onnx", folder / "decoder.onnx")
+    ]
+    steps = [
+        OnnxRuntimeGraph(folder / f"{name}-{height}x{width}.onnx", cpus(), mapped=True) for name in ("first", "next")
+    ]
     projector, decoder = Projector(graphs[0], height, width), Decoder(graphs[1], height, width)
     transformer = Transformer(steps[0], steps[1], c.head_dim)
     projector.start(golden.frames[0])

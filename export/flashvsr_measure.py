@@ -12,6 +12,7 @@ from upres.engine.flashvsr_manifest import FlashVSRManifest, Profile, read
 from upres.engine.flashvsr_network import FIRST, LATENT, NEXT, Decoder, Projector, rotation
 from upres.engine.runtime import BoundState, OnnxRuntimeGraph, cpus
 
+from .flashvsr_check import compare_export
 from .flashvsr_onnx import Settings, write_graphs
 from .flashvsr_weights import Configuration, random_weights
 
@@ -32,6 +33,14 @@ def export_random(folder: Path, settings: Settings) -> Cost:
     return _measure("export", lambda: write_graphs(random_weights(Configuration()), folder, settings))
 
 
+def verify_random(folder: Path) -> dict[str, float]:
+    """The largest differences of what `export_random` wrote from PyTorch, relative to the largest value."""
+    manifest = read(folder)
+    profiles = tuple((profile.height, profile.width) for profile in manifest.profiles)
+    exact = manifest.attention == "exact"
+    return compare_export(random_weights(Configuration()), folder, Settings(profiles, manifest.precision, exact))
+
+
 def run_steps(folder: Path) -> Iterator[Cost]:
     """Load each graph of the smallest profile in turn and run it once on noise."""
     manifest = read(folder)
@@ -45,9 +54,9 @@ def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile) -> 
     height, width = profile.height, profile.width
     frames = DRAW.integers(0, 256, (4, height, width, 3), dtype=np.uint8)
     latents = DRAW.standard_normal((1, LATENT, height // 8, width // 8), np.float32)
-    projector = Projector(OnnxRuntimeGraph(folder / manifest.projector, cpus()), height, width)
+    projector = Projector(OnnxRuntimeGraph(folder / manifest.projector, cpus(), mapped=True), height, width)
     yield _measure("projector, 1 latent frame", lambda: projector.push(frames))
-    decoder = Decoder(OnnxRuntimeGraph(folder / manifest.decoder, cpus()), height, width)
+    decoder = Decoder(OnnxRuntimeGraph(folder / manifest.decoder, cpus(), mapped=True), height, width)
     yield _measure("decoder, 1 latent frame", lambda: decoder.push(latents, frames))
 
 
@@ -57,7 +66,7 @@ def _step_cost(path: Path, frames: int, manifest: FlashVSRManifest, profile: Pro
     cos, sin = rotation(0, (frames, rows, columns), manifest.head_dim)
     noise = DRAW.standard_normal((1, LATENT, frames, 2 * rows, 2 * columns), np.float32)
     tokens = DRAW.standard_normal((1, frames * rows * columns, manifest.dim), np.float32)
-    graph = OnnxRuntimeGraph(path, cpus())
+    graph = OnnxRuntimeGraph(path, cpus(), mapped=True)
     state = BoundState([graph])
     state.clear()
 
