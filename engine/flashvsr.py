@@ -18,6 +18,7 @@ from .flashvsr_network import CLIP, DECODER_HALO, DECODER_PART, NEXT, Decoder, P
 from .flashvsr_shot import Canvas, LiveShot, Networks, Noise, Shot, SpooledShot
 from .flashvsr_tiles import Layout, lay_out
 from .frame import Frame, Pixels
+from .manifest import cache_folder
 from .runtime import OnnxRuntimeGraph, cpus
 
 SCALES = (2, 3, 4)
@@ -31,8 +32,8 @@ ALLOW_RANDOM = "UPRES_RANDOM_WEIGHTS"  # set to 1 by tests and benchmarks
 class Options:
     """How a FlashVSR runs.
 
-    seed: of the noise. spool: a folder; each shot is then upscaled tile by tile once it is complete, with one tile's state
-    in memory and frames and latents in the folder. threads: of the runtime, all by default.
+    seed: of the noise. spool: a folder; a shot of more than one tile is then upscaled tile by tile once it is complete, with
+    one tile's state in memory and the source's frames and the latents in the folder. threads: of the runtime, all by default.
     """
 
     seed: int = 0
@@ -70,7 +71,7 @@ class FlashVSR:
         """What runs it."""
         facts: FlashVSRManifest = self.manifest
         state = ", experimental" if facts.experimental else ""
-        return f"{self._decoder.report}, {facts.attention} attention in {facts.precision}{state}"
+        return f"{self._decoder.report}, {self.scale}x, {facts.attention} attention in {facts.precision}{state}"
 
     def open(self, width: int, height: int, *, noise: Noise | None = None) -> "FlashVSRSession":
         """Start a session on frames of this size. noise: instead of the drawn one, by latent frame, rows and columns."""
@@ -81,14 +82,15 @@ class FlashVSR:
             # Another tile size has its own graphs over the same weights: only one is held.
             self._steps = {layout.profile: (self._load(layout.profile.first), self._load(layout.profile.following))}
         first, following = self._steps[layout.profile]
-        count = 1 if self._options.spool else len(layout.tiles)
+        spool = self._options.spool if len(layout.tiles) > 1 else None
+        count = 1 if spool else len(layout.tiles)
         networks = Networks(
             partial(Projector, self._projector),
             [Transformer(first, following, self.manifest.head_dim) for _ in range(count)],
             Decoder(self._decoder, layout.height, layout.width),
         )
         canvas = Canvas(height * self.scale, width * self.scale, self.scale, layout)
-        return FlashVSRSession(canvas, networks, noise or partial(draw_noise, self._options.seed), self._options.spool)
+        return FlashVSRSession(canvas, networks, noise or partial(draw_noise, self._options.seed), spool)
 
     def layout(self, width: int, height: int) -> Layout:
         """How frames of this size are covered with tiles."""
@@ -115,8 +117,8 @@ class FlashVSR:
 
 
 def load(network: str, *, scale: int = 4) -> FlashVSR:
-    """The export of this network that lies in the cache; ModelError with the remedy where there is none."""
-    return FlashVSR(find(network), scale=scale)
+    """The export of this network that lies in the cache, for files; ModelError with the remedy where there is none."""
+    return FlashVSR(find(network), scale=scale, options=Options(spool=cache_folder() / "spool"))
 
 
 @cache
@@ -137,6 +139,8 @@ class FlashVSRSession:
 
     def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, spool: Path | None) -> None:
         self._canvas, self._networks, self._noise = canvas, networks, noise
+        if spool is not None:
+            spool.mkdir(parents=True, exist_ok=True)
         self._spool = None if spool is None else tempfile.TemporaryDirectory(prefix="flashvsr-", dir=spool)
         self._shot: Shot | None = None
         self._times: deque[tuple[int, int, bool]] = deque()

@@ -22,6 +22,7 @@ from .frame import Pixels
 from .runtime import Tensor
 
 Noise = Callable[[int, int, int], Tensor]
+TAPS = 3  # source pixels around a pixel that its enlargement depends on
 REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions over tokens
 
 
@@ -34,11 +35,15 @@ class Canvas:
     scale: int
     layout: Layout
 
-    def prepare(self, pixels: Pixels) -> Pixels:
-        """A source frame, enlarged and padded with its edges."""
-        large = enlarge(pixels, self.scale)
-        below, beside = self.layout.height - self.height, self.layout.width - self.width
-        return np.pad(large, ((0, below), (0, beside), (0, 0)), mode="edge")
+    def prepare(self, pixels: Pixels, part: Tile | None = None) -> Pixels:
+        """A source frame, enlarged and padded with its edges, or a part of that; only what the part needs is computed."""
+        part = part or Tile(0, 0, self.layout.height, self.layout.width)
+        bottom, right = min(part.top + part.height, self.height), min(part.left + part.width, self.width)
+        top, left = (max(0, start // self.scale - TAPS) for start in (part.top, part.left))
+        source = pixels[top : -(-bottom // self.scale) + TAPS, left : -(-right // self.scale) + TAPS]
+        inner = Tile(part.top, part.left, bottom - part.top, right - part.left)
+        large = inner.within(Tile(top * self.scale, left * self.scale, 0, 0)).cut_frame(enlarge(source, self.scale))
+        return np.pad(large, ((0, part.height - inner.height), (0, part.width - inner.width), (0, 0)), mode="edge")
 
     def finish(self, picture: Tensor, frame: Pixels) -> Pixels:
         """A decoded picture (3, H, W), cropped and given the colours of its frame: (height, width, 3) uint8."""
@@ -165,7 +170,7 @@ class SpooledShot:
     def push(self, pixels: Pixels) -> Iterator[Pixels]:
         """Take the next source frame; nothing is ready before the shot is complete."""
         try:
-            self._file.write(self._canvas.prepare(pixels).data)
+            self._file.write(pixels.tobytes())
         except OSError as error:
             raise TargetError(f"cannot spool frames to {self._folder}: {error.strerror}; free some space") from error
         self._count += 1
@@ -174,44 +179,57 @@ class SpooledShot:
     def finish(self) -> Iterator[Pixels]:
         """Give all pictures."""
         self._file.close()
-        layout = self._canvas.layout
-        size = (self._count, layout.height, layout.width, 3)
-        frames = np.memmap(self._folder / "frames", np.uint8, "r", shape=size)
+        canvas = self._canvas
+        size = (self._count, canvas.height // canvas.scale, canvas.width // canvas.scale, 3)
+        source = np.memmap(self._folder / "frames", np.uint8, "r", shape=size)
         count = FIRST
         while decoded(count) < self._count:
             count += NEXT
-        size = (count, LATENT, layout.height // LATENT_PIXELS, layout.width // LATENT_PIXELS)
+        size = (count, LATENT, canvas.layout.height // LATENT_PIXELS, canvas.layout.width // LATENT_PIXELS)
         latents = np.memmap(self._folder / "latents", np.float32, "w+", shape=size)
-        for tile, share in zip(layout.tiles, layout.shares(), strict=True):
-            self._transform(frames, latents, tile, share)
+        for tile, share in zip(canvas.layout.tiles, canvas.layout.shares(), strict=True):
+            self._transform(source, latents, tile, share)
         self._networks.decoder.start()
+        frames = Prepared(canvas, source)
         for latent in range(count):
             clean = np.array(latents[latent : latent + 1])
-            yield from decode(self._canvas, self._networks.decoder, frames, clean, latent)
+            yield from decode(canvas, self._networks.decoder, frames, clean, latent)
 
     def close(self) -> None:
         """Delete the spooled frames and latents."""
         self._file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _transform(self, frames: Tensor, latents: Tensor, tile: Tile, share: Tensor) -> None:
+    def _transform(self, source: Tensor, latents: Tensor, tile: Tile, share: Tensor) -> None:
         """Add a tile's share to the latents of the whole shot."""
         layout = self._canvas.layout
         wide = tile.grown(REACH, layout.height, layout.width)
+        frames = Prepared(self._canvas, source, wide)
         projector = self._networks.projector(wide.height, wide.width)
-        projector.start(wide.cut_frame(frames[0]))
+        projector.start(frames[0])
         first = 0
         while first < len(latents):
             steps = range(first, first + step(first))
-            clips = (
-                np.stack([wide.cut_frame(frames[min(at, self._count - 1)]) for at in seen(latent)]) for latent in steps
-            )
-            tokens = [projector.push(clip) for clip in clips]
+            tokens = [projector.push(np.stack([frames[at] for at in seen(latent)])) for latent in steps]
             noise = np.stack([tile.cut(self._noise(at, *latents.shape[2:]), LATENT_PIXELS) for at in steps], 1)[None]
             part = cut_tokens(tokens, wide.width, tile.within(wide))
             clean = self._networks.transformers[0].push(noise, part, first)["clean"]
             tile.cut(latents[first : steps.stop], LATENT_PIXELS)[...] += clean[0].swapaxes(0, 1) * share
             first = steps.stop
+
+
+class Prepared:
+    """The frames of a complete shot, or a part of them, prepared when asked for; beyond the last one, the last one again."""
+
+    def __init__(self, canvas: Canvas, source: Tensor, part: Tile | None = None) -> None:
+        """source: (n, height, width, 3) uint8."""
+        self._canvas, self._source, self._part = canvas, source, part
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return self._canvas.prepare(self._source[min(index, len(self) - 1)], self._part)
 
 
 def step(first: int) -> int:
@@ -237,7 +255,7 @@ def seen(latent: int) -> range:
 def decode(canvas: Canvas, decoder: Decoder, frames: Frames, clean: Tensor, latent: int) -> Iterator[Pixels]:
     """The pictures of a latent frame, (1, 16, H/8, W/8), as far as frames go; of the first one only the last is a picture."""
     shown = range(CLIP * latent - 3, CLIP * latent + 1)
-    clip = np.stack([frames[min(max(index, 0), len(frames) - 1)] for index in shown])
+    clip = np.stack([frames[max(index, 0)] for index in shown])
     pictures = decoder.push(clean, clip)
     for at, index in enumerate(shown):
         if 0 <= index < len(frames):

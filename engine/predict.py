@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,15 +10,16 @@ import numpy as np
 import psutil
 
 from . import writer
-from .errors import SourceError, TargetError
+from .errors import SettingsError, SourceError, TargetError
 from .frame import Frame, Shape
-from .model import Predicting
+from .model import Model, Predicting
 from .pipeline import QUEUE_BYTES, Job, after_prefilters
 from .reader import Reader
 
 TRIAL_SIDE = 128  # pixels a side of the frame that the speed is measured on
 BITS_A_PIXEL = 0.25  # of H.264 at CRF 18; clean enlarged video takes less
 ENCODER_FRAMES = 40  # full frames that x264 holds for its look-ahead, references and threads
+PATIENCE_SECONDS = 600  # that a run on a CPU may take without being asked for
 BASE_MEMORY = 250 << 20  # interpreter, libraries, weights
 
 
@@ -69,6 +71,16 @@ def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
         needed, there = _gigabytes(prediction.disk), _gigabytes(free)
         raise TargetError(
             f"{folder}: this needs about {needed} of disk (the log, and twice the result) and {there} are free"
+        )
+
+
+def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> None:
+    """SettingsError where a model that predicts its own time, which is one made for GPUs, would take long here."""
+    heavy = [model.name for model in models if isinstance(model, Predicting)]
+    if heavy and prediction.seconds is not None and prediction.seconds > PATIENCE_SECONDS:
+        raise SettingsError(
+            f"{', '.join(heavy)} would take about {prediction.seconds / 3600:.1f} hours on this machine; --yes starts it, "
+            "--duration 3 tries three seconds, and RealESRGAN_Vid_x4 is far lighter"
         )
 
 

@@ -70,6 +70,7 @@ def run(
     ] = None,
     split: Annotated[bool, typer.Option("--split", help="Cut at shot boundaries, each shot its own session.")] = False,
     tonemap: Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Start also what will take very long on this machine.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted run of the same command stopped.")
     ] = False,
@@ -104,7 +105,7 @@ def run(
                 f"--lossless writes RGB H.264, which players know in .mkv only; name the output {Path(into).stem}.mkv"
             )
         try:
-            _one(one, into, job, show, resume=resume, overwrite=overwrite)
+            _one(one, into, job, show, yes=yes, resume=resume, overwrite=overwrite)
         except UpresError as error:
             if len(pairs) == 1:
                 raise
@@ -160,7 +161,7 @@ def _codec(name: str, lossless: bool) -> Codec:
     return "lossless" if lossless else cast(Codec, name)
 
 
-def _one(source: str, target: str, job: Job, show: Show, *, resume: bool, overwrite: bool) -> None:
+def _one(source: str, target: str, job: Job, show: Show, *, yes: bool, resume: bool, overwrite: bool) -> None:
     if source == "-":
         _upscale(sys.stdin.buffer, "stdin", target, job, show, resume=resume, overwrite=overwrite)
         return
@@ -169,6 +170,8 @@ def _one(source: str, target: str, job: Job, show: Show, *, resume: bool, overwr
     if target != "-":
         predict.refuse_what_cannot_fit(prediction, Path(target).absolute().parent)
     show.predicted(source, prediction, job)
+    if not yes:
+        predict.refuse_what_takes_long(prediction, job.models)
     _upscale(source, source, target, job, show, resume=resume, overwrite=overwrite)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 from upres.engine import select
-from upres.engine.errors import Interrupted
+from upres.engine.errors import Interrupted, SettingsError
 from upres.engine.flashvsr import FlashVSR
 from upres.engine.flashvsr_manifest import folder_of, read
 from upres.engine.pipeline import Job
@@ -135,8 +135,16 @@ def test_shot_cuts_begin_a_new_session(model, tmp_path):
 def test_models_and_scales_are_told_apart(model, tmp_path):
     listed = upres("models")
     assert f"  {NETWORK:26} photo      here" in listed.output
-    with pytest.raises(Exception, match="FlashVSR_Tiny enlarges 2 or 3 or 4 times, not 5 times"):
+    with pytest.raises(SettingsError, match="FlashVSR_Tiny enlarges 2 or 3 or 4 times, not 5 times"):
         upres("run", film(tmp_path / "in.mp4", 1), tmp_path / "out.mp4", "-m", "FlashVSR_Tiny", "--scale", 5)
+
+
+def test_what_takes_very_long_wants_a_yes(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(FlashVSR, "seconds", lambda self, width, height: 1000.0)
+    words = ["run", film(tmp_path / "in.mp4", 2), tmp_path / "out.mp4", "-m", "FlashVSR_Tiny", "--scale", 2]
+    with pytest.raises(SettingsError, match=r"would take about 0\.6 hours on this machine; --yes starts it"):
+        upres(*words)
+    assert upres(*words, "--yes").exit_code == 0
 
 
 def test_export_writes_where_upres_looks(weights, monkeypatch):
@@ -148,7 +156,7 @@ def test_export_writes_where_upres_looks(weights, monkeypatch):
 
 
 def test_options_that_are_missing_are_all_named(tmp_path):
-    with pytest.raises(Exception, match=r"needs --weights DIR.*--acceptance DIR and --clip FILE go together"):
+    with pytest.raises(SettingsError, match=r"needs --weights DIR.*--acceptance DIR and --clip FILE go together"):
         upres("export", "FlashVSR_Tiny", "--clip", tmp_path / "clip.mp4")
 
 

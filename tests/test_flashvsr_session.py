@@ -120,11 +120,11 @@ def test_two_sessions_of_one_model_do_not_meet(folder):
     assert (stack(mixed[1]) == stack(upscale(model, other))).all()
 
 
-@pytest.mark.parametrize(("width", "height"), [(32, 32), (70, 50)])
-def test_tile_by_tile_over_a_shot_equals_all_tiles_live(folder, tmp_path, width, height):
+@pytest.mark.parametrize(("scale", "width", "height"), [(4, 32, 32), (4, 70, 50), (3, 61, 71)])
+def test_tile_by_tile_over_a_shot_equals_all_tiles_live(folder, tmp_path, scale, width, height):
     frames = clip(44, width, height, shots=(30,))
-    live = upscale(FlashVSR(folder), frames)
-    spooled = upscale(FlashVSR(folder, options=Options(spool=tmp_path)), frames)
+    live = upscale(FlashVSR(folder, scale=scale), frames)
+    spooled = upscale(FlashVSR(folder, scale=scale, options=Options(spool=tmp_path)), frames)
     assert (stack(live) == stack(spooled)).all()
     assert list(tmp_path.iterdir()) == []
 
@@ -136,6 +136,17 @@ def test_tiles_are_close_to_the_whole_frame(weights, folder, tmp_path):
     assert len(FlashVSR(folder).layout(64, 64).tiles) > 1
     psnr = 10 * np.log10(255**2 / np.mean((whole - tiled) ** 2))
     assert psnr > 40, f"{psnr = :.1f} dB"
+
+
+def test_memory_grows_with_the_tiles_that_are_held(folder, tmp_path):
+    live, spooled = FlashVSR(folder), FlashVSR(folder, options=Options(spool=tmp_path))
+    assert live.memory(32, 32) == spooled.memory(32, 32)
+    tiles = len(live.layout(70, 50).tiles)
+    state = live.manifest.profiles[0].state_bytes
+    assert live.memory(70, 50) - spooled.memory(70, 50) == (tiles - 1) * state
+    held = live.open(70, 50)._networks.transformers[0].nbytes
+    assert held == state
+    assert live.seconds(70, 50) > live.seconds(32, 32) > 0
 
 
 def test_decoding_in_parts_is_exact(folder):
