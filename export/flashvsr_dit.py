@@ -218,14 +218,17 @@ class _Transformer:
         dtype: np.dtype[Any] | None = None,
     ) -> str:
         """A linear layer; rows: the order of its outputs; gate: what they are multiplied by."""
-        weight, bias = self.w[f"{name}.weight"], self.w[f"{name}.bias"]
-        weight = weight.reshape(len(bias), -1)
-        if rows is not None:
-            weight, bias = weight[rows], bias[rows]
-        if gate is not None:
-            weight, bias = weight * gate[:, None], bias * gate
+        bias = self.w[f"{name}.bias"]
+
+        def changed(array: Array) -> Array:
+            array = array if rows is None else array[rows]
+            return array if gate is None else (array.T * gate).T
+
         dtype = dtype or self.g.half
-        return self.g.op("Gemm", x, self.g.constant(weight, dtype), self.g.constant(bias, dtype), transB=1)
+        weight = self.g.weight(
+            f"{name}.weight", lambda: changed(self.w[f"{name}.weight"].reshape(len(bias), -1)), dtype
+        )
+        return self.g.op("Gemm", x, weight, self.g.constant(changed(bias), dtype), transB=1)
 
     def _norm(self, x: str, scale: Array, shift: Array, dtype: np.dtype[Any] | None = None) -> str:
         """A layer norm over the channels of a float32 value, given in the graph's precision."""

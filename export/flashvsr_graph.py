@@ -1,7 +1,7 @@
 """Writes ONNX graphs node by node, with weights in one external file that several graphs share. Knows no network."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +32,22 @@ class WeightFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.shared: dict[tuple[str, str], TensorProto] = {}
         self._file = path.open("wb")
-        self._places: dict[bytes, tuple[int, int]] = {}
-        self._digest = hashlib.sha256()
+        self._places: dict[str, tuple[int, int]] = {}
 
-    def add(self, array: Array) -> tuple[int, int]:
-        """Offset and length in bytes of this tensor in the file; written if it is new."""
-        data = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
-        key = hashlib.sha256(data).digest()
-        if key not in self._places:
+    def add(self, array: Array, digest: str) -> tuple[int, int]:
+        """Offset and length in bytes of this tensor in the file; written if none with this SHA-256 is there."""
+        if digest not in self._places:
             self._file.write(bytes(-self._file.tell() % ALIGNMENT))
-            self._places[key] = (self._file.tell(), len(data))
-            self._file.write(data)
-            self._digest.update(key)
-        return self._places[key]
+            self._places[digest] = (self._file.tell(), array.nbytes)
+            self._file.write(_bytes(array))
+        return self._places[digest]
 
     def close(self) -> str:
         """Finish the file; gives the SHA-256 over the SHA-256 of every tensor in it, in order."""
         self._file.close()
-        return self._digest.hexdigest()
+        return hashlib.sha256("".join(self._places).encode()).hexdigest()
 
 
 class GraphWriter:
@@ -77,20 +74,33 @@ class GraphWriter:
         self._outputs.append(helper.make_tensor_value_info(name, ONNX_TYPES[dtype], shape))
 
     def constant(self, array: Array, dtype: np.dtype[Any] | None = None) -> str:
-        """A constant in its own dtype, or in the one given; finite values that would overflow it are refused."""
-        value = np.asarray(array) if dtype is None else cast(np.asarray(array), dtype)
-        digest = hashlib.sha256(f"{value.dtype}{value.shape}".encode() + value.tobytes()).hexdigest()
-        name = f"c_{digest[:20]}"
-        if name not in self._constants:
-            tensor = TensorProto(name=name, data_type=ONNX_TYPES[value.dtype], dims=value.shape)
-            if value.nbytes < INLINE_BYTES:
-                tensor.raw_data = value.tobytes()
-            else:
-                offset, length = self._weights.add(value)
-                tensor.data_location = TensorProto.EXTERNAL
-                places = (("location", self._weights.path.name), ("offset", str(offset)), ("length", str(length)))
-                tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=entry) for key, entry in places)
-            self._constants[name] = tensor
+        """A constant in its own dtype, or in the one given; OverflowError for finite values that do not fit it."""
+        return self._keep(self._tensor(array, dtype))
+
+    def weight(self, name: str, make: Callable[[], Array], dtype: np.dtype[Any]) -> str:
+        """A constant that several graphs have under this name; it is made once."""
+        shared = self._weights.shared
+        if (name, dtype.name) not in shared:
+            shared[name, dtype.name] = self._tensor(make(), dtype)
+        return self._keep(shared[name, dtype.name])
+
+    def _tensor(self, array: Array, dtype: np.dtype[Any] | None) -> TensorProto:
+        value = np.ascontiguousarray(array if dtype is None else cast(array, dtype)).reshape(np.shape(array))
+        digest = hashlib.sha256(f"{value.dtype}{value.shape}".encode())
+        digest.update(_bytes(value))
+        tensor = TensorProto(name=f"c_{digest.hexdigest()[:20]}", data_type=ONNX_TYPES[value.dtype], dims=value.shape)
+        if value.nbytes < INLINE_BYTES:
+            tensor.raw_data = value.tobytes()
+        else:
+            offset, length = self._weights.add(value, digest.hexdigest())
+            tensor.data_location = TensorProto.EXTERNAL
+            places = (("location", self._weights.path.name), ("offset", str(offset)), ("length", str(length)))
+            tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=entry) for key, entry in places)
+        return tensor
+
+    def _keep(self, tensor: TensorProto) -> str:
+        name = str(tensor.name)
+        self._constants.setdefault(name, tensor)
         return name
 
     def ints(self, *values: int) -> str:
@@ -149,3 +159,8 @@ def cast(array: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.itemsize < array.dtype.itemsize and not np.isfinite(value).all() and np.isfinite(array).all():
         raise OverflowError(f"values up to {np.abs(array).max():g} do not fit in {dtype}")
     return value
+
+
+def _bytes(array: Array) -> memoryview:
+    """The bytes of a contiguous array, not copied."""
+    return array.reshape(-1).view(np.uint8).data

@@ -49,6 +49,12 @@ def test_pytorch_and_onnx_agree_with_the_public_implementation(regime):
     assert result.output.count("0 of 1152 blocks flipped") == 2
 
 
+def test_attention_in_groups_of_blocks_is_the_same(monkeypatch):
+    monkeypatch.setattr("upres.export.flashvsr_dit.SCORE_BYTES", 1)
+    result = flashvsr_check(DATA / "pipeline_sparse.npz")
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(("fact", "wrong"), [("topk_ratio", 0.35), ("local_range", 2)])
 def test_the_check_notices_another_rule_of_attention(tmp_path, fact, wrong):
     with np.load(DATA / "pipeline_sparse.npz") as file:
