@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import ModelError, SettingsError, SourceError
-from .flashvsr_manifest import FlashVSRManifest, Profile, find, read
+from .flashvsr_manifest import Profile, check, find, read
 from .flashvsr_network import CLIP, DECODER_HALO, DECODER_PART, NEXT, Decoder, Projector, Transformer, draw_noise
 from .flashvsr_shot import Canvas, LiveShot, Networks, Noise, Shot, SpooledShot
 from .flashvsr_tiles import Layout, lay_out
@@ -55,6 +55,7 @@ class FlashVSR:
             raise ModelError(
                 f"the weights in {folder} were never trained, they only serve tests; export the trained ones"
             )
+        check(folder, self.manifest)
         self.scale = scale
         self._folder = folder
         self._options = options or Options()
@@ -69,7 +70,7 @@ class FlashVSR:
     @property
     def report(self) -> str:
         """What runs it."""
-        facts: FlashVSRManifest = self.manifest
+        facts = self.manifest
         state = ", experimental" if facts.experimental else ""
         return f"{self._decoder.report}, {self.scale}x, {facts.attention} attention in {facts.precision}{state}"
 

@@ -1,5 +1,6 @@
 """What stands beside FlashVSR's graphs: which files, which rule of attention, which tiles, what was verified."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -90,6 +91,23 @@ def read(folder: Path) -> FlashVSRManifest:
         ) from error
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path} is not a readable manifest: {error}") from error
+
+
+def check(folder: Path, facts: FlashVSRManifest) -> None:
+    """ModelError naming every file that is missing or not the one the manifest was written for; weights by their size."""
+    found = []
+    for name, digest in facts.graphs.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{name} is missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            found.append(f"{name} is not the one that was exported")
+    weights = folder / facts.weight_file
+    size = weights.stat().st_size if weights.is_file() else 0
+    if size != facts.weight_bytes:
+        found.append(f"{facts.weight_file} has {size} bytes, expected {facts.weight_bytes}")
+    if found:
+        raise ModelError(f"the export of FlashVSR in {folder} is damaged: {'; '.join(found)}; export it again")
 
 
 def folder_of(network: str, precision: str = "fp32") -> Path:

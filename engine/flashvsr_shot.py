@@ -4,6 +4,7 @@ The schedule is the public release's. Latent frame i stands for pictures 4i-3 â€
 step takes latent frames 0 â€¦ 5, every later one two more. The last frame is repeated until a step is full.
 """
 
+import math
 import shutil
 import tempfile
 from collections import deque
@@ -161,7 +162,7 @@ class Window:
 class SpooledShot:
     """A shot upscaled tile by tile once it is complete: one tile's state in memory, frames and latents on disk."""
 
-    def __init__(self, canvas: Canvas, networks: "Networks", noise: Noise, folder: Path) -> None:
+    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, folder: Path) -> None:
         self._canvas, self._networks, self._noise = canvas, networks, noise
         self._folder = Path(tempfile.mkdtemp(prefix="flashvsr-", dir=folder))
         self._file = (self._folder / "frames").open("wb")
@@ -172,7 +173,7 @@ class SpooledShot:
         try:
             self._file.write(pixels.tobytes())
         except OSError as error:
-            raise TargetError(f"cannot spool frames to {self._folder}: {error.strerror}; free some space") from error
+            raise self._full(error) from error
         self._count += 1
         return iter(())
 
@@ -186,7 +187,7 @@ class SpooledShot:
         while decoded(count) < self._count:
             count += NEXT
         size = (count, LATENT, canvas.layout.height // LATENT_PIXELS, canvas.layout.width // LATENT_PIXELS)
-        latents = np.memmap(self._folder / "latents", np.float32, "w+", shape=size)
+        latents = self._latents(size)
         for tile, share in zip(canvas.layout.tiles, canvas.layout.shares(), strict=True):
             self._transform(source, latents, tile, share)
         self._networks.decoder.start()
@@ -199,6 +200,20 @@ class SpooledShot:
         """Delete the spooled frames and latents."""
         self._file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _latents(self, size: tuple[int, ...]) -> Tensor:
+        """Latents of zeros on disk; their space is taken at once, for a mapped file has no way to say that the disk is full."""
+        path = self._folder / "latents"
+        try:
+            with path.open("wb") as file:
+                for _ in range(size[0]):
+                    file.write(bytes(4 * math.prod(size[1:])))
+        except OSError as error:
+            raise self._full(error) from error
+        return np.memmap(path, np.float32, "r+", shape=size)
+
+    def _full(self, error: OSError) -> TargetError:
+        return TargetError(f"cannot spool a shot to {self._folder}: {error.strerror}; free some space there")
 
     def _transform(self, source: Tensor, latents: Tensor, tile: Tile, share: Tensor) -> None:
         """Add a tile's share to the latents of the whole shot."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -101,14 +101,14 @@ class OnnxRuntimeGraph:
     def state(self) -> dict[str, "StateInfo"]:
         """The graph's states by name: inputs called NAME.past.0, NAME.past.1 … and outputs called NAME.new.0 …"""
         found: dict[str, StateInfo] = {}
-        values = [(value, 1, 0) for value in self._session.get_inputs()] + [
-            (value, 0, 1) for value in self._session.get_outputs()
-        ]
-        for value, past, new in values:
-            name, _, place = value.name.rpartition(f".{'past' if past else 'new'}.")
+        for value, way in [
+            *((value, "past") for value in self._session.get_inputs()),
+            *((value, "new") for value in self._session.get_outputs()),
+        ]:
+            name, _, place = value.name.rpartition(f".{way}.")
             if name and place.isdigit():
                 known = found.get(name, StateInfo(tuple(value.shape), value.type, 0, 0))
-                found[name] = StateInfo(known.shape, known.kind, known.past + past, known.new + new)
+                found[name] = replace(known, **{way: getattr(known, way) + 1})
         return found
 
     def run_bound(

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,22 @@ def test_random_weights_are_refused_outside_tests(folder, monkeypatch):
 def test_what_is_not_there_is_named_with_the_command_that_gets_it(tmp_path):
     with pytest.raises(ModelError, match="upres export FlashVSR_Tiny --weights DIR"):
         FlashVSR(tmp_path)
+
+
+def test_a_damaged_export_is_refused_with_all_that_is_wrong(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "next-128x128.onnx").unlink()
+    (tmp_path / "copy" / "decoder.onnx").write_bytes(b"")
+    (tmp_path / "copy" / "flashvsr-fp32.weights").write_bytes(b"short")
+    with pytest.raises(ModelError) as error:
+        FlashVSR(tmp_path / "copy")
+    for text in (
+        "next-128x128.onnx is missing",
+        "decoder.onnx is not the one",
+        "has 5 bytes, expected",
+        "export it again",
+    ):
+        assert text in str(error.value)
 
 
 def test_noise_depends_on_its_place_only():
