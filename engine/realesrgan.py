@@ -8,7 +8,7 @@ from . import manifest, runtime
 from .frame import Frame, Pixels
 from .manifest import Manifest
 from .runtime import Graph, Quality
-from .tiling import Plan, enlarge, enlarge_blended, plan
+from .tiling import TILE_LIMIT, Plan, enlarge, enlarge_blended, plan
 
 TILE_MEMORY = 2 << 30  # bytes one tile's activations may take where the caller names no other bound
 
@@ -18,10 +18,13 @@ class RealESRGAN:
 
     warmup = 0
 
-    def __init__(self, graph: Graph, facts: Manifest, *, tile_memory: int = TILE_MEMORY) -> None:
+    def __init__(
+        self, graph: Graph, facts: Manifest, *, tile_memory: int = TILE_MEMORY, tile_limit: int = TILE_LIMIT
+    ) -> None:
         self._graph = graph
         self._facts = facts
         self._tile_memory = tile_memory
+        self._tile_limit = tile_limit
         self.name = facts.network
         self.scale = facts.scale
         self.report = graph.report
@@ -42,6 +45,7 @@ class RealESRGAN:
             _padded(height, facts.pad, facts.multiple),
             halo=facts.halo,
             multiple=facts.multiple,
+            limit=self._tile_limit,
             pixels=max(1, self._tile_memory // facts.bytes_per_pixel),
         )
 
