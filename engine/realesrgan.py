@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import psutil
 
 from . import manifest, runtime
 from .frame import Frame, Pixels
@@ -10,7 +11,7 @@ from .manifest import Manifest
 from .runtime import Graph, Quality
 from .tiling import TILE_LIMIT, Plan, enlarge, enlarge_blended, plan
 
-TILE_MEMORY = 2 << 30  # bytes one tile's activations may take where the caller names no other bound
+TILE_MEMORY = 2 << 30  # bytes one tile's activations may take, and at most a quarter of the machine's
 
 
 class RealESRGAN:
@@ -96,4 +97,5 @@ def load(
     """A network from the package or the cache; ModelError where it is not on this machine or its graph is damaged."""
     path, facts = manifest.find(network)
     manifest.check(path, facts)
-    return RealESRGAN(runtime.load(path, quality=quality, runtime=runtime_name, threads=threads), facts)
+    graph = runtime.load(path, quality=quality, runtime=runtime_name, threads=threads)
+    return RealESRGAN(graph, facts, tile_memory=min(TILE_MEMORY, psutil.virtual_memory().total // 4))
