@@ -1,7 +1,7 @@
 """The one shape of every model, stateless or stateful: open a session, push frames, flush. Nothing else knows which it is."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .frame import Frame
 
@@ -45,4 +45,13 @@ class Model(Protocol):
 
     def memory(self, width: int, height: int) -> int:
         """Bytes a session on frames of this size needs at its peak, predicted."""
+        ...
+
+
+@runtime_checkable
+class Predicting(Protocol):
+    """A model that predicts its own time, because a short run cannot tell it: it holds frames back before it works."""
+
+    def seconds(self, width: int, height: int) -> float:
+        """Seconds a frame of this size takes."""
         ...

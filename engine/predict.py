@@ -11,6 +11,7 @@ import psutil
 from . import writer
 from .errors import SourceError, TargetError
 from .frame import Frame, Shape
+from .model import Predicting
 from .pipeline import QUEUE_BYTES, Job, after_prefilters
 from .reader import Reader
 
@@ -88,6 +89,10 @@ def _seconds_a_frame(job: Job, width: int, height: int) -> list[float]:
     """For each model, its time on a small frame, scaled up to a whole one."""
     seconds = []
     for model in job.models:
+        if isinstance(model, Predicting):
+            seconds.append(model.seconds(width, height))
+            width, height = width * model.scale, height * model.scale
+            continue
         side_x, side_y = min(TRIAL_SIDE, width), min(TRIAL_SIDE, height)
         trial = Frame(np.zeros((side_y, side_x, 3), np.uint8), 0, 1)
         session = model.open(side_x, side_y)

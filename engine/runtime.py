@@ -1,7 +1,8 @@
 """ONNX graphs on devices: ONNX Runtime and OpenVINO behind one small protocol. Knows tensors, not frames or models."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -86,12 +87,113 @@ class OnnxRuntimeGraph:
         except Exception as error:
             raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self.device = "cpu"
         provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.report = f"ONNX Runtime {onnxruntime.__version__} {provider} fp32"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run once; outputs are owned by the caller."""
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+
+    def state(self) -> dict[str, "StateInfo"]:
+        """The graph's states by name: inputs called NAME.past.0, NAME.past.1 … and outputs called NAME.new.0 …"""
+        found: dict[str, StateInfo] = {}
+        values = [(value, 1, 0) for value in self._session.get_inputs()] + [
+            (value, 0, 1) for value in self._session.get_outputs()
+        ]
+        for value, past, new in values:
+            name, _, place = value.name.rpartition(f".{'past' if past else 'new'}.")
+            if name and place.isdigit():
+                known = found.get(name, StateInfo(tuple(value.shape), value.type, 0, 0))
+                found[name] = StateInfo(known.shape, known.kind, known.past + past, known.new + new)
+        return found
+
+    def run_bound(
+        self, feeds: Mapping[str, Tensor], inputs: Mapping[str, Any], outputs: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Run once with some inputs and outputs bound to OrtValues; gives the outputs that are not."""
+        binding = self._session.io_binding()
+        held = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
+        for name, value in held.items():
+            binding.bind_cpu_input(name, value)
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        given = [name for name in self._outputs if name not in outputs]
+        for name in given:
+            binding.bind_output(name, "cpu")
+        for name, value in outputs.items():
+            binding.bind_ortvalue_output(name, value)
+        self._session.run_with_iobinding(binding)
+        return {name: value.numpy() for name, value in zip(given, binding.get_outputs(), strict=False)}
+
+
+@dataclass(frozen=True, slots=True)
+class StateInfo:
+    """A state of a graph. shape: of one tensor, dimensions as numbers or "H/8". kind: ONNX Runtime's name of the type.
+
+    past, new: how many tensors the graph reads and how many it gives.
+    """
+
+    shape: tuple[int | str, ...]
+    kind: str
+    past: int
+    new: int
+
+
+class BoundState:
+    """What one run leaves for the next: tensors allocated once on the device, bound by turns, never copied through Python.
+
+    Each state is a ring, one longer than what a run reads: a run overwrites the oldest tensor. Graphs given together share
+    their states: one may start what another goes on with.
+    """
+
+    def __init__(self, graphs: Sequence[OnnxRuntimeGraph], sizes: Mapping[str, int] | None = None) -> None:
+        """sizes: H and W in pixels, for dimensions such as "H/8". Contents are undefined until written or cleared."""
+        self._states = {graph: graph.state() for graph in graphs}
+        longest: dict[str, StateInfo] = {}
+        for name, info in (item for states in self._states.values() for item in states.items()):
+            longest[name] = max(longest.get(name, info), info, key=lambda info: info.past + info.new)
+        self._rings = {name: _allocate(info, sizes or {}, graphs[0].device) for name, info in longest.items()}
+        self._turn = dict.fromkeys(self._rings, 0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held on the device."""
+        return sum(value.tensor_size_in_bytes() for ring in self._rings.values() for value in ring)
+
+    def clear(self) -> None:
+        """Set every state to zero."""
+        for value in (value for ring in self._rings.values() for value in ring):
+            value.update_inplace(np.zeros(value.shape(), _numpy_type(value.data_type())))
+
+    def run(self, graph: OnnxRuntimeGraph, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run a graph on this state and step the state on; gives the other outputs, owned by the caller."""
+        past: dict[str, Any] = {}
+        new: dict[str, Any] = {}
+        for name, info in self._states[graph].items():
+            ring, turn = self._rings[name], self._turn[name]
+            past |= {f"{name}.past.{at}": ring[(turn - info.past + at) % len(ring)] for at in range(info.past)}
+            new |= {f"{name}.new.{at}": ring[(turn + at) % len(ring)] for at in range(info.new)}
+            self._turn[name] = (turn + info.new) % len(ring)
+        return graph.run_bound(feeds, past, new)
+
+
+def _allocate(info: StateInfo, sizes: Mapping[str, int], device: str) -> list[Any]:
+    import onnxruntime
+
+    shape = []
+    for dimension in info.shape:
+        size, _, divisor = str(dimension).partition("/")
+        shape.append((sizes[size] if size in sizes else int(size)) // int(divisor or 1))
+    # bfloat16 has no NumPy type: ONNX's number for it stands in.
+    kind = 16 if info.kind == "tensor(bfloat16)" else _numpy_type(info.kind)
+    length = info.past + info.new
+    return [onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, kind, device) for _ in range(length)]
+
+
+def _numpy_type(kind: str) -> type[np.generic]:
+    types: dict[str, type[np.generic]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+    return types[kind]
 
 
 class OpenVINOGraph:
@@ -123,4 +225,5 @@ class OpenVINOGraph:
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run once; outputs are owned by the caller."""
         results = self._request.infer({name: np.ascontiguousarray(value) for name, value in feeds.items()})
-        return {output.get_any_name(): results[output].copy() for output in self._compiled.outputs}
+        # A value that is an output and something else besides has several names here.
+        return {name: results[output].copy() for output in self._compiled.outputs for name in output.get_names()}

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from . import manifest, realesrgan
-from .catalog import NETWORKS, SLUGS, slug_of
+from . import flashvsr, flashvsr_manifest, manifest, realesrgan
+from .catalog import NETWORKS, slug_of
 from .errors import ModelError, SettingsError
 from .model import Model
 from .runtime import Quality
@@ -44,19 +44,34 @@ def choose(name: str, content: str = "auto") -> Choice:
 def is_here(network: str) -> bool:
     """Whether a network's graph is on this machine."""
     try:
-        manifest.find(network)
+        if NETWORKS[network].family == "flashvsr":
+            flashvsr_manifest.read(flashvsr_manifest.find(network))
+        else:
+            manifest.find(network)
     except ModelError:
         return False
     return True
 
 
 def load(
-    name: str, *, content: str = "auto", quality: Quality = "high", runtime: str = "auto"
+    name: str,
+    *,
+    content: str = "auto",
+    quality: Quality = "high",
+    runtime: str = "auto",
+    scale: int | None = None,
 ) -> tuple[Model, str | None]:
-    """A model ready to run, and a line for the user where a better network exists; ModelError with the remedy where not."""
+    """A model ready to run, and a line for the user where a better network exists; ModelError with the remedy where not.
+
+    scale: for a model that offers several, its largest by default; SettingsError where it does not offer this one.
+    """
     choice = choose(name, content)
+    slug = slug_of(name)
+    if scale is not None and scale not in slug.scales:
+        offered = " or ".join(map(str, slug.scales))
+        raise SettingsError(f"{slug.slug} enlarges {offered} times, not {scale} times")
     if NETWORKS[choice.network].family == "flashvsr":
-        raise ModelError(
-            f"{SLUGS['FlashVSR_Tiny'].slug} has no graphs on this machine; its weights are yours to export"
-        )
+        model = flashvsr.load(choice.network, scale=scale or max(slug.scales))
+        note = "FlashVSR is experimental: no owner of its trained weights has reported on this export yet"
+        return model, note if model.manifest.experimental else None
     return realesrgan.load(choice.network, quality=quality, runtime_name=runtime), choice.note

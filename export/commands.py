@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import flashvsr_command
+from .flashvsr_command import Attention, Precision, Version
+
 if TYPE_CHECKING:
     from .exporter import Exported
 
@@ -12,13 +15,25 @@ cache = typer.Typer(help="Show and delete the networks that were pulled or expor
 
 
 def export(
-    weights: Annotated[
-        Path, typer.Argument(help="A .param with its .bin beside it, a .pth, a .safetensors, or their folder.")
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A .param with its .bin beside it, a .pth, a .safetensors, or their folder; or FlashVSR_Tiny."
+        ),
     ],
     network: Annotated[
         str | None, typer.Option(help="Which network they are, where the file's name does not say.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; by default the cache, where upres looks.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="FlashVSR_Tiny: the folder of its weight files.")] = None,
+    weights_version: Annotated[Version | None, typer.Option(help="FlashVSR_Tiny: which release they are.")] = None,
+    precision: Annotated[Precision, typer.Option(help="FlashVSR_Tiny: of the transformer.")] = "fp32",
+    attention: Annotated[Attention, typer.Option(help="FlashVSR_Tiny: the published rule, or dense.")] = "exact",
+    verify: Annotated[bool, typer.Option("--verify", help="FlashVSR_Tiny: run the graphs against PyTorch.")] = False,
+    acceptance: Annotated[
+        Path | None, typer.Option(help="FlashVSR_Tiny: judge the export on --clip; the folder of the report.")
+    ] = None,
+    clip: Annotated[Path | None, typer.Option(help="FlashVSR_Tiny: a real clip, for --acceptance.")] = None,
 ) -> None:
     """Make weights on this machine into a verified graph that upres runs."""
     from upres.engine.manifest import cache_folder
@@ -26,7 +41,11 @@ def export(
     from .exporter import export as run
     from .exporter import resolve
 
-    path, name = resolve(weights, network)
+    if str(source) == flashvsr_command.SLUG:
+        request = flashvsr_command.Request(weights, weights_version, precision, attention, verify, acceptance, clip)
+        typer.echo(flashvsr_command.export(request, out))
+        return
+    path, name = resolve(source, network)
     typer.echo(_said(run(path, name, out or cache_folder() / "models")))
 
 

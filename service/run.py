@@ -10,9 +10,11 @@ from typing import Annotated, Any, cast
 
 import typer
 from upres.engine import join, predict, select, still
+from upres.engine.catalog import slug_of
 from upres.engine.errors import Interrupted, SettingsError, TargetError, UpresError
 from upres.engine.pipeline import Job, Progress
 from upres.engine.reader import Cut, Reader
+from upres.engine.runtime import Quality
 from upres.engine.source import Source
 from upres.engine.upscale import check_target, upscale
 from upres.engine.writer import Codec, Encoder
@@ -44,6 +46,7 @@ def run(
         str, typer.Option("--model", "-m", help="A model or network; see `upres models`.")
     ] = "RealESRGAN_Vid_x4",
     chain: Annotated[str | None, typer.Option(help="Models one after the other, A,B; instead of --model.")] = None,
+    scale: Annotated[int | None, typer.Option(help="2, 3 or 4, for a model that offers several.")] = None,
     content: Annotated[str, typer.Option(help="auto, photo or animation: which network inside a model.")] = "auto",
     quality: Annotated[
         str, typer.Option(help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB or more.")
@@ -79,7 +82,7 @@ def run(
 ) -> None:
     """Enlarge IN into OUT. An interrupted run leaves OUT.upres, from which --resume goes on."""
     show = Show(json=json)
-    models, notes = load_models(chain or model, content, quality, runtime)
+    models, notes = load_models(chain or model, content, quality, runtime, scale)
     for note in notes:
         show.warn(note)
     encoder = Encoder(_codec(codec, lossless), crf, preset, segment, height)
@@ -111,14 +114,18 @@ def run(
         raise typer.Exit(code)
 
 
-def load_models(names: str, content: str, quality: str, runtime: str) -> tuple[list[Any], list[str]]:
+def load_models(
+    names: str, content: str, quality: str, runtime: str, scale: int | None = None
+) -> tuple[list[Any], list[str]]:
     """The models of a chain, and what a user should know of the choice."""
     if quality not in ("exact", "high"):
         raise SettingsError(f"quality must be exact or high, got {quality!r}")
-    loaded = [
-        select.load(name, content=content, quality="exact" if quality == "exact" else "high", runtime=runtime)
-        for name in names.split(",")
-    ]
+    chosen: Quality = "exact" if quality == "exact" else "high"
+    loaded = []
+    for name in names.split(","):
+        # In a chain, a scale is for those that offer several.
+        wanted = scale if "," not in names or len(slug_of(name).scales) > 1 else None
+        loaded.append(select.load(name, content=content, quality=chosen, runtime=runtime, scale=wanted))
     notes = [note for _, note in loaded if note]
     if quality == "high" and (exact := [model.report for model, _ in loaded if "fp32" in model.report]):
         notes.append(f"this machine has no bfloat16 for it, so high is exact ({exact[0]})")

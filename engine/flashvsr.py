@@ -1,0 +1,180 @@
+"""FlashVSR as a model: a streaming network with state, made to give one frame for every frame it gets."""
+
+import math
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from .errors import ModelError, SettingsError, SourceError
+from .flashvsr_manifest import FlashVSRManifest, Profile, find, read
+from .flashvsr_network import CLIP, DECODER_HALO, DECODER_PART, NEXT, Decoder, Projector, Transformer, draw_noise
+from .flashvsr_shot import Canvas, LiveShot, Networks, Noise, Shot, SpooledShot
+from .flashvsr_tiles import Layout, lay_out
+from .frame import Frame, Pixels
+from .runtime import OnnxRuntimeGraph, cpus
+
+SCALES = (2, 3, 4)
+HELD = 36  # frames a live shot holds at most: those of the first step, and what comes from one step
+FRAMES_A_STEP = CLIP * NEXT
+EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, measured on the full size
+ALLOW_RANDOM = "UPRES_RANDOM_WEIGHTS"  # set to 1 by tests and benchmarks
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a FlashVSR runs.
+
+    seed: of the noise. spool: a folder; each shot is then upscaled tile by tile once it is complete, with one tile's state
+    in memory and frames and latents in the folder. threads: of the runtime, all by default.
+    """
+
+    seed: int = 0
+    spool: Path | None = None
+    threads: int | None = None
+
+
+class FlashVSR:
+    """An exported FlashVSR on ONNX Runtime. scale: how much larger, 2 to 4: the network itself only sharpens."""
+
+    warmup = None
+
+    def __init__(self, folder: Path, *, scale: int = 4, options: Options | None = None) -> None:
+        """Load from the folder of an export; ModelError where it cannot be used, SettingsError for another scale."""
+        if scale not in SCALES:
+            raise SettingsError(f"FlashVSR enlarges {', '.join(map(str, SCALES))} times, not {scale} times")
+        self.manifest = read(folder)
+        if self.manifest.weights != "trained" and os.environ.get(ALLOW_RANDOM) != "1":
+            raise ModelError(
+                f"the weights in {folder} were never trained, they only serve tests; export the trained ones"
+            )
+        self.scale = scale
+        self._folder = folder
+        self._options = options or Options()
+        self._projector, self._decoder = (self._load(name) for name in (self.manifest.projector, self.manifest.decoder))
+        self._steps: dict[Profile, tuple[OnnxRuntimeGraph, OnnxRuntimeGraph]] = {}
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.manifest.network
+
+    @property
+    def report(self) -> str:
+        """What runs it."""
+        facts: FlashVSRManifest = self.manifest
+        state = ", experimental" if facts.experimental else ""
+        return f"{self._decoder.report}, {facts.attention} attention in {facts.precision}{state}"
+
+    def open(self, width: int, height: int, *, noise: Noise | None = None) -> "FlashVSRSession":
+        """Start a session on frames of this size. noise: instead of the drawn one, by latent frame, rows and columns."""
+        if width < 1 or height < 1:
+            raise SourceError(f"frames of {width}x{height} pixels have nothing to upscale")
+        layout = self.layout(width, height)
+        if layout.profile not in self._steps:
+            # Another tile size has its own graphs over the same weights: only one is held.
+            self._steps = {layout.profile: (self._load(layout.profile.first), self._load(layout.profile.following))}
+        first, following = self._steps[layout.profile]
+        count = 1 if self._options.spool else len(layout.tiles)
+        networks = Networks(
+            partial(Projector, self._projector),
+            [Transformer(first, following, self.manifest.head_dim) for _ in range(count)],
+            Decoder(self._decoder, layout.height, layout.width),
+        )
+        canvas = Canvas(height * self.scale, width * self.scale, self.scale, layout)
+        return FlashVSRSession(canvas, networks, noise or partial(draw_noise, self._options.seed), self._options.spool)
+
+    def layout(self, width: int, height: int) -> Layout:
+        """How frames of this size are covered with tiles."""
+        return lay_out(self.manifest.profiles, height * self.scale, width * self.scale)
+
+    def memory(self, width: int, height: int) -> int:
+        """Bytes a session on frames of this size needs at its peak, predicted from the manifest; not yet on a GPU."""
+        layout, facts = self.layout(width, height), self.manifest
+        tiles = 1 if self._options.spool else len(layout.tiles)
+        part = min(layout.height * layout.width, (DECODER_PART + 2 * DECODER_HALO) ** 2)
+        working = max(layout.profile.working_bytes, part * facts.decoder_bytes)
+        frames = HELD * layout.height * layout.width * 3
+        # The graphs of the first and of later steps each hold their own copy of the weights.
+        return 2 * facts.weight_bytes + tiles * layout.profile.state_bytes + working + frames
+
+    def seconds(self, width: int, height: int) -> float:
+        """Seconds a frame of this size takes, predicted: the arithmetic, over what this machine manages in a product."""
+        layout = self.layout(width, height)
+        pixels = layout.height * layout.width
+        flops = len(layout.tiles) * layout.profile.flops / FRAMES_A_STEP + pixels * self.manifest.frame_flops
+        return flops / (EFFICIENCY * product_flops())
+
+    def _load(self, name: str) -> OnnxRuntimeGraph:
+        return OnnxRuntimeGraph(self._folder / name, self._options.threads or cpus())
+
+
+def load(network: str, *, scale: int = 4) -> FlashVSR:
+    """The export of this network that lies in the cache; ModelError with the remedy where there is none."""
+    return FlashVSR(find(network), scale=scale)
+
+
+@cache
+def product_flops() -> float:
+    """What this machine computes a second in a product of matrices, 2 x multiply-adds; the best of three."""
+    side = 1024
+    matrix = np.ones((side, side), np.float32)
+    best = math.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
+
+
+class FlashVSRSession:
+    """One run over frames of one size. State is begun anew where a frame starts a shot; its length has no limit."""
+
+    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, spool: Path | None) -> None:
+        self._canvas, self._networks, self._noise = canvas, networks, noise
+        self._spool = None if spool is None else tempfile.TemporaryDirectory(prefix="flashvsr-", dir=spool)
+        self._shot: Shot | None = None
+        self._times: deque[tuple[int, int, bool]] = deque()
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        """Take a frame; give the frames that are ready. To be consumed before the next push."""
+        size = (frame.height * self._canvas.scale, frame.width * self._canvas.scale)
+        if size != (self._canvas.height, self._canvas.width):
+            expected = f"{self._canvas.width // self._canvas.scale}x{self._canvas.height // self._canvas.scale}"
+            raise SourceError(f"a frame of {frame.width}x{frame.height} came into a session of {expected}")
+        if frame.shot:
+            yield from self.flush()
+        self._shot = self._shot or self._begin()
+        self._times.append((frame.pts, frame.duration, frame.shot))
+        yield from self._timed(self._shot.push(frame.pixels))
+
+    def flush(self) -> Iterator[Frame]:
+        """Give what is still held back; a frame pushed after it starts a new shot."""
+        if self._shot is not None:
+            yield from self._timed(self._shot.finish())
+            self._shot.close()
+            self._shot = None
+
+    def close(self) -> None:
+        """Let go of state and spooled files."""
+        if self._shot is not None:
+            self._shot.close()
+            self._shot = None
+        if self._spool is not None:
+            self._spool.cleanup()
+
+    def _begin(self) -> Shot:
+        if self._spool is None:
+            return LiveShot(self._canvas, self._networks, self._noise)
+        return SpooledShot(self._canvas, self._networks, self._noise, Path(self._spool.name))
+
+    def _timed(self, pictures: Iterator[Pixels]) -> Iterator[Frame]:
+        for pixels in pictures:
+            pts, duration, shot = self._times.popleft()
+            yield Frame(pixels, pts, duration, shot)

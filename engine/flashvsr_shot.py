@@ -1,0 +1,251 @@
+"""One shot through FlashVSR: frames in, pictures out, chunk by chunk as they come or tile by tile at the end.
+
+The schedule is the public release's. Latent frame i stands for pictures 4i-3 … 4i and looks at frames up to 4i+4; the first
+step takes latent frames 0 … 5, every later one two more. The last frame is repeated until a step is full.
+"""
+
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from .errors import TargetError
+from .flashvsr_network import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer
+from .flashvsr_picture import enlarge, match_colour, to_pixels
+from .flashvsr_tiles import GRID, LATENT_PIXELS, Layout, Tile
+from .frame import Pixels
+from .runtime import Tensor
+
+Noise = Callable[[int, int, int], Tensor]
+REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions over tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """The frames of a session at output size. layout: of their padded size. height, width: without padding, pixels."""
+
+    height: int
+    width: int
+    scale: int
+    layout: Layout
+
+    def prepare(self, pixels: Pixels) -> Pixels:
+        """A source frame, enlarged and padded with its edges."""
+        large = enlarge(pixels, self.scale)
+        below, beside = self.layout.height - self.height, self.layout.width - self.width
+        return np.pad(large, ((0, below), (0, beside), (0, 0)), mode="edge")
+
+    def finish(self, picture: Tensor, frame: Pixels) -> Pixels:
+        """A decoded picture (3, H, W), cropped and given the colours of its frame: (height, width, 3) uint8."""
+        return to_pixels(match_colour(picture[:, : self.height, : self.width], frame[: self.height, : self.width]))
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What a session computes with. projector: one for frames of a height and width. transformers: one a tile, or one for all."""
+
+    projector: Callable[[int, int], Projector]
+    transformers: list[Transformer]
+    decoder: Decoder
+
+
+class Frames(Protocol):
+    """Prepared frames of a shot by their number."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Pixels: ...
+
+
+class Shot(Protocol):
+    """A shot being upscaled."""
+
+    def push(self, pixels: Pixels) -> Iterator[Pixels]:
+        """Take the next source frame; give the pictures that are ready."""
+        ...
+
+    def finish(self) -> Iterator[Pixels]:
+        """Give the pictures that are left, so that there are as many as frames were pushed."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the shot holds; safe to call twice."""
+        ...
+
+
+class LiveShot:
+    """A shot upscaled as it comes: the first picture after 25 frames, then 8 at a time; every tile keeps its own state."""
+
+    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise) -> None:
+        self._canvas, self._networks, self._noise = canvas, networks, noise
+        self._projector = networks.projector(canvas.layout.height, canvas.layout.width)
+        self._shares = canvas.layout.shares()
+        self._frames = Window()
+        self._latents = 0
+
+    def push(self, pixels: Pixels) -> Iterator[Pixels]:
+        """Take the next source frame; give the pictures that are ready."""
+        frame = self._canvas.prepare(pixels)
+        if len(self._frames) == 0:
+            self._projector.start(frame)
+            self._networks.decoder.start()
+        self._frames.append(frame)
+        if len(self._frames) == needed(self._latents):
+            yield from self._step()
+
+    def finish(self) -> Iterator[Pixels]:
+        """Give the pictures that are left."""
+        while decoded(self._latents) < len(self._frames):
+            yield from self._step()
+
+    def close(self) -> None:
+        """Let go of the frames."""
+        self._frames = Window()
+
+    def _step(self) -> Iterator[Pixels]:
+        latents = range(self._latents, self._latents + step(self._latents))
+        clean = self._clean(latents)
+        self._latents = latents.stop
+        for at, latent in enumerate(latents):
+            yield from decode(self._canvas, self._networks.decoder, self._frames, clean[:, :, at], latent)
+        self._frames.forget(decoded(latents.stop))
+
+    def _clean(self, latents: range) -> Tensor:
+        """The clean latents of a step, (1, 16, f, H/8, W/8), blended over the tiles."""
+        layout = self._canvas.layout
+        rows, columns = layout.height // LATENT_PIXELS, layout.width // LATENT_PIXELS
+        noise = np.stack([self._noise(latent, rows, columns) for latent in latents], 1)[None]
+        clips = (np.stack([self._frames[index] for index in seen(latent)]) for latent in latents)
+        tokens = [self._projector.push(clip) for clip in clips]
+        blended = np.zeros_like(noise)
+        for tile, share, transformer in zip(layout.tiles, self._shares, self._networks.transformers, strict=True):
+            part = cut_tokens(tokens, layout.width, tile)
+            given = transformer.push(tile.cut(noise, LATENT_PIXELS), part, latents.start)
+            tile.cut(blended, LATENT_PIXELS)[...] += given["clean"] * share
+        return blended
+
+
+class Window:
+    """The latest frames of a shot; beyond the last one, the last one again."""
+
+    def __init__(self) -> None:
+        self._frames: deque[Pixels] = deque()
+        self._forgotten = 0
+
+    def __len__(self) -> int:
+        return self._forgotten + len(self._frames)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return self._frames[min(index, len(self) - 1) - self._forgotten]
+
+    def append(self, frame: Pixels) -> None:
+        """Add the next frame."""
+        self._frames.append(frame)
+
+    def forget(self, count: int) -> None:
+        """Let go of the first so many frames of the shot, but the last one."""
+        while self._forgotten < min(count, len(self) - 1):
+            self._frames.popleft()
+            self._forgotten += 1
+
+
+class SpooledShot:
+    """A shot upscaled tile by tile once it is complete: one tile's state in memory, frames and latents on disk."""
+
+    def __init__(self, canvas: Canvas, networks: "Networks", noise: Noise, folder: Path) -> None:
+        self._canvas, self._networks, self._noise = canvas, networks, noise
+        self._folder = Path(tempfile.mkdtemp(prefix="flashvsr-", dir=folder))
+        self._file = (self._folder / "frames").open("wb")
+        self._count = 0
+
+    def push(self, pixels: Pixels) -> Iterator[Pixels]:
+        """Take the next source frame; nothing is ready before the shot is complete."""
+        try:
+            self._file.write(self._canvas.prepare(pixels).data)
+        except OSError as error:
+            raise TargetError(f"cannot spool frames to {self._folder}: {error.strerror}; free some space") from error
+        self._count += 1
+        return iter(())
+
+    def finish(self) -> Iterator[Pixels]:
+        """Give all pictures."""
+        self._file.close()
+        layout = self._canvas.layout
+        size = (self._count, layout.height, layout.width, 3)
+        frames = np.memmap(self._folder / "frames", np.uint8, "r", shape=size)
+        count = FIRST
+        while decoded(count) < self._count:
+            count += NEXT
+        size = (count, LATENT, layout.height // LATENT_PIXELS, layout.width // LATENT_PIXELS)
+        latents = np.memmap(self._folder / "latents", np.float32, "w+", shape=size)
+        for tile, share in zip(layout.tiles, layout.shares(), strict=True):
+            self._transform(frames, latents, tile, share)
+        self._networks.decoder.start()
+        for latent in range(count):
+            clean = np.array(latents[latent : latent + 1])
+            yield from decode(self._canvas, self._networks.decoder, frames, clean, latent)
+
+    def close(self) -> None:
+        """Delete the spooled frames and latents."""
+        self._file.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _transform(self, frames: Tensor, latents: Tensor, tile: Tile, share: Tensor) -> None:
+        """Add a tile's share to the latents of the whole shot."""
+        layout = self._canvas.layout
+        wide = tile.grown(REACH, layout.height, layout.width)
+        projector = self._networks.projector(wide.height, wide.width)
+        projector.start(wide.cut_frame(frames[0]))
+        first = 0
+        while first < len(latents):
+            steps = range(first, first + step(first))
+            clips = (
+                np.stack([wide.cut_frame(frames[min(at, self._count - 1)]) for at in seen(latent)]) for latent in steps
+            )
+            tokens = [projector.push(clip) for clip in clips]
+            noise = np.stack([tile.cut(self._noise(at, *latents.shape[2:]), LATENT_PIXELS) for at in steps], 1)[None]
+            part = cut_tokens(tokens, wide.width, tile.within(wide))
+            clean = self._networks.transformers[0].push(noise, part, first)["clean"]
+            tile.cut(latents[first : steps.stop], LATENT_PIXELS)[...] += clean[0].swapaxes(0, 1) * share
+            first = steps.stop
+
+
+def step(first: int) -> int:
+    """How many latent frames the step takes that begins with this one."""
+    return FIRST if first == 0 else NEXT
+
+
+def needed(latents: int) -> int:
+    """How many frames there must be for the step that follows so many latent frames."""
+    return CLIP * (latents + step(latents)) + 1
+
+
+def decoded(latents: int) -> int:
+    """How many pictures a shot's first so many latent frames give."""
+    return max(0, CLIP * latents - 3)
+
+
+def seen(latent: int) -> range:
+    """The frames the projector takes for a latent frame."""
+    return range(CLIP * latent + 1, CLIP * latent + 5)
+
+
+def decode(canvas: Canvas, decoder: Decoder, frames: Frames, clean: Tensor, latent: int) -> Iterator[Pixels]:
+    """The pictures of a latent frame, (1, 16, H/8, W/8), as far as frames go; of the first one only the last is a picture."""
+    shown = range(CLIP * latent - 3, CLIP * latent + 1)
+    clip = np.stack([frames[min(max(index, 0), len(frames) - 1)] for index in shown])
+    pictures = decoder.push(clean, clip)
+    for at, index in enumerate(shown):
+        if 0 <= index < len(frames):
+            yield canvas.finish(pictures[at], clip[at])
+
+
+def cut_tokens(tokens: list[Tensor], width: int, tile: Tile) -> Tensor:
+    """The tokens of a tile, (1, f * rows * columns, dim), from those of latent frames of this width."""
+    dim = tokens[0].shape[-1]
+    fields = (part.reshape(-1, width // GRID, dim).transpose(2, 0, 1) for part in tokens)
+    return np.stack([tile.cut(field, GRID).transpose(1, 2, 0) for field in fields]).reshape(1, -1, dim)

@@ -1,0 +1,82 @@
+"""`python -m upres.export`: the exporters' own checks."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from upres.engine.errors import UpresError
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """Checks of the exporters, for those who work on them."""
+
+
+@app.command()
+def flashvsr_check(
+    weights: Annotated[Path, typer.Option(help="All weights of a configuration, one .npz.")],
+    golden: Annotated[Path, typer.Option(help="What the public implementation computed from them, one .npz.")],
+    config: Annotated[Path, typer.Option(help="The configuration, JSON.")],
+) -> None:
+    """Compare FlashVSR in PyTorch and as ONNX with a numeric reference; exits 1 where a tolerance is exceeded."""
+    from .flashvsr_check import compare, read_golden, read_heads
+    from .flashvsr_weights import read_npz
+
+    failed = 0
+    try:
+        weight_set = read_npz(weights, heads=read_heads(config))
+        with tempfile.TemporaryDirectory() as folder:
+            for difference in compare(weight_set, read_golden(golden), Path(folder)):
+                failed += not difference.passes
+                verdict = "ok  " if difference.passes else "FAIL"
+                line = f"{verdict} {difference.name:22} {difference.value:.3e} (<= {difference.tolerance:g})  {difference.note}"
+                typer.echo(line.rstrip())
+    except UpresError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_code) from error
+    typer.echo(f"{failed} over tolerance" if failed else "all within tolerance")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def flashvsr_measure(
+    folder: Annotated[Path, typer.Argument(help="Where the graphs are, or go with --export.")],
+    export: Annotated[bool, typer.Option(help="First export the full size with random weights.")] = False,
+    profile: Annotated[str, typer.Option(help="The tile, height x width in output pixels.")] = "256x256",
+    precision: Annotated[Precision, typer.Option(help="Of the transformer.")] = "fp32",
+    dense: Annotated[bool, typer.Option(help="Dense attention instead of the published rule.")] = False,
+) -> None:
+    """Measure FlashVSR's full size on ONNX Runtime's CPU provider: seconds and peak memory of every graph."""
+    from .flashvsr_measure import export_random, run_steps
+    from .flashvsr_onnx import Settings
+
+    height, width = (int(side) for side in profile.split("x"))
+    costs = (
+        [export_random(folder, Settings(profiles=((height, width),), precision=precision, exact=not dense))]
+        if export
+        else run_steps(folder)
+    )
+    for cost in costs:
+        typer.echo(f"{cost.name:34} {cost.seconds:8.1f} s   peak so far {cost.peak / 1e9:6.2f} GB")
+
+
+@app.command()
+def flashvsr_engines(
+    folder: Annotated[Path, typer.Argument(help="Where an export lies.")],
+    out: Annotated[Path, typer.Argument(help="Where the engines go.")],
+    capability: Annotated[str, typer.Option(help="Compute capability of the GPUs that will run them.")] = "SM89",
+) -> None:
+    """Build FlashVSR's graphs with TensorRT for RTX; needs no GPU."""
+    from .flashvsr_engines import build_engines
+
+    for engine in build_engines(folder, out, capability=capability):
+        typer.echo(f"{engine.path}  {engine.nbytes / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,110 @@
+"""FlashVSR's ONNX graphs, their shared weight file and their manifest, written into a folder."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from upres.engine.flashvsr_manifest import FlashVSRManifest, Profile
+from upres.engine.flashvsr_network import FIRST, NEXT
+
+from .flashvsr_cost import decoder_bytes_per_pixel, frame_flops_per_pixel, state_bytes, step_bytes, step_flops
+from .flashvsr_dit import Step, write_transformer
+from .flashvsr_frames import write_decoder, write_projector
+from .flashvsr_graph import DTYPES, GraphWriter, WeightFile
+from .flashvsr_torch import Attention
+from .flashvsr_weights import WeightSet, check
+
+PROFILES = ((256, 256), (512, 512), (640, 768), (768, 640))
+DENSE_BLOCKS = 30  # the most attention blocks of a tile for which dense attention stands in for the published rule
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to export.
+
+    profiles: tiles, height and width in output pixels, multiples of 128. exact: the published rule of attention, else dense.
+    sparse_ratio, local_range: of the published rule. topk_ratio: instead of the one that follows from sparse_ratio.
+    probe: graphs that also show masks and keys, for checks.
+    """
+
+    profiles: tuple[tuple[int, int], ...] = PROFILES
+    precision: Precision = "fp32"
+    exact: bool = True
+    sparse_ratio: float = 2.0
+    local_range: int = 11
+    topk_ratio: float | None = None
+    probe: bool = False
+
+    def attention(self, height: int, width: int) -> Attention:
+        """The rule for a tile of this size: a top-k of about 120 key blocks a query block, whatever the size."""
+        ratio = self.sparse_ratio * 768 * 1280 / (height * width) if self.topk_ratio is None else self.topk_ratio
+        blocks = height * width // 128**2
+        return Attention(int(blocks**2 * ratio) - 1, self.local_range, self.exact)
+
+
+def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashVSRManifest:
+    """Write all graphs, their shared weight file and the manifest into a folder; gives the manifest.
+
+    Memory stays near that of the largest tensor: weights are read, rewritten and stored one by one.
+    """
+    check(weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    data = WeightFile(folder / f"flashvsr-{settings.precision}.weights")
+    other = "fp32" if settings.precision == "fp32" else "fp16"
+    opset = 20 if settings.exact else 23  # 23 brings the fused Attention
+    profiles = []
+    graphs = {
+        "projector.onnx": GraphWriter("projector", data, other, 20),
+        "decoder.onnx": GraphWriter("decoder", data, other, 20),
+    }
+    write_projector(graphs["projector.onnx"], weights)
+    write_decoder(graphs["decoder.onnx"], weights)
+    for height, width in settings.profiles:
+        rule = settings.attention(height, width)
+        profiles.append(_profile(weights, height, width, DTYPES[settings.precision].itemsize))
+        for name, frames in ((profiles[-1].first, FIRST), (profiles[-1].following, NEXT)):
+            graphs[name] = GraphWriter(name.removesuffix(".onnx"), data, settings.precision, opset)
+            write_transformer(graphs[name], weights, rule, Step(frames, height, width, settings.probe))
+    digest = data.close()
+    for name, graph in graphs.items():
+        graph.save(folder / name)
+    manifest = FlashVSRManifest(
+        network="flashvsr-v1.1-tiny" if weights.version == "v1.1" else "flashvsr-v1-tiny",
+        slug="FlashVSR_Tiny",
+        version=weights.version,
+        weights=weights.origin,
+        precision=settings.precision,
+        attention="exact" if settings.exact else "dense",
+        layers=weights.configuration.layers,
+        dim=weights.configuration.dim,
+        head_dim=weights.configuration.head_dim,
+        sparse_ratio=settings.sparse_ratio,
+        local_range=settings.local_range,
+        projector="projector.onnx",
+        decoder="decoder.onnx",
+        profiles=tuple(profiles),
+        weight_file=data.path.name,
+        weight_bytes=data.path.stat().st_size,
+        weights_sha256=digest,
+        graphs={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in graphs},
+        frame_flops=frame_flops_per_pixel(weights),
+        decoder_bytes=decoder_bytes_per_pixel(weights, DTYPES[other].itemsize),
+        verified={},
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def _profile(weights: WeightSet, height: int, width: int, itemsize: int) -> Profile:
+    first, following = (Step(frames, height, width) for frames in (FIRST, NEXT))
+    return Profile(
+        height,
+        width,
+        first=f"first-{height}x{width}.onnx",
+        following=f"next-{height}x{width}.onnx",
+        flops=step_flops(weights, following),
+        state_bytes=state_bytes(weights, following, itemsize),
+        working_bytes=max(step_bytes(weights, step, itemsize) for step in (first, following)),
+    )

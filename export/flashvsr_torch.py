@@ -1,0 +1,287 @@
+"""FlashVSR in PyTorch, written as the architecture is described: the reference that every exported graph is held against.
+
+Projector, Transformer and Decoder each keep their own state, take one step at a time and work in the dtype of their weights.
+Sources: arXiv 2510.12747 for the scheme, the public release (Apache-2.0) for the constants.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .flashvsr_weights import Configuration, Tensors, Version, WeightSet
+
+BLOCK = 128  # tokens of an attention block: 2 latent frames x 8 rows x 8 columns
+THETA = 10000.0
+TIMESTEP = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """The rule of self-attention. top_k: key blocks kept, summed over all query blocks of a head and temporal window.
+
+    local_range: blocks a query sees along rows and columns. exact: the rule as published; else dense over all blocks.
+    """
+
+    top_k: int
+    local_range: int = 11
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMask:
+    """Which key blocks each query block attends to. kept, probability: (heads, Nq, Nk). threshold: (heads, windows)."""
+
+    kept: Tensor
+    probability: Tensor
+    threshold: Tensor
+
+
+def tensors(weights: Tensors, device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """All weights of a part as tensors."""
+    return {key: torch.from_numpy(np.asarray(weights[key])).to(device, dtype) for key in weights}
+
+
+class Projector:
+    """The causal LQ projector: four low-quality frames in, one map of tokens out, looking two frames back."""
+
+    def __init__(self, weights: Mapping[str, Tensor], version: Version) -> None:
+        self._weights = weights
+        self._version = version
+        self._caches: list[Tensor | None] = [None, None]
+
+    def __call__(self, clip: Tensor) -> Tensor:
+        """clip: (1, 3, 4, H, W) in [-1, 1]; gives tokens (1, H/16 * W/16, dim). The first call only fills the caches."""
+        x = F.pixel_unshuffle(clip[0].transpose(0, 1), 16).transpose(0, 1)[None]
+        for index in (1, 2):
+            x = self._convolve(x, index)
+            gamma = self._weights[f"norm{index}.gamma"]
+            x = F.silu(F.normalize(x.float(), dim=1).to(x.dtype) * math.sqrt(x.shape[1]) * gamma)
+        tokens = x[:, :, -1].flatten(2).transpose(1, 2)
+        return F.linear(tokens, self._weights["linear_layers.0.weight"], self._weights["linear_layers.0.bias"])
+
+    def _convolve(self, x: Tensor, index: int) -> Tensor:
+        """A convolution that is causal in time; v1 looks back at the end of the same clip, v1.1 at that of the clip before."""
+        past, last = self._caches[index - 1], x[:, :, -2:]
+        if past is None:
+            past = x[:, :, :1].expand_as(last)
+        elif self._version == "v1":
+            past = last
+        self._caches[index - 1] = last
+        padded = F.pad(torch.cat([past, x], 2), (1, 1, 1, 1, 0, 0), mode="replicate")
+        return F.conv3d(
+            padded, self._weights[f"conv{index}.weight"], self._weights[f"conv{index}.bias"], stride=(2, 1, 1)
+        )
+
+
+class Transformer:
+    """The one-step diffusion transformer over 6 latent frames, then 2 at a time, attending to at most 3 past windows."""
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], prompt: Tensor, configuration: Configuration, attention: Attention
+    ) -> None:
+        self._w = weights
+        self._c = configuration
+        self._attention = attention
+        self._text = self._linear(
+            F.gelu(self._linear(prompt, "text_embedding.0"), approximate="tanh"), "text_embedding.2"
+        )
+        half = configuration.freq_dim // 2
+        angles = TIMESTEP * THETA ** (-torch.arange(half, dtype=torch.float64) / half)
+        embedding = torch.cat([angles.cos(), angles.sin()])[None].to(prompt)
+        self._time = self._linear(F.silu(self._linear(embedding, "time_embedding.0")), "time_embedding.2")
+        self._modulation = self._linear(F.silu(self._time), "time_projection.1").unflatten(1, (6, -1))
+        self._cache: list[tuple[Tensor, Tensor]] = []
+        self.position = 0
+        self.masks: list[BlockMask] = []
+
+    def keys(self, layer: int) -> Tensor:
+        """The cached keys of a layer, rotated, in window layout: (windows * S, 128, dim)."""
+        return self._cache[layer][0]
+
+    def __call__(self, noise: Tensor, tokens: Tensor) -> Tensor:
+        """noise: (1, 16, f, H/8, W/8), tokens: (1, f * H/16 * W/16, dim); gives the clean latents, as large as the noise."""
+        _, channels, frames, rows, columns = noise.shape
+        grid = (frames, rows // 2, columns // 2)
+        patches = (
+            noise.reshape(channels, frames, grid[1], 2, grid[2], 2).permute(1, 2, 4, 0, 3, 5).flatten(0, 2).flatten(1)
+        )
+        x = F.linear(patches, self._w["patch_embedding.weight"].flatten(1), self._w["patch_embedding.bias"]) + tokens[0]
+        angles = self._angles(grid, noise.device)
+        past, self._cache, self.masks = self._cache, [], []
+        for layer in range(self._c.layers):
+            x = self._block(x, layer, grid, angles, past[layer] if past else None)
+        shift, scale = (self._w["head.modulation"][0] + self._time).chunk(2)
+        x = self._linear(self._norm(x) * (1 + scale) + shift, "head.head").reshape(*grid, 2, 2, channels)
+        self.position += frames
+        return noise - x.permute(5, 0, 1, 3, 2, 4).reshape(noise.shape)
+
+    def _block(
+        self, x: Tensor, layer: int, grid: tuple[int, int, int], angles: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        name = f"blocks.{layer}"
+        shift, scale, gate, shift2, scale2, gate2 = (self._w[f"{name}.modulation"] + self._modulation)[0]
+        x = x + gate * self._self_attention(self._norm(x) * (1 + scale) + shift, name, grid, angles, past)
+        y = F.layer_norm(x, x.shape[-1:], self._w[f"{name}.norm3.weight"], self._w[f"{name}.norm3.bias"], self._c.eps)
+        q = self._heads(self._rms(self._linear(y, f"{name}.cross_attn.q"), f"{name}.cross_attn.norm_q"))
+        k = self._heads(self._rms(self._linear(self._text[0], f"{name}.cross_attn.k"), f"{name}.cross_attn.norm_k"))
+        v = self._heads(self._linear(self._text[0], f"{name}.cross_attn.v"))
+        x = x + self._linear(
+            F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).flatten(1), f"{name}.cross_attn.o"
+        )
+        y = self._linear(self._norm(x) * (1 + scale2) + shift2, f"{name}.ffn.0")
+        return x + gate2 * self._linear(F.gelu(y, approximate="tanh"), f"{name}.ffn.2")
+
+    def _self_attention(
+        self, x: Tensor, name: str, grid: tuple[int, int, int], angles: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        q, k = (
+            windows(
+                self._rotate(self._rms(self._linear(x, f"{name}.self_attn.{s}"), f"{name}.self_attn.norm_{s}"), angles),
+                grid,
+            )
+            for s in "qk"
+        )
+        v = windows(self._linear(x, f"{name}.self_attn.v"), grid)
+        if past is not None:
+            k, v = torch.cat([past[0], k]), torch.cat([past[1], v])
+        blocks = grid[1] * grid[2] // 64
+        kept_windows = 3 * blocks
+        self._cache.append((k[-kept_windows:], v[-kept_windows:]))
+        queries, keys, values = (self._heads(value.flatten(0, 1)) for value in (q, k, v))
+        if self._attention.exact:
+            mask = self._draft_mask(q, k, grid)
+            self.masks.append(mask)
+            out = _masked(queries, keys, values, mask.kept)
+        else:
+            out = F.scaled_dot_product_attention(queries, keys, values)
+        return self._linear(unwindows(out[0].transpose(0, 1).flatten(1), grid), f"{name}.self_attn.o")
+
+    def _draft_mask(self, q: Tensor, k: Tensor, grid: tuple[int, int, int]) -> BlockMask:
+        """Keep, per head and query window, the block pairs whose softmaxed mean score is above the (top_k + 1)-th largest."""
+        q, k = (value.float().mean(1).unflatten(1, (self._c.heads, -1)).transpose(0, 1) for value in (q, k))
+        scores = q @ k.transpose(1, 2) / math.sqrt(self._c.head_dim)
+        outside = torch.from_numpy(outside_range(grid, k.shape[1], self._attention.local_range)).to(k.device)
+        probability = scores.masked_fill(outside, -math.inf).softmax(-1)
+        flat = probability.unflatten(1, (grid[0] // 2, -1)).flatten(2)
+        rank = min(flat.shape[2] - 1, self._attention.top_k)
+        threshold = flat.topk(rank + 1).values[..., -1]
+        kept = (flat > threshold[..., None]).reshape(probability.shape)
+        return BlockMask(kept, probability, threshold)
+
+    def _angles(self, grid: tuple[int, int, int], device: torch.device) -> Tensor:
+        """Rotations e^(i angle), complex128: (tokens, 1, head_dim / 2); time, row and column share the channels 3-way."""
+        space = self._c.head_dim // 3
+        starts = (self.position, 0, 0)
+        parts = []
+        for axis, size in enumerate((self._c.head_dim - 2 * space, space, space)):
+            frequency = THETA ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
+            shape = [1, 1, 1, -1]
+            shape[axis] = grid[axis]
+            position = torch.arange(starts[axis], starts[axis] + grid[axis], dtype=torch.float64)
+            parts.append(torch.outer(position, frequency).reshape(shape).expand(*grid, -1))
+        angle = torch.cat(parts, -1).reshape(-1, 1, self._c.head_dim // 2).to(device)
+        return torch.polar(torch.ones_like(angle), angle)
+
+    def _rotate(self, x: Tensor, angles: Tensor) -> Tensor:
+        pairs = torch.view_as_complex(x.double().reshape(x.shape[0], self._c.heads, -1, 2))
+        return torch.view_as_real(pairs * angles).flatten(1).to(x.dtype)
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        return F.linear(x, self._w[f"{name}.weight"], self._w[f"{name}.bias"])
+
+    def _norm(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], eps=self._c.eps)
+
+    def _rms(self, x: Tensor, name: str) -> Tensor:
+        y = x.float()
+        return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self._c.eps)).to(x.dtype) * self._w[
+            f"{name}.weight"
+        ]
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(tokens, dim) to (1, heads, tokens, head_dim)."""
+        return x.unflatten(-1, (self._c.heads, -1)).transpose(0, 1)[None]
+
+
+class Decoder:
+    """The TC decoder: one latent frame and its four low-quality frames in, four frames out; nine blocks look one step back."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self._w = weights
+        self._past: dict[int, Tensor] = {}
+
+    def __call__(self, latent: Tensor, clip: Tensor) -> Tensor:
+        """latent: (1, 16, 1, H/8, W/8), clip: (1, 3, 4, H, W) in [-1, 1]; gives (4, 3, H, W), about [0, 1]."""
+        condition = F.pixel_unshuffle(clip[0], 8).reshape(3, 4, 64, *latent.shape[-2:]).flatten(0, 2)[None]
+        x = torch.tanh(torch.cat([condition, latent[:, :, 0]], 1) / 3) * 3
+        x = F.relu(self._conv(F.relu(self._conv(x, 1)), 3))
+        for first, growth, conv in ((5, 9, 10), (11, 15, 16), (17, 21, 22)):
+            x = torch.cat([self._blocks(frame[None], first) for frame in x])
+            x = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), self._w[f"decoder.{growth}.conv.weight"])
+            steps = x.shape[1] // self._w[f"decoder.{conv}.weight"].shape[1]
+            x = self._conv(x.unflatten(1, (steps, -1)).flatten(0, 1), conv)
+        return self._conv(F.relu(self._conv(F.relu(x), 24)), 26)
+
+    def _blocks(self, x: Tensor, first: int) -> Tensor:
+        for index in (first, first + 1, first + 2):
+            past = self._past.get(index, torch.zeros_like(x))
+            self._past[index] = x
+            y = F.relu(self._conv(torch.cat([x, past], 1), f"{index}.conv.0"))
+            x = F.relu(self._conv(F.relu(self._conv(y, f"{index}.conv.2")), f"{index}.conv.4") + x)
+        return x
+
+    def _conv(self, x: Tensor, name: int | str) -> Tensor:
+        return F.conv2d(x, self._w[f"decoder.{name}.weight"], self._w.get(f"decoder.{name}.bias"), padding=1)
+
+
+def windows(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Raster tokens (f*h*w, C) to attention blocks (f/2 * h/8 * w/8, 128, C), ordered by time, row, column."""
+    frames, rows, columns = grid
+    split = x.reshape(frames // 2, 2, rows // 8, 8, columns // 8, 8, -1)
+    return split.permute(0, 2, 4, 1, 3, 5, 6).reshape(-1, BLOCK, x.shape[-1])
+
+
+def unwindows(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Attention blocks, flattened to (f*h*w, C), back to raster order."""
+    frames, rows, columns = grid
+    split = x.reshape(frames // 2, rows // 8, columns // 8, 2, 8, 8, -1)
+    return split.permute(0, 3, 1, 4, 2, 5, 6).reshape(frames * rows * columns, -1)
+
+
+def outside_range(
+    grid: tuple[int, int, int], keys: int, local_range: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """Whether a key block lies outside the local range of a query block: (Nq, keys), the same in every temporal window."""
+    rows, columns = grid[1] // 8, grid[2] // 8
+    near = [
+        (np.arange(size)[None] >= np.arange(size)[:, None] - local_range // 2)
+        & (np.arange(size)[None] < np.arange(size)[:, None] - local_range // 2 + local_range)
+        for size in (rows, columns)
+    ]
+    inside = (near[0][:, None, :, None] & near[1][None, :, None, :]).reshape(rows * columns, rows * columns)
+    return ~np.tile(inside, (grid[0] // 2, keys // (rows * columns)))
+
+
+def _masked(q: Tensor, k: Tensor, v: Tensor, kept: Tensor) -> Tensor:
+    """Attention over the kept blocks; a query block that keeps none gives zeros."""
+    some = kept.any(-1, keepdim=True)
+    allowed = (kept | ~some).repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)[None]
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+    return out * some.repeat_interleave(BLOCK, 1)[None].to(out.dtype)
+
+
+def build(
+    weights: WeightSet, attention: Attention, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[Projector, Transformer, Decoder]:
+    """The three parts on a device, each with empty state."""
+    prompt = torch.from_numpy(np.asarray(weights.prompt, np.float32)).to(device, dtype)
+    return (
+        Projector(tensors(weights.lq, device, dtype), weights.version),
+        Transformer(tensors(weights.dit, device, dtype), prompt, weights.configuration, attention),
+        Decoder(tensors(weights.tc, device, dtype)),
+    )

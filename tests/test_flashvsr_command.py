@@ -1,0 +1,170 @@
+"""`upres export FlashVSR_Tiny`, and FlashVSR through the whole product: command line, chain, resume."""
+
+import importlib
+import json
+import os
+from contextlib import closing
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+from upres.engine import select
+from upres.engine.errors import Interrupted
+from upres.engine.flashvsr import FlashVSR
+from upres.engine.flashvsr_manifest import folder_of, read
+from upres.engine.pipeline import Job
+from upres.engine.upscale import stream, upscale
+from upres.engine.writer import Encoder
+
+torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
+
+from small_flashvsr import WEIGHTS, write_files  # noqa: E402 - after the check for torch
+from upres.export.flashvsr_acceptance import ActivationScan  # noqa: E402
+from upres.export.flashvsr_onnx import Settings, write_graphs  # noqa: E402
+from upres.service.cli import build  # noqa: E402
+
+NETWORK = "flashvsr-v1.1-tiny"
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """Weight files, and a cache of its own."""
+    monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
+    return write_files(tmp_path / "FlashVSR-v1.1", monkeypatch)
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """A small FlashVSR with random weights where the product looks for one."""
+    monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("UPRES_RANDOM_WEIGHTS", "1")
+    settings = Settings(profiles=((128, 128), (256, 256)))
+    return write_graphs(WEIGHTS, folder_of(NETWORK), settings)
+
+
+def upres(*words):
+    return CliRunner().invoke(build(), [str(word) for word in words], catch_exceptions=False)
+
+
+def film(path, count, width=64, height=48):
+    """A clip of `count` frames, 25 a second, a pan over coarse noise with a cut in its middle."""
+    texture = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(
+            "libx264", rate=25, width=width, height=height, pix_fmt="yuv420p", options={"crf": "4"}
+        )
+        for t in range(count):
+            view = texture[2 * t // count if count > 40 else 0, t : t + height, t : t + width]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(view), format="rgb24")
+            frame.pts, frame.time_base = t, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def facts(path):
+    with av.open(str(path)) as video:
+        frames = [(frame.width, frame.height, frame.time) for frame in video.decode(video=0)]
+    return {frame[:2] for frame in frames}, [frame[2] for frame in frames]
+
+
+@pytest.mark.parametrize("count", [1, 24, 25, 26, 100])
+def test_the_command_line_gives_as_many_frames_as_it_takes(model, tmp_path, count):
+    source = film(tmp_path / "in.mp4", count)
+    result = upres("run", source, tmp_path / "out.mp4", "--model", "FlashVSR_Tiny", "--scale", 2)
+    assert result.exit_code == 0, result.output
+    sizes, times = facts(tmp_path / "out.mp4")
+    assert sizes == {(128, 96)}
+    assert times == pytest.approx(facts(source)[1])
+
+
+def test_a_chain_with_realesrgan(model, tmp_path):
+    source = film(tmp_path / "in.mp4", 9, 32, 32)
+    chain = "FlashVSR_Tiny,RealESRGAN_Vid_x2"
+    assert upres("run", source, tmp_path / "out.mp4", "--chain", chain, "--scale", 2).exit_code == 0
+    sizes, times = facts(tmp_path / "out.mp4")
+    assert (sizes, len(times)) == ({(128, 128)}, 9)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(model, tmp_path):
+    source = film(tmp_path / "in.mp4", 60, 32, 32)
+
+    def run(name, **options):
+        network, _ = select.load("FlashVSR_Tiny", scale=2)
+        job = Job((network,), Encoder(segment_seconds=0.4))
+        return upscale(source, tmp_path / name, job, **options)
+
+    def stop_after(count):
+        left = iter(range(count))
+
+        def tick():
+            if next(left, None) is None:
+                raise Interrupted("stopped")
+
+        return tick
+
+    run("whole.mp4")
+    with pytest.raises(Interrupted):
+        run("out.mp4", tick=stop_after(40))
+    assert not (tmp_path / "out.mp4").exists()
+    progress = run("out.mp4", resume=True)
+    assert progress.frames_resumed > 0
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_cancelled_stream_leaves_nothing_behind(model, tmp_path):
+    network, _ = select.load("FlashVSR_Tiny", scale=2)
+    job = Job((network,), Encoder(segment_seconds=0.2))
+    with closing(stream(film(tmp_path / "in.mp4", 60, 32, 32), job)) as fragments:
+        next(fragments)
+    assert not list(tmp_path.glob("*.upres"))
+
+
+def test_shot_cuts_begin_a_new_session(model, tmp_path):
+    source = film(tmp_path / "in.mp4", 60, 64, 48)
+    network, _ = select.load("FlashVSR_Tiny", scale=2)
+    opened = []
+    network.open = lambda width, height: opened.append((width, height)) or FlashVSR.open(network, width, height)
+    upscale(source, tmp_path / "out.mp4", Job((network,)))
+    assert opened == [(64, 48), (64, 48)]
+    assert len(facts(tmp_path / "out.mp4")[1]) == 60
+
+
+def test_models_and_scales_are_told_apart(model, tmp_path):
+    listed = upres("models")
+    assert f"  {NETWORK:26} photo      here" in listed.output
+    with pytest.raises(Exception, match="FlashVSR_Tiny enlarges 2 or 3 or 4 times, not 5 times"):
+        upres("run", film(tmp_path / "in.mp4", 1), tmp_path / "out.mp4", "-m", "FlashVSR_Tiny", "--scale", 5)
+
+
+def test_export_writes_where_upres_looks(weights, monkeypatch):
+    monkeypatch.setattr("upres.export.flashvsr_onnx.PROFILES", ((128, 128),))
+    result = upres("export", "FlashVSR_Tiny", "--weights", weights, "--precision", "fp16", "--attention", "dense")
+    assert "not verified; --verify does it" in result.output
+    manifest = read(folder_of(NETWORK, "fp16"))
+    assert (manifest.precision, manifest.attention, manifest.weights) == ("fp16", "dense", "trained")
+
+
+def test_options_that_are_missing_are_all_named(tmp_path):
+    with pytest.raises(Exception, match=r"needs --weights DIR.*--acceptance DIR and --clip FILE go together"):
+        upres("export", "FlashVSR_Tiny", "--clip", tmp_path / "clip.mp4")
+
+
+def test_acceptance_reports_and_ends_the_experiment(weights, tmp_path):
+    clip = film(tmp_path / "clip.mp4", 34, 96, 80)
+    result = upres("export", "FlashVSR_Tiny", "--weights", weights, "--acceptance", tmp_path / "report", "--clip", clip)
+    assert "passed: " in result.output
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["psnr"] > 60
+    assert report["fp16_fits"]
+    assert len(report["files"]) == 4
+    assert {path.suffix for path in (tmp_path / "report").iterdir()} == {".json", ".md", ".png"}
+    assert not read(folder_of(NETWORK)).experimental
+
+
+def test_the_scan_sees_what_would_overflow():
+    with ActivationScan() as scan:
+        torch.ones(3) * 70_000
+    assert max(scan.largest.values()) == 70_000

@@ -1,0 +1,205 @@
+"""FlashVSR's session: exact frame counts and times, shots, tiles, sizes; graphs from the small reference weights."""
+
+import importlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from upres.engine.errors import ModelError, SettingsError, SourceError
+from upres.engine.flashvsr import FlashVSR, Options
+from upres.engine.flashvsr_network import Decoder, draw_noise, rotation
+from upres.engine.frame import Frame
+from upres.engine.runtime import OnnxRuntimeGraph
+
+torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
+
+from upres.export.flashvsr_check import read_golden  # noqa: E402
+from upres.export.flashvsr_onnx import Settings, write_graphs  # noqa: E402 - after the check for torch
+from upres.export.flashvsr_weights import read_npz  # noqa: E402
+
+DATA = Path(__file__).parent / "data" / "flashvsr"
+TILE = ((128, 128),)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return read_npz(DATA / "weights.npz", heads=4)
+
+
+@pytest.fixture(scope="module")
+def folder(weights, tmp_path_factory):
+    path = tmp_path_factory.mktemp("flashvsr")
+    write_graphs(weights, path, Settings(profiles=TILE))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def random_weights_allowed(monkeypatch):
+    monkeypatch.setenv("UPRES_RANDOM_WEIGHTS", "1")
+
+
+def clip(count, width=32, height=32, *, shots=()):
+    """Frames of a coarse random texture that moves, with uneven times."""
+    texture = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    texture = texture.repeat(8, 0).repeat(8, 1)
+    at = [t % 100 for t in range(count)]
+    return [
+        Frame(texture[a : a + height, 2 * a : 2 * a + width], 7 * t + t % 3, 7 + t % 2, t in shots)
+        for t, a in enumerate(at)
+    ]
+
+
+def upscale(model, frames, **options):
+    session = model.open(frames[0].width, frames[0].height, **options)
+    out = [result for frame in frames for result in session.push(frame)]
+    out += session.flush()
+    session.close()
+    return out
+
+
+def stack(frames):
+    return np.stack([frame.pixels for frame in frames]).astype(int)
+
+
+@pytest.mark.parametrize("count", [1, 2, 21, 24, 25, 26, 29, 30, 100])
+def test_as_many_frames_come_out_with_their_times(folder, count):
+    frames = clip(count)
+    out = upscale(FlashVSR(folder), frames)
+    assert [(frame.pts, frame.duration) for frame in out] == [(frame.pts, frame.duration) for frame in frames]
+    assert {frame.pixels.shape for frame in out} == {(128, 128, 3)}
+
+
+@pytest.mark.parametrize(("scale", "width", "height"), [(2, 31, 17), (3, 41, 27), (4, 32, 31), (4, 1, 1)])
+def test_the_size_is_exactly_scale_times_the_input(folder, scale, width, height):
+    out = upscale(FlashVSR(folder, scale=scale), clip(3, width, height))
+    assert {frame.pixels.shape for frame in out} == {(height * scale, width * scale, 3)}
+
+
+def test_the_first_frames_come_after_25_and_then_8_at_a_time(folder):
+    session = FlashVSR(folder).open(32, 32)
+    counts = [len(list(session.push(frame))) for frame in clip(42)]
+    assert counts == [0] * 24 + [21] + [0] * 7 + [8] + [0] * 7 + [8] + [0]
+    assert len(list(session.flush())) == 5
+
+
+def test_a_session_equals_the_public_implementation(weights, tmp_path, monkeypatch):
+    golden = read_golden(DATA / "pipeline_dense.npz")
+    write_graphs(weights, tmp_path, Settings(profiles=((256, 256),), topk_ratio=golden.topk_ratio))
+    # The reference begins with enlarged frames: each source frame here only carries its number.
+    monkeypatch.setattr("upres.engine.flashvsr_shot.enlarge", lambda pixels, scale: golden.frames[pixels[0, 0, 0]])
+    frames = [Frame(np.full((64, 64, 3), t, np.uint8), t, 1) for t in range(len(golden.frames))]
+    session = FlashVSR(tmp_path).open(64, 64, noise=lambda latent, rows, columns: golden.noise[0, :, latent])
+    out = [result for frame in frames for result in session.push(frame)]
+    expected = ((golden.expected["out"].transpose(1, 2, 3, 0) + 1) * 127.5).astype(np.uint8)
+    difference = np.abs(stack([out[at] for at in golden.expected["out_index"]]) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_a_shot_starts_anew(folder):
+    model = FlashVSR(folder)
+    frames = clip(60, shots=(0, 27))
+    together = upscale(model, frames)
+    apart = upscale(model, frames[:27]) + upscale(model, frames[27:])
+    assert (stack(together) == stack(apart)).all()
+    assert [frame.shot for frame in together] == [frame.shot for frame in frames]
+
+
+def test_two_sessions_of_one_model_do_not_meet(folder):
+    model = FlashVSR(folder)
+    one, other = clip(33), clip(70)[37:]
+    sessions = model.open(32, 32), model.open(32, 32)
+    mixed: list[list[Frame]] = [[], []]
+    for pair in zip(one, other, strict=True):
+        for session, frame, out in zip(sessions, pair, mixed, strict=True):
+            out.extend(session.push(frame))
+    for session, out in zip(sessions, mixed, strict=True):
+        out.extend(session.flush())
+    assert (stack(mixed[0]) == stack(upscale(model, one))).all()
+    assert (stack(mixed[1]) == stack(upscale(model, other))).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(32, 32), (70, 50)])
+def test_tile_by_tile_over_a_shot_equals_all_tiles_live(folder, tmp_path, width, height):
+    frames = clip(44, width, height, shots=(30,))
+    live = upscale(FlashVSR(folder), frames)
+    spooled = upscale(FlashVSR(folder, options=Options(spool=tmp_path)), frames)
+    assert (stack(live) == stack(spooled)).all()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tiles_are_close_to_the_whole_frame(weights, folder, tmp_path):
+    write_graphs(weights, tmp_path, Settings(profiles=((256, 256),)))
+    frames = clip(37, 64, 64)
+    whole, tiled = (stack(upscale(FlashVSR(path), frames)) for path in (tmp_path, folder))
+    assert len(FlashVSR(folder).layout(64, 64).tiles) > 1
+    psnr = 10 * np.log10(255**2 / np.mean((whole - tiled) ** 2))
+    assert psnr > 40, f"{psnr = :.1f} dB"
+
+
+def test_decoding_in_parts_is_exact(folder):
+    graph = OnnxRuntimeGraph(folder / "decoder.onnx", 2)
+    height, width = 272, 528
+    whole, parts = Decoder(graph, height, width), Decoder(graph, height, width, part=300)
+    source = np.random.default_rng(0)
+    for decoder in (whole, parts):
+        decoder.start()
+    for _ in range(2):
+        frames = source.integers(0, 256, (4, height, width, 3), dtype=np.uint8)
+        latents = source.standard_normal((1, 16, height // 8, width // 8), np.float32)
+        assert np.abs(whole.push(latents, frames) - parts.push(latents, frames)).max() < 1e-6
+
+
+def test_frames_of_another_size_are_refused(folder):
+    with pytest.raises(SourceError, match="32x30 came into a session of 32x32"):
+        list(FlashVSR(folder).open(32, 32).push(clip(1, 32, 30)[0]))
+
+
+def test_other_scales_are_refused(folder):
+    with pytest.raises(SettingsError, match="2, 3, 4 times, not 5 times"):
+        FlashVSR(folder, scale=5)
+
+
+def test_random_weights_are_refused_outside_tests(folder, monkeypatch):
+    monkeypatch.delenv("UPRES_RANDOM_WEIGHTS")
+    with pytest.raises(ModelError, match="never trained"):
+        FlashVSR(folder)
+
+
+def test_what_is_not_there_is_named_with_the_command_that_gets_it(tmp_path):
+    with pytest.raises(ModelError, match="upres export FlashVSR_Tiny --weights DIR"):
+        FlashVSR(tmp_path)
+
+
+def test_noise_depends_on_its_place_only():
+    field = draw_noise(3, 5, 8, 12)
+    assert (draw_noise(3, 5, 4, 7) == field[:, :4, :7]).all()
+    assert not (draw_noise(3, 6, 8, 12) == field).any()
+    many = np.stack([draw_noise(0, latent, 16, 16) for latent in range(40)])
+    assert abs(many.mean()) < 0.01
+    assert abs(many.std() - 1) < 0.01
+
+
+def test_rotations_only_differ_by_the_distance_however_far():
+    def turned(position):
+        cos, sin = rotation(position, (2, 8, 8), 32)
+        return cos[64] + 1j * sin[64], cos[0] + 1j * sin[0]
+
+    near, far = (b * a.conj() for b, a in (turned(0), turned(1_000_000)))
+    assert np.abs(near - far).max() < 1e-6
+
+
+@pytest.mark.soak
+def test_five_thousand_frames_in_one_shot(folder):
+    session = FlashVSR(folder, scale=2).open(64, 64)
+    still = clip(1, 64, 64)[0].pixels
+    count, last = 0, None
+    for t in range(5000):
+        for last in session.push(Frame(still, t, 1)):
+            assert last.pts == count
+            count += 1
+    count += len(list(session.flush()))
+    assert count == 5000
+    assert last is not None
+    assert np.ptp(last.pixels) > 0
