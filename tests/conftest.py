@@ -30,3 +30,9 @@ def residual_network(ncnn_models, tmp_path_factory):
     """A real RRDBNet, exported: its graph and manifest."""
     folder = tmp_path_factory.mktemp("residual")
     return export(ncnn_models / "realesrgan-x4plus-anime.param", "realesrgan-x4plus-anime", folder)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """A folder that keeps the clips that tests have made, until the session ends."""
+    return tmp_path_factory.mktemp("clips")
