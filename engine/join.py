@@ -6,16 +6,18 @@ import io
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
-from av import Packet
+from av import Packet, VideoStream
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
 from .errors import LogError, TargetError
 from .fragment import add_copy
+from .hidden import delayed, hide_end
 from .log import Fragment, Log, Track
 
 if TYPE_CHECKING:
@@ -51,16 +53,16 @@ def join(log: Log, target: Path, container: str) -> None:
 
 
 def _write(log: Log, path: Path, container: str) -> None:
-    options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
-    sources: list[_LogTrack | _LogSubtitles] = [_LogTrack(log, track) for track in _ordered(log)]
+    tracks = _ordered(log)
+    options = _options(tracks, container)
+    sources: list[_LogTrack | _LogSubtitles] = [_LogTrack(log, track, container) for track in tracks]
     sources += [_LogSubtitles(log, extra) for extra in log.extras if "subtitles" in extra]
     try:
         with av.open(str(path), "w", format=container, options=options) as output:
             for source in sources:
                 source.add_to(output)
             _label(log, output)
-            hidden = container == "matroska"  # it has no edit list to hide what lies before 0
-            for _, _, packet in heapq.merge(*(source.packets(shown_only=hidden) for source in sources)):
+            for _, _, packet in heapq.merge(*(source.packets() for source in sources)):
                 output.mux(packet)
     finally:
         for source in sources:
@@ -69,6 +71,16 @@ def _write(log: Log, path: Path, container: str) -> None:
 
 def _ordered(log: Log) -> list[Track]:
     return sorted(log.tracks.values(), key=lambda track: (track.name != "video", track.name))
+
+
+def _options(tracks: list[Track], container: str) -> dict[str, str]:
+    options = {"fflags": "+bitexact"}  # nothing random, so that equal logs give equal files
+    if container == "matroska":
+        return options
+    # A track that begins later than another waits in ticks of the movie's clock, whose default is a mere millisecond.
+    clock = lcm(*(track.time_base.denominator for track in tracks))
+    clock = clock if clock < 1 << 31 else tracks[0].time_base.denominator
+    return {**options, "movflags": "+faststart", "movie_timescale": str(clock)}
 
 
 def _label(log: Log, output: OutputContainer) -> None:
@@ -95,20 +107,36 @@ Timed = tuple[Fraction, int, "Packet[Any]"]
 class _LogTrack:
     """One track of the log, read back through libavformat: its file is a playable fMP4."""
 
-    def __init__(self, log: Log, track: Track) -> None:
+    def __init__(self, log: Log, track: Track, container: str) -> None:
+        self._log = log
         self._track = track
         self._expected = sum(fragment.frames for fragment in log.fragments(track.name))
+        self._labels: dict[str, Any] = next(
+            (extra["tracks"].get(track.name, {}) for extra in log.extras if "tracks" in extra), {}
+        )
+        self._trim = next((extra["samples"] for extra in log.extras if extra.get("trim") == track.name), 0)
+        self._matroska = container == "matroska"
         self._input = av.open(_TrackBytes(log, track), mode="r", format="mp4")
         self._stream = self._input.streams[0]
 
     def add_to(self, output: OutputContainer) -> None:
-        self._output = add_copy(output, self._stream)
+        hides = self._matroska and self._track.start < 0 and self._stream.type == "audio"
+        template = delayed(self._stream, -self._track.start * self._track.time_base) if hides else self._stream
+        self._output = add_copy(output, template)
         self._output.time_base = self._stream.time_base
+        if isinstance(self._output, VideoStream):
+            self._output.codec_context.framerate = self._rate()
         self._output.disposition = Disposition(self._track.disposition)
+        self._output.metadata.update(self._labels.get("metadata", {}))
         if self._track.language:
             self._output.metadata["language"] = self._track.language
 
-    def packets(self, *, shown_only: bool) -> Iterator[Timed]:
+    def _rate(self) -> Fraction:
+        """Pictures a second, on average: Matroska writes it into its header."""
+        ticks = sum(fragment.duration for fragment in self._log.fragments(self._track.name))
+        return (self._expected / (max(1, ticks) * self._track.time_base)).limit_denominator(1001)
+
+    def packets(self) -> Iterator[Timed]:
         """Packets with the track's start added back; LogError where there are fewer or more than the log counts."""
         time_base = self._stream.time_base or Fraction(1)
         shift = int(self._track.start * self._track.time_base / time_base)
@@ -118,11 +146,10 @@ class _LogTrack:
                 continue
             count += 1
             packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-            if shown_only and packet.pts < 0:
-                if packet.pts + (packet.duration or 0) <= 0:
-                    continue
-                packet.pts = packet.dts = 0
             packet.stream = self._output
+            if self._matroska and self._trim and count == self._expected:
+                packet.duration = (packet.duration or 0) + self._trim
+                hide_end(packet, self._trim)
             yield packet.dts * time_base, self._output.index, packet
         if count != self._expected:
             raise LogError(f"track {self._track.name} gave {count} packets, its log counts {self._expected}")
@@ -145,7 +172,7 @@ class _LogSubtitles:
         self._output.metadata.update(self._header["metadata"])
         self._output.disposition = Disposition(self._header["disposition"])
 
-    def packets(self, *, shown_only: bool) -> Iterator[Timed]:
+    def packets(self) -> Iterator[Timed]:
         time_base = Fraction(self._header["time_base"])
         for record in self._records:
             packet: Packet[Any] = Packet(base64.b64decode(record["data"]))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 import av
 from av import VideoFrame
@@ -49,7 +48,7 @@ def prefiltered(
 ) -> Iterator[VideoFrame]:
     """Run decoded frames through the named pre-filters; with `shots`, first frames of shots carry SHOT_START.
 
-    pts stay in the shape's time base; durations are the caller's to derive anew.
+    Times are in each frame's own time base, which a filter may have refined; durations are the caller's to derive anew.
     """
     chain = [PREFILTERS[name].chain for name in names] + [SHOTS] * shots
     return filtered(frames, shape, ",".join(chain)) if chain else frames
@@ -61,10 +60,10 @@ def filtered(frames: Iterator[VideoFrame], shape: Shape, chain: str) -> Iterator
     for frame in frames:
         graph = graph or _graph(frame, shape, chain)
         graph.vpush(frame)
-        yield from _pull(graph, shape.time_base)
+        yield from _pull(graph)
     if graph is not None:
         graph.vpush(None)
-        yield from _pull(graph, shape.time_base)
+        yield from _pull(graph)
 
 
 def _graph(frame: VideoFrame, shape: Shape, chain: str) -> Graph:
@@ -89,13 +88,10 @@ def _graph(frame: VideoFrame, shape: Shape, chain: str) -> Graph:
     return graph
 
 
-def _pull(graph: Graph, time_base: Fraction) -> Iterator[VideoFrame]:
+def _pull(graph: Graph) -> Iterator[VideoFrame]:
     while True:
         try:
             frame = graph.vpull()
         except (av.BlockingIOError, av.EOFError):
             return
-        if frame.pts is not None and frame.time_base is not None:
-            frame.pts = int(frame.pts * frame.time_base / time_base)  # bwdif halves the time base
-        frame.time_base = time_base
         yield frame

