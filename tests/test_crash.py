@@ -9,7 +9,7 @@ import uuid
 import grpc
 import psutil
 import pytest
-from serving import Path, Rpc, ServerProcess
+from serving import Rpc, ServerProcess
 from upres.v2 import upscale_pb2 as pb
 
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
@@ -33,12 +33,10 @@ def server(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def wanted(clips, tmp_path_factory):
+def wanted(clip, tmp_path_factory):
     """The results without any crash, by clip."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        with ServerProcess(tmp_path_factory.mktemp("calm") / "state") as server, Rpc(server.target) as rpc:
-            return {path: finish(rpc, path, str(uuid.uuid4())) for path in (clips("a.mp4", 1), clips("a.mp4", 12))}
+    with ServerProcess(tmp_path_factory.mktemp("calm") / "state") as server, Rpc(server.target) as rpc:
+        return {path: finish(rpc, path, str(uuid.uuid4())) for path in (clip("a.mp4", 1), clip("a.mp4", 12))}
 
 
 def finish(rpc, path, request_id):
@@ -60,8 +58,8 @@ def upload(data, request_id):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_server_that_dies_at_a_step_ends_every_job_after_a_restart(server, clips, wanted, step):
-    path, request_id = clips("a.mp4", 1), str(uuid.uuid4())
+def test_a_server_that_dies_at_a_step_ends_every_job_after_a_restart(server, clip, wanted, step):
+    path, request_id = clip("a.mp4", 1), str(uuid.uuid4())
     with server.start(fault=f"{step}:1"):
         with Rpc(server.target) as rpc, pytest.raises(grpc.RpcError) as caught:
             finish(rpc, path, request_id)
@@ -102,23 +100,23 @@ def kill_at_random(server, path, kills, seed, wanted):
             assert finish(rpc, path, request_id) == wanted, (seed, number, kind)
 
 
-def test_five_random_kills_change_no_result(server, clips, wanted):
-    path, seed = clips("a.mp4", 12), random.randrange(1 << 30)
+def test_five_random_kills_change_no_result(server, clip, wanted):
+    path, seed = clip("a.mp4", 12), random.randrange(1 << 30)
     with server.start():
         kill_at_random(server, path, 5, seed, wanted[path])
 
 
 @pytest.mark.soak
-def test_a_hundred_random_kills_change_no_result(server, clips, wanted):
-    path, seed = clips("a.mp4", 12), random.randrange(1 << 30)
+def test_a_hundred_random_kills_change_no_result(server, clip, wanted):
+    path, seed = clip("a.mp4", 12), random.randrange(1 << 30)
     with server.start():
         kill_at_random(server, path, 100, seed, wanted[path])
 
 
-def test_sigterm_lets_the_running_job_end_and_exits_in_order(server, clips):
+def test_sigterm_lets_the_running_job_end_and_exits_in_order(server, clip):
     with server.start(), Rpc(server.target) as rpc:
         request_id = str(uuid.uuid4())
-        rpc.call(rpc.jobs.CreateJob, upload(clips("a.mp4", 1).read_bytes(), request_id))
+        rpc.call(rpc.jobs.CreateJob, upload(clip("a.mp4", 1).read_bytes(), request_id))
         events = rpc.call(rpc.jobs.WatchJob, pb.WatchJobRequest(request_id=request_id))
         assert any(event.event == "processing" for event in events)
         assert server.stop() == 0
