@@ -22,9 +22,13 @@ from .links import Links
 from .probe import Probe
 from .quota import Quota
 from .results import Results
+from .retention import keep_expiring
+from .runner import keys
 from .settings import Settings
-from .store import Store
+from .store import Job, Store
+from .target import Rules
 from .web import Web
+from .webhooks import Webhooks
 
 READY_SECONDS = 0.05
 
@@ -52,7 +56,11 @@ class Server:
             checkpoint=checkpoint,
         )
         self._grpc = Endpoint(self.jobs, self.keys, f"{settings.host}:{settings.grpc_port}", _credentials(settings))
+        secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
+        self._links = Links(secret, settings.result_url_seconds)
         self._http = Http(settings, self._web(probe))
+        rules = Rules(settings.webhook_http, settings.webhook_hosts)
+        self._webhooks = Webhooks(self.store, rules, self._result_url)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _web(self, probe: Probe) -> FastAPI:
@@ -60,16 +68,19 @@ class Server:
         incoming = settings.state / "incoming"
         shutil.rmtree(incoming, ignore_errors=True)  # what a crash left of uploads
         incoming.mkdir()
-        links = Links(self.store.meta("link_secret", lambda: secrets.token_hex(32)), settings.result_url_seconds)
         web = Web(
             self.jobs,
-            links,
+            self._links,
             probe,
             upload_bytes=settings.upload_bytes,
             public_url=settings.public_url,
             incoming=incoming,
         )
         return web.app(self.keys, Quota(settings.requests_per_minute, settings.requests_per_day))
+
+    def _result_url(self, job: Job) -> str:
+        base = self._settings.public_url or f"http://{self._settings.host}:{self.http_port}"
+        return self._links.make(base, keys(job.request_id)[0])
 
     @property
     def http_port(self) -> int:
@@ -93,7 +104,9 @@ class Server:
         await self.jobs.start()
         await self._grpc.start()
         await self._http.start()
-        self._tasks = [asyncio.create_task(self._announce())]
+        await self._webhooks.start()
+        expiring = keep_expiring(self.jobs, self._settings.keep_seconds)
+        self._tasks = [asyncio.create_task(self._announce()), asyncio.create_task(expiring)]
 
     async def stop(self, grace: float) -> None:
         """Say so, finish what can be finished within the grace time, checkpoint the rest."""
@@ -106,6 +119,7 @@ class Server:
             logger.warning("%d jobs go on after the next start", len(self.jobs.runner.news))
         for task in self._tasks:
             task.cancel()
+        await self._webhooks.stop()
         await self._http.stop()
         await self._grpc.stop(1.0)
         await self.jobs.stop()

@@ -101,7 +101,7 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, self._jobs.unavailable), **problems}
+            problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.unavailable), **problems}
             with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
                 path = Path(folder) / "source"
                 video = form.get("video")
@@ -120,7 +120,7 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, {}), **problems}
+            problems = {**problems_of(spec, self._jobs.policy.limits, {}), **problems}
             facts, wrong = await self._measured(form, spec)
             problems |= wrong
             if problems:

@@ -16,6 +16,7 @@ from upres.service.executor import LocalExecutor
 from upres.service.jobs import Jobs
 from upres.service.probe import Probe
 from upres.service.results import Results
+from upres.service.retention import expire
 from upres.service.runner import Policy
 from upres.service.spec import Limits, Spec
 from upres.service.states import Reason, Status, TransitionError
@@ -219,5 +220,17 @@ def test_a_restart_goes_on_with_what_was_accepted(tmp_path, clip):
             assert not (tmp_path / "jobs" / "orphan").exists()
             job = await until(jobs, job.request_id, ended)
             assert job.state.status is Status.DONE
+
+    asyncio.run(scenario())
+
+
+def test_ended_jobs_expire(tmp_path, clip):
+    async def scenario():
+        async with serving(tmp_path) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            await until(jobs, job.request_id, ended)
+            assert await expire(jobs, 3600) == 0
+            assert await expire(jobs, -1) == 1
+            assert jobs.store.page() == [] and await jobs.results.keys() == []
 
     asyncio.run(scenario())
