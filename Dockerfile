@@ -6,7 +6,7 @@ RUN python3 -m venv /opt/upres && /opt/upres/bin/pip install --no-cache-dir '/sr
 
 FROM python:3.12-slim
 COPY --from=build /opt/upres /opt/upres
-RUN useradd --system --uid 10001 --home-dir /var/lib/upres upres && install -d -m 700 -o upres /var/lib/upres
+RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/upres upres && install -d -m 700 -o upres /var/lib/upres
 USER upres
 ENV PATH=/opt/upres/bin:$PATH UPRES_STATE=/var/lib/upres UPRES_HOST=0.0.0.0 PYTHONUNBUFFERED=1
 VOLUME /var/lib/upres

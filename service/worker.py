@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import IO, Any
 
 from upres.engine import select
@@ -52,7 +53,7 @@ class Worker:
             try:
                 self._load(slug.slug, slug.scales[0], "auto")
             except ModelError as error:
-                unavailable[slug.slug] = str(error)
+                unavailable[slug.slug] = str(error).replace(str(Path.home()), "~")
         self._report(report="ready", unavailable=unavailable)
 
     def obey(self, orders: IO[str]) -> None:

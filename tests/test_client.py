@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 
 import pytest
 import referee
@@ -49,8 +50,6 @@ def test_a_stream_goes_on_through_a_restart_of_the_server(server, clip, tmp_path
             if self.tell() >= len(self.getvalue()) // 2 and not self.killed:
                 gate.wait(60)
             return super().read(min(size, 20_000))
-
-    import threading
 
     gate, killed = threading.Event(), False
     with Client(server.target, KEY) as client, Assembly(target) as assembly:

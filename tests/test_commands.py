@@ -1,5 +1,6 @@
 """The service's commands, as a user calls them."""
 
+import os
 import subprocess
 import sys
 
@@ -9,8 +10,6 @@ from serving import KEY, ServerProcess
 
 
 def upres(*args, **env):
-    import os
-
     command = [sys.executable, "-c", "from upres.service.cli import main; main()", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **env})
 

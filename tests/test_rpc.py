@@ -2,6 +2,7 @@
 
 import queue
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import google_crc32c
 import grpc
@@ -172,6 +173,43 @@ def test_the_first_fragment_comes_while_half_of_the_source_is_withheld(rpc, clip
     assert last.job.status == pb.Job.STATUS_DONE
     (tmp_path / "video.mp4").write_bytes(parts.file("video"))
     assert len(referee.packets(tmp_path / "video.mp4")) == len(referee.packets(path))
+
+
+def test_a_client_is_told_of_an_index_that_comes_late(rpc, clip):
+    data, sender = clip().read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG))
+    assert data.index(b"mdat") < data.index(b"moov")
+    sender.send(data[:-100])
+    told = False
+    for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
+        if not told and any("index" in warning for warning in answer.progress.warnings):
+            told = True
+            sender.send(data[-100:], len(data) - 100)
+            sender.end()
+    assert told and answer.job.status == pb.Job.STATUS_DONE
+
+
+@pytest.mark.parametrize("name", ["a.h264", "a.hevc"])
+def test_elementary_streams_are_taken(rpc, clip, name):
+    path = clip(name, 2, "-an")
+    sender = Sender(pb.UpscaleRequest(config=CONFIG))
+    sender.send(path.read_bytes())
+    sender.end()
+    last = list(rpc.call(rpc.upscale.Upscale, iter(sender)))[-1].job
+    assert (last.status, last.totals.frames_out) == (pb.Job.STATUS_DONE, 20)
+
+
+def test_eight_clients_at_once(rpc, clip):
+    path = clip("a.mp4", 1)
+
+    def one(number):
+        job = submit(rpc, path)
+        last = watch(rpc, job.request_id)[-1]
+        return last.event, len(joined(rpc, job.request_id)), last.job.totals.bytes
+
+    with ThreadPoolExecutor(8) as clients:
+        results = list(clients.map(one, range(8)))
+    assert {event for event, _, _ in results} == {"done"}
+    assert len({(size, told) for _, size, told in results}) == 1
 
 
 def test_a_client_that_was_cut_attaches_again(rpc, clip, tmp_path):
