@@ -1,6 +1,8 @@
 """What several test files need."""
 
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from upres.engine.errors import SourceError
@@ -30,3 +32,25 @@ def residual_network(ncnn_models, tmp_path_factory):
     """A real RRDBNet, exported: its graph and manifest."""
     folder = tmp_path_factory.mktemp("residual")
     return export(ncnn_models / "realesrgan-x4plus-anime.param", "realesrgan-x4plus-anime", folder)
+
+
+@pytest.fixture(autouse=True)
+def fake_models(monkeypatch):
+    """Worker processes import `fakes` from here."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """A function that makes a clip: 64x48, with sound, of some seconds, in the container its name asks for."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def clip(name="a.mp4", seconds=3, *options):
+        path = folder / f"{seconds}-{'-'.join(options).replace('/', '_')}-{name}"
+        if not path.exists():
+            inputs = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10", "-f", "lavfi", "-i", "sine=sample_rate=44100"]
+            command = ["ffmpeg", "-nostdin", "-v", "error", *inputs, "-t", str(seconds), "-g", "5", *options, str(path)]
+            subprocess.run(command, check=True, timeout=60, env={"PATH": os.environ["PATH"]})
+        return path
+
+    return clip
