@@ -102,6 +102,11 @@ class Jobs:
         """Jobs in the queue."""
         return len(self._queue)
 
+    async def idle(self) -> None:
+        """Wait until no attempt is being made."""
+        while self.news:
+            await asyncio.sleep(0.05)
+
     async def stop(self) -> None:
         """End every attempt; the next start goes on from their last complete segments."""
         self.drain()
