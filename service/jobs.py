@@ -56,7 +56,7 @@ class Jobs:
         policy: Policy,
         folder: Path,
         *,
-        probe: Callable[[Path, Spec], Awaitable[None]],
+        probe: Callable[[Path, Spec], Awaitable[object]],
         checkpoint: Callable[[str], None] = lambda step: None,
     ) -> None:
         self.store = store
@@ -64,6 +64,7 @@ class Jobs:
         self.executor = executor
         self.policy = policy
         self.news: dict[str, dict[str, Any]] = {}  # what running attempts last said
+        self.stage_seconds: defaultdict[str, float] = defaultdict(float)  # of all attempts that ended well
         self._folder = folder
         self._probe = probe
         self._checkpoint = checkpoint
@@ -91,6 +92,11 @@ class Jobs:
     def drain(self) -> None:
         """Take nothing new, begin nothing more."""
         self._stopping = True
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is taken."""
+        return self._stopping
 
     @property
     def running(self) -> int:
@@ -168,8 +174,17 @@ class Jobs:
             await asyncio.to_thread(folder.append, have, fresh)
         return have + len(fresh)
 
-    async def end_source(self, request_id: str) -> Job:
-        """The source is whole; one that was not streamed is looked at, and accepted or refused.
+    async def take_source(self, job: Job, path: Path) -> Job:
+        """Accept a job whose source lies in a file that was looked at already; the file is moved away."""
+        if job.accepted:
+            return job
+        folder = self.folder(job.request_id)
+        await asyncio.to_thread(folder.make)
+        path.replace(folder.source)
+        return await self.end_source(job.request_id, looked=True)
+
+    async def end_source(self, request_id: str, *, looked: bool = False) -> Job:
+        """The source is whole; one that was not streamed, nor looked at before, is looked at, and accepted or refused.
 
         Raises SourceError, TooLargeError; then the job has failed.
         """
@@ -178,7 +193,7 @@ class Jobs:
         if job.source_complete or job.state.ended:
             return job
         self._heard.pop(request_id, None)
-        if not job.accepted:
+        if not job.accepted and not looked:
             await self._look(job)
         await asyncio.to_thread(folder.end_source)
         self._checkpoint("source whole")
@@ -329,7 +344,9 @@ class Jobs:
             logger.exception("%s: its result cannot be stored", request_id)
             return await self._died(request_id)
         self._checkpoint("result stored")
-        await self._change(request_id, states.finished, totals=totals)
+        job = await self._change(request_id, states.finished, totals=totals)
+        for stage, seconds in {**totals["seconds"], "queue": (job.started_at or 0) - job.created_at}.items():
+            self.stage_seconds[stage] += seconds
         folder.joined.unlink(missing_ok=True)
         folder.source.unlink(missing_ok=True)
         return None

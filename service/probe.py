@@ -4,12 +4,14 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from upres.engine.errors import SourceError, UpresError
+from upres.engine.reader import Reader
 
+from . import sandbox
 from .errors import TooLargeError
 from .executor import end
 from .spec import FORMATS, Limits, Spec, check_source
@@ -19,6 +21,15 @@ MEMORY_BYTES = 4 << 30
 AT_ONCE = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a look tells. frames: 0 where the container does not tell."""
+
+    width: int
+    height: int
+    frames: int
+
+
 class Probe:
     """Looks at sources, a few at once."""
 
@@ -26,7 +37,7 @@ class Probe:
         self._limits = limits
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def __call__(self, path: Path, spec: Spec) -> None:
+    async def __call__(self, path: Path, spec: Spec) -> Facts:
         """SourceError where it is no video that can be read, TooLargeError where it exceeds the limits."""
         order = json.dumps([str(path), spec.as_json(), asdict(self._limits)])
         async with self._turns:
@@ -46,24 +57,24 @@ class Probe:
                 raise TooLargeError(text)
             case {"error": _, "text": text}:
                 raise SourceError(text)
+            case facts:
+                return Facts(**facts)
 
 
-def look(path: str, spec: dict[str, Any], limits: dict[str, Any]) -> dict[str, str]:
-    """What is wrong with a source; nothing if it can be taken."""
-    from upres.engine.reader import Reader
-
+def look(path: str, spec: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+    """Facts about a source, or what is wrong with it."""
     try:
         with open(path, "rb") as file, Reader(file, formats=FORMATS) as reader:  # noqa: PTH123 - its path is told to nobody
-            check_source(reader.info, Spec.from_json(spec), Limits(**limits))
+            info = reader.info
+            check_source(info, Spec.from_json(spec), Limits(**limits))
+            frames = info.frames or round((info.seconds or 0) * info.shape.rate)
+            return asdict(Facts(info.shape.width, info.shape.height, frames))
     except UpresError as error:
         return {"error": type(error).__name__, "text": str(error)}
-    return {}
 
 
 def main() -> None:
     """Take the order from stdin, put the answer on stdout."""
-    from . import sandbox
-
     sandbox.die_with_parent()
     sandbox.confine(memory_bytes=MEMORY_BYTES, cpu_seconds=round(SECONDS), file_bytes=0)
     path, spec, limits = json.load(sys.stdin)

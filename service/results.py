@@ -1,7 +1,7 @@
 """Where finished results lie: a local folder, S3 or another object store by URL, or memory."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import obstore
@@ -41,7 +41,7 @@ class Results:
         except FileNotFoundError as error:
             raise NotFoundError(f"there is no object {key}") from error
 
-    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
         """Bytes from `start` to before `end`, in chunks of about a MiB."""
         end = await self.size(key) if end is None else end
         if start >= end:

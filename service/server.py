@@ -2,22 +2,29 @@
 
 import asyncio
 import logging
+import secrets
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
+from fastapi import FastAPI
 from upres.engine.errors import SettingsError
 
 from .endpoint import Endpoint
 from .executor import LocalExecutor
+from .http import Http
 from .jobs import Jobs
 from .keys import Keys
+from .links import Links
 from .probe import Probe
+from .quota import Quota
 from .results import Results
 from .settings import Settings
 from .store import Store
+from .web import Web
 
 READY_SECONDS = 0.05
 
@@ -34,17 +41,40 @@ class Server:
         self.keys = Keys(self.store)
         executor = LocalExecutor(workers=settings.workers, slots=settings.slots, models=settings.models)
         policy = settings.policy
+        probe = Probe(policy.limits)
         self.jobs = Jobs(
             self.store,
             Results(settings.results_url),
             executor,
             policy,
             settings.state / "jobs",
-            probe=Probe(policy.limits),
+            probe=probe,
             checkpoint=checkpoint,
         )
         self._grpc = Endpoint(self.jobs, self.keys, f"{settings.host}:{settings.grpc_port}", _credentials(settings))
+        self._http = Http(settings, self._web(probe))
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _web(self, probe: Probe) -> FastAPI:
+        settings = self._settings
+        incoming = settings.state / "incoming"
+        shutil.rmtree(incoming, ignore_errors=True)  # what a crash left of uploads
+        incoming.mkdir()
+        links = Links(self.store.meta("link_secret", lambda: secrets.token_hex(32)), settings.result_url_seconds)
+        web = Web(
+            self.jobs,
+            links,
+            probe,
+            upload_bytes=settings.upload_bytes,
+            public_url=settings.public_url,
+            incoming=incoming,
+        )
+        return web.app(self.keys, Quota(settings.requests_per_minute, settings.requests_per_day))
+
+    @property
+    def http_port(self) -> int:
+        """Where HTTP listens."""
+        return self._http.port
 
     @property
     def grpc_port(self) -> int:
@@ -62,6 +92,7 @@ class Server:
         """Go on with what was accepted, and answer."""
         await self.jobs.start()
         await self._grpc.start()
+        await self._http.start()
         self._tasks = [asyncio.create_task(self._announce())]
 
     async def stop(self, grace: float) -> None:
@@ -75,6 +106,7 @@ class Server:
             logger.warning("%d jobs go on after the next start", self.jobs.running)
         for task in self._tasks:
             task.cancel()
+        await self._http.stop()
         await self._grpc.stop(1.0)
         await self.jobs.stop()
         self.store.close()
@@ -94,6 +126,7 @@ async def serve(
         tell(f"API key (shown once): {key}")
     async with _signals() as signalled:
         await server.start()
+        tell(f"HTTP on {settings.host}:{server.http_port}")
         tell(f"gRPC on {settings.host}:{server.grpc_port}")
         await signalled.get()
         tell("stopping")

@@ -73,12 +73,20 @@ class Limits:
     tracks: int = 16
 
     def longest(self, spec: Spec) -> float | None:
-        """Seconds of source that may be upscaled in one job; None where shots are cut apart."""
-        return None if spec.split else self.seconds.get(spec.model, SLUGS[spec.model].seconds)
+        """Seconds of source that may be upscaled in one job; None where shots are cut apart, and for no model."""
+        if spec.split or spec.model not in SLUGS:
+            return None
+        return self.seconds.get(spec.model, SLUGS[spec.model].seconds)
 
 
 def check(spec: Spec, unavailable: Mapping[str, str]) -> None:
     """InvalidError that names every wrong field. unavailable: why slugs that are known cannot run here."""
+    if problems := problems_of(spec, unavailable):
+        raise InvalidError(problems)
+
+
+def problems_of(spec: Spec, unavailable: Mapping[str, str]) -> dict[str, list[str]]:
+    """What is wrong with each field; empty if nothing is."""
     problems: defaultdict[str, list[str]] = defaultdict(list)
     _check_model(spec, unavailable, problems)
     if spec.content not in CONTENTS:
@@ -92,8 +100,7 @@ def check(spec: Spec, unavailable: Mapping[str, str]) -> None:
         for problem in str(error).split("; "):
             problems[problem.partition(" ")[0]].append(f"{problem[0].upper()}{problem[1:]}.")
     _check_webhook(spec, problems)
-    if problems:
-        raise InvalidError(problems)
+    return dict(problems)
 
 
 def _check_model(spec: Spec, unavailable: Mapping[str, str], problems: defaultdict[str, list[str]]) -> None:

@@ -190,6 +190,12 @@ class Store:
         with self.transaction() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
 
+    def count(self) -> dict[str, int]:
+        """How many jobs have each status."""
+        query = sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status)
+        with self.transaction() as connection:
+            return {str(status): int(count) for status, count in connection.execute(query)}
+
     def ended_before(self, time: float) -> list[Job]:
         """Jobs that ended before a time: what retention takes away."""
         with self.transaction() as connection:

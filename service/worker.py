@@ -133,10 +133,7 @@ class Worker:
 
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     """A model of the engine, and a line for the user where a better one exists."""
-    model, note = select.load(slug, content=content)
-    if model.scale != scale:
-        raise ModelError(f"{slug} enlarges {model.scale} times on this machine, not {scale}")
-    return model, note
+    return select.load(slug, content=content, scale=scale)
 
 
 def loader(name: str) -> Load:

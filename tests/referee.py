@@ -22,6 +22,23 @@ def packets(path, stream="v:0"):
     return sorted(float(packet["pts_time"]) for packet in found["packets"])
 
 
+def count(path, stream="v:0"):
+    """Packets of a stream; some containers do not stamp each."""
+    command = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-select_streams",
+        stream,
+        "-show_entries",
+        "packet=size",
+        "-of",
+        "json",
+        str(path),
+    ]
+    return len(json.loads(subprocess.run(command, check=True, timeout=60, capture_output=True).stdout)["packets"])
+
+
 def size(path):
     """Width and height of the picture."""
     command = [

@@ -84,8 +84,7 @@ def details(error, kind):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.webm", "a.avi", "a.mpg", "a.ts", "a.wmv", "a.ogv"])
 def test_every_container_goes_in_and_comes_out_whole(rpc, clips, tmp_path, name):
-    options = ("-r", "25") if name == "a.mpg" else ()
-    path = clips(name, 1, *options)
+    path = clips(name, 1, *{"a.mpg": ("-r", "25"), "a.wmv": ("-c:a", "libmp3lame")}.get(name, ()))
     job = submit(rpc, path)
     assert job.accepted and uuid.UUID(job.request_id)
     last = watch(rpc, job.request_id)[-1]
@@ -93,7 +92,7 @@ def test_every_container_goes_in_and_comes_out_whole(rpc, clips, tmp_path, name)
     out = tmp_path / "out.mp4"
     out.write_bytes(joined(rpc, job.request_id))
     assert len(out.read_bytes()) == last.job.totals.bytes
-    assert len(referee.packets(out)) == len(referee.packets(path)) == last.job.totals.frames_out
+    assert referee.count(out) == referee.count(path) == last.job.totals.frames_out
     assert referee.size(out) == (128, 96)
 
 
