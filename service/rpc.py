@@ -139,7 +139,7 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
             return [pb.UpscaleResponse(track=init_of(item))]
         if isinstance(item, Piece):
             return [pb.UpscaleResponse(fragment=part) for part in fragments_of(item.fragment, item.data)]
-        progress = progress_of(item, self.jobs.news.get(item.request_id, {}))
+        progress = progress_of(item, self.jobs.news(item.request_id))
         answers = [pb.UpscaleResponse(progress=progress)]
         now = self.jobs.folder(item.request_id).source_bytes
         return answers + [pb.UpscaleResponse(source_offset=now)] * (now > held)
@@ -260,7 +260,7 @@ class ModelService(Service, stubs.ModelServiceServicer):
 
     @one
     async def ListModels(self, request: pb.ListModelsRequest, owner: str) -> pb.ListModelsResponse:  # noqa: D102
-        unavailable, limits = self.jobs.executor.unavailable, self.jobs.policy.limits
+        unavailable, limits = self.jobs.unavailable, self.jobs.policy.limits
         models = [model_of(slug, limits, unavailable.get(slug.slug)) for slug in SLUGS.values()]
         return pb.ListModelsResponse(models=models)
 

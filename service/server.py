@@ -101,9 +101,9 @@ class Server:
         await self._grpc.drain()
         try:
             async with asyncio.timeout(grace):
-                await self.jobs.idle()
+                await self.jobs.runner.idle()
         except TimeoutError:
-            logger.warning("%d jobs go on after the next start", self.jobs.running)
+            logger.warning("%d jobs go on after the next start", len(self.jobs.runner.news))
         for task in self._tasks:
             task.cancel()
         await self._http.stop()
@@ -112,7 +112,7 @@ class Server:
         self.store.close()
 
     async def _announce(self) -> None:
-        while not self.jobs.executor.ready:
+        while not self.jobs.ready:
             await asyncio.sleep(READY_SECONDS)
         await self._grpc.ready()
 

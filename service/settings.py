@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from upres.engine.errors import SettingsError
 
-from .jobs import Policy
+from .runner import Policy
 from .spec import Limits
 
 Bytes = Annotated[int, Field(ge=0)]

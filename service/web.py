@@ -18,13 +18,14 @@ from . import answers, forms
 from .errors import InvalidError, NotFoundError, TooLargeError
 from .files import TYPES, Streamed, part
 from .gate import Gate
-from .jobs import Jobs, keys
+from .jobs import Jobs
 from .keys import Keys
 from .links import PATH, Links
 from .metrics import Metrics
 from .probe import Facts, Probe
 from .quota import Quota
 from .rpc import checked_id
+from .runner import keys
 from .spec import Spec, problems_of
 from .states import Status
 from .store import Job
@@ -100,7 +101,7 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, self._jobs.executor.unavailable), **problems}
+            problems = {**problems_of(spec, self._jobs.unavailable), **problems}
             with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
                 path = Path(folder) / "source"
                 video = form.get("video")
@@ -145,7 +146,7 @@ class Web:
     async def models(self, request: Request) -> Response:
         """What can be run here."""
         wanted = request.query_params.get("filter[inference_types]", "vid-upscale").split(",")
-        here = [slug for slug in SLUGS.values() if slug.slug not in self._jobs.executor.unavailable]
+        here = [slug for slug in SLUGS.values() if slug.slug not in self._jobs.unavailable]
         found = [answers.model(slug, self._jobs.policy.limits) for slug in here] if "vid-upscale" in wanted else []
         url = (self._public_url or str(request.base_url)).rstrip("/") + request.url.path
         return JSONResponse(answers.paged(found, request.query_params, url))
@@ -180,7 +181,7 @@ class Web:
 
     async def ready(self) -> Response:
         """Whether models are warm and new jobs are taken."""
-        ready = self._jobs.executor.ready and not self._jobs.draining
+        ready = self._jobs.ready
         return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
     async def metrics(self) -> Response:

@@ -13,9 +13,10 @@ from upres.engine.log import Fragment
 from upres.engine.tail import Tail
 from upres.service.errors import InvalidError, OffsetError, ResultMissingError, StoppingError, TooLargeError
 from upres.service.executor import LocalExecutor
-from upres.service.jobs import Jobs, Policy
+from upres.service.jobs import Jobs
 from upres.service.probe import Probe
 from upres.service.results import Results
+from upres.service.runner import Policy
 from upres.service.spec import Limits, Spec
 from upres.service.states import Reason, Status, TransitionError
 from upres.service.store import Store
