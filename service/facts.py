@@ -70,7 +70,7 @@ def probe(
         "seconds": info.seconds,
         "frames": info.frames,
         "colour": " ".join((info.shape.colour.matrix, info.shape.colour.range, info.shape.colour.transfer)),
-        "rotation": info.rotation,
+        "rotation": 90 * info.orientation.turns,
         "sample_aspect": str(info.shape.sample_aspect),
         "audio": ", ".join(info.audio) or "none",
         "subtitles": ", ".join(info.subtitles) or "none",
