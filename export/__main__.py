@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 from upres.engine.errors import UpresError
+from upres.engine.runtime import Device
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -50,9 +51,10 @@ def flashvsr_measure(
     profile: Annotated[str, typer.Option(help="The tile, height x width in output pixels.")] = "256x256",
     precision: Annotated[Precision, typer.Option(help="Of the transformer.")] = "fp32",
     verify: Annotated[bool, typer.Option("--verify", help="Hold such an export against PyTorch instead.")] = False,
+    device: Annotated[Device, typer.Option(help="Where the steps run: cpu or cuda.")] = "cpu",
     dense: Annotated[bool, typer.Option(help="Dense attention instead of the published rule.")] = False,
 ) -> None:
-    """Measure FlashVSR's full size on ONNX Runtime's CPU provider: seconds and peak memory of every graph."""
+    """Measure FlashVSR's full size on ONNX Runtime: seconds and peak memory of every graph."""
     from .flashvsr_measure import export_random, run_steps, verify_random
     from .flashvsr_onnx import Settings
 
@@ -64,10 +66,11 @@ def flashvsr_measure(
     costs = (
         [export_random(folder, Settings(profiles=((height, width),), precision=precision, exact=not dense))]
         if export
-        else run_steps(folder)
+        else run_steps(folder, device)
     )
     for cost in costs:
-        typer.echo(f"{cost.name:34} {cost.seconds:8.1f} s   peak so far {cost.peak / 1e9:6.2f} GB")
+        seconds = ", then ".join(f"{once:.2f} s" for once in cost.seconds)
+        typer.echo(f"{cost.name:34} {seconds}   peak so far {cost.peak / 1e9:6.2f} GB")
 
 
 @app.command()
