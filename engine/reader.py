@@ -59,10 +59,13 @@ class Reader:
 
     info: what it holds. repairs: what was mended so far. warnings: what a user should know. origin: the second of the
     source's own clock that is 0 in the frames' times: the earliest start of any carried track, plus the start of the cut.
+    formats: libavformat's names of the containers that are taken, from files only; None means all, from anywhere.
     Raises SourceError where it is not a video, has no frames, is too large, or is high dynamic range without `tonemap`.
     """
 
-    def __init__(self, source: Source, *, cut: Cut = WHOLE, tonemap: bool = False) -> None:
+    def __init__(
+        self, source: Source, *, cut: Cut = WHOLE, tonemap: bool = False, formats: tuple[str, ...] | None = None
+    ) -> None:
         self.cut = cut
         self.repairs = Repairs()
         self.warnings: list[str] = []
@@ -71,7 +74,7 @@ class Reader:
         self._on_packet: OnPacket = self._passed.append
         file, self._spool = opened(source)
         try:
-            self.container = self._open(file)
+            self.container = self._open(file, formats)
             self.video = self._choose()
             self.audio, self.subtitles = self._others()
             self.origin = self._origin()
@@ -116,9 +119,9 @@ class Reader:
         self._on_packet = on_packet
         return with_durations(self._placed(), self.nominal)
 
-    def _open(self, file: str | IO[bytes] | Readable) -> InputContainer:
+    def _open(self, file: str | IO[bytes] | Readable, formats: tuple[str, ...] | None) -> InputContainer:
         try:
-            return av.open(file, mode="r", metadata_errors="replace")
+            return av.open(file, mode="r", metadata_errors="replace", options=_allowed(formats))
         except (av.FFmpegError, ValueError) as error:
             raise SourceError(f"{self._name}: not a video that can be read ({reason(error)})") from error
 
@@ -267,6 +270,10 @@ def _stamp_by_order(frame: VideoFrame, before: int | None, nominal: int) -> None
         frame.pts = frame.dts
     elif before is not None:
         frame.pts = before + nominal
+
+
+def _allowed(formats: tuple[str, ...] | None) -> dict[str, str]:
+    return {} if formats is None else {"format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
 
 
 def reason(error: Exception) -> str:

@@ -1,6 +1,8 @@
 """What several test files need."""
 
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from upres.engine.errors import SourceError
@@ -36,3 +38,25 @@ def residual_network(ncnn_models, tmp_path_factory):
 def clips(tmp_path_factory):
     """A folder that keeps the clips that tests have made, until the session ends."""
     return tmp_path_factory.mktemp("clips")
+
+
+@pytest.fixture(autouse=True)
+def fake_models(monkeypatch):
+    """Worker processes import `fakes` from here."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """A function that makes a clip: 64x48, with sound, of some seconds, in the container its name asks for."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def make(name="a.mp4", seconds=3, *options):
+        path = folder / f"{seconds}-{'-'.join(options).replace('/', '_')}-{name}"
+        if not path.exists():
+            inputs = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10", "-f", "lavfi", "-i", "sine=sample_rate=44100"]
+            command = ["ffmpeg", "-nostdin", "-v", "error", *inputs, "-t", str(seconds), "-g", "5", *options, str(path)]
+            subprocess.run(command, check=True, timeout=60, env={"PATH": os.environ["PATH"]})
+        return path
+
+    return make

@@ -1,0 +1,197 @@
+"""One attempt at one job, in a process of its own: a source to a log and a joined file, from where the log ends.
+
+Started by a worker with one end of a channel; it holds no model and has no network, so that a poison file takes down nothing
+but this process. What it has made lies in the job's folder; what it reports is only news of that.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import av
+from filelock import FileLock
+from upres.engine.errors import LogError, UpresError
+from upres.engine.join import join
+from upres.engine.log import FolderLog, Fragment
+from upres.engine.pipeline import Job, Progress, run
+from upres.engine.reader import Reader
+from upres.engine.source import Source
+
+from . import sandbox
+from .channel import Channel, RemoteModel
+from .errors import TooLargeError
+from .folder import JobFolder
+from .preview import jpeg
+from .spec import FORMATS, Limits, Spec, check_source
+
+NEWS_SECONDS = 0.25  # between two reports of progress
+POLL_SECONDS = 0.02  # between two looks for more of a source that is still arriving
+LOCK_SECONDS = 30.0  # an attempt that was killed lets go of the folder at once; this is for one that is being killed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an attempt is told. folder: the job's. limits: the operator's. The rest bounds what the process may use."""
+
+    request_id: str
+    folder: str
+    spec: dict[str, Any]
+    limits: dict[str, Any]
+    memory_bytes: int
+    cpu_seconds: int
+    file_bytes: int
+    wall_seconds: float
+
+
+class Growing:
+    """A source that is still arriving: reads wait for bytes until the folder says that there are no more."""
+
+    def __init__(self, folder: JobFolder, channel: Channel) -> None:
+        self._folder = folder
+        self._channel = channel
+        self._file = folder.source.open("rb")
+        self._told = time.monotonic()
+
+    def read(self, size: int = 65536, /) -> bytes:
+        """At most `size` bytes; empty at the end. Waits no longer than its worker lets the attempt live."""
+        while True:
+            whole = self._folder.source_whole
+            if (data := self._file.read(size)) or whole:
+                return data
+            time.sleep(POLL_SECONDS)
+            self._wait()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _wait(self) -> None:
+        if time.monotonic() - self._told > 1:
+            self._told = time.monotonic()
+            self._channel.send({"report": "waiting"})
+
+
+class Attempt:
+    """The run itself. What it finds wrong is an UpresError; anything else is a fault of ours and ends the process."""
+
+    def __init__(self, order: Order, channel: Channel) -> None:
+        self._channel = channel
+        self._spec = Spec.from_json(order.spec)
+        self._limits = Limits(**order.limits)
+        self._folder = JobFolder(Path(order.folder))
+        self._progress = Progress()
+        self._told = 0.0
+        self._expected = 0
+
+    def run(self) -> dict[str, Any]:
+        """Make what is missing of the log, join it, and give the totals."""
+        spec = self._spec
+        model = RemoteModel(self._channel, spec.model, spec.resolved_scale(), spec.content)
+        if model.note:
+            self._progress.warnings.append(model.note)
+        job = spec.job(model)
+        with self._source() as source, Reader(source, formats=FORMATS) as reader:
+            check_source(reader.info, spec, self._limits)
+            self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
+            with closing(self._log(job)) as log:
+                with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
+                    for fragment in fragments:
+                        self._published(fragment, log)
+                self._news()
+                join(log, self._folder.joined, job.container)
+                return self._totals(log)
+
+    @contextmanager
+    def _source(self) -> Iterator[Source]:
+        """The source, without its name, which nobody outside shall read in a message."""
+        growing = self._spec.streamed
+        with closing(Growing(self._folder, self._channel) if growing else self._folder.source.open("rb")) as source:
+            yield source
+
+    def _log(self, job: Job) -> FolderLog:
+        """The job's log; one that another build, model or device began cannot be gone on with and is begun anew."""
+        build = f"av {av.__version__}"
+        header = {"build": build, **job.settings()}
+        try:
+            return FolderLog(self._folder.log, header)
+        except LogError as error:
+            logger.warning("the log is begun anew: %s", error)
+            FolderLog.discard(self._folder.log)
+            return FolderLog(self._folder.log, header)
+
+    def _tick(self) -> None:
+        if time.monotonic() - self._told > NEWS_SECONDS:
+            self._news()
+
+    def _published(self, fragment: Fragment, log: FolderLog) -> None:
+        track = log.tracks[fragment.track]
+        if fragment.track == "video" and not self._folder.preview.exists():
+            self._folder.preview.write_bytes(jpeg(track.init + log.read(fragment)))
+        self._channel.send({"report": "fragment"})
+        self._news()
+        longest = self._limits.longest(self._spec)
+        seconds = float((fragment.pts + fragment.duration) * track.time_base)
+        if longest is not None and seconds > longest + 0.5:
+            raise TooLargeError(f"The video must not be longer than {longest:g} seconds for {self._spec.model}.")
+
+    def _news(self) -> None:
+        progress, self._told = self._progress, time.monotonic()
+        percent = min(99.0, 100 * progress.frames_out / self._expected) if self._expected else 0.0
+        self._channel.send({"report": "progress", "percent": percent, "state": self._state()})
+
+    def _state(self) -> dict[str, Any]:
+        progress = self._progress
+        state: dict[str, Any] = {
+            "frames_in": progress.frames_in,
+            "frames_out": progress.frames_out,
+            "frames_resumed": progress.frames_resumed,
+            "seconds": dict(progress.seconds),
+            "warnings": list(progress.warnings),
+        }
+        if progress.encoding is not None:
+            encoding = progress.encoding
+            state["encoding"] = {"encoder": encoding.library, "width": encoding.width, "height": encoding.height}
+        return state
+
+    def _totals(self, log: FolderLog) -> dict[str, Any]:
+        video = log.fragments("video")
+        seconds = float((video[-1].pts + video[-1].duration) * log.tracks["video"].time_base)
+        repairs = asdict(self._progress.repairs)
+        return {
+            **self._state(),
+            "frames": sum(f.frames for f in video),
+            "duration_seconds": seconds,
+            "repairs": repairs,
+        }
+
+
+def main() -> None:
+    """Take the order from the channel whose descriptor is the only argument, and carry it out."""
+    sandbox.die_with_parent()
+    channel = Channel(Connection(int(sys.argv[1])))
+    order = Order(**channel.receive()[0])
+    logging.basicConfig(format=f"%(levelname)s {order.request_id} %(message)s")
+    network = not sandbox.confine(
+        memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds, file_bytes=order.file_bytes
+    )
+    if network:
+        logger.info("the system does not let a decoder be cut off from the network; formats and protocols are bound")
+    try:
+        with FileLock(JobFolder(Path(order.folder)).lock, timeout=LOCK_SECONDS):
+            totals = Attempt(order, channel).run()
+    except UpresError as error:
+        channel.send({"report": "failed", "error": type(error).__name__, "message": str(error)})
+    else:
+        channel.send({"report": "joined", "totals": totals})
+
+
+if __name__ == "__main__":
+    main()

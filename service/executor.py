@@ -1,0 +1,178 @@
+"""Where attempts are made. The protocol that the jobs speak to, and the local one: worker processes on this machine."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from .attempt import Order
+
+logger = logging.getLogger(__name__)
+
+BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead; loading models counts
+RESTART_SECONDS = 1.0  # between a worker's death and its next start
+LINE_BYTES = 1 << 20
+
+Report = dict[str, Any]
+OnReport = Callable[[str, Report], Awaitable[None]]
+
+
+class Executor(Protocol):
+    """Takes orders while it has room, and reports on each: any number of news, then joined, failed, late or died, once."""
+
+    unavailable: dict[str, str]
+
+    async def start(self, on_report: OnReport) -> None:
+        """Begin to take orders."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether models are warm."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many orders can be taken now."""
+        ...
+
+    async def run(self, order: Order) -> None:
+        """Take an order."""
+        ...
+
+    async def cancel(self, request_id: str) -> None:
+        """Stop an order; its report is that it died. Nothing happens where there is none."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop everything; no report comes after this."""
+        ...
+
+
+class LocalExecutor:
+    """Worker processes, one a device. slots: attempts that share a device, so that one that waits for its source idles none.
+
+    models: `module:function` that loads a model. unavailable: slugs that cannot run here, and why.
+    """
+
+    def __init__(self, *, workers: int, slots: int, models: str) -> None:
+        self.unavailable: dict[str, str] = {}
+        self._workers = [_WorkerProcess(models, slots) for _ in range(workers)]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, on_report: OnReport) -> None:
+        """Start the workers; they load their models meanwhile."""
+        self._tasks = [asyncio.create_task(worker.keep(on_report, self.unavailable)) for worker in self._workers]
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one worker has its models."""
+        return any(worker.ready for worker in self._workers)
+
+    @property
+    def room(self) -> int:
+        """Free slots of workers that are ready."""
+        return sum(worker.room for worker in self._workers)
+
+    async def run(self, order: Order) -> None:
+        """Give an order to the worker with most room."""
+        await max(self._workers, key=lambda worker: worker.room).run(order)
+
+    async def cancel(self, request_id: str) -> None:
+        """Kill the attempt at a job."""
+        for worker in self._workers:
+            if request_id in worker.running:
+                await worker.send({"cancel": request_id})
+
+    async def stop(self) -> None:
+        """End the workers, and with them every attempt."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class _WorkerProcess:
+    """One worker, started again whenever it dies."""
+
+    def __init__(self, models: str, slots: int) -> None:
+        self._models = models
+        self._slots = slots
+        self._process: Process | None = None
+        self.ready = False
+        self.running: set[str] = set()
+
+    @property
+    def room(self) -> int:
+        return self._slots - len(self.running) if self.ready else 0
+
+    async def keep(self, on_report: OnReport, unavailable: dict[str, str]) -> None:
+        """Run the process, for as long as this task lives."""
+        while True:
+            self._process = process = await self._spawn()
+            try:
+                await self._listen(process, on_report, unavailable)
+            finally:
+                self.ready = False
+                await end(process)
+            logger.warning("a worker died (%s) with %d attempts", process.returncode, len(self.running))
+            for request_id in list(self.running):
+                self.running.discard(request_id)
+                await on_report(request_id, {"report": "died"})
+            await asyncio.sleep(RESTART_SECONDS)
+
+    async def run(self, order: Order) -> None:
+        self.running.add(order.request_id)
+        await self.send({"run": asdict(order)})
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Send an order; one that meets a dead worker is reported as died when the death is noticed."""
+        assert self._process is not None and self._process.stdin is not None
+        with suppress(ConnectionError):
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            await self._process.stdin.drain()
+
+    async def _spawn(self) -> Process:
+        command = [sys.executable, "-m", "upres.service.worker", "--models", self._models]
+        return await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, limit=LINE_BYTES, start_new_session=True, env=_environment()
+        )
+
+    async def _listen(self, process: Process, on_report: OnReport, unavailable: dict[str, str]) -> None:
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await asyncio.wait_for(process.stdout.readline(), BEAT_LIMIT)
+            except (TimeoutError, ValueError):
+                logger.error("a worker has not been heard of for %g s", BEAT_LIMIT)
+                return
+            if not line:
+                return
+            report = json.loads(line)
+            if report["report"] == "ready":
+                self.ready = True
+                unavailable.update(report["unavailable"])
+                await on_report("", report)
+            elif request_id := report.pop("request_id", None):
+                if report["report"] in ("joined", "failed", "late", "died"):
+                    self.running.discard(request_id)
+                await on_report(request_id, report)
+
+
+async def end(process: Process) -> None:
+    """Kill a process and wait for it. Not by its own `kill`, which would take its exit status from asyncio."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Workers get no secret of the server's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("UPRES_", "AWS_"))}

@@ -1,0 +1,76 @@
+"""The folder of one job: where its source, its log and its joined file lie until it is forgotten."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """Names only; nothing here reads media."""
+
+    path: Path
+
+    @property
+    def source(self) -> Path:
+        """The source's bytes, as far as they came."""
+        return self.path / "source"
+
+    @property
+    def log(self) -> Path:
+        """The segment log's folder."""
+        return self.path / "log"
+
+    @property
+    def joined(self) -> Path:
+        """The joined file, until it is in the result store."""
+        return self.path / "result.mp4"
+
+    @property
+    def preview(self) -> Path:
+        """The first frame of the result, as JPEG."""
+        return self.path / "preview.jpg"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the attempt that works here."""
+        return self.path / "attempt.lock"
+
+    @property
+    def source_bytes(self) -> int:
+        """How much of the source is here."""
+        return self.source.stat().st_size if self.source.exists() else 0
+
+    @property
+    def source_whole(self) -> bool:
+        """Whether no more of the source is to come."""
+        return self._whole.exists()
+
+    @property
+    def _whole(self) -> Path:
+        return self.path / "source.whole"
+
+    def make(self) -> None:
+        """Make the folder with an empty source."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.source.touch()
+
+    def append(self, offset: int, data: bytes) -> None:
+        """Write bytes at an offset that is not behind the end; what is there already is written again."""
+        with self.source.open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
+
+    def end_source(self) -> None:
+        """The source is whole; when this returns it survives a crash."""
+        for path in (self.source, self._whole):
+            with path.open("ab") as file:
+                os.fsync(file.fileno())
+        descriptor = os.open(self.path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    def remove(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.path, ignore_errors=True)

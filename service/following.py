@@ -1,0 +1,76 @@
+"""A job's log read from a cursor while it grows, and the events of a job as they happen."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+
+from upres.engine.log import Fragment, Track
+from upres.engine.tail import Tail
+
+from .errors import OffsetError
+from .jobs import Jobs
+from .store import Event, Job
+
+Cursors = Mapping[str, tuple[int, int]]  # track → segment and number of the last fragment that has arrived
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A fragment and its bytes."""
+
+    fragment: Fragment
+    data: bytes
+
+
+async def follow(
+    jobs: Jobs, request_id: str, owner: str, cursors: Cursors, beat: float = 1.0
+) -> AsyncGenerator[Track | Piece | Job]:
+    """Tracks and fragments behind the cursors as they are published; the job whenever it changed, each `beat`, and at last.
+
+    Raises NotFoundError, OffsetError where a cursor lies behind the end of a log that has ended, LogError.
+    """
+    tail = Tail(jobs.folder(request_id).log)
+    last: dict[str, tuple[int, int]] = {}
+    while True:
+        event = jobs.change(request_id)
+        job = await jobs.get(request_id, owner)
+        for item in await asyncio.to_thread(tail.news):
+            if isinstance(item, Track):
+                yield item
+                continue
+            last[item.track] = item.segment, item.number
+            if item.track not in cursors or last[item.track] > cursors[item.track]:
+                yield Piece(item, await asyncio.to_thread(tail.read, item))
+        if job.state.ended:
+            _check(cursors, last)
+            yield job
+            return
+        yield job
+        await _wait(event, beat)
+
+
+async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> AsyncGenerator[tuple[Event, Job]]:
+    """Events behind a cursor, each with the job as it is by now, until it has ended."""
+    while True:
+        change = jobs.change(request_id)
+        job = await jobs.get(request_id, owner)
+        for event in await asyncio.to_thread(jobs.store.events, cursor, request_id=request_id):
+            cursor = event.cursor
+            yield event, job
+        if job.state.ended:
+            return
+        await _wait(change, 10.0)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+def _check(cursors: Cursors, last: Mapping[str, tuple[int, int]]) -> None:
+    ahead = [track for track, cursor in cursors.items() if cursor > last.get(track, (-1, -1))]
+    if ahead:
+        there = ", ".join(f"{track} ends with segment {segment}" for track, (segment, _) in last.items())
+        raise OffsetError(f"the cursor of {', '.join(ahead)} lies behind the log's end ({there or 'it is empty'})")

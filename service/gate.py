@@ -1,0 +1,72 @@
+"""What every request to /api passes before it is read: a key, a rate, a size. Every answer leaves with its rate headers."""
+
+import asyncio
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import TooLargeError, UnauthenticatedError
+from .keys import Keys
+from .quota import Quota
+from .told import told
+
+LARGEST_BODY = 75_000_000  # the contract's: beyond it the answer is 413
+
+
+class Gate:
+    """The owner of the key is found in `scope["state"]["owner"]` behind it."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, quota: Quota, largest: int = LARGEST_BODY) -> None:
+        self._app = app
+        self._keys = keys
+        self._quota = quota
+        self._largest = largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http" or not scope["path"].startswith("/api/"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        owner: str | None = None
+
+        async def labelled(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                left = self._quota.limit if owner is None else self._quota.left(owner)
+                rate = MutableHeaders(scope=message)
+                rate["X-RateLimit-Limit"], rate["X-RateLimit-Remaining"] = str(self._quota.limit), str(left)
+            await send(message)
+
+        try:
+            owner = await self._owner(headers)
+            self._quota.take(owner)
+            self._check_length(int(headers.get("content-length") or 0))
+        except Exception as error:  # every error is told to the caller
+            await told(error)(scope, receive, labelled)
+            return
+        scope.setdefault("state", {})["owner"] = owner
+        await self._app(scope, self._counted(receive), labelled)
+
+    async def _owner(self, headers: Headers) -> str:
+        scheme, _, secret = headers.get("authorization", "").partition(" ")
+        owner = await asyncio.to_thread(self._keys.owner, secret) if scheme.lower() == "bearer" else None
+        if owner is None:
+            raise UnauthenticatedError("Unauthenticated.")
+        return owner
+
+    def _check_length(self, length: int) -> None:
+        if length > self._largest:
+            raise TooLargeError(f"The request must not be larger than {self._largest} bytes.")
+
+    def _counted(self, receive: Receive) -> Receive:
+        """The same body, refused as soon as it is too large, whatever length was announced."""
+        came = 0
+
+        async def counted() -> Message:
+            nonlocal came
+            message = await receive()
+            came += len(message.get("body", b""))
+            self._check_length(came)
+            return message
+
+        return counted

@@ -1,0 +1,57 @@
+"""Sources that are still arriving: written to their jobs' folders, within a size, and not waited for for ever."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from .errors import OffsetError, TooLargeError
+from .folder import JobFolder
+from .states import TransitionError
+
+
+class Intake:
+    """root: the folder of the jobs' folders. largest: bytes of one source. idle_seconds: how long a sender may be silent."""
+
+    def __init__(self, root: Path, *, largest: int, idle_seconds: float) -> None:
+        self._root = root
+        self._largest = largest
+        self._idle_seconds = idle_seconds
+        self._heard: dict[str, float] = {}
+
+    def folder(self, request_id: str) -> JobFolder:
+        """Where a job's files lie."""
+        return JobFolder(self._root / request_id)
+
+    async def expect(self, request_id: str) -> None:
+        """From now on a job's source may come."""
+        await asyncio.to_thread(self.folder(request_id).make)
+        self._heard[request_id] = time.monotonic()
+
+    def close(self, request_id: str) -> None:
+        """No more of a source is taken."""
+        self._heard.pop(request_id, None)
+
+    async def write(self, request_id: str, offset: int, data: bytes) -> int:
+        """Add to a source; how many bytes are here then. Bytes that are here already are passed over.
+
+        Raises OffsetError where bytes before these are missing, TooLargeError over the limit, TransitionError where no more
+        is taken.
+        """
+        if request_id not in self._heard:
+            raise TransitionError("the job takes no more of its source: it has all of it, or has ended")
+        self._heard[request_id] = time.monotonic()
+        folder = self.folder(request_id)
+        have = folder.source_bytes
+        if offset > have:
+            raise OffsetError(f"bytes at offset {offset} came, {have} was expected; go on from there")
+        if offset + len(data) > self._largest:
+            raise TooLargeError(f"The source must not be larger than {self._largest} bytes.")
+        fresh = data[have - offset :]
+        if fresh:
+            await asyncio.to_thread(folder.append, have, fresh)
+        return have + len(fresh)
+
+    def silent(self) -> list[str]:
+        """Jobs whose sender has said nothing for too long."""
+        oldest = time.monotonic() - self._idle_seconds
+        return [request_id for request_id, heard in self._heard.items() if heard < oldest]

@@ -1,0 +1,240 @@
+"""The jobs of one server: taken, looked at, accepted, asked for, ended, forgotten. Knows neither HTTP nor gRPC.
+
+After a crash at any point `start` goes on from what was committed.
+"""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from upres.engine.errors import UpresError
+
+from . import states
+from .errors import BusyError, NotFoundError, ResultMissingError, StoppingError, TooLargeError
+from .executor import Executor
+from .folder import JobFolder
+from .intake import Intake
+from .ledger import Ledger
+from .results import Results
+from .runner import Policy, Runner, failure_of, keys
+from .spec import Spec, check
+from .states import Failure, Reason, Status, TransitionError
+from .store import Job, Store, new_id
+
+SOURCE_CHECK_SECONDS = 1.0
+DISK_RETRY_SECONDS = 60
+
+logger = logging.getLogger(__name__)
+
+
+class Jobs:
+    """What the protocols talk to. Every wait of a client for a job goes through `change`."""
+
+    def __init__(
+        self,
+        store: Store,
+        results: Results,
+        executor: Executor,
+        policy: Policy,
+        folder: Path,
+        *,
+        probe: Callable[[Path, Spec], Awaitable[object]],
+        checkpoint: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self.store = store
+        self.results = results
+        self.policy = policy
+        self.ledger = Ledger(store)
+        self._root = folder
+        self._intake = Intake(folder, largest=policy.limits.source_bytes, idle_seconds=policy.source_idle_seconds)
+        self.runner = Runner(self.ledger, self._intake, results, executor, policy, checkpoint)
+        self._probe = probe
+        self._checkpoint = checkpoint
+        self._watching: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Slugs that cannot run here, and why."""
+        return self.runner.executor.unavailable
+
+    @property
+    def ready(self) -> bool:
+        """Whether models are warm and new jobs are taken."""
+        return self.runner.executor.ready and not self._stopping
+
+    async def start(self) -> None:
+        """Go on with every accepted job, take orphans away, and begin to work."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        for job in await asyncio.to_thread(self.store.unfinished):
+            await self._resume(job)
+        await self._sweep()
+        await self.runner.start()
+        self._watching = asyncio.create_task(self._watch_sources())
+
+    def drain(self) -> None:
+        """Take nothing new, begin nothing more."""
+        self._stopping = True
+        self.runner.drain()
+
+    async def stop(self) -> None:
+        """End every attempt; the next start goes on from their last complete segments."""
+        self.drain()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await self.runner.stop()
+
+    def folder(self, request_id: str) -> JobFolder:
+        """Where a job's files lie."""
+        return self._intake.folder(request_id)
+
+    def change(self, request_id: str) -> asyncio.Event:
+        """What is set when the next thing happens to a job; to be asked for before looking, so that nothing is missed."""
+        return self.ledger.next(request_id)
+
+    def news(self, request_id: str) -> dict[str, Any]:
+        """What a running attempt last said."""
+        return self.runner.news.get(request_id, {})
+
+    async def create(
+        self,
+        spec: Spec,
+        owner: str,
+        *,
+        request_id: str | None = None,
+        idempotency: str | None = None,
+        fingerprint: str | None = None,
+    ) -> tuple[Job, bool]:
+        """A new job whose source is to come, and True; or the one that the idempotency key made before, and False.
+
+        A streamed one is accepted now. Raises InvalidError, BusyError, StoppingError, ConflictError.
+        """
+        if self._stopping:
+            raise StoppingError("the server is about to stop; try again in a moment")
+        check(spec, self.unavailable)
+        self.runner.queue.check()
+        if shutil.disk_usage(self._root).free < self.policy.free_bytes:
+            raise BusyError("the disk is almost full; try again later", DISK_RETRY_SECONDS)
+        job = Job(request_id or new_id(), owner, spec.as_json(), idempotency=idempotency, fingerprint=fingerprint)
+        job, new = await asyncio.to_thread(self.store.add, job)
+        if new:
+            await self._intake.expect(job.request_id)
+        if new and spec.streamed:
+            job = await self._accept(job)
+        return job, new
+
+    async def write(self, request_id: str, offset: int, data: bytes) -> int:
+        """Add to a source; how many bytes are here then. As Intake's; a source that is too large ends its job."""
+        try:
+            return await self._intake.write(request_id, offset, data)
+        except TooLargeError as error:
+            await self.runner.fail(request_id, Failure(Reason.INPUT_TOO_LARGE, str(error)))
+            raise
+
+    async def take_source(self, job: Job, path: Path) -> Job:
+        """Accept a job whose source lies in a file that was looked at already; the file is moved away."""
+        if job.accepted:
+            return job
+        await self._intake.expect(job.request_id)
+        path.replace(self.folder(job.request_id).source)
+        return await self.end_source(job.request_id, looked=True)
+
+    async def end_source(self, request_id: str, *, looked: bool = False) -> Job:
+        """The source is whole; one that was not streamed, nor looked at before, is looked at, and accepted or refused.
+
+        Raises SourceError, TooLargeError; then the job has failed.
+        """
+        job = await self.ledger.get(request_id)
+        if job.source_complete or job.state.ended:
+            return job
+        self._intake.close(request_id)
+        if not job.accepted and not looked:
+            await self._look(job)
+        await asyncio.to_thread(self.folder(request_id).end_source)
+        self._checkpoint("source whole")
+        if job.accepted:
+            return await self.ledger.change(request_id, source_complete=True)
+        return await self._accept(job, source_complete=True)
+
+    async def get(self, request_id: str, owner: str) -> Job:
+        """A job of this owner; NotFoundError where there is none."""
+        return await self.ledger.get(request_id, owner)
+
+    async def cancel(self, request_id: str, owner: str) -> Job:
+        """End a job now; TransitionError where it has ended."""
+        await self.get(request_id, owner)
+        return await self.runner.end(request_id, states.cancelled)
+
+    async def delete(self, request_id: str, owner: str) -> None:
+        """Forget a job and everything of it, ended or not."""
+        job = await self.get(request_id, owner)
+        if not job.state.ended:
+            await self.cancel(request_id, owner)
+        await self.forget(request_id)
+
+    async def forget(self, request_id: str) -> None:
+        """Remove an ended job: its row first, so that nothing is promised that is not there."""
+        await asyncio.to_thread(self.store.delete, request_id)
+        for key in keys(request_id):
+            await self.results.delete(key)
+        await asyncio.to_thread(self.folder(request_id).remove)
+        self.ledger.tell(request_id)
+
+    async def result_key(self, request_id: str, owner: str) -> str:
+        """The joined file in the result store; ResultMissingError where the job has not ended well."""
+        job = await self.get(request_id, owner)
+        if job.state.status is not Status.DONE:
+            raise ResultMissingError(f"the job is {job.state.status}; its joined file can be read when it is done")
+        return keys(request_id)[0]
+
+    async def _accept(self, job: Job, *, source_complete: bool | None = None) -> Job:
+        job = await self.ledger.change(job.request_id, accepted=True, source_complete=source_complete)
+        self.runner.put(job)
+        return job
+
+    async def _look(self, job: Job) -> None:
+        try:
+            await self._probe(self.folder(job.request_id).source, Spec.from_json(job.spec))
+        except UpresError as error:
+            await self.runner.fail(job.request_id, failure_of(type(error).__name__, str(error)))
+            raise
+
+    async def _resume(self, job: Job) -> None:
+        """After a restart: the rest of a source is to come, unless all of it came and only the row does not say so."""
+        if job.state.status is Status.PROCESSING:
+            await self.ledger.change(job.request_id, states.requeued)
+        if not job.source_complete:
+            if job.accepted and self.folder(job.request_id).source_whole:
+                await self.ledger.change(job.request_id, source_complete=True)
+            else:
+                await self._intake.expect(job.request_id)
+        if job.accepted:
+            self.runner.put(job, again=job.state.status is Status.PROCESSING)
+
+    async def _watch_sources(self) -> None:
+        """A sender that has gone for good does not hold a job for ever."""
+        while True:
+            await asyncio.sleep(SOURCE_CHECK_SECONDS)
+            for request_id in self._intake.silent():
+                message = f"No byte of the source came for {self.policy.source_idle_seconds:g} seconds."
+                try:
+                    await self.runner.fail(request_id, Failure(Reason.SOURCE_INCOMPLETE, message))
+                except (TransitionError, NotFoundError) as error:
+                    self._intake.close(request_id)
+                    logger.info("%s: %s", request_id, error)
+
+    async def _sweep(self) -> None:
+        """Folders and results without a row were left by a crash between the two."""
+        names = {path.name for path in self._root.iterdir()}
+        stored = await self.results.keys()
+        for name in names | {key.rpartition(".")[0] for key in stored}:
+            try:
+                await self.ledger.get(name)
+            except NotFoundError:
+                await asyncio.to_thread(JobFolder(self._root / name).remove)
+                for key in keys(name):
+                    await self.results.delete(key)

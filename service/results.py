@@ -1,0 +1,77 @@
+"""Where finished results lie: a local folder, S3 or another object store by URL, or memory."""
+
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import obstore
+from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+from upres.engine.errors import TargetError
+
+from .errors import NotFoundError
+
+CHUNK = 1 << 20
+
+
+class Results:
+    """Objects by key. url: a folder's path, `memory://`, or whatever obstore takes (`s3://bucket/prefix`).
+
+    What `put` has given back can be read, and survives a crash.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._folder = None if "://" in url else Path(url).absolute()
+        self._store = _store(url, self._folder)
+
+    async def put(self, key: str, path: Path) -> int:
+        """Store a file, whole or not at all, and give its size; TargetError where it cannot be stored."""
+        try:
+            await obstore.put_async(self._store, key, path)
+            if self._folder is not None:
+                _sync(self._folder / key)
+                _sync(self._folder)
+            return await self.size(key)
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise TargetError(f"the result cannot be stored ({type(error).__name__})") from error
+
+    async def size(self, key: str) -> int:
+        """Bytes; NotFoundError where there is no such object."""
+        try:
+            return int((await obstore.head_async(self._store, key))["size"])
+        except FileNotFoundError as error:
+            raise NotFoundError(f"there is no object {key}") from error
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
+        """Bytes from `start` to before `end`, in chunks of about a MiB."""
+        end = await self.size(key) if end is None else end
+        if start >= end:
+            return
+        found = await obstore.get_async(self._store, key, options={"range": (start, end)})
+        async for chunk in found.stream(min_chunk_size=CHUNK):
+            yield bytes(chunk)
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+        try:
+            await obstore.delete_async(self._store, key)
+        except FileNotFoundError:
+            return
+
+    async def keys(self) -> list[str]:
+        """Every object's key."""
+        return [str(found["path"]) async for chunk in obstore.list(self._store) for found in chunk]
+
+
+def _store(url: str, folder: Path | None) -> ObjectStore:
+    if folder is not None:
+        return LocalStore(folder, mkdir=True)
+    return MemoryStore() if url == "memory://" else from_url(url)
+
+
+def _sync(path: Path) -> None:
+    """The object store's own writing ends before the disk has the bytes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

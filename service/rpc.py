@@ -1,0 +1,286 @@
+"""The gRPC services of the contract: what comes over the wire is checked, given to the jobs, and told back."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from functools import wraps
+from typing import Any, TypeAlias, TypeVar
+
+import grpc
+from upres.engine.catalog import SLUGS
+from upres.engine.errors import UpresError
+from upres.engine.log import Track
+from upres.v2 import upscale_pb2 as pb
+from upres.v2 import upscale_pb2_grpc as stubs
+
+from .convert import STATUSES, config_of, fragments_of, init_of, job_of, model_of, progress_of, spec_of
+from .errors import ConflictError, InvalidError, NotFoundError, UnauthenticatedError
+from .following import Cursors, Piece, follow, happenings
+from .jobs import Jobs
+from .keys import Keys
+from .spec import Spec
+from .status import status_of
+from .store import Job
+
+PAGE, MOST_A_PAGE = 25, 100
+BEAT_SECONDS = 1.0
+FIRST_SECONDS = 30.0
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+S = TypeVar("S", bound="Service")
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Service:
+    """What the three services share: the jobs, and who calls."""
+
+    def __init__(self, jobs: Jobs, keys: Keys) -> None:
+        self.jobs = jobs
+        self._keys = keys
+
+    async def owner(self, context: Context) -> str:
+        """The name of the caller's key; UnauthenticatedError without one that is in use."""
+        given = dict(context.invocation_metadata() or ()).get("authorization", "")
+        scheme, _, secret = str(given).partition(" ")
+        owner = await asyncio.to_thread(self._keys.owner, secret) if scheme.lower() == "bearer" else None
+        if owner is None:
+            raise UnauthenticatedError("the metadata must hold `authorization: Bearer KEY`, with a key that is in use")
+        return owner
+
+    async def told(self, job: Job) -> pb.Job:
+        """A job as a message."""
+        return job_of(job, self.jobs.folder(job.request_id).source_bytes)
+
+
+def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], Awaitable[A]]:
+    """A call with one answer: its caller is known, its errors are told."""
+
+    @wraps(call)
+    async def told(self: S, request: Q, context: Context) -> A:
+        try:
+            return await call(self, request, await self.owner(context))
+        except Exception as error:  # every error is told to the caller
+            await context.abort_with_status(status_of(error))
+            raise
+
+    return told
+
+
+def many(call: Callable[[S, Q, str], AsyncGenerator[A]]) -> Callable[[S, Q, Context], AsyncGenerator[A]]:
+    """A call with a stream of answers, likewise."""
+
+    @wraps(call)
+    async def told(self: S, request: Q, context: Context) -> AsyncGenerator[A]:
+        try:
+            async with aclosing(call(self, request, await self.owner(context))) as answers:
+                async for answer in answers:
+                    yield answer
+        except Exception as error:  # every error is told to the caller
+            await context.abort_with_status(status_of(error))
+
+    return told
+
+
+class UpscaleService(Service, stubs.UpscaleServiceServicer):
+    """Upscaling while the source still arrives."""
+
+    @many
+    async def Upscale(  # noqa: D102 - as in the contract
+        self, requests: AsyncIterator[pb.UpscaleRequest], owner: str
+    ) -> AsyncGenerator[pb.UpscaleResponse]:
+        job, cursors = await self._begin(await _first(requests, pb.UpscaleRequest()), owner)
+        held = self.jobs.folder(job.request_id).source_bytes
+        config = config_of(Spec.from_json(job.spec))
+        accepted = pb.UpscaleResponse.Accepted(request_id=job.request_id, config=config, source_offset=held)
+        yield pb.UpscaleResponse(accepted=accepted)
+        receiving = asyncio.create_task(self._receive(requests, job.request_id, owner))
+        try:
+            async with aclosing(follow(self.jobs, job.request_id, owner, cursors, BEAT_SECONDS)) as log:
+                async for item in log:
+                    if receiving.done():
+                        receiving.result()
+                    for answer in self._answers(item, held):
+                        yield answer
+                        held = max(held, answer.source_offset)
+            yield pb.UpscaleResponse(job=await self.told(await self.jobs.get(job.request_id, owner)))
+        finally:
+            receiving.cancel()
+            with suppress(Exception, asyncio.CancelledError):
+                await receiving
+
+    async def _begin(self, first: pb.UpscaleRequest, owner: str) -> tuple[Job, Cursors]:
+        match first.WhichOneof("kind"):
+            case "config":
+                return (await self.jobs.create(spec_of(first.config, streamed=True), owner))[0], {}
+            case "attach":
+                job = await self.jobs.get(checked_id(first.attach.request_id), owner)
+                return job, _cursors(first.attach.cursors)
+        raise InvalidError({"kind": ["The first message must hold `config` or `attach`."]})
+
+    async def _receive(self, requests: AsyncIterator[pb.UpscaleRequest], request_id: str, owner: str) -> None:
+        """Take the source. What is wrong with it after the job has ended is told by how the job ended."""
+        try:
+            async for request in requests:
+                match request.WhichOneof("kind"):
+                    case "chunk":
+                        await self.jobs.write(request_id, request.chunk.offset, request.chunk.data)
+                    case "end":
+                        await self.jobs.end_source(request_id)
+                    case _:
+                        raise InvalidError({"kind": ["Messages behind the first must hold `chunk` or `end`."]})
+        except UpresError:
+            if not (await self.jobs.get(request_id, owner)).state.ended:
+                raise
+
+    def _answers(self, item: Track | Piece | Job, held: int) -> list[pb.UpscaleResponse]:
+        if isinstance(item, Track):
+            return [pb.UpscaleResponse(track=init_of(item))]
+        if isinstance(item, Piece):
+            return [pb.UpscaleResponse(fragment=part) for part in fragments_of(item.fragment, item.data)]
+        progress = progress_of(item, self.jobs.news(item.request_id))
+        answers = [pb.UpscaleResponse(progress=progress)]
+        now = self.jobs.folder(item.request_id).source_bytes
+        return answers + [pb.UpscaleResponse(source_offset=now)] * (now > held)
+
+
+class JobService(Service, stubs.JobServiceServicer):
+    """Jobs whose source is uploaded whole."""
+
+    @one
+    async def CreateJob(  # noqa: D102 - as in the contract
+        self, requests: AsyncIterator[pb.CreateJobRequest], owner: str
+    ) -> pb.CreateJobResponse:
+        first = await _first(requests, pb.CreateJobRequest())
+        if first.WhichOneof("kind") != "begin":
+            raise InvalidError({"kind": ["The first message must hold `begin`."]})
+        job = await self._begun(first.begin, owner)
+        async for request in requests:
+            if job.accepted:
+                continue  # all of it came before; only the answer was lost
+            match request.WhichOneof("kind"):
+                case "chunk":
+                    await self.jobs.write(job.request_id, request.chunk.offset, request.chunk.data)
+                case "end":
+                    job = await self.jobs.end_source(job.request_id)
+                case _:
+                    raise InvalidError({"kind": ["Messages behind the first must hold `chunk` or `end`."]})
+        return pb.CreateJobResponse(job=await self.told(job))
+
+    async def _begun(self, begin: pb.CreateJobRequest.Begin, owner: str) -> Job:
+        spec = spec_of(begin.config, streamed=False)
+        if not begin.request_id:
+            return (await self.jobs.create(spec, owner))[0]
+        try:
+            job = await self.jobs.get(checked_id(begin.request_id), owner)
+        except NotFoundError:
+            return (await self.jobs.create(spec, owner, request_id=begin.request_id))[0]
+        if job.spec != spec.as_json():
+            raise ConflictError("this request_id was begun with another configuration; use a new one")
+        return job
+
+    @one
+    async def GetJob(self, request: pb.GetJobRequest, owner: str) -> pb.GetJobResponse:  # noqa: D102
+        return pb.GetJobResponse(job=await self.told(await self.jobs.get(checked_id(request.request_id), owner)))
+
+    @one
+    async def ListJobs(self, request: pb.ListJobsRequest, owner: str) -> pb.ListJobsResponse:  # noqa: D102
+        token = request.page_token
+        if token and not token.isdigit():
+            raise InvalidError({"page_token": ["The page_token must be one that ListJobs gave."]})
+        size = min(request.page_size or PAGE, MOST_A_PAGE)
+        status = next((status for status, number in STATUSES.items() if number == request.status), None)
+        jobs = await asyncio.to_thread(
+            self.jobs.store.page, owner, status=status, below=int(token) if token else None, limit=size
+        )
+        more = str(jobs[-1].number) if len(jobs) == size else ""
+        return pb.ListJobsResponse(jobs=[await self.told(job) for job in jobs], next_page_token=more)
+
+    @one
+    async def CancelJob(self, request: pb.CancelJobRequest, owner: str) -> pb.CancelJobResponse:  # noqa: D102
+        job = await self.jobs.cancel(checked_id(request.request_id), owner)
+        return pb.CancelJobResponse(job=await self.told(job))
+
+    @one
+    async def DeleteJob(self, request: pb.DeleteJobRequest, owner: str) -> pb.DeleteJobResponse:  # noqa: D102
+        await self.jobs.delete(checked_id(request.request_id), owner)
+        return pb.DeleteJobResponse()
+
+    @many
+    async def WatchJob(self, request: pb.WatchJobRequest, owner: str) -> AsyncGenerator[pb.WatchJobResponse]:  # noqa: D102
+        found = happenings(self.jobs, checked_id(request.request_id), owner, request.cursor)
+        async with aclosing(found) as events:
+            async for event, job in events:
+                answer = pb.WatchJobResponse(cursor=event.cursor, event=event.kind, job=await self.told(job))
+                answer.at.FromMicroseconds(round(event.at * 1e6))
+                yield answer
+
+    @many
+    async def ReadResult(  # noqa: D102
+        self, request: pb.ReadResultRequest, owner: str
+    ) -> AsyncGenerator[pb.ReadResultResponse]:
+        request_id = checked_id(request.request_id)
+        if request.WhichOneof("what") is None:
+            raise InvalidError({"what": ["The request must hold `log` or `file`."]})
+        read = self._file if request.WhichOneof("what") == "file" else self._log
+        async with aclosing(read(request, request_id, owner)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def _file(
+        self, request: pb.ReadResultRequest, request_id: str, owner: str
+    ) -> AsyncGenerator[pb.ReadResultResponse]:
+        key, offset = await self.jobs.result_key(request_id, owner), request.file.offset
+        async for data in self.jobs.results.read(key, offset):
+            for start in range(0, len(data), 1 << 20):
+                chunk = pb.ReadResultResponse.FileChunk(offset=offset + start, data=data[start : start + (1 << 20)])
+                yield pb.ReadResultResponse(chunk=chunk)
+            offset += len(data)
+
+    async def _log(
+        self, request: pb.ReadResultRequest, request_id: str, owner: str
+    ) -> AsyncGenerator[pb.ReadResultResponse]:
+        job: Job | None = None
+        async with aclosing(follow(self.jobs, request_id, owner, _cursors(request.log.cursors))) as log:
+            async for item in log:
+                if isinstance(item, Job):
+                    job = item
+                elif isinstance(item, Track):
+                    yield pb.ReadResultResponse(track=init_of(item))
+                else:
+                    for part in fragments_of(item.fragment, item.data):
+                        yield pb.ReadResultResponse(fragment=part)
+        if job is not None:
+            yield pb.ReadResultResponse(job=await self.told(job))
+
+
+class ModelService(Service, stubs.ModelServiceServicer):
+    """What can be run here."""
+
+    @one
+    async def ListModels(self, request: pb.ListModelsRequest, owner: str) -> pb.ListModelsResponse:  # noqa: D102
+        unavailable, limits = self.jobs.unavailable, self.jobs.policy.limits
+        models = [model_of(slug, limits, unavailable.get(slug.slug)) for slug in SLUGS.values()]
+        return pb.ListModelsResponse(models=models)
+
+
+async def _first(requests: AsyncIterator[Q], missing: Q) -> Q:
+    try:
+        return await asyncio.wait_for(anext(requests, missing), FIRST_SECONDS)
+    except TimeoutError as error:
+        raise InvalidError({"kind": [f"The first message must come within {FIRST_SECONDS:g} seconds."]}) from error
+
+
+def checked_id(text: str) -> str:
+    """A request_id that is a UUID in its usual form; InvalidError otherwise, for it becomes the name of a folder."""
+    try:
+        if str(uuid.UUID(text)) == text:
+            return text
+    except ValueError:
+        pass
+    raise InvalidError({"request_id": ["The request_id must be a UUID in lower case with hyphens."]})
+
+
+def _cursors(cursors: Any) -> Cursors:  # noqa: ANN401 - a repeated field
+    return {cursor.track: (cursor.segment, cursor.fragment) for cursor in cursors}

@@ -1,0 +1,217 @@
+"""Accepted jobs on their way through the executor: queued, attempted, finished. What an attempt says becomes a row here.
+
+Order of commit: the result's bytes in the store, then row and event in one transaction, then visible.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from upres.engine.errors import TargetError, UpresError
+
+from . import errors, states
+from .attempt import Order
+from .executor import Executor, Report
+from .intake import Intake
+from .ledger import Ledger
+from .queue import FairQueue
+from .results import Results
+from .spec import Limits
+from .states import Failure, Reason, State, TransitionError
+from .store import Job
+
+PROGRESS_STEP = 2.0  # percent between two rows of progress
+IDLE_POLL_SECONDS = 0.05
+FILE_BYTES = 64 << 30  # the largest file an attempt may write
+CORES = 16  # CPU seconds that an attempt may use in a second of its time budget
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator allows. seconds, bytes as named; source_idle_seconds: the longest a sender may be silent."""
+
+    limits: Limits
+    queue: int = 256
+    wall_seconds: float = 3600.0
+    memory_bytes: int = 16 << 30
+    source_idle_seconds: float = 60.0
+    free_bytes: int = 1 << 30
+
+
+class Runner:
+    """news: what running attempts last said. stage_seconds: where the time of attempts that ended well went."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        intake: Intake,
+        results: Results,
+        executor: Executor,
+        policy: Policy,
+        checkpoint: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self.executor = executor
+        self.news: dict[str, dict[str, Any]] = {}
+        self.stage_seconds: defaultdict[str, float] = defaultdict(float)
+        self.queue = FairQueue(policy.queue)
+        self._ledger = ledger
+        self._intake = intake
+        self._results = results
+        self._policy = policy
+        self._checkpoint = checkpoint
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._pumping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to give orders."""
+        await self.executor.start(self._on_report)
+        self._pumping = asyncio.create_task(self._pump())
+
+    def drain(self) -> None:
+        """Begin nothing more."""
+        self._stopping = True
+
+    async def idle(self) -> None:
+        """Wait until no attempt is being made."""
+        while self.news:
+            await asyncio.sleep(IDLE_POLL_SECONDS)
+
+    async def stop(self) -> None:
+        """End every attempt; the next start goes on from their last complete segments."""
+        self.drain()
+        if self._pumping is not None:
+            self._pumping.cancel()
+            await asyncio.gather(self._pumping, return_exceptions=True)
+        await self.executor.stop()
+
+    def put(self, job: Job, *, again: bool = False) -> None:
+        """Queue an accepted job; again: it was attempted before."""
+        self.queue.put(job.request_id, job.owner, again=again)
+        self._wake.set()
+
+    async def end(self, request_id: str, change: Callable[[State], State]) -> Job:
+        """End a job that waits or is attempted; TransitionError where it has ended."""
+        job = await self._ledger.change(request_id, change)
+        self._intake.close(request_id)
+        self.queue.remove(request_id)
+        await self.executor.cancel(request_id)
+        self._intake.folder(request_id).source.unlink(missing_ok=True)
+        return job
+
+    async def fail(self, request_id: str, failure: Failure) -> Job:
+        """End a job in error."""
+        return await self.end(request_id, lambda state: states.failed(state, failure))
+
+    async def _pump(self) -> None:
+        """Give orders whenever there is room and somebody waits."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while not self._stopping and self.executor.room and (request_id := self.queue.take()):
+                try:
+                    await self._begin(request_id)
+                except UpresError as error:  # cancelled or deleted meanwhile
+                    logger.info("%s is not begun: %s", request_id, error)
+
+    async def _begin(self, request_id: str) -> None:
+        job = await self._ledger.change(request_id, states.begun)
+        self.news[request_id] = {}
+        policy = self._policy
+        order = Order(
+            request_id,
+            str(self._intake.folder(request_id).path.absolute()),
+            job.spec,
+            asdict(policy.limits),
+            memory_bytes=policy.memory_bytes,
+            cpu_seconds=round(policy.wall_seconds * CORES),
+            file_bytes=FILE_BYTES,
+            wall_seconds=policy.wall_seconds,
+        )
+        await self.executor.run(order)
+
+    async def _on_report(self, request_id: str, report: Report) -> None:
+        """Whatever the executor says; an order whose job has ended meanwhile has nothing to say."""
+        try:
+            await self._take(request_id, report)
+        except (errors.NotFoundError, TransitionError) as error:
+            logger.info("%s: a late %s (%s)", request_id, report["report"], error)
+        finally:
+            if report["report"] not in ("progress", "fragment", "waiting"):
+                self.news.pop(request_id, None)
+                self._wake.set()
+
+    async def _take(self, request_id: str, report: Report) -> None:
+        match report:
+            case {"report": "progress", "percent": percent, "state": state}:
+                self.news[request_id] = state
+                await self._progress(request_id, percent)
+            case {"report": "fragment"}:
+                self._ledger.tell(request_id)
+            case {"report": "joined", "totals": totals}:
+                await self._finish(request_id, totals)
+            case {"report": "failed", "error": kind, "message": message}:
+                await self._failed(request_id, failure_of(kind, message))
+            case {"report": "late"}:
+                message = f"The job took longer than its {self._policy.wall_seconds:g} seconds."
+                await self.fail(request_id, Failure(Reason.TIMEOUT, message))
+            case {"report": "died"}:
+                await self._died(request_id)
+
+    async def _progress(self, request_id: str, percent: float) -> None:
+        job = await self._ledger.get(request_id)
+        if percent >= job.state.progress + PROGRESS_STEP:
+            await self._ledger.change(request_id, lambda state: states.progressed(state, percent))
+        self._ledger.tell(request_id)
+
+    async def _finish(self, request_id: str, totals: dict[str, Any]) -> None:
+        """Bytes in the store, then the row; whoever sees `done` can read the result."""
+        folder = self._intake.folder(request_id)
+        video, picture = keys(request_id)
+        try:
+            totals["bytes"] = await self._results.put(video, folder.joined)
+            if folder.preview.exists():
+                await self._results.put(picture, folder.preview)
+        except TargetError:
+            logger.exception("%s: its result cannot be stored", request_id)
+            await self._died(request_id)
+            return
+        self._checkpoint("result stored")
+        job = await self._ledger.change(request_id, states.finished, totals=totals)
+        self._intake.close(request_id)
+        for stage, seconds in {**totals["seconds"], "queue": (job.started_at or 0) - job.created_at}.items():
+            self.stage_seconds[stage] += seconds
+        folder.joined.unlink(missing_ok=True)
+        folder.source.unlink(missing_ok=True)
+
+    async def _failed(self, request_id: str, failure: Failure) -> None:
+        """The attempt's own verdict; one that may end otherwise next time counts as a death."""
+        if failure.reason.retryable:
+            await self._died(request_id)
+        else:
+            await self.fail(request_id, failure)
+
+    async def _died(self, request_id: str) -> None:
+        failure = Failure(Reason.PROCESSING_FAILED, "Processing stopped unexpectedly; the job can be submitted again.")
+        job = await self._ledger.change(request_id, lambda state: states.died(state, failure))
+        if job.state.ended:
+            self._intake.close(request_id)
+            self._intake.folder(request_id).source.unlink(missing_ok=True)
+        else:
+            self.put(job, again=True)
+
+
+def keys(request_id: str) -> tuple[str, str]:
+    """What a job's joined file and its picture are called in the result store."""
+    return f"{request_id}.mp4", f"{request_id}.jpg"
+
+
+def failure_of(kind: str, message: str) -> Failure:
+    """Why a job fails where an attempt ends with this error."""
+    found = next((answer for known, answer in errors.ANSWERS.items() if known.__name__ == kind), errors.UNKNOWN)
+    return Failure(found.failure or Reason.PROCESSING_FAILED, message)

@@ -1,0 +1,56 @@
+"""The tables. A change here is a new VERSION and a step that brings an older database up to it."""
+
+import sqlalchemy as sa
+
+VERSION = 1
+
+metadata = sa.MetaData()
+
+meta = sa.Table(
+    "meta", metadata, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False, unique=True),  # the order of creation
+    sa.Column("owner", sa.Text, nullable=False, index=True),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("idempotency", sa.Text),
+    sa.Column("fingerprint", sa.Text),
+    sa.Column("accepted", sa.Boolean, nullable=False),
+    sa.Column("source_complete", sa.Boolean, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("progress", sa.Float, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("message", sa.Text),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("totals", sa.JSON, nullable=False),
+    sa.UniqueConstraint("owner", "idempotency"),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("cursor", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("request_id", sa.Text, nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("previous", sa.Text),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("progress", sa.Float, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sqlite_autoincrement=True,  # a cursor is never used twice, also after the newest events were swept
+)
+
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("revoked_at", sa.Float),
+)

@@ -1,0 +1,162 @@
+"""One server process: everything made, started, stopped in order."""
+
+import asyncio
+import logging
+import secrets
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+from fastapi import FastAPI
+from upres.engine.errors import SettingsError
+
+from .endpoint import Endpoint
+from .executor import LocalExecutor
+from .http import Http
+from .jobs import Jobs
+from .keys import Keys
+from .links import Links
+from .probe import Probe
+from .quota import Quota
+from .results import Results
+from .settings import Settings
+from .store import Store
+from .web import Web
+
+READY_SECONDS = 0.05
+
+logger = logging.getLogger(__name__)
+
+
+class Server:
+    """A running server. grpc_port: where it listens."""
+
+    def __init__(self, settings: Settings, checkpoint: Callable[[str], None] = lambda step: None) -> None:
+        settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._settings = settings
+        self.store = Store(settings.database_url, checkpoint=checkpoint)
+        self.keys = Keys(self.store)
+        executor = LocalExecutor(workers=settings.workers, slots=settings.slots, models=settings.models)
+        policy = settings.policy
+        probe = Probe(policy.limits)
+        self.jobs = Jobs(
+            self.store,
+            Results(settings.results_url),
+            executor,
+            policy,
+            settings.state / "jobs",
+            probe=probe,
+            checkpoint=checkpoint,
+        )
+        self._grpc = Endpoint(self.jobs, self.keys, f"{settings.host}:{settings.grpc_port}", _credentials(settings))
+        self._http = Http(settings, self._web(probe))
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _web(self, probe: Probe) -> FastAPI:
+        settings = self._settings
+        incoming = settings.state / "incoming"
+        shutil.rmtree(incoming, ignore_errors=True)  # what a crash left of uploads
+        incoming.mkdir()
+        links = Links(self.store.meta("link_secret", lambda: secrets.token_hex(32)), settings.result_url_seconds)
+        web = Web(
+            self.jobs,
+            links,
+            probe,
+            upload_bytes=settings.upload_bytes,
+            public_url=settings.public_url,
+            incoming=incoming,
+        )
+        return web.app(self.keys, Quota(settings.requests_per_minute, settings.requests_per_day))
+
+    @property
+    def http_port(self) -> int:
+        """Where HTTP listens."""
+        return self._http.port
+
+    @property
+    def grpc_port(self) -> int:
+        """Where gRPC listens."""
+        return self._grpc.port
+
+    def first_key(self) -> str | None:
+        """The text of a key made because there was none; seen once. A key set by the operator is taken instead."""
+        if self._settings.api_key is not None:
+            self.keys.put("default", self._settings.api_key.get_secret_value())
+            return None
+        return None if self.keys.all() else self.keys.add("default")
+
+    async def start(self) -> None:
+        """Go on with what was accepted, and answer."""
+        await self.jobs.start()
+        await self._grpc.start()
+        await self._http.start()
+        self._tasks = [asyncio.create_task(self._announce())]
+
+    async def stop(self, grace: float) -> None:
+        """Say so, finish what can be finished within the grace time, checkpoint the rest."""
+        self.jobs.drain()
+        await self._grpc.drain()
+        try:
+            async with asyncio.timeout(grace):
+                await self.jobs.runner.idle()
+        except TimeoutError:
+            logger.warning("%d jobs go on after the next start", len(self.jobs.runner.news))
+        for task in self._tasks:
+            task.cancel()
+        await self._http.stop()
+        await self._grpc.stop(1.0)
+        await self.jobs.stop()
+        self.store.close()
+
+    async def _announce(self) -> None:
+        while not self.jobs.ready:
+            await asyncio.sleep(READY_SECONDS)
+        await self._grpc.ready()
+
+
+async def serve(
+    settings: Settings, tell: Callable[[str], None], checkpoint: Callable[[str], None] | None = None
+) -> None:
+    """Run a server until SIGTERM or SIGINT; a second signal does not wait. tell: called with lines for the operator."""
+    server = Server(settings, checkpoint or (lambda step: None))
+    if key := server.first_key():
+        tell(f"API key (shown once): {key}")
+    async with _signals() as signalled:
+        await server.start()
+        tell(f"HTTP on {settings.host}:{server.http_port}")
+        tell(f"gRPC on {settings.host}:{server.grpc_port}")
+        await signalled.get()
+        tell("stopping")
+        stopping = asyncio.create_task(server.stop(settings.grace_seconds))
+        again = asyncio.create_task(signalled.get())
+        await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            sys.exit(1)
+        again.cancel()
+        await stopping
+
+
+@asynccontextmanager
+async def _signals() -> AsyncIterator[asyncio.Queue[int]]:
+    """Signals to stop, as they come."""
+    came: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, came.put_nowait, number)
+    try:
+        yield came
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise SettingsError("tls_certificate and tls_key go together; one of them is missing")
+    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])

@@ -1,0 +1,168 @@
+"""A worker: holds the models of one device and serves the attempts that run on it, each in a process of its own.
+
+Orders come as JSON lines on stdin, reports go as JSON lines on stdout. It ends when stdin does, and its attempts with it.
+"""
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from typing import IO, Any
+
+from upres.engine import select
+from upres.engine.catalog import SLUGS
+from upres.engine.errors import ModelError
+from upres.engine.model import Model
+
+from . import sandbox
+from .attempt import Order
+from .channel import Channel, Load, Sessions
+
+BEAT_SECONDS = 1.0
+STALL_SECONDS = 300.0  # without a word from an attempt: the longest that one frame may take
+
+Loaded = dict[tuple[str, int, str], tuple[Model, str | None]]
+
+
+class Worker:
+    """What one worker process does."""
+
+    def __init__(self, load: Load, reports: IO[str]) -> None:
+        self._load_anew = load
+        self._reports = reports
+        self._loaded: Loaded = {}
+        self._device = threading.Lock()
+        self._writing = threading.Lock()
+        self._attempts: dict[str, subprocess.Popen[bytes]] = {}
+
+    def warm(self) -> None:
+        """Load every model that is here; then say which are not, and why."""
+        unavailable = {}
+        for slug in SLUGS.values():
+            try:
+                self._load(slug.slug, slug.scales[0], "auto")
+            except ModelError as error:
+                unavailable[slug.slug] = str(error)
+        self._report(report="ready", unavailable=unavailable)
+
+    def obey(self, orders: IO[str]) -> None:
+        """Carry out orders until there are no more."""
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        for line in orders:
+            match json.loads(line):
+                case {"run": order}:
+                    self._begin(Order(**order))
+                case {"cancel": request_id}:
+                    self._kill(request_id)
+        for request_id in list(self._attempts):
+            self._kill(request_id)
+
+    def _begin(self, order: Order) -> None:
+        """The process is started here, in the main thread: it dies with the thread that started it."""
+        mine, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "upres.service.attempt", str(theirs.fileno())]
+            process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+            )
+        channel = Channel(Connection(mine.detach()))
+        self._attempts[order.request_id] = process
+        threading.Thread(target=self._serve, args=(order, process, channel), daemon=True).start()
+
+    def _serve(self, order: Order, process: "subprocess.Popen[bytes]", channel: Channel) -> None:
+        sessions = Sessions(channel, self._load, self._device)
+        verdict: dict[str, Any] | None = None
+        try:
+            channel.send(asdict(order))
+            for message in self._messages(order, channel, sessions):
+                if message["report"] in ("joined", "failed", "late"):
+                    verdict = message
+                    break
+                self._report(request_id=order.request_id, **message)
+        except (EOFError, OSError, ValueError):
+            pass  # the process is gone, or talks nonsense: without a verdict it has died
+        finally:
+            process.kill()
+            process.wait()
+            sessions.close()
+            channel.close()
+            self._attempts.pop(order.request_id, None)
+            self._report(request_id=order.request_id, **(verdict or {"report": "died"}))
+
+    def _messages(self, order: Order, channel: Channel, sessions: Sessions) -> Iterator[dict[str, Any]]:
+        """An attempt's reports; its questions to the model are answered on the way."""
+        end = time.monotonic() + order.wall_seconds
+        while channel.ready(min(STALL_SECONDS, max(0.0, end - time.monotonic()))):
+            message, frame = channel.receive()
+            if "report" in message:
+                yield message
+            else:
+                sessions.answer(message, frame)
+        yield {"report": "late"}
+
+    def _kill(self, request_id: str) -> None:
+        if process := self._attempts.get(request_id):
+            process.kill()
+
+    def _load(self, slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+        key = slug, scale, content
+        if key not in self._loaded:
+            self._loaded[key] = self._load_anew(*key)
+        return self._loaded[key]
+
+    def _beat(self) -> None:
+        while True:
+            self._report(report="beat")
+            time.sleep(BEAT_SECONDS)
+
+    def _report(self, **report: Any) -> None:  # noqa: ANN401 - JSON
+        with self._writing:
+            self._reports.write(json.dumps(report) + "\n")
+            self._reports.flush()
+
+
+def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+    """A model of the engine, and a line for the user where a better one exists."""
+    return select.load(slug, content=content, scale=scale)
+
+
+def loader(name: str) -> Load:
+    """The function that `module:function` names."""
+    module, _, function = name.partition(":")
+    found: Load = getattr(importlib.import_module(module), function)
+    return found
+
+
+@contextmanager
+def _own_stdout() -> Iterator[IO[str]]:
+    """Stdout for reports alone: whatever a library prints goes to stderr."""
+    with os.fdopen(os.dup(1), "w") as reports:
+        os.dup2(2, 1)
+        yield reports
+
+
+def main() -> None:
+    """Serve one device until stdin ends."""
+    sandbox.die_with_parent()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default="upres.service.worker:load", help="module:function that loads a model")
+    arguments = parser.parse_args()
+    logging.basicConfig(format="%(levelname)s worker %(message)s")
+    with _own_stdout() as reports:
+        worker = Worker(loader(arguments.models), reports)
+        worker.warm()
+        worker.obey(sys.stdin)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Start, kill and stop real server processes."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+from upres.v2 import upscale_pb2_grpc as stubs
+
+KEY = "upres_test_key_that_is_long_enough"
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+class ServerProcess:
+    """One server on one state folder and fixed ports, so that a restart is found where it was."""
+
+    def __init__(self, state, **settings):
+        self.settings = {
+            "state": str(state),
+            "api_key": KEY,
+            "models": "fakes:load",
+            "grpc_port": free_port(),
+            "http_port": free_port(),
+            **settings,
+        }
+        self.process = None
+        self.log = Path(state).with_suffix(".log")
+
+    def start(self, **values):
+        command = [sys.executable, str(Path(__file__).with_name("serve.py")), json.dumps({**self.settings, **values})]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        for line in self.process.stdout:
+            if line.startswith(b"gRPC on"):
+                break
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.wait()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self):
+        code = self.process.wait(60)
+        self.process.stdout.close()
+        return code
+
+    @property
+    def target(self):
+        return f"127.0.0.1:{self.settings['grpc_port']}"
+
+    @property
+    def base(self):
+        return f"http://127.0.0.1:{self.settings['http_port']}"
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.kill()
+        elif not self.process.stdout.closed:
+            self.process.stdout.close()
+
+
+class Rpc:
+    """Stubs on one channel, with a key."""
+
+    def __init__(self, target, key=KEY):
+        self.channel = grpc.insecure_channel(target)
+        self.metadata = (("authorization", f"Bearer {key}"),)
+        self.upscale = stubs.UpscaleServiceStub(self.channel)
+        self.jobs = stubs.JobServiceStub(self.channel)
+        self.models = stubs.ModelServiceStub(self.channel)
+
+    def call(self, method, request, timeout=60):
+        return method(request, metadata=self.metadata, timeout=timeout, wait_for_ready=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.channel.close()

@@ -1,0 +1,68 @@
+"""A model in another process, here in another thread of this one."""
+
+import threading
+from multiprocessing import Pipe
+
+import fakes
+import numpy as np
+import pytest
+from upres.engine.errors import ModelError
+from upres.engine.frame import Frame
+from upres.service.channel import Channel, RemoteModel, Sessions
+
+
+@pytest.fixture
+def channel():
+    mine, theirs = (Channel(end) for end in Pipe())
+
+    def serve():
+        sessions = Sessions(theirs, fakes.load, threading.Lock())
+        try:
+            while True:
+                sessions.answer(*theirs.receive())
+        except EOFError:
+            theirs.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield mine
+    mine.close()
+    thread.join(10)
+
+
+def frame(pts=0):
+    return Frame(np.random.default_rng(pts).integers(0, 255, (5, 7, 3), np.uint8), pts, 1, shot=pts == 0)
+
+
+def test_a_remote_model_gives_what_the_model_gives(channel):
+    model = RemoteModel(channel, "RealESRGAN_Vid_x4", 4, "auto")
+    local, _ = fakes.load("RealESRGAN_Vid_x4", 4, "auto")
+    assert (model.name, model.scale, model.warmup, model.report) == (local.name, 4, 0, local.report)
+    assert model.memory(10, 10) == local.memory(10, 10)
+    session = model.open(7, 5)
+    for pts in range(3):
+        (got,), (wanted,) = session.push(frame(pts)), local.push(frame(pts))
+        assert np.array_equal(got.pixels, wanted.pixels)
+        assert (got.pts, got.duration, got.shot) == (wanted.pts, wanted.duration, wanted.shot)
+    assert list(session.flush()) == []
+    session.close()
+
+
+def test_an_error_there_is_the_same_error_here(channel):
+    with pytest.raises(ModelError, match="weights"):
+        RemoteModel(channel, "FlashVSR_Tiny", 2, "auto")
+    model = RemoteModel(channel, "RealESRGAN_Vid_x2", 2, "auto")
+    session = model.open(7, 5)
+    session.close()
+    with pytest.raises(RuntimeError):
+        list(session.push(frame()))
+    assert model.memory(1, 1)  # and the channel is still in step
+
+
+def test_what_is_no_frame_is_refused():
+    one, other = Pipe()
+    one.send_bytes(b'{"pts": 0, "width": 1000000, "height": 1000000}')
+    with pytest.raises(OSError, match="frame of"):
+        Channel(other).receive()
+    one.close()
+    other.close()

@@ -1,0 +1,222 @@
+"""Jobs with real worker processes, a real database and a fake model."""
+
+import asyncio
+import os
+import signal
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+import referee
+from upres.engine.errors import SourceError
+from upres.engine.log import Fragment
+from upres.engine.tail import Tail
+from upres.service.errors import InvalidError, OffsetError, ResultMissingError, StoppingError, TooLargeError
+from upres.service.executor import LocalExecutor
+from upres.service.jobs import Jobs
+from upres.service.probe import Probe
+from upres.service.results import Results
+from upres.service.runner import Policy
+from upres.service.spec import Limits, Spec
+from upres.service.states import Reason, Status, TransitionError
+from upres.service.store import Store
+
+SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+
+
+@asynccontextmanager
+async def serving(folder, *, policy=None, workers=1, checkpoint=lambda step: None):
+    policy = policy or Policy(Limits())
+    store = Store(f"sqlite:///{folder}/jobs.db", checkpoint=checkpoint)
+    executor = LocalExecutor(workers=workers, slots=2, models="fakes:load")
+    results = Results(str(folder / "results"))
+    probe = Probe(policy.limits)
+    jobs = Jobs(store, results, executor, policy, folder / "jobs", probe=probe, checkpoint=checkpoint)
+    await jobs.start()
+    try:
+        yield jobs
+    finally:
+        await jobs.stop()
+        store.close()
+
+
+async def submit(jobs, path, spec=SPEC):
+    job, _ = await jobs.create(spec, "alice")
+    await jobs.write(job.request_id, 0, path.read_bytes())
+    return await jobs.end_source(job.request_id)
+
+
+async def until(jobs, request_id, condition):
+    """Wait for a state, at most a minute."""
+    async with asyncio.timeout(60):
+        while True:
+            event = jobs.change(request_id)
+            job = await jobs.get(request_id, "alice")
+            if condition(job):
+                return job
+            await event.wait()
+
+
+def ended(job):
+    return job.state.ended
+
+
+def published(jobs):
+    """Whether a job's log holds a piece of picture."""
+
+    def condition(job):
+        news = Tail(jobs.folder(job.request_id).log).news()
+        return any(isinstance(piece, Fragment) and piece.track == "video" for piece in news)
+
+    return condition
+
+
+async def result(jobs, request_id, path):
+    key = await jobs.result_key(request_id, "alice")
+    path.write_bytes(b"".join([chunk async for chunk in jobs.results.read(key)]))
+    return path
+
+
+def test_a_job_ends_with_every_frame_in_its_place(tmp_path, clip):
+    async def scenario():
+        async with serving(tmp_path) as jobs:
+            job = await submit(jobs, clip())
+            with pytest.raises(ResultMissingError):
+                await jobs.result_key(job.request_id, "alice")
+            job = await until(jobs, job.request_id, ended)
+            assert job.state.status is Status.DONE, job
+            out = await result(jobs, job.request_id, tmp_path / "out.mp4")
+            assert referee.size(out) == (128, 96)
+            assert referee.packets(out) == pytest.approx(referee.packets(clip()), abs=1e-3)
+            assert len(referee.packets(out, "a:0")) == len(referee.packets(clip(), "a:0"))
+            kinds = [event.kind for event in jobs.store.events(request_id=job.request_id)]
+            assert kinds[:3] == ["created", "accepted", "processing"] and kinds[-1] == "done"
+            assert jobs.folder(job.request_id).preview.read_bytes()[:2] == b"\xff\xd8"
+            assert not jobs.folder(job.request_id).source.exists()
+            await jobs.delete(job.request_id, "alice")
+            assert await jobs.results.keys() == [] and not jobs.folder(job.request_id).path.exists()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clip):
+    async def scenario():
+        async with serving(tmp_path, policy=Policy(Limits(source_bytes=1 << 20))) as jobs:
+            with pytest.raises(InvalidError) as caught:
+                await jobs.create(Spec("nothing", crf=99, prefilters=("x",), webhook_secret="short"), "alice")
+            assert set(caught.value.problems) == {"model", "crf", "prefilters", "webhook_secret"}
+            garbage = tmp_path / "garbage"
+            garbage.write_bytes(b"\x00garbage" * 1000)
+            with pytest.raises(SourceError):
+                await submit(jobs, garbage)
+            with pytest.raises(TooLargeError, match="30 seconds"):
+                await submit(jobs, clip("long.mp4", 40, "-preset", "ultrafast"))
+            job, _ = await jobs.create(SPEC, "alice")
+            with pytest.raises(OffsetError, match="0 was expected"):
+                await jobs.write(job.request_id, 5, b"x")
+            with pytest.raises(TooLargeError):
+                await jobs.write(job.request_id, 0, bytes(2 << 20))
+            with pytest.raises(TransitionError):
+                await jobs.write(job.request_id, 0, b"x")
+            reasons = [job.state.failure.reason for job in jobs.store.page()]
+            assert reasons == [Reason.INPUT_TOO_LARGE, Reason.INPUT_TOO_LARGE, Reason.SOURCE_UNPROCESSABLE]
+            jobs.drain()
+            with pytest.raises(StoppingError):
+                await jobs.create(SPEC, "alice")
+
+    asyncio.run(scenario())
+
+
+def test_a_streamed_source_gives_segments_before_it_has_ended_and_takes_bytes_twice(tmp_path, clip):
+    async def scenario():
+        data = clip("a.ts").read_bytes()
+        async with serving(tmp_path) as jobs:
+            job, _ = await jobs.create(Spec(**{**vars_of(SPEC), "streamed": True}), "alice")
+            have = await jobs.write(job.request_id, 0, data[: len(data) * 3 // 4])
+            await until(jobs, job.request_id, published(jobs))
+            assert await jobs.write(job.request_id, 10, data[10:have]) == have
+            await jobs.write(job.request_id, have, data[have:])
+            await jobs.end_source(job.request_id)
+            job = await until(jobs, job.request_id, ended)
+            assert job.state.status is Status.DONE and job.totals["frames"] == 30
+
+    asyncio.run(scenario())
+
+
+def vars_of(spec):
+    return {name: getattr(spec, name) for name in spec.__slots__}
+
+
+def kill_first(jobs, name):
+    """Kill the first process of a kind below this one: the worker, or the attempt."""
+    for process in psutil.Process().children(recursive=True):
+        if f"upres.service.{name}" in process.cmdline():
+            os.kill(process.pid, signal.SIGKILL)
+            return
+    raise AssertionError(f"no {name} runs")
+
+
+@pytest.mark.parametrize("victim", ["attempt", "worker"])
+def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, clip, victim):
+    async def scenario():
+        data = clip("a.ts").read_bytes()
+        spec = Spec(**{**vars_of(SPEC), "streamed": True})
+        async with serving(tmp_path) as jobs:
+            outs = []
+            for kill in (False, True):
+                job, _ = await jobs.create(spec, "alice")
+                await jobs.write(job.request_id, 0, data[: len(data) * 3 // 4])
+                await until(jobs, job.request_id, published(jobs))
+                if kill:
+                    kill_first(jobs, victim)
+                await jobs.write(job.request_id, len(data) * 3 // 4, data[len(data) * 3 // 4 :])
+                await jobs.end_source(job.request_id)
+                job = await until(jobs, job.request_id, ended)
+                assert job.state.status is Status.DONE, job
+                assert job.state.attempts == 1 + kill
+                outs.append((await result(jobs, job.request_id, tmp_path / "out.mp4")).read_bytes())
+            assert job.totals["frames_resumed"] > 0
+            assert outs[0] == outs[1]
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_always_kills_its_worker_fails_after_three_attempts(tmp_path, clip, monkeypatch):
+    monkeypatch.setenv("FAKE_DIES", "1")
+
+    async def scenario():
+        async with serving(tmp_path) as jobs:
+            job = await submit(jobs, clip())
+            job = await until(jobs, job.request_id, ended)
+            assert (job.state.attempts, job.state.failure.reason) == (3, Reason.PROCESSING_FAILED)
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_job_stops_and_a_silent_sender_is_not_waited_for(tmp_path, clip):
+    async def scenario():
+        async with serving(tmp_path, policy=Policy(Limits(), source_idle_seconds=0.1)) as jobs:
+            spec = Spec(**{**vars_of(SPEC), "streamed": True})
+            job, _ = await jobs.create(spec, "alice")
+            job = await jobs.cancel(job.request_id, "alice")
+            assert (job.state.status, job.state.failure.reason) == (Status.ERROR, Reason.CANCELLED)
+            with pytest.raises(TransitionError):
+                await jobs.cancel(job.request_id, "alice")
+            job, _ = await jobs.create(spec, "alice")
+            job = await until(jobs, job.request_id, ended)
+            assert job.state.failure.reason is Reason.SOURCE_INCOMPLETE
+
+    asyncio.run(scenario())
+
+
+def test_a_restart_goes_on_with_what_was_accepted(tmp_path, clip):
+    async def scenario():
+        async with serving(tmp_path, workers=0) as jobs:
+            job = await submit(jobs, clip())
+            (tmp_path / "jobs" / "orphan").mkdir()
+        async with serving(tmp_path) as jobs:
+            assert not (tmp_path / "jobs" / "orphan").exists()
+            job = await until(jobs, job.request_id, ended)
+            assert job.state.status is Status.DONE
+
+    asyncio.run(scenario())

@@ -1,0 +1,268 @@
+"""The gRPC contract, over a real channel to a real server process."""
+
+import queue
+import uuid
+
+import google_crc32c
+import grpc
+import pytest
+import referee
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+from serving import Rpc, ServerProcess
+from upres.v2 import upscale_pb2 as pb
+
+CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(pytest.importorskip("serving").Path(__file__).parent))
+        with ServerProcess(tmp_path_factory.mktemp("server") / "state", source_bytes=4 << 20) as process:
+            yield process
+
+
+@pytest.fixture
+def rpc(server):
+    with Rpc(server.target) as rpc:
+        yield rpc
+
+
+def upload(data, request_id="", config=CONFIG, end=True, size=50_000):
+    yield pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=config))
+    for offset in range(0, len(data), size):
+        yield pb.CreateJobRequest(chunk=pb.SourceChunk(offset=offset, data=data[offset : offset + size]))
+    if end:
+        yield pb.CreateJobRequest(end=True)
+
+
+def submit(rpc, path):
+    return rpc.call(rpc.jobs.CreateJob, upload(path.read_bytes())).job
+
+
+def watch(rpc, request_id, cursor=0):
+    return list(rpc.call(rpc.jobs.WatchJob, pb.WatchJobRequest(request_id=request_id, cursor=cursor)))
+
+
+def joined(rpc, request_id):
+    request = pb.ReadResultRequest(request_id=request_id, file=pb.ReadResultRequest.File())
+    return b"".join(answer.chunk.data for answer in rpc.call(rpc.jobs.ReadResult, request))
+
+
+class Parts:
+    """What a client does with answers: keep inits, put fragments together, check them."""
+
+    def __init__(self):
+        self.inits, self.data, self.cursors, self._parts = {}, {}, {}, b""
+
+    def take(self, answer):
+        if answer.WhichOneof("kind") == "track":
+            self.inits[answer.track.track] = answer.track.init
+        elif answer.WhichOneof("kind") == "fragment":
+            fragment = answer.fragment
+            assert fragment.offset == len(self._parts)
+            self._parts += fragment.data
+            if len(self._parts) == fragment.size:
+                assert google_crc32c.value(self._parts) == fragment.crc32c
+                self.data[fragment.track] = self.data.get(fragment.track, b"") + self._parts
+                self.cursors[fragment.track] = pb.Cursor(
+                    track=fragment.track, segment=fragment.segment, fragment=fragment.fragment
+                )
+                self._parts = b""
+
+    def file(self, track):
+        return self.inits[track] + self.data[track]
+
+
+def details(error, kind):
+    found = kind()
+    return [found for detail in rpc_status.from_call(error).details if detail.Unpack(found)]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.webm", "a.avi", "a.mpg", "a.ts", "a.wmv", "a.ogv"])
+def test_every_container_goes_in_and_comes_out_whole(rpc, clip, tmp_path, name):
+    path = clip(name, 1, *{"a.mpg": ("-r", "25"), "a.wmv": ("-c:a", "libmp3lame")}.get(name, ()))
+    job = submit(rpc, path)
+    assert job.accepted and uuid.UUID(job.request_id)
+    last = watch(rpc, job.request_id)[-1]
+    assert last.event == "done", last
+    out = tmp_path / "out.mp4"
+    out.write_bytes(joined(rpc, job.request_id))
+    assert len(out.read_bytes()) == last.job.totals.bytes
+    assert referee.count(out) == referee.count(path) == last.job.totals.frames_out
+    assert referee.size(out) == (128, 96)
+
+
+def test_a_job_is_watched_read_listed_and_deleted(rpc, clip, tmp_path):
+    job = submit(rpc, clip())
+    events = watch(rpc, job.request_id)
+    assert [event.event for event in events][:3] == ["created", "accepted", "processing"]
+    assert events[-1].job.status == pb.Job.STATUS_DONE and events[-1].job.progress == 100
+    assert [e.cursor for e in watch(rpc, job.request_id, events[1].cursor)] == [e.cursor for e in events[2:]]
+    assert rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=job.request_id)).job == events[-1].job
+    parts = Parts()
+    log = pb.ReadResultRequest(request_id=job.request_id, log=pb.ReadResultRequest.Log())
+    answers = list(rpc.call(rpc.jobs.ReadResult, log))
+    for answer in answers:
+        parts.take(answer)
+    assert answers[-1].job == events[-1].job
+    (tmp_path / "video.mp4").write_bytes(parts.file("video"))
+    assert len(referee.packets(tmp_path / "video.mp4")) == 30
+    assert "audio0" in parts.data
+    rest = pb.ReadResultRequest(request_id=job.request_id, log=pb.ReadResultRequest.Log(cursors=parts.cursors.values()))
+    assert not [a for a in rpc.call(rpc.jobs.ReadResult, rest) if a.WhichOneof("kind") == "fragment"]
+    page = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=1))
+    assert page.jobs[0].request_id == job.request_id and page.next_page_token
+    rpc.call(rpc.jobs.DeleteJob, pb.DeleteJobRequest(request_id=job.request_id))
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=job.request_id))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_an_upload_that_was_cut_goes_on_where_it_was(rpc, clip):
+    data, request_id = clip().read_bytes(), str(uuid.uuid4())
+    half = rpc.call(rpc.jobs.CreateJob, upload(data[: len(data) // 2], request_id, end=False)).job
+    assert (half.accepted, half.source_offset) == (False, len(data) // 2)
+    for _ in range(2):  # the second as after an answer that was lost
+        job = rpc.call(rpc.jobs.CreateJob, upload(data, request_id)).job
+        assert job.accepted and job.request_id == request_id
+    assert watch(rpc, request_id)[-1].event == "done"
+    other = pb.UpscaleConfig(model="RealESRGAN_Vid_x4")
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call(rpc.jobs.CreateJob, upload(data, request_id, other))
+    assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
+
+
+class Sender:
+    """Requests that a test sends one by one."""
+
+    def __init__(self, *first):
+        self._queue = queue.Queue()
+        for request in first:
+            self._queue.put(request)
+
+    def send(self, data, offset=0):
+        for start in range(0, len(data), 50_000):
+            chunk = pb.SourceChunk(offset=offset + start, data=data[start : start + 50_000])
+            self._queue.put(pb.UpscaleRequest(chunk=chunk))
+
+    def end(self):
+        self._queue.put(pb.UpscaleRequest(end=True))
+        self._queue.put(None)
+
+    def __iter__(self):
+        return iter(lambda: self._queue.get(timeout=60), None)
+
+
+@pytest.mark.parametrize("name", ["frag.mp4", "a.ts", "a.mkv"])
+def test_the_first_fragment_comes_while_half_of_the_source_is_withheld(rpc, clip, tmp_path, name):
+    options = ("-movflags", "frag_keyframe+empty_moov") if name == "frag.mp4" else ()
+    path = clip(name, 6, *options)
+    data, sender, parts = path.read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG)), Parts()
+    sender.send(data[: len(data) // 2])
+    held, last = True, None
+    for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
+        parts.take(answer)
+        if held and "video" in parts.data:
+            held = False
+            sender.send(data[len(data) // 2 :], len(data) // 2)
+            sender.end()
+        last = answer
+    assert last.job.status == pb.Job.STATUS_DONE
+    (tmp_path / "video.mp4").write_bytes(parts.file("video"))
+    assert len(referee.packets(tmp_path / "video.mp4")) == len(referee.packets(path))
+
+
+def test_a_client_that_was_cut_attaches_again(rpc, clip, tmp_path):
+    data, sender, parts = clip("a.ts", 6).read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG)), Parts()
+    sender.send(data[: len(data) * 2 // 3])
+    call = rpc.call(rpc.upscale.Upscale, iter(sender))
+    request_id = next(call).accepted.request_id
+    for answer in call:
+        parts.take(answer)
+        if "video" in parts.data:
+            break
+    call.cancel()
+    attach = pb.UpscaleRequest.Attach(request_id=request_id, cursors=parts.cursors.values())
+    parts._parts = b""
+    sender = Sender(pb.UpscaleRequest(attach=attach))
+    call = rpc.call(rpc.upscale.Upscale, iter(sender))
+    accepted = next(call).accepted
+    assert accepted.request_id == request_id
+    sender.send(data[accepted.source_offset :], accepted.source_offset)
+    sender.end()
+    last = None
+    for answer in call:
+        parts.take(answer)
+        last = answer
+    assert last.job.status == pb.Job.STATUS_DONE
+    (tmp_path / "video.mp4").write_bytes(parts.file("video"))
+    assert len(referee.packets(tmp_path / "video.mp4")) == 60
+
+
+def test_a_streamed_file_over_its_limit_ends_with_an_error_and_what_there_is_stays_readable(rpc, clip):
+    sender = Sender(pb.UpscaleRequest(config=pb.UpscaleConfig(model="RealESRGAN_Vid_x4", preset="ultrafast")))
+    sender.send(clip("long.ts", 20).read_bytes())
+    sender.end()
+    last = list(rpc.call(rpc.upscale.Upscale, iter(sender)))[-1].job
+    assert (last.status, last.error.reason) == (pb.Job.STATUS_ERROR, "INPUT_TOO_LARGE")
+    log = pb.ReadResultRequest(request_id=last.request_id, log=pb.ReadResultRequest.Log())
+    assert any(answer.HasField("fragment") for answer in rpc.call(rpc.jobs.ReadResult, log))
+
+
+def test_every_field_at_fault_is_named(rpc):
+    wrong = pb.UpscaleConfig(model="RealESRGAN_Vid_x4", scale=2, crf=99, content="x", prefilters=["y"])
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call(rpc.jobs.CreateJob, upload(b"", config=wrong))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    (bad,) = details(caught.value, error_details_pb2.BadRequest)
+    assert {v.field for v in bad.field_violations} == {"scale", "crf", "content", "prefilters"}
+    (info,) = details(caught.value, error_details_pb2.ErrorInfo)
+    assert (info.reason, info.domain) == ("INVALID", "upres")
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda rpc: rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id="../../etc")), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=str(uuid.uuid4()))), "NOT_FOUND"),
+        (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_token="x")), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.CreateJob, iter(())), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.CreateJob, upload(b"garbage" * 99)), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.CreateJob, upload(bytes(5 << 20), size=1 << 20)), "RESOURCE_EXHAUSTED"),
+        (lambda rpc: list(rpc.call(rpc.upscale.Upscale, iter(()))), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.jobs.ListJobs(pb.ListJobsRequest(), timeout=10), "UNAUTHENTICATED"),
+    ],
+)
+def test_wrong_calls_are_told_what_is_wrong(rpc, call, code):
+    with pytest.raises(grpc.RpcError) as caught:
+        call(rpc)
+    assert caught.value.code() == grpc.StatusCode[code], caught.value
+
+
+def test_a_job_is_cancelled_once(rpc):
+    sender = Sender(pb.UpscaleRequest(config=CONFIG))
+    call = rpc.call(rpc.upscale.Upscale, iter(sender))
+    request = pb.CancelJobRequest(request_id=next(call).accepted.request_id)
+    assert rpc.call(rpc.jobs.CancelJob, request).job.error.reason == "CANCELLED"
+    assert list(call)[-1].job.error.reason == "CANCELLED"
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call(rpc.jobs.CancelJob, request)
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_models_health_and_reflection(rpc):
+    models = {model.slug: model for model in rpc.call(rpc.models.ListModels, pb.ListModelsRequest()).models}
+    assert models["RealESRGAN_Vid_x4"].available and models["RealESRGAN_Vid_x4"].longest.seconds == 15
+    assert not models["FlashVSR_Tiny"].available and models["FlashVSR_Tiny"].unavailable_reason
+    health = health_pb2_grpc.HealthStub(rpc.channel)
+    for name in ("", "upres.v2.JobService"):
+        answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    reflection = reflection_pb2_grpc.ServerReflectionStub(rpc.channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    (answer,) = reflection.ServerReflectionInfo(iter([request]), timeout=10)
+    assert "upres.v2.UpscaleService" in [service.name for service in answer.list_services_response.service]

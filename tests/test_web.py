@@ -1,0 +1,187 @@
+"""The v2 HTTP contract, over real HTTP to a real server process."""
+
+import re
+import time
+import uuid
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import referee
+from serving import KEY, Path, ServerProcess
+
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+GARBAGE = ("x.mp4", b"garbage" * 1000, "video/mp4")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        with ServerProcess(tmp_path_factory.mktemp("server") / "state", requests_per_minute=5000) as process:
+            yield process
+
+
+@pytest.fixture
+def web(server):
+    with httpx.Client(base_url=server.base, headers=HEADERS, timeout=60) as client:
+        yield client
+
+
+def submit(web, path, headers=None, **fields):
+    data = {"model": "RealESRGAN_Vid_x2", "segment_seconds": "0.5", "preset": "ultrafast", **fields}
+    with path.open("rb") as file:
+        files = {"video": ("video.bin", file, "application/octet-stream")}
+        return web.post("/api/v2/videos/upscales", files=files, data=data, headers=headers or {})
+
+
+def poll(web, request_id, url="/api/v2/jobs"):
+    """As a client of the hosted API does; at most a minute."""
+    for _ in range(600):
+        data = web.get(f"{url}/{request_id}").json()["data"]
+        assert data["status"] in ("pending", "processing", "done", "error")
+        assert isinstance(data["progress"], int | float) and 0 <= data["progress"] <= 100
+        if data["status"] in ("done", "error"):
+            return data
+        time.sleep(0.1)  # the contract's clients poll
+    raise AssertionError("the job did not end")
+
+
+def test_the_guides_script(server, clip, tmp_path):
+    """Submit, poll, read result_url with a plain GET: only the base and the key differ from the hosted API."""
+    with clip().open("rb") as file:
+        answer = httpx.post(
+            f"{server.base}/api/v2/videos/upscales",
+            headers=HEADERS,
+            files={"video": ("a.mp4", file, "video/mp4")},
+            data={"model": "RealESRGAN_Vid_x4"},
+            timeout=60,
+        )
+    assert answer.status_code == 200, answer.text
+    request_id = answer.json()["data"]["request_id"]
+    assert str(uuid.UUID(request_id)) == request_id
+    with httpx.Client(base_url=server.base, headers=HEADERS) as web:
+        data = poll(web, request_id)
+    assert data["status"] == "done" and data["progress"] == 100 and data["error_code"] is None
+    assert data["price"] == {"amount": 0, "is_estimated": False} and data["results_alt_formats"] is None
+    got = httpx.get(data["result_url"])
+    assert (got.status_code, got.headers["content-type"]) == (200, "video/mp4")
+    (tmp_path / "out.mp4").write_bytes(got.content)
+    assert referee.size(tmp_path / "out.mp4") == (256, 192)
+    assert referee.count(tmp_path / "out.mp4") == 30
+    picture = httpx.get(data["preview"])
+    assert (picture.headers["content-type"], picture.content[:2]) == ("image/jpeg", b"\xff\xd8")
+
+
+def test_results_have_ranges_and_their_links_are_signed(web, clip):
+    url = poll(web, submit(web, clip()).json()["data"]["request_id"])["result_url"]
+    whole = httpx.get(url).content
+    part = httpx.get(url, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, whole[10:20])
+    assert part.headers["content-range"] == f"bytes 10-19/{len(whole)}"
+    assert httpx.get(url, headers={"Range": "bytes=-5"}).content == whole[-5:]
+    assert httpx.get(url, headers={"Range": f"bytes={len(whole)}-"}).status_code == 416
+    head = httpx.head(url)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(whole)), b"")
+    assert httpx.get(url.replace("signature=", "signature=0")).status_code == 404
+    assert httpx.get(re.sub(r"expires=\d+", "expires=1", url)).status_code == 404
+    assert httpx.get(urlsplit(url)._replace(query="").geturl()).status_code == 404
+
+
+def test_every_problem_is_named_in_one_answer(web):
+    data = {"model": "RealESRGAN_Vid_x4", "scale": "2", "webhook_secret": "short", "crf": "many"}
+    answer = web.post("/api/v2/videos/upscales", files={"video": GARBAGE}, data=data)
+    assert answer.status_code == 422
+    body = answer.json()
+    assert set(body) == {"message", "errors"}
+    assert set(body["errors"]) == {"video", "scale", "webhook_secret", "crf"}
+    messages = [message for name in body["errors"] for message in body["errors"][name]]
+    assert body["message"] == f"{messages[0]} (and {len(messages) - 1} more errors)"
+    empty = web.post("/api/v2/videos/upscales", data={"scale": ""})
+    assert set(empty.json()["errors"]) == {"video", "model"}
+    unknown = web.post("/api/v2/videos/upscales", data={"model": "x"})
+    assert unknown.status_code == 422 and "model" in unknown.json()["errors"]
+
+
+def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clip, tmp_path):
+    long = submit(web, clip("long.mp4", 20, "-preset", "ultrafast"), model="RealESRGAN_Vid_x4")
+    assert long.status_code == 422 and "15 seconds" in long.json()["errors"]["video"][0]
+    (tmp_path / "large").write_bytes(bytes(52_428_801))
+    large = submit(web, tmp_path / "large")
+    assert large.status_code == 422 and "52428800 bytes" in large.json()["errors"]["video"][0]
+    (tmp_path / "huge").write_bytes(bytes(76_000_000))
+    assert submit(web, tmp_path / "huge").status_code == 413
+
+
+def test_an_idempotency_key_makes_one_job(web, clip):
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    first, again = (submit(web, clip(), headers=key).json() for _ in range(2))
+    assert first == again
+    other = submit(web, clip(), headers=key, crf="20")
+    assert other.status_code == 422
+
+
+def test_errors_have_the_contracts_bodies(server, web):
+    answer = httpx.get(f"{server.base}/api/v2/models", headers={"Authorization": "Bearer wrong"})
+    assert (answer.status_code, answer.json()) == (401, {"message": "Unauthenticated."})
+    assert answer.headers["X-RateLimit-Limit"] == answer.headers["X-RateLimit-Remaining"] == "5000"
+    for path in (f"jobs/{uuid.uuid4()}", "jobs/..%2f..%2fetc", "nothing"):
+        answer = web.get(f"/api/v2/{path}")
+        assert (answer.status_code, answer.json()) == (404, {"message": "No query results for the requested resource."})
+    assert int(answer.headers["X-RateLimit-Remaining"]) < 5000
+    assert web.delete("/api/v2/models").status_code == 405
+
+
+def test_prices_are_nothing_and_estimates_are_linear(web, clip):
+    url = "/api/v2/videos/upscales/price"
+    measures = {"width": 640, "height": 360, "duration": 2, "model": "RealESRGAN_Vid_x4"}
+    by_json = web.post(url, json=measures).json()["data"]
+    by_form = web.post(url, data=measures).json()["data"]
+    twice = web.post(url, data={**measures, "duration": 4}).json()["data"]
+    assert by_json == by_form and by_json["price"] == 0
+    assert twice["estimated_seconds"] == pytest.approx(2 * by_json["estimated_seconds"], rel=0.1)
+    with clip().open("rb") as file:
+        answer = web.post(url, files={"video": file}, data={"model": "RealESRGAN_Vid_x2"})
+    assert answer.status_code == 200 and answer.json()["data"]["estimated_seconds"] > 0
+    without = web.post(url, data={"width": 640, "height": 360, "model": "RealESRGAN_Vid_x4"})
+    assert without.json()["data"]["price"] == 0
+    assert set(web.post(url, data={"width": "x", "scale": "9"}).json()["errors"]) == {"model", "width"}
+
+
+def test_models_are_listed_in_pages(web):
+    body = web.get("/api/v2/models?limit=1").json()
+    assert body["meta"] == {"current_page": 1, "last_page": 2, "per_page": 1, "total": 2}
+    assert body["links"]["prev"] is None and httpx.get(body["links"]["next"], headers=HEADERS).json()["data"]
+    (model,) = body["data"]
+    assert model["inference_types"] == ["vid-upscale"]
+    assert model["info"]["limits"]["max_video_duration_seconds"] == 15
+    assert model["info"]["limits"]["max_scale"] is None
+    assert web.get("/api/v2/models?filter[inference_types]=txt2img").json()["data"] == []
+    assert web.get("/api/v2/models?limit=999&page=x").json()["meta"]["per_page"] == 50
+    assert web.get("/api/v2/account/balance").json()["data"]["balance"] > 0
+
+
+def test_older_clients_find_the_same_under_v1(web, clip):
+    with clip().open("rb") as file:
+        data = {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast"}
+        answer = web.post("/api/v1/client/vid-upscale", files={"video": file}, data=data)
+    request_id = answer.json()["data"]["request_id"]
+    assert poll(web, request_id, "/api/v1/client/request-status")["status"] == "done"
+    assert web.get(f"/api/v2/jobs/{request_id}").json()["data"]["status"] == "done"
+    price = web.post("/api/v1/client/vid-upscale/price-calculation", data={"model": "RealESRGAN_Vid_x2"})
+    assert price.json()["data"]["price"] == 0
+    assert web.get("/api/v1/client/models").json()["data"] and web.get("/api/v1/client/balance").json()["data"]
+
+
+def test_health_readiness_metrics_and_openapi_need_no_key(server):
+    assert httpx.get(f"{server.base}/healthz").status_code == 200
+    for _ in range(600):
+        if httpx.get(f"{server.base}/readyz").status_code == 200:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("never ready")
+    metrics = httpx.get(f"{server.base}/metrics").text
+    assert "upres_ready 1.0" in metrics and "upres_queue_jobs" in metrics
+    paths = httpx.get(f"{server.base}/openapi.json").json()["paths"]
+    assert "/api/v2/videos/upscales" in paths
