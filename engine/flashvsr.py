@@ -24,7 +24,7 @@ from .runtime import Device, OnnxRuntimeGraph, cpus
 SCALES = (2, 3, 4)
 HELD = 36  # frames a live shot holds at most: those of the first step, and what comes from one step
 FRAMES_A_STEP = CLIP * NEXT
-EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, measured on the full size
+EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, estimated
 ALLOW_RANDOM = "UPRES_RANDOM_WEIGHTS"  # set to 1 by tests and benchmarks
 
 
@@ -127,11 +127,11 @@ def load(network: str, *, scale: int = 4) -> FlashVSR:
 
 @cache
 def product_flops() -> float:
-    """What this machine computes a second in a product of matrices, 2 x multiply-adds; the best of three."""
+    """What this machine computes a second in a product of matrices, 2 x multiply-adds; the best of five."""
     side = 1024
     matrix = np.ones((side, side), np.float32)
     best = math.inf
-    for _ in range(3):
+    for _ in range(5):
         start = time.perf_counter()
         matrix @ matrix
         best = min(best, time.perf_counter() - start)
