@@ -56,6 +56,9 @@ class Executor(Protocol):
         ...
 
 
+FOR_ENGINE = ("UPRES_CACHE", "UPRES_RANDOM_WEIGHTS")  # what the engine itself reads: no secrets
+
+
 class LocalExecutor:
     """Worker processes, one a device. slots: attempts that share a device, so that one that waits for its source idles none.
 
@@ -175,4 +178,8 @@ async def end(process: Process) -> None:
 
 def _environment() -> dict[str, str]:
     """Workers get no secret of the server's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("UPRES_", "AWS_"))}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in FOR_ENGINE or not name.startswith(("UPRES_", "AWS_"))
+    }
