@@ -5,6 +5,7 @@ priming) lies before 0 and stays hidden; what it hides behind its last one is no
 """
 
 import io
+import math
 from collections import deque
 from fractions import Fraction
 from typing import Any
@@ -99,7 +100,9 @@ class CopiedAudio(AudioTrack):
         # AAC in MPEG streams has a header before every packet; MP4 and Matroska have one for all of them.
         headers = stream.codec_context.name == "aac" and not stream.codec_context.extradata
         self._strip = BitStreamFilterContext("aac_adtstoasc", stream) if headers else None
-        self._begun = False
+        self._frame = stream.codec_context.frame_size or 0
+        self._slack = max(1, math.ceil(self._source / self._ticks))
+        self._next: int | None = None
         self._trim = 0
 
     def push(self, packet: "Packet[Any]") -> None:
@@ -129,14 +132,17 @@ class CopiedAudio(AudioTrack):
         if at is None:
             return
         before, self._trim = hidden(packet)
-        ticks = round(at / self._ticks)
-        if not self._begun and before and abs(at + before * self._ticks) < self._source:
-            ticks = -before  # the source's stamps are too coarse to say so exactly
-        self._begun = True
-        duration = round((packet.duration or 0) * self._source / self._ticks)
-        packet.pts = packet.dts = ticks
-        packet.duration, packet.time_base = duration, self._ticks
+        stamped = round((packet.duration or 0) * self._source / self._ticks)
+        known = abs(stamped - self._frame) <= self._slack  # the codec's own length, said as exactly as the stamps can
+        packet.pts = packet.dts = self._exactly(round(at / self._ticks), before)
+        packet.duration, packet.time_base = self._frame if known else stamped, self._ticks
+        self._next = packet.pts + self._frame if known else None
         self._add(packet)
+
+    def _exactly(self, ticks: int, before: int) -> int:
+        """Where a packet begins: behind the one before it, unless its stamp says more than a rounding error otherwise."""
+        expected = self._next if self._next is not None else -before if before else ticks
+        return expected if abs(ticks - expected) <= self._slack else ticks
 
 
 class EncodedAudio(AudioTrack):

@@ -6,6 +6,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from .errors import SourceError
 from .frame import Colour, Pixels
+from .orientation import Orientation
 
 # FFmpeg's AVColorSpace, AVColorTransferCharacteristic and AVColorPrimaries by number (ISO/IEC 23091-2), as named by ffprobe.
 MATRICES = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
@@ -34,6 +35,7 @@ COEFFICIENTS = {
 RANGES = {"tv": ColorRange.MPEG, "pc": ColorRange.JPEG}
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 EXACT |= Interpolation.FULL_CHR_H_INP | Interpolation.BITEXACT
+UPRIGHT = Orientation()
 HDR = ("smpte2084", "arib-std-b67")
 
 
@@ -77,9 +79,9 @@ def encoded(colour: Colour) -> Colour:
 class ToRGB:
     """Decoded frames to RGB arrays; high dynamic range is brought down to BT.709."""
 
-    def __init__(self, colour: Colour, rotation: int) -> None:
+    def __init__(self, colour: Colour, orientation: Orientation = UPRIGHT) -> None:
         self._colour = colour
-        self._turns = rotation // 90
+        self._orientation = orientation
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Pixels:
@@ -98,7 +100,7 @@ class ToRGB:
             interpolation=EXACT,
             threads=1,
         )
-        return np.rot90(view(rgb), self._turns)
+        return self._orientation.upright(view(rgb))
 
 
 def view(frame: VideoFrame) -> Pixels:
@@ -109,28 +111,29 @@ def view(frame: VideoFrame) -> Pixels:
 
 
 class FromRGB:
-    """RGB arrays to frames an encoder takes."""
+    """RGB arrays to frames an encoder takes. size: width and height to resample to, or None."""
 
     def __init__(self, colour: Colour, pixel_format: str, size: tuple[int, int] | None = None) -> None:
-        self._colour = colour
         self._format = pixel_format
-        self._size = size or (None, None)
+        self._size = size
+        self._matrix = COEFFICIENTS.get(colour.matrix)
+        self._range = RANGES[colour.range]
         self._reformatter = VideoReformatter()
 
     def __call__(self, pixels: Pixels) -> VideoFrame:
-        """(height, width, 3) uint8 RGB to the pixel format, tagged with the colour, resized if a size was given."""
+        """(height, width, 3) uint8 RGB to the pixel format; the same bytes where the format is rgb24 and the size is right."""
         rgb = VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")
-        if self._format == "rgb24" and self._size == (None, None):
+        width, height = self._size or (rgb.width, rgb.height)
+        if self._format == "rgb24" and (width, height) == (rgb.width, rgb.height):
             return rgb
-        width, height = self._size
         return self._reformatter.reformat(
             rgb,
             width=width,
             height=height,
             format=self._format,
-            dst_colorspace=COEFFICIENTS[self._colour.matrix],
+            dst_colorspace=self._matrix,
             src_color_range=ColorRange.JPEG,
-            dst_color_range=RANGES[self._colour.range],
+            dst_color_range=self._range,
             interpolation=EXACT,
             threads=1,
         )

@@ -19,12 +19,12 @@ from .flashvsr_shot import Canvas, LiveShot, Networks, Noise, Shot, SpooledShot
 from .flashvsr_tiles import Layout, lay_out
 from .frame import Frame, Pixels
 from .manifest import cache_folder
-from .runtime import OnnxRuntimeGraph, cpus
+from .runtime import Device, OnnxRuntimeGraph, cpus
 
 SCALES = (2, 3, 4)
 HELD = 36  # frames a live shot holds at most: those of the first step, and what comes from one step
 FRAMES_A_STEP = CLIP * NEXT
-EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, measured on the full size
+EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, estimated
 ALLOW_RANDOM = "UPRES_RANDOM_WEIGHTS"  # set to 1 by tests and benchmarks
 
 
@@ -34,11 +34,13 @@ class Options:
 
     seed: of the noise. spool: a folder; a shot of more than one tile is then upscaled tile by tile once it is complete, with
     one tile's state in memory and the source's frames and the latents in the folder. threads: of the runtime, all by default.
+    device: cpu or cuda; not tried on a GPU yet.
     """
 
     seed: int = 0
     spool: Path | None = None
     threads: int | None = None
+    device: Device = "cpu"
 
 
 class FlashVSR:
@@ -114,7 +116,8 @@ class FlashVSR:
         return flops / (EFFICIENCY * product_flops())
 
     def _load(self, name: str) -> OnnxRuntimeGraph:
-        return OnnxRuntimeGraph(self._folder / name, self._options.threads or cpus(), mapped=True)
+        options = self._options
+        return OnnxRuntimeGraph(self._folder / name, options.threads or cpus(), mapped=True, device=options.device)
 
 
 def load(network: str, *, scale: int = 4) -> FlashVSR:
@@ -124,11 +127,11 @@ def load(network: str, *, scale: int = 4) -> FlashVSR:
 
 @cache
 def product_flops() -> float:
-    """What this machine computes a second in a product of matrices, 2 x multiply-adds; the best of three."""
+    """What this machine computes a second in a product of matrices, 2 x multiply-adds; the best of five."""
     side = 1024
     matrix = np.ones((side, side), np.float32)
     best = math.inf
-    for _ in range(3):
+    for _ in range(5):
         start = time.perf_counter()
         matrix @ matrix
         best = min(best, time.perf_counter() - start)

@@ -6,6 +6,7 @@ Boxes: ISO/IEC 14496-12 (moov 8.2.1, moof 8.8.4, mdat 8.1.1).
 
 import io
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -44,6 +45,20 @@ def add_copy(container: OutputContainer, template: Stream) -> Stream:
     if template.codec_context.name in ("hevc", "libx265") and container.format.name in ("mp4", "mov"):
         stream.codec_context.codec_tag = "hvc1"  # the tag that Apple's players ask for
     return stream
+
+
+def specimen(stream: Stream, container: str, title: str = "") -> bytes:
+    """A file with this stream and one packet of a byte: the way its header is kept. Without a packet it would not open."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container, options={"fflags": "+bitexact", "write_crc32": "0"}) as output:
+        copy = add_copy(output, stream)
+        copy.metadata["title"] = title
+        output.start_encoding()
+        packet: Packet[Any] = Packet(1)
+        packet.pts = packet.dts = 0
+        packet.duration, packet.time_base, packet.stream = 1, copy.time_base or Fraction(1, 1000), copy
+        output.mux(packet)
+    return file.getvalue()
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

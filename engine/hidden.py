@@ -14,7 +14,7 @@ from av import Packet
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
 from av.stream import Stream
 
-from .fragment import add_copy
+from .fragment import specimen
 
 SKIP_SAMPLES = struct.Struct(
     "<IIBB"
@@ -51,17 +51,9 @@ def delayed(stream: Stream, seconds: Fraction) -> Stream:
     PyAV cannot set a stream's initial padding, but a stream that was read from Matroska has it. So a header is written with
     a title of eight letters, which becomes a CodecDelay of eight bytes, in nanoseconds.
     """
-    if stream.codec_context.delay == seconds * stream.codec_context.sample_rate:  # type: ignore[attr-defined] # of audio
+    if stream.codec_context.delay == seconds * stream.codec_context.sample_rate:  # type: ignore[attr-defined] # audio has one
         return stream
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska", options={"write_crc32": "0"}) as container:
-        copy = add_copy(container, stream)
-        copy.metadata["title"] = TITLE
-        container.start_encoding()
-        packet: Packet[Any] = Packet(1)  # without one, the header is not read as a whole file
-        packet.pts = packet.dts = 0
-        packet.stream, packet.time_base = copy, copy.time_base or Fraction(1, 1000)
-        container.mux(packet)
+    header = specimen(stream, "matroska", TITLE)
     title = NAME + PLACE + TITLE.encode()
     delay = CODEC_DELAY + PLACE + round(seconds * 10**9).to_bytes(8, "big")
-    return av.open(io.BytesIO(file.getvalue().replace(title, delay))).streams[0]
+    return av.open(io.BytesIO(header.replace(title, delay))).streams[0]

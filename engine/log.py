@@ -4,6 +4,7 @@ A folder holds `index.jsonl`, one record a line, and one file a track: its init 
 is itself a playable fMP4. A fragment's bytes are on disk before its record is; a record that is there is never changed.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -185,9 +186,12 @@ class FolderLog(MemoryLog):
             raise TargetError(f"{folder}: the log's folder cannot be made ({error.strerror})") from error
         self._claim = _claim(folder)
         try:
-            self._open()
+            records = _records(folder / "index.jsonl")
+            with _written(folder):
+                self._index = (folder / "index.jsonl").open("ab", buffering=0)
+            self._begin(records)
         except BaseException:
-            self._claim.release()
+            self.close()
             raise
 
     @staticmethod
@@ -198,23 +202,19 @@ class FolderLog(MemoryLog):
 
     def close(self) -> None:
         """Close the index and give the folder free; safe to call twice."""
-        self._index.close()
+        if hasattr(self, "_index"):
+            self._index.close()
         self._claim.release()
 
     def path(self, track: str) -> Path:
         """The playable file of a track."""
         return self.folder / f"{track}.mp4"
 
-    def _open(self) -> None:
-        index = self.folder / "index.jsonl"
-        records = _records(index)
-        self._index = index.open("ab")
+    def _begin(self, records: list[dict[str, Any]]) -> None:
         if not records:
-            self._index.truncate(0)
             self._record("header", self.header)
             return
         if differing := _differing(self.header, records[0].get("header", {})):
-            self._index.close()
             raise LogError(
                 f"{self.folder} was begun with other settings and cannot be resumed with these ({differing})"
             )
@@ -249,8 +249,11 @@ class FolderLog(MemoryLog):
         if not path.exists() or path.stat().st_size < size:
             raise LogError(f"{path} is shorter than its index says; delete {self.folder} and start again")
         os.truncate(path, size)
-        for fragment in fragments:
-            self.read(fragment)
+        try:
+            for fragment in fragments:
+                self.read(fragment)
+        except LogError as error:
+            raise LogError(f"{error}; delete {self.folder} and start again") from error
 
     def _store_track(self, track: Track) -> None:
         with _written(self.folder), self.path(track.name).open("wb") as file:
@@ -276,8 +279,9 @@ class FolderLog(MemoryLog):
     def _record(self, kind: str, value: Mapping[str, Any]) -> None:
         self._checkpoint(f"before {kind}")
         with _written(self.folder):
-            self._index.write(json.dumps({kind: value}).encode() + b"\n")
-            self._index.flush()
+            line = json.dumps({kind: value}).encode() + b"\n"
+            if self._index.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._sync(self._index.fileno(), f"{kind} recorded")
 
     def _sync(self, file: int, step: str) -> None:

@@ -13,7 +13,7 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
 from .audio import AudioTrack, CopiedAudio, EncodedAudio
-from .fragment import add_copy
+from .fragment import add_copy, specimen
 from .log import Fragment, Log
 from .reader import Reader
 
@@ -49,7 +49,7 @@ class Passthrough:
     def __init__(self, reader: Reader, log: Log, *, container: str, segment_seconds: float) -> None:
         self.warnings: list[str] = []
         self._published: deque[Fragment] = deque()
-        length = Fraction(segment_seconds)
+        length = Fraction(segment_seconds).limit_denominator(1000)
         self._tracks: dict[int, AudioTrack | SubtitleTrack] = {}
         labels = {"video": _labels(reader.video)}
         for number, stream in enumerate(reader.audio):
@@ -65,7 +65,7 @@ class Passthrough:
             labels[name] = _labels(stream)
         for number, subtitles in enumerate(reader.subtitles):
             if takes(container, subtitles):
-                self._tracks[subtitles.index] = SubtitleTrack(reader, subtitles, number, log)
+                self._tracks[subtitles.index] = SubtitleTrack(reader, subtitles, number, log, container)
             else:
                 codec = subtitles.codec_context.name
                 self.warnings.append(
@@ -95,7 +95,7 @@ class Passthrough:
 class SubtitleTrack:
     """One subtitle track: a record with its header, then one for each packet."""
 
-    def __init__(self, reader: Reader, stream: SubtitleStream, number: int, log: Log) -> None:
+    def __init__(self, reader: Reader, stream: SubtitleStream, number: int, log: Log, container: str) -> None:
         self._number = number
         self._log = log
         self._time_base = stream.time_base or Fraction(1, 1000)
@@ -106,7 +106,7 @@ class SubtitleTrack:
             log.note(
                 {
                     "subtitles": number,
-                    "init": _encoded(_header(stream)),
+                    "init": _encoded(specimen(stream, container)),
                     "time_base": str(self._time_base),
                     **_labels(stream),
                 }
@@ -132,16 +132,6 @@ class SubtitleTrack:
 def carried_metadata(metadata: dict[str, str]) -> dict[str, str]:
     """What of a container's or a stream's metadata still holds for the result."""
     return {key: value for key, value in metadata.items() if key not in UNCARRIED and not key.startswith("_STATISTICS")}
-
-
-def _header(stream: SubtitleStream) -> bytes:
-    """A file with this stream and no packet: the way its codec's private data is kept."""
-    file = io.BytesIO()
-    container = "matroska" if takes("matroska", stream) else "mp4"
-    with av.open(file, "w", format=container) as output:
-        output.add_stream_from_template(stream)
-        output.start_encoding()
-    return file.getvalue()
 
 
 def _labels(stream: Stream) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _pictures(
     decoded = _counted(reader.frames(carried.push), progress)
     filtered = prefilter.prefiltered(decoded, reader.info.shape, job.prefilters, shots=job.at_shots)
     timed = with_durations(_on(filtered, shape.time_base), max(1, round(1 / (shape.rate * shape.time_base))))
-    to_rgb = ToRGB(reader.info.shape.colour, reader.info.rotation)
+    to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
     for number in range(1 << 62):
         with progress.busy("read"):
             frame = next(timed, None)

@@ -16,12 +16,15 @@ from av.subtitles.stream import SubtitleStream
 from .colour import HDR, resolve
 from .errors import SourceError
 from .frame import Shape
+from .orientation import Orientation, orientation
 from .source import Readable, Source, opened
 from .timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with_durations
 
 LONGEST_SIDE = 16384
 MOST_PIXELS = 8192 * 8192
+LIMIT = f"{LONGEST_SIDE} a side and {MOST_PIXELS // 10**6} million pixels"
 USUAL_RATE = Fraction(25)
+SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
 
 OnPacket = Callable[["Packet[Any]"], None]
 
@@ -35,7 +38,7 @@ class Info:
     codec: str
     pixel_format: str
     bits: int
-    rotation: int
+    orientation: Orientation
     interlaced: bool
     seconds: float | None
     frames: int | None
@@ -78,8 +81,6 @@ class Reader:
             self.video = self._choose()
             self.audio, self.subtitles = self._others()
             self.origin = self._origin()
-            self._seek()
-            self._decoding = self._decode()
             self._first = self._decode_first()
             self.info = self._describe(tonemap)
         except BaseException:
@@ -152,13 +153,33 @@ class Reader:
         starts = [s.start_time * s.time_base for s in tracks if s.start_time is not None and s.time_base]
         return min(starts, default=Fraction(0)) + self.cut.start
 
-    def _seek(self) -> None:
-        if not self.cut.start or not self.video.time_base:
-            return
+    def _decode_first(self) -> VideoFrame:
+        """The first frame to read on from: for a cut, a key frame at or before its start."""
+        for back in SEEK_BACK:
+            sought = self.cut.start > 0 and self._seek(self.origin - back)
+            self._passed.clear()
+            self.repairs.damaged = 0
+            self._decoding = self._decode()
+            first = next(self._decoding, None)
+            if first is not None and (not sought or self._begins(first)):
+                break
+        if first is None:
+            raise SourceError(f"{self._name}: not a single frame can be decoded ({self._nothing()})")
+        self._check_size(first.width, first.height)
+        return first
+
+    def _seek(self, second: Fraction) -> bool:
+        """Whether a seek worked: not in a stream, which is decoded from its beginning, nor before the beginning."""
         try:
-            self.container.seek(int(self.origin / self.video.time_base), stream=self.video)
+            self.container.seek(max(0, round(second * av.time_base)))
         except av.FFmpegError:
-            return  # a stream that cannot seek is decoded from its beginning
+            return False
+        return True
+
+    def _begins(self, frame: VideoFrame) -> bool:
+        time_base = self.video.time_base or Fraction(1)
+        pts = frame.pts if frame.dts is None or frame.pts is None else max(frame.pts, frame.dts)
+        return frame.key_frame and pts is not None and pts * time_base <= self.origin
 
     def _decode(self) -> Iterator[VideoFrame]:
         packets = self.container.demux(self.video, *self.audio, *self.subtitles)
@@ -178,13 +199,12 @@ class Reader:
             except av.FFmpegError:
                 self.repairs.damaged += 1
 
-    def _decode_first(self) -> VideoFrame:
-        first = next(self._decoding, None)
-        if first is None:
-            damaged = f", {self.repairs.damaged} damaged packets" if self.repairs.damaged else ""
-            raise SourceError(f"{self._name}: not a single frame can be decoded (found: {self._tracks()}{damaged})")
-        self._check_size(first.width, first.height)
-        return first
+    def _nothing(self) -> str:
+        """What is known of a source that gives no frame."""
+        damaged = f"{self.repairs.damaged} damaged packets; " if self.repairs.damaged else ""
+        size = "" if self.video.width else f"its header names no frame size that can be held: at most {LIMIT}; "
+        late = f"the cut begins at {float(self.cut.start):g} s; " if self.cut.start else ""
+        return f"{damaged}{size}{late}found: {self._tracks()}"
 
     def _placed(self) -> Iterator[VideoFrame]:
         time_base = self.info.shape.time_base
@@ -193,6 +213,7 @@ class Reader:
         end = None if self.cut.duration is None else self.cut.duration / time_base
         frame: VideoFrame | None = self._first
         before: int | None = None
+        given = False
         while frame is not None:
             self._check_same(frame)
             if self.container.format.name == "avi":
@@ -201,15 +222,19 @@ class Reader:
             frame.pts = timeline.place(frame.pts, frame.dts) - origin
             frame.time_base = time_base
             if end is not None and frame.pts >= end:
-                return
+                break
             if not self.cut.start or frame.pts >= 0:
+                given = True
                 yield frame
             frame = next(self._decoding, None)
+        if not given:
+            raise SourceError(f"{self._name}: there is no frame in the cut that begins at {float(self.cut.start):g} s")
 
     def _describe(self, tonemap: bool) -> Info:
         video, first = self.video, self._first
         bits = max((component.bits for component in first.format.components), default=8)
-        turned = first.rotation % 180 != 0
+        stands = orientation(first)
+        turned = stands.lying
         aspect = video.sample_aspect_ratio or Fraction(1)
         shape = Shape(
             width=first.height if turned else first.width,
@@ -231,7 +256,7 @@ class Reader:
             codec=video.codec_context.name,
             pixel_format=first.format.name,
             bits=bits,
-            rotation=first.rotation % 360,
+            orientation=stands,
             interlaced=first.interlaced_frame,
             seconds=self._seconds(),
             frames=video.frames or None,
@@ -246,9 +271,8 @@ class Reader:
 
     def _check_size(self, width: int, height: int) -> None:
         if width > LONGEST_SIDE or height > LONGEST_SIDE or width * height > MOST_PIXELS:
-            limit = f"{LONGEST_SIDE} a side and {MOST_PIXELS // 10**6} million pixels"
             raise SourceError(
-                f"{self._name}: frames of {width}x{height} are larger than can be held; the limit is {limit}"
+                f"{self._name}: frames of {width}x{height} are larger than can be held; the limit is {LIMIT}"
             )
 
     def _check_same(self, frame: VideoFrame) -> None:

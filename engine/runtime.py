@@ -14,6 +14,7 @@ from .errors import ModelError, SettingsError
 
 Tensor = NDArray[Any]
 Quality = Literal["exact", "high"]
+Device = Literal["cpu", "cuda"]
 RUNTIMES = ("auto", "onnxruntime", "openvino")
 
 
@@ -68,14 +69,25 @@ def has_bfloat16() -> bool:
 
 
 class OnnxRuntimeGraph:
-    """A graph on ONNX Runtime's CPU provider, in float32; bit for bit the same for a tile as for the frame it is cut from."""
+    """A graph on ONNX Runtime, in float32 unless it says otherwise itself.
 
-    def __init__(self, path: Path, threads: int, *, mapped: bool = False) -> None:
-        """mapped: weights in an external file stay there, mapped into memory, and graphs that share the file share them."""
+    On the CPU provider bit for bit the same for a tile as for the frame it is cut from.
+    """
+
+    def __init__(self, path: Path, threads: int, *, mapped: bool = False, device: Device = "cpu") -> None:
+        """mapped: weights in an external file stay there, mapped into memory, and graphs that share the file share them.
+
+        Raises ModelError where the graph cannot be loaded, or this ONNX Runtime was not built for the device.
+        """
         import onnxruntime
 
         from . import prelu
 
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+        if provider not in (there := onnxruntime.get_available_providers()):
+            raise ModelError(
+                f"this ONNX Runtime has no {provider}, only {', '.join(there)}; get it with: pip install onnxruntime-gpu"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -84,13 +96,11 @@ class OnnxRuntimeGraph:
         if mapped:
             options.add_session_config_entry("session.disable_prepacking", "1")  # it copies the weights
         try:
-            self._session = onnxruntime.InferenceSession(
-                prelu.for_onnxruntime(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(prelu.for_onnxruntime(path), options, providers=[provider])
         except Exception as error:
             raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self.device = "cpu"
+        self.device = device
         provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.report = f"ONNX Runtime {onnxruntime.__version__} {provider} fp32"
 

@@ -53,6 +53,13 @@ def is_here(network: str) -> bool:
     return True
 
 
+def is_experimental(network: str) -> bool:
+    """Whether nobody has reported yet that this network, as it is here, does what its authors' does."""
+    if NETWORKS[network].family != "flashvsr":
+        return False
+    return not is_here(network) or flashvsr_manifest.read(flashvsr_manifest.find(network)).experimental
+
+
 def load(
     name: str,
     *,

@@ -30,7 +30,7 @@ def write(source: Source, target: Path, models: Sequence[Model], *, at: Fraction
     if target.suffix.lower() != ".png":
         raise TargetError(f"{target}: a still is a picture, so its name must end in .png")
     with Reader(source, cut=Cut(at), tonemap=tonemap) as reader:
-        to_rgb = ToRGB(reader.info.shape.colour, reader.info.rotation)
+        to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
         stateful = any(model.warmup is None for model in models)
         decoded = islice(reader.frames(), MODEL_FRAMES if stateful else 1)
         frames = [Frame(to_rgb(frame), frame.pts or 0, frame.duration) for frame in decoded]

@@ -127,7 +127,13 @@ def _log(source: Source, target: Path, job: Job, resume: bool) -> Iterator[Folde
         raise LogError("a stream cannot be resumed: it is gone once it has been read; resume needs a file")
     if folder.exists() and not resume:
         FolderLog.discard(folder)
-    log = FolderLog(folder, header)
+    begun = folder.exists()
+    try:
+        log = FolderLog(folder, header)
+    except BaseException:
+        if not begun:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     try:
         yield log
     except BaseException as error:

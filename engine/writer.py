@@ -112,7 +112,7 @@ def _size(encoder: Encoder, shape: Shape) -> tuple[int, int]:
 def segments(frames: Iterator[Frame], encoding: Encoding, shape: Shape, *, at_shots: bool) -> Generator[Segment]:
     """Encode frames, a segment at a time; a new one begins every `segment_seconds`, and at shots if asked."""
     convert = FromRGB(encoding.colour, encoding.pixel_format, (encoding.width, encoding.height))
-    length = Fraction(encoding.segment_seconds) / shape.time_base
+    length = Fraction(encoding.segment_seconds).limit_denominator(1000) / shape.time_base
     current: _Segment | None = None
     try:
         for frame in frames:

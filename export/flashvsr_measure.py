@@ -1,4 +1,4 @@
-"""What FlashVSR's full size costs: an export with random weights, and steps of its graphs on ONNX Runtime's CPU provider."""
+"""What FlashVSR's full size costs: an export with random weights, and steps of its graphs on ONNX Runtime."""
 
 import resource
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from upres.engine.flashvsr_manifest import FlashVSRManifest, Profile, read
 from upres.engine.flashvsr_network import FIRST, LATENT, NEXT, Decoder, Projector, rotation
-from upres.engine.runtime import BoundState, OnnxRuntimeGraph, cpus
+from upres.engine.runtime import BoundState, Device, OnnxRuntimeGraph, cpus
 
 from .flashvsr_check import compare_export
 from .flashvsr_onnx import Settings, write_graphs
@@ -21,10 +21,10 @@ DRAW = np.random.Generator(np.random.Philox(0))
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a piece of work took. seconds: wall clock. peak: bytes, the most this process has held so far."""
+    """What a piece of work took. seconds: wall clock of each time. peak: bytes of main memory, the most held so far."""
 
     name: str
-    seconds: float
+    seconds: list[float]
     peak: int
 
 
@@ -41,46 +41,51 @@ def verify_random(folder: Path) -> dict[str, float]:
     return compare_export(random_weights(Configuration()), folder, Settings(profiles, manifest.precision, exact))
 
 
-def run_steps(folder: Path) -> Iterator[Cost]:
-    """Load each graph of the smallest profile in turn and run it once on noise."""
+def run_steps(folder: Path, device: Device = "cpu") -> Iterator[Cost]:
+    """Load each graph of the smallest profile in turn and run it twice on noise."""
     manifest = read(folder)
     profile = min(manifest.profiles, key=lambda profile: profile.pixels)
-    yield from _frame_costs(folder, manifest, profile)
-    yield _step_cost(folder / profile.first, FIRST, manifest, profile)
-    yield _step_cost(folder / profile.following, NEXT, manifest, profile)
+    yield from _frame_costs(folder, manifest, profile, device)
+    for name, frames in ((profile.first, FIRST), (profile.following, NEXT)):
+        graph = OnnxRuntimeGraph(folder / name, cpus(), mapped=True, device=device)
+        yield _step_cost(graph, f"{name}, {frames} latent frames", manifest, (frames, profile.height, profile.width))
 
 
-def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile) -> Iterator[Cost]:
+def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile, device: Device) -> Iterator[Cost]:
     height, width = profile.height, profile.width
     frames = DRAW.integers(0, 256, (4, height, width, 3), dtype=np.uint8)
     latents = DRAW.standard_normal((1, LATENT, height // 8, width // 8), np.float32)
-    projector = Projector(OnnxRuntimeGraph(folder / manifest.projector, cpus(), mapped=True), height, width)
-    yield _measure("projector, 1 latent frame", lambda: projector.push(frames))
-    decoder = Decoder(OnnxRuntimeGraph(folder / manifest.decoder, cpus(), mapped=True), height, width)
-    yield _measure("decoder, 1 latent frame", lambda: decoder.push(latents, frames))
+    graphs = [
+        OnnxRuntimeGraph(folder / name, cpus(), mapped=True, device=device)
+        for name in (manifest.projector, manifest.decoder)
+    ]
+    projector, decoder = Projector(graphs[0], height, width), Decoder(graphs[1], height, width)
+    yield _measure("projector, 1 latent frame", lambda: projector.push(frames), times=2)
+    yield _measure("decoder, 1 latent frame", lambda: decoder.push(latents, frames), times=2)
 
 
-def _step_cost(path: Path, frames: int, manifest: FlashVSRManifest, profile: Profile) -> Cost:
-    """One step of the transformer, its past zero; ArithmeticError where it gives no finite values."""
-    rows, columns = profile.height // 16, profile.width // 16
+def _step_cost(graph: OnnxRuntimeGraph, name: str, manifest: FlashVSRManifest, size: tuple[int, int, int]) -> Cost:
+    """Steps of the transformer, its past zero; ArithmeticError where one gives values that are not finite."""
+    frames, rows, columns = size[0], size[1] // 16, size[2] // 16
     cos, sin = rotation(0, (frames, rows, columns), manifest.head_dim)
     noise = DRAW.standard_normal((1, LATENT, frames, 2 * rows, 2 * columns), np.float32)
     tokens = DRAW.standard_normal((1, frames * rows * columns, manifest.dim), np.float32)
-    graph = OnnxRuntimeGraph(path, cpus(), mapped=True)
     state = BoundState([graph])
     state.clear()
 
     def step() -> None:
         clean = state.run(graph, {"noise": noise, "tokens": tokens, "cos": cos, "sin": sin})["clean"]
         if not np.isfinite(clean).all():
-            raise ArithmeticError(f"{path} gave values that are not finite")
+            raise ArithmeticError(f"{name}: gave values that are not finite")
 
-    return _measure(f"{path.name}, {frames} latent frames", step)
+    return _measure(name, step, times=2)
 
 
-def _measure(name: str, work: Callable[[], object]) -> Cost:
-    start = time.perf_counter()
-    work()
-    seconds = time.perf_counter() - start
+def _measure(name: str, work: Callable[[], object], *, times: int = 1) -> Cost:
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
     unit = 1 if sys.platform == "darwin" else 1024
     return Cost(name, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

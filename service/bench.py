@@ -188,7 +188,7 @@ def end_to_end(case: Case) -> dict[str, Any]:
 def decoded(clip: str, count: int) -> list[Frame]:
     """The first frames of a clip as RGB."""
     with Reader(clip) as reader:
-        to_rgb = ToRGB(reader.info.shape.colour, reader.info.rotation)
+        to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
         return [Frame(to_rgb(frame), frame.pts or 0, frame.duration) for frame in islice(reader.frames(), count)]
 
 

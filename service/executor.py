@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead; loading models counts
 RESTART_SECONDS = 1.0  # between a worker's death and its next start
 LINE_BYTES = 1 << 20
+FOR_ENGINE = ("UPRES_CACHE", "UPRES_RANDOM_WEIGHTS")  # what the engine itself reads: no secrets
 
 Report = dict[str, Any]
 OnReport = Callable[[str, Report], Awaitable[None]]
@@ -175,4 +176,8 @@ async def end(process: Process) -> None:
 
 def _environment() -> dict[str, str]:
     """Workers get no secret of the server's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("UPRES_", "AWS_"))}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in FOR_ENGINE or not name.startswith(("UPRES_", "AWS_"))
+    }

@@ -31,7 +31,8 @@ def models(json: Json = False) -> None:
         typer.echo(f"{slug.slug}  enlarges {scales}; on a service up to {slug.seconds} s a clip")
         for row in (row for row in rows if row["model"] == slug.slug):
             measured = f", {row['psnr']} dB to its reference" if row["psnr"] else ""
-            typer.echo(f"  {row['network']:26} {row['content']:10} {row['here']}{measured}")
+            state = ", experimental" if row["experimental"] else ""
+            typer.echo(f"  {row['network']:26} {row['content']:10} {row['here']}{measured}{state}")
     typer.echo("pre-filters, off by default:")
     for name, prefilter in PREFILTERS.items():
         typer.echo(f"  {name:26} {prefilter.what}")
@@ -47,6 +48,7 @@ def _network(slug: str, name: str) -> dict[str, Any]:
         "network": name,
         "content": network.content,
         "here": here_or_how,
+        "experimental": select.is_experimental(name),
         "halo": known.halo if known else None,
         "psnr": known.psnr if known else None,
         "licence": network.licence,
@@ -70,7 +72,7 @@ def probe(
         "seconds": info.seconds,
         "frames": info.frames,
         "colour": " ".join((info.shape.colour.matrix, info.shape.colour.range, info.shape.colour.transfer)),
-        "rotation": info.rotation,
+        "rotation": 90 * info.orientation.turns,
         "sample_aspect": str(info.shape.sample_aspect),
         "audio": ", ".join(info.audio) or "none",
         "subtitles": ", ".join(info.subtitles) or "none",

@@ -1,11 +1,17 @@
 """A model of the smallest kind: every pixel repeated. It drives the whole engine without a network; it is not shipped."""
 
+import io
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from upres.engine.frame import Frame
+from upres.engine.pipeline import Job, Progress
+from upres.engine.source import Source
+from upres.engine.upscale import upscale
 
 
 @dataclass(frozen=True)
@@ -57,3 +63,30 @@ class NearestSession:
 
 def repeated(pixels: np.ndarray, scale: int) -> np.ndarray:
     return pixels.repeat(scale, 0).repeat(scale, 1)
+
+
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+
+def job(target: Path, *models: Nearest, **settings: Any) -> Job:
+    """What upscales into a file of this name, with one fake model where none is given."""
+    return Job(models or (Nearest(),), container=CONTAINERS[target.suffix], **settings)
+
+
+def upscaled(source: Source, target: Path, *models: Nearest, **settings: Any) -> Progress:
+    """Upscale through the whole engine."""
+    return upscale(source, target, job(target, *models, **settings))
+
+
+class Pipe:
+    """Bytes in order and no way back; `given` counts them."""
+
+    def __init__(self, data: bytes, chunk: int = 1 << 16) -> None:
+        self._file = io.BytesIO(data)
+        self._chunk = chunk
+        self.given = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(min(size, self._chunk))
+        self.given += len(data)
+        return data

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 PICTURE = "testsrc2=size=64x48:rate=10:duration=1"
+SMOOTH = "gradients=size=64x48:rate=10:duration=1:seed=1"
 SOUND = "sine=frequency=440:sample_rate=44100:duration=1"
 
 
@@ -48,16 +49,13 @@ def clip(path: Path, *args: object, picture: str | None = PICTURE, sound: str | 
     return path
 
 
-def timed(path: Path, ticks: list[int], time_base: Fraction, last: int, *args: object) -> Path:
-    """A clip whose frames have these times; the last lasts `last` ticks. args: how to encode, and further options."""
+def timed(path: Path, ticks: list[int], time_base: Fraction, *args: object, last: int | None = None) -> Path:
+    """A clip whose frames have these times. args: how to encode. last: ticks of the last frame, which rules B-frames out."""
     times = "+".join(f"eq(N,{n})*{tick}" for n, tick in enumerate(ticks))
-    spans = [b - a for a, b in zip(ticks, [*ticks[1:], ticks[-1] + last], strict=True)]
-    bsf = "setts=duration='" + "+".join(f"eq(PTS,{tick})*{span}" for tick, span in zip(ticks, spans, strict=True)) + "'"
     picture = f"testsrc2=size=64x48:rate=10:duration={len(ticks) / 10},settb={time_base},setpts='{times}'"
-    return clip(
-        path, "-fps_mode", "passthrough", "-enc_time_base", time_base, "-bsf:v", bsf, *args,
-        "-video_track_timescale", time_base.denominator, picture=picture,
-    )  # fmt: skip
+    end = ("-bf", 0, "-bsf:v", f"setts=duration={last}") if last else ()
+    scale = ("-video_track_timescale", time_base.denominator) if path.suffix in (".mp4", ".mov") else ()
+    return clip(path, "-fps_mode", "passthrough", "-enc_time_base", time_base, *args, *end, *scale, picture=picture)
 
 
 def probe(path: Path, *args: object) -> dict[str, Any]:
@@ -125,12 +123,18 @@ def sound(path: Path, track: int = 0) -> np.ndarray:
 def pictures(path: Path, *filters: str) -> np.ndarray:
     """All frames, upright, as RGB: (frames, height, width, 3) uint8."""
     video = streams(path, "video")[0]
-    chain = ",".join([*filters, "format=rgb24"])
-    flags = "accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
-    data = ffmpeg(
-        "-sws_flags", flags, "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-vf", chain, "-f", "rawvideo", "-"
-    )  # fmt: skip
+    exact = "scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+    chain = ",".join([*filters, exact, "format=rgb24"])
+    data = ffmpeg("-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-vf", chain, "-f", "rawvideo", "-")
     width, height = video["width"], video["height"]
     if any(abs(int(side.get("rotation", 0))) == 90 for side in video.get("side_data_list", [])):
         width, height = height, width
     return np.frombuffer(data, np.uint8).reshape(-1, height, width, 3)
+
+
+def open_files() -> set[str]:
+    """The files this process holds open."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        pytest.skip("open files can be listed on Linux only")
+    return {str(link.readlink()) for link in folder.iterdir() if link.is_symlink()}

@@ -134,7 +134,7 @@ def test_shot_cuts_begin_a_new_session(model, tmp_path):
 
 def test_models_and_scales_are_told_apart(model, tmp_path):
     listed = upres("models")
-    assert f"  {NETWORK:26} photo      here" in listed.output
+    assert f"  {NETWORK:26} photo      here, experimental" in listed.output
     with pytest.raises(SettingsError, match="FlashVSR_Tiny enlarges 2 or 3 or 4 times, not 5 times"):
         upres("run", film(tmp_path / "in.mp4", 1), tmp_path / "out.mp4", "-m", "FlashVSR_Tiny", "--scale", 5)
 

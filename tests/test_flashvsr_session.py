@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from upres.engine.errors import ModelError, SettingsError, SourceError
 from upres.engine.flashvsr import FlashVSR, Options
@@ -198,6 +199,12 @@ def test_a_damaged_export_is_refused_with_all_that_is_wrong(folder, tmp_path):
         "export it again",
     ):
         assert text in str(error.value)
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="a GPU is here")
+def test_a_device_that_is_not_here_is_named(folder):
+    with pytest.raises(ModelError, match=r"no CUDAExecutionProvider, only .*CPUExecutionProvider"):
+        FlashVSR(folder, options=Options(device="cuda"))
 
 
 def test_noise_depends_on_its_place_only():

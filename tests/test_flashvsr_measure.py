@@ -1,0 +1,27 @@
+"""The measurements of FlashVSR, on a small configuration."""
+
+import importlib
+import os
+
+import pytest
+from typer.testing import CliRunner
+
+torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
+
+from small_flashvsr import SMALL  # noqa: E402 - after the check for torch
+from upres.export.__main__ import app  # noqa: E402
+
+
+def measure(*words):
+    result = CliRunner().invoke(app, ["flashvsr-measure", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def test_export_steps_and_verification(tmp_path, monkeypatch):
+    monkeypatch.setattr("upres.export.flashvsr_measure.Configuration", lambda: SMALL)
+    assert "peak so far" in measure(tmp_path, "--export", "--profile", "128x128")[0]
+    steps = measure(tmp_path)
+    assert [line.split(",")[0] for line in steps] == ["projector", "decoder", "first-128x128.onnx", "next-128x128.onnx"]
+    assert all("then" in line for line in steps)
+    assert all(float(line.split()[1]) < 1e-5 for line in measure(tmp_path, "--verify"))

@@ -1,0 +1,126 @@
+"""What is carried beside the picture: sound tracks, subtitles, chapters, labels; copied where the container takes it."""
+
+import subprocess
+
+import media
+import pytest
+from fake import upscaled
+
+LINES = "1\n00:00:00,100 --> 00:00:00,400\none\n\n2\n00:00:00,500 --> 00:00:00,900\ntwo\n\n"
+CHAPTERS = """;FFMETADATA1
+title=The title
+artist=Somebody
+creation_time=2020-02-03T04:05:06.000000Z
+[CHAPTER]
+TIMEBASE=1/1000
+START=0
+END=400
+title=first
+[CHAPTER]
+TIMEBASE=1/1000
+START=400
+END=1000
+title=second
+"""
+
+
+@pytest.fixture(scope="module")
+def rich(clips):
+    """A film with everything: two languages, one of them for the hard of hearing, subtitles, chapters, a title, a date."""
+    (clips / "lines.srt").write_text(LINES)
+    (clips / "chapters.txt").write_text(CHAPTERS)
+
+    def make(name, subtitles):
+        media.ffmpeg(
+            "-f", "lavfi", "-i", media.PICTURE, "-f", "lavfi", "-i", media.SOUND, "-i", clips / "lines.srt",
+            "-i", clips / "chapters.txt", "-map", 0, "-map", 1, "-map", 1, "-map", 2, "-map_metadata", 3, "-c:v", "libx264",
+            "-c:a:0", "aac", "-c:a:1", "ac3", "-c:s", subtitles, "-metadata:s:v", "language=jpn", "-metadata:s:a:0", "language=fra",
+            "-metadata:s:a:1", "language=deu", "-metadata:s:a:1", "title=Described", "-metadata:s:s", "language=ita",
+            "-disposition:a:0", 0, "-disposition:a:1", "default+hearing_impaired", "-disposition:s:0", "forced", clips / name,
+        )  # fmt: skip
+        return clips / name
+
+    return make
+
+
+@pytest.mark.parametrize(("name", "subtitles"), [("rich.mkv", "srt"), ("rich.mp4", "mov_text"), ("ass.mkv", "ass")])
+def test_everything_is_carried_into_the_same_container(rich, tmp_path, name, subtitles):
+    clip, out = rich(name, subtitles), tmp_path / name
+    assert upscaled(clip, out).warnings == []
+    was, now = (
+        media.probe(clip, "-show_streams", "-show_chapters", "-show_format"),
+        media.probe(out, "-show_streams", "-show_chapters", "-show_format"),
+    )
+    for before, after in zip(was["streams"], now["streams"], strict=True):
+        assert (after["codec_type"], after["tags"]["language"]) == (before["codec_type"], before["tags"]["language"])
+        assert after["disposition"] == before["disposition"]
+        if before["codec_type"] != "video":
+            assert after["codec_name"] == before["codec_name"]
+    assert now["streams"][2]["tags"].get("title") == was["streams"][2]["tags"].get("title")
+    spans = [(c["start_time"], c["end_time"], c["tags"]["title"]) for c in was["chapters"]]
+    assert [(c["start_time"], c["end_time"], c["tags"]["title"]) for c in now["chapters"]] == spans
+    for tag in ("title", "artist", "creation_time", "ARTIST", "CREATION_TIME"):
+        if tag in was["format"]["tags"]:
+            found = {key.lower(): value for key, value in now["format"]["tags"].items()}
+            assert found[tag.lower()] == was["format"]["tags"][tag]
+    for track in (0, 1):
+        if name.endswith("mp4") or track:
+            assert media.sound_digest(out, track) == media.sound_digest(clip, track)
+    assert lines(out) == lines(clip)
+
+
+def lines(path):
+    """What is read on the screen, and when."""
+    return subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:s:0", "-f", "srt", "-"], capture_output=True, check=True
+    ).stdout
+
+
+def test_what_the_target_cannot_hold_is_named_and_left_out(rich, tmp_path):
+    clip = rich("rich.mkv", "srt")
+    progress = upscaled(clip, tmp_path / "out.mp4")
+    assert progress.warnings == ["subtitle track 0 (srt) cannot be copied into mp4 and is left out"]
+    assert media.streams(tmp_path / "out.mp4", "subtitle") == []
+    assert len(media.streams(tmp_path / "out.mp4", "audio")) == 2
+
+
+def test_sound_the_target_cannot_hold_becomes_aac_and_is_named(tmp_path):
+    clip = media.clip(tmp_path / "in.wmv", "-c:v", "wmv2", "-c:a", "wmav2", sound=media.SOUND)
+    progress = upscaled(clip, tmp_path / "out.mp4")
+    assert progress.warnings == ["audio track 0 (wmav2) cannot be copied into mp4 and becomes AAC"]
+    assert media.streams(tmp_path / "out.mp4", "audio")[0]["codec_name"] == "aac"
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "2.1", "quad", "5.1", "7.1"])
+@pytest.mark.parametrize("rate", [8000, 22050, 48000, 96000])
+def test_sound_of_every_shape_can_be_encoded(tmp_path, layout, rate):
+    if rate != 48000 and layout != "stereo":
+        pytest.skip("one of the two at a time")
+    sound = f"sine=duration=1:sample_rate={rate},aformat=channel_layouts={layout}"
+    clip = media.clip(tmp_path / "in.avi", "-c:v", "mpeg4", "-c:a", "pcm_u8", sound=sound)
+    upscaled(clip, tmp_path / "out.mp4")
+    assert media.streams(tmp_path / "out.mp4", "audio")[0]["codec_name"] == "aac"
+    assert abs(media.audio(tmp_path / "out.mp4").end - 1) < 0.2
+
+
+def test_a_hole_in_sound_that_is_encoded_stays_a_hole(tmp_path):
+    whole = media.clip(
+        tmp_path / "whole.mkv", "-c:v", "libx264", "-c:a", "wmav2",
+        picture="testsrc2=size=64x48:rate=10:duration=3", sound="sine=duration=3:sample_rate=48000",
+    )  # fmt: skip
+    hole = (
+        "noise=drop='between(t,1,2)':amount=0"
+        if False
+        else "setts=pts='PTS+gt(PTS,1000)*1000':dts='DTS+gt(DTS,1000)*1000'"
+    )
+    media.ffmpeg("-i", whole, "-c", "copy", "-bsf:a", hole, tmp_path / "in.mkv")
+    upscaled(tmp_path / "in.mkv", tmp_path / "out.mp4")
+    sound = abs(media.sound(tmp_path / "out.mp4"))
+    assert sound[48000 * 6 // 5 : 48000 * 9 // 5].max() < 0.01
+    assert sound[48000 * 5 // 2 : 48000 * 3].max() > 0.05
+
+
+def test_no_sound_stays_no_sound(tmp_path):
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264")
+    upscaled(clip, tmp_path / "out.mp4")
+    assert [s["codec_type"] for s in media.probe(tmp_path / "out.mp4", "-show_streams")["streams"]] == ["video"]
