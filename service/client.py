@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 
 import google_crc32c
 import grpc
+from upres.engine.source import Readable
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
@@ -140,7 +141,7 @@ class AsyncClient:
         finally:
             part.unlink(missing_ok=True)
 
-    async def stream(self, source: IO[bytes], config: pb.UpscaleConfig) -> AsyncGenerator[Part]:
+    async def stream(self, source: Readable, config: pb.UpscaleConfig) -> AsyncGenerator[Part]:
         """Upscale while the source is sent: tracks, whole fragments, progress, and at last the job, ended.
 
         source: read as it is sent, in a thread; what the server has not acknowledged is kept to be sent again.
@@ -291,7 +292,7 @@ class Client:
         """As AsyncClient's."""
         return self._iterate(self._client.watch(request_id))
 
-    def stream(self, source: IO[bytes], config: pb.UpscaleConfig) -> Generator[Part]:
+    def stream(self, source: Readable, config: pb.UpscaleConfig) -> Generator[Part]:
         """As AsyncClient's."""
         return self._iterate(self._client.stream(source, config))
 

@@ -1,7 +1,8 @@
 """A source on its way to a server: read once, kept until the server has it, so that a cut loses nothing."""
 
 import asyncio
-from typing import IO
+
+from upres.engine.source import Readable
 
 from .errors import OffsetError
 
@@ -9,9 +10,9 @@ CHUNK_BYTES = 256 << 10
 
 
 class Outgoing:
-    """Bytes of a file that need not be seekable. What may wait to be acknowledged is what the connection holds."""
+    """Bytes of a source that need not be seekable. What may wait to be acknowledged is what the connection holds."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Readable) -> None:
         self._file = file
         self._start = 0
         self._kept = bytearray()

@@ -47,7 +47,8 @@ class Worker:
         self._attempts: dict[str, subprocess.Popen[bytes]] = {}
 
     def warm(self) -> None:
-        """Load every model that is here; then say which are not, and why."""
+        """Load every model that is here; then say which are not, and why. From now on the worker says that it lives."""
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
         unavailable = {}
         for slug in SLUGS.values():
             try:
@@ -58,7 +59,6 @@ class Worker:
 
     def obey(self, orders: IO[str]) -> None:
         """Carry out orders until there are no more."""
-        threading.Thread(target=self._beat, name="beat", daemon=True).start()
         for line in orders:
             match json.loads(line):
                 case {"run": order}:

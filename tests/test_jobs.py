@@ -234,3 +234,43 @@ def test_ended_jobs_expire(tmp_path, clip):
             assert jobs.store.page() == [] and await jobs.results.keys() == []
 
     asyncio.run(scenario())
+
+
+def test_two_jobs_on_one_device_outlive_their_worker(tmp_path, clip):
+    async def scenario():
+        data = clip("a.ts").read_bytes()
+        spec = Spec(**{**vars_of(SPEC), "streamed": True})
+        async with serving(tmp_path) as jobs:
+            both = [(await jobs.create(spec, "alice"))[0].request_id for _ in range(2)]
+            for request_id in both:
+                await jobs.write(request_id, 0, data[: len(data) * 3 // 4])
+            for request_id in both:
+                await until(jobs, request_id, published(jobs))
+            kill_first(jobs, "worker")
+            for request_id in both:
+                await jobs.write(request_id, len(data) * 3 // 4, data[len(data) * 3 // 4 :])
+                await jobs.end_source(request_id)
+            for request_id in both:
+                job = await until(jobs, request_id, ended)
+                assert (job.state.status, job.state.attempts) == (Status.DONE, 2)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{path}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{path}'\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    ],
+)
+def test_uploads_that_point_elsewhere_are_refused(tmp_path, clip, text):
+    async def scenario():
+        path = tmp_path / "playlist"
+        path.write_text(text.format(path=clip()))
+        async with serving(tmp_path, workers=0) as jobs:
+            with pytest.raises(SourceError):
+                await submit(jobs, path)
+
+    asyncio.run(scenario())
