@@ -16,7 +16,7 @@ def test_the_call_goes_before_the_environment_and_that_before_the_file(tmp_path,
 
 
 def test_every_wrong_setting_is_named(tmp_path):
-    with pytest.raises(SettingsError, match=r"slots.*http_port"):
+    with pytest.raises(SettingsError, match=r"http_port.*slots"):
         load(slots=0, http_port=70_000)
     file = tmp_path / "upres.toml"
     file.write_text("slotss = 2\n")
