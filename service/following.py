@@ -53,6 +53,7 @@ async def follow(
 
 async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> AsyncGenerator[tuple[Event, Job]]:
     """Events behind a cursor, each with the job as it is by then or later, until it has ended and all were told."""
+    ended = False
     while True:
         change = jobs.change(request_id)
         found = await asyncio.to_thread(jobs.store.events, cursor, request_id=request_id)
@@ -60,10 +61,11 @@ async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> As
         for event in found:
             cursor = event.cursor
             yield event, job
-        if not job.state.ended:
-            await _wait(change, WATCH_SECONDS)
-        elif not found:
+        if ended and not found:
             return
+        ended = job.state.ended  # its last event may have come since the events were read
+        if not ended:
+            await _wait(change, WATCH_SECONDS)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from upres.engine.errors import UpresError
 
@@ -54,6 +55,7 @@ class Jobs:
         self._probe = probe
         self._checkpoint = checkpoint
         self._watching: asyncio.Task[None] | None = None
+        self._accepting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stopping = False
 
     @property
@@ -137,28 +139,26 @@ class Jobs:
 
     async def take_source(self, job: Job, path: Path) -> Job:
         """Accept a job whose source lies in a file that was looked at already; the file is moved away."""
-        if job.accepted:
-            return job
-        await self._intake.expect(job.request_id)
-        path.replace(self.folder(job.request_id).source)
-        return await self.end_source(job.request_id, looked=True)
+        async with self._alone(job.request_id):
+            job = await self.ledger.get(job.request_id)
+            if job.accepted or job.state.ended:
+                return job
+            await self._intake.expect(job.request_id)
+            path.replace(self.folder(job.request_id).source)
+            return await self._end_source(job)
 
-    async def end_source(self, request_id: str, *, looked: bool = False) -> Job:
-        """The source is whole; one that was not streamed, nor looked at before, is looked at, and accepted or refused.
+    async def end_source(self, request_id: str) -> Job:
+        """The source is whole; one that was not streamed is looked at, and accepted or refused.
 
         Raises SourceError, TooLargeError; then the job has failed.
         """
-        job = await self.ledger.get(request_id)
-        if job.source_complete or job.state.ended:
-            return job
-        self._intake.close(request_id)
-        if not job.accepted and not looked:
-            await self._look(job)
-        await asyncio.to_thread(self.folder(request_id).end_source)
-        self._checkpoint("source whole")
-        if job.accepted:
-            return await self.ledger.change(request_id, source_complete=True)
-        return await self._accept(job, source_complete=True)
+        async with self._alone(request_id):
+            job = await self.ledger.get(request_id)
+            if job.source_complete or job.state.ended:
+                return job
+            if not job.accepted:
+                await self._look(job)
+            return await self._end_source(job)
 
     async def get(self, request_id: str, owner: str) -> Job:
         """A job of this owner; NotFoundError where there is none."""
@@ -190,6 +190,18 @@ class Jobs:
         if job.state.status is not Status.DONE:
             raise ResultMissingError(f"the job is {job.state.status}; its joined file can be read when it is done")
         return keys(request_id)[0]
+
+    def _alone(self, request_id: str) -> asyncio.Lock:
+        """Held while a job is being accepted, so that a request that was sent twice makes one attempt."""
+        return self._accepting.setdefault(request_id, asyncio.Lock())
+
+    async def _end_source(self, job: Job) -> Job:
+        self._intake.close(job.request_id)
+        await asyncio.to_thread(self.folder(job.request_id).end_source)
+        self._checkpoint("source whole")
+        if job.accepted:
+            return await self.ledger.change(job.request_id, source_complete=True)
+        return await self._accept(job, source_complete=True)
 
     async def _accept(self, job: Job, *, source_complete: bool | None = None) -> Job:
         job = await self.ledger.change(job.request_id, accepted=True, source_complete=source_complete)

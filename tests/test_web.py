@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx
@@ -113,8 +114,11 @@ def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clip, tm
 
 def test_an_idempotency_key_makes_one_job(web, clip):
     key = {"Idempotency-Key": str(uuid.uuid4())}
-    first, again = (submit(web, clip(), headers=key).json() for _ in range(2))
-    assert first == again
+    path = clip()
+    with ThreadPoolExecutor(4) as senders:
+        answers = list(senders.map(lambda _: submit(web, path, headers=key).json(), range(4)))
+    assert all(answer == answers[0] for answer in answers)
+    assert poll(web, answers[0]["data"]["request_id"])["status"] == "done"
     other = submit(web, clip(), headers=key, crf="20")
     assert other.status_code == 422
 

@@ -1,0 +1,47 @@
+"""Events told in step with their jobs, whatever happens between the looks."""
+
+import asyncio
+
+import pytest
+from upres.service import states
+from upres.service.following import happenings
+from upres.service.ledger import Ledger
+from upres.service.store import Job, Store, new_id
+
+
+class Racing:
+    """Jobs to which the next thing happens at the worst moment: just before, or just after, the row is read."""
+
+    def __init__(self, before):
+        self.store = Store.in_memory()
+        self.ledger = Ledger(self.store)
+        self.change = self.ledger.next
+        self.before = before
+        self.request_id = self.store.add(Job(new_id(), "alice", {}, accepted=True))[0].request_id
+        self.left = [states.begun, lambda state: states.progressed(state, 50), states.finished]
+
+    async def get(self, request_id, owner):
+        if self.before:
+            await self.happen()
+        job = await self.ledger.get(request_id, owner)
+        if not self.before:
+            await self.happen()
+        return job
+
+    async def happen(self):
+        if self.left:
+            await self.ledger.change(self.request_id, self.left.pop(0))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_every_event_is_told_once_and_no_job_is_older_than_its_event(before):
+    jobs = Racing(before)
+
+    async def scenario():
+        return [item async for item in happenings(jobs, jobs.request_id, "alice", 0)]
+
+    told = asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert [event.kind for event, _ in told] == ["accepted", "processing", "progress", "done"]
+    order = ["pending", "processing", "done"]
+    assert all(order.index(job.state.status) >= order.index(event.status) for event, job in told)
+    jobs.store.close()
