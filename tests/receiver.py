@@ -38,11 +38,17 @@ class Receiver(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     timeout = 10
 
+    def do_GET(self):
+        self.answer()
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.got.append((self.path, dict(self.headers), body))
         self.server.arrived.set()
         self.server.hold.wait(10)
+        self.answer()
+
+    def answer(self):
         answers = self.server.answers
         self.send_response(answers.popleft() if len(answers) > 1 else answers[0])
         self.send_header("Location", "http://127.0.0.1:9/elsewhere")

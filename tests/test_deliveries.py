@@ -69,22 +69,30 @@ def test_a_dead_receiver_holds_no_other_up(desk):
     assert sorted(heard) == sorted(alive * 2) and most <= 4 < len(dead)
 
 
-def test_no_key_takes_more_than_its_share_with_many_receivers(desk):
+@pytest.mark.parametrize(("most", "expected"), [(Most(8, 4, 3), 3), (Most(5, 9, 9), 5)], ids=["key", "all"])
+def test_no_more_attempts_are_under_way_than_a_key_and_all_may_have(desk, most, expected):
     for n in range(10):
         desk.done(url=f"https://{n}.example/")
-    under_way, most = 0, 0
+    under_way, peak, settled, wait = 0, 0, asyncio.Event(), desk.clock.wait
 
     async def post(url, headers, body):
-        nonlocal under_way, most
+        nonlocal under_way, peak
         under_way += 1
-        most = max(most, under_way)
-        for _ in range(20):
-            await asyncio.to_thread(lambda: None)
+        peak = max(peak, under_way)
+        await settled.wait()
         under_way -= 1
         return 200
 
-    desk.run(post, most=Most(attempts=8, receiver=4, owner=3))
-    assert most == 3 and desk.deliveries.counts()[Stage.DELIVERED] == 20
+    async def full(event, seconds):
+        async with asyncio.timeout(20):
+            while not settled.is_set() and under_way < expected:
+                await asyncio.sleep(0)
+        settled.set()
+        await wait(event, seconds)
+
+    desk.clock.wait = full
+    desk.run(post, most=most)
+    assert peak == expected and desk.deliveries.counts()[Stage.DELIVERED] == 20
 
 
 def test_an_attempt_that_goes_wrong_in_an_unknown_way_is_made_again(desk, caplog):
