@@ -14,19 +14,19 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from upres.engine.errors import UpresError
 
+from . import answers
 from .deliveries import EVENTS, Deliveries, Delivery
 from .egress import Egress, RefusedError, UnreachableError
-from .errors import InvalidError
 from .states import Status
 from .store import Job
 
 JOB_TYPE = "vid-upscale"
+FAILURE = ("failed_at", "error_code", "error_message", "error_reason", "retryable", "refunded")
 POLL_SECONDS = 1.0  # the longest an event waits to be seen, where nobody says that there is one
 SWEEP_SECONDS = 3600.0
 
@@ -163,7 +163,7 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
 def payload(job: Job, delivery: Delivery, result_url: str | None) -> dict[str, Any]:
     """The body that tells of an event: of what the job was then, and when that was."""
-    event, at = EVENTS[Status(delivery.kind)], _iso(delivery.at)
+    event, at = EVENTS[Status(delivery.kind)], answers.moment(delivery.at)
     data: dict[str, Any] = {"job_request_id": job.request_id, "status": delivery.kind}
     data |= {"previous_status": delivery.previous, "job_type": JOB_TYPE}
     if delivery.kind == Status.PROCESSING:
@@ -171,22 +171,22 @@ def payload(job: Job, delivery: Delivery, result_url: str | None) -> dict[str, A
     elif delivery.kind == Status.DONE:
         milliseconds = round((delivery.at - (job.started_at or delivery.at)) * 1000)
         data |= {"completed_at": at, "result_url": result_url, "processing_time_ms": milliseconds}
-    elif failure := job.state.failure:
-        reason = failure.reason
-        data |= {"failed_at": at, "error_code": reason.code, "error_message": failure.message, "error_reason": reason}
-        data |= {"retryable": reason.retryable, "refunded": None}
+    else:
+        told = answers.job(job, preview=None, result_url=None)
+        data |= {name: told[name] for name in FAILURE}
     return {"event": event, "delivery_id": delivery.delivery_id, "timestamp": at, "data": data}
 
 
-async def check_url(egress: Egress, url: str) -> None:
-    """Whether a job may name this webhook URL; InvalidError on `webhook_url`. One that cannot be resolved now may be later."""
+async def url_problems(egress: Egress, url: str | None) -> dict[str, list[str]]:
+    """What is wrong with the webhook URL of a request, by field; empty if nothing is.
+
+    One that cannot be resolved now is taken: it may be later, and is checked anew at every attempt.
+    """
     try:
-        await egress.addresses(egress.parse(url))
+        if url is not None:
+            await egress.addresses(egress.parse(url))
     except RefusedError as error:
-        raise InvalidError({"webhook_url": [str(error)]}) from error
+        return {"webhook_url": [str(error)]}
     except UnreachableError as error:
         logger.info("a webhook URL is taken although %s", error)
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return {}

@@ -9,10 +9,9 @@ from desk import SECRET, Desk, Posted, local
 from receiver import receiving
 from upres.service import states
 from upres.service.deliveries import MOST_ATTEMPTS, Stage
-from upres.service.egress import Allowed, Egress, RefusedError
-from upres.service.errors import InvalidError
+from upres.service.egress import Allowed, Egress
 from upres.service.states import Failure, Reason
-from upres.service.webhooks import check_url
+from upres.service.webhooks import url_problems
 
 CONTRACT_MINUTES = [0, 1, 2, 5, 10, 30, 60, 180, 360, 720]
 
@@ -82,7 +81,7 @@ def test_a_job_that_fails_is_told_of_with_its_reason(desk):
         "error_message": "too slow",
         "error_reason": "TIMEOUT",
         "retryable": True,
-        "refunded": None,
+        "refunded": False,
     }
 
 
@@ -166,7 +165,7 @@ def test_a_name_that_turns_private_after_the_job_was_taken_is_not_called(desk):
 
     egress = Egress(resolve, Allowed(http=True))
     with receiving() as receiver:
-        asyncio.run(check_url(egress, receiver.url()))
+        assert asyncio.run(url_problems(egress, receiver.url())) == {}
         desk.done(url=receiver.url())
         desk.run(egress.post)
         assert receiver.got == [] and desk.deliveries.counts()[Stage.FAILED] == 2
@@ -178,9 +177,9 @@ def test_a_url_is_checked_when_a_job_names_it():
             raise OSError("not yet")
         return ["10.0.0.1"]
 
-    asyncio.run(check_url(Egress(resolve), "https://later.example/"))
-    for url, wrong in (("https://hooks.example/", "private"), ("http://hooks.example/", "https://")):
-        with pytest.raises(InvalidError, match=wrong) as raised:
-            asyncio.run(check_url(Egress(resolve), url))
-        assert [*raised.value.problems] == ["webhook_url"]
-        assert isinstance(raised.value.__cause__, RefusedError)
+    def problems(url):
+        return asyncio.run(url_problems(Egress(resolve), url))
+
+    assert problems(None) == problems("https://later.example/") == {}
+    assert problems("http://hooks.example/") == {"webhook_url": ["The URL must begin with https://."]}
+    assert "private" in problems("https://hooks.example/")["webhook_url"][0]
