@@ -40,7 +40,7 @@ def clips(tmp_path_factory):
     return tmp_path_factory.mktemp("clips")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def fake_models(monkeypatch):
     """Worker processes import `fakes` from here."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
@@ -49,7 +49,7 @@ def fake_models(monkeypatch):
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
     """A function that makes a clip: 64x48, with sound, of some seconds, in the container its name asks for."""
-    folder = tmp_path_factory.mktemp("clips")
+    folder = tmp_path_factory.mktemp("small")
 
     def make(name="a.mp4", seconds=3, *options):
         path = folder / f"{seconds}-{'-'.join(options).replace('/', '_')}-{name}"

@@ -66,7 +66,8 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.settings['http_port']}"
 
     def __enter__(self):
-        return self.start()
+        running = self.process is not None and self.process.poll() is None
+        return self if running else self.start()
 
     def __exit__(self, *_):
         if self.process.poll() is None:

@@ -77,18 +77,18 @@ async def result(jobs, request_id, path):
     return path
 
 
-def test_a_job_ends_with_every_frame_in_its_place(tmp_path, clip):
+def test_a_job_ends_with_every_frame_in_its_place(tmp_path, clips):
     async def scenario():
         async with serving(tmp_path) as jobs:
-            job = await submit(jobs, clip())
+            job = await submit(jobs, clips())
             with pytest.raises(ResultMissingError):
                 await jobs.result_key(job.request_id, "alice")
             job = await until(jobs, job.request_id, ended)
             assert job.state.status is Status.DONE, job
             out = await result(jobs, job.request_id, tmp_path / "out.mp4")
             assert referee.size(out) == (128, 96)
-            assert referee.packets(out) == pytest.approx(referee.packets(clip()), abs=1e-3)
-            assert len(referee.packets(out, "a:0")) == len(referee.packets(clip(), "a:0"))
+            assert referee.packets(out) == pytest.approx(referee.packets(clips()), abs=1e-3)
+            assert len(referee.packets(out, "a:0")) == len(referee.packets(clips(), "a:0"))
             kinds = [event.kind for event in jobs.store.events(request_id=job.request_id)]
             assert kinds[:3] == ["created", "accepted", "processing"] and kinds[-1] == "done"
             assert jobs.folder(job.request_id).preview.read_bytes()[:2] == b"\xff\xd8"
@@ -99,7 +99,7 @@ def test_a_job_ends_with_every_frame_in_its_place(tmp_path, clip):
     asyncio.run(scenario())
 
 
-def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clip):
+def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clips):
     async def scenario():
         async with serving(tmp_path, policy=Policy(Limits(source_bytes=1 << 20))) as jobs:
             with pytest.raises(InvalidError) as caught:
@@ -110,7 +110,7 @@ def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clip):
             with pytest.raises(SourceError):
                 await submit(jobs, garbage)
             with pytest.raises(TooLargeError, match="30 seconds"):
-                await submit(jobs, clip("long.mp4", 40, "-preset", "ultrafast"))
+                await submit(jobs, clips("long.mp4", 40, "-preset", "ultrafast"))
             job, _ = await jobs.create(SPEC, "alice")
             with pytest.raises(OffsetError, match="0 was expected"):
                 await jobs.write(job.request_id, 5, b"x")
@@ -127,9 +127,9 @@ def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clip):
     asyncio.run(scenario())
 
 
-def test_a_streamed_source_gives_segments_before_it_has_ended_and_takes_bytes_twice(tmp_path, clip):
+def test_a_streamed_source_gives_segments_before_it_has_ended_and_takes_bytes_twice(tmp_path, clips):
     async def scenario():
-        data = clip("a.ts").read_bytes()
+        data = clips("a.ts").read_bytes()
         async with serving(tmp_path) as jobs:
             job, _ = await jobs.create(Spec(**{**vars_of(SPEC), "streamed": True}), "alice")
             have = await jobs.write(job.request_id, 0, data[: len(data) * 3 // 4])
@@ -157,9 +157,9 @@ def kill_first(jobs, name):
 
 
 @pytest.mark.parametrize("victim", ["attempt", "worker"])
-def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, clip, victim):
+def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, clips, victim):
     async def scenario():
-        data = clip("a.ts").read_bytes()
+        data = clips("a.ts").read_bytes()
         spec = Spec(**{**vars_of(SPEC), "streamed": True})
         async with serving(tmp_path) as jobs:
             outs = []
@@ -181,19 +181,19 @@ def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, cli
     asyncio.run(scenario())
 
 
-def test_a_job_that_always_kills_its_worker_fails_after_three_attempts(tmp_path, clip, monkeypatch):
+def test_a_job_that_always_kills_its_worker_fails_after_three_attempts(tmp_path, clips, monkeypatch):
     monkeypatch.setenv("FAKE_DIES", "1")
 
     async def scenario():
         async with serving(tmp_path) as jobs:
-            job = await submit(jobs, clip())
+            job = await submit(jobs, clips())
             job = await until(jobs, job.request_id, ended)
             assert (job.state.attempts, job.state.failure.reason) == (3, Reason.PROCESSING_FAILED)
 
     asyncio.run(scenario())
 
 
-def test_a_cancelled_job_stops_and_a_silent_sender_is_not_waited_for(tmp_path, clip):
+def test_a_cancelled_job_stops_and_a_silent_sender_is_not_waited_for(tmp_path, clips):
     async def scenario():
         async with serving(tmp_path, policy=Policy(Limits(), source_idle_seconds=0.1)) as jobs:
             spec = Spec(**{**vars_of(SPEC), "streamed": True})
@@ -209,10 +209,10 @@ def test_a_cancelled_job_stops_and_a_silent_sender_is_not_waited_for(tmp_path, c
     asyncio.run(scenario())
 
 
-def test_a_restart_goes_on_with_what_was_accepted(tmp_path, clip):
+def test_a_restart_goes_on_with_what_was_accepted(tmp_path, clips):
     async def scenario():
         async with serving(tmp_path, workers=0) as jobs:
-            job = await submit(jobs, clip())
+            job = await submit(jobs, clips())
             (tmp_path / "jobs" / "orphan").mkdir()
         async with serving(tmp_path) as jobs:
             assert not (tmp_path / "jobs" / "orphan").exists()

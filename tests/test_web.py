@@ -47,9 +47,9 @@ def poll(web, request_id, url="/api/v2/jobs"):
     raise AssertionError("the job did not end")
 
 
-def test_the_guides_script(server, clip, tmp_path):
+def test_the_guides_script(server, clips, tmp_path):
     """Submit, poll, read result_url with a plain GET: only the base and the key differ from the hosted API."""
-    with clip().open("rb") as file:
+    with clips().open("rb") as file:
         answer = httpx.post(
             f"{server.base}/api/v2/videos/upscales",
             headers=HEADERS,
@@ -73,8 +73,8 @@ def test_the_guides_script(server, clip, tmp_path):
     assert (picture.headers["content-type"], picture.content[:2]) == ("image/jpeg", b"\xff\xd8")
 
 
-def test_results_have_ranges_and_their_links_are_signed(web, clip):
-    url = poll(web, submit(web, clip()).json()["data"]["request_id"])["result_url"]
+def test_results_have_ranges_and_their_links_are_signed(web, clips):
+    url = poll(web, submit(web, clips()).json()["data"]["request_id"])["result_url"]
     whole = httpx.get(url).content
     part = httpx.get(url, headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, whole[10:20])
@@ -103,8 +103,8 @@ def test_every_problem_is_named_in_one_answer(web):
     assert unknown.status_code == 422 and "model" in unknown.json()["errors"]
 
 
-def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clip, tmp_path):
-    long = submit(web, clip("long.mp4", 20, "-preset", "ultrafast"), model="RealESRGAN_Vid_x4")
+def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clips, tmp_path):
+    long = submit(web, clips("long.mp4", 20, "-preset", "ultrafast"), model="RealESRGAN_Vid_x4")
     assert long.status_code == 422 and "15 seconds" in long.json()["errors"]["video"][0]
     (tmp_path / "large").write_bytes(bytes(52_428_801))
     large = submit(web, tmp_path / "large")
@@ -113,11 +113,11 @@ def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clip, tm
     assert submit(web, tmp_path / "huge").status_code == 413
 
 
-def test_an_idempotency_key_makes_one_job(web, clip):
+def test_an_idempotency_key_makes_one_job(web, clips):
     key = {"Idempotency-Key": str(uuid.uuid4())}
-    first, again = (submit(web, clip(), headers=key).json() for _ in range(2))
+    first, again = (submit(web, clips(), headers=key).json() for _ in range(2))
     assert first == again
-    other = submit(web, clip(), headers=key, crf="20")
+    other = submit(web, clips(), headers=key, crf="20")
     assert other.status_code == 422
 
 
@@ -132,7 +132,7 @@ def test_errors_have_the_contracts_bodies(server, web):
     assert web.delete("/api/v2/models").status_code == 405
 
 
-def test_prices_are_nothing_and_estimates_are_linear(web, clip):
+def test_prices_are_nothing_and_estimates_are_linear(web, clips):
     url = "/api/v2/videos/upscales/price"
     measures = {"width": 640, "height": 360, "duration": 2, "model": "RealESRGAN_Vid_x4"}
     by_json = web.post(url, json=measures).json()["data"]
@@ -140,7 +140,7 @@ def test_prices_are_nothing_and_estimates_are_linear(web, clip):
     twice = web.post(url, data={**measures, "duration": 4}).json()["data"]
     assert by_json == by_form and by_json["price"] == 0
     assert twice["estimated_seconds"] == pytest.approx(2 * by_json["estimated_seconds"], rel=0.1)
-    with clip().open("rb") as file:
+    with clips().open("rb") as file:
         answer = web.post(url, files={"video": file}, data={"model": "RealESRGAN_Vid_x2"})
     assert answer.status_code == 200 and answer.json()["data"]["estimated_seconds"] > 0
     without = web.post(url, data={"width": 640, "height": 360, "model": "RealESRGAN_Vid_x4"})
@@ -161,8 +161,8 @@ def test_models_are_listed_in_pages(web):
     assert web.get("/api/v2/account/balance").json()["data"]["balance"] > 0
 
 
-def test_older_clients_find_the_same_under_v1(web, clip):
-    with clip().open("rb") as file:
+def test_older_clients_find_the_same_under_v1(web, clips):
+    with clips().open("rb") as file:
         data = {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast"}
         answer = web.post("/api/v1/client/vid-upscale", files={"video": file}, data=data)
     request_id = answer.json()["data"]["request_id"]
