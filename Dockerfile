@@ -1,15 +1,36 @@
-# The server, for CPUs. State is in the volume /var/lib/upres; the root can be read-only:
-#   docker run --read-only --tmpfs /tmp -v upres:/var/lib/upres -p 8080:8080 -p 8081:8081 upres
-FROM python:3.12-slim AS build
-COPY . /src
-RUN python3 -m venv /opt/upres && /opt/upres/bin/pip install --no-cache-dir '/src[service]'
+# upres on a CPU: the server by default, `upres IN OUT` on request.
+#
+#   docker build -t upres .
+#   docker run --read-only --tmpfs /tmp -p 127.0.0.1:8080:8080 -p 127.0.0.1:8081:8081 -v upres:/var/lib/upres upres
+#   docker run --rm --read-only --tmpfs /tmp --user "$(id -u):$(id -g)" -v "$PWD:/media" -w /media upres in.mp4 out.mp4
+#
+# The first start prints an API key once; `-e UPRES_API_KEY=…` sets one. Every setting of `upres serve` is a UPRES_… variable.
 
-FROM python:3.12-slim
+FROM debian:trixie-slim AS build
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /source
+COPY . .
+RUN python3 -m venv /opt/upres \
+    && /opt/upres/bin/pip install --no-cache-dir '.[service]' \
+    && /opt/upres/bin/pip uninstall --yes pip
+
+FROM debian:trixie-slim
+# tini reaps the processes that media is decoded in when their worker was killed, and hands signals on.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates python3 tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --home-dir /var/lib/upres --no-create-home --shell /usr/sbin/nologin upres \
+    && install --directory --owner=upres --group=upres --mode=0700 /var/lib/upres
 COPY --from=build /opt/upres /opt/upres
-RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/upres upres && install -d -m 700 -o upres /var/lib/upres
+ENV PATH=/opt/upres/bin:/usr/local/bin:/usr/bin:/bin HOME=/var/lib/upres PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV UPRES_STATE=/var/lib/upres UPRES_HOST=0.0.0.0 UPRES_HTTP_PORT=8080 UPRES_GRPC_PORT=8081
 USER upres
-ENV PATH=/opt/upres/bin:$PATH UPRES_STATE=/var/lib/upres UPRES_HOST=0.0.0.0 PYTHONUNBUFFERED=1
+WORKDIR /var/lib/upres
 VOLUME /var/lib/upres
 EXPOSE 8080 8081
-HEALTHCHECK --start-period=60s CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/readyz', timeout=3)"]
-CMD ["upres", "serve"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
+    CMD ["python3", "-m", "upres.service.health"]
+ENTRYPOINT ["tini", "--", "upres"]
+CMD ["serve"]

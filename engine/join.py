@@ -18,7 +18,7 @@ from av.stream import Disposition, Stream
 from .errors import LogError, TargetError
 from .fragment import add_copy
 from .hidden import delayed, hide_end
-from .log import Fragment, Log, Track
+from .log import Fragment, Log, Track, sync_folder
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -46,6 +46,7 @@ def join(log: Log, target: Path, container: str) -> None:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(target)
+        sync_folder(target.parent)
     except (OSError, av.FFmpegError) as error:
         raise TargetError(f"{target}: cannot be written ({error.strerror or error})") from error
     finally:

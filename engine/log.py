@@ -196,9 +196,20 @@ class FolderLog(MemoryLog):
 
     @staticmethod
     def discard(folder: Path) -> None:
-        """Remove a log that nobody is writing; LogError where somebody is."""
+        """Remove a log that nobody is writing; LogError where somebody is, or where the folder holds something else."""
+        FolderLog.segments(folder)
         with _claim(folder):
             shutil.rmtree(folder)
+
+    @staticmethod
+    def segments(folder: Path) -> int:
+        """How many pictures' segments a folder's log holds; LogError where the folder holds something else."""
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"lock"}:
+            return 0
+        if not (folder / "index.jsonl").is_file():
+            raise LogError(f"{folder} is in the way: it holds no log; move it, or choose another output")
+        records = _records(folder / "index.jsonl")
+        return sum(1 for record in records if record.get("fragment", {}).get("track") == "video")
 
     def close(self) -> None:
         """Close the index and give the folder free; safe to call twice."""
@@ -259,6 +270,7 @@ class FolderLog(MemoryLog):
         with _written(self.folder), self.path(track.name).open("wb") as file:
             file.write(track.init)
             self._sync(file.fileno(), "init written")
+        sync_folder(self.folder)
         self._record("track", {**asdict(track), "time_base": str(track.time_base), "init": track.init.hex()})
 
     def _store(self, fragment: Fragment, data: bytes) -> None:
@@ -307,6 +319,17 @@ def _claim(folder: Path) -> FileLock:
     return lock
 
 
+def sync_folder(folder: Path) -> None:
+    """Make what was created or renamed in a folder survive a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _records(index: Path) -> list[dict[str, Any]]:
     """The whole records of an index; a last line without its end was never committed and is cut off."""
     if not index.exists():
@@ -322,5 +345,18 @@ def _records(index: Path) -> list[dict[str, Any]]:
 
 
 def _differing(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    keys = sorted({*wanted, *found})
-    return ", ".join(f"{k}: {found.get(k)} then, {wanted.get(k)} now" for k in keys if wanted.get(k) != found.get(k))
+    """What has changed between two headers, for people."""
+    told = []
+    for key in sorted({*wanted, *found}):
+        now, then = wanted.get(key), found.get(key)
+        if isinstance(now, dict) and isinstance(then, dict) and key != "source":
+            told += [_differing(now, then)] if now != then else []
+        elif now != then:
+            told.append(
+                "the source is another file" if key == "source" else f"{key} was {_said(then)}, is {_said(now)}"
+            )
+    return ", ".join(told)
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -25,7 +25,7 @@ from .reader import WHOLE, Cut, Reader
 from .timeline import Repairs, with_durations
 from .writer import Encoder, Encoding, Segment, segments
 
-QUEUE_BYTES = 192 << 20  # what may wait between two stages; at least one frame always may
+QUEUE_BYTES = 64 << 20  # what may wait between two stages; at least one frame always may
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,8 @@ def run(
             yield _publish(segment, larger.time_base, log)
         carried.finish()
         yield from carried.published()
+    if reader.shortfall:
+        progress.warnings.append(reader.shortfall)
 
 
 def _pictures(

@@ -20,7 +20,7 @@ TRIAL_SIDE = 128  # pixels a side of the frame that the speed is measured on
 BITS_A_PIXEL = 0.25  # of H.264 at CRF 18; clean enlarged video takes less
 ENCODER_FRAMES = 40  # full frames that x264 holds for its look-ahead, references and threads
 PATIENCE_SECONDS = 600  # that a run on a CPU may take without being asked for
-BASE_MEMORY = 250 << 20  # interpreter, libraries, weights
+BASE_MEMORY = 170 << 20  # interpreter, libraries, weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,13 @@ def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
     """SourceError where memory cannot hold it, TargetError where the disk cannot: before any work is done."""
     memory = psutil.virtual_memory().available
     if prediction.memory > memory:
-        needed, there = _gigabytes(prediction.memory), _gigabytes(memory)
+        needed, there = _size(prediction.memory), _size(memory)
         raise SourceError(
             f"this needs about {needed} of memory and {there} are free; choose a smaller scale, or cut the clip smaller"
         )
     free = shutil.disk_usage(folder).free
     if prediction.disk is not None and prediction.disk > free:
-        needed, there = _gigabytes(prediction.disk), _gigabytes(free)
+        needed, there = _size(prediction.disk), _size(free)
         raise TargetError(
             f"{folder}: this needs about {needed} of disk (the log, and twice the result) and {there} are free"
         )
@@ -123,9 +123,9 @@ def _memory(job: Job, shape: Shape, pixels_out: int) -> int:
     for model in job.models:
         need += model.memory(width, height)
         width, height = width * model.scale, height * model.scale
-    queues = sum(min(QUEUE_BYTES, 64 * size) for size in (shape.width * shape.height * 3, width * height * 3))
+    queues = sum(max(QUEUE_BYTES, size) for size in (shape.width * shape.height * 3, width * height * 3))
     return BASE_MEMORY + need + queues + ENCODER_FRAMES * pixels_out * 3 // 2
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

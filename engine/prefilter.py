@@ -87,7 +87,13 @@ def _graph(frame: VideoFrame, shape: Shape, chain: str) -> Graph:
         last.link_to(node)
         last = node
     last.link_to(graph.add("buffersink"))
-    graph.configure()
+    try:
+        graph.configure()
+    except av.FFmpegError as error:
+        size = f"{frame.width}x{frame.height} {frame.format.name}"
+        raise SettingsError(
+            f"frames of {size} cannot go through {chain} ({error.strerror}); leave that pre-filter out"
+        ) from error
     return graph
 
 

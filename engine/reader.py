@@ -1,5 +1,6 @@
 """Any container and codec PyAV opens, to frames with repaired time. Packets of other tracks go to whoever asked for them."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +15,7 @@ from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
 from .colour import HDR, resolve
-from .errors import SourceError
+from .errors import SettingsError, SourceError
 from .frame import Shape
 from .orientation import Orientation, orientation
 from .source import Readable, Source, opened
@@ -52,6 +53,13 @@ class Cut:
 
     start: Fraction = Fraction(0)
     duration: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        problems = [f"a cut cannot begin at {float(self.start):g} s, before the source does"] * (self.start < 0)
+        if self.duration is not None and self.duration <= 0:
+            problems.append(f"a cut must last longer than {float(self.duration):g} s")
+        if problems:
+            raise SettingsError("; ".join(problems))
 
 
 WHOLE = Cut()
@@ -158,7 +166,7 @@ class Reader:
         for back in SEEK_BACK:
             sought = self.cut.start > 0 and self._seek(self.origin - back)
             self._passed.clear()
-            self.repairs.damaged = 0
+            self.repairs.damaged = self.repairs.concealed = self._accounted = 0
             self._decoding = self._decode()
             first = next(self._decoding, None)
             if first is not None and (not sought or self._begins(first)):
@@ -194,10 +202,23 @@ class Reader:
             if packet.stream.index != self.video.index:
                 self._on_packet(packet)
                 continue
+            self.repairs.damaged += packet.is_corrupt
+            self._accounted += packet.is_discard
             try:
-                yield from self.video.decode(packet)
+                for frame in self.video.decode(packet):
+                    self.repairs.concealed += frame.is_corrupt
+                    self._accounted += 1
+                    yield frame
             except av.FFmpegError:
                 self.repairs.damaged += 1
+
+    @property
+    def shortfall(self) -> str | None:
+        """Once a whole source was read: what it announces more than it gave, for people; None where nothing is missing."""
+        announced = self.info.frames or 0
+        if self.cut != WHOLE or self._accounted >= announced:
+            return None
+        return f"the source announces {announced} frames, {self._accounted} of them could be read"
 
     def _nothing(self) -> str:
         """What is known of a source that gives no frame."""
@@ -298,6 +319,13 @@ def _stamp_by_order(frame: VideoFrame, before: int | None, nominal: int) -> None
 
 def _allowed(formats: tuple[str, ...] | None) -> dict[str, str]:
     return {} if formats is None else {"format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
+
+
+def seconds(name: str, value: float) -> Fraction:
+    """A time given by a user, exactly as it was written; SettingsError where it is no finite number."""
+    if not math.isfinite(value):
+        raise SettingsError(f"{name} must be a number of seconds, got {value}")
+    return Fraction(str(value))
 
 
 def reason(error: Exception) -> str:

@@ -24,6 +24,7 @@ class RealESRGAN:
     ) -> None:
         self._graph = graph
         self._facts = facts
+        self._bytes_per_pixel = facts.bytes_per_pixel * graph.frugality
         self._tile_memory = tile_memory
         self._tile_limit = tile_limit
         self.name = facts.network
@@ -37,7 +38,7 @@ class RealESRGAN:
     def memory(self, width: int, height: int) -> int:
         """Bytes a session needs at its peak: the largest tile's activations, and the whole result."""
         result = width * height * self.scale**2 * 3 * (1 if self._facts.exact_halo else 5)
-        return self._plan(width, height).largest * self._facts.bytes_per_pixel + result
+        return int(self._plan(width, height).largest * self._bytes_per_pixel) + result
 
     def _plan(self, width: int, height: int) -> Plan:
         facts = self._facts
@@ -47,7 +48,7 @@ class RealESRGAN:
             halo=facts.halo,
             multiple=facts.multiple,
             limit=self._tile_limit,
-            pixels=max(1, self._tile_memory // facts.bytes_per_pixel),
+            pixels=max(1, int(self._tile_memory / self._bytes_per_pixel)),
         )
 
 

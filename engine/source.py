@@ -32,7 +32,7 @@ def opened(source: Source) -> tuple[str | IO[bytes] | Readable, IO[bytes] | None
             raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
         if not path.stat().st_size:
             raise SourceError(f"{path}: the file is empty")
-        return str(path), None
+        return str(path.absolute()), None  # or a colon in a name would make it a protocol
     seekable = getattr(source, "seekable", None)
     if seekable is not None and seekable():
         return source, None
@@ -69,8 +69,15 @@ def peek(source: Readable) -> tuple[bytes, bool]:
 
 def _fill(head: io.BytesIO, source: Readable, size: int) -> None:
     head.seek(0, io.SEEK_END)
-    while head.tell() < size and (chunk := source.read(size - head.tell())):
+    while head.tell() < size and (chunk := _read(source, size - head.tell())):
         head.write(chunk)
+
+
+def _read(source: Readable, size: int) -> bytes:
+    try:
+        return source.read(size)
+    except OSError as error:
+        raise SourceError(f"the stream cannot be read ({error.strerror or error})") from error
 
 
 class _Joined:
@@ -81,4 +88,4 @@ class _Joined:
         self._rest = rest
 
     def read(self, size: int = 65536, /) -> bytes:
-        return self._head.read(size) or self._rest.read(size)
+        return self._head.read(size) or _read(self._rest, size)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import islice
+from itertools import dropwhile, islice
 from math import prod
 from pathlib import Path
 
@@ -19,26 +19,44 @@ from .model import Model
 from .reader import Cut, Reader
 from .source import Source
 
+LONGEST_FRAME = Fraction(5)  # seconds: how long a frame may have been shown already
 MODEL_FRAMES = 25  # what a model that remembers is given, so that it has something to remember
 
 
-def write(source: Source, target: Path, models: Sequence[Model], *, at: Fraction, tonemap: bool = False) -> None:
-    """Write a PNG: left the frame at second `at` enlarged bicubically, right the models' result.
+def write(
+    source: Source,
+    target: Path,
+    models: Sequence[Model],
+    *,
+    at: Fraction,
+    tonemap: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write a PNG of what is shown at second `at`: left enlarged bicubically, right the models' result.
 
     Raises SourceError where the source ends before, TargetError where the picture cannot be written.
     """
     if target.suffix.lower() != ".png":
         raise TargetError(f"{target}: a still is a picture, so its name must end in .png")
-    with Reader(source, cut=Cut(at), tonemap=tonemap) as reader:
-        to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
-        stateful = any(model.warmup is None for model in models)
-        decoded = islice(reader.frames(), MODEL_FRAMES if stateful else 1)
-        frames = [Frame(to_rgb(frame), frame.pts or 0, frame.duration) for frame in decoded]
+    if target.exists() and not overwrite:
+        raise TargetError(f"{target}: exists already; --overwrite replaces it")
+    stateful = any(model.warmup is None for model in models)
+    begin = max(Fraction(0), at - LONGEST_FRAME)
+    with Reader(source, cut=Cut(begin), tonemap=tonemap) as reader:
+        frames = _shown_at(reader, at - begin, MODEL_FRAMES if stateful else 1)
     if not frames:
         raise SourceError(f"the source ends before second {float(at):g}")
     after = enlarge_still(frames, models)
     before = _bicubic(frames[0].pixels, prod(model.scale for model in models))
     _save(np.concatenate([before, after], axis=1), target)
+
+
+def _shown_at(reader: Reader, at: Fraction, count: int) -> list[Frame]:
+    """The frame that is shown at a second of a cut, and those that follow it; none where the cut ends before."""
+    to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
+    ticks = at / reader.info.shape.time_base
+    frames = dropwhile(lambda frame: (frame.pts or 0) + frame.duration <= ticks, reader.frames())
+    return [Frame(to_rgb(frame), frame.pts or 0, frame.duration) for frame in islice(frames, count)]
 
 
 def _bicubic(pixels: Pixels, scale: int) -> Pixels:

@@ -19,16 +19,17 @@ MPEG_STAMP_RANGE = 1 << 33  # ISO/IEC 13818-1, 2.4.3.6: PTS and DTS are 33 bits 
 
 @dataclass(slots=True)
 class Repairs:
-    """How often each rule was used, and how many packets could not be decoded."""
+    """How often each rule was used; packets that were damaged; frames whose decoder filled in what was missing."""
 
     missing: int = 0
     wrapped: int = 0
     backward: int = 0
     doubled: int = 0
     damaged: int = 0
+    concealed: int = 0
 
     def __bool__(self) -> bool:
-        return any((self.missing, self.wrapped, self.backward, self.doubled, self.damaged))
+        return any((self.missing, self.wrapped, self.backward, self.doubled, self.damaged, self.concealed))
 
     def __str__(self) -> str:
         counts = {
@@ -37,6 +38,7 @@ class Repairs:
             "backward time stamps": self.backward,
             "doubled time stamps": self.doubled,
             "damaged packets": self.damaged,
+            "concealed frames": self.concealed,
         }
         return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
 

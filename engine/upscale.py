@@ -50,7 +50,7 @@ def upscale(
         return _to_open_file(source, target, job or default_job(model), progress, tick)
     target = Path(target)
     job = job or default_job(model, join.container_for(target))
-    check_target(target, job.container, overwrite=overwrite)
+    check_target(source, target, job.container, overwrite=overwrite, resume=resume)
     with Reader(source, cut=job.cut, tonemap=job.tonemap) as reader, _log(source, target, job, resume) as log:
         with closing(run(reader, job, log, progress, tick)) as fragments:
             for _ in fragments:
@@ -88,8 +88,11 @@ def _to_open_file(source: Source, target: Writable, job: Job, progress: Progress
     with tempfile.TemporaryDirectory(prefix="upres-") as folder:
         whole = Path(folder) / f"out{suffix}"
         upscale(source, whole, job, progress=progress, tick=tick)
-        with whole.open("rb") as file:
-            shutil.copyfileobj(file, target)
+        try:
+            with whole.open("rb") as file:
+                shutil.copyfileobj(file, target)
+        except OSError as error:
+            raise TargetError(f"the result cannot be written out ({error.strerror or error})") from error
     return progress
 
 
@@ -98,15 +101,20 @@ def log_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.upres")
 
 
-def check_target(target: Path, container: str, *, overwrite: bool) -> None:
+def check_target(source: Source, target: Path, container: str, *, overwrite: bool, resume: bool = False) -> None:
     """TargetError that names everything that stands in the way of writing a file."""
     problems = []
     if join.container_for(target) != container:
         problems.append(f"its name asks for {join.container_for(target)}, the settings for {container}")
     if target.is_dir():
         problems.append("is a folder")
+    elif target.exists() and isinstance(source, str | Path) and Path(source).exists() and target.samefile(source):
+        problems.append("is the input itself; name another output")
     elif target.exists() and not overwrite:
-        problems.append("exists already; --overwrite replaces it")
+        done = resume and not log_folder(target).exists()
+        problems.append(
+            "is finished: there is nothing to resume" if done else "exists already; --overwrite replaces it"
+        )
     if not target.parent.is_dir():
         problems.append(f"there is no folder {target.parent}")
     else:
@@ -114,6 +122,11 @@ def check_target(target: Path, container: str, *, overwrite: bool) -> None:
             tempfile.TemporaryFile(dir=target.parent).close()
         except OSError as error:
             problems.append(f"its folder cannot be written to ({error.strerror})")
+    kept = log_folder(target)
+    if kept.exists() and not (resume or overwrite) and (segments := FolderLog.segments(kept)):
+        problems.append(
+            f"{segments} segments of an interrupted run are kept in {kept}; --resume goes on, --overwrite begins anew"
+        )
     if problems:
         raise TargetError(f"{target}: {'; '.join(problems)}")
 
@@ -138,7 +151,6 @@ def _log(source: Source, target: Path, job: Job, resume: bool) -> Iterator[Folde
         yield log
     except BaseException as error:
         segments = len(log.fragments("video"))
-        log.close()
         if not segments or header["source"] is None:
             shutil.rmtree(folder, ignore_errors=True)
         else:
@@ -146,8 +158,10 @@ def _log(source: Source, target: Path, job: Job, resume: bool) -> Iterator[Folde
                 f"{segments} segments are kept in {folder}; the same command with --resume goes on from there"
             )
         raise
-    log.close()
-    shutil.rmtree(folder)
+    else:
+        shutil.rmtree(folder)  # while it is still claimed, so that no other run can begin in it
+    finally:
+        log.close()
 
 
 def fingerprint(source: Source) -> dict[str, Any] | None:

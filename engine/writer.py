@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -139,33 +140,43 @@ class _Segment:
         self._time_base = shape.time_base
         self._packets: list[Packet[VideoStream]] = []
         self._container = av.open(io.BytesIO(), "w", format="mp4")
-        stream = self._container.add_stream(encoding.library, rate=shape.rate, options=dict(encoding.options))
+        with _translated(encoding):
+            stream = self._container.add_stream(encoding.library, rate=shape.rate, options=dict(encoding.options))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.pixel_format
         stream.codec_context.time_base = shape.time_base
         stream.codec_context.gop_size = 1 << 20
         stream.codec_context.sample_aspect_ratio = shape.sample_aspect
         _tag(stream, encoding.colour)
-        try:
+        with _translated(encoding):
             self._container.start_encoding()
-        except av.FFmpegError as error:
-            size = f"{encoding.width}x{encoding.height}"
-            raise TargetError(
-                f"{encoding.library} cannot encode {size} as {encoding.pixel_format}: {error.strerror}"
-            ) from error
         self._stream = stream
+        self._encoding = encoding
 
     def encode(self, picture: VideoFrame, frame: Frame) -> None:
         picture.pts, picture.time_base, picture.duration = frame.pts, self._time_base, frame.duration
         self._end = frame.pts + frame.duration
-        self._packets += self._stream.encode(picture)
+        with _translated(self._encoding):
+            self._packets += self._stream.encode(picture)
 
     def finish(self) -> Segment:
-        self._packets += self._stream.encode(None)
+        with _translated(self._encoding):
+            self._packets += self._stream.encode(None)
         return Segment(self._packets, self._stream, self.pts, self._end - self.pts, self._shot)
 
     def close(self) -> None:
         self._container.close()
+
+
+@contextmanager
+def _translated(encoding: Encoding) -> Iterator[None]:
+    try:
+        yield
+    except av.codec.codec.UnknownCodecError as error:
+        raise TargetError(f"this PyAV has no {encoding.library}; `upres doctor` says what to do") from error
+    except av.FFmpegError as error:
+        what = f"{encoding.width}x{encoding.height} as {encoding.pixel_format}"
+        raise TargetError(f"{encoding.library} cannot encode {what}: {error.strerror}") from error
 
 
 def _tag(stream: VideoStream, colour: Colour) -> None:

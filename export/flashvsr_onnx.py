@@ -1,10 +1,11 @@
 """FlashVSR's ONNX graphs, their shared weight file and their manifest, written into a folder."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from upres.engine.errors import SettingsError
 from upres.engine.flashvsr_manifest import FlashVSRManifest, Profile
 from upres.engine.flashvsr_network import FIRST, NEXT
 
@@ -37,6 +38,19 @@ class Settings:
     topk_ratio: float | None = None
     probe: bool = False
 
+    def check(self) -> None:
+        """SettingsError naming every tile that the transformer, or dense attention, cannot take."""
+        found = []
+        for height, width in self.profiles:
+            if height % 128 or width % 128 or min(height, width) < 128:
+                found.append(f"a tile of {width}x{height} is not made of blocks of 128x128")
+            elif not self.exact and height * width // 128**2 > DENSE_BLOCKS:
+                found.append(
+                    f"dense attention on {width}x{height} is not what was trained: more than {DENSE_BLOCKS} blocks"
+                )
+        if found or not self.profiles:
+            raise SettingsError("; ".join(found) or "an export needs at least one tile size")
+
     def attention(self, height: int, width: int) -> Attention:
         """The rule for a tile of this size: a top-k of about 120 key blocks a query block, whatever the size."""
         ratio = self.sparse_ratio * 768 * 1280 / (height * width) if self.topk_ratio is None else self.topk_ratio
@@ -47,8 +61,10 @@ class Settings:
 def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashVSRManifest:
     """Write all graphs, their shared weight file and the manifest into a folder; gives the manifest.
 
-    Memory stays near that of the largest tensor: weights are read, rewritten and stored one by one.
+    Memory stays at a few times the largest tensor: weights are read, rewritten and stored one by one.
+    Raises SettingsError for tiles that cannot be, ModelError for weights that are not FlashVSR's.
     """
+    settings.check()
     check(weights)
     folder.mkdir(parents=True, exist_ok=True)
     data = WeightFile(folder / f"flashvsr-{settings.precision}.weights")
@@ -70,8 +86,22 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
     digest = data.close()
     for name, graph in graphs.items():
         graph.save(folder / name)
-    manifest = FlashVSRManifest(
-        network="flashvsr-v1.1-tiny" if weights.version == "v1.1" else "flashvsr-v1-tiny",
+    manifest = _manifest(weights, settings, tuple(profiles))
+    manifest = replace(
+        manifest,
+        weight_file=data.path.name,
+        weight_bytes=data.path.stat().st_size,
+        weights_sha256=digest,
+        graphs={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in graphs},
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def _manifest(weights: WeightSet, settings: Settings, profiles: tuple[Profile, ...]) -> FlashVSRManifest:
+    """The manifest as far as it follows from weights and settings; the files come later."""
+    return FlashVSRManifest(
+        network=f"flashvsr-{weights.version}-tiny",
         slug="FlashVSR_Tiny",
         version=weights.version,
         weights=weights.origin,
@@ -84,17 +114,15 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
         local_range=settings.local_range,
         projector="projector.onnx",
         decoder="decoder.onnx",
-        profiles=tuple(profiles),
-        weight_file=data.path.name,
-        weight_bytes=data.path.stat().st_size,
-        weights_sha256=digest,
-        graphs={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in graphs},
+        profiles=profiles,
+        weight_file="",
+        weight_bytes=0,
+        weights_sha256="",
+        graphs={},
         frame_flops=frame_flops_per_pixel(weights),
-        decoder_bytes=decoder_bytes_per_pixel(weights, DTYPES[other].itemsize),
+        decoder_bytes=decoder_bytes_per_pixel(weights, 4 if settings.precision == "fp32" else 2),
         verified={},
     )
-    manifest.write(folder)
-    return manifest
 
 
 def _profile(weights: WeightSet, height: int, width: int, itemsize: int) -> Profile:

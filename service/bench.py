@@ -20,6 +20,7 @@ import numpy as np
 import typer
 from upres.engine import manifest, realesrgan, runtime, select, writer
 from upres.engine.colour import ToRGB
+from upres.engine.errors import SourceError
 from upres.engine.frame import Frame, Pixels
 from upres.engine.pipeline import Job
 from upres.engine.reader import Cut, Reader
@@ -50,6 +51,8 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="A file for the results as JSON.")] = None,
 ) -> None:
     """Measure end-to-end and raw speed, CPU time of each stage alone, overlap, memory, share of the floor, and PSNR."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     peaks = {name: gemm_peak(name) for name in ("f32", *(["bf16"] if runtime.has_bfloat16() else []))}
     typer.echo(
         f"{cpu()}, {runtime.cpus()} CPUs; measured matrix peak: "
@@ -84,7 +87,11 @@ def line(result: dict[str, Any]) -> str:
 def frames_for(clip: str, network: str, seconds: float) -> int:
     """How many frames inference takes about that long on, from one frame's time: between 8 and 240."""
     model = realesrgan.load(network)
-    frames = decoded(clip, 1)
+    frames = decoded(clip, 1 + WARM_FRAMES)
+    if len(frames) <= WARM_FRAMES:
+        raise SourceError(
+            f"{clip}: {len(frames)} frames are too few to measure on; choose a clip of at least {1 + WARM_FRAMES}"
+        )
     session = model.open(frames[0].width, frames[0].height)
     list(session.push(frames[0]))
     start = time.perf_counter()

@@ -54,14 +54,3 @@ keys = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("revoked_at", sa.Float),
 )
-
-deliveries = sa.Table(
-    "deliveries",
-    metadata,
-    sa.Column("delivery_id", sa.Text, primary_key=True),
-    sa.Column("request_id", sa.Text, nullable=False, index=True),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("previous", sa.Text),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("due_at", sa.Float, index=True),  # null when there is nothing left to do
-)

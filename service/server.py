@@ -13,6 +13,8 @@ import grpc
 from fastapi import FastAPI
 from upres.engine.errors import SettingsError
 
+from .deliveries import Deliveries
+from .egress import Allowed, Egress, Resolver
 from .endpoint import Endpoint
 from .executor import LocalExecutor
 from .http import Http
@@ -25,8 +27,7 @@ from .results import Results
 from .retention import keep_expiring
 from .runner import keys
 from .settings import Settings
-from .store import Job, Store
-from .target import Rules
+from .store import Store
 from .web import Web
 from .webhooks import Webhooks
 
@@ -58,9 +59,11 @@ class Server:
         self._grpc = Endpoint(self.jobs, self.keys, f"{settings.host}:{settings.grpc_port}", _credentials(settings))
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
         self._links = Links(secret, settings.result_url_seconds)
+        self._resolver = Resolver()
+        allowed = Allowed.parse(settings.webhook_http, settings.webhook_hosts)
+        self._egress = Egress(self._resolver, allowed)
         self._http = Http(settings, self._web(probe))
-        rules = Rules(settings.webhook_http, settings.webhook_hosts)
-        self._webhooks = Webhooks(self.store, rules, self._result_url)
+        self._webhooks = Webhooks(Deliveries(self.store), self._egress.post, result_url=self._result_url)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _web(self, probe: Probe) -> FastAPI:
@@ -72,15 +75,16 @@ class Server:
             self.jobs,
             self._links,
             probe,
+            self._egress,
             upload_bytes=settings.upload_bytes,
             public_url=settings.public_url,
             incoming=incoming,
         )
         return web.app(self.keys, Quota(settings.requests_per_minute, settings.requests_per_day))
 
-    def _result_url(self, job: Job) -> str:
+    def _result_url(self, request_id: str) -> str:
         base = self._settings.public_url or f"http://{self._settings.host}:{self.http_port}"
-        return self._links.make(base, keys(job.request_id)[0])
+        return self._links.make(base, keys(request_id)[0])
 
     @property
     def http_port(self) -> int:
@@ -104,9 +108,8 @@ class Server:
         await self.jobs.start()
         await self._grpc.start()
         await self._http.start()
-        await self._webhooks.start()
         expiring = keep_expiring(self.jobs, self._settings.keep_seconds)
-        self._tasks = [asyncio.create_task(self._announce()), asyncio.create_task(expiring)]
+        self._tasks = [asyncio.create_task(work) for work in (self._announce(), self._webhooks.run(), expiring)]
 
     async def stop(self, grace: float) -> None:
         """Say so, finish what can be finished within the grace time, checkpoint the rest."""
@@ -119,7 +122,8 @@ class Server:
             logger.warning("%d jobs go on after the next start", len(self.jobs.runner.news))
         for task in self._tasks:
             task.cancel()
-        await self._webhooks.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._resolver.close()
         await self._http.stop()
         await self._grpc.stop(1.0)
         await self.jobs.stop()

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -18,10 +19,12 @@ PLAIN_SECONDS = 5.0  # between two plain lines
 
 
 class Show:
-    """All that is said about a run goes through here, to stderr; with json, to stdout."""
+    """All that is said about a run goes through here, to stderr; with json, to stdout, unless the result goes there."""
 
-    def __init__(self, *, json: bool) -> None:
+    def __init__(self, *, json: bool, beside_data: bool = False) -> None:
         self._json = json
+        self._out = sys.stderr if beside_data or sys.stdout is None else sys.stdout
+        self._warned = 0
         self._console = Console(stderr=True)
         self._total: int | None = None
         self._started = time.perf_counter()
@@ -29,8 +32,8 @@ class Show:
     def say(self, text: str, **fields: object) -> None:
         """One line, or one object with the line as its text."""
         if self._json:
-            sys.stdout.write(json.dumps({"text": text, **fields}) + "\n")
-            sys.stdout.flush()
+            self._out.write(json.dumps({"text": text, **fields}) + "\n")
+            self._out.flush()
         else:
             typer.echo(text, err=True)
 
@@ -39,8 +42,27 @@ class Show:
         self.say(f"note: {text}", event="note")
 
     def fail(self, source: str, error: UpresError) -> None:
-        """One input of several did not work."""
-        self.say(f"{source}: {error}", event="failed", source=source, exit_code=error.exit_code)
+        """One input did not work; what is noted about it comes along."""
+        notes = list(getattr(error, "__notes__", ()))
+        text = "\n  ".join([str(error) if source in str(error) else f"{source}: {error}", *notes])
+        self.say(text, event="failed", source=source, exit_code=error.exit_code)
+
+    @contextmanager
+    def failures(self, json: bool) -> Iterator[None]:
+        """With json, an error is told as an object too, before it ends the command."""
+        try:
+            yield
+        except UpresError as error:
+            if json:
+                self.say(str(error), event="failed", exit_code=error.exit_code)
+            raise
+
+    def skips(self, target: str) -> bool:
+        """Whether a target exists already; says that it is left out."""
+        if target == "-" or not Path(target).exists():
+            return False
+        self.say(f"{target}: exists, left out", event="skipped", target=target)
+        return True
 
     def predicted(self, source: str, prediction: Prediction, job: Job) -> None:
         """The one line before the start."""
@@ -59,6 +81,7 @@ class Show:
     def running(self, name: str, progress: Progress) -> Iterator[Callable[[], None]]:
         """Show progress while a run goes on; gives what is to be called after each frame."""
         self._started = time.perf_counter()
+        self._warned = 0
         if self._json or not self._console.is_terminal:
             yield self._plain(name, progress)
             return
@@ -70,13 +93,17 @@ class Show:
         )
         with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True) as bar:
             task = bar.add_task(name, total=self._total, speed="")
-            yield lambda: bar.update(task, completed=progress.frames_out, speed=f"{self._speed(progress):.1f} fps")
+
+            def tick() -> None:
+                self._warn_new(progress)
+                bar.update(task, completed=progress.frames_out, speed=f"{self._speed(progress):.1f} fps")
+
+            yield tick
 
     def done(self, source: str, target: str, progress: Progress, job: Job) -> None:
         """The lines at the end: frames in and out, repairs, warnings, speed by stage."""
         wall = time.perf_counter() - self._started
-        for warning in progress.warnings:
-            self.warn(warning)
+        self._warn_new(progress)
         made = progress.frames_out - progress.frames_resumed
         resumed = f" ({progress.frames_resumed} from the log)" if progress.frames_resumed else ""
         stages = ", ".join(
@@ -86,7 +113,7 @@ class Show:
         lines = (
             f"{target}: {progress.frames_in} frames in, {progress.frames_out} out{resumed}, {clock(wall)}, {speed:.2f} fps",
             f"  frames a second by stage, each while it works: {stages}",
-            f"  repairs: {progress.repairs}",
+            *([f"  repairs: {progress.repairs}"] if progress.repairs else []),
         )
         fields = {
             "source": source,
@@ -106,6 +133,12 @@ class Show:
             for line in lines:
                 self.say(line)
 
+    def _warn_new(self, progress: Progress) -> None:
+        """Tell what a run has found worth telling, as soon as it has: before the first frame, mostly."""
+        for warning in progress.warnings[self._warned :]:
+            self.warn(warning)
+        self._warned = len(progress.warnings)
+
     def _speed(self, progress: Progress) -> float:
         return (progress.frames_out - progress.frames_resumed) / max(1e-9, time.perf_counter() - self._started)
 
@@ -114,6 +147,7 @@ class Show:
 
         def tick() -> None:
             nonlocal last
+            self._warn_new(progress)
             if time.perf_counter() - last >= PLAIN_SECONDS:
                 last = time.perf_counter()
                 of = f" of {self._total}" if self._total else ""
@@ -125,6 +159,8 @@ class Show:
 
 def clock(seconds: float) -> str:
     """Seconds as people say them."""
+    if seconds < 1:
+        return "a second"
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -132,4 +168,4 @@ def clock(seconds: float) -> str:
 
 def size(count: int) -> str:
     """Bytes as people say them."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

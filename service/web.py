@@ -15,6 +15,7 @@ from upres.engine.catalog import SLUGS
 from upres.engine.errors import SourceError, UpresError
 
 from . import answers, forms
+from .egress import Egress
 from .errors import InvalidError, NotFoundError, TooLargeError
 from .files import TYPES, Streamed, part
 from .gate import Gate
@@ -30,6 +31,7 @@ from .spec import Spec, problems_of
 from .states import Status
 from .store import Job
 from .told import told
+from .webhooks import url_problems
 
 VIDEO = "The video must be a file of type: mp4, mpeg, mov, avi, wmv, ogg"
 BODY = {
@@ -59,11 +61,20 @@ class Web:
     """The routes. upload_bytes: the largest video. public_url: how clients reach this server, if not as they just did."""
 
     def __init__(
-        self, jobs: Jobs, links: Links, probe: Probe, *, upload_bytes: int, public_url: str | None, incoming: Path
+        self,
+        jobs: Jobs,
+        links: Links,
+        probe: Probe,
+        egress: Egress,
+        *,
+        upload_bytes: int,
+        public_url: str | None,
+        incoming: Path,
     ) -> None:
         self._jobs = jobs
         self._links = links
         self._probe = probe
+        self._egress = egress
         self._upload_bytes = upload_bytes
         self._public_url = public_url
         self._incoming = incoming
@@ -101,7 +112,8 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.unavailable), **problems}
+            problems = {**problems_of(spec, self._jobs.unavailable), **problems}
+            problems |= await url_problems(self._egress, spec.webhook_url)
             with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
                 path = Path(folder) / "source"
                 video = form.get("video")
@@ -120,7 +132,7 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, self._jobs.policy.limits, {}), **problems}
+            problems = {**problems_of(spec, {}), **problems}
             facts, wrong = await self._measured(form, spec)
             problems |= wrong
             if problems:

@@ -1,186 +1,192 @@
-"""Webhooks: what happened to a job told to its owner's server; durable, signed, and never in a job's way."""
+"""Webhooks: each change of a job that its owner wants to hear of, told by a signed POST, in order, until it has arrived.
+
+A job never waits for one: they are read from the event log. An event arrives at least once, under one delivery id, and never
+after a later one of the same job. Where an attempt fails it is made again, ten times in all, over 23 hours.
+"""
 
 import asyncio
+import hashlib
 import hmac
 import json
 import logging
 import time
-import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 
-import httpx
+from sqlalchemy.exc import SQLAlchemyError
+from upres.engine.errors import UpresError
 
 from . import answers
-from .errors import NotFoundError
-from .schema import deliveries, meta
-from .store import Event, Job, Store
-from .target import ForbiddenError, Rules
+from .deliveries import EVENTS, Deliveries, Delivery
+from .egress import Egress, RefusedError, UnreachableError
+from .states import Status
+from .store import Job
 
-EVENTS = {"processing": "job.processing", "done": "job.completed", "error": "job.failed"}
-MINUTE, HOUR = 60, 3600
-WAITS = (1 * MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, 1 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR)
-ANSWER_SECONDS = 10.0
-POLL_SECONDS = 0.5
-AT_ONCE = 16
-CURSOR = "webhook_cursor"
+JOB_TYPE = "vid-upscale"
+FAILURE = ("failed_at", "error_code", "error_message", "error_reason", "retryable", "refunded")
+POLL_SECONDS = 1.0  # the longest an event waits to be seen, where nobody says that there is one
+SWEEP_SECONDS = 3600.0
+
+Post = Callable[[str, Mapping[str, str], bytes], Awaitable[int]]
+Wait = Callable[[asyncio.Event, float], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """One thing to tell. attempts: made so far. due_at: when the next one is; None when there is none."""
+class Most:
+    """How many attempts may be made at one time: in all, to one receiver, and for one API key."""
 
-    delivery_id: str
-    request_id: str
-    status: str
-    previous: str | None
-    attempts: int
-    due_at: float | None
+    attempts: int = 32
+    receiver: int = 4
+    owner: int = 16
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, or the time is over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class Webhooks:
-    """rules: where they may go. result_url: a fresh link to a job's result. clock: Unix seconds."""
+    """Tells of jobs while `run` runs.
+
+    post: sends bytes to a URL once and gives the status, or raises an UpresError. result_url: an absolute, signed URL of the
+    result of a request_id, asked for anew for every attempt. account_secret: the secret of an API key whose request had none.
+    """
 
     def __init__(
-        self, store: Store, rules: Rules, result_url: Callable[[Job], str], clock: Callable[[], float] = time.time
+        self,
+        deliveries: Deliveries,
+        post: Post,
+        *,
+        result_url: Callable[[str], str],
+        account_secret: Callable[[str], str | None] = lambda owner: None,
+        most: Most | None = None,
+        clock: Callable[[], float] = time.time,
+        wait: Wait = wait_for,
     ) -> None:
-        self._store = store
-        self._rules = rules
+        self._deliveries = deliveries
+        self._post = post
         self._result_url = result_url
+        self._account_secret = account_secret
+        self._most = most or Most()
         self._clock = clock
-        self._client = httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False)
-        self._task: asyncio.Task[None] | None = None
+        self._wait = wait
+        self._news = asyncio.Event()
+        self._running: dict[str, Delivery] = {}  # by job: one at a time keeps them in order
 
-    async def start(self) -> None:
-        """Begin to deliver, with what was left."""
-        self._task = asyncio.create_task(self._run())
+    def wake(self) -> None:
+        """Something has happened to a job; look now. Nothing is lost without it, it only comes later."""
+        self._news.set()
 
-    async def stop(self) -> None:
-        """Stop; what was not delivered is, after the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        await self._client.aclose()
+    async def run(self) -> None:
+        """Work until cancelled. What is on its way then is made again after the next start."""
+        swept = float("-inf")
+        await asyncio.to_thread(self._deliveries.recover, self._clock())
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._news.clear()
+                try:
+                    if self._clock() >= swept + SWEEP_SECONDS:
+                        swept = self._clock()
+                        await asyncio.to_thread(self._deliveries.sweep)
+                    await asyncio.to_thread(self._deliveries.collect)
+                    while delivery := await self._claim():
+                        self._running[delivery.request_id] = delivery
+                        group.create_task(self._attempt(delivery))
+                except SQLAlchemyError:  # a full disk, a locked database: it may pass
+                    logger.exception("webhooks cannot be read from the database; trying again")
+                await self._wait(self._news, POLL_SECONDS)
 
-    async def step(self) -> int:
-        """Note what has happened, make every delivery that is due, and give how many there were."""
-        await asyncio.to_thread(self._collect)
-        due = await asyncio.to_thread(self._due)
-        await asyncio.gather(*(self._deliver(delivery) for delivery in due))
-        return len(due)
+    async def _claim(self) -> Delivery | None:
+        if len(self._running) >= self._most.attempts:
+            return None
+        receivers = Counter(delivery.receiver for delivery in self._running.values())
+        owners = Counter(delivery.owner for delivery in self._running.values())
+        return await asyncio.to_thread(
+            self._deliveries.claim,
+            self._clock(),
+            busy=[*self._running],
+            receivers=[name for name, count in receivers.items() if count >= self._most.receiver],
+            owners=[name for name, count in owners.items() if count >= self._most.owner],
+        )
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                made = await self.step()
-            except Exception:  # whatever it is, the next step may go well
-                logger.exception("webhooks")
-                made = 0
-            if not made:
-                await asyncio.sleep(POLL_SECONDS)
-
-    def _collect(self) -> None:
-        """Events since the last time become deliveries; both in one transaction, so that each becomes one once."""
-        cursor = int(self._store.meta(CURSOR, lambda: "0"))
-        events = self._store.events(cursor)
-        wanted = [event for event in events if event.kind in EVENTS and self._hook(event)]
-        if not events:
-            return
-        with self._store.transaction() as connection:
-            for event in wanted:
-                connection.execute(deliveries.insert().values(self._row(event)))
-            connection.execute(meta.update().where(meta.c.name == CURSOR).values(value=str(events[-1].cursor)))
-
-    def _hook(self, event: Event) -> bool:
+    async def _attempt(self, delivery: Delivery) -> None:
+        """One attempt and its outcome. Whatever goes wrong here stays here: it was counted, and will be due again."""
         try:
-            return bool(self._store.get(event.request_id).spec["webhook_url"])
-        except NotFoundError:
-            return False
+            problem = await self._send(delivery)
+            if problem is None:
+                await asyncio.to_thread(self._deliveries.delivered, delivery)
+            else:
+                again = await asyncio.to_thread(self._deliveries.missed, delivery, problem, self._clock())
+                level, then = (logging.INFO, "will be") if again else (logging.WARNING, "is not")
+                told = (delivery.delivery_id, delivery.request_id, delivery.receiver, delivery.attempts, problem, then)
+                logger.log(level, "webhook %s of job %s to %s, attempt %d: %s; it %s tried again", *told)
+        except Exception:
+            logger.exception("webhook %s of job %s", delivery.delivery_id, delivery.request_id)
+        finally:
+            del self._running[delivery.request_id]
+            self.wake()
 
-    def _row(self, event: Event) -> dict[str, Any]:
-        return {
-            "delivery_id": str(uuid.uuid5(uuid.UUID(event.request_id), str(event.cursor))),
-            "request_id": event.request_id,
-            "status": event.status,
-            "previous": event.previous,
-            "attempts": 0,
-            "due_at": self._clock(),
-        }
-
-    def _due(self) -> list[Delivery]:
-        query = deliveries.select().where(deliveries.c.due_at <= self._clock()).order_by(deliveries.c.due_at)
-        with self._store.transaction() as connection:
-            return [Delivery(**row) for row in connection.execute(query.limit(AT_ONCE)).mappings()]
-
-    async def _deliver(self, delivery: Delivery) -> None:
-        try:
-            job = await asyncio.to_thread(self._store.get, delivery.request_id)
-        except NotFoundError:
-            return await asyncio.to_thread(self._note, delivery, None)
-        attempts = delivery.attempts + 1
-        problem = await self._post(job, delivery)
-        over = problem is None or attempts > len(WAITS)
-        due = None if over else self._clock() + WAITS[attempts - 1]
-        if problem is not None:
-            logger.warning("%s: webhook attempt %d failed: %s", job.request_id, attempts, problem)
-        return await asyncio.to_thread(self._note, delivery, due)
-
-    async def _post(self, job: Job, delivery: Delivery) -> str | None:
-        """Make one attempt; what went wrong, if anything."""
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                pinned = await self._rules.pin(str(job.spec["webhook_url"]))
-                body = json.dumps(self._body(job, delivery)).encode()
-                headers = {**self._headers(job, delivery, body), "Host": pinned.host}
-                name = {"sni_hostname": pinned.name}
-                request = self._client.stream("POST", pinned.url, content=body, headers=headers, extensions=name)
-                async with request as answer:
-                    return None if answer.is_success else f"HTTP {answer.status_code}"
-        except (httpx.HTTPError, ForbiddenError, TimeoutError) as error:
-            return f"{type(error).__name__} {error}".strip()
-
-    def _headers(self, job: Job, delivery: Delivery, body: bytes) -> dict[str, str]:
-        stamp = str(int(self._clock()))
-        secret = job.spec["webhook_secret"]
-        return {
+    async def _send(self, delivery: Delivery) -> str | None:
+        """Send it once; None where it has arrived or its job is forgotten, else what went wrong."""
+        job = await asyncio.to_thread(self._deliveries.job, delivery)
+        if job is None:
+            return None
+        result_url = self._result_url(job.request_id) if delivery.kind == Status.DONE else None
+        body = json.dumps(payload(job, delivery, result_url)).encode()
+        secret = job.spec.get("webhook_secret") or self._account_secret(job.owner)
+        timestamp = str(int(self._clock()))
+        headers = {
             "Content-Type": "application/json",
-            "X-DeAPI-Event": EVENTS[delivery.status],
+            "X-DeAPI-Signature": signature(secret, timestamp, body) if secret else "",
+            "X-DeAPI-Timestamp": timestamp,
+            "X-DeAPI-Event": EVENTS[Status(delivery.kind)],
             "X-DeAPI-Delivery-Id": delivery.delivery_id,
-            "X-DeAPI-Timestamp": stamp,
-            "X-DeAPI-Signature": signature(secret, stamp, body) if secret else "",
         }
-
-    def _body(self, job: Job, delivery: Delivery) -> dict[str, Any]:
-        data: dict[str, Any] = {
-            "job_request_id": job.request_id,
-            "status": delivery.status,
-            "previous_status": delivery.previous,
-            "job_type": "vid-upscale",
-        }
-        if delivery.status == "processing":
-            data["started_at"] = answers.moment(job.started_at)
-        if delivery.status == "done":
-            spent = round(1000 * ((job.ended_at or 0) - (job.started_at or 0)))
-            data |= {"completed_at": answers.moment(job.ended_at), "result_url": self._result_url(job)}
-            data["processing_time_ms"] = spent
-        if delivery.status == "error":
-            told = answers.job(job, preview=None, result_url=None)
-            fields = ("failed_at", "error_code", "error_message", "error_reason", "retryable", "refunded")
-            data |= {name: told[name] for name in fields}
-        now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
-        return {"event": EVENTS[delivery.status], "delivery_id": delivery.delivery_id, "timestamp": now, "data": data}
-
-    def _note(self, delivery: Delivery, due: float | None) -> None:
-        query = deliveries.update().where(deliveries.c.delivery_id == delivery.delivery_id)
-        with self._store.transaction() as connection:
-            connection.execute(query.values(attempts=delivery.attempts + 1, due_at=due))
+        try:
+            status = await self._post(job.spec["webhook_url"], headers, body)
+        except UpresError as error:
+            return str(error)
+        return None if 200 <= status < 300 else f"answered {status}"
 
 
-def signature(secret: str, stamp: str, body: bytes) -> str:
-    """HMAC-SHA256 over the timestamp, a point, and exactly the bytes that are sent."""
-    return "sha256=" + hmac.new(secret.encode(), stamp.encode() + b"." + body, sha256).hexdigest()
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """What X-DeAPI-Signature carries; timestamp: the text in X-DeAPI-Timestamp; body: the very bytes sent."""
+    return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def payload(job: Job, delivery: Delivery, result_url: str | None) -> dict[str, Any]:
+    """The body that tells of an event: of what the job was then, and when that was."""
+    event, at = EVENTS[Status(delivery.kind)], answers.moment(delivery.at)
+    data: dict[str, Any] = {"job_request_id": job.request_id, "status": delivery.kind}
+    data |= {"previous_status": delivery.previous, "job_type": JOB_TYPE}
+    if delivery.kind == Status.PROCESSING:
+        data["started_at"] = at
+    elif delivery.kind == Status.DONE:
+        milliseconds = round((delivery.at - (job.started_at or delivery.at)) * 1000)
+        data |= {"completed_at": at, "result_url": result_url, "processing_time_ms": milliseconds}
+    else:
+        told = answers.job(job, preview=None, result_url=None)
+        data |= {name: told[name] for name in FAILURE}
+    return {"event": event, "delivery_id": delivery.delivery_id, "timestamp": at, "data": data}
+
+
+async def url_problems(egress: Egress, url: str | None) -> dict[str, list[str]]:
+    """What is wrong with the webhook URL of a request, by field; empty if nothing is.
+
+    One that cannot be resolved now is taken: it may be later, and is checked anew at every attempt.
+    """
+    try:
+        if url is not None:
+            await egress.addresses(egress.parse(url))
+    except RefusedError as error:
+        return {"webhook_url": [str(error)]}
+    except UnreachableError as error:
+        logger.info("a webhook URL is taken although %s", error)
+    return {}

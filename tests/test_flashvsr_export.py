@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from typer.testing import CliRunner
-from upres.engine.errors import ModelError
+from upres.engine.errors import ModelError, SettingsError
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
@@ -112,6 +112,15 @@ def test_graphs_are_valid_and_free_of_what_runtimes_lack(weights, tmp_path):
             ranks = [len(attribute.ints) for node in nodes for attribute in node.attribute if attribute.name == "perm"]
             assert max(ranks, default=0) <= 8  # TensorRT's limit
             assert "Loop" not in {node.op_type for node in nodes}
+
+
+def test_every_tile_that_cannot_be_is_named(weights, tmp_path):
+    settings = Settings(profiles=((200, 256), (768, 768), (640, 768)), exact=False)
+    with pytest.raises(SettingsError) as error:
+        write_graphs(weights, tmp_path, settings)
+    assert "256x200 is not made of blocks" in str(error.value)
+    assert "768x768 is not what was trained" in str(error.value)
+    assert "768x640" not in str(error.value)
 
 
 def test_first_next_and_profiles_share_their_weights(weights, tmp_path):

@@ -1,0 +1,178 @@
+"""Inputs and outputs of one command line, one upscale after the other."""
+
+import glob
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from upres.engine import join, predict
+from upres.engine.errors import Interrupted, SettingsError, SourceError, TargetError, UpresError
+from upres.engine.model import Model
+from upres.engine.pipeline import Job, Progress
+from upres.engine.reader import Reader
+from upres.engine.source import Source
+from upres.engine.upscale import check_target, upscale
+from upres.engine.writer import Encoder
+
+from .show import Show
+
+VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogg ogm ogv rm ts vob webm wmv y4m"
+VIDEO_SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split())
+
+Pair = tuple[str, str]
+
+
+def pairs(source: str, target: str, suffix: str) -> tuple[list[Pair], Path | None]:
+    """Inputs with their outputs, and the folder that is to be made for them, if any.
+
+    What a folder or a glob holds goes into a folder, under its own name with another suffix.
+    Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
+    """
+    path = Path(source)
+    if source == "-" or path.is_file() or not (path.is_dir() or glob.has_magic(source)):
+        inside = target != "-" and Path(target).is_dir()
+        return [(source, str(Path(target) / f"{path.stem}{suffix}") if inside else target)], None
+    videos = _videos(source)
+    folder = Path(target)
+    if folder.suffix or folder.is_file() or target == "-":
+        raise SettingsError(f"{len(videos)} inputs need a folder to go to; {target} is not one")
+    stems = Counter(video.stem for video in videos)
+    names = [video.stem if stems[video.stem] == 1 else video.name for video in videos]
+    return [(str(video), str(folder / f"{name}{suffix}")) for video, name in zip(videos, names, strict=True)], folder
+
+
+def _videos(source: str) -> list[Path]:
+    path = Path(source)
+    if path.is_dir():
+        videos = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
+        if not videos:
+            raise SourceError(f"{source}: the folder holds no video (looked for {VIDEO_NAMES})")
+        return videos
+    found = sorted(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207 - absolute patterns too
+    videos = [file for file in found if file.suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        raise SourceError(f"{source}: no video matches")
+    return videos
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is the same for every input. settings: the rest of a Job's fields. stdout_suffix: the container for `-`."""
+
+    models: tuple[Model, ...]
+    encoder: Encoder
+    settings: dict[str, Any]
+    stdout_suffix: str
+    show: Show
+    yes: bool = False
+    resume: bool = False
+    overwrite: bool = False
+
+    def run(self, chosen: list[Pair], folder: Path | None) -> int:
+        """Upscale all; gives the exit code. One input's error is raised, one of several is told and the next one begins."""
+        jobs = [Job(self.models, self.encoder, self._container(target), **self.settings) for _, target in chosen]
+        if folder is not None:
+            _make(folder)
+        code = failed = 0
+        for (source, target), job in zip(chosen, jobs, strict=True):
+            try:
+                self._one(source, target, job)
+            except Interrupted:
+                raise
+            except UpresError as error:
+                if len(chosen) == 1:
+                    raise
+                self.show.fail(source, error)
+                code, failed = code or error.exit_code, failed + 1
+        if len(chosen) > 1:
+            self.show.say(
+                f"{len(chosen) - failed} done, {failed} failed", event="end", made=len(chosen) - failed, failed=failed
+            )
+        return code
+
+    def _one(self, source: str, target: str, job: Job) -> None:
+        if source == "-":
+            self._upscale(stdin(), "stdin", target, job)
+            return
+        with self._checked(source, target, job) as reader:
+            prediction = predict.predict(reader, job)
+        if target != "-":
+            predict.refuse_what_cannot_fit(prediction, Path(target).absolute().parent)
+        self.show.predicted(source, prediction, job)
+        if not self.yes:
+            predict.refuse_what_takes_long(prediction, job.models)
+        self._upscale(source, source, target, job)
+
+    def _container(self, target: str) -> str:
+        """The container of a target; for a name that asks for none, one that the check of the target then refuses."""
+        suffix = self.stdout_suffix if target == "-" else Path(target).suffix
+        container = join.CONTAINERS.get(suffix.lower(), "mp4")
+        if self.encoder.codec == "lossless" and container != "matroska":
+            name = "use --container mkv" if target == "-" else f"name the output {Path(target).stem}.mkv"
+            raise SettingsError(f"--lossless writes RGB H.264, which players know in .mkv only; {name}")
+        return container
+
+    def _checked(self, source: str, target: str, job: Job) -> Reader:
+        """The source, open; before any work, an error that names what is wrong with it and with the target."""
+        errors: list[UpresError] = []
+        reader: Reader | None = None
+        try:
+            reader = Reader(source, cut=job.cut, tonemap=job.tonemap)
+        except UpresError as error:
+            errors.append(error)
+        try:
+            if target != "-":
+                check_target(source, Path(target), job.container, overwrite=self.overwrite, resume=self.resume)
+        except UpresError as error:
+            errors.append(error)
+        if reader is not None and not errors:
+            return reader
+        if reader is not None:
+            reader.close()
+        raise type(errors[0])("; ".join(map(str, errors)))
+
+    def _upscale(self, source: Source, name: str, target: str, job: Job) -> None:
+        progress = Progress()
+        with self.show.running(name, progress) as tick, interruptible():
+            if target == "-":
+                upscale(source, stdout(), job, progress=progress, tick=tick)
+            else:
+                upscale(source, target, job, resume=self.resume, overwrite=self.overwrite, progress=progress, tick=tick)
+        self.show.done(name, target, progress, job)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM as an error like the others, with what was noted about resuming."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        error = Interrupted("interrupted")
+        for note in getattr(stop, "__notes__", ()):
+            error.add_note(note)
+        raise error from stop
+
+
+def stdin() -> IO[bytes]:
+    """Standard input as bytes; SourceError where it is closed."""
+    if sys.stdin is None:
+        raise SourceError("standard input is closed, so - cannot be read; name a file")
+    return sys.stdin.buffer
+
+
+def stdout() -> IO[bytes]:
+    """Standard output as bytes; TargetError where it is closed."""
+    if sys.stdout is None:
+        raise TargetError("standard output is closed, so - cannot be written; name a file")
+    return sys.stdout.buffer
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TargetError(f"{folder}: the folder cannot be made ({error.strerror})") from error

@@ -1,0 +1,90 @@
+"""A store with jobs to tell of, a clock that goes on only when nothing is under way, and a receiver without a network."""
+
+import asyncio
+import json
+
+import pytest
+import sqlalchemy as sa
+from upres.service import states
+from upres.service.deliveries import Deliveries, Stage, table
+from upres.service.egress import Allowed, Egress
+from upres.service.store import Job, Store, new_id
+from upres.service.webhooks import Webhooks
+
+SECRET = "s" * 31 + "\u00e9"
+
+
+class Clock:
+    """Stands still while attempts are under way, then goes on to when the next one is due; ends `run` when there is none."""
+
+    def __init__(self, deliveries):
+        self.now = 1_000_000.5
+        self.deliveries = deliveries
+
+    def __call__(self):
+        return self.now
+
+    async def wait(self, event, seconds):
+        waiting = sa.select(table.c.due_at).where(table.c.stage == Stage.WAITING)
+        with self.deliveries._store.transaction() as connection:
+            due = [*connection.scalars(waiting)]
+        if self.deliveries.counts()[Stage.SENDING]:
+            async with asyncio.timeout(20):
+                await event.wait()
+        elif not due:
+            raise asyncio.CancelledError
+        else:  # what is due already is held back by what is not
+            self.now = min((time for time in due if time > self.now), default=self.now)
+
+
+class Posted:
+    """A receiver without a network: answers statuses in turn, the last one for ever."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.got = []
+
+    async def __call__(self, url, headers, body):
+        self.got.append((url, headers, json.loads(body)))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    @property
+    def events(self):
+        return [(body["data"]["job_request_id"], headers["X-DeAPI-Event"]) for _, headers, body in self.got]
+
+
+class Desk:
+    """A store, its deliveries and its clock."""
+
+    def __init__(self, url="sqlite://"):
+        self.store = Store(url, clock=lambda: self.clock.now)
+        self.deliveries = Deliveries(self.store)
+        self.clock = Clock(self.deliveries)
+
+    def job(self, url="https://hooks.example/hook", secret=SECRET, owner="alice", accepted=True):
+        spec = {"webhook_url": url, "webhook_secret": secret}
+        return self.store.add(Job(new_id(), owner, spec, accepted=accepted))[0].request_id
+
+    def done(self, **options):
+        request_id = self.job(**options)
+        self.store.change(request_id, states.begun)
+        self.clock.now += 2
+        self.store.change(request_id, lambda state: states.progressed(state, 50))
+        self.store.change(request_id, states.finished)
+        return request_id
+
+    def webhooks(self, post, **options):
+        made = lambda request_id: f"https://upres.example/{request_id}.mp4?at={self.clock.now:.0f}"  # noqa: E731
+        return Webhooks(self.deliveries, post, result_url=made, clock=self.clock, wait=self.clock.wait, **options)
+
+    def run(self, post, **options):
+        """Until nothing is left to deliver."""
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(self.webhooks(post, **options).run())
+
+
+def local(**options):
+    async def resolve(host, port):
+        return ["127.0.0.1"]
+
+    return Egress(resolve, Allowed(http=True, hosts=frozenset({"hooks.example"})), **options)

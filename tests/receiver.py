@@ -1,0 +1,73 @@
+"""A receiver of webhooks: a real HTTP or HTTPS server on 127.0.0.1 that answers what it was told to and keeps what it got."""
+
+import contextlib
+import ssl
+import threading
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Receiver(ThreadingHTTPServer):
+    """answers: statuses, the last one for ever. hold: no answer before it is set. got: (path, headers, body) of each POST."""
+
+    block_on_close = True
+
+    def __init__(self, authority=None, name="hooks.example"):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers = deque([200])
+        self.hold = threading.Event()
+        self.hold.set()
+        self.arrived = threading.Event()
+        self.got = []
+        self.names = []  # that TLS clients asked for
+        self.scheme = "http"
+        if authority is not None:
+            self.scheme = "https"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert(name).configure_cert(context)
+            context.sni_callback = lambda socket, asked, context: self.names.append(asked)
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def url(self, host="hooks.example", path="/hook"):
+        return f"{self.scheme}://{host}:{self.server_port}{path}"
+
+    def handle_error(self, request, client_address):
+        """A client that went away is what some tests are about."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    timeout = 10
+
+    def do_GET(self):
+        self.answer()
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append((self.path, dict(self.headers), body))
+        self.server.arrived.set()
+        self.server.hold.wait(10)
+        self.answer()
+
+    def answer(self):
+        answers = self.server.answers
+        self.send_response(answers.popleft() if len(answers) > 1 else answers[0])
+        self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextlib.contextmanager
+def receiving(*arguments, **options):
+    with Receiver(*arguments, **options) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.hold.set()
+            server.shutdown()
+            thread.join(10)
