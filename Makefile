@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak bench lint clean
+.PHONY: demo test soak bench lint proto clean
 
 demo: .venv/installed
 	$(BIN)/upres tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_x4.mp4 --overwrite
 	$(BIN)/upres probe demo/bigbuckbunny_x4.mp4
+	$(BIN)/python bench/demo.py tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_streamed_x2.mp4
 
 test: .venv/tested
 	$(BIN)/pytest
@@ -22,9 +23,12 @@ lint: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+proto:
+	proto/generate.sh
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[service]'
 	@mkdir -p demo && touch $@
 
 .venv/tested: .venv/installed

@@ -36,7 +36,7 @@ def opened(source: Source) -> tuple[str | IO[bytes] | Readable, IO[bytes] | None
     seekable = getattr(source, "seekable", None)
     if seekable is not None and seekable():
         return source, None
-    head, spool = _peek(source)
+    head, spool = peek(source)
     if not head:
         raise SourceError("the stream ended before its first byte")
     stream = _Joined(head, source)
@@ -48,8 +48,8 @@ def opened(source: Source) -> tuple[str | IO[bytes] | Readable, IO[bytes] | None
     return file, file
 
 
-def _peek(source: Readable) -> tuple[bytes, bool]:
-    """The first bytes, and whether they are an MP4 whose media comes before its index."""
+def peek(source: Readable) -> tuple[bytes, bool]:
+    """The first bytes of a stream, and whether they are an MP4 whose media comes before its index."""
     head = io.BytesIO()
     _fill(head, source, 12)
     if head.getvalue()[4:8] not in (b"ftyp", b"wide", b"mdat", b"free", b"skip"):

@@ -21,7 +21,7 @@ from upres.engine.join import join
 from upres.engine.log import FolderLog, Fragment
 from upres.engine.pipeline import Job, Progress, run
 from upres.engine.reader import Reader
-from upres.engine.source import Source
+from upres.engine.source import Source, peek
 
 from . import sandbox
 from .channel import Channel, RemoteModel
@@ -33,6 +33,8 @@ from .spec import FORMATS, Limits, Spec, check_source
 NEWS_SECONDS = 0.25  # between two reports of progress
 POLL_SECONDS = 0.02  # between two looks for more of a source that is still arriving
 LOCK_SECONDS = 30.0  # an attempt that was killed lets go of the folder at once; this is for one that is being killed
+
+LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
 
 logger = logging.getLogger(__name__)
 
@@ -112,9 +114,23 @@ class Attempt:
     @contextmanager
     def _source(self) -> Iterator[Source]:
         """The source, without its name, which nobody outside shall read in a message."""
-        growing = self._spec.streamed
-        with closing(Growing(self._folder, self._channel) if growing else self._folder.source.open("rb")) as source:
-            yield source
+        if self._spec.streamed and not self._comes_late():
+            with closing(Growing(self._folder, self._channel)) as growing:
+                yield growing
+        else:
+            with self._folder.source.open("rb") as file:
+                yield file
+
+    def _comes_late(self) -> bool:
+        """Whether nothing can be decoded before all of the source has come; then says so, and waits for it."""
+        with closing(Growing(self._folder, self._channel)) as growing:
+            late = peek(growing)[1]
+            if late:
+                self._progress.warnings.append(LATE)
+                self._news()
+                while growing.read():
+                    pass
+        return late
 
     def _log(self, job: Job) -> FolderLog:
         """The job's log; one that another build, model or device began cannot be gone on with and is begun anew."""

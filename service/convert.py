@@ -103,6 +103,7 @@ def init_of(track: Track) -> pb.TrackInit:
         start=track.start,
         init=track.init,
         language=track.language or "",
+        disposition=track.disposition,
     )
 
 
@@ -121,6 +122,7 @@ def fragments_of(fragment: Fragment, data: bytes) -> Iterator[pb.Fragment]:
             size=len(data),
             offset=offset,
             data=data[offset : offset + FRAGMENT_BYTES],
+            frames=fragment.frames,
         )
 
 

@@ -50,6 +50,10 @@ class BusyError(UpresError):
         self.kind = kind
 
 
+class RemoteError(UpresError):
+    """Raised by the client when a server refuses a call, or cannot be reached for too long."""
+
+
 class StoppingError(UpresError):
     """Raised when the server is about to stop and takes nothing new."""
 

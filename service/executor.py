@@ -16,9 +16,10 @@ from .attempt import Order
 
 logger = logging.getLogger(__name__)
 
-BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead; loading models counts
+BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead
 RESTART_SECONDS = 1.0  # between a worker's death and its next start
 LINE_BYTES = 1 << 20
+FOR_ENGINE = ("UPRES_CACHE", "UPRES_RANDOM_WEIGHTS")  # what the engine itself reads: no secrets
 
 Report = dict[str, Any]
 OnReport = Callable[[str, Report], Awaitable[None]]

@@ -11,6 +11,8 @@ from .errors import OffsetError
 from .jobs import Jobs
 from .store import Event, Job
 
+WATCH_SECONDS = 10.0  # between two looks where nothing is told
+
 Cursors = Mapping[str, tuple[int, int]]  # track → segment and number of the last fragment that has arrived
 
 
@@ -50,16 +52,18 @@ async def follow(
 
 
 async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> AsyncGenerator[tuple[Event, Job]]:
-    """Events behind a cursor, each with the job as it is by now, until it has ended."""
+    """Events behind a cursor, each with the job as it is by then or later, until it has ended and all were told."""
     while True:
         change = jobs.change(request_id)
+        found = await asyncio.to_thread(jobs.store.events, cursor, request_id=request_id)
         job = await jobs.get(request_id, owner)
-        for event in await asyncio.to_thread(jobs.store.events, cursor, request_id=request_id):
+        for event in found:
             cursor = event.cursor
             yield event, job
-        if job.state.ended:
+        if not job.state.ended:
+            await _wait(change, WATCH_SECONDS)
+        elif not found:
             return
-        await _wait(change, 10.0)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

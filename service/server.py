@@ -8,11 +8,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc
 from fastapi import FastAPI
 from upres.engine.errors import SettingsError
 
+from .deliveries import Deliveries
+from .egress import Allowed, Egress, Resolver
 from .endpoint import Endpoint
 from .executor import LocalExecutor
 from .http import Http
@@ -22,9 +25,12 @@ from .links import Links
 from .probe import Probe
 from .quota import Quota
 from .results import Results
+from .retention import keep_expiring
+from .runner import keys
 from .settings import Settings
 from .store import Store
 from .web import Web
+from .webhooks import Webhooks, url_problems
 
 READY_SECONDS = 0.05
 
@@ -52,6 +58,11 @@ class Server:
             checkpoint=checkpoint,
         )
         self._grpc = Endpoint(self.jobs, self.keys, f"{settings.host}:{settings.grpc_port}", _credentials(settings))
+        secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
+        self._links = Links(secret, settings.result_url_seconds)
+        self._resolver = Resolver()
+        self._egress = Egress(self._resolver, Allowed.parse(settings.webhook_http, settings.webhook_hosts))
+        self._webhooks = Webhooks(Deliveries(self.store), self._egress.post, result_url=self._result_url)
         self._http = Http(settings, self._web(probe))
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -60,16 +71,20 @@ class Server:
         incoming = settings.state / "incoming"
         shutil.rmtree(incoming, ignore_errors=True)  # what a crash left of uploads
         incoming.mkdir()
-        links = Links(self.store.meta("link_secret", lambda: secrets.token_hex(32)), settings.result_url_seconds)
         web = Web(
             self.jobs,
-            links,
+            self._links,
             probe,
             upload_bytes=settings.upload_bytes,
             public_url=settings.public_url,
             incoming=incoming,
+            url_problems=partial(url_problems, self._egress),
         )
         return web.app(self.keys, Quota(settings.requests_per_minute, settings.requests_per_day))
+
+    def _result_url(self, request_id: str) -> str:
+        base = self._settings.public_url or f"http://{self._settings.host}:{self.http_port}"
+        return self._links.make(base, keys(request_id)[0])
 
     @property
     def http_port(self) -> int:
@@ -93,7 +108,8 @@ class Server:
         await self.jobs.start()
         await self._grpc.start()
         await self._http.start()
-        self._tasks = [asyncio.create_task(self._announce())]
+        expiring = keep_expiring(self.jobs, self._settings.keep_seconds)
+        self._tasks = [asyncio.create_task(work) for work in (self._announce(), expiring, self._webhooks.run())]
 
     async def stop(self, grace: float) -> None:
         """Say so, finish what can be finished within the grace time, checkpoint the rest."""
@@ -106,10 +122,12 @@ class Server:
             logger.warning("%d jobs go on after the next start", len(self.jobs.runner.news))
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.stop()
         await self._grpc.stop(1.0)
         await self.jobs.stop()
         self.store.close()
+        self._resolver.close()
 
     async def _announce(self) -> None:
         while not self.jobs.ready:

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     def policy(self) -> Policy:
         """The part that jobs keep to."""
         return Policy(
-            Limits(self.source_bytes, self.clip_seconds),
+            Limits(self.source_bytes, self.clip_seconds, http_webhooks=self.webhook_http),
             queue=self.queue,
             wall_seconds=self.job_seconds,
             memory_bytes=self.decoder_bytes,

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,21 @@ BODY = {
 
 
 class Web:
-    """The routes. upload_bytes: the largest video. public_url: how clients reach this server, if not as they just did."""
+    """The routes. upload_bytes: the largest video. public_url: how clients reach this server, if not as they just did.
+
+    url_problems: what is wrong with a webhook's URL, by field, once its host was looked up.
+    """
 
     def __init__(
-        self, jobs: Jobs, links: Links, probe: Probe, *, upload_bytes: int, public_url: str | None, incoming: Path
+        self,
+        jobs: Jobs,
+        links: Links,
+        probe: Probe,
+        *,
+        upload_bytes: int,
+        public_url: str | None,
+        incoming: Path,
+        url_problems: Callable[[str | None], Awaitable[dict[str, list[str]]]],
     ) -> None:
         self._jobs = jobs
         self._links = links
@@ -67,6 +79,7 @@ class Web:
         self._upload_bytes = upload_bytes
         self._public_url = public_url
         self._incoming = incoming
+        self._url_problems = url_problems
         self._metrics = Metrics(jobs)
 
     def app(self, api_keys: Keys, quota: Quota) -> FastAPI:
@@ -101,7 +114,8 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, self._jobs.unavailable), **problems}
+            problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.unavailable), **problems}
+            problems = {**await self._url_problems(spec.webhook_url), **problems}
             with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
                 path = Path(folder) / "source"
                 video = form.get("video")
@@ -120,7 +134,7 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, {}), **problems}
+            problems = {**problems_of(spec, self._jobs.policy.limits, {}), **problems}
             facts, wrong = await self._measured(form, spec)
             problems |= wrong
             if problems:

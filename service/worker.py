@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import IO, Any
 
 from upres.engine import select
@@ -46,18 +47,18 @@ class Worker:
         self._attempts: dict[str, subprocess.Popen[bytes]] = {}
 
     def warm(self) -> None:
-        """Load every model that is here; then say which are not, and why."""
+        """Load every model that is here; then say which are not, and why. From now on the worker says that it lives."""
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
         unavailable = {}
         for slug in SLUGS.values():
             try:
                 self._load(slug.slug, slug.scales[0], "auto")
             except ModelError as error:
-                unavailable[slug.slug] = str(error)
+                unavailable[slug.slug] = str(error).replace(str(Path.home()), "~")
         self._report(report="ready", unavailable=unavailable)
 
     def obey(self, orders: IO[str]) -> None:
         """Carry out orders until there are no more."""
-        threading.Thread(target=self._beat, name="beat", daemon=True).start()
         for line in orders:
             match json.loads(line):
                 case {"run": order}:

@@ -1,6 +1,7 @@
 """Start, kill and stop real server processes."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -36,8 +37,9 @@ class ServerProcess:
 
     def start(self, **values):
         command = [sys.executable, str(Path(__file__).with_name("serve.py")), json.dumps({**self.settings, **values})]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
         for line in self.process.stdout:
             if line.startswith(b"gRPC on"):
                 break

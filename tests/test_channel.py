@@ -41,7 +41,7 @@ def test_a_remote_model_gives_what_the_model_gives(channel):
     assert model.memory(10, 10) == local.memory(10, 10)
     session = model.open(7, 5)
     for pts in range(3):
-        (got,), (wanted,) = session.push(frame(pts)), local.push(frame(pts))
+        (got,), (wanted,) = session.push(frame(pts)), local.open(7, 5).push(frame(pts))
         assert np.array_equal(got.pixels, wanted.pixels)
         assert (got.pts, got.duration, got.shot) == (wanted.pts, wanted.duration, wanted.shot)
     assert list(session.flush()) == []

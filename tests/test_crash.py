@@ -9,7 +9,7 @@ import uuid
 import grpc
 import psutil
 import pytest
-from serving import Path, Rpc, ServerProcess
+from serving import Rpc, ServerProcess
 from upres.v2 import upscale_pb2 as pb
 
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
@@ -35,10 +35,8 @@ def server(tmp_path):
 @pytest.fixture(scope="module")
 def wanted(clip, tmp_path_factory):
     """The results without any crash, by clip."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        with ServerProcess(tmp_path_factory.mktemp("calm") / "state") as server, Rpc(server.target) as rpc:
-            return {path: finish(rpc, path, str(uuid.uuid4())) for path in (clip("a.mp4", 1), clip("a.mp4", 12))}
+    with ServerProcess(tmp_path_factory.mktemp("calm") / "state") as server, Rpc(server.target) as rpc:
+        return {path: finish(rpc, path, str(uuid.uuid4())) for path in (clip("a.mp4", 1), clip("a.mp4", 12))}
 
 
 def finish(rpc, path, request_id):

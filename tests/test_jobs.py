@@ -16,11 +16,13 @@ from upres.service.executor import LocalExecutor
 from upres.service.jobs import Jobs
 from upres.service.probe import Probe
 from upres.service.results import Results
+from upres.service.retention import expire
 from upres.service.runner import Policy
 from upres.service.spec import Limits, Spec
 from upres.service.states import Reason, Status, TransitionError
 from upres.service.store import Store
 
+pytestmark = pytest.mark.usefixtures("fake_models")
 SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 
 
@@ -77,18 +79,18 @@ async def result(jobs, request_id, path):
     return path
 
 
-def test_a_job_ends_with_every_frame_in_its_place(tmp_path, clips):
+def test_a_job_ends_with_every_frame_in_its_place(tmp_path, clip):
     async def scenario():
         async with serving(tmp_path) as jobs:
-            job = await submit(jobs, clips())
+            job = await submit(jobs, clip())
             with pytest.raises(ResultMissingError):
                 await jobs.result_key(job.request_id, "alice")
             job = await until(jobs, job.request_id, ended)
             assert job.state.status is Status.DONE, job
             out = await result(jobs, job.request_id, tmp_path / "out.mp4")
             assert referee.size(out) == (128, 96)
-            assert referee.packets(out) == pytest.approx(referee.packets(clips()), abs=1e-3)
-            assert len(referee.packets(out, "a:0")) == len(referee.packets(clips(), "a:0"))
+            assert referee.packets(out) == pytest.approx(referee.packets(clip()), abs=1e-3)
+            assert len(referee.packets(out, "a:0")) == len(referee.packets(clip(), "a:0"))
             kinds = [event.kind for event in jobs.store.events(request_id=job.request_id)]
             assert kinds[:3] == ["created", "accepted", "processing"] and kinds[-1] == "done"
             assert jobs.folder(job.request_id).preview.read_bytes()[:2] == b"\xff\xd8"
@@ -99,7 +101,7 @@ def test_a_job_ends_with_every_frame_in_its_place(tmp_path, clips):
     asyncio.run(scenario())
 
 
-def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clips):
+def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clip):
     async def scenario():
         async with serving(tmp_path, policy=Policy(Limits(source_bytes=1 << 20))) as jobs:
             with pytest.raises(InvalidError) as caught:
@@ -110,7 +112,7 @@ def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clips):
             with pytest.raises(SourceError):
                 await submit(jobs, garbage)
             with pytest.raises(TooLargeError, match="30 seconds"):
-                await submit(jobs, clips("long.mp4", 40, "-preset", "ultrafast"))
+                await submit(jobs, clip("long.mp4", 40, "-preset", "ultrafast"))
             job, _ = await jobs.create(SPEC, "alice")
             with pytest.raises(OffsetError, match="0 was expected"):
                 await jobs.write(job.request_id, 5, b"x")
@@ -127,9 +129,9 @@ def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clips):
     asyncio.run(scenario())
 
 
-def test_a_streamed_source_gives_segments_before_it_has_ended_and_takes_bytes_twice(tmp_path, clips):
+def test_a_streamed_source_gives_segments_before_it_has_ended_and_takes_bytes_twice(tmp_path, clip):
     async def scenario():
-        data = clips("a.ts").read_bytes()
+        data = clip("a.ts").read_bytes()
         async with serving(tmp_path) as jobs:
             job, _ = await jobs.create(Spec(**{**vars_of(SPEC), "streamed": True}), "alice")
             have = await jobs.write(job.request_id, 0, data[: len(data) * 3 // 4])
@@ -157,9 +159,9 @@ def kill_first(jobs, name):
 
 
 @pytest.mark.parametrize("victim", ["attempt", "worker"])
-def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, clips, victim):
+def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, clip, victim):
     async def scenario():
-        data = clips("a.ts").read_bytes()
+        data = clip("a.ts").read_bytes()
         spec = Spec(**{**vars_of(SPEC), "streamed": True})
         async with serving(tmp_path) as jobs:
             outs = []
@@ -181,19 +183,19 @@ def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, cli
     asyncio.run(scenario())
 
 
-def test_a_job_that_always_kills_its_worker_fails_after_three_attempts(tmp_path, clips, monkeypatch):
+def test_a_job_that_always_kills_its_worker_fails_after_three_attempts(tmp_path, clip, monkeypatch):
     monkeypatch.setenv("FAKE_DIES", "1")
 
     async def scenario():
         async with serving(tmp_path) as jobs:
-            job = await submit(jobs, clips())
+            job = await submit(jobs, clip())
             job = await until(jobs, job.request_id, ended)
             assert (job.state.attempts, job.state.failure.reason) == (3, Reason.PROCESSING_FAILED)
 
     asyncio.run(scenario())
 
 
-def test_a_cancelled_job_stops_and_a_silent_sender_is_not_waited_for(tmp_path, clips):
+def test_a_cancelled_job_stops_and_a_silent_sender_is_not_waited_for(tmp_path, clip):
     async def scenario():
         async with serving(tmp_path, policy=Policy(Limits(), source_idle_seconds=0.1)) as jobs:
             spec = Spec(**{**vars_of(SPEC), "streamed": True})
@@ -209,14 +211,66 @@ def test_a_cancelled_job_stops_and_a_silent_sender_is_not_waited_for(tmp_path, c
     asyncio.run(scenario())
 
 
-def test_a_restart_goes_on_with_what_was_accepted(tmp_path, clips):
+def test_a_restart_goes_on_with_what_was_accepted(tmp_path, clip):
     async def scenario():
         async with serving(tmp_path, workers=0) as jobs:
-            job = await submit(jobs, clips())
+            job = await submit(jobs, clip())
             (tmp_path / "jobs" / "orphan").mkdir()
         async with serving(tmp_path) as jobs:
             assert not (tmp_path / "jobs" / "orphan").exists()
             job = await until(jobs, job.request_id, ended)
             assert job.state.status is Status.DONE
+
+    asyncio.run(scenario())
+
+
+def test_ended_jobs_expire(tmp_path, clip):
+    async def scenario():
+        async with serving(tmp_path) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            await until(jobs, job.request_id, ended)
+            assert await expire(jobs, 3600) == 0
+            assert await expire(jobs, -1) == 1
+            assert jobs.store.page() == [] and await jobs.results.keys() == []
+
+    asyncio.run(scenario())
+
+
+def test_two_jobs_on_one_device_outlive_their_worker(tmp_path, clip):
+    async def scenario():
+        data = clip("a.ts").read_bytes()
+        spec = Spec(**{**vars_of(SPEC), "streamed": True})
+        async with serving(tmp_path) as jobs:
+            both = [(await jobs.create(spec, "alice"))[0].request_id for _ in range(2)]
+            for request_id in both:
+                await jobs.write(request_id, 0, data[: len(data) * 3 // 4])
+            for request_id in both:
+                await until(jobs, request_id, published(jobs))
+            kill_first(jobs, "worker")
+            for request_id in both:
+                await jobs.write(request_id, len(data) * 3 // 4, data[len(data) * 3 // 4 :])
+                await jobs.end_source(request_id)
+            for request_id in both:
+                job = await until(jobs, request_id, ended)
+                assert (job.state.status, job.state.attempts) == (Status.DONE, 2)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{path}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{path}'\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    ],
+)
+def test_uploads_that_point_elsewhere_are_refused(tmp_path, clip, text):
+    async def scenario():
+        path = tmp_path / "playlist"
+        path.write_text(text.format(path=clip()))
+        async with serving(tmp_path, workers=0) as jobs:
+            with pytest.raises(SourceError):
+                await submit(jobs, path)
 
     asyncio.run(scenario())

@@ -2,6 +2,7 @@
 
 import queue
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import google_crc32c
 import grpc
@@ -19,10 +20,8 @@ CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(pytest.importorskip("serving").Path(__file__).parent))
-        with ServerProcess(tmp_path_factory.mktemp("server") / "state", source_bytes=4 << 20) as process:
-            yield process
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state", source_bytes=4 << 20) as process:
+        yield process
 
 
 @pytest.fixture
@@ -83,8 +82,8 @@ def details(error, kind):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.webm", "a.avi", "a.mpg", "a.ts", "a.wmv", "a.ogv"])
-def test_every_container_goes_in_and_comes_out_whole(rpc, clips, tmp_path, name):
-    path = clips(name, 1, *{"a.mpg": ("-r", "25"), "a.wmv": ("-c:a", "libmp3lame")}.get(name, ()))
+def test_every_container_goes_in_and_comes_out_whole(rpc, clip, tmp_path, name):
+    path = clip(name, 1, *(("-r", "25") if name == "a.mpg" else ()))
     job = submit(rpc, path)
     assert job.accepted and uuid.UUID(job.request_id)
     last = watch(rpc, job.request_id)[-1]
@@ -96,8 +95,8 @@ def test_every_container_goes_in_and_comes_out_whole(rpc, clips, tmp_path, name)
     assert referee.size(out) == (128, 96)
 
 
-def test_a_job_is_watched_read_listed_and_deleted(rpc, clips, tmp_path):
-    job = submit(rpc, clips())
+def test_a_job_is_watched_read_listed_and_deleted(rpc, clip, tmp_path):
+    job = submit(rpc, clip())
     events = watch(rpc, job.request_id)
     assert [event.event for event in events][:3] == ["created", "accepted", "processing"]
     assert events[-1].job.status == pb.Job.STATUS_DONE and events[-1].job.progress == 100
@@ -122,8 +121,8 @@ def test_a_job_is_watched_read_listed_and_deleted(rpc, clips, tmp_path):
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_an_upload_that_was_cut_goes_on_where_it_was(rpc, clips):
-    data, request_id = clips().read_bytes(), str(uuid.uuid4())
+def test_an_upload_that_was_cut_goes_on_where_it_was(rpc, clip):
+    data, request_id = clip().read_bytes(), str(uuid.uuid4())
     half = rpc.call(rpc.jobs.CreateJob, upload(data[: len(data) // 2], request_id, end=False)).job
     assert (half.accepted, half.source_offset) == (False, len(data) // 2)
     for _ in range(2):  # the second as after an answer that was lost
@@ -158,9 +157,9 @@ class Sender:
 
 
 @pytest.mark.parametrize("name", ["frag.mp4", "a.ts", "a.mkv"])
-def test_the_first_fragment_comes_while_half_of_the_source_is_withheld(rpc, clips, tmp_path, name):
+def test_the_first_fragment_comes_while_half_of_the_source_is_withheld(rpc, clip, tmp_path, name):
     options = ("-movflags", "frag_keyframe+empty_moov") if name == "frag.mp4" else ()
-    path = clips(name, 6, *options)
+    path = clip(name, 6, *options)
     data, sender, parts = path.read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG)), Parts()
     sender.send(data[: len(data) // 2])
     held, last = True, None
@@ -176,8 +175,45 @@ def test_the_first_fragment_comes_while_half_of_the_source_is_withheld(rpc, clip
     assert len(referee.packets(tmp_path / "video.mp4")) == len(referee.packets(path))
 
 
-def test_a_client_that_was_cut_attaches_again(rpc, clips, tmp_path):
-    data, sender, parts = clips("a.ts", 6).read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG)), Parts()
+def test_a_client_is_told_of_an_index_that_comes_late(rpc, clip):
+    data, sender = clip().read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG))
+    assert data.index(b"mdat") < data.index(b"moov")
+    sender.send(data[:-100])
+    told = False
+    for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
+        if not told and any("index" in warning for warning in answer.progress.warnings):
+            told = True
+            sender.send(data[-100:], len(data) - 100)
+            sender.end()
+    assert told and answer.job.status == pb.Job.STATUS_DONE
+
+
+@pytest.mark.parametrize("name", ["a.h264", "a.hevc"])
+def test_elementary_streams_are_taken(rpc, clip, name):
+    path = clip(name, 2, "-an")
+    sender = Sender(pb.UpscaleRequest(config=CONFIG))
+    sender.send(path.read_bytes())
+    sender.end()
+    last = list(rpc.call(rpc.upscale.Upscale, iter(sender)))[-1].job
+    assert (last.status, last.totals.frames_out) == (pb.Job.STATUS_DONE, 20)
+
+
+def test_eight_clients_at_once(rpc, clip):
+    path = clip("a.mp4", 1)
+
+    def one(number):
+        job = submit(rpc, path)
+        last = watch(rpc, job.request_id)[-1]
+        return last.event, len(joined(rpc, job.request_id)), last.job.totals.bytes
+
+    with ThreadPoolExecutor(8) as clients:
+        results = list(clients.map(one, range(8)))
+    assert {event for event, _, _ in results} == {"done"}
+    assert len({(size, told) for _, size, told in results}) == 1
+
+
+def test_a_client_that_was_cut_attaches_again(rpc, clip, tmp_path):
+    data, sender, parts = clip("a.ts", 6).read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG)), Parts()
     sender.send(data[: len(data) * 2 // 3])
     call = rpc.call(rpc.upscale.Upscale, iter(sender))
     request_id = next(call).accepted.request_id
@@ -203,9 +239,9 @@ def test_a_client_that_was_cut_attaches_again(rpc, clips, tmp_path):
     assert len(referee.packets(tmp_path / "video.mp4")) == 60
 
 
-def test_a_streamed_file_over_its_limit_ends_with_an_error_and_what_there_is_stays_readable(rpc, clips):
+def test_a_streamed_file_over_its_limit_ends_with_an_error_and_what_there_is_stays_readable(rpc, clip):
     sender = Sender(pb.UpscaleRequest(config=pb.UpscaleConfig(model="RealESRGAN_Vid_x4", preset="ultrafast")))
-    sender.send(clips("long.ts", 20).read_bytes())
+    sender.send(clip("long.ts", 20).read_bytes())
     sender.end()
     last = list(rpc.call(rpc.upscale.Upscale, iter(sender)))[-1].job
     assert (last.status, last.error.reason) == (pb.Job.STATUS_ERROR, "INPUT_TOO_LARGE")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import referee
-from serving import KEY, Path, ServerProcess
+from serving import KEY, ServerProcess
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 GARBAGE = ("x.mp4", b"garbage" * 1000, "video/mp4")
@@ -16,10 +16,8 @@ GARBAGE = ("x.mp4", b"garbage" * 1000, "video/mp4")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        with ServerProcess(tmp_path_factory.mktemp("server") / "state", requests_per_minute=5000) as process:
-            yield process
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state", requests_per_minute=5000) as process:
+        yield process
 
 
 @pytest.fixture
@@ -47,9 +45,9 @@ def poll(web, request_id, url="/api/v2/jobs"):
     raise AssertionError("the job did not end")
 
 
-def test_the_guides_script(server, clips, tmp_path):
+def test_the_guides_script(server, clip, tmp_path):
     """Submit, poll, read result_url with a plain GET: only the base and the key differ from the hosted API."""
-    with clips().open("rb") as file:
+    with clip().open("rb") as file:
         answer = httpx.post(
             f"{server.base}/api/v2/videos/upscales",
             headers=HEADERS,
@@ -73,8 +71,8 @@ def test_the_guides_script(server, clips, tmp_path):
     assert (picture.headers["content-type"], picture.content[:2]) == ("image/jpeg", b"\xff\xd8")
 
 
-def test_results_have_ranges_and_their_links_are_signed(web, clips):
-    url = poll(web, submit(web, clips()).json()["data"]["request_id"])["result_url"]
+def test_results_have_ranges_and_their_links_are_signed(web, clip):
+    url = poll(web, submit(web, clip()).json()["data"]["request_id"])["result_url"]
     whole = httpx.get(url).content
     part = httpx.get(url, headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, whole[10:20])
@@ -103,8 +101,8 @@ def test_every_problem_is_named_in_one_answer(web):
     assert unknown.status_code == 422 and "model" in unknown.json()["errors"]
 
 
-def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clips, tmp_path):
-    long = submit(web, clips("long.mp4", 20, "-preset", "ultrafast"), model="RealESRGAN_Vid_x4")
+def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clip, tmp_path):
+    long = submit(web, clip("long.mp4", 20, "-preset", "ultrafast"), model="RealESRGAN_Vid_x4")
     assert long.status_code == 422 and "15 seconds" in long.json()["errors"]["video"][0]
     (tmp_path / "large").write_bytes(bytes(52_428_801))
     large = submit(web, tmp_path / "large")
@@ -113,11 +111,11 @@ def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clips, t
     assert submit(web, tmp_path / "huge").status_code == 413
 
 
-def test_an_idempotency_key_makes_one_job(web, clips):
+def test_an_idempotency_key_makes_one_job(web, clip):
     key = {"Idempotency-Key": str(uuid.uuid4())}
-    first, again = (submit(web, clips(), headers=key).json() for _ in range(2))
+    first, again = (submit(web, clip(), headers=key).json() for _ in range(2))
     assert first == again
-    other = submit(web, clips(), headers=key, crf="20")
+    other = submit(web, clip(), headers=key, crf="20")
     assert other.status_code == 422
 
 
@@ -132,7 +130,7 @@ def test_errors_have_the_contracts_bodies(server, web):
     assert web.delete("/api/v2/models").status_code == 405
 
 
-def test_prices_are_nothing_and_estimates_are_linear(web, clips):
+def test_prices_are_nothing_and_estimates_are_linear(web, clip):
     url = "/api/v2/videos/upscales/price"
     measures = {"width": 640, "height": 360, "duration": 2, "model": "RealESRGAN_Vid_x4"}
     by_json = web.post(url, json=measures).json()["data"]
@@ -140,7 +138,7 @@ def test_prices_are_nothing_and_estimates_are_linear(web, clips):
     twice = web.post(url, data={**measures, "duration": 4}).json()["data"]
     assert by_json == by_form and by_json["price"] == 0
     assert twice["estimated_seconds"] == pytest.approx(2 * by_json["estimated_seconds"], rel=0.1)
-    with clips().open("rb") as file:
+    with clip().open("rb") as file:
         answer = web.post(url, files={"video": file}, data={"model": "RealESRGAN_Vid_x2"})
     assert answer.status_code == 200 and answer.json()["data"]["estimated_seconds"] > 0
     without = web.post(url, data={"width": 640, "height": 360, "model": "RealESRGAN_Vid_x4"})
@@ -161,8 +159,8 @@ def test_models_are_listed_in_pages(web):
     assert web.get("/api/v2/account/balance").json()["data"]["balance"] > 0
 
 
-def test_older_clients_find_the_same_under_v1(web, clips):
-    with clips().open("rb") as file:
+def test_older_clients_find_the_same_under_v1(web, clip):
+    with clip().open("rb") as file:
         data = {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast"}
         answer = web.post("/api/v1/client/vid-upscale", files={"video": file}, data=data)
     request_id = answer.json()["data"]["request_id"]

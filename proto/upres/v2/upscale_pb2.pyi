@@ -125,7 +125,7 @@ class Cursor(_message.Message):
     def __init__(self, track: _Optional[str] = ..., segment: _Optional[int] = ..., fragment: _Optional[int] = ...) -> None: ...
 
 class TrackInit(_message.Message):
-    __slots__ = ("track", "codec", "time_base_numerator", "time_base_denominator", "start", "init", "language")
+    __slots__ = ("track", "codec", "time_base_numerator", "time_base_denominator", "start", "init", "language", "disposition")
     TRACK_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
     TIME_BASE_NUMERATOR_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +133,7 @@ class TrackInit(_message.Message):
     START_FIELD_NUMBER: _ClassVar[int]
     INIT_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    DISPOSITION_FIELD_NUMBER: _ClassVar[int]
     track: str
     codec: str
     time_base_numerator: int
@@ -140,10 +141,11 @@ class TrackInit(_message.Message):
     start: int
     init: bytes
     language: str
-    def __init__(self, track: _Optional[str] = ..., codec: _Optional[str] = ..., time_base_numerator: _Optional[int] = ..., time_base_denominator: _Optional[int] = ..., start: _Optional[int] = ..., init: _Optional[bytes] = ..., language: _Optional[str] = ...) -> None: ...
+    disposition: int
+    def __init__(self, track: _Optional[str] = ..., codec: _Optional[str] = ..., time_base_numerator: _Optional[int] = ..., time_base_denominator: _Optional[int] = ..., start: _Optional[int] = ..., init: _Optional[bytes] = ..., language: _Optional[str] = ..., disposition: _Optional[int] = ...) -> None: ...
 
 class Fragment(_message.Message):
-    __slots__ = ("track", "segment", "fragment", "independent", "last_in_segment", "pts", "duration", "crc32c", "size", "offset", "data")
+    __slots__ = ("track", "segment", "fragment", "independent", "last_in_segment", "pts", "duration", "crc32c", "size", "offset", "data", "frames")
     TRACK_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     FRAGMENT_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +157,7 @@ class Fragment(_message.Message):
     SIZE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
     track: str
     segment: int
     fragment: int
@@ -166,7 +169,8 @@ class Fragment(_message.Message):
     size: int
     offset: int
     data: bytes
-    def __init__(self, track: _Optional[str] = ..., segment: _Optional[int] = ..., fragment: _Optional[int] = ..., independent: bool = ..., last_in_segment: bool = ..., pts: _Optional[int] = ..., duration: _Optional[int] = ..., crc32c: _Optional[int] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    frames: int
+    def __init__(self, track: _Optional[str] = ..., segment: _Optional[int] = ..., fragment: _Optional[int] = ..., independent: bool = ..., last_in_segment: bool = ..., pts: _Optional[int] = ..., duration: _Optional[int] = ..., crc32c: _Optional[int] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("percent", "totals", "warnings")

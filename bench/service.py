@@ -1,0 +1,65 @@
+"""What the service costs over the engine: python bench/service.py CLIP [MODEL]. Starts a server of its own, prints one table."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from upres.engine.pipeline import Job
+from upres.engine.select import load
+from upres.engine.upscale import upscale
+from upres.service.client import Client
+from upres.v2 import upscale_pb2 as pb
+
+KEY = "upres_bench_key_of_some_length"
+PORTS = {"UPRES_HTTP_PORT": "18180", "UPRES_GRPC_PORT": "18181"}
+
+
+def main() -> None:
+    """Run the clip through the engine, then through a server as a job, then as a stream."""
+    clip, slug = Path(sys.argv[1]), (sys.argv[2:] or ["RealESRGAN_Vid_x2"])[0]
+    with tempfile.TemporaryDirectory() as folder:
+        engine = by_engine(clip, slug, Path(folder))
+        environment = {**os.environ, **PORTS, "UPRES_STATE": f"{folder}/state", "UPRES_API_KEY": KEY}
+        serve = [sys.executable, "-c", "from upres.service.cli import main; main()", "serve"]
+        server = subprocess.Popen(serve, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            with Client(f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}", KEY) as client:
+                rows = by_service(client, clip, pb.UpscaleConfig(model=slug, segment_seconds=0.5))
+        finally:
+            server.terminate()
+            server.wait(60)
+    rows = [("engine, model loaded, s", engine), *rows, ("job over engine", rows[0][1] / engine)]
+    for name, value in rows:
+        sys.stdout.write(f"{name:40} {value:8.2f}\n")
+
+
+def by_engine(clip: Path, slug: str, folder: Path) -> float:
+    """Seconds of the plain engine, its model warm."""
+    model, _ = load(slug)
+    upscale(clip, folder / "warm.mp4", Job((model,)))
+    start = time.perf_counter()
+    upscale(clip, folder / "engine.mp4", Job((model,)))
+    return time.perf_counter() - start
+
+
+def by_service(client: Client, clip: Path, config: pb.UpscaleConfig) -> list[tuple[str, float]]:
+    """Seconds of a job from its first attempt to done, and from submit to done; of a stream to its first fragment."""
+    list(client.watch(client.submit(clip, config).request_id))  # warm
+    start = time.perf_counter()
+    job = list(client.watch(client.submit(clip, config).request_id))[-1]
+    whole = time.perf_counter() - start
+    attempt = job.ended_at.ToNanoseconds() - job.started_at.ToNanoseconds()
+    start, first = time.perf_counter(), 0.0
+    with clip.open("rb") as file:
+        for part in client.stream(file, config):
+            if isinstance(part, pb.Fragment) and part.track == "video" and not first:
+                first = time.perf_counter() - start
+    rows = [("job, first attempt to done, s", attempt / 1e9), ("job, submit to done, s", whole)]
+    return [*rows, ("stream, to the first fragment, s", first), ("stream, all, s", time.perf_counter() - start)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""One file from what a stream brings: the client's own copy of the log, joined as the server would join it."""
+
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+from upres.engine.join import container_for, join
+from upres.engine.log import FolderLog, Fragment, Track
+from upres.v2 import upscale_pb2 as pb
+
+
+class Assembly:
+    """Keeps tracks and fragments in a folder beside the target; leaving its `with` removes the folder."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._container = container_for(target)
+        self._folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
+        self._log = FolderLog(Path(self._folder.name) / "log", {})
+
+    def __enter__(self) -> "Assembly":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.close()
+        self._folder.cleanup()
+
+    def add_track(self, track: pb.TrackInit) -> None:
+        """A track begins."""
+        time_base = Fraction(track.time_base_numerator, track.time_base_denominator)
+        language = track.language or None
+        self._log.add_track(
+            Track(track.track, track.codec, time_base, track.start, track.init, language, track.disposition)
+        )
+
+    def append(self, fragment: pb.Fragment) -> None:
+        """The next whole fragment of a track."""
+        self._log.append(
+            Fragment(
+                fragment.track,
+                fragment.segment,
+                fragment.fragment,
+                fragment.pts,
+                fragment.duration,
+                fragment.frames,
+                independent=fragment.independent,
+                last=fragment.last_in_segment,
+            ),
+            fragment.data,
+        )
+
+    def join(self) -> None:
+        """Write the target; it appears under its name only when it is whole."""
+        join(self._log, self._target, self._container)

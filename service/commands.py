@@ -1,0 +1,223 @@
+"""The commands `upres serve`, `keys`, `submit`, `watch`, `get`, `cancel` and `stream`, as the command line finds them by name.
+
+Nothing of the service is imported before a command runs, so that the other commands start fast and without its extra.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from upres.v2 import upscale_pb2 as pb
+
+    from .client import Client
+    from .keys import Keys
+    from .settings import Settings
+
+keys = typer.Typer(help="Make, show and revoke the API keys of a server on this machine.", no_args_is_help=True)
+
+Server = Annotated[str, typer.Option("--server", envvar="UPRES_SERVER", help="HOST:PORT of a server's gRPC.")]
+ApiKey = Annotated[str, typer.Option("--key", envvar="UPRES_KEY", help="An API key of that server.")]
+Tls = Annotated[bool, typer.Option("--tls", help="The server speaks TLS.")]
+Config = Annotated[Path | None, typer.Option("--config", help="A TOML file; UPRES_… in the environment go before it.")]
+Id = Annotated[str, typer.Argument(help="The job's request_id.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="A model's slug.")]
+Scale = Annotated[int | None, typer.Option(help="For models with a range of scales.")]
+Content = Annotated[Literal["auto", "photo", "animation"], typer.Option(help="Which kind of network fits.")]
+Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding; less is better and larger.")]
+Prefilters = Annotated[list[str] | None, typer.Option("--prefilter", help="Before enlarging; can be given often.")]
+Split = Annotated[bool, typer.Option("--split", help="Cut at shots; lifts the limit on length.")]
+
+DEFAULT_SERVER = "127.0.0.1:8081"
+DEFAULT_MODEL = "RealESRGAN_Vid_x4"
+
+
+def serve(config: Config = None) -> None:
+    """Serve the v2 HTTP API and gRPC until SIGTERM. The first start prints an API key, once."""
+    from .server import serve as run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    asyncio.run(run(_settings(config), typer.echo))
+
+
+@keys.command()
+def add(name: Annotated[str, typer.Argument(help="Whose key it is.")], config: Config = None) -> None:
+    """Make a key and print it; it is not shown again."""
+    typer.echo(_keys(_settings(config)).add(name))
+
+
+@keys.command("list")
+def show(config: Config = None) -> None:
+    """List the keys' names."""
+    for key in _keys(_settings(config)).all():
+        typer.echo(f"{key.name}{'' if key.revoked_at is None else ' (revoked)'}")
+
+
+@keys.command()
+def revoke(name: Annotated[str, typer.Argument(help="Whose key it was.")], config: Config = None) -> None:
+    """Take a key out of use at once."""
+    _keys(_settings(config)).revoke(name)
+
+
+def submit(
+    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    *,
+    model: Model = DEFAULT_MODEL,
+    scale: Scale = None,
+    content: Content = "auto",
+    crf: Crf = 18,
+    prefilter: Prefilters = None,
+    split: Split = False,
+    server: Server = DEFAULT_SERVER,
+    key: ApiKey = "",
+    tls: Tls = False,
+) -> None:
+    """Upload a clip as a job and print its request_id."""
+    with _client(server, key, tls=tls) as client:
+        typer.echo(client.submit(source, _config(model, scale, content, crf, prefilter, split)).request_id)
+
+
+def watch(request_id: Id, *, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = False) -> None:
+    """Show a job's progress until it has ended."""
+    with _client(server, key, tls=tls) as client, _bar("waiting") as bar:
+        for job in client.watch(request_id):
+            bar.show(_word(job), job.progress)
+    _check(job)
+
+
+def get(
+    request_id: Id,
+    target: Annotated[Path, typer.Argument(help="Where the result goes.")],
+    *,
+    server: Server = DEFAULT_SERVER,
+    key: ApiKey = "",
+    tls: Tls = False,
+) -> None:
+    """Wait for a job and download its result."""
+    with _client(server, key, tls=tls) as client, _bar("waiting") as bar:
+        for job in client.watch(request_id):
+            bar.show(_word(job), job.progress)
+        _check(job)
+        client.download(request_id, target)
+
+
+def cancel(request_id: Id, *, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = False) -> None:
+    """End a job now."""
+    with _client(server, key, tls=tls) as client:
+        client.cancel(request_id)
+
+
+def stream(
+    source: Annotated[Path, typer.Argument(help="A clip, or - for stdin.", allow_dash=True)],
+    target: Annotated[Path, typer.Argument(help="Where the result goes.")],
+    *,
+    model: Model = DEFAULT_MODEL,
+    scale: Scale = None,
+    content: Content = "auto",
+    crf: Crf = 18,
+    prefilter: Prefilters = None,
+    split: Split = False,
+    server: Server = DEFAULT_SERVER,
+    key: ApiKey = "",
+    tls: Tls = False,
+) -> None:
+    """Upscale on a server while the source is sent; goes on through cuts and restarts, and joins the result here."""
+    from upres.v2 import upscale_pb2 as pb
+
+    from .assembly import Assembly
+
+    config = _config(model, scale, content, crf, prefilter, split)
+    with (
+        _client(server, key, tls=tls) as client,
+        Assembly(target) as assembly,
+        _bar("sending") as bar,
+        sys.stdin.buffer if str(source) == "-" else source.open("rb") as file,
+    ):
+        for part in client.stream(file, config):
+            match part:
+                case pb.TrackInit():
+                    assembly.add_track(part)
+                case pb.Fragment():
+                    assembly.append(part)
+                case pb.Progress():
+                    bar.show(f"{part.totals.frames_out} frames", part.percent)
+                case pb.Job():
+                    _check(part)
+        assembly.join()
+
+
+class _bar:
+    """A progress bar on a terminal; nothing elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._progress = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+        self._task = self._progress.add_task(text, total=100.0)
+
+    def __enter__(self) -> "_bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, text: str, percent: float) -> None:
+        """Show how far it is."""
+        self._progress.update(self._task, description=text, completed=percent)
+
+
+def _settings(config: Path | None) -> "Settings":
+    from .settings import load
+
+    return load(config)
+
+
+def _keys(settings: "Settings") -> "Keys":
+    from .keys import Keys
+    from .store import Store
+
+    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Keys(Store(settings.database_url))
+
+
+def _client(server: str, key: str, *, tls: bool) -> "Client":
+    import grpc
+
+    from .client import Client
+
+    if not key:
+        raise typer.BadParameter("an API key is needed: --key, or UPRES_KEY in the environment")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    return Client(server, key, credentials=grpc.ssl_channel_credentials() if tls else None)
+
+
+def _config(
+    model: str, scale: int | None, content: str, crf: int, prefilters: list[str] | None, split: bool
+) -> "pb.UpscaleConfig":
+    from upres.v2 import upscale_pb2 as pb
+
+    return pb.UpscaleConfig(model=model, scale=scale, content=content, crf=crf, prefilters=prefilters, split=split)
+
+
+def _word(job: "pb.Job") -> str:
+    from upres.v2 import upscale_pb2 as pb
+
+    return pb.Job.Status.Name(job.status).removeprefix("STATUS_").lower()
+
+
+def _check(job: "pb.Job") -> None:
+    """RemoteError where a job has not ended well."""
+    from upres.v2 import upscale_pb2 as pb
+
+    from .errors import RemoteError
+
+    if job.status == pb.Job.STATUS_ERROR:
+        again = "; it may be submitted again" if job.error.retryable else ""
+        raise RemoteError(f"the job failed: {job.error.message} ({job.error.reason}){again}")

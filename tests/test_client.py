@@ -1,0 +1,93 @@
+"""The Python client, against a real server that goes away in the middle."""
+
+import asyncio
+import io
+import threading
+
+import pytest
+import referee
+from serving import KEY, ServerProcess
+from upres.service.assembly import Assembly
+from upres.service.client import AsyncClient, Client
+from upres.service.errors import OffsetError, RemoteError
+from upres.service.outgoing import CHUNK_BYTES, Outgoing
+from upres.v2 import upscale_pb2 as pb
+
+CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state") as process:
+        yield process
+
+
+def test_a_file_is_submitted_watched_and_downloaded(server, clip, tmp_path):
+    with Client(server.target, KEY) as client:
+        job = client.submit(clip(), CONFIG)
+        assert job.accepted
+        last = list(client.watch(job.request_id))[-1]
+        assert last.status == pb.Job.STATUS_DONE == client.get(job.request_id).status
+        client.download(job.request_id, tmp_path / "out.mp4")
+        assert referee.count(tmp_path / "out.mp4") == 30
+        assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+        assert {model.slug for model in client.models()} >= {"RealESRGAN_Vid_x4"}
+        client.delete(job.request_id)
+        with pytest.raises(RemoteError, match="NOT_FOUND"):
+            client.get(job.request_id)
+        with pytest.raises(RemoteError, match="INVALID_ARGUMENT"):
+            client.submit(clip(), pb.UpscaleConfig(model="nothing"))
+
+
+def test_a_stream_goes_on_through_a_restart_of_the_server(server, clip, tmp_path):
+    """The server is killed when the first picture has come, while half of the source is not sent yet."""
+    source, target = clip("a.ts", 6), tmp_path / "out.mp4"
+
+    class Gated(io.BytesIO):
+        killed = False
+
+        def read(self, size=-1):
+            if self.tell() >= len(self.getvalue()) // 2 and not self.killed:
+                gate.wait(60)
+            return super().read(min(size, 20_000))
+
+    gate, killed = threading.Event(), False
+    with Client(server.target, KEY) as client, Assembly(target) as assembly:
+        file = Gated(source.read_bytes())
+        for part in client.stream(file, CONFIG):
+            if isinstance(part, pb.TrackInit):
+                assembly.add_track(part)
+            if isinstance(part, pb.Fragment):
+                assembly.append(part)
+                if part.track == "video" and not killed:
+                    killed = file.killed = True
+                    server.kill()
+                    server.start()
+                    gate.set()
+        assert killed and part.status == pb.Job.STATUS_DONE
+        assembly.join()
+    assert referee.packets(target) == pytest.approx([n / 10 for n in range(60)], abs=0.05)
+    assert referee.count(target, "a:0") == referee.count(source, "a:0")
+
+
+def test_a_server_that_stays_away_is_told():
+    async def scenario():
+        async with AsyncClient("127.0.0.1:9", KEY, patience=0) as client:
+            with pytest.raises(RemoteError, match="UNAVAILABLE"):
+                await client.get("x")
+
+    asyncio.run(scenario())
+
+
+def test_what_was_not_acknowledged_can_be_sent_again():
+    async def scenario():
+        data = bytes(range(256)) * 4096
+        outgoing = Outgoing(io.BytesIO(data))
+        assert await outgoing.read(0) == data[:CHUNK_BYTES] == await outgoing.read(0)
+        outgoing.forget(100)
+        assert (await outgoing.read(100))[:50] == data[100:150]
+        with pytest.raises(OffsetError):
+            await outgoing.read(99)
+        assert await outgoing.read(len(data)) == b""
+
+    asyncio.run(scenario())

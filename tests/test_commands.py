@@ -1,0 +1,51 @@
+"""The service's commands, as a user calls them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import referee
+from serving import KEY, ServerProcess
+
+
+def upres(*args, **env):
+    command = [sys.executable, "-c", "from upres.service.cli import main; main()", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **env})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state") as process:
+        yield process
+
+
+def test_submit_get_and_stream(server, clip, tmp_path):
+    env = {"UPRES_SERVER": server.target, "UPRES_KEY": KEY}
+    submitted = upres("submit", clip(), "--model", "RealESRGAN_Vid_x2", **env)
+    assert submitted.returncode == 0, submitted.stderr
+    got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
+    assert got.returncode == 0, got.stderr
+    streamed = upres("stream", clip(), tmp_path / "streamed.mp4", "--model", "RealESRGAN_Vid_x2", **env)
+    assert streamed.returncode == 0, streamed.stderr
+    assert referee.packets(tmp_path / "got.mp4") == referee.packets(tmp_path / "streamed.mp4")
+    again = upres("cancel", submitted.stdout.strip(), **env)
+    assert again.returncode == 1 and "done" in again.stderr
+    assert upres("watch", submitted.stdout.strip(), **env).returncode == 0
+    assert upres("submit", clip(), UPRES_SERVER=server.target).returncode == 2
+
+
+def test_keys(tmp_path):
+    env = {"UPRES_STATE": str(tmp_path / "state")}
+    made = upres("keys", "add", "alice", **env)
+    assert made.returncode == 0 and made.stdout.startswith("upres_")
+    assert upres("keys", "add", "alice", **env).returncode == 1
+    assert upres("keys", "revoke", "alice", **env).returncode == 0
+    assert upres("keys", "list", **env).stdout == "alice (revoked)\n"
+
+
+def test_wrong_settings_are_all_named(tmp_path):
+    wrong = upres("serve", UPRES_STATE=str(tmp_path), UPRES_SLOTS="0", UPRES_QUEUE="x")
+    assert wrong.returncode == 2 and "slots" in wrong.stderr and "queue" in wrong.stderr
+    missing = upres("serve", "--config", tmp_path / "none.toml")
+    assert missing.returncode == 2 and "none.toml" in missing.stderr

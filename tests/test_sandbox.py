@@ -1,0 +1,37 @@
+"""What a confined process can no longer do."""
+
+import subprocess
+import sys
+
+import pytest
+
+CONFINED = """
+from upres.service import sandbox
+alone = sandbox.confine(memory_bytes=1 << 30, cpu_seconds=2, file_bytes=1000)
+{attempt}
+"""
+
+
+def run(attempt):
+    code = CONFINED.format(attempt=attempt)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the means")
+def test_it_has_no_network_where_the_system_allows_that():
+    connect = "import socket\nsocket.create_connection(('127.0.0.1', 9), 1)"
+    told = run("print(alone)").stdout.strip()
+    if told == "True":
+        assert "Network is unreachable" in run(connect).stderr
+
+
+def test_it_has_no_more_memory_than_it_may():
+    assert "MemoryError" in run("bytes(2 << 30)").stderr
+
+
+def test_it_has_no_more_time_than_it_may():
+    assert run("while True: pass").returncode < 0
+
+
+def test_it_writes_no_larger_file_than_it_may(tmp_path):
+    assert "File too large" in run(f"open({str(tmp_path / 'f')!r}, 'wb').write(bytes(10_000))").stderr
