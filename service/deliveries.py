@@ -15,7 +15,8 @@ import httpx
 import sqlalchemy as sa
 
 from .errors import NotFoundError
-from .schema import events, jobs, meta, metadata
+from .schema import deliveries as table
+from .schema import events, jobs, meta
 from .states import Status
 from .store import Job, Store
 
@@ -25,24 +26,6 @@ HOLDING_ATTEMPTS = 3  # this many of an earlier event are made before a later on
 OUTCOME_SECONDS = 60  # after which the outcome of an attempt, if it is not written down, never will be
 CURSOR = "deliveries"
 EVENTS = {Status.PROCESSING: "job.processing", Status.DONE: "job.completed", Status.ERROR: "job.failed"}
-
-table = sa.Table(
-    "deliveries",
-    metadata,
-    sa.Column("delivery_id", sa.Text, primary_key=True),
-    sa.Column("cursor", sa.BigInteger, nullable=False, unique=True),  # the event's
-    sa.Column("request_id", sa.Text, nullable=False, index=True),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("previous", sa.Text),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("receiver", sa.Text, nullable=False),
-    sa.Column("stage", sa.Text, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("due_at", sa.Float, nullable=False),
-    sa.Column("problem", sa.Text),
-    sa.Index("deliveries_due", "stage", "due_at"),
-)
 
 
 class Stage(StrEnum):
@@ -81,8 +64,6 @@ class Deliveries:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        with store.transaction() as connection:
-            table.create(connection, checkfirst=True)
         store.meta(CURSOR, lambda: "0")
 
     def collect(self) -> int:

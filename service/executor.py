@@ -57,6 +57,9 @@ class Executor(Protocol):
         ...
 
 
+FOR_ENGINE = ("UPRES_CACHE", "UPRES_RANDOM_WEIGHTS")  # what the engine itself reads: no secrets
+
+
 class LocalExecutor:
     """Worker processes, one a device. slots: attempts that share a device, so that one that waits for its source idles none.
 

@@ -117,7 +117,7 @@ class Jobs:
         """
         if self._stopping:
             raise StoppingError("the server is about to stop; try again in a moment")
-        check(spec, self.unavailable)
+        check(spec, self.policy.limits, self.unavailable)
         self.runner.queue.check()
         if shutil.disk_usage(self._root).free < self.policy.free_bytes:
             raise BusyError("the disk is almost full; try again later", DISK_RETRY_SECONDS)

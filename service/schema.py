@@ -54,3 +54,21 @@ keys = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("revoked_at", sa.Float),
 )
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("delivery_id", sa.Text, primary_key=True),
+    sa.Column("cursor", sa.BigInteger, nullable=False, unique=True),  # the event's
+    sa.Column("request_id", sa.Text, nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("previous", sa.Text),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("receiver", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("problem", sa.Text),
+    sa.Index("deliveries_due", "stage", "due_at"),
+)

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc
 from fastapi import FastAPI
@@ -29,7 +30,7 @@ from .runner import keys
 from .settings import Settings
 from .store import Store
 from .web import Web
-from .webhooks import Webhooks
+from .webhooks import Webhooks, url_problems
 
 READY_SECONDS = 0.05
 
@@ -60,10 +61,9 @@ class Server:
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
         self._links = Links(secret, settings.result_url_seconds)
         self._resolver = Resolver()
-        allowed = Allowed.parse(settings.webhook_http, settings.webhook_hosts)
-        self._egress = Egress(self._resolver, allowed)
-        self._http = Http(settings, self._web(probe))
+        self._egress = Egress(self._resolver, Allowed.parse(settings.webhook_http, settings.webhook_hosts))
         self._webhooks = Webhooks(Deliveries(self.store), self._egress.post, result_url=self._result_url)
+        self._http = Http(settings, self._web(probe))
         self._tasks: list[asyncio.Task[None]] = []
 
     def _web(self, probe: Probe) -> FastAPI:
@@ -75,10 +75,10 @@ class Server:
             self.jobs,
             self._links,
             probe,
-            self._egress,
             upload_bytes=settings.upload_bytes,
             public_url=settings.public_url,
             incoming=incoming,
+            url_problems=partial(url_problems, self._egress),
         )
         return web.app(self.keys, Quota(settings.requests_per_minute, settings.requests_per_day))
 
@@ -109,7 +109,7 @@ class Server:
         await self._grpc.start()
         await self._http.start()
         expiring = keep_expiring(self.jobs, self._settings.keep_seconds)
-        self._tasks = [asyncio.create_task(work) for work in (self._announce(), self._webhooks.run(), expiring)]
+        self._tasks = [asyncio.create_task(work) for work in (self._announce(), expiring, self._webhooks.run())]
 
     async def stop(self, grace: float) -> None:
         """Say so, finish what can be finished within the grace time, checkpoint the rest."""
@@ -123,11 +123,11 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._resolver.close()
         await self._http.stop()
         await self._grpc.stop(1.0)
         await self.jobs.stop()
         self.store.close()
+        self._resolver.close()
 
     async def _announce(self) -> None:
         while not self.jobs.ready:

@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     keep_seconds: Seconds = Field(7 * 86400.0, description="how long ended jobs and their results are kept")
     requests_per_minute: int = Field(600, ge=1, description="by key")
     requests_per_day: int = Field(100_000, ge=1, description="by key")
-    webhook_hosts: list[str] = Field(default_factory=list, description="private hosts and networks that webhooks may go to")
+    webhook_hosts: list[str] = Field(default_factory=list, description="private hosts that webhooks may go to")
     webhook_http: bool = Field(False, description="webhooks may go over http")
 
     @classmethod
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     def policy(self) -> Policy:
         """The part that jobs keep to."""
         return Policy(
-            Limits(self.source_bytes, self.clip_seconds),
+            Limits(self.source_bytes, self.clip_seconds, http_webhooks=self.webhook_http),
             queue=self.queue,
             wall_seconds=self.job_seconds,
             memory_bytes=self.decoder_bytes,

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from upres.engine.catalog import SLUGS
 from upres.engine.errors import SettingsError
@@ -65,11 +66,15 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator takes. seconds: longest clip by slug, in place of the catalogue's. tracks: of the source."""
+    """What the operator takes. seconds: longest clip by slug, in place of the catalogue's. tracks: of the source.
+
+    http_webhooks: whether webhooks may go in the clear.
+    """
 
     source_bytes: int = 52_428_800
     seconds: Mapping[str, float] = field(default_factory=dict)
     tracks: int = 16
+    http_webhooks: bool = False
 
     def longest(self, spec: Spec) -> float | None:
         """Seconds of source that may be upscaled in one job; None where shots are cut apart, and for no model."""
@@ -78,13 +83,13 @@ class Limits:
         return self.seconds.get(spec.model, SLUGS[spec.model].seconds)
 
 
-def check(spec: Spec, unavailable: Mapping[str, str]) -> None:
+def check(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> None:
     """InvalidError that names every wrong field. unavailable: why slugs that are known cannot run here."""
-    if problems := problems_of(spec, unavailable):
+    if problems := problems_of(spec, limits, unavailable):
         raise InvalidError(problems)
 
 
-def problems_of(spec: Spec, unavailable: Mapping[str, str]) -> dict[str, list[str]]:
+def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> dict[str, list[str]]:
     """What is wrong with each field; empty if nothing is."""
     problems: defaultdict[str, list[str]] = defaultdict(list)
     _check_model(spec, unavailable, problems)
@@ -98,7 +103,7 @@ def problems_of(spec: Spec, unavailable: Mapping[str, str]) -> dict[str, list[st
     except SettingsError as error:
         for problem in str(error).split("; "):
             problems[problem.partition(" ")[0]].append(f"{problem[0].upper()}{problem[1:]}.")
-    _check_webhook(spec, problems)
+    _check_webhook(spec, limits, problems)
     return dict(problems)
 
 
@@ -116,7 +121,12 @@ def _check_model(spec: Spec, unavailable: Mapping[str, str], problems: defaultdi
         problems["scale"].append(f"The scale must be between {slug.scales[0]} and {slug.scales[-1]}.")
 
 
-def _check_webhook(spec: Spec, problems: defaultdict[str, list[str]]) -> None:
+def _check_webhook(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
+    if spec.webhook_url is not None:
+        url = urlsplit(spec.webhook_url)
+        schemes = ("https", "http") if limits.http_webhooks else ("https",)
+        if url.scheme not in schemes or not url.hostname or len(spec.webhook_url) > 2048:
+            problems["webhook_url"].append("The webhook url must be an https URL of at most 2048 characters.")
     if spec.webhook_secret is not None:
         if spec.webhook_url is None:
             problems["webhook_secret"].append("The webhook secret needs a webhook url.")

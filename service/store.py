@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
 from .errors import ConflictError, NotFoundError, StoreError
-from .schema import VERSION, events, jobs, meta, metadata
+from .schema import VERSION, deliveries, events, jobs, meta, metadata
 from .states import Failure, Reason, State, Status
 
 
@@ -202,9 +202,10 @@ class Store:
             return [_job(row) for row in connection.execute(jobs.select().where(jobs.c.ended_at < time)).mappings()]
 
     def delete(self, request_id: str) -> None:
-        """Forget a job and its events."""
+        """Forget a job, its events and what they had to tell."""
         with self.transaction() as connection:
-            connection.execute(events.delete().where(events.c.request_id == request_id))
+            for table in (events, deliveries):
+                connection.execute(table.delete().where(table.c.request_id == request_id))
             connection.execute(jobs.delete().where(jobs.c.request_id == request_id))
             self._checkpoint("delete")
 

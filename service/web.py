@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from upres.engine.catalog import SLUGS
 from upres.engine.errors import SourceError, UpresError
 
 from . import answers, forms
-from .egress import Egress
 from .errors import InvalidError, NotFoundError, TooLargeError
 from .files import TYPES, Streamed, part
 from .gate import Gate
@@ -31,7 +31,6 @@ from .spec import Spec, problems_of
 from .states import Status
 from .store import Job
 from .told import told
-from .webhooks import url_problems
 
 VIDEO = "The video must be a file of type: mp4, mpeg, mov, avi, wmv, ogg"
 BODY = {
@@ -58,26 +57,29 @@ BODY = {
 
 
 class Web:
-    """The routes. upload_bytes: the largest video. public_url: how clients reach this server, if not as they just did."""
+    """The routes. upload_bytes: the largest video. public_url: how clients reach this server, if not as they just did.
+
+    url_problems: what is wrong with a webhook's URL, by field, once its host was looked up.
+    """
 
     def __init__(
         self,
         jobs: Jobs,
         links: Links,
         probe: Probe,
-        egress: Egress,
         *,
         upload_bytes: int,
         public_url: str | None,
         incoming: Path,
+        url_problems: Callable[[str | None], Awaitable[dict[str, list[str]]]],
     ) -> None:
         self._jobs = jobs
         self._links = links
         self._probe = probe
-        self._egress = egress
         self._upload_bytes = upload_bytes
         self._public_url = public_url
         self._incoming = incoming
+        self._url_problems = url_problems
         self._metrics = Metrics(jobs)
 
     def app(self, api_keys: Keys, quota: Quota) -> FastAPI:
@@ -112,8 +114,8 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, self._jobs.unavailable), **problems}
-            problems |= await url_problems(self._egress, spec.webhook_url)
+            problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.unavailable), **problems}
+            problems = {**await self._url_problems(spec.webhook_url), **problems}
             with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
                 path = Path(folder) / "source"
                 video = form.get("video")
@@ -132,7 +134,7 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, {}), **problems}
+            problems = {**problems_of(spec, self._jobs.policy.limits, {}), **problems}
             facts, wrong = await self._measured(form, spec)
             problems |= wrong
             if problems:

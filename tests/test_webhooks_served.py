@@ -1,0 +1,58 @@
+"""Webhooks of a real server process: a job submitted over HTTP, its changes told to a real receiver."""
+
+import hashlib
+import hmac
+import json
+import threading
+
+import httpx
+import pytest
+from receiver import Receiver
+from serving import KEY, ServerProcess
+
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+SECRET = "s" * 32
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def submit(base, path, **data):
+    with path.open("rb") as file:
+        files = {"video": ("a.mp4", file, "video/mp4")}
+        fields = {"model": "RealESRGAN_Vid_x2", **data}
+        return httpx.post(f"{base}/api/v2/videos/upscales", headers=HEADERS, files=files, data=fields, timeout=60)
+
+
+def test_a_job_is_told_of_in_order_and_its_result_can_be_read_without_a_key(receiver, clip, tmp_path):
+    settings = {"webhook_http": True, "webhook_hosts": ["127.0.0.1"]}
+    with ServerProcess(tmp_path / "state", **settings) as server:
+        url = receiver.url(host="127.0.0.1")
+        answer = submit(server.base, clip("a.mp4", 1), webhook_url=url, webhook_secret=SECRET)
+        assert answer.status_code == 200, answer.text
+        while len(receiver.got) < 2:
+            assert receiver.arrived.wait(60)
+            receiver.arrived.clear()
+        told = [json.loads(body) for _, _, body in receiver.got]
+        assert [one["event"] for one in told] == ["job.processing", "job.completed"]
+        assert {one["data"]["job_request_id"] for one in told} == {answer.json()["data"]["request_id"]}
+        for _, headers, body in receiver.got:
+            signed = headers["X-DeAPI-Timestamp"].encode() + b"." + body
+            expected = "sha256=" + hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
+            assert headers["X-DeAPI-Signature"] == expected
+        result = httpx.get(told[1]["data"]["result_url"], timeout=60)
+        assert (result.status_code, result.headers["content-type"]) == (200, "video/mp4")
+
+
+def test_a_webhook_to_an_address_of_this_network_is_refused_at_once(clip, tmp_path):
+    with ServerProcess(tmp_path / "state") as server:
+        answer = submit(server.base, clip("a.mp4", 1), webhook_url="https://127.0.0.1/hook")
+    assert answer.status_code == 422
+    assert list(answer.json()["errors"]) == ["webhook_url"]
