@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from .colour import HDR, resolve
+from .colour import HDR, depth_of, resolve
 from .errors import SourceError
 from .frame import Shape
 from .orientation import Orientation, orientation
@@ -225,6 +225,7 @@ class Reader:
                 break
             if not self.cut.start or frame.pts >= 0:
                 given = True
+                self.repairs.damaged += frame.is_corrupt
                 yield frame
             frame = next(self._decoding, None)
         if not given:
@@ -232,7 +233,7 @@ class Reader:
 
     def _describe(self, tonemap: bool) -> Info:
         video, first = self.video, self._first
-        bits = max((component.bits for component in first.format.components), default=8)
+        bits = depth_of(first)
         stands = orientation(first)
         turned = stands.lying
         aspect = video.sample_aspect_ratio or Fraction(1)

@@ -19,7 +19,7 @@ MPEG_STAMP_RANGE = 1 << 33  # ISO/IEC 13818-1, 2.4.3.6: PTS and DTS are 33 bits 
 
 @dataclass(slots=True)
 class Repairs:
-    """How often each rule was used, and how many packets could not be decoded."""
+    """How often each rule was used, and how many packets were damaged: decoded badly, or not at all."""
 
     missing: int = 0
     wrapped: int = 0

@@ -56,6 +56,7 @@ def run(monkeypatch, clip, target, model, *, stop_at=None, resume=False, **setti
             super().__init__(folder, header, checkpoint)
 
     monkeypatch.setattr(sys.modules["upres.engine.upscale"], "FolderLog", Watched)
+    monkeypatch.setattr("os.fsync", lambda file: None)  # slow, and a stopped process is no power cut
     wanted = job(target, model, encoder=Encoder(segment_seconds=0.5, preset="ultrafast"), **settings)
     upscale(clip, target, wanted, resume=resume)
     return len(passed)
