@@ -2,8 +2,9 @@
 
 import numpy as np
 from av import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from .depth import Deep, shallow, tonemapped
 from .errors import SourceError
 from .frame import Colour, Pixels
 from .orientation import Orientation
@@ -77,7 +78,7 @@ def encoded(colour: Colour) -> Colour:
 
 
 class ToRGB:
-    """Decoded frames to RGB arrays; high dynamic range is brought down to BT.709."""
+    """Decoded frames to RGB arrays of 8 bits; high dynamic range is brought down to BT.709."""
 
     def __init__(self, colour: Colour, orientation: Orientation = UPRIGHT) -> None:
         self._colour = colour
@@ -85,28 +86,43 @@ class ToRGB:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Pixels:
-        """(height, width, 3) uint8, full range, upright: a view of the frame swscale wrote, not a copy."""
-        matrix = COEFFICIENTS.get(self._colour.matrix)
+        """(height, width, 3) uint8, full range, upright: of 8-bit sources a view of the frame swscale wrote, not a copy."""
         hdr = self._colour.transfer in HDR
-        rgb = self._reformatter.reformat(
+        if not hdr and depth_of(frame) <= 8:
+            return self._orientation.upright(view(self._converted(frame, "rgb24")))
+        deep = deep_view(self._converted(frame, "rgb48le"))
+        return self._orientation.upright(shallow(tonemapped(deep, self._colour.transfer) if hdr else deep))
+
+    def _converted(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
+        matrix = COEFFICIENTS.get(self._colour.matrix)
+        return self._reformatter.reformat(
             frame,
-            format="rgb24",
+            format=pixel_format,
             src_colorspace=matrix,
             dst_colorspace=matrix,
             src_color_range=RANGES[self._colour.range],
             dst_color_range=ColorRange.JPEG,
-            dst_color_trc=ColorTrc.BT709 if hdr else None,
-            dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
             interpolation=EXACT,
             threads=1,
         )
-        return self._orientation.upright(view(rgb))
+
+
+def depth_of(frame: VideoFrame) -> int:
+    """Bits a channel."""
+    return max((component.bits for component in frame.format.components), default=8)
 
 
 def view(frame: VideoFrame) -> Pixels:
     """An rgb24 frame's pixels, (height, width, 3) uint8, without a copy; the array keeps the frame alive."""
     plane = frame.planes[0]
     rows: Pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+
+
+def deep_view(frame: VideoFrame) -> Deep:
+    """An rgb48le frame's pixels, (height, width, 3) uint16, without a copy."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.dtype("<u2")).reshape(frame.height, plane.line_size // 2)
     return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
 
 

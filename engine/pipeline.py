@@ -26,6 +26,7 @@ from .timeline import Repairs, with_durations
 from .writer import Encoder, Encoding, Segment, segments
 
 QUEUE_BYTES = 64 << 20  # what may wait between two stages; at least one frame always may
+QUEUE_FRAMES = 16  # more of them, however small, would not make any stage wait less
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,9 @@ def run(
     progress.warnings += [*reader.warnings, *carried.warnings, *([encoding.why] if encoding.why else [])]
     pictures = _pictures(reader, job, shape, progress, carried, start)
     with (
-        closing(ahead(pictures, budget=QUEUE_BYTES, size=_bytes, name="read")) as frames,
+        closing(ahead(pictures, budget=queue_budget(shape), size=_bytes, name="read")) as frames,
         closing(
-            ahead(enlarged(frames, job.models, progress.busy), budget=QUEUE_BYTES, size=_bytes, name="infer")
+            ahead(enlarged(frames, job.models, progress.busy), budget=queue_budget(larger), size=_bytes, name="infer")
         ) as results,
         closing(_unpublished(results, log, start, progress, tick)) as wanted,
         closing(segments(wanted, encoding, larger, at_shots=job.at_shots)) as written,
@@ -203,6 +204,11 @@ def _publish(segment: Segment, time_base: Fraction, log: Log) -> Fragment:
     log.add_track(Track("video", segment.template.codec_context.name, time_base, start, init))
     fragment = Fragment("video", number, 0, segment.pts - start, segment.duration, frames, shot=segment.shot)
     return log.append(fragment, body)
+
+
+def queue_budget(shape: Shape) -> int:
+    """Bytes of frames of this shape that may wait between two stages."""
+    return min(QUEUE_BYTES, QUEUE_FRAMES * shape.width * shape.height * 3)
 
 
 def _bytes(frame: Frame) -> int:

@@ -13,7 +13,7 @@ from . import writer
 from .errors import SettingsError, SourceError, TargetError
 from .frame import Frame, Shape
 from .model import Model, Predicting
-from .pipeline import QUEUE_BYTES, Job, after_prefilters
+from .pipeline import Job, after_prefilters, queue_budget
 from .reader import Reader
 
 TRIAL_SIDE = 128  # pixels a side of the frame that the speed is measured on
@@ -123,7 +123,7 @@ def _memory(job: Job, shape: Shape, pixels_out: int) -> int:
     for model in job.models:
         need += model.memory(width, height)
         width, height = width * model.scale, height * model.scale
-    queues = sum(max(QUEUE_BYTES, size) for size in (shape.width * shape.height * 3, width * height * 3))
+    queues = queue_budget(shape) + queue_budget(replace(shape, width=width, height=height))
     return BASE_MEMORY + need + queues + ENCODER_FRAMES * pixels_out * 3 // 2
 
 

@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from .colour import HDR, resolve
+from .colour import HDR, depth_of, resolve
 from .errors import SettingsError, SourceError
 from .frame import Shape
 from .orientation import Orientation, orientation
@@ -253,7 +253,7 @@ class Reader:
 
     def _describe(self, tonemap: bool) -> Info:
         video, first = self.video, self._first
-        bits = max((component.bits for component in first.format.components), default=8)
+        bits = depth_of(first)
         stands = orientation(first)
         turned = stands.lying
         aspect = video.sample_aspect_ratio or Fraction(1)

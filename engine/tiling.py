@@ -46,7 +46,7 @@ def plan(
     Cuts lie on multiples of `multiple`. Where memory asks for smaller tiles, the longer side is cut first.
     """
     halo = math.ceil(halo / multiple) * multiple
-    smallest = 4 * halo + multiple
+    smallest = 6 * halo + multiple  # so that no pixel lies in more than two tiles of a row
     pixels = max(pixels or limit * limit, smallest * smallest)
     columns, rows = _cut(width, halo, multiple, limit), _cut(height, halo, multiple, limit)
     while (tiles := Plan(rows, columns)).largest > pixels:
@@ -65,9 +65,9 @@ def _longest(spans: tuple[Span, ...]) -> int:
 def _cut(length: int, halo: int, multiple: int, limit: int) -> tuple[Span, ...]:
     if length <= limit:
         return (Span(0, length, 0, length),)
-    room = (limit - 2 * halo) // multiple * multiple
-    count = math.ceil(length / room)
-    cuts = [length * i // count // multiple * multiple for i in range(count)] + [length]
+    units = math.ceil(length / multiple)
+    count = math.ceil(units / ((limit - 2 * halo) // multiple))
+    cuts = [units * i // count * multiple for i in range(count)] + [length]
     return tuple(Span(max(0, a - halo), min(length, b + halo), a, b) for a, b in pairwise(cuts))
 
 
@@ -109,10 +109,8 @@ def _ramp(spans: tuple[Span, ...], index: int, scale: int) -> NDArray[np.float32
     """Weights along one tile: rising where it overlaps the one before, falling where the next does; neighbours sum to 1."""
     span = spans[index]
     weights = np.ones((span.stop - span.start) * scale, np.float32)
-    if index:
-        overlap = (spans[index - 1].stop - span.start) * scale
+    if index and (overlap := (spans[index - 1].stop - span.start) * scale):
         weights[:overlap] *= (np.arange(overlap, dtype=np.float32) + 0.5) / overlap
-    if index + 1 < len(spans):
-        overlap = (span.stop - spans[index + 1].start) * scale
+    if index + 1 < len(spans) and (overlap := (span.stop - spans[index + 1].start) * scale):
         weights[-overlap:] *= 1 - (np.arange(overlap, dtype=np.float32) + 0.5) / overlap
     return weights

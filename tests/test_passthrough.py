@@ -91,11 +91,12 @@ def test_sound_the_target_cannot_hold_becomes_aac_and_is_named(tmp_path):
     assert media.streams(tmp_path / "out.mp4", "audio")[0]["codec_name"] == "aac"
 
 
-@pytest.mark.parametrize("layout", ["mono", "stereo", "2.1", "quad", "5.1", "7.1"])
-@pytest.mark.parametrize("rate", [8000, 22050, 48000, 96000])
+SHAPES = [(layout, 48000) for layout in ("mono", "stereo", "2.1", "quad", "5.1", "7.1")]
+SHAPES += [("stereo", rate) for rate in (8000, 11000, 22050, 96000)]
+
+
+@pytest.mark.parametrize(("layout", "rate"), SHAPES)
 def test_sound_of_every_shape_can_be_encoded(tmp_path, layout, rate):
-    if rate != 48000 and layout != "stereo":
-        pytest.skip("one of the two at a time")
     sound = f"sine=duration=1:sample_rate={rate},aformat=channel_layouts={layout}"
     clip = media.clip(tmp_path / "in.avi", "-c:v", "mpeg4", "-c:a", "pcm_u8", sound=sound)
     upscaled(clip, tmp_path / "out.mp4")

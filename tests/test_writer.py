@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from fake import Nearest, upscaled
 from upres.engine import writer
-from upres.engine.errors import SettingsError, TargetError
+from upres.engine.errors import SettingsError
 from upres.engine.writer import Encoder
 
 H264 = ("-c:v", "libx264")
@@ -79,10 +79,3 @@ def test_the_index_of_an_mp4_comes_first(tmp_path):
     upscaled(clip, tmp_path / "out.mp4")
     data = (tmp_path / "out.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
-
-
-def test_a_name_that_asks_for_no_known_container_is_refused(tmp_path):
-    from upres.engine.join import container_for
-
-    with pytest.raises(TargetError, match=r"must end in \.mp4, \.m4v, \.mov, \.mkv"):
-        container_for(tmp_path / "out.avi")
