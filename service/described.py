@@ -29,6 +29,21 @@ BODY = {
     },
 }
 
+CHANNEL = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            kind: {
+                "schema": {
+                    "type": "object",
+                    "required": ["socket_id", "channel_name"],
+                    "properties": {"socket_id": {"type": "string"}, "channel_name": {"type": "string"}},
+                }
+            }
+            for kind in ("application/json", "application/x-www-form-urlencoded")
+        },
+    }
+}
 UPSCALE = {"requestBody": BODY}
 PAGED = {"parameters": [_query("limit", "integer"), _query("page", "integer"), _query("filter[inference_types]")]}
 SIGNED = {"parameters": [_query("expires", "integer", needed=True), _query("signature", needed=True)]}
