@@ -17,6 +17,7 @@ soak: .venv/tested
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/service.py tests/data/bigbuckbunny.mp4
 
 lint: .venv/tested
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ priming) lies before 0 and stays hidden; what it hides behind its last one is no
 
 import io
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from fractions import Fraction
 from typing import Any
@@ -26,7 +27,7 @@ AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 
 
-class AudioTrack:
+class AudioTrack(ABC):
     """Packets in, fragments of about `length` seconds into the log; each also to `published`."""
 
     def __init__(
@@ -50,9 +51,9 @@ class AudioTrack:
         self._number = len(log.fragments(name))
         self._first: int | None = log.tracks[name].start if name in log.tracks else None
 
+    @abstractmethod
     def push(self, packet: "Packet[Any]") -> None:
         """Take one packet of this track."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         """Publish what is left."""

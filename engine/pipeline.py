@@ -207,8 +207,9 @@ def _publish(segment: Segment, time_base: Fraction, log: Log) -> Fragment:
 
 
 def queue_budget(shape: Shape) -> int:
-    """Bytes of frames of this shape that may wait between two stages."""
-    return min(QUEUE_BYTES, QUEUE_FRAMES * shape.width * shape.height * 3)
+    """Bytes of frames of this shape that may wait between two stages: of one at least."""
+    frame = shape.width * shape.height * 3
+    return max(frame, min(QUEUE_BYTES, QUEUE_FRAMES * frame))
 
 
 def _bytes(frame: Frame) -> int:

@@ -6,7 +6,7 @@ import json
 import pytest
 import sqlalchemy as sa
 from upres.service import states
-from upres.service.deliveries import Deliveries, Stage, table
+from upres.service.deliveries import OPEN, Deliveries, Stage, table
 from upres.service.egress import Allowed, Egress
 from upres.service.store import Job, Store, new_id
 from upres.service.webhooks import Webhooks
@@ -25,16 +25,16 @@ class Clock:
         return self.now
 
     async def wait(self, event, seconds):
-        waiting = sa.select(table.c.due_at).where(table.c.stage == Stage.WAITING)
+        unfinished = sa.select(table.c.stage, table.c.due_at).where(table.c.stage.in_(OPEN))
         with self.deliveries._store.transaction() as connection:
-            due = [*connection.scalars(waiting)]
-        if self.deliveries.counts()[Stage.SENDING]:
+            rows = connection.execute(unfinished).all()
+        if any(row.stage == Stage.SENDING for row in rows):
             async with asyncio.timeout(20):
                 await event.wait()
-        elif not due:
+        elif not rows:
             raise asyncio.CancelledError
         else:  # what is due already is held back by what is not
-            self.now = min((time for time in due if time > self.now), default=self.now)
+            self.now = min((row.due_at for row in rows if row.due_at > self.now), default=self.now)
 
 
 class Posted:

@@ -23,7 +23,7 @@ def test_tiles_cover_every_pixel_once_within_the_limits(width, height, halo, mul
             assert span.inner_start - span.start >= min(halo, span.inner_start)
             assert span.stop - span.inner_stop >= min(halo, length - span.inner_stop)
             assert span.start % multiple == 0
-    smallest = 4 * (-(-halo // multiple) * multiple) + multiple
+    smallest = 6 * (-(-halo // multiple) * multiple) + multiple
     assert tiles.largest <= max(pixels or 1 << 20, smallest * smallest)
 
 
