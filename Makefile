@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak bench lint proto clean
+.PHONY: demo test soak bench lint proto proto-check clean
 
 demo: .venv/installed
 	$(BIN)/upres tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_x4.mp4 --overwrite
@@ -26,6 +26,9 @@ lint: .venv/tested
 
 proto:
 	proto/generate.sh
+
+proto-check:
+	proto/check.sh
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 TYPES = {"mp4": "video/mp4", "jpg": "image/jpeg"}
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def part(header: str | None, size: int) -> tuple[int, int] | None:

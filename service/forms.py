@@ -79,7 +79,8 @@ def fingerprint(spec: Spec, file: UploadFile) -> str:
 def _json(body: bytes) -> dict[str, str]:
     try:
         values = json.loads(body)
-    except ValueError as error:
+        json.dumps(values, ensure_ascii=False).encode()  # text that is no Unicode cannot be told back
+    except (ValueError, RecursionError) as error:
         raise InvalidError({"body": ["The body must be a form or JSON."]}) from error
     if not isinstance(values, dict):
         raise InvalidError({"body": ["The body must be a JSON object."]})

@@ -1,4 +1,4 @@
-"""What every request to /api passes before it is read: a key, a rate, a size. Every answer leaves with its rate headers."""
+"""What every request for which a key is needed passes first: a key, a rate, a size. Every answer leaves with its rate headers."""
 
 import asyncio
 
@@ -10,6 +10,7 @@ from .keys import Keys
 from .quota import Quota
 from .told import told
 
+KEYED = ("/api/", "/broadcasting/")
 LARGEST_BODY = 75_000_000  # the contract's: beyond it the answer is 413
 
 
@@ -24,7 +25,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
-        if scope["type"] != "http" or not scope["path"].startswith("/api/"):
+        if scope["type"] != "http" or not scope["path"].startswith(KEYED):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

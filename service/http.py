@@ -12,6 +12,7 @@ from .errors import StoreError
 from .settings import Settings
 
 STARTED_SECONDS = 0.01
+LARGEST_MESSAGE = 1 << 16  # bytes that a socket may send at once; its clients send a few hundred
 
 
 class _Quiet(uvicorn.Server):
@@ -33,6 +34,8 @@ class Http:
             log_config=None,
             access_log=False,
             proxy_headers=False,
+            ws="websockets-sansio",
+            ws_max_size=LARGEST_MESSAGE,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=2,
             ssl_certfile=settings.tls_certificate,

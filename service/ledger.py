@@ -8,6 +8,8 @@ from typing import Any
 from .states import State
 from .store import Job, Store
 
+ANY = ""  # in place of a job: whichever it is
+
 
 class Ledger:
     """store: for reading what needs no waiting; changes go through here."""
@@ -37,10 +39,11 @@ class Ledger:
         return job
 
     def next(self, request_id: str) -> asyncio.Event:
-        """What is set when the next thing happens to a job; to be asked for before looking, so that nothing is missed."""
+        """What is set when the next thing happens to a job, or to ANY; to be asked for before looking, to miss nothing."""
         return self._next[request_id]
 
     def tell(self, request_id: str) -> None:
         """Something happened to a job."""
-        if event := self._next.pop(request_id, None):
-            event.set()
+        for who in (request_id, ANY):
+            if event := self._next.pop(who, None):
+                event.set()

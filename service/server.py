@@ -23,6 +23,7 @@ from .jobs import Jobs
 from .keys import Keys
 from .links import Links
 from .probe import Probe
+from .pusher import Pusher
 from .quota import Quota
 from .results import Results
 from .retention import keep_expiring
@@ -63,6 +64,13 @@ class Server:
         self._resolver = Resolver()
         self._egress = Egress(self._resolver, Allowed.parse(settings.webhook_http, settings.webhook_hosts))
         self._webhooks = Webhooks(Deliveries(self.store), self._egress.post, result_url=self._result_url)
+        self._pusher = Pusher(
+            self.jobs,
+            self._links,
+            secret=self.store.meta("pusher_secret", lambda: secrets.token_hex(32)),
+            public_url=settings.public_url,
+            wait=partial(asyncio.sleep, settings.ping_seconds),
+        )
         self._http = Http(settings, self._web(probe))
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -80,7 +88,9 @@ class Server:
             incoming=incoming,
             url_problems=partial(url_problems, self._egress),
         )
-        return web.app(self.keys, Quota(settings.requests_per_minute, settings.requests_per_day))
+        app = web.app(self.keys, Quota(settings.requests_per_minute, settings.requests_per_day))
+        self._pusher.mount(app)
+        return app
 
     def _result_url(self, request_id: str) -> str:
         base = self._settings.public_url or f"http://{self._settings.host}:{self.http_port}"
@@ -109,7 +119,8 @@ class Server:
         await self._grpc.start()
         await self._http.start()
         expiring = keep_expiring(self.jobs, self._settings.keep_seconds)
-        self._tasks = [asyncio.create_task(work) for work in (self._announce(), expiring, self._webhooks.run())]
+        works = (self._announce(), expiring, self._webhooks.run(), self._pusher.run())
+        self._tasks = [asyncio.create_task(work) for work in works]
 
     async def stop(self, grace: float) -> None:
         """Say so, finish what can be finished within the grace time, checkpoint the rest."""

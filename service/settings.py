@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     keep_seconds: Seconds = Field(7 * 86400.0, description="how long ended jobs and their results are kept")
     requests_per_minute: int = Field(600, ge=1, description="by key")
     requests_per_day: int = Field(100_000, ge=1, description="by key")
+    ping_seconds: Seconds = Field(30.0, description="between two pings of a progress socket")
     webhook_hosts: list[str] = Field(default_factory=list, description="private hosts that webhooks may go to")
     webhook_http: bool = Field(False, description="webhooks may go over http")
 

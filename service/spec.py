@@ -123,15 +123,22 @@ def _check_model(spec: Spec, unavailable: Mapping[str, str], problems: defaultdi
 
 def _check_webhook(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
     if spec.webhook_url is not None:
-        url = urlsplit(spec.webhook_url)
         schemes = ("https", "http") if limits.http_webhooks else ("https",)
-        if url.scheme not in schemes or not url.hostname or len(spec.webhook_url) > 2048:
+        if not _is_url(spec.webhook_url, schemes) or len(spec.webhook_url) > 2048:
             problems["webhook_url"].append("The webhook url must be an https URL of at most 2048 characters.")
     if spec.webhook_secret is not None:
         if spec.webhook_url is None:
             problems["webhook_secret"].append("The webhook secret needs a webhook url.")
         if not 32 <= len(spec.webhook_secret) <= 255:
             problems["webhook_secret"].append("The webhook secret must have 32 to 255 characters.")
+
+
+def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in schemes and bool(url.hostname)
+    except ValueError:  # brackets that are no IPv6 address
+        return False
 
 
 def check_source(info: Info, spec: Spec, limits: Limits) -> None:

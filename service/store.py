@@ -217,6 +217,11 @@ class Store:
         with self.transaction() as connection:
             return [Event(**row) for row in connection.execute(query).mappings()]
 
+    def newest(self) -> int:
+        """The cursor of the last event; 0 where there is none."""
+        with self.transaction() as connection:
+            return int(connection.scalar(sa.select(sa.func.max(events.c.cursor))) or 0)
+
     def _create(self) -> None:
         with self.transaction() as connection:
             metadata.create_all(connection)

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from upres.engine.catalog import SLUGS
 from upres.engine.errors import SourceError, UpresError
 
-from . import answers, forms
+from . import answers, described, forms
 from .errors import InvalidError, NotFoundError, TooLargeError
 from .files import TYPES, Streamed, part
 from .gate import Gate
@@ -33,27 +33,6 @@ from .store import Job
 from .told import told
 
 VIDEO = "The video must be a file of type: mp4, mpeg, mov, avi, wmv, ogg"
-BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["video", "model"],
-                "properties": {
-                    "video": {"type": "string", "format": "binary"},
-                    "model": {"type": "string"},
-                    "scale": {"type": "integer"},
-                    "content": {"type": "string"},
-                    "prefilters": {"type": "string", "description": "names, comma between"},
-                    "split": {"type": "boolean"},
-                    "webhook_url": {"type": "string", "format": "uri"},
-                    "webhook_secret": {"type": "string", "minLength": 32, "maxLength": 255},
-                },
-            }
-        }
-    },
-}
 
 
 class Web:
@@ -88,7 +67,8 @@ class Web:
         app.include_router(self._api("/api/v2", "videos/upscales", "videos/upscales/price", "jobs", "account/balance"))
         v1 = ("vid-upscale", "vid-upscale/price-calculation", "request-status", "balance")
         app.include_router(self._api("/api/v1/client", *v1), include_in_schema=False)
-        app.add_api_route(f"{PATH}{{name}}", self.result, methods=["GET", "HEAD"], operation_id="result")
+        for method in ("GET", "HEAD"):
+            app.add_api_route(f"{PATH}{{name}}", self.result, methods=[method], openapi_extra=described.SIGNED)
         app.add_api_route("/healthz", self.health, methods=["GET"])
         app.add_api_route("/readyz", self.ready, methods=["GET"])
         app.add_api_route("/metrics", self.metrics, methods=["GET"], response_class=PlainTextResponse)
@@ -101,11 +81,10 @@ class Web:
 
     def _api(self, prefix: str, upscales: str, price: str, jobs: str, balance: str) -> APIRouter:
         router = APIRouter(prefix=prefix)
-        body = {"requestBody": BODY}
-        router.add_api_route(f"/{upscales}", self.submit, methods=["POST"], openapi_extra=body)
-        router.add_api_route(f"/{price}", self.price, methods=["POST"], openapi_extra=body)
+        router.add_api_route(f"/{upscales}", self.submit, methods=["POST"], openapi_extra=described.UPSCALE)
+        router.add_api_route(f"/{price}", self.price, methods=["POST"], openapi_extra=described.UPSCALE)
         router.add_api_route(f"/{jobs}/{{request_id}}", self.job, methods=["GET"])
-        router.add_api_route("/models", self.models, methods=["GET"])
+        router.add_api_route("/models", self.models, methods=["GET"], openapi_extra=described.PAGED)
         router.add_api_route(f"/{balance}", self.balance, methods=["GET"])
         return router
 
@@ -173,7 +152,11 @@ class Web:
         """A result's file, by a signed link; the whole or a range."""
         query = request.query_params
         expires = query.get("expires", "")
-        if not expires.isdecimal() or not self._links.holds(name, int(expires), query.get("signature", "")):
+        if (
+            not expires.isdecimal()
+            or len(expires) > 12
+            or not self._links.holds(name, int(expires), query.get("signature", ""))
+        ):
             raise NotFoundError("the link is none of ours, or has expired; ask for the job again")
         kind = TYPES[name.rpartition(".")[2]]
         local = self._jobs.folder(name.rpartition(".")[0]).preview

@@ -1,0 +1,126 @@
+"""One WebSocket that speaks the Pusher protocol, version 7: what comes from it, what waits for it, when it is given up.
+
+Knows nothing of jobs. Everything that leaves goes through one bounded queue, so that a client which does not read costs a
+known amount of memory and then its connection, and nobody else anything.
+"""
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+QUEUE = 256  # messages
+ACTIVITY_SECONDS = 120  # after which a silent client of this protocol pings by itself
+CLOSE_SECONDS = 5.0
+NORMAL, WRONG_VERSION, OVER_CAPACITY, UNAUTHORIZED, MALFORMED, SILENT = 1000, 4007, 4100, 4009, 4200, 4201
+
+Wait = Callable[[], Awaitable[None]]
+Allowed = Callable[[str, str, str], bool]
+
+logger = logging.getLogger(__name__)
+
+
+class Connection:
+    """wait: until the next ping is due. allowed: whether a socket id may have a channel, by the signature it shows."""
+
+    def __init__(self, websocket: WebSocket, *, wait: Wait, allowed: Allowed) -> None:
+        self.id = f"{secrets.randbelow(10**9)}.{secrets.randbelow(10**9)}"
+        self.channels: set[str] = set()
+        self._websocket = websocket
+        self._wait = wait
+        self._allowed = allowed
+        self._queue: asyncio.Queue[str] = asyncio.Queue(QUEUE)
+        self._ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._heard = True
+
+    def put(self, event: str, data: object, channel: str | None = None) -> None:
+        """Send an event as soon as those before it are sent; a client that is too far behind loses its connection."""
+        message = {"event": event, "data": json.dumps(data)} | ({"channel": channel} if channel else {})
+        try:
+            self._queue.put_nowait(json.dumps(message))
+        except asyncio.QueueFull:
+            self.end(OVER_CAPACITY, "The client reads too slowly")
+
+    def end(self, code: int, reason: str) -> None:
+        """Give it up; the first reason counts."""
+        if not self._ended.done():
+            self._ended.set_result((code, reason))
+
+    async def run(self) -> None:
+        """Speak until either side ends it."""
+        self.put("pusher:connection_established", {"socket_id": self.id, "activity_timeout": ACTIVITY_SECONDS})
+        works = [asyncio.create_task(work) for work in (self._send(), self._receive(), self._beat())]
+        for work in works:
+            work.add_done_callback(self._over)
+        try:
+            code, reason = await self._ended
+        finally:
+            for work in works:
+                work.cancel()
+            await asyncio.gather(*works, return_exceptions=True)
+        await close(self._websocket, code, reason)
+
+    def _over(self, work: asyncio.Task[None]) -> None:
+        error = None if work.cancelled() else work.exception()
+        if error is not None and not isinstance(error, WebSocketDisconnect):
+            logger.error("a socket ends", exc_info=error)
+        self.end(NORMAL, "")
+
+    async def _send(self) -> None:
+        while True:
+            await self._websocket.send_text(await self._queue.get())
+
+    async def _beat(self) -> None:
+        while True:
+            await self._wait()
+            if not self._heard:
+                self.end(SILENT, "Pong reply not received in time")
+            self._heard = False
+            self.put("pusher:ping", {})
+
+    async def _receive(self) -> None:
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            self._heard = True
+            try:
+                found = json.loads(message.get("text") or message.get("bytes") or "")
+                event, data = found["event"], found.get("data") or {}
+                data = json.loads(data) if isinstance(data, str) else data
+                self._take(str(event), data)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                self.put("pusher:error", {"code": MALFORMED, "message": "Invalid message format"})
+
+    def _take(self, event: str, data: dict[str, object]) -> None:
+        channel = str(data.get("channel"))
+        if event == "pusher:ping":
+            self.put("pusher:pong", {})
+        elif event == "pusher:unsubscribe":
+            self.channels.discard(channel)
+        elif event == "pusher:subscribe":
+            if self._allowed(self.id, channel, str(data.get("auth", ""))):
+                self.channels.add(channel)
+                self.put("pusher_internal:subscription_succeeded", {}, channel)
+            else:
+                self.put("pusher:error", {"code": UNAUTHORIZED, "message": "Connection is unauthorized"})
+
+
+async def refuse(websocket: WebSocket, code: int, message: str) -> None:
+    """Say why, and close."""
+    await websocket.send_text(
+        json.dumps({"event": "pusher:error", "data": json.dumps({"code": code, "message": message})})
+    )
+    await close(websocket, code, message)
+
+
+async def close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close, if the client is still there; not for ever, where it does not read."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await websocket.close(code, reason)
+    except (TimeoutError, RuntimeError, WebSocketDisconnect) as error:
+        logger.debug("a socket was gone before it was closed: %r", error)
