@@ -1,5 +1,6 @@
 """What an upscale will take, before it starts: size, time, memory, disk. Time comes from one short run, not from a table."""
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -93,7 +94,7 @@ def _frames(reader: Reader, job: Job) -> int | None:
         return info.frames
     left = max(0.0, seconds - float(cut.start))
     return max(
-        1, round((min(left, float(cut.duration)) if cut.duration is not None else left) * float(info.shape.rate))
+        1, math.ceil((min(left, float(cut.duration)) if cut.duration is not None else left) * float(info.shape.rate))
     )
 
 
