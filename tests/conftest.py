@@ -42,7 +42,7 @@ def clips(tmp_path_factory):
 
 @pytest.fixture
 def fake_models(monkeypatch):
-    """Worker processes import `fakes` from here."""
+    """Worker processes import `fake` from here."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 

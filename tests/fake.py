@@ -1,6 +1,11 @@
-"""A model of the smallest kind: every pixel repeated. It drives the whole engine without a network; it is not shipped."""
+"""A model of the smallest kind: every pixel repeated. It drives the whole engine without a network; it is not shipped.
+
+`fake:load` is the loader that test servers give their workers.
+"""
 
 import io
+import os
+import signal
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -8,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from upres.engine.errors import ModelError
 from upres.engine.frame import Frame
+from upres.engine.model import Model
 from upres.engine.pipeline import Job, Progress
 from upres.engine.source import Source
 from upres.engine.upscale import upscale
@@ -59,6 +66,21 @@ class NearestSession:
 
     def close(self) -> None:
         self.closed = True
+
+
+class Deadly(Nearest):
+    """Kills the process that opens it."""
+
+    def open(self, width: int, height: int) -> NearestSession:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+    if slug == "FlashVSR_Tiny":
+        raise ModelError("its weights are not here")
+    kind = Deadly if os.environ.get("FAKE_DIES") else Nearest
+    return kind(scale, name=f"nearest-x{scale}"), None
 
 
 def repeated(pixels: np.ndarray, scale: int) -> np.ndarray:

@@ -27,7 +27,7 @@ class ServerProcess:
         self.settings = {
             "state": str(state),
             "api_key": KEY,
-            "models": "fakes:load",
+            "models": "fake:load",
             "grpc_port": free_port(),
             "http_port": free_port(),
             **settings,

@@ -3,7 +3,7 @@
 import threading
 from multiprocessing import Pipe
 
-import fakes
+import fake
 import numpy as np
 import pytest
 from upres.engine.errors import ModelError
@@ -16,7 +16,7 @@ def channel():
     mine, theirs = (Channel(end) for end in Pipe())
 
     def serve():
-        sessions = Sessions(theirs, fakes.load, threading.Lock())
+        sessions = Sessions(theirs, fake.load, threading.Lock())
         try:
             while True:
                 sessions.answer(*theirs.receive())
@@ -36,7 +36,7 @@ def frame(pts=0):
 
 def test_a_remote_model_gives_what_the_model_gives(channel):
     model = RemoteModel(channel, "RealESRGAN_Vid_x4", 4, "auto")
-    local, _ = fakes.load("RealESRGAN_Vid_x4", 4, "auto")
+    local, _ = fake.load("RealESRGAN_Vid_x4", 4, "auto")
     assert (model.name, model.scale, model.warmup, model.report) == (local.name, 4, 0, local.report)
     assert model.memory(10, 10) == local.memory(10, 10)
     session = model.open(7, 5)

@@ -3,6 +3,7 @@
 import media
 import numpy as np
 import pytest
+import referee
 from av import VideoFrame
 from fake import Nearest, upscaled
 from upres.engine.colour import FromRGB, ToRGB, resolve
@@ -76,7 +77,7 @@ def test_what_is_unsaid_is_taken_from_the_size_of_the_input_and_said_in_the_outp
         tmp_path / "in.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv420p", "-frames:v", 2, picture=f"testsrc2=size={size}"
     )
     upscaled(clip, tmp_path / "out.mp4", Nearest(2))
-    video = media.streams(tmp_path / "out.mp4", "video")[0]
+    video = referee.streams(tmp_path / "out.mp4", "video")[0]
     assert video["color_space"] == matrix
     assert video["color_range"] == "tv"
     assert video["color_primaries"] == video["color_transfer"] == matrix
@@ -97,10 +98,10 @@ def test_what_is_said_is_carried(tmp_path, matrix, scope, primaries, transfer, s
     tags = ("-colorspace", matrix, "-color_range", scope, "-color_primaries", primaries, "-color_trc", transfer)
     clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", *tags, picture=media.SMOOTH)
     upscaled(clip, tmp_path / f"out{suffix}")
-    video = media.streams(tmp_path / f"out{suffix}", "video")[0]
+    video = referee.streams(tmp_path / f"out{suffix}", "video")[0]
     names = ("color_space", "color_range", "color_primaries", "color_transfer")
     assert [video[name] for name in names] == [matrix, scope, primaries, transfer]
-    difference = media.pictures(clip).repeat(2, 1).repeat(2, 2) - media.pictures(tmp_path / f"out{suffix}").astype(
+    difference = referee.pictures(clip).repeat(2, 1).repeat(2, 2) - referee.pictures(tmp_path / f"out{suffix}").astype(
         float
     )
     assert np.abs(difference.mean((0, 1, 2))).max() < 2.5
@@ -151,9 +152,9 @@ def test_high_dynamic_range_is_refused_with_the_remedy(tmp_path, transfer):
 
 def tonemapped(clip, tmp_path):
     upscaled(clip, tmp_path / "out.mkv", tonemap=True)
-    video = media.streams(tmp_path / "out.mkv", "video")[0]
+    video = referee.streams(tmp_path / "out.mkv", "video")[0]
     assert {video[f"color_{name}"] for name in ("space", "primaries", "transfer")} == {"bt709"}
-    return media.pictures(tmp_path / "out.mkv")[0][16, 16::32].astype(float)
+    return referee.pictures(tmp_path / "out.mkv")[0][16, 16::32].astype(float)
 
 
 def test_pq_is_brought_down_to_bt709_light_for_light(tmp_path):

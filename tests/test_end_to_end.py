@@ -6,6 +6,7 @@ from fractions import Fraction
 import media
 import numpy as np
 import pytest
+import referee
 from fake import Nearest, Pipe, job, upscaled
 from upres.engine.errors import SourceError
 from upres.engine.upscale import stream
@@ -82,26 +83,26 @@ def tolerance(target):
 def test_pictures_times_and_sound_are_those_of_the_source(clips, tmp_path, name, target):
     clip, out = source(clips, name), tmp_path / f"out{target}"
     progress = upscaled(clip, out)
-    was, now = media.video(clip), media.video(out)
+    was, now = referee.video(clip), referee.video(out)
     assert progress.frames_in == progress.frames_out == len(was.times) == len(now.times)
-    size = media.streams(clip, "video")[0]
-    enlarged = media.streams(out, "video")[0]
+    size = referee.streams(clip, "video")[0]
+    enlarged = referee.streams(out, "video")[0]
     assert (enlarged["width"], enlarged["height"]) == (2 * size["width"], 2 * size["height"])
     shift = now.times[0] - was.times[0]
     for before, after in zip(was.times, now.times, strict=True):
         assert abs(after - before - shift) <= (tolerance(target) if target == ".mkv" else 0)
     assert not progress.repairs
-    if streams := media.streams(clip, "audio"):
-        kept = streams[0]["codec_name"] == media.streams(out, "audio")[0]["codec_name"]
+    if streams := referee.streams(clip, "audio"):
+        kept = streams[0]["codec_name"] == referee.streams(out, "audio")[0]["codec_name"]
         (same_sound if kept else similar_sound)(clip, out, (name, target), shift)
 
 
 def same_sound(clip, out, case, shift):
     """Copied: the same samples at the same distance from the pictures."""
-    was, now = media.audio(clip), media.audio(out)
-    before, after = media.sound(clip), media.sound(out)
+    was, now = referee.audio(clip), referee.audio(out)
+    before, after = referee.sound(clip), referee.sound(out)
     if case in START_NOT_HIDDEN:
-        rate = int(media.streams(out, "audio")[0]["sample_rate"])
+        rate = int(referee.streams(out, "audio")[0]["sample_rate"])
         early = len(after) - len(before)
         assert abs(early + now.times[0] * rate) <= 1 / tolerance(".mkv") or early > 0
         after = after[early:]
@@ -129,7 +130,7 @@ def similar_sound(clip, out, case, shift):
 def placed(clip, shift):
     """A second of samples from time 0 on, at 44100 a second."""
     samples = media.ffmpeg("-copyts", "-i", clip, "-map", "0:a:0", "-ar", 44100, "-ac", 1, "-f", "f32le", "-")
-    start = round((media.audio(clip).times[0] + shift) * 44100)
+    start = round((referee.audio(clip).times[0] + shift) * 44100)
     second = np.zeros(44100, np.float32)
     sound = np.frombuffer(samples, np.float32)[max(0, -start) :]
     start = max(0, start)
@@ -141,8 +142,8 @@ def test_pictures_are_what_the_network_gave(clips, tmp_path):
     clip = media.clip(tmp_path / "smooth.mp4", "-c:v", "libx264", "-crf", 1, picture=media.SMOOTH)
     out = tmp_path / "out.mp4"
     upscaled(clip, out)
-    expected = media.pictures(clip).repeat(2, 1).repeat(2, 2)
-    difference = media.pictures(out).astype(float) - expected
+    expected = referee.pictures(clip).repeat(2, 1).repeat(2, 2)
+    difference = referee.pictures(out).astype(float) - expected
     assert 20 * np.log10(255 / np.sqrt((difference**2).mean())) > 32
 
 
@@ -150,14 +151,14 @@ def test_pictures_are_what_the_network_gave(clips, tmp_path):
 def test_a_network_that_looks_ahead_loses_no_frame(clips, tmp_path, held):
     clip, out = source(clips, "b-frames.mp4"), tmp_path / "out.mp4"
     upscaled(clip, out, Nearest(held=held))
-    assert media.video(out).times == media.video(clip).times
+    assert referee.video(out).times == referee.video(clip).times
 
 
 def test_models_run_one_after_the_other(clips, tmp_path):
     clip, out = source(clips, "silent.mp4"), tmp_path / "out.mp4"
     upscaled(clip, out, Nearest(2, held=2), Nearest(3, held=1))
-    assert media.video(out).times == media.video(clip).times
-    assert media.streams(out, "video")[0]["width"] == 64 * 6
+    assert referee.video(out).times == referee.video(clip).times
+    assert referee.streams(out, "video")[0]["width"] == 64 * 6
 
 
 @pytest.mark.parametrize("name", ["h264-aac.mp4", "mpeg2.mpg", "h264-aac.ts", "vp9-opus.webm", "mpeg4.avi", "wmv2.wmv"])
@@ -165,9 +166,9 @@ def test_a_pipe_gives_the_same_as_a_path(clips, tmp_path, name):
     clip = source(clips, name)
     upscaled(clip, tmp_path / "path.mp4")
     upscaled(Pipe(clip.read_bytes(), chunk=1000), tmp_path / "pipe.mp4")
-    assert media.video(tmp_path / "pipe.mp4") == media.video(tmp_path / "path.mp4")
-    assert media.sound_digest(tmp_path / "pipe.mp4") == media.sound_digest(tmp_path / "path.mp4")
-    assert np.array_equal(media.pictures(tmp_path / "pipe.mp4"), media.pictures(tmp_path / "path.mp4"))
+    assert referee.video(tmp_path / "pipe.mp4") == referee.video(tmp_path / "path.mp4")
+    assert referee.sound_digest(tmp_path / "pipe.mp4") == referee.sound_digest(tmp_path / "path.mp4")
+    assert np.array_equal(referee.pictures(tmp_path / "pipe.mp4"), referee.pictures(tmp_path / "path.mp4"))
 
 
 def test_fragments_come_out_before_the_input_has_ended(tmp_path):
@@ -192,19 +193,19 @@ def test_any_suffix_of_the_log_plays_behind_its_header(tmp_path):
     for first in range(len(video)):
         part = tmp_path / f"{first}.mp4"
         part.write_bytes(video[0][0].init + b"".join(data for _, _, data in video[first:]))
-        shown = media.video(part).times
+        shown = referee.video(part).times
         assert shown == [Fraction(tick, 30) for tick in ticks][-len(shown) :]
         assert len(shown) == sum(fragment.frames for _, fragment, _ in video[first:])
 
 
 def test_closing_the_iterator_leaves_no_thread_and_no_open_file(clips, tmp_path):
     clip = source(clips, "h264-aac.mp4")
-    before = threading.enumerate(), media.open_files()
+    before = threading.enumerate(), referee.open_files()
     model = Nearest()
     fragments = stream(clip, job(tmp_path / "out.mp4", model))
     next(fragments)
     fragments.close()
-    assert (threading.enumerate(), media.open_files()) == before
+    assert (threading.enumerate(), referee.open_files()) == before
     assert all(session.closed for session in model.opened)
     assert list(tmp_path.iterdir()) == []
 
@@ -214,8 +215,8 @@ def test_an_error_in_a_network_comes_out_as_itself(clips, tmp_path):
         def open(self, width, height):
             raise SourceError("cannot take this")
 
-    before = threading.enumerate(), media.open_files()
+    before = threading.enumerate(), referee.open_files()
     with pytest.raises(SourceError, match="cannot take this"):
         upscaled(source(clips, "h264-aac.mp4"), tmp_path / "out.mp4", Broken())
-    assert (threading.enumerate(), media.open_files()) == before
+    assert (threading.enumerate(), referee.open_files()) == before
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import media
 import pytest
+import referee
 from fake import job
 from upres.engine import join
 from upres.engine.errors import LogError, TargetError
@@ -29,8 +30,8 @@ def log(tmp_path):
 def test_pictures_and_times_are_those_of_the_log(log, tmp_path, container):
     out = tmp_path / NAMES[container]
     join.join(log, out, container)
-    assert (media.pictures(out) == media.pictures(log.path("video"))).all()
-    shown = zip(media.video(out).times, media.video(log.path("video")).times, strict=True)
+    assert (referee.pictures(out) == referee.pictures(log.path("video"))).all()
+    shown = zip(referee.video(out).times, referee.video(log.path("video")).times, strict=True)
     assert all(abs(a - b) <= (0.0005 if container == "matroska" else 0) for a, b in shown)
 
 
@@ -42,8 +43,8 @@ def test_the_same_log_gives_the_same_bytes(log, tmp_path, container):
 
 
 def test_a_track_of_the_log_is_a_file_that_plays(log):
-    assert len(media.pictures(log.path("video"))) == 10
-    assert media.audio(log.path("audio0")).samples > 44000
+    assert len(referee.pictures(log.path("video"))) == 10
+    assert referee.audio(log.path("audio0")).samples > 44000
 
 
 def test_a_log_without_a_picture_is_refused(tmp_path):

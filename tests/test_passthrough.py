@@ -4,6 +4,7 @@ import subprocess
 
 import media
 import pytest
+import referee
 from fake import upscaled
 
 LINES = "1\n00:00:00,100 --> 00:00:00,400\none\n\n2\n00:00:00,500 --> 00:00:00,900\ntwo\n\n"
@@ -48,8 +49,8 @@ def test_everything_is_carried_into_the_same_container(rich, tmp_path, name, sub
     clip, out = rich(name, subtitles), tmp_path / name
     assert upscaled(clip, out).warnings == []
     was, now = (
-        media.probe(clip, "-show_streams", "-show_chapters", "-show_format"),
-        media.probe(out, "-show_streams", "-show_chapters", "-show_format"),
+        referee.probe(clip, "-show_streams", "-show_chapters", "-show_format"),
+        referee.probe(out, "-show_streams", "-show_chapters", "-show_format"),
     )
     for before, after in zip(was["streams"], now["streams"], strict=True):
         assert (after["codec_type"], after["tags"]["language"]) == (before["codec_type"], before["tags"]["language"])
@@ -65,7 +66,7 @@ def test_everything_is_carried_into_the_same_container(rich, tmp_path, name, sub
             assert found[tag.lower()] == was["format"]["tags"][tag]
     for track in (0, 1):
         if name.endswith("mp4") or track:
-            assert media.sound_digest(out, track) == media.sound_digest(clip, track)
+            assert referee.sound_digest(out, track) == referee.sound_digest(clip, track)
     assert lines(out) == lines(clip)
 
 
@@ -80,15 +81,15 @@ def test_what_the_target_cannot_hold_is_named_and_left_out(rich, tmp_path):
     clip = rich("rich.mkv", "srt")
     progress = upscaled(clip, tmp_path / "out.mp4")
     assert progress.warnings == ["subtitle track 0 (srt) cannot be copied into mp4 and is left out"]
-    assert media.streams(tmp_path / "out.mp4", "subtitle") == []
-    assert len(media.streams(tmp_path / "out.mp4", "audio")) == 2
+    assert referee.streams(tmp_path / "out.mp4", "subtitle") == []
+    assert len(referee.streams(tmp_path / "out.mp4", "audio")) == 2
 
 
 def test_sound_the_target_cannot_hold_becomes_aac_and_is_named(tmp_path):
     clip = media.clip(tmp_path / "in.wmv", "-c:v", "wmv2", "-c:a", "wmav2", sound=media.SOUND)
     progress = upscaled(clip, tmp_path / "out.mp4")
     assert progress.warnings == ["audio track 0 (wmav2) cannot be copied into mp4 and becomes AAC"]
-    assert media.streams(tmp_path / "out.mp4", "audio")[0]["codec_name"] == "aac"
+    assert referee.streams(tmp_path / "out.mp4", "audio")[0]["codec_name"] == "aac"
 
 
 SHAPES = [(layout, 48000) for layout in ("mono", "stereo", "2.1", "quad", "5.1", "7.1")]
@@ -100,8 +101,8 @@ def test_sound_of_every_shape_can_be_encoded(tmp_path, layout, rate):
     sound = f"sine=duration=1:sample_rate={rate},aformat=channel_layouts={layout}"
     clip = media.clip(tmp_path / "in.avi", "-c:v", "mpeg4", "-c:a", "pcm_u8", sound=sound)
     upscaled(clip, tmp_path / "out.mp4")
-    assert media.streams(tmp_path / "out.mp4", "audio")[0]["codec_name"] == "aac"
-    assert abs(media.audio(tmp_path / "out.mp4").end - 1) < 0.2
+    assert referee.streams(tmp_path / "out.mp4", "audio")[0]["codec_name"] == "aac"
+    assert abs(referee.audio(tmp_path / "out.mp4").end - 1) < 0.2
 
 
 def test_a_hole_in_sound_that_is_encoded_stays_a_hole(tmp_path):
@@ -116,7 +117,7 @@ def test_a_hole_in_sound_that_is_encoded_stays_a_hole(tmp_path):
     )
     media.ffmpeg("-i", whole, "-c", "copy", "-bsf:a", hole, tmp_path / "in.mkv")
     upscaled(tmp_path / "in.mkv", tmp_path / "out.mp4")
-    sound = abs(media.sound(tmp_path / "out.mp4"))
+    sound = abs(referee.sound(tmp_path / "out.mp4"))
     assert sound[48000 * 6 // 5 : 48000 * 9 // 5].max() < 0.01
     assert sound[48000 * 5 // 2 : 48000 * 3].max() > 0.05
 
@@ -124,4 +125,4 @@ def test_a_hole_in_sound_that_is_encoded_stays_a_hole(tmp_path):
 def test_no_sound_stays_no_sound(tmp_path):
     clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264")
     upscaled(clip, tmp_path / "out.mp4")
-    assert [s["codec_type"] for s in media.probe(tmp_path / "out.mp4", "-show_streams")["streams"]] == ["video"]
+    assert [s["codec_type"] for s in referee.probe(tmp_path / "out.mp4", "-show_streams")["streams"]] == ["video"]

@@ -5,6 +5,7 @@ from fractions import Fraction
 import media
 import numpy as np
 import pytest
+import referee
 from fake import Nearest, upscaled
 from upres.engine.errors import SettingsError
 from upres.engine.prefilter import PREFILTERS
@@ -15,7 +16,7 @@ def through(clip, tmp_path, *names, **settings):
     """The luma of what a pre-filter made of a clip, as floats."""
     out = tmp_path / f"{'-'.join(names) or 'none'}.mkv"
     upscaled(clip, out, Nearest(1), prefilters=names, encoder=Encoder("lossless"), **settings)
-    return media.pictures(out)[..., 1].astype(float)
+    return referee.pictures(out)[..., 1].astype(float)
 
 
 def made(path, picture, *args):
@@ -27,7 +28,7 @@ def made(path, picture, *args):
 def test_count_and_times_stay(tmp_path, name, rate):
     clip = made(tmp_path / "in.mkv", f"testsrc2=size=64x48:rate={rate}:duration=1")
     upscaled(clip, tmp_path / "out.mp4", prefilters=(name,))
-    was, now = media.video(clip).times, media.video(tmp_path / "out.mp4").times
+    was, now = referee.video(clip).times, referee.video(tmp_path / "out.mp4").times
     if PREFILTERS[name].rate == 1:
         assert now == was
         return
@@ -39,7 +40,7 @@ def test_count_and_times_stay(tmp_path, name, rate):
 def test_a_time_base_of_one_tick_a_frame_holds_two_fields(tmp_path):
     clip = media.clip(tmp_path / "in.avi", "-c:v", "mpeg4", picture="testsrc2=size=64x48:rate=25:duration=1")
     upscaled(clip, tmp_path / "out.mp4", prefilters=("deinterlace-fields",))
-    assert media.video(tmp_path / "out.mp4").times == [Fraction(n, 50) for n in range(50)]
+    assert referee.video(tmp_path / "out.mp4").times == [Fraction(n, 50) for n in range(50)]
 
 
 def combing(frames):
@@ -103,8 +104,8 @@ def test_split_begins_segments_and_sessions_at_shots(tmp_path):
     clip = made(tmp_path / "in.mkv", ";".join([*shots, "[0][1][2]concat=n=3"]))
     model = Nearest(held=2)
     upscaled(clip, tmp_path / "out.mp4", model, split=True)
-    packets = media.probe(tmp_path / "out.mp4", "-show_packets")["packets"]
+    packets = referee.probe(tmp_path / "out.mp4", "-show_packets")["packets"]
     assert [n for n, packet in enumerate(packets) if "K" in packet["flags"]] == [0, 7, 16]
     assert [session.count for session in model.opened] == [7, 9, 4]
     assert all(session.closed for session in model.opened)
-    assert media.video(tmp_path / "out.mp4").times == media.video(clip).times
+    assert referee.video(tmp_path / "out.mp4").times == referee.video(clip).times

@@ -6,6 +6,7 @@ from fractions import Fraction
 import media
 import numpy as np
 import pytest
+import referee
 from fake import Pipe, upscaled
 from upres.engine import reader as reader_module
 from upres.engine.colour import ToRGB
@@ -29,10 +30,10 @@ def test_uneven_times_and_a_tail_of_a_second_are_kept(tmp_path, suffix):
     clip = media.timed(tmp_path / "in.mp4", ticks, Fraction(1, 600), *H264, last=600)
     out = tmp_path / f"out{suffix}"
     upscaled(clip, out)
-    shown = media.video(out)
+    shown = referee.video(out)
     slack = Fraction(1, 2000) if suffix == ".mkv" else 0
     assert all(abs(time - Fraction(tick, 600)) <= slack for time, tick in zip(shown.times, ticks, strict=True))
-    length = Fraction(media.probe(out, "-show_format")["format"]["duration"])
+    length = Fraction(referee.probe(out, "-show_format")["format"]["duration"])
     assert abs(length - Fraction(1080, 600)) <= Fraction(1, 1000)
 
 
@@ -47,35 +48,35 @@ def test_uneven_times_with_b_frames_come_in_the_order_they_are_shown(tmp_path):
 def test_every_rate_is_exact(tmp_path, rate):
     clip = media.clip(tmp_path / "in.mp4", *H264, "-frames:v", 12, picture=f"testsrc2=size=32x32:rate={rate}")
     upscaled(clip, tmp_path / "out.mp4")
-    assert media.video(tmp_path / "out.mp4").times == [n / Fraction(rate) for n in range(12)]
+    assert referee.video(tmp_path / "out.mp4").times == [n / Fraction(rate) for n in range(12)]
 
 
 def test_frames_that_an_edit_list_hides_are_not_read(tmp_path):
     whole = media.clip(tmp_path / "whole.mp4", *H264, "-g", 10, "-bf", 2, picture=media.SMOOTH, sound=media.SOUND)
     media.ffmpeg("-ss", "0.35", "-i", whole, "-c", "copy", tmp_path / "cut.mp4")
-    shown = media.video(tmp_path / "cut.mp4")
-    held = len(media.probe(tmp_path / "cut.mp4", "-select_streams", "v", "-show_packets")["packets"])
+    shown = referee.video(tmp_path / "cut.mp4")
+    held = len(referee.probe(tmp_path / "cut.mp4", "-select_streams", "v", "-show_packets")["packets"])
     times, pixels, _ = read(tmp_path / "cut.mp4")
     assert len(times) == len(shown.times) < held
-    assert np.abs(pixels.astype(int) - media.pictures(tmp_path / "cut.mp4")).mean() < 2
+    assert np.abs(pixels.astype(int) - referee.pictures(tmp_path / "cut.mp4")).mean() < 2
     upscaled(tmp_path / "cut.mp4", tmp_path / "out.mp4")
-    was, now = media.audio(tmp_path / "cut.mp4"), media.audio(tmp_path / "out.mp4")
+    was, now = referee.audio(tmp_path / "cut.mp4"), referee.audio(tmp_path / "out.mp4")
     apart = shown.times[0] - was.times[0]
-    assert abs(media.video(tmp_path / "out.mp4").times[0] - now.times[0] - apart) <= Fraction(1, 40000)
+    assert abs(referee.video(tmp_path / "out.mp4").times[0] - now.times[0] - apart) <= Fraction(1, 40000)
 
 
 @pytest.mark.parametrize("angle", [90, 180, 270])
 def test_rotated_video_is_turned_upright(tmp_path, angle):
     flat = media.clip(tmp_path / "flat.mp4", *H264, picture=media.SMOOTH)
     media.ffmpeg("-i", flat, "-c", "copy", "-metadata:s:v", f"rotate={angle}", tmp_path / "in.mp4")
-    upright = media.pictures(tmp_path / "in.mp4")
+    upright = referee.pictures(tmp_path / "in.mp4")
     _, pixels, _ = read(tmp_path / "in.mp4")
     assert pixels.shape == upright.shape
     assert pixels.shape[1:3] == ((64, 48) if angle != 180 else (48, 64))
     assert np.abs(pixels.astype(int) - upright).max() <= 2
     upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
-    result = media.pictures(tmp_path / "out.mp4")
-    assert "side_data_list" not in media.streams(tmp_path / "out.mp4", "video")[0]
+    result = referee.pictures(tmp_path / "out.mp4")
+    assert "side_data_list" not in referee.streams(tmp_path / "out.mp4", "video")[0]
     assert np.abs(result.astype(int) - upright.repeat(2, 1).repeat(2, 2)).mean() < 3
 
 
@@ -90,7 +91,7 @@ def test_a_mirrored_picture_is_mirrored_back(tmp_path, flip):
         data[at + place : at + place + 4] = (value << 16).to_bytes(4, "big", signed=True)
     (tmp_path / "in.mp4").write_bytes(data)
     _, pixels, _ = read(tmp_path / "in.mp4")
-    assert np.abs(pixels.astype(int) - media.pictures(tmp_path / "in.mp4")).max() <= 2
+    assert np.abs(pixels.astype(int) - referee.pictures(tmp_path / "in.mp4")).max() <= 2
 
 
 @pytest.mark.parametrize(("aspect", "turned"), [("4/3", False), ("4/3", True)])
@@ -100,7 +101,7 @@ def test_sample_aspect_is_carried_and_turned_with_the_picture(tmp_path, aspect, 
     media.ffmpeg("-i", tmp_path / "flat.mp4", "-c", "copy", *angle, tmp_path / "in.mp4")
     for suffix in (".mp4", ".mkv"):
         upscaled(tmp_path / "in.mp4", tmp_path / f"out{suffix}")
-        found = media.streams(tmp_path / f"out{suffix}", "video")[0]["sample_aspect_ratio"]
+        found = referee.streams(tmp_path / f"out{suffix}", "video")[0]["sample_aspect_ratio"]
         assert found == ("3:4" if turned else "4:3")
 
 
@@ -110,7 +111,7 @@ def test_every_size_doubles(tmp_path, size):
     odd = f"testsrc2=duration=1:rate=3,format=yuv444p,scale={width}:{height}"
     clip = media.clip(tmp_path / "in.mkv", "-c:v", "ffv1", picture=odd)
     upscaled(clip, tmp_path / "out.mp4")
-    video = media.streams(tmp_path / "out.mp4", "video")[0]
+    video = referee.streams(tmp_path / "out.mp4", "video")[0]
     assert (video["width"], video["height"]) == (2 * width, 2 * height)
 
 
@@ -125,7 +126,7 @@ def test_every_pixel_format_gives_the_colours_ffmpeg_shows(tmp_path, pixel_forma
     codec = "rawvideo" if pixel_format in ("rgb24", "nv12", "yuvj420p") else "ffv1"
     clip = media.clip(tmp_path / "in.nut", "-c:v", codec, "-pix_fmt", pixel_format, picture=media.SMOOTH)
     _, pixels, reader = read(clip)
-    assert np.abs(pixels.astype(int) - media.pictures(clip)).max() <= 3
+    assert np.abs(pixels.astype(int) - referee.pictures(clip)).max() <= 3
     assert bool(reader.warnings) == (reader.info.bits > 8)
 
 
@@ -135,7 +136,7 @@ def test_interlaced_video_keeps_its_frames_and_says_so(tmp_path):
     )
     times, _, reader = read(clip)
     assert reader.info.interlaced
-    assert len(times) == len(media.video(clip).times)
+    assert len(times) == len(referee.video(clip).times)
 
 
 def test_cover_art_is_not_the_video(tmp_path):
@@ -145,8 +146,8 @@ def test_cover_art_is_not_the_video(tmp_path):
         "-i", cover, "-i", clip, "-map", 0, "-map", 1, "-c", "copy", "-disposition:v:0", "attached_pic", tmp_path / "art.mp4"
     )  # fmt: skip
     upscaled(tmp_path / "art.mp4", tmp_path / "out.mp4")
-    assert media.streams(tmp_path / "out.mp4", "video")[0]["width"] == 128
-    assert len(media.video(tmp_path / "out.mp4").times) == 10
+    assert referee.streams(tmp_path / "out.mp4", "video")[0]["width"] == 128
+    assert len(referee.video(tmp_path / "out.mp4").times) == 10
     song = tmp_path / "song.m4a"
     media.ffmpeg(
         "-i", cover, "-i", clip, "-map", "0:v", "-map", "1:a", "-c", "copy", "-disposition:v:0", "attached_pic", song
@@ -163,9 +164,9 @@ def test_a_late_start_moves_to_0_and_sound_stays_beside_the_picture(tmp_path, na
         "-itsoffset", video_at, "-f", "lavfi", "-i", media.PICTURE, "-itsoffset", audio_at, "-f", "lavfi", "-i", media.SOUND,
         *H264, "-bf", 2, "-c:a", "aac", clip,
     )  # fmt: skip
-    was, heard = media.video(clip), media.audio(clip)
+    was, heard = referee.video(clip), referee.audio(clip)
     upscaled(clip, tmp_path / "out.mp4")
-    now, hears = media.video(tmp_path / "out.mp4"), media.audio(tmp_path / "out.mp4")
+    now, hears = referee.video(tmp_path / "out.mp4"), referee.audio(tmp_path / "out.mp4")
     assert abs((now.times[0] - hears.times[0]) - (was.times[0] - heard.times[0])) <= Fraction(1, 40000)
     assert 0 <= min(now.times[0], hears.times[0]) < Fraction(3, 100)
     assert [t - now.times[0] for t in now.times] == [t - was.times[0] for t in was.times]
@@ -174,18 +175,18 @@ def test_a_late_start_moves_to_0_and_sound_stays_beside_the_picture(tmp_path, na
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mjpeg", "libvpx", "ffv1"])
 def test_a_damaged_packet_is_counted_and_passed_over(tmp_path, codec):
     clip = media.clip(tmp_path / "in.mkv", "-c:v", codec, "-g", 4, sound=media.SOUND)
-    packet = media.probe(clip, "-select_streams", "v", "-show_packets")["packets"][5]
+    packet = referee.probe(clip, "-select_streams", "v", "-show_packets")["packets"][5]
     data, size = bytearray(clip.read_bytes()), int(packet["size"])
     start = int(packet["pos"]) + 12  # behind the block's header
     data[start : start + size * 2 // 3] = np.random.default_rng(1).bytes(size * 2 // 3)
     (tmp_path / "bad.mkv").write_bytes(data)
     progress = upscaled(tmp_path / "bad.mkv", tmp_path / "out.mp4")
-    shown = media.video(tmp_path / "out.mp4").times
-    assert 9 <= len(shown) == progress.frames_out == len(media.video(tmp_path / "bad.mkv").times)
+    shown = referee.video(tmp_path / "out.mp4").times
+    assert 9 <= len(shown) == progress.frames_out == len(referee.video(tmp_path / "bad.mkv").times)
     if codec not in ("libvpx", "ffv1"):  # whose decoders do not notice
         assert progress.repairs.damaged + progress.repairs.concealed >= 1
         assert "damaged packets" in str(progress.repairs) or "concealed frames" in str(progress.repairs)
-    assert media.sound_digest(tmp_path / "out.mp4") == media.sound_digest(clip)
+    assert referee.sound_digest(tmp_path / "out.mp4") == referee.sound_digest(clip)
 
 
 def test_stamps_that_wrap_go_on_rising(tmp_path):
@@ -197,13 +198,13 @@ def test_stamps_that_wrap_go_on_rising(tmp_path):
     )  # fmt: skip
     stamps = [
         int(p["pts"])
-        for p in media.probe(clip, "-show_packets", "-select_streams", "v", "-correct_ts_overflow", 0)["packets"]
+        for p in referee.probe(clip, "-show_packets", "-select_streams", "v", "-correct_ts_overflow", 0)["packets"]
     ]
     assert max(stamps) - min(stamps) > 1 << 32
     upscaled(clip, tmp_path / "out.mp4")
-    now = media.video(tmp_path / "out.mp4")
+    now = referee.video(tmp_path / "out.mp4")
     assert [t - now.times[0] for t in now.times] == [Fraction(n, 10) for n in range(10)]
-    assert media.sound_digest(tmp_path / "out.mp4") == media.sound_digest(clip)
+    assert referee.sound_digest(tmp_path / "out.mp4") == referee.sound_digest(clip)
 
 
 @pytest.mark.parametrize("name", ["in.mp4", "in.mkv", "in.ts", "in.avi"])
@@ -212,18 +213,18 @@ def test_a_cut_begins_and_ends_where_it_was_asked_to(tmp_path, name):
     clip = media.clip(
         tmp_path / name, *codecs, picture="testsrc2=size=64x48:rate=10:duration=4", sound="sine=duration=4:sample_rate=48000"
     )  # fmt: skip
-    whole = media.pictures(clip)
-    shown = media.video(clip)
-    origin = min(shown.times[0], media.audio(clip).times[0])
+    whole = referee.pictures(clip)
+    shown = referee.video(clip)
+    origin = min(shown.times[0], referee.audio(clip).times[0])
     wanted = [n for n, time in enumerate(shown.times) if 1.5 <= time - origin < 2.5]
     upscaled(clip, tmp_path / "out.mp4", cut=Cut(Fraction(3, 2), Fraction(1)))
-    now = media.video(tmp_path / "out.mp4")
+    now = referee.video(tmp_path / "out.mp4")
     assert len(now.times) == len(wanted)
     for n, time in zip(wanted, now.times, strict=True):
         assert abs(time - (shown.times[n] - origin - Fraction(3, 2))) <= Fraction(1, 20000)
-    cut = media.pictures(tmp_path / "out.mp4")[:, ::2, ::2]
+    cut = referee.pictures(tmp_path / "out.mp4")[:, ::2, ::2]
     assert np.abs(cut.astype(int) - whole[wanted]).mean() < 25
-    sound = media.audio(tmp_path / "out.mp4")
+    sound = referee.audio(tmp_path / "out.mp4")
     assert abs(sound.times[0]) < Fraction(1, 20)
     assert abs(sound.end - 1) < Fraction(1, 10)
 
@@ -233,18 +234,18 @@ def test_a_cut_keeps_sound_beside_the_picture(tmp_path):
     beep = "aevalsrc=sin(2000*PI*t)*between(t\\,2\\,2.2):duration=3:sample_rate=48000"
     clip = media.clip(tmp_path / "in.mp4", *H264, "-c:a", "aac", "-b:a", "128k", picture=picture, sound=beep)
     upscaled(clip, tmp_path / "out.mp4", cut=Cut(Fraction(5, 4), Fraction(3, 2)))
-    pictures, sound = media.pictures(tmp_path / "out.mp4"), media.sound(tmp_path / "out.mp4")
-    flash = media.video(tmp_path / "out.mp4").times[int(np.argmax(pictures.mean((1, 2, 3)) > 128))]
-    heard = media.audio(tmp_path / "out.mp4").times[0] + Fraction(int(np.argmax(np.abs(sound) > 0.3)), 48000)
+    pictures, sound = referee.pictures(tmp_path / "out.mp4"), referee.sound(tmp_path / "out.mp4")
+    flash = referee.video(tmp_path / "out.mp4").times[int(np.argmax(pictures.mean((1, 2, 3)) > 128))]
+    heard = referee.audio(tmp_path / "out.mp4").times[0] + Fraction(int(np.argmax(np.abs(sound) > 0.3)), 48000)
     assert flash == Fraction(3, 4)
     assert abs(heard - flash) < Fraction(1, 100)
 
 
 def refused(source, words, **settings):
-    before = media.open_files()
+    before = referee.open_files()
     with pytest.raises(SourceError, match=words):
         Reader(source, **settings)
-    assert media.open_files() == before
+    assert referee.open_files() == before
 
 
 def test_what_is_not_a_video_is_refused_in_words(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import media
 import pytest
+import referee
 from fake import Nearest, Pipe, job, upscaled
 from upres.engine.errors import LogError, SourceError, TargetError, UpresError
 from upres.engine.upscale import stream, upscale
@@ -25,10 +26,10 @@ def clip(clips):
 
 def fails(kind, words, source, target, **settings):
     """An error of this kind that says this, after which everything is as it was before."""
-    before = threading.enumerate(), media.open_files(), sorted(Path(target).parent.glob("*"))
+    before = threading.enumerate(), referee.open_files(), sorted(Path(target).parent.glob("*"))
     with pytest.raises(kind, match=words) as raised:
         upscale(source, target, job(Path(target)), **settings)
-    assert (threading.enumerate(), media.open_files(), sorted(Path(target).parent.glob("*"))) == before
+    assert (threading.enumerate(), referee.open_files(), sorted(Path(target).parent.glob("*"))) == before
     assert "\n" not in str(raised.value)
     return raised.value
 
@@ -61,7 +62,7 @@ def test_overwrite_replaces_only_when_the_result_is_whole(clip, tmp_path):
     fails(SourceError, "not a video", tmp_path / "text.mp4", target, overwrite=True)
     assert target.read_text() == "old"
     upscale(clip, target, job(target), overwrite=True)
-    assert len(media.video(target).times) == 10
+    assert len(referee.video(target).times) == 10
 
 
 def full(*_):
@@ -82,7 +83,7 @@ def test_a_disk_that_fills_while_joining_keeps_what_can_go_on(clip, tmp_path, mo
     assert any("--resume goes on from there" in note for note in raised.value.__notes__)
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4.upres"]
     upscale(clip, target, job(target), resume=True)
-    assert len(media.video(target).times) == 10
+    assert len(referee.video(target).times) == 10
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
@@ -117,10 +118,10 @@ def test_an_error_in_the_middle_of_encoding_is_said_once(clip, tmp_path, monkeyp
         def fail(self, frame):
             raise RuntimeError("the device is gone")
 
-    before = threading.enumerate(), media.open_files()
+    before = threading.enumerate(), referee.open_files()
     with pytest.raises(RuntimeError, match="the device is gone"):
         upscaled(clip, tmp_path / "out.mp4", Breaks())
-    assert (threading.enumerate(), media.open_files()) == before
+    assert (threading.enumerate(), referee.open_files()) == before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,12 +132,12 @@ def test_a_stream_cannot_be_resumed_and_says_so(clip, tmp_path):
 @pytest.mark.parametrize("taken", [0, 1, 2])
 def test_closing_a_stream_leaves_nothing(clip, tmp_path, monkeypatch, taken):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    before = threading.enumerate(), media.open_files()
+    before = threading.enumerate(), referee.open_files()
     fragments = stream(clip, job(Path("out.mp4"), Nearest(held=3)))
     for _ in range(taken):
         next(fragments)
     fragments.close()
-    assert (threading.enumerate(), media.open_files()) == before
+    assert (threading.enumerate(), referee.open_files()) == before
     assert list(tmp_path.iterdir()) == []
 
 

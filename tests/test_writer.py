@@ -3,6 +3,7 @@
 import media
 import numpy as np
 import pytest
+import referee
 from fake import Nearest, upscaled
 from upres.engine import writer
 from upres.engine.errors import SettingsError
@@ -18,33 +19,33 @@ def test_lossless_is_what_the_network_gave_bit_for_bit(tmp_path):
         clip = media.clip(tmp_path / f"{name}.avi", "-c:v", "rawvideo", "-pix_fmt", pixel_format, picture=picture)
         model = Nearest(3)
         upscaled(clip, tmp_path / f"{name}.mkv", model, encoder=Encoder("lossless"))
-        expected = media.pictures(clip).repeat(3, 1).repeat(3, 2)
-        assert np.array_equal(media.pictures(tmp_path / f"{name}.mkv"), expected)
-        assert media.streams(tmp_path / f"{name}.mkv", "video")[0]["color_space"] == "gbr"
+        expected = referee.pictures(clip).repeat(3, 1).repeat(3, 2)
+        assert np.array_equal(referee.pictures(tmp_path / f"{name}.mkv"), expected)
+        assert referee.streams(tmp_path / f"{name}.mkv", "video")[0]["color_space"] == "gbr"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_hevc_plays_with_the_tag_that_apple_asks_for(tmp_path, suffix):
     clip = media.clip(tmp_path / "in.mp4", *H264)
     upscaled(clip, tmp_path / f"out{suffix}", encoder=Encoder("hevc", segment_seconds=0.3))
-    video = media.streams(tmp_path / f"out{suffix}", "video")[0]
+    video = referee.streams(tmp_path / f"out{suffix}", "video")[0]
     assert video["codec_name"] == "hevc"
     assert suffix == ".mkv" or video["codec_tag_string"] == "hvc1"
-    assert len(media.pictures(tmp_path / f"out{suffix}")) == 10
+    assert len(referee.pictures(tmp_path / f"out{suffix}")) == 10
 
 
 def test_beyond_the_limit_of_h264_it_is_hevc_and_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "LARGEST_H264", 100)
     clip = media.clip(tmp_path / "in.mp4", *H264)
     progress = upscaled(clip, tmp_path / "out.mp4")
-    assert media.streams(tmp_path / "out.mp4", "video")[0]["codec_name"] == "hevc"
+    assert referee.streams(tmp_path / "out.mp4", "video")[0]["codec_name"] == "hevc"
     assert any("beyond what H.264" in warning for warning in progress.warnings)
 
 
 def test_an_odd_size_is_4_4_4_and_says_so(tmp_path):
     clip = media.clip(tmp_path / "in.avi", "-c:v", "rawvideo", "-pix_fmt", "bgr24", "-vf", "scale=33:17")
     progress = upscaled(clip, tmp_path / "out.mp4", Nearest(3))
-    video = media.streams(tmp_path / "out.mp4", "video")[0]
+    video = referee.streams(tmp_path / "out.mp4", "video")[0]
     assert (video["width"], video["height"], video["pix_fmt"]) == (99, 51, "yuv444p")
     assert any("99x51 has an odd side" in warning for warning in progress.warnings)
 
@@ -52,9 +53,9 @@ def test_an_odd_size_is_4_4_4_and_says_so(tmp_path):
 def test_height_resamples_the_result_down(tmp_path):
     clip = media.clip(tmp_path / "in.mp4", *H264, picture=media.SMOOTH)
     upscaled(clip, tmp_path / "out.mp4", Nearest(4), encoder=Encoder(height=120))
-    video = media.streams(tmp_path / "out.mp4", "video")[0]
+    video = referee.streams(tmp_path / "out.mp4", "video")[0]
     assert (video["width"], video["height"]) == (160, 120)
-    assert np.abs(media.pictures(tmp_path / "out.mp4").mean() - media.pictures(clip).mean()) < 2
+    assert np.abs(referee.pictures(tmp_path / "out.mp4").mean() - referee.pictures(clip).mean()) < 2
     with pytest.raises(SettingsError, match="--height 500 is more than the model gives"):
         upscaled(clip, tmp_path / "more.mp4", encoder=Encoder(height=500))
 
@@ -62,7 +63,7 @@ def test_height_resamples_the_result_down(tmp_path):
 def test_no_frame_is_decoded_before_it_is_shown_later(tmp_path):
     clip = media.clip(tmp_path / "in.mp4", *H264, "-bf", 3)
     upscaled(clip, tmp_path / "out.mp4", encoder=Encoder(segment_seconds=0.4))
-    packets = media.probe(tmp_path / "out.mp4", "-show_packets")["packets"]
+    packets = referee.probe(tmp_path / "out.mp4", "-show_packets")["packets"]
     assert all(packet["pts"] == packet["dts"] for packet in packets)
     assert [n for n, packet in enumerate(packets) if "K" in packet["flags"]] == [0, 4, 8]
 
