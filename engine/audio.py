@@ -6,9 +6,11 @@ priming) lies before 0 and stays hidden; what it hides behind its last one is no
 
 import io
 import math
+import re
 from abc import ABC, abstractmethod
 from collections import deque
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -28,14 +30,22 @@ AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8
 
 
 class AudioTrack(ABC):
-    """Packets in, fragments of about `length` seconds into the log; each also to `published`."""
+    """Packets in, fragments of about `length` seconds into the log; each also to `published`. container: of the fragments."""
 
     def __init__(
-        self, reader: Reader, stream: AudioStream, name: str, log: Log, length: Fraction, published: deque[Fragment]
+        self,
+        reader: Reader,
+        stream: AudioStream,
+        name: str,
+        log: Log,
+        length: Fraction,
+        published: deque[Fragment],
+        container: str = "mp4",
     ) -> None:
         rate = stream.codec_context.sample_rate
         self._stream = stream
         self._name = name
+        self._kept_as = container
         self._log = log
         self._source = stream.time_base or Fraction(1, rate)
         self._length = length
@@ -46,6 +56,8 @@ class AudioTrack(ABC):
         self._end = None if reader.cut.duration is None else reader.cut.duration / self._source
         self._template: Stream = stream
         self._ticks = Fraction(1, rate)
+        self._slack = max(1, math.ceil(self._source * rate))
+        self._next: int | None = None
         self._packets: list[Packet[Any]] = []
         self._known = sum(fragment.frames for fragment in log.fragments(name))
         self._number = len(log.fragments(name))
@@ -65,6 +77,11 @@ class AudioTrack(ABC):
         too_early = self._earliest is not None and at + duration < self._earliest
         return None if too_early or (self._end is not None and at >= self._end) else at * self._source
 
+    def _exactly(self, sample: int, first: int | None = None) -> int:
+        """The sample a packet begins with: behind the one before, unless its stamp says more than a rounding error otherwise."""
+        expected = self._next if self._next is not None else sample if first is None else first
+        return expected if abs(sample - expected) <= self._slack else sample
+
     def _add(self, packet: "Packet[Any]") -> None:
         """Take a packet for the log, in its ticks."""
         if self._known:  # published before the run that is being resumed ended
@@ -78,15 +95,17 @@ class AudioTrack(ABC):
         if not self._packets:
             return
         packets, self._packets = self._packets, []
+        _fill_durations(packets)
         first = packets[0].pts or 0
         start = self._first = min(0, first) if self._first is None else self._first
         end = (packets[-1].pts or 0) + (packets[-1].duration or 0)
         for packet in packets:
             packet.pts = packet.dts = (packet.pts or 0) - start
         self._number += 1
-        init, body = mux(packets, self._template, self._number)
+        init, body = mux(packets, self._template, self._number, self._kept_as)
         codec, language = self._template.codec_context.name, self._stream.metadata.get("language")
-        self._log.add_track(Track(self._name, codec, self._ticks, start, init, language, int(self._stream.disposition)))
+        disposition = int(self._stream.disposition)
+        self._log.add_track(Track(self._name, codec, self._ticks, start, init, language, disposition, self._kept_as))
         fragment = Fragment(self._name, self._number - 1, 0, first - start, end - first, len(packets))
         self._published.append(self._log.append(fragment, body))
 
@@ -95,15 +114,22 @@ class CopiedAudio(AudioTrack):
     """Audio whose packets both the log and the joined file can hold: not decoded, not changed."""
 
     def __init__(
-        self, reader: Reader, stream: AudioStream, name: str, log: Log, length: Fraction, published: deque[Fragment]
+        self,
+        reader: Reader,
+        stream: AudioStream,
+        name: str,
+        log: Log,
+        length: Fraction,
+        published: deque[Fragment],
+        container: str = "mp4",
     ) -> None:
-        super().__init__(reader, stream, name, log, length, published)
+        super().__init__(reader, stream, name, log, length, published, container)
         # AAC in MPEG streams has a header before every packet; MP4 and Matroska have one for all of them.
         headers = stream.codec_context.name == "aac" and not stream.codec_context.extradata
         self._strip = BitStreamFilterContext("aac_adtstoasc", stream) if headers else None
         self._frame = stream.codec_context.frame_size or 0
-        self._slack = max(1, math.ceil(self._source / self._ticks))
-        self._next: int | None = None
+        self._sample = _raw_sample(stream)
+        self._last: int | None = None
         self._trim = 0
 
     def push(self, packet: "Packet[Any]") -> None:
@@ -134,16 +160,15 @@ class CopiedAudio(AudioTrack):
             return
         before, self._trim = hidden(packet)
         stamped = round((packet.duration or 0) * self._source / self._ticks)
-        known = abs(stamped - self._frame) <= self._slack  # the codec's own length, said as exactly as the stamps can
-        packet.pts = packet.dts = self._exactly(round(at / self._ticks), before)
+        if self._sample:
+            self._frame = packet.size // self._sample
+        # The codec's own length, said as exactly as the stamps can.
+        known = self._frame > 0 and abs(stamped - self._frame) <= self._slack
+        pts = self._exactly(round(at / self._ticks), -before if before else None)
+        packet.pts = packet.dts = self._last = pts if self._last is None else max(pts, self._last + 1)
         packet.duration, packet.time_base = self._frame if known else stamped, self._ticks
         self._next = packet.pts + self._frame if known else None
         self._add(packet)
-
-    def _exactly(self, ticks: int, before: int) -> int:
-        """Where a packet begins: behind the one before it, unless its stamp says more than a rounding error otherwise."""
-        expected = self._next if self._next is not None else -before if before else ticks
-        return expected if abs(ticks - expected) <= self._slack else ticks
 
 
 class EncodedAudio(AudioTrack):
@@ -183,7 +208,8 @@ class EncodedAudio(AudioTrack):
             at = self._place(frame.pts, frame.dts, 0)
             if at is not None:
                 frame.time_base = Fraction(1, frame.sample_rate)
-                frame.pts = round(at * frame.sample_rate)
+                frame.pts = self._exactly(round(at * frame.sample_rate))
+                self._next = frame.pts + frame.samples
                 self._encode(frame)
 
     def finish(self) -> None:
@@ -198,6 +224,20 @@ class EncodedAudio(AudioTrack):
         for resampled in self._resampler.resample(frame):
             for packet in self._output.encode(resampled):
                 self._add(packet)
+
+
+def _fill_durations(packets: "list[Packet[Any]]") -> None:
+    """Packets without a duration last until the next one; the last one as long as the one before it."""
+    for packet, following in pairwise(packets):
+        packet.duration = packet.duration or (following.pts or 0) - (packet.pts or 0)
+    if len(packets) > 1:
+        packets[-1].duration = packets[-1].duration or packets[-2].duration
+
+
+def _raw_sample(stream: AudioStream) -> int:
+    """Bytes of one sample of all channels in raw sound; 0 where sound is compressed."""
+    raw = re.fullmatch(r"pcm_[a-z]*(\d+)(le|be)?", stream.codec_context.name)
+    return int(raw[1]) // 8 * stream.codec_context.channels if raw else 0
 
 
 def _with_header(stream: AudioStream, header: bytes) -> Stream:

@@ -1,7 +1,8 @@
-"""Packets to fragments: one short-lived fMP4 muxer for each, so that a fragment depends on nothing but its packets.
+"""Packets to fragments: one short-lived muxer for each, so that a fragment depends on nothing but its packets.
 
 The init section is the same for every fragment of a track, and any suffix of a track's fragments plays behind it.
-Boxes: ISO/IEC 14496-12 (moov 8.2.1, moof 8.8.4, mdat 8.1.1).
+Fragments are fMP4, or Matroska for a codec that MP4 does not know (WavPack). Boxes: ISO/IEC 14496-12 (moov 8.2.1, moof 8.8.4,
+mdat 8.1.1). Elements: RFC 8794, 4 to 6; Cluster: RFC 9559, 5.1.3.
 """
 
 import io
@@ -14,29 +15,41 @@ from av import Packet
 from av.container import OutputContainer
 from av.stream import Stream
 
-MOVFLAGS = "empty_moov+delay_moov+default_base_moof+frag_discont"
+EARLY_MOVFLAGS = "empty_moov+default_base_moof+frag_discont"
+MOVFLAGS = f"{EARLY_MOVFLAGS}+delay_moov"
+SEGMENT, CLUSTER = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"
 
 
-def mux(packets: Sequence["Packet[Any]"], template: Stream, number: int) -> tuple[bytes, bytes]:
-    """The init section (ftyp, moov) and one fragment (moof, mdat) that holds these packets.
+def mux(packets: Sequence["Packet[Any]"], template: Stream, number: int, container: str = "mp4") -> tuple[bytes, bytes]:
+    """The init section (ftyp, moov; or all before the first Cluster) and one fragment (moof, mdat; or Clusters).
 
     packets: in decoding order, dts >= 0, in the template's time base; they are rebound to the muxer's stream.
-    template: the stream they were made by. number: the fragment's place in its track, from 1.
+    template: the stream they were made by. number: the fragment's place in its track, from 1. container: libavformat's name.
     """
+    if container == "matroska":
+        data = _muxed(packets, template, container, {"live": "1"})
+        at = _first_cluster(data)
+        return data[:at], data[at:]
+    data = _muxed(packets, template, container, {"movflags": MOVFLAGS, "fragment_index": str(number)})
+    # The header of raw sound would count the samples of its fragment, were it written after them.
+    raw = template.codec_context.name.startswith("pcm_")
+    head = _muxed((), template, container, {"movflags": EARLY_MOVFLAGS}) if raw else data
+    return _only(head, b"ftyp", b"moov"), _only(data, b"moof", b"mdat")
+
+
+def _muxed(packets: Sequence["Packet[Any]"], template: Stream, container: str, options: dict[str, str]) -> bytes:
     file = io.BytesIO()
-    options = {"movflags": MOVFLAGS, "fragment_index": str(number), "fflags": "+bitexact"}
-    with av.open(file, "w", format="mp4", options=options) as container:
-        stream = add_copy(container, template)
+    with av.open(file, "w", format=container, options={**options, "fflags": "+bitexact"}) as output:
+        stream = add_copy(output, template)
+        output.start_encoding()
         for packet in packets:
             packet.stream = stream
-            container.mux(packet)
-    init, body = b"", b""
-    for kind, box in boxes(file.getvalue()):
-        if kind in (b"ftyp", b"moov"):
-            init += box
-        elif kind in (b"moof", b"mdat"):
-            body += box
-    return init, body
+            output.mux(packet)
+    return file.getvalue()
+
+
+def _only(data: bytes, *kinds: bytes) -> bytes:
+    return b"".join(box for kind, box in boxes(data) if kind in kinds)
 
 
 def add_copy(container: OutputContainer, template: Stream) -> Stream:
@@ -70,3 +83,19 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             size = int.from_bytes(data[at + 8 : at + 16], "big")
         yield data[at + 4 : at + 8], data[at : at + size]
         at += size
+
+
+def _first_cluster(data: bytes) -> int:
+    """Where the first Cluster of a Matroska file begins, or the file ends."""
+    at = 0
+    while at < len(data) and data[at : at + 4] != CLUSTER:
+        name = at + _width(data[at])
+        body = name + _width(data[name])
+        size = int.from_bytes(data[name:body], "big") & ((1 << 7 * (body - name)) - 1)
+        at = body if data[at:name] == SEGMENT else body + size  # a Segment holds all that follows
+    return at
+
+
+def _width(first: int) -> int:
+    """Bytes of an element's name or length, told by the zeros that its first byte begins with."""
+    return 9 - first.bit_length()

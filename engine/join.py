@@ -106,7 +106,7 @@ Timed = tuple[Fraction, int, "Packet[Any]"]
 
 
 class _LogTrack:
-    """One track of the log, read back through libavformat: its file is a playable fMP4."""
+    """One track of the log, read back through libavformat: its file plays."""
 
     def __init__(self, log: Log, track: Track, container: str) -> None:
         self._log = log
@@ -117,7 +117,7 @@ class _LogTrack:
         )
         self._trim = next((extra["samples"] for extra in log.extras if extra.get("trim") == track.name), 0)
         self._matroska = container == "matroska"
-        self._input = av.open(_TrackBytes(log, track), mode="r", format="mp4")
+        self._input = av.open(_TrackBytes(log, track), mode="r", format=track.container)
         self._stream = self._input.streams[0]
 
     def add_to(self, output: OutputContainer) -> None:
@@ -140,7 +140,7 @@ class _LogTrack:
     def packets(self) -> Iterator[Timed]:
         """Packets with the track's start added back; LogError where there are fewer or more than the log counts."""
         time_base = self._stream.time_base or Fraction(1)
-        shift = int(self._track.start * self._track.time_base / time_base)
+        shift = round(self._track.start * self._track.time_base / time_base)
         count = 0
         for packet in self._input.demux(self._stream):
             if packet.pts is None or packet.dts is None:

@@ -1,7 +1,7 @@
 """The segment log: what an upscale has produced so far, append-only, readable while it grows. In a folder, or in memory.
 
 A folder holds `index.jsonl`, one record a line, and one file a track: its init section, then its fragments, so that the file
-is itself a playable fMP4. A fragment's bytes are on disk before its record is; a record that is there is never changed.
+itself plays. A fragment's bytes are on disk before its record is; a record that is there is never changed.
 """
 
 import errno
@@ -28,7 +28,8 @@ VERSION = 1
 class Track:
     """One track of the result. name: video, audio0, … start: ticks to add to the log's times, which start at 0 or later.
 
-    init: the fMP4 header that every fragment of this track plays behind. language, disposition: as in the source.
+    init: the header that every fragment of this track plays behind. language, disposition: as in the source.
+    container: libavformat's name of what header and fragments are; another than mp4 only where MP4 does not know the codec.
     """
 
     name: str
@@ -38,6 +39,12 @@ class Track:
     init: bytes
     language: str | None = None
     disposition: int = 0
+    container: str = "mp4"
+
+    @property
+    def file(self) -> str:
+        """The name of its file in a folder."""
+        return f"{self.name}.{'mkv' if self.container == 'matroska' else self.container}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ class Log(Protocol):
         ...
 
     def note(self, extra: dict[str, Any]) -> None:
-        """Keep a record that belongs to no fMP4 track: a subtitle packet."""
+        """Keep a record that belongs to no track: a subtitle packet."""
         ...
 
     def fragments(self, track: str) -> list[Fragment]:
@@ -126,7 +133,7 @@ class MemoryLog:
             return placed
 
     def note(self, extra: dict[str, Any]) -> None:
-        """Keep a record that belongs to no fMP4 track."""
+        """Keep a record that belongs to no track."""
         with self._lock:
             self._store_note(extra)
             self.extras.append(extra)
@@ -219,7 +226,7 @@ class FolderLog(MemoryLog):
 
     def path(self, track: str) -> Path:
         """The playable file of a track."""
-        return self.folder / f"{track}.mp4"
+        return self.folder / self.tracks[track].file
 
     def _begin(self, records: list[dict[str, Any]]) -> None:
         if not records:
@@ -267,7 +274,7 @@ class FolderLog(MemoryLog):
             raise LogError(f"{error}; delete {self.folder} and start again") from error
 
     def _store_track(self, track: Track) -> None:
-        with _written(self.folder), self.path(track.name).open("wb") as file:
+        with _written(self.folder), (self.folder / track.file).open("wb") as file:
             file.write(track.init)
             self._sync(file.fileno(), "init written")
         sync_folder(self.folder)

@@ -30,7 +30,12 @@ UNCARRIED = (
 
 
 def takes(container: str, stream: Stream) -> bool:
-    """Whether a container format (libavformat's name) can hold this stream's packets: its header is tried, in memory."""
+    """Whether a container format (libavformat's name) can hold this stream's packets: its header is tried, in memory.
+
+    Raw sound in MP4 (ISO/IEC 23003-5) counts as not held: FFmpeg before 6 and most players do not know it.
+    """
+    if container == "mp4" and stream.codec_context.name.startswith("pcm_"):
+        return False
     try:
         with av.open(io.BytesIO(), "w", format=container) as output:
             add_copy(output, stream)
@@ -53,15 +58,16 @@ class Passthrough:
         self._tracks: dict[int, AudioTrack | SubtitleTrack] = {}
         labels = {"video": _labels(reader.video)}
         for number, stream in enumerate(reader.audio):
-            copied = takes("mp4", stream) and takes(container, stream)
-            if not copied:
+            name = f"audio{number}"
+            place = reader, stream, name, log, length, self._published
+            if takes(container, stream):
+                self._tracks[stream.index] = CopiedAudio(*place, "mp4" if takes("mp4", stream) else container)
+            else:
                 codec = stream.codec_context.name
                 self.warnings.append(
                     f"audio track {number} ({codec}) cannot be copied into {container} and becomes AAC"
                 )
-            kind = CopiedAudio if copied else EncodedAudio
-            name = f"audio{number}"
-            self._tracks[stream.index] = kind(reader, stream, name, log, length, self._published)
+                self._tracks[stream.index] = EncodedAudio(*place)
             labels[name] = _labels(stream)
         for number, subtitles in enumerate(reader.subtitles):
             if takes(container, subtitles):

@@ -26,7 +26,10 @@ BASE_MEMORY = 170 << 20  # interpreter, libraries, weights
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """width, height: of the result. frames, seconds, disk: None where the source does not say how long it is. bytes."""
+    """width, height: of the result. frames, seconds, disk: None where the source does not say how long it is. bytes.
+
+    frame_seconds, frame_disk: what each frame takes.
+    """
 
     width: int
     height: int
@@ -34,6 +37,8 @@ class Prediction:
     seconds: float | None
     memory: int
     disk: int | None
+    frame_seconds: float
+    frame_disk: int
 
 
 def predict(reader: Reader, job: Job) -> Prediction:
@@ -44,18 +49,16 @@ def predict(reader: Reader, job: Job) -> Prediction:
     frames = _frames(reader, job)
     pixels = encoding.width * encoding.height
     per_frame = sum(_seconds_a_frame(job, shape.width, shape.height))
-    disk = (
-        None
-        if frames is None
-        else 3 * int(frames * pixels * (24 if encoding.library == "libx264rgb" else BITS_A_PIXEL) / 8)
-    )
+    frame_disk = 3 * math.ceil(pixels * (24 if encoding.library == "libx264rgb" else BITS_A_PIXEL) / 8)
     return Prediction(
         width=encoding.width,
         height=encoding.height,
         frames=frames,
         seconds=None if frames is None else frames * per_frame,
         memory=_memory(job, shape, pixels),
-        disk=disk,
+        disk=None if frames is None else frames * frame_disk,
+        frame_seconds=per_frame,
+        frame_disk=frame_disk,
     )
 
 

@@ -68,8 +68,9 @@ WHOLE = Cut()
 class Reader:
     """An open source. Closing it, or leaving its `with`, closes the file.
 
-    info: what it holds. repairs: what was mended so far. warnings: what a user should know. origin: the second of the
-    source's own clock that is 0 in the frames' times: the earliest start of any carried track, plus the start of the cut.
+    source: what was opened. info: what it holds. repairs: what was mended so far. warnings: what a user should know.
+    origin: the second of the source's own clock that is 0 in the frames' times: the earliest start of any carried track, plus
+    the start of the cut.
     formats: libavformat's names of the containers that are taken, from files only; None means all, from anywhere.
     Raises SourceError where it is not a video, has no frames, is too large, or is high dynamic range without `tonemap`.
     """
@@ -77,7 +78,9 @@ class Reader:
     def __init__(
         self, source: Source, *, cut: Cut = WHOLE, tonemap: bool = False, formats: tuple[str, ...] | None = None
     ) -> None:
+        self.source = source
         self.cut = cut
+        self.tonemap = tonemap
         self.repairs = Repairs()
         self.warnings: list[str] = []
         self._name = str(source) if isinstance(source, str | Path) else "the source"
@@ -116,7 +119,8 @@ class Reader:
     def timeline(self, stream: Stream, nominal: int) -> Timeline:
         """The rule that repairs one track's time."""
         wrap = MPEG_STAMP_RANGE if self.container.format.name in ("mpegts", "mpeg") else 0
-        return Timeline(stream.time_base or Fraction(1, 90000), nominal, wrap, self.repairs)
+        sound = stream.type == "audio"
+        return Timeline(stream.time_base or Fraction(1, 90000), nominal, wrap, self.repairs, shared=sound)
 
     def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
         """Decoded frames in order, each with its pts and duration; other tracks' packets, unchanged, to `on_packet`.

@@ -40,7 +40,7 @@ class Tail:
     def read(self, fragment: Fragment) -> bytes:
         """A fragment's bytes; LogError where they are damaged or gone."""
         try:
-            with (self._folder / f"{fragment.track}.mp4").open("rb") as file:
+            with (self._folder / self.tracks[fragment.track].file).open("rb") as file:
                 file.seek(len(self.tracks[fragment.track].init) + fragment.offset)
                 data = file.read(fragment.size)
         except FileNotFoundError as error:

@@ -5,7 +5,8 @@ The rule, in this order, for each stamp of one track:
 2. wrapped: a fall of more than half of the container's stamp range is a wrap; the range is added from here on.
 3. backward by more than a second: a discontinuity; from here on everything moves so that this stamp follows the one before
    at one nominal duration.
-4. doubled, or backward by less: half a nominal duration after the stamp before, for this stamp alone.
+4. doubled, or backward by less: half a nominal duration after the stamp before, for this stamp alone. Sound may share a
+   stamp: its packets can be shorter than a tick.
 A jump forward is kept: it is what variable frame rate looks like.
 """
 
@@ -44,18 +45,22 @@ class Repairs:
 
 
 class Timeline:
-    """The stamps of one track, made strictly rising. nominal: ticks a frame usually lasts; wrap: the stamp range, or 0."""
+    """The stamps of one track, made strictly rising. nominal: ticks a frame usually lasts; wrap: the stamp range, or 0.
 
-    def __init__(self, time_base: Fraction, nominal: int, wrap: int, repairs: Repairs) -> None:
+    shared: equal stamps are left equal.
+    """
+
+    def __init__(self, time_base: Fraction, nominal: int, wrap: int, repairs: Repairs, *, shared: bool = False) -> None:
         self._second = max(1, round(1 / time_base))
         self._nominal = max(1, nominal)
         self._wrap = wrap
         self._repairs = repairs
+        self._shared = shared
         self._shift = 0
         self._last: int | None = None
 
     def place(self, pts: int | None, dts: int | None) -> int:
-        """The time of the next frame, in ticks, later than any before."""
+        """The time of the next frame, in ticks, later than any before, or as late where stamps are shared."""
         self._last = self._next(pts, dts)
         return self._last
 
@@ -74,7 +79,7 @@ class Timeline:
         if pts + self._shift < last - self._second:
             self._repairs.backward += 1
             self._shift = last + self._nominal - pts
-        if pts + self._shift <= last:
+        if pts + self._shift < last + (not self._shared):
             self._repairs.doubled += 1
             return last + max(1, self._nominal // 2)
         return pts + self._shift

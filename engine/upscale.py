@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import av
 
 from . import join, select
-from .errors import LogError, TargetError
+from .errors import LogError, SettingsError, TargetError
 from .log import FolderLog, Fragment, Track
 from .pipeline import Job, Progress, run
 from .reader import Reader
@@ -28,7 +28,7 @@ class Writable(Protocol):
 
 
 def upscale(
-    source: Source,
+    source: Source | Reader,
     target: str | Path | Writable,
     job: Job | None = None,
     *,
@@ -40,6 +40,7 @@ def upscale(
 ) -> Progress:
     """Upscale a source into a file; it appears under its name only when it is whole. Gives back what was done.
 
+    source: an open Reader, which can be used once, is closed at the end. Its cut and tone mapping must be the job's.
     job: models and settings, its container the one the target's name asks for; without it, `model` with the usual settings.
     resume: go on from the log that an interrupted run left beside the target (`TARGET.upres`), byte for byte as if it had
     not been interrupted. tick: called after every frame. A target that is an open file gets the whole result at the end.
@@ -50,8 +51,9 @@ def upscale(
         return _to_open_file(source, target, job or default_job(model), progress, tick)
     target = Path(target)
     job = job or default_job(model, join.container_for(target))
-    check_target(source, target, job.container, overwrite=overwrite, resume=resume)
-    with Reader(source, cut=job.cut, tonemap=job.tonemap) as reader, _log(source, target, job, resume) as log:
+    origin = source.source if isinstance(source, Reader) else source
+    check_target(origin, target, job.container, overwrite=overwrite, resume=resume)
+    with _opened(source, job) as reader, _log(origin, target, job, resume) as log:
         with closing(run(reader, job, log, progress, tick)) as fragments:
             for _ in fragments:
                 pass
@@ -60,7 +62,7 @@ def upscale(
 
 
 def stream(
-    source: Source, job: Job | None = None, *, model: str = DEFAULT_MODEL, progress: Progress | None = None
+    source: Source | Reader, job: Job | None = None, *, model: str = DEFAULT_MODEL, progress: Progress | None = None
 ) -> Generator[tuple[Track, Fragment, bytes]]:
     """Yield every fragment of the result as soon as it is made, with its track and its bytes.
 
@@ -69,7 +71,7 @@ def stream(
     job = job or default_job(model)
     with (
         tempfile.TemporaryDirectory(prefix="upres-") as folder,
-        Reader(source, cut=job.cut, tonemap=job.tonemap) as reader,
+        _opened(source, job) as reader,
         closing(FolderLog(Path(folder), job.settings())) as log,
         closing(run(reader, job, log, progress or Progress())) as fragments,
     ):
@@ -82,7 +84,17 @@ def default_job(model: str, container: str = "mp4") -> Job:
     return Job((select.load(model)[0],), container=container)
 
 
-def _to_open_file(source: Source, target: Writable, job: Job, progress: Progress, tick: Callable[[], None]) -> Progress:
+def _opened(source: Source | Reader, job: Job) -> Reader:
+    if not isinstance(source, Reader):
+        return Reader(source, cut=job.cut, tonemap=job.tonemap)
+    if (source.cut, source.tonemap) != (job.cut, job.tonemap):
+        raise SettingsError("the open reader has another cut or tone mapping than the job; open it with the job's")
+    return source
+
+
+def _to_open_file(
+    source: Source | Reader, target: Writable, job: Job, progress: Progress, tick: Callable[[], None]
+) -> Progress:
     """Join into a temporary file, for an index needs a place to be written back to; then copy it out."""
     suffix = next(suffix for suffix, container in join.CONTAINERS.items() if container == job.container)
     with tempfile.TemporaryDirectory(prefix="upres-") as folder:

@@ -2,6 +2,7 @@
 
 import glob
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,17 +96,15 @@ class Batch:
         return code
 
     def _one(self, source: str, target: str, job: Job) -> None:
-        if source == "-":
-            self._upscale(stdin(), "stdin", target, job)
-            return
-        with self._checked(source, target, job) as reader:
+        name, opened = ("stdin", stdin()) if source == "-" else (source, source)
+        folder = tempfile.gettempdir() if target == "-" else Path(target).absolute().parent
+        with interruptible(), self._checked(opened, target, job) as reader:
             prediction = predict.predict(reader, job)
-        if target != "-":
-            predict.refuse_what_cannot_fit(prediction, Path(target).absolute().parent)
-        self.show.predicted(source, prediction, job)
-        if not self.yes:
-            predict.refuse_what_takes_long(prediction, job.models)
-        self._upscale(source, source, target, job)
+            predict.refuse_what_cannot_fit(prediction, Path(folder))
+            self.show.predicted(name, prediction, job)
+            if not self.yes:
+                predict.refuse_what_takes_long(prediction, job.models)
+            self._upscale(reader, name, target, job)
 
     def _container(self, target: str) -> str:
         """The container of a target; for a name that asks for none, one that the check of the target then refuses."""
@@ -116,7 +115,7 @@ class Batch:
             raise SettingsError(f"--lossless writes RGB H.264, which players know in .mkv only; {name}")
         return container
 
-    def _checked(self, source: str, target: str, job: Job) -> Reader:
+    def _checked(self, source: Source, target: str, job: Job) -> Reader:
         """The source, open; before any work, an error that names what is wrong with it and with the target."""
         errors: list[UpresError] = []
         reader: Reader | None = None
@@ -135,13 +134,13 @@ class Batch:
             reader.close()
         raise type(errors[0])("; ".join(map(str, errors)))
 
-    def _upscale(self, source: Source, name: str, target: str, job: Job) -> None:
+    def _upscale(self, reader: Reader, name: str, target: str, job: Job) -> None:
         progress = Progress()
-        with self.show.running(name, progress) as tick, interruptible():
+        with self.show.running(name, progress) as tick:
             if target == "-":
-                upscale(source, stdout(), job, progress=progress, tick=tick)
+                upscale(reader, stdout(), job, progress=progress, tick=tick)
             else:
-                upscale(source, target, job, resume=self.resume, overwrite=self.overwrite, progress=progress, tick=tick)
+                upscale(reader, target, job, resume=self.resume, overwrite=self.overwrite, progress=progress, tick=tick)
         self.show.done(name, target, progress, job)
 
 

@@ -72,7 +72,9 @@ class Show:
             parts += [f"{prediction.frames} frames", f"about {clock(prediction.seconds)}"]
             parts += [f"memory {size(prediction.memory)}", f"disk {size(prediction.disk)}"]
         else:
-            parts += ["length unknown", f"memory {size(prediction.memory)}"]
+            speed = 1 / max(1e-9, prediction.frame_seconds)
+            parts += ["length unknown", f"about {speed:.2g} frames a second", f"memory {size(prediction.memory)}"]
+            parts.append(f"disk {size(1000 * prediction.frame_disk)} every 1000 frames")
         how = ", ".join(f"{model.name} on {model.report}" for model in job.models)
         fields = {name: getattr(prediction, name) for name in prediction.__slots__}
         self.say(f"{source}: {', '.join(parts)} ({how})", event="predicted", source=source, **fields)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import av
+import media
 import numpy as np
 import pytest
 from upres.engine.upscale import log_folder
@@ -146,12 +147,22 @@ def test_the_log_and_the_result_do_not_share_stdout(tiny):
     assert [json.loads(line)["event"] for line in result.stderr.splitlines()] == ["predicted", "done"]
 
 
-def test_stdin_to_stdout(tiny):
+@pytest.mark.parametrize(
+    ("suffix", "said"), [(".mp4", "192x128, 12 frames, about "), (".ts", "192x128, length unknown, ")]
+)
+def test_stdin_to_stdout(tiny, suffix, said):
+    source = tiny.with_name(f"piped{suffix}")
+    media.ffmpeg("-i", tiny, "-c", "copy", source)
     command = [sys.executable, "-c", "from upres.service.cli import main; main()", "-", "-"]
-    with tiny.open("rb") as source:
-        result = subprocess.run(command, stdin=source, capture_output=True, timeout=120)
+    # cat, so that it is a pipe: a file on stdin could be read to and fro
+    with subprocess.Popen(["cat", source], stdout=subprocess.PIPE) as pipe:
+        result = subprocess.run(command, stdin=pipe.stdout, capture_output=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout[:4] == b"\x1aE\xdf\xa3"  # EBML: Matroska
+    first = result.stderr.decode().splitlines()[0]
+    assert first.startswith(f"stdin: {said}")
+    assert "memory" in first
+    assert "disk" in first
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,23 @@ def test_any_suffix_of_the_log_plays_behind_its_header(tmp_path):
         assert len(shown) == sum(fragment.frames for _, fragment, _ in video[first:])
 
 
+def test_any_suffix_of_sound_that_mp4_does_not_know_plays_behind_its_header(tmp_path):
+    sound = "anoisesrc=duration=3:sample_rate=44100:seed=1"
+    clip = media.clip(tmp_path / "in.mkv", "-c:v", "libx264", "-c:a", "wavpack", sound=sound)
+    pieces = stream(clip, job(tmp_path / "out.mkv", encoder=Encoder(segment_seconds=0.5)))
+    fragments = [piece for piece in pieces if piece[0].name == "audio0"]
+    track = fragments[0][0]
+    assert len(fragments) > 2
+    for first in range(len(fragments)):
+        part = tmp_path / f"{first}.mkv"
+        part.write_bytes(track.init + b"".join(data for _, _, data in fragments[first:]))
+        assert referee.count(part, "a:0") == sum(fragment.frames for _, fragment, _ in fragments[first:])
+        assert referee.packets(part, "a:0")[0] == pytest.approx(
+            float(fragments[first][1].pts * track.time_base), abs=1e-3
+        )
+        assert referee.sound_digest(part)[0] > 0
+
+
 def test_closing_the_iterator_leaves_no_thread_and_no_open_file(clips, tmp_path):
     clip = source(clips, "h264-aac.mp4")
     before = threading.enumerate(), referee.open_files()

@@ -92,6 +92,40 @@ def test_sound_the_target_cannot_hold_becomes_aac_and_is_named(tmp_path):
     assert referee.streams(tmp_path / "out.mp4", "audio")[0]["codec_name"] == "aac"
 
 
+NOISE = "anoisesrc=duration=5:sample_rate=44100:seed=1"
+COPIED = [
+    ("pcm_s16le", ".avi", ".mkv"),
+    ("pcm_s24le", ".mov", ".mov"),
+    ("pcm_u8", ".avi", ".mov"),
+    ("wavpack", ".mkv", ".mkv"),
+    ("flac", ".avi", ".mp4"),
+    ("ac3", ".avi", ".mkv"),
+    ("truehd", ".mkv", ".mkv"),
+    ("alac", ".mov", ".mp4"),
+]
+
+
+@pytest.mark.parametrize(("codec", "source", "target"), COPIED)
+def test_sound_that_the_target_can_hold_is_copied_sample_by_sample(tmp_path, codec, source, target):
+    picture = "testsrc2=size=64x48:rate=10:duration=5"
+    options = ("-c:v", "mpeg4", "-c:a", codec, "-strict", -2)
+    clip = media.clip(tmp_path / f"in{source}", *options, picture=picture, sound=NOISE)
+    out = tmp_path / f"out{target}"
+    assert upscaled(clip, out).warnings == []
+    assert referee.streams(out, "audio")[0]["codec_name"] == codec
+    assert referee.sound_digest(out) == referee.sound_digest(clip)
+    assert float(referee.audio(out).end) == pytest.approx(5, abs=0.02)
+
+
+@pytest.mark.parametrize(("codec", "source"), [("pcm_s16le", ".mov"), ("truehd", ".mkv"), ("tta", ".mkv")])
+def test_sound_that_becomes_aac_lasts_as_long_as_it_did(tmp_path, codec, source):
+    picture = "testsrc2=size=64x48:rate=10:duration=5"
+    options = ("-c:v", "mpeg4", "-c:a", codec, "-strict", -2)
+    clip = media.clip(tmp_path / f"in{source}", *options, picture=picture, sound=NOISE)
+    upscaled(clip, tmp_path / "out.mp4")
+    assert float(referee.audio(tmp_path / "out.mp4").end) == pytest.approx(5, abs=0.03)
+
+
 SHAPES = [(layout, 48000) for layout in ("mono", "stereo", "2.1", "quad", "5.1", "7.1")]
 SHAPES += [("stereo", rate) for rate in (8000, 11000, 22050, 96000)]
 
@@ -110,11 +144,7 @@ def test_a_hole_in_sound_that_is_encoded_stays_a_hole(tmp_path):
         tmp_path / "whole.mkv", "-c:v", "libx264", "-c:a", "wmav2",
         picture="testsrc2=size=64x48:rate=10:duration=3", sound="sine=duration=3:sample_rate=48000",
     )  # fmt: skip
-    hole = (
-        "noise=drop='between(t,1,2)':amount=0"
-        if False
-        else "setts=pts='PTS+gt(PTS,1000)*1000':dts='DTS+gt(DTS,1000)*1000'"
-    )
+    hole = "setts=pts='PTS+gt(PTS,1000)*1000':dts='DTS+gt(DTS,1000)*1000'"
     media.ffmpeg("-i", whole, "-c", "copy", "-bsf:a", hole, tmp_path / "in.mkv")
     upscaled(tmp_path / "in.mkv", tmp_path / "out.mp4")
     sound = abs(referee.sound(tmp_path / "out.mp4"))

@@ -28,6 +28,13 @@ def test_whatever_comes_in_rises_strictly(found, wrap, nominal):
     assert all(a < b for a, b in pairwise(times))
 
 
+def test_sound_may_share_a_stamp():
+    repairs = Repairs()
+    timeline = Timeline(Fraction(1, 1000), 1, 0, repairs, shared=True)
+    assert [timeline.place(stamp, None) for stamp in (0, 1, 2, 2, 3, 4)] == [0, 1, 2, 2, 3, 4]
+    assert not repairs
+
+
 @given(st.lists(st.integers(0, 1 << 40), unique=True).map(sorted))
 def test_what_rises_is_left_alone(found):
     times, repairs = placed(found)
