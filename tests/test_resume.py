@@ -72,7 +72,7 @@ def test_stopped_at_every_point_it_goes_on_to_the_same_bytes(monkeypatch, clip, 
     points = run(monkeypatch, clip, whole, model)
     assert points > 60
     before = threading.active_count()
-    for point in range(1, points + 1, 1 if name == "stateless" else 5):
+    for point in range(1, points + 1):
         target = tmp_path / "out.mkv"
         with pytest.raises(Stopped):
             run(monkeypatch, clip, target, model, stop_at=point)
