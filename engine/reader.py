@@ -170,7 +170,7 @@ class Reader:
         for back in SEEK_BACK:
             sought = self.cut.start > 0 and self._seek(self.origin - back)
             self._passed.clear()
-            self.repairs.damaged = self.repairs.concealed = self._accounted = 0
+            self.repairs.damaged = self.repairs.concealed = self._accounted = self._chunks = 0
             self._decoding = self._decode()
             first = next(self._decoding, None)
             if first is not None and (not sought or self._begins(first)):
@@ -206,7 +206,10 @@ class Reader:
             if packet.stream.index != self.video.index:
                 self._on_packet(packet)
                 continue
+            if not packet.size and packet.pts is not None:
+                continue  # Theora's way to show a picture for longer
             self.repairs.damaged += packet.is_corrupt
+            self._chunks = self._chunks if packet.dts is None else packet.dts + 1
             self._accounted += packet.is_discard
             try:
                 for frame in self.video.decode(packet):
@@ -220,9 +223,11 @@ class Reader:
     def shortfall(self) -> str | None:
         """Once a whole source was read: what it announces more than it gave, for people; None where nothing is missing."""
         announced = self.info.frames or 0
-        if self.cut != WHOLE or self._accounted >= announced:
+        # AVI counts its chunks, and leaves one empty to show a picture for longer.
+        accounted = self._chunks if self.info.container == "avi" else self._accounted
+        if self.cut != WHOLE or accounted >= announced:
             return None
-        return f"the source announces {announced} frames, {self._accounted} of them could be read"
+        return f"the source announces {announced} frames, {accounted} of them could be read"
 
     def _nothing(self) -> str:
         """What is known of a source that gives no frame."""

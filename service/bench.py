@@ -46,8 +46,9 @@ def bench(
     clips: Annotated[list[str], typer.Argument(help="Videos to measure on.")],
     model: Annotated[list[str] | None, typer.Option(help="Models; default: x4 and x2.")] = None,
     seconds: Annotated[
-        float, typer.Option(help="About how long each case may infer; sets the number of frames.")
-    ] = 8.0,
+        float, typer.Option(help="About how long each case may infer in a round; sets the number of frames.")
+    ] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each case is measured; the median is told.")] = 3,
     out: Annotated[Path | None, typer.Option(help="A file for the results as JSON.")] = None,
 ) -> None:
     """Measure end-to-end and raw speed, CPU time of each stage alone, overlap, memory, share of the floor, and PSNR."""
@@ -64,7 +65,8 @@ def bench(
             network = select.choose(name).network
             frames = frames_for(clip, network, seconds)
             for quality in ("exact", "high"):
-                results.append(measure(Case(clip, network, "exact" if quality == "exact" else "high", frames), peaks))
+                case = Case(clip, network, "exact" if quality == "exact" else "high", frames)
+                results.append(median([measure(case, peaks) for _ in range(rounds)]))
                 typer.echo(line(results[-1]))
     if out is not None:
         machine = {"cpu": cpu(), "cpus": runtime.cpus(), "peak_flops": peaks, "python": platform.python_version()}
@@ -99,8 +101,18 @@ def frames_for(clip: str, network: str, seconds: float) -> int:
     return int(min(240, max(8, seconds / (time.perf_counter() - start))))
 
 
+def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """One case's rounds as one result: numbers are medians, and the overlap of every round stands beside its median."""
+    numbers = {
+        name: statistics.median(each[name] for each in rounds)
+        for name, value in rounds[0].items()
+        if isinstance(value, float)
+    }
+    return {**rounds[0], **numbers, "overlap_rounds": [each["overlap"] for each in rounds]}
+
+
 def measure(case: Case, peaks: dict[str, float]) -> dict[str, Any]:
-    """Everything about one case, each measured in a process of its own so that memory and caches are its own too."""
+    """Everything about one case in one round, each measured in a process of its own so that memory and caches are its own too."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         alone = pool.apply_async(stages_alone, (case,)).get(CASE_SECONDS)
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -189,6 +189,18 @@ def test_a_damaged_packet_is_counted_and_passed_over(tmp_path, codec):
     assert referee.sound_digest(tmp_path / "out.mp4") == referee.sound_digest(clip)
 
 
+@pytest.mark.parametrize(("name", "codec"), [("in.ogv", "libtheora"), ("in.avi", "mpeg4")])
+def test_a_picture_that_is_only_shown_for_longer_is_no_damage(tmp_path, name, codec):
+    still = "testsrc2=size=64x48:rate=10:duration=0.3,tpad=stop_mode=clone:stop_duration=2"
+    clip = media.clip(tmp_path / name, "-c:v", codec, "-c:a", "libmp3lame" if codec == "mpeg4" else "libvorbis",
+                      picture=still, sound="sine=duration=2:sample_rate=44100")  # fmt: skip
+    progress = upscaled(clip, tmp_path / "out.mp4")
+    was, now = referee.video(clip).times, referee.video(tmp_path / "out.mp4").times
+    assert [t - now[0] for t in now] == [t - was[0] for t in was]
+    assert not progress.repairs
+    assert progress.warnings == []
+
+
 def test_stamps_that_wrap_go_on_rising(tmp_path):
     wrap = (1 << 33) / 90000
     clip = tmp_path / "in.ts"
