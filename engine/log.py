@@ -1,7 +1,8 @@
 """The segment log: what an upscale has produced so far, append-only, readable while it grows. In a folder, or in memory.
 
 A folder holds `index.jsonl`, one record a line, and one file a track: its init section, then its fragments, so that the file
-itself plays. A fragment's bytes are on disk before its record is; a record that is there is never changed.
+itself plays. A fragment's bytes are on disk before its record is; a record that is there is never changed. A segment is complete
+when a fragment that is its last is there; fragments of one that is not stay, for somebody may have read them.
 """
 
 import errno
@@ -67,6 +68,11 @@ class Fragment:
     offset: int = 0
     size: int = 0
     crc32c: int = 0
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Where it stands in its track; rises from fragment to fragment."""
+        return self.segment, self.number
 
 
 class Log(Protocol):
@@ -210,13 +216,14 @@ class FolderLog(MemoryLog):
 
     @staticmethod
     def segments(folder: Path) -> int:
-        """How many pictures' segments a folder's log holds; LogError where the folder holds something else."""
+        """How many complete segments of pictures a folder's log holds; LogError where the folder holds something else."""
         if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"lock"}:
             return 0
         if not (folder / "index.jsonl").is_file():
             raise LogError(f"{folder} is in the way: it holds no log; move it, or choose another output")
         records = _records(folder / "index.jsonl")
-        return sum(1 for record in records if record.get("fragment", {}).get("track") == "video")
+        fragments = [record["fragment"] for record in records if "fragment" in record]
+        return sum(1 for fragment in fragments if fragment["track"] == "video" and fragment["last"])
 
     def close(self) -> None:
         """Close the index and give the folder free; safe to call twice."""
@@ -239,7 +246,7 @@ class FolderLog(MemoryLog):
         for record in records[1:]:
             self._replay(record)
         for name in self.tracks:
-            self._discard_incomplete(name)
+            self._check(name)
 
     def _replay(self, record: dict[str, Any]) -> None:
         match record:
@@ -252,16 +259,10 @@ class FolderLog(MemoryLog):
                 self._fragments[fragment["track"]].append(Fragment(**fragment))
             case {"extra": extra}:
                 self.extras.append(extra)
-            case {"discard": {"track": name, "keep": keep}}:
-                del self._fragments[name][keep:]
 
-    def _discard_incomplete(self, name: str) -> None:
-        """Keep complete segments only, and no byte behind them; LogError where a kept one is damaged."""
+    def _check(self, name: str) -> None:
+        """Cut off what was never recorded; LogError where what was is damaged."""
         fragments = self._fragments[name]
-        keep = max((i + 1 for i, fragment in enumerate(fragments) if fragment.last), default=0)
-        if keep < len(fragments):
-            self._record("discard", {"track": name, "keep": keep})
-            del fragments[keep:]
         size = len(self.tracks[name].init) + sum(fragment.size for fragment in fragments)
         path = self.path(name)
         if not path.exists() or path.stat().st_size < size:

@@ -48,13 +48,14 @@ def takes(container: str, stream: Stream) -> bool:
 class Passthrough:
     """All carried tracks of a source on their way into a log.
 
-    container: the format of the joined file, which decides what can be copied. warnings: what could not be carried as it is.
+    container: the format of the joined file, which decides what can be copied.
+    seconds: of sound in a fragment. warnings: what could not be carried as it is.
     """
 
-    def __init__(self, reader: Reader, log: Log, *, container: str, segment_seconds: float) -> None:
+    def __init__(self, reader: Reader, log: Log, *, container: str, seconds: float) -> None:
         self.warnings: list[str] = []
         self._published: deque[Fragment] = deque()
-        length = Fraction(segment_seconds).limit_denominator(1000)
+        length = Fraction(seconds).limit_denominator(1000)
         self._tracks: dict[int, AudioTrack | SubtitleTrack] = {}
         labels = {"video": _labels(reader.video)}
         for number, stream in enumerate(reader.audio):

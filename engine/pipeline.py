@@ -13,19 +13,19 @@ from av import VideoFrame
 from . import prefilter, writer
 from .chain import enlarged
 from .colour import ToRGB
-from .errors import LogError
 from .flow import ahead
-from .fragment import mux
 from .frame import Frame, Shape
-from .log import Fragment, Log, Track
+from .log import Fragment, Log
 from .model import Model
 from .passthrough import Passthrough
 from .prefilter import PREFILTERS, SHOT_START
+from .publisher import Publisher
 from .reader import WHOLE, Cut, Reader
 from .timeline import Repairs, with_durations
-from .writer import Encoder, Encoding, Segment, segments
+from .writer import Encoder, Encoding, pieces
 
 QUEUE_BYTES = 64 << 20  # what may wait between two stages; at least one frame always may
+AUDIO_SECONDS = 0.1  # of sound in a fragment where pictures are published one by one
 QUEUE_FRAMES = 16  # more of them, however small, would not make any stage wait less
 
 
@@ -106,8 +106,9 @@ def run(
     larger = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
     encoding = writer.resolve(job.encoder, larger)
     progress.shape, progress.encoding, progress.repairs = shape, encoding, reader.repairs
-    start = _resume_point(log, stateless=all(model.warmup == 0 for model in job.models))
-    carried = Passthrough(reader, log, container=job.container, segment_seconds=job.encoder.segment_seconds)
+    publisher = Publisher(log, larger.time_base)
+    start = publisher.resume_point(stateless=all(model.warmup == 0 for model in job.models))
+    carried = Passthrough(reader, log, container=job.container, seconds=_audio_seconds(job.encoder))
     progress.warnings += [*reader.warnings, *carried.warnings, *([encoding.why] if encoding.why else [])]
     pictures = _pictures(reader, job, shape, progress, carried, start)
     with (
@@ -115,12 +116,12 @@ def run(
         closing(
             ahead(enlarged(frames, job.models, progress.busy), budget=queue_budget(larger), size=_bytes, name="infer")
         ) as results,
-        closing(_unpublished(results, log, start, progress, tick)) as wanted,
-        closing(segments(wanted, encoding, larger, at_shots=job.at_shots)) as written,
+        closing(_unpublished(results, publisher.complete, start, progress, tick)) as wanted,
+        closing(pieces(wanted, encoding, larger, at_shots=job.at_shots)) as written,
     ):
-        for segment in written:
+        for piece in written:
             yield from carried.published()
-            yield _publish(segment, larger.time_base, log)
+            yield from publisher.publish(piece)
         carried.finish()
         yield from carried.published()
     if reader.shortfall:
@@ -168,10 +169,9 @@ def after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:
 
 
 def _unpublished(
-    frames: Iterator[Frame], log: Log, start: int, progress: Progress, tick: Callable[[], None]
+    frames: Iterator[Frame], known: int, start: int, progress: Progress, tick: Callable[[], None]
 ) -> Generator[Frame]:
-    """Frames without those the log holds already: a model that remembers had to see them again."""
-    known = sum(fragment.frames for fragment in log.fragments("video"))
+    """Frames without those whose segments are complete: a model that remembers had to see them again."""
     progress.frames_resumed = progress.frames_out = known
     for number, frame in enumerate(frames, start):
         if number < known:
@@ -182,28 +182,9 @@ def _unpublished(
         tick()
 
 
-def _resume_point(log: Log, *, stateless: bool) -> int:
-    """The number of the first frame that has to be enlarged (again): behind the log, or at the last shot that is in it."""
-    number = point = 0
-    for fragment in log.fragments("video"):
-        if fragment.shot:
-            point = number
-        number += fragment.frames
-    return number if stateless else point
-
-
-def _publish(segment: Segment, time_base: Fraction, log: Log) -> Fragment:
-    number = len(log.fragments("video"))
-    start = log.tracks["video"].start if "video" in log.tracks else min(0, segment.pts)
-    frames = len(segment.packets)
-    for packet in segment.packets:
-        if packet.pts is None or packet.dts != packet.pts:
-            raise LogError("the encoder reordered frames; the log holds none that are decoded before they are shown")
-        packet.pts = packet.dts = packet.pts - start
-    init, body = mux(segment.packets, segment.template, number + 1)
-    log.add_track(Track("video", segment.template.codec_context.name, time_base, start, init))
-    fragment = Fragment("video", number, 0, segment.pts - start, segment.duration, frames, shot=segment.shot)
-    return log.append(fragment, body)
+def _audio_seconds(encoder: Encoder) -> float:
+    """How long a fragment of sound is: as long as a segment, or short enough not to come long after its pictures."""
+    return AUDIO_SECONDS if encoder.fragment == "frame" else encoder.segment_seconds
 
 
 def queue_budget(shape: Shape) -> int:

@@ -162,7 +162,7 @@ def _log(source: Source, target: Path, job: Job, resume: bool) -> Iterator[Folde
     try:
         yield log
     except BaseException as error:
-        segments = len(log.fragments("video"))
+        segments = sum(fragment.last for fragment in log.fragments("video"))
         if not segments or header["source"] is None:
             shutil.rmtree(folder, ignore_errors=True)
         else:

@@ -149,10 +149,10 @@ class Attempt:
 
     def _published(self, fragment: Fragment, log: FolderLog) -> None:
         track = log.tracks[fragment.track]
-        if fragment.track == "video" and not self._folder.preview.exists():
+        if fragment.track == "video" and fragment.independent and not self._folder.preview.exists():
             self._folder.preview.write_bytes(jpeg(track.init + log.read(fragment)))
         self._channel.send({"report": "fragment"})
-        self._news()
+        self._tick()
         longest = self._limits.longest(self._spec)
         seconds = float((fragment.pts + fragment.duration) * track.time_base)
         if longest is not None and seconds > longest + 0.5:

@@ -180,7 +180,7 @@ def encode_alone(case: Case, frames: list[Frame], model: realesrgan.RealESRGAN) 
             yield result
 
     start = time.process_time()
-    for _ in writer.segments(results(), encoding, larger, at_shots=False):
+    for _ in writer.pieces(results(), encoding, larger, at_shots=False):
         pass
     return (time.process_time() - start - inferring) / len(frames)
 

@@ -31,6 +31,7 @@ Scale = Annotated[int | None, typer.Option(help="For models with a range of scal
 Content = Annotated[Literal["auto", "photo", "animation"], typer.Option(help="Which kind of network fits.")]
 Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding; less is better and larger.")]
 Prefilters = Annotated[list[str] | None, typer.Option("--prefilter", help="Before enlarging; can be given often.")]
+Delivery = Annotated[Literal["segments", "frames"], typer.Option(help="What is sent back at once.")]
 Split = Annotated[bool, typer.Option("--split", help="Cut at shots; lifts the limit on length.")]
 
 DEFAULT_SERVER = "127.0.0.1:8081"
@@ -122,6 +123,7 @@ def stream(
     crf: Crf = 18,
     prefilter: Prefilters = None,
     split: Split = False,
+    delivery: Delivery = "segments",
     server: Server = DEFAULT_SERVER,
     key: ApiKey = "",
     tls: Tls = False,
@@ -132,6 +134,7 @@ def stream(
     from .assembly import Assembly
 
     config = _config(model, scale, content, crf, prefilter, split)
+    config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
     with (
         _client(server, key, tls=tls) as client,
         Assembly(target) as assembly,

@@ -9,7 +9,8 @@ from upres.engine.catalog import Slug
 from upres.engine.log import Fragment, Track
 from upres.v2 import upscale_pb2 as pb
 
-from .spec import Limits, Spec
+from .errors import InvalidError
+from .spec import Delivery, Limits, Spec
 from .states import State, Status
 from .store import Job
 
@@ -21,13 +22,31 @@ STATUSES = {
     Status.DONE: pb.Job.STATUS_DONE,
     Status.ERROR: pb.Job.STATUS_ERROR,
 }
+DELIVERIES: dict[Delivery, pb.Delivery] = {"segments": pb.DELIVERY_SEGMENTS, "frames": pb.DELIVERY_FRAMES}
 OPTIONAL = ("scale", "content", "codec", "crf", "preset", "segment_seconds")
 
 
 def spec_of(config: pb.UpscaleConfig, *, streamed: bool) -> Spec:
     """What a client asks for, with defaults where it says nothing."""
     given: dict[str, Any] = {name: getattr(config, name) for name in OPTIONAL if config.HasField(name)}
-    return Spec(model=config.model, prefilters=tuple(config.prefilters), split=config.split, streamed=streamed, **given)
+    return Spec(
+        model=config.model,
+        prefilters=tuple(config.prefilters),
+        split=config.split,
+        delivery=_delivery(config.delivery),
+        streamed=streamed,
+        **given,
+    )
+
+
+def _delivery(number: int) -> Delivery:
+    """A delivery by its number; InvalidError where there is none of this number, as newer clients may ask for."""
+    if number == pb.DELIVERY_UNSPECIFIED:
+        return "segments"
+    for name, known in DELIVERIES.items():
+        if known == number:
+            return name
+    raise InvalidError({"delivery": [f"The delivery must be {' or '.join(DELIVERIES)}."]})
 
 
 def config_of(spec: Spec) -> pb.UpscaleConfig:
@@ -42,6 +61,7 @@ def config_of(spec: Spec) -> pb.UpscaleConfig:
         preset=spec.preset,
         segment_seconds=spec.segment_seconds,
         split=spec.split,
+        delivery=DELIVERIES[spec.delivery],
     )
 
 

@@ -1,6 +1,7 @@
 """A job's log read from a cursor while it grows, and the events of a job as they happen."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from .jobs import Jobs
 from .store import Event, Job
 
 WATCH_SECONDS = 10.0  # between two looks where nothing is told
+JOB_SECONDS = 0.1  # between two times that a job is told, however many fragments come meanwhile
 
 Cursors = Mapping[str, tuple[int, int]]  # track → segment and number of the last fragment that has arrived
 
@@ -27,12 +29,13 @@ class Piece:
 async def follow(
     jobs: Jobs, request_id: str, owner: str, cursors: Cursors, beat: float = 1.0
 ) -> AsyncGenerator[Track | Piece | Job]:
-    """Tracks and fragments behind the cursors as they are published; the job whenever it changed, each `beat`, and at last.
+    """Tracks and fragments behind the cursors as they are published; the job at times, each `beat` at least, and at last.
 
     Raises NotFoundError, OffsetError where a cursor lies behind the end of a log that has ended, LogError.
     """
     tail = Tail(jobs.folder(request_id).log)
     last: dict[str, tuple[int, int]] = {}
+    told = 0.0
     while True:
         event = jobs.change(request_id)
         job = await jobs.get(request_id, owner)
@@ -40,14 +43,16 @@ async def follow(
             if isinstance(item, Track):
                 yield item
                 continue
-            last[item.track] = item.segment, item.number
+            last[item.track] = item.cursor
             if item.track not in cursors or last[item.track] > cursors[item.track]:
                 yield Piece(item, await asyncio.to_thread(tail.read, item))
         if job.state.ended:
             _check(cursors, last)
             yield job
             return
-        yield job
+        if time.monotonic() > told + JOB_SECONDS:
+            told = time.monotonic()
+            yield job
         await _wait(event, beat)
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from upres.engine.catalog import SLUGS
@@ -20,6 +20,8 @@ from .errors import InvalidError, TooLargeError
 FORMATS = ("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc")
 SIDES = (16, 4096)  # pixels of the source's sides
 
+Delivery = Literal["segments", "frames"]
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -34,6 +36,7 @@ class Spec:
     preset: str = "fast"
     segment_seconds: float = 2.0
     split: bool = False
+    delivery: Delivery = "segments"
     streamed: bool = False
     webhook_url: str | None = None
     webhook_secret: str | None = None
@@ -57,6 +60,7 @@ class Spec:
             crf=self.crf,
             preset=self.preset,
             segment_seconds=self.segment_seconds,
+            fragment="frame" if self.delivery == "frames" else "segment",
         )
 
     def resolved_scale(self) -> int:

@@ -39,7 +39,8 @@ def test_a_file_is_submitted_watched_and_downloaded(server, clip, tmp_path):
             client.submit(clip(), pb.UpscaleConfig(model="nothing"))
 
 
-def test_a_stream_goes_on_through_a_restart_of_the_server(server, clip, tmp_path):
+@pytest.mark.parametrize("delivery", [pb.DELIVERY_SEGMENTS, pb.DELIVERY_FRAMES])
+def test_a_stream_goes_on_through_a_restart_of_the_server(server, clip, tmp_path, delivery):
     """The server is killed when the first picture has come, while half of the source is not sent yet."""
     source, target = clip("a.ts", 6), tmp_path / "out.mp4"
 
@@ -51,10 +52,12 @@ def test_a_stream_goes_on_through_a_restart_of_the_server(server, clip, tmp_path
                 gate.wait(60)
             return super().read(min(size, 20_000))
 
-    gate, killed = threading.Event(), False
+    gate, killed, config = threading.Event(), False, pb.UpscaleConfig()
+    config.MergeFrom(CONFIG)
+    config.delivery = delivery
     with Client(server.target, KEY) as client, Assembly(target) as assembly:
         file = Gated(source.read_bytes())
-        for part in client.stream(file, CONFIG):
+        for part in client.stream(file, config):
             if isinstance(part, pb.TrackInit):
                 assembly.add_track(part)
             if isinstance(part, pb.Fragment):

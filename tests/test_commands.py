@@ -26,7 +26,9 @@ def test_submit_get_and_stream(server, clip, tmp_path):
     assert submitted.returncode == 0, submitted.stderr
     got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
     assert got.returncode == 0, got.stderr
-    streamed = upres("stream", clip(), tmp_path / "streamed.mp4", "--model", "RealESRGAN_Vid_x2", **env)
+    streamed = upres(
+        "stream", clip(), tmp_path / "streamed.mp4", "--model", "RealESRGAN_Vid_x2", "--delivery", "frames", **env
+    )
     assert streamed.returncode == 0, streamed.stderr
     assert referee.packets(tmp_path / "got.mp4") == referee.packets(tmp_path / "streamed.mp4")
     again = upres("cancel", submitted.stdout.strip(), **env)

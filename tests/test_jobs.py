@@ -13,6 +13,7 @@ from upres.engine.log import Fragment
 from upres.engine.tail import Tail
 from upres.service.errors import InvalidError, OffsetError, ResultMissingError, StoppingError, TooLargeError
 from upres.service.executor import LocalExecutor
+from upres.service.following import Piece, follow
 from upres.service.jobs import Jobs
 from upres.service.probe import Probe
 from upres.service.results import Results
@@ -179,6 +180,35 @@ def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, cli
                 outs.append((await result(jobs, job.request_id, tmp_path / "out.mp4")).read_bytes())
             assert job.totals["frames_resumed"] > 0
             assert outs[0] == outs[1]
+
+    asyncio.run(scenario())
+
+
+def test_an_attempt_killed_in_the_middle_of_a_segment_publishes_no_frame_twice_or_otherwise(tmp_path, clip):
+    async def scenario():
+        data = clip("a.ts").read_bytes()
+        spec = Spec(**{**vars_of(SPEC), "streamed": True, "delivery": "frames"})
+        async with serving(tmp_path) as jobs:
+            read, ends = [], []
+            for kill in (False, True):
+                job, _ = await jobs.create(spec, "alice")
+                await jobs.write(job.request_id, 0, data[: len(data) * 3 // 4])
+                pieces = []
+                async for item in follow(jobs, job.request_id, "alice", {}):
+                    if isinstance(item, Piece) and item.fragment.track == "video":
+                        pieces.append(item)
+                        if len(pieces) == 13:  # the third of the five frames of the third segment
+                            if kill:
+                                kill_first(jobs, "attempt")
+                            await jobs.write(job.request_id, len(data) * 3 // 4, data[len(data) * 3 // 4 :])
+                            await jobs.end_source(job.request_id)
+                read.append(pieces)
+                ends.append(item)
+            assert [end.state.attempts for end in ends] == [1, 2]
+            assert [end.totals["frames"] for end in ends] == [30, 30]
+            assert read[0] == read[1] and len(read[0]) == 30
+            a, b = [(await result(jobs, end.request_id, tmp_path / "out.mp4")).read_bytes() for end in ends]
+            assert a == b
 
     asyncio.run(scenario())
 

@@ -41,20 +41,22 @@ def test_memory_gives_back_what_was_published(found):
 
 @settings(max_examples=40, deadline=None)
 @given(found=pieces)
-def test_a_folder_keeps_complete_segments_over_a_restart(tmp_path_factory, found):
+def test_a_folder_keeps_what_was_published_over_a_restart_and_cuts_off_what_was_not(tmp_path_factory, found):
     folder = tmp_path_factory.mktemp("log")
     log = FolderLog(folder, {"a": 1})
     published = fill(log, found)
     notes = log.extras
+    for name in log.tracks:
+        with log.path(name).open("ab") as file:
+            file.write(b"never recorded")
     log.close()
     again = FolderLog(folder, {"a": 1})
     for name, kept in published.items():
-        complete = max((n + 1 for n, (fragment, _) in enumerate(kept) if fragment.last), default=0)
-        assert again.fragments(name) == [fragment for fragment, _ in kept[:complete]]
-        assert [again.read(fragment) for fragment in again.fragments(name)] == [data for _, data in kept[:complete]]
+        assert again.fragments(name) == [fragment for fragment, _ in kept]
+        assert [again.read(fragment) for fragment in again.fragments(name)] == [data for _, data in kept]
         if kept:
             assert again.tracks[name] == track(name)
-            assert again.path(name).read_bytes() == b"init" + b"".join(data for _, data in kept[:complete])
+            assert again.path(name).read_bytes() == b"init" + b"".join(data for _, data in kept)
     assert again.extras == notes
     again.close()
 

@@ -1,16 +1,18 @@
 """Whatever is stopped, wherever, goes on to the same bytes."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import media
 import pytest
-from fake import Nearest, job
+from fake import Nearest, NearestSession, job, repeated
 from upres.engine.errors import LogError, SettingsError
 from upres.engine.log import FolderLog
 from upres.engine.upscale import log_folder, upscale
@@ -41,7 +43,7 @@ def clip(clips) -> Path:
     return path
 
 
-def run(monkeypatch, clip, target, model, *, stop_at=None, resume=False, **settings):
+def run(monkeypatch, clip, target, model, *, stop_at=None, resume=False, fragment="segment", **settings):
     """Upscale; stop at that checkpoint. Gives the number of checkpoints passed."""
     passed, lock = [], threading.Lock()
 
@@ -57,7 +59,8 @@ def run(monkeypatch, clip, target, model, *, stop_at=None, resume=False, **setti
 
     monkeypatch.setattr(sys.modules["upres.engine.upscale"], "FolderLog", Watched)
     monkeypatch.setattr("os.fsync", lambda file: None)  # slow, and a stopped process is no power cut
-    wanted = job(target, model, encoder=Encoder(segment_seconds=0.5, preset="ultrafast"), **settings)
+    encoder = Encoder(segment_seconds=0.5, preset="ultrafast", fragment=fragment)
+    wanted = job(target, model, encoder=encoder, **settings)
     upscale(clip, target, wanted, resume=resume)
     return len(passed)
 
@@ -84,6 +87,62 @@ def test_stopped_at_every_point_it_goes_on_to_the_same_bytes(monkeypatch, clip, 
         target.unlink()
 
 
+def published(target):
+    """A log's pictures: where each fragment stands, and the bytes of all."""
+    folder = log_folder(target)
+    records = [
+        json.loads(line)
+        for line in (folder / "index.jsonl").read_bytes().splitlines(keepends=True)
+        if line[-1:] == b"\n"
+    ]
+    found = [record["fragment"] for record in records if record.get("fragment", {}).get("track") == "video"]
+    return found, (folder / "video.mp4").read_bytes() if found else b""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_stopped_in_the_middle_of_a_segment_what_was_published_frame_by_frame_stays(monkeypatch, clip, tmp_path, name):
+    model, whole, target = MODELS[name], tmp_path / "whole.mkv", tmp_path / "out.mkv"
+    points = run(monkeypatch, clip, whole, model, fragment="frame")
+    with pytest.raises(Stopped):
+        run(monkeypatch, clip, target, model, fragment="frame", stop_at=points)
+    every, data = published(target)
+    assert [f["number"] for f in every if f["segment"] == 0] == [0, 1, 2]
+    assert [f["independent"] for f in every] == [f["number"] == 0 for f in every]
+    FolderLog.discard(log_folder(target))
+    halves = 0
+    for point in range(1, points + 1, 5 if name == "stateless" else 11):
+        with pytest.raises(Stopped):
+            run(monkeypatch, clip, target, model, fragment="frame", stop_at=point)
+        if log_folder(target).exists():
+            before, bytes_before = published(target)
+            halves += bool(before) and not before[-1]["last"]
+            assert before == every[: len(before)] and data.startswith(bytes_before[: sum(f["size"] for f in before)])
+            if point < points // 2:
+                with pytest.raises(Stopped):
+                    run(monkeypatch, clip, target, model, fragment="frame", resume=True, stop_at=points // 4)
+                after, _ = published(target)
+                assert after[: len(before)] == before and after == every[: len(after)]
+        run(monkeypatch, clip, target, model, fragment="frame", resume=log_folder(target).exists())
+        assert target.read_bytes() == whole.read_bytes(), f"stopped at {point} of {points}"
+        target.unlink()
+    assert halves
+
+
+def test_what_comes_out_otherwise_than_it_was_published_is_told_and_changes_nothing(monkeypatch, clip, tmp_path):
+    target = tmp_path / "out.mkv"
+    points = run(monkeypatch, clip, target, Nearest(), fragment="frame")
+    target.unlink()
+    with pytest.raises(Stopped):
+        run(monkeypatch, clip, target, Nearest(), fragment="frame", stop_at=points - 20)
+    before = published(target)
+    assert not before[0][-1]["last"]
+    other = lambda self, frame: [replace(frame, pixels=~repeated(frame.pixels, 2))]  # noqa: E731
+    monkeypatch.setattr(NearestSession, "push", other)
+    with pytest.raises(LogError, match="unfinished and comes out otherwise"):
+        run(monkeypatch, clip, target, Nearest(), fragment="frame", resume=True)
+    assert published(target) == before
+
+
 def test_stopped_again_and_again_it_ends_the_same(monkeypatch, clip, tmp_path):
     run(monkeypatch, clip, tmp_path / "whole.mkv", Nearest())
     target = tmp_path / "out.mkv"
@@ -96,7 +155,7 @@ def test_stopped_again_and_again_it_ends_the_same(monkeypatch, clip, tmp_path):
 
 KILLED = """
 import sys; sys.path.insert(0, sys.argv[1])
-from fake import Nearest, job
+from fake import Nearest, NearestSession, job, repeated
 from upres.engine.upscale import upscale
 from upres.engine.writer import Encoder
 from pathlib import Path

@@ -1,11 +1,13 @@
 """The gRPC contract, over a real channel to a real server process."""
 
+import itertools
 import queue
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import google_crc32c
 import grpc
+import numpy as np
 import pytest
 import referee
 from google.rpc import error_details_pb2
@@ -156,11 +158,19 @@ class Sender:
         return iter(lambda: self._queue.get(timeout=60), None)
 
 
+def delivered(delivery, config=CONFIG):
+    wanted = pb.UpscaleConfig()
+    wanted.CopyFrom(config)
+    wanted.delivery = delivery
+    return wanted
+
+
+@pytest.mark.parametrize("delivery", [pb.DELIVERY_SEGMENTS, pb.DELIVERY_FRAMES])
 @pytest.mark.parametrize("name", ["frag.mp4", "a.ts", "a.mkv"])
-def test_the_first_fragment_comes_while_half_of_the_source_is_withheld(rpc, clip, tmp_path, name):
+def test_the_first_fragment_comes_while_half_of_the_source_is_withheld(rpc, clip, tmp_path, name, delivery):
     options = ("-movflags", "frag_keyframe+empty_moov") if name == "frag.mp4" else ()
     path = clip(name, 6, *options)
-    data, sender, parts = path.read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG)), Parts()
+    data, sender, parts = path.read_bytes(), Sender(pb.UpscaleRequest(config=delivered(delivery))), Parts()
     sender.send(data[: len(data) // 2])
     held, last = True, None
     for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
@@ -170,9 +180,43 @@ def test_the_first_fragment_comes_while_half_of_the_source_is_withheld(rpc, clip
             sender.send(data[len(data) // 2 :], len(data) // 2)
             sender.end()
         last = answer
-    assert last.job.status == pb.Job.STATUS_DONE
+    assert last.job.status == pb.Job.STATUS_DONE and last.job.config.delivery == delivery
     (tmp_path / "video.mp4").write_bytes(parts.file("video"))
-    assert len(referee.packets(tmp_path / "video.mp4")) == len(referee.packets(path))
+    shown, wanted = (referee.video(found) for found in (tmp_path / "video.mp4", path))
+    assert len(shown.times) == len(wanted.times) == 60
+    assert [at - shown.times[0] for at in shown.times] == pytest.approx(
+        [at - wanted.times[0] for at in wanted.times], abs=1e-3
+    )
+
+
+def test_single_frames_say_where_they_stand_and_join_to_what_the_server_joins(rpc, clip, tmp_path):
+    path = clip("a.ts", 2)
+    sender = Sender(pb.UpscaleRequest(config=delivered(pb.DELIVERY_FRAMES)))
+    sender.send(path.read_bytes())
+    sender.end()
+    parts, found = Parts(), []
+    for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
+        parts.take(answer)
+        if answer.WhichOneof("kind") == "fragment":
+            found.append(answer.fragment)
+    video, sound = ([f for f in found if f.track == track] for track in ("video", "audio0"))
+    assert [(f.segment, f.fragment, f.frames) for f in video] == [(n // 5, n % 5, 1) for n in range(20)]
+    assert [f.independent for f in video] == [n % 5 == 0 for n in range(20)]
+    assert [f.last_in_segment for f in video] == [n % 5 == 4 for n in range(20)]
+    assert all(before.pts + before.duration == after.pts for before, after in itertools.pairwise(video))
+    assert all(f.independent and f.last_in_segment for f in sound) and len(sound) > 10
+    out = tmp_path / "out.mp4"
+    out.write_bytes(joined(rpc, answer.job.request_id))
+    (tmp_path / "video.mp4").write_bytes(parts.file("video"))
+    assert np.array_equal(referee.pictures(out), referee.pictures(tmp_path / "video.mp4"))
+    assert referee.count(out) == 20
+
+
+def test_a_delivery_of_a_later_contract_is_refused(rpc):
+    with pytest.raises(grpc.RpcError) as caught:
+        list(rpc.call(rpc.upscale.Upscale, iter([pb.UpscaleRequest(config=delivered(7))])))
+    (bad,) = details(caught.value, error_details_pb2.BadRequest)
+    assert [violation.field for violation in bad.field_violations] == ["delivery"]
 
 
 def test_a_client_is_told_of_an_index_that_comes_late(rpc, clip):

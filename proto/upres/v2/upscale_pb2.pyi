@@ -9,8 +9,17 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Delivery(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DELIVERY_UNSPECIFIED: _ClassVar[Delivery]
+    DELIVERY_SEGMENTS: _ClassVar[Delivery]
+    DELIVERY_FRAMES: _ClassVar[Delivery]
+DELIVERY_UNSPECIFIED: Delivery
+DELIVERY_SEGMENTS: Delivery
+DELIVERY_FRAMES: Delivery
+
 class UpscaleConfig(_message.Message):
-    __slots__ = ("model", "scale", "content", "prefilters", "codec", "crf", "preset", "segment_seconds", "split")
+    __slots__ = ("model", "scale", "content", "prefilters", "codec", "crf", "preset", "segment_seconds", "split", "delivery")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +29,7 @@ class UpscaleConfig(_message.Message):
     PRESET_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
     model: str
     scale: int
     content: str
@@ -29,7 +39,8 @@ class UpscaleConfig(_message.Message):
     preset: str
     segment_seconds: float
     split: bool
-    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., content: _Optional[str] = ..., prefilters: _Optional[_Iterable[str]] = ..., codec: _Optional[str] = ..., crf: _Optional[int] = ..., preset: _Optional[str] = ..., segment_seconds: _Optional[float] = ..., split: bool = ...) -> None: ...
+    delivery: Delivery
+    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., content: _Optional[str] = ..., prefilters: _Optional[_Iterable[str]] = ..., codec: _Optional[str] = ..., crf: _Optional[int] = ..., preset: _Optional[str] = ..., segment_seconds: _Optional[float] = ..., split: bool = ..., delivery: _Optional[_Union[Delivery, str]] = ...) -> None: ...
 
 class JobError(_message.Message):
     __slots__ = ("code", "reason", "message", "retryable")
