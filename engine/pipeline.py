@@ -21,7 +21,7 @@ from .passthrough import Passthrough
 from .prefilter import PREFILTERS, SHOT_START
 from .publisher import Publisher
 from .reader import WHOLE, Cut, Reader
-from .timeline import Repairs, with_durations
+from .timeline import Repairs, with_durations, with_nominal
 from .writer import Encoder, Encoding, pieces
 
 QUEUE_BYTES = 64 << 20  # what may wait between two stages; at least one frame always may
@@ -112,10 +112,8 @@ def run(
     progress.warnings += [*reader.warnings, *carried.warnings, *([encoding.why] if encoding.why else [])]
     pictures = _pictures(reader, job, shape, progress, carried, start)
     with (
-        closing(ahead(pictures, budget=queue_budget(shape), size=_bytes, name="read")) as frames,
-        closing(
-            ahead(enlarged(frames, job.models, progress.busy), budget=queue_budget(larger), size=_bytes, name="infer")
-        ) as results,
+        closing(_ahead(pictures, job, shape, "read")) as frames,
+        closing(_ahead(enlarged(frames, job.models, progress.busy), job, larger, "infer")) as results,
         closing(_unpublished(results, publisher.complete, start, progress, tick)) as wanted,
         closing(pieces(wanted, encoding, larger, at_shots=job.at_shots)) as written,
     ):
@@ -134,7 +132,8 @@ def _pictures(
     """Decoded, pre-filtered RGB frames from number `start` on."""
     decoded = _counted(reader.frames(carried.push), progress)
     filtered = prefilter.prefiltered(decoded, reader.info.shape, job.prefilters, shots=job.at_shots)
-    timed = with_durations(_on(filtered, shape.time_base), max(1, round(1 / (shape.rate * shape.time_base))))
+    durations = with_nominal if job.encoder.live else with_durations
+    timed = durations(_on(filtered, shape.time_base), max(1, round(1 / (shape.rate * shape.time_base))))
     to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
     for number in range(1 << 62):
         with progress.busy("read"):
@@ -185,6 +184,11 @@ def _unpublished(
 def _audio_seconds(encoder: Encoder) -> float:
     """How long a fragment of sound is: as long as a segment, or short enough not to come long after its pictures."""
     return AUDIO_SECONDS if encoder.fragment == "frame" else encoder.segment_seconds
+
+
+def _ahead(frames: Iterator[Frame], job: Job, shape: Shape, name: str) -> Generator[Frame]:
+    """A stage run ahead of the next: of a live source by one frame, for what waits comes late."""
+    return ahead(frames, budget=0 if job.encoder.live else queue_budget(shape), size=_bytes, name=name)
 
 
 def queue_budget(shape: Shape) -> int:

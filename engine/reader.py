@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import av
 from av import AudioStream, Packet, VideoFrame, VideoStream
@@ -19,13 +19,19 @@ from .errors import SettingsError, SourceError
 from .frame import Shape
 from .orientation import Orientation, orientation
 from .source import Readable, Source, opened
-from .timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with_durations
+from .timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with_durations, with_nominal
 
 LONGEST_SIDE = 16384
 MOST_PIXELS = 8192 * 8192
 LIMIT = f"{LONGEST_SIDE} a side and {MOST_PIXELS // 10**6} million pixels"
 USUAL_RATE = Fraction(25)
 SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
+
+BUFFER = 32768  # bytes that are read ahead of the demuxer
+LIVE_BUFFER = 4096
+LIVE_PROBE = {
+    "fpsprobesize": "6"
+}  # frames that are looked at for the rate; libavformat's own 20 delay the first twice as long
 
 OnPacket = Callable[["Packet[Any]"], None]
 
@@ -72,11 +78,19 @@ class Reader:
     origin: the second of the source's own clock that is 0 in the frames' times: the earliest start of any carried track, plus
     the start of the cut.
     formats: libavformat's names of the containers that are taken, from files only; None means all, from anywhere.
+    live: no frame waits for a later one: neither a decoder's threads nor the next frame's time, which a duration is else
+    derived from, and nothing is spooled.
     Raises SourceError where it is not a video, has no frames, is too large, or is high dynamic range without `tonemap`.
     """
 
     def __init__(
-        self, source: Source, *, cut: Cut = WHOLE, tonemap: bool = False, formats: tuple[str, ...] | None = None
+        self,
+        source: Source,
+        *,
+        cut: Cut = WHOLE,
+        tonemap: bool = False,
+        formats: tuple[str, ...] | None = None,
+        live: bool = False,
     ) -> None:
         self.source = source
         self.cut = cut
@@ -86,7 +100,8 @@ class Reader:
         self._name = str(source) if isinstance(source, str | Path) else "the source"
         self._passed: list[Packet[Any]] = []
         self._on_packet: OnPacket = self._passed.append
-        file, self._spool = opened(source)
+        self._live = live
+        file, self._spool = opened(source, spool=not live)
         try:
             self.container = self._open(file, formats)
             self.video = self._choose()
@@ -98,7 +113,7 @@ class Reader:
             self.close()
             raise
 
-    def __enter__(self) -> "Reader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,11 +145,13 @@ class Reader:
         for packet in self._passed:
             on_packet(packet)
         self._on_packet = on_packet
-        return with_durations(self._placed(), self.nominal)
+        return (with_nominal if self._live else with_durations)(self._placed(), self.nominal)
 
     def _open(self, file: str | IO[bytes] | Readable, formats: tuple[str, ...] | None) -> InputContainer:
+        options, ahead = (LIVE_PROBE, LIVE_BUFFER) if self._live else ({}, BUFFER)
+        options = {**options, **_allowed(formats)}
         try:
-            return av.open(file, mode="r", metadata_errors="replace", options=_allowed(formats))
+            return av.open(file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead)
         except (av.FFmpegError, ValueError) as error:
             raise SourceError(f"{self._name}: not a video that can be read ({reason(error)})") from error
 
@@ -146,7 +163,7 @@ class Reader:
         if video.codec_context is None:
             raise SourceError(f"{self._name}: there is no decoder for its video (found: {self._tracks()})")
         self._check_size(video.width, video.height)
-        video.thread_type = "AUTO"
+        video.thread_type = "SLICE" if self._live else "AUTO"
         video.codec_context.flags |= Flags.output_corrupt
         return video
 

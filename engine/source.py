@@ -20,11 +20,11 @@ class Readable(Protocol):
 Source = str | Path | Readable
 
 
-def opened(source: Source) -> tuple[str | IO[bytes] | Readable, IO[bytes] | None]:
+def opened(source: Source, *, spool: bool = True) -> tuple[str | IO[bytes] | Readable, IO[bytes] | None]:
     """What libavformat can open, and the temporary file to close afterwards, if the source had to be spooled into one.
 
     An MP4 whose index lies behind its media cannot be decoded while it arrives, so such a stream is spooled first.
-    Raises SourceError where there is no such file, or it is empty.
+    Raises SourceError where there is no such file, it is empty, or it would have to be spooled and may not be.
     """
     if isinstance(source, str | Path):
         path = Path(source)
@@ -36,12 +36,17 @@ def opened(source: Source) -> tuple[str | IO[bytes] | Readable, IO[bytes] | None
     seekable = getattr(source, "seekable", None)
     if seekable is not None and seekable():
         return source, None
-    head, spool = peek(source)
+    head, late = peek(source)
     if not head:
         raise SourceError("the stream ended before its first byte")
     stream = _Joined(head, source)
-    if not spool:
+    if not late:
         return stream, None
+    if not spool:
+        raise SourceError(
+            "this MP4's index lies behind its media, so it cannot be upscaled live; "
+            "send fragmented MP4, MPEG-TS or Matroska"
+        )
     file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
     shutil.copyfileobj(stream, file)
     file.seek(0)

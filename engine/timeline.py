@@ -106,3 +106,10 @@ def with_durations(items: Iterator[T], nominal: int) -> Iterator[T]:
     if held is not None:
         held.duration = held.duration or nominal
         yield held
+
+
+def with_nominal(items: Iterator[T], nominal: int) -> Iterator[T]:
+    """Give each item that has no duration the nominal one; nothing is held back to look at the next."""
+    for item in items:
+        item.duration = item.duration or nominal
+        yield item

@@ -23,7 +23,7 @@ def job(job: Job, *, preview: str | None, result_url: str | None) -> Json:
         "status": state.status,
         "progress": round(state.progress, 2),
         "preview": preview,
-        "result_url": result_url if state.status is Status.DONE else None,
+        "result_url": result_url if state.status is Status.DONE and not job.spec.get("live") else None,
         "results_alt_formats": None,
         "result": None,
         "error_code": failure and failure.reason.code,

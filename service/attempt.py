@@ -26,6 +26,7 @@ from upres.engine.source import Source, peek
 from . import sandbox
 from .channel import Channel, RemoteModel
 from .errors import TooLargeError
+from .feed import Feed, LiveReader, SentLog
 from .folder import JobFolder
 from .preview import jpeg
 from .spec import FORMATS, Limits, Spec, check_source
@@ -41,16 +42,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an attempt is told. folder: the job's. limits: the operator's. The rest bounds what the process may use."""
+    """What an attempt is told. folder: the job's. limits: the operator's. The rest bounds what the process may use; None: not."""
 
     request_id: str
     folder: str
     spec: dict[str, Any]
     limits: dict[str, Any]
     memory_bytes: int
-    cpu_seconds: int
+    cpu_seconds: int | None
     file_bytes: int
-    wall_seconds: float
+    wall_seconds: float | None
+
+    @property
+    def live(self) -> bool:
+        """Whether its source is live."""
+        return bool(self.spec.get("live"))
 
 
 class Growing:
@@ -94,12 +100,32 @@ class Attempt:
         self._expected = 0
 
     def run(self) -> dict[str, Any]:
-        """Make what is missing of the log, join it, and give the totals."""
+        """Make the log, and give the totals: of a live source as it comes, else what is missing of it, and joined."""
         spec = self._spec
         model = RemoteModel(self._channel, spec.model, spec.resolved_scale(), spec.content)
         if model.note:
             self._progress.warnings.append(model.note)
         job = spec.job(model)
+        return self._live(job) if spec.live else self._whole(job)
+
+    def _live(self, job: Job) -> dict[str, Any]:
+        with closing(Feed(self._folder.path, self._wait)) as feed, LiveReader(feed) as reader:
+            check_source(reader.info, self._spec, self._limits)
+            log = SentLog(feed, reader)
+            seconds = 0.0
+            with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
+                for fragment in fragments:
+                    if fragment.track == "video":
+                        seconds = float((fragment.pts + fragment.duration) * log.tracks["video"].time_base)
+                        self._check_length(seconds)
+            self._news()
+            return self._totals(self._progress.frames_out, seconds)
+
+    def _wait(self) -> None:
+        self._channel.send({"report": "waiting"})
+
+    def _whole(self, job: Job) -> dict[str, Any]:
+        spec = self._spec
         with self._source() as source, Reader(source, formats=FORMATS) as reader:
             check_source(reader.info, spec, self._limits)
             self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
@@ -109,7 +135,9 @@ class Attempt:
                         self._published(fragment, log)
                 self._news()
                 join(log, self._folder.joined, job.container)
-                return self._totals(log)
+                video = log.fragments("video")
+                seconds = float((video[-1].pts + video[-1].duration) * log.tracks["video"].time_base)
+                return self._totals(sum(fragment.frames for fragment in video), seconds)
 
     @contextmanager
     def _source(self) -> Iterator[Source]:
@@ -153,8 +181,10 @@ class Attempt:
             self._folder.preview.write_bytes(jpeg(track.init + log.read(fragment)))
         self._channel.send({"report": "fragment"})
         self._tick()
+        self._check_length(float((fragment.pts + fragment.duration) * track.time_base))
+
+    def _check_length(self, seconds: float) -> None:
         longest = self._limits.longest(self._spec)
-        seconds = float((fragment.pts + fragment.duration) * track.time_base)
         if longest is not None and seconds > longest + 0.5:
             raise TooLargeError(f"The video must not be longer than {longest:g} seconds for {self._spec.model}.")
 
@@ -177,16 +207,9 @@ class Attempt:
             state["encoding"] = {"encoder": encoding.library, "width": encoding.width, "height": encoding.height}
         return state
 
-    def _totals(self, log: FolderLog) -> dict[str, Any]:
-        video = log.fragments("video")
-        seconds = float((video[-1].pts + video[-1].duration) * log.tracks["video"].time_base)
+    def _totals(self, frames: int, seconds: float) -> dict[str, Any]:
         repairs = asdict(self._progress.repairs)
-        return {
-            **self._state(),
-            "frames": sum(f.frames for f in video),
-            "duration_seconds": seconds,
-            "repairs": repairs,
-        }
+        return {**self._state(), "frames": frames, "duration_seconds": seconds, "repairs": repairs}
 
 
 def main() -> None:

@@ -23,12 +23,12 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 CALL_SECONDS = 60.0
 
 T = TypeVar("T")
-Part = pb.TrackInit | pb.Fragment | pb.Progress | pb.Job
+Part = pb.TrackInit | pb.Fragment | pb.Dropped | pb.Progress | pb.Job
 
 
 @dataclass(slots=True)
 class _Patience:
-    """How long cuts are borne: counted from the last time that something came."""
+    """How long cuts are borne: counted from the last time that something came. Less than 0 seconds: not at all."""
 
     seconds: float
     wait: float = FIRST_WAIT_SECONDS
@@ -144,9 +144,10 @@ class AsyncClient:
     async def stream(self, source: Readable, config: pb.UpscaleConfig) -> AsyncGenerator[Part]:
         """Upscale while the source is sent: tracks, whole fragments, progress, and at last the job, ended.
 
-        source: read as it is sent, in a thread; what the server has not acknowledged is kept to be sent again.
+        source: read as it is sent, in a thread; what the server has not acknowledged is kept to be sent again. A live one, if
+        the configuration says so, is not gone on with after a cut; where it may drop, what was lost is told.
         """
-        outgoing, patience, parts = Outgoing(source), _Patience(self._patience), _Parts()
+        outgoing, patience, parts = Outgoing(source), _Patience(-1 if config.live else self._patience), _Parts()
         while True:
             offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             requests = _requests(parts.first(config), outgoing, offset)
@@ -223,6 +224,8 @@ class _Parts:
                 return answer.track
             case "fragment":
                 return self._fragment(answer.fragment)
+            case "dropped":
+                return answer.dropped
             case "progress":
                 return answer.progress
             case "job":

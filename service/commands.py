@@ -31,7 +31,11 @@ Scale = Annotated[int | None, typer.Option(help="For models with a range of scal
 Content = Annotated[Literal["auto", "photo", "animation"], typer.Option(help="Which kind of network fits.")]
 Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding; less is better and larger.")]
 Prefilters = Annotated[list[str] | None, typer.Option("--prefilter", help="Before enlarging; can be given often.")]
-Delivery = Annotated[Literal["segments", "frames"], typer.Option(help="What is sent back at once.")]
+Delivery = Annotated[
+    Literal["segments", "frames"] | None, typer.Option(help="What is sent back at once; segments, or frames if live.")
+]
+Live = Annotated[bool, typer.Option("--live", help="The source does not end by itself, and is not kept by the server.")]
+WhenSlow = Annotated[Literal["wait", "drop"], typer.Option(help="With --live: what happens when this end is too slow.")]
 Split = Annotated[bool, typer.Option("--split", help="Cut at shots; lifts the limit on length.")]
 
 DEFAULT_SERVER = "127.0.0.1:8081"
@@ -123,18 +127,22 @@ def stream(
     crf: Crf = 18,
     prefilter: Prefilters = None,
     split: Split = False,
-    delivery: Delivery = "segments",
+    delivery: Delivery = None,
+    live: Live = False,
+    when_slow: WhenSlow = "wait",
     server: Server = DEFAULT_SERVER,
     key: ApiKey = "",
     tls: Tls = False,
 ) -> None:
-    """Upscale on a server while the source is sent; goes on through cuts and restarts, and joins the result here."""
+    """Upscale on a server while the source is sent; goes on through cuts and restarts, unless live, and joins the result here."""
     from upres.v2 import upscale_pb2 as pb
 
     from .assembly import Assembly
 
     config = _config(model, scale, content, crf, prefilter, split)
-    config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
+    if delivery is not None:
+        config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
+    config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT
     with (
         _client(server, key, tls=tls) as client,
         Assembly(target) as assembly,
@@ -147,6 +155,8 @@ def stream(
                     assembly.add_track(part)
                 case pb.Fragment():
                     assembly.append(part)
+                case pb.Dropped():
+                    typer.echo(f"{part.frames} frames of {part.track} were lost: this end was too slow", err=True)
                 case pb.Progress():
                     bar.show(f"{part.totals.frames_out} frames", part.percent)
                 case pb.Job():

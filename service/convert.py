@@ -1,7 +1,7 @@
 """Between the contract's messages and what the service itself speaks of."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,10 +10,12 @@ from upres.engine.log import Fragment, Track
 from upres.v2 import upscale_pb2 as pb
 
 from .errors import InvalidError
-from .spec import Delivery, Limits, Spec
+from .ring import Dropped
+from .spec import Delivery, Limits, Spec, WhenSlow
 from .states import State, Status
 from .store import Job
 
+N = TypeVar("N", bound=str)
 FRAGMENT_BYTES = 1 << 20  # of one message; every client takes 4 MiB
 
 STATUSES = {
@@ -23,6 +25,7 @@ STATUSES = {
     Status.ERROR: pb.Job.STATUS_ERROR,
 }
 DELIVERIES: dict[Delivery, pb.Delivery] = {"segments": pb.DELIVERY_SEGMENTS, "frames": pb.DELIVERY_FRAMES}
+WHEN_SLOW: dict[WhenSlow, pb.WhenSlow] = {"wait": pb.WHEN_SLOW_WAIT, "drop": pb.WHEN_SLOW_DROP}
 OPTIONAL = ("scale", "content", "codec", "crf", "preset", "segment_seconds")
 
 
@@ -33,20 +36,22 @@ def spec_of(config: pb.UpscaleConfig, *, streamed: bool) -> Spec:
         model=config.model,
         prefilters=tuple(config.prefilters),
         split=config.split,
-        delivery=_delivery(config.delivery),
+        delivery=_named("delivery", config.delivery, DELIVERIES, "frames" if config.live else "segments"),
+        live=config.live,
+        when_slow=_named("when_slow", config.when_slow, WHEN_SLOW, "wait"),
         streamed=streamed,
         **given,
     )
 
 
-def _delivery(number: int) -> Delivery:
-    """A delivery by its number; InvalidError where there is none of this number, as newer clients may ask for."""
-    if number == pb.DELIVERY_UNSPECIFIED:
-        return "segments"
-    for name, known in DELIVERIES.items():
+def _named(field: str, number: int, names: dict[N, Any], default: N) -> N:
+    """A choice by its number; InvalidError where there is none of this number, as newer clients may ask for."""
+    if not number:
+        return default
+    for name, known in names.items():
         if known == number:
             return name
-    raise InvalidError({"delivery": [f"The delivery must be {' or '.join(DELIVERIES)}."]})
+    raise InvalidError({field: [f"The {field} must be {' or '.join(names)}."]})
 
 
 def config_of(spec: Spec) -> pb.UpscaleConfig:
@@ -62,6 +67,8 @@ def config_of(spec: Spec) -> pb.UpscaleConfig:
         segment_seconds=spec.segment_seconds,
         split=spec.split,
         delivery=DELIVERIES[spec.delivery],
+        live=spec.live,
+        when_slow=WHEN_SLOW[spec.when_slow] if spec.live else None,
     )
 
 
@@ -103,9 +110,10 @@ def totals_of(state: dict[str, Any]) -> pb.Totals:
     )
 
 
-def progress_of(job: Job, news: dict[str, Any]) -> pb.Progress:
-    """How far a job is, by its row and what its attempt last said."""
-    return pb.Progress(percent=job.state.progress, totals=totals_of(news), warnings=news.get("warnings", ()))
+def progress_of(job: Job, news: dict[str, Any], late: float | None) -> pb.Progress:
+    """How far a job is, by its row and what its attempt last said. late: of a live one, seconds."""
+    warnings = news.get("warnings", ())
+    return pb.Progress(percent=job.state.progress, totals=totals_of(news), warnings=warnings, live_late_seconds=late)
 
 
 def time_of(seconds: float | None) -> Timestamp | None:
@@ -144,6 +152,12 @@ def fragments_of(fragment: Fragment, data: bytes) -> Iterator[pb.Fragment]:
             data=data[offset : offset + FRAGMENT_BYTES],
             frames=fragment.frames,
         )
+
+
+def dropped_of(dropped: Dropped) -> pb.Dropped:
+    """What a slow reader of a live log has lost."""
+    fragment = dropped.fragment
+    return pb.Dropped(track=fragment.track, segment=fragment.segment, fragment=fragment.number, frames=dropped.frames)
 
 
 def model_of(slug: Slug, limits: Limits, unavailable: str | None) -> pb.Model:

@@ -59,7 +59,11 @@ class StoppingError(UpresError):
 
 
 class OffsetError(UpresError):
-    """Raised when bytes come at another offset than the one expected, or a cursor is not in the log."""
+    """Raised when bytes come at another offset than the one expected, or a cursor is not in the log. where: what is there."""
+
+    def __init__(self, message: str, where: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.where = dict(where or {})
 
 
 class ResultMissingError(UpresError):

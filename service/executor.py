@@ -41,7 +41,12 @@ class Executor(Protocol):
 
     @property
     def room(self) -> int:
-        """How many orders can be taken now."""
+        """How many orders can be taken now, live ones apart."""
+        ...
+
+    @property
+    def live_room(self) -> int:
+        """How many live orders can be taken now."""
         ...
 
     async def run(self, order: Order) -> None:
@@ -63,12 +68,14 @@ FOR_ENGINE = ("UPRES_CACHE", "UPRES_RANDOM_WEIGHTS")  # what the engine itself r
 class LocalExecutor:
     """Worker processes, one a device. slots: attempts that share a device, so that one that waits for its source idles none.
 
+    live_slots: likewise of live jobs, which never wait for others to end.
+
     models: `module:function` that loads a model. unavailable: slugs that cannot run here, and why.
     """
 
-    def __init__(self, *, workers: int, slots: int, models: str) -> None:
+    def __init__(self, *, workers: int, slots: int, models: str, live_slots: int = 1) -> None:
         self.unavailable: dict[str, str] = {}
-        self._workers = [_WorkerProcess(models, slots) for _ in range(workers)]
+        self._workers = [_WorkerProcess(models, slots, live_slots) for _ in range(workers)]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, on_report: OnReport) -> None:
@@ -85,9 +92,15 @@ class LocalExecutor:
         """Free slots of workers that are ready."""
         return sum(worker.room for worker in self._workers)
 
+    @property
+    def live_room(self) -> int:
+        """Free slots for live jobs, likewise."""
+        return sum(worker.live_room for worker in self._workers)
+
     async def run(self, order: Order) -> None:
         """Give an order to the worker with most room."""
-        await max(self._workers, key=lambda worker: worker.room).run(order)
+        room = (lambda worker: worker.live_room) if order.live else (lambda worker: worker.room)
+        await max(self._workers, key=room).run(order)
 
     async def cancel(self, request_id: str) -> None:
         """Kill the attempt at a job."""
@@ -105,16 +118,22 @@ class LocalExecutor:
 class _WorkerProcess:
     """One worker, started again whenever it dies."""
 
-    def __init__(self, models: str, slots: int) -> None:
+    def __init__(self, models: str, slots: int, live_slots: int) -> None:
         self._models = models
         self._slots = slots
+        self._live_slots = live_slots
         self._process: Process | None = None
         self.ready = False
         self.running: set[str] = set()
+        self._live: set[str] = set()
 
     @property
     def room(self) -> int:
-        return self._slots - len(self.running) if self.ready else 0
+        return self._slots - len(self.running - self._live) if self.ready else 0
+
+    @property
+    def live_room(self) -> int:
+        return self._live_slots - len(self._live) if self.ready else 0
 
     async def keep(self, on_report: OnReport, unavailable: dict[str, str]) -> None:
         """Run the process, for as long as this task lives."""
@@ -127,12 +146,14 @@ class _WorkerProcess:
                 await end(process)
             logger.warning("a worker died (%s) with %d attempts", process.returncode, len(self.running))
             for request_id in list(self.running):
-                self.running.discard(request_id)
+                self._forget(request_id)
                 await on_report(request_id, {"report": "died"})
             await asyncio.sleep(RESTART_SECONDS)
 
     async def run(self, order: Order) -> None:
         self.running.add(order.request_id)
+        if order.live:
+            self._live.add(order.request_id)
         await self.send({"run": asdict(order)})
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -152,7 +173,8 @@ class _WorkerProcess:
         assert process.stdout is not None
         while True:
             try:
-                line = await asyncio.wait_for(process.stdout.readline(), BEAT_LIMIT)
+                async with asyncio.timeout(BEAT_LIMIT):  # unlike wait_for, which loses a cancellation as a line comes
+                    line = await process.stdout.readline()
             except (TimeoutError, ValueError):
                 logger.error("a worker has not been heard of for %g s", BEAT_LIMIT)
                 return
@@ -165,8 +187,12 @@ class _WorkerProcess:
                 await on_report("", report)
             elif request_id := report.pop("request_id", None):
                 if report["report"] in ("joined", "failed", "late", "died"):
-                    self.running.discard(request_id)
+                    self._forget(request_id)
                 await on_report(request_id, report)
+
+    def _forget(self, request_id: str) -> None:
+        self.running.discard(request_id)
+        self._live.discard(request_id)
 
 
 async def end(process: Process) -> None:

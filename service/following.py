@@ -3,27 +3,18 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 
-from upres.engine.log import Fragment, Track
+from upres.engine.log import Track
 from upres.engine.tail import Tail
 
 from .errors import OffsetError
 from .jobs import Jobs
+from .ring import Cursors, Dropped, Piece, Place
 from .store import Event, Job
 
 WATCH_SECONDS = 10.0  # between two looks where nothing is told
 JOB_SECONDS = 0.1  # between two times that a job is told, however many fragments come meanwhile
-
-Cursors = Mapping[str, tuple[int, int]]  # track → segment and number of the last fragment that has arrived
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A fragment and its bytes."""
-
-    fragment: Fragment
-    data: bytes
 
 
 async def follow(
@@ -56,6 +47,30 @@ async def follow(
         await _wait(event, beat)
 
 
+async def follow_live(
+    jobs: Jobs, request_id: str, owner: str, place: Place, beat: float = 1.0
+) -> AsyncGenerator[Track | Piece | Dropped | Job]:
+    """The same of a live job, from a place in its ring; what was lost on the way is told where it is missing."""
+    ring, told = place.ring, 0.0
+    while True:
+        changed, ended = ring.changed, ring.ended
+        while (item := place.next()) is not None:
+            yield item
+        if ended:
+            break
+        if time.monotonic() > told + JOB_SECONDS:
+            told = time.monotonic()
+            yield await jobs.get(request_id, owner)
+        await _wait(changed, beat)
+    while True:
+        event = jobs.change(request_id)
+        job = await jobs.get(request_id, owner)
+        yield job
+        if job.state.ended:
+            return
+        await _wait(event, beat)
+
+
 async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> AsyncGenerator[tuple[Event, Job]]:
     """Events behind a cursor, each with the job as it is by then or later, until it has ended and all were told."""
     ended = False
@@ -74,10 +89,9 @@ async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> As
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _check(cursors: Cursors, last: Mapping[str, tuple[int, int]]) -> None:

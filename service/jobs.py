@@ -7,6 +7,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -14,11 +15,12 @@ from weakref import WeakValueDictionary
 from upres.engine.errors import UpresError
 
 from . import states
-from .errors import BusyError, NotFoundError, ResultMissingError, StoppingError, TooLargeError
+from .errors import BusyError, NotFoundError, ResultMissingError, StoppingError, StoreError, TooLargeError
 from .executor import Executor
 from .folder import JobFolder
 from .intake import Intake
 from .ledger import Ledger
+from .live import Relay
 from .results import Results
 from .runner import Policy, Runner, failure_of, keys
 from .spec import Spec, check
@@ -27,6 +29,9 @@ from .store import Job, Store, new_id
 
 SOURCE_CHECK_SECONDS = 1.0
 DISK_RETRY_SECONDS = 60
+LIVE_FAILED = Failure(
+    Reason.PROCESSING_FAILED, "The server was stopped, and a live source is not kept; begin a new job."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +123,8 @@ class Jobs:
         if self._stopping:
             raise StoppingError("the server is about to stop; try again in a moment")
         check(spec, self.policy.limits, self.unavailable)
+        if spec.live:
+            return await self._create_live(Job(request_id or new_id(), owner, spec.as_json())), True
         self.runner.queue.check()
         if shutil.disk_usage(self._root).free < self.policy.free_bytes:
             raise BusyError("the disk is almost full; try again later", DISK_RETRY_SECONDS)
@@ -129,8 +136,32 @@ class Jobs:
             job = await self._accept(job)
         return job, new
 
+    async def _create_live(self, job: Job) -> Job:
+        with self.runner.live_slot():
+            await asyncio.to_thread(self.store.add, replace(job, accepted=True))
+            try:
+                await self.runner.begin_live(job, waits=job.spec["when_slow"] == "wait")
+            except OSError as error:
+                await self.runner.fail(job.request_id, LIVE_FAILED)
+                raise StoreError(f"a live job cannot begin ({error.strerror})") from error
+        return await self.ledger.get(job.request_id)
+
+    def live(self, request_id: str) -> Relay | None:
+        """What a live job goes through, while it does."""
+        return self.runner.live.get(request_id)
+
+    def source_offset(self, request_id: str) -> int:
+        """Bytes of a source that are here, or were."""
+        relay = self.live(request_id)
+        return self.folder(request_id).source_bytes if relay is None else relay.received
+
     async def write(self, request_id: str, offset: int, data: bytes) -> int:
-        """Add to a source; how many bytes are here then. As Intake's; a source that is too large ends its job."""
+        """Add to a source; how many bytes came by then. As Intake's; a source that is too large ends its job.
+
+        Waits while a live one is not taken.
+        """
+        if relay := self.live(request_id):
+            return await relay.write(offset, data)
         try:
             return await self._intake.write(request_id, offset, data)
         except TooLargeError as error:
@@ -152,6 +183,9 @@ class Jobs:
 
         Raises SourceError, TooLargeError; then the job has failed.
         """
+        if relay := self.live(request_id):
+            relay.end_source()
+            return await self.ledger.get(request_id)
         async with self._alone(request_id):
             job = await self.ledger.get(request_id)
             if job.source_complete or job.state.ended:
@@ -167,7 +201,7 @@ class Jobs:
     async def cancel(self, request_id: str, owner: str) -> Job:
         """End a job now; TransitionError where it has ended."""
         await self.get(request_id, owner)
-        return await self.runner.end(request_id, states.cancelled)
+        return await self.runner.cancel(request_id)
 
     async def delete(self, request_id: str, owner: str) -> None:
         """Forget a job and everything of it, ended or not."""
@@ -189,6 +223,8 @@ class Jobs:
         job = await self.get(request_id, owner)
         if job.state.status is not Status.DONE:
             raise ResultMissingError(f"the job is {job.state.status}; its joined file can be read when it is done")
+        if job.spec.get("live"):
+            raise ResultMissingError("the job was live; what was not read while it ran is gone")
         return keys(request_id)[0]
 
     def _alone(self, request_id: str) -> asyncio.Lock:
@@ -216,7 +252,14 @@ class Jobs:
             raise
 
     async def _resume(self, job: Job) -> None:
-        """After a restart: the rest of a source is to come, unless all of it came and only the row does not say so."""
+        """After a restart: the rest of a source is to come, unless all of it came and only the row does not say so.
+
+        A live source is gone.
+        """
+        if job.spec.get("live"):
+            await self.ledger.change(job.request_id, lambda state: states.failed(state, LIVE_FAILED))
+            await asyncio.to_thread(self.folder(job.request_id).remove)
+            return
         if job.state.status is Status.PROCESSING:
             await self.ledger.change(job.request_id, states.requeued)
         if not job.source_complete:
@@ -231,13 +274,21 @@ class Jobs:
         """A sender that has gone for good does not hold a job for ever."""
         while True:
             await asyncio.sleep(SOURCE_CHECK_SECONDS)
-            for request_id in self._intake.silent():
-                message = f"No byte of the source came for {self.policy.source_idle_seconds:g} seconds."
-                try:
-                    await self.runner.fail(request_id, Failure(Reason.SOURCE_INCOMPLETE, message))
-                except (TransitionError, NotFoundError) as error:
-                    self._intake.close(request_id)
-                    logger.info("%s: %s", request_id, error)
+            seconds, live = self.policy.source_idle_seconds, self.runner.live
+            for request_id in [*self._intake.silent(), *live.silent(seconds)]:
+                message = f"No byte of the source came for {seconds:g} seconds."
+                await self._give_up(request_id, Failure(Reason.SOURCE_INCOMPLETE, message))
+            for request_id in live.stuck(seconds):
+                message = f"The client took nothing of a live log that waits for it for {seconds:g} seconds."
+                await self._give_up(request_id, Failure(Reason.TIMEOUT, message))
+
+    async def _give_up(self, request_id: str, failure: Failure) -> None:
+        try:
+            await self.runner.fail(request_id, failure)
+        except (TransitionError, NotFoundError) as error:
+            self._intake.close(request_id)
+            self.runner.live.close(request_id, cut=True)
+            logger.info("%s: %s", request_id, error)
 
     async def _sweep(self) -> None:
         """Folders and results without a row were left by a crash between the two."""

@@ -37,3 +37,7 @@ class Metrics(Collector):
         for stage, seconds in jobs.runner.stage_seconds.items():
             stages.add_metric([stage], seconds)
         yield stages
+        yield GaugeMetricFamily(
+            "upres_free_live_slots", "Live jobs that could begin now", jobs.runner.executor.live_room
+        )
+        yield from jobs.runner.live.late.collect()

@@ -13,7 +13,9 @@ class Outgoing:
     """Bytes of a source that need not be seekable. What may wait to be acknowledged is what the connection holds."""
 
     def __init__(self, file: Readable) -> None:
-        self._file = file
+        self._read = getattr(
+            file, "read1", file.read
+        )  # what is there, where `read` would wait for all that was asked for
         self._start = 0
         self._kept = bytearray()
         self._reading = asyncio.Lock()
@@ -24,7 +26,7 @@ class Outgoing:
             raise OffsetError(f"the server asks for the source from {offset}, it had acknowledged {self._start}")
         async with self._reading:
             while offset >= self._start + len(self._kept):
-                data = await asyncio.to_thread(self._file.read, CHUNK_BYTES)
+                data = await asyncio.to_thread(self._read, CHUNK_BYTES)
                 if not data:
                     return b""
                 self._kept += data

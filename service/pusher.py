@@ -14,6 +14,7 @@ import hmac
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -48,11 +49,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What an event of a job has to tell. pictured: whether there is a preview by now."""
+    """What an event of a job has to tell. pictured: whether there is a preview by now. joined: whether there is a file."""
 
     event: Event
     owner: str
     pictured: bool
+    joined: bool
 
 
 class Pusher:
@@ -119,10 +121,9 @@ class Pusher:
                         self._tell(news)
             except (SQLAlchemyError, UpresError):  # a full disk, a locked database: it may pass
                 logger.exception("events cannot be read; trying again")
-            try:
-                await asyncio.wait_for(change.wait(), LOOK_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await change.wait()
 
     def _read(self) -> list[News | None]:
         """The next events of the log; None for one that has nothing to tell."""
@@ -138,8 +139,9 @@ class Pusher:
             job: Job = self._jobs.store.get(event.request_id)
         except NotFoundError:
             return None
-        pictured = event.kind == Status.DONE or self._jobs.folder(event.request_id).preview.exists()
-        return News(event, job.owner, pictured)
+        joined = event.kind == Status.DONE and not job.spec.get("live")
+        pictured = joined or self._jobs.folder(event.request_id).preview.exists()
+        return News(event, job.owner, pictured, joined)
 
     def _tell(self, news: News | None) -> None:
         if news is None:
@@ -156,7 +158,7 @@ class Pusher:
             "request_id": event.request_id,
             "status": WORDS[event.kind],
             "preview": self._links.make(base, picture) if news.pictured else None,
-            "result_url": self._links.make(base, video) if event.kind == Status.DONE else None,
+            "result_url": self._links.make(base, video) if news.joined else None,
             "progress": f"{event.progress:.2f}",
         }
 

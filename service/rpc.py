@@ -14,12 +14,14 @@ from upres.engine.log import Track
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
-from .convert import STATUSES, config_of, fragments_of, init_of, job_of, model_of, progress_of, spec_of
+from .convert import STATUSES, config_of, dropped_of, fragments_of, init_of, job_of, model_of, progress_of, spec_of
 from .errors import ConflictError, InvalidError, NotFoundError, UnauthenticatedError
-from .following import Cursors, Piece, follow, happenings
+from .following import follow, follow_live, happenings
 from .jobs import Jobs
 from .keys import Keys
+from .ring import Cursors, Dropped, Piece, Place
 from .spec import Spec
+from .states import TransitionError
 from .status import status_of
 from .store import Job
 
@@ -51,7 +53,7 @@ class Service:
 
     async def told(self, job: Job) -> pb.Job:
         """A job as a message."""
-        return job_of(job, self.jobs.folder(job.request_id).source_bytes)
+        return job_of(job, self.jobs.source_offset(job.request_id))
 
 
 def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], Awaitable[A]]:
@@ -90,14 +92,17 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
     async def Upscale(  # noqa: D102 - as in the contract
         self, requests: AsyncIterator[pb.UpscaleRequest], owner: str
     ) -> AsyncGenerator[pb.UpscaleResponse]:
-        job, cursors = await self._begin(await _first(requests, pb.UpscaleRequest()), owner)
-        held = self.jobs.folder(job.request_id).source_bytes
-        config = config_of(Spec.from_json(job.spec))
-        accepted = pb.UpscaleResponse.Accepted(request_id=job.request_id, config=config, source_offset=held)
-        yield pb.UpscaleResponse(accepted=accepted)
-        receiving = asyncio.create_task(self._receive(requests, job.request_id, owner))
+        first = await _first(requests, pb.UpscaleRequest())
+        job, cursors = await self._begin(first, owner)
+        relay = self.jobs.live(job.request_id)
+        sends = first.WhichOneof("kind") == "config"
+        receiving = asyncio.create_task(self._receive(requests, job.request_id, owner, takes=sends or relay is None))
         try:
-            async with aclosing(follow(self.jobs, job.request_id, owner, cursors, BEAT_SECONDS)) as log:
+            held = self.jobs.source_offset(job.request_id)
+            config = config_of(Spec.from_json(job.spec))
+            accepted = pb.UpscaleResponse.Accepted(request_id=job.request_id, config=config, source_offset=held)
+            yield pb.UpscaleResponse(accepted=accepted)
+            async with aclosing(_followed(self.jobs, job, cursors, holds=sends)) as log:
                 async for item in log:
                     if receiving.done():
                         receiving.result()
@@ -109,6 +114,9 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
             receiving.cancel()
             with suppress(Exception, asyncio.CancelledError):
                 await receiving
+            if relay is not None and sends:
+                relay.end_source()
+                relay.ring.release()
 
     async def _begin(self, first: pb.UpscaleRequest, owner: str) -> tuple[Job, Cursors]:
         match first.WhichOneof("kind"):
@@ -119,10 +127,16 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
                 return job, _cursors(first.attach.cursors)
         raise InvalidError({"kind": ["The first message must hold `config` or `attach`."]})
 
-    async def _receive(self, requests: AsyncIterator[pb.UpscaleRequest], request_id: str, owner: str) -> None:
+    async def _receive(
+        self, requests: AsyncIterator[pb.UpscaleRequest], request_id: str, owner: str, *, takes: bool
+    ) -> None:
         """Take the source. What is wrong with it after the job has ended is told by how the job ended."""
         try:
             async for request in requests:
+                if not takes:
+                    raise TransitionError(
+                        "a live job takes its source from the call that began it alone; this one reads"
+                    )
                 match request.WhichOneof("kind"):
                     case "chunk":
                         await self.jobs.write(request_id, request.chunk.offset, request.chunk.data)
@@ -130,18 +144,24 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
                         await self.jobs.end_source(request_id)
                     case _:
                         raise InvalidError({"kind": ["Messages behind the first must hold `chunk` or `end`."]})
+            if takes and (relay := self.jobs.live(request_id)):
+                relay.end_source()
         except UpresError:
             if not (await self.jobs.get(request_id, owner)).state.ended:
                 raise
 
-    def _answers(self, item: Track | Piece | Job, held: int) -> list[pb.UpscaleResponse]:
+    def _answers(self, item: Track | Piece | Dropped | Job, held: int) -> list[pb.UpscaleResponse]:
         if isinstance(item, Track):
             return [pb.UpscaleResponse(track=init_of(item))]
         if isinstance(item, Piece):
             return [pb.UpscaleResponse(fragment=part) for part in fragments_of(item.fragment, item.data)]
-        progress = progress_of(item, self.jobs.news(item.request_id))
+        if isinstance(item, Dropped):
+            return [pb.UpscaleResponse(dropped=dropped_of(item))]
+        relay = self.jobs.live(item.request_id)
+        late = None if relay is None else relay.late
+        progress = progress_of(item, self.jobs.news(item.request_id), late)
         answers = [pb.UpscaleResponse(progress=progress)]
-        now = self.jobs.folder(item.request_id).source_bytes
+        now = self.jobs.source_offset(item.request_id)
         return answers + [pb.UpscaleResponse(source_offset=now)] * (now > held)
 
 
@@ -241,18 +261,19 @@ class JobService(Service, stubs.JobServiceServicer):
     async def _log(
         self, request: pb.ReadResultRequest, request_id: str, owner: str
     ) -> AsyncGenerator[pb.ReadResultResponse]:
-        job: Job | None = None
-        async with aclosing(follow(self.jobs, request_id, owner, _cursors(request.log.cursors))) as log:
+        job = await self.jobs.get(request_id, owner)
+        async with aclosing(_followed(self.jobs, job, _cursors(request.log.cursors))) as log:
             async for item in log:
                 if isinstance(item, Job):
                     job = item
+                elif isinstance(item, Dropped):
+                    yield pb.ReadResultResponse(dropped=dropped_of(item))
                 elif isinstance(item, Track):
                     yield pb.ReadResultResponse(track=init_of(item))
                 else:
                     for part in fragments_of(item.fragment, item.data):
                         yield pb.ReadResultResponse(fragment=part)
-        if job is not None:
-            yield pb.ReadResultResponse(job=await self.told(job))
+        yield pb.ReadResultResponse(job=await self.told(job))
 
 
 class ModelService(Service, stubs.ModelServiceServicer):
@@ -265,9 +286,24 @@ class ModelService(Service, stubs.ModelServiceServicer):
         return pb.ListModelsResponse(models=models)
 
 
+def _followed(
+    jobs: Jobs, job: Job, cursors: Cursors, *, holds: bool = False
+) -> AsyncGenerator[Track | Piece | Dropped | Job]:
+    """A job's log from cursors on. holds: the reader is the one that a live job may wait for."""
+    relay = jobs.live(job.request_id)
+    if relay is None:
+        if job.spec.get("live"):
+            cursors = {}  # nothing is left to stand in
+        return follow(jobs, job.request_id, job.owner, cursors, BEAT_SECONDS)
+    relay.ring.check(cursors)
+    place = (relay.ring.holder if holds else None) or Place(relay.ring, cursors)
+    return follow_live(jobs, job.request_id, job.owner, place, BEAT_SECONDS)
+
+
 async def _first(requests: AsyncIterator[Q], missing: Q) -> Q:
     try:
-        return await asyncio.wait_for(anext(requests, missing), FIRST_SECONDS)
+        async with asyncio.timeout(FIRST_SECONDS):
+            return await anext(requests, missing)
     except TimeoutError as error:
         raise InvalidError({"kind": [f"The first message must come within {FIRST_SECONDS:g} seconds."]}) from error
 

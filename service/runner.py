@@ -6,8 +6,9 @@ Order of commit: the result's bytes in the store, then row and event in one tran
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from upres.engine.errors import TargetError, UpresError
@@ -17,7 +18,8 @@ from .attempt import Order
 from .executor import Executor, Report
 from .intake import Intake
 from .ledger import Ledger
-from .queue import FairQueue
+from .live import Live, Retention
+from .queue import RETRY_SECONDS, FairQueue
 from .results import Results
 from .spec import Limits
 from .states import Failure, Reason, State, TransitionError
@@ -25,6 +27,7 @@ from .store import Job
 
 PROGRESS_STEP = 2.0  # percent between two rows of progress
 IDLE_POLL_SECONDS = 0.05
+GONE_SECONDS = 10.0  # the longest that a cancelled live job's attempt is waited for
 FILE_BYTES = 64 << 30  # the largest file an attempt may write
 CORES = 16  # CPU seconds that an attempt may use in a second of its time budget
 
@@ -33,7 +36,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator allows. seconds, bytes as named; source_idle_seconds: the longest a sender may be silent."""
+    """What the operator allows. seconds, bytes as named; source_idle_seconds: the longest a sender may be silent, and the
+    longest that a client may take nothing of a live log that waits for it.
+    """
 
     limits: Limits
     queue: int = 256
@@ -41,10 +46,11 @@ class Policy:
     memory_bytes: int = 16 << 30
     source_idle_seconds: float = 60.0
     free_bytes: int = 1 << 30
+    retention: Retention = field(default_factory=Retention)
 
 
 class Runner:
-    """news: what running attempts last said. stage_seconds: where the time of attempts that ended well went."""
+    """news: what running attempts last said. stage_seconds: where the time of attempts that ended well went. live: its jobs."""
 
     def __init__(
         self,
@@ -63,6 +69,9 @@ class Runner:
         self._intake = intake
         self._results = results
         self._policy = policy
+        self.live = Live(policy.retention)
+        self._live_jobs: dict[str, asyncio.Event] = {}  # set when nothing is left of it
+        self._beginning = 0
         self._checkpoint = checkpoint
         self._wake = asyncio.Event()
         self._stopping = False
@@ -89,6 +98,28 @@ class Runner:
             self._pumping.cancel()
             await asyncio.gather(self._pumping, return_exceptions=True)
         await self.executor.stop()
+        await self.live.stop()
+
+    @contextmanager
+    def live_slot(self) -> Iterator[None]:
+        """Hold a slot for a live job while it begins; BusyError where none is free: it does not wait behind others."""
+        if self.executor.live_room <= self._beginning:
+            raise errors.BusyError(
+                f"no device is free for a live source; try again in {RETRY_SECONDS} s", RETRY_SECONDS
+            )
+        self._beginning += 1
+        try:
+            yield
+        finally:
+            self._beginning -= 1
+
+    async def begin_live(self, job: Job, *, waits: bool) -> None:
+        """Begin a live job at once."""
+        folder = self._intake.folder(job.request_id)
+        await asyncio.to_thread(folder.path.mkdir, parents=True, exist_ok=True)
+        self._live_jobs[job.request_id] = asyncio.Event()
+        self.live.open(job.request_id, folder, waits=waits)
+        await self._begin(job.request_id)
 
     def put(self, job: Job, *, again: bool = False) -> None:
         """Queue an accepted job; again: it was attempted before."""
@@ -102,6 +133,16 @@ class Runner:
         self.queue.remove(request_id)
         await self.executor.cancel(request_id)
         self._intake.folder(request_id).source.unlink(missing_ok=True)
+        return job
+
+    async def cancel(self, request_id: str) -> Job:
+        """End a job because somebody asks for it; a live one is gone when this returns."""
+        gone = self._live_jobs.get(request_id)
+        job = await self.end(request_id, states.cancelled)
+        if gone is not None:
+            with suppress(TimeoutError):  # its worker has died, which is noticed later
+                async with asyncio.timeout(GONE_SECONDS):
+                    await gone.wait()
         return job
 
     async def fail(self, request_id: str, failure: Failure) -> Job:
@@ -123,28 +164,36 @@ class Runner:
         job = await self._ledger.change(request_id, states.begun)
         self.news[request_id] = {}
         policy = self._policy
+        live = request_id in self._live_jobs
         order = Order(
             request_id,
             str(self._intake.folder(request_id).path.absolute()),
             job.spec,
             asdict(policy.limits),
             memory_bytes=policy.memory_bytes,
-            cpu_seconds=round(policy.wall_seconds * CORES),
+            cpu_seconds=None if live else round(policy.wall_seconds * CORES),
             file_bytes=FILE_BYTES,
-            wall_seconds=policy.wall_seconds,
+            wall_seconds=None if live else policy.wall_seconds,
         )
         await self.executor.run(order)
 
     async def _on_report(self, request_id: str, report: Report) -> None:
         """Whatever the executor says; an order whose job has ended meanwhile has nothing to say."""
+        verdict = report["report"] not in ("progress", "fragment", "waiting")
         try:
+            if verdict and request_id in self._live_jobs:  # it leaves nothing behind, now that its attempt has gone
+                self.live.close(request_id, cut=report["report"] != "joined")
+                await asyncio.to_thread(self._intake.folder(request_id).remove)
             await self._take(request_id, report)
         except (errors.NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
         finally:
-            if report["report"] not in ("progress", "fragment", "waiting"):
+            if verdict:
                 self.news.pop(request_id, None)
                 self._wake.set()
+                self.live.forget(request_id)
+                if gone := self._live_jobs.pop(request_id, None):
+                    gone.set()
 
     async def _take(self, request_id: str, report: Report) -> None:
         match report:
@@ -173,6 +222,9 @@ class Runner:
         """Bytes in the store, then the row; whoever sees `done` can read the result."""
         folder = self._intake.folder(request_id)
         video, picture = keys(request_id)
+        if request_id in self._live_jobs:
+            await self._finished(request_id, totals)
+            return
         try:
             totals["bytes"] = await self._results.put(video, folder.joined)
             if folder.preview.exists():
@@ -182,12 +234,15 @@ class Runner:
             await self._died(request_id)
             return
         self._checkpoint("result stored")
+        await self._finished(request_id, totals)
+        folder.joined.unlink(missing_ok=True)
+        folder.source.unlink(missing_ok=True)
+
+    async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
         job = await self._ledger.change(request_id, states.finished, totals=totals)
         self._intake.close(request_id)
         for stage, seconds in {**totals["seconds"], "queue": (job.started_at or 0) - job.created_at}.items():
             self.stage_seconds[stage] += seconds
-        folder.joined.unlink(missing_ok=True)
-        folder.source.unlink(missing_ok=True)
 
     async def _failed(self, request_id: str, failure: Failure) -> None:
         """The attempt's own verdict; one that may end otherwise next time counts as a death."""
@@ -198,7 +253,8 @@ class Runner:
 
     async def _died(self, request_id: str) -> None:
         failure = Failure(Reason.PROCESSING_FAILED, "Processing stopped unexpectedly; the job can be submitted again.")
-        job = await self._ledger.change(request_id, lambda state: states.died(state, failure))
+        change = states.failed if request_id in self._live_jobs else states.died  # what a live source sent is gone
+        job = await self._ledger.change(request_id, lambda state: change(state, failure))
         if job.state.ended:
             self._intake.close(request_id)
             self._intake.folder(request_id).source.unlink(missing_ok=True)

@@ -24,14 +24,11 @@ def die_with_parent() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def confine(*, memory_bytes: int, cpu_seconds: int, file_bytes: int) -> bool:
+def confine(*, memory_bytes: int, cpu_seconds: int | None, file_bytes: int) -> bool:
     """Bind this process, before it starts a thread. Whether it has also lost the network, where the system allows that."""
-    bounds = {
-        resource.RLIMIT_AS: memory_bytes,
-        resource.RLIMIT_CPU: cpu_seconds,
-        resource.RLIMIT_FSIZE: file_bytes,
-        resource.RLIMIT_CORE: 0,
-    }
+    bounds = {resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_FSIZE: file_bytes, resource.RLIMIT_CORE: 0}
+    if cpu_seconds is not None:
+        bounds[resource.RLIMIT_CPU] = cpu_seconds
     for kind, bound in bounds.items():
         hard = resource.getrlimit(kind)[1]
         bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)

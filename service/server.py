@@ -46,7 +46,9 @@ class Server:
         self._settings = settings
         self.store = Store(settings.database_url, checkpoint=checkpoint)
         self.keys = Keys(self.store)
-        executor = LocalExecutor(workers=settings.workers, slots=settings.slots, models=settings.models)
+        executor = LocalExecutor(
+            workers=settings.workers, slots=settings.slots, models=settings.models, live_slots=settings.live_slots
+        )
         policy = settings.policy
         probe = Probe(policy.limits)
         self.jobs = Jobs(

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from upres.engine.errors import SettingsError
 
+from .live import Retention
 from .runner import Policy
 from .spec import Limits
 
@@ -32,12 +33,16 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, description="the key named `default`")
     workers: int = Field(1, ge=0, description="worker processes, one a device")
     slots: int = Field(4, ge=1, description="attempts that share a device")
+    live_slots: int = Field(1, ge=0, description="live jobs that share a device; more are refused until one ends")
     models: str = Field("upres.service.worker:load", description="module:function that loads a model")
     queue: int = Field(256, ge=1, description="jobs that may wait")
     upload_bytes: Bytes = 52_428_800
     source_bytes: Bytes = 2 << 30
     clip_seconds: dict[str, Seconds] = Field(default_factory=dict, description="longest clip by model, over its own")
     job_seconds: Seconds = 3600.0
+    live_seconds: Seconds | None = Field(None, description="longest live source; without a limit by default")
+    live_log_seconds: Seconds = Field(10.0, description="how much of a live log can be read again")
+    live_log_bytes: Bytes = Field(64 << 20, description="likewise, in bytes of memory; whichever is less")
     decoder_bytes: Bytes = 16 << 30
     free_bytes: Bytes = 1 << 30
     source_idle_seconds: Seconds = 60.0
@@ -66,12 +71,19 @@ class Settings(BaseSettings):
     def policy(self) -> Policy:
         """The part that jobs keep to."""
         return Policy(
-            Limits(self.source_bytes, self.clip_seconds, http_webhooks=self.webhook_http),
+            Limits(
+                self.source_bytes,
+                self.clip_seconds,
+                http_webhooks=self.webhook_http,
+                live_seconds=self.live_seconds,
+                live_segment_seconds=self.live_log_seconds / 2,
+            ),
             queue=self.queue,
             wall_seconds=self.job_seconds,
             memory_bytes=self.decoder_bytes,
             source_idle_seconds=self.source_idle_seconds,
             free_bytes=self.free_bytes,
+            retention=Retention(self.live_log_bytes, self.live_log_seconds),
         )
 
     @property

@@ -18,14 +18,19 @@ from upres.engine.writer import Encoder
 from .errors import InvalidError, TooLargeError
 
 FORMATS = ("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc")
+STATEFUL = "FlashVSR_Tiny"
 SIDES = (16, 4096)  # pixels of the source's sides
 
 Delivery = Literal["segments", "frames"]
+WhenSlow = Literal["wait", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One request, as it came; `check` says what is wrong with it. streamed: the source is read while it arrives."""
+    """One request, as it came; `check` says what is wrong with it. streamed: the source is read while it arrives.
+
+    live: it is not kept, and does not end by itself. when_slow: what happens when the client takes less than is made of it.
+    """
 
     model: str
     scale: int | None = None
@@ -37,6 +42,8 @@ class Spec:
     segment_seconds: float = 2.0
     split: bool = False
     delivery: Delivery = "segments"
+    live: bool = False
+    when_slow: WhenSlow = "wait"
     streamed: bool = False
     webhook_url: str | None = None
     webhook_secret: str | None = None
@@ -61,6 +68,7 @@ class Spec:
             preset=self.preset,
             segment_seconds=self.segment_seconds,
             fragment="frame" if self.delivery == "frames" else "segment",
+            live=self.live,
         )
 
     def resolved_scale(self) -> int:
@@ -72,16 +80,24 @@ class Spec:
 class Limits:
     """What the operator takes. seconds: longest clip by slug, in place of the catalogue's. tracks: of the source.
 
-    http_webhooks: whether webhooks may go in the clear.
+    http_webhooks: whether webhooks may go in the clear. live_seconds: longest live source; None, the default, sets no limit.
+    live_segment_seconds: longest segment of one, which a ring has to hold.
     """
 
     source_bytes: int = 52_428_800
     seconds: Mapping[str, float] = field(default_factory=dict)
     tracks: int = 16
     http_webhooks: bool = False
+    live_seconds: float | None = None
+    live_segment_seconds: float = 5.0
 
     def longest(self, spec: Spec) -> float | None:
-        """Seconds of source that may be upscaled in one job; None where shots are cut apart, and for no model."""
+        """Seconds of source that may be upscaled in one job; None where shots are cut apart, and for no model.
+
+        The models' own limits are for clips; a live source has the operator's only.
+        """
+        if spec.live:
+            return self.live_seconds
         if spec.split or spec.model not in SLUGS:
             return None
         return self.seconds.get(spec.model, SLUGS[spec.model].seconds)
@@ -108,7 +124,23 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
         for problem in str(error).split("; "):
             problems[problem.partition(" ")[0]].append(f"{problem[0].upper()}{problem[1:]}.")
     _check_webhook(spec, limits, problems)
+    if spec.live:
+        _check_live(spec, limits, problems)
     return dict(problems)
+
+
+def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
+    if not spec.streamed:
+        problems["live"].append("A live source is sent by Upscale; a job has all of its source before it begins.")
+    if spec.model == STATEFUL:
+        problems["model"].append(
+            f"The model {spec.model} cannot run live: it gives frames by the dozen, or by the shot."
+        )
+    if spec.split:
+        problems["split"].append("A live source is not split: it has one encoder, and no limit of length by its model.")
+    if spec.segment_seconds > limits.live_segment_seconds:
+        longest = f"{limits.live_segment_seconds:g}"
+        problems["segment_seconds"].append(f"The segment_seconds of a live source must be at most {longest}.")
 
 
 def _check_model(spec: Spec, unavailable: Mapping[str, str], problems: defaultdict[str, list[str]]) -> None:

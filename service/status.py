@@ -11,7 +11,7 @@ from google.rpc.status_pb2 import Status
 from grpc import Status as GrpcStatus
 from grpc_status import rpc_status
 
-from .errors import BusyError, InvalidError, StoppingError, answer
+from .errors import BusyError, InvalidError, OffsetError, StoppingError, answer
 
 DOMAIN = "upres"
 STOPPING_SECONDS = 5
@@ -25,7 +25,8 @@ def status_of(error: Exception) -> GrpcStatus:
     known = told.reason != "INTERNAL"
     if not known:
         logger.error("an error that is not told: %s", json.dumps(str(error)), exc_info=error)
-    details: list[Message] = [ErrorInfo(reason=told.reason, domain=DOMAIN)]
+    where = error.where if isinstance(error, OffsetError) else {}
+    details: list[Message] = [ErrorInfo(reason=told.reason, domain=DOMAIN, metadata=where)]
     if isinstance(error, InvalidError):
         details.append(BadRequest(field_violations=_violations(error)))
     if isinstance(error, BusyError | StoppingError):

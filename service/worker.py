@@ -7,6 +7,7 @@ import argparse
 import importlib
 import json
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -102,7 +103,7 @@ class Worker:
 
     def _messages(self, order: Order, channel: Channel, sessions: Sessions) -> Iterator[dict[str, Any]]:
         """An attempt's reports; its questions to the model are answered on the way."""
-        end = time.monotonic() + order.wall_seconds
+        end = time.monotonic() + (math.inf if order.wall_seconds is None else order.wall_seconds)
         while channel.ready(min(STALL_SECONDS, max(0.0, end - time.monotonic()))):
             message, frame = channel.receive()
             if "report" in message:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from upres.v2 import upscale_pb2_grpc as stubs
 
 KEY = "upres_test_key_that_is_long_enough"
@@ -43,6 +44,14 @@ class ServerProcess:
         for line in self.process.stdout:
             if line.startswith(b"gRPC on"):
                 break
+        return self
+
+    def ready(self):
+        """Wait until its models are warm."""
+        serving = health_pb2.HealthCheckResponse.SERVING
+        with grpc.insecure_channel(self.target) as channel:
+            told = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+            assert any(answer.status == serving for answer in told)
         return self
 
     def kill(self):

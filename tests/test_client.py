@@ -52,6 +52,8 @@ def test_a_stream_goes_on_through_a_restart_of_the_server(server, clip, tmp_path
                 gate.wait(60)
             return super().read(min(size, 20_000))
 
+        read1 = read
+
     gate, killed, config = threading.Event(), False, pb.UpscaleConfig()
     config.MergeFrom(CONFIG)
     config.delivery = delivery

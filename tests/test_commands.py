@@ -3,15 +3,21 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import referee
 from serving import KEY, ServerProcess
 
 
-def upres(*args, **env):
+def upres(*args, stdin=None, **env):
     command = [sys.executable, "-c", "from upres.service.cli import main; main()", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **env})
+    pipe = subprocess.Popen(["cat", stdin], stdout=subprocess.PIPE) if stdin else None
+    with pipe or nullcontext():
+        given = pipe.stdout if pipe else subprocess.DEVNULL
+        return subprocess.run(
+            command, stdin=given, capture_output=True, text=True, timeout=120, env={**os.environ, **env}
+        )
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +57,11 @@ def test_wrong_settings_are_all_named(tmp_path):
     assert wrong.returncode == 2 and "slots" in wrong.stderr and "queue" in wrong.stderr
     missing = upres("serve", "--config", tmp_path / "none.toml")
     assert missing.returncode == 2 and "none.toml" in missing.stderr
+
+
+def test_a_live_source_comes_through_a_pipe(server, clip, tmp_path):
+    env = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
+    command = ["stream", "-", tmp_path / "live.mp4", "--model", "RealESRGAN_Vid_x2", "--live"]
+    live = upres(*command, stdin=clip("a.ts"), **env)
+    assert live.returncode == 0, live.stderr
+    assert referee.count(tmp_path / "live.mp4") == 30 == referee.count(clip("a.ts"))

@@ -14,12 +14,21 @@ class Delivery(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DELIVERY_UNSPECIFIED: _ClassVar[Delivery]
     DELIVERY_SEGMENTS: _ClassVar[Delivery]
     DELIVERY_FRAMES: _ClassVar[Delivery]
+
+class WhenSlow(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WHEN_SLOW_UNSPECIFIED: _ClassVar[WhenSlow]
+    WHEN_SLOW_WAIT: _ClassVar[WhenSlow]
+    WHEN_SLOW_DROP: _ClassVar[WhenSlow]
 DELIVERY_UNSPECIFIED: Delivery
 DELIVERY_SEGMENTS: Delivery
 DELIVERY_FRAMES: Delivery
+WHEN_SLOW_UNSPECIFIED: WhenSlow
+WHEN_SLOW_WAIT: WhenSlow
+WHEN_SLOW_DROP: WhenSlow
 
 class UpscaleConfig(_message.Message):
-    __slots__ = ("model", "scale", "content", "prefilters", "codec", "crf", "preset", "segment_seconds", "split", "delivery")
+    __slots__ = ("model", "scale", "content", "prefilters", "codec", "crf", "preset", "segment_seconds", "split", "delivery", "live", "when_slow")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +39,8 @@ class UpscaleConfig(_message.Message):
     SEGMENT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
     DELIVERY_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    WHEN_SLOW_FIELD_NUMBER: _ClassVar[int]
     model: str
     scale: int
     content: str
@@ -40,7 +51,9 @@ class UpscaleConfig(_message.Message):
     segment_seconds: float
     split: bool
     delivery: Delivery
-    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., content: _Optional[str] = ..., prefilters: _Optional[_Iterable[str]] = ..., codec: _Optional[str] = ..., crf: _Optional[int] = ..., preset: _Optional[str] = ..., segment_seconds: _Optional[float] = ..., split: bool = ..., delivery: _Optional[_Union[Delivery, str]] = ...) -> None: ...
+    live: bool
+    when_slow: WhenSlow
+    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., content: _Optional[str] = ..., prefilters: _Optional[_Iterable[str]] = ..., codec: _Optional[str] = ..., crf: _Optional[int] = ..., preset: _Optional[str] = ..., segment_seconds: _Optional[float] = ..., split: bool = ..., delivery: _Optional[_Union[Delivery, str]] = ..., live: bool = ..., when_slow: _Optional[_Union[WhenSlow, str]] = ...) -> None: ...
 
 class JobError(_message.Message):
     __slots__ = ("code", "reason", "message", "retryable")
@@ -184,14 +197,28 @@ class Fragment(_message.Message):
     def __init__(self, track: _Optional[str] = ..., segment: _Optional[int] = ..., fragment: _Optional[int] = ..., independent: bool = ..., last_in_segment: bool = ..., pts: _Optional[int] = ..., duration: _Optional[int] = ..., crc32c: _Optional[int] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("percent", "totals", "warnings")
+    __slots__ = ("percent", "totals", "warnings", "live_late_seconds")
     PERCENT_FIELD_NUMBER: _ClassVar[int]
     TOTALS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    LIVE_LATE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     percent: float
     totals: Totals
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, percent: _Optional[float] = ..., totals: _Optional[_Union[Totals, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    live_late_seconds: float
+    def __init__(self, percent: _Optional[float] = ..., totals: _Optional[_Union[Totals, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., live_late_seconds: _Optional[float] = ...) -> None: ...
+
+class Dropped(_message.Message):
+    __slots__ = ("track", "segment", "fragment", "frames")
+    TRACK_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    FRAGMENT_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    track: str
+    segment: int
+    fragment: int
+    frames: int
+    def __init__(self, track: _Optional[str] = ..., segment: _Optional[int] = ..., fragment: _Optional[int] = ..., frames: _Optional[int] = ...) -> None: ...
 
 class UpscaleRequest(_message.Message):
     __slots__ = ("config", "attach", "chunk", "end")
@@ -213,7 +240,7 @@ class UpscaleRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[UpscaleConfig, _Mapping]] = ..., attach: _Optional[_Union[UpscaleRequest.Attach, _Mapping]] = ..., chunk: _Optional[_Union[SourceChunk, _Mapping]] = ..., end: bool = ...) -> None: ...
 
 class UpscaleResponse(_message.Message):
-    __slots__ = ("accepted", "track", "fragment", "progress", "source_offset", "job")
+    __slots__ = ("accepted", "track", "fragment", "progress", "source_offset", "job", "dropped")
     class Accepted(_message.Message):
         __slots__ = ("request_id", "config", "source_offset")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -229,13 +256,15 @@ class UpscaleResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_OFFSET_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
     accepted: UpscaleResponse.Accepted
     track: TrackInit
     fragment: Fragment
     progress: Progress
     source_offset: int
     job: Job
-    def __init__(self, accepted: _Optional[_Union[UpscaleResponse.Accepted, _Mapping]] = ..., track: _Optional[_Union[TrackInit, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., source_offset: _Optional[int] = ..., job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+    dropped: Dropped
+    def __init__(self, accepted: _Optional[_Union[UpscaleResponse.Accepted, _Mapping]] = ..., track: _Optional[_Union[TrackInit, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., source_offset: _Optional[int] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., dropped: _Optional[_Union[Dropped, _Mapping]] = ...) -> None: ...
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("begin", "chunk", "end")
@@ -353,7 +382,7 @@ class ReadResultRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., log: _Optional[_Union[ReadResultRequest.Log, _Mapping]] = ..., file: _Optional[_Union[ReadResultRequest.File, _Mapping]] = ...) -> None: ...
 
 class ReadResultResponse(_message.Message):
-    __slots__ = ("track", "fragment", "chunk", "job")
+    __slots__ = ("track", "fragment", "chunk", "job", "dropped")
     class FileChunk(_message.Message):
         __slots__ = ("offset", "data")
         OFFSET_FIELD_NUMBER: _ClassVar[int]
@@ -365,11 +394,13 @@ class ReadResultResponse(_message.Message):
     FRAGMENT_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
     track: TrackInit
     fragment: Fragment
     chunk: ReadResultResponse.FileChunk
     job: Job
-    def __init__(self, track: _Optional[_Union[TrackInit, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ..., chunk: _Optional[_Union[ReadResultResponse.FileChunk, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+    dropped: Dropped
+    def __init__(self, track: _Optional[_Union[TrackInit, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ..., chunk: _Optional[_Union[ReadResultResponse.FileChunk, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., dropped: _Optional[_Union[Dropped, _Mapping]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
