@@ -29,9 +29,8 @@ SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is 
 
 BUFFER = 32768  # bytes that are read ahead of the demuxer
 LIVE_BUFFER = 4096
-LIVE_PROBE = {
-    "fpsprobesize": "6"
-}  # frames that are looked at for the rate; libavformat's own 20 delay the first twice as long
+LIVE_PROBE = {"fpsprobesize": "6"}
+"""Frames that are looked at for the rate; libavformat's own 20 delay the first one twice as long."""
 
 OnPacket = Callable[["Packet[Any]"], None]
 

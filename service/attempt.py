@@ -42,9 +42,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an attempt is told. folder: the job's. limits: the operator's. The rest bounds what the process may use; None: not."""
+    """What an attempt is told. owner: whose job it is. folder: the job's. limits: the operator's.
+
+    The rest bounds what the process may use; None does not.
+    """
 
     request_id: str
+    owner: str
     folder: str
     spec: dict[str, Any]
     limits: dict[str, Any]

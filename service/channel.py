@@ -7,6 +7,7 @@ over has no way into the worker. Replies are frames, then `{"end": value}` or `{
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -131,9 +132,9 @@ Load = Callable[[str, int, str], tuple[Model, str | None]]
 
 
 class Sessions:
-    """The worker's side: one attempt's model and sessions. device: held while a model works, which serialises attempts."""
+    """The worker's side: one attempt's model and sessions. device: entered while a model works, which serialises attempts."""
 
-    def __init__(self, channel: Channel, load: Load, device: threading.Lock) -> None:
+    def __init__(self, channel: Channel, load: Load, device: Callable[[], AbstractContextManager[None]]) -> None:
         self._channel = channel
         self._load = load
         self._device = device
@@ -158,7 +159,7 @@ class Sessions:
     def _do(self, message: Message, frame: Frame | None) -> Any:  # noqa: ANN401 - JSON
         match message["do"]:
             case "model":
-                with self._device:
+                with self._device():
                     self._model, note = self._load(message["slug"], message["scale"], message["content"])
                 facts = ("name", "scale", "warmup", "report")
                 return {**{fact: getattr(self._model, fact) for fact in facts}, "note": note}
@@ -166,7 +167,7 @@ class Sessions:
                 return self._chosen().memory(message["width"], message["height"])
             case "open":
                 self._opened += 1
-                with self._device:
+                with self._device():
                     self._open[self._opened] = self._chosen().open(message["width"], message["height"])
                 return self._opened
             case "push" if frame is not None:
@@ -187,7 +188,7 @@ class Sessions:
     def _give(self, frames: Iterable[Frame]) -> None:
         results = iter(frames)
         while True:
-            with self._device:
+            with self._device():
                 frame = next(results, None)
             if frame is None:
                 return

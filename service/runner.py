@@ -167,6 +167,7 @@ class Runner:
         live = request_id in self._live_jobs
         order = Order(
             request_id,
+            job.owner,
             str(self._intake.folder(request_id).path.absolute()),
             job.spec,
             asdict(policy.limits),

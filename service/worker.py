@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,7 @@ from upres.engine.model import Model
 from . import sandbox
 from .attempt import Order
 from .channel import Channel, Load, Sessions
+from .device import Device
 
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 300.0  # without a word from an attempt: the longest that one frame may take
@@ -43,7 +45,7 @@ class Worker:
         self._load_anew = load
         self._reports = reports
         self._loaded: Loaded = {}
-        self._device = threading.Lock()
+        self._device = Device()
         self._writing = threading.Lock()
         self._attempts: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -82,7 +84,7 @@ class Worker:
         threading.Thread(target=self._serve, args=(order, process, channel), daemon=True).start()
 
     def _serve(self, order: Order, process: "subprocess.Popen[bytes]", channel: Channel) -> None:
-        sessions = Sessions(channel, self._load, self._device)
+        sessions = Sessions(channel, self._load, partial(self._device.turn, order.owner, live=order.live))
         verdict: dict[str, Any] | None = None
         try:
             channel.send(asdict(order))

@@ -23,13 +23,13 @@ def test_every_owner_gets_a_turn_before_anyone_gets_two(owners):
         assert {later[0] for later in turn} == still, request_id
 
 
-def test_urgent_ones_and_those_that_come_back_go_first():
+def test_those_that_come_back_go_before_their_owners_others():
     queue = FairQueue(10)
     queue.put("1", "a")
     queue.put("2", "a", again=True)
-    queue.put("3", "b", urgent=True)
+    queue.put("3", "b")
     assert queue.remove("1") and not queue.remove("1")
-    assert [queue.take(), queue.take(), queue.take()] == ["3", "2", None]
+    assert [queue.take(), queue.take(), queue.take()] == ["2", "3", None]
 
 
 def test_a_full_queue_says_when_to_come_back():

@@ -1,0 +1,64 @@
+"""One device that several attempts share: one frame at a time, live ones first, then every owner in turn."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Somebody who waits. number: in order of coming."""
+
+    owner: str
+    live: bool
+    number: int
+
+
+class Turns:
+    """Who is next: live before others, then the owner who was served longest ago, then whoever came first."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Turn] = []
+        self._served: dict[str, int] = {}
+        self._numbers = count(1)
+
+    def add(self, owner: str, *, live: bool) -> Turn:
+        """Wait for a turn."""
+        turn = Turn(owner, live, next(self._numbers))
+        self._waiting.append(turn)
+        return turn
+
+    def next(self) -> Turn:
+        """Whose turn it is."""
+        return min(self._waiting, key=lambda turn: (not turn.live, self._served.get(turn.owner, 0), turn.number))
+
+    def take(self, turn: Turn) -> None:
+        """A turn is taken; its owner comes last now."""
+        self._waiting.remove(turn)
+        self._served[turn.owner] = next(self._numbers)
+
+
+class Device:
+    """Held while a model works."""
+
+    def __init__(self) -> None:
+        self._turns = Turns()
+        self._changed = threading.Condition()
+        self._free = True
+
+    @contextmanager
+    def turn(self, owner: str, *, live: bool) -> Iterator[None]:
+        """Wait until the device is free and nobody else is next; hold it."""
+        with self._changed:
+            turn = self._turns.add(owner, live=live)
+            self._changed.wait_for(lambda: self._free and self._turns.next() is turn)
+            self._turns.take(turn)
+            self._free = False
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free = True
+                self._changed.notify_all()

@@ -1,0 +1,84 @@
+"""A device shared frame by frame: live first, every owner in turn."""
+
+import threading
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+from upres.service.device import Device, Turns
+
+waiters = st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=20)
+
+
+def all_taken(turns, found):
+    waiting = [turns.add(owner, live=live) for owner, live in found]
+    taken = []
+    while len(taken) < len(waiting):
+        taken.append(turns.next())
+        turns.take(taken[-1])
+    return waiting, taken
+
+
+@given(waiters)
+def test_live_goes_first_and_each_owner_in_order_of_coming(found):
+    waiting, taken = all_taken(Turns(), found)
+    assert [turn.live for turn in taken] == sorted((live for _, live in found), reverse=True)
+    for live in (True, False):
+        for owner in "abc":
+            own = [turn for turn in taken if (turn.owner, turn.live) == (owner, live)]
+            assert own == [turn for turn in waiting if (turn.owner, turn.live) == (owner, live)]
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=20))
+def test_nobody_gets_two_turns_while_another_owner_waits_for_one(owners):
+    _, taken = all_taken(Turns(), [(owner, False) for owner in owners])
+    left = Counter(owners)
+    order = [turn.owner for turn in taken]
+    for at, owner in enumerate(order):
+        others = [other for other in left if other != owner and left[other]]
+        since = max((before for before in range(at) if order[before] == owner), default=-1)
+        assert since < 0 or all(other in order[since + 1 : at] for other in others)
+        left[owner] -= 1
+
+
+@given(st.integers(1, 20))
+def test_an_owner_with_many_attempts_gets_no_more_than_one_with_few(count):
+    """Everybody comes again at once, as attempts do: a has many, b has one."""
+    turns, order = Turns(), []
+    for _ in range(count):
+        turns.add("a", live=False)
+    turns.add("b", live=False)
+    for _ in range(40):
+        turn = turns.next()
+        turns.take(turn)
+        order.append(turn.owner)
+        turns.add(turn.owner, live=False)
+    assert abs(order.count("a") - order.count("b")) <= 1
+
+
+def test_one_at_a_time_and_the_next_one_is_chosen_when_it_is_free(monkeypatch):
+    device, order, came = Device(), [], threading.Semaphore(0)
+    add = Turns.add
+
+    def added(self, owner, *, live):
+        came.release()
+        return add(self, owner, live=live)
+
+    monkeypatch.setattr(Turns, "add", added)
+
+    def use(owner, live):
+        with device.turn(owner, live=live):
+            order.append((owner, live))
+
+    threads = [
+        threading.Thread(target=use, args=found) for found in (("a", False), ("a", False), ("b", False), ("a", True))
+    ]
+    with device.turn("a", live=False):
+        came.acquire()
+        for thread in threads:
+            thread.start()
+            assert came.acquire(timeout=10)
+        assert order == []
+    for thread in threads:
+        thread.join(10)
+    assert order == [("a", True), ("b", False), ("a", False), ("a", False)]
