@@ -1,4 +1,7 @@
-"""What the service costs over the engine: python bench/service.py CLIP [MODEL]. Starts a server of its own, prints one table."""
+"""What the service costs over the engine, and how late live is: python bench/service.py CLIP [MODEL].
+
+Starts a server of its own, prints one table.
+"""
 
 import os
 import subprocess
@@ -7,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import live
 from upres.engine.pipeline import Job
 from upres.engine.select import load
 from upres.engine.upscale import upscale
@@ -28,12 +32,13 @@ def main() -> None:
         try:
             with Client(f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}", KEY) as client:
                 rows = by_service(client, clip, pb.UpscaleConfig(model=slug, segment_seconds=0.5))
+                lateness = live.rows(client, clip, slug)
         finally:
             server.terminate()
             server.wait(60)
-    rows = [("engine, model loaded, s", engine), *rows, ("job over engine", rows[0][1] / engine)]
+    rows = [("engine, model loaded, s", engine), *rows, ("job over engine", rows[0][1] / engine), *lateness]
     for name, value in rows:
-        sys.stdout.write(f"{name:40} {value:8.2f}\n")
+        sys.stdout.write(f"{name:48} {value:8.2f}\n")
 
 
 def by_engine(clip: Path, slug: str, folder: Path) -> float:

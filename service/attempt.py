@@ -5,6 +5,7 @@ but this process. What it has made lies in the job's folder; what it reports is 
 """
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from .folder import JobFolder
 from .preview import jpeg
 from .spec import FORMATS, Limits, Spec, check_source
 
+NICE = 5  # by how much decoding and encoding of jobs goes behind that of live sources
 NEWS_SECONDS = 0.25  # between two reports of progress
 POLL_SECONDS = 0.02  # between two looks for more of a source that is still arriving
 LOCK_SECONDS = 30.0  # an attempt that was killed lets go of the folder at once; this is for one that is being killed
@@ -221,6 +223,8 @@ def main() -> None:
     sandbox.die_with_parent()
     channel = Channel(Connection(int(sys.argv[1])))
     order = Order(**channel.receive()[0])
+    if not order.live:
+        os.nice(NICE)
     logging.basicConfig(format=f"%(levelname)s {order.request_id} %(message)s")
     network = not sandbox.confine(
         memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds, file_bytes=order.file_bytes

@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -128,16 +129,18 @@ def _value(message: Message) -> Any:  # noqa: ANN401 - JSON
     raise RuntimeError(f"the worker failed: {message['text']}")
 
 
+Turn = Callable[[], AbstractContextManager[None]]
 Load = Callable[[str, int, str], tuple[Model, str | None]]
 
 
 class Sessions:
     """The worker's side: one attempt's model and sessions. device: entered while a model works, which serialises attempts."""
 
-    def __init__(self, channel: Channel, load: Load, device: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, channel: Channel, load: Load, device: Turn, *, live: bool = False) -> None:
         self._channel = channel
         self._load = load
         self._device = device
+        self._live = live
         self._model: Model | None = None
         self._open: dict[int, Session] = {}
         self._opened = 0
@@ -186,10 +189,12 @@ class Sessions:
         return self._model
 
     def _give(self, frames: Iterable[Frame]) -> None:
+        """Send frames as they are made. Those of a live source, of which there is one a push, take one turn for all."""
         results = iter(frames)
         while True:
             with self._device():
-                frame = next(results, None)
-            if frame is None:
+                found = list(results) if self._live else list(islice(results, 1))
+            for frame in found:
+                self._channel.send({}, frame)
+            if self._live or not found:
                 return
-            self._channel.send({}, frame)

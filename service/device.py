@@ -1,10 +1,13 @@
 """One device that several attempts share: one frame at a time, live ones first, then every owner in turn."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+
+LIVE_PAUSE_SECONDS = 0.01  # how soon the next frame of a live source that is behind comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +44,25 @@ class Turns:
 
 
 class Device:
-    """Held while a model works."""
+    """Held while a model works. pause: seconds that it is kept for the next live frame after one.
 
-    def __init__(self) -> None:
+    Without a pause another attempt, whose next frame waits already, would come between any two frames of a live source.
+    """
+
+    def __init__(self, pause: float = LIVE_PAUSE_SECONDS) -> None:
+        self._pause = pause
         self._turns = Turns()
         self._changed = threading.Condition()
         self._free = True
+        self._kept_until = 0.0
 
     @contextmanager
     def turn(self, owner: str, *, live: bool) -> Iterator[None]:
         """Wait until the device is free and nobody else is next; hold it."""
         with self._changed:
             turn = self._turns.add(owner, live=live)
-            self._changed.wait_for(lambda: self._free and self._turns.next() is turn)
+            while (seconds := self._left(turn)) != 0:
+                self._changed.wait(seconds)
             self._turns.take(turn)
             self._free = False
         try:
@@ -61,4 +70,12 @@ class Device:
         finally:
             with self._changed:
                 self._free = True
+                if live:
+                    self._kept_until = time.monotonic() + self._pause
                 self._changed.notify_all()
+
+    def _left(self, turn: Turn) -> float | None:
+        """How long a turn has to wait yet; None: until something changes."""
+        if not self._free or self._turns.next() is not turn:
+            return None
+        return 0.0 if turn.live else max(0.0, self._kept_until - time.monotonic())

@@ -208,7 +208,10 @@ class Runner:
             case {"report": "failed", "error": kind, "message": message}:
                 await self._failed(request_id, failure_of(kind, message))
             case {"report": "late"}:
-                message = f"The job took longer than its {self._policy.wall_seconds:g} seconds."
+                limit = f"than its {self._policy.wall_seconds:g} seconds"
+                message = (
+                    f"The job took longer {'for a frame than it may' if request_id in self._live_jobs else limit}."
+                )
                 await self.fail(request_id, Failure(Reason.TIMEOUT, message))
             case {"report": "died"}:
                 await self._died(request_id)

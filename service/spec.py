@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from upres.engine.catalog import SLUGS
+from upres.engine.catalog import NETWORKS, SLUGS
 from upres.engine.errors import SettingsError
 from upres.engine.model import Model
 from upres.engine.pipeline import Job
@@ -18,7 +18,6 @@ from upres.engine.writer import Encoder
 from .errors import InvalidError, TooLargeError
 
 FORMATS = ("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc")
-STATEFUL = "FlashVSR_Tiny"
 SIDES = (16, 4096)  # pixels of the source's sides
 
 Delivery = Literal["segments", "frames"]
@@ -132,7 +131,8 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
 def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
     if not spec.streamed:
         problems["live"].append("A live source is sent by Upscale; a job has all of its source before it begins.")
-    if spec.model == STATEFUL:
+    slug = SLUGS.get(spec.model)
+    if slug is not None and any(NETWORKS[name].family == "flashvsr" for name in slug.networks):
         problems["model"].append(
             f"The model {spec.model} cannot run live: it gives frames by the dozen, or by the shot."
         )

@@ -84,7 +84,9 @@ class Worker:
         threading.Thread(target=self._serve, args=(order, process, channel), daemon=True).start()
 
     def _serve(self, order: Order, process: "subprocess.Popen[bytes]", channel: Channel) -> None:
-        sessions = Sessions(channel, self._load, partial(self._device.turn, order.owner, live=order.live))
+        sessions = Sessions(
+            channel, self._load, partial(self._device.turn, order.owner, live=order.live), live=order.live
+        )
         verdict: dict[str, Any] | None = None
         try:
             channel.send(asdict(order))

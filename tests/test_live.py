@@ -1,6 +1,7 @@
 """Live sources, over a real channel to a real server process: frame by frame, bounded, and gone when they end."""
 
 import itertools
+import json
 import os
 import signal
 import urllib.request
@@ -11,11 +12,12 @@ import psutil
 import pytest
 import referee
 from google.rpc import error_details_pb2
-from serving import Rpc, ServerProcess
+from serving import KEY, Rpc, ServerProcess
 from test_rpc import Parts, Sender, details, upload, watch
 from upres.engine.fragment import boxes
 from upres.v2 import upscale_pb2 as pb
 
+HEADERS = {"Authorization": f"Bearer {KEY}", "Accept": "application/json"}
 NOISE = "nullsrc=size=160x120:rate=10:duration=20,geq=random(1)*255:128:128"
 
 
@@ -95,6 +97,9 @@ def test_frames_come_while_half_of_the_source_is_withheld_and_nothing_is_left(se
     request = pb.ReadResultRequest(request_id=answer.job.request_id, file=pb.ReadResultRequest.File())
     with pytest.raises(grpc.RpcError, match="what was not read while it ran is gone"):
         list(rpc.call(rpc.jobs.ReadResult, request))
+    asked = urllib.request.Request(f"{server.base}/api/v2/jobs/{answer.job.request_id}", headers=HEADERS)
+    told = json.loads(urllib.request.urlopen(asked, timeout=10).read())["data"]
+    assert (told["status"], told["result_url"]) == ("done", None)
     metrics = urllib.request.urlopen(f"{server.base}/metrics", timeout=10).read().decode()
     count = next(line for line in metrics.splitlines() if line.startswith("upres_live_late_seconds_count"))
     assert float(count.split()[1]) >= 400

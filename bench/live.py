@@ -1,0 +1,115 @@
+"""How late live is: a clip, small enough for a CPU to keep up, sent at its own rate; each frame's way there and back is timed."""
+
+import io
+import statistics
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from upres.engine.fragment import boxes
+from upres.engine.log import MemoryLog
+from upres.engine.pipeline import Job, Progress, run
+from upres.engine.reader import Reader
+from upres.engine.select import load
+from upres.engine.writer import Encoder
+from upres.service.client import Client
+from upres.v2 import upscale_pb2 as pb
+
+WIDTH, HEIGHT, FRAMES = 128, 72, 400
+SKIPPED = 150  # frames at first, while the attempt's process starts and what came meanwhile is caught up with
+ENCODER = Encoder(preset="ultrafast", segment_seconds=1.0, fragment="frame", live=True)
+
+
+class Paced:
+    """A source whose frames come when they are due; `sent` holds when each did."""
+
+    def __init__(self, frames: list[bytes], rate: Fraction) -> None:
+        self._frames = frames
+        self._rate = rate
+        self._start: float | None = None
+        self.sent: list[float] = []
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next frame, when it is due; `size` is not looked at."""
+        number = len(self.sent)
+        if number == len(self._frames):
+            return b""
+        self._start = self._start or time.perf_counter()
+        time.sleep(max(0.0, self._start + float(number / self._rate) - time.perf_counter()))
+        self.sent.append(time.perf_counter())
+        return self._frames[number]
+
+
+def rows(client: Client, clip: Path, slug: str) -> list[tuple[str, float]]:
+    """Milliseconds: of the engine alone for a frame, then from a frame's bytes sent to its fragment here.
+
+    By container, and while jobs keep the device busy. A demuxer of MPEG-TS gives a frame when the next but one begins.
+    """
+    model, _ = load(slug)
+    config = pb.UpscaleConfig(model=slug, live=True, preset=ENCODER.preset, segment_seconds=ENCODER.segment_seconds)
+    small, rate = _small(clip, "mp4")
+    alone = 1000 * _engine(b"".join(small), model)
+    found = [(f"engine alone, a frame of {WIDTH}x{HEIGHT}, ms", alone)]
+    for name, container, jobs in (("fragmented MP4", "mp4", 0), ("MPEG-TS", "mpegts", 0), ("beside jobs", "mp4", 6)):
+        others = [client.submit(clip, pb.UpscaleConfig(model=slug)).request_id for _ in range(jobs)]
+        delays = sorted(_delays(client, Paced(_small(clip, container)[0], rate), config))
+        for request_id in others:
+            client.delete(request_id)
+        median, late = (1000 * value for value in (statistics.median(delays), delays[int(len(delays) * 0.95)]))
+        found += [(f"live, {name}, median, ms", median), (f"live, {name}, median over engine, ms", median - alone)]
+        found += [(f"live, {name}, p95, ms", late), (f"live, {name}, p95 over engine, ms", late - alone)]
+    return found
+
+
+def _delays(client: Client, source: Paced, config: pb.UpscaleConfig) -> Iterator[float]:
+    number = 0
+    for part in client.stream(source, config):
+        if isinstance(part, pb.Fragment) and part.track == "video":
+            if number >= SKIPPED:
+                yield time.perf_counter() - source.sent[number]
+            number += 1
+
+
+def _engine(data: bytes, model: object) -> float:
+    """Busy seconds a frame of every stage, one after the other."""
+    progress = Progress()
+    with Reader(io.BytesIO(data), live=True) as reader:
+        for _ in run(reader, Job((model,), ENCODER), MemoryLog({}), progress):
+            pass
+    return sum(progress.seconds.values()) / progress.frames_out
+
+
+def _small(clip: Path, container: str) -> tuple[list[bytes], Fraction]:
+    """The clip again and again, small, each frame's bytes apart, and its rate."""
+    file, ends = io.BytesIO(), []
+    options = {"movflags": "frag_every_frame+empty_moov+default_base_moof", "flush_packets": "1"}
+    with av.open(str(clip)) as source, av.open(file, "w", format=container, options=options) as target:
+        rate = source.streams.video[0].average_rate or Fraction(25)
+        stream = target.add_stream(
+            "libx264", rate=rate, options={"tune": "zerolatency", "preset": "veryfast", "g": "25"}
+        )
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        pictures = [frame.reformat(WIDTH, HEIGHT, "yuv420p") for frame in source.decode(video=0)]
+        for number in range(FRAMES):
+            picture = pictures[number % len(pictures)]
+            picture.pts, picture.time_base = number, 1 / rate
+            picture.pict_type = av.video.frame.PictureType.NONE
+            target.mux(stream.encode(picture))
+            ends.append(file.tell())
+        target.mux(stream.encode(None))
+    data = file.getvalue()
+    if container == "mp4":  # its muxer writes a frame when the next one comes
+        ends = _fragments(data)
+    return [data[start:end] for start, end in zip([0, *ends], [*ends[:-1], len(data)], strict=False)], rate
+
+
+def _fragments(data: bytes) -> list[int]:
+    """Where each fragment of an MP4 ends."""
+    ends, at = [], 0
+    for kind, box in boxes(data):
+        at += len(box)
+        if kind == b"mdat":
+            ends.append(at)
+    return ends
