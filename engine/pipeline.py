@@ -13,6 +13,7 @@ from av import VideoFrame
 from . import prefilter, writer
 from .chain import enlarged
 from .colour import ToRGB
+from .errors import LogError
 from .flow import ahead
 from .frame import Frame, Shape
 from .log import Fragment, Log
@@ -106,6 +107,8 @@ def run(
     larger = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
     encoding = writer.resolve(job.encoder, larger)
     progress.shape, progress.encoding, progress.repairs = shape, encoding, reader.repairs
+    if job.encoder.live and log.tracks:
+        raise LogError("a live log cannot be gone on with: its encoder is gone; begin a new one")
     publisher = Publisher(log, larger.time_base)
     start = publisher.resume_point(stateless=all(model.warmup == 0 for model in job.models))
     carried = Passthrough(reader, log, container=job.container, seconds=_audio_seconds(job.encoder))

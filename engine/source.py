@@ -80,9 +80,14 @@ def _fill(head: io.BytesIO, source: Readable, size: int) -> None:
 
 def _read(source: Readable, size: int) -> bytes:
     try:
-        return source.read(size)
+        data = source.read(size)
     except OSError as error:
         raise SourceError(f"the stream cannot be read ({error.strerror or error})") from error
+    if len(data) > size:  # PyAV would write it behind the end of its buffer
+        raise SourceError(
+            f"the stream gave {len(data)} bytes when asked for {size}; its `read` must give at most as many"
+        )
+    return data
 
 
 class _Joined:

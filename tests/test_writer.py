@@ -1,12 +1,18 @@
 """What is written: the codec, its settings, the tags; lossless means lossless."""
 
+from contextlib import nullcontext
+
 import media
 import numpy as np
 import pytest
 import referee
-from fake import Nearest, upscaled
+from fake import Nearest, job, upscaled
 from upres.engine import writer
-from upres.engine.errors import SettingsError
+from upres.engine.errors import LogError, SettingsError
+from upres.engine.log import MemoryLog
+from upres.engine.pipeline import Progress, run
+from upres.engine.reader import Reader
+from upres.engine.upscale import stream
 from upres.engine.writer import Encoder
 
 H264 = ("-c:v", "libx264")
@@ -66,6 +72,43 @@ def test_no_frame_is_decoded_before_it_is_shown_later(tmp_path):
     packets = referee.probe(tmp_path / "out.mp4", "-show_packets")["packets"]
     assert all(packet["pts"] == packet["dts"] for packet in packets)
     assert [n for n, packet in enumerate(packets) if "K" in packet["flags"]] == [0, 4, 8]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "lossless"])
+@pytest.mark.parametrize("live", [False, True])
+def test_frames_given_one_by_one_are_the_same_segments(tmp_path, codec, live):
+    clip = media.clip(tmp_path / "in.mkv", *H264, picture=media.SMOOTH)
+    encoder = Encoder(codec, segment_seconds=0.4, fragment="frame", live=live)
+    found = [(fragment, data) for track, fragment, data in stream(clip, job(tmp_path / "out.mkv", encoder=encoder))]
+    assert [fragment.cursor for fragment, _ in found] == [(n // 4, n % 4) for n in range(10)]
+    assert [fragment.independent for fragment, _ in found] == [n % 4 == 0 for n in range(10)]
+    assert [fragment.last for fragment, _ in found] == [n % 4 == 3 or (n == 9 and not live) for n in range(10)]
+    assert [(fragment.pts, fragment.duration, fragment.frames) for fragment, _ in found] == [
+        (n * 100, 100, 1) for n in range(10)
+    ]
+    upscaled(clip, tmp_path / "out.mkv", encoder=encoder)
+    packets = referee.probe(tmp_path / "out.mkv", "-show_packets")["packets"]
+    assert [n for n, packet in enumerate(packets) if "K" in packet["flags"]] == [0, 4, 8]
+    assert len(referee.pictures(tmp_path / "out.mkv")) == 10
+
+
+def test_any_segment_of_a_live_source_plays_by_itself(tmp_path):
+    """Its encoder goes on, but nothing before a segment is needed."""
+    clip = media.clip(tmp_path / "in.mp4", *H264, picture=media.SMOOTH)
+    encoder = Encoder(segment_seconds=0.4, fragment="frame", live=True)
+    found = list(stream(clip, job(tmp_path / "out.mp4", encoder=encoder)))
+    whole, part = tmp_path / "whole.mp4", tmp_path / "part.mp4"
+    whole.write_bytes(found[0][0].init + b"".join(data for _, _, data in found))
+    part.write_bytes(found[0][0].init + b"".join(data for _, fragment, data in found if fragment.segment >= 1))
+    assert np.array_equal(referee.pictures(whole)[4:], referee.pictures(part))
+
+
+def test_a_live_log_is_not_gone_on_with(tmp_path):
+    clip = media.clip(tmp_path / "in.mp4", *H264)
+    live, log = job(tmp_path / "out.mp4", encoder=Encoder(live=True)), MemoryLog({})
+    for expected in (nullcontext(), pytest.raises(LogError, match="cannot be gone on with")):
+        with Reader(clip) as reader, expected:
+            list(run(reader, live, log, Progress()))
 
 
 def test_a_lower_crf_is_a_larger_file(tmp_path):
