@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
 KEY = "upres_test_key_that_is_long_enough"
@@ -99,6 +100,10 @@ class Rpc:
 
     def call(self, method, request, timeout=60):
         return method(request, metadata=self.metadata, timeout=timeout, wait_for_ready=True)
+
+    def watch(self, request_id, cursor=0):
+        """The events of a job, as they come, until it has ended."""
+        return self.call(self.jobs.WatchJob, pb.WatchJobRequest(request_id=request_id, cursor=cursor))
 
     def __enter__(self):
         return self

@@ -1,7 +1,6 @@
 """The v2 HTTP contract, over real HTTP to a real server process."""
 
 import re
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -9,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import referee
-from serving import KEY, ServerProcess
+from serving import KEY, Rpc, ServerProcess
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 GARBAGE = ("x.mp4", b"garbage" * 1000, "video/mp4")
@@ -34,19 +33,23 @@ def submit(web, path, headers=None, **fields):
         return web.post("/api/v2/videos/upscales", files=files, data=data, headers=headers or {})
 
 
-def poll(web, request_id, url="/api/v2/jobs"):
-    """As a client of the hosted API does; at most a minute."""
-    for _ in range(600):
-        data = web.get(f"{url}/{request_id}").json()["data"]
-        assert data["status"] in ("pending", "processing", "done", "error")
-        assert isinstance(data["progress"], int | float) and 0 <= data["progress"] <= 100
-        if data["status"] in ("done", "error"):
-            return data
-        time.sleep(0.1)  # the contract's clients poll
-    raise AssertionError("the job did not end")
+@pytest.fixture
+def poll(server, web):
+    """Ask for a job as a client of the hosted API does, whenever something happened to it, until it has ended."""
+
+    def ask(request_id, url="/api/v2/jobs"):
+        with Rpc(server.target) as rpc:
+            for _ in rpc.watch(request_id):
+                data = web.get(f"{url}/{request_id}").json()["data"]
+                assert data["status"] in ("pending", "processing", "done", "error")
+                assert isinstance(data["progress"], int | float) and 0 <= data["progress"] <= 100
+        assert data["status"] in ("done", "error")
+        return data
+
+    return ask
 
 
-def test_the_guides_script(server, clip, tmp_path):
+def test_the_guides_script(server, poll, clip, tmp_path):
     """Submit, poll, read result_url with a plain GET: only the base and the key differ from the hosted API."""
     with clip().open("rb") as file:
         answer = httpx.post(
@@ -59,8 +62,7 @@ def test_the_guides_script(server, clip, tmp_path):
     assert answer.status_code == 200, answer.text
     request_id = answer.json()["data"]["request_id"]
     assert str(uuid.UUID(request_id)) == request_id
-    with httpx.Client(base_url=server.base, headers=HEADERS) as web:
-        data = poll(web, request_id)
+    data = poll(request_id)
     assert data["status"] == "done" and data["progress"] == 100 and data["error_code"] is None
     assert data["price"] == {"amount": 0, "is_estimated": False} and data["results_alt_formats"] is None
     got = httpx.get(data["result_url"])
@@ -72,8 +74,8 @@ def test_the_guides_script(server, clip, tmp_path):
     assert (picture.headers["content-type"], picture.content[:2]) == ("image/jpeg", b"\xff\xd8")
 
 
-def test_results_have_ranges_and_their_links_are_signed(web, clip):
-    url = poll(web, submit(web, clip()).json()["data"]["request_id"])["result_url"]
+def test_results_have_ranges_and_their_links_are_signed(web, poll, clip):
+    url = poll(submit(web, clip()).json()["data"]["request_id"])["result_url"]
     whole = httpx.get(url).content
     part = httpx.get(url, headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, whole[10:20])
@@ -112,13 +114,13 @@ def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clip, tm
     assert submit(web, tmp_path / "huge").status_code == 413
 
 
-def test_an_idempotency_key_makes_one_job(web, clip):
+def test_an_idempotency_key_makes_one_job(web, poll, clip):
     key = {"Idempotency-Key": str(uuid.uuid4())}
     path = clip()
     with ThreadPoolExecutor(4) as senders:
         answers = list(senders.map(lambda _: submit(web, path, headers=key).json(), range(4)))
     assert all(answer == answers[0] for answer in answers)
-    assert poll(web, answers[0]["data"]["request_id"])["status"] == "done"
+    assert poll(answers[0]["data"]["request_id"])["status"] == "done"
     other = submit(web, clip(), headers=key, crf="20")
     assert other.status_code == 422
 
@@ -163,12 +165,12 @@ def test_models_are_listed_in_pages(web):
     assert web.get("/api/v2/account/balance").json()["data"]["balance"] > 0
 
 
-def test_older_clients_find_the_same_under_v1(web, clip):
+def test_older_clients_find_the_same_under_v1(web, poll, clip):
     with clip().open("rb") as file:
         data = {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast"}
         answer = web.post("/api/v1/client/vid-upscale", files={"video": file}, data=data)
     request_id = answer.json()["data"]["request_id"]
-    assert poll(web, request_id, "/api/v1/client/request-status")["status"] == "done"
+    assert poll(request_id, "/api/v1/client/request-status")["status"] == "done"
     assert web.get(f"/api/v2/jobs/{request_id}").json()["data"]["status"] == "done"
     price = web.post("/api/v1/client/vid-upscale/price-calculation", data={"model": "RealESRGAN_Vid_x2"})
     assert price.json()["data"]["price"] == 0
@@ -177,12 +179,8 @@ def test_older_clients_find_the_same_under_v1(web, clip):
 
 def test_health_readiness_metrics_and_openapi_need_no_key(server):
     assert httpx.get(f"{server.base}/healthz").status_code == 200
-    for _ in range(600):
-        if httpx.get(f"{server.base}/readyz").status_code == 200:
-            break
-        time.sleep(0.1)
-    else:
-        raise AssertionError("never ready")
+    server.ready()
+    assert httpx.get(f"{server.base}/readyz").status_code == 200
     metrics = httpx.get(f"{server.base}/metrics").text
     assert "upres_ready 1.0" in metrics and "upres_queue_jobs" in metrics
     paths = httpx.get(f"{server.base}/openapi.json").json()["paths"]
