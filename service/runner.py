@@ -231,6 +231,7 @@ class Runner:
             return
         try:
             totals["bytes"] = await self._results.put(video, folder.joined)
+            self._checkpoint("video stored")
             if folder.preview.exists():
                 await self._results.put(picture, folder.preview)
         except TargetError:

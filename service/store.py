@@ -208,6 +208,7 @@ class Store:
                 connection.execute(table.delete().where(table.c.request_id == request_id))
             connection.execute(jobs.delete().where(jobs.c.request_id == request_id))
             self._checkpoint("delete")
+        self._checkpoint("deleted")
 
     def events(self, after: int = 0, *, request_id: str | None = None, limit: int = 1000) -> list[Event]:
         """Events behind a cursor, in order."""

@@ -101,6 +101,24 @@ class Rpc:
     def call(self, method, request, timeout=60):
         return method(request, metadata=self.metadata, timeout=timeout, wait_for_ready=True)
 
+    def create(self, data, config, request_id=""):
+        """Upload a source whole; its job."""
+
+        def requests():
+            yield pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=config))
+            yield pb.CreateJobRequest(chunk=pb.SourceChunk(offset=0, data=data))
+            yield pb.CreateJobRequest(end=True)
+
+        return self.call(self.jobs.CreateJob, requests()).job
+
+    def get(self, request_id):
+        return self.call(self.jobs.GetJob, pb.GetJobRequest(request_id=request_id)).job
+
+    def file(self, request_id):
+        """The joined file of a job that is done."""
+        request = pb.ReadResultRequest(request_id=request_id, file=pb.ReadResultRequest.File())
+        return b"".join(answer.chunk.data for answer in self.call(self.jobs.ReadResult, request))
+
     def watch(self, request_id, cursor=0):
         """The events of a job, as they come, until it has ended."""
         return self.call(self.jobs.WatchJob, pb.WatchJobRequest(request_id=request_id, cursor=cursor))
