@@ -24,7 +24,7 @@ from upres.engine.pipeline import Job, Progress, run
 from upres.engine.reader import Reader
 from upres.engine.source import Source, peek
 
-from . import sandbox
+from . import logs, sandbox
 from .channel import Channel, RemoteModel
 from .errors import TooLargeError
 from .feed import Feed, LiveReader, SentLog
@@ -39,7 +39,7 @@ LOCK_SECONDS = 30.0  # an attempt that was killed lets go of the folder at once;
 
 LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("upres.service.attempt")  # __name__ is __main__
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,8 @@ def main() -> None:
     order = Order(**channel.receive()[0])
     if not order.live:
         os.nice(NICE)
-    logging.basicConfig(format=f"%(levelname)s {order.request_id} %(message)s")
+    logs.configure("json")
+    logs.tell_of(order.request_id)
     network = not sandbox.confine(
         memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds, file_bytes=order.file_bytes
     )
@@ -237,6 +238,7 @@ def main() -> None:
     except UpresError as error:
         channel.send({"report": "failed", "error": type(error).__name__, "message": str(error)})
     else:
+        logger.info("%d frames are in the log, %d were there before", totals["frames"], totals["frames_resumed"])
         channel.send({"report": "joined", "totals": totals})
 
 

@@ -4,7 +4,6 @@ Nothing of the service is imported before a command runs, so that the other comm
 """
 
 import asyncio
-import logging
 import os
 import sys
 from pathlib import Path
@@ -44,10 +43,12 @@ DEFAULT_MODEL = "RealESRGAN_Vid_x4"
 
 def serve(config: Config = None) -> None:
     """Serve the v2 HTTP API and gRPC until SIGTERM. The first start prints an API key, once."""
+    from . import logs
     from .server import serve as run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(run(_settings(config), typer.echo))
+    settings = _settings(config)
+    logs.configure(settings.log_format)
+    asyncio.run(run(settings, typer.echo))
 
 
 @keys.command()

@@ -12,14 +12,15 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from . import logs
 from .attempt import Order
 
 logger = logging.getLogger(__name__)
 
 BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead
 RESTART_SECONDS = 1.0  # between a worker's death and its next start
+LAST_WORDS_SECONDS = 1.0  # for what a worker that died had to say
 LINE_BYTES = 1 << 20
-FOR_ENGINE = ("UPRES_CACHE", "UPRES_RANDOM_WEIGHTS")  # what the engine itself reads: no secrets
 
 Report = dict[str, Any]
 OnReport = Callable[[str, Report], Awaitable[None]]
@@ -139,11 +140,14 @@ class _WorkerProcess:
         """Run the process, for as long as this task lives."""
         while True:
             self._process = process = await self._spawn()
+            logging_ = asyncio.create_task(_log(process))
             try:
                 await self._listen(process, on_report, unavailable)
             finally:
                 self.ready = False
                 await end(process)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(logging_, LAST_WORDS_SECONDS)
             logger.warning("a worker died (%s) with %d attempts", process.returncode, len(self.running))
             for request_id in list(self.running):
                 self._forget(request_id)
@@ -166,7 +170,7 @@ class _WorkerProcess:
     async def _spawn(self) -> Process:
         command = [sys.executable, "-m", "upres.service.worker", "--models", self._models]
         return await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, limit=LINE_BYTES, start_new_session=True, env=_environment()
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE_BYTES, start_new_session=True, env=_environment()
         )
 
     async def _listen(self, process: Process, on_report: OnReport, unavailable: dict[str, str]) -> None:
@@ -193,6 +197,19 @@ class _WorkerProcess:
     def _forget(self, request_id: str) -> None:
         self.running.discard(request_id)
         self._live.discard(request_id)
+
+
+async def _log(process: Process) -> None:
+    """What a worker and its attempts write on stderr, as lines of this process's log."""
+    assert process.stderr is not None
+    while True:
+        try:
+            line = await process.stderr.readline()
+        except ValueError:  # longer than LINE_BYTES
+            continue
+        if not line:
+            return
+        logs.pass_on(line.decode(errors="replace").rstrip())
 
 
 async def end(process: Process) -> None:

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from upres.engine.errors import UpresError
 
-from . import states
+from . import logs, states
 from .errors import BusyError, NotFoundError, ResultMissingError, StoppingError, StoreError, TooLargeError
 from .executor import Executor
 from .folder import JobFolder
@@ -77,7 +77,8 @@ class Jobs:
         """Go on with every accepted job, take orphans away, and begin to work."""
         self._root.mkdir(parents=True, exist_ok=True)
         for job in await asyncio.to_thread(self.store.unfinished):
-            await self._resume(job)
+            with logs.about(job.request_id):
+                await self._resume(job)
         await self._sweep()
         await self.runner.start()
         self._watching = asyncio.create_task(self._watch_sources())
@@ -130,6 +131,7 @@ class Jobs:
             raise BusyError("the disk is almost full; try again later", DISK_RETRY_SECONDS)
         job = Job(request_id or new_id(), owner, spec.as_json(), idempotency=idempotency, fingerprint=fingerprint)
         job, new = await asyncio.to_thread(self.store.add, job)
+        logs.tell_of(job.request_id)
         if new:
             await self._intake.expect(job.request_id)
         if new and spec.streamed:
@@ -195,8 +197,10 @@ class Jobs:
             return await self._end_source(job)
 
     async def get(self, request_id: str, owner: str) -> Job:
-        """A job of this owner; NotFoundError where there is none."""
-        return await self.ledger.get(request_id, owner)
+        """A job of this owner, of which the log's lines of this task tell from now on; NotFoundError where there is none."""
+        job = await self.ledger.get(request_id, owner)
+        logs.tell_of(request_id)
+        return job
 
     async def cancel(self, request_id: str, owner: str) -> Job:
         """End a job now; TransitionError where it has ended."""
@@ -242,6 +246,7 @@ class Jobs:
     async def _accept(self, job: Job, *, source_complete: bool | None = None) -> Job:
         job = await self.ledger.change(job.request_id, accepted=True, source_complete=source_complete)
         self.runner.put(job)
+        logger.info("accepted from %s", job.owner)
         return job
 
     async def _look(self, job: Job) -> None:
@@ -269,6 +274,7 @@ class Jobs:
                 await self._intake.expect(job.request_id)
         if job.accepted:
             self.runner.put(job, again=job.state.status is Status.PROCESSING)
+            logger.info("goes on after a restart")
 
     async def _watch_sources(self) -> None:
         """A sender that has gone for good does not hold a job for ever."""
@@ -283,12 +289,13 @@ class Jobs:
                 await self._give_up(request_id, Failure(Reason.TIMEOUT, message))
 
     async def _give_up(self, request_id: str, failure: Failure) -> None:
-        try:
-            await self.runner.fail(request_id, failure)
-        except (TransitionError, NotFoundError) as error:
-            self._intake.close(request_id)
-            self.runner.live.close(request_id, cut=True)
-            logger.info("%s: %s", request_id, error)
+        with logs.about(request_id):
+            try:
+                await self.runner.fail(request_id, failure)
+            except (TransitionError, NotFoundError) as error:
+                self._intake.close(request_id)
+                self.runner.live.close(request_id, cut=True)
+                logger.info("it is not waited for any more: %s", error)
 
     async def _sweep(self) -> None:
         """Folders and results without a row were left by a crash between the two."""

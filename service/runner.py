@@ -13,7 +13,7 @@ from typing import Any
 
 from upres.engine.errors import TargetError, UpresError
 
-from . import errors, states
+from . import errors, logs, states
 from .attempt import Order
 from .executor import Executor, Report
 from .intake import Intake
@@ -129,6 +129,7 @@ class Runner:
     async def end(self, request_id: str, change: Callable[[State], State]) -> Job:
         """End a job that waits or is attempted; TransitionError where it has ended."""
         job = await self._ledger.change(request_id, change)
+        logger.info("ended: %s", job.state.failure and job.state.failure.reason)
         self._intake.close(request_id)
         self.queue.remove(request_id)
         await self.executor.cancel(request_id)
@@ -155,10 +156,11 @@ class Runner:
             await self._wake.wait()
             self._wake.clear()
             while not self._stopping and self.executor.room and (request_id := self.queue.take()):
-                try:
-                    await self._begin(request_id)
-                except UpresError as error:  # cancelled or deleted meanwhile
-                    logger.info("%s is not begun: %s", request_id, error)
+                with logs.about(request_id):
+                    try:
+                        await self._begin(request_id)
+                    except UpresError as error:  # cancelled or deleted meanwhile
+                        logger.info("not begun: %s", error)
 
     async def _begin(self, request_id: str) -> None:
         job = await self._ledger.change(request_id, states.begun)
@@ -176,6 +178,7 @@ class Runner:
             file_bytes=FILE_BYTES,
             wall_seconds=None if live else policy.wall_seconds,
         )
+        logger.info("attempt %d begins", job.state.attempts)
         await self.executor.run(order)
 
     async def _on_report(self, request_id: str, report: Report) -> None:
@@ -185,7 +188,8 @@ class Runner:
             if verdict and request_id in self._live_jobs:  # it leaves nothing behind, now that its attempt has gone
                 self.live.close(request_id, cut=report["report"] != "joined")
                 await asyncio.to_thread(self._intake.folder(request_id).remove)
-            await self._take(request_id, report)
+            with logs.about(request_id):
+                await self._take(request_id, report)
         except (errors.NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
         finally:
@@ -235,7 +239,7 @@ class Runner:
             if folder.preview.exists():
                 await self._results.put(picture, folder.preview)
         except TargetError:
-            logger.exception("%s: its result cannot be stored", request_id)
+            logger.exception("the result cannot be stored")
             await self._died(request_id)
             return
         self._checkpoint("result stored")
@@ -245,6 +249,7 @@ class Runner:
 
     async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
         job = await self._ledger.change(request_id, states.finished, totals=totals)
+        logger.info("done: %d frames, %d bytes", totals["frames"], totals.get("bytes", 0))
         self._intake.close(request_id)
         for stage, seconds in {**totals["seconds"], "queue": (job.started_at or 0) - job.created_at}.items():
             self.stage_seconds[stage] += seconds
@@ -260,6 +265,7 @@ class Runner:
         failure = Failure(Reason.PROCESSING_FAILED, "Processing stopped unexpectedly; the job can be submitted again.")
         change = states.failed if request_id in self._live_jobs else states.died  # what a live source sent is gone
         job = await self._ledger.change(request_id, lambda state: change(state, failure))
+        logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:
             self._intake.close(request_id)
             self._intake.folder(request_id).source.unlink(missing_ok=True)

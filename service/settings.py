@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from upres.engine.errors import SettingsError
 
 from .live import Retention
+from .logs import Format
 from .runner import Policy
 from .spec import Limits
 
@@ -53,6 +54,7 @@ class Settings(BaseSettings):
     requests_per_day: int = Field(100_000, ge=1, description="by key")
     ping_seconds: Seconds = Field(30.0, description="between two pings of a progress socket")
     webhook_hosts: list[str] = Field(default_factory=list, description="private hosts that webhooks may go to")
+    log_format: Format | None = Field(None, description="json or text; by default text on a terminal, else json")
     webhook_http: bool = Field(False, description="webhooks may go over http")
 
     @classmethod

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 from upres.engine.errors import UpresError
 
-from . import answers
+from . import answers, logs
 from .deliveries import EVENTS, Deliveries, Delivery
 from .egress import Egress, RefusedError, UnreachableError
 from .states import Status
@@ -118,6 +118,7 @@ class Webhooks:
 
     async def _attempt(self, delivery: Delivery) -> None:
         """One attempt and its outcome. Whatever goes wrong here stays here: it was counted, and will be due again."""
+        logs.tell_of(delivery.request_id)
         try:
             problem = await self._send(delivery)
             if problem is None:
@@ -125,10 +126,10 @@ class Webhooks:
             else:
                 again = await asyncio.to_thread(self._deliveries.missed, delivery, problem, self._clock())
                 level, then = (logging.INFO, "will be") if again else (logging.WARNING, "is not")
-                told = (delivery.delivery_id, delivery.request_id, delivery.receiver, delivery.attempts, problem, then)
-                logger.log(level, "webhook %s of job %s to %s, attempt %d: %s; it %s tried again", *told)
+                told = (delivery.delivery_id, delivery.receiver, delivery.attempts, problem, then)
+                logger.log(level, "webhook %s to %s, attempt %d: %s; it %s tried again", *told)
         except Exception:
-            logger.exception("webhook %s of job %s", delivery.delivery_id, delivery.request_id)
+            logger.exception("webhook %s", delivery.delivery_id)
         finally:
             del self._running[delivery.request_id]
             self.wake()

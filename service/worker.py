@@ -6,7 +6,6 @@ Orders come as JSON lines on stdin, reports go as JSON lines on stdout. It ends 
 import argparse
 import importlib
 import json
-import logging
 import math
 import os
 import socket
@@ -27,7 +26,7 @@ from upres.engine.catalog import SLUGS
 from upres.engine.errors import ModelError
 from upres.engine.model import Model
 
-from . import sandbox
+from . import logs, sandbox
 from .attempt import Order
 from .channel import Channel, Load, Sessions
 from .device import Device
@@ -84,6 +83,7 @@ class Worker:
         threading.Thread(target=self._serve, args=(order, process, channel), daemon=True).start()
 
     def _serve(self, order: Order, process: "subprocess.Popen[bytes]", channel: Channel) -> None:
+        logs.tell_of(order.request_id)
         sessions = Sessions(
             channel, self._load, partial(self._device.turn, order.owner, live=order.live), live=order.live
         )
@@ -163,7 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default="upres.service.worker:load", help="module:function that loads a model")
     arguments = parser.parse_args()
-    logging.basicConfig(format="%(levelname)s worker %(message)s")
+    logs.configure("json")
     with _own_stdout() as reports:
         worker = Worker(loader(arguments.models), reports)
         worker.warm()

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
 
-from upres.service import sandbox, settings
+from upres.service import logs, sandbox, settings
 from upres.service.server import serve
 
 
@@ -32,7 +31,8 @@ def tell(line):
 
 if __name__ == "__main__":
     sandbox.die_with_parent()
-    logging.basicConfig(level=logging.INFO)
     values = json.loads(sys.argv[1])
     fault = values.pop("fault", "")
-    asyncio.run(serve(settings.load(**values), tell, DieAt(fault)))
+    loaded = settings.load(**values)
+    logs.configure(loaded.log_format)
+    asyncio.run(serve(loaded, tell, DieAt(fault)))

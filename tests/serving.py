@@ -70,6 +70,11 @@ class ServerProcess:
         return code
 
     @property
+    def lines(self):
+        """What it has logged, as JSON."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    @property
     def target(self):
         return f"127.0.0.1:{self.settings['grpc_port']}"
 

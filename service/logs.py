@@ -1,0 +1,98 @@
+"""Log lines: on stderr, one JSON object or one line of text each, with the job that they are about.
+
+Workers and attempts log as JSON on their own stderr, and the server logs what they said as if it had happened here, so that
+one process writes the log. No line holds a key, a webhook's secret or URL, or a signed link.
+"""
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+Format = Literal["json", "text"]
+FIELDS = "{asctime}{levelname}{name}{request_id}{message}"
+NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
+TEXT = "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s"
+KEPT = ("time", "level", "logger", "request_id", "message", "exc_info")
+LOUD = ("httpx", "httpcore")  # they log whole URLs, in which receivers of webhooks keep tokens
+MOST_CHARACTERS = 4000  # of a line that was not written to be logged
+
+logger = logging.getLogger(__name__)
+_request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+
+def tell_of(request_id: str) -> None:
+    """From now on, lines of this task, and of tasks and threads that it starts, are about a job."""
+    _request_id.set(request_id)
+
+
+@contextmanager
+def about(request_id: str) -> Iterator[None]:
+    """Lines inside are about a job."""
+    token = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(token)
+
+
+def configure(form: Format | None = None) -> None:
+    """Log to stderr, from INFO on; by default as text on a terminal, as JSON elsewhere."""
+    form = form or ("text" if sys.stderr.isatty() else "json")
+    handler = logging.StreamHandler()
+    handler.addFilter(_tag)
+    handler.setFormatter(_Text(TEXT) if form == "text" else _Json(FIELDS, style="{", rename_fields=NAMES))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for name in LOUD:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda told: _uncaught(told.exc_type, told.exc_value, told.exc_traceback)
+
+
+def pass_on(line: str) -> None:
+    """Log again what another process logged as JSON; anything else, such as what a library printed, as a warning."""
+    try:
+        told = json.loads(line)
+        level = logging.getLevelNamesMapping()[told["level"]]
+        record = logging.LogRecord(told["logger"], level, "", 0, told["message"], None, None)
+        record.created, record.request_id = datetime.fromisoformat(told["time"]).timestamp(), told["request_id"]
+        record.exc_text = told.get("exc_info")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        logger.warning("%s", line[:MOST_CHARACTERS])
+    else:
+        logging.getLogger(record.name).handle(record)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """What ends a process or a thread is a line too."""
+    if not issubclass(kind, KeyboardInterrupt):
+        logger.critical("uncaught", exc_info=(kind, error or kind(), trace))
+
+
+def _tag(record: logging.LogRecord) -> bool:
+    record.request_id = getattr(record, "request_id", _request_id.get())
+    return True
+
+
+class _Utc(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+class _Text(_Utc):
+    """A line of text."""
+
+
+class _Json(JsonFormatter, _Utc):
+    """A JSON object of KEPT; what libraries add for their own formatters is left out."""
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        return {name: log_data[name] for name in KEPT if name in log_data}
