@@ -1,6 +1,7 @@
 """A segment log read while another process writes it."""
 
 import json
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,15 +40,28 @@ class Tail:
 
     def read(self, fragment: Fragment) -> bytes:
         """A fragment's bytes; LogError where they are damaged or gone."""
+        return b"".join(self.parts(fragment, fragment.size))
+
+    def parts(self, fragment: Fragment, size: int) -> Iterator[bytes]:
+        """A fragment's bytes, at most `size` at once; LogError where they are damaged or gone, before the last of them."""
+        at, end, checksum = 0, fragment.size, 0
+        while True:
+            data = self._part(fragment, at, min(size, end - at))
+            at, checksum = at + len(data), google_crc32c.extend(checksum, data)
+            if (at >= end and checksum != fragment.crc32c) or (at < end and not data):
+                raise LogError(f"segment {fragment.segment} of track {fragment.track} is damaged or gone")
+            yield data
+            if at >= end:
+                return
+
+    def _part(self, fragment: Fragment, at: int, size: int) -> bytes:
+        """Opened anew for each, so that a reader who takes his time holds nothing."""
         try:
             with (self._folder / self.tracks[fragment.track].file).open("rb") as file:
-                file.seek(len(self.tracks[fragment.track].init) + fragment.offset)
-                data = file.read(fragment.size)
+                file.seek(len(self.tracks[fragment.track].init) + fragment.offset + at)
+                return file.read(size)
         except FileNotFoundError as error:
             raise LogError("the log is gone; its job was deleted, or begun anew") from error
-        if google_crc32c.value(data) != fragment.crc32c:
-            raise LogError(f"segment {fragment.segment} of track {fragment.track} is damaged or gone")
-        return data
 
     def _same(self, inode: int) -> None:
         if self._inode is not None and inode != self._inode:

@@ -135,8 +135,8 @@ def init_of(track: Track) -> pb.TrackInit:
     )
 
 
-def fragments_of(fragment: Fragment, data: bytes) -> Iterator[pb.Fragment]:
-    """A fragment in as many messages as it needs."""
+def fragments_of(fragment: Fragment, data: bytes, start: int = 0) -> Iterator[pb.Fragment]:
+    """Bytes of a fragment, from `start` on, in as many messages as they need."""
     for offset in range(0, max(1, len(data)), FRAGMENT_BYTES):
         yield pb.Fragment(
             track=fragment.track,
@@ -147,8 +147,8 @@ def fragments_of(fragment: Fragment, data: bytes) -> Iterator[pb.Fragment]:
             pts=fragment.pts,
             duration=fragment.duration,
             crc32c=fragment.crc32c,
-            size=len(data),
-            offset=offset,
+            size=fragment.size,
+            offset=start + offset,
             data=data[offset : offset + FRAGMENT_BYTES],
             frames=fragment.frames,
         )

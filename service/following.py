@@ -13,6 +13,7 @@ from .jobs import Jobs
 from .ring import Cursors, Dropped, Piece, Place
 from .store import Event, Job
 
+PIECE_BYTES = 1 << 18  # what a slow reader costs of memory, a few times over
 WATCH_SECONDS = 10.0  # between two looks where nothing is told
 JOB_SECONDS = 0.1  # between two times that a job is told, however many fragments come meanwhile
 
@@ -36,7 +37,10 @@ async def follow(
                 continue
             last[item.track] = item.cursor
             if item.track not in cursors or last[item.track] > cursors[item.track]:
-                yield Piece(item, await asyncio.to_thread(tail.read, item))
+                offset, parts = 0, tail.parts(item, PIECE_BYTES)
+                while (data := await asyncio.to_thread(next, parts, None)) is not None:
+                    yield Piece(item, data, offset)
+                    offset += len(data)
         if job.state.ended:
             _check(cursors, last)
             yield job

@@ -10,7 +10,7 @@ from upres.engine.errors import TargetError
 
 from .errors import NotFoundError
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18  # what a slow reader costs of memory, a few times over
 
 
 class Results:
@@ -42,7 +42,7 @@ class Results:
             raise NotFoundError(f"there is no object {key}") from error
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
-        """Bytes from `start` to before `end`, in chunks of about a MiB."""
+        """Bytes from `start` to before `end`, in chunks of at least a quarter of a MiB."""
         end = await self.size(key) if end is None else end
         if start >= end:
             return

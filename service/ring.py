@@ -18,10 +18,11 @@ Cursors = Mapping[str, tuple[int, int]]  # track → segment and number of the l
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A fragment and its bytes."""
+    """A fragment and bytes of it, from an offset on. In a ring: all of them."""
 
     fragment: Fragment
     data: bytes
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
         if isinstance(item, Track):
             return [pb.UpscaleResponse(track=init_of(item))]
         if isinstance(item, Piece):
-            return [pb.UpscaleResponse(fragment=part) for part in fragments_of(item.fragment, item.data)]
+            return [pb.UpscaleResponse(fragment=part) for part in fragments_of(item.fragment, item.data, item.offset)]
         if isinstance(item, Dropped):
             return [pb.UpscaleResponse(dropped=dropped_of(item))]
         relay = self.jobs.live(item.request_id)
@@ -271,7 +271,7 @@ class JobService(Service, stubs.JobServiceServicer):
                 elif isinstance(item, Track):
                     yield pb.ReadResultResponse(track=init_of(item))
                 else:
-                    for part in fragments_of(item.fragment, item.data):
+                    for part in fragments_of(item.fragment, item.data, item.offset):
                         yield pb.ReadResultResponse(fragment=part)
         yield pb.ReadResultResponse(job=await self.told(job))
 

@@ -13,6 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
+OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
+CHUNK = 1 << 20
 KEY = "upres_test_key_that_is_long_enough"
 
 
@@ -97,7 +99,7 @@ class Rpc:
     """Stubs on one channel, with a key."""
 
     def __init__(self, target, key=KEY):
-        self.channel = grpc.insecure_channel(target)
+        self.channel = grpc.insecure_channel(target, options=OWN_CONNECTION)
         self.metadata = (("authorization", f"Bearer {key}"),)
         self.upscale = stubs.UpscaleServiceStub(self.channel)
         self.jobs = stubs.JobServiceStub(self.channel)
@@ -111,7 +113,8 @@ class Rpc:
 
         def requests():
             yield pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=config))
-            yield pb.CreateJobRequest(chunk=pb.SourceChunk(offset=0, data=data))
+            for offset in range(0, len(data), CHUNK):
+                yield pb.CreateJobRequest(chunk=pb.SourceChunk(offset=offset, data=data[offset : offset + CHUNK]))
             yield pb.CreateJobRequest(end=True)
 
         return self.call(self.jobs.CreateJob, requests()).job

@@ -24,6 +24,7 @@ def test_news_come_once_and_in_order(tmp_path):
         file.write(b'{"fragment": {"half')
     assert tail.news() == [second]
     assert (tail.read(first), tail.read(second)) == (b"first", b"second")
+    assert list(tail.parts(second, 4)) == [b"seco", b"nd"] and list(tail.parts(first, 5)) == [b"first"]
     log.close()
 
 
@@ -38,6 +39,10 @@ def test_a_log_that_was_begun_anew_or_damaged_is_told(tmp_path):
     (folder / "video.mp4").write_bytes(b"initfirsT")
     with pytest.raises(LogError, match="damaged"):
         tail.read(fragment)
+    parts = tail.parts(fragment, 3)
+    assert next(parts) == b"fir"
+    with pytest.raises(LogError, match="damaged"):
+        next(parts)
     (folder / "index.jsonl").rename(tmp_path / "old")
     FolderLog(folder, {}).close()
     with pytest.raises(LogError, match="anew"):
