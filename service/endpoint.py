@@ -9,6 +9,7 @@ from upres.v2 import upscale_pb2_grpc as stubs
 from .errors import StoreError
 from .jobs import Jobs
 from .keys import Keys
+from .quota import Quota
 from .rpc import JobService, ModelService, UpscaleService
 
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
@@ -27,13 +28,15 @@ OPTIONS = (
 class Endpoint:
     """One port. credentials: for TLS; None speaks in the clear. Raises StoreError where the port is taken."""
 
-    def __init__(self, jobs: Jobs, keys: Keys, address: str, credentials: grpc.ServerCredentials | None = None) -> None:
+    def __init__(
+        self, jobs: Jobs, keys: Keys, quota: Quota, address: str, credentials: grpc.ServerCredentials | None = None
+    ) -> None:
         self._server = server = grpc.aio.server(options=OPTIONS)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(jobs, keys), server)
-        stubs.add_JobServiceServicer_to_server(JobService(jobs, keys), server)
-        stubs.add_ModelServiceServicer_to_server(ModelService(jobs, keys), server)
+        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(jobs, keys, quota), server)
+        stubs.add_JobServiceServicer_to_server(JobService(jobs, keys, quota), server)
+        stubs.add_ModelServiceServicer_to_server(ModelService(jobs, keys, quota), server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
             if credentials is None:

@@ -1,4 +1,4 @@
-"""How many requests a key may make: in a minute, and in a day. Counted in memory; a restart forgives."""
+"""How many requests a key may make, over HTTP and gRPC together: in a minute, and in a day. A restart forgives."""
 
 import time
 from collections.abc import Callable
@@ -30,7 +30,9 @@ class Quota:
         windows = [(kind, seconds, self._window(owner, kind, int(now // seconds))) for kind, seconds in WINDOWS]
         for kind, seconds, window in windows:
             if window.count >= self._limits[kind]:
-                raise BusyError("Too Many Attempts.", int(seconds - now % seconds) + 1, kind)
+                wait = int(seconds - now % seconds) + 1
+                message = f"a key may make {self._limits[kind]} requests in {seconds} s; try again in {wait} s"
+                raise BusyError(message, wait, kind)
         for _, _, window in windows:
             window.count += 1
         return self.left(owner)

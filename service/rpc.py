@@ -19,6 +19,7 @@ from .errors import ConflictError, InvalidError, NotFoundError, UnauthenticatedE
 from .following import follow, follow_live, happenings
 from .jobs import Jobs
 from .keys import Keys
+from .quota import Quota
 from .ring import Cursors, Dropped, Piece, Place
 from .spec import Spec
 from .states import TransitionError
@@ -36,19 +37,21 @@ A = TypeVar("A")
 
 
 class Service:
-    """What the three services share: the jobs, and who calls."""
+    """What the three services share: the jobs, who calls, and how often."""
 
-    def __init__(self, jobs: Jobs, keys: Keys) -> None:
+    def __init__(self, jobs: Jobs, keys: Keys, quota: Quota) -> None:
         self.jobs = jobs
         self._keys = keys
+        self._quota = quota
 
     async def owner(self, context: Context) -> str:
-        """The name of the caller's key; UnauthenticatedError without one that is in use."""
+        """The name of the caller's key; UnauthenticatedError without one that is in use, BusyError where it calls too often."""
         given = dict(context.invocation_metadata() or ()).get("authorization", "")
         scheme, _, secret = str(given).partition(" ")
         owner = await asyncio.to_thread(self._keys.owner, secret) if scheme.lower() == "bearer" else None
         if owner is None:
             raise UnauthenticatedError("the metadata must hold `authorization: Bearer KEY`, with a key that is in use")
+        self._quota.take(owner)
         return owner
 
     async def told(self, job: Job) -> pb.Job:

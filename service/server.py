@@ -60,7 +60,9 @@ class Server:
             probe=probe,
             checkpoint=checkpoint,
         )
-        self._grpc = Endpoint(self.jobs, self.keys, f"{settings.host}:{settings.grpc_port}", _credentials(settings))
+        quota = Quota(settings.requests_per_minute, settings.requests_per_day)
+        address = f"{settings.host}:{settings.grpc_port}"
+        self._grpc = Endpoint(self.jobs, self.keys, quota, address, _credentials(settings))
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
         self._links = Links(secret, settings.result_url_seconds)
         self._resolver = Resolver()
@@ -73,10 +75,10 @@ class Server:
             public_url=settings.public_url,
             wait=partial(asyncio.sleep, settings.ping_seconds),
         )
-        self._http = Http(settings, self._web(probe))
+        self._http = Http(settings, self._web(probe, quota))
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _web(self, probe: Probe) -> FastAPI:
+    def _web(self, probe: Probe, quota: Quota) -> FastAPI:
         settings = self._settings
         incoming = settings.state / "incoming"
         shutil.rmtree(incoming, ignore_errors=True)  # what a crash left of uploads
@@ -90,7 +92,7 @@ class Server:
             incoming=incoming,
             url_problems=partial(url_problems, self._egress),
         )
-        app = web.app(self.keys, Quota(settings.requests_per_minute, settings.requests_per_day))
+        app = web.app(self.keys, quota)
         self._pusher.mount(app)
         return app
 

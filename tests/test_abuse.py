@@ -88,7 +88,7 @@ def measured(server, clip, what, **facts):
         "job_seconds_without": alone,
         "job_seconds_with": together,
         "rss_mib_without": mib(max(calm)),
-        "rss_mib_with": [mib(sample) for sample in memory.samples[::every]],
+        "rss_mib_with": [mib(max(memory.samples[i : i + every])) for i in range(0, len(memory.samples), every)],
         "rss_mib_every_seconds": every * SAMPLE_SECONDS,
         "grown_mib": mib(grown),
     }
