@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from .options import given
+
 if TYPE_CHECKING:
     from upres.v2 import upscale_pb2 as pb
 
@@ -23,6 +25,10 @@ keys = typer.Typer(help="Make, show and revoke the API keys of a server on this 
 Server = Annotated[str, typer.Option("--server", envvar="UPRES_SERVER", help="HOST:PORT of a server's gRPC.")]
 ApiKey = Annotated[str, typer.Option("--key", envvar="UPRES_KEY", help="An API key of that server.")]
 Tls = Annotated[bool, typer.Option("--tls", help="The server speaks TLS.")]
+Ca = Annotated[
+    Path | None,
+    typer.Option("--ca", exists=True, dir_okay=False, help="PEM of whom to trust, with TLS; else the system's."),
+]
 Config = Annotated[Path | None, typer.Option("--config", help="A TOML file; UPRES_… in the environment go before it.")]
 Id = Annotated[str, typer.Argument(help="The job's request_id.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="A model's slug.")]
@@ -70,8 +76,19 @@ def revoke(name: Annotated[str, typer.Argument(help="Whose key it was.")], confi
     _keys(_settings(config)).revoke(name)
 
 
-def submit(
-    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+def _client(*, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = False, ca: Ca = None) -> "Client":
+    import grpc
+
+    from .client import Client
+
+    if not key:
+        raise typer.BadParameter("an API key is needed: --key, or UPRES_KEY in the environment")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    roots = ca.read_bytes() if ca else None
+    return Client(server, key, credentials=grpc.ssl_channel_credentials(roots) if tls or ca else None)
+
+
+def _config(
     *,
     model: Model = DEFAULT_MODEL,
     scale: Scale = None,
@@ -79,73 +96,69 @@ def submit(
     crf: Crf = 18,
     prefilter: Prefilters = None,
     split: Split = False,
-    server: Server = DEFAULT_SERVER,
-    key: ApiKey = "",
-    tls: Tls = False,
+) -> "pb.UpscaleConfig":
+    from upres.v2 import upscale_pb2 as pb
+
+    return pb.UpscaleConfig(model=model, scale=scale, content=content, crf=crf, prefilters=prefilter, split=split)
+
+
+@given(client=_client, config=_config)
+def submit(
+    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    *,
+    client: "Client",
+    config: "pb.UpscaleConfig",
 ) -> None:
     """Upload a clip as a job and print its request_id."""
-    with _client(server, key, tls=tls) as client:
-        typer.echo(client.submit(source, _config(model, scale, content, crf, prefilter, split)).request_id)
+    with client:
+        typer.echo(client.submit(source, config).request_id)
 
 
-def watch(request_id: Id, *, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = False) -> None:
+@given(client=_client)
+def watch(request_id: Id, *, client: "Client") -> None:
     """Show a job's progress until it has ended."""
-    with _client(server, key, tls=tls) as client, _bar("waiting") as bar:
-        for job in client.watch(request_id):
-            bar.show(_word(job), job.progress)
-    _check(job)
+    with client:
+        _ended(client, request_id)
 
 
+@given(client=_client)
 def get(
-    request_id: Id,
-    target: Annotated[Path, typer.Argument(help="Where the result goes.")],
-    *,
-    server: Server = DEFAULT_SERVER,
-    key: ApiKey = "",
-    tls: Tls = False,
+    request_id: Id, target: Annotated[Path, typer.Argument(help="Where the result goes.")], *, client: "Client"
 ) -> None:
     """Wait for a job and download its result."""
-    with _client(server, key, tls=tls) as client, _bar("waiting") as bar:
-        for job in client.watch(request_id):
-            bar.show(_word(job), job.progress)
-        _check(job)
+    with client:
+        _ended(client, request_id)
         client.download(request_id, target)
 
 
-def cancel(request_id: Id, *, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = False) -> None:
+@given(client=_client)
+def cancel(request_id: Id, *, client: "Client") -> None:
     """End a job now."""
-    with _client(server, key, tls=tls) as client:
+    with client:
         client.cancel(request_id)
 
 
+@given(client=_client, config=_config)
 def stream(
     source: Annotated[Path, typer.Argument(help="A clip, or - for stdin.", allow_dash=True)],
     target: Annotated[Path, typer.Argument(help="Where the result goes.")],
     *,
-    model: Model = DEFAULT_MODEL,
-    scale: Scale = None,
-    content: Content = "auto",
-    crf: Crf = 18,
-    prefilter: Prefilters = None,
-    split: Split = False,
+    client: "Client",
+    config: "pb.UpscaleConfig",
     delivery: Delivery = None,
     live: Live = False,
     when_slow: WhenSlow = "wait",
-    server: Server = DEFAULT_SERVER,
-    key: ApiKey = "",
-    tls: Tls = False,
 ) -> None:
     """Upscale on a server while the source is sent; goes on through cuts and restarts, unless live, and joins the result here."""
     from upres.v2 import upscale_pb2 as pb
 
     from .assembly import Assembly
 
-    config = _config(model, scale, content, crf, prefilter, split)
     if delivery is not None:
         config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
     config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT
     with (
-        _client(server, key, tls=tls) as client,
+        client,
         Assembly(target) as assembly,
         _bar("sending") as bar,
         sys.stdin.buffer if str(source) == "-" else source.open("rb") as file,
@@ -201,23 +214,12 @@ def _keys(settings: "Settings") -> "Keys":
     return Keys(Store(settings.database_url))
 
 
-def _client(server: str, key: str, *, tls: bool) -> "Client":
-    import grpc
-
-    from .client import Client
-
-    if not key:
-        raise typer.BadParameter("an API key is needed: --key, or UPRES_KEY in the environment")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    return Client(server, key, credentials=grpc.ssl_channel_credentials() if tls else None)
-
-
-def _config(
-    model: str, scale: int | None, content: str, crf: int, prefilters: list[str] | None, split: bool
-) -> "pb.UpscaleConfig":
-    from upres.v2 import upscale_pb2 as pb
-
-    return pb.UpscaleConfig(model=model, scale=scale, content=content, crf=crf, prefilters=prefilters, split=split)
+def _ended(client: "Client", request_id: str) -> None:
+    """Show a job's progress until it has ended; RemoteError where it has not ended well."""
+    with _bar("waiting") as bar:
+        for job in client.watch(request_id):
+            bar.show(_word(job), job.progress)
+    _check(job)
 
 
 def _word(job: "pb.Job") -> str:

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import shutil
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -97,7 +97,8 @@ class Server:
         return app
 
     def _result_url(self, request_id: str) -> str:
-        base = self._settings.public_url or f"http://{self._settings.host}:{self.http_port}"
+        scheme = "https" if self._settings.tls_certificate else "http"
+        base = self._settings.public_url or f"{scheme}://{self._settings.host}:{self.http_port}"
         return self._links.make(base, keys(request_id)[0])
 
     @property
@@ -167,7 +168,7 @@ async def serve(
         again = asyncio.create_task(signalled.get())
         await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
-            sys.exit(1)
+            os._exit(1)  # nothing is lost: what was accepted goes on after the next start
         again.cancel()
         await stopping
 

@@ -29,8 +29,10 @@ class Settings(BaseSettings):
     http_port: int = Field(8080, ge=0, le=65535, description="0 takes any free one")
     grpc_port: int = Field(8081, ge=0, le=65535, description="0 takes any free one")
     public_url: str | None = Field(None, description="how clients reach HTTP, when it is behind a proxy")
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
+    tls_certificate: Path | None = Field(
+        None, description="PEM, with what it was signed by; HTTP and gRPC then speak TLS"
+    )
+    tls_key: Path | None = Field(None, description="PEM; of the certificate")
     api_key: SecretStr | None = Field(None, description="the key named `default`")
     workers: int = Field(1, ge=0, description="worker processes, one a device")
     slots: int = Field(4, ge=1, description="attempts that share a device")

@@ -1,0 +1,34 @@
+"""Groups of options that several commands have: written once, as a function that makes something of them."""
+
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
+from typing import Any
+
+Command = Callable[..., None]
+
+
+def given(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
+    """A command whose parameters of these names are made by functions; the functions' parameters become its options."""
+
+    def decorate(command: Command) -> Command:
+        options = {name: list(signature(maker).parameters.values()) for name, maker in makers.items()}
+        own = [parameter for parameter in signature(command).parameters.values() if parameter.name not in makers]
+
+        def run(**values: Any) -> None:  # noqa: ANN401 - as the command's
+            made = {
+                name: maker(**{option.name: values.pop(option.name) for option in options[name]})
+                for name, maker in makers.items()
+            }
+            command(**values, **made)
+
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        _signed(run, [*own, *(option for name in makers for option in options[name])])
+        return run
+
+    return decorate
+
+
+def _signed(run: Command, parameters: list[Parameter]) -> None:
+    """Typer reads both."""
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # inspect's own way to say it
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
