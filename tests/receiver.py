@@ -1,6 +1,7 @@
 """A receiver of webhooks: a real HTTP or HTTPS server on 127.0.0.1 that answers what it was told to and keeps what it got."""
 
 import contextlib
+import json
 import ssl
 import threading
 from collections import deque
@@ -30,6 +31,13 @@ class Receiver(ThreadingHTTPServer):
 
     def url(self, host="hooks.example", path="/hook"):
         return f"{self.scheme}://{host}:{self.server_port}{path}"
+
+    def bodies(self, count):
+        """What this many POSTs said, as soon as they are here."""
+        while len(self.got) < count:
+            assert self.arrived.wait(60)
+            self.arrived.clear()
+        return [json.loads(body) for _, _, body in self.got]
 
     def handle_error(self, request, client_address):
         """A client that went away is what some tests are about."""

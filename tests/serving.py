@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,17 @@ from upres.v2 import upscale_pb2_grpc as stubs
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 CHUNK = 1 << 20
 KEY = "upres_test_key_that_is_long_enough"
+
+
+def upres(*args, stdin=None, **env):
+    """Run a command of `upres` to its end. stdin: a file that comes through a pipe."""
+    command = [sys.executable, "-c", "from upres.service.cli import main; main()", *map(str, args)]
+    pipe = subprocess.Popen(["cat", stdin], stdout=subprocess.PIPE) if stdin else None
+    with pipe or nullcontext():
+        given = pipe.stdout if pipe else subprocess.DEVNULL
+        return subprocess.run(
+            command, stdin=given, capture_output=True, text=True, timeout=120, env={**os.environ, **env}
+        )
 
 
 def free_port():

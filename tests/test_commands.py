@@ -1,23 +1,8 @@
 """The service's commands, as a user calls them."""
 
-import os
-import subprocess
-import sys
-from contextlib import nullcontext
-
 import pytest
 import referee
-from serving import KEY, ServerProcess
-
-
-def upres(*args, stdin=None, **env):
-    command = [sys.executable, "-c", "from upres.service.cli import main; main()", *map(str, args)]
-    pipe = subprocess.Popen(["cat", stdin], stdout=subprocess.PIPE) if stdin else None
-    with pipe or nullcontext():
-        given = pipe.stdout if pipe else subprocess.DEVNULL
-        return subprocess.run(
-            command, stdin=given, capture_output=True, text=True, timeout=120, env={**os.environ, **env}
-        )
+from serving import KEY, ServerProcess, upres
 
 
 @pytest.fixture(scope="module")

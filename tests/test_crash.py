@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 import uuid
 from collections import Counter
@@ -253,3 +254,31 @@ def test_sigterm_lets_the_running_job_end_and_exits_in_order(server, clip):
     with server.start(workers=0), Rpc(server.target) as rpc:
         assert rpc.get(request_id).status == pb.Job.STATUS_DONE
         assert server.stop() == 0
+
+
+def test_a_second_signal_ends_a_server_that_still_waits_for_a_job_and_the_job_goes_on(server, clip):
+    data, gate = clip("a.ts", 6).read_bytes(), threading.Event()
+
+    def begun():
+        yield pb.UpscaleRequest(config=CONFIG)
+        yield pb.UpscaleRequest(chunk=pb.SourceChunk(data=data[: len(data) // 2]))
+        gate.wait(60)
+
+    def rest(request_id):
+        yield pb.UpscaleRequest(attach=pb.UpscaleRequest.Attach(request_id=request_id))
+        yield pb.UpscaleRequest(chunk=pb.SourceChunk(data=data))
+        yield pb.UpscaleRequest(end=True)
+
+    with server.start(grace_seconds=600), Rpc(server.target) as rpc:
+        call = rpc.call(rpc.upscale.Upscale, begun())
+        request_id = next(call).accepted.request_id
+        next(answer for answer in call if answer.fragment.track == "video" and answer.fragment.last_in_segment)
+        server.process.send_signal(signal.SIGTERM)
+        assert any(line == b"stopping\n" for line in server.process.stdout)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait() == 1
+        gate.set()
+    with server.start(), Rpc(server.target) as rpc:
+        *_, last = rpc.call(rpc.upscale.Upscale, rest(request_id))
+        assert (last.job.status, last.job.totals.frames_out) == (pb.Job.STATUS_DONE, 60)
+        assert last.job.totals.frames_resumed > 0

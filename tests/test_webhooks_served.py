@@ -2,12 +2,10 @@
 
 import hashlib
 import hmac
-import json
-import threading
 
 import httpx
 import pytest
-from receiver import Receiver
+from receiver import receiving
 from serving import KEY, ServerProcess
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -16,12 +14,8 @@ SECRET = "s" * 32
 
 @pytest.fixture
 def receiver():
-    with Receiver() as made:
-        thread = threading.Thread(target=made.serve_forever, args=(0.05,))
-        thread.start()
+    with receiving() as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 def submit(base, path, **data):
@@ -37,10 +31,7 @@ def test_a_job_is_told_of_in_order_and_its_result_can_be_read_without_a_key(rece
         url = receiver.url(host="127.0.0.1")
         answer = submit(server.base, clip("a.mp4", 1), webhook_url=url, webhook_secret=SECRET)
         assert answer.status_code == 200, answer.text
-        while len(receiver.got) < 2:
-            assert receiver.arrived.wait(60)
-            receiver.arrived.clear()
-        told = [json.loads(body) for _, _, body in receiver.got]
+        told = receiver.bodies(2)
         assert [one["event"] for one in told] == ["job.processing", "job.completed"]
         assert {one["data"]["job_request_id"] for one in told} == {answer.json()["data"]["request_id"]}
         for _, headers, body in receiver.got:
