@@ -58,6 +58,10 @@ class Keys:
         with self._store.transaction() as connection:
             return [Key(**row) for row in connection.execute(keys.select().order_by(keys.c.created_at)).mappings()]
 
+    def in_use(self) -> set[str]:
+        """The names of the keys that are not revoked."""
+        return {key.name for key in self.all() if key.revoked_at is None}
+
     def owner(self, secret: str) -> str | None:
         """The name of the key that this is the text of; None where it is unknown or revoked."""
         hashed = _hash(secret)

@@ -7,14 +7,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from .deliveries import Deliveries
 from .jobs import Jobs
 
 
 class Metrics(Collector):
     """One server's metrics."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, deliveries: Deliveries) -> None:
         self._jobs = jobs
+        self._deliveries = deliveries
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -33,6 +35,10 @@ class Metrics(Collector):
         for status, count in jobs.store.count().items():
             by_status.add_metric([status], count)
         yield by_status
+        webhooks = GaugeMetricFamily("upres_webhooks", "Webhooks of jobs in the database", labels=["stage"])
+        for found, count in self._deliveries.counts().items():
+            webhooks.add_metric([found], count)
+        yield webhooks
         stages = CounterMetricFamily("upres_stage_seconds", "Busy time of finished attempts", labels=["stage"])
         for stage, seconds in jobs.runner.stage_seconds.items():
             stages.add_metric([stage], seconds)

@@ -3,8 +3,8 @@
 A client hears of the jobs of its API key on the channel `private-client.{client_id}`. On a server of one's own there are no
 accounts: client_id is the name of the API key (`default`, unless the operator named others). The app key in the address is
 public and only names the app; any is taken, so that clients of the hosted API need not learn another one. What opens a
-channel is the signature that `/broadcasting/auth` gives to the bearer of the API key; it holds for one connection, as long as
-that lasts.
+channel is the signature that `/broadcasting/auth` gives to the bearer of the API key; it holds for one connection, which ends
+when the key is revoked.
 
 Events are read from the event log, in its order, from the moment of subscription on: nothing of before is told, and nothing twice.
 """
@@ -13,7 +13,7 @@ import asyncio
 import hmac
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,10 +25,11 @@ from starlette.responses import JSONResponse, Response
 from upres.engine.errors import UpresError
 
 from . import forms
-from .connection import OVER_CAPACITY, WRONG_VERSION, Connection, refuse
+from .connection import OVER_CAPACITY, UNAUTHORIZED, WRONG_VERSION, Connection, refuse
 from .described import CHANNEL
 from .errors import InvalidError, NotFoundError
 from .jobs import Jobs
+from .keys import Keys
 from .ledger import ANY
 from .links import Links
 from .runner import keys
@@ -42,7 +43,7 @@ CHANNELS = "private-client."
 MOST_SOCKETS = 2000
 WORDS = {"processing": "processing", "progress": "in_progress", "done": "done"}  # of each kind of event that is told
 SOCKET_ID = re.compile(r"\d{1,20}\.\d{1,20}", re.ASCII)
-LOOK_SECONDS = 10.0  # the longest an event waits, where nobody says that there is one
+LOOK_SECONDS = 10.0  # the longest an event, or a key that was revoked, waits, where nobody says that there is one
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +62,17 @@ class Pusher:
     """The sockets of one server. secret: known to it only. wait: until the next ping is due (the contract: 30 s)."""
 
     def __init__(
-        self, jobs: Jobs, links: Links, *, secret: str, public_url: str | None, wait: Callable[[], Awaitable[None]]
+        self,
+        jobs: Jobs,
+        keys: Keys,
+        links: Links,
+        *,
+        secret: str,
+        public_url: str | None,
+        wait: Callable[[], Awaitable[None]],
     ) -> None:
         self._jobs = jobs
+        self._keys = keys
         self._links = links
         self._secret = secret.encode()
         self._public_url = public_url
@@ -116,6 +125,7 @@ class Pusher:
         while True:
             change = self._jobs.change(ANY)
             try:
+                self._end_revoked(await asyncio.to_thread(self._keys.in_use))
                 while found := await asyncio.to_thread(self._read):
                     for news in found:
                         self._tell(news)
@@ -124,6 +134,14 @@ class Pusher:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await change.wait()
+
+    def _end_revoked(self, in_use: Set[str]) -> None:
+        """A connection that hears of a key's jobs ends, and hears nothing more, once the key is revoked."""
+        allowed = {CHANNELS + name for name in in_use}
+        for connection, _ in self._connections.values():
+            if connection.channels - allowed:
+                connection.channels.clear()
+                connection.end(UNAUTHORIZED, "The API key is revoked")
 
     def _read(self) -> list[News | None]:
         """The next events of the log; None for one that has nothing to tell."""

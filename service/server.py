@@ -70,6 +70,7 @@ class Server:
         self._webhooks = Webhooks(Deliveries(self.store), self._egress.post, result_url=self._result_url)
         self._pusher = Pusher(
             self.jobs,
+            self.keys,
             self._links,
             secret=self.store.meta("pusher_secret", lambda: secrets.token_hex(32)),
             public_url=settings.public_url,

@@ -16,6 +16,7 @@ from upres.engine.catalog import SLUGS
 from upres.engine.errors import SourceError, UpresError
 
 from . import answers, described, forms
+from .deliveries import Deliveries
 from .errors import InvalidError, NotFoundError, TooLargeError
 from .files import TYPES, Streamed, part
 from .gate import Gate
@@ -59,7 +60,7 @@ class Web:
         self._public_url = public_url
         self._incoming = incoming
         self._url_problems = url_problems
-        self._metrics = Metrics(jobs)
+        self._metrics = Metrics(jobs, Deliveries(jobs.store))
 
     def app(self, api_keys: Keys, quota: Quota) -> FastAPI:
         """The application."""

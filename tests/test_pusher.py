@@ -8,6 +8,8 @@ import pytest
 from serving import KEY, ServerProcess
 from upres.service import connection
 from upres.service.connection import Connection
+from upres.service.keys import Keys
+from upres.service.store import Store
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -59,11 +61,11 @@ def authorize(base, headers=HEADERS, **body):
     return httpx.post(f"{base}/broadcasting/auth", headers=headers, timeout=30, **body)
 
 
-def submit(server, path):
+def submit(server, path, headers=HEADERS):
     with path.open("rb") as file:
         data = {"model": "RealESRGAN_Vid_x2", "segment_seconds": "0.5", "preset": "ultrafast"}
         url = f"{server.base}/api/v2/videos/upscales"
-        answer = httpx.post(url, headers=HEADERS, files={"video": ("a.mp4", file)}, data=data, timeout=60)
+        answer = httpx.post(url, headers=headers, files={"video": ("a.mp4", file)}, data=data, timeout=60)
     return answer.json()["data"]["request_id"]
 
 
@@ -126,6 +128,19 @@ def test_other_versions_of_the_protocol_are_refused(server, query):
         with pytest.raises(ConnectionClosed) as caught:
             client.next()
         assert caught.value.rcvd.code == 4007
+
+
+def test_a_connection_ends_when_its_key_is_revoked(tmp_path, clip):
+    with ServerProcess(tmp_path / "state") as server, Client(server) as client:
+        client.subscribe()
+        store = Store(f"sqlite:///{tmp_path / 'state' / 'upres.db'}")  # as `upres keys` does
+        other = {"Authorization": f"Bearer {Keys(store).add('other')}"}
+        Keys(store).revoke("default")
+        store.close()
+        assert submit(server, clip("a.mp4", 1), other)  # something happens, so that it looks
+        with pytest.raises(ConnectionClosed) as caught:
+            client.next()
+        assert caught.value.rcvd.code == 4009
 
 
 def test_a_client_that_leaves_pings_unanswered_loses_its_connection(tmp_path):

@@ -47,3 +47,12 @@ def test_a_webhook_to_an_address_of_this_network_is_refused_at_once(clip, tmp_pa
         answer = submit(server.base, clip("a.mp4", 1), webhook_url="https://127.0.0.1/hook")
     assert answer.status_code == 422
     assert list(answer.json()["errors"]) == ["webhook_url"]
+
+
+def test_webhooks_are_counted_for_the_operator(receiver, clip, tmp_path):
+    receiver.hold.clear()
+    with ServerProcess(tmp_path / "state", webhook_http=True, webhook_hosts=["127.0.0.1"]) as server:
+        assert submit(server.base, clip("a.mp4", 1), webhook_url=receiver.url("127.0.0.1")).status_code == 200
+        receiver.bodies(1)
+        told = httpx.get(f"{server.base}/metrics").text.splitlines()
+    assert 'upres_webhooks{stage="sending"} 1.0' in told and 'upres_webhooks{stage="failed"} 0.0' in told
