@@ -37,6 +37,10 @@ class TooLargeError(UpresError):
     """Raised when a request is larger than the server takes."""
 
 
+class SilentError(UpresError):
+    """Raised when a request's body stops coming before its end."""
+
+
 class UnauthenticatedError(UpresError):
     """Raised when a request has no key, or one that is not in use."""
 
@@ -92,6 +96,7 @@ ANSWERS: dict[type[BaseException], Answer] = {
     TransitionError: Answer(grpc.StatusCode.FAILED_PRECONDITION, 422, "WRONG_STATE"),
     OffsetError: Answer(grpc.StatusCode.OUT_OF_RANGE, 422, "WRONG_OFFSET"),
     TooLargeError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 413, "TOO_LARGE", Reason.INPUT_TOO_LARGE),
+    SilentError: Answer(grpc.StatusCode.DEADLINE_EXCEEDED, 408, "SOURCE_INCOMPLETE"),
     BusyError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "BUSY"),
     StoppingError: Answer(grpc.StatusCode.UNAVAILABLE, 503, "STOPPING"),
     LogError: Answer(grpc.StatusCode.DATA_LOSS, 500, "LOG"),

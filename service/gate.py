@@ -5,7 +5,7 @@ import asyncio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import TooLargeError, UnauthenticatedError
+from .errors import SilentError, TooLargeError, UnauthenticatedError
 from .keys import Keys
 from .quota import Quota
 from .told import told
@@ -15,12 +15,15 @@ LARGEST_BODY = 75_000_000  # the contract's: beyond it the answer is 413
 
 
 class Gate:
-    """The owner of the key is found in `scope["state"]["owner"]` behind it."""
+    """The owner of the key is found in `scope["state"]["owner"]` behind it. idle_seconds: how long a sender may be silent."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, quota: Quota, largest: int = LARGEST_BODY) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Keys, quota: Quota, *, idle_seconds: float, largest: int = LARGEST_BODY
+    ) -> None:
         self._app = app
         self._keys = keys
         self._quota = quota
+        self._idle_seconds = idle_seconds
         self._largest = largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,12 +63,18 @@ class Gate:
             raise TooLargeError(f"The request must not be larger than {self._largest} bytes.")
 
     def _counted(self, receive: Receive) -> Receive:
-        """The same body, refused as soon as it is too large, whatever length was announced."""
-        came = 0
+        """The same body, refused as soon as it is too large, whatever length was announced, or comes no more."""
+        came, whole = 0, False
 
         async def counted() -> Message:
-            nonlocal came
-            message = await receive()
+            nonlocal came, whole
+            if whole:  # what may still come is that the client goes
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), self._idle_seconds)
+            except TimeoutError as error:
+                raise SilentError(f"No byte of the request came for {self._idle_seconds:g} seconds.") from error
+            whole = not message.get("more_body", False)
             came += len(message.get("body", b""))
             self._check_length(came)
             return message

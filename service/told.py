@@ -27,6 +27,8 @@ def told(error: Exception) -> JSONResponse:
         body["errors"] = error.problems if isinstance(error, InvalidError) else {found.reason.lower(): [str(error)]}
     if isinstance(error, BusyError):
         headers = {"X-RateLimit-Type": error.kind, "Retry-After": str(error.retry_seconds)}
+    if found.http == 408:
+        headers = {"Connection": "close"}  # the rest of the body would be taken for the next request
     if found.http == 503:
         headers = {"Retry-After": "5"}
     return JSONResponse(body, found.http, headers)

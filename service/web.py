@@ -77,7 +77,7 @@ class Web:
         app.add_exception_handler(HTTPException, _http)
         app.add_exception_handler(RequestValidationError, _invalid)
         app.add_exception_handler(Exception, _told)
-        app.add_middleware(Gate, keys=api_keys, quota=quota)
+        app.add_middleware(Gate, keys=api_keys, quota=quota, idle_seconds=self._jobs.policy.source_idle_seconds)
         return app
 
     def _api(self, prefix: str, upscales: str, price: str, jobs: str, balance: str) -> APIRouter:

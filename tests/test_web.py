@@ -1,6 +1,7 @@
 """The v2 HTTP contract, over real HTTP to a real server process."""
 
 import re
+import socket
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -112,6 +113,17 @@ def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clip, tm
     assert large.status_code == 422 and "52428800 bytes" in large.json()["errors"]["video"][0]
     (tmp_path / "huge").write_bytes(bytes(76_000_000))
     assert submit(web, tmp_path / "huge").status_code == 413
+
+
+def test_an_upload_that_stops_is_not_waited_for(tmp_path):
+    request = f"POST /api/v2/videos/upscales HTTP/1.1\r\nHost: upres\r\nAuthorization: Bearer {KEY}\r\n"
+    body = "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n--x\r\n"
+    with ServerProcess(tmp_path / "state", source_idle_seconds=0.2, workers=0) as server, socket.socket() as sending:
+        sending.settimeout(60)
+        sending.connect(("127.0.0.1", server.settings["http_port"]))
+        sending.sendall((request + body).encode())
+        answer = b"".join(iter(lambda: sending.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 408 ") and b"0.2 seconds" in answer
 
 
 def test_an_idempotency_key_makes_one_job(web, poll, clip):
