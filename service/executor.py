@@ -147,7 +147,8 @@ class _WorkerProcess:
                 self.ready = False
                 await end(process)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(logging_, LAST_WORDS_SECONDS)
+                    async with asyncio.timeout(LAST_WORDS_SECONDS):
+                        await logging_
             logger.warning("a worker died (%s) with %d attempts", process.returncode, len(self.running))
             for request_id in list(self.running):
                 self._forget(request_id)
@@ -177,7 +178,7 @@ class _WorkerProcess:
         assert process.stdout is not None
         while True:
             try:
-                async with asyncio.timeout(BEAT_LIMIT):  # unlike wait_for, which loses a cancellation as a line comes
+                async with asyncio.timeout(BEAT_LIMIT):
                     line = await process.stdout.readline()
             except (TimeoutError, ValueError):
                 logger.error("a worker has not been heard of for %g s", BEAT_LIMIT)

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 
 from upres.engine.log import Track
 from upres.engine.tail import Tail
@@ -12,6 +11,7 @@ from .errors import OffsetError
 from .jobs import Jobs
 from .ring import Cursors, Dropped, Piece, Place
 from .store import Event, Job
+from .waiting import wait_for
 
 PIECE_BYTES = 1 << 18  # what a slow reader costs of memory, a few times over
 WATCH_SECONDS = 10.0  # between two looks where nothing is told
@@ -48,7 +48,7 @@ async def follow(
         if time.monotonic() > told + JOB_SECONDS:
             told = time.monotonic()
             yield job
-        await _wait(event, beat)
+        await wait_for(event, beat)
 
 
 async def follow_live(
@@ -65,14 +65,14 @@ async def follow_live(
         if time.monotonic() > told + JOB_SECONDS:
             told = time.monotonic()
             yield await jobs.get(request_id, owner)
-        await _wait(changed, beat)
+        await wait_for(changed, beat)
     while True:
         event = jobs.change(request_id)
         job = await jobs.get(request_id, owner)
         yield job
         if job.state.ended:
             return
-        await _wait(event, beat)
+        await wait_for(event, beat)
 
 
 async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> AsyncGenerator[tuple[Event, Job]]:
@@ -89,13 +89,7 @@ async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> As
             return
         ended = job.state.ended  # its last event may have come since the events were read
         if not ended:
-            await _wait(change, WATCH_SECONDS)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
+            await wait_for(change, WATCH_SECONDS)
 
 
 def _check(cursors: Cursors, last: Mapping[str, tuple[int, int]]) -> None:

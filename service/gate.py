@@ -71,7 +71,8 @@ class Gate:
             if whole:  # what may still come is that the client goes
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), self._idle_seconds)
+                async with asyncio.timeout(self._idle_seconds):
+                    message = await receive()
             except TimeoutError as error:
                 raise SilentError(f"No byte of the request came for {self._idle_seconds:g} seconds.") from error
             whole = not message.get("more_body", False)

@@ -45,7 +45,8 @@ class Probe:
                 sys.executable, "-m", "upres.service.probe", stdin=PIPE, stdout=PIPE, stderr=DEVNULL
             )
             try:
-                answer, _ = await asyncio.wait_for(process.communicate(order.encode()), SECONDS)
+                async with asyncio.timeout(SECONDS):
+                    answer, _ = await process.communicate(order.encode())
             except TimeoutError as error:
                 raise SourceError(f"the source cannot be opened within {SECONDS:g} s") from error
             finally:

@@ -14,7 +14,6 @@ import hmac
 import logging
 import re
 from collections.abc import Awaitable, Callable, Set
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -35,6 +34,7 @@ from .links import Links
 from .runner import keys
 from .states import Status
 from .store import Event, Job
+from .waiting import wait_for
 
 KEY = "upres"
 VERSION = "7"
@@ -131,9 +131,7 @@ class Pusher:
                         self._tell(news)
             except (SQLAlchemyError, UpresError):  # a full disk, a locked database: it may pass
                 logger.exception("events cannot be read; trying again")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await change.wait()
+            await wait_for(change, LOOK_SECONDS)
 
     def _end_revoked(self, in_use: Set[str]) -> None:
         """A connection that hears of a key's jobs ends, and hears nothing more, once the key is revoked."""

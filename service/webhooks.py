@@ -12,7 +12,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from .deliveries import EVENTS, Deliveries, Delivery
 from .egress import Egress, RefusedError, UnreachableError
 from .states import Status
 from .store import Job
+from .waiting import wait_for
 
 JOB_TYPE = "vid-upscale"
 FAILURE = ("failed_at", "error_code", "error_message", "error_reason", "retryable", "refunded")
@@ -43,13 +43,6 @@ class Most:
     attempts: int = 32
     receiver: int = 4
     owner: int = 16
-
-
-async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, or the time is over."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
 
 
 class Webhooks:
