@@ -1,23 +1,16 @@
-"""Jobs, their events and API keys in a database. A change of a job and the event that tells of it are one transaction.
+"""Jobs and their events in a database. A change of a job and the event that tells of it are one transaction."""
 
-SQLite by default (WAL, synchronous=FULL: what was committed survives a power cut); nothing here is particular to it but the
-pragmas. `Store.in_memory()` is the twin for tests: the same code on a database that lives as long as the object.
-"""
-
-import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.pool import StaticPool
 
-from .errors import ConflictError, NotFoundError, StoreError
-from .schema import VERSION, deliveries, events, jobs, meta, metadata
+from .database import Database
+from .errors import ConflictError, NotFoundError
+from .schema import deliveries, events, jobs
 from .states import Failure, Reason, State, Status
 
 
@@ -57,12 +50,8 @@ class Event:
     at: float
 
 
-class Store:
-    """The database. Safe to use from several threads; every call is short.
-
-    checkpoint: called with a name between the steps of a commit, for tests that stop there.
-    Raises StoreError where the database is of another version, or cannot be opened.
-    """
+class Store(Database):
+    """Every call is short. checkpoint: called with a name between the steps of a commit, for tests that stop there."""
 
     def __init__(
         self,
@@ -71,45 +60,9 @@ class Store:
         clock: Callable[[], float] = time.time,
         checkpoint: Callable[[str], None] = lambda step: None,
     ) -> None:
-        memory = url == "sqlite://"
-        options: dict[str, Any] = (
-            {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}} if memory else {}
-        )
-        self._engine = sa.create_engine(url, **options)
-        self._lock = threading.RLock()
+        super().__init__(url)
         self._clock = clock
         self._checkpoint = checkpoint
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _pragmas)
-            sa.event.listen(self._engine, "begin", _begin_immediate)
-        try:
-            self._create()
-        except sa.exc.OperationalError as error:
-            raise StoreError(f"the database {url} cannot be opened ({error.orig})") from error
-
-    @classmethod
-    def in_memory(cls) -> "Store":
-        """A database that lives as long as the object."""
-        return cls("sqlite://")
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._engine.dispose()
-
-    @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """All that is done inside is committed as one, or not at all. One at a time."""
-        with self._lock, self._engine.begin() as connection:
-            yield connection
-
-    def meta(self, name: str, default: Callable[[], str]) -> str:
-        """A value kept for good, made by `default` when it is first asked for."""
-        with self.transaction() as connection:
-            found = connection.scalar(sa.select(meta.c.value).where(meta.c.name == name))
-            if found is None:
-                found = default()
-                connection.execute(meta.insert().values(name=name, value=found))
-            return str(found)
 
     def add(self, job: Job) -> tuple[Job, bool]:
         """Insert a job; gives it back, and True; or the job that the owner's idempotency key already made, and False.
@@ -223,17 +176,6 @@ class Store:
         with self.transaction() as connection:
             return int(connection.scalar(sa.select(sa.func.max(events.c.cursor))) or 0)
 
-    def _create(self) -> None:
-        with self.transaction() as connection:
-            metadata.create_all(connection)
-            found = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "version"))
-            if found is None:
-                connection.execute(meta.insert().values(name="version", value=str(VERSION)))
-            elif found != str(VERSION):
-                raise StoreError(
-                    f"the database has schema version {found}, this upres knows {VERSION}; use the other one"
-                )
-
     def _get(self, connection: sa.Connection, request_id: str, owner: str | None = None) -> Job:
         row = connection.execute(jobs.select().where(jobs.c.request_id == request_id)).mappings().first()
         if row is None or (owner is not None and row["owner"] != owner):
@@ -293,13 +235,3 @@ def _job(row: sa.RowMapping) -> Job:
     failure = Failure(Reason(reason), message) if reason else None
     status, attempts, progress = (values.pop(name) for name in ("status", "attempts", "progress"))
     return Job(**values, state=State(Status(status), attempts, progress, failure))
-
-
-def _pragmas(connection: sqlite3.Connection, record: object) -> None:
-    connection.isolation_level = None  # transactions begin below, at once with the right to write
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

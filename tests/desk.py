@@ -24,6 +24,17 @@ class Clock:
     def __call__(self):
         return self.now
 
+    def goes_on_until_delivered(self, count):
+        """From now on a minute passes at every wait, whatever is under way, until this many have arrived."""
+
+        async def wait(event, seconds):
+            self.now += 61
+            if self.deliveries.counts()[Stage.DELIVERED] == count:
+                raise asyncio.CancelledError
+            await asyncio.sleep(0.001)
+
+        self.wait = wait
+
     async def wait(self, event, seconds):
         unfinished = sa.select(table.c.stage, table.c.due_at).where(table.c.stage.in_(OPEN))
         with self.deliveries._store.transaction() as connection:

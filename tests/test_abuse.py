@@ -22,7 +22,6 @@ CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset
 LARGE = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast", codec="lossless")
 BOUND = 300 << 20  # bytes that the server process may grow by
 JOBS = 25  # of an ordinary client, without the others and meanwhile
-SAMPLE_SECONDS = 0.5
 FIGURES = Path(__file__).parent.parent / "bench" / "results" / "abuse.jsonl"
 
 
@@ -33,18 +32,18 @@ def server(tmp_path):
         yield process
 
 
-class Memory:
-    """What the server process has resident, sampled while this is entered. samples: bytes."""
+class Beating:
+    """Does `beat` again and again, in a thread, while it is entered."""
 
-    def __init__(self, server):
-        self._process = psutil.Process(server.process.pid)
+    seconds = 1.0
+
+    def __init__(self):
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.samples = [self._process.memory_info().rss]
 
     def _run(self):
-        while not self._ended.wait(SAMPLE_SECONDS):
-            self.samples.append(self._process.memory_info().rss)
+        while not self._ended.wait(self.seconds):
+            self.beat()
 
     def __enter__(self):
         self._thread.start()
@@ -53,6 +52,20 @@ class Memory:
     def __exit__(self, *_):
         self._ended.set()
         self._thread.join()
+
+
+class Memory(Beating):
+    """What the server process has resident. samples: bytes."""
+
+    seconds = 0.5
+
+    def __init__(self, server):
+        super().__init__()
+        self._process = psutil.Process(server.process.pid)
+        self.samples = [self._process.memory_info().rss]
+
+    def beat(self):
+        self.samples.append(self._process.memory_info().rss)
 
 
 class Ordinary:
@@ -89,7 +102,7 @@ def measured(server, clip, what, **facts):
         "job_seconds_with": together,
         "rss_mib_without": mib(max(calm)),
         "rss_mib_with": [mib(max(memory.samples[i : i + every])) for i in range(0, len(memory.samples), every)],
-        "rss_mib_every_seconds": every * SAMPLE_SECONDS,
+        "rss_mib_every_seconds": every * Memory.seconds,
         "grown_mib": mib(grown),
     }
     note({"what": what, "at": time.strftime("%Y-%m-%d"), **facts, **figures})
@@ -115,35 +128,28 @@ def test_a_thousand_idle_connections(server, clip):
             grpc.channel_ready_future(channel).result(60)
 
 
-class SlowReaders:
+class SlowReaders(Beating):
     """Readers of one result over gRPC and HTTP, each on its own connection: all ask, and take a little now and then."""
 
     def __init__(self, server, request_id, count):
+        super().__init__()
         with httpx.Client(base_url=server.base, headers={"Authorization": f"Bearer {KEY}"}) as web:
             url = httpx.URL(web.get(f"/api/v2/jobs/{request_id}").json()["data"]["result_url"])
         what = pb.ReadResultRequest(request_id=request_id, log=pb.ReadResultRequest.Log())
         self._rpcs = [Rpc(server.target) for _ in range(count)]
         self._calls = [rpc.jobs.ReadResult(what, metadata=rpc.metadata) for rpc in self._rpcs]
         self._sockets = [_asked(url) for _ in range(count)]
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.messages = self.bytes = 0
 
-    def _run(self):
-        while not self._ended.wait(1.0):
-            for call in self._calls:
-                next(call)
-            for reading in self._sockets:
-                self.bytes += len(reading.recv(1))
-            self.messages += len(self._calls)
+    def beat(self):
+        for call in self._calls:
+            next(call)
+        for reading in self._sockets:
+            self.bytes += len(reading.recv(1))
+        self.messages += len(self._calls)
 
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._ended.set()
-        self._thread.join()
+    def __exit__(self, *caught):
+        super().__exit__(*caught)
         for call in self._calls:
             call.cancel()
         for closing in (*[rpc.channel for rpc in self._rpcs], *self._sockets):

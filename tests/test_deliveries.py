@@ -104,13 +104,7 @@ def test_an_attempt_that_goes_wrong_in_an_unknown_way_is_made_again(desk, caplog
             raise fails.pop()
         return 200
 
-    async def wait(event, seconds):
-        desk.clock.now += 61
-        if desk.deliveries.counts()[Stage.DELIVERED] == 2:
-            raise asyncio.CancelledError
-        await asyncio.sleep(0.001)
-
-    desk.clock.wait = wait
+    desk.clock.goes_on_until_delivered(2)
     desk.run(post)
     assert "odd" in caplog.text
 
@@ -161,13 +155,7 @@ def test_an_arrival_that_could_not_be_written_down_is_repeated_under_the_same_id
 
     desk.deliveries.delivered = once_full
 
-    async def wait(event, seconds):
-        desk.clock.now += 61
-        if desk.deliveries.counts()[Stage.DELIVERED] == 2:
-            raise asyncio.CancelledError
-        await asyncio.sleep(0.001)
-
-    desk.clock.wait = wait
+    desk.clock.goes_on_until_delivered(2)
     desk.run(post)
     assert [event for _, event in post.events] == ["job.processing", "job.processing", "job.completed"]
     assert post.got[0][1]["X-DeAPI-Delivery-Id"] == post.got[1][1]["X-DeAPI-Delivery-Id"]
