@@ -58,17 +58,21 @@ def configure(form: Format | None = None) -> None:
 
 
 def pass_on(line: str) -> None:
-    """Log again what another process logged as JSON; anything else, such as what a library printed, as a warning."""
+    """Log again what another process logged as JSON; anything else, such as what a library printed, as a warning.
+
+    Whatever a process that strangers' media has taken over may write costs one line.
+    """
     try:
         told = json.loads(line)
         level = logging.getLevelNamesMapping()[told["level"]]
-        record = logging.LogRecord(told["logger"], level, "", 0, told["message"], None, None)
-        record.created, record.request_id = datetime.fromisoformat(told["time"]).timestamp(), told["request_id"]
-        record.exc_text = told.get("exc_info")
-    except (ValueError, KeyError, TypeError, RecursionError):
+        record = logging.LogRecord(str(told["logger"]), level, "", 0, str(told["message"]), None, None)
+        record.created = datetime.fromisoformat(told["time"]).astimezone(UTC).timestamp()
+        record.request_id = str(told["request_id"])
+        record.exc_text = str(told["exc_info"]) if "exc_info" in told else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         logger.warning("%s", line[:MOST_CHARACTERS])
     else:
-        logging.getLogger(record.name).handle(record)
+        logger.handle(record)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:

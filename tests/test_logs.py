@@ -19,6 +19,15 @@ SECRET, TOKEN, WRONG = (
     "token-of-the-receiver",
     "upres_a_key_that_is_not_in_use",
 )
+ODD = [
+    "",
+    "[" * 100_000,
+    '{"level": 3}',
+    '{"level": [], "logger": 1, "message": 2, "time": "x", "request_id": null}',
+    '{"level": "INFO", "logger": 1, "message": 2, "time": "x", "request_id": null}',
+    '{"level": "INFO", "logger": 1, "message": 2, "time": 5, "request_id": null}',
+    '{"level": "INFO", "logger": 1, "message": 2, "time": "0001-01-01T00:00:00+23:59", "request_id": null}',
+]
 FIELDS = {"time", "level", "logger", "request_id", "message"}
 
 
@@ -61,10 +70,12 @@ def test_what_another_process_said_is_passed_on_as_it_was_meant(configured):
     }
     logs.pass_on(json.dumps(line))
     logs.pass_on("libx said: {")
-    logs.pass_on('{"level": 3}')
-    first, second, third = map(json.loads, captured.readouterr().err.splitlines())
+    for odd in ODD:
+        logs.pass_on(odd)
+    first, second, *others = map(json.loads, captured.readouterr().err.splitlines())
     assert first == line
-    assert (second["level"], second["message"]) == ("WARNING", "libx said: {") and third["message"] == '{"level": 3}'
+    assert (second["level"], second["message"]) == ("WARNING", "libx said: {")
+    assert [other["message"] for other in others] == [odd[: logs.MOST_CHARACTERS] for odd in ODD]
 
 
 def test_text_is_for_people(configured):
