@@ -5,7 +5,6 @@ but this process. What it has made lies in the job's folder; what it reports is 
 """
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -32,7 +31,6 @@ from .folder import JobFolder
 from .preview import jpeg
 from .spec import FORMATS, Limits, Spec, check_source
 
-NICE = 5  # by how much decoding and encoding of jobs goes behind that of live sources
 NEWS_SECONDS = 0.25  # between two reports of progress
 POLL_SECONDS = 0.02  # between two looks for more of a source that is still arriving
 LOCK_SECONDS = 30.0  # an attempt that was killed lets go of the folder at once; this is for one that is being killed
@@ -223,8 +221,6 @@ def main() -> None:
     sandbox.die_with_parent()
     channel = Channel(Connection(int(sys.argv[1])))
     order = Order(**channel.receive()[0])
-    if not order.live:
-        os.nice(NICE)
     logs.configure("json")
     logs.tell_of(order.request_id)
     network = not sandbox.confine(
