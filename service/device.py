@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
-LIVE_PAUSE_SECONDS = 0.01  # how soon the next frame of a live source that is behind comes
+PAUSE_SECONDS = 0.01  # how soon the next frame of a live source that is behind comes
+BEHIND = 10  # times that long it is waited for where it did come that soon
+OTHER_SECONDS = 1.0  # the longest that a live source keeps the device from others at a stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +46,20 @@ class Turns:
 
 
 class Device:
-    """Held while a model works. pause: seconds that it is kept for the next live frame after one.
+    """Held while a model works. pause: seconds that it is kept for the next live frame after one. other: at most so long.
 
-    Without a pause another attempt, whose next frame waits already, would come between any two frames of a live source.
+    Without a pause another attempt, whose next frame waits already, would come between any two frames of a live source, and one
+    that is behind would stay so.
     """
 
-    def __init__(self, pause: float = LIVE_PAUSE_SECONDS) -> None:
+    def __init__(self, pause: float = PAUSE_SECONDS, other: float = OTHER_SECONDS) -> None:
         self._pause = pause
+        self._other = other
         self._turns = Turns()
         self._changed = threading.Condition()
         self._free = True
         self._kept_until = 0.0
+        self._other_at = time.monotonic()
 
     @contextmanager
     def turn(self, owner: str, *, live: bool) -> Iterator[None]:
@@ -65,17 +70,21 @@ class Device:
                 self._changed.wait(seconds)
             self._turns.take(turn)
             self._free = False
+            behind = time.monotonic() < self._kept_until
         try:
             yield
         finally:
             with self._changed:
                 self._free = True
                 if live:
-                    self._kept_until = time.monotonic() + self._pause
+                    self._kept_until = time.monotonic() + (BEHIND * self._pause if behind else self._pause)
+                else:
+                    self._other_at = time.monotonic()
                 self._changed.notify_all()
 
     def _left(self, turn: Turn) -> float | None:
         """How long a turn has to wait yet; None: until something changes."""
         if not self._free or self._turns.next() is not turn:
             return None
-        return 0.0 if turn.live else max(0.0, self._kept_until - time.monotonic())
+        kept_until = min(self._kept_until, self._other_at + self._other)
+        return 0.0 if turn.live else max(0.0, kept_until - time.monotonic())

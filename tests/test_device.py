@@ -56,23 +56,32 @@ def test_an_owner_with_many_attempts_gets_no_more_than_one_with_few(count):
     assert abs(order.count("a") - order.count("b")) <= 1
 
 
-def test_no_other_frame_comes_between_two_of_a_live_source_that_is_behind():
-    device, order, came = Device(pause=2.0), [], threading.Event()
+def beside_live(device, times):
+    """What order a live source, which comes again at once, and another attempt, which waits, get the device in."""
+    order, waiting = [], threading.Event()
 
     def other():
-        came.set()
+        waiting.set()
         with device.turn("b", live=False):
             order.append("other")
 
     thread = threading.Thread(target=other)
-    for number in range(20):
+    for number in range(times):
         with device.turn("a", live=True):
             order.append("live")
             if not number:
                 thread.start()
-                came.wait(10)
+                assert waiting.wait(10)
     thread.join(10)
-    assert order == ["live"] * 20 + ["other"]
+    return order
+
+
+def test_no_other_frame_comes_between_two_of_a_live_source_that_is_behind():
+    assert beside_live(Device(pause=0.5), 20) == ["live"] * 20 + ["other"]
+
+
+def test_others_do_not_wait_for_ever():
+    assert beside_live(Device(pause=3600, other=0), 1) == ["live", "other"]
 
 
 def test_one_at_a_time_and_the_next_one_is_chosen_when_it_is_free(monkeypatch):
