@@ -82,7 +82,7 @@ def flashvsr_engines(
     from .flashvsr_engines import build_engines
 
     for engine in build_engines(folder, out, capability=capability):
-        typer.echo(f"{engine.path}  {engine.nbytes / 1e6:.1f} MB")
+        typer.echo(f"{engine.sha256}  {engine.path}  {engine.nbytes / 1e6:.1f} MB, {engine.seconds:.1f} s")
 
 
 if __name__ == "__main__":
