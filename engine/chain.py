@@ -9,12 +9,14 @@ from .model import Model, Session
 Busy = Callable[[str], AbstractContextManager[None]]
 
 
-def enlarged(frames: Iterator[Frame], models: Sequence[Model], busy: Busy) -> Iterator[Frame]:
+def enlarged(
+    frames: Iterator[Frame], models: Sequence[Model], busy: Busy, sessions: list[Session] | None = None
+) -> Iterator[Frame]:
     """Frames through every model; where shots are marked, every shot goes through sessions of its own.
 
-    busy: entered while a model works.
+    busy: entered while a model works. sessions: holds those that are open, for whoever wants to stop them.
     """
-    sessions: list[Session] = []
+    sessions = [] if sessions is None else sessions
     try:
         for frame in frames:
             if frame.shot and sessions:

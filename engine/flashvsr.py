@@ -2,7 +2,7 @@
 
 import math
 import os
-import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ModelError, SettingsError, SourceError
+from .errors import Interrupted, ModelError, SettingsError, SourceError
 from .flashvsr_manifest import Profile, check, find, read
 from .flashvsr_network import CLIP, DECODER_HALO, DECODER_PART, NEXT, Decoder, Projector, Transformer, draw_noise
-from .flashvsr_shot import Canvas, LiveShot, Networks, Noise, Shot, SpooledShot
+from .flashvsr_shot import Canvas, LiveShot, Networks, Noise, Shot
+from .flashvsr_spool import SpooledShot, spooled_bytes
 from .flashvsr_tiles import Layout, lay_out
 from .frame import Frame, Pixels
 from .manifest import cache_folder
@@ -108,6 +109,16 @@ class FlashVSR:
         frames = HELD * layout.height * layout.width * 3
         return facts.weight_bytes + tiles * layout.profile.state_bytes + working + frames
 
+    @property
+    def spool(self) -> Path | None:
+        """The folder that shots of more than one tile are spooled to."""
+        return self._options.spool
+
+    def spooled(self, width: int, height: int, frames: int) -> int:
+        """Bytes that a shot of so many frames of this size takes in that folder; 0 where it needs none."""
+        layout = self.layout(width, height)
+        return spooled_bytes(layout, width, height, frames) if self.spool and len(layout.tiles) > 1 else 0
+
     def seconds(self, width: int, height: int) -> float:
         """Seconds a frame of this size takes, predicted: the arithmetic, over what this machine manages in a product."""
         layout = self.layout(width, height)
@@ -143,10 +154,9 @@ class FlashVSRSession:
 
     def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, spool: Path | None) -> None:
         self._canvas, self._networks, self._noise = canvas, networks, noise
-        if spool is not None:
-            spool.mkdir(parents=True, exist_ok=True)
-        self._spool = None if spool is None else tempfile.TemporaryDirectory(prefix="flashvsr-", dir=spool)
+        self._spool = spool
         self._shot: Shot | None = None
+        self._stopping = threading.Event()
         self._times: deque[tuple[int, int, bool]] = deque()
 
     def push(self, frame: Frame) -> Iterator[Frame]:
@@ -157,29 +167,37 @@ class FlashVSRSession:
             raise SourceError(f"a frame of {frame.width}x{frame.height} came into a session of {expected}")
         if frame.shot:
             yield from self.flush()
+        self._check()
         self._shot = self._shot or self._begin()
         self._times.append((frame.pts, frame.duration, frame.shot))
         yield from self._timed(self._shot.push(frame.pixels))
 
     def flush(self) -> Iterator[Frame]:
         """Give what is still held back; a frame pushed after it starts a new shot."""
+        self._check()
         if self._shot is not None:
             yield from self._timed(self._shot.finish())
             self._shot.close()
             self._shot = None
+
+    def stop(self) -> None:
+        """From any thread: what is under way ends with the next step, Interrupted, and so does all that is asked later."""
+        self._stopping.set()
 
     def close(self) -> None:
         """Let go of state and spooled files."""
         if self._shot is not None:
             self._shot.close()
             self._shot = None
-        if self._spool is not None:
-            self._spool.cleanup()
+
+    def _check(self) -> None:
+        if self._stopping.is_set():
+            raise Interrupted("the session was stopped")
 
     def _begin(self) -> Shot:
         if self._spool is None:
             return LiveShot(self._canvas, self._networks, self._noise)
-        return SpooledShot(self._canvas, self._networks, self._noise, Path(self._spool.name))
+        return SpooledShot(self._canvas, self._networks, self._noise, self._spool, check=self._check)
 
     def _timed(self, pictures: Iterator[Pixels]) -> Iterator[Frame]:
         for pixels in pictures:

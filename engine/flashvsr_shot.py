@@ -1,22 +1,17 @@
-"""One shot through FlashVSR: frames in, pictures out, chunk by chunk as they come or tile by tile at the end.
+"""One shot through FlashVSR as it comes: frames in, pictures out, chunk by chunk.
 
 The schedule is the public release's. Latent frame i stands for pictures 4i-3 … 4i and looks at frames up to 4i+4; the first
 step takes latent frames 0 … 5, every later one two more. The last frame is repeated until a step is full.
 """
 
-import math
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from .errors import TargetError
-from .flashvsr_network import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer
+from .flashvsr_network import CLIP, FIRST, NEXT, Decoder, Projector, Transformer
 from .flashvsr_picture import enlarge, match_colour, to_pixels
 from .flashvsr_tiles import GRID, LATENT_PIXELS, Layout, Tile
 from .frame import Pixels
@@ -157,94 +152,6 @@ class Window:
         while self._forgotten < min(count, len(self) - 1):
             self._frames.popleft()
             self._forgotten += 1
-
-
-class SpooledShot:
-    """A shot upscaled tile by tile once it is complete: one tile's state in memory, frames and latents on disk."""
-
-    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, folder: Path) -> None:
-        self._canvas, self._networks, self._noise = canvas, networks, noise
-        self._folder = Path(tempfile.mkdtemp(prefix="flashvsr-", dir=folder))
-        self._file = (self._folder / "frames").open("wb")
-        self._count = 0
-
-    def push(self, pixels: Pixels) -> Iterator[Pixels]:
-        """Take the next source frame; nothing is ready before the shot is complete."""
-        try:
-            self._file.write(pixels.tobytes())
-        except OSError as error:
-            raise self._full(error) from error
-        self._count += 1
-        return iter(())
-
-    def finish(self) -> Iterator[Pixels]:
-        """Give all pictures."""
-        self._file.close()
-        canvas = self._canvas
-        size = (self._count, canvas.height // canvas.scale, canvas.width // canvas.scale, 3)
-        source = np.memmap(self._folder / "frames", np.uint8, "r", shape=size)
-        count = FIRST
-        while decoded(count) < self._count:
-            count += NEXT
-        size = (count, LATENT, canvas.layout.height // LATENT_PIXELS, canvas.layout.width // LATENT_PIXELS)
-        latents = self._latents(size)
-        for tile, share in zip(canvas.layout.tiles, canvas.layout.shares(), strict=True):
-            self._transform(source, latents, tile, share)
-        self._networks.decoder.start()
-        frames = Prepared(canvas, source)
-        for latent in range(count):
-            clean = np.array(latents[latent : latent + 1])
-            yield from decode(canvas, self._networks.decoder, frames, clean, latent)
-
-    def close(self) -> None:
-        """Delete the spooled frames and latents."""
-        self._file.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _latents(self, size: tuple[int, ...]) -> Tensor:
-        """Latents of zeros on disk; their space is taken at once, for a mapped file has no way to say that the disk is full."""
-        path = self._folder / "latents"
-        try:
-            with path.open("wb") as file:
-                for _ in range(size[0]):
-                    file.write(bytes(4 * math.prod(size[1:])))
-        except OSError as error:
-            raise self._full(error) from error
-        return np.memmap(path, np.float32, "r+", shape=size)
-
-    def _full(self, error: OSError) -> TargetError:
-        return TargetError(f"cannot spool a shot to {self._folder}: {error.strerror}; free some space there")
-
-    def _transform(self, source: Tensor, latents: Tensor, tile: Tile, share: Tensor) -> None:
-        """Add a tile's share to the latents of the whole shot."""
-        layout = self._canvas.layout
-        wide = tile.grown(REACH, layout.height, layout.width)
-        frames = Prepared(self._canvas, source, wide)
-        projector = self._networks.projector(wide.height, wide.width)
-        projector.start(frames[0])
-        first = 0
-        while first < len(latents):
-            steps = range(first, first + step(first))
-            tokens = [projector.push(np.stack([frames[at] for at in seen(latent)])) for latent in steps]
-            noise = np.stack([tile.cut(self._noise(at, *latents.shape[2:]), LATENT_PIXELS) for at in steps], 1)[None]
-            part = cut_tokens(tokens, wide.width, tile.within(wide))
-            clean = self._networks.transformers[0].push(noise, part, first)["clean"]
-            tile.cut(latents[first : steps.stop], LATENT_PIXELS)[...] += clean[0].swapaxes(0, 1) * share
-            first = steps.stop
-
-
-class Prepared:
-    """The frames of a complete shot, or a part of them, prepared when asked for; beyond the last one, the last one again."""
-
-    def __init__(self, canvas: Canvas, source: Tensor, part: Tile | None = None) -> None:
-        """source: (n, height, width, 3) uint8."""
-        self._canvas, self._source, self._part = canvas, source, part
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> Pixels:
-        return self._canvas.prepare(self._source[min(index, len(self) - 1)], self._part)
 
 
 def step(first: int) -> int:

@@ -8,18 +8,20 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T], *, budget: int, size: Callable[[T], int], name: str) -> Generator[T, None, None]:
+def ahead(
+    items: Iterable[T], *, budget: int, size: Callable[[T], int], name: str, hurry: Callable[[], None] = lambda: None
+) -> Generator[T, None, None]:
     """Yield the same items, made in a thread while the consumer works on earlier ones.
 
     budget: bytes that may wait in the queue; one item may always wait. size: the bytes of an item.
     An error upstream is raised here, once, as itself, after the items before it. Closing this generator stops the thread
-    after the item it works on and closes `items`.
+    after the item it works on and closes `items`. hurry: called then, to make that item end early.
     """
     stage = _Stage(items, budget, size, name)
     try:
         yield from stage.results()
     finally:
-        stage.close()
+        stage.close(hurry)
 
 
 class _Stage(Generic[T]):
@@ -53,11 +55,12 @@ class _Stage(Generic[T]):
         if self._error is not None:
             raise self._error
 
-    def close(self) -> None:
+    def close(self, hurry: Callable[[], None]) -> None:
         """Stop the producer after the item it works on, and wait for it."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        hurry()
         self._thread.join()
         self._queue.clear()
 

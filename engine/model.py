@@ -1,6 +1,7 @@
 """The one shape of every model, stateless or stateful: open a session, push frames, flush. Nothing else knows which it is."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from .frame import Frame
@@ -19,6 +20,15 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Let go of buffers and temporary files; safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """A session whose push or flush may work on many frames before it gives one."""
+
+    def stop(self) -> None:
+        """From any thread: what is under way ends soon, Interrupted, and so does all that is asked later, but closing."""
         ...
 
 
@@ -54,4 +64,18 @@ class Predicting(Protocol):
 
     def seconds(self, width: int, height: int) -> float:
         """Seconds a frame of this size takes."""
+        ...
+
+
+@runtime_checkable
+class Spooling(Protocol):
+    """A model that may keep the frames of a shot on disk until it is complete."""
+
+    @property
+    def spool(self) -> Path | None:
+        """The folder it keeps them in."""
+        ...
+
+    def spooled(self, width: int, height: int, frames: int) -> int:
+        """Bytes that a shot of so many frames of this size takes there."""
         ...

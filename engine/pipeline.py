@@ -17,7 +17,7 @@ from .errors import LogError
 from .flow import ahead
 from .frame import Frame, Shape
 from .log import Fragment, Log
-from .model import Model
+from .model import Model, Session, Stoppable
 from .passthrough import Passthrough
 from .prefilter import PREFILTERS, SHOT_START
 from .publisher import Publisher
@@ -114,9 +114,16 @@ def run(
     carried = Passthrough(reader, log, container=job.container, seconds=_audio_seconds(job.encoder))
     progress.warnings += [*reader.warnings, *carried.warnings, *([encoding.why] if encoding.why else [])]
     pictures = _pictures(reader, job, shape, progress, carried, start)
+    sessions: list[Session] = []
+
+    def hurry() -> None:
+        for session in tuple(sessions):
+            if isinstance(session, Stoppable):
+                session.stop()
+
     with (
         closing(_ahead(pictures, job, shape, "read")) as frames,
-        closing(_ahead(enlarged(frames, job.models, progress.busy), job, larger, "infer")) as results,
+        closing(_ahead(enlarged(frames, job.models, progress.busy, sessions), job, larger, "infer", hurry)) as results,
         closing(_unpublished(results, publisher.complete, start, progress, tick)) as wanted,
         closing(pieces(wanted, encoding, larger, at_shots=job.at_shots)) as written,
     ):
@@ -189,9 +196,12 @@ def _audio_seconds(encoder: Encoder) -> float:
     return AUDIO_SECONDS if encoder.fragment == "frame" else encoder.segment_seconds
 
 
-def _ahead(frames: Iterator[Frame], job: Job, shape: Shape, name: str) -> Generator[Frame]:
+def _ahead(
+    frames: Iterator[Frame], job: Job, shape: Shape, name: str, hurry: Callable[[], None] = lambda: None
+) -> Generator[Frame]:
     """A stage run ahead of the next: of a live source by one frame, for what waits comes late."""
-    return ahead(frames, budget=0 if job.encoder.live else queue_budget(shape), size=_bytes, name=name)
+    budget = 0 if job.encoder.live else queue_budget(shape)
+    return ahead(frames, budget=budget, size=_bytes, name=name, hurry=hurry)
 
 
 def queue_budget(shape: Shape) -> int:

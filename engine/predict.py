@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import psutil
 from . import writer
 from .errors import SettingsError, SourceError, TargetError
 from .frame import Frame, Shape
-from .model import Model, Predicting
+from .model import Model, Predicting, Spooling
 from .pipeline import Job, after_prefilters, queue_budget
 from .reader import Reader
 
@@ -28,7 +29,8 @@ BASE_MEMORY = 170 << 20  # interpreter, libraries, weights
 class Prediction:
     """width, height: of the result. frames, seconds, disk: None where the source does not say how long it is. bytes.
 
-    frame_seconds, frame_disk: what each frame takes.
+    frame_seconds, frame_disk: what each frame takes. disk: of the log and twice the result. spool: by folder, what models keep
+    on disk of a shot, if the whole source is one.
     """
 
     width: int
@@ -39,6 +41,7 @@ class Prediction:
     disk: int | None
     frame_seconds: float
     frame_disk: int
+    spool: dict[str, int]
 
 
 def predict(reader: Reader, job: Job) -> Prediction:
@@ -59,6 +62,7 @@ def predict(reader: Reader, job: Job) -> Prediction:
         disk=None if frames is None else frames * frame_disk,
         frame_seconds=per_frame,
         frame_disk=frame_disk,
+        spool={} if frames is None else _spool(job, shape, frames),
     )
 
 
@@ -70,12 +74,22 @@ def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
         raise SourceError(
             f"this needs about {needed} of memory and {there} are free; choose a smaller scale, or cut the clip smaller"
         )
-    free = shutil.disk_usage(folder).free
-    if prediction.disk is not None and prediction.disk > free:
-        needed, there = _size(prediction.disk), _size(free)
-        raise TargetError(
-            f"{folder}: this needs about {needed} of disk (the log, and twice the result) and {there} are free"
-        )
+    wanted = [(folder, prediction.disk or 0, "the log, and twice the result")]
+    wanted += [(Path(name), count, "a shot that is upscaled") for name, count in prediction.spool.items()]
+    _refuse_full_disks(wanted)
+
+
+def _refuse_full_disks(wanted: Sequence[tuple[Path, int, str]]) -> None:
+    """TargetError where folders on one disk need more than is free on it. wanted: folder, bytes, what for."""
+    disks: dict[int, list[tuple[Path, int, str]]] = defaultdict(list)
+    for folder, count, purpose in wanted:
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        disks[existing.stat().st_dev].append((existing, count, purpose))
+    for parts in disks.values():
+        needed, free = sum(count for _, count, _ in parts), shutil.disk_usage(parts[0][0]).free
+        if needed > free:
+            uses = ", ".join(f"{_size(count)} in {folder} for {purpose}" for folder, count, purpose in parts if count)
+            raise TargetError(f"this needs about {_size(needed)} of disk and {_size(free)} are free: {uses}")
 
 
 def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> None:
@@ -129,6 +143,17 @@ def _memory(job: Job, shape: Shape, pixels_out: int) -> int:
         width, height = width * model.scale, height * model.scale
     queues = queue_budget(shape) + queue_budget(replace(shape, width=width, height=height))
     return BASE_MEMORY + need + queues + ENCODER_FRAMES * pixels_out * 3 // 2
+
+
+def _spool(job: Job, shape: Shape, frames: int) -> dict[str, int]:
+    """By folder, what the models of a chain keep there at once."""
+    width, height = shape.width, shape.height
+    found: dict[str, int] = defaultdict(int)
+    for model in job.models:
+        if isinstance(model, Spooling) and model.spool and (count := model.spooled(width, height, frames)):
+            found[str(model.spool)] += count
+        width, height = width * model.scale, height * model.scale
+    return dict(found)
 
 
 def _size(count: int) -> str:

@@ -33,6 +33,7 @@ def upscale(
     job: Job | None = None,
     *,
     model: str = DEFAULT_MODEL,
+    scale: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -42,15 +43,16 @@ def upscale(
 
     source: an open Reader, which can be used once, is closed at the end. Its cut and tone mapping must be the job's.
     job: models and settings, its container the one the target's name asks for; without it, `model` with the usual settings.
+    scale: for a model by name that offers several; its largest by default.
     resume: go on from the log that an interrupted run left beside the target (`TARGET.upres`), byte for byte as if it had
     not been interrupted. tick: called after every frame. A target that is an open file gets the whole result at the end.
     Raises UpresError; then nothing is left behind, unless there is something to resume.
     """
     progress = progress or Progress()
     if not isinstance(target, str | Path):
-        return _to_open_file(source, target, job or default_job(model), progress, tick)
+        return _to_open_file(source, target, job or default_job(model, scale=scale), progress, tick)
     target = Path(target)
-    job = job or default_job(model, join.container_for(target))
+    job = job or default_job(model, join.container_for(target), scale=scale)
     origin = source.source if isinstance(source, Reader) else source
     check_target(origin, target, job.container, overwrite=overwrite, resume=resume)
     with _opened(source, job) as reader, _log(origin, target, job, resume) as log:
@@ -62,13 +64,19 @@ def upscale(
 
 
 def stream(
-    source: Source | Reader, job: Job | None = None, *, model: str = DEFAULT_MODEL, progress: Progress | None = None
+    source: Source | Reader,
+    job: Job | None = None,
+    *,
+    model: str = DEFAULT_MODEL,
+    scale: int | None = None,
+    progress: Progress | None = None,
 ) -> Generator[tuple[Track, Fragment, bytes]]:
     """Yield every fragment of the result as soon as it is made, with its track and its bytes.
 
     A track's `init` and any suffix of its fragments play. The log lies in a temporary folder that closing this removes.
+    model, scale: as for `upscale`.
     """
-    job = job or default_job(model)
+    job = job or default_job(model, scale=scale)
     with (
         tempfile.TemporaryDirectory(prefix="upres-") as folder,
         _opened(source, job) as reader,
@@ -79,9 +87,12 @@ def stream(
             yield log.tracks[fragment.track], fragment, log.read(fragment)
 
 
-def default_job(model: str, container: str = "mp4") -> Job:
-    """A model by name with the usual settings; ModelError where it is not on this machine."""
-    return Job((select.load(model)[0],), container=container)
+def default_job(model: str, container: str = "mp4", *, scale: int | None = None) -> Job:
+    """A model by name with the usual settings.
+
+    Raises ModelError where it is not on this machine, SettingsError where it does not offer this scale.
+    """
+    return Job((select.load(model, scale=scale)[0],), container=container)
 
 
 def _opened(source: Source | Reader, job: Job) -> Reader:

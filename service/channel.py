@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from upres.engine import errors
 from upres.engine.frame import Frame
-from upres.engine.model import Model, Session
+from upres.engine.model import Model, Session, Stoppable
 from upres.engine.reader import MOST_PIXELS
 
 HEADER_BYTES = 1 << 20
@@ -153,6 +153,12 @@ class Sessions:
             self._channel.send({"error": type(error).__name__, "text": str(error)})
         else:
             self._channel.send({"end": end})
+
+    def hurry(self) -> None:
+        """The attempt is gone: end what a model still does for it. From any thread."""
+        for session in tuple(self._open.values()):
+            if isinstance(session, Stoppable):
+                session.stop()
 
     def close(self) -> None:
         """Close what the attempt left open."""

@@ -71,6 +71,7 @@ class Show:
         if prediction.frames and prediction.seconds is not None and prediction.disk is not None:
             parts += [f"{prediction.frames} frames", f"about {clock(prediction.seconds)}"]
             parts += [f"memory {size(prediction.memory)}", f"disk {size(prediction.disk)}"]
+            parts += [f"{size(count)} for a shot in {folder}" for folder, count in prediction.spool.items()]
         else:
             speed = 1 / max(1e-9, prediction.frame_seconds)
             parts += ["length unknown", f"about {speed:.2g} frames a second", f"memory {size(prediction.memory)}"]

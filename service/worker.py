@@ -87,6 +87,7 @@ class Worker:
         sessions = Sessions(
             channel, self._load, partial(self._device.turn, order.owner, live=order.live), live=order.live
         )
+        threading.Thread(target=_hurry_at_the_end, args=(process, sessions), daemon=True).start()
         verdict: dict[str, Any] | None = None
         try:
             channel.send(asdict(order))
@@ -135,6 +136,12 @@ class Worker:
         with self._writing:
             self._reports.write(json.dumps(report) + "\n")
             self._reports.flush()
+
+
+def _hurry_at_the_end(process: "subprocess.Popen[bytes]", sessions: Sessions) -> None:
+    """A model may work on a whole shot at once; nobody waits for it once the attempt has died."""
+    process.wait()
+    sessions.hurry()
 
 
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:

@@ -3,17 +3,20 @@
 import importlib
 import json
 import os
+import threading
 from contextlib import closing
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 from upres.engine import select
-from upres.engine.errors import Interrupted, SettingsError
-from upres.engine.flashvsr import FlashVSR
+from upres.engine.errors import Interrupted, SettingsError, TargetError
+from upres.engine.flashvsr import FlashVSR, FlashVSRSession
 from upres.engine.flashvsr_manifest import folder_of, read
+from upres.engine.flashvsr_network import Transformer
 from upres.engine.pipeline import Job
 from upres.engine.upscale import stream, upscale
 from upres.engine.writer import Encoder
@@ -120,6 +123,60 @@ def test_a_cancelled_stream_leaves_nothing_behind(model, tmp_path):
     with closing(stream(film(tmp_path / "in.mp4", 60, 32, 32), job)) as fragments:
         next(fragments)
     assert not list(tmp_path.glob("*.upres"))
+
+
+def test_a_stream_that_is_closed_within_a_shot_does_not_wait_for_it(model, tmp_path, monkeypatch):
+    steps, held, stopped = [], threading.Event(), threading.Event()
+    push, stop = Transformer.push, FlashVSRSession.stop
+
+    def slow(self, *given):
+        steps.append(given)
+        if len(steps) == 6 + 2:  # the second one of the second shot: there are 3 on each of 2 tiles
+            held.set()
+            assert stopped.wait(60)
+        return push(self, *given)
+
+    monkeypatch.setattr(Transformer, "push", slow)
+    monkeypatch.setattr(FlashVSRSession, "stop", lambda self: (stop(self), stopped.set()))
+    write_graphs(WEIGHTS, folder_of(NETWORK), Settings(profiles=((128, 128),)))
+    network, _ = select.load("FlashVSR_Tiny", scale=2)
+    job = Job((network,), Encoder(segment_seconds=0.2))
+    with closing(stream(film(tmp_path / "in.mp4", 60, 96, 48), job)) as fragments:
+        for _ in range(4):  # so that what is left of the first shot can wait for its turn
+            next(fragments)
+        assert held.wait(60)
+    assert len(steps) == 6 + 2
+
+
+def test_a_model_by_name_takes_a_scale(model, tmp_path):
+    source = film(tmp_path / "in.mp4", 1)
+    upscale(source, tmp_path / "out.mp4", model="FlashVSR_Tiny", scale=3)
+    assert facts(tmp_path / "out.mp4")[0] == {(192, 144)}
+    with closing(stream(source, model="FlashVSR_Tiny", scale=2)) as fragments:
+        track, _, data = next(fragments)
+    (tmp_path / "stream.mp4").write_bytes(track.init + data)
+    assert facts(tmp_path / "stream.mp4")[0] == {(128, 96)}
+    with pytest.raises(SettingsError, match="2 or 3 or 4 times, not 7 times"):
+        upscale(source, tmp_path / "no.mp4", model="FlashVSR_Tiny", scale=7)
+
+
+def test_disk_for_a_shot_is_told_before_the_start_and_has_to_be_there(model, tmp_path, monkeypatch):
+    write_graphs(WEIGHTS, folder_of(NETWORK), Settings(profiles=((128, 128),)))
+    source = film(tmp_path / "in.mp4", 30, 96, 48)
+    words = ["run", source, tmp_path / "out.mp4", "-m", "FlashVSR_Tiny", "--scale", 2]
+    needed = select.load("FlashVSR_Tiny", scale=2)[0].spooled(96, 48, 30)
+    result = upres(*words, "--json")
+    events = [json.loads(line) for line in result.output.splitlines()]
+    (predicted,) = (event for event in events if event["event"] == "predicted")
+    assert predicted["spool"] == {str(tmp_path / "cache" / "spool"): needed}
+    assert f"1 MB for a shot in {tmp_path / 'cache' / 'spool'}" in predicted["text"]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=predicted["disk"] + needed - 1))
+    with pytest.raises(
+        TargetError, match=r"of disk and .* are free: .* the log, and twice the result, .* for a shot that"
+    ):
+        upres(*words, "--overwrite")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=predicted["disk"] + needed))
+    assert upres(*words, "--overwrite").exit_code == 0
 
 
 def test_shot_cuts_begin_a_new_session(model, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from upres.engine.errors import ModelError, SettingsError, SourceError
+from upres.engine.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
 from upres.engine.flashvsr import FlashVSR, Options
 from upres.engine.flashvsr_network import Decoder, draw_noise, rotation
 from upres.engine.frame import Frame
@@ -129,6 +129,42 @@ def test_tile_by_tile_over_a_shot_equals_all_tiles_live(folder, tmp_path, scale,
     spooled = upscale(FlashVSR(folder, scale=scale, options=Options(spool=tmp_path)), frames)
     assert (stack(live) == stack(spooled)).all()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_shot_takes_on_disk_is_predicted(folder, tmp_path):
+    model = FlashVSR(folder, options=Options(spool=tmp_path / "spool"))
+    assert (model.spooled(32, 32, 44), FlashVSR(folder).spooled(70, 50, 44)) == (0, 0)  # one tile, and live
+    session = model.open(70, 50)
+    for frame in clip(44, 70, 50):
+        assert list(session.push(frame)) == []
+    next(session.flush())
+    files = session._shot._frames, session._shot._latents
+    assert sum(os.fstat(file.fileno()).st_size for file in files) == model.spooled(70, 50, 44)
+    session.close()
+
+
+def test_a_disk_that_fills_while_a_shot_is_spooled(folder, tmp_path, monkeypatch):
+    def full(dir):
+        return Path("/dev/full").open("r+b")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    session = FlashVSR(folder, options=Options(spool=tmp_path)).open(70, 50)
+    with pytest.raises(TargetError, match=r"cannot spool a shot to .*: No space left on device; free some space there"):
+        for frame in clip(30, 70, 50):
+            list(session.push(frame))
+    session.close()
+
+
+def test_a_session_that_is_stopped_does_not_finish_its_shot(folder, tmp_path):
+    session = FlashVSR(folder, options=Options(spool=tmp_path)).open(70, 50)
+    for frame in clip(30, 70, 50):
+        list(session.push(frame))
+    session.stop()
+    with pytest.raises(Interrupted):
+        list(session.flush())
+    with pytest.raises(Interrupted):
+        list(session.push(clip(1, 70, 50)[0]))
+    session.close()
 
 
 def test_tiles_are_close_to_the_whole_frame(weights, folder, tmp_path):

@@ -28,10 +28,10 @@ SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 
 
 @asynccontextmanager
-async def serving(folder, *, policy=None, workers=1, checkpoint=lambda step: None):
+async def serving(folder, *, policy=None, workers=1, models="fake:load", checkpoint=lambda step: None):
     policy = policy or Policy(Limits())
     store = Store(f"sqlite:///{folder}/jobs.db", checkpoint=checkpoint)
-    executor = LocalExecutor(workers=workers, slots=2, models="fake:load")
+    executor = LocalExecutor(workers=workers, slots=2, models=models)
     results = Results(str(folder / "results"))
     probe = Probe(policy.limits)
     jobs = Jobs(store, results, executor, policy, folder / "jobs", probe=probe, checkpoint=checkpoint)
