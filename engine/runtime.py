@@ -115,6 +115,10 @@ class OnnxRuntimeGraph:
         """Run once; outputs are owned by the caller."""
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
 
+    def close(self) -> None:
+        """Let go of the graph, and of the weights that it has mapped; it cannot run after this."""
+        del self._session
+
     def state(self) -> dict[str, "StateInfo"]:
         """The graph's states by name: inputs called NAME.past.0, NAME.past.1 … and outputs called NAME.new.0 …"""
         found: dict[str, StateInfo] = {}

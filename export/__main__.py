@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,10 @@ import typer
 from upres.engine.errors import UpresError
 from upres.engine.runtime import Device
 
+from .measurements import record
+
 Precision = Literal["fp32", "fp16", "bf16"]
+Results = Annotated[Path | None, typer.Option(help="A JSON file that keeps what was found, with the machine.")]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -52,24 +56,30 @@ def flashvsr_measure(
     verify: Annotated[bool, typer.Option("--verify", help="Hold such an export against PyTorch instead.")] = False,
     device: Annotated[Device, typer.Option(help="Where the steps run: cpu or cuda.")] = "cpu",
     dense: Annotated[bool, typer.Option(help="Dense attention instead of the published rule.")] = False,
+    results: Results = None,
 ) -> None:
     """Measure FlashVSR's full size on ONNX Runtime: seconds and peak memory of every graph."""
-    from .flashvsr_measure import export_random, run_steps, verify_random
+    from .flashvsr_measure import counts, export_random, run_steps, verify_random
     from .flashvsr_onnx import Settings
 
-    if verify:
-        for name, value in verify_random(folder).items():
-            typer.echo(f"{name:34} {value:.2e} from PyTorch")
-        return
     height, width = (int(side) for side in profile.split("x"))
-    costs = (
-        [export_random(folder, Settings(profiles=((height, width),), precision=precision, exact=not dense))]
-        if export
-        else run_steps(folder, device)
-    )
+    differences: dict[str, float] = {}
+    if verify:
+        differences, cost = verify_random(folder)
+        costs = [cost]
+        for name, value in differences.items():
+            typer.echo(f"{name:34} {value:.2e} from PyTorch")
+    elif export:
+        costs = [export_random(folder, Settings(profiles=((height, width),), precision=precision, exact=not dense))]
+    else:
+        costs = list(run_steps(folder, device))
     for cost in costs:
         seconds = ", then ".join(f"{once:.2f} s" for once in cost.seconds)
         typer.echo(f"{cost.name:34} {seconds}   peak so far {cost.peak / 1e9:6.2f} GB")
+    if results is not None:
+        part = f"{'verify' if verify else 'export' if export else f'steps on {device}'}, {folder.name}"
+        found = {"published": counts(), "costs": [asdict(cost) for cost in costs], "from_pytorch": differences}
+        record(results, part, found)
 
 
 @app.command()
@@ -77,12 +87,17 @@ def flashvsr_engines(
     folder: Annotated[Path, typer.Argument(help="Where an export lies.")],
     out: Annotated[Path, typer.Argument(help="Where the engines go.")],
     capability: Annotated[str, typer.Option(help="Compute capability of the GPUs that will run them.")] = "SM89",
+    results: Results = None,
 ) -> None:
     """Build FlashVSR's graphs with TensorRT for RTX; needs no GPU."""
     from .flashvsr_engines import build_engines
 
+    found = []
     for engine in build_engines(folder, out, capability=capability):
+        found.append({**asdict(engine), "path": engine.path.name})
         typer.echo(f"{engine.sha256}  {engine.path}  {engine.nbytes / 1e6:.1f} MB, {engine.seconds:.1f} s")
+    if results is not None:
+        record(results, f"engines for {capability}, {folder.name}", found)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from upres.engine.runtime import OnnxRuntimeGraph, OpenVINOGraph, cpus
 
 from . import flashvsr_torch
 from .flashvsr_onnx import Settings, write_graphs
+from .flashvsr_rule import Attention
 from .flashvsr_weights import WeightSet
 
 Array = NDArray[Any]
+Step = tuple[slice, list[Array], Array]
 LATENT_TOLERANCE = 1e-5  # of the largest value
 FRAME_TOLERANCE = 1e-4  # on [-1, 1]
 TIE = 1e-6  # a block this near its threshold, of the threshold, may fall on either side
@@ -106,7 +108,7 @@ def compare_export(weights: WeightSet, folder: Path, settings: Settings) -> dict
     noise = draw.standard_normal((1, 16, 10, height // 8, width // 8), np.float32)
     golden = Golden(frames, noise, 0, settings.local_range, {})
     with torch.inference_mode():
-        expected = list(run_torch(weights, golden, settings.attention(height, width)))
+        expected = run_torch(weights, golden, settings.attention(height, width))
     if settings.precision == "bf16":
         graph = OpenVINOGraph(folder / f"first-{height}x{width}.onnx", "exact", cpus())
         cos, sin = rotation(0, (FIRST, height // 16, width // 16), weights.configuration.head_dim)
@@ -119,7 +121,7 @@ def compare_export(weights: WeightSet, folder: Path, settings: Settings) -> dict
     return worst
 
 
-def _steps(golden: Golden) -> Iterator[tuple[slice, list[Array], Array]]:
+def _steps(golden: Golden) -> Iterator[Step]:
     """Per chunk: the latent frames, the projector's clips of four frames, and the frames the decoder is conditioned on."""
     padded = np.concatenate([golden.frames[:1]] * 3 + [golden.frames])
     start, total = 0, golden.noise.shape[2]
@@ -130,49 +132,68 @@ def _steps(golden: Golden) -> Iterator[tuple[slice, list[Array], Array]]:
         start += count
 
 
-def run_torch(weights: WeightSet, golden: Golden, attention: flashvsr_torch.Attention) -> Iterator[Outcome]:
-    """Run PyTorch in float32, chunk by chunk."""
-    projector, transformer, decoder = flashvsr_torch.build(weights, attention)
+def run_torch(weights: WeightSet, golden: Golden, attention: Attention) -> list[Outcome]:
+    """Run PyTorch in float32: the projector over all chunks, then the transformer, then the decoder; a layer's memory is enough."""
+    c, steps = weights.configuration, list(_steps(golden))
+    projector = flashvsr_torch.Projector(flashvsr_torch.OneByOne(weights.lq), weights.version)
     projector(_signed(golden.frames[:1].repeat(4, 0)))
-    for latents, clips, frames in _steps(golden):
-        tokens = torch.cat([projector(_signed(clip)) for clip in clips], 1)
-        clean = transformer(torch.from_numpy(golden.noise[:, :, latents]), tokens)
+    tokens = [torch.cat([projector(_signed(clip)) for clip in clips], 1) for _, clips, _ in steps]
+    prompt = torch.from_numpy(np.asarray(weights.prompt, np.float32))
+    transformer = flashvsr_torch.Transformer(flashvsr_torch.OneByOne(weights.dit), prompt, c, attention)
+    made = []
+    for (latents, _, _), part in zip(steps, tokens, strict=True):
+        clean = transformer(torch.from_numpy(golden.noise[:, :, latents]), part)
+        masks = [(m.kept.numpy(), m.probability.numpy(), m.threshold.numpy()) for m in transformer.masks]
+        made.append((clean, masks, transformer.keys(c.layers - 1).numpy()))
+    decoder = flashvsr_torch.Decoder(flashvsr_torch.tensors(weights.tc))
+    outcomes = []
+    for (_, _, frames), part, (clean, masks, keys) in zip(steps, tokens, made, strict=True):
         pictures = [
             decoder(clean[:, :, at : at + 1], _signed(frames[4 * at : 4 * at + 4])) for at in range(clean.shape[2])
         ]
-        masks = [(m.kept.numpy(), m.probability.numpy(), m.threshold.numpy()) for m in transformer.masks]
-        keys = transformer.keys(weights.configuration.layers - 1).numpy()
-        yield Outcome(tokens.numpy(), clean.numpy(), masks, keys, torch.cat(pictures).numpy() * 2 - 1)
+        outcomes.append(Outcome(part.numpy(), clean.numpy(), masks, keys, torch.cat(pictures).numpy() * 2 - 1))
+    return outcomes
 
 
-def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> Iterator[Outcome]:
-    """Run the graphs in a folder on ONNX Runtime, chunk by chunk; masks and keys where they are probes."""
-    c, (height, width) = weights.configuration, golden.frames.shape[1:3]
-    graphs = [
-        OnnxRuntimeGraph(path, cpus(), mapped=True) for path in (folder / "projector.onnx", folder / "decoder.onnx")
-    ]
-    steps = [
+def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> list[Outcome]:
+    """Run the graphs in a folder on ONNX Runtime, one part after the other over all chunks; masks and keys where probed."""
+    c, (height, width), steps = weights.configuration, golden.frames.shape[1:3], list(_steps(golden))
+    tokens = _project_onnx(golden, folder, steps)
+    first, following = (
         OnnxRuntimeGraph(folder / f"{name}-{height}x{width}.onnx", cpus(), mapped=True) for name in ("first", "next")
-    ]
-    projector, decoder = Projector(graphs[0], height, width), Decoder(graphs[1], height, width)
-    transformer = Transformer(steps[0], steps[1], c.head_dim)
-    projector.start(golden.frames[0])
+    )
+    transformer = Transformer(first, following, c.head_dim)
+    given = [transformer.push(golden.noise[:, :, :FIRST], tokens[0], 0)]
+    first.close()  # two graphs over one file have its pages twice
+    for (latents, _, _), part in zip(steps[1:], tokens[1:], strict=True):
+        given.append(transformer.push(golden.noise[:, :, latents], part, latents.start))
+    following.close()
+    decoder = Decoder(OnnxRuntimeGraph(folder / "decoder.onnx", cpus(), mapped=True), height, width)
     decoder.start()
-    cached = height * width // 128**2 * 3
-    for latents, clips, frames in _steps(golden):
-        tokens = np.concatenate([projector.push(clip) for clip in clips], 1)
-        given = transformer.push(golden.noise[:, :, latents], tokens, latents.start)
-        masks = [
-            (given[f"mask{layer}"], given[f"probability{layer}"], given[f"threshold{layer}"][..., 0])
-            for layer in range(c.layers)
-            if "keys" in given
-        ]
-        pictures = decoder.push(given["clean"][0].transpose(1, 0, 2, 3), frames)
-        keys = given.get("keys", np.empty(0, np.float32)).reshape(-1, c.heads, 2, c.head_dim // 2).swapaxes(2, 3)
-        yield Outcome(tokens, given["clean"], masks, keys.reshape(-1, 128, c.dim)[-cached:], pictures)
+    outcomes = []
+    for (_, _, frames), part, outputs in zip(steps, tokens, given, strict=True):
+        pictures = decoder.push(outputs["clean"][0].transpose(1, 0, 2, 3), frames)
+        keys = outputs.get("keys", np.empty(0, np.float32)).reshape(-1, c.heads, 2, c.head_dim // 2).swapaxes(2, 3)
+        cached = keys.reshape(-1, 128, c.dim)[-height * width // 128**2 * 3 :]
+        outcomes.append(Outcome(part, outputs["clean"], _masks(outputs, c.layers), cached, pictures))
+    return outcomes
 
 
-def _differences(name: str, outcomes: Iterator[Outcome], golden: Golden) -> Iterator[Difference]:
+def _project_onnx(golden: Golden, folder: Path, steps: list[Step]) -> list[Array]:
+    """The tokens of every chunk."""
+    height, width = golden.frames.shape[1:3]
+    projector = Projector(OnnxRuntimeGraph(folder / "projector.onnx", cpus(), mapped=True), height, width)
+    projector.start(golden.frames[0])
+    return [np.concatenate([projector.push(clip) for clip in clips], 1) for _, clips, _ in steps]
+
+
+def _masks(outputs: dict[str, Array], layers: int) -> list[tuple[Array, Array, Array]]:
+    """The masks of a graph that was written with probes."""
+    probed = range(layers if "keys" in outputs else 0)
+    return [(outputs[f"mask{n}"], outputs[f"probability{n}"], outputs[f"threshold{n}"][..., 0]) for n in probed]
+
+
+def _differences(name: str, outcomes: list[Outcome], golden: Golden) -> Iterator[Difference]:
     pictures = []
     for chunk, outcome in enumerate(outcomes):
         for key, value in (("lq", outcome.tokens), ("clean", outcome.clean), ("cache_k_last", outcome.keys)):

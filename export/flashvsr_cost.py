@@ -1,7 +1,7 @@
 """What FlashVSR's graphs take, computed from its sizes: multiply-adds and memory. What a machine makes of them is measured."""
 
 from .flashvsr_dit import SCORE_BYTES, Step
-from .flashvsr_torch import BLOCK
+from .flashvsr_rule import BLOCK
 from .flashvsr_weights import LATENT, UNSHUFFLED, WeightSet
 
 COPIES = 3  # of the largest tensor that are alive at once in a runtime

@@ -1,7 +1,6 @@
 """What FlashVSR's full size costs: an export with random weights, and steps of its graphs on ONNX Runtime."""
 
-import resource
-import sys
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from upres.engine.runtime import BoundState, Device, OnnxRuntimeGraph, cpus
 from .flashvsr_check import compare_export
 from .flashvsr_onnx import Settings, write_graphs
 from .flashvsr_weights import Configuration, random_weights
+from .measurements import peak_memory
 
 DRAW = np.random.Generator(np.random.Philox(0))
 
@@ -28,17 +28,28 @@ class Cost:
     peak: int
 
 
+def counts() -> dict[str, dict[str, int]]:
+    """Tensors and parameters of every part of the full size, as published."""
+    shapes = Configuration().shapes()
+    return {
+        part: {"tensors": len(found), "parameters": sum(math.prod(shape) for shape in found.values())}
+        for part, found in shapes.items()
+    }
+
+
 def export_random(folder: Path, settings: Settings) -> Cost:
     """Export the full size with weights that were never trained; they serve measurements only."""
     return _measure("export", lambda: write_graphs(random_weights(Configuration()), folder, settings))
 
 
-def verify_random(folder: Path) -> dict[str, float]:
-    """The largest differences of what `export_random` wrote from PyTorch, relative to the largest value."""
+def verify_random(folder: Path) -> tuple[dict[str, float], Cost]:
+    """The largest differences of what `export_random` wrote from PyTorch, relative to the largest value; what it took."""
     manifest = read(folder)
     profiles = tuple((profile.height, profile.width) for profile in manifest.profiles)
-    exact = manifest.attention == "exact"
-    return compare_export(random_weights(Configuration()), folder, Settings(profiles, manifest.precision, exact))
+    settings = Settings(profiles, manifest.precision, manifest.attention == "exact")
+    found: dict[str, float] = {}
+    cost = _measure("verify", lambda: found.update(compare_export(random_weights(Configuration()), folder, settings)))
+    return found, cost
 
 
 def run_steps(folder: Path, device: Device = "cpu") -> Iterator[Cost]:
@@ -87,5 +98,4 @@ def _measure(name: str, work: Callable[[], object], *, times: int = 1) -> Cost:
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Cost(name, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    return Cost(name, seconds, peak_memory())

@@ -13,7 +13,7 @@ from .flashvsr_cost import decoder_bytes_per_pixel, frame_flops_per_pixel, state
 from .flashvsr_dit import Step, write_transformer
 from .flashvsr_frames import write_decoder, write_projector
 from .flashvsr_graph import DTYPES, GraphWriter, WeightFile
-from .flashvsr_torch import Attention
+from .flashvsr_rule import Attention
 from .flashvsr_weights import WeightSet, check
 
 PROFILES = ((256, 256), (512, 512), (640, 768), (768, 640))

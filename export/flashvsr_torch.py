@@ -5,31 +5,17 @@ Sources: arXiv 2510.12747 for the scheme, the public release (Apache-2.0) for th
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from upres.engine.flashvsr_network import THETA
 
-from .flashvsr_weights import Configuration, Tensors, Version, WeightSet
-
-BLOCK = 128  # tokens of an attention block: 2 latent frames x 8 rows x 8 columns
-THETA = 10000.0
-TIMESTEP = 1000.0
-
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """The rule of self-attention. top_k: key blocks kept, summed over all query blocks of a head and temporal window.
-
-    local_range: blocks a query sees along rows and columns. exact: the rule as published; else dense over all blocks.
-    """
-
-    top_k: int
-    local_range: int = 11
-    exact: bool = True
+from .flashvsr_rule import BLOCK, Attention, outside_range
+from .flashvsr_weights import TIMESTEP, Configuration, Tensors, Version, WeightSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +25,23 @@ class BlockMask:
     kept: Tensor
     probability: Tensor
     threshold: Tensor
+
+
+class OneByOne(Mapping[str, Tensor]):
+    """The weights of a part as tensors that are made when asked for and not kept: slow, and a layer's memory is enough."""
+
+    def __init__(self, weights: Tensors) -> None:
+        self._weights = weights
+
+    def __getitem__(self, key: str) -> Tensor:
+        """The tensor of this key, float32, on the CPU."""
+        return torch.from_numpy(np.asarray(self._weights[key]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
 
 
 def tensors(weights: Tensors, device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -251,20 +254,6 @@ def unwindows(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
     frames, rows, columns = grid
     split = x.reshape(frames // 2, rows // 8, columns // 8, 2, 8, 8, -1)
     return split.permute(0, 3, 1, 4, 2, 5, 6).reshape(frames * rows * columns, -1)
-
-
-def outside_range(
-    grid: tuple[int, int, int], keys: int, local_range: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """Whether a key block lies outside the local range of a query block: (Nq, keys), the same in every temporal window."""
-    rows, columns = grid[1] // 8, grid[2] // 8
-    near = [
-        (np.arange(size)[None] >= np.arange(size)[:, None] - local_range // 2)
-        & (np.arange(size)[None] < np.arange(size)[:, None] - local_range // 2 + local_range)
-        for size in (rows, columns)
-    ]
-    inside = (near[0][:, None, :, None] & near[1][None, :, None, :]).reshape(rows * columns, rows * columns)
-    return ~np.tile(inside, (grid[0] // 2, keys // (rows * columns)))
 
 
 def _masked(q: Tensor, k: Tensor, v: Tensor, kept: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ Shapes = dict[str, tuple[int, ...]]
 Version = Literal["v1.1", "v1"]
 UNSHUFFLED = 768  # channels of RGB after a 16x16 pixel-unshuffle, or of 4 frames after an 8x8 one
 LATENT = 16
+TIMESTEP = 1000.0  # of the one diffusion step
 
 
 @dataclass(frozen=True, slots=True)

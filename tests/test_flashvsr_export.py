@@ -15,7 +15,7 @@ torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.imp
 from upres.export.__main__ import app  # noqa: E402 - after the check for torch
 from upres.export.flashvsr_check import read_golden  # noqa: E402
 from upres.export.flashvsr_onnx import Settings, write_graphs  # noqa: E402
-from upres.export.flashvsr_torch import outside_range  # noqa: E402
+from upres.export.flashvsr_rule import outside_range  # noqa: E402
 from upres.export.flashvsr_weights import Configuration, WeightSet, check, read_npz  # noqa: E402
 
 DATA = Path(__file__).parent / "data" / "flashvsr"

@@ -1,6 +1,7 @@
 """The measurements of FlashVSR, on a small configuration."""
 
 import importlib
+import json
 import os
 
 import pytest
@@ -24,4 +25,13 @@ def test_export_steps_and_verification(tmp_path, monkeypatch):
     steps = measure(tmp_path)
     assert [line.split(",")[0] for line in steps] == ["projector", "decoder", "first-128x128.onnx", "next-128x128.onnx"]
     assert all("then" in line for line in steps)
-    assert all(float(line.split()[1]) < 1e-5 for line in measure(tmp_path, "--verify"))
+    *differences, cost = measure(tmp_path, "--verify", "--results", tmp_path / "results.json")
+    assert len(differences) == 3
+    assert all(float(line.split()[1]) < 1e-5 for line in differences)
+    assert "peak so far" in cost
+    measure(tmp_path, "--results", tmp_path / "results.json")
+    kept = json.loads((tmp_path / "results.json").read_text())
+    assert kept["machine"]["cpus"] > 0
+    verified, steps = kept["results"].values()
+    assert verified["from_pytorch"].keys() == {"tokens", "clean", "pictures"}
+    assert [len(cost["seconds"]) for cost in steps["costs"]] == [2, 2, 2, 2]
