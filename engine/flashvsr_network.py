@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -91,8 +92,10 @@ def _parts(size: int, largest: int) -> list[tuple[int, int]]:
     return [(start, stop - start) for start, stop in pairwise(edges)]
 
 
-def rotation(position: int, grid: tuple[int, int, int], head_dim: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary position embedding, (tokens, head_dim / 2) float32, tokens in raster order.
+def rotation(
+    position: int, grid: tuple[int, int, int], head_dim: int, *, dtype: type[np.floating[Any]] = np.float32
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary position embedding, (tokens, head_dim / 2), tokens in raster order.
 
     grid: latent frames, rows and columns. Rows and columns take a third of the channels each, time the rest. The angles are
     computed in float64, so position has no limit: attention only sees differences.
@@ -106,7 +109,7 @@ def rotation(position: int, grid: tuple[int, int, int], head_dim: int) -> tuple[
         turned = np.outer(np.arange(start, start + grid[axis]), frequencies).reshape(shape)
         angles.append(np.broadcast_to(turned, (*grid, len(frequencies))))
     angle = np.concatenate(angles, -1).reshape(-1, head_dim // 2)
-    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
 
 
 def draw_noise(seed: int, latent: int, rows: int, columns: int) -> Tensor:

@@ -91,7 +91,9 @@ class OnnxRuntimeGraph:
         from . import prelu
 
         provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
-        if provider not in (there := onnxruntime.get_available_providers()):
+        there = onnxruntime.get_available_providers()
+        plugged = [found for found in onnxruntime.get_ep_devices() if found.ep_name == provider]
+        if provider not in there and not plugged:
             raise ModelError(
                 f"this ONNX Runtime has no {provider}, only {', '.join(there)}; get it with: pip install onnxruntime-gpu"
             )
@@ -102,8 +104,11 @@ class OnnxRuntimeGraph:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if mapped:
             options.add_session_config_entry("session.disable_prepacking", "1")  # it copies the weights
+        if provider not in there:  # a library that was registered at run time
+            options.add_provider_for_devices(plugged[:1], {})
+        providers = [provider] if provider in there else None
         try:
-            self._session = onnxruntime.InferenceSession(prelu.for_onnxruntime(path), options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(prelu.for_onnxruntime(path), options, providers=providers)
         except Exception as error:
             raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]

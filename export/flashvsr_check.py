@@ -17,6 +17,7 @@ from upres.engine.runtime import OnnxRuntimeGraph, OpenVINOGraph, cpus
 from . import flashvsr_torch
 from .flashvsr_onnx import Settings, write_graphs
 from .flashvsr_rule import Attention
+from .flashvsr_tensors import OneByOne, tensors
 from .flashvsr_weights import WeightSet
 
 Array = NDArray[Any]
@@ -135,17 +136,17 @@ def _steps(golden: Golden) -> Iterator[Step]:
 def run_torch(weights: WeightSet, golden: Golden, attention: Attention) -> list[Outcome]:
     """Run PyTorch in float32: the projector over all chunks, then the transformer, then the decoder; a layer's memory is enough."""
     c, steps = weights.configuration, list(_steps(golden))
-    projector = flashvsr_torch.Projector(flashvsr_torch.OneByOne(weights.lq), weights.version)
+    projector = flashvsr_torch.Projector(OneByOne(weights.lq), weights.version)
     projector(_signed(golden.frames[:1].repeat(4, 0)))
     tokens = [torch.cat([projector(_signed(clip)) for clip in clips], 1) for _, clips, _ in steps]
     prompt = torch.from_numpy(np.asarray(weights.prompt, np.float32))
-    transformer = flashvsr_torch.Transformer(flashvsr_torch.OneByOne(weights.dit), prompt, c, attention)
+    transformer = flashvsr_torch.Transformer(OneByOne(weights.dit), prompt, c, attention)
     made = []
     for (latents, _, _), part in zip(steps, tokens, strict=True):
         clean = transformer(torch.from_numpy(golden.noise[:, :, latents]), part)
         masks = [(m.kept.numpy(), m.probability.numpy(), m.threshold.numpy()) for m in transformer.masks]
         made.append((clean, masks, transformer.keys(c.layers - 1).numpy()))
-    decoder = flashvsr_torch.Decoder(flashvsr_torch.tensors(weights.tc))
+    decoder = flashvsr_torch.Decoder(tensors(weights.tc))
     outcomes = []
     for (_, _, frames), part, (clean, masks, keys) in zip(steps, tokens, made, strict=True):
         pictures = [

@@ -11,10 +11,9 @@ import numpy as np
 
 from .flashvsr_fold import fold_prompt, fold_time, linear, rms
 from .flashvsr_graph import ONNX_TYPES, Array, GraphWriter
-from .flashvsr_rule import BLOCK, Attention, outside_range
+from .flashvsr_rule import BLOCK, WINDOWS, Attention, outside_range
 from .flashvsr_weights import LATENT, WeightSet
 
-WINDOWS = 3  # past temporal windows that are attended to (the release's kv_ratio)
 SCORE_BYTES = 1 << 29  # float32 scores computed at once; more queries are taken in groups
 FLOAT = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)

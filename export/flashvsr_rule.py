@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+WINDOWS = 3  # past temporal windows that are attended to (the release's kv_ratio)
 BLOCK = 128  # tokens of an attention block: 2 latent frames x 8 rows x 8 columns
 
 

@@ -243,6 +243,20 @@ def test_a_device_that_is_not_here_is_named(folder):
         FlashVSR(folder, options=Options(device="cuda"))
 
 
+def test_a_provider_that_was_registered_at_run_time_is_used(folder, monkeypatch):
+    latents = {"latents": np.ones((1, 16, 16, 16), np.float32), "frames": np.zeros((4, 128, 128, 3), np.uint8)}
+
+    def decoded():
+        decoder = Decoder(OnnxRuntimeGraph(folder / "decoder.onnx", 2), 128, 128)
+        decoder.start()
+        return decoder.push(**latents)
+
+    expected = decoded()
+    # The CPU's provider is also among those that come with a library: here it is only there.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider"])
+    assert (decoded() == expected).all()
+
+
 def test_noise_depends_on_its_place_only():
     field = draw_noise(3, 5, 8, 12)
     assert (draw_noise(3, 5, 4, 7) == field[:, :4, :7]).all()

@@ -1,0 +1,118 @@
+"""FlashVSR as PyTorch and as ONNX Runtime run it, a step of 8 frames at a time, for bench/flashvsr.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from upres.engine.flashvsr_manifest import read
+from upres.engine.flashvsr_network import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer, draw_noise
+from upres.engine.flashvsr_shot import Canvas, LiveShot, Networks
+from upres.engine.flashvsr_tiles import GRID, LATENT_PIXELS, Layout
+from upres.engine.runtime import Device, OnnxRuntimeGraph, cpus
+from upres.export import flashvsr_torch
+from upres.export.flashvsr_rule import Attention
+from upres.export.flashvsr_tensors import tensors
+from upres.export.flashvsr_weights import WeightSet
+
+SCALE = 4
+FRAMES = CLIP * NEXT  # of a step
+DRAW = np.random.Generator(np.random.Philox(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The same 8 frames again and again. parts: what one step is made of, by name. whole: one step as it is used."""
+
+    runs_on: str
+    parts: dict[str, Callable[[], object]]
+    whole: Callable[[], object]
+
+
+def pytorch_steps(layout: Layout, weights: WeightSet, device: str, backend: str | None) -> Steps:
+    """PyTorch in bfloat16; the transformer's layers compiled where there is a backend for that."""
+    dtype, c = torch.bfloat16, weights.configuration
+    projector = flashvsr_torch.Projector(tensors(weights.lq, device, dtype), weights.version)
+    decoder = flashvsr_torch.Decoder(tensors(weights.tc, device, dtype))
+    dit = tensors(weights.dit, device, dtype)
+    prompt = torch.from_numpy(weights.prompt).to(device, dtype)
+    transformers = [flashvsr_torch.Transformer(dit, prompt, c, Attention(0, exact=False)) for _ in layout.tiles]
+    if backend:
+        for transformer in transformers:
+            transformer.compile(backend)
+    clip = torch.from_numpy(DRAW.uniform(-1, 1, (1, 3, CLIP, layout.height, layout.width))).to(device, dtype)
+    rows, columns = layout.height // LATENT_PIXELS, layout.width // LATENT_PIXELS
+    noise = torch.from_numpy(DRAW.standard_normal((1, LATENT, FIRST, rows, columns))).to(device, dtype)
+    shares = [torch.from_numpy(share).to(device, dtype) for share in layout.shares()]
+
+    def project(count: int = NEXT) -> torch.Tensor:
+        tokens = [projector(clip).reshape(layout.height // GRID, layout.width // GRID, c.dim) for _ in range(count)]
+        return torch.stack(tokens)
+
+    def transform(tokens: torch.Tensor) -> torch.Tensor:
+        blended = torch.zeros_like(noise[:, :, : len(tokens)])
+        for tile, share, transformer in zip(layout.tiles, shares, transformers, strict=True):
+            part = tile.cut(tokens.permute(0, 3, 1, 2), GRID).permute(0, 2, 3, 1).reshape(1, -1, c.dim)
+            clean = transformer(tile.cut(noise[:, :, : len(tokens)], LATENT_PIXELS).contiguous(), part)
+            tile.cut(blended, LATENT_PIXELS).add_(clean * share)
+        return blended
+
+    def decode(clean: torch.Tensor) -> torch.Tensor:
+        return torch.cat([decoder(clean[:, :, at : at + 1], clip) for at in range(clean.shape[2])])
+
+    inference = torch.inference_mode()
+    projector(clip)
+    inferred = {name: inference(work) for name, work in {"p": project, "t": transform, "d": decode}.items()}
+    tokens = inferred["p"](FIRST)
+    inferred["t"](tokens)
+    tokens, clean = inferred["p"](), noise[:, :, :NEXT]
+    return Steps(
+        f"PyTorch {torch.__version__} bf16{f', {backend}' if backend else ''}",
+        {
+            "projector": inferred["p"],
+            "transformer": partial(inferred["t"], tokens),
+            "decoder": partial(inferred["d"], clean),
+        },
+        lambda: inferred["d"](inferred["t"](inferred["p"]())),
+    )
+
+
+def onnxruntime_steps(layout: Layout, graphs: Path, device: Device) -> Steps:
+    """The exported graphs as a live session runs them, colours and enlargement included in the whole."""
+    manifest, profile = read(graphs), layout.profile
+
+    def load(name: str) -> OnnxRuntimeGraph:
+        return OnnxRuntimeGraph(graphs / name, cpus(), mapped=True, device=device)
+
+    projector, decoder, first, following = map(
+        load, (manifest.projector, manifest.decoder, profile.first, profile.following)
+    )
+    networks = Networks(
+        partial(Projector, projector),
+        [Transformer(first, following, manifest.head_dim) for _ in layout.tiles],
+        Decoder(decoder, layout.height, layout.width),
+    )
+    canvas = Canvas(layout.height, layout.width, SCALE, layout)
+    shot = LiveShot(canvas, networks, partial(draw_noise, 0))
+    source = DRAW.integers(0, 256, (layout.height // SCALE, layout.width // SCALE, 3), dtype=np.uint8)
+    for _ in range(CLIP * FIRST + 1):  # those of a shot's first step
+        list(shot.push(source))
+
+    clip = DRAW.integers(0, 256, (CLIP, layout.height, layout.width, 3), dtype=np.uint8)
+    one = networks.projector(layout.height, layout.width)
+    tile = layout.tiles[0]
+    tokens = DRAW.standard_normal((1, NEXT * tile.height * tile.width // GRID**2, manifest.dim), np.float32)
+    shape = (1, LATENT, NEXT, tile.height // LATENT_PIXELS, tile.width // LATENT_PIXELS)
+    noise = DRAW.standard_normal(shape, np.float32)
+    latent = DRAW.standard_normal((1, LATENT, layout.height // 8, layout.width // 8), np.float32)
+    return Steps(
+        f"{following.report.removesuffix(' fp32')} {manifest.precision}",
+        {
+            "projector": lambda: [one.push(clip) for _ in range(NEXT)],
+            "transformer": lambda: [transformer.push(noise, tokens, FIRST) for transformer in networks.transformers],
+            "decoder": lambda: [networks.decoder.push(latent, clip) for _ in range(NEXT)],
+        },
+        lambda: [list(shot.push(source)) for _ in range(FRAMES)],
+    )
