@@ -184,7 +184,10 @@ class Attempt:
         if fragment.track == "video" and fragment.independent and not self._folder.preview.exists():
             self._folder.preview.write_bytes(jpeg(track.init + log.read(fragment)))
         self._channel.send({"report": "fragment"})
-        self._tick()
+        if fragment.track == "video" and fragment.last:
+            self._news()
+        else:
+            self._tick()
         self._check_length(float((fragment.pts + fragment.duration) * track.time_base))
 
     def _check_length(self, seconds: float) -> None:
