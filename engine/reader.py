@@ -167,14 +167,15 @@ class Reader:
         return video
 
     def _others(self) -> tuple[tuple[AudioStream, ...], tuple[SubtitleStream, ...]]:
-        carried = [*self.container.streams.audio, *self.container.streams.subtitles]
+        # Sound that is announced and does not come, as in MPEG-TS, has no rate.
+        audio = tuple(s for s in self.container.streams.audio if s.codec_context and s.codec_context.sample_rate)
+        subtitles = tuple(s for s in self.container.streams.subtitles if s.codec_context)
         for stream in self.container.streams:
-            if stream is not self.video and (stream not in carried or stream.codec_context is None):
+            if stream not in (self.video, *audio, *subtitles):
                 stream.discard = Discard.all
                 if stream.type in ("audio", "subtitle", "video"):
                     self.warnings.append(f"track {stream.index} ({stream.type}) is not carried")
-        audio = tuple(s for s in self.container.streams.audio if s.codec_context is not None)
-        return audio, tuple(s for s in self.container.streams.subtitles if s.codec_context is not None)
+        return audio, subtitles
 
     def _origin(self) -> Fraction:
         tracks = (self.video, *self.audio)

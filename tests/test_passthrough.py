@@ -156,3 +156,14 @@ def test_no_sound_stays_no_sound(tmp_path):
     clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264")
     upscaled(clip, tmp_path / "out.mp4")
     assert [s["codec_type"] for s in referee.probe(tmp_path / "out.mp4", "-show_streams")["streams"]] == ["video"]
+
+
+def test_sound_that_is_announced_and_never_comes_is_left_out(clips, tmp_path):
+    """MPEG-TS names its tracks before they begin; of one without a packet nothing else is known."""
+    whole, silent = media.clip(clips / "whole.ts", "-c:a", "aac", sound=media.SOUND), tmp_path / "silent.ts"
+    data = whole.read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    silent.write_bytes(b"".join(packet for packet in packets if int.from_bytes(packet[1:3], "big") & 0x1FFF != 0x101))
+    progress = upscaled(silent, tmp_path / "out.mp4")
+    assert progress.frames_out == 10 and progress.warnings == ["track 1 (audio) is not carried"]
+    assert referee.probe(tmp_path / "out.mp4", "-show_streams")["streams"][0]["codec_type"] == "video"
