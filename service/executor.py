@@ -142,6 +142,7 @@ class _WorkerProcess:
             self._process = process = await self._spawn()
             logging_ = asyncio.create_task(_log(process))
             try:
+                await self._lose(on_report)  # orders that met the dead one
                 await self._listen(process, on_report, unavailable)
             finally:
                 self.ready = False
@@ -150,9 +151,7 @@ class _WorkerProcess:
                     async with asyncio.timeout(LAST_WORDS_SECONDS):
                         await logging_
             logger.warning("a worker died (%s) with %d attempts", process.returncode, len(self.running))
-            for request_id in list(self.running):
-                self._forget(request_id)
-                await on_report(request_id, {"report": "died"})
+            await self._lose(on_report)
             await asyncio.sleep(RESTART_SECONDS)
 
     async def run(self, order: Order) -> None:
@@ -162,7 +161,7 @@ class _WorkerProcess:
         await self.send({"run": asdict(order)})
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Send an order; one that meets a dead worker is reported as died when the death is noticed."""
+        """Send an order; one that meets a dead worker is reported as died, at the next start at the latest."""
         assert self._process is not None and self._process.stdin is not None
         with suppress(ConnectionError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -194,6 +193,11 @@ class _WorkerProcess:
                 if report["report"] in ("joined", "failed", "late", "died"):
                     self._forget(request_id)
                 await on_report(request_id, report)
+
+    async def _lose(self, on_report: OnReport) -> None:
+        for request_id in list(self.running):
+            self._forget(request_id)
+            await on_report(request_id, {"report": "died"})
 
     def _forget(self, request_id: str) -> None:
         self.running.discard(request_id)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from sqlalchemy.exc import SQLAlchemyError
 from upres.engine.errors import UpresError
 
 from . import logs, states
@@ -296,6 +297,8 @@ class Jobs:
                 self._intake.close(request_id)
                 self.runner.live.close(request_id, cut=True)
                 logger.info("it is not waited for any more: %s", error)
+            except SQLAlchemyError:
+                logger.exception("it cannot be given up yet; trying again")
 
     async def _sweep(self) -> None:
         """Folders and results without a row were left by a crash between the two."""

@@ -6,11 +6,13 @@ Order of commit: the result's bytes in the store, then row and event in one tran
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
 from upres.engine.errors import TargetError, UpresError
 
 from . import errors, logs, states
@@ -27,6 +29,7 @@ from .store import Job
 
 PROGRESS_STEP = 2.0  # percent between two rows of progress
 IDLE_POLL_SECONDS = 0.05
+NOTE_SECONDS = 1.0  # between two tries to write into a database that takes nothing
 GONE_SECONDS = 10.0  # the longest that a cancelled live job's attempt is waited for
 FILE_BYTES = 64 << 30  # the largest file an attempt may write
 CORES = 16  # CPU seconds that an attempt may use in a second of its time budget
@@ -158,7 +161,7 @@ class Runner:
             while not self._stopping and self.executor.room and (request_id := self.queue.take()):
                 with logs.about(request_id):
                     try:
-                        await self._begin(request_id)
+                        await _noted(partial(self._begin, request_id))
                     except UpresError as error:  # cancelled or deleted meanwhile
                         logger.info("not begun: %s", error)
 
@@ -189,7 +192,7 @@ class Runner:
                 self.live.close(request_id, cut=report["report"] != "joined")
                 await asyncio.to_thread(self._intake.folder(request_id).remove)
             with logs.about(request_id):
-                await self._take(request_id, report)
+                await _noted(partial(self._take, request_id, report))
         except (errors.NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
         finally:
@@ -271,6 +274,16 @@ class Runner:
             self._intake.folder(request_id).source.unlink(missing_ok=True)
         else:
             self.put(job, again=True)
+
+
+async def _noted(note: Callable[[], Awaitable[None]]) -> None:
+    """Do what changes a row, again until the database takes it: a full disk, or a lock, may pass."""
+    while True:
+        try:
+            return await note()
+        except SQLAlchemyError:
+            logger.exception("the database cannot be written; trying again")
+            await asyncio.sleep(NOTE_SECONDS)
 
 
 def keys(request_id: str) -> tuple[str, str]:

@@ -3,11 +3,13 @@
 import asyncio
 import os
 import signal
+import time
 from contextlib import asynccontextmanager
 
 import psutil
 import pytest
 import referee
+from sqlalchemy.exc import OperationalError
 from upres.engine.errors import SourceError
 from upres.engine.log import Fragment
 from upres.engine.tail import Tail
@@ -302,5 +304,49 @@ def test_uploads_that_point_elsewhere_are_refused(tmp_path, clip, text):
         async with serving(tmp_path, workers=0) as jobs:
             with pytest.raises(SourceError):
                 await submit(jobs, path)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("step", ["change to processing", "change to done"])
+def test_a_database_that_cannot_be_written_for_a_while_holds_a_job_up_and_loses_none(tmp_path, clip, step):
+    failing = {step}
+
+    def full(now):
+        if now in failing:
+            failing.remove(now)
+            raise OperationalError("COMMIT", {}, Exception("database or disk is full"))
+
+    async def scenario():
+        async with serving(tmp_path, checkpoint=full) as jobs:
+            for _ in range(2):
+                job = await submit(jobs, clip())
+                assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
+            assert not failing and jobs.ready
+
+    asyncio.run(scenario())
+
+
+def test_an_order_to_a_worker_that_has_died_meanwhile_is_not_lost(tmp_path, clip):
+    async def scenario():
+        deaths = 0
+
+        def dies(step):
+            nonlocal deaths
+            if step == "changed to processing" and not deaths:
+                deaths += 1
+                [worker] = [child for child in psutil.Process().children() if "upres.service.worker" in child.cmdline()]
+                os.kill(worker.pid, signal.SIGKILL)
+                while executor.ready:
+                    time.sleep(0.01)
+                worker.wait(10)
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0.2), loop).result(10)
+
+        loop = asyncio.get_running_loop()
+        async with serving(tmp_path, checkpoint=dies) as jobs:
+            executor = jobs.runner.executor
+            job = await submit(jobs, clip())
+            job = await until(jobs, job.request_id, ended)
+            assert job.state.status is Status.DONE and deaths == 1
 
     asyncio.run(scenario())
