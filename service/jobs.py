@@ -7,7 +7,6 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -27,6 +26,7 @@ from .runner import Policy, Runner, failure_of, keys
 from .spec import Spec, check
 from .states import Failure, Reason, Status, TransitionError
 from .store import Job, Store, new_id
+from .waiting import to_the_end
 
 SOURCE_CHECK_SECONDS = 1.0
 DISK_RETRY_SECONDS = 60
@@ -126,28 +126,42 @@ class Jobs:
             raise StoppingError("the server is about to stop; try again in a moment")
         check(spec, self.policy.limits, self.unavailable)
         if spec.live:
-            return await self._create_live(Job(request_id or new_id(), owner, spec.as_json())), True
+            return await self._create_live(Job(request_id or new_id(), owner, spec.as_json(), accepted=True)), True
         self.runner.queue.check()
         if shutil.disk_usage(self._root).free < self.policy.free_bytes:
             raise BusyError("the disk is almost full; try again later", DISK_RETRY_SECONDS)
         job = Job(request_id or new_id(), owner, spec.as_json(), idempotency=idempotency, fingerprint=fingerprint)
-        job, new = await asyncio.to_thread(self.store.add, job)
+        job, new = await to_the_end(self._add(job, streamed=spec.streamed))
         logs.tell_of(job.request_id)
+        return job, new
+
+    async def _add(self, job: Job, *, streamed: bool) -> tuple[Job, bool]:
+        job, new = await asyncio.to_thread(self.store.add, job)
         if new:
             await self._intake.expect(job.request_id)
-        if new and spec.streamed:
+        if new and streamed:
             job = await self._accept(job)
         return job, new
 
     async def _create_live(self, job: Job) -> Job:
-        with self.runner.live_slot():
-            await asyncio.to_thread(self.store.add, replace(job, accepted=True))
-            try:
-                await self.runner.begin_live(job, waits=job.spec["when_slow"] == "wait")
-            except OSError as error:
-                await self.runner.fail(job.request_id, LIVE_FAILED)
-                raise StoreError(f"a live job cannot begin ({error.strerror})") from error
-        return await self.ledger.get(job.request_id)
+        logs.tell_of(job.request_id)
+        try:
+            with self.runner.live_slot():
+                await to_the_end(self._begin_live(job))
+            return await self.ledger.get(job.request_id)
+        except asyncio.CancelledError:  # nobody will send
+            if relay := self.live(job.request_id):
+                relay.end_source()
+                relay.ring.release()
+            raise
+
+    async def _begin_live(self, job: Job) -> None:
+        await asyncio.to_thread(self.store.add, job)
+        try:
+            await self.runner.begin_live(job, waits=job.spec["when_slow"] == "wait")
+        except OSError as error:
+            await self.runner.fail(job.request_id, LIVE_FAILED)
+            raise StoreError(f"a live job cannot begin ({error.strerror})") from error
 
     def live(self, request_id: str) -> Relay | None:
         """What a live job goes through, while it does."""
@@ -206,14 +220,14 @@ class Jobs:
     async def cancel(self, request_id: str, owner: str) -> Job:
         """End a job now; TransitionError where it has ended."""
         await self.get(request_id, owner)
-        return await self.runner.cancel(request_id)
+        return await to_the_end(self.runner.cancel(request_id))
 
     async def delete(self, request_id: str, owner: str) -> None:
         """Forget a job and everything of it, ended or not."""
         job = await self.get(request_id, owner)
         if not job.state.ended:
             await self.cancel(request_id, owner)
-        await self.forget(request_id)
+        await to_the_end(self.forget(request_id))
 
     async def forget(self, request_id: str) -> None:
         """Remove an ended job: its row first, so that nothing is promised that is not there."""
@@ -242,7 +256,7 @@ class Jobs:
         self._checkpoint("source whole")
         if job.accepted:
             return await self.ledger.change(job.request_id, source_complete=True)
-        return await self._accept(job, source_complete=True)
+        return await to_the_end(self._accept(job, source_complete=True))
 
     async def _accept(self, job: Job, *, source_complete: bool | None = None) -> Job:
         job = await self.ledger.change(job.request_id, accepted=True, source_complete=source_complete)

@@ -1,7 +1,11 @@
 """Waiting for something to happen, but not for ever."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
@@ -12,3 +16,13 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+async def to_the_end(steps: Coroutine[Any, Any, T]) -> T:
+    """Do steps of which none may be left out; a cancellation that comes meanwhile is raised when they are done."""
+    doing = asyncio.create_task(steps)
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait([doing])
+        raise

@@ -23,7 +23,7 @@ from upres.service.retention import expire
 from upres.service.runner import Policy
 from upres.service.spec import Limits, Spec
 from upres.service.states import Reason, Status, TransitionError
-from upres.service.store import Store
+from upres.service.store import Store, new_id
 
 pytestmark = pytest.mark.usefixtures("fake_models")
 SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
@@ -348,5 +348,62 @@ def test_an_order_to_a_worker_that_has_died_meanwhile_is_not_lost(tmp_path, clip
             job = await submit(jobs, clip())
             job = await until(jobs, job.request_id, ended)
             assert job.state.status is Status.DONE and deaths == 1
+
+    asyncio.run(scenario())
+
+
+class Cut:
+    """Cancels a task while the database does a step for it: as a client does that goes just then."""
+
+    def __init__(self, step):
+        self.step, self.task = step, None
+
+    def __call__(self, now):
+        if self.task is not None and now == self.step:
+            task, self.task = self.task, None
+            loop = task.get_loop()
+            loop.call_soon_threadsafe(task.cancel)
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(10)
+
+    async def of(self, doing):
+        self.task = asyncio.create_task(doing)
+        with pytest.raises(asyncio.CancelledError):
+            await self.task
+
+
+def test_a_client_that_goes_as_its_job_is_accepted_loses_it_not(tmp_path, clip):
+    async def scenario():
+        cut = Cut("changed to pending")
+        async with serving(tmp_path, checkpoint=cut) as jobs:
+            job, _ = await jobs.create(SPEC, "alice")
+            await jobs.write(job.request_id, 0, clip().read_bytes())
+            await cut.of(jobs.end_source(job.request_id))
+            assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("step", ["added", "changed to processing"])
+def test_a_client_that_goes_as_its_live_job_begins_leaves_nothing_behind(tmp_path, clip, step):
+    async def scenario():
+        cut, request_id = Cut(step), new_id()
+        spec = Spec(**{**vars_of(SPEC), "streamed": True, "live": True})
+        async with serving(tmp_path, checkpoint=cut) as jobs:
+            await until(jobs, (await submit(jobs, clip())).request_id, ended)
+            await cut.of(jobs.create(spec, "alice", request_id=request_id))
+            assert (await until(jobs, request_id, ended)).state.status is Status.ERROR
+            assert not jobs.folder(request_id).path.exists()
+            assert (await jobs.create(spec, "alice"))[1]  # the slot is free
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_goes_as_its_upload_begins_is_given_up_like_others(tmp_path):
+    async def scenario():
+        cut, request_id = Cut("added"), new_id()
+        async with serving(tmp_path, policy=Policy(Limits(), source_idle_seconds=0.1), checkpoint=cut) as jobs:
+            await cut.of(jobs.create(SPEC, "alice", request_id=request_id))
+            job = await until(jobs, request_id, ended)
+            assert job.state.failure.reason is Reason.SOURCE_INCOMPLETE
 
     asyncio.run(scenario())

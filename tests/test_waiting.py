@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from upres.service.waiting import wait_for
+from upres.service.waiting import to_the_end, wait_for
 
 
 def test_a_wait_ends_with_the_event_or_the_time():
@@ -35,5 +35,25 @@ def test_a_cancellation_that_comes_with_the_event_is_not_lost(steps):
         task.cancel()
         await asyncio.wait([task], timeout=10)
         assert task.cancelled()
+
+    asyncio.run(scenario())
+
+
+def test_what_must_not_be_left_half_done_is_done_before_a_cancellation_is_raised():
+    async def scenario():
+        gate, done = asyncio.Event(), []
+
+        async def steps():
+            await gate.wait()
+            done.append("last")
+
+        task = asyncio.create_task(to_the_end(steps()))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+        gate.set()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled() and done == ["last"]
 
     asyncio.run(scenario())
