@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -156,10 +157,11 @@ def interruptible() -> Iterator[None]:
         raise error from stop
 
 
-def stdin() -> IO[bytes]:
+def stdin() -> BufferedReader:
     """Standard input as bytes; SourceError where it is closed."""
     if sys.stdin is None:
         raise SourceError("standard input is closed, so - cannot be read; name a file")
+    assert isinstance(sys.stdin.buffer, BufferedReader)
     return sys.stdin.buffer
 
 

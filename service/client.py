@@ -300,17 +300,27 @@ class Client:
         return self._iterate(self._client.stream(source, config))
 
     def _iterate(self, items: AsyncGenerator[T]) -> Generator[T]:
+        step: asyncio.Task[Any] | None = None
+
         async def following() -> tuple[bool, T | None]:
+            nonlocal step
+            step = asyncio.current_task()
             try:
                 return True, await anext(items)
             except StopAsyncIteration:
                 return False, None
 
+        async def closed() -> None:
+            if step is not None and not step.done():  # a signal's handler raised in the middle of it
+                step.cancel()
+                await asyncio.wait([step])
+            await items.aclose()
+
         try:
             while (found := self._runner.run(following()))[0]:
                 yield found[1]  # type: ignore[misc]  # there is one
         finally:
-            self._runner.run(items.aclose())
+            self._runner.run(closed())
 
 
 async def _made(target: str, key: str, options: dict[str, Any]) -> AsyncClient:

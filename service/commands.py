@@ -6,6 +6,7 @@ Nothing of the service is imported before a command runs, so that the other comm
 import asyncio
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -153,6 +154,7 @@ def stream(
     from upres.v2 import upscale_pb2 as pb
 
     from .assembly import Assembly
+    from .batch import stdin
 
     if delivery is not None:
         config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
@@ -161,7 +163,7 @@ def stream(
         client,
         Assembly(target) as assembly,
         _bar("sending") as bar,
-        sys.stdin.buffer if str(source) == "-" else source.open("rb") as file,
+        nullcontext(stdin().raw) if str(source) == "-" else source.open("rb") as file,
     ):
         for part in client.stream(file, config):
             match part:

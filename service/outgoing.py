@@ -1,6 +1,9 @@
 """A source on its way to a server: read once, kept until the server has it, so that a cut loses nothing."""
 
 import asyncio
+import threading
+from contextlib import suppress
+from functools import partial
 
 from upres.engine.source import Readable
 
@@ -19,6 +22,7 @@ class Outgoing:
         self._start = 0
         self._kept = bytearray()
         self._reading = asyncio.Lock()
+        self._coming: asyncio.Future[bytes] | None = None
 
     async def read(self, offset: int) -> bytes:
         """Bytes from an offset on, empty at the end; OffsetError where they were acknowledged and let go of."""
@@ -26,12 +30,31 @@ class Outgoing:
             raise OffsetError(f"the server asks for the source from {offset}, it had acknowledged {self._start}")
         async with self._reading:
             while offset >= self._start + len(self._kept):
-                data = await asyncio.to_thread(self._read, CHUNK_BYTES)
-                if not data:
+                if not (data := await self._next()):
                     return b""
                 self._kept += data
         at = offset - self._start
         return bytes(self._kept[at : at + CHUNK_BYTES])
+
+    async def _next(self) -> bytes:
+        """What comes next. A cut does not end the wait for it: it is there for whoever asks then.
+
+        The thread is one that nobody waits for, because a pipe may stay silent for ever.
+        """
+        if self._coming is None:
+            self._coming = asyncio.get_running_loop().create_future()
+            threading.Thread(target=self._fetch, args=(self._coming,), name="source", daemon=True).start()
+        data = await asyncio.shield(self._coming)
+        self._coming = None
+        return data
+
+    def _fetch(self, coming: "asyncio.Future[bytes]") -> None:
+        try:
+            told = partial(coming.set_result, self._read(CHUNK_BYTES))
+        except Exception as error:  # whatever it is, it is told to who waits
+            told = partial(coming.set_exception, error)
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            coming.get_loop().call_soon_threadsafe(told)
 
     def forget(self, offset: int) -> None:
         """The server has everything before this."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import threading
 
 import pytest
@@ -94,5 +95,24 @@ def test_what_was_not_acknowledged_can_be_sent_again():
         with pytest.raises(OffsetError):
             await outgoing.read(99)
         assert await outgoing.read(len(data)) == b""
+
+    asyncio.run(scenario())
+
+
+def test_what_is_being_read_when_the_connection_is_cut_is_not_lost():
+    async def scenario():
+        out, into = os.pipe()
+        with open(out, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            outgoing = Outgoing(file)
+            cut = asyncio.create_task(outgoing.read(0))
+            while outgoing._coming is None:
+                await asyncio.sleep(0)
+            cut.cancel()
+            await asyncio.wait([cut])
+            again = asyncio.create_task(outgoing.read(0))
+            os.write(into, b"first")
+            os.close(into)
+            async with asyncio.timeout(20):
+                assert await again == b"first" and await outgoing.read(5) == b""
 
     asyncio.run(scenario())

@@ -1,8 +1,14 @@
 """The service's commands, as a user calls them."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 import referee
-from serving import KEY, ServerProcess, upres
+from serving import KEY, Rpc, ServerProcess, upres
+from upres.v2 import upscale_pb2 as pb
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +56,22 @@ def test_a_live_source_comes_through_a_pipe(server, clip, tmp_path):
     live = upres(*command, stdin=clip("a.ts"), **env)
     assert live.returncode == 0, live.stderr
     assert referee.count(tmp_path / "live.mp4") == 30 == referee.count(clip("a.ts"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, clip, tmp_path, number):
+    env = {**os.environ, "UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
+    arguments = ["stream", "-", str(tmp_path / "live.mp4"), "--model", "RealESRGAN_Vid_x2", "--live"]
+    command = [sys.executable, "-c", "from upres.service.cli import main; main()", *arguments]
+    with Rpc(server.target) as rpc:
+        before = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as streaming:
+            streaming.stdin.write(clip("a.ts").read_bytes())
+            streaming.stdin.flush()
+            while len(jobs := rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs) == len(before):
+                assert streaming.poll() is None
+            streaming.send_signal(number)
+            assert streaming.wait(20) == 130  # though its source is still open
+            assert streaming.stderr.read() == b""
+        assert list(rpc.watch(jobs[0].request_id))[-1].job.status in (pb.Job.STATUS_DONE, pb.Job.STATUS_ERROR)
+    assert not list(tmp_path.iterdir())
