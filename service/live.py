@@ -158,9 +158,9 @@ class Relay:
                 writer.write_eof()
             while True:
                 await self._take(reader)
-        except asyncio.IncompleteReadError:
-            pass  # the attempt has ended
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the attempt has ended, perhaps before it had read all that was sent
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
             logger.warning("a live attempt talks nonsense: %s", error)
         finally:
             self.ring.end()

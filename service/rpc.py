@@ -27,6 +27,7 @@ from .status import status_of
 from .store import Job
 
 PAGE, MOST_A_PAGE = 25, 100
+DIGITS = 18  # of a number that every database holds
 BEAT_SECONDS = 1.0
 FIRST_SECONDS = 30.0
 
@@ -210,7 +211,7 @@ class JobService(Service, stubs.JobServiceServicer):
     @one
     async def ListJobs(self, request: pb.ListJobsRequest, owner: str) -> pb.ListJobsResponse:  # noqa: D102
         token = request.page_token
-        if token and not token.isdigit():
+        if token and not (token.isascii() and token.isdigit() and len(token) <= DIGITS):
             raise InvalidError({"page_token": ["The page_token must be one that ListJobs gave."]})
         size = min(request.page_size or PAGE, MOST_A_PAGE)
         status = next((status for status, number in STATUSES.items() if number == request.status), None)
@@ -232,6 +233,8 @@ class JobService(Service, stubs.JobServiceServicer):
 
     @many
     async def WatchJob(self, request: pb.WatchJobRequest, owner: str) -> AsyncGenerator[pb.WatchJobResponse]:  # noqa: D102
+        if len(str(request.cursor)) > DIGITS:
+            raise InvalidError({"cursor": ["The cursor must be one that WatchJob gave."]})
         found = happenings(self.jobs, checked_id(request.request_id), owner, request.cursor)
         async with aclosing(found) as events:
             async for event, job in events:

@@ -115,7 +115,7 @@ def requeued(state: State) -> State:
 def failed(state: State, failure: Failure) -> State:
     """The job cannot end well."""
     if state.ended:
-        raise TransitionError(f"a job that is {state.status} cannot fail")
+        raise TransitionError(f"the job has ended already: it is {state.status}")
     return replace(state, status=Status.ERROR, failure=failure)
 
 

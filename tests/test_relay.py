@@ -91,6 +91,8 @@ def test_a_source_goes_through_and_a_log_comes_back(tmp_path):
         (5).to_bytes(4, "big") + b"no js",
         (2).to_bytes(4, "big") + b"[]",
         track() + fragment(0, taken="x"),
+        message({"track": {**asdict(TRACK), "time_base": "1/0", "init": ""}}),
+        (60_000).to_bytes(4, "big") + b"[" * 60_000,
     ],
 )
 def test_nonsense_ends_the_log_and_nothing_else(tmp_path, sent):
