@@ -125,8 +125,9 @@ class Relay:
         self.heard = None
         try:
             writer = await asyncio.shield(self._connected)
-            writer.write(data)
-            await writer.drain()
+            if not writer.is_closing():  # asyncio logs a line for each write behind that
+                writer.write(data)
+                await writer.drain()
         except ConnectionError:
             pass  # the attempt has gone; why, its job will say
         finally:

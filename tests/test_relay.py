@@ -141,3 +141,17 @@ def test_a_job_without_an_attempt_ends_when_it_is_closed(tmp_path):
                 late.connect(name)
 
     asyncio.run(scenario())
+
+
+def test_what_is_sent_when_the_attempt_has_gone_costs_no_line_of_the_log(tmp_path, caplog):
+    async def scenario():
+        async with opened(tmp_path) as (_, relay, path), asyncio.timeout(10):
+            _, writer = await connected(path)
+            await relay.write(0, b"x")
+            writer.close()
+            await relay.task
+            for offset in range(1, 20):
+                assert await relay.write(offset, b"x") == offset + 1
+        assert not caplog.records
+
+    asyncio.run(scenario())
