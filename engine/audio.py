@@ -9,6 +9,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections import deque
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -29,27 +30,35 @@ AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 
 
-class AudioTrack(ABC):
-    """Packets in, fragments of about `length` seconds into the log; each also to `published`. container: of the fragments."""
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One track's way: from a stream of a reader, under a name, into a log, in fragments of about `length` seconds.
 
-    def __init__(
-        self,
-        reader: Reader,
-        stream: AudioStream,
-        name: str,
-        log: Log,
-        length: Fraction,
-        published: deque[Fragment],
-        container: str = "mp4",
-    ) -> None:
+    published: gets each fragment too. container: of the fragments.
+    """
+
+    reader: Reader
+    stream: AudioStream
+    name: str
+    log: Log
+    length: Fraction
+    published: deque[Fragment]
+    container: str = "mp4"
+
+
+class AudioTrack(ABC):
+    """Packets in, fragments into the log."""
+
+    def __init__(self, route: Route) -> None:
+        reader, stream, name, log = route.reader, route.stream, route.name, route.log
         rate = stream.codec_context.sample_rate
         self._stream = stream
         self._name = name
-        self._kept_as = container
+        self._kept_as = route.container
         self._log = log
         self._source = stream.time_base or Fraction(1, rate)
-        self._length = length
-        self._published = published
+        self._length = route.length
+        self._published = route.published
         self._timeline = reader.timeline(stream, 1)
         self._origin = reader.origin / self._source
         self._earliest = -PREROLL / self._source if reader.cut.start else None
@@ -113,17 +122,9 @@ class AudioTrack(ABC):
 class CopiedAudio(AudioTrack):
     """Audio whose packets both the log and the joined file can hold: not decoded, not changed."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        stream: AudioStream,
-        name: str,
-        log: Log,
-        length: Fraction,
-        published: deque[Fragment],
-        container: str = "mp4",
-    ) -> None:
-        super().__init__(reader, stream, name, log, length, published, container)
+    def __init__(self, route: Route) -> None:
+        super().__init__(route)
+        stream = route.stream
         # AAC in MPEG streams has a header before every packet; MP4 and Matroska have one for all of them.
         headers = stream.codec_context.name == "aac" and not stream.codec_context.extradata
         self._strip = BitStreamFilterContext("aac_adtstoasc", stream) if headers else None
@@ -174,11 +175,10 @@ class CopiedAudio(AudioTrack):
 class EncodedAudio(AudioTrack):
     """Audio of another codec, decoded and encoded as AAC. The encoder's priming keeps its place before the first sample."""
 
-    def __init__(
-        self, reader: Reader, stream: AudioStream, name: str, log: Log, length: Fraction, published: deque[Fragment]
-    ) -> None:
-        super().__init__(reader, stream, name, log, length, published)
-        self._repairs = reader.repairs
+    def __init__(self, route: Route) -> None:
+        super().__init__(route)
+        stream = route.stream
+        self._repairs = route.reader.repairs
         rate = stream.codec_context.sample_rate
         rate = rate if rate in AAC_RATES else 48000
         layout = AAC_LAYOUTS.get(stream.codec_context.channels, "stereo")

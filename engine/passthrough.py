@@ -4,6 +4,7 @@ import base64
 import io
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +13,7 @@ from av import Packet
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
-from .audio import AudioTrack, CopiedAudio, EncodedAudio
+from .audio import AudioTrack, CopiedAudio, EncodedAudio, Route
 from .fragment import add_copy, specimen
 from .log import Fragment, Log
 from .reader import Reader
@@ -60,15 +61,17 @@ class Passthrough:
         labels = {"video": _labels(reader.video)}
         for number, stream in enumerate(reader.audio):
             name = f"audio{number}"
-            place = reader, stream, name, log, length, self._published
+            route = Route(reader, stream, name, log, length, self._published)
             if takes(container, stream):
-                self._tracks[stream.index] = CopiedAudio(*place, "mp4" if takes("mp4", stream) else container)
+                self._tracks[stream.index] = CopiedAudio(
+                    route if takes("mp4", stream) else replace(route, container=container)
+                )
             else:
                 codec = stream.codec_context.name
                 self.warnings.append(
                     f"audio track {number} ({codec}) cannot be copied into {container} and becomes AAC"
                 )
-                self._tracks[stream.index] = EncodedAudio(*place)
+                self._tracks[stream.index] = EncodedAudio(route)
             labels[name] = _labels(stream)
         for number, subtitles in enumerate(reader.subtitles):
             if takes(container, subtitles):

@@ -42,6 +42,7 @@ Delivery = Annotated[
 ]
 Live = Annotated[bool, typer.Option("--live", help="The source does not end by itself, and is not kept by the server.")]
 WhenSlow = Annotated[Literal["wait", "drop"], typer.Option(help="With --live: what happens when this end is too slow.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a target that exists.")]
 Split = Annotated[bool, typer.Option("--split", help="Cut at shots; lifts the limit on length.")]
 
 DEFAULT_SERVER = "127.0.0.1:8081"
@@ -124,9 +125,14 @@ def watch(request_id: Id, *, client: "Client") -> None:
 
 @given(client=_client)
 def get(
-    request_id: Id, target: Annotated[Path, typer.Argument(help="Where the result goes.")], *, client: "Client"
+    request_id: Id,
+    target: Annotated[Path, typer.Argument(help="Where the result goes.")],
+    *,
+    client: "Client",
+    overwrite: Overwrite = False,
 ) -> None:
     """Wait for a job and download its result."""
+    _check_free(target, overwrite=overwrite)
     with client:
         _ended(client, request_id)
         client.download(request_id, target)
@@ -149,6 +155,7 @@ def stream(
     delivery: Delivery = None,
     live: Live = False,
     when_slow: WhenSlow = "wait",
+    overwrite: Overwrite = False,
 ) -> None:
     """Upscale on a server while the source is sent; goes on through cuts and restarts, unless live, and joins the result here."""
     from upres.v2 import upscale_pb2 as pb
@@ -156,6 +163,7 @@ def stream(
     from .assembly import Assembly
     from .batch import stdin
 
+    _check_free(target, overwrite=overwrite)
     if delivery is not None:
         config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
     config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT
@@ -214,6 +222,14 @@ def _keys(settings: "Settings") -> "Keys":
 
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Keys(Store(settings.database_url))
+
+
+def _check_free(target: Path, *, overwrite: bool) -> None:
+    """TargetError where a file would be replaced without having been asked for."""
+    from upres.engine.errors import TargetError
+
+    if target.exists() and not overwrite:
+        raise TargetError(f"{target}: exists already; --overwrite replaces it")
 
 
 def _ended(client: "Client", request_id: str) -> None:

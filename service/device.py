@@ -22,7 +22,7 @@ class Turn:
 
 
 class Turns:
-    """Who is next: live before others, then the owner who was served longest ago, then whoever came first."""
+    """Who is next: live before others, or after them, then the owner who was served longest ago, then whoever came first."""
 
     def __init__(self) -> None:
         self._waiting: list[Turn] = []
@@ -35,9 +35,11 @@ class Turns:
         self._waiting.append(turn)
         return turn
 
-    def next(self) -> Turn:
+    def next(self, *, live_first: bool = True) -> Turn:
         """Whose turn it is."""
-        return min(self._waiting, key=lambda turn: (not turn.live, self._served.get(turn.owner, 0), turn.number))
+        return min(
+            self._waiting, key=lambda turn: (turn.live != live_first, self._served.get(turn.owner, 0), turn.number)
+        )
 
     def take(self, turn: Turn) -> None:
         """A turn is taken; its owner comes last now."""
@@ -60,6 +62,7 @@ class Device:
         self._free = True
         self._kept_until = 0.0
         self._other_at = time.monotonic()
+        self._live_first = True
 
     @contextmanager
     def turn(self, owner: str, *, live: bool) -> Iterator[None]:
@@ -78,13 +81,14 @@ class Device:
                 self._free = True
                 if live:
                     self._kept_until = time.monotonic() + (BEHIND * self._pause if behind else self._pause)
+                    self._live_first = time.monotonic() < self._other_at + self._other
                 else:
-                    self._other_at = time.monotonic()
+                    self._other_at, self._live_first = time.monotonic(), True
                 self._changed.notify_all()
 
     def _left(self, turn: Turn) -> float | None:
         """How long a turn has to wait yet; None: until something changes."""
-        if not self._free or self._turns.next() is not turn:
+        if not self._free or self._turns.next(live_first=self._live_first) is not turn:
             return None
         kept_until = min(self._kept_until, self._other_at + self._other)
         return 0.0 if turn.live else max(0.0, kept_until - time.monotonic())

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     job_seconds: Seconds = 3600.0
     live_seconds: Seconds | None = Field(None, description="longest live source; without a limit by default")
     live_log_seconds: Seconds = Field(10.0, description="how much of a live log can be read again")
-    live_log_bytes: Bytes = Field(64 << 20, description="likewise, in bytes of memory; whichever is less")
+    live_log_bytes: Bytes = Field(64 << 20, ge=1 << 20, description="likewise, in bytes of memory; whichever is less")
     decoder_bytes: Bytes = 16 << 30
     free_bytes: Bytes = 1 << 30
     source_idle_seconds: Seconds = 60.0

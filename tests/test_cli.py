@@ -193,6 +193,7 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["{tiny}", "out.mp4", "--duration", "0"], 2, "must last longer than 0 s"),
         (["nothing*.mp4", "out"], 3, "no video matches"),
         (["{tiny}", "look.png", "--still", "4"], 3, "ends before second 4"),
+        (["{tiny}", "look.png", "--still", "62"], 3, "ends before second 62"),
     ],
 )
 def test_what_cannot_be_done_ends_in_one_message_and_leaves_nothing(
