@@ -47,18 +47,23 @@ def main() -> None:
     """Run the command line; every error ends in one message and its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    app = build()
-    commands = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    args = sys.argv[1:]
-    if args and args[0] not in commands | OPTIONS:
-        args = ["run", *args]
     try:
-        app(args)
+        _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(Interrupted.exit_code)
     except UpresError as error:
         typer.secho(f"upres: {error}", fg="red", err=True)
         for note in getattr(error, "__notes__", ()):
             typer.echo(f"  {note}", err=True)
         sys.exit(error.exit_code)
+
+
+def _run(args: list[str]) -> None:
+    app = build()
+    commands = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+    if args and args[0] not in commands | OPTIONS:
+        args = ["run", *args]
+    app(args)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

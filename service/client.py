@@ -1,258 +1,40 @@
-"""A client of the gRPC service, for asyncio and without. A connection that is cut is made again, and goes on where it was."""
+"""The client of the gRPC service for programs without asyncio."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import google_crc32c
-import grpc
 from upres.engine.source import Readable
 from upres.v2 import upscale_pb2 as pb
-from upres.v2 import upscale_pb2_grpc as stubs
 
-from .errors import RemoteError
-from .outgoing import CHUNK_BYTES, Outgoing
-from .store import new_id
-
-CUT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
-CALL_SECONDS = 60.0
+from .async_client import AsyncClient, Part
 
 T = TypeVar("T")
-Part = pb.TrackInit | pb.Fragment | pb.Dropped | pb.Progress | pb.Job
 
 
-@dataclass(slots=True)
-class _Patience:
-    """How long cuts are borne: counted from the last time that something came. Less than 0 seconds: not at all."""
-
-    seconds: float
-    wait: float = FIRST_WAIT_SECONDS
-    since: float | None = None
-
-    def comfort(self) -> None:
-        """Something came."""
-        self.wait, self.since = FIRST_WAIT_SECONDS, None
-
-    async def bear(self, error: grpc.aio.AioRpcError) -> None:
-        """Wait before the next try; RemoteError where the error is no cut, or cuts have lasted too long."""
-        now = time.monotonic()
-        self.since = self.since or now
-        if error.code() not in CUT or now - self.since > self.seconds:
-            raise RemoteError(f"{error.details()} ({error.code().name})") from error
-        await asyncio.sleep(self.wait)
-        self.wait = min(2 * self.wait, LONGEST_WAIT_SECONDS)
-
-
-class AsyncClient:
-    """One connection to one server. patience: seconds that the server may be away in the middle of something.
-
-    Every method raises RemoteError with the server's own words where a call is refused, or the server stays away.
-    """
-
-    def __init__(
-        self,
-        target: str,
-        key: str,
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        patience: float = 60.0,
-    ) -> None:
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target)
-        else:
-            self._channel = grpc.aio.secure_channel(target, credentials)
-        self._metadata = (("authorization", f"Bearer {key}"),)
-        self._patience = patience
-        self._jobs = stubs.JobServiceStub(self._channel)
-        self._upscale = stubs.UpscaleServiceStub(self._channel)
-        self._models = stubs.ModelServiceStub(self._channel)
-
-    async def __aenter__(self) -> "AsyncClient":
-        return self
-
-    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._channel.close()
-
-    async def submit(self, source: Path, config: pb.UpscaleConfig) -> pb.Job:
-        """Upload a file; the job is accepted when this returns, and exists once however often the connection was cut."""
-        request_id, patience, offset = new_id(), _Patience(self._patience), 0
-        while True:
-            try:
-                requests = _upload(source, request_id, config, offset)
-                answer = await self._jobs.CreateJob(requests, metadata=self._metadata)
-            except grpc.aio.AioRpcError as error:
-                await patience.bear(error)
-                offset = await self._held(request_id)
-            else:
-                job: pb.Job = answer.job
-                return job
-
-    async def get(self, request_id: str) -> pb.Job:
-        """One job."""
-        answer = await self._call(self._jobs.GetJob, pb.GetJobRequest(request_id=request_id))
-        job: pb.Job = answer.job
-        return job
-
-    async def cancel(self, request_id: str) -> pb.Job:
-        """End a job now."""
-        answer = await self._call(self._jobs.CancelJob, pb.CancelJobRequest(request_id=request_id))
-        job: pb.Job = answer.job
-        return job
-
-    async def delete(self, request_id: str) -> None:
-        """Forget a job and its result."""
-        await self._call(self._jobs.DeleteJob, pb.DeleteJobRequest(request_id=request_id))
-
-    async def models(self) -> list[pb.Model]:
-        """What the server can run."""
-        return list((await self._call(self._models.ListModels, pb.ListModelsRequest())).models)
-
-    async def watch(self, request_id: str) -> AsyncGenerator[pb.Job]:
-        """A job whenever something happened to it, until it has ended."""
-        cursor, patience = 0, _Patience(self._patience)
-        while True:
-            try:
-                request = pb.WatchJobRequest(request_id=request_id, cursor=cursor)
-                async for event in self._jobs.WatchJob(request, metadata=self._metadata):
-                    cursor = event.cursor
-                    patience.comfort()
-                    yield event.job
-                return
-            except grpc.aio.AioRpcError as error:
-                await patience.bear(error)
-
-    async def download(self, request_id: str, target: Path) -> None:
-        """The joined file of a job that is done; it appears under its name only when it is whole."""
-        part, patience = target.with_name(f".{target.name}.part"), _Patience(self._patience)
-        try:
-            with part.open("wb") as file:
-                while not await self._downloaded(request_id, file, patience):
-                    pass
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-
-    async def stream(self, source: Readable, config: pb.UpscaleConfig) -> AsyncGenerator[Part]:
-        """Upscale while the source is sent: tracks, whole fragments, progress, and at last the job, ended.
-
-        source: read as it is sent, in a thread; what the server has not acknowledged is kept to be sent again. A live one, if
-        the configuration says so, is not gone on with after a cut; where it may drop, what was lost is told.
-        """
-        outgoing, patience, parts = Outgoing(source), _Patience(-1 if config.live else self._patience), _Parts()
-        while True:
-            offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            requests = _requests(parts.first(config), outgoing, offset)
-            try:
-                async for answer in self._upscale.Upscale(requests, metadata=self._metadata):
-                    patience.comfort()
-                    parts.note(answer, offset, outgoing)
-                    if (part := parts.take(answer)) is not None:
-                        yield part
-                return
-            except grpc.aio.AioRpcError as error:
-                await patience.bear(error)
-
-    async def _call(self, method: Any, request: Any) -> Any:  # noqa: ANN401 - generated stubs have no types
-        patience = _Patience(self._patience)
-        while True:
-            try:
-                return await method(request, metadata=self._metadata, timeout=CALL_SECONDS)
-            except grpc.aio.AioRpcError as error:
-                await patience.bear(error)
-
-    async def _held(self, request_id: str) -> int:
-        """How much of an upload the server has; 0 where it does not know the job."""
-        try:
-            return int((await self.get(request_id)).source_offset)
-        except RemoteError:
-            return 0
-
-    async def _downloaded(self, request_id: str, file: IO[bytes], patience: _Patience) -> bool:
-        """Read on to the end, or to the next cut."""
-        what = pb.ReadResultRequest.File(offset=file.tell())
-        try:
-            request = pb.ReadResultRequest(request_id=request_id, file=what)
-            async for answer in self._jobs.ReadResult(request, metadata=self._metadata):
-                patience.comfort()
-                file.write(answer.chunk.data)
-        except grpc.aio.AioRpcError as error:
-            await patience.bear(error)
-            return False
-        return True
-
-
-class _Parts:
-    """What has come of a stream: enough to attach again, and to give each thing once."""
-
-    def __init__(self) -> None:
-        self._request_id = ""
-        self._tracks: set[str] = set()
-        self._cursors: dict[str, pb.Cursor] = {}
-        self._data = bytearray()
-
-    def first(self, config: pb.UpscaleConfig) -> pb.UpscaleRequest:
-        """What to begin a call with. Half a fragment that came before a cut is let go of."""
-        self._data.clear()
-        if not self._request_id:
-            return pb.UpscaleRequest(config=config)
-        cursors = self._cursors.values()
-        return pb.UpscaleRequest(attach=pb.UpscaleRequest.Attach(request_id=self._request_id, cursors=cursors))
-
-    def note(self, answer: pb.UpscaleResponse, offset: "asyncio.Future[int]", outgoing: Outgoing) -> None:
-        """What an answer says about the source."""
-        match answer.WhichOneof("kind"):
-            case "accepted":
-                self._request_id = answer.accepted.request_id
-                offset.set_result(answer.accepted.source_offset)
-            case "source_offset":
-                outgoing.forget(answer.source_offset)
-
-    def take(self, answer: pb.UpscaleResponse) -> Part | None:
-        """What an answer brings for the caller."""
-        match answer.WhichOneof("kind"):
-            case "track" if answer.track.track not in self._tracks:
-                self._tracks.add(answer.track.track)
-                return answer.track
-            case "fragment":
-                return self._fragment(answer.fragment)
-            case "dropped":
-                return answer.dropped
-            case "progress":
-                return answer.progress
-            case "job":
-                return answer.job
-        return None
-
-    def _fragment(self, part: pb.Fragment) -> pb.Fragment | None:
-        self._data += part.data
-        if len(self._data) < part.size:
-            return None
-        data = bytes(self._data)
-        self._data.clear()
-        if google_crc32c.value(data) != part.crc32c:
-            raise RemoteError(f"segment {part.segment} of {part.track} came damaged: its checksum does not match")
-        self._cursors[part.track] = pb.Cursor(track=part.track, segment=part.segment, fragment=part.fragment)
-        whole = pb.Fragment()
-        whole.CopyFrom(part)
-        whole.offset, whole.data = 0, data
-        return whole
+class _Running(NamedTuple):
+    client: AsyncClient
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
 
 
 class Client:
-    """The same without asyncio: every method of AsyncClient that gives one thing; `watch` and `stream` as iterators."""
+    """AsyncClient's methods without asyncio; `watch` and `stream` are generators.
+
+    Its loop runs in a thread of its own, so that it can be used where a loop runs already, as in a notebook, and so that a
+    signal's exception is raised in the caller and nowhere inside the loop.
+    """
 
     def __init__(self, target: str, key: str, **options: Any) -> None:  # noqa: ANN401 - AsyncClient's
-        self._runner = asyncio.Runner()
-        self._client = self._runner.run(_made(target, key, options))
+        running: Future[_Running] = Future()
+        self._thread = Thread(target=_run, args=(running, target, key, options), name="upres client", daemon=True)
+        self._thread.start()
+        self._running = running.result()
+        self._closed = False
 
     def __enter__(self) -> "Client":
         return self
@@ -263,33 +45,35 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._runner.run(self._client.close())
-        self._runner.close()
+        """End what is under way and close the connection. Safe to call again."""
+        if not self._closed:
+            self._closed = True
+            self._running.loop.call_soon_threadsafe(self._running.stop.set)
+        self._thread.join()
 
     def submit(self, source: Path, config: pb.UpscaleConfig) -> pb.Job:
         """As AsyncClient's."""
-        return self._runner.run(self._client.submit(source, config))
+        return self._wait(self._client.submit(source, config))
 
     def get(self, request_id: str) -> pb.Job:
         """As AsyncClient's."""
-        return self._runner.run(self._client.get(request_id))
+        return self._wait(self._client.get(request_id))
 
     def cancel(self, request_id: str) -> pb.Job:
         """As AsyncClient's."""
-        return self._runner.run(self._client.cancel(request_id))
+        return self._wait(self._client.cancel(request_id))
 
     def delete(self, request_id: str) -> None:
         """As AsyncClient's."""
-        self._runner.run(self._client.delete(request_id))
+        self._wait(self._client.delete(request_id))
 
     def models(self) -> list[pb.Model]:
         """As AsyncClient's."""
-        return self._runner.run(self._client.models())
+        return self._wait(self._client.models())
 
     def download(self, request_id: str, target: Path) -> None:
         """As AsyncClient's."""
-        self._runner.run(self._client.download(request_id, target))
+        self._wait(self._client.download(request_id, target))
 
     def watch(self, request_id: str) -> Generator[pb.Job]:
         """As AsyncClient's."""
@@ -299,53 +83,47 @@ class Client:
         """As AsyncClient's."""
         return self._iterate(self._client.stream(source, config))
 
-    def _iterate(self, items: AsyncGenerator[T]) -> Generator[T]:
-        step: asyncio.Task[Any] | None = None
+    @property
+    def _client(self) -> AsyncClient:
+        return self._running.client
 
-        async def following() -> tuple[bool, T | None]:
-            nonlocal step
-            step = asyncio.current_task()
-            try:
-                return True, await anext(items)
-            except StopAsyncIteration:
-                return False, None
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._running.loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _iterate(self, items: AsyncGenerator[T]) -> Generator[T]:
+        one_by_one = asyncio.Lock()  # whoever closes waits until a step that was cancelled has ended
+
+        async def following() -> T | None:
+            async with one_by_one:
+                return await anext(items, None)
 
         async def closed() -> None:
-            if step is not None and not step.done():  # a signal's handler raised in the middle of it
-                step.cancel()
-                await asyncio.wait([step])
-            await items.aclose()
+            async with one_by_one:
+                await items.aclose()
 
         try:
-            while (found := self._runner.run(following()))[0]:
-                yield found[1]  # type: ignore[misc]  # there is one
+            while (item := self._wait(following())) is not None:
+                yield item
         finally:
-            self._runner.run(closed())
+            if not self._closed:
+                self._wait(closed())
 
 
-async def _made(target: str, key: str, options: dict[str, Any]) -> AsyncClient:
-    return AsyncClient(target, key, **options)
+def _run(running: "Future[_Running]", target: str, key: str, options: dict[str, Any]) -> None:
+    async def run() -> None:
+        try:
+            client = AsyncClient(target, key, **options)
+        except Exception as error:  # whatever it is, it is told to who waits
+            running.set_exception(error)
+            return
+        async with client:
+            stop = asyncio.Event()
+            running.set_result(_Running(client, asyncio.get_running_loop(), stop))
+            await stop.wait()
 
-
-async def _upload(
-    source: Path, request_id: str, config: pb.UpscaleConfig, offset: int
-) -> AsyncIterator[pb.CreateJobRequest]:
-    yield pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=config))
-    with source.open("rb") as file:
-        file.seek(offset)
-        while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield pb.CreateJobRequest(chunk=pb.SourceChunk(offset=offset, data=data))
-            offset += len(data)
-    yield pb.CreateJobRequest(end=True)
-
-
-async def _requests(
-    first: pb.UpscaleRequest, outgoing: Outgoing, offset: "asyncio.Future[int]"
-) -> AsyncGenerator[pb.UpscaleRequest]:
-    """The first message; then, from where the server says, the source."""
-    yield first
-    at = await offset
-    while data := await outgoing.read(at):
-        yield pb.UpscaleRequest(chunk=pb.SourceChunk(offset=at, data=data))
-        at += len(data)
-    yield pb.UpscaleRequest(end=True)
+    asyncio.run(run())

@@ -9,7 +9,8 @@ import pytest
 import referee
 from serving import KEY, ServerProcess
 from upres.service.assembly import Assembly
-from upres.service.client import AsyncClient, Client
+from upres.service.async_client import AsyncClient
+from upres.service.client import Client
 from upres.service.errors import OffsetError, RemoteError
 from upres.service.outgoing import CHUNK_BYTES, Outgoing
 from upres.v2 import upscale_pb2 as pb
@@ -83,6 +84,21 @@ def test_a_server_that_stays_away_is_told():
                 await client.get("x")
 
     asyncio.run(scenario())
+
+
+def test_a_server_that_is_away_is_waited_for_and_that_is_said_once(caplog):
+    with Client("127.0.0.1:9", KEY, patience=1) as client, pytest.raises(RemoteError, match="UNAVAILABLE"):
+        client.get("x")
+    assert [record.message for record in caplog.records if "away, tried again for 1 s" in record.message]
+    assert len(caplog.records) == 1
+
+
+def test_the_client_without_asyncio_works_where_a_loop_runs(server):
+    async def notebook():
+        with Client(server.ready().target, KEY) as client:
+            return client.models()
+
+    assert asyncio.run(notebook())
 
 
 def test_what_was_not_acknowledged_can_be_sent_again():

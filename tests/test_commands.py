@@ -71,7 +71,7 @@ def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, c
             while len(jobs := rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs) == len(before):
                 assert streaming.poll() is None
             streaming.send_signal(number)
-            assert streaming.wait(20) == 130  # though its source is still open
+            assert streaming.wait(20) == 130, streaming.stderr.read()  # though its source is still open
             assert streaming.stderr.read() == b""
         assert list(rpc.watch(jobs[0].request_id))[-1].job.status in (pb.Job.STATUS_DONE, pb.Job.STATUS_ERROR)
     assert not list(tmp_path.iterdir())
