@@ -16,9 +16,10 @@ from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
 from .errors import LogError, TargetError
+from .folder_log import sync_folder
 from .fragment import add_copy
 from .hidden import delayed, hide_end
-from .log import Fragment, Log, Track, sync_folder
+from .log import Fragment, Log, Track
 
 if TYPE_CHECKING:
     from av.container.core import Chapter

@@ -12,7 +12,8 @@ import av
 
 from . import join, select
 from .errors import LogError, SettingsError, TargetError
-from .log import FolderLog, Fragment, Track
+from .folder_log import FolderLog
+from .log import Fragment, Track
 from .pipeline import Job, Progress, run
 from .reader import Reader
 from .source import Source

@@ -4,8 +4,9 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
+from upres.engine.folder_log import FolderLog
 from upres.engine.join import container_for, join
-from upres.engine.log import FolderLog, Fragment, Track
+from upres.engine.log import Fragment, Track
 from upres.v2 import upscale_pb2 as pb
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import av
 from filelock import FileLock
 from upres.engine.errors import LogError, UpresError
+from upres.engine.folder_log import FolderLog
 from upres.engine.join import join
-from upres.engine.log import FolderLog, Fragment
+from upres.engine.log import Fragment
 from upres.engine.pipeline import Job, Progress, run
 from upres.engine.reader import Reader
 from upres.engine.source import Source, peek

@@ -6,7 +6,8 @@ import referee
 from fake import job
 from upres.engine import join
 from upres.engine.errors import LogError, TargetError
-from upres.engine.log import FolderLog, MemoryLog
+from upres.engine.folder_log import FolderLog
+from upres.engine.log import MemoryLog
 from upres.engine.pipeline import Progress, run
 from upres.engine.reader import Reader
 from upres.engine.writer import Encoder

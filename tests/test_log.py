@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from upres.engine.errors import LogError, TargetError
-from upres.engine.log import FolderLog, Fragment, MemoryLog, Track
+from upres.engine.folder_log import FolderLog
+from upres.engine.log import Fragment, MemoryLog, Track
 
 NAMES = ("video", "audio0", "audio1")
 

@@ -14,7 +14,7 @@ import media
 import pytest
 from fake import Nearest, NearestSession, job, repeated
 from upres.engine.errors import LogError, SettingsError
-from upres.engine.log import FolderLog
+from upres.engine.folder_log import FolderLog
 from upres.engine.upscale import log_folder, upscale
 from upres.engine.writer import Encoder
 

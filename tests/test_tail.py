@@ -4,7 +4,8 @@ from fractions import Fraction
 
 import pytest
 from upres.engine.errors import LogError
-from upres.engine.log import FolderLog, Fragment, Track
+from upres.engine.folder_log import FolderLog
+from upres.engine.log import Fragment, Track
 from upres.engine.tail import Tail
 
 TRACK = Track("video", "h264", Fraction(1, 10), 0, b"init")
