@@ -6,6 +6,7 @@ Nothing of the service is imported before a command runs, so that the other comm
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -121,6 +122,7 @@ def watch(request_id: Id, *, client: "Client") -> None:
     """Show a job's progress until it has ended."""
     with client:
         _ended(client, request_id)
+    typer.echo(f"{request_id}: done", err=True)
 
 
 @given(client=_client)
@@ -134,8 +136,9 @@ def get(
     """Wait for a job and download its result."""
     _check_free(target, overwrite=overwrite)
     with client:
-        _ended(client, request_id)
+        job = _ended(client, request_id)
         client.download(request_id, target)
+    _done(target, job)
 
 
 @given(client=_client)
@@ -143,6 +146,7 @@ def cancel(request_id: Id, *, client: "Client") -> None:
     """End a job now."""
     with client:
         client.cancel(request_id)
+    typer.echo(f"{request_id}: cancelled", err=True)
 
 
 @given(client=_client, config=_config)
@@ -183,13 +187,15 @@ def stream(
                     typer.echo(f"{part.frames} frames of {part.track} were lost: this end was too slow", err=True)
                 case pb.Progress():
                     bar.show(f"{part.totals.frames_out} frames", part.percent)
-                case pb.Job():
-                    _check(part)
+                    bar.warn(part.warnings)
+                case pb.Job() as job:
+                    _check(job)
         assembly.join()
+    _done(target, job)
 
 
 class _bar:
-    """A progress bar on a terminal; nothing elsewhere."""
+    """A progress bar on a terminal, nothing elsewhere; and warnings, each once."""
 
     def __init__(self, text: str) -> None:
         from rich.console import Console
@@ -197,6 +203,7 @@ class _bar:
 
         self._progress = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
         self._task = self._progress.add_task(text, total=100.0)
+        self._warned = 0
 
     def __enter__(self) -> "_bar":
         self._progress.start()
@@ -208,6 +215,12 @@ class _bar:
     def show(self, text: str, percent: float) -> None:
         """Show how far it is."""
         self._progress.update(self._task, description=text, completed=percent)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Tell what is new among all warnings so far."""
+        for warning in warnings[self._warned :]:
+            typer.echo(f"note: {warning}", err=True)
+        self._warned = len(warnings)
 
 
 def _settings(config: Path | None) -> "Settings":
@@ -232,12 +245,17 @@ def _check_free(target: Path, *, overwrite: bool) -> None:
         raise TargetError(f"{target}: exists already; --overwrite replaces it")
 
 
-def _ended(client: "Client", request_id: str) -> None:
+def _ended(client: "Client", request_id: str) -> "pb.Job":
     """Show a job's progress until it has ended; RemoteError where it has not ended well."""
     with _bar("waiting") as bar:
         for job in client.watch(request_id):
             bar.show(_word(job), job.progress)
     _check(job)
+    return job
+
+
+def _done(target: Path, job: "pb.Job") -> None:
+    typer.echo(f"{target}: {job.totals.frames_in} frames in, {job.totals.frames_out} out", err=True)
 
 
 def _word(job: "pb.Job") -> str:

@@ -22,11 +22,11 @@ def test_submit_get_and_stream(server, clip, tmp_path):
     submitted = upres("submit", clip(), "--model", "RealESRGAN_Vid_x2", **env)
     assert submitted.returncode == 0, submitted.stderr
     got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
-    assert got.returncode == 0, got.stderr
+    assert got.returncode == 0 and got.stderr.endswith("got.mp4: 30 frames in, 30 out\n"), got.stderr
     streamed = upres(
         "stream", clip(), tmp_path / "streamed.mp4", "--model", "RealESRGAN_Vid_x2", "--delivery", "frames", **env
     )
-    assert streamed.returncode == 0, streamed.stderr
+    assert streamed.returncode == 0 and "streamed.mp4: 30 frames in, 30 out\n" in streamed.stderr, streamed.stderr
     assert referee.packets(tmp_path / "got.mp4") == referee.packets(tmp_path / "streamed.mp4")
     again = upres("cancel", submitted.stdout.strip(), **env)
     assert again.returncode == 1 and "done" in again.stderr
