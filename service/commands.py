@@ -250,6 +250,7 @@ def _ended(client: "Client", request_id: str) -> "pb.Job":
     with _bar("waiting") as bar:
         for job in client.watch(request_id):
             bar.show(_word(job), job.progress)
+            bar.warn(job.warnings)
     _check(job)
     return job
 

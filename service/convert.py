@@ -85,6 +85,7 @@ def job_of(job: Job, source_bytes: int) -> pb.Job:
         attempts=state.attempts,
         error=_error(state),
         totals=totals_of(job.totals) if state.ended else None,
+        warnings=job.totals.get("warnings", ()),
         created_at=time_of(job.created_at),
         started_at=time_of(job.started_at),
         ended_at=time_of(job.ended_at),
@@ -111,9 +112,14 @@ def totals_of(state: dict[str, Any]) -> pb.Totals:
 
 
 def progress_of(job: Job, news: dict[str, Any], late: float | None) -> pb.Progress:
-    """How far a job is, by its row and what its attempt last said. late: of a live one, seconds."""
-    warnings = news.get("warnings", ())
-    return pb.Progress(percent=job.state.progress, totals=totals_of(news), warnings=warnings, live_late_seconds=late)
+    """How far a job is, by its row and what its attempt says or, once ended, has said. late: of a live one, seconds."""
+    said = news or job.totals
+    return pb.Progress(
+        percent=job.state.progress,
+        totals=totals_of(said),
+        warnings=said.get("warnings", ()),
+        live_late_seconds=late,
+    )
 
 
 def time_of(seconds: float | None) -> Timestamp | None:

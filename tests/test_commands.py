@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import media
 import pytest
 import referee
 from serving import KEY, Rpc, ServerProcess, upres
@@ -32,6 +33,18 @@ def test_submit_get_and_stream(server, clip, tmp_path):
     assert again.returncode == 1 and "done" in again.stderr
     assert upres("watch", submitted.stdout.strip(), **env).returncode == 0
     assert upres("submit", clip(), UPRES_SERVER=server.target).returncode == 2
+
+
+def test_what_a_user_should_know_of_a_job_is_told_by_get_and_by_stream(server, tmp_path):
+    env = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
+    source = media.clip(tmp_path / "in.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv420p10le", picture=media.SMOOTH)
+    submitted = upres("submit", source, "--model", "RealESRGAN_Vid_x2", **env)
+    got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
+    streamed = upres("stream", source, tmp_path / "streamed.mp4", "--model", "RealESRGAN_Vid_x2", **env)
+    for done in (got, streamed):
+        assert done.returncode == 0 and done.stderr.count("note: the source's 10 bits a channel become 8") == 1, (
+            done.stderr
+        )
 
 
 def test_keys(tmp_path):

@@ -194,11 +194,14 @@ def test_single_frames_say_where_they_stand_and_join_to_what_the_server_joins(rp
     sender = Sender(pb.UpscaleRequest(config=delivered(pb.DELIVERY_FRAMES)))
     sender.send(path.read_bytes())
     sender.end()
-    parts, found = Parts(), []
+    parts, found, counts = Parts(), [], []
     for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
         parts.take(answer)
         if answer.WhichOneof("kind") == "fragment":
             found.append(answer.fragment)
+        if answer.WhichOneof("kind") == "progress":
+            counts.append(answer.progress.totals.frames_out)
+    assert counts == sorted(counts) and counts[-1] == 20
     video, sound = ([f for f in found if f.track == track] for track in ("video", "audio0"))
     assert [(f.segment, f.fragment, f.frames) for f in video] == [(n // 5, n % 5, 1) for n in range(20)]
     assert [f.independent for f in video] == [n % 5 == 0 for n in range(20)]

@@ -91,7 +91,7 @@ class Totals(_message.Message):
     def __init__(self, frames_in: _Optional[int] = ..., frames_out: _Optional[int] = ..., frames_resumed: _Optional[int] = ..., stage_seconds: _Optional[_Mapping[str, float]] = ..., duration_seconds: _Optional[float] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("request_id", "status", "progress", "config", "source_offset", "accepted", "attempts", "error", "totals", "created_at", "started_at", "ended_at")
+    __slots__ = ("request_id", "status", "progress", "config", "source_offset", "accepted", "attempts", "error", "totals", "created_at", "started_at", "ended_at", "warnings")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Job.Status]
@@ -116,6 +116,7 @@ class Job(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     status: Job.Status
     progress: float
@@ -128,7 +129,8 @@ class Job(_message.Message):
     created_at: _timestamp_pb2.Timestamp
     started_at: _timestamp_pb2.Timestamp
     ended_at: _timestamp_pb2.Timestamp
-    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[Job.Status, str]] = ..., progress: _Optional[float] = ..., config: _Optional[_Union[UpscaleConfig, _Mapping]] = ..., source_offset: _Optional[int] = ..., accepted: bool = ..., attempts: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., totals: _Optional[_Union[Totals, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[Job.Status, str]] = ..., progress: _Optional[float] = ..., config: _Optional[_Union[UpscaleConfig, _Mapping]] = ..., source_offset: _Optional[int] = ..., accepted: bool = ..., attempts: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., totals: _Optional[_Union[Totals, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SourceChunk(_message.Message):
     __slots__ = ("offset", "data")
