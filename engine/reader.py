@@ -29,6 +29,7 @@ SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is 
 
 BUFFER = 32768  # bytes that are read ahead of the demuxer
 LIVE_BUFFER = 4096
+MOST_SEARCHES = 1 << 14  # for the next packet of MPEG-TS behind a hole, 64 KiB each
 LIVE_PROBE = {"fpsprobesize": "6"}
 """Frames that are looked at for the rate; libavformat's own 20 delay the first one twice as long."""
 
@@ -210,16 +211,28 @@ class Reader:
         pts = frame.pts if frame.dts is None or frame.pts is None else max(frame.pts, frame.dts)
         return frame.key_frame and pts is not None and pts * time_base <= self.origin
 
-    def _decode(self) -> Iterator[VideoFrame]:
-        packets = self.container.demux(self.video, *self.audio, *self.subtitles)
-        while True:
+    def _packets(self) -> Iterator["Packet[Any]"]:
+        """Packets to where the source ends or breaks off, then an empty one for each track, which empties its decoder."""
+        tracks, searches = (self.video, *self.audio, *self.subtitles), 0
+        while searches < MOST_SEARCHES:
             try:
-                packet = next(packets)
-            except StopIteration:
+                for packet in self.container.demux(*tracks):
+                    searches = 0
+                    yield packet
                 return
+            except av.BlockingIOError:
+                self.repairs.damaged += searches == 0
+                searches += 1
             except av.FFmpegError:
                 self.repairs.damaged += 1
-                return
+                break
+        for track in tracks:
+            end = Packet()
+            end.stream = track
+            yield end
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        for packet in self._packets():
             if packet.stream.index != self.video.index:
                 self._on_packet(packet)
                 continue

@@ -189,6 +189,19 @@ def test_a_damaged_packet_is_counted_and_passed_over(tmp_path, codec):
     assert referee.sound_digest(tmp_path / "out.mp4") == referee.sound_digest(clip)
 
 
+@pytest.mark.parametrize(("searches", "parts"), [(reader_module.MOST_SEARCHES, 2), (10, 1)])
+def test_a_hole_in_a_recording_loses_what_was_in_it_and_one_without_end_ends_it(tmp_path, monkeypatch, searches, parts):
+    monkeypatch.setattr(reader_module, "MOST_SEARCHES", searches)
+    clip = media.clip(tmp_path / "in.ts", *H264, "-c:a", "aac", sound=media.SOUND)
+    (tmp_path / "bad.ts").write_bytes(clip.read_bytes() + bytes(3_000_000) + clip.read_bytes())
+    progress = upscaled(tmp_path / "bad.ts", tmp_path / "out.mp4")
+    shown, heard = referee.video(tmp_path / "out.mp4").times, referee.audio(tmp_path / "out.mp4").times
+    lost = 2 - parts  # in the last packet, of which nothing tells that it is whole
+    assert len(shown) == progress.frames_out == parts * len(referee.video(clip).times) - lost
+    assert len(heard) == pytest.approx(parts * len(referee.audio(clip).times), abs=1)
+    assert "1 damaged packets" in str(progress.repairs)
+
+
 @pytest.mark.parametrize(("name", "codec"), [("in.ogv", "libtheora"), ("in.avi", "mpeg4")])
 def test_a_picture_that_is_only_shown_for_longer_is_no_damage(tmp_path, name, codec):
     still = "testsrc2=size=64x48:rate=10:duration=0.3,tpad=stop_mode=clone:stop_duration=2"
