@@ -5,33 +5,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import av
-from av import AudioStream, Packet, VideoFrame, VideoStream
-from av.codec.context import Flags
-from av.container import InputContainer
-from av.stream import Discard, Disposition, Stream
-from av.subtitles.stream import SubtitleStream
+from av import Packet, VideoFrame
+from av.stream import Stream
 
 from .colour import HDR, depth_of, resolve
 from .errors import SettingsError, SourceError
 from .frame import Shape
 from .orientation import Orientation, orientation
-from .source import Readable, Source, opened
+from .source import Source, opened
 from .timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with_durations, with_nominal
+from .tracks import LIMIT, check_size, choose, listed, open_container
 
-LONGEST_SIDE = 16384
-MOST_PIXELS = 8192 * 8192
-LIMIT = f"{LONGEST_SIDE} a side and {MOST_PIXELS // 10**6} million pixels"
 USUAL_RATE = Fraction(25)
 SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
-
-BUFFER = 32768  # bytes that are read ahead of the demuxer
-LIVE_BUFFER = 4096
 MOST_SEARCHES = 1 << 14  # for the next packet of MPEG-TS behind a hole, 64 KiB each
-LIVE_PROBE = {"fpsprobesize": "6"}
-"""Frames that are looked at for the rate; libavformat's own 20 delay the first one twice as long."""
 
 OnPacket = Callable[["Packet[Any]"], None]
 
@@ -103,9 +93,10 @@ class Reader:
         self._live = live
         file, self._spool = opened(source, spool=not live)
         try:
-            self.container = self._open(file, formats)
-            self.video = self._choose()
-            self.audio, self.subtitles = self._others()
+            self.container = open_container(self._name, file, formats, live=live)
+            tracks = choose(self._name, self.container, live=live)
+            self.video, self.audio, self.subtitles = tracks.video, tracks.audio, tracks.subtitles
+            self.warnings += tracks.warnings
             self.origin = self._origin()
             self._first = self._decode_first()
             self.info = self._describe(tonemap)
@@ -147,37 +138,6 @@ class Reader:
         self._on_packet = on_packet
         return (with_nominal if self._live else with_durations)(self._placed(), self.nominal)
 
-    def _open(self, file: str | IO[bytes] | Readable, formats: tuple[str, ...] | None) -> InputContainer:
-        options, ahead = (LIVE_PROBE, LIVE_BUFFER) if self._live else ({}, BUFFER)
-        options = {**options, **_allowed(formats)}
-        try:
-            return av.open(file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead)
-        except (av.FFmpegError, ValueError) as error:
-            raise SourceError(f"{self._name}: not a video that can be read ({reason(error)})") from error
-
-    def _choose(self) -> VideoStream:
-        videos = [s for s in self.container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not videos:
-            raise SourceError(f"{self._name}: holds no video track (found: {self._tracks()})")
-        video = next((s for s in videos if s.disposition & Disposition.default), videos[0])
-        if video.codec_context is None:
-            raise SourceError(f"{self._name}: there is no decoder for its video (found: {self._tracks()})")
-        self._check_size(video.width, video.height)
-        video.thread_type = "SLICE" if self._live else "AUTO"
-        video.codec_context.flags |= Flags.output_corrupt
-        return video
-
-    def _others(self) -> tuple[tuple[AudioStream, ...], tuple[SubtitleStream, ...]]:
-        # Sound that is announced and does not come, as in MPEG-TS, has no rate.
-        audio = tuple(s for s in self.container.streams.audio if s.codec_context and s.codec_context.sample_rate)
-        subtitles = tuple(s for s in self.container.streams.subtitles if s.codec_context)
-        for stream in self.container.streams:
-            if stream not in (self.video, *audio, *subtitles):
-                stream.discard = Discard.all
-                if stream.type in ("audio", "subtitle", "video"):
-                    self.warnings.append(f"track {stream.index} ({stream.type}) is not carried")
-        return audio, subtitles
-
     def _origin(self) -> Fraction:
         tracks = (self.video, *self.audio)
         starts = [s.start_time * s.time_base for s in tracks if s.start_time is not None and s.time_base]
@@ -195,7 +155,7 @@ class Reader:
                 break
         if first is None:
             raise SourceError(f"{self._name}: not a single frame can be decoded ({self._nothing()})")
-        self._check_size(first.width, first.height)
+        check_size(self._name, first.width, first.height)
         return first
 
     def _seek(self, second: Fraction) -> bool:
@@ -264,7 +224,7 @@ class Reader:
         damaged = f"{self.repairs.damaged} damaged packets; " if self.repairs.damaged else ""
         size = "" if self.video.width else f"its header names no frame size that can be held: at most {LIMIT}; "
         late = f"the cut begins at {float(self.cut.start):g} s; " if self.cut.start else ""
-        return f"{damaged}{size}{late}found: {self._tracks()}"
+        return f"{damaged}{size}{late}found: {listed(self.container)}"
 
     def _placed(self) -> Iterator[VideoFrame]:
         time_base = self.info.shape.time_base
@@ -329,22 +289,10 @@ class Reader:
             return float(self.video.duration * self.video.time_base)
         return self.container.duration / av.time_base if self.container.duration else None
 
-    def _check_size(self, width: int, height: int) -> None:
-        if width > LONGEST_SIDE or height > LONGEST_SIDE or width * height > MOST_PIXELS:
-            raise SourceError(
-                f"{self._name}: frames of {width}x{height} are larger than can be held; the limit is {LIMIT}"
-            )
-
     def _check_same(self, frame: VideoFrame) -> None:
         if (frame.width, frame.height) != (self._first.width, self._first.height):
             was, now = f"{self._first.width}x{self._first.height}", f"{frame.width}x{frame.height}"
             raise SourceError(f"{self._name}: the frame size changes from {was} to {now}; split the clip there")
-
-    def _tracks(self) -> str:
-        return (
-            ", ".join(f"{s.type} {getattr(s.codec_context, 'name', 'unknown')}" for s in self.container.streams)
-            or "no tracks"
-        )
 
 
 def _stamp_by_order(frame: VideoFrame, before: int | None, nominal: int) -> None:
@@ -356,17 +304,8 @@ def _stamp_by_order(frame: VideoFrame, before: int | None, nominal: int) -> None
         frame.pts = before + nominal
 
 
-def _allowed(formats: tuple[str, ...] | None) -> dict[str, str]:
-    return {} if formats is None else {"format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
-
-
 def seconds(name: str, value: float) -> Fraction:
     """A time given by a user, exactly as it was written; SettingsError where it is no finite number."""
     if not math.isfinite(value):
         raise SettingsError(f"{name} must be a number of seconds, got {value}")
     return Fraction(str(value))
-
-
-def reason(error: Exception) -> str:
-    """FFmpeg's own words for an error, without the number and the file name around them."""
-    return str(getattr(error, "strerror", None) or error)

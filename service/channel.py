@@ -16,7 +16,7 @@ import numpy as np
 from upres.engine import errors
 from upres.engine.frame import Frame
 from upres.engine.model import Model, Session, Stoppable
-from upres.engine.reader import MOST_PIXELS
+from upres.engine.tracks import MOST_PIXELS
 
 HEADER_BYTES = 1 << 20
 

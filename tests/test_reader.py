@@ -9,6 +9,7 @@ import pytest
 import referee
 from fake import Pipe, upscaled
 from upres.engine import reader as reader_module
+from upres.engine import tracks
 from upres.engine.colour import ToRGB
 from upres.engine.errors import SourceError
 from upres.engine.reader import Cut, Reader
@@ -322,7 +323,7 @@ def test_a_cut_behind_the_end_is_refused(tmp_path):
 
 
 def test_a_frame_larger_than_can_be_held_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader_module, "LONGEST_SIDE", 60)
+    monkeypatch.setattr(tracks, "LONGEST_SIDE", 60)
     refused(media.clip(tmp_path / "in.mp4", *H264), "64x48.*larger than can be held")
 
 
