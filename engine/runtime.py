@@ -16,6 +16,9 @@ Tensor = NDArray[Any]
 Quality = Literal["exact", "high"]
 Device = Literal["cpu", "cuda"]
 RUNTIMES = ("auto", "onnxruntime", "openvino")
+# TensorFloat-32, CUDA's default, keeps 10 of float32's 23 bits.
+PROVIDER_OPTIONS: dict[Device, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+GPU_INSTALL = "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 
 class Graph(Protocol):
@@ -84,7 +87,8 @@ class OnnxRuntimeGraph:
     def __init__(self, path: Path, threads: int, *, mapped: bool = False, device: Device = "cpu") -> None:
         """mapped: weights in an external file stay there, mapped into memory, and graphs that share the file share them.
 
-        Raises ModelError where the graph cannot be loaded, or this ONNX Runtime was not built for the device.
+        Raises ModelError where the graph cannot be loaded, or this ONNX Runtime was not built for the device or cannot
+        start it.
         """
         import onnxruntime
 
@@ -95,7 +99,7 @@ class OnnxRuntimeGraph:
         plugged = [found for found in onnxruntime.get_ep_devices() if found.ep_name == provider]
         if provider not in there and not plugged:
             raise ModelError(
-                f"this ONNX Runtime has no {provider}, only {', '.join(there)}; get it with: pip install onnxruntime-gpu"
+                f"this ONNX Runtime has no {provider}, only {', '.join(there)}; get it with: {GPU_INSTALL}"
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -106,15 +110,21 @@ class OnnxRuntimeGraph:
             options.add_session_config_entry("session.disable_prepacking", "1")  # it copies the weights
         if provider not in there:  # a library that was registered at run time
             options.add_provider_for_devices(plugged[:1], {})
-        providers = [provider] if provider in there else None
+        providers = [(provider, PROVIDER_OPTIONS[device])] if provider in there else None
+        if providers and device == "cuda":
+            onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them are on no search path
         try:
             self._session = onnxruntime.InferenceSession(prelu.for_onnxruntime(path), options, providers=providers)
         except Exception as error:
             raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
+        # A provider whose libraries or driver are not there is left out without a word.
+        if provider not in (started := self._session.get_providers()):
+            raise ModelError(
+                f"{provider} does not start here, {started[0]} would run instead; it needs a driver, CUDA and cuDNN: {GPU_INSTALL}"
+            )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.device = device
-        provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
-        self.report = f"ONNX Runtime {onnxruntime.__version__} {provider} fp32"
+        self.report = f"ONNX Runtime {onnxruntime.__version__} {provider.removesuffix('ExecutionProvider')} fp32"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run once; outputs are owned by the caller."""
@@ -221,7 +231,12 @@ def _allocate(info: StateInfo, sizes: Mapping[str, int], device: str) -> list[An
 
 
 def _numpy_type(kind: str) -> type[np.generic]:
-    types: dict[str, type[np.generic]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+    """The type of values of this kind; for bfloat16, which NumPy lacks, one as wide whose zero is the same."""
+    types: dict[str, type[np.generic]] = {
+        "tensor(float)": np.float32,
+        "tensor(float16)": np.float16,
+        "tensor(bfloat16)": np.uint16,
+    }
     return types[kind]
 
 
