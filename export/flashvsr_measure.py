@@ -71,6 +71,8 @@ def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile, dev
         for name in (manifest.projector, manifest.decoder)
     ]
     projector, decoder = Projector(graphs[0], height, width), Decoder(graphs[1], height, width)
+    projector.start(frames[0])  # state is undefined before, and its numbers need not be finite
+    decoder.start()
     yield _measure("projector, 1 latent frame", lambda: projector.push(frames), times=2)
     yield _measure("decoder, 1 latent frame", lambda: decoder.push(latents, frames), times=2)
 
