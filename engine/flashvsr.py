@@ -196,7 +196,7 @@ class FlashVSRSession:
 
     def _begin(self) -> Shot:
         if self._spool is None:
-            return LiveShot(self._canvas, self._networks, self._noise)
+            return LiveShot(self._canvas, self._networks, self._noise, check=self._check)
         return SpooledShot(self._canvas, self._networks, self._noise, self._spool, check=self._check)
 
     def _timed(self, pictures: Iterator[Pixels]) -> Iterator[Frame]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import ModelError
 from .flashvsr_tiles import GRID, LATENT_PIXELS, Tile
 from .runtime import BoundState, OnnxRuntimeGraph, Tensor
 
@@ -50,11 +51,13 @@ class Transformer:
         """One step, the first of a shot where position is 0.
 
         noise: (1, 16, f, H/8, W/8), tokens: (1, f * H/16 * W/16, dim), float32. position: of the first latent frame in its shot.
-        Gives `clean`, as large as the noise, and whatever else the graph gives.
+        Gives `clean`, as large as the noise, and whatever else the graph gives. ModelError where it is not finite.
         """
         cos, sin = rotation(position, (noise.shape[2], noise.shape[3] // 2, noise.shape[4] // 2), self._head_dim)
         feeds: Mapping[str, Tensor] = {"noise": noise, "tokens": tokens, "cos": cos, "sin": sin}
-        return self._state.run(self._graphs[noise.shape[2]], feeds)
+        given = self._state.run(self._graphs[noise.shape[2]], feeds)
+        _check_finite(given["clean"], "transformer")
+        return given
 
 
 class Decoder:
@@ -74,7 +77,15 @@ class Decoder:
             state.clear()
 
     def push(self, latents: Tensor, frames: Tensor) -> Tensor:
-        """latents: (T, 16, H/8, W/8) float32, frames: (4T, H, W, 3) uint8; gives (4T, 3, H, W) float32, about [-1, 1]."""
+        """latents: (T, 16, H/8, W/8) float32, frames: (4T, H, W, 3) uint8; gives (4T, 3, H, W) float32, about [-1, 1].
+
+        ModelError where they are not finite.
+        """
+        pictures = self._decoded(latents, frames)
+        _check_finite(pictures, "decoder")
+        return pictures
+
+    def _decoded(self, latents: Tensor, frames: Tensor) -> Tensor:
         if len(self._parts) == 1:
             return self._states[0].run(self._graph, {"latents": latents, "frames": frames})["pictures"]
         pictures = np.empty((len(frames), 3, *frames.shape[1:3]), np.float32)
@@ -83,6 +94,14 @@ class Decoder:
             made = state.run(self._graph, feeds)["pictures"]
             inner.cut(pictures, 1)[...] = inner.within(outer).cut(made, 1)
         return pictures
+
+
+def _check_finite(values: Tensor, part: str) -> None:
+    if not np.isfinite(values).all():
+        raise ModelError(
+            f"FlashVSR's {part} gave values that are not finite, which are no picture; an export in fp16 may overflow: "
+            "try --precision bf16 or fp32"
+        )
 
 
 def _parts(size: int, largest: int) -> list[tuple[int, int]]:

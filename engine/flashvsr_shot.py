@@ -81,8 +81,9 @@ class Shot(Protocol):
 class LiveShot:
     """A shot upscaled as it comes: the first picture after 25 frames, then 8 at a time; every tile keeps its own state."""
 
-    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise) -> None:
-        self._canvas, self._networks, self._noise = canvas, networks, noise
+    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, *, check: Callable[[], None]) -> None:
+        """check: called before every step of a tile and every latent frame decoded; may raise, to end the work."""
+        self._canvas, self._networks, self._noise, self._check = canvas, networks, noise, check
         self._projector = networks.projector(canvas.layout.height, canvas.layout.width)
         self._shares = canvas.layout.shares()
         self._frames = Window()
@@ -112,6 +113,7 @@ class LiveShot:
         clean = self._clean(latents)
         self._latents = latents.stop
         for at, latent in enumerate(latents):
+            self._check()
             yield from decode(self._canvas, self._networks.decoder, self._frames, clean[:, :, at], latent)
         self._frames.forget(decoded(latents.stop))
 
@@ -124,6 +126,7 @@ class LiveShot:
         tokens = [self._projector.push(clip) for clip in clips]
         blended = np.zeros_like(noise)
         for tile, share, transformer in zip(layout.tiles, self._shares, self._networks.transformers, strict=True):
+            self._check()
             part = cut_tokens(tokens, layout.width, tile)
             given = transformer.push(tile.cut(noise, LATENT_PIXELS), part, latents.start)
             tile.cut(blended, LATENT_PIXELS)[...] += given["clean"] * share

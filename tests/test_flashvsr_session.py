@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from upres.engine.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
 from upres.engine.flashvsr import FlashVSR, Options
-from upres.engine.flashvsr_network import Decoder, draw_noise, rotation
+from upres.engine.flashvsr_network import Decoder, Transformer, draw_noise, rotation
 from upres.engine.frame import Frame
 from upres.engine.runtime import BoundState, OnnxRuntimeGraph
 
@@ -167,6 +167,36 @@ def test_a_session_that_is_stopped_does_not_finish_its_shot(folder, tmp_path):
     with pytest.raises(Interrupted):
         list(session.push(clip(1, 70, 50)[0]))
     session.close()
+
+
+@pytest.mark.parametrize("width", [32, 70])
+def test_a_live_session_that_is_stopped_ends_with_the_step_of_a_tile(folder, monkeypatch, width):
+    session = FlashVSR(folder).open(width, 32)
+    push, made = Transformer.push, []
+
+    def stopped(self, *given):
+        made.append(given)
+        session.stop()
+        return push(self, *given)
+
+    monkeypatch.setattr(Transformer, "push", stopped)
+    for frame in clip(24, width, 32):
+        list(session.push(frame))
+    with pytest.raises(Interrupted):
+        list(session.flush())
+    assert len(made) == 1
+    session.close()
+
+
+def test_values_that_are_not_finite_are_an_error_and_never_pictures(folder):
+    with pytest.raises(ModelError, match=r"transformer gave values that are not finite.* try --precision bf16 or fp32"):
+        upscale(
+            FlashVSR(folder), clip(1), noise=lambda latent, rows, columns: np.full((16, rows, columns), np.nan, "f4")
+        )
+    decoder = Decoder(OnnxRuntimeGraph(folder / "decoder.onnx", 2), 128, 128)
+    decoder.start()
+    with pytest.raises(ModelError, match="decoder gave values that are not finite"):
+        decoder.push(np.full((1, 16, 16, 16), np.nan, np.float32), np.zeros((4, 128, 128, 3), np.uint8))
 
 
 def test_tiles_are_close_to_the_whole_frame(weights, folder, tmp_path):
