@@ -14,7 +14,7 @@ import numpy as np
 
 from .errors import Interrupted, ModelError, SettingsError, SourceError
 from .flashvsr_manifest import Profile, check, find, read
-from .flashvsr_network import CLIP, DECODER_HALO, DECODER_PART, NEXT, Decoder, Projector, Transformer, draw_noise
+from .flashvsr_network import CLIP, NEXT, Decoder, Projector, Transformer, decoder_parts, draw_noise
 from .flashvsr_shot import Canvas, LiveShot, Networks, Noise, Shot
 from .flashvsr_spool import SpooledShot, spooled_bytes
 from .flashvsr_tiles import Layout, lay_out
@@ -104,10 +104,11 @@ class FlashVSR:
         """Bytes a session on frames of this size needs at its peak, predicted from the manifest; not yet on a GPU."""
         layout, facts = self.layout(width, height), self.manifest
         tiles = 1 if self._options.spool else len(layout.tiles)
-        part = min(layout.height * layout.width, (DECODER_PART + 2 * DECODER_HALO) ** 2)
-        working = max(layout.profile.working_bytes, part * facts.decoder_bytes)
+        parts = [outer.height * outer.width for _, outer in decoder_parts(layout.height, layout.width)]
+        state = tiles * layout.profile.state_bytes + sum(parts) * facts.frame_state_bytes
+        working = max(layout.profile.working_bytes, max(parts) * facts.decoder_bytes)
         frames = HELD * layout.height * layout.width * 3
-        return facts.weight_bytes + tiles * layout.profile.state_bytes + working + frames
+        return facts.weight_bytes + state + working + frames
 
     @property
     def spool(self) -> Path | None:

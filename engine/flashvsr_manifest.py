@@ -43,8 +43,9 @@ class FlashVSRManifest:
     attention: exact (the published rule) or dense. layers, dim, head_dim: of the transformer. sparse_ratio, local_range: of
     the rule of attention. profiles: the tiles there are. weight_file: the external data of all graphs. graphs: SHA-256 by
     file. weights_sha256: over the exported tensors. frame_flops: of projector and decoder, per padded pixel and frame.
-    decoder_bytes: per pixel that is decoded at once. verified: largest differences from PyTorch, by what was compared.
-    experimental: no owner of the trained weights has reported on them yet.
+    frame_state_bytes: what those two keep from step to step, per pixel of the parts that are decoded, halos included.
+    decoder_bytes: what the decoder needs besides, per pixel that is decoded at once. verified: largest differences from
+    PyTorch, by what was compared. experimental: no owner of the trained weights has reported on them yet.
     """
 
     network: str
@@ -66,6 +67,7 @@ class FlashVSRManifest:
     weights_sha256: str
     graphs: dict[str, str]
     frame_flops: int
+    frame_state_bytes: int
     decoder_bytes: int
     verified: dict[str, float]
     licence: str = "Apache-2.0"

@@ -66,8 +66,7 @@ class Decoder:
     def __init__(self, graph: OnnxRuntimeGraph, height: int, width: int, *, part: int = DECODER_PART) -> None:
         """height, width: of the padded frame. part: pixels of the largest part, each way, without its halo."""
         self._graph = graph
-        parts = [Tile(y, x, h, w) for y, h in _parts(height, part) for x, w in _parts(width, part)]
-        self._parts = [(tile, tile.grown(DECODER_HALO, height, width)) for tile in parts]
+        self._parts = decoder_parts(height, width, part)
         self._states = [BoundState([graph], {"H": outer.height, "W": outer.width}) for _, outer in self._parts]
         self.nbytes = sum(state.nbytes for state in self._states)
 
@@ -102,6 +101,12 @@ def _check_finite(values: Tensor, part: str) -> None:
             f"FlashVSR's {part} gave values that are not finite, which are no picture; an export in fp16 may overflow: "
             "try --precision bf16 or fp32"
         )
+
+
+def decoder_parts(height: int, width: int, part: int = DECODER_PART) -> list[tuple[Tile, Tile]]:
+    """What of a frame is decoded at once: every part, and with its halo. part: pixels of the largest one, each way."""
+    parts = [Tile(y, x, h, w) for y, h in _parts(height, part) for x, w in _parts(width, part)]
+    return [(tile, tile.grown(DECODER_HALO, height, width)) for tile in parts]
 
 
 def _parts(size: int, largest: int) -> list[tuple[int, int]]:

@@ -1,5 +1,7 @@
 """What FlashVSR's graphs take, computed from its sizes: multiply-adds and memory. What a machine makes of them is measured."""
 
+import math
+
 from .flashvsr_dit import SCORE_BYTES, Step
 from .flashvsr_rule import BLOCK
 from .flashvsr_weights import LATENT, UNSHUFFLED, WeightSet
@@ -44,8 +46,14 @@ def frame_flops_per_pixel(weights: WeightSet) -> int:
     return round(2 * (projector + eighth / 64 + quarter / 16 + half / 4 + full) / 4)
 
 
+def frame_state_bytes_per_pixel(weights: WeightSet, itemsize: int) -> int:
+    """State of projector and decoder, per pixel: rings of two tensors."""
+    a, b, d, _ = weights.configuration.decoder
+    projector = 2 * (UNSHUFFLED + weights.configuration.projector[0]) / 256
+    return math.ceil(2 * itemsize * (projector + 3 * (a / 64 + b / 16 + d / 4)))
+
+
 def decoder_bytes_per_pixel(weights: WeightSet, itemsize: int) -> int:
-    """Of the decoder at work on one latent frame, its state included, per pixel of the part that is decoded at once."""
-    a, b, d, e = weights.configuration.decoder
-    state = 2 * 3 * itemsize * (a / 64 + b / 16 + d / 4)
-    return round(COPIES * 4 * max(d, e) * itemsize + state)
+    """Of the decoder at work on one latent frame, without its state, per pixel of the part that is decoded at once."""
+    *_, d, e = weights.configuration.decoder
+    return COPIES * 4 * max(d, e) * itemsize

@@ -9,7 +9,14 @@ from upres.engine.errors import SettingsError
 from upres.engine.flashvsr_manifest import FlashVSRManifest, Profile
 from upres.engine.flashvsr_network import FIRST, NEXT
 
-from .flashvsr_cost import decoder_bytes_per_pixel, frame_flops_per_pixel, state_bytes, step_bytes, step_flops
+from .flashvsr_cost import (
+    decoder_bytes_per_pixel,
+    frame_flops_per_pixel,
+    frame_state_bytes_per_pixel,
+    state_bytes,
+    step_bytes,
+    step_flops,
+)
 from .flashvsr_dit import Step, write_transformer
 from .flashvsr_frames import write_decoder, write_projector
 from .flashvsr_graph import DTYPES, GraphWriter, WeightFile
@@ -100,6 +107,7 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
 
 def _manifest(weights: WeightSet, settings: Settings, profiles: tuple[Profile, ...]) -> FlashVSRManifest:
     """The manifest as far as it follows from weights and settings; the files come later."""
+    itemsize = 4 if settings.precision == "fp32" else 2  # of projector and decoder
     return FlashVSRManifest(
         network=f"flashvsr-{weights.version}-tiny",
         slug="FlashVSR_Tiny",
@@ -120,7 +128,8 @@ def _manifest(weights: WeightSet, settings: Settings, profiles: tuple[Profile, .
         weights_sha256="",
         graphs={},
         frame_flops=frame_flops_per_pixel(weights),
-        decoder_bytes=decoder_bytes_per_pixel(weights, 4 if settings.precision == "fp32" else 2),
+        frame_state_bytes=frame_state_bytes_per_pixel(weights, itemsize),
+        decoder_bytes=decoder_bytes_per_pixel(weights, itemsize),
         verified={},
     )
 

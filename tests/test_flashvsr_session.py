@@ -219,6 +219,18 @@ def test_memory_grows_with_the_tiles_that_are_held(folder, tmp_path):
     assert live.seconds(70, 50) > live.seconds(32, 32) > 0
 
 
+@pytest.mark.parametrize("side", [32, 1000])  # 4000 pixels are decoded in 3 x 3 parts, each with its own halo and state
+def test_memory_counts_the_state_of_every_part_of_the_decoder(folder, tmp_path, side):
+    model = FlashVSR(folder, options=Options(spool=tmp_path))
+    layout, facts = model.layout(side, side), model.manifest
+    networks = model.open(side, side)._networks
+    state = networks.transformers[0].nbytes + networks.decoder.nbytes
+    state += networks.projector(layout.height, layout.width).nbytes
+    frames = 36 * 3 * layout.height * layout.width
+    working = model.memory(side, side) - facts.weight_bytes - frames - state
+    assert working >= max(layout.profile.working_bytes, min(layout.height, 1536) ** 2 * facts.decoder_bytes / 2)
+
+
 def test_decoding_in_parts_is_exact(folder):
     graph = OnnxRuntimeGraph(folder / "decoder.onnx", 2)
     height, width = 272, 528
