@@ -1,6 +1,7 @@
 """FlashVSR's public weight files: found under their own or their repacked names, read safely and one tensor at a time."""
 
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class FileTensors(LazyTensors):
 
     def __getitem__(self, key: str) -> Array:
         """The tensor of this key, float32."""
-        array: Array = self._tensors[self._keys[key]][:].float().numpy()
+        array: Array = self._tensors[self._keys[key]][:].detach().float().numpy()
         return array
 
     def shape(self, key: str) -> tuple[int, ...]:
@@ -110,7 +111,13 @@ def _open(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         file: Any = safe_open(path, framework="pt")
         return {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - the file is not a mapping
-    loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    # The format before PyTorch 1.6 is no zip, and cannot be mapped.
+    loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     if isinstance(loaded, torch.Tensor):
         return {"prompt": loaded}
-    return dict(loaded.get("state_dict", loaded))
+    if not isinstance(loaded, dict):
+        raise TypeError(f"it holds a {type(loaded).__name__}, expected tensors by name")
+    found = dict(loaded.get("state_dict", loaded))
+    if others := [str(key) for key, value in found.items() if not isinstance(value, torch.Tensor)]:
+        raise TypeError(f"it holds more than tensors: {', '.join(others)}")
+    return found

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,17 @@ ALIGNMENT = 4096  # so that a runtime can map a tensor straight from the file
 
 
 class WeightFile:
-    """The external data of several graphs: tensors one after the other, equal ones once. Holds none of them in memory."""
+    """The external data of several graphs: tensors one after the other, equal ones once. Holds none of them in memory.
+
+    It appears under its name when it is finished: a session that has an older one mapped keeps that, and an export that
+    fails leaves it as it was.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.shared: dict[tuple[str, str], TensorProto] = {}
-        self._file = path.open("wb")
+        self._unfinished = path.with_name(f"{path.name}.part")
+        self._file = self._unfinished.open("wb")
         self._places: dict[str, tuple[int, int]] = {}
 
     def add(self, array: Array, digest: str) -> tuple[int, int]:
@@ -44,10 +50,17 @@ class WeightFile:
             self._file.write(_bytes(array))
         return self._places[digest]
 
-    def close(self) -> str:
-        """Finish the file; gives the SHA-256 over the SHA-256 of every tensor in it, in order."""
+    def finish(self) -> str:
+        """Put the file in its place; gives the SHA-256 over the SHA-256 of every tensor in it, in order."""
         self._file.close()
+        self._unfinished.replace(self.path)
         return hashlib.sha256("".join(self._places).encode()).hexdigest()
+
+    def close(self) -> None:
+        """Let go of the file, and of what was written where it was not finished."""
+        with suppress(OSError):  # of a full disk: what was not written yet is not wanted any more
+            self._file.close()
+        self._unfinished.unlink(missing_ok=True)
 
 
 class GraphWriter:

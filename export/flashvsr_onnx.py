@@ -1,11 +1,12 @@
 """FlashVSR's ONNX graphs, their shared weight file and their manifest, written into a folder."""
 
 import hashlib
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from upres.engine.errors import SettingsError
+from upres.engine.errors import ModelError, SettingsError, TargetError
 from upres.engine.flashvsr_manifest import FlashVSRManifest, Profile
 from upres.engine.flashvsr_network import FIRST, NEXT
 
@@ -69,12 +70,40 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
     """Write all graphs, their shared weight file and the manifest into a folder; gives the manifest.
 
     Memory stays at a few times the largest tensor: weights are read, rewritten and stored one by one.
-    Raises SettingsError for tiles that cannot be, ModelError for weights that are not FlashVSR's.
+    Raises SettingsError for tiles that cannot be, ModelError for weights that are not FlashVSR's or do not fit in the
+    precision, TargetError where the folder cannot be written to.
     """
     settings.check()
     check(weights)
-    folder.mkdir(parents=True, exist_ok=True)
-    data = WeightFile(folder / f"flashvsr-{settings.precision}.weights")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with closing(WeightFile(folder / f"flashvsr-{settings.precision}.weights")) as data:
+            graphs, profiles = _graphs(weights, data, settings)
+            digest = data.finish()
+        for name, graph in graphs.items():
+            graph.save(folder / name)
+    except OverflowError as error:
+        raise ModelError(
+            f"these weights cannot be exported in {settings.precision}: {error}; fp32 takes most"
+        ) from error
+    except OSError as error:
+        raise TargetError(f"cannot write the graphs into {folder}: {error.strerror or error}") from error
+    manifest = _manifest(weights, settings, profiles)
+    manifest = replace(
+        manifest,
+        weight_file=data.path.name,
+        weight_bytes=data.path.stat().st_size,
+        weights_sha256=digest,
+        graphs={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in graphs},
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def _graphs(
+    weights: WeightSet, data: WeightFile, settings: Settings
+) -> tuple[dict[str, GraphWriter], tuple[Profile, ...]]:
+    """All graphs by their files' names, not saved yet, their weights in the file; and the tiles they are for."""
     other = "fp32" if settings.precision == "fp32" else "fp16"
     opset = 20 if settings.exact else 23  # 23 brings the fused Attention
     profiles = []
@@ -90,19 +119,7 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
         for name, frames in ((profiles[-1].first, FIRST), (profiles[-1].following, NEXT)):
             graphs[name] = GraphWriter(name.removesuffix(".onnx"), data, settings.precision, opset)
             write_transformer(graphs[name], weights, rule, Step(frames, height, width, settings.probe))
-    digest = data.close()
-    for name, graph in graphs.items():
-        graph.save(folder / name)
-    manifest = _manifest(weights, settings, tuple(profiles))
-    manifest = replace(
-        manifest,
-        weight_file=data.path.name,
-        weight_bytes=data.path.stat().st_size,
-        weights_sha256=digest,
-        graphs={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in graphs},
-    )
-    manifest.write(folder)
-    return manifest
+    return graphs, tuple(profiles)
 
 
 def _manifest(weights: WeightSet, settings: Settings, profiles: tuple[Profile, ...]) -> FlashVSRManifest:

@@ -2,13 +2,15 @@
 
 import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from typer.testing import CliRunner
-from upres.engine.errors import ModelError, SettingsError
+from upres.engine.errors import ModelError, SettingsError, TargetError
+from upres.engine.flashvsr_manifest import check as check_files
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
@@ -101,6 +103,29 @@ def test_the_same_weights_give_the_same_bytes(weights, tmp_path):
     assert first == second
     for name in [*first.graphs, first.weight_file]:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_an_export_that_fails_says_why_and_leaves_what_was_there(weights, tmp_path):
+    before = write_graphs(weights, tmp_path, Settings(((128, 128),), "fp16"))
+    large = replace(weights, dit={**weights.dit, "blocks.1.ffn.0.weight": weights.dit["blocks.1.ffn.0.weight"] * 1e8})
+    with pytest.raises(ModelError, match=r"cannot be exported in fp16: values up to .* do not fit in float16; fp32"):
+        write_graphs(large, tmp_path, Settings(((128, 128),), "fp16"))
+    check_files(tmp_path, before)
+    assert not list(tmp_path.glob("*.part"))
+    (tmp_path / "file").touch()
+    with pytest.raises(TargetError, match=r"cannot write the graphs into .*file: "):
+        write_graphs(weights, tmp_path / "file", SMALL)
+
+
+def test_a_session_keeps_its_weights_while_they_are_exported_anew(weights, tmp_path):
+    settings = Settings(((128, 128),))
+    manifest = write_graphs(weights, tmp_path, settings)
+    with (tmp_path / manifest.weight_file).open("rb") as file:
+        mapped = np.memmap(file, np.uint8, "r")
+        before = bytes(mapped)
+        write_graphs(replace(weights, tc={key: -value for key, value in weights.tc.items()}), tmp_path, settings)
+        assert bytes(mapped) == before
+    assert (tmp_path / manifest.weight_file).read_bytes() != before
 
 
 def test_graphs_are_valid_and_free_of_what_runtimes_lack(weights, tmp_path):

@@ -64,6 +64,24 @@ def test_a_truncated_file_is_named_with_the_size_it_should_have(folder, monkeypa
         read_folder(folder)
 
 
+def test_parameters_and_the_format_before_pytorch_1_6_are_read(folder):
+    parameters = {key: torch.nn.Parameter(value) for key, value in as_torch(WEIGHTS.tc).items()}
+    torch.save(parameters, folder / "TCDecoder.ckpt", _use_new_zipfile_serialization=False)
+    torch.save(torch.nn.Parameter(torch.from_numpy(WEIGHTS.prompt)), folder / "posi_prompt.pth")
+    found = read_folder(folder)
+    assert (found.prompt == WEIGHTS.prompt).all()
+    assert all((found.tc[key] == WEIGHTS.tc[key]).all() for key in WEIGHTS.tc)
+
+
+@pytest.mark.parametrize(
+    ("held", "words"), [({"epoch": 3}, "more than tensors: epoch"), ([1], "a list, expected tensors by name")]
+)
+def test_a_pickle_that_holds_other_data_is_refused_with_what_it_is(folder, held, words):
+    torch.save({**as_torch(WEIGHTS.tc), **held} if isinstance(held, dict) else held, folder / "TCDecoder.ckpt")
+    with pytest.raises(ModelError, match=rf"TCDecoder\.ckpt cannot be read as tensors: it holds {words}"):
+        read_folder(folder)
+
+
 def test_a_pickle_that_holds_more_than_tensors_is_refused(folder):
     torch.save({"call": os.system}, folder / "TCDecoder.ckpt")
     with pytest.raises(ModelError, match=r"TCDecoder\.ckpt cannot be read as tensors"):
