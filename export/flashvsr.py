@@ -6,7 +6,7 @@ from pathlib import Path
 from upres.engine.errors import ModelError
 from upres.engine.flashvsr_manifest import FlashVSRManifest
 
-from .flashvsr_acceptance import Report, accept
+from .flashvsr_acceptance import Report, accept, read_clip
 from .flashvsr_check import compare_export
 from .flashvsr_files import read_folder
 from .flashvsr_onnx import Settings, write_graphs
@@ -40,6 +40,10 @@ def export_flashvsr(
 
 
 def accept_flashvsr(weights: Path, graphs: Path, *, clip: Path, report: Path, version: Version | None = None) -> Report:
-    """Export in float32, and hold it against PyTorch on a real clip; the report, with pictures, goes into a folder."""
+    """Export in float32, and hold it against PyTorch on a real clip; the report, with pictures, goes into a folder.
+
+    Raises SourceError, before the export, where the clip is too small or too short.
+    """
+    looked_at = read_clip(clip)
     export_flashvsr(weights, graphs, version=version)
-    return accept(read_folder(weights, version), weights, graphs, clip, report)
+    return accept(read_folder(weights, version), weights, graphs, looked_at, report)

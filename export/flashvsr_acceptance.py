@@ -48,13 +48,21 @@ class Report:
     passed: bool
 
 
-def accept(weights: WeightSet, folder: Path, graphs: Path, clip: Path, report: Path) -> Report:
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What is looked at of a clip. frames: its first ones, the middle of each, (64, 64, 3) uint8."""
+
+    name: str
+    frames: list[Pixels]
+
+
+def accept(weights: WeightSet, folder: Path, graphs: Path, clip: Clip, report: Path) -> Report:
     """Run an export of the weights in a folder against PyTorch on a real clip; write report.json, report.md and pictures.
 
-    An export that passes is no longer marked experimental. Raises SourceError where the clip is too small or too short.
+    An export that passes is no longer marked experimental.
     """
     report.mkdir(parents=True, exist_ok=True)
-    frames = _frames(clip)
+    frames = clip.frames
     scan = ActivationScan()
     with torch.inference_mode(), scan:
         expected = _pictures_of_pytorch(weights, frames)
@@ -100,8 +108,8 @@ class ActivationScan(TorchFunctionMode):  # type: ignore[misc]  # PyTorch is not
         return given
 
 
-def _frames(clip: Path) -> list[Pixels]:
-    """The middle of the clip's first frames."""
+def read_clip(clip: Path) -> Clip:
+    """The middle of the clip's first frames; SourceError where it is too small or too short."""
     try:
         with av.open(str(clip)) as container:
             decoded = [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), FRAMES)]
@@ -110,7 +118,8 @@ def _frames(clip: Path) -> list[Pixels]:
     if len(decoded) < FRAMES or min(decoded[0].shape[:2]) < SIDE:
         raise SourceError(f"{clip} must have at least {FRAMES} frames of {SIDE}x{SIDE} pixels; choose a longer one")
     top, left = ((side - SIDE) // 2 for side in decoded[0].shape[:2])
-    return [np.ascontiguousarray(frame[top : top + SIDE, left : left + SIDE], np.uint8) for frame in decoded]
+    frames = [np.ascontiguousarray(frame[top : top + SIDE, left : left + SIDE], np.uint8) for frame in decoded]
+    return Clip(clip.name, frames)
 
 
 def _pictures_of_pytorch(weights: WeightSet, frames: list[Pixels]) -> list[Pixels]:

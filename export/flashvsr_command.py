@@ -28,10 +28,17 @@ class Request:
 
 
 def export(request: Request, out: Path | None) -> str:
-    """Export, or export and judge; gives the line to show. SettingsError names every option that is missing."""
+    """Export, or export and judge; gives the line to show.
+
+    SettingsError names every option that is missing or does not go with another, ModelError says that a judgement failed.
+    """
     problems = [] if request.weights else [f"upres export {SLUG} needs --weights DIR, the folder of its weight files"]
     if (request.acceptance is None) != (request.clip is None):
         problems.append("--acceptance DIR and --clip FILE go together")
+    if request.acceptance and (request.precision, request.attention, request.verify) != ("fp32", "exact", False):
+        problems.append(
+            "--acceptance judges fp32 with exact attention; leave out --precision, --attention and --verify"
+        )
     if request.weights is None or problems:
         raise SettingsError("; ".join(problems))
     try:
@@ -46,8 +53,10 @@ def export(request: Request, out: Path | None) -> str:
         found = accept_flashvsr(
             request.weights, folder, clip=request.clip, report=request.acceptance, version=request.version
         )
-        verdict = "passed" if found.passed else "NOT passed"
-        return f"{verdict}: {found.psnr} dB against PyTorch; see {request.acceptance / 'report.md'}"
+        line = f"passed: {found.psnr} dB against PyTorch; see {request.acceptance / 'report.md'}"
+        if not found.passed:
+            raise ModelError(f"NOT {line}")
+        return line
     settings = Settings(precision=request.precision, exact=request.attention == "exact")
     manifest = export_flashvsr(
         request.weights, folder, version=request.version, settings=settings, verify=request.verify

@@ -5,6 +5,7 @@ import json
 import os
 import threading
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 from upres.engine import select
-from upres.engine.errors import Interrupted, SettingsError, TargetError
+from upres.engine.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
 from upres.engine.flashvsr import FlashVSR, FlashVSRSession
 from upres.engine.flashvsr_manifest import folder_of, read
 from upres.engine.flashvsr_network import Transformer
@@ -25,6 +26,7 @@ torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.imp
 
 from small_flashvsr import WEIGHTS, write_files  # noqa: E402 - after the check for torch
 from upres.export.flashvsr_acceptance import ActivationScan  # noqa: E402
+from upres.export.flashvsr_check import compare_export  # noqa: E402
 from upres.export.flashvsr_onnx import Settings, write_graphs  # noqa: E402
 from upres.service.cli import build  # noqa: E402
 
@@ -227,6 +229,39 @@ def test_acceptance_reports_and_ends_the_experiment(weights, tmp_path):
     assert len(report["files"]) == 4
     assert {path.suffix for path in (tmp_path / "report").iterdir()} == {".json", ".md", ".png"}
     assert not read(folder_of(NETWORK)).experimental
+
+
+def test_what_does_not_pass_is_an_error_and_stays_experimental(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("upres.export.flashvsr_acceptance.NEEDED_PSNR", 1000.0)
+    words = ["--acceptance", tmp_path / "report", "--clip", film(tmp_path / "clip.mp4", 34, 96, 80)]
+    with pytest.raises(ModelError, match=r"NOT passed: .* dB against PyTorch; see .*report\.md"):
+        upres("export", "FlashVSR_Tiny", "--weights", weights, *words)
+    assert "NOT PASSED" in (tmp_path / "report" / "report.md").read_text()
+    assert read(folder_of(NETWORK)).experimental
+
+
+def test_a_clip_that_is_too_short_is_refused_before_the_export(weights, tmp_path):
+    words = ["--acceptance", tmp_path / "report", "--clip", film(tmp_path / "clip.mp4", 5, 96, 80)]
+    with pytest.raises(SourceError, match="must have at least 33 frames of 64x64"):
+        upres("export", "FlashVSR_Tiny", "--weights", weights, *words)
+    assert not folder_of(NETWORK).exists()
+
+
+@pytest.mark.parametrize("words", [["--precision", "fp16"], ["--attention", "dense"], ["--verify"]])
+def test_acceptance_judges_one_kind_of_export_only(tmp_path, words):
+    with pytest.raises(SettingsError, match="--acceptance judges fp32 with exact attention"):
+        upres("export", "FlashVSR_Tiny", "--weights", tmp_path, "--acceptance", "r", "--clip", "c.mp4", *words)
+
+
+def test_the_scan_does_not_see_the_squares_of_a_norm_that_stays_in_float32(tmp_path):
+    name = "blocks.0.self_attn.q.weight"
+    large = replace(WEIGHTS, dit={**WEIGHTS.dit, name: WEIGHTS.dit[name] * 300})
+    settings = Settings(((128, 128),), "fp16")
+    write_graphs(large, tmp_path, settings)
+    with ActivationScan() as scan:
+        differences = compare_export(large, tmp_path, settings)
+    assert max(differences.values()) < 2e-3  # it does fit
+    assert max(scan.largest.values()) < 65504
 
 
 def test_the_scan_sees_what_would_overflow():
