@@ -37,8 +37,8 @@ def to_pixels(signed: Tensor) -> Pixels:
 
 
 def _moments(values: Tensor) -> tuple[float, float]:
-    """Mean and unbiased standard deviation."""
-    return float(np.mean(values, dtype=np.float64)), float(np.std(values, ddof=1, dtype=np.float64))
+    """Mean and standard deviation, over the number of samples as the release does."""
+    return float(np.mean(values, dtype=np.float64)), float(np.std(values, dtype=np.float64))
 
 
 def _resample(pixels: Pixels, scale: int) -> Pixels:
