@@ -7,6 +7,7 @@ device reaches. Needs no network. --small takes a small configuration, to see th
 
 import argparse
 import ctypes
+import gc
 import statistics
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 import onnxruntime
 import torch
 from flashvsr_runners import FRAMES, Steps, onnxruntime_steps, pytorch_steps
+from upres.engine.errors import ModelError
 from upres.engine.flashvsr_manifest import FlashVSRManifest, read
 from upres.engine.flashvsr_tiles import Layout, lay_out
 from upres.export.flashvsr_onnx import Settings, write_graphs
@@ -86,12 +88,15 @@ def line(found: dict[str, Any]) -> str:
 
 
 def prepare(case: Case, graphs: Path, precision: Any) -> tuple[Layout, FlashVSRManifest, WeightSet]:  # noqa: ANN401
-    """The layout of the frame, and the export, which is written where it is not there yet."""
+    """The layout of the frame, and the export, which is written where it is not there yet; ModelError for another one."""
     weights = random_weights(case.configuration)
     if not (graphs / "flashvsr.json").exists():
         tell("exporting; this takes minutes at full size")
         write_graphs(weights, graphs, Settings((case.tile,), precision, exact=False))
-    manifest = read(graphs)
+    manifest, c = read(graphs), case.configuration
+    if (manifest.layers, manifest.dim, manifest.precision) != (c.layers, c.dim, precision):
+        size = f"{manifest.layers} layers of {manifest.dim} in {manifest.precision}"
+        raise ModelError(f"{graphs} holds {size}, expected {c.layers} of {c.dim} in {precision}; name another folder")
     return lay_out(manifest.profiles, case.height, case.width), manifest, weights
 
 
@@ -130,6 +135,7 @@ def seconds(work: Callable[[], object], count: int, device: str) -> list[float]:
 @contextmanager
 def memory(device: str, found: dict[str, Any]) -> Iterator[None]:
     """Note the memory that is held inside: on a GPU what the device lost meanwhile, else this process's peak, all told."""
+    gc.collect()  # a transformer that can be compiled refers to itself: its weights would count for the one before
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

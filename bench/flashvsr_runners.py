@@ -108,7 +108,7 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: Device) -> Steps:
     noise = DRAW.standard_normal(shape, np.float32)
     latent = DRAW.standard_normal((1, LATENT, layout.height // 8, layout.width // 8), np.float32)
     return Steps(
-        f"{following.report.removesuffix(' fp32')} {manifest.precision}",
+        f"{following.report.removesuffix(' fp32')} {manifest.precision}, {manifest.attention} attention",
         {
             "projector": lambda: [one.push(clip) for _ in range(NEXT)],
             "transformer": lambda: [transformer.push(noise, tokens, FIRST) for transformer in networks.transformers],

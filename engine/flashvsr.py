@@ -75,7 +75,8 @@ class FlashVSR:
         """What runs it."""
         facts = self.manifest
         state = ", experimental" if facts.experimental else ""
-        return f"{self._decoder.report}, {self.scale}x, {facts.attention} attention in {facts.precision}{state}"
+        runtime = self._decoder.report.removesuffix(" fp32")
+        return f"{runtime}, {self.scale}x, {facts.attention} attention in {facts.precision}{state}"
 
     def open(self, width: int, height: int, *, noise: Noise | None = None) -> "FlashVSRSession":
         """Start a session on frames of this size. noise: instead of the drawn one, by latent frame, rows and columns."""

@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
+from upres.engine.errors import ModelError
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
@@ -40,6 +42,29 @@ def test_what_cannot_run_is_kept_with_its_reason_and_the_rest_runs(tmp_path):
     compiled, graphs = json.loads((tmp_path / "found.json").read_text())["results"].values()
     assert "nothing" in compiled["error"]
     assert graphs["runs_on"].startswith("ONNX Runtime")
+
+
+def test_what_ran_before_does_not_count(monkeypatch):
+    monkeypatch.syspath_prepend(BENCH.parent)
+    measured = importlib.import_module("flashvsr")
+
+    class Compiled:
+        def __init__(self):
+            self.run = self.__init__
+
+    before = weakref.ref(Compiled())
+    assert before() is not None
+    with measured.memory("cpu", {}):
+        assert before() is None
+
+
+def test_an_export_of_another_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCH.parent)
+    measured = importlib.import_module("flashvsr")
+    measured.prepare(measured.CASES["small"], tmp_path, "fp32")
+    for case, precision in (("full", "fp32"), ("small", "fp16")):
+        with pytest.raises(ModelError, match=r"holds 2 layers of 256 in fp32, expected .*; name another folder"):
+            measured.prepare(measured.CASES[case], tmp_path, precision)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

@@ -254,6 +254,13 @@ def test_other_scales_are_refused(folder):
         FlashVSR(folder, scale=5)
 
 
+def test_the_report_names_the_precision_that_runs(weights, folder, tmp_path):
+    write_graphs(weights, tmp_path, Settings(TILE, "fp16"))
+    reports = FlashVSR(folder).report, FlashVSR(tmp_path, scale=2).report
+    assert reports[0].endswith(" CPU, 4x, exact attention in fp32, experimental")
+    assert reports[1].endswith(" CPU, 2x, exact attention in fp16, experimental")
+
+
 def test_random_weights_are_refused_outside_tests(folder, monkeypatch):
     monkeypatch.delenv("UPRES_RANDOM_WEIGHTS")
     with pytest.raises(ModelError, match="never trained"):
