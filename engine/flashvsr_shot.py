@@ -178,8 +178,13 @@ def seen(latent: int) -> range:
 
 
 def decode(canvas: Canvas, decoder: Decoder, frames: Frames, clean: Tensor, latent: int) -> Iterator[Pixels]:
-    """The pictures of a latent frame, (1, 16, H/8, W/8), as far as frames go; of the first one only the last is a picture."""
+    """The pictures of a latent frame, (1, 16, H/8, W/8), as far as frames go; of the first one only the last is a picture.
+
+    A latent frame wholly beyond the last frame, which fills up a shot's last step, is not decoded.
+    """
     shown = range(CLIP * latent - 3, CLIP * latent + 1)
+    if shown.start >= len(frames):
+        return
     clip = np.stack([frames[max(index, 0)] for index in shown])
     pictures = decoder.push(clean, clip)
     for at, index in enumerate(shown):

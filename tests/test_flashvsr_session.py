@@ -74,6 +74,15 @@ def test_as_many_frames_come_out_with_their_times(folder, count):
     assert {frame.pixels.shape for frame in out} == {(128, 128, 3)}
 
 
+@pytest.mark.parametrize(("count", "decoded"), [(1, 1), (2, 2), (21, 6), (22, 7), (30, 9)])
+@pytest.mark.parametrize("width", [32, 70])
+def test_only_what_is_shown_is_decoded(folder, tmp_path, monkeypatch, count, decoded, width):
+    push, made = Decoder.push, []
+    monkeypatch.setattr(Decoder, "push", lambda self, *given: made.append(given) or push(self, *given))
+    upscale(FlashVSR(folder, options=Options(spool=tmp_path)), clip(count, width))
+    assert len(made) == decoded
+
+
 @pytest.mark.parametrize(("scale", "width", "height"), [(2, 31, 17), (3, 41, 27), (4, 32, 31), (4, 1, 1)])
 def test_the_size_is_exactly_scale_times_the_input(folder, scale, width, height):
     out = upscale(FlashVSR(folder, scale=scale), clip(3, width, height))
