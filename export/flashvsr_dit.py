@@ -156,9 +156,9 @@ class _Transformer:
         rank = min(pairs - 1, self.attention.top_k)
         if rank < pairs - 1:
             top, _ = g.ops("TopK", 2, flat, g.ints(rank + 1), axis=-1)
-        else:
-            top = flat  # everything ranks: the least of all is the threshold
-        threshold = g.op("ReduceMin", top, g.ints(2), keepdims=1)
+            threshold = g.slice(top, rank, rank + 1, 2)
+        else:  # everything ranks: the least of all is the threshold
+            threshold, _ = g.ops("TopK", 2, flat, g.ints(1), axis=-1, largest=0)
         kept = g.reshape(g.op("Greater", flat, threshold), heads, queries, keys)
         if self.step.probe:
             g.output(kept, f"mask{layer}", BOOL, (heads, queries, keys))
@@ -172,7 +172,8 @@ class _Transformer:
         queries = self.step.windows * self.step.blocks
         q, k, v = self._heads(q), g.transpose(self._heads(k), 0, 2, 1), self._heads(v)
         fill = g.op("Where", kept, g.scalar(0), g.scalar(-1e9))
-        some = g.op("ReduceMax", g.op("Cast", kept, to=ONNX_TYPES[FLOAT]), g.ints(2), keepdims=1)
+        count = g.op("ReduceSum", g.op("Cast", kept, to=ONNX_TYPES[FLOAT]), g.ints(2), keepdims=1)
+        some = g.op("Min", count, g.scalar(1))
         group = max(1, SCORE_BYTES // (heads * keys * BLOCK * BLOCK * FLOAT.itemsize))
         parts = []
         for start in range(0, queries, group):

@@ -139,6 +139,22 @@ def test_graphs_are_valid_and_free_of_what_runtimes_lack(weights, tmp_path):
             assert "Loop" not in {node.op_type for node in nodes}
 
 
+@pytest.mark.parametrize("topk_ratio", [None, 0.3])
+def test_the_published_rule_runs_on_a_gpu_with_no_way_through_the_cpu(weights, tmp_path, topk_ratio):
+    # docs/OperatorKernels.md of ONNX Runtime 1.24: the newest version of each operator that its CUDA provider has.
+    newest = {"Cast": 19, "Gelu": 20, "Identity": 19, "LayerNormalization": 17, "Pad": 18, "Resize": 18, "Reshape": 23}
+    newest |= {"Conv": 11, "ReduceL2": 18, "ReduceMean": 18, "Split": 18, "TopK": 11, "Transpose": 23, "Where": 16}
+    newest |= dict.fromkeys(("Add", "Div", "Mul", "Relu", "Sub"), 14)
+    others = "Concat Gemm Greater MatMul Max Min ReduceSum Sigmoid Slice Softmax SpaceToDepth Sqrt Tanh"
+    newest |= dict.fromkeys(others.split(), 13)
+    manifest = write_graphs(weights, tmp_path, Settings(((256, 256),), "fp16", topk_ratio=topk_ratio))
+    for name in manifest.graphs:
+        model = onnx.load(tmp_path / name, load_external_data=False)
+        opset = model.opset_import[0].version
+        versions = {node.op_type: onnx.defs.get_schema(node.op_type, opset).since_version for node in model.graph.node}
+        assert {kind: version for kind, version in versions.items() if version > newest.get(kind, 0)} == {}, name
+
+
 def test_every_tile_that_cannot_be_is_named(weights, tmp_path):
     settings = Settings(profiles=((200, 256), (768, 768), (640, 768)), exact=False)
     with pytest.raises(SettingsError) as error:
