@@ -58,10 +58,14 @@ class FlashVSR:
             raise ModelError(
                 f"the weights in {folder} were never trained, they only serve tests; export the trained ones"
             )
+        self._options = options or Options()
+        if self.manifest.precision == "bf16" and self._options.device == "cpu":
+            raise ModelError(
+                f"the export in {folder} is in bf16, which ONNX Runtime does not compute on a CPU; export it in fp32"
+            )
         check(folder, self.manifest)
         self.scale = scale
         self._folder = folder
-        self._options = options or Options()
         self._projector, self._decoder = (self._load(name) for name in (self.manifest.projector, self.manifest.decoder))
         self._steps: dict[Profile, tuple[OnnxRuntimeGraph, OnnxRuntimeGraph]] = {}
 

@@ -263,6 +263,12 @@ def test_other_scales_are_refused(folder):
         FlashVSR(folder, scale=5)
 
 
+def test_bfloat16_on_a_cpu_is_refused_before_anything_is_loaded(weights, tmp_path):
+    write_graphs(weights, tmp_path, Settings(TILE, "bf16"))
+    with pytest.raises(ModelError, match="is in bf16, which ONNX Runtime does not compute on a CPU; export it in fp32"):
+        FlashVSR(tmp_path)
+
+
 def test_the_report_names_the_precision_that_runs(weights, folder, tmp_path):
     write_graphs(weights, tmp_path, Settings(TILE, "fp16"))
     reports = FlashVSR(folder).report, FlashVSR(tmp_path, scale=2).report
