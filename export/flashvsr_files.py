@@ -51,7 +51,6 @@ class FileTensors(LazyTensors):
     """The tensors of a .safetensors file, or of a pickle that holds tensors only; any prefix before the anchor is dropped."""
 
     def __init__(self, path: Path, anchor: str = "") -> None:
-        self._path = path
         try:
             self._tensors = _open(path)
         except Exception as error:

@@ -5,13 +5,13 @@ channels stand in the order SpaceToDepth gives, and the first weights are permut
 """
 
 import numpy as np
+from upres.engine.flashvsr_network import CLIP
 
 from .flashvsr_graph import Array, GraphWriter
 from .flashvsr_weights import LATENT, UNSHUFFLED, Tensors, WeightSet
 
 FLOAT = np.dtype(np.float32)
 BYTE = np.dtype(np.uint8)
-CLIP = 4  # frames a latent frame stands for
 
 
 def write_projector(graph: GraphWriter, weights: WeightSet) -> None:

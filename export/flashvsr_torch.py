@@ -15,8 +15,8 @@ from torch import Tensor
 from upres.engine.flashvsr_network import THETA, rotation
 
 from .flashvsr_rule import BLOCK, WINDOWS, Attention, outside_range
-from .flashvsr_tensors import Within, tensors
-from .flashvsr_weights import TIMESTEP, Configuration, Version, WeightSet
+from .flashvsr_tensors import Within
+from .flashvsr_weights import TIMESTEP, Configuration, Version
 
 Grid = tuple[int, int, int]  # latent frames, rows and columns of tokens
 
@@ -91,10 +91,6 @@ class Transformer:
         """Have PyTorch compile the layers, which are all alike, when they first run; the weights are held from now on."""
         self._layers = [dict(layer) for layer in self._layers]
         self._run_block = torch.compile(self._block, backend=backend, dynamic=False)
-
-    def restart(self) -> None:
-        """Begin a shot."""
-        self._cache, self.masks, self.position = [], [], 0
 
     def keys(self, layer: int) -> Tensor:
         """The cached keys of a layer, rotated, in window layout: (windows * S, 128, dim)."""
@@ -248,15 +244,3 @@ def _attended(q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None) -> Tensor:
     allowed = (kept | ~some).repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)[None]
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
     return out * some.repeat_interleave(BLOCK, 1)[None].to(out.dtype)
-
-
-def build(
-    weights: WeightSet, attention: Attention, *, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> tuple[Projector, Transformer, Decoder]:
-    """The three parts on a device, each with empty state."""
-    prompt = torch.from_numpy(np.asarray(weights.prompt, np.float32)).to(device, dtype)
-    return (
-        Projector(tensors(weights.lq, device, dtype), weights.version),
-        Transformer(tensors(weights.dit, device, dtype), prompt, weights.configuration, attention),
-        Decoder(tensors(weights.tc, device, dtype)),
-    )
