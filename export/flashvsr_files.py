@@ -11,9 +11,10 @@ import torch
 from safetensors import safe_open
 from upres.engine.errors import ModelError
 
-from .flashvsr_weights import Array, LazyTensors, Version, WeightSet, check, configuration_of
+from .flashvsr_weights import Array, Configuration, LazyTensors, Version, WeightSet, check
 
 HUB = "Hugging Face, JunhaoZhuang/FlashVSR-v1.1 (or JunhaoZhuang/FlashVSR for v1)"
+RELEASED = Configuration()  # the one size that was trained
 DIT_BYTES = 5_676_070_392  # of the original file, the only size that is published
 REPOSITORY = "the git repository OpenImagingLab/FlashVSR, examples/WanVSR/prompt_tensor/"
 
@@ -93,7 +94,7 @@ def read_folder(folder: Path, version: Version | None = None) -> WeightSet:
         raise ModelError(f"the weights of FlashVSR in {folder} cannot be used: " + "; ".join(found))
     dit, lq, tc, prompt = (FileTensors(path, SOURCES[part].anchor) for part, path in paths.items() if path)
     text = prompt[next(iter(prompt))]
-    weights = WeightSet(configuration_of(dit, lq, tc), dit, lq, tc, text.reshape(-1, *text.shape[-2:]), version)
+    weights = WeightSet(RELEASED, dit, lq, tc, text.reshape(-1, *text.shape[-2:]), version)
     check(weights)
     return weights
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,8 @@ def test_original_files_are_read_by_their_keys(folder):
     assert np.abs(found.lq["conv1.weight"] - WEIGHTS.lq["conv1.weight"]).max() < 2**-8
 
 
-def test_repacked_names_and_prefixes_are_taken(tmp_path):
+def test_repacked_names_and_prefixes_are_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr("upres.export.flashvsr_files.RELEASED", SMALL)
     save_file(as_torch(WEIGHTS.dit, prefix="model.diffusion_model."), tmp_path / "FlashVSR1_1.safetensors")
     save_file(as_torch(WEIGHTS.lq, prefix="lq."), tmp_path / "LQ_proj_in.safetensors")
     save_file(as_torch(WEIGHTS.tc), tmp_path / "TCDecoder.safetensors")
@@ -56,6 +58,12 @@ def test_everything_that_is_missing_is_named_with_where_it_comes_from(folder):
         "--weights-version",
     ):
         assert text in str(error.value)
+
+
+def test_a_repack_without_its_last_layer_is_refused_with_every_tensor_it_lacks(folder, monkeypatch):
+    monkeypatch.setattr("upres.export.flashvsr_files.RELEASED", replace(SMALL, layers=2))
+    with pytest.raises(ModelError, match=r"27 problems .*dit: blocks\.1\.cross_attn\.k\.bias is missing;"):
+        read_folder(folder)
 
 
 def test_a_truncated_file_is_named_with_the_size_it_should_have(folder, monkeypatch):
