@@ -89,8 +89,8 @@ def main() -> None:
     thread = threading.Thread(target=lambda: made.set_result(_plan(trt, name, capability, given)))
     thread.start()
     thread.join()
-    plan = made.result(0)
-    if plan is None:
+    # Where the thread broke, it has said why.
+    if not made.done() or (plan := made.result()) is None:
         sys.exit(1)
     Path(out).write_bytes(memoryview(plan))
 

@@ -44,6 +44,17 @@ def test_an_unknown_capability_is_refused(tmp_path):
         list(build_engines(tmp_path, tmp_path, capability="SM10"))
 
 
+def test_a_build_that_breaks_says_what_broke_it(tmp_path):
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["H"])
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["H"])
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [value], [output]))
+    model.ir_version, model.opset_import[0].version = 10, 20
+    onnx.save(model, tmp_path / "any.onnx")
+    with pytest.raises(ModelError, match=r"KeyError: 'H'$"):
+        rtx_builder.build(tmp_path / "any.onnx", {"W": 8}, tmp_path / "any.engine", capability="SM89")
+
+
 def test_a_graph_that_it_cannot_build_is_named_with_its_own_words(tmp_path):
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     node = onnx.helper.make_node("NotAnOperator", ["x"], ["y"])
