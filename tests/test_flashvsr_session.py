@@ -3,18 +3,16 @@
 import importlib
 import os
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from upres.engine.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
 from upres.engine.flashvsr import FlashVSR, Options
 from upres.engine.flashvsr_network import Decoder, Transformer, draw_noise, rotation
 from upres.engine.frame import Frame
-from upres.engine.runtime import BoundState, OnnxRuntimeGraph
+from upres.engine.runtime import OnnxRuntimeGraph
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
@@ -307,54 +305,6 @@ def test_a_damaged_export_is_refused_with_all_that_is_wrong(folder, tmp_path):
 def test_a_device_that_is_not_here_is_named(folder):
     with pytest.raises(ModelError, match=r"no CUDAExecutionProvider, only .*CPUExecutionProvider"):
         FlashVSR(folder, options=Options(device="cuda"))
-
-
-def test_a_gpu_that_does_not_start_is_an_error_and_not_the_cpu(folder, monkeypatch):
-    session, asked = onnxruntime.InferenceSession, []
-
-    def without_gpu(graph, options, *, providers):
-        asked.append(providers)
-        return session(graph, options, providers=["CPUExecutionProvider"])
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: asked.append("libraries"))
-    monkeypatch.setattr(onnxruntime, "InferenceSession", without_gpu)
-    with pytest.raises(ModelError, match="CUDAExecutionProvider does not start here, CPUExecutionProvider would run"):
-        FlashVSR(folder, options=Options(device="cuda"))
-    assert asked == ["libraries", [("CUDAExecutionProvider", {"use_tf32": "0"})]]  # float32 is float32
-
-
-@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "BFLOAT16"])
-def test_a_state_of_any_precision_is_cleared_and_stepped(tmp_path, kind):
-    shape = [2, 3]
-    value = partial(onnx.helper.make_tensor_value_info, elem_type=getattr(onnx.TensorProto, kind), shape=shape)
-    nodes = [
-        onnx.helper.make_node("Identity", ["k.past.0"], ["k.new.0"]),
-        onnx.helper.make_node("Cast", ["k.past.0"], ["seen"], to=onnx.TensorProto.FLOAT),
-    ]
-    seen = onnx.helper.make_tensor_value_info("seen", onnx.TensorProto.FLOAT, shape)
-    graph = onnx.helper.make_graph(nodes, "g", [value("k.past.0")], [value("k.new.0"), seen])
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)]), tmp_path / "g.onnx")
-    loaded = OnnxRuntimeGraph(tmp_path / "g.onnx", 1)
-    state = BoundState([loaded])
-    state.clear()
-    assert state.nbytes == 2 * 6 * (4 if kind == "FLOAT" else 2)
-    for _ in range(3):
-        assert (state.run(loaded, {})["seen"] == 0).all()
-
-
-def test_a_provider_that_was_registered_at_run_time_is_used(folder, monkeypatch):
-    latents = {"latents": np.ones((1, 16, 16, 16), np.float32), "frames": np.zeros((4, 128, 128, 3), np.uint8)}
-
-    def decoded():
-        decoder = Decoder(OnnxRuntimeGraph(folder / "decoder.onnx", 2), 128, 128)
-        decoder.start()
-        return decoder.push(**latents)
-
-    expected = decoded()
-    # The CPU's provider is also among those that come with a library: here it is only there.
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider"])
-    assert (decoded() == expected).all()
 
 
 def test_noise_depends_on_its_place_only():
