@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 import av
+import grpc
 from upres.service.assembly import Assembly
 from upres.service.client import Client
 from upres.v2 import upscale_pb2 as pb
@@ -71,8 +72,10 @@ def stream(source: Path, target: Path, slug: str) -> None:
     """Stream, join, and say what came when."""
     size, start, count = source.stat().st_size, time.perf_counter(), 0
     config = pb.UpscaleConfig(model=slug, segment_seconds=0.5)
-    client = Client(f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}", KEY)
-    with client, Assembly(target) as assembly, source.open("rb") as file:
+    server = f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}"
+    with grpc.insecure_channel(server) as channel:
+        grpc.channel_ready_future(channel).result(WAIT_SECONDS)
+    with Client(server, KEY) as client, Assembly(target) as assembly, source.open("rb") as file:
         withheld = Withheld(file, size)
         for part in client.stream(withheld, config):
             if isinstance(part, pb.TrackInit):

@@ -125,8 +125,8 @@ def log_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.upres")
 
 
-def check_target(source: Source, target: Path, container: str, *, overwrite: bool, resume: bool = False) -> None:
-    """TargetError that names everything that stands in the way of writing a file."""
+def check_target(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool = False) -> None:
+    """TargetError that names everything that stands in the way of writing a file. source: which it must not be."""
     problems = []
     if join.container_for(target) != container:
         problems.append(f"its name asks for {join.container_for(target)}, the settings for {container}")

@@ -4,6 +4,7 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
+from upres.engine.errors import TargetError
 from upres.engine.folder_log import FolderLog
 from upres.engine.join import container_for, join
 from upres.engine.log import Fragment, Track
@@ -11,10 +12,15 @@ from upres.v2 import upscale_pb2 as pb
 
 
 class Assembly:
-    """Keeps tracks and fragments in a folder beside the target; leaving its `with` removes the folder."""
+    """Keeps tracks and fragments in a folder beside the target; leaving its `with` removes the folder.
 
-    def __init__(self, target: Path) -> None:
+    frames: pictures so far. overwrite: whether a file that appears meanwhile under the target's name is replaced.
+    """
+
+    def __init__(self, target: Path, *, overwrite: bool = True) -> None:
+        self.frames = 0
         self._target = target
+        self._overwrite = overwrite
         self._container = container_for(target)
         self._folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
         self._log = FolderLog(Path(self._folder.name) / "log", {})
@@ -36,6 +42,7 @@ class Assembly:
 
     def append(self, fragment: pb.Fragment) -> None:
         """The next whole fragment of a track."""
+        self.frames += fragment.frames if fragment.track == "video" else 0
         self._log.append(
             Fragment(
                 fragment.track,
@@ -51,5 +58,7 @@ class Assembly:
         )
 
     def join(self) -> None:
-        """Write the target; it appears under its name only when it is whole."""
+        """Write the target; it appears under its name only when it is whole. TargetError where it cannot be written."""
+        if self._target.exists() and not self._overwrite:
+            raise TargetError(f"{self._target}: has appeared meanwhile, and is not replaced without --overwrite")
         join(self._log, self._target, self._container)

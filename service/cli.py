@@ -19,7 +19,7 @@ HELP = (
     "--duration, --height, --prefilter, --resume: `upres run --help`."
 )
 EPILOG = (
-    "Exit codes: 0 done; 1 something unexpected; 2 settings; 3 the source; 4 the model; 5 the target; 6 the log; "
+    "Exit codes: 0 done; 1 something unexpected; 2 settings; 3 the source; 4 the model; 5 the target; 6 the log; 7 the server; "
     "130 interrupted. With several inputs: that of the first failure."
 )
 

@@ -67,6 +67,10 @@ class Client:
         """As AsyncClient's."""
         self._wait(self._client.delete(request_id))
 
+    def jobs(self) -> list[pb.Job]:
+        """As AsyncClient's."""
+        return self._wait(self._client.jobs())
+
     def models(self) -> list[pb.Model]:
         """As AsyncClient's."""
         return self._wait(self._client.models())

@@ -55,7 +55,13 @@ class BusyError(UpresError):
 
 
 class RemoteError(UpresError):
-    """Raised by the client when a server refuses a call, or cannot be reached for too long."""
+    """Raised by the client when a server refuses a call (code), or cannot be reached for too long, or a job failed there."""
+
+    exit_code = 7
+
+    def __init__(self, message: str, code: grpc.StatusCode | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class StoppingError(UpresError):

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from upres.engine.errors import SettingsError
 
 from .errors import ConflictError, NotFoundError
 from .schema import keys
@@ -32,11 +33,16 @@ class Keys:
         self._store = store
 
     def add(self, name: str, secret: str | None = None) -> str:
-        """Make a key, or take the one given; the only time its text is seen. ConflictError where the name is taken."""
+        """Make a key, or take the one given; the only time its text is seen.
+
+        Raises ConflictError where the name is taken, by a revoked key too, for jobs belong to names; SettingsError without one.
+        """
+        if not name.strip():
+            raise SettingsError("a key needs a name, which says whose it is")
         secret = secret or PREFIX + secrets.token_urlsafe(32)
         with self._store.transaction() as connection:
             if connection.scalar(sa.select(keys.c.name).where(keys.c.name == name)):
-                raise ConflictError(f"there is a key named {name!r} already; revoke it, or choose another name")
+                raise ConflictError(f"there is a key named {name!r} already, or was one; choose another name")
             connection.execute(keys.insert().values(name=name, hash=_hash(secret), created_at=time.time()))
         return secret
 

@@ -1,5 +1,6 @@
 """What an operator sets: by `UPRES_…` in the environment, or in one TOML file; the environment wins."""
 
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,6 +112,11 @@ def load(file: Path | None = None, **values: Any) -> Settings:  # noqa: ANN401 -
         raise SettingsError(f"{file}: there is no such file")
     try:
         return Configured(**values)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: is not TOML: {error}") from error
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
-        raise SettingsError("; ".join(problems)) from error
+        problems = error.errors(include_url=False)
+        told = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems]
+        if any(problem["type"] == "extra_forbidden" for problem in problems):
+            told.append(f"the settings are {', '.join(Settings.model_fields)}")
+        raise SettingsError("; ".join(told)) from error

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 
 import media
 import pytest
@@ -30,7 +32,9 @@ def test_submit_get_and_stream(server, clip, tmp_path):
     assert streamed.returncode == 0 and "streamed.mp4: 30 frames in, 30 out\n" in streamed.stderr, streamed.stderr
     assert referee.packets(tmp_path / "got.mp4") == referee.packets(tmp_path / "streamed.mp4")
     again = upres("cancel", submitted.stdout.strip(), **env)
-    assert again.returncode == 1 and "done" in again.stderr
+    assert again.returncode == 7 and "done" in again.stderr
+    listed = upres("jobs", **env).stdout.splitlines()
+    assert len(listed) == 2 and f"{submitted.stdout.strip()}  done        100 %  RealESRGAN_Vid_x2" == listed[1]
     assert upres("watch", submitted.stdout.strip(), **env).returncode == 0
     assert upres("submit", clip(), UPRES_SERVER=server.target).returncode == 2
 
@@ -54,13 +58,21 @@ def test_keys(tmp_path):
     assert upres("keys", "add", "alice", **env).returncode == 1
     assert upres("keys", "revoke", "alice", **env).returncode == 0
     assert upres("keys", "list", **env).stdout == "alice (revoked)\n"
+    assert upres("keys", "add", " ", **env).returncode == 2
 
 
 def test_wrong_settings_are_all_named(tmp_path):
     wrong = upres("serve", UPRES_STATE=str(tmp_path), UPRES_SLOTS="0", UPRES_QUEUE="x")
     assert wrong.returncode == 2 and "slots" in wrong.stderr and "queue" in wrong.stderr
-    missing = upres("serve", "--config", tmp_path / "none.toml")
-    assert missing.returncode == 2 and "none.toml" in missing.stderr
+    for name, text, words in [
+        ("none.toml", None, "there is no such file"),
+        ("bad.toml", "slots = ", "is not TOML"),
+        ("unknown.toml", "slot = 3", "the settings are state, database, results"),
+    ]:
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        wrong = upres("serve", "--config", tmp_path / name)
+        assert wrong.returncode == 2 and words in wrong.stderr and "Traceback" not in wrong.stderr
 
 
 def test_a_live_source_comes_through_a_pipe(server, clip, tmp_path):
@@ -71,20 +83,76 @@ def test_a_live_source_comes_through_a_pipe(server, clip, tmp_path):
     assert referee.count(tmp_path / "live.mp4") == 30 == referee.count(clip("a.ts"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, clip, tmp_path, number):
+def until(look):
+    """What a look gives, once it gives something; the test's own limit ends it."""
+    while not (found := look()):
+        time.sleep(0.01)
+    return found
+
+
+@contextmanager
+def streaming_live(server, clip, target):
+    """`upres stream` of a live source that stays open behind what was sent; and the job."""
     env = {**os.environ, "UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
-    arguments = ["stream", "-", str(tmp_path / "live.mp4"), "--model", "RealESRGAN_Vid_x2", "--live"]
+    arguments = ["stream", "-", str(target), "--model", "RealESRGAN_Vid_x2", "--live"]
     command = [sys.executable, "-c", "from upres.service.cli import main; main()", *arguments]
     with Rpc(server.target) as rpc:
         before = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as streaming:
-            streaming.stdin.write(clip("a.ts").read_bytes())
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as streaming:
+            streaming.stdin.buffer.write(clip("a.ts").read_bytes())
             streaming.stdin.flush()
             while len(jobs := rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs) == len(before):
                 assert streaming.poll() is None
-            streaming.send_signal(number)
-            assert streaming.wait(20) == 130, streaming.stderr.read()  # though its source is still open
-            assert streaming.stderr.read() == b""
-        assert list(rpc.watch(jobs[0].request_id))[-1].job.status in (pb.Job.STATUS_DONE, pb.Job.STATUS_ERROR)
-    assert not list(tmp_path.iterdir())
+            yield streaming, jobs[0].request_id
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, clip, tmp_path, number):
+    with streaming_live(server, clip, tmp_path / "live.mp4") as (streaming, request_id):
+        streaming.send_signal(number)
+        assert streaming.wait(20) == 130, streaming.stderr.read()  # though its source is still open
+        assert streaming.stderr.read().startswith("upres: interrupted\n")
+    with Rpc(server.target) as rpc:
+        assert list(rpc.watch(request_id))[-1].job.status in (pb.Job.STATUS_DONE, pb.Job.STATUS_ERROR)
+    assert {path.name for path in tmp_path.iterdir()} <= {"live.mp4"}  # which is there if a frame had come
+
+
+@pytest.mark.parametrize("end", ["the client is interrupted", "the server dies"])
+def test_what_had_come_of_a_live_stream_is_kept(server, clip, tmp_path, end):
+    target = tmp_path / "live.mp4"
+    with streaming_live(server, clip, target) as (streaming, _):
+        (folder,) = until(lambda: list(tmp_path.glob(".live.mp4.*/log")))
+        until(lambda: (folder / "video.mp4").exists() and (folder / "video.mp4").stat().st_size > 20_000)
+        server.kill() if end == "the server dies" else streaming.send_signal(signal.SIGINT)
+        code, said = streaming.wait(20), streaming.stderr.read()
+    server.start() if end == "the server dies" else None
+    assert code == (7 if end == "the server dies" else 130)
+    assert 0 < referee.count(target) <= 30 and f"{target} holds the {referee.count(target)} frames" in said
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_cannot_be_streamed_or_got_is_said_before_anything_is_sent(server, clip, tmp_path):
+    env = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
+    source, out, nowhere = clip(), tmp_path / "out.mp4", tmp_path / "no" / "out.mp4"
+    own = tmp_path / "own.mp4"
+    own.write_bytes(source.read_bytes())
+    for code, words, command in [
+        (3, "none.mp4: cannot be read (No such file", ("stream", tmp_path / "none.mp4", out)),
+        (3, "cannot be read (Is a directory)", ("stream", tmp_path, out)),
+        (5, "there is no folder", ("stream", source, nowhere)),
+        (5, "is the input itself", ("stream", own, own, "--overwrite")),
+        (5, "the name must end in", ("stream", source, tmp_path / "out.avi")),
+        (5, "there is no folder", ("get", "x", nowhere)),
+        (5, "exists already", ("get", "x", own)),
+        (5, "let the name end in .mp4", ("get", "x", tmp_path / "out.mkv")),
+        (2, "add --live", ("stream", source, out, "--when-slow", "drop")),
+        (2, "HOST:PORT", ("jobs", "--server", "http://127.0.0.1:8081")),
+        (2, "HOST:PORT", ("jobs", "--server", "localhost")),
+        (2, "holds no certificate", ("jobs", "--ca", source)),
+        (7, "UNAUTHENTICATED", ("jobs", "--key", "wrong")),
+        (7, "INVALID_ARGUMENT", ("get", "x", out)),
+    ]:
+        done = upres(*command, **env)
+        assert done.returncode == code and words in " ".join(done.stderr.split()), done.stderr
+        assert "Traceback" not in done.stderr
+    assert own.read_bytes() == source.read_bytes() and list(tmp_path.iterdir()) == [own]
