@@ -25,7 +25,7 @@ from .results import Results
 from .runner import Policy, Runner, failure_of, keys
 from .spec import Spec, check
 from .states import Failure, Reason, Status, TransitionError
-from .store import Job, Store, new_id
+from .store import Job, Store, is_id, new_id
 from .waiting import to_the_end
 
 SOURCE_CHECK_SECONDS = 1.0
@@ -315,10 +315,10 @@ class Jobs:
                 logger.exception("it cannot be given up yet; trying again")
 
     async def _sweep(self) -> None:
-        """Folders and results without a row were left by a crash between the two."""
-        names = {path.name for path in self._root.iterdir()}
-        stored = await self.results.keys()
-        for name in names | {key.rpartition(".")[0] for key in stored}:
+        """Folders and results without a row were left by a crash between the two; what else lies in the store is not ours."""
+        folders = {path.name for path in self._root.iterdir()}
+        stored = {key.rpartition(".")[0] for key in await self.results.keys()}
+        for name in folders | set(filter(is_id, stored)):
             try:
                 await self.ledger.get(name)
             except NotFoundError:

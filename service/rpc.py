@@ -1,7 +1,6 @@
 """The gRPC services of the contract: what comes over the wire is checked, given to the jobs, and told back."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import wraps
@@ -24,7 +23,7 @@ from .ring import Cursors, Dropped, Piece, Place
 from .spec import Spec
 from .states import TransitionError
 from .status import status_of
-from .store import Job
+from .store import Job, is_id
 
 PAGE, MOST_A_PAGE = 25, 100
 DIGITS = 18  # of a number that every database holds
@@ -316,11 +315,8 @@ async def _first(requests: AsyncIterator[Q], missing: Q) -> Q:
 
 def checked_id(text: str) -> str:
     """A request_id that is a UUID in its usual form; InvalidError otherwise, for it becomes the name of a folder."""
-    try:
-        if str(uuid.UUID(text)) == text:
-            return text
-    except ValueError:
-        pass
+    if is_id(text):
+        return text
     raise InvalidError({"request_id": ["The request_id must be a UUID in lower case with hyphens."]})
 
 

@@ -201,6 +201,14 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
+def is_id(text: str) -> bool:
+    """Whether this is a UUID in its usual form, as a request_id is."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
 def _kind(before: Job, after: Job) -> str | None:
     if before.state.status != after.state.status:
         return str(after.state.status)

@@ -256,6 +256,23 @@ def test_a_restart_goes_on_with_what_was_accepted(tmp_path, clip):
     asyncio.run(scenario())
 
 
+def test_a_start_takes_away_orphans_and_nothing_else(tmp_path, clip):
+    """Files of others among the results, and what stands in their place, are left as they are."""
+    foreign = [".DS_Store", "README", "notes.mp4", "folder/a.mp4"]
+
+    async def scenario():
+        async with serving(tmp_path, workers=0) as jobs:
+            job = await submit(jobs, clip())
+        (tmp_path / "results" / "folder").mkdir()
+        for name in (*foreign, f"{new_id()}.mp4", f"{new_id()}.jpg"):
+            (tmp_path / "results" / name).touch()
+        async with serving(tmp_path) as jobs:
+            assert sorted(await jobs.results.keys()) == sorted(foreign)
+            assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
+
+    asyncio.run(scenario())
+
+
 def test_ended_jobs_expire(tmp_path, clip):
     async def scenario():
         async with serving(tmp_path) as jobs:
