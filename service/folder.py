@@ -71,6 +71,11 @@ class JobFolder:
         os.fsync(descriptor)
         os.close(descriptor)
 
+    def spend(self) -> None:
+        """Remove what an ended job is not asked for any more."""
+        for path in (self.joined, self.source):
+            path.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Remove everything."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -315,13 +315,20 @@ class Jobs:
                 logger.exception("it cannot be given up yet; trying again")
 
     async def _sweep(self) -> None:
-        """Folders and results without a row were left by a crash between the two; what else lies in the store is not ours."""
+        """Folders and results without a row, and sources of ended jobs, were left by a crash between the two.
+
+        What else lies in the store is not ours.
+        """
+        await self.results.tidy()
         folders = {path.name for path in self._root.iterdir()}
         stored = {key.rpartition(".")[0] for key in await self.results.keys()}
         for name in folders | set(filter(is_id, stored)):
             try:
-                await self.ledger.get(name)
+                job = await self.ledger.get(name)
             except NotFoundError:
                 await asyncio.to_thread(JobFolder(self._root / name).remove)
                 for key in keys(name):
                     await self.results.delete(key)
+            else:
+                if job.state.ended:
+                    self.folder(name).spend()

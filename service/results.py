@@ -11,6 +11,7 @@ from upres.engine.errors import TargetError
 from .errors import NotFoundError
 
 CHUNK = 1 << 18  # what a slow reader costs of memory, a few times over
+STAGED = "????????-????-????-????-????????????.???#*"  # as the local store writes; it does not list these
 
 
 class Results:
@@ -56,6 +57,12 @@ class Results:
             await obstore.delete_async(self._store, key)
         except FileNotFoundError:
             return
+
+    async def tidy(self) -> None:
+        """Remove what a crash left of files that were being stored in a folder; nobody may be storing any."""
+        if self._folder is not None:
+            for path in self._folder.glob(STAGED):
+                path.unlink()
 
     async def keys(self) -> list[str]:
         """Every object's key."""

@@ -136,7 +136,7 @@ class Runner:
         self._intake.close(request_id)
         self.queue.remove(request_id)
         await self.executor.cancel(request_id)
-        self._intake.folder(request_id).source.unlink(missing_ok=True)
+        self._intake.folder(request_id).spend()
         return job
 
     async def cancel(self, request_id: str) -> Job:
@@ -247,8 +247,7 @@ class Runner:
             return
         self._checkpoint("result stored")
         await self._finished(request_id, totals)
-        folder.joined.unlink(missing_ok=True)
-        folder.source.unlink(missing_ok=True)
+        folder.spend()
 
     async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
         job = await self._ledger.change(request_id, states.finished, totals=totals)
@@ -271,7 +270,7 @@ class Runner:
         logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:
             self._intake.close(request_id)
-            self._intake.folder(request_id).source.unlink(missing_ok=True)
+            self._intake.folder(request_id).spend()
         else:
             self.put(job, again=True)
 

@@ -177,6 +177,18 @@ def test_a_server_that_dies_while_it_forgets_a_job_has_it_whole_or_not_at_all(se
             assert hashlib.sha256(rpc.file(request_id)).hexdigest() == wanted[path]
 
 
+def test_a_server_that_dies_between_an_end_and_its_tidying_up_does_so_after_its_restart(server, clip):
+    """And what the result store's writing left is no result."""
+    path, request_id, state = clip("a.mp4", 1), str(uuid.uuid4()), Path(server.settings["state"])
+    die(server, "changed to done:1", lambda rpc: submit(rpc, path, request_id) or list(rpc.watch(request_id)))
+    assert {"source", "result.mp4"} < {file.name for file in (state / "jobs" / request_id).iterdir()}
+    (state / "results" / f"{request_id}.mp4#1").touch()
+    with server.start(workers=0), Rpc(server.target) as rpc:
+        assert rpc.get(request_id).status == pb.Job.STATUS_DONE
+        assert not {"source", "result.mp4"} & {file.name for file in (state / "jobs" / request_id).iterdir()}
+        assert {file.name for file in (state / "results").iterdir()} == {f"{request_id}.mp4", f"{request_id}.jpg"}
+
+
 def victims(server, kind):
     if kind == "server":
         return [server.process.pid]
