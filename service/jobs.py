@@ -232,9 +232,8 @@ class Jobs:
     async def forget(self, request_id: str) -> None:
         """Remove an ended job: its row first, so that nothing is promised that is not there."""
         await asyncio.to_thread(self.store.delete, request_id)
-        for key in keys(request_id):
-            await self.results.delete(key)
         await asyncio.to_thread(self.folder(request_id).remove)
+        await self.results.forget(*keys(request_id))
         self.ledger.tell(request_id)
 
     async def result_key(self, request_id: str, owner: str) -> str:
@@ -327,8 +326,7 @@ class Jobs:
                 job = await self.ledger.get(name)
             except NotFoundError:
                 await asyncio.to_thread(JobFolder(self._root / name).remove)
-                for key in keys(name):
-                    await self.results.delete(key)
+                await self.results.forget(*keys(name))
             else:
                 if job.state.ended:
                     self.folder(name).spend()

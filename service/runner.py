@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
-from upres.engine.errors import TargetError, UpresError
+from upres.engine.errors import UpresError
 
 from . import errors, logs, states
 from .attempt import Order
@@ -24,14 +24,16 @@ from .live import Live, Retention
 from .queue import RETRY_SECONDS, FairQueue
 from .results import Results
 from .spec import Limits
-from .states import Failure, Reason, State, TransitionError
+from .states import Failure, Reason, State, Status, TransitionError
 from .store import Job
 
 PROGRESS_STEP = 2.0  # percent between two rows of progress
 IDLE_POLL_SECONDS = 0.05
 NOTE_SECONDS = 1.0  # between two tries to write into a database that takes nothing
 GONE_SECONDS = 10.0  # the longest that a cancelled live job's attempt is waited for
+MOST_VERDICTS = 32  # ended attempts whose results are on their way into the store, before others begin
 FILE_BYTES = 64 << 30  # the largest file an attempt may write
+NEWS = ("progress", "fragment", "waiting")  # reports that do not end an attempt
 CORES = 16  # CPU seconds that an attempt may use in a second of its time budget
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class Runner:
         self._wake = asyncio.Event()
         self._stopping = False
         self._pumping: asyncio.Task[None] | None = None
+        self._verdicts: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin to give orders."""
@@ -101,6 +104,9 @@ class Runner:
             self._pumping.cancel()
             await asyncio.gather(self._pumping, return_exceptions=True)
         await self.executor.stop()
+        for verdict in self._verdicts:
+            verdict.cancel()
+        await asyncio.gather(*self._verdicts, return_exceptions=True)
         await self.live.stop()
 
     @contextmanager
@@ -158,12 +164,16 @@ class Runner:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while not self._stopping and self.executor.room and (request_id := self.queue.take()):
+            while self._has_room and (request_id := self.queue.take()):
                 with logs.about(request_id):
                     try:
                         await _noted(partial(self._begin, request_id))
                     except UpresError as error:  # cancelled or deleted meanwhile
                         logger.info("not begun: %s", error)
+
+    @property
+    def _has_room(self) -> bool:
+        return not self._stopping and self.executor.room > 0 and len(self._verdicts) < MOST_VERDICTS
 
     async def _begin(self, request_id: str) -> None:
         job = await self._ledger.change(request_id, states.begun)
@@ -185,23 +195,46 @@ class Runner:
         await self.executor.run(order)
 
     async def _on_report(self, request_id: str, report: Report) -> None:
-        """Whatever the executor says; an order whose job has ended meanwhile has nothing to say."""
-        verdict = report["report"] not in ("progress", "fragment", "waiting")
+        """Whatever the executor says. What ends an attempt is done apart: it may take long, and holds up no other report."""
+        if report["report"] not in NEWS:
+            verdict = asyncio.create_task(self._verdict(request_id, report))
+            self._verdicts.add(verdict)
+            verdict.add_done_callback(self._verdicts.discard)
+            return
         try:
-            if verdict and request_id in self._live_jobs:  # it leaves nothing behind, now that its attempt has gone
+            with logs.about(request_id):
+                await _noted(partial(self._take, request_id, report))
+        except (errors.NotFoundError, TransitionError) as error:
+            logger.info("%s: a late %s (%s)", request_id, report["report"], error)
+
+    async def _verdict(self, request_id: str, report: Report) -> None:
+        """What an attempt ends with becomes how its job goes on."""
+        try:
+            if request_id in self._live_jobs:  # it leaves nothing behind, now that its attempt has gone
                 self.live.close(request_id, cut=report["report"] != "joined")
                 await asyncio.to_thread(self._intake.folder(request_id).remove)
             with logs.about(request_id):
                 await _noted(partial(self._take, request_id, report))
         except (errors.NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
+            await _noted(partial(self._forsake, request_id))
         finally:
-            if verdict:
-                self.news.pop(request_id, None)
-                self._wake.set()
-                self.live.forget(request_id)
-                if gone := self._live_jobs.pop(request_id, None):
-                    gone.set()
+            self.news.pop(request_id, None)
+            self._wake.set()
+            self.live.forget(request_id)
+            if gone := self._live_jobs.pop(request_id, None):
+                gone.set()
+
+    async def _forsake(self, request_id: str) -> None:
+        """The job was ended or forgotten while its attempt was still at work: what that has made goes too."""
+        try:
+            job = await self._ledger.get(request_id)
+        except errors.NotFoundError:
+            await asyncio.to_thread(self._intake.folder(request_id).remove)
+        else:
+            if job.state.status is not Status.ERROR:
+                return
+        await self._results.forget(*keys(request_id))
 
     async def _take(self, request_id: str, report: Report) -> None:
         match report:
@@ -241,7 +274,7 @@ class Runner:
             self._checkpoint("video stored")
             if folder.preview.exists():
                 await self._results.put(picture, folder.preview)
-        except TargetError:
+        except Exception:  # whatever it is, another attempt may go well
             logger.exception("the result cannot be stored")
             await self._died(request_id)
             return

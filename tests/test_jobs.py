@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -30,11 +31,13 @@ SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 
 
 @asynccontextmanager
-async def serving(folder, *, policy=None, workers=1, models="fake:load", checkpoint=lambda step: None):
+async def serving(
+    folder, *, policy=None, workers=1, models="fake:load", checkpoint=lambda step: None, executor=None, results=None
+):
     policy = policy or Policy(Limits())
     store = Store(f"sqlite:///{folder}/jobs.db", checkpoint=checkpoint)
-    executor = LocalExecutor(workers=workers, slots=2, models=models)
-    results = Results(str(folder / "results"))
+    executor = executor or LocalExecutor(workers=workers, slots=2, models=models)
+    results = results or Results(str(folder / "results"))
     probe = Probe(policy.limits)
     jobs = Jobs(store, results, executor, policy, folder / "jobs", probe=probe, checkpoint=checkpoint)
     await jobs.start()
@@ -422,5 +425,81 @@ def test_a_client_that_goes_as_its_upload_begins_is_given_up_like_others(tmp_pat
             await cut.of(jobs.create(SPEC, "alice", request_id=request_id))
             job = await until(jobs, request_id, ended)
             assert job.state.failure.reason is Reason.SOURCE_INCOMPLETE
+
+    asyncio.run(scenario())
+
+
+class Held(Results):
+    """A result store where bytes are on their way until something is put into `turns`: None, or an error that ends it."""
+
+    def __init__(self, folder):
+        super().__init__(str(folder / "results"))
+        self.begun, self.turns, self._way = asyncio.Event(), asyncio.Queue(), folder / "way"
+
+    async def put(self, key, path):
+        self._way.write_bytes(path.read_bytes())
+        self.begun.set()
+        if (error := await self.turns.get()) is not None:
+            raise error
+        return await super().put(key, self._way)
+
+
+@pytest.mark.parametrize("delete", [False, True], ids=["cancelled", "deleted"])
+def test_a_job_that_is_ended_while_its_result_is_stored_leaves_none(tmp_path, clip, delete):
+    async def scenario():
+        results = Held(tmp_path)
+        async with serving(tmp_path, results=results) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            await results.begun.wait()
+            await (jobs.delete if delete else jobs.cancel)(job.request_id, "alice")
+            for _ in range(2):
+                results.turns.put_nowait(None)
+            await jobs.runner.idle()
+            assert await results.keys() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_result_that_cannot_be_stored_in_an_unknown_way_costs_an_attempt_and_not_the_worker(tmp_path, clip):
+    async def scenario():
+        results = Held(tmp_path)
+        for turn in (RuntimeError("a fault of ours"), None, None, None, None):
+            results.turns.put_nowait(turn)
+        async with serving(tmp_path, results=results) as jobs:
+            for attempts in (2, 1):
+                job = await submit(jobs, clip("a.mp4", 1))
+                job = await until(jobs, job.request_id, ended)
+                assert (job.state.status, job.state.attempts) == (Status.DONE, attempts)
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_is_slow_for_one_job_holds_up_no_other(tmp_path, clip):
+    async def scenario():
+        results = Held(tmp_path)
+        async with serving(tmp_path, results=results) as jobs:
+            slow = await submit(jobs, clip("a.mp4", 1))
+            await results.begun.wait()
+            other = await submit(jobs, clip("long.mp4", 40, "-preset", "ultrafast"), replace(SPEC, split=True))
+            other = await until(jobs, other.request_id, lambda job: job.state.progress > 0)
+            await jobs.cancel(other.request_id, "alice")
+            for _ in range(2):
+                results.turns.put_nowait(None)
+            assert (await until(jobs, slow.request_id, ended)).state.status is Status.DONE
+
+    asyncio.run(scenario())
+
+
+def test_a_job_is_forgotten_although_its_result_cannot_be_removed(tmp_path, clip):
+    async def scenario():
+        async with serving(tmp_path) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            await until(jobs, job.request_id, ended)
+            stuck = tmp_path / "results" / f"{job.request_id}.mp4"
+            stuck.unlink()
+            (stuck / "x").mkdir(parents=True)
+            await jobs.delete(job.request_id, "alice")
+            assert jobs.store.page() == [] and not jobs.folder(job.request_id).path.exists()
+            assert not (tmp_path / "results" / f"{job.request_id}.jpg").exists()
 
     asyncio.run(scenario())
