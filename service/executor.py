@@ -51,7 +51,7 @@ class Executor(Protocol):
         ...
 
     async def run(self, order: Order) -> None:
-        """Take an order."""
+        """Take an order; it counts against the room from the call on, before the first wait."""
         ...
 
     async def cancel(self, request_id: str) -> None:
@@ -182,8 +182,8 @@ class _WorkerProcess:
             except (TimeoutError, ValueError):
                 logger.error("a worker has not been heard of for %g s", BEAT_LIMIT)
                 return
-            if not line:
-                return
+            if not line.endswith(b"\n"):
+                return  # it has ended, perhaps in the middle of a word
             report = json.loads(line)
             if report["report"] == "ready":
                 self.ready = True

@@ -40,7 +40,10 @@ class JobFolder:
     @property
     def source_bytes(self) -> int:
         """How much of the source is here."""
-        return self.source.stat().st_size if self.source.exists() else 0
+        try:
+            return self.source.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     @property
     def source_whole(self) -> bool:

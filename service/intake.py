@@ -8,6 +8,8 @@ from .errors import OffsetError, TooLargeError
 from .folder import JobFolder
 from .states import TransitionError
 
+NO_MORE = "the job takes no more of its source: it has all of it, or has ended"
+
 
 class Intake:
     """root: the folder of the jobs' folders. largest: bytes of one source. idle_seconds: how long a sender may be silent."""
@@ -38,7 +40,7 @@ class Intake:
         is taken.
         """
         if request_id not in self._heard:
-            raise TransitionError("the job takes no more of its source: it has all of it, or has ended")
+            raise TransitionError(NO_MORE)
         self._heard[request_id] = time.monotonic()
         folder = self.folder(request_id)
         have = folder.source_bytes
@@ -48,7 +50,10 @@ class Intake:
             raise TooLargeError(f"The source must not be larger than {self._largest} bytes.")
         fresh = data[have - offset :]
         if fresh:
-            await asyncio.to_thread(folder.append, have, fresh)
+            try:
+                await asyncio.to_thread(folder.append, have, fresh)
+            except FileNotFoundError as error:  # it ended meanwhile
+                raise TransitionError(NO_MORE) from error
         return have + len(fresh)
 
     def silent(self) -> list[str]:

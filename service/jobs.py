@@ -146,7 +146,7 @@ class Jobs:
     async def _create_live(self, job: Job) -> Job:
         logs.tell_of(job.request_id)
         try:
-            with self.runner.live_slot():
+            with self.runner.live_slot(job.request_id):
                 await to_the_end(self._begin_live(job))
             return await self.ledger.get(job.request_id)
         except asyncio.CancelledError:  # nobody will send

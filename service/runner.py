@@ -76,7 +76,7 @@ class Runner:
         self._policy = policy
         self.live = Live(policy.retention)
         self._live_jobs: dict[str, asyncio.Event] = {}  # set when nothing is left of it
-        self._beginning = 0
+        self._beginning: set[str] = set()  # live jobs that hold a slot which the executor does not know of
         self._checkpoint = checkpoint
         self._wake = asyncio.Event()
         self._stopping = False
@@ -110,17 +110,20 @@ class Runner:
         await self.live.stop()
 
     @contextmanager
-    def live_slot(self) -> Iterator[None]:
-        """Hold a slot for a live job while it begins; BusyError where none is free: it does not wait behind others."""
-        if self.executor.live_room <= self._beginning:
+    def live_slot(self, request_id: str) -> Iterator[None]:
+        """Hold a slot for a live job until the executor has its order, which does so from then on.
+
+        BusyError where none is free: it does not wait behind others.
+        """
+        if self.executor.live_room <= len(self._beginning):
             raise errors.BusyError(
                 f"no device is free for a live source; try again in {RETRY_SECONDS} s", RETRY_SECONDS
             )
-        self._beginning += 1
+        self._beginning.add(request_id)
         try:
             yield
         finally:
-            self._beginning -= 1
+            self._beginning.discard(request_id)
 
     async def begin_live(self, job: Job, *, waits: bool) -> None:
         """Begin a live job at once."""
@@ -192,6 +195,7 @@ class Runner:
             wall_seconds=None if live else policy.wall_seconds,
         )
         logger.info("attempt %d begins", job.state.attempts)
+        self._beginning.discard(request_id)
         await self.executor.run(order)
 
     async def _on_report(self, request_id: str, report: Report) -> None:

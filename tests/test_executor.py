@@ -23,3 +23,13 @@ def test_it_stops_listening_when_told_to_even_as_a_line_comes(steps):
                 await listening
 
     asyncio.run(scenario())
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_word_has_died_and_no_more():
+    async def scenario():
+        process = SimpleNamespace(stdout=asyncio.StreamReader())
+        process.stdout.feed_data(b'{"report": "beat"}\n{"report": "rea')
+        process.stdout.feed_eof()
+        await _WorkerProcess("fake:load", 1, 1)._listen(process, None, {})
+
+    asyncio.run(scenario())

@@ -14,9 +14,18 @@ from sqlalchemy.exc import OperationalError
 from upres.engine.errors import SourceError
 from upres.engine.log import Fragment
 from upres.engine.tail import Tail
-from upres.service.errors import InvalidError, OffsetError, ResultMissingError, StoppingError, TooLargeError
+from upres.service.errors import (
+    BusyError,
+    InvalidError,
+    NotFoundError,
+    OffsetError,
+    ResultMissingError,
+    StoppingError,
+    TooLargeError,
+)
 from upres.service.executor import LocalExecutor
-from upres.service.following import Piece, follow
+from upres.service.folder import JobFolder
+from upres.service.following import Piece, follow, happenings
 from upres.service.jobs import Jobs
 from upres.service.probe import Probe
 from upres.service.results import Results
@@ -501,5 +510,60 @@ def test_a_job_is_forgotten_although_its_result_cannot_be_removed(tmp_path, clip
             await jobs.delete(job.request_id, "alice")
             assert jobs.store.page() == [] and not jobs.folder(job.request_id).path.exists()
             assert not (tmp_path / "results" / f"{job.request_id}.jpg").exists()
+
+    asyncio.run(scenario())
+
+
+class Meeting(LocalExecutor):
+    """An executor that takes an order just as somebody else comes."""
+
+    meets = None
+
+    async def run(self, order):
+        await super().run(order)
+        if self.meets is not None:
+            meets, self.meets = self.meets, None
+            await meets()
+
+
+def test_a_live_job_that_begins_takes_one_slot_of_two(tmp_path, clip):
+    async def scenario():
+        spec = replace(SPEC, streamed=True, live=True)
+        executor = Meeting(workers=1, slots=1, live_slots=2, models="fake:load")
+        async with serving(tmp_path, executor=executor) as jobs:
+            await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)  # the worker is ready
+            executor.meets = lambda: jobs.create(spec, "bob")
+            await jobs.create(spec, "alice")
+            assert [job.owner for job in jobs.store.page()] == ["bob", "alice", "alice"]
+            with pytest.raises(BusyError):
+                await jobs.create(spec, "carol")
+
+    asyncio.run(scenario())
+
+
+def test_nobody_who_waits_for_a_job_that_is_not_there_is_remembered(tmp_path):
+    async def scenario():
+        async with serving(tmp_path, workers=0) as jobs:
+            for _ in range(10):
+                with pytest.raises(NotFoundError):
+                    await anext(happenings(jobs, new_id(), "alice", 0))
+            assert len(jobs.ledger._next) <= 1  # the last one, whose error is still at hand
+
+    asyncio.run(scenario())
+
+
+def test_bytes_that_come_as_their_job_ends_are_told_that_it_has(tmp_path, monkeypatch):
+    async def scenario():
+        loop, append = asyncio.get_running_loop(), JobFolder.append
+
+        def late(folder, offset, data):
+            asyncio.run_coroutine_threadsafe(jobs.cancel(job.request_id, "alice"), loop).result(10)
+            append(folder, offset, data)
+
+        async with serving(tmp_path, workers=0) as jobs:
+            job, _ = await jobs.create(SPEC, "alice")
+            monkeypatch.setattr(JobFolder, "append", late)
+            with pytest.raises(TransitionError, match="has ended"):
+                await jobs.write(job.request_id, 0, b"x")
 
     asyncio.run(scenario())
