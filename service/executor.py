@@ -29,7 +29,10 @@ OnReport = Callable[[str, Report], Awaitable[None]]
 class Executor(Protocol):
     """Takes orders while it has room, and reports on each: any number of news, then joined, failed, late or died, once."""
 
-    unavailable: dict[str, str]
+    @property
+    def unavailable(self) -> dict[str, str] | None:
+        """Slugs that cannot run here, and why; None before models were loaded."""
+        ...
 
     async def start(self, on_report: OnReport) -> None:
         """Begin to take orders."""
@@ -71,17 +74,22 @@ class LocalExecutor:
 
     live_slots: likewise of live jobs, which never wait for others to end.
 
-    models: `module:function` that loads a model. unavailable: slugs that cannot run here, and why.
+    models: `module:function` that loads a model.
     """
 
     def __init__(self, *, workers: int, slots: int, models: str, live_slots: int = 1) -> None:
-        self.unavailable: dict[str, str] = {}
         self._workers = [_WorkerProcess(models, slots, live_slots) for _ in range(workers)]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, on_report: OnReport) -> None:
         """Start the workers; they load their models meanwhile."""
-        self._tasks = [asyncio.create_task(worker.keep(on_report, self.unavailable)) for worker in self._workers]
+        self._tasks = [asyncio.create_task(worker.keep(on_report)) for worker in self._workers]
+
+    @property
+    def unavailable(self) -> dict[str, str] | None:
+        """What any worker has not got, by what each said last."""
+        told = [worker.unavailable for worker in self._workers if worker.unavailable is not None]
+        return {slug: why for found in told for slug, why in found.items()} if told else None
 
     @property
     def ready(self) -> bool:
@@ -125,6 +133,7 @@ class _WorkerProcess:
         self._live_slots = live_slots
         self._process: Process | None = None
         self.ready = False
+        self.unavailable: dict[str, str] | None = None
         self.running: set[str] = set()
         self._live: set[str] = set()
 
@@ -136,14 +145,14 @@ class _WorkerProcess:
     def live_room(self) -> int:
         return self._live_slots - len(self._live) if self.ready else 0
 
-    async def keep(self, on_report: OnReport, unavailable: dict[str, str]) -> None:
+    async def keep(self, on_report: OnReport) -> None:
         """Run the process, for as long as this task lives."""
         while True:
             self._process = process = await self._spawn()
             logging_ = asyncio.create_task(_log(process))
             try:
                 await self._lose(on_report)  # orders that met the dead one
-                await self._listen(process, on_report, unavailable)
+                await self._listen(process, on_report)
             finally:
                 self.ready = False
                 await end(process)
@@ -173,7 +182,7 @@ class _WorkerProcess:
             *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE_BYTES, start_new_session=True, env=_environment()
         )
 
-    async def _listen(self, process: Process, on_report: OnReport, unavailable: dict[str, str]) -> None:
+    async def _listen(self, process: Process, on_report: OnReport) -> None:
         assert process.stdout is not None
         while True:
             try:
@@ -186,8 +195,7 @@ class _WorkerProcess:
                 return  # it has ended, perhaps in the middle of a word
             report = json.loads(line)
             if report["report"] == "ready":
-                self.ready = True
-                unavailable.update(report["unavailable"])
+                self.ready, self.unavailable = True, report["unavailable"]
                 await on_report("", report)
             elif request_id := report.pop("request_id", None):
                 if report["report"] in ("joined", "failed", "late", "died"):

@@ -2,6 +2,9 @@
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import OffsetError, TooLargeError
@@ -19,6 +22,7 @@ class Intake:
         self._largest = largest
         self._idle_seconds = idle_seconds
         self._heard: dict[str, float] = {}
+        self._calls: Counter[str] = Counter()
 
     def folder(self, request_id: str) -> JobFolder:
         """Where a job's files lie."""
@@ -56,7 +60,18 @@ class Intake:
                 raise TransitionError(NO_MORE) from error
         return have + len(fresh)
 
+    @contextmanager
+    def sending(self, request_id: str) -> Iterator[None]:
+        """While a call sends a source, and bounds its silence itself, the job is not silent; behind it the time begins anew."""
+        self._calls[request_id] += 1
+        try:
+            yield
+        finally:
+            self._calls -= Counter([request_id])
+            if request_id in self._heard:
+                self._heard[request_id] = time.monotonic()
+
     def silent(self) -> list[str]:
         """Jobs whose sender has said nothing for too long."""
         oldest = time.monotonic() - self._idle_seconds
-        return [request_id for request_id, heard in self._heard.items() if heard < oldest]
+        return [name for name, heard in self._heard.items() if heard < oldest and not self._calls[name]]

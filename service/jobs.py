@@ -7,11 +7,13 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 from sqlalchemy.exc import SQLAlchemyError
+from upres.engine.catalog import SLUGS
 from upres.engine.errors import UpresError
 
 from . import logs, states
@@ -30,6 +32,7 @@ from .waiting import to_the_end
 
 SOURCE_CHECK_SECONDS = 1.0
 DISK_RETRY_SECONDS = 60
+LOADING = "its engine is not loaded yet; ask again when the server is ready"
 LIVE_FAILED = Failure(
     Reason.PROCESSING_FAILED, "The server was stopped, and a live source is not kept; begin a new job."
 )
@@ -65,9 +68,15 @@ class Jobs:
         self._stopping = False
 
     @property
+    def refused(self) -> dict[str, str]:
+        """Slugs that are known not to run here, and why."""
+        return self.runner.executor.unavailable or {}
+
+    @property
     def unavailable(self) -> dict[str, str]:
-        """Slugs that cannot run here, and why."""
-        return self.runner.executor.unavailable
+        """Slugs that are not known to run here, and why; jobs for those of which nothing is known yet are taken, and wait."""
+        found = self.runner.executor.unavailable
+        return dict.fromkeys(SLUGS, LOADING) if found is None else found
 
     @property
     def ready(self) -> bool:
@@ -101,6 +110,10 @@ class Jobs:
         """Where a job's files lie."""
         return self._intake.folder(request_id)
 
+    def sending(self, request_id: str) -> AbstractContextManager[None]:
+        """Entered while a call sends a job's source and bounds the silence itself."""
+        return self._intake.sending(request_id)
+
     def change(self, request_id: str) -> asyncio.Event:
         """What is set when the next thing happens to a job; to be asked for before looking, so that nothing is missed."""
         return self.ledger.next(request_id)
@@ -124,7 +137,7 @@ class Jobs:
         """
         if self._stopping:
             raise StoppingError("the server is about to stop; try again in a moment")
-        check(spec, self.policy.limits, self.unavailable)
+        check(spec, self.policy.limits, self.refused)
         if spec.live:
             return await self._create_live(Job(request_id or new_id(), owner, spec.as_json(), accepted=True)), True
         self.runner.queue.check()

@@ -14,7 +14,7 @@ from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
 from .convert import STATUSES, config_of, dropped_of, fragments_of, init_of, job_of, model_of, progress_of, spec_of
-from .errors import ConflictError, InvalidError, NotFoundError, UnauthenticatedError
+from .errors import ConflictError, InvalidError, NotFoundError, SilentError, UnauthenticatedError
 from .following import follow, follow_live, happenings
 from .jobs import Jobs
 from .keys import Keys
@@ -179,17 +179,40 @@ class JobService(Service, stubs.JobServiceServicer):
         if first.WhichOneof("kind") != "begin":
             raise InvalidError({"kind": ["The first message must hold `begin`."]})
         job = await self._begun(first.begin, owner)
-        async for request in requests:
-            if job.accepted:
-                continue  # all of it came before; only the answer was lost
-            match request.WhichOneof("kind"):
-                case "chunk":
-                    await self.jobs.write(job.request_id, request.chunk.offset, request.chunk.data)
-                case "end":
-                    job = await self.jobs.end_source(job.request_id)
-                case _:
-                    raise InvalidError({"kind": ["Messages behind the first must hold `chunk` or `end`."]})
+        with self.jobs.sending(job.request_id):
+            async with aclosing(self._coming(requests, job)) as coming:
+                async for request in coming:
+                    job = await self._take(request, job)
         return pb.CreateJobResponse(job=await self.told(job))
+
+    async def _coming(
+        self, requests: AsyncIterator[pb.CreateJobRequest], job: Job
+    ) -> AsyncGenerator[pb.CreateJobRequest]:
+        """Requests as they come; SilentError where none does for longer than a sender may be silent."""
+        seconds = self.jobs.policy.source_idle_seconds
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    request = await anext(requests, None)
+            except TimeoutError as error:
+                how = (
+                    f"upload again with the same request_id, {job.request_id}, from the source_offset that GetJob tells"
+                )
+                raise SilentError(f"nothing came for {seconds:g} seconds; {how}") from error
+            if request is None:
+                return
+            yield request
+
+    async def _take(self, request: pb.CreateJobRequest, job: Job) -> Job:
+        if job.accepted:
+            return job  # all of it came before; only the answer was lost
+        match request.WhichOneof("kind"):
+            case "chunk":
+                await self.jobs.write(job.request_id, request.chunk.offset, request.chunk.data)
+                return job
+            case "end":
+                return await self.jobs.end_source(job.request_id)
+        raise InvalidError({"kind": ["Messages behind the first must hold `chunk` or `end`."]})
 
     async def _begun(self, begin: pb.CreateJobRequest.Begin, owner: str) -> Job:
         spec = spec_of(begin.config, streamed=False)

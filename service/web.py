@@ -94,7 +94,7 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.unavailable), **problems}
+            problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.refused), **problems}
             problems = {**await self._url_problems(spec.webhook_url), **problems}
             with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
                 path = Path(folder) / "source"
@@ -138,7 +138,7 @@ class Web:
         return JSONResponse({"data": answers.job(job, preview=preview, result_url=self._links.make(base, video))})
 
     async def models(self, request: Request) -> Response:
-        """What can be run here."""
+        """What can be run here; nothing, before models are warm for the first time."""
         wanted = request.query_params.get("filter[inference_types]", "vid-upscale").split(",")
         here = [slug for slug in SLUGS.values() if slug.slug not in self._jobs.unavailable]
         found = [answers.model(slug, self._jobs.policy.limits) for slug in here] if "vid-upscale" in wanted else []

@@ -2,6 +2,7 @@
 
 import itertools
 import queue
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -135,6 +136,42 @@ def test_an_upload_that_was_cut_goes_on_where_it_was(rpc, clip):
     with pytest.raises(grpc.RpcError) as caught:
         rpc.call(rpc.jobs.CreateJob, upload(data, request_id, other))
     assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
+
+
+def test_an_upload_that_stops_ends_its_call_and_goes_on_in_another(clip, tmp_path):
+    data, request_id, silent = clip().read_bytes(), str(uuid.uuid4()), threading.Event()
+
+    def stops():
+        yield from upload(data[: len(data) // 2], request_id, end=False)
+        silent.wait(60)
+
+    with ServerProcess(tmp_path / "state", source_idle_seconds=3) as server, Rpc(server.ready().target) as rpc:
+        with pytest.raises(grpc.RpcError, match="with the same request_id") as caught:
+            rpc.call(rpc.jobs.CreateJob, stops(), timeout=20)
+        silent.set()
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        (info,) = details(caught.value, error_details_pb2.ErrorInfo)
+        assert info.reason == "SOURCE_INCOMPLETE"
+        assert rpc.get(request_id).source_offset == len(data) // 2
+        begin = pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=CONFIG))
+        chunk = pb.CreateJobRequest(chunk=pb.SourceChunk(offset=len(data) // 2, data=data[len(data) // 2 :]))
+        rpc.call(rpc.jobs.CreateJob, iter([begin, chunk, pb.CreateJobRequest(end=True)]))
+        assert watch(rpc, request_id)[-1].event == "done"
+
+
+def test_a_sender_that_does_not_come_back_is_given_up(rpc, clip, tmp_path):
+    silent = threading.Event()
+
+    def stops():
+        yield from upload(b"x", end=False)
+        silent.wait(60)
+
+    with ServerProcess(tmp_path / "state", source_idle_seconds=0.2, workers=0) as server, Rpc(server.target) as rpc:
+        with pytest.raises(grpc.RpcError, match="GetJob"):
+            rpc.call(rpc.jobs.CreateJob, stops(), timeout=20)
+        silent.set()
+        (job,) = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
+        assert watch(rpc, job.request_id)[-1].job.error.reason == "SOURCE_INCOMPLETE"
 
 
 class Sender:
@@ -352,3 +389,10 @@ def test_models_health_and_reflection(rpc):
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     (answer,) = reflection.ServerReflectionInfo(iter([request]), timeout=10)
     assert "upres.v2.UpscaleService" in [service.name for service in answer.list_services_response.service]
+
+
+def test_no_model_is_said_to_be_available_before_one_was_loaded(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server, Rpc(server.target) as rpc:
+        models = rpc.call(rpc.models.ListModels, pb.ListModelsRequest()).models
+        assert len(models) == 3 and not any(model.available for model in models)
+        assert all("is ready" in model.unavailable_reason for model in models)

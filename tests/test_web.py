@@ -164,7 +164,18 @@ def test_prices_are_nothing_and_estimates_are_linear(web, clip):
     assert set(web.post(url, data={"width": "x", "scale": "9"}).json()["errors"]) == {"model", "width"}
 
 
-def test_models_are_listed_in_pages(web):
+def test_no_model_is_listed_before_one_was_loaded_and_jobs_are_taken_all_the_same(tmp_path, clip):
+    with (
+        ServerProcess(tmp_path / "state", workers=0) as server,
+        httpx.Client(base_url=server.base, headers=HEADERS, timeout=60) as web,
+    ):
+        body = web.get("/api/v2/models").json()
+        assert (body["data"], body["meta"]["total"], web.get("/readyz").status_code) == ([], 0, 503)
+        assert submit(web, clip()).status_code == 200
+
+
+def test_models_are_listed_in_pages(server, web):
+    server.ready()
     body = web.get("/api/v2/models?limit=1").json()
     assert body["meta"] == {"current_page": 1, "last_page": 2, "per_page": 1, "total": 2}
     assert body["links"]["prev"] is None and httpx.get(body["links"]["next"], headers=HEADERS).json()["data"]
