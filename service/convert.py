@@ -123,8 +123,12 @@ def progress_of(job: Job, news: dict[str, Any], late: float | None) -> pb.Progre
 
 
 def time_of(seconds: float | None) -> Timestamp | None:
-    """Unix seconds as a timestamp."""
-    return None if seconds is None else Timestamp(seconds=int(seconds), nanos=round(seconds % 1 * 1e6) * 1000 % 10**9)
+    """Unix seconds as a timestamp, to the microsecond."""
+    if seconds is None:
+        return None
+    found = Timestamp()
+    found.FromMicroseconds(round(seconds * 1e6))
+    return found
 
 
 def init_of(track: Track) -> pb.TrackInit:

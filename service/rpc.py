@@ -13,8 +13,19 @@ from upres.engine.log import Track
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
-from .convert import STATUSES, config_of, dropped_of, fragments_of, init_of, job_of, model_of, progress_of, spec_of
-from .errors import ConflictError, InvalidError, NotFoundError, SilentError, UnauthenticatedError
+from .convert import (
+    STATUSES,
+    config_of,
+    dropped_of,
+    fragments_of,
+    init_of,
+    job_of,
+    model_of,
+    progress_of,
+    spec_of,
+    time_of,
+)
+from .errors import ConflictError, InvalidError, NotFoundError, OffsetError, SilentError, UnauthenticatedError
 from .following import follow, follow_live, happenings
 from .jobs import Jobs
 from .keys import Keys
@@ -235,12 +246,15 @@ class JobService(Service, stubs.JobServiceServicer):
         token = request.page_token
         if token and not (token.isascii() and token.isdigit() and len(token) <= DIGITS):
             raise InvalidError({"page_token": ["The page_token must be one that ListJobs gave."]})
+        if request.status and request.status not in STATUSES.values():
+            raise InvalidError({"status": ["The status must be one of the contract's."]})
         size = min(request.page_size or PAGE, MOST_A_PAGE)
         status = next((status for status, number in STATUSES.items() if number == request.status), None)
-        jobs = await asyncio.to_thread(
-            self.jobs.store.page, owner, status=status, below=int(token) if token else None, limit=size
+        found = await asyncio.to_thread(
+            self.jobs.store.page, owner, status=status, below=int(token) if token else None, limit=size + 1
         )
-        more = str(jobs[-1].number) if len(jobs) == size else ""
+        jobs = found[:size]
+        more = str(jobs[-1].number) if len(found) > size else ""
         return pb.ListJobsResponse(jobs=[await self.told(job) for job in jobs], next_page_token=more)
 
     @one
@@ -260,9 +274,8 @@ class JobService(Service, stubs.JobServiceServicer):
         found = happenings(self.jobs, checked_id(request.request_id), owner, request.cursor)
         async with aclosing(found) as events:
             async for event, job in events:
-                answer = pb.WatchJobResponse(cursor=event.cursor, event=event.kind, job=await self.told(job))
-                answer.at.FromMicroseconds(round(event.at * 1e6))
-                yield answer
+                told = await self.told(job)
+                yield pb.WatchJobResponse(cursor=event.cursor, event=event.kind, job=told, at=time_of(event.at))
 
     @many
     async def ReadResult(  # noqa: D102
@@ -280,7 +293,10 @@ class JobService(Service, stubs.JobServiceServicer):
         self, request: pb.ReadResultRequest, request_id: str, owner: str
     ) -> AsyncGenerator[pb.ReadResultResponse]:
         key, offset = await self.jobs.result_key(request_id, owner), request.file.offset
-        async for data in self.jobs.results.read(key, offset):
+        size = await self.jobs.results.size(key)
+        if offset > size:
+            raise OffsetError(f"bytes from offset {offset} on were asked for, the file has {size}")
+        async for data in self.jobs.results.read(key, offset, size):
             for start in range(0, len(data), 1 << 20):
                 chunk = pb.ReadResultResponse.FileChunk(offset=offset + start, data=data[start : start + (1 << 20)])
                 yield pb.ReadResultResponse(chunk=chunk)

@@ -117,11 +117,35 @@ def test_a_job_is_watched_read_listed_and_deleted(rpc, clip, tmp_path):
     rest = pb.ReadResultRequest(request_id=job.request_id, log=pb.ReadResultRequest.Log(cursors=parts.cursors.values()))
     assert not [a for a in rpc.call(rpc.jobs.ReadResult, rest) if a.WhichOneof("kind") == "fragment"]
     page = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=1))
-    assert page.jobs[0].request_id == job.request_id and page.next_page_token
+    assert page.jobs[0].request_id == job.request_id
     rpc.call(rpc.jobs.DeleteJob, pb.DeleteJobRequest(request_id=job.request_id))
     with pytest.raises(grpc.RpcError) as caught:
         rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=job.request_id))
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_lists_end_with_their_last_page(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server, Rpc(server.target) as rpc:
+        for _ in range(4):
+            rpc.call(rpc.jobs.CreateJob, upload(b"x", end=False))
+        first = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=2))
+        second = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=2, page_token=first.next_page_token))
+        assert len({job.request_id for page in (first, second) for job in page.jobs}) == 4
+        assert first.next_page_token and not second.next_page_token
+
+
+def test_a_result_ends_where_it_ends(rpc, clip):
+    request_id = submit(rpc, clip("a.mp4", 1)).request_id
+    size = watch(rpc, request_id)[-1].job.totals.bytes
+
+    def read(offset):
+        what = pb.ReadResultRequest.File(offset=offset)
+        return list(rpc.call(rpc.jobs.ReadResult, pb.ReadResultRequest(request_id=request_id, file=what)))
+
+    assert sum(len(answer.chunk.data) for answer in read(size - 5)) == 5 and read(size) == []
+    with pytest.raises(grpc.RpcError, match=f"the file has {size}") as caught:
+        read(size + 1)
+    assert caught.value.code() == grpc.StatusCode.OUT_OF_RANGE
 
 
 def test_an_upload_that_was_cut_goes_on_where_it_was(rpc, clip):
@@ -352,6 +376,7 @@ def test_every_field_at_fault_is_named(rpc):
         (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_token="x")), "INVALID_ARGUMENT"),
         (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_token="\u00b2")), "INVALID_ARGUMENT"),
         (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_token="9" * 30)), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(status=9)), "INVALID_ARGUMENT"),
         (lambda rpc: list(rpc.watch(str(uuid.uuid4()), 2**63)), "INVALID_ARGUMENT"),
         (lambda rpc: rpc.call(rpc.jobs.CreateJob, iter(())), "INVALID_ARGUMENT"),
         (lambda rpc: rpc.call(rpc.jobs.CreateJob, upload(b"garbage" * 99)), "INVALID_ARGUMENT"),
