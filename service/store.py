@@ -67,13 +67,17 @@ class Store(Database):
     def add(self, job: Job) -> tuple[Job, bool]:
         """Insert a job; gives it back, and True; or the job that the owner's idempotency key already made, and False.
 
+        One that ended before it was accepted, so that nobody was told of it, holds its key no longer.
         Raises ConflictError where the request_id is taken, or the idempotency key came with another body before.
         """
         with self.transaction() as connection:
             if job.idempotency is not None:
                 same = sa.and_(jobs.c.owner == job.owner, jobs.c.idempotency == job.idempotency)
                 if row := connection.execute(jobs.select().where(same)).mappings().first():
-                    return _again(_job(row), job), False
+                    found = _again(_job(row), job)
+                    if found.accepted or not found.state.ended:
+                        return found, False
+                    connection.execute(jobs.update().where(same).values(idempotency=None))
             if connection.scalar(sa.select(jobs.c.owner).where(jobs.c.request_id == job.request_id)):
                 raise ConflictError(f"request_id {job.request_id} is taken; choose a new UUID")
             newest = connection.scalar(sa.select(sa.func.max(jobs.c.number))) or 0

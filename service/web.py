@@ -164,7 +164,7 @@ class Web:
         if kind == "image/jpeg" and local.exists():
             return Response(await asyncio.to_thread(local.read_bytes), media_type=kind)
         size = await self._jobs.results.size(name)
-        found = part(request.headers.get("range"), size)
+        found = part(request.headers.get("range") if request.method == "GET" else None, size)
         if found is None:
             return Response(None, 416, {"Content-Range": f"bytes */{size}"})
         start, end = found
@@ -202,7 +202,7 @@ class Web:
             return [f"{VIDEO} ({error})."], None
 
     async def _created(self, request: Request, spec: Spec, video: UploadFile) -> Job:
-        idempotency = request.headers.get("idempotency-key")
+        idempotency = request.headers.get("idempotency-key") or None
         body = await asyncio.to_thread(forms.fingerprint, spec, video) if idempotency else None
         job, _ = await self._jobs.create(spec, request.state.owner, idempotency=idempotency, fingerprint=body)
         return job
