@@ -153,7 +153,7 @@ class Jobs:
         if new:
             await self._intake.expect(job.request_id)
         if new and streamed:
-            job = await self._accept(job)
+            job = self._put(await self.ledger.change(job.request_id, accepted=True))
         return job, new
 
     async def _create_live(self, job: Job) -> Job:
@@ -180,10 +180,12 @@ class Jobs:
         """What a live job goes through, while it does."""
         return self.runner.live.get(request_id)
 
-    def source_offset(self, request_id: str) -> int:
-        """Bytes of a source that are here, or were."""
-        relay = self.live(request_id)
-        return self.folder(request_id).source_bytes if relay is None else relay.received
+    def source_offset(self, job: Job) -> int:
+        """Bytes of a source that are here, or were when all of it was."""
+        relay = self.live(job.request_id)
+        if relay is not None:
+            return relay.received
+        return max(self.folder(job.request_id).source_bytes, int(job.totals.get("source_bytes", 0)))
 
     async def write(self, request_id: str, offset: int, data: bytes) -> int:
         """Add to a source; how many bytes came by then. As Intake's; a source that is too large ends its job.
@@ -266,12 +268,15 @@ class Jobs:
         self._intake.close(job.request_id)
         await asyncio.to_thread(self.folder(job.request_id).end_source)
         self._checkpoint("source whole")
-        if job.accepted:
-            return await self.ledger.change(job.request_id, source_complete=True)
-        return await to_the_end(self._accept(job, source_complete=True))
+        return await to_the_end(self._whole(job))
 
-    async def _accept(self, job: Job, *, source_complete: bool | None = None) -> Job:
-        job = await self.ledger.change(job.request_id, accepted=True, source_complete=source_complete)
+    async def _whole(self, job: Job) -> Job:
+        """The row says that all of the source is here, and how much that is."""
+        totals = {"source_bytes": self.folder(job.request_id).source_bytes}
+        whole = await self.ledger.change(job.request_id, source_complete=True, totals=totals, accepted=True)
+        return whole if job.accepted else self._put(whole)
+
+    def _put(self, job: Job) -> Job:
         self.runner.put(job)
         logger.info("accepted from %s", job.owner)
         return job
@@ -296,7 +301,7 @@ class Jobs:
             await self.ledger.change(job.request_id, states.requeued)
         if not job.source_complete:
             if job.accepted and self.folder(job.request_id).source_whole:
-                await self.ledger.change(job.request_id, source_complete=True)
+                await self._whole(job)
             else:
                 await self._intake.expect(job.request_id)
         if job.accepted:

@@ -1,6 +1,7 @@
 """The gRPC services of the contract: what comes over the wire is checked, given to the jobs, and told back."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import wraps
@@ -40,6 +41,7 @@ PAGE, MOST_A_PAGE = 25, 100
 DIGITS = 18  # of a number that every database holds
 BEAT_SECONDS = 1.0
 FIRST_SECONDS = 30.0
+KNOWN_SECONDS = 2.0  # for which a stream's key, once it was looked up, is taken to be in use
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 S = TypeVar("S", bound="Service")
@@ -56,18 +58,23 @@ class Service:
         self._quota = quota
 
     async def owner(self, context: Context) -> str:
-        """The name of the caller's key; UnauthenticatedError without one that is in use, BusyError where it calls too often."""
+        """The name of the caller's key, and one call more of it. As `known`; BusyError where it calls too often."""
+        owner = await self.known(context)
+        self._quota.take(owner)
+        return owner
+
+    async def known(self, context: Context) -> str:
+        """The name of the caller's key; UnauthenticatedError without one that is in use."""
         given = dict(context.invocation_metadata() or ()).get("authorization", "")
         scheme, _, secret = str(given).partition(" ")
         owner = await asyncio.to_thread(self._keys.owner, secret) if scheme.lower() == "bearer" else None
         if owner is None:
             raise UnauthenticatedError("the metadata must hold `authorization: Bearer KEY`, with a key that is in use")
-        self._quota.take(owner)
         return owner
 
     async def told(self, job: Job) -> pb.Job:
         """A job as a message."""
-        return job_of(job, self.jobs.source_offset(job.request_id))
+        return job_of(job, self.jobs.source_offset(job))
 
 
 def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], Awaitable[A]]:
@@ -85,13 +92,17 @@ def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], 
 
 
 def many(call: Callable[[S, Q, str], AsyncGenerator[A]]) -> Callable[[S, Q, Context], AsyncGenerator[A]]:
-    """A call with a stream of answers, likewise."""
+    """A call with a stream of answers, likewise; there are none any more once its key was revoked."""
 
     @wraps(call)
     async def told(self: S, request: Q, context: Context) -> AsyncGenerator[A]:
         try:
             async with aclosing(call(self, request, await self.owner(context))) as answers:
+                known = time.monotonic()
                 async for answer in answers:
+                    if time.monotonic() > known + KNOWN_SECONDS:
+                        await self.known(context)
+                        known = time.monotonic()
                     yield answer
         except Exception as error:  # every error is told to the caller
             await context.abort_with_status(status_of(error))
@@ -112,7 +123,7 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
         sends = first.WhichOneof("kind") == "config"
         receiving = asyncio.create_task(self._receive(requests, job.request_id, owner, takes=sends or relay is None))
         try:
-            held = self.jobs.source_offset(job.request_id)
+            held = self.jobs.source_offset(job)
             config = config_of(Spec.from_json(job.spec))
             accepted = pb.UpscaleResponse.Accepted(request_id=job.request_id, config=config, source_offset=held)
             yield pb.UpscaleResponse(accepted=accepted)
@@ -175,7 +186,7 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
         late = None if relay is None else relay.late
         progress = progress_of(item, self.jobs.news(item.request_id), late)
         answers = [pb.UpscaleResponse(progress=progress)]
-        now = self.jobs.source_offset(item.request_id)
+        now = self.jobs.source_offset(item)
         return answers + [pb.UpscaleResponse(source_offset=now)] * (now > held)
 
 

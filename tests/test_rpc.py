@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
-from serving import Rpc, ServerProcess
+from serving import Rpc, ServerProcess, upres
 from upres.v2 import upscale_pb2 as pb
 
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
@@ -103,6 +103,7 @@ def test_a_job_is_watched_read_listed_and_deleted(rpc, clip, tmp_path):
     events = watch(rpc, job.request_id)
     assert [event.event for event in events][:3] == ["created", "accepted", "processing"]
     assert events[-1].job.status == pb.Job.STATUS_DONE and events[-1].job.progress == 100
+    assert events[-1].job.source_offset == clip().stat().st_size
     assert [e.cursor for e in watch(rpc, job.request_id, events[1].cursor)] == [e.cursor for e in events[2:]]
     assert rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=job.request_id)).job == events[-1].job
     parts = Parts()
@@ -421,3 +422,13 @@ def test_no_model_is_said_to_be_available_before_one_was_loaded(tmp_path):
         models = rpc.call(rpc.models.ListModels, pb.ListModelsRequest()).models
         assert len(models) == 3 and not any(model.available for model in models)
         assert all("is ready" in model.unavailable_reason for model in models)
+
+
+def test_a_stream_ends_when_its_key_is_revoked(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server, Rpc(server.target) as rpc:
+        call = rpc.call(rpc.upscale.Upscale, iter(Sender(pb.UpscaleRequest(config=CONFIG))))
+        assert next(call).accepted.request_id
+        assert upres("keys", "revoke", "default", UPRES_STATE=server.settings["state"]).returncode == 0
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call)
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
