@@ -74,6 +74,12 @@ class JobFolder:
         os.fsync(descriptor)
         os.close(descriptor)
 
+    def put_preview(self, data: bytes) -> None:
+        """Write the preview; it appears under its name only when it is whole."""
+        part = self.path / "preview.part"
+        part.write_bytes(data)
+        part.replace(self.preview)
+
     def spend(self) -> None:
         """Remove what an ended job is not asked for any more."""
         for path in (self.joined, self.source):
