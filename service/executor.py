@@ -66,6 +66,7 @@ class Executor(Protocol):
         ...
 
 
+SECRETS = ("UPRES_", "AWS_", "AZURE_", "GOOGLE_")  # how the names of variables begin that hold some
 FOR_ENGINE = ("UPRES_CACHE", "UPRES_RANDOM_WEIGHTS")  # what the engine itself reads: no secrets
 
 
@@ -179,7 +180,7 @@ class _WorkerProcess:
     async def _spawn(self) -> Process:
         command = [sys.executable, "-m", "upres.service.worker", "--models", self._models]
         return await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE_BYTES, start_new_session=True, env=_environment()
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE_BYTES, start_new_session=True, env=environment()
         )
 
     async def _listen(self, process: Process, on_report: OnReport) -> None:
@@ -233,10 +234,6 @@ async def end(process: Process) -> None:
     await process.wait()
 
 
-def _environment() -> dict[str, str]:
-    """Workers get no secret of the server's."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in FOR_ENGINE or not name.startswith(("UPRES_", "AWS_"))
-    }
+def environment() -> dict[str, str]:
+    """What processes that open strangers' media are told: no secret of the server's, or of its result store."""
+    return {name: value for name, value in os.environ.items() if name in FOR_ENGINE or not name.startswith(SECRETS)}
