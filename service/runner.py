@@ -197,6 +197,16 @@ class Runner:
         logger.info("attempt %d begins", job.state.attempts)
         self._beginning.discard(request_id)
         await self.executor.run(order)
+        await _noted(partial(self._recall, request_id))
+
+    async def _recall(self, request_id: str) -> None:
+        """Cancel an order whose job was ended or forgotten just before it was given."""
+        try:
+            if not (await self._ledger.get(request_id)).state.ended:
+                return
+        except errors.NotFoundError:
+            pass
+        await self.executor.cancel(request_id)
 
     async def _on_report(self, request_id: str, report: Report) -> None:
         """Whatever the executor says. What ends an attempt is done apart: it may take long, and holds up no other report."""

@@ -32,7 +32,7 @@ from upres.service.results import Results
 from upres.service.retention import expire
 from upres.service.runner import Policy
 from upres.service.spec import Limits, Spec
-from upres.service.states import Reason, Status, TransitionError
+from upres.service.states import Failure, Reason, Status, TransitionError
 from upres.service.store import Store, new_id
 
 pytestmark = pytest.mark.usefixtures("fake_models")
@@ -510,6 +510,25 @@ def test_a_job_is_forgotten_although_its_result_cannot_be_removed(tmp_path, clip
             await jobs.delete(job.request_id, "alice")
             assert jobs.store.page() == [] and not jobs.folder(job.request_id).path.exists()
             assert not (tmp_path / "results" / f"{job.request_id}.jpg").exists()
+
+    asyncio.run(scenario())
+
+
+def test_a_live_job_that_is_ended_as_its_attempt_begins_ends(tmp_path, clip):
+    async def scenario():
+        loop, request_id, failure = asyncio.get_running_loop(), new_id(), Failure(Reason.TIMEOUT, "Nobody waits.")
+
+        def ends(step):
+            if step == "changed to processing" and jobs.live(request_id):
+                asyncio.run_coroutine_threadsafe(jobs.runner.fail(request_id, failure), loop).result(10)
+
+        async with serving(tmp_path, checkpoint=ends) as jobs:
+            await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+            await jobs.create(replace(SPEC, streamed=True, live=True), "alice", request_id=request_id)
+            async with asyncio.timeout(20):
+                await asyncio.wait([jobs.live(request_id).task])
+                await jobs.runner.idle()
+            assert jobs.runner.executor.live_room == 1 and not jobs.folder(request_id).path.exists()
 
     asyncio.run(scenario())
 
