@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .database import Database
-from .errors import ConflictError, NotFoundError
+from .errors import ConflictError, InvalidError, NotFoundError
 from .schema import deliveries, events, jobs
 from .states import Failure, Reason, State, Status
 
@@ -211,6 +211,13 @@ def is_id(text: str) -> bool:
         return str(uuid.UUID(text)) == text
     except ValueError:
         return False
+
+
+def checked_id(text: str) -> str:
+    """A request_id that is a UUID in its usual form; InvalidError otherwise, for it becomes the name of a folder."""
+    if is_id(text):
+        return text
+    raise InvalidError({"request_id": ["The request_id must be a UUID in lower case with hyphens."]})
 
 
 def _kind(before: Job, after: Job) -> str | None:

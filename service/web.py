@@ -26,11 +26,10 @@ from .links import PATH, Links
 from .metrics import Metrics
 from .probe import Facts, Probe
 from .quota import Quota
-from .rpc import checked_id
 from .runner import keys
 from .spec import Spec, problems_of
 from .states import Status
-from .store import Job
+from .store import Job, checked_id
 from .told import told
 
 VIDEO = "The video must be a file of type: mp4, mpeg, mov, avi, wmv, ogg"
