@@ -12,30 +12,27 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from sqlalchemy.exc import SQLAlchemyError
 from upres.engine.catalog import SLUGS
 from upres.engine.errors import UpresError
 
-from . import logs, states
-from .errors import BusyError, NotFoundError, ResultMissingError, StoppingError, StoreError, TooLargeError
+from . import logs
+from .errors import BusyError, ResultMissingError, StoppingError, StoreError, TooLargeError
 from .executor import Executor
 from .folder import JobFolder
 from .intake import Intake
 from .ledger import Ledger
 from .live import Relay
+from .recovery import LIVE_FAILED, Recovery
 from .results import Results
 from .runner import Policy, Runner, failure_of, keys
+from .silence import keep_watch
 from .spec import Spec, check
-from .states import Failure, Reason, Status, TransitionError
-from .store import Job, Store, is_id, new_id
+from .states import Failure, Reason, Status
+from .store import Job, Store, new_id
 from .waiting import to_the_end
 
-SOURCE_CHECK_SECONDS = 1.0
 DISK_RETRY_SECONDS = 60
 LOADING = "its engine is not loaded yet; ask again when the server is ready"
-LIVE_FAILED = Failure(
-    Reason.PROCESSING_FAILED, "The server was stopped, and a live source is not kept; begin a new job."
-)
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +83,10 @@ class Jobs:
     async def start(self) -> None:
         """Go on with every accepted job, take orphans away, and begin to work."""
         self._root.mkdir(parents=True, exist_ok=True)
-        for job in await asyncio.to_thread(self.store.unfinished):
-            with logs.about(job.request_id):
-                await self._resume(job)
-        await self._sweep()
+        await Recovery(self._root, self.ledger, self._intake, self.results, self.runner).run()
         await self.runner.start()
-        self._watching = asyncio.create_task(self._watch_sources())
+        watching = keep_watch(self._intake, self.runner, self.policy.source_idle_seconds)
+        self._watching = asyncio.create_task(watching)
 
     def drain(self) -> None:
         """Take nothing new, begin nothing more."""
@@ -287,64 +282,3 @@ class Jobs:
         except UpresError as error:
             await self.runner.fail(job.request_id, failure_of(type(error).__name__, str(error)))
             raise
-
-    async def _resume(self, job: Job) -> None:
-        """After a restart: the rest of a source is to come, unless all of it came and only the row does not say so.
-
-        A live source is gone.
-        """
-        if job.spec.get("live"):
-            await self.ledger.change(job.request_id, lambda state: states.failed(state, LIVE_FAILED))
-            await asyncio.to_thread(self.folder(job.request_id).remove)
-            return
-        if job.state.status is Status.PROCESSING:
-            await self.ledger.change(job.request_id, states.requeued)
-        if not job.source_complete:
-            if job.accepted and self.folder(job.request_id).source_whole:
-                await self._whole(job)
-            else:
-                await self._intake.expect(job.request_id)
-        if job.accepted:
-            self.runner.put(job, again=job.state.status is Status.PROCESSING)
-            logger.info("goes on after a restart")
-
-    async def _watch_sources(self) -> None:
-        """A sender that has gone for good does not hold a job for ever."""
-        while True:
-            await asyncio.sleep(SOURCE_CHECK_SECONDS)
-            seconds, live = self.policy.source_idle_seconds, self.runner.live
-            for request_id in [*self._intake.silent(), *live.silent(seconds)]:
-                message = f"No byte of the source came for {seconds:g} seconds."
-                await self._give_up(request_id, Failure(Reason.SOURCE_INCOMPLETE, message))
-            for request_id in live.stuck(seconds):
-                message = f"The client took nothing of a live log that waits for it for {seconds:g} seconds."
-                await self._give_up(request_id, Failure(Reason.TIMEOUT, message))
-
-    async def _give_up(self, request_id: str, failure: Failure) -> None:
-        with logs.about(request_id):
-            try:
-                await self.runner.fail(request_id, failure)
-            except (TransitionError, NotFoundError) as error:
-                self._intake.close(request_id)
-                self.runner.live.close(request_id, cut=True)
-                logger.info("it is not waited for any more: %s", error)
-            except SQLAlchemyError:
-                logger.exception("it cannot be given up yet; trying again")
-
-    async def _sweep(self) -> None:
-        """Folders and results without a row, and sources of ended jobs, were left by a crash between the two.
-
-        What else lies in the store is not ours.
-        """
-        await self.results.tidy()
-        folders = {path.name for path in self._root.iterdir()}
-        stored = {key.rpartition(".")[0] for key in await self.results.keys()}
-        for name in folders | set(filter(is_id, stored)):
-            try:
-                job = await self.ledger.get(name)
-            except NotFoundError:
-                await asyncio.to_thread(JobFolder(self._root / name).remove)
-                await self.results.forget(*keys(name))
-            else:
-                if job.state.ended:
-                    self.folder(name).spend()
