@@ -308,7 +308,7 @@ async def _requests(
 ) -> AsyncGenerator[pb.UpscaleRequest]:
     """The first message; then, from where the server says, the source."""
     yield first
-    at = await offset
+    at = max(await offset, outgoing.acknowledged)  # a job that has ended keeps nothing, and needs nothing
     while data := await outgoing.read(at):
         yield pb.UpscaleRequest(chunk=pb.SourceChunk(offset=at, data=data))
         at += len(data)

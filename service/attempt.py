@@ -183,7 +183,7 @@ class Attempt:
     def _published(self, fragment: Fragment, log: FolderLog) -> None:
         track = log.tracks[fragment.track]
         if fragment.track == "video" and fragment.independent and not self._folder.preview.exists():
-            self._folder.preview.write_bytes(jpeg(track.init + log.read(fragment)))
+            self._folder.put_preview(jpeg(track.init + log.read(fragment)))
         self._channel.send({"report": "fragment"})
         if fragment.track == "video" and fragment.last:
             self._news()

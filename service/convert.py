@@ -10,7 +10,7 @@ from upres.engine.log import Fragment, Track
 from upres.v2 import upscale_pb2 as pb
 
 from .errors import InvalidError
-from .ring import Dropped
+from .ring import Cursors, Dropped
 from .spec import Delivery, Limits, Spec, WhenSlow
 from .states import State, Status
 from .store import Job
@@ -123,8 +123,12 @@ def progress_of(job: Job, news: dict[str, Any], late: float | None) -> pb.Progre
 
 
 def time_of(seconds: float | None) -> Timestamp | None:
-    """Unix seconds as a timestamp."""
-    return None if seconds is None else Timestamp(seconds=int(seconds), nanos=round(seconds % 1 * 1e6) * 1000 % 10**9)
+    """Unix seconds as a timestamp, to the microsecond."""
+    if seconds is None:
+        return None
+    found = Timestamp()
+    found.FromMicroseconds(round(seconds * 1e6))
+    return found
 
 
 def init_of(track: Track) -> pb.TrackInit:
@@ -176,3 +180,8 @@ def model_of(slug: Slug, limits: Limits, unavailable: str | None) -> pb.Model:
         available=unavailable is None,
         unavailable_reason=unavailable or "",
     )
+
+
+def cursors_of(cursors: Any) -> Cursors:  # noqa: ANN401 - a repeated field
+    """What a client has of each track."""
+    return {cursor.track: (cursor.segment, cursor.fragment) for cursor in cursors}

@@ -10,7 +10,8 @@ from .errors import StoreError
 from .jobs import Jobs
 from .keys import Keys
 from .quota import Quota
-from .rpc import JobService, ModelService, UpscaleService
+from .rpc import JobService, ModelService
+from .streaming import UpscaleService
 
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 OPTIONS = (

@@ -29,7 +29,10 @@ OnReport = Callable[[str, Report], Awaitable[None]]
 class Executor(Protocol):
     """Takes orders while it has room, and reports on each: any number of news, then joined, failed, late or died, once."""
 
-    unavailable: dict[str, str]
+    @property
+    def unavailable(self) -> dict[str, str] | None:
+        """Slugs that cannot run here, and why; None before models were loaded."""
+        ...
 
     async def start(self, on_report: OnReport) -> None:
         """Begin to take orders."""
@@ -51,7 +54,7 @@ class Executor(Protocol):
         ...
 
     async def run(self, order: Order) -> None:
-        """Take an order."""
+        """Take an order; it counts against the room from the call on, before the first wait."""
         ...
 
     async def cancel(self, request_id: str) -> None:
@@ -63,6 +66,7 @@ class Executor(Protocol):
         ...
 
 
+SECRETS = ("UPRES_", "AWS_", "AZURE_", "GOOGLE_")  # how the names of variables begin that hold some
 FOR_ENGINE = ("UPRES_CACHE", "UPRES_RANDOM_WEIGHTS")  # what the engine itself reads: no secrets
 
 
@@ -71,17 +75,22 @@ class LocalExecutor:
 
     live_slots: likewise of live jobs, which never wait for others to end.
 
-    models: `module:function` that loads a model. unavailable: slugs that cannot run here, and why.
+    models: `module:function` that loads a model.
     """
 
     def __init__(self, *, workers: int, slots: int, models: str, live_slots: int = 1) -> None:
-        self.unavailable: dict[str, str] = {}
         self._workers = [_WorkerProcess(models, slots, live_slots) for _ in range(workers)]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, on_report: OnReport) -> None:
         """Start the workers; they load their models meanwhile."""
-        self._tasks = [asyncio.create_task(worker.keep(on_report, self.unavailable)) for worker in self._workers]
+        self._tasks = [asyncio.create_task(worker.keep(on_report)) for worker in self._workers]
+
+    @property
+    def unavailable(self) -> dict[str, str] | None:
+        """What any worker has not got, by what each said last."""
+        told = [worker.unavailable for worker in self._workers if worker.unavailable is not None]
+        return {slug: why for found in told for slug, why in found.items()} if told else None
 
     @property
     def ready(self) -> bool:
@@ -125,6 +134,7 @@ class _WorkerProcess:
         self._live_slots = live_slots
         self._process: Process | None = None
         self.ready = False
+        self.unavailable: dict[str, str] | None = None
         self.running: set[str] = set()
         self._live: set[str] = set()
 
@@ -136,14 +146,14 @@ class _WorkerProcess:
     def live_room(self) -> int:
         return self._live_slots - len(self._live) if self.ready else 0
 
-    async def keep(self, on_report: OnReport, unavailable: dict[str, str]) -> None:
+    async def keep(self, on_report: OnReport) -> None:
         """Run the process, for as long as this task lives."""
         while True:
             self._process = process = await self._spawn()
             logging_ = asyncio.create_task(_log(process))
             try:
                 await self._lose(on_report)  # orders that met the dead one
-                await self._listen(process, on_report, unavailable)
+                await self._listen(process, on_report)
             finally:
                 self.ready = False
                 await end(process)
@@ -170,10 +180,10 @@ class _WorkerProcess:
     async def _spawn(self) -> Process:
         command = [sys.executable, "-m", "upres.service.worker", "--models", self._models]
         return await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE_BYTES, start_new_session=True, env=_environment()
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE_BYTES, start_new_session=True, env=environment()
         )
 
-    async def _listen(self, process: Process, on_report: OnReport, unavailable: dict[str, str]) -> None:
+    async def _listen(self, process: Process, on_report: OnReport) -> None:
         assert process.stdout is not None
         while True:
             try:
@@ -182,12 +192,11 @@ class _WorkerProcess:
             except (TimeoutError, ValueError):
                 logger.error("a worker has not been heard of for %g s", BEAT_LIMIT)
                 return
-            if not line:
-                return
+            if not line.endswith(b"\n"):
+                return  # it has ended, perhaps in the middle of a word
             report = json.loads(line)
             if report["report"] == "ready":
-                self.ready = True
-                unavailable.update(report["unavailable"])
+                self.ready, self.unavailable = True, report["unavailable"]
                 await on_report("", report)
             elif request_id := report.pop("request_id", None):
                 if report["report"] in ("joined", "failed", "late", "died"):
@@ -225,10 +234,6 @@ async def end(process: Process) -> None:
     await process.wait()
 
 
-def _environment() -> dict[str, str]:
-    """Workers get no secret of the server's."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in FOR_ENGINE or not name.startswith(("UPRES_", "AWS_"))
-    }
+def environment() -> dict[str, str]:
+    """What processes that open strangers' media are told: no secret of the server's, or of its result store."""
+    return {name: value for name, value in os.environ.items() if name in FOR_ENGINE or not name.startswith(SECRETS)}

@@ -40,7 +40,10 @@ class JobFolder:
     @property
     def source_bytes(self) -> int:
         """How much of the source is here."""
-        return self.source.stat().st_size if self.source.exists() else 0
+        try:
+            return self.source.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     @property
     def source_whole(self) -> bool:
@@ -70,6 +73,17 @@ class JobFolder:
         descriptor = os.open(self.path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
+
+    def put_preview(self, data: bytes) -> None:
+        """Write the preview; it appears under its name only when it is whole."""
+        part = self.path / "preview.part"
+        part.write_bytes(data)
+        part.replace(self.preview)
+
+    def spend(self) -> None:
+        """Remove what an ended job is not asked for any more."""
+        for path in (self.joined, self.source):
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove everything."""

@@ -15,11 +15,26 @@ from .waiting import wait_for
 
 PIECE_BYTES = 1 << 18  # what a slow reader costs of memory, a few times over
 WATCH_SECONDS = 10.0  # between two looks where nothing is told
+BEAT_SECONDS = 1.0  # between two times that a job is told, where nothing happens
 JOB_SECONDS = 0.1  # between two times that a job is told, however many fragments come meanwhile
 
 
+def followed(
+    jobs: Jobs, job: Job, cursors: Cursors, *, holds: bool = False
+) -> AsyncGenerator[Track | Piece | Dropped | Job]:
+    """A job's log from cursors on. holds: the reader is the one that a live job may wait for."""
+    relay = jobs.live(job.request_id)
+    if relay is None:
+        if job.spec.get("live"):
+            cursors = {}  # nothing is left to stand in
+        return follow(jobs, job.request_id, job.owner, cursors)
+    relay.ring.check(cursors)
+    place = (relay.ring.holder if holds else None) or Place(relay.ring, cursors)
+    return follow_live(jobs, job.request_id, job.owner, place)
+
+
 async def follow(
-    jobs: Jobs, request_id: str, owner: str, cursors: Cursors, beat: float = 1.0
+    jobs: Jobs, request_id: str, owner: str, cursors: Cursors, beat: float = BEAT_SECONDS
 ) -> AsyncGenerator[Track | Piece | Job]:
     """Tracks and fragments behind the cursors as they are published; the job at times, each `beat` at least, and at last.
 
@@ -52,7 +67,7 @@ async def follow(
 
 
 async def follow_live(
-    jobs: Jobs, request_id: str, owner: str, place: Place, beat: float = 1.0
+    jobs: Jobs, request_id: str, owner: str, place: Place, beat: float = BEAT_SECONDS
 ) -> AsyncGenerator[Track | Piece | Dropped | Job]:
     """The same of a live job, from a place in its ring; what was lost on the way is told where it is missing."""
     ring, told = place.ring, 0.0

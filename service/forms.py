@@ -13,7 +13,7 @@ from .errors import InvalidError
 from .spec import Spec
 
 NUMBERS = {"scale": int, "crf": int, "segment_seconds": float}
-WORDS = ("content", "codec", "preset", "webhook_url", "webhook_secret")
+WORDS = ("content", "codec", "preset", "webhook_url")
 UPLOAD_SECONDS = 600
 TRUE = ("1", "true", "on", "yes")
 
@@ -32,7 +32,10 @@ async def fields(request: Request) -> FormData:
 
 
 def spec_of(form: Mapping[str, Any]) -> tuple[Spec, Problems]:
-    """What is asked for; and for each field that cannot be understood, why. Empty text means absent."""
+    """What is asked for; and for each field that cannot be understood, why. Empty text means absent.
+
+    Space around text is passed over, but not in a secret, of which every character counts.
+    """
     given: dict[str, Any] = {}
     problems: Problems = {}
     texts = {name: value.strip() for name, value in form.items() if isinstance(value, str) and value.strip()}
@@ -44,6 +47,8 @@ def spec_of(form: Mapping[str, Any]) -> tuple[Spec, Problems]:
                 what = "an integer" if kind is int else "a number"
                 problems[name] = [f"The {name.replace('_', ' ')} must be {what}."]
     given |= {name: texts[name] for name in WORDS if name in texts}
+    if "webhook_secret" in texts:
+        given["webhook_secret"] = form["webhook_secret"]
     if "model" not in texts:
         problems["model"] = ["The model field is required."]
     prefilters = tuple(name.strip() for name in texts.get("prefilters", "").split(",") if name.strip())

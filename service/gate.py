@@ -33,8 +33,11 @@ class Gate:
             return
         headers = Headers(scope=scope)
         owner: str | None = None
+        begun = False
 
         async def labelled(message: Message) -> None:
+            nonlocal begun
+            begun = True
             if message["type"] == "http.response.start":
                 left = self._quota.limit if owner is None else self._quota.left(owner)
                 rate = MutableHeaders(scope=message)
@@ -45,11 +48,12 @@ class Gate:
             owner = await self._owner(headers)
             self._quota.take(owner)
             self._check_length(int(headers.get("content-length") or 0))
+            scope.setdefault("state", {})["owner"] = owner
+            await self._app(scope, self._counted(receive), labelled)
         except Exception as error:  # every error is told to the caller
+            if begun:
+                raise
             await told(error)(scope, receive, labelled)
-            return
-        scope.setdefault("state", {})["owner"] = owner
-        await self._app(scope, self._counted(receive), labelled)
 
     async def _owner(self, headers: Headers) -> str:
         scheme, _, secret = headers.get("authorization", "").partition(" ")

@@ -66,6 +66,6 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise StoreError(
-            f"cannot listen on {host}:{port} ({error.strerror}); is another server running there?"
+            f"cannot listen on port {port} of {host} ({error.strerror}); is another server running there?"
         ) from error
     return listening

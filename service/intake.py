@@ -2,11 +2,16 @@
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import OffsetError, TooLargeError
 from .folder import JobFolder
 from .states import TransitionError
+
+NO_MORE = "the job takes no more of its source: it has all of it, or has ended"
 
 
 class Intake:
@@ -17,6 +22,7 @@ class Intake:
         self._largest = largest
         self._idle_seconds = idle_seconds
         self._heard: dict[str, float] = {}
+        self._calls: Counter[str] = Counter()
 
     def folder(self, request_id: str) -> JobFolder:
         """Where a job's files lie."""
@@ -38,7 +44,7 @@ class Intake:
         is taken.
         """
         if request_id not in self._heard:
-            raise TransitionError("the job takes no more of its source: it has all of it, or has ended")
+            raise TransitionError(NO_MORE)
         self._heard[request_id] = time.monotonic()
         folder = self.folder(request_id)
         have = folder.source_bytes
@@ -48,10 +54,24 @@ class Intake:
             raise TooLargeError(f"The source must not be larger than {self._largest} bytes.")
         fresh = data[have - offset :]
         if fresh:
-            await asyncio.to_thread(folder.append, have, fresh)
+            try:
+                await asyncio.to_thread(folder.append, have, fresh)
+            except FileNotFoundError as error:  # it ended meanwhile
+                raise TransitionError(NO_MORE) from error
         return have + len(fresh)
+
+    @contextmanager
+    def sending(self, request_id: str) -> Iterator[None]:
+        """While a call sends a source, and bounds its silence itself, the job is not silent; behind it the time begins anew."""
+        self._calls[request_id] += 1
+        try:
+            yield
+        finally:
+            self._calls -= Counter([request_id])
+            if request_id in self._heard:
+                self._heard[request_id] = time.monotonic()
 
     def silent(self) -> list[str]:
         """Jobs whose sender has said nothing for too long."""
         oldest = time.monotonic() - self._idle_seconds
-        return [request_id for request_id, heard in self._heard.items() if heard < oldest]
+        return [name for name, heard in self._heard.items() if heard < oldest and not self._calls[name]]

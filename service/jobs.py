@@ -7,32 +7,32 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from sqlalchemy.exc import SQLAlchemyError
+from upres.engine.catalog import SLUGS
 from upres.engine.errors import UpresError
 
-from . import logs, states
-from .errors import BusyError, NotFoundError, ResultMissingError, StoppingError, StoreError, TooLargeError
+from . import logs
+from .errors import BusyError, ResultMissingError, StoppingError, StoreError, TooLargeError
 from .executor import Executor
 from .folder import JobFolder
 from .intake import Intake
 from .ledger import Ledger
 from .live import Relay
+from .recovery import LIVE_FAILED, Recovery
 from .results import Results
 from .runner import Policy, Runner, failure_of, keys
+from .silence import keep_watch
 from .spec import Spec, check
-from .states import Failure, Reason, Status, TransitionError
+from .states import Failure, Reason, Status
 from .store import Job, Store, new_id
 from .waiting import to_the_end
 
-SOURCE_CHECK_SECONDS = 1.0
 DISK_RETRY_SECONDS = 60
-LIVE_FAILED = Failure(
-    Reason.PROCESSING_FAILED, "The server was stopped, and a live source is not kept; begin a new job."
-)
+LOADING = "its engine is not loaded yet; ask again when the server is ready"
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +65,15 @@ class Jobs:
         self._stopping = False
 
     @property
+    def refused(self) -> dict[str, str]:
+        """Slugs that are known not to run here, and why."""
+        return self.runner.executor.unavailable or {}
+
+    @property
     def unavailable(self) -> dict[str, str]:
-        """Slugs that cannot run here, and why."""
-        return self.runner.executor.unavailable
+        """Slugs that are not known to run here, and why; jobs for those of which nothing is known yet are taken, and wait."""
+        found = self.runner.executor.unavailable
+        return dict.fromkeys(SLUGS, LOADING) if found is None else found
 
     @property
     def ready(self) -> bool:
@@ -77,12 +83,10 @@ class Jobs:
     async def start(self) -> None:
         """Go on with every accepted job, take orphans away, and begin to work."""
         self._root.mkdir(parents=True, exist_ok=True)
-        for job in await asyncio.to_thread(self.store.unfinished):
-            with logs.about(job.request_id):
-                await self._resume(job)
-        await self._sweep()
+        await Recovery(self._root, self.ledger, self._intake, self.results, self.runner).run()
         await self.runner.start()
-        self._watching = asyncio.create_task(self._watch_sources())
+        watching = keep_watch(self._intake, self.runner, self.policy.source_idle_seconds)
+        self._watching = asyncio.create_task(watching)
 
     def drain(self) -> None:
         """Take nothing new, begin nothing more."""
@@ -100,6 +104,10 @@ class Jobs:
     def folder(self, request_id: str) -> JobFolder:
         """Where a job's files lie."""
         return self._intake.folder(request_id)
+
+    def sending(self, request_id: str) -> AbstractContextManager[None]:
+        """Entered while a call sends a job's source and bounds the silence itself."""
+        return self._intake.sending(request_id)
 
     def change(self, request_id: str) -> asyncio.Event:
         """What is set when the next thing happens to a job; to be asked for before looking, so that nothing is missed."""
@@ -124,7 +132,7 @@ class Jobs:
         """
         if self._stopping:
             raise StoppingError("the server is about to stop; try again in a moment")
-        check(spec, self.policy.limits, self.unavailable)
+        check(spec, self.policy.limits, self.refused)
         if spec.live:
             return await self._create_live(Job(request_id or new_id(), owner, spec.as_json(), accepted=True)), True
         self.runner.queue.check()
@@ -140,13 +148,13 @@ class Jobs:
         if new:
             await self._intake.expect(job.request_id)
         if new and streamed:
-            job = await self._accept(job)
+            job = self._put(await self.ledger.change(job.request_id, accepted=True))
         return job, new
 
     async def _create_live(self, job: Job) -> Job:
         logs.tell_of(job.request_id)
         try:
-            with self.runner.live_slot():
+            with self.runner.live_slot(job.request_id):
                 await to_the_end(self._begin_live(job))
             return await self.ledger.get(job.request_id)
         except asyncio.CancelledError:  # nobody will send
@@ -167,10 +175,12 @@ class Jobs:
         """What a live job goes through, while it does."""
         return self.runner.live.get(request_id)
 
-    def source_offset(self, request_id: str) -> int:
-        """Bytes of a source that are here, or were."""
-        relay = self.live(request_id)
-        return self.folder(request_id).source_bytes if relay is None else relay.received
+    def source_offset(self, job: Job) -> int:
+        """Bytes of a source that are here, or were when all of it was."""
+        relay = self.live(job.request_id)
+        if relay is not None:
+            return relay.received
+        return max(self.folder(job.request_id).source_bytes, int(job.totals.get("source_bytes", 0)))
 
     async def write(self, request_id: str, offset: int, data: bytes) -> int:
         """Add to a source; how many bytes came by then. As Intake's; a source that is too large ends its job.
@@ -232,9 +242,8 @@ class Jobs:
     async def forget(self, request_id: str) -> None:
         """Remove an ended job: its row first, so that nothing is promised that is not there."""
         await asyncio.to_thread(self.store.delete, request_id)
-        for key in keys(request_id):
-            await self.results.delete(key)
         await asyncio.to_thread(self.folder(request_id).remove)
+        await self.results.forget(*keys(request_id))
         self.ledger.tell(request_id)
 
     async def result_key(self, request_id: str, owner: str) -> str:
@@ -254,12 +263,15 @@ class Jobs:
         self._intake.close(job.request_id)
         await asyncio.to_thread(self.folder(job.request_id).end_source)
         self._checkpoint("source whole")
-        if job.accepted:
-            return await self.ledger.change(job.request_id, source_complete=True)
-        return await to_the_end(self._accept(job, source_complete=True))
+        return await to_the_end(self._whole(job))
 
-    async def _accept(self, job: Job, *, source_complete: bool | None = None) -> Job:
-        job = await self.ledger.change(job.request_id, accepted=True, source_complete=source_complete)
+    async def _whole(self, job: Job) -> Job:
+        """The row says that all of the source is here, and how much that is."""
+        totals = {"source_bytes": self.folder(job.request_id).source_bytes}
+        whole = await self.ledger.change(job.request_id, source_complete=True, totals=totals, accepted=True)
+        return whole if job.accepted else self._put(whole)
+
+    def _put(self, job: Job) -> Job:
         self.runner.put(job)
         logger.info("accepted from %s", job.owner)
         return job
@@ -270,58 +282,3 @@ class Jobs:
         except UpresError as error:
             await self.runner.fail(job.request_id, failure_of(type(error).__name__, str(error)))
             raise
-
-    async def _resume(self, job: Job) -> None:
-        """After a restart: the rest of a source is to come, unless all of it came and only the row does not say so.
-
-        A live source is gone.
-        """
-        if job.spec.get("live"):
-            await self.ledger.change(job.request_id, lambda state: states.failed(state, LIVE_FAILED))
-            await asyncio.to_thread(self.folder(job.request_id).remove)
-            return
-        if job.state.status is Status.PROCESSING:
-            await self.ledger.change(job.request_id, states.requeued)
-        if not job.source_complete:
-            if job.accepted and self.folder(job.request_id).source_whole:
-                await self.ledger.change(job.request_id, source_complete=True)
-            else:
-                await self._intake.expect(job.request_id)
-        if job.accepted:
-            self.runner.put(job, again=job.state.status is Status.PROCESSING)
-            logger.info("goes on after a restart")
-
-    async def _watch_sources(self) -> None:
-        """A sender that has gone for good does not hold a job for ever."""
-        while True:
-            await asyncio.sleep(SOURCE_CHECK_SECONDS)
-            seconds, live = self.policy.source_idle_seconds, self.runner.live
-            for request_id in [*self._intake.silent(), *live.silent(seconds)]:
-                message = f"No byte of the source came for {seconds:g} seconds."
-                await self._give_up(request_id, Failure(Reason.SOURCE_INCOMPLETE, message))
-            for request_id in live.stuck(seconds):
-                message = f"The client took nothing of a live log that waits for it for {seconds:g} seconds."
-                await self._give_up(request_id, Failure(Reason.TIMEOUT, message))
-
-    async def _give_up(self, request_id: str, failure: Failure) -> None:
-        with logs.about(request_id):
-            try:
-                await self.runner.fail(request_id, failure)
-            except (TransitionError, NotFoundError) as error:
-                self._intake.close(request_id)
-                self.runner.live.close(request_id, cut=True)
-                logger.info("it is not waited for any more: %s", error)
-            except SQLAlchemyError:
-                logger.exception("it cannot be given up yet; trying again")
-
-    async def _sweep(self) -> None:
-        """Folders and results without a row were left by a crash between the two."""
-        names = {path.name for path in self._root.iterdir()}
-        stored = await self.results.keys()
-        for name in names | {key.rpartition(".")[0] for key in stored}:
-            try:
-                await self.ledger.get(name)
-            except NotFoundError:
-                await asyncio.to_thread(JobFolder(self._root / name).remove)
-                for key in keys(name):
-                    await self.results.delete(key)

@@ -1,9 +1,9 @@
 """The store as asyncio sees it: changes made in a thread, and whoever waits for a job told of them."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .states import State
 from .store import Job, Store
@@ -16,7 +16,7 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._next: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._next: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as somebody waits
 
     async def get(self, request_id: str, owner: str | None = None) -> Job:
         """A job; NotFoundError where there is none, or it is another owner's."""
@@ -40,7 +40,7 @@ class Ledger:
 
     def next(self, request_id: str) -> asyncio.Event:
         """What is set when the next thing happens to a job, or to ANY; to be asked for before looking, to miss nothing."""
-        return self._next[request_id]
+        return self._next.setdefault(request_id, asyncio.Event())
 
     def tell(self, request_id: str) -> None:
         """Something happened to a job."""

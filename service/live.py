@@ -24,6 +24,7 @@ from .errors import OffsetError
 from .feed import address
 from .folder import JobFolder
 from .ring import Piece, Ring
+from .states import TransitionError
 
 HEADER_BYTES = 1 << 16
 INIT_BYTES = 1 << 20
@@ -114,8 +115,10 @@ class Relay:
     async def write(self, offset: int, data: bytes) -> int:
         """Send bytes of the source on; how many came so far. Waits while the attempt takes none.
 
-        Raises OffsetError where they do not follow.
+        Raises OffsetError where they do not follow, TransitionError behind the end.
         """
+        if self._ended:
+            raise TransitionError("the job takes no more of its source: it has ended")
         if offset != self.received:
             raise OffsetError(
                 f"bytes at offset {offset} came, {self.received} was expected; a live source cannot go back"

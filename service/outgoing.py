@@ -13,27 +13,30 @@ CHUNK_BYTES = 256 << 10
 
 
 class Outgoing:
-    """Bytes of a source that need not be seekable. What may wait to be acknowledged is what the connection holds."""
+    """Bytes of a source that need not be seekable. What may wait to be acknowledged is what the connection holds.
+
+    acknowledged: how many bytes the server has told that it has.
+    """
 
     def __init__(self, file: Readable) -> None:
         self._read = getattr(
             file, "read1", file.read
         )  # what is there, where `read` would wait for all that was asked for
-        self._start = 0
+        self.acknowledged = 0
         self._kept = bytearray()
         self._reading = asyncio.Lock()
         self._coming: asyncio.Future[bytes] | None = None
 
     async def read(self, offset: int) -> bytes:
         """Bytes from an offset on, empty at the end; OffsetError where they were acknowledged and let go of."""
-        if offset < self._start:
-            raise OffsetError(f"the server asks for the source from {offset}, it had acknowledged {self._start}")
+        if offset < self.acknowledged:
+            raise OffsetError(f"the server asks for the source from {offset}, it had acknowledged {self.acknowledged}")
         async with self._reading:
-            while offset >= self._start + len(self._kept):
+            while offset >= self.acknowledged + len(self._kept):
                 if not (data := await self._next()):
                     return b""
                 self._kept += data
-        at = offset - self._start
+        at = offset - self.acknowledged
         return bytes(self._kept[at : at + CHUNK_BYTES])
 
     async def _next(self) -> bytes:
@@ -58,5 +61,5 @@ class Outgoing:
 
     def forget(self, offset: int) -> None:
         """The server has everything before this."""
-        del self._kept[: max(0, offset - self._start)]
-        self._start = max(self._start, offset)
+        del self._kept[: max(0, offset - self.acknowledged)]
+        self.acknowledged = max(self.acknowledged, offset)

@@ -13,7 +13,7 @@ from upres.engine.reader import Reader
 
 from . import sandbox
 from .errors import TooLargeError
-from .executor import end
+from .executor import end, environment
 from .spec import FORMATS, Limits, Spec, check_source
 
 SECONDS = 20.0
@@ -42,7 +42,7 @@ class Probe:
         order = json.dumps([str(path), spec.as_json(), asdict(self._limits)])
         async with self._turns:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "upres.service.probe", stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+                sys.executable, "-m", "upres.service.probe", stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment()
             )
             try:
                 async with asyncio.timeout(SECONDS):

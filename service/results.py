@@ -1,5 +1,6 @@
 """Where finished results lie: a local folder, S3 or another object store by URL, or memory."""
 
+import logging
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -11,6 +12,9 @@ from upres.engine.errors import TargetError
 from .errors import NotFoundError
 
 CHUNK = 1 << 18  # what a slow reader costs of memory, a few times over
+STAGED = "????????-????-????-????-????????????.???#*"  # as the local store writes; it does not list these
+
+logger = logging.getLogger(__name__)
 
 
 class Results:
@@ -50,16 +54,28 @@ class Results:
         async for chunk in found.stream(min_chunk_size=CHUNK):
             yield bytes(chunk)
 
-    async def delete(self, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
-        try:
-            await obstore.delete_async(self._store, key)
-        except FileNotFoundError:
-            return
+    async def forget(self, *keys: str) -> None:
+        """Remove objects, as far as there are any; one that cannot be removed is left to the next start, which sweeps."""
+        for key in keys:
+            try:
+                await obstore.delete_async(self._store, key)
+            except FileNotFoundError:
+                continue
+            except (OSError, obstore.exceptions.BaseError):
+                logger.exception("%s cannot be removed from the result store now", key)
+
+    async def tidy(self) -> None:
+        """Remove what a crash left of files that were being stored in a folder; nobody may be storing any."""
+        if self._folder is not None:
+            for path in self._folder.glob(STAGED):
+                path.unlink()
 
     async def keys(self) -> list[str]:
-        """Every object's key."""
-        return [str(found["path"]) async for chunk in obstore.list(self._store) for found in chunk]
+        """Every object's key; TargetError where the store does not tell."""
+        try:
+            return [str(found["path"]) async for chunk in obstore.list(self._store) for found in chunk]
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise TargetError(f"the result store cannot be listed ({type(error).__name__}); is it there?") from error
 
 
 def _store(url: str, folder: Path | None) -> ObjectStore:

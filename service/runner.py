@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
-from upres.engine.errors import TargetError, UpresError
+from upres.engine.errors import UpresError
 
 from . import errors, logs, states
 from .attempt import Order
@@ -24,14 +24,16 @@ from .live import Live, Retention
 from .queue import RETRY_SECONDS, FairQueue
 from .results import Results
 from .spec import Limits
-from .states import Failure, Reason, State, TransitionError
+from .states import Failure, Reason, State, Status, TransitionError
 from .store import Job
 
 PROGRESS_STEP = 2.0  # percent between two rows of progress
 IDLE_POLL_SECONDS = 0.05
 NOTE_SECONDS = 1.0  # between two tries to write into a database that takes nothing
 GONE_SECONDS = 10.0  # the longest that a cancelled live job's attempt is waited for
+MOST_VERDICTS = 32  # ended attempts whose results are on their way into the store, before others begin
 FILE_BYTES = 64 << 30  # the largest file an attempt may write
+NEWS = ("progress", "fragment", "waiting")  # reports that do not end an attempt
 CORES = 16  # CPU seconds that an attempt may use in a second of its time budget
 
 logger = logging.getLogger(__name__)
@@ -74,11 +76,12 @@ class Runner:
         self._policy = policy
         self.live = Live(policy.retention)
         self._live_jobs: dict[str, asyncio.Event] = {}  # set when nothing is left of it
-        self._beginning = 0
+        self._beginning: set[str] = set()  # live jobs that hold a slot which the executor does not know of
         self._checkpoint = checkpoint
         self._wake = asyncio.Event()
         self._stopping = False
         self._pumping: asyncio.Task[None] | None = None
+        self._verdicts: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin to give orders."""
@@ -101,20 +104,26 @@ class Runner:
             self._pumping.cancel()
             await asyncio.gather(self._pumping, return_exceptions=True)
         await self.executor.stop()
+        for verdict in self._verdicts:
+            verdict.cancel()
+        await asyncio.gather(*self._verdicts, return_exceptions=True)
         await self.live.stop()
 
     @contextmanager
-    def live_slot(self) -> Iterator[None]:
-        """Hold a slot for a live job while it begins; BusyError where none is free: it does not wait behind others."""
-        if self.executor.live_room <= self._beginning:
+    def live_slot(self, request_id: str) -> Iterator[None]:
+        """Hold a slot for a live job until the executor has its order, which does so from then on.
+
+        BusyError where none is free: it does not wait behind others.
+        """
+        if self.executor.live_room <= len(self._beginning):
             raise errors.BusyError(
                 f"no device is free for a live source; try again in {RETRY_SECONDS} s", RETRY_SECONDS
             )
-        self._beginning += 1
+        self._beginning.add(request_id)
         try:
             yield
         finally:
-            self._beginning -= 1
+            self._beginning.discard(request_id)
 
     async def begin_live(self, job: Job, *, waits: bool) -> None:
         """Begin a live job at once."""
@@ -136,7 +145,7 @@ class Runner:
         self._intake.close(request_id)
         self.queue.remove(request_id)
         await self.executor.cancel(request_id)
-        self._intake.folder(request_id).source.unlink(missing_ok=True)
+        self._intake.folder(request_id).spend()
         return job
 
     async def cancel(self, request_id: str) -> Job:
@@ -158,12 +167,16 @@ class Runner:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while not self._stopping and self.executor.room and (request_id := self.queue.take()):
+            while self._has_room and (request_id := self.queue.take()):
                 with logs.about(request_id):
                     try:
                         await _noted(partial(self._begin, request_id))
                     except UpresError as error:  # cancelled or deleted meanwhile
                         logger.info("not begun: %s", error)
+
+    @property
+    def _has_room(self) -> bool:
+        return not self._stopping and self.executor.room > 0 and len(self._verdicts) < MOST_VERDICTS
 
     async def _begin(self, request_id: str) -> None:
         job = await self._ledger.change(request_id, states.begun)
@@ -182,26 +195,60 @@ class Runner:
             wall_seconds=None if live else policy.wall_seconds,
         )
         logger.info("attempt %d begins", job.state.attempts)
+        self._beginning.discard(request_id)
         await self.executor.run(order)
+        await _noted(partial(self._recall, request_id))
+
+    async def _recall(self, request_id: str) -> None:
+        """Cancel an order whose job was ended or forgotten just before it was given."""
+        try:
+            if not (await self._ledger.get(request_id)).state.ended:
+                return
+        except errors.NotFoundError:
+            pass
+        await self.executor.cancel(request_id)
 
     async def _on_report(self, request_id: str, report: Report) -> None:
-        """Whatever the executor says; an order whose job has ended meanwhile has nothing to say."""
-        verdict = report["report"] not in ("progress", "fragment", "waiting")
+        """Whatever the executor says. What ends an attempt is done apart: it may take long, and holds up no other report."""
+        if report["report"] not in NEWS:
+            verdict = asyncio.create_task(self._verdict(request_id, report))
+            self._verdicts.add(verdict)
+            verdict.add_done_callback(self._verdicts.discard)
+            return
         try:
-            if verdict and request_id in self._live_jobs:  # it leaves nothing behind, now that its attempt has gone
+            with logs.about(request_id):
+                await _noted(partial(self._take, request_id, report))
+        except (errors.NotFoundError, TransitionError) as error:
+            logger.info("%s: a late %s (%s)", request_id, report["report"], error)
+
+    async def _verdict(self, request_id: str, report: Report) -> None:
+        """What an attempt ends with becomes how its job goes on."""
+        try:
+            if request_id in self._live_jobs:  # it leaves nothing behind, now that its attempt has gone
                 self.live.close(request_id, cut=report["report"] != "joined")
                 await asyncio.to_thread(self._intake.folder(request_id).remove)
             with logs.about(request_id):
                 await _noted(partial(self._take, request_id, report))
         except (errors.NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
+            await _noted(partial(self._forsake, request_id))
         finally:
-            if verdict:
-                self.news.pop(request_id, None)
-                self._wake.set()
-                self.live.forget(request_id)
-                if gone := self._live_jobs.pop(request_id, None):
-                    gone.set()
+            self.news.pop(request_id, None)
+            self._wake.set()
+            self.live.forget(request_id)
+            if gone := self._live_jobs.pop(request_id, None):
+                gone.set()
+
+    async def _forsake(self, request_id: str) -> None:
+        """The job was ended or forgotten while its attempt was still at work: what that has made goes too."""
+        try:
+            job = await self._ledger.get(request_id)
+        except errors.NotFoundError:
+            await asyncio.to_thread(self._intake.folder(request_id).remove)
+        else:
+            if job.state.status is not Status.ERROR:
+                return
+        await self._results.forget(*keys(request_id))
 
     async def _take(self, request_id: str, report: Report) -> None:
         match report:
@@ -241,14 +288,13 @@ class Runner:
             self._checkpoint("video stored")
             if folder.preview.exists():
                 await self._results.put(picture, folder.preview)
-        except TargetError:
+        except Exception:  # whatever it is, another attempt may go well
             logger.exception("the result cannot be stored")
             await self._died(request_id)
             return
         self._checkpoint("result stored")
         await self._finished(request_id, totals)
-        folder.joined.unlink(missing_ok=True)
-        folder.source.unlink(missing_ok=True)
+        folder.spend()
 
     async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
         job = await self._ledger.change(request_id, states.finished, totals=totals)
@@ -271,7 +317,7 @@ class Runner:
         logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:
             self._intake.close(request_id)
-            self._intake.folder(request_id).source.unlink(missing_ok=True)
+            self._intake.folder(request_id).spend()
         else:
             self.put(job, again=True)
 

@@ -9,14 +9,17 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import grpc
 from fastapi import FastAPI
+from filelock import FileLock, Timeout
 from upres.engine.errors import SettingsError
 
 from .deliveries import Deliveries
 from .egress import Allowed, Egress, Resolver
 from .endpoint import Endpoint
+from .errors import StoreError
 from .executor import LocalExecutor
 from .http import Http
 from .jobs import Jobs
@@ -39,11 +42,12 @@ logger = logging.getLogger(__name__)
 
 
 class Server:
-    """A running server. grpc_port: where it listens."""
+    """A running server. Raises StoreError where it cannot have its state folder, its database or its ports."""
 
     def __init__(self, settings: Settings, checkpoint: Callable[[str], None] = lambda step: None) -> None:
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._settings = settings
+        self._lock = _locked(settings.state)
         self.store = Store(settings.database_url, checkpoint=checkpoint)
         self.keys = Keys(self.store)
         executor = LocalExecutor(
@@ -61,8 +65,7 @@ class Server:
             checkpoint=checkpoint,
         )
         quota = Quota(settings.requests_per_minute, settings.requests_per_day)
-        address = f"{settings.host}:{settings.grpc_port}"
-        self._grpc = Endpoint(self.jobs, self.keys, quota, address, _credentials(settings))
+        self._grpc = Endpoint(self.jobs, self.keys, quota, settings.address(settings.grpc_port), _credentials(settings))
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
         self._links = Links(secret, settings.result_url_seconds)
         self._resolver = Resolver()
@@ -99,7 +102,7 @@ class Server:
 
     def _result_url(self, request_id: str) -> str:
         scheme = "https" if self._settings.tls_certificate else "http"
-        base = self._settings.public_url or f"{scheme}://{self._settings.host}:{self.http_port}"
+        base = self._settings.public_url or f"{scheme}://{self._settings.address(self.http_port)}"
         return self._links.make(base, keys(request_id)[0])
 
     @property
@@ -145,6 +148,7 @@ class Server:
         await self.jobs.stop()
         self.store.close()
         self._resolver.close()
+        self._lock.release()
 
     async def _announce(self) -> None:
         while not self.jobs.ready:
@@ -161,8 +165,8 @@ async def serve(
         tell(f"API key (shown once): {key}")
     async with _signals() as signalled:
         await server.start()
-        tell(f"HTTP on {settings.host}:{server.http_port}")
-        tell(f"gRPC on {settings.host}:{server.grpc_port}")
+        tell(f"HTTP on {settings.address(server.http_port)}")
+        tell(f"gRPC on {settings.address(server.grpc_port)}")
         await signalled.get()
         tell("stopping")
         stopping = asyncio.create_task(server.stop(settings.grace_seconds))
@@ -186,6 +190,18 @@ async def _signals() -> AsyncIterator[asyncio.Queue[int]]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _locked(state: Path) -> FileLock:
+    """The state folder is this server's alone, for as long as it lives."""
+    lock = FileLock(state / "server.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise StoreError(
+            f"another server runs on {state}; stop it, or set UPRES_STATE to a folder of its own"
+        ) from error
+    return lock
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:

@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         """Arguments, then the environment, then the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
+    def address(self, port: int) -> str:
+        """Where to listen, as it stands in a URL."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
     @property
     def policy(self) -> Policy:
         """The part that jobs keep to."""

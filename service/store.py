@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .database import Database
-from .errors import ConflictError, NotFoundError
+from .errors import ConflictError, InvalidError, NotFoundError
 from .schema import deliveries, events, jobs
 from .states import Failure, Reason, State, Status
 
@@ -67,13 +67,17 @@ class Store(Database):
     def add(self, job: Job) -> tuple[Job, bool]:
         """Insert a job; gives it back, and True; or the job that the owner's idempotency key already made, and False.
 
+        One that ended before it was accepted, so that nobody was told of it, holds its key no longer.
         Raises ConflictError where the request_id is taken, or the idempotency key came with another body before.
         """
         with self.transaction() as connection:
             if job.idempotency is not None:
                 same = sa.and_(jobs.c.owner == job.owner, jobs.c.idempotency == job.idempotency)
                 if row := connection.execute(jobs.select().where(same)).mappings().first():
-                    return _again(_job(row), job), False
+                    found = _again(_job(row), job)
+                    if found.accepted or not found.state.ended:
+                        return found, False
+                    connection.execute(jobs.update().where(same).values(idempotency=None))
             if connection.scalar(sa.select(jobs.c.owner).where(jobs.c.request_id == job.request_id)):
                 raise ConflictError(f"request_id {job.request_id} is taken; choose a new UUID")
             newest = connection.scalar(sa.select(sa.func.max(jobs.c.number))) or 0
@@ -199,6 +203,21 @@ class Store(Database):
 def new_id() -> str:
     """A request_id."""
     return str(uuid.uuid4())
+
+
+def is_id(text: str) -> bool:
+    """Whether this is a UUID in its usual form, as a request_id is."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def checked_id(text: str) -> str:
+    """A request_id that is a UUID in its usual form; InvalidError otherwise, for it becomes the name of a folder."""
+    if is_id(text):
+        return text
+    raise InvalidError({"request_id": ["The request_id must be a UUID in lower case with hyphens."]})
 
 
 def _kind(before: Job, after: Job) -> str | None:

@@ -26,11 +26,10 @@ from .links import PATH, Links
 from .metrics import Metrics
 from .probe import Facts, Probe
 from .quota import Quota
-from .rpc import checked_id
 from .runner import keys
 from .spec import Spec, problems_of
 from .states import Status
-from .store import Job
+from .store import Job, checked_id
 from .told import told
 
 VIDEO = "The video must be a file of type: mp4, mpeg, mov, avi, wmv, ogg"
@@ -94,7 +93,7 @@ class Web:
         form = await forms.fields(request)
         try:
             spec, problems = forms.spec_of(form)
-            problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.unavailable), **problems}
+            problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.refused), **problems}
             problems = {**await self._url_problems(spec.webhook_url), **problems}
             with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
                 path = Path(folder) / "source"
@@ -138,7 +137,7 @@ class Web:
         return JSONResponse({"data": answers.job(job, preview=preview, result_url=self._links.make(base, video))})
 
     async def models(self, request: Request) -> Response:
-        """What can be run here."""
+        """What can be run here; nothing, before models are warm for the first time."""
         wanted = request.query_params.get("filter[inference_types]", "vid-upscale").split(",")
         here = [slug for slug in SLUGS.values() if slug.slug not in self._jobs.unavailable]
         found = [answers.model(slug, self._jobs.policy.limits) for slug in here] if "vid-upscale" in wanted else []
@@ -164,7 +163,7 @@ class Web:
         if kind == "image/jpeg" and local.exists():
             return Response(await asyncio.to_thread(local.read_bytes), media_type=kind)
         size = await self._jobs.results.size(name)
-        found = part(request.headers.get("range"), size)
+        found = part(request.headers.get("range") if request.method == "GET" else None, size)
         if found is None:
             return Response(None, 416, {"Content-Range": f"bytes */{size}"})
         start, end = found
@@ -202,7 +201,7 @@ class Web:
             return [f"{VIDEO} ({error})."], None
 
     async def _created(self, request: Request, spec: Spec, video: UploadFile) -> Job:
-        idempotency = request.headers.get("idempotency-key")
+        idempotency = request.headers.get("idempotency-key") or None
         body = await asyncio.to_thread(forms.fingerprint, spec, video) if idempotency else None
         job, _ = await self._jobs.create(spec, request.state.owner, idempotency=idempotency, fingerprint=body)
         return job

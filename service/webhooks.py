@@ -79,12 +79,14 @@ class Webhooks:
 
     async def run(self) -> None:
         """Work until cancelled. What is on its way then is made again after the next start."""
-        swept = float("-inf")
-        await asyncio.to_thread(self._deliveries.recover, self._clock())
+        swept, recovered = float("-inf"), False
         async with asyncio.TaskGroup() as group:
             while True:
                 self._news.clear()
                 try:
+                    if not recovered:
+                        await asyncio.to_thread(self._deliveries.recover, self._clock())
+                        recovered = True
                     if self._clock() >= swept + SWEEP_SECONDS:
                         swept = self._clock()
                         await asyncio.to_thread(self._deliveries.sweep)

@@ -5,9 +5,10 @@ import io
 import os
 import threading
 
+import media
 import pytest
 import referee
-from serving import KEY, ServerProcess
+from serving import KEY, Rpc, ServerProcess
 from upres.service.assembly import Assembly
 from upres.service.async_client import AsyncClient
 from upres.service.client import Client
@@ -75,6 +76,26 @@ def test_a_stream_goes_on_through_a_restart_of_the_server(server, clip, tmp_path
         assembly.join()
     assert referee.packets(target) == pytest.approx([n / 10 for n in range(60)], abs=0.05)
     assert referee.count(target, "a:0") == referee.count(source, "a:0")
+
+
+def test_a_stream_goes_on_although_its_job_is_done_and_its_source_gone(server, tmp_path):
+    """The server is killed when it has made everything, while most of it is still on its way to the client."""
+    noise = "nullsrc=size=160x120:rate=10:duration=8,geq=random(1)*255:128:128"
+    source = media.clip(tmp_path / "noise.ts", "-c:v", "libx264", "-preset", "ultrafast", "-g", "5", picture=noise)
+    killed, frames, config = False, 0, pb.UpscaleConfig(codec="lossless")
+    config.MergeFrom(CONFIG)
+    with Client(server.target, KEY) as client, source.open("rb") as file:
+        for part in client.stream(file, config):
+            if isinstance(part, pb.Fragment):
+                frames += part.frames
+                if not killed:
+                    with Rpc(server.target) as rpc:
+                        job = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=1)).jobs[0]
+                        assert list(rpc.watch(job.request_id))[-1].event == "done"
+                    killed = True
+                    server.kill()
+                    server.start()
+    assert (frames, part.status) == (80, pb.Job.STATUS_DONE)
 
 
 def test_a_server_that_stays_away_is_told():

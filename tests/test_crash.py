@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+import httpx
 import psutil
 import pytest
-from serving import Rpc, ServerProcess
+from serving import KEY, Rpc, ServerProcess
 from upres.service import states
 from upres.v2 import upscale_pb2 as pb
 
@@ -175,6 +176,38 @@ def test_a_server_that_dies_while_it_forgets_a_job_has_it_whole_or_not_at_all(se
         else:
             assert left == {request_id, f"{request_id}.mp4", f"{request_id}.jpg"}
             assert hashlib.sha256(rpc.file(request_id)).hexdigest() == wanted[path]
+
+
+def test_a_server_that_dies_between_an_end_and_its_tidying_up_does_so_after_its_restart(server, clip):
+    """And what the result store's writing left is no result."""
+    path, request_id, state = clip("a.mp4", 1), str(uuid.uuid4()), Path(server.settings["state"])
+    die(server, "changed to done:1", lambda rpc: submit(rpc, path, request_id) or list(rpc.watch(request_id)))
+    assert {"source", "result.mp4"} < {file.name for file in (state / "jobs" / request_id).iterdir()}
+    (state / "results" / f"{request_id}.mp4#1").touch()
+    with server.start(workers=0), Rpc(server.target) as rpc:
+        assert rpc.get(request_id).status == pb.Job.STATUS_DONE
+        assert not {"source", "result.mp4"} & {file.name for file in (state / "jobs" / request_id).iterdir()}
+        assert {file.name for file in (state / "results").iterdir()} == {f"{request_id}.mp4", f"{request_id}.jpg"}
+
+
+def test_an_idempotency_key_holds_no_request_that_was_lost_before_it_was_answered(server, clip):
+    """The sender comes again when the job of its first try, whose source was lost with the server, was given up."""
+
+    def send():
+        headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": "once"}
+        files, data = {"video": clip("a.mp4", 1).read_bytes()}, {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast"}
+        return httpx.post(f"{server.base}/api/v2/videos/upscales", headers=headers, files=files, data=data, timeout=60)
+
+    server.start(fault="added:1")
+    with pytest.raises(httpx.TransportError):
+        send()
+    server.wait()
+    with server.start(source_idle_seconds=0.1), Rpc(server.target) as rpc:
+        (lost,) = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
+        assert list(rpc.watch(lost.request_id))[-1].job.error.reason == "SOURCE_INCOMPLETE"
+        first, again = (send().json()["data"]["request_id"] for _ in range(2))
+        assert first == again != lost.request_id
+        assert list(rpc.watch(first))[-1].event == "done"
 
 
 def victims(server, kind):

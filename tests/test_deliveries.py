@@ -222,3 +222,21 @@ def test_work_begins_at_once_when_woken_and_ends_when_cancelled(desk):
         assert running.cancelled()
 
     asyncio.run(scenario())
+
+
+def test_a_database_that_is_busy_as_work_begins_delays_it_only(desk, monkeypatch):
+    busy, recover = (
+        [sa.exc.OperationalError("BEGIN IMMEDIATE", {}, Exception("database is locked"))],
+        desk.deliveries.recover,
+    )
+
+    def recovers(now):
+        if busy:
+            raise busy.pop()
+        recover(now)
+
+    monkeypatch.setattr(desk.deliveries, "recover", recovers)
+    request_id, post = desk.done(), Posted(200)
+    desk.deliveries.collect()
+    desk.run(post)
+    assert post.events == [(request_id, "job.processing"), (request_id, "job.completed")] and not busy

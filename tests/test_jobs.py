@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -13,16 +14,25 @@ from sqlalchemy.exc import OperationalError
 from upres.engine.errors import SourceError
 from upres.engine.log import Fragment
 from upres.engine.tail import Tail
-from upres.service.errors import InvalidError, OffsetError, ResultMissingError, StoppingError, TooLargeError
+from upres.service.errors import (
+    BusyError,
+    InvalidError,
+    NotFoundError,
+    OffsetError,
+    ResultMissingError,
+    StoppingError,
+    TooLargeError,
+)
 from upres.service.executor import LocalExecutor
-from upres.service.following import Piece, follow
+from upres.service.folder import JobFolder
+from upres.service.following import Piece, follow, happenings
 from upres.service.jobs import Jobs
 from upres.service.probe import Probe
 from upres.service.results import Results
 from upres.service.retention import expire
 from upres.service.runner import Policy
 from upres.service.spec import Limits, Spec
-from upres.service.states import Reason, Status, TransitionError
+from upres.service.states import Failure, Reason, Status, TransitionError
 from upres.service.store import Store, new_id
 
 pytestmark = pytest.mark.usefixtures("fake_models")
@@ -30,11 +40,13 @@ SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 
 
 @asynccontextmanager
-async def serving(folder, *, policy=None, workers=1, models="fake:load", checkpoint=lambda step: None):
+async def serving(
+    folder, *, policy=None, workers=1, models="fake:load", checkpoint=lambda step: None, executor=None, results=None
+):
     policy = policy or Policy(Limits())
     store = Store(f"sqlite:///{folder}/jobs.db", checkpoint=checkpoint)
-    executor = LocalExecutor(workers=workers, slots=2, models=models)
-    results = Results(str(folder / "results"))
+    executor = executor or LocalExecutor(workers=workers, slots=2, models=models)
+    results = results or Results(str(folder / "results"))
     probe = Probe(policy.limits)
     jobs = Jobs(store, results, executor, policy, folder / "jobs", probe=probe, checkpoint=checkpoint)
     await jobs.start()
@@ -256,6 +268,23 @@ def test_a_restart_goes_on_with_what_was_accepted(tmp_path, clip):
     asyncio.run(scenario())
 
 
+def test_a_start_takes_away_orphans_and_nothing_else(tmp_path, clip):
+    """Files of others among the results, and what stands in their place, are left as they are."""
+    foreign = [".DS_Store", "README", "notes.mp4", "folder/a.mp4"]
+
+    async def scenario():
+        async with serving(tmp_path, workers=0) as jobs:
+            job = await submit(jobs, clip())
+        (tmp_path / "results" / "folder").mkdir()
+        for name in (*foreign, f"{new_id()}.mp4", f"{new_id()}.jpg"):
+            (tmp_path / "results" / name).touch()
+        async with serving(tmp_path) as jobs:
+            assert sorted(await jobs.results.keys()) == sorted(foreign)
+            assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
+
+    asyncio.run(scenario())
+
+
 def test_ended_jobs_expire(tmp_path, clip):
     async def scenario():
         async with serving(tmp_path) as jobs:
@@ -405,5 +434,155 @@ def test_a_client_that_goes_as_its_upload_begins_is_given_up_like_others(tmp_pat
             await cut.of(jobs.create(SPEC, "alice", request_id=request_id))
             job = await until(jobs, request_id, ended)
             assert job.state.failure.reason is Reason.SOURCE_INCOMPLETE
+
+    asyncio.run(scenario())
+
+
+class Held(Results):
+    """A result store where bytes are on their way until something is put into `turns`: None, or an error that ends it."""
+
+    def __init__(self, folder):
+        super().__init__(str(folder / "results"))
+        self.begun, self.turns, self._way = asyncio.Event(), asyncio.Queue(), folder / "way"
+
+    async def put(self, key, path):
+        self._way.write_bytes(path.read_bytes())
+        self.begun.set()
+        if (error := await self.turns.get()) is not None:
+            raise error
+        return await super().put(key, self._way)
+
+
+@pytest.mark.parametrize("delete", [False, True], ids=["cancelled", "deleted"])
+def test_a_job_that_is_ended_while_its_result_is_stored_leaves_none(tmp_path, clip, delete):
+    async def scenario():
+        results = Held(tmp_path)
+        async with serving(tmp_path, results=results) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            await results.begun.wait()
+            await (jobs.delete if delete else jobs.cancel)(job.request_id, "alice")
+            for _ in range(2):
+                results.turns.put_nowait(None)
+            await jobs.runner.idle()
+            assert await results.keys() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_result_that_cannot_be_stored_in_an_unknown_way_costs_an_attempt_and_not_the_worker(tmp_path, clip):
+    async def scenario():
+        results = Held(tmp_path)
+        for turn in (RuntimeError("a fault of ours"), None, None, None, None):
+            results.turns.put_nowait(turn)
+        async with serving(tmp_path, results=results) as jobs:
+            for attempts in (2, 1):
+                job = await submit(jobs, clip("a.mp4", 1))
+                job = await until(jobs, job.request_id, ended)
+                assert (job.state.status, job.state.attempts) == (Status.DONE, attempts)
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_is_slow_for_one_job_holds_up_no_other(tmp_path, clip):
+    async def scenario():
+        results = Held(tmp_path)
+        async with serving(tmp_path, results=results) as jobs:
+            slow = await submit(jobs, clip("a.mp4", 1))
+            await results.begun.wait()
+            other = await submit(jobs, clip("long.mp4", 40, "-preset", "ultrafast"), replace(SPEC, split=True))
+            other = await until(jobs, other.request_id, lambda job: job.state.progress > 0)
+            await jobs.cancel(other.request_id, "alice")
+            for _ in range(2):
+                results.turns.put_nowait(None)
+            assert (await until(jobs, slow.request_id, ended)).state.status is Status.DONE
+
+    asyncio.run(scenario())
+
+
+def test_a_job_is_forgotten_although_its_result_cannot_be_removed(tmp_path, clip):
+    async def scenario():
+        async with serving(tmp_path) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            await until(jobs, job.request_id, ended)
+            stuck = tmp_path / "results" / f"{job.request_id}.mp4"
+            stuck.unlink()
+            (stuck / "x").mkdir(parents=True)
+            await jobs.delete(job.request_id, "alice")
+            assert jobs.store.page() == [] and not jobs.folder(job.request_id).path.exists()
+            assert not (tmp_path / "results" / f"{job.request_id}.jpg").exists()
+
+    asyncio.run(scenario())
+
+
+def test_a_live_job_that_is_ended_as_its_attempt_begins_ends(tmp_path, clip):
+    async def scenario():
+        loop, request_id, failure = asyncio.get_running_loop(), new_id(), Failure(Reason.TIMEOUT, "Nobody waits.")
+
+        def ends(step):
+            if step == "changed to processing" and jobs.live(request_id):
+                asyncio.run_coroutine_threadsafe(jobs.runner.fail(request_id, failure), loop).result(10)
+
+        async with serving(tmp_path, checkpoint=ends) as jobs:
+            await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+            await jobs.create(replace(SPEC, streamed=True, live=True), "alice", request_id=request_id)
+            async with asyncio.timeout(20):
+                await asyncio.wait([jobs.live(request_id).task])
+                await jobs.runner.idle()
+            assert jobs.runner.executor.live_room == 1 and not jobs.folder(request_id).path.exists()
+
+    asyncio.run(scenario())
+
+
+class Meeting(LocalExecutor):
+    """An executor that takes an order just as somebody else comes."""
+
+    meets = None
+
+    async def run(self, order):
+        await super().run(order)
+        if self.meets is not None:
+            meets, self.meets = self.meets, None
+            await meets()
+
+
+def test_a_live_job_that_begins_takes_one_slot_of_two(tmp_path, clip):
+    async def scenario():
+        spec = replace(SPEC, streamed=True, live=True)
+        executor = Meeting(workers=1, slots=1, live_slots=2, models="fake:load")
+        async with serving(tmp_path, executor=executor) as jobs:
+            await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)  # the worker is ready
+            executor.meets = lambda: jobs.create(spec, "bob")
+            await jobs.create(spec, "alice")
+            assert [job.owner for job in jobs.store.page()] == ["bob", "alice", "alice"]
+            with pytest.raises(BusyError):
+                await jobs.create(spec, "carol")
+
+    asyncio.run(scenario())
+
+
+def test_nobody_who_waits_for_a_job_that_is_not_there_is_remembered(tmp_path):
+    async def scenario():
+        async with serving(tmp_path, workers=0) as jobs:
+            for _ in range(10):
+                with pytest.raises(NotFoundError):
+                    await anext(happenings(jobs, new_id(), "alice", 0))
+            assert len(jobs.ledger._next) <= 1  # the last one, whose error is still at hand
+
+    asyncio.run(scenario())
+
+
+def test_bytes_that_come_as_their_job_ends_are_told_that_it_has(tmp_path, monkeypatch):
+    async def scenario():
+        loop, append = asyncio.get_running_loop(), JobFolder.append
+
+        def late(folder, offset, data):
+            asyncio.run_coroutine_threadsafe(jobs.cancel(job.request_id, "alice"), loop).result(10)
+            append(folder, offset, data)
+
+        async with serving(tmp_path, workers=0) as jobs:
+            job, _ = await jobs.create(SPEC, "alice")
+            monkeypatch.setattr(JobFolder, "append", late)
+            with pytest.raises(TransitionError, match="has ended"):
+                await jobs.write(job.request_id, 0, b"x")
 
     asyncio.run(scenario())

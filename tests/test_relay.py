@@ -13,6 +13,7 @@ from upres.service.errors import OffsetError
 from upres.service.feed import Feed, address
 from upres.service.folder import JobFolder
 from upres.service.live import Live, Retention
+from upres.service.states import TransitionError
 
 TRACK = Track("video", "h264", Fraction(1, 10), 0, b"init")
 LONG = "x" * 100  # a socket's name may have 107 bytes only
@@ -153,5 +154,18 @@ def test_what_is_sent_when_the_attempt_has_gone_costs_no_line_of_the_log(tmp_pat
             for offset in range(1, 20):
                 assert await relay.write(offset, b"x") == offset + 1
         assert not caplog.records
+
+    asyncio.run(scenario())
+
+
+def test_nothing_follows_the_end_of_a_source(tmp_path):
+    async def scenario():
+        async with opened(tmp_path) as (_, relay, path), asyncio.timeout(10):
+            _, writer = await connected(path)
+            await relay.write(0, b"x")
+            relay.end_source()
+            with pytest.raises(TransitionError, match="has ended"):
+                await relay.write(1, b"x")
+            writer.close()
 
     asyncio.run(scenario())

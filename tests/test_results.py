@@ -53,8 +53,8 @@ def test_what_was_put_is_read_in_ranges_until_it_is_deleted(results, tmp_path):
         assert b"".join([chunk async for chunk in results.read("a.mp4", 5, 9)]) == b"\x05\x06\x07\x08"
         assert [chunk async for chunk in results.read("a.mp4", 9, 9)] == []
         assert await results.keys() == ["a.mp4"]
-        await results.delete("a.mp4")
-        await results.delete("a.mp4")
+        await results.forget("b.mp4", "a.mp4")
+        await results.forget("a.mp4")
         assert await results.keys() == []
         with pytest.raises(NotFoundError):
             await results.size("a.mp4")

@@ -2,6 +2,7 @@
 
 import itertools
 import queue
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
-from serving import Rpc, ServerProcess
+from serving import Rpc, ServerProcess, upres
 from upres.v2 import upscale_pb2 as pb
 
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
@@ -102,6 +103,7 @@ def test_a_job_is_watched_read_listed_and_deleted(rpc, clip, tmp_path):
     events = watch(rpc, job.request_id)
     assert [event.event for event in events][:3] == ["created", "accepted", "processing"]
     assert events[-1].job.status == pb.Job.STATUS_DONE and events[-1].job.progress == 100
+    assert events[-1].job.source_offset == clip().stat().st_size
     assert [e.cursor for e in watch(rpc, job.request_id, events[1].cursor)] == [e.cursor for e in events[2:]]
     assert rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=job.request_id)).job == events[-1].job
     parts = Parts()
@@ -116,11 +118,35 @@ def test_a_job_is_watched_read_listed_and_deleted(rpc, clip, tmp_path):
     rest = pb.ReadResultRequest(request_id=job.request_id, log=pb.ReadResultRequest.Log(cursors=parts.cursors.values()))
     assert not [a for a in rpc.call(rpc.jobs.ReadResult, rest) if a.WhichOneof("kind") == "fragment"]
     page = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=1))
-    assert page.jobs[0].request_id == job.request_id and page.next_page_token
+    assert page.jobs[0].request_id == job.request_id
     rpc.call(rpc.jobs.DeleteJob, pb.DeleteJobRequest(request_id=job.request_id))
     with pytest.raises(grpc.RpcError) as caught:
         rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=job.request_id))
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_lists_end_with_their_last_page(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server, Rpc(server.target) as rpc:
+        for _ in range(4):
+            rpc.call(rpc.jobs.CreateJob, upload(b"x", end=False))
+        first = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=2))
+        second = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=2, page_token=first.next_page_token))
+        assert len({job.request_id for page in (first, second) for job in page.jobs}) == 4
+        assert first.next_page_token and not second.next_page_token
+
+
+def test_a_result_ends_where_it_ends(rpc, clip):
+    request_id = submit(rpc, clip("a.mp4", 1)).request_id
+    size = watch(rpc, request_id)[-1].job.totals.bytes
+
+    def read(offset):
+        what = pb.ReadResultRequest.File(offset=offset)
+        return list(rpc.call(rpc.jobs.ReadResult, pb.ReadResultRequest(request_id=request_id, file=what)))
+
+    assert sum(len(answer.chunk.data) for answer in read(size - 5)) == 5 and read(size) == []
+    with pytest.raises(grpc.RpcError, match=f"the file has {size}") as caught:
+        read(size + 1)
+    assert caught.value.code() == grpc.StatusCode.OUT_OF_RANGE
 
 
 def test_an_upload_that_was_cut_goes_on_where_it_was(rpc, clip):
@@ -135,6 +161,42 @@ def test_an_upload_that_was_cut_goes_on_where_it_was(rpc, clip):
     with pytest.raises(grpc.RpcError) as caught:
         rpc.call(rpc.jobs.CreateJob, upload(data, request_id, other))
     assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
+
+
+def test_an_upload_that_stops_ends_its_call_and_goes_on_in_another(clip, tmp_path):
+    data, request_id, silent = clip().read_bytes(), str(uuid.uuid4()), threading.Event()
+
+    def stops():
+        yield from upload(data[: len(data) // 2], request_id, end=False)
+        silent.wait(60)
+
+    with ServerProcess(tmp_path / "state", source_idle_seconds=3) as server, Rpc(server.ready().target) as rpc:
+        with pytest.raises(grpc.RpcError, match="with the same request_id") as caught:
+            rpc.call(rpc.jobs.CreateJob, stops(), timeout=20)
+        silent.set()
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        (info,) = details(caught.value, error_details_pb2.ErrorInfo)
+        assert info.reason == "SOURCE_INCOMPLETE"
+        assert rpc.get(request_id).source_offset == len(data) // 2
+        begin = pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=CONFIG))
+        chunk = pb.CreateJobRequest(chunk=pb.SourceChunk(offset=len(data) // 2, data=data[len(data) // 2 :]))
+        rpc.call(rpc.jobs.CreateJob, iter([begin, chunk, pb.CreateJobRequest(end=True)]))
+        assert watch(rpc, request_id)[-1].event == "done"
+
+
+def test_a_sender_that_does_not_come_back_is_given_up(rpc, clip, tmp_path):
+    silent = threading.Event()
+
+    def stops():
+        yield from upload(b"x", end=False)
+        silent.wait(60)
+
+    with ServerProcess(tmp_path / "state", source_idle_seconds=0.2, workers=0) as server, Rpc(server.target) as rpc:
+        with pytest.raises(grpc.RpcError, match="GetJob"):
+            rpc.call(rpc.jobs.CreateJob, stops(), timeout=20)
+        silent.set()
+        (job,) = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
+        assert watch(rpc, job.request_id)[-1].job.error.reason == "SOURCE_INCOMPLETE"
 
 
 class Sender:
@@ -315,6 +377,7 @@ def test_every_field_at_fault_is_named(rpc):
         (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_token="x")), "INVALID_ARGUMENT"),
         (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_token="\u00b2")), "INVALID_ARGUMENT"),
         (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_token="9" * 30)), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(status=9)), "INVALID_ARGUMENT"),
         (lambda rpc: list(rpc.watch(str(uuid.uuid4()), 2**63)), "INVALID_ARGUMENT"),
         (lambda rpc: rpc.call(rpc.jobs.CreateJob, iter(())), "INVALID_ARGUMENT"),
         (lambda rpc: rpc.call(rpc.jobs.CreateJob, upload(b"garbage" * 99)), "INVALID_ARGUMENT"),
@@ -352,3 +415,20 @@ def test_models_health_and_reflection(rpc):
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     (answer,) = reflection.ServerReflectionInfo(iter([request]), timeout=10)
     assert "upres.v2.UpscaleService" in [service.name for service in answer.list_services_response.service]
+
+
+def test_no_model_is_said_to_be_available_before_one_was_loaded(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server, Rpc(server.target) as rpc:
+        models = rpc.call(rpc.models.ListModels, pb.ListModelsRequest()).models
+        assert len(models) == 3 and not any(model.available for model in models)
+        assert all("is ready" in model.unavailable_reason for model in models)
+
+
+def test_a_stream_ends_when_its_key_is_revoked(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server, Rpc(server.target) as rpc:
+        call = rpc.call(rpc.upscale.Upscale, iter(Sender(pb.UpscaleRequest(config=CONFIG))))
+        assert next(call).accepted.request_id
+        assert upres("keys", "revoke", "default", UPRES_STATE=server.settings["state"]).returncode == 0
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call)
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED

@@ -1,9 +1,12 @@
-"""What a confined process can no longer do."""
+"""What a confined process can no longer do, and is not told."""
 
+import asyncio
 import subprocess
 import sys
 
 import pytest
+from upres.service.probe import Probe
+from upres.service.spec import Limits, Spec
 
 CONFINED = """
 from upres.service import sandbox
@@ -35,3 +38,15 @@ def test_it_has_no_more_time_than_it_may():
 
 def test_it_writes_no_larger_file_than_it_may(tmp_path):
     assert "File too large" in run(f"open({str(tmp_path / 'f')!r}, 'wb').write(bytes(10_000))").stderr
+
+
+def test_what_looks_at_an_upload_is_told_no_secret_of_the_servers(tmp_path, monkeypatch):
+    told = tmp_path / "told"
+    stub = tmp_path / "python"
+    stub.write_text(f'#!/bin/sh\nenv > {told}\ncat > /dev/null\necho \'{{"width": 1, "height": 1, "frames": 1}}\'\n')
+    stub.chmod(0o700)
+    for name in ("UPRES_API_KEY", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "GOOGLE_SERVICE_ACCOUNT_KEY"):
+        monkeypatch.setenv(name, "a secret of the server")
+    monkeypatch.setattr(sys, "executable", str(stub))
+    asyncio.run(Probe(Limits())(tmp_path / "source", Spec("RealESRGAN_Vid_x4")))
+    assert "PATH=" in told.read_text() and "a secret" not in told.read_text()

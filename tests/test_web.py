@@ -2,8 +2,10 @@
 
 import re
 import socket
+import sqlite3
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import httpx
@@ -85,6 +87,8 @@ def test_results_have_ranges_and_their_links_are_signed(web, poll, clip):
     assert httpx.get(url, headers={"Range": f"bytes={len(whole)}-"}).status_code == 416
     head = httpx.head(url)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(whole)), b"")
+    ranged = httpx.head(url, headers={"Range": "bytes=10-19"})  # ranges are for GET alone: RFC 9110, section 14.2
+    assert (ranged.status_code, ranged.headers["content-length"]) == (200, str(len(whole)))
     assert httpx.get(url.replace("signature=", "signature=0")).status_code == 404
     assert httpx.get(re.sub(r"expires=\d+", "expires=1", url)).status_code == 404
     assert httpx.get(urlsplit(url)._replace(query="").geturl()).status_code == 404
@@ -137,6 +141,22 @@ def test_an_idempotency_key_makes_one_job(web, poll, clip):
     assert other.status_code == 422
 
 
+def test_an_idempotency_key_without_text_is_none(web, clip):
+    ids = [
+        submit(web, clip(name, 1), {"Idempotency-Key": ""}).json()["data"]["request_id"] for name in ("a.mp4", "a.ts")
+    ]
+    assert ids[0] != ids[1]
+
+
+def test_an_error_of_ours_tells_nothing_and_has_the_contracts_headers(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server:
+        with closing(sqlite3.connect(tmp_path / "state" / "upres.db")) as database:
+            database.execute("ALTER TABLE jobs RENAME TO lost")
+        answer = httpx.get(f"{server.base}/api/v2/jobs/{uuid.uuid4()}", headers=HEADERS)
+    assert (answer.status_code, answer.json()) == (500, {"message": "Server Error"})
+    assert int(answer.headers["X-RateLimit-Limit"]) == 1 + int(answer.headers["X-RateLimit-Remaining"])
+
+
 def test_errors_have_the_contracts_bodies(server, web):
     answer = httpx.get(f"{server.base}/api/v2/models", headers={"Authorization": "Bearer wrong"})
     assert (answer.status_code, answer.json()) == (401, {"message": "Unauthenticated."})
@@ -164,7 +184,18 @@ def test_prices_are_nothing_and_estimates_are_linear(web, clip):
     assert set(web.post(url, data={"width": "x", "scale": "9"}).json()["errors"]) == {"model", "width"}
 
 
-def test_models_are_listed_in_pages(web):
+def test_no_model_is_listed_before_one_was_loaded_and_jobs_are_taken_all_the_same(tmp_path, clip):
+    with (
+        ServerProcess(tmp_path / "state", workers=0) as server,
+        httpx.Client(base_url=server.base, headers=HEADERS, timeout=60) as web,
+    ):
+        body = web.get("/api/v2/models").json()
+        assert (body["data"], body["meta"]["total"], web.get("/readyz").status_code) == ([], 0, 503)
+        assert submit(web, clip()).status_code == 200
+
+
+def test_models_are_listed_in_pages(server, web):
+    server.ready()
     body = web.get("/api/v2/models?limit=1").json()
     assert body["meta"] == {"current_page": 1, "last_page": 2, "per_page": 1, "total": 2}
     assert body["links"]["prev"] is None and httpx.get(body["links"]["next"], headers=HEADERS).json()["data"]

@@ -25,18 +25,19 @@ def submit(base, path, **data):
         return httpx.post(f"{base}/api/v2/videos/upscales", headers=HEADERS, files=files, data=fields, timeout=60)
 
 
-def test_a_job_is_told_of_in_order_and_its_result_can_be_read_without_a_key(receiver, clip, tmp_path):
+@pytest.mark.parametrize("secret", [SECRET, f" {SECRET} "], ids=["plain", "spaced"])
+def test_a_job_is_told_of_in_order_and_its_result_can_be_read_without_a_key(receiver, clip, tmp_path, secret):
     settings = {"webhook_http": True, "webhook_hosts": ["127.0.0.1"]}
     with ServerProcess(tmp_path / "state", **settings) as server:
         url = receiver.url(host="127.0.0.1")
-        answer = submit(server.base, clip("a.mp4", 1), webhook_url=url, webhook_secret=SECRET)
+        answer = submit(server.base, clip("a.mp4", 1), webhook_url=url, webhook_secret=secret)
         assert answer.status_code == 200, answer.text
         told = receiver.bodies(2)
         assert [one["event"] for one in told] == ["job.processing", "job.completed"]
         assert {one["data"]["job_request_id"] for one in told} == {answer.json()["data"]["request_id"]}
         for _, headers, body in receiver.got:
             signed = headers["X-DeAPI-Timestamp"].encode() + b"." + body
-            expected = "sha256=" + hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
+            expected = "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
             assert headers["X-DeAPI-Signature"] == expected
         result = httpx.get(told[1]["data"]["result_url"], timeout=60)
         assert (result.status_code, result.headers["content-type"]) == (200, "video/mp4")
