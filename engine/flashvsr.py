@@ -7,17 +7,17 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from .errors import Interrupted, ModelError, SettingsError, SourceError
 from .flashvsr_manifest import Profile, check, find, read
-from .flashvsr_network import CLIP, NEXT, Decoder, Projector, Transformer, decoder_parts, draw_noise
+from .flashvsr_network import CLIP, LATENT, NEXT, Decoder, Projector, Transformer, decoder_parts, draw_noise
 from .flashvsr_shot import Canvas, LiveShot, Networks, Noise, Shot
 from .flashvsr_spool import SpooledShot, spooled_bytes
-from .flashvsr_tiles import Layout, lay_out
+from .flashvsr_tiles import LATENT_PIXELS, Layout, lay_out
 from .frame import Frame, Pixels
 from .manifest import cache_folder
 from .runtime import Device, OnnxRuntimeGraph, cpus
@@ -26,6 +26,7 @@ SCALES = (2, 3, 4)
 HELD = 36  # frames a live shot holds at most: those of the first step, and what comes from one step
 FRAMES_A_STEP = CLIP * NEXT
 EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, estimated
+TRIAL_SIDE = 256  # pixels a side of the frames that a GPU's speed is estimated on
 ALLOW_RANDOM = "UPRES_RANDOM_WEIGHTS"  # set to 1 by tests and benchmarks
 
 
@@ -126,20 +127,36 @@ class FlashVSR:
         return spooled_bytes(layout, width, height, frames) if self.spool and len(layout.tiles) > 1 else 0
 
     def seconds(self, width: int, height: int) -> float:
-        """Seconds a frame of this size takes, predicted: the arithmetic, over what this machine manages in a product."""
+        """Seconds a frame of this size takes, predicted: the arithmetic, over what the device was seen to manage."""
         layout = self.layout(width, height)
         pixels = layout.height * layout.width
         flops = len(layout.tiles) * layout.profile.flops / FRAMES_A_STEP + pixels * self.manifest.frame_flops
-        return flops / (EFFICIENCY * product_flops())
+        return flops / self._flops_a_second
+
+    @cached_property
+    def _flops_a_second(self) -> float:
+        """What a CPU manages in a product, less what graphs lose; what a GPU manages in the decoder, once it is warm."""
+        if self._options.device == "cpu":
+            return EFFICIENCY * product_flops()
+        decoder, seconds = Decoder(self._decoder, TRIAL_SIDE, TRIAL_SIDE), math.inf
+        latent = np.zeros((1, LATENT, TRIAL_SIDE // LATENT_PIXELS, TRIAL_SIDE // LATENT_PIXELS), np.float32)
+        frames = np.zeros((CLIP, TRIAL_SIDE, TRIAL_SIDE, 3), np.uint8)
+        decoder.start()
+        for _ in range(3):
+            start = time.perf_counter()
+            decoder.push(latent, frames)
+            seconds = min(seconds, time.perf_counter() - start)
+        return CLIP * TRIAL_SIDE**2 * self.manifest.frame_flops / seconds
 
     def _load(self, name: str) -> OnnxRuntimeGraph:
         options = self._options
         return OnnxRuntimeGraph(self._folder / name, options.threads or cpus(), mapped=True, device=options.device)
 
 
-def load(network: str, *, scale: int = 4) -> FlashVSR:
+def load(network: str, *, scale: int = 4, device: Device = "cpu") -> FlashVSR:
     """The export of this network that lies in the cache, for files; ModelError with the remedy where there is none."""
-    return FlashVSR(find(network), scale=scale, options=Options(spool=cache_folder() / "spool"))
+    options = Options(spool=cache_folder() / "spool", device=device)
+    return FlashVSR(find(network, half=device == "cuda"), scale=scale, options=options)
 
 
 @cache

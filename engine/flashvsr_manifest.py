@@ -117,7 +117,10 @@ def folder_of(network: str, precision: str = "fp32") -> Path:
     return cache_folder() / "models" / network / precision
 
 
-def find(network: str) -> Path:
-    """The folder where this network is to be read from: that of the first export there is, fp32 before the others."""
-    folders = [folder_of(network, precision) for precision in PRECISIONS]
+def find(network: str, *, half: bool = False) -> Path:
+    """The folder where this network is to be read from: that of the first export there is, fp32 before the others.
+
+    half: those of 16 bits before it, as on a GPU.
+    """
+    folders = [folder_of(network, precision) for precision in (PRECISIONS[1:] + PRECISIONS[:1] if half else PRECISIONS)]
     return next((folder for folder in folders if (folder / FILE).is_file()), folders[0])

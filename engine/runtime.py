@@ -15,7 +15,8 @@ from .errors import ModelError, SettingsError
 Tensor = NDArray[Any]
 Quality = Literal["exact", "high"]
 Device = Literal["cpu", "cuda"]
-RUNTIMES = ("auto", "onnxruntime", "openvino")
+PACKAGES = ("onnxruntime", "openvino")
+RUNTIMES = ("auto", *PACKAGES, "cuda")
 # TensorFloat-32, CUDA's default, keeps 10 of float32's 23 bits.
 PROVIDER_OPTIONS: dict[Device, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 GPU_INSTALL = "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
@@ -38,13 +39,15 @@ class Graph(Protocol):
 
 
 def load(path: Path, *, quality: Quality = "exact", runtime: str = "auto", threads: int | None = None) -> Graph:
-    """Load a graph on the fastest runtime at hand, or the one named.
+    """Load a graph on the fastest runtime of the CPU at hand, or the one named; cuda is ONNX Runtime on an NVIDIA GPU.
 
     exact computes in float32. high computes in bfloat16 where the CPU and the runtime have it, else it is exact.
     Raises SettingsError for an unknown runtime, ModelError where the graph or the runtime cannot be loaded.
     """
     if runtime not in RUNTIMES:
         raise SettingsError(f"unknown runtime {runtime!r}; there are: {', '.join(RUNTIMES)}")
+    if runtime == "cuda":
+        return OnnxRuntimeGraph(path, threads or cpus(), device="cuda")
     if runtime == "openvino" or (runtime == "auto" and "openvino" in available()):
         return OpenVINOGraph(path, quality, threads or cpus())
     return OnnxRuntimeGraph(path, threads or cpus())
@@ -59,7 +62,7 @@ def cpus() -> int:
 def available() -> dict[str, str]:
     """The runtimes that load here, with their versions."""
     found = {}
-    for name in RUNTIMES[1:]:
+    for name in PACKAGES:
         try:
             found[name] = str(__import__(name).__version__)
         except ImportError:
@@ -114,7 +117,8 @@ class OnnxRuntimeGraph:
         if providers and device == "cuda":
             onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them are on no search path
         try:
-            self._session = onnxruntime.InferenceSession(prelu.for_onnxruntime(path), options, providers=providers)
+            model = prelu.for_onnxruntime(path) if device == "cpu" else path
+            self._session = onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:
             raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
         # A provider whose libraries or driver are not there is left out without a word.

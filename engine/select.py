@@ -6,7 +6,7 @@ from . import flashvsr, flashvsr_manifest, manifest, realesrgan
 from .catalog import NETWORKS, slug_of
 from .errors import ModelError, SettingsError
 from .model import Model
-from .runtime import Quality
+from .runtime import Device, Quality
 
 CONTENTS = ("auto", "photo", "animation")
 
@@ -78,7 +78,8 @@ def load(
         offered = " or ".join(map(str, slug.scales))
         raise SettingsError(f"{slug.slug} enlarges {offered} times, not {scale} times")
     if NETWORKS[choice.network].family == "flashvsr":
-        model = flashvsr.load(choice.network, scale=scale or max(slug.scales))
+        device: Device = "cuda" if runtime == "cuda" else "cpu"
+        model = flashvsr.load(choice.network, scale=scale or max(slug.scales), device=device)
         note = "FlashVSR is experimental: no owner of its trained weights has reported on this export yet"
         return model, note if model.manifest.experimental else None
     return realesrgan.load(choice.network, quality=quality, runtime_name=runtime), choice.note

@@ -37,6 +37,7 @@ POLL_SECONDS = 0.02  # between two looks for more of a source that is still arri
 LOCK_SECONDS = 30.0  # an attempt that was killed lets go of the folder at once; this is for one that is being killed
 
 LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
+SUBTITLES = "a stream carries picture and sound; subtitles are in the joined result, which `upres get` brings"
 
 logger = logging.getLogger("upres.service.attempt")  # __name__ is __main__
 
@@ -114,7 +115,10 @@ class Attempt:
         return self._live(job) if spec.live else self._whole(job)
 
     def _live(self, job: Job) -> dict[str, Any]:
-        with closing(Feed(self._folder.path, self._wait)) as feed, LiveReader(feed) as reader:
+        with (
+            closing(Feed(self._folder.path, self._wait)) as feed,
+            LiveReader(feed, tonemap=self._spec.tonemap) as reader,
+        ):
             check_source(reader.info, self._spec, self._limits)
             log = SentLog(feed, reader)
             seconds = 0.0
@@ -131,8 +135,10 @@ class Attempt:
 
     def _whole(self, job: Job) -> dict[str, Any]:
         spec = self._spec
-        with self._source() as source, Reader(source, formats=FORMATS) as reader:
+        with self._source() as source, Reader(source, formats=FORMATS, tonemap=spec.tonemap) as reader:
             check_source(reader.info, spec, self._limits)
+            if spec.streamed and reader.subtitles:
+                self._progress.warnings.append(SUBTITLES)
             self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
             with closing(self._log(job)) as log:
                 with closing(run(reader, job, log, self._progress, self._tick)) as fragments:

@@ -25,7 +25,12 @@ class Database:
         options: dict[str, Any] = (
             {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}} if memory else {}
         )
-        self._engine = sa.create_engine(url, **options)
+        try:
+            self._engine = sa.create_engine(url, **options)
+        except (sa.exc.ArgumentError, ImportError) as error:
+            raise StoreError(
+                f"the setting `database` is no URL of a database that can be used here ({error})"
+            ) from error
         self._lock = threading.RLock()
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _pragmas)
@@ -33,7 +38,9 @@ class Database:
         try:
             self._create()
         except sa.exc.OperationalError as error:
-            raise StoreError(f"the database {url} cannot be opened ({error.orig})") from error
+            raise StoreError(
+                f"the database {self._engine.url.render_as_string()} cannot be opened ({error.orig})"
+            ) from error
 
     @classmethod
     def in_memory(cls) -> Self:

@@ -67,6 +67,7 @@ class Executor(Protocol):
 
 
 SECRETS = ("UPRES_", "AWS_", "AZURE_", "GOOGLE_")  # how the names of variables begin that hold some
+RUNTIME = "UPRES_RUNTIME"  # by which a worker knows what to run models on
 FOR_ENGINE = ("UPRES_CACHE", "UPRES_RANDOM_WEIGHTS")  # what the engine itself reads: no secrets
 
 
@@ -75,11 +76,11 @@ class LocalExecutor:
 
     live_slots: likewise of live jobs, which never wait for others to end.
 
-    models: `module:function` that loads a model.
+    models: `module:function` that loads a model. runtime: which it is to run on.
     """
 
-    def __init__(self, *, workers: int, slots: int, models: str, live_slots: int = 1) -> None:
-        self._workers = [_WorkerProcess(models, slots, live_slots) for _ in range(workers)]
+    def __init__(self, *, workers: int, slots: int, models: str, live_slots: int = 1, runtime: str = "auto") -> None:
+        self._workers = [_WorkerProcess(models, runtime, slots, live_slots) for _ in range(workers)]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, on_report: OnReport) -> None:
@@ -128,8 +129,9 @@ class LocalExecutor:
 class _WorkerProcess:
     """One worker, started again whenever it dies."""
 
-    def __init__(self, models: str, slots: int, live_slots: int) -> None:
+    def __init__(self, models: str, runtime: str, slots: int, live_slots: int) -> None:
         self._models = models
+        self._environment = {**environment(), RUNTIME: runtime}
         self._slots = slots
         self._live_slots = live_slots
         self._process: Process | None = None
@@ -180,7 +182,13 @@ class _WorkerProcess:
     async def _spawn(self) -> Process:
         command = [sys.executable, "-m", "upres.service.worker", "--models", self._models]
         return await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE_BYTES, start_new_session=True, env=environment()
+            *command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            limit=LINE_BYTES,
+            start_new_session=True,
+            env=self._environment,
         )
 
     async def _listen(self, process: Process, on_report: OnReport) -> None:

@@ -103,7 +103,7 @@ def doctor() -> None:
         f"CPUs {runtime.cpus()}, memory {psutil.virtual_memory().total / 1e9:.1f} GB, cache {manifest.cache_folder()}"
     )
     problems = []
-    for name in runtime.RUNTIMES[1:]:
+    for name in runtime.PACKAGES:
         typer.echo(f"runtime {name}: {found.get(name, f'missing; get it with: pip install {name}')}")
     if not found:
         problems.append("no runtime: pip install onnxruntime")

@@ -82,10 +82,10 @@ class Feed:
 class LiveReader(Reader):
     """A reader of a feed that remembers how much of it had been taken when each frame came out of its decoder."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, *, tonemap: bool = False) -> None:
         self._feed = feed
         self._taken: deque[tuple[Fraction, int]] = deque()
-        super().__init__(feed, formats=FORMATS, live=True)
+        super().__init__(feed, formats=FORMATS, live=True, tonemap=tonemap)
 
     def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
         """As any reader's."""

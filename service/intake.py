@@ -71,6 +71,10 @@ class Intake:
             if request_id in self._heard:
                 self._heard[request_id] = time.monotonic()
 
+    def waits(self, request_id: str, seconds: float) -> bool:
+        """Whether more of a source is to come, and none has for so long."""
+        return request_id in self._heard and self._heard[request_id] < time.monotonic() - seconds
+
     def silent(self) -> list[str]:
         """Jobs whose sender has said nothing for too long."""
         oldest = time.monotonic() - self._idle_seconds

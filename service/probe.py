@@ -65,9 +65,10 @@ class Probe:
 def look(path: str, spec: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
     """Facts about a source, or what is wrong with it."""
     try:
-        with open(path, "rb") as file, Reader(file, formats=FORMATS) as reader:  # noqa: PTH123 - its path is told to nobody
+        wanted = Spec.from_json(spec)
+        with open(path, "rb") as file, Reader(file, formats=FORMATS, tonemap=wanted.tonemap) as reader:  # noqa: PTH123 - its path is told to nobody
             info = reader.info
-            check_source(info, Spec.from_json(spec), Limits(**limits))
+            check_source(info, wanted, Limits(**limits))
             frames = info.frames or round((info.seconds or 0) * info.shape.rate)
             return asdict(Facts(info.shape.width, info.shape.height, frames))
     except UpresError as error:

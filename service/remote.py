@@ -41,6 +41,7 @@ Delivery = Annotated[
 Live = Annotated[bool, typer.Option("--live", help="The source does not end by itself, and is not kept by the server.")]
 WhenSlow = Annotated[Literal["wait", "drop"], typer.Option(help="With --live: what happens when this end is too slow.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a target that exists.")]
+Tonemap = Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")]
 Split = Annotated[bool, typer.Option("--split", help="Cut at shots; lifts the limit on length.")]
 
 DEFAULT_SERVER = "127.0.0.1:8081"
@@ -70,10 +71,13 @@ def _config(
     crf: Crf = 18,
     prefilter: Prefilters = None,
     split: Split = False,
+    tonemap: Tonemap = False,
 ) -> "pb.UpscaleConfig":
     from upres.v2 import upscale_pb2 as pb
 
-    return pb.UpscaleConfig(model=model, scale=scale, content=content, crf=crf, prefilters=prefilter, split=split)
+    return pb.UpscaleConfig(
+        model=model, scale=scale, content=content, crf=crf, prefilters=prefilter, split=split, tonemap=tonemap
+    )
 
 
 @given(client=_client, config=_config)

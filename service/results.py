@@ -7,7 +7,7 @@ from pathlib import Path
 
 import obstore
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
-from upres.engine.errors import TargetError
+from upres.engine.errors import SettingsError, TargetError
 
 from .errors import NotFoundError
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class Results:
     """Objects by key. url: a folder's path, `memory://`, or whatever obstore takes (`s3://bucket/prefix`).
 
-    What `put` has given back can be read, and survives a crash.
+    What `put` has given back can be read, and survives a crash. Raises SettingsError where there can be no such store.
     """
 
     def __init__(self, url: str) -> None:
@@ -79,9 +79,12 @@ class Results:
 
 
 def _store(url: str, folder: Path | None) -> ObjectStore:
-    if folder is not None:
-        return LocalStore(folder, mkdir=True)
-    return MemoryStore() if url == "memory://" else from_url(url)
+    try:
+        if folder is not None:
+            return LocalStore(folder, mkdir=True)
+        return MemoryStore() if url == "memory://" else from_url(url)
+    except (OSError, ValueError, obstore.exceptions.BaseError) as error:
+        raise SettingsError(f"results cannot be kept in {url} ({type(error).__name__})") from error
 
 
 def _sync(path: Path) -> None:

@@ -29,6 +29,7 @@ from .store import Job
 
 PROGRESS_STEP = 2.0  # percent between two rows of progress
 IDLE_POLL_SECONDS = 0.05
+STALLED_SECONDS = 2.0
 NOTE_SECONDS = 1.0  # between two tries to write into a database that takes nothing
 GONE_SECONDS = 10.0  # the longest that a cancelled live job's attempt is waited for
 MOST_VERDICTS = 32  # ended attempts whose results are on their way into the store, before others begin
@@ -93,8 +94,8 @@ class Runner:
         self._stopping = True
 
     async def idle(self) -> None:
-        """Wait until no attempt is being made."""
-        while self.news:
+        """Wait until no attempt is being made, but for those whose source has stopped coming."""
+        while any(not self._intake.waits(request_id, STALLED_SECONDS) for request_id in self.news):
             await asyncio.sleep(IDLE_POLL_SECONDS)
 
     async def stop(self) -> None:

@@ -45,13 +45,20 @@ class Server:
     """A running server. Raises StoreError where it cannot have its state folder, its database or its ports."""
 
     def __init__(self, settings: Settings, checkpoint: Callable[[str], None] = lambda step: None) -> None:
-        settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StoreError(f"the state folder {settings.state} cannot be made ({error.strerror})") from error
         self._settings = settings
         self._lock = _locked(settings.state)
         self.store = Store(settings.database_url, checkpoint=checkpoint)
         self.keys = Keys(self.store)
         executor = LocalExecutor(
-            workers=settings.workers, slots=settings.slots, models=settings.models, live_slots=settings.live_slots
+            workers=settings.workers,
+            slots=settings.slots,
+            models=settings.models,
+            live_slots=settings.live_slots,
+            runtime=settings.runtime,
         )
         policy = settings.policy
         probe = Probe(policy.limits)
@@ -210,4 +217,7 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
         return None
     if certificate is None or key is None:
         raise SettingsError("tls_certificate and tls_key go together; one of them is missing")
-    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    try:
+        return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    except OSError as error:
+        raise SettingsError(f"{error.filename}: cannot be read for TLS ({error.strerror})") from error

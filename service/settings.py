@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError
@@ -16,6 +16,7 @@ from .spec import Limits
 
 Bytes = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Runtime = Literal["auto", "onnxruntime", "openvino", "cuda"]
 
 
 class Settings(BaseSettings):
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=0, description="worker processes, one a device")
     slots: int = Field(4, ge=1, description="attempts that share a device")
     live_slots: int = Field(1, ge=0, description="live jobs that share a device; more are refused until one ends")
+    runtime: Runtime = Field("auto", description="what runs the models: auto, onnxruntime, openvino or cuda")
     models: str = Field("upres.service.worker:load", description="module:function that loads a model")
     queue: int = Field(256, ge=1, description="jobs that may wait")
     upload_bytes: Bytes = 52_428_800

@@ -40,6 +40,7 @@ class Spec:
     preset: str = "fast"
     segment_seconds: float = 2.0
     split: bool = False
+    tonemap: bool = False
     delivery: Delivery = "segments"
     live: bool = False
     when_slow: WhenSlow = "wait"
@@ -58,7 +59,7 @@ class Spec:
 
     def job(self, model: Model) -> Job:
         """What the engine is told to do."""
-        return Job((model,), self._encoder(), prefilters=self.prefilters, split=self.split)
+        return Job((model,), self._encoder(), prefilters=self.prefilters, split=self.split, tonemap=self.tonemap)
 
     def _encoder(self) -> Encoder:
         return Encoder(

@@ -30,6 +30,7 @@ from . import logs, sandbox
 from .attempt import Order
 from .channel import Channel, Load, Sessions
 from .device import Device
+from .executor import RUNTIME
 
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 300.0  # without a word from an attempt: the longest that one frame may take
@@ -146,7 +147,7 @@ def _hurry_at_the_end(process: "subprocess.Popen[bytes]", sessions: Sessions) ->
 
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     """A model of the engine, and a line for the user where a better one exists."""
-    return select.load(slug, content=content, scale=scale)
+    return select.load(slug, content=content, scale=scale, runtime=os.environ.get(RUNTIME, "auto"))
 
 
 def loader(name: str) -> Load:

@@ -51,6 +51,22 @@ def test_what_a_user_should_know_of_a_job_is_told_by_get_and_by_stream(server, t
         )
 
 
+def test_a_stream_brings_high_dynamic_range_down_where_asked_to_and_says_where_subtitles_are(server, tmp_path):
+    env, source = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}, tmp_path / "in.mkv"
+    subtitles = tmp_path / "in.srt"
+    subtitles.write_text("1\n00:00:00,100 --> 00:00:00,500\nhello\n")
+    tags = ("-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-color_range", "tv")
+    media.ffmpeg(
+        "-f", "lavfi", "-i", media.PICTURE, "-i", subtitles, "-c:v", "libx265", "-pix_fmt", "yuv420p10le",
+        "-x265-params", "log-level=none", *tags, source,
+    )  # fmt: skip
+    refused = upres("stream", source, tmp_path / "out.mp4", **env)
+    assert refused.returncode == 7 and "--tonemap" in refused.stderr
+    done = upres("stream", source, tmp_path / "out.mp4", "--tonemap", **env)
+    assert done.returncode == 0 and "subtitles are in the joined result" in done.stderr, done.stderr
+    assert referee.count(tmp_path / "out.mp4") == 10
+
+
 def test_keys(tmp_path):
     env = {"UPRES_STATE": str(tmp_path / "state")}
     made = upres("keys", "add", "alice", **env)
@@ -73,6 +89,21 @@ def test_wrong_settings_are_all_named(tmp_path):
             (tmp_path / name).write_text(text)
         wrong = upres("serve", "--config", tmp_path / name)
         assert wrong.returncode == 2 and words in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    for words, settings in [
+        ("state folder", {"UPRES_STATE": str(tmp_path / "file" / "state")}),
+        ("results cannot be kept", {"UPRES_RESULTS": str(tmp_path / "file" / "results")}),
+        ("cannot be read for TLS", {"UPRES_TLS_CERTIFICATE": "/none", "UPRES_TLS_KEY": "/none"}),
+        ("no URL of a database", {"UPRES_DATABASE": "nonsense"}),
+        ("cannot be opened", {"UPRES_DATABASE": f"sqlite:///{tmp_path}/none/x.db"}),
+        ("'auto', 'onnxruntime', 'openvino' or 'cuda'", {"UPRES_RUNTIME": "tpu"}),
+    ]:
+        wrong = upres("serve", **{"UPRES_STATE": str(tmp_path / "state"), **settings})
+        said = wrong.stderr.splitlines()
+        assert wrong.returncode in (1, 2) and len(said) == 1 and words in said[0], wrong.stderr
 
 
 def test_a_live_source_comes_through_a_pipe(server, clip, tmp_path):

@@ -3,11 +3,13 @@
 import importlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+from upres.engine import flashvsr_manifest
 from upres.engine.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
 from upres.engine.flashvsr import FlashVSR, Options
 from upres.engine.flashvsr_network import Decoder, Transformer, draw_noise, rotation
@@ -50,6 +52,19 @@ def clip(count, width=32, height=32, *, shots=()):
         Frame(texture[a : a + height, 2 * a : 2 * a + width], 7 * t + t % 3, 7 + t % 2, t in shots)
         for t, a in enumerate(at)
     ]
+
+
+def test_a_gpu_is_asked_how_fast_it_is_and_takes_the_export_of_16_bits(folder, monkeypatch, tmp_path):
+    model = FlashVSR(folder, scale=2)
+    model._options = replace(model._options, device="cuda")  # the graphs stay on the CPU
+    assert 0 < model.seconds(64, 64) < model.seconds(640, 640)
+    monkeypatch.setenv("UPRES_CACHE", str(tmp_path))
+    network = model.manifest.network
+    for precision in ("fp32", "fp16"):
+        flashvsr_manifest.folder_of(network, precision).mkdir(parents=True)
+        (flashvsr_manifest.folder_of(network, precision) / flashvsr_manifest.FILE).touch()
+    assert flashvsr_manifest.find(network).name == "fp32"
+    assert flashvsr_manifest.find(network, half=True).name == "fp16"
 
 
 def upscale(model, frames, **options):

@@ -37,6 +37,24 @@ def test_it_listens_on_ipv6(clip, tmp_path):
         assert httpx.get(receiver.bodies(2)[1]["data"]["result_url"], timeout=60).status_code == 200
 
 
+def test_a_stop_does_not_wait_for_a_source_whose_sender_has_gone(clip, tmp_path):
+    with ServerProcess(tmp_path / "state", grace_seconds=600) as server:
+        sent = clip("a.ts").read_bytes()
+        requests = [
+            pb.UpscaleRequest(config=CONFIG),
+            pb.UpscaleRequest(chunk=pb.SourceChunk(data=sent[: len(sent) // 2])),
+        ]
+        with Rpc(server.ready().target) as rpc:
+            answers = rpc.call(rpc.upscale.Upscale, iter(requests))
+            request_id = next(answers).accepted.request_id
+            while (job := rpc.get(request_id)).source_offset < len(sent) // 2 or not job.started_at.seconds:
+                pass
+            answers.cancel()
+        assert server.stop() == 0
+        with server.start() as again, Rpc(again.target) as rpc:
+            assert rpc.get(request_id).source_offset == len(sent) // 2
+
+
 def test_a_second_server_on_the_same_state_is_refused_and_touches_nothing(tmp_path):
     with ServerProcess(tmp_path / "state", workers=0):
         upload = tmp_path / "state" / "incoming" / "upload"
