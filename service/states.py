@@ -115,7 +115,8 @@ def requeued(state: State) -> State:
 def failed(state: State, failure: Failure) -> State:
     """The job cannot end well."""
     if state.ended:
-        raise TransitionError(f"the job has ended already: it is {state.status}")
+        how = f"it is {state.status}" if state.failure is None else f"it failed with {state.failure.reason}"
+        raise TransitionError(f"the job has ended already: {how}")
     return replace(state, status=Status.ERROR, failure=failure)
 
 

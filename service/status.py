@@ -32,8 +32,13 @@ def status_of(error: Exception) -> GrpcStatus:
     if isinstance(error, BusyError | StoppingError):
         seconds = error.retry_seconds if isinstance(error, BusyError) else STOPPING_SECONDS
         details.append(RetryInfo(retry_delay=Duration(seconds=seconds)))
-    message = str(error) if known else "internal error"
+    message = _message(error) if known else "internal error"
     return rpc_status.to_status(Status(code=told.grpc.value[0], message=message, details=[_any(d) for d in details]))
+
+
+def _message(error: Exception) -> str:
+    """All that is wrong, where HTTP's own form has the first of it and a number."""
+    return " ".join(v.description for v in _violations(error)) if isinstance(error, InvalidError) else str(error)
 
 
 def _violations(error: InvalidError) -> list[BadRequest.FieldViolation]:

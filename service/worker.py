@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import IO, Any
 
 from upres.engine import select
 from upres.engine.catalog import SLUGS
 from upres.engine.errors import ModelError
+from upres.engine.manifest import cache_folder
 from upres.engine.model import Model
 
 from . import logs, sandbox
@@ -57,7 +57,7 @@ class Worker:
             try:
                 self._load(slug.slug, slug.scales[0], "auto")
             except ModelError as error:
-                unavailable[slug.slug] = str(error).replace(str(Path.home()), "~")
+                unavailable[slug.slug] = str(error).replace(str(cache_folder()), "the cache")
         self._report(report="ready", unavailable=unavailable)
 
     def obey(self, orders: IO[str]) -> None:

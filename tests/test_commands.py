@@ -33,6 +33,8 @@ def test_submit_get_and_stream(server, clip, tmp_path):
     assert referee.packets(tmp_path / "got.mp4") == referee.packets(tmp_path / "streamed.mp4")
     again = upres("cancel", submitted.stdout.strip(), **env)
     assert again.returncode == 7 and "done" in again.stderr
+    both = upres("submit", clip(), "--model", "nothing", "--crf", "51", "--prefilter", "magic", **env)
+    assert both.returncode == 7 and "model" in both.stderr and "magic" in both.stderr
     listed = upres("jobs", **env).stdout.splitlines()
     assert len(listed) == 2 and f"{submitted.stdout.strip()}  done        100 %  RealESRGAN_Vid_x2" == listed[1]
     assert upres("watch", submitted.stdout.strip(), **env).returncode == 0

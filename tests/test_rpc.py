@@ -365,6 +365,7 @@ def test_every_field_at_fault_is_named(rpc):
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     (bad,) = details(caught.value, error_details_pb2.BadRequest)
     assert {v.field for v in bad.field_violations} == {"scale", "crf", "content", "prefilters"}
+    assert all(v.description in caught.value.details() for v in bad.field_violations)
     (info,) = details(caught.value, error_details_pb2.ErrorInfo)
     assert (info.reason, info.domain) == ("INVALID", "upres")
 
