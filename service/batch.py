@@ -99,7 +99,7 @@ class Batch:
     def _one(self, source: str, target: str, job: Job) -> None:
         name, opened = ("stdin", stdin()) if source == "-" else (source, source)
         folder = tempfile.gettempdir() if target == "-" else Path(target).absolute().parent
-        with interruptible(), self._checked(opened, target, job) as reader:
+        with self._checked(opened, target, job) as reader:
             prediction = predict.predict(reader, job)
             predict.refuse_what_cannot_fit(prediction, Path(folder))
             self.show.predicted(name, prediction, job)

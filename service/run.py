@@ -11,11 +11,12 @@ from upres.engine.reader import Cut, seconds
 from upres.engine.runtime import Quality
 from upres.engine.writer import Codec, Encoder
 
-from .batch import Batch, pairs, stdin
+from .batch import Batch, interruptible, pairs, stdin
 from .show import Show
 
 
 def run(
+    context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="IN", help="A file, a folder, a glob in quotes, or - for stdin.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="A file, a folder for several inputs, or - for stdout.")],
     model: Annotated[
@@ -61,7 +62,8 @@ def run(
 ) -> None:
     """Enlarge IN into OUT. An interrupted run leaves OUT.upres, from which --resume goes on."""
     show = Show(json=json, beside_data=target == "-")
-    with show.failures(json):
+    with show.failures(json), interruptible():
+        _two_names(context.args)
         cut = Cut(seconds("--start", start), None if duration is None else seconds("--duration", duration))
         encoder = Encoder(_codec(codec, lossless), crf, preset, segment, height)
         models, notes = load_models(chain or model, content, quality, runtime, scale)
@@ -87,6 +89,15 @@ def run(
         code = batch.run(chosen, folder)
     if code:
         raise typer.Exit(code)
+
+
+def _two_names(more: list[str]) -> None:
+    """SettingsError where a shell has put many names in the place of a glob."""
+    if more:
+        raise SettingsError(
+            f"{2 + len(more)} names were given where IN and OUT are two; for several inputs put the glob in quotes, "
+            "upres 'clips/*.mp4' larger/, or name their folder, upres clips/ larger/"
+        )
 
 
 def load_models(

@@ -192,6 +192,9 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["{tiny}", "out.mp4", "--start=-1"], 2, "cannot begin at -1 s"),
         (["{tiny}", "out.mp4", "--duration", "0"], 2, "must last longer than 0 s"),
         (["nothing*.mp4", "out"], 3, "no video matches"),
+        (["{tiny}", "other.mp4", "third.mp4", "out"], 2, "4 names were given"),
+        (["strem", "{tiny}", "out.mp4"], 2, "No such command 'strem'. Did you mean 'stream'?"),
+        (["status"], 2, "No such command 'status'."),
         (["{tiny}", "look.png", "--still", "4"], 3, "ends before second 4"),
         (["{tiny}", "look.png", "--still", "62"], 3, "ends before second 62"),
     ],
@@ -224,6 +227,32 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(upres, tmp_path):
     assert upres(SAMPLE, *options, "--resume")[0] == 0
     assert upres(SAMPLE, tmp_path / "whole.mp4", *options[1:])[0] == 0
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_word_that_is_a_file_is_an_input(upres, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.rename("clip")
+    assert upres("clip", "out.mp4", "--model", "RealESRGAN_Vid_x2")[0] == 0
+
+
+STOPPED_WHILE_IMPORTING = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "MODULE":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from upres.service.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "numpy", "av", "upres.engine.upscale", "upres.export.commands"])
+def test_ctrl_c_while_everything_is_still_imported_ends_without_a_traceback(tiny, module):
+    code = STOPPED_WHILE_IMPORTING.replace("MODULE", module)
+    command = [sys.executable, "-c", code, tiny, tiny.with_name("out.mp4")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (130, "upres: interrupted\n")
 
 
 def test_probe_models_doctor_and_licenses(upres):
