@@ -13,7 +13,7 @@ from av.video.reformatter import Interpolation
 
 from .chain import enlarge_still
 from .colour import ToRGB, view
-from .errors import SourceError, TargetError
+from .errors import SourceError, TargetError, named
 from .frame import Frame, Pixels
 from .model import Model
 from .reader import Cut, Reader
@@ -38,8 +38,7 @@ def write(
     """
     if target.suffix.lower() != ".png":
         raise TargetError(f"{target}: a still is a picture, so its name must end in .png")
-    if target.exists() and not overwrite:
-        raise TargetError(f"{target}: exists already; --overwrite replaces it")
+    _check_target(source, target, overwrite)
     stateful = any(model.warmup is None for model in models)
     begin = max(Fraction(0), at - LONGEST_FRAME)
     with Reader(source, cut=Cut(begin), tonemap=tonemap) as reader:
@@ -50,6 +49,16 @@ def write(
     after = enlarge_still(frames, models)
     before = _bicubic(frames[0].pixels, prod(model.scale for model in models))
     _save(np.concatenate([before, after], axis=1), target)
+
+
+def _check_target(source: Source, target: Path, overwrite: bool) -> None:
+    with named(target, TargetError):
+        if target.exists() and isinstance(source, str | Path) and Path(source).exists() and target.samefile(source):
+            raise TargetError(f"{target}: is the input itself; name another output")
+        if target.exists() and not overwrite:
+            raise TargetError(f"{target}: exists already; --overwrite replaces it")
+        if not target.parent.is_dir():
+            raise TargetError(f"{target}: there is no folder {target.parent}")
 
 
 def _check_length(reader: Reader, at: Fraction) -> None:

@@ -4,14 +4,14 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import av
 
 from . import join, select
-from .errors import LogError, SettingsError, TargetError
+from .errors import LogError, SettingsError, SourceError, TargetError, named
 from .folder_log import FolderLog
 from .log import Fragment, Track
 from .pipeline import Job, Progress, run
@@ -127,6 +127,16 @@ def log_folder(target: Path) -> Path:
 
 def check_target(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool = False) -> None:
     """TargetError that names everything that stands in the way of writing a file. source: which it must not be."""
+    with named(target, TargetError):
+        for place in (target, log_folder(target), join.part_of(target)):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                place.lstat()
+        problems = _problems(source, target, container, overwrite=overwrite, resume=resume)
+    if problems:
+        raise TargetError(f"{target}: {'; '.join(problems)}")
+
+
+def _problems(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool) -> list[str]:
     problems = []
     if join.container_for(target) != container:
         problems.append(f"its name asks for {join.container_for(target)}, the settings for {container}")
@@ -151,8 +161,7 @@ def check_target(source: Source | None, target: Path, container: str, *, overwri
         problems.append(
             f"{segments} segments of an interrupted run are kept in {kept}; --resume goes on, --overwrite begins anew"
         )
-    if problems:
-        raise TargetError(f"{target}: {'; '.join(problems)}")
+    return problems
 
 
 @contextmanager
@@ -162,11 +171,13 @@ def _log(source: Source, target: Path, job: Job, resume: bool) -> Iterator[Folde
     header = {"source": fingerprint(source), "build": _build(), **job.settings()}
     if resume and header["source"] is None:
         raise LogError("a stream cannot be resumed: it is gone once it has been read; resume needs a file")
-    if folder.exists() and not resume:
-        FolderLog.discard(folder)
-    begun = folder.exists()
+    with named(folder, TargetError):
+        if folder.exists() and not resume:
+            FolderLog.discard(folder)
+        begun = folder.exists()
     try:
-        log = FolderLog(folder, header)
+        with named(folder, TargetError):
+            log = FolderLog(folder, header)
     except BaseException:
         if not begun:
             shutil.rmtree(folder, ignore_errors=True)
@@ -183,7 +194,8 @@ def _log(source: Source, target: Path, job: Job, resume: bool) -> Iterator[Folde
             )
         raise
     else:
-        shutil.rmtree(folder)  # while it is still claimed, so that no other run can begin in it
+        with named(folder, TargetError):
+            shutil.rmtree(folder)  # while it is still claimed, so that no other run can begin in it
     finally:
         log.close()
 
@@ -193,8 +205,8 @@ def fingerprint(source: Source) -> dict[str, Any] | None:
     if not isinstance(source, str | Path):
         return None
     path = Path(source)
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with named(path, SourceError), path.open("rb") as file:
+        size = path.stat().st_size
         head = file.read(FINGERPRINT_BYTES)
         file.seek(max(0, size - FINGERPRINT_BYTES))
         tail = file.read(FINGERPRINT_BYTES)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from upres.engine import join, predict
-from upres.engine.errors import Interrupted, SettingsError, SourceError, TargetError, UpresError
+from upres.engine.errors import Interrupted, SettingsError, SourceError, TargetError, UpresError, named
 from upres.engine.model import Model
 from upres.engine.pipeline import Job, Progress
 from upres.engine.reader import Reader
-from upres.engine.source import Source
+from upres.engine.source import Source, refuse_url
 from upres.engine.upscale import check_target, upscale
 from upres.engine.writer import Encoder
 
@@ -34,13 +34,16 @@ def pairs(source: str, target: str, suffix: str) -> tuple[list[Pair], Path | Non
     What a folder or a glob holds goes into a folder, under its own name with another suffix.
     Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
     """
-    path = Path(source)
-    if source == "-" or path.is_file() or not (path.is_dir() or glob.has_magic(source)):
-        inside = target != "-" and Path(target).is_dir()
-        return [(source, str(Path(target) / f"{path.stem}{suffix}") if inside else target)], None
-    videos = _videos(source)
-    folder = Path(target)
-    if folder.suffix or folder.is_file() or target == "-":
+    refuse_url(source)
+    path, folder = Path(source), Path(target)
+    with named(source, SourceError):
+        single = source == "-" or path.is_file() or not (path.is_dir() or glob.has_magic(source))
+        videos = [] if single else _videos(source)
+    with named(target, TargetError):
+        inside, taken = target != "-" and folder.is_dir(), folder.is_file()
+    if single:
+        return [(source, str(folder / f"{path.stem}{suffix}") if inside else target)], None
+    if folder.suffix or taken or target == "-":
         raise SettingsError(f"{len(videos)} inputs need a folder to go to; {target} is not one")
     stems = Counter(video.stem for video in videos)
     names = [video.stem if stems[video.stem] == 1 else video.name for video in videos]
@@ -125,7 +128,9 @@ class Batch:
         except UpresError as error:
             errors.append(error)
         try:
-            if target != "-":
+            if target == "-":
+                stdout()
+            else:
                 check_target(source, Path(target), job.container, overwrite=self.overwrite, resume=self.resume)
         except UpresError as error:
             errors.append(error)
@@ -158,17 +163,24 @@ def interruptible() -> Iterator[None]:
 
 
 def stdin() -> BufferedReader:
-    """Standard input as bytes; SourceError where it is closed."""
+    """Standard input as bytes; SourceError where it is closed, or a terminal."""
     if sys.stdin is None:
         raise SourceError("standard input is closed, so - cannot be read; name a file")
+    if sys.stdin.isatty():
+        raise SourceError("standard input is a terminal; pipe a video in, cat in.mp4 | upres - out.mp4, or name a file")
     assert isinstance(sys.stdin.buffer, BufferedReader)
     return sys.stdin.buffer
 
 
 def stdout() -> IO[bytes]:
-    """Standard output as bytes; TargetError where it is closed."""
+    """Standard output as bytes; TargetError where it is closed, or a terminal."""
     if sys.stdout is None:
         raise TargetError("standard output is closed, so - cannot be written; name a file")
+    if sys.stdout.isatty():
+        raise TargetError(
+            "standard output is a terminal, which cannot show a video; send it into a file, upres in.mp4 - > out.mkv, "
+            "or into a program, upres in.mp4 - | ffplay -"
+        )
     return sys.stdout.buffer
 
 

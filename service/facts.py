@@ -2,7 +2,6 @@
 
 import json as jsonlib
 import platform
-import sys
 from importlib.metadata import files, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,8 @@ from upres.engine import advice, manifest, runtime, select
 from upres.engine.catalog import NETWORKS, SLUGS
 from upres.engine.prefilter import PREFILTERS
 from upres.engine.reader import Reader
+
+from .batch import stdin
 
 NEEDED = {"libx264": "H.264", "libx264rgb": "lossless", "libx265": "HEVC", "aac": "AAC"}
 
@@ -63,7 +64,7 @@ def probe(
     json: Json = False,
 ) -> None:
     """Tell what a video holds, measure interlacing, blocks and noise, and advise on model and pre-filters."""
-    with Reader(sys.stdin.buffer if source == "-" else source, tonemap=True) as reader:
+    with Reader(stdin() if source == "-" else source, tonemap=True) as reader:
         info, measured = reader.info, advice.measure(reader)
     rules = advice.advise(advice.describe(info, measured, content))
     facts = {

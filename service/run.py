@@ -14,6 +14,8 @@ from upres.engine.writer import Codec, Encoder
 from .batch import Batch, interruptible, pairs, stdin
 from .show import Show
 
+STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
+
 
 def run(
     context: typer.Context,
@@ -65,7 +67,7 @@ def run(
     with show.failures(json), interruptible():
         _two_names(context.args)
         cut = Cut(seconds("--start", start), None if duration is None else seconds("--duration", duration))
-        encoder = Encoder(_codec(codec, lossless), crf, preset, segment, height)
+        encoder, suffix = Encoder(_codec(codec, lossless), crf, preset, segment, height), _suffix(container)
         models, notes = load_models(chain or model, content, quality, runtime, scale)
         for note in notes:
             show.warn(note)
@@ -80,9 +82,7 @@ def run(
             "cut": cut,
             "tonemap": tonemap,
         }
-        batch = Batch(
-            tuple(models), encoder, settings, f".{container}", show, yes=yes, resume=resume, overwrite=overwrite
-        )
+        batch = Batch(tuple(models), encoder, settings, suffix, show, yes=yes, resume=resume, overwrite=overwrite)
         chosen, folder = pairs(source, target, ".mkv" if lossless else ".mp4")
         if skip_existing:
             chosen = [pair for pair in chosen if not show.skips(pair[1])]
@@ -118,6 +118,12 @@ def load_models(
     if [model.scale for model, _ in loaded].count(2) > 1:
         notes.append("x2 after x2 enlarges artefacts twice; x4 is the better way to 4")
     return [model for model, _ in loaded], notes
+
+
+def _suffix(container: str) -> str:
+    if container not in STDOUT_CONTAINERS:
+        raise SettingsError(f"--container must be {', '.join(STDOUT_CONTAINERS)}, got {container!r}")
+    return f".{container}"
 
 
 def _codec(name: str, lossless: bool) -> Codec:

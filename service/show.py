@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from upres.engine.errors import UpresError
+from upres.engine.errors import TargetError, UpresError, named
 from upres.engine.pipeline import Job, Progress
 from upres.engine.predict import Prediction
 
@@ -59,8 +59,9 @@ class Show:
 
     def skips(self, target: str) -> bool:
         """Whether a target exists already; says that it is left out."""
-        if target == "-" or not Path(target).exists():
-            return False
+        with named(target, TargetError):
+            if target == "-" or not Path(target).exists():
+                return False
         self.say(f"{target}: exists, left out", event="skipped", target=target)
         return True
 

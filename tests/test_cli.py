@@ -1,6 +1,8 @@
 """The command line as people use it: real models on a small real clip, in the same process, through `main`."""
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -147,6 +149,27 @@ def test_the_log_and_the_result_do_not_share_stdout(tiny):
     assert [json.loads(line)["event"] for line in result.stderr.splitlines()] == ["predicted", "done"]
 
 
+@pytest.mark.parametrize(("args", "code"), [(("{tiny}", "-"), 5), (("-", "out.mp4"), 3), (("probe", "-"), 3)])
+def test_a_terminal_gives_no_video_and_is_given_none(tiny, args, code):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", "from upres.service.cli import main; main()", *(a.format(tiny=tiny) for a in args)]
+    result = subprocess.run(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(theirs)
+    os.close(ours)
+    assert result.returncode == code
+    assert "is a terminal" in result.stderr
+    assert "upres" in result.stderr.partition("is a terminal")[2]
+
+
+def test_a_still_does_not_replace_its_own_source(upres, tmp_path):
+    picture = media.clip(tmp_path / "pic.png", "-frames:v", 1)
+    before = picture.read_bytes()
+    code, _, said = upres(picture, picture, "--still", "0", "--overwrite")
+    assert code == 5
+    assert "is the input itself" in said
+    assert picture.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("suffix", "said"), [(".mp4", "192x128, 12 frames, about "), (".ts", "192x128, length unknown, ")]
 )
@@ -195,6 +218,16 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["{tiny}", "other.mp4", "third.mp4", "out"], 2, "4 names were given"),
         (["strem", "{tiny}", "out.mp4"], 2, "No such command 'strem'. Did you mean 'stream'?"),
         (["status"], 2, "No such command 'status'."),
+        (["http://example.org/x.mp4?a=b", "out.mp4"], 3, "URLs are not taken; download it first, or pipe it in"),
+        (["{tiny}", "a" * 260 + ".mp4"], 5, "File name too long"),
+        (["{tiny}", "a" * 248 + ".mp4"], 5, "File name too long"),  # of what lies beside it while it grows
+        (["a" * 260 + ".mp4", "out.mp4"], 3, "File name too long"),
+        (["{tiny}", "a" * 260, "--skip-existing"], 5, "File name too long"),
+        (["{tiny}", "a" * 260 + ".png", "--still", "0"], 5, "File name too long"),
+        (["probe", "a" * 260 + ".mp4"], 3, "File name too long"),
+        (["{tiny}", "out.mp4", "--container", "avi"], 2, "--container must be mp4, mov, mkv, got 'avi'"),
+        (["{tiny}", "look.png"], 5, "--still 0"),
+        (["{tiny}", "nowhere/look.png", "--still", "0"], 5, "no folder nowhere"),
         (["{tiny}", "look.png", "--still", "4"], 3, "ends before second 4"),
         (["{tiny}", "look.png", "--still", "62"], 3, "ends before second 62"),
     ],

@@ -70,7 +70,7 @@ def full(*_):
 
 
 def test_a_disk_that_fills_while_the_log_grows(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("upres.engine.log.os.fsync", full)
+    monkeypatch.setattr("upres.engine.folder_log.os.fsync", full)
     fails(TargetError, "the log cannot be written .No space left on device", clip, tmp_path / "out.mp4")
 
 
