@@ -18,6 +18,7 @@ from upres.engine.pipeline import Job, Progress
 from upres.engine.reader import Reader
 from upres.engine.source import Source, refuse_url
 from upres.engine.upscale import check_target, upscale
+from upres.engine.words import counted
 from upres.engine.writer import Encoder
 
 from .show import Show
@@ -55,13 +56,25 @@ def _videos(source: str) -> list[Path]:
     if path.is_dir():
         videos = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
         if not videos:
-            raise SourceError(f"{source}: the folder holds no video (looked for {VIDEO_NAMES})")
+            passed = f"; {note}" if (note := not_searched(source)) else ""
+            raise SourceError(f"{source}: the folder holds no video (looked for {VIDEO_NAMES}){passed}")
         return videos
     found = sorted(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207 - absolute patterns too
     videos = [file for file in found if file.suffix.lower() in VIDEO_SUFFIXES]
     if not videos:
         raise SourceError(f"{source}: no video matches")
     return videos
+
+
+def not_searched(source: str) -> str | None:
+    """What is not looked at in a folder, for people: the folders in it, without logs of interrupted runs."""
+    path = Path(source)
+    with named(source, SourceError):
+        inner = [place for place in path.iterdir() if place.is_dir()] if path.is_dir() else []
+    count = sum(not place.name.startswith(".") and place.suffix != ".upres" for place in inner)
+    if not count:
+        return None
+    return f"not searched: {counted(count, 'folder')} in {source}; '{path}/**/*.*' reaches into them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +89,11 @@ class Batch:
     yes: bool = False
     resume: bool = False
     overwrite: bool = False
+    skip_existing: bool = False
 
-    def run(self, chosen: list[Pair], folder: Path | None) -> int:
+    def run(self, every: list[Pair], folder: Path | None) -> int:
         """Upscale all; gives the exit code. One input's error is raised, one of several is told and the next one begins."""
+        chosen = [pair for pair in every if not self._skips(pair[1])]
         jobs = [Job(self.models, self.encoder, self._container(target), **self.settings) for _, target in chosen]
         if folder is not None:
             _make(folder)
@@ -89,15 +104,21 @@ class Batch:
             except Interrupted:
                 raise
             except UpresError as error:
-                if len(chosen) == 1:
+                if len(every) == 1:
                     raise
                 self.show.fail(source, error)
                 code, failed = code or error.exit_code, failed + 1
-        if len(chosen) > 1:
-            self.show.say(
-                f"{len(chosen) - failed} done, {failed} failed", event="end", made=len(chosen) - failed, failed=failed
-            )
+        if len(every) > 1:
+            self.show.ended(made=len(chosen) - failed, skipped=len(every) - len(chosen), failed=failed)
         return code
+
+    def _skips(self, target: str) -> bool:
+        """Whether a target is left out because it exists already; says so."""
+        with named(target, TargetError):
+            skips = self.skip_existing and target != "-" and Path(target).exists()
+        if skips:
+            self.show.skipped(target)
+        return skips
 
     def _one(self, source: str, target: str, job: Job) -> None:
         name, opened = ("stdin", stdin()) if source == "-" else (source, source)
@@ -157,7 +178,7 @@ def interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         error = Interrupted("interrupted")
-        for note in getattr(stop, "__notes__", ()):
+        for note in getattr(stop, "__notes__", ("nothing is kept: it had not begun yet",)):
             error.add_note(note)
         raise error from stop
 

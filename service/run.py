@@ -11,7 +11,7 @@ from upres.engine.reader import Cut, seconds
 from upres.engine.runtime import Quality
 from upres.engine.writer import Codec, Encoder
 
-from .batch import Batch, interruptible, pairs, stdin
+from .batch import Batch, interruptible, not_searched, pairs, stdin
 from .show import Show
 
 STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
@@ -82,10 +82,20 @@ def run(
             "cut": cut,
             "tonemap": tonemap,
         }
-        batch = Batch(tuple(models), encoder, settings, suffix, show, yes=yes, resume=resume, overwrite=overwrite)
+        batch = Batch(
+            tuple(models),
+            encoder,
+            settings,
+            suffix,
+            show,
+            yes=yes,
+            resume=resume,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+        )
         chosen, folder = pairs(source, target, ".mkv" if lossless else ".mp4")
-        if skip_existing:
-            chosen = [pair for pair in chosen if not show.skips(pair[1])]
+        if passed := not_searched(source):
+            show.warn(passed)
         code = batch.run(chosen, folder)
     if code:
         raise typer.Exit(code)

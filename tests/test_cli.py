@@ -114,6 +114,26 @@ def test_a_folder_goes_into_a_folder_and_what_exists_can_be_skipped(upres, tiny,
     code, _, said = upres(inputs / "a.mp4", outputs, "--skip-existing")
     assert code == 0
     assert "a.mp4: exists, left out" in said
+    code, _, said = upres(inputs, outputs, "--skip-existing")
+    assert code == 3
+    assert "b.mp4: " in said
+    assert said.splitlines()[-1] == "0 done, 1 left out, 1 failed"
+
+
+def test_folders_inside_a_folder_are_told(upres, tiny, tmp_path):
+    for name in ("in", "in/one", "in/two", "in/a.mp4.upres", "in/.hidden"):
+        (tmp_path / name).mkdir()
+    tiny.rename(tmp_path / "in" / "one" / "a.mp4")
+    code, _, said = upres(tmp_path / "in", tmp_path / "out")
+    assert code == 3
+    assert f"not searched: 2 folders in {tmp_path / 'in'}; '{tmp_path / 'in'}/**/*.*' reaches into them" in said
+    (tmp_path / "in" / "b.mp4").write_bytes((tmp_path / "in" / "one" / "a.mp4").read_bytes())
+    code, _, said = upres(tmp_path / "in", tmp_path / "out", "--model", "RealESRGAN_Vid_x2")
+    assert code == 0
+    assert "note: not searched: 2 folders in" in said
+    code, _, said = upres(f"{tmp_path / 'in'}/**/*.*", tmp_path / "out", "--skip-existing", "--overwrite")
+    assert "1 done, 1 left out, 0 failed" in said
+    assert names(tmp_path / "out") == {"a.mp4", "b.mp4"}
 
 
 def test_inputs_of_one_name_do_not_meet_in_one_output(upres, tiny, tmp_path):
@@ -286,6 +306,40 @@ def test_ctrl_c_while_everything_is_still_imported_ends_without_a_traceback(tiny
     command = [sys.executable, "-c", code, tiny, tiny.with_name("out.mp4")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stderr) == (130, "upres: interrupted\n")
+
+
+def test_interrupted_before_a_segment_is_whole_it_says_that_nothing_is_kept(tmp_path):
+    command = [sys.executable, "-c", "from upres.service.cli import main; main()", SAMPLE, tmp_path / "out.mp4"]
+    running = subprocess.Popen([*command, "--segment", "60"], stderr=subprocess.PIPE, text=True)
+    while not (log_folder(tmp_path / "out.mp4") / "index.jsonl").exists():
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended before it could be interrupted: {running.wait(0.1)}")
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    expected = "  nothing is kept: the first segment (60 seconds of video or more) was not whole yet"
+    assert said.splitlines()[-2:] == ["upres: interrupted", expected]
+    assert names(tmp_path) == set()
+
+
+def test_a_note_stands_on_a_line_of_its_own_above_the_bar(tmp_path):
+    odd = media.clip(tmp_path / "[red]odd.mp4", "-c:v", "libx264", picture="testsrc2=size=32x20:rate=5:duration=1")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", "from upres.service.cli import main; main()", odd, tmp_path / "out.mp4"]
+    command += ["--model", "RealESRGAN_Vid_x2", "--height", "39"]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
+    with subprocess.Popen(command, stderr=theirs, env=environment) as running:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how a terminal says that the other end is closed
+            while data := os.read(ours, 1 << 16):
+                shown += data
+    os.close(ours)
+    assert running.returncode == 0, shown
+    before, _, after = shown.decode().partition("note: 62x39 has an odd side, so it is encoded as 4:4:4")
+    assert before.endswith("\r\x1b[2K")  # the bar is taken away first
+    assert "\r\n" in after.partition("\x1b")[0]  # and drawn anew below
+    assert "[red]odd.mp4 " in after
 
 
 def test_probe_models_doctor_and_licenses(upres):

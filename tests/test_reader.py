@@ -140,6 +140,15 @@ def test_interlaced_video_keeps_its_frames_and_says_so(tmp_path):
     assert len(times) == len(referee.video(clip).times)
 
 
+def test_codecs_have_their_usual_names(tmp_path):
+    clip = media.clip(tmp_path / "in.avi", "-c:v", "mpeg4", "-c:a", "libmp3lame", sound=media.SOUND)
+    with Reader(clip) as reader:
+        assert (reader.info.codec, reader.info.audio) == ("mpeg4", ("mp3",))
+    song = media.clip(tmp_path / "song.mp3", picture=None, sound=media.SOUND)
+    with pytest.raises(SourceError, match=r"no video track .found: audio mp3\)"):
+        Reader(song)
+
+
 def test_cover_art_is_not_the_video(tmp_path):
     cover = media.clip(tmp_path / "cover.png", "-frames:v", 1, picture="color=red:size=600x600")
     clip = media.clip(tmp_path / "in.mp4", *H264, sound=media.SOUND)
