@@ -124,7 +124,8 @@ def load_models(
         loaded.append(select.load(name, content=content, quality=chosen, runtime=runtime, scale=wanted))
     notes = [note for _, note in loaded if note]
     if quality == "high" and (exact := [model.report for model, _ in loaded if "fp32" in model.report]):
-        notes.append(f"this machine has no bfloat16 for it, so high is exact ({exact[0]})")
+        why = "ONNX Runtime computes in float32 only" if "ONNX" in exact[0] else "this CPU has no bfloat16"
+        notes.append(f"{why}, so high is exact ({exact[0]})")
     if [model.scale for model, _ in loaded].count(2) > 1:
         notes.append("x2 after x2 enlarges artefacts twice; x4 is the better way to 4")
     return [model for model, _ in loaded], notes

@@ -228,7 +228,14 @@ def test_stdin_to_stdout(tiny, suffix, said):
             "crf must lie in 0..51, got 99; preset must be one of",
         ),
         (["{tiny}", "out.mp4", "--prefilter", "shine"], 2, "unknown pre-filter: shine; there are: deinterlace"),
-        (["{tiny}", "out.mp4", "--height", "4000"], 2, "choose a larger scale"),
+        (
+            ["{tiny}", "out.mp4", "--height", "100", "--model", "RealESRGAN_Vid_x2"],
+            2,
+            "--height 100 is more than there is: 2 times 32 lines are 64; RealESRGAN_Vid_x4 gives 128",
+        ),
+        (["{tiny}", "out.mp4", "--height", "200"], 2, "--chain RealESRGAN_Vid_x4,RealESRGAN_Vid_x2"),
+        (["{tiny}", "out.mp4", "--height", "300"], 2, "--chain RealESRGAN_Vid_x4,RealESRGAN_Vid_x4"),
+        (["{tiny}", "out.mp4", "--height", "4000"], 2, "ask for at most 128, or leave it out"),
         (["{tiny}", "out.mp4", "--lossless"], 2, "out.mkv"),
         (["{tiny}", "out.mp4", "--no-such-option"], 2, "--no-such-option"),
         (["{tiny}", "out.mp4", "--start", "nan"], 2, "--start must be a number of seconds"),
@@ -340,6 +347,26 @@ def test_a_note_stands_on_a_line_of_its_own_above_the_bar(tmp_path):
     assert before.endswith("\r\x1b[2K")  # the bar is taken away first
     assert "\r\n" in after.partition("\x1b")[0]  # and drawn anew below
     assert "[red]odd.mp4 " in after
+
+
+def test_an_interlaced_source_is_told_once_unless_something_is_done_about_it(upres, tmp_path):
+    old = media.clip(
+        tmp_path / "old.mpg", "-r", 25, "-c:v", "mpeg2video", "-flags", "+ildct+ilme", "-top", 1, "-vf", "tinterlace=4"
+    )
+    few = ["--model", "RealESRGAN_Vid_x2", "--duration", "0.3"]
+    assert upres(old, tmp_path / "a.mp4", *few)[2].count("the source is interlaced") == 1
+    said = upres(old, tmp_path / "b.mp4", *few, "--prefilter", "deinterlace-fields")[2]
+    assert "is interlaced" not in said
+    assert "128x96, 16 frames, about" in said  # each of the 8 is two
+
+
+def test_why_high_is_exact(upres, tiny, tmp_path):
+    _, _, said = upres(tiny, tmp_path / "out.mp4", "--runtime", "onnxruntime")
+    assert "note: ONNX Runtime computes in float32 only, so high is exact (ONNX Runtime " in said
+    assert (
+        "so high is exact"
+        not in upres(tiny, tmp_path / "exact.mp4", "--runtime", "onnxruntime", "--quality", "exact")[2]
+    )
 
 
 def test_probe_models_doctor_and_licenses(upres):
