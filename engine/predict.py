@@ -44,7 +44,12 @@ class Prediction:
 
 
 def predict(reader: Reader, job: Job) -> Prediction:
-    """Predict an upscale of an open source; takes about the time of one small frame through every model."""
+    """Predict an upscale of an open source; takes about the time of one small frame through every model.
+
+    Raises SourceError where the source ends before the cut begins.
+    """
+    if job.cut.start:
+        reader.check_reaches(job.cut.start)
     shape = after_prefilters(reader.info.shape, job.prefilters)
     _, encoding = resolved(job, shape)
     frames = _frames(reader, job)

@@ -1,6 +1,5 @@
 """Any container and codec PyAV opens, to frames with repaired time. Packets of other tracks go to whoever asked for them."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -210,6 +209,12 @@ class Reader:
             except av.FFmpegError:
                 self.repairs.damaged += 1
 
+    def check_reaches(self, second: Fraction) -> None:
+        """SourceError where a source that tells its length ends before a second."""
+        length = self.info.seconds
+        if length is not None and second >= length:
+            raise SourceError(f"{self._name}: ends before second {float(second):g}: it lasts {length:.1f} s")
+
     @property
     def shortfall(self) -> str | None:
         """Once a whole source was read: what it announces more than it gave, for people; None where nothing is missing."""
@@ -303,10 +308,3 @@ def _stamp_by_order(frame: VideoFrame, before: int | None, nominal: int) -> None
         frame.pts = frame.dts
     elif before is not None:
         frame.pts = before + nominal
-
-
-def seconds(name: str, value: float) -> Fraction:
-    """A time given by a user, exactly as it was written; SettingsError where it is no finite number."""
-    if not math.isfinite(value):
-        raise SettingsError(f"{name} must be a number of seconds, got {value}")
-    return Fraction(str(value))

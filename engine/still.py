@@ -42,7 +42,7 @@ def write(
     stateful = any(model.warmup is None for model in models)
     begin = max(Fraction(0), at - LONGEST_FRAME)
     with Reader(source, cut=Cut(begin), tonemap=tonemap) as reader:
-        _check_length(reader, at)
+        reader.check_reaches(at)
         frames = _shown_at(reader, at - begin, MODEL_FRAMES if stateful else 1)
     if not frames:
         raise SourceError(f"the source ends before second {float(at):g}")
@@ -59,13 +59,6 @@ def _check_target(source: Source, target: Path, overwrite: bool) -> None:
             raise TargetError(f"{target}: exists already; --overwrite replaces it")
         if not target.parent.is_dir():
             raise TargetError(f"{target}: there is no folder {target.parent}")
-
-
-def _check_length(reader: Reader, at: Fraction) -> None:
-    """SourceError where a source that tells its length ends before a second."""
-    length = reader.info.seconds
-    if length is not None and at > length:
-        raise SourceError(f"the source ends before second {float(at):g}: it lasts {length:.1f} s")
 
 
 def _shown_at(reader: Reader, at: Fraction, count: int) -> list[Frame]:

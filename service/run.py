@@ -7,12 +7,13 @@ import typer
 from upres.engine import select, still
 from upres.engine.catalog import slug_of
 from upres.engine.errors import SettingsError
-from upres.engine.reader import Cut, seconds
+from upres.engine.reader import Cut
 from upres.engine.runtime import Quality
 from upres.engine.writer import Codec, Encoder
 
 from .batch import Batch, interruptible, not_searched, pairs, stdin
 from .show import Show
+from .times import exactly
 
 STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
 
@@ -42,10 +43,12 @@ def run(
     preset: Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")] = "fast",
     segment: Annotated[float, typer.Option(help="Seconds a segment of the log lasts.")] = 2.0,
     height: Annotated[int | None, typer.Option(help="Resample the result down to this height, e.g. 1080.")] = None,
-    start: Annotated[float, typer.Option(help="Begin this many seconds in.")] = 0.0,
-    duration: Annotated[float | None, typer.Option(help="Stop after this many seconds: try three first.")] = None,
+    start: Annotated[str, typer.Option(metavar="TIME", help="Begin there: seconds, or [h:]m:s.")] = "0",
+    duration: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Stop after so long: try three seconds first.")
+    ] = None,
     at: Annotated[
-        float | None, typer.Option("--still", help="One picture at this second, before and after, to OUT.png.")
+        str | None, typer.Option("--still", metavar="TIME", help="One picture of then, before and after, to OUT.png.")
     ] = None,
     split: Annotated[bool, typer.Option("--split", help="Cut at shot boundaries, each shot its own session.")] = False,
     tonemap: Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")] = False,
@@ -66,14 +69,14 @@ def run(
     show = Show(json=json, beside_data=target == "-")
     with show.failures(json), interruptible():
         _two_names(context.args)
-        cut = Cut(seconds("--start", start), None if duration is None else seconds("--duration", duration))
+        cut = Cut(exactly("--start", start), None if duration is None else exactly("--duration", duration))
         encoder, suffix = Encoder(_codec(codec, lossless), crf, preset, segment, height), _suffix(container)
         models, notes = load_models(chain or model, content, quality, runtime, scale)
         for note in notes:
             show.warn(note)
         if at is not None:
             opened = stdin() if source == "-" else source
-            still.write(opened, Path(target), models, at=seconds("--still", at), tonemap=tonemap, overwrite=overwrite)
+            still.write(opened, Path(target), models, at=exactly("--still", at), tonemap=tonemap, overwrite=overwrite)
             show.say(f"{target}: before on the left, after on the right")
             return
         settings: dict[str, Any] = {

@@ -95,6 +95,19 @@ def test_json_tells_the_same_as_one_object_a_line(upres, tiny, tmp_path):
     assert (events[1]["frames_in"], events[1]["frames_out"]) == (12, 12)
 
 
+def test_a_part_is_cut_out_with_times_as_players_show_them(upres, tiny, tmp_path):
+    out = tmp_path / "out.mp4"
+    code, _, said = upres(tiny, out, "--start", "0:00:00.12", "--duration", "0:0.04", "--model", "RealESRGAN_Vid_x2")
+    assert code == 0
+    assert "96x64, 1 frame, about" in said
+    assert "1 frame in, 1 out" in said
+    assert size_and_frames(out) == (96, 64, 1)
+
+
+def test_nothing_is_predicted_of_a_part_that_is_not_there(upres, tiny, tmp_path):
+    assert "about" not in upres(tiny, tmp_path / "out.mp4", "--start", "60")[2]
+
+
 def test_a_still_shows_before_and_after(upres, tiny, tmp_path):
     code, _, _ = upres(tiny, tmp_path / "look.png", "--still", "0.2")
     assert code == 0
@@ -238,8 +251,9 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["{tiny}", "out.mp4", "--height", "4000"], 2, "ask for at most 128, or leave it out"),
         (["{tiny}", "out.mp4", "--lossless"], 2, "out.mkv"),
         (["{tiny}", "out.mp4", "--no-such-option"], 2, "--no-such-option"),
-        (["{tiny}", "out.mp4", "--start", "nan"], 2, "--start must be a number of seconds"),
-        (["{tiny}", "out.mp4", "--start=-1"], 2, "cannot begin at -1 s"),
+        (["{tiny}", "out.mp4", "--start", "nan"], 2, "--start must be seconds, as 90.5, or [h:]m:s"),
+        (["{tiny}", "out.mp4", "--start=-1"], 2, "got '-1'"),
+        (["{tiny}", "out.mp4", "--start", "1:00"], 3, "ends before second 60: it lasts 0.5 s"),
         (["{tiny}", "out.mp4", "--duration", "0"], 2, "must last longer than 0 s"),
         (["nothing*.mp4", "out"], 3, "no video matches"),
         (["{tiny}", "other.mp4", "third.mp4", "out"], 2, "4 names were given"),
