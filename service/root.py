@@ -13,10 +13,18 @@ from . import facts
 from .bench import bench
 from .run import run
 
-HELP = (
-    "Enlarge video two to four times while it streams: `upres in.mp4 out.mp4`. Options of that, such as --model, --start, "
-    "--duration, --height, --prefilter, --resume: `upres run --help`."
-)
+HELP = """Enlarge video two to four times while it streams.
+
+upres in.mp4 out.mp4                      four times larger
+
+upres in.mp4 try.mp4 --duration 3         the first three seconds, to see
+
+upres in.mp4 out.mp4 --model NAME         another one of `upres models`
+
+upres in.mp4 out.mp4 --resume             go on where it was interrupted
+
+All options of it: `upres run --help`. Which model and pre-filter a clip needs: `upres probe in.mp4`.
+"""
 EPILOG = (
     "Exit codes: 0 done; 1 something unexpected; 2 settings; 3 the source; 4 the model; 5 the target; 6 the log; 7 the server; "
     "130 interrupted. With several inputs: that of the first failure."
@@ -30,7 +38,7 @@ def build() -> typer.Typer:
     """All commands. Those of other rooms are found by name, so that nothing that runs imports the exporters."""
     names = {"help_option_names": ["-h", "--help"]}
     app = typer.Typer(no_args_is_help=True, epilog=EPILOG, pretty_exceptions_enable=False, context_settings=names)
-    app.callback(help=HELP)(_options)
+    app.callback(help=HELP, options_metavar="IN OUT [OPTIONS]", subcommand_metavar="| COMMAND …")(_options)
     app.command("run", context_settings={"allow_extra_args": True})(run)
     for command in (facts.models, facts.probe, bench, facts.doctor, facts.licenses):
         app.command(command.__name__)(command)
@@ -50,7 +58,7 @@ def follow(args: list[str]) -> None:
     if args and args[0] not in commands | OPTIONS and not _mistyped(args[0]):
         args = ["run", *args]
     try:
-        app(args)
+        app(args, prog_name="upres")
     except UpresError as error:
         typer.secho(f"upres: {error}", fg="red", err=True)
         for note in getattr(error, "__notes__", ()):

@@ -7,6 +7,7 @@ import typer
 from upres.engine import select, still
 from upres.engine.catalog import slug_of
 from upres.engine.errors import SettingsError
+from upres.engine.prefilter import PREFILTERS
 from upres.engine.reader import Cut
 from upres.engine.runtime import Quality
 from upres.engine.writer import Codec, Encoder
@@ -32,9 +33,7 @@ def run(
         str, typer.Option(help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB or more.")
     ] = "high",
     runtime: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
-    prefilter: Annotated[
-        list[str] | None, typer.Option(help="deinterlace, denoise, deblock, stabilise, …; repeatable.")
-    ] = None,
+    prefilter: Annotated[list[str] | None, typer.Option(help=f"{', '.join(PREFILTERS)}; repeatable.")] = None,
     codec: Annotated[str, typer.Option(help="auto, h264 or hevc.")] = "auto",
     lossless: Annotated[
         bool, typer.Option("--lossless", help="Exactly what the network gave, as RGB H.264; to .mkv.")

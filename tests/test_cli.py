@@ -1,8 +1,7 @@
 """The command line as people use it: real models on a small real clip, in the same process, through `main`."""
 
 import json
-import os
-import pty
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import av
 import media
 import numpy as np
 import pytest
+from upres.engine.prefilter import PREFILTERS
 from upres.engine.upscale import log_folder
 from upres.service.cli import main
 
@@ -182,18 +182,6 @@ def test_the_log_and_the_result_do_not_share_stdout(tiny):
     assert [json.loads(line)["event"] for line in result.stderr.splitlines()] == ["predicted", "done"]
 
 
-@pytest.mark.parametrize(("args", "code"), [(("{tiny}", "-"), 5), (("-", "out.mp4"), 3), (("probe", "-"), 3)])
-def test_a_terminal_gives_no_video_and_is_given_none(tiny, args, code):
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", "from upres.service.cli import main; main()", *(a.format(tiny=tiny) for a in args)]
-    result = subprocess.run(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=120)
-    os.close(theirs)
-    os.close(ours)
-    assert result.returncode == code
-    assert "is a terminal" in result.stderr
-    assert "upres" in result.stderr.partition("is a terminal")[2]
-
-
 def test_a_still_does_not_replace_its_own_source(upres, tmp_path):
     picture = media.clip(tmp_path / "pic.png", "-frames:v", 1)
     before = picture.read_bytes()
@@ -309,60 +297,6 @@ def test_a_word_that_is_a_file_is_an_input(upres, tiny, tmp_path, monkeypatch):
     assert upres("clip", "out.mp4", "--model", "RealESRGAN_Vid_x2")[0] == 0
 
 
-STOPPED_WHILE_IMPORTING = """
-import os, signal, sys
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name == "MODULE":
-            os.kill(os.getpid(), signal.SIGINT)
-sys.meta_path.insert(0, Finder())
-from upres.service.cli import main
-main()
-"""
-
-
-@pytest.mark.parametrize("module", ["typer", "numpy", "av", "upres.engine.upscale", "upres.export.commands"])
-def test_ctrl_c_while_everything_is_still_imported_ends_without_a_traceback(tiny, module):
-    code = STOPPED_WHILE_IMPORTING.replace("MODULE", module)
-    command = [sys.executable, "-c", code, tiny, tiny.with_name("out.mp4")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert (result.returncode, result.stderr) == (130, "upres: interrupted\n")
-
-
-def test_interrupted_before_a_segment_is_whole_it_says_that_nothing_is_kept(tmp_path):
-    command = [sys.executable, "-c", "from upres.service.cli import main; main()", SAMPLE, tmp_path / "out.mp4"]
-    running = subprocess.Popen([*command, "--segment", "60"], stderr=subprocess.PIPE, text=True)
-    while not (log_folder(tmp_path / "out.mp4") / "index.jsonl").exists():
-        with suppress(subprocess.TimeoutExpired):
-            pytest.fail(f"it ended before it could be interrupted: {running.wait(0.1)}")
-    running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == 130
-    expected = "  nothing is kept: the first segment (60 seconds of video or more) was not whole yet"
-    assert said.splitlines()[-2:] == ["upres: interrupted", expected]
-    assert names(tmp_path) == set()
-
-
-def test_a_note_stands_on_a_line_of_its_own_above_the_bar(tmp_path):
-    odd = media.clip(tmp_path / "[red]odd.mp4", "-c:v", "libx264", picture="testsrc2=size=32x20:rate=5:duration=1")
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", "from upres.service.cli import main; main()", odd, tmp_path / "out.mp4"]
-    command += ["--model", "RealESRGAN_Vid_x2", "--height", "39"]
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
-    with subprocess.Popen(command, stderr=theirs, env=environment) as running:
-        os.close(theirs)
-        shown = b""
-        with suppress(OSError):  # how a terminal says that the other end is closed
-            while data := os.read(ours, 1 << 16):
-                shown += data
-    os.close(ours)
-    assert running.returncode == 0, shown
-    before, _, after = shown.decode().partition("note: 62x39 has an odd side, so it is encoded as 4:4:4")
-    assert before.endswith("\r\x1b[2K")  # the bar is taken away first
-    assert "\r\n" in after.partition("\x1b")[0]  # and drawn anew below
-    assert "[red]odd.mp4 " in after
-
-
 def test_an_interlaced_source_is_told_once_unless_something_is_done_about_it(upres, tmp_path):
     old = media.clip(
         tmp_path / "old.mpg", "-r", 25, "-c:v", "mpeg2video", "-flags", "+ildct+ilme", "-top", 1, "-vf", "tinterlace=4"
@@ -383,11 +317,37 @@ def test_why_high_is_exact(upres, tiny, tmp_path):
     )
 
 
+def test_probe_says_that_a_source_is_hdr_and_what_is_unknown(upres, tmp_path):
+    hdr = media.clip(
+        tmp_path / "hdr.mkv", "-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p10le",
+        "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-color_primaries", "bt2020",
+    )  # fmt: skip
+    code, said, _ = upres("probe", hdr)
+    assert code == 0
+    assert re.search(r"hdr +yes; --tonemap brings it down", said)
+    assert re.search(r"frames +unknown", said)
+    assert re.search(r"noise +[\d.]+ \((none|little|much)\)", said)
+    assert "high dynamic range: " in said.partition("- ")[2]
+    assert "None" not in said
+
+
+def test_help_begins_with_what_upres_is_for(upres, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = upres("--help")[1]
+    assert said.split()[:7] == ["Usage:", "upres", "IN", "OUT", "[OPTIONS]", "|", "COMMAND"]
+    shown = said.partition("Options")[0]
+    assert all(option in shown for option in ("--model", "--duration", "--resume", "upres run --help"))
+    options = re.sub(r"[│\s]+", " ", upres("run", "--help")[1])
+    assert ", ".join(PREFILTERS) in options
+
+
 def test_probe_models_doctor_and_licenses(upres):
     code, out, _ = upres("probe", SAMPLE, "--json")
     facts = json.loads(out)
     assert code == 0
     assert facts["audio"] == "aac"
+    assert facts["video"] == {"codec": "h264", "width": 320, "height": 180, "pixel_format": "yuv420p", "fps": 25.0}
+    assert facts["hdr"] is False
     assert [rule["rule"] for rule in facts["advice"]] == ["small", "grade"]
     assert "RealESRGAN_Vid_x4" in upres("models")[1]
     assert "nothing is missing" in upres("doctor")[1]
