@@ -51,9 +51,8 @@ def build() -> typer.Typer:
     return app
 
 
-def follow(args: list[str]) -> None:
+def follow(app: typer.Typer, args: list[str]) -> None:
     """Do what a command line asks; every error of ours ends in one message and its exit code."""
-    app = build()
     commands = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     if args and args[0] not in commands | OPTIONS and not _mistyped(args[0]):
         args = ["run", *args]

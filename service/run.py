@@ -12,6 +12,7 @@ from upres.engine.reader import Cut
 from upres.engine.runtime import Quality
 from upres.engine.writer import Codec, Encoder
 
+from . import stops
 from .batch import Batch, interruptible, not_searched, pairs, stdin
 from .show import Show
 from .times import exactly
@@ -70,7 +71,8 @@ def run(
         _two_names(context.args)
         cut = Cut(exactly("--start", start), None if duration is None else exactly("--duration", duration))
         encoder, suffix = Encoder(_codec(codec, lossless), crf, preset, segment, height), _suffix(container)
-        models, notes = load_models(chain or model, content, quality, runtime, scale)
+        with stops.not_begun():
+            models, notes = load_models(chain or model, content, quality, runtime, scale)
         for note in notes:
             show.warn(note)
         if at is not None:

@@ -61,7 +61,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["typer", "numpy", "av", "upres.engine.upscale", "upres.export.commands"])
+@pytest.mark.parametrize(
+    "module", ["typer", "numpy", "av", "upres.engine.upscale", "upres.export.commands", "openvino"]
+)
 def test_ctrl_c_while_everything_is_still_imported_ends_without_a_traceback(tmp_path, module):
     code = STOPPED_WHILE_IMPORTING.replace("MODULE", module)
     command = [sys.executable, "-c", code, SAMPLE, tmp_path / "out.mp4"]
