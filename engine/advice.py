@@ -8,6 +8,7 @@ import numpy as np
 from av import VideoFrame
 from numpy.typing import NDArray
 
+from .colour import HDR
 from .prefilter import filtered
 from .reader import Info, Reader
 
@@ -30,12 +31,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What the rules look at. content: auto, photo or animation."""
+    """What the rules look at. content: auto, photo or animation. hdr: whether its range is high."""
 
     height: int
     seconds: float
     content: str
     measured: Measured
+    hdr: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ RULES = (
         "--split",
     ),
     Rule(
+        "hdr",
+        lambda c: c.hdr,
+        "high dynamic range: it is refused unless it is brought down to SDR, which the networks were trained on",
+        "--tonemap",
+    ),
+    Rule(
         "interlaced",
         lambda c: c.measured.interlaced > INTERLACED,
         "interlaced: weave its fields first, or combs are enlarged with the picture",
@@ -97,7 +105,17 @@ def advise(clip: Clip) -> list[Rule]:
 
 def describe(info: Info, measured: Measured, content: str) -> Clip:
     """What the rules look at, from what a reader found."""
-    return Clip(info.shape.height, info.seconds or 0.0, content, measured)
+    return Clip(info.shape.height, info.seconds or 0.0, content, measured, info.shape.colour.transfer in HDR)
+
+
+def in_words(measured: Measured) -> dict[str, str]:
+    """Each measurement as none, little (more than half of what a pre-filter is advised at) or much (more than that)."""
+    limits = {"interlaced": (0.0, INTERLACED), "blocks": (1.0, BLOCKY), "noise": (0.0, NOISY)}
+    words = {}
+    for name, (least, limit) in limits.items():
+        share = (getattr(measured, name) - least) / (limit - least)
+        words[name] = "much" if share > 1 else "little" if share > 0.5 else "none"
+    return words
 
 
 def measure(reader: Reader) -> Measured:

@@ -1,5 +1,9 @@
 """The one error tree of the engine: every error a caller can act on, each with the exit code the command line gives it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class UpresError(Exception):
     """The root: raised for anything upres itself finds wrong. Its text is one sentence that a user can act on."""
@@ -41,3 +45,12 @@ class Interrupted(UpresError):
     """Raised when a run was stopped from outside; what can be resumed is kept."""
 
     exit_code = 130
+
+
+@contextmanager
+def named(path: str | Path, kind: type[UpresError]) -> Iterator[None]:
+    """What the system says of a path that a user named (it is too long, it may not be read …), as an error of this kind."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{path}: cannot be used ({error.strerror or error})") from error

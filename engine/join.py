@@ -25,13 +25,20 @@ if TYPE_CHECKING:
     from av.container.core import Chapter
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def container_for(path: Path) -> str:
     """The container format a file name asks for; TargetError where there is none for it."""
     if path.suffix.lower() not in CONTAINERS:
-        raise TargetError(f"{path}: the name must end in {', '.join(CONTAINERS)}")
+        still = "; for one picture, --still 0 and a name that ends in .png" * (path.suffix.lower() in PICTURES)
+        raise TargetError(f"{path}: the name must end in {', '.join(CONTAINERS)}{still}")
     return CONTAINERS[path.suffix.lower()]
+
+
+def part_of(target: Path) -> Path:
+    """Where a file lies until it is whole."""
+    return target.with_name(f".{target.name}.{os.getpid()}.part")
 
 
 def join(log: Log, target: Path, container: str) -> None:
@@ -41,7 +48,7 @@ def join(log: Log, target: Path, container: str) -> None:
     """
     if not log.fragments("video"):
         raise LogError("the log holds no picture yet, so there is nothing to join")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = part_of(target)
     try:
         _write(log, part, container)
         with part.open("rb") as file:

@@ -13,7 +13,7 @@ from av import VideoFrame
 from . import prefilter, writer
 from .chain import enlarged
 from .colour import ToRGB
-from .errors import LogError
+from .errors import LogError, SettingsError
 from .flow import ahead
 from .frame import Frame, Shape
 from .log import Fragment, Log
@@ -104,8 +104,7 @@ def run(
     tick: called after every frame that was encoded. Closing the generator stops every stage within one tile.
     """
     shape = after_prefilters(reader.info.shape, job.prefilters)
-    larger = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
-    encoding = writer.resolve(job.encoder, larger)
+    larger, encoding = resolved(job, shape)
     progress.shape, progress.encoding, progress.repairs = shape, encoding, reader.repairs
     if job.encoder.live and log.tracks:
         raise LogError("a live log cannot be gone on with: its encoder is gone; begin a new one")
@@ -113,6 +112,10 @@ def run(
     start = publisher.resume_point(stateless=all(model.warmup == 0 for model in job.models))
     carried = Passthrough(reader, log, container=job.container, seconds=_audio_seconds(job.encoder))
     progress.warnings += [*reader.warnings, *carried.warnings, *([encoding.why] if encoding.why else [])]
+    if reader.info.interlaced and not any(name.startswith("deinterlace") for name in job.prefilters):
+        progress.warnings.append(
+            "the source is interlaced, and its combs are enlarged with it; --prefilter deinterlace takes them out"
+        )
     pictures = _pictures(reader, job, shape, progress, carried, start)
     sessions: list[Session] = []
 
@@ -175,6 +178,27 @@ def after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:
     """The shape of frames once the named pre-filters are done with them."""
     rate = prod(PREFILTERS[name].rate for name in names)
     return replace(shape, rate=shape.rate * rate, time_base=shape.time_base / rate)
+
+
+def resolved(job: Job, shape: Shape) -> tuple[Shape, Encoding]:
+    """The enlarged shape of frames of this shape, and how they are encoded; SettingsError where they cannot be."""
+    larger = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
+    wanted = job.encoder.height
+    if wanted is not None and wanted > larger.height:
+        given = f"--height {wanted} is more than there is: {job.scale} times {shape.height} lines are {larger.height}"
+        raise SettingsError(f"{given}; {_taller(wanted, shape.height, job.scale)}")
+    return larger, writer.resolve(job.encoder, larger)
+
+
+def _taller(wanted: int, height: int, scale: int) -> str:
+    """How a result of at least this height can be had."""
+    needed = -(-wanted // height)
+    if scale < needed <= 4:
+        return f"RealESRGAN_Vid_x4 gives {4 * height}"
+    if needed <= 16:
+        pair = f"RealESRGAN_Vid_x4,RealESRGAN_Vid_x{2 if needed <= 8 else 4}"
+        return f"no model gives more than four times as many; two after each other do: --chain {pair}"
+    return f"ask for at most {scale * height}, or leave it out"
 
 
 def _unpublished(

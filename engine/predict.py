@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from . import writer
 from .errors import SettingsError, SourceError, TargetError
 from .frame import Frame, Shape
 from .model import Model, Predicting, Spooling
-from .pipeline import Job, after_prefilters, queue_budget
+from .pipeline import Job, after_prefilters, queue_budget, resolved
 from .reader import Reader
 
 TRIAL_SIDE = 128  # pixels a side of the frame that the speed is measured on
@@ -45,10 +44,14 @@ class Prediction:
 
 
 def predict(reader: Reader, job: Job) -> Prediction:
-    """Predict an upscale of an open source; takes about the time of one small frame through every model."""
+    """Predict an upscale of an open source; takes about the time of one small frame through every model.
+
+    Raises SourceError where the source ends before the cut begins.
+    """
+    if job.cut.start:
+        reader.check_reaches(job.cut.start)
     shape = after_prefilters(reader.info.shape, job.prefilters)
-    larger = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
-    encoding = writer.resolve(job.encoder, larger)
+    _, encoding = resolved(job, shape)
     frames = _frames(reader, job)
     pixels = encoding.width * encoding.height
     per_frame = sum(_seconds_a_frame(job, shape.width, shape.height))
@@ -103,16 +106,15 @@ def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> N
 
 
 def _frames(reader: Reader, job: Job) -> int | None:
+    """How many frames come out; None where the source does not say how long it is."""
     info, cut = reader.info, job.cut
+    rate = int(after_prefilters(info.shape, job.prefilters).rate / info.shape.rate)
     seconds = info.seconds
-    if seconds is None:
-        return info.frames
-    if info.frames and not cut.start and cut.duration is None:
-        return info.frames
+    if seconds is None or (info.frames and not cut.start and cut.duration is None):
+        return info.frames and info.frames * rate
     left = max(0.0, seconds - float(cut.start))
-    return max(
-        1, math.ceil((min(left, float(cut.duration)) if cut.duration is not None else left) * float(info.shape.rate))
-    )
+    lasts = min(left, float(cut.duration)) if cut.duration is not None else left
+    return rate * max(1, math.ceil(lasts * float(info.shape.rate)))
 
 
 def _seconds_a_frame(job: Job, width: int, height: int) -> list[float]:

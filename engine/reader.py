@@ -1,6 +1,5 @@
 """Any container and codec PyAV opens, to frames with repaired time. Packets of other tracks go to whoever asked for them."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,7 +16,8 @@ from .frame import Shape
 from .orientation import Orientation, orientation
 from .source import Source, opened
 from .timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with_durations, with_nominal
-from .tracks import LIMIT, check_size, choose, listed, open_container
+from .tracks import LIMIT, check_size, choose, codec_name, listed, open_container
+from .words import counted
 
 USUAL_RATE = Fraction(25)
 SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
@@ -209,6 +209,12 @@ class Reader:
             except av.FFmpegError:
                 self.repairs.damaged += 1
 
+    def check_reaches(self, second: Fraction) -> None:
+        """SourceError where a source that tells its length ends before a second."""
+        length = self.info.seconds
+        if length is not None and second >= length:
+            raise SourceError(f"{self._name}: ends before second {float(second):g}: it lasts {length:.1f} s")
+
     @property
     def shortfall(self) -> str | None:
         """Once a whole source was read: what it announces more than it gave, for people; None where nothing is missing."""
@@ -217,11 +223,11 @@ class Reader:
         accounted = self._chunks if self.info.container == "avi" else self._accounted
         if self.cut != WHOLE or accounted >= announced:
             return None
-        return f"the source announces {announced} frames, {accounted} of them could be read"
+        return f"the source announces {counted(announced, 'frame')}, {accounted} of them could be read"
 
     def _nothing(self) -> str:
         """What is known of a source that gives no frame."""
-        damaged = f"{self.repairs.damaged} damaged packets; " if self.repairs.damaged else ""
+        damaged = f"{counted(self.repairs.damaged, 'damaged packet')}; " if self.repairs.damaged else ""
         size = "" if self.video.width else f"its header names no frame size that can be held: at most {LIMIT}; "
         late = f"the cut begins at {float(self.cut.start):g} s; " if self.cut.start else ""
         return f"{damaged}{size}{late}found: {listed(self.container)}"
@@ -273,15 +279,15 @@ class Reader:
         return Info(
             shape=shape,
             container=self.container.format.name,
-            codec=video.codec_context.name,
+            codec=codec_name(video),
             pixel_format=first.format.name,
             bits=bits,
             orientation=stands,
             interlaced=first.interlaced_frame,
             seconds=self._seconds(),
             frames=video.frames or None,
-            audio=tuple(s.codec_context.name for s in self.audio),
-            subtitles=tuple(s.codec_context.name for s in self.subtitles),
+            audio=tuple(map(codec_name, self.audio)),
+            subtitles=tuple(map(codec_name, self.subtitles)),
         )
 
     def _seconds(self) -> float | None:
@@ -302,10 +308,3 @@ def _stamp_by_order(frame: VideoFrame, before: int | None, nominal: int) -> None
         frame.pts = frame.dts
     elif before is not None:
         frame.pts = before + nominal
-
-
-def seconds(name: str, value: float) -> Fraction:
-    """A time given by a user, exactly as it was written; SettingsError where it is no finite number."""
-    if not math.isfinite(value):
-        raise SettingsError(f"{name} must be a number of seconds, got {value}")
-    return Fraction(str(value))

@@ -1,12 +1,13 @@
 """What can be read from: a path, a seekable file, or bytes that are still arriving. Knows containers only as far as MP4's order."""
 
 import io
+import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import IO, Protocol
 
-from .errors import SourceError
+from .errors import SourceError, TargetError, named
 
 PROBE_LIMIT = 64 * 1024 * 1024  # bytes before an MP4's index that are kept in memory while it is looked for
 
@@ -24,15 +25,11 @@ def opened(source: Source, *, spool: bool = True) -> tuple[str | IO[bytes] | Rea
     """What libavformat can open, and the temporary file to close afterwards, if the source had to be spooled into one.
 
     An MP4 whose index lies behind its media cannot be decoded while it arrives, so such a stream is spooled first.
-    Raises SourceError where there is no such file, it is empty, or it would have to be spooled and may not be.
+    Raises SourceError where there is no such file, it is empty, or it would have to be spooled and may not be; TargetError
+    where the temporary folder cannot hold it.
     """
     if isinstance(source, str | Path):
-        path = Path(source)
-        if not path.is_file():
-            raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
-        if not path.stat().st_size:
-            raise SourceError(f"{path}: the file is empty")
-        return str(path.absolute()), None  # or a colon in a name would make it a protocol
+        return _file(source), None
     seekable = getattr(source, "seekable", None)
     if seekable is not None and seekable():
         return source, None
@@ -47,10 +44,30 @@ def opened(source: Source, *, spool: bool = True) -> tuple[str | IO[bytes] | Rea
             "this MP4's index lies behind its media, so it cannot be upscaled live; "
             "send fragmented MP4, MPEG-TS or Matroska"
         )
-    file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
-    shutil.copyfileobj(stream, file)
-    file.seek(0)
+    with named(tempfile.gettempdir(), TargetError):
+        file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
+        shutil.copyfileobj(stream, file)
+        file.seek(0)
     return file, file
+
+
+def refuse_url(source: str | Path) -> None:
+    """SourceError for what names a place on the network."""
+    if isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source):
+        raise SourceError(
+            f"{source}: URLs are not taken; download it first, or pipe it in: curl -L '{source}' | upres - out.mp4"
+        )
+
+
+def _file(source: str | Path) -> str:
+    refuse_url(source)
+    path = Path(source)
+    with named(path, SourceError):
+        if not path.is_file():
+            raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
+        if not path.stat().st_size:
+            raise SourceError(f"{path}: the file is empty")
+    return str(path.absolute())  # or a colon in a name would make it a protocol
 
 
 def peek(source: Readable) -> tuple[bytes, bool]:

@@ -13,7 +13,7 @@ from av.video.reformatter import Interpolation
 
 from .chain import enlarge_still
 from .colour import ToRGB, view
-from .errors import SourceError, TargetError
+from .errors import SourceError, TargetError, named
 from .frame import Frame, Pixels
 from .model import Model
 from .reader import Cut, Reader
@@ -38,12 +38,11 @@ def write(
     """
     if target.suffix.lower() != ".png":
         raise TargetError(f"{target}: a still is a picture, so its name must end in .png")
-    if target.exists() and not overwrite:
-        raise TargetError(f"{target}: exists already; --overwrite replaces it")
+    _check_target(source, target, overwrite)
     stateful = any(model.warmup is None for model in models)
     begin = max(Fraction(0), at - LONGEST_FRAME)
     with Reader(source, cut=Cut(begin), tonemap=tonemap) as reader:
-        _check_length(reader, at)
+        reader.check_reaches(at)
         frames = _shown_at(reader, at - begin, MODEL_FRAMES if stateful else 1)
     if not frames:
         raise SourceError(f"the source ends before second {float(at):g}")
@@ -52,11 +51,14 @@ def write(
     _save(np.concatenate([before, after], axis=1), target)
 
 
-def _check_length(reader: Reader, at: Fraction) -> None:
-    """SourceError where a source that tells its length ends before a second."""
-    length = reader.info.seconds
-    if length is not None and at > length:
-        raise SourceError(f"the source ends before second {float(at):g}: it lasts {length:.1f} s")
+def _check_target(source: Source, target: Path, overwrite: bool) -> None:
+    with named(target, TargetError):
+        if target.exists() and isinstance(source, str | Path) and Path(source).exists() and target.samefile(source):
+            raise TargetError(f"{target}: is the input itself; name another output")
+        if target.exists() and not overwrite:
+            raise TargetError(f"{target}: exists already; --overwrite replaces it")
+        if not target.parent.is_dir():
+            raise TargetError(f"{target}: there is no folder {target.parent}")
 
 
 def _shown_at(reader: Reader, at: Fraction, count: int) -> list[Frame]:

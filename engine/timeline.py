@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, TypeVar
 
+from .words import counted
+
 MPEG_STAMP_RANGE = 1 << 33  # ISO/IEC 13818-1, 2.4.3.6: PTS and DTS are 33 bits of a 90 kHz clock
 
 
@@ -34,14 +36,14 @@ class Repairs:
 
     def __str__(self) -> str:
         counts = {
-            "missing time stamps": self.missing,
-            "wrapped time stamps": self.wrapped,
-            "backward time stamps": self.backward,
-            "doubled time stamps": self.doubled,
-            "damaged packets": self.damaged,
-            "concealed frames": self.concealed,
+            "missing time stamp": self.missing,
+            "wrapped time stamp": self.wrapped,
+            "backward time stamp": self.backward,
+            "doubled time stamp": self.doubled,
+            "damaged packet": self.damaged,
+            "concealed frame": self.concealed,
         }
-        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+        return ", ".join(counted(count, name) for name, count in counts.items() if count) or "none"
 
 
 class Timeline:

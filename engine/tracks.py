@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import IO
 
 import av
-from av import AudioStream, VideoStream
+from av import AudioStream, CodecContext, VideoStream
 from av.codec.context import Flags
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
 from .errors import SourceError
@@ -76,8 +76,13 @@ def check_size(name: str, width: int, height: int) -> None:
 
 def listed(container: InputContainer) -> str:
     """A container's tracks, for people."""
-    streams = (f"{s.type} {getattr(s.codec_context, 'name', 'unknown')}" for s in container.streams)
-    return ", ".join(streams) or "no tracks"
+    return ", ".join(f"{s.type} {codec_name(s)}" for s in container.streams) or "no tracks"
+
+
+def codec_name(stream: Stream) -> str:
+    """A track's codec under its usual name, which is not always its decoder's (mp3float)."""
+    context: CodecContext | None = stream.codec_context
+    return "unknown" if context is None else context.codec.canonical_name
 
 
 def reason(error: Exception) -> str:

@@ -4,19 +4,20 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import av
 
 from . import join, select
-from .errors import LogError, SettingsError, TargetError
+from .errors import LogError, SettingsError, SourceError, TargetError, named
 from .folder_log import FolderLog
 from .log import Fragment, Track
 from .pipeline import Job, Progress, run
 from .reader import Reader
 from .source import Source
+from .words import counted
 
 DEFAULT_MODEL = "RealESRGAN_Vid_x4"
 FINGERPRINT_BYTES = 1 << 20
@@ -56,11 +57,8 @@ def upscale(
     job = job or default_job(model, join.container_for(target), scale=scale)
     origin = source.source if isinstance(source, Reader) else source
     check_target(origin, target, job.container, overwrite=overwrite, resume=resume)
-    with _opened(source, job) as reader, _log(origin, target, job, resume) as log:
-        with closing(run(reader, job, log, progress, tick)) as fragments:
-            for _ in fragments:
-                pass
-        join.join(log, target, job.container)
+    with _opened(source, job) as reader, _log(origin, target, job, resume=resume, keeps=True) as log:
+        _into(reader, target, job, log, progress, tick)
     return progress
 
 
@@ -109,15 +107,24 @@ def _to_open_file(
 ) -> Progress:
     """Join into a temporary file, for an index needs a place to be written back to; then copy it out."""
     suffix = next(suffix for suffix, container in join.CONTAINERS.items() if container == job.container)
+    origin = source.source if isinstance(source, Reader) else source
     with tempfile.TemporaryDirectory(prefix="upres-") as folder:
         whole = Path(folder) / f"out{suffix}"
-        upscale(source, whole, job, progress=progress, tick=tick)
+        with _opened(source, job) as reader, _log(origin, whole, job, resume=False, keeps=False) as log:
+            _into(reader, whole, job, log, progress, tick)
         try:
             with whole.open("rb") as file:
                 shutil.copyfileobj(file, target)
         except OSError as error:
             raise TargetError(f"the result cannot be written out ({error.strerror or error})") from error
     return progress
+
+
+def _into(reader: Reader, target: Path, job: Job, log: FolderLog, progress: Progress, tick: Callable[[], None]) -> None:
+    with closing(run(reader, job, log, progress, tick)) as fragments:
+        for _ in fragments:
+            pass
+    join.join(log, target, job.container)
 
 
 def log_folder(target: Path) -> Path:
@@ -127,6 +134,16 @@ def log_folder(target: Path) -> Path:
 
 def check_target(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool = False) -> None:
     """TargetError that names everything that stands in the way of writing a file. source: which it must not be."""
+    with named(target, TargetError):
+        for place in (target, log_folder(target), join.part_of(target)):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                place.lstat()
+        problems = _problems(source, target, container, overwrite=overwrite, resume=resume)
+    if problems:
+        raise TargetError(f"{target}: {'; '.join(problems)}")
+
+
+def _problems(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool) -> list[str]:
     problems = []
     if join.container_for(target) != container:
         problems.append(f"its name asks for {join.container_for(target)}, the settings for {container}")
@@ -149,24 +166,26 @@ def check_target(source: Source | None, target: Path, container: str, *, overwri
     kept = log_folder(target)
     if kept.exists() and not (resume or overwrite) and (segments := FolderLog.segments(kept)):
         problems.append(
-            f"{segments} segments of an interrupted run are kept in {kept}; --resume goes on, --overwrite begins anew"
+            f"an interrupted run has left {counted(segments, 'segment')} in {kept}; "
+            "--resume goes on, --overwrite begins anew"
         )
-    if problems:
-        raise TargetError(f"{target}: {'; '.join(problems)}")
+    return problems
 
 
 @contextmanager
-def _log(source: Source, target: Path, job: Job, resume: bool) -> Iterator[FolderLog]:
-    """The log beside the target. After an error it stays only if it holds a segment to resume from."""
+def _log(source: Source, target: Path, job: Job, *, resume: bool, keeps: bool) -> Iterator[FolderLog]:
+    """The log beside the target. After an error it stays only if it holds a segment to resume from, and keeps says so."""
     folder = log_folder(target)
     header = {"source": fingerprint(source), "build": _build(), **job.settings()}
     if resume and header["source"] is None:
         raise LogError("a stream cannot be resumed: it is gone once it has been read; resume needs a file")
-    if folder.exists() and not resume:
-        FolderLog.discard(folder)
-    begun = folder.exists()
+    with named(folder, TargetError):
+        if folder.exists() and not resume:
+            FolderLog.discard(folder)
+        begun = folder.exists()
     try:
-        log = FolderLog(folder, header)
+        with named(folder, TargetError):
+            log = FolderLog(folder, header)
     except BaseException:
         if not begun:
             shutil.rmtree(folder, ignore_errors=True)
@@ -175,17 +194,28 @@ def _log(source: Source, target: Path, job: Job, resume: bool) -> Iterator[Folde
         yield log
     except BaseException as error:
         segments = sum(fragment.last for fragment in log.fragments("video"))
-        if not segments or header["source"] is None:
+        keeps = keeps and segments > 0 and header["source"] is not None
+        if not keeps:
             shutil.rmtree(folder, ignore_errors=True)
-        else:
-            error.add_note(
-                f"{segments} segments are kept in {folder}; the same command with --resume goes on from there"
-            )
+        if keeps or isinstance(error, KeyboardInterrupt | TargetError):
+            error.add_note(_kept(folder, segments) if keeps else _nothing_kept(segments, job))
         raise
     else:
-        shutil.rmtree(folder)  # while it is still claimed, so that no other run can begin in it
+        with named(folder, TargetError):
+            shutil.rmtree(folder)  # while it is still claimed, so that no other run can begin in it
     finally:
         log.close()
+
+
+def _kept(folder: Path, segments: int) -> str:
+    return f"kept: {counted(segments, 'segment')} in {folder}; the same command with --resume goes on from there"
+
+
+def _nothing_kept(segments: int, job: Job) -> str:
+    if segments:
+        return "nothing is kept: only what goes from a file into a file can be resumed"
+    seconds = job.encoder.segment_seconds
+    return f"nothing is kept: the first segment ({seconds:g} seconds of video or more) was not whole yet"
 
 
 def fingerprint(source: Source) -> dict[str, Any] | None:
@@ -193,8 +223,8 @@ def fingerprint(source: Source) -> dict[str, Any] | None:
     if not isinstance(source, str | Path):
         return None
     path = Path(source)
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with named(path, SourceError), path.open("rb") as file:
+        size = path.stat().st_size
         head = file.read(FINGERPRINT_BYTES)
         file.seek(max(0, size - FINGERPRINT_BYTES))
         tail = file.read(FINGERPRINT_BYTES)

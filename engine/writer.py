@@ -126,7 +126,7 @@ def _size(encoder: Encoder, shape: Shape) -> tuple[int, int]:
         return shape.width, shape.height
     if encoder.height > shape.height:
         raise SettingsError(
-            f"--height {encoder.height} is more than the model gives ({shape.height}); choose a larger scale"
+            f"height must be at most the model's {shape.height}, got {encoder.height}: it resamples down, not up"
         )
     return max(2, round(shape.width * encoder.height / shape.height / 2) * 2), encoder.height
 

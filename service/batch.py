@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from upres.engine import join, predict
-from upres.engine.errors import Interrupted, SettingsError, SourceError, TargetError, UpresError
+from upres.engine.errors import Interrupted, SettingsError, SourceError, TargetError, UpresError, named
 from upres.engine.model import Model
 from upres.engine.pipeline import Job, Progress
 from upres.engine.reader import Reader
-from upres.engine.source import Source
+from upres.engine.source import Source, refuse_url
 from upres.engine.upscale import check_target, upscale
+from upres.engine.words import counted
 from upres.engine.writer import Encoder
 
 from .show import Show
@@ -34,13 +35,16 @@ def pairs(source: str, target: str, suffix: str) -> tuple[list[Pair], Path | Non
     What a folder or a glob holds goes into a folder, under its own name with another suffix.
     Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
     """
-    path = Path(source)
-    if source == "-" or path.is_file() or not (path.is_dir() or glob.has_magic(source)):
-        inside = target != "-" and Path(target).is_dir()
-        return [(source, str(Path(target) / f"{path.stem}{suffix}") if inside else target)], None
-    videos = _videos(source)
-    folder = Path(target)
-    if folder.suffix or folder.is_file() or target == "-":
+    refuse_url(source)
+    path, folder = Path(source), Path(target)
+    with named(source, SourceError):
+        single = source == "-" or path.is_file() or not (path.is_dir() or glob.has_magic(source))
+        videos = [] if single else _videos(source)
+    with named(target, TargetError):
+        inside, taken = target != "-" and folder.is_dir(), folder.is_file()
+    if single:
+        return [(source, str(folder / f"{path.stem}{suffix}") if inside else target)], None
+    if folder.suffix or taken or target == "-":
         raise SettingsError(f"{len(videos)} inputs need a folder to go to; {target} is not one")
     stems = Counter(video.stem for video in videos)
     names = [video.stem if stems[video.stem] == 1 else video.name for video in videos]
@@ -52,13 +56,25 @@ def _videos(source: str) -> list[Path]:
     if path.is_dir():
         videos = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
         if not videos:
-            raise SourceError(f"{source}: the folder holds no video (looked for {VIDEO_NAMES})")
+            passed = f"; {note}" if (note := not_searched(source)) else ""
+            raise SourceError(f"{source}: the folder holds no video (looked for {VIDEO_NAMES}){passed}")
         return videos
     found = sorted(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207 - absolute patterns too
     videos = [file for file in found if file.suffix.lower() in VIDEO_SUFFIXES]
     if not videos:
         raise SourceError(f"{source}: no video matches")
     return videos
+
+
+def not_searched(source: str) -> str | None:
+    """What is not looked at in a folder, for people: the folders in it, without logs of interrupted runs."""
+    path = Path(source)
+    with named(source, SourceError):
+        inner = [place for place in path.iterdir() if place.is_dir()] if path.is_dir() else []
+    count = sum(not place.name.startswith(".") and place.suffix != ".upres" for place in inner)
+    if not count:
+        return None
+    return f"not searched: {counted(count, 'folder')} in {source}; '{path}/**/*.*' reaches into them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +89,11 @@ class Batch:
     yes: bool = False
     resume: bool = False
     overwrite: bool = False
+    skip_existing: bool = False
 
-    def run(self, chosen: list[Pair], folder: Path | None) -> int:
+    def run(self, every: list[Pair], folder: Path | None) -> int:
         """Upscale all; gives the exit code. One input's error is raised, one of several is told and the next one begins."""
+        chosen = [pair for pair in every if not self._skips(pair[1])]
         jobs = [Job(self.models, self.encoder, self._container(target), **self.settings) for _, target in chosen]
         if folder is not None:
             _make(folder)
@@ -86,20 +104,26 @@ class Batch:
             except Interrupted:
                 raise
             except UpresError as error:
-                if len(chosen) == 1:
+                if len(every) == 1:
                     raise
                 self.show.fail(source, error)
                 code, failed = code or error.exit_code, failed + 1
-        if len(chosen) > 1:
-            self.show.say(
-                f"{len(chosen) - failed} done, {failed} failed", event="end", made=len(chosen) - failed, failed=failed
-            )
+        if len(every) > 1:
+            self.show.ended(made=len(chosen) - failed, skipped=len(every) - len(chosen), failed=failed)
         return code
+
+    def _skips(self, target: str) -> bool:
+        """Whether a target is left out because it exists already; says so."""
+        with named(target, TargetError):
+            skips = self.skip_existing and target != "-" and Path(target).exists()
+        if skips:
+            self.show.skipped(target)
+        return skips
 
     def _one(self, source: str, target: str, job: Job) -> None:
         name, opened = ("stdin", stdin()) if source == "-" else (source, source)
         folder = tempfile.gettempdir() if target == "-" else Path(target).absolute().parent
-        with interruptible(), self._checked(opened, target, job) as reader:
+        with self._checked(opened, target, job) as reader:
             prediction = predict.predict(reader, job)
             predict.refuse_what_cannot_fit(prediction, Path(folder))
             self.show.predicted(name, prediction, job)
@@ -125,7 +149,9 @@ class Batch:
         except UpresError as error:
             errors.append(error)
         try:
-            if target != "-":
+            if target == "-":
+                stdout()
+            else:
                 check_target(source, Path(target), job.container, overwrite=self.overwrite, resume=self.resume)
         except UpresError as error:
             errors.append(error)
@@ -152,23 +178,30 @@ def interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         error = Interrupted("interrupted")
-        for note in getattr(stop, "__notes__", ()):
+        for note in getattr(stop, "__notes__", ("nothing is kept: it had not begun yet",)):
             error.add_note(note)
         raise error from stop
 
 
 def stdin() -> BufferedReader:
-    """Standard input as bytes; SourceError where it is closed."""
+    """Standard input as bytes; SourceError where it is closed, or a terminal."""
     if sys.stdin is None:
         raise SourceError("standard input is closed, so - cannot be read; name a file")
+    if sys.stdin.isatty():
+        raise SourceError("standard input is a terminal; pipe a video in, cat in.mp4 | upres - out.mp4, or name a file")
     assert isinstance(sys.stdin.buffer, BufferedReader)
     return sys.stdin.buffer
 
 
 def stdout() -> IO[bytes]:
-    """Standard output as bytes; TargetError where it is closed."""
+    """Standard output as bytes; TargetError where it is closed, or a terminal."""
     if sys.stdout is None:
         raise TargetError("standard output is closed, so - cannot be written; name a file")
+    if sys.stdout.isatty():
+        raise TargetError(
+            "standard output is a terminal, which cannot show a video; send it into a file, upres in.mp4 - > out.mkv, "
+            "or into a program, upres in.mp4 - | ffplay -"
+        )
     return sys.stdout.buffer
 
 

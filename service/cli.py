@@ -1,87 +1,18 @@
-"""The command line: `upres IN OUT`, and commands beside it. Exit codes are those of the error tree; see `upres --help`."""
+"""Where `upres` begins. Signals come first: what follows imports for half a second, and Ctrl-C may come then already."""
 
-import os
-import signal
 import sys
-from importlib.metadata import entry_points, version
-from types import FrameType
-from typing import Annotated
 
-import typer
-from upres.engine.errors import Interrupted, UpresError
-
-from . import facts
-from .bench import bench
-from .run import run
-
-HELP = (
-    "Enlarge video two to four times while it streams: `upres in.mp4 out.mp4`. Options of that, such as --model, --start, "
-    "--duration, --height, --prefilter, --resume: `upres run --help`."
-)
-EPILOG = (
-    "Exit codes: 0 done; 1 something unexpected; 2 settings; 3 the source; 4 the model; 5 the target; 6 the log; 7 the server; "
-    "130 interrupted. With several inputs: that of the first failure."
-)
-
-
-OPTIONS = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
-
-
-def build() -> typer.Typer:
-    """All commands. Those of other rooms are found by name, so that nothing that runs imports the exporters."""
-    names = {"help_option_names": ["-h", "--help"]}
-    app = typer.Typer(no_args_is_help=True, epilog=EPILOG, pretty_exceptions_enable=False, context_settings=names)
-    app.callback(help=HELP)(_options)
-    for command in (run, facts.models, facts.probe, bench, facts.doctor, facts.licenses):
-        app.command(command.__name__)(command)
-    for entry in entry_points(group="upres.commands"):
-        command = entry.load()
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=entry.name)
-        else:
-            app.command(entry.name)(command)
-    return app
+from . import stops
 
 
 def main() -> None:
     """Run the command line; every error ends in one message and its exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    try:
-        _run(sys.argv[1:])
-    except KeyboardInterrupt:
-        sys.exit(Interrupted.exit_code)
-    except UpresError as error:
-        typer.secho(f"upres: {error}", fg="red", err=True)
-        for note in getattr(error, "__notes__", ()):
-            typer.echo(f"  {note}", err=True)
-        sys.exit(error.exit_code)
+    stops.at_once()
+    from .root import build, follow
 
-
-def _run(args: list[str]) -> None:
     app = build()
-    commands = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    if args and args[0] not in commands | OPTIONS:
-        args = ["run", *args]
-    app(args)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop in an orderly way; a second signal, at once: the log is safe against that."""
-    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(other, lambda number, frame: os._exit(Interrupted.exit_code))
-    raise KeyboardInterrupt
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"upres {version('upres')}")
-        raise typer.Exit
-
-
-def _options(
-    show_version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Options beside the commands."""
+    stops.orderly()
+    try:
+        follow(app, sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(stops.INTERRUPTED)

@@ -2,7 +2,6 @@
 
 import json as jsonlib
 import platform
-import sys
 from importlib.metadata import files, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +10,12 @@ import av
 import psutil
 import typer
 from upres.engine import advice, manifest, runtime, select
+from upres.engine.advice import Measured
 from upres.engine.catalog import NETWORKS, SLUGS
 from upres.engine.prefilter import PREFILTERS
-from upres.engine.reader import Reader
+from upres.engine.reader import Info, Reader
+
+from .batch import stdin
 
 NEEDED = {"libx264": "H.264", "libx264rgb": "lossless", "libx265": "HEVC", "aac": "AAC"}
 
@@ -63,34 +65,57 @@ def probe(
     json: Json = False,
 ) -> None:
     """Tell what a video holds, measure interlacing, blocks and noise, and advise on model and pre-filters."""
-    with Reader(sys.stdin.buffer if source == "-" else source, tonemap=True) as reader:
+    with Reader(stdin() if source == "-" else source, tonemap=True) as reader:
         info, measured = reader.info, advice.measure(reader)
-    rules = advice.advise(advice.describe(info, measured, content))
-    facts = {
+    clip = advice.describe(info, measured, content)
+    facts, rules = _facts(info, measured, hdr=clip.hdr), advice.advise(clip)
+    if json:
+        say = [{"rule": rule.name, "say": rule.advice, "option": rule.option} for rule in rules]
+        typer.echo(jsonlib.dumps({**facts, "advice": say}, indent=2))
+        return
+    for name, value in (facts | _readable(facts, advice.in_words(measured))).items():
+        typer.echo(f"{name:17} {value}")
+    for rule in rules:
+        typer.echo(f"- {rule.advice}{f'  ({rule.option})' if rule.option else ''}")
+
+
+def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
+    """What --json gives; None where the source does not say."""
+    shape = info.shape
+    return {
         "container": info.container,
-        "video": f"{info.codec} {info.shape.width}x{info.shape.height} {info.pixel_format}, {float(info.shape.rate):.3f} fps",
+        "video": {
+            "codec": info.codec,
+            "width": shape.width,
+            "height": shape.height,
+            "pixel_format": info.pixel_format,
+            "fps": round(float(shape.rate), 3),
+        },
         "seconds": info.seconds,
         "frames": info.frames,
-        "colour": " ".join((info.shape.colour.matrix, info.shape.colour.range, info.shape.colour.transfer)),
+        "colour": " ".join((shape.colour.matrix, shape.colour.range, shape.colour.transfer)),
+        "hdr": hdr,
         "rotation": 90 * info.orientation.turns,
-        "sample_aspect": str(info.shape.sample_aspect),
+        "sample_aspect": str(shape.sample_aspect),
         "audio": ", ".join(info.audio) or "none",
         "subtitles": ", ".join(info.subtitles) or "none",
         "interlaced_share": round(measured.interlaced, 2),
         "blocks": round(measured.blocks, 2),
         "noise": round(measured.noise, 2),
     }
-    if json:
-        typer.echo(
-            jsonlib.dumps(
-                {**facts, "advice": [{"rule": r.name, "say": r.advice, "option": r.option} for r in rules]}, indent=2
-            )
-        )
-        return
-    for name, value in facts.items():
-        typer.echo(f"{name:17} {value}")
-    for rule in rules:
-        typer.echo(f"- {rule.advice}{f'  ({rule.option})' if rule.option else ''}")
+
+
+def _readable(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
+    """The facts that people read in another way than programs."""
+    video = facts["video"]
+    return {
+        "video": f"{video['codec']} {video['width']}x{video['height']} {video['pixel_format']}, {video['fps']:.3f} fps",
+        "hdr": "yes; --tonemap brings it down" if facts["hdr"] else "no",
+        "interlaced_share": f"{facts['interlaced_share']} ({words['interlaced']})",
+        "blocks": f"{facts['blocks']} ({words['blocks']})",
+        "noise": f"{facts['noise']} ({words['noise']})",
+        **{name: "unknown" for name in ("seconds", "frames") if facts[name] is None},
+    }
 
 
 def doctor() -> None:

@@ -7,15 +7,21 @@ import typer
 from upres.engine import select, still
 from upres.engine.catalog import slug_of
 from upres.engine.errors import SettingsError
-from upres.engine.reader import Cut, seconds
+from upres.engine.prefilter import PREFILTERS
+from upres.engine.reader import Cut
 from upres.engine.runtime import Quality
 from upres.engine.writer import Codec, Encoder
 
-from .batch import Batch, pairs, stdin
+from . import stops
+from .batch import Batch, interruptible, not_searched, pairs, stdin
 from .show import Show
+from .times import exactly
+
+STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
 
 
 def run(
+    context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="IN", help="A file, a folder, a glob in quotes, or - for stdin.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="A file, a folder for several inputs, or - for stdout.")],
     model: Annotated[
@@ -28,9 +34,7 @@ def run(
         str, typer.Option(help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB or more.")
     ] = "high",
     runtime: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
-    prefilter: Annotated[
-        list[str] | None, typer.Option(help="deinterlace, denoise, deblock, stabilise, …; repeatable.")
-    ] = None,
+    prefilter: Annotated[list[str] | None, typer.Option(help=f"{', '.join(PREFILTERS)}; repeatable.")] = None,
     codec: Annotated[str, typer.Option(help="auto, h264 or hevc.")] = "auto",
     lossless: Annotated[
         bool, typer.Option("--lossless", help="Exactly what the network gave, as RGB H.264; to .mkv.")
@@ -39,10 +43,12 @@ def run(
     preset: Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")] = "fast",
     segment: Annotated[float, typer.Option(help="Seconds a segment of the log lasts.")] = 2.0,
     height: Annotated[int | None, typer.Option(help="Resample the result down to this height, e.g. 1080.")] = None,
-    start: Annotated[float, typer.Option(help="Begin this many seconds in.")] = 0.0,
-    duration: Annotated[float | None, typer.Option(help="Stop after this many seconds: try three first.")] = None,
+    start: Annotated[str, typer.Option(metavar="TIME", help="Begin there: seconds, or [h:]m:s.")] = "0",
+    duration: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Stop after so long: try three seconds first.")
+    ] = None,
     at: Annotated[
-        float | None, typer.Option("--still", help="One picture at this second, before and after, to OUT.png.")
+        str | None, typer.Option("--still", metavar="TIME", help="One picture of then, before and after, to OUT.png.")
     ] = None,
     split: Annotated[bool, typer.Option("--split", help="Cut at shot boundaries, each shot its own session.")] = False,
     tonemap: Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")] = False,
@@ -61,15 +67,17 @@ def run(
 ) -> None:
     """Enlarge IN into OUT. An interrupted run leaves OUT.upres, from which --resume goes on."""
     show = Show(json=json, beside_data=target == "-")
-    with show.failures(json):
-        cut = Cut(seconds("--start", start), None if duration is None else seconds("--duration", duration))
-        encoder = Encoder(_codec(codec, lossless), crf, preset, segment, height)
-        models, notes = load_models(chain or model, content, quality, runtime, scale)
+    with show.failures(json), interruptible():
+        _two_names(context.args)
+        cut = Cut(exactly("--start", start), None if duration is None else exactly("--duration", duration))
+        encoder, suffix = Encoder(_codec(codec, lossless), crf, preset, segment, height), _suffix(container)
+        with stops.not_begun():
+            models, notes = load_models(chain or model, content, quality, runtime, scale)
         for note in notes:
             show.warn(note)
         if at is not None:
             opened = stdin() if source == "-" else source
-            still.write(opened, Path(target), models, at=seconds("--still", at), tonemap=tonemap, overwrite=overwrite)
+            still.write(opened, Path(target), models, at=exactly("--still", at), tonemap=tonemap, overwrite=overwrite)
             show.say(f"{target}: before on the left, after on the right")
             return
         settings: dict[str, Any] = {
@@ -79,14 +87,31 @@ def run(
             "tonemap": tonemap,
         }
         batch = Batch(
-            tuple(models), encoder, settings, f".{container}", show, yes=yes, resume=resume, overwrite=overwrite
+            tuple(models),
+            encoder,
+            settings,
+            suffix,
+            show,
+            yes=yes,
+            resume=resume,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
         )
         chosen, folder = pairs(source, target, ".mkv" if lossless else ".mp4")
-        if skip_existing:
-            chosen = [pair for pair in chosen if not show.skips(pair[1])]
+        if passed := not_searched(source):
+            show.warn(passed)
         code = batch.run(chosen, folder)
     if code:
         raise typer.Exit(code)
+
+
+def _two_names(more: list[str]) -> None:
+    """SettingsError where a shell has put many names in the place of a glob."""
+    if more:
+        raise SettingsError(
+            f"{2 + len(more)} names were given where IN and OUT are two; for several inputs put the glob in quotes, "
+            "upres 'clips/*.mp4' larger/, or name their folder, upres clips/ larger/"
+        )
 
 
 def load_models(
@@ -103,10 +128,17 @@ def load_models(
         loaded.append(select.load(name, content=content, quality=chosen, runtime=runtime, scale=wanted))
     notes = [note for _, note in loaded if note]
     if quality == "high" and (exact := [model.report for model, _ in loaded if "fp32" in model.report]):
-        notes.append(f"this machine has no bfloat16 for it, so high is exact ({exact[0]})")
+        why = "ONNX Runtime computes in float32 only" if "ONNX" in exact[0] else "this CPU has no bfloat16"
+        notes.append(f"{why}, so high is exact ({exact[0]})")
     if [model.scale for model, _ in loaded].count(2) > 1:
         notes.append("x2 after x2 enlarges artefacts twice; x4 is the better way to 4")
     return [model for model, _ in loaded], notes
+
+
+def _suffix(container: str) -> str:
+    if container not in STDOUT_CONTAINERS:
+        raise SettingsError(f"--container must be {', '.join(STDOUT_CONTAINERS)}, got {container!r}")
+    return f".{container}"
 
 
 def _codec(name: str, lossless: bool) -> Codec:

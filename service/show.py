@@ -5,15 +5,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from upres.engine.errors import UpresError
 from upres.engine.pipeline import Job, Progress
 from upres.engine.predict import Prediction
+from upres.engine.words import counted
 
 PLAIN_SECONDS = 5.0  # between two plain lines
 
@@ -35,7 +34,7 @@ class Show:
             self._out.write(json.dumps({"text": text, **fields}) + "\n")
             self._out.flush()
         else:
-            typer.echo(text, err=True)
+            self._console.out(text, highlight=False)  # above a progress bar, where one is shown
 
     def warn(self, text: str) -> None:
         """A line that a user should not miss."""
@@ -54,22 +53,25 @@ class Show:
             yield
         except UpresError as error:
             if json:
-                self.say(str(error), event="failed", exit_code=error.exit_code)
+                notes = getattr(error, "__notes__", [])
+                self.say(str(error), event="failed", exit_code=error.exit_code, notes=notes)
             raise
 
-    def skips(self, target: str) -> bool:
-        """Whether a target exists already; says that it is left out."""
-        if target == "-" or not Path(target).exists():
-            return False
+    def skipped(self, target: str) -> None:
+        """A target that exists already is left out."""
         self.say(f"{target}: exists, left out", event="skipped", target=target)
-        return True
+
+    def ended(self, *, made: int, skipped: int, failed: int) -> None:
+        """The line at the end of several inputs."""
+        parts = [f"{made} done", *[f"{skipped} left out"] * bool(skipped), f"{failed} failed"]
+        self.say(", ".join(parts), event="end", made=made, skipped=skipped, failed=failed)
 
     def predicted(self, source: str, prediction: Prediction, job: Job) -> None:
         """The one line before the start."""
         self._total = prediction.frames
         parts = [f"{prediction.width}x{prediction.height}"]
         if prediction.frames and prediction.seconds is not None and prediction.disk is not None:
-            parts += [f"{prediction.frames} frames", f"about {clock(prediction.seconds)}"]
+            parts += [counted(prediction.frames, "frame"), f"about {clock(prediction.seconds)}"]
             parts += [f"memory {size(prediction.memory)}", f"disk {size(prediction.disk)}"]
             parts += [f"{size(count)} for a shot in {folder}" for folder, count in prediction.spool.items()]
         else:
@@ -89,7 +91,7 @@ class Show:
             yield self._plain(name, progress)
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
@@ -113,8 +115,9 @@ class Show:
             f"{stage} {made / seconds:.1f}" for stage, seconds in progress.seconds.items() if seconds and made
         )
         speed = self._speed(progress)
+        frames = f"{counted(progress.frames_in, 'frame')} in, {progress.frames_out} out{resumed}"
         lines = (
-            f"{target}: {progress.frames_in} frames in, {progress.frames_out} out{resumed}, {clock(wall)}, {speed:.2f} fps",
+            f"{target}: {frames}, {clock(wall)}, {speed:.2f} fps",
             f"  frames a second by stage, each while it works: {stages}",
             *([f"  repairs: {progress.repairs}"] if progress.repairs else []),
         )

@@ -61,5 +61,5 @@ def test_deleting_all_of_an_empty_cache_is_no_error(app):
 
 def test_the_commands_load_without_the_exporters():
     heavy = "{'onnx', 'onnxruntime', 'openvino', 'torch', 'ncnn'}"
-    code = f"import sys, upres.export.commands, upres.service.cli; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, upres.export.commands, upres.service.root; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -28,7 +28,7 @@ from small_flashvsr import WEIGHTS, write_files  # noqa: E402 - after the check 
 from upres.export.flashvsr_acceptance import ActivationScan  # noqa: E402
 from upres.export.flashvsr_check import compare_export  # noqa: E402
 from upres.export.flashvsr_onnx import Settings, write_graphs  # noqa: E402
-from upres.service.cli import build  # noqa: E402
+from upres.service.root import build  # noqa: E402
 
 NETWORK = "flashvsr-v1.1-tiny"
 

@@ -140,6 +140,15 @@ def test_interlaced_video_keeps_its_frames_and_says_so(tmp_path):
     assert len(times) == len(referee.video(clip).times)
 
 
+def test_codecs_have_their_usual_names(tmp_path):
+    clip = media.clip(tmp_path / "in.avi", "-c:v", "mpeg4", "-c:a", "libmp3lame", sound=media.SOUND)
+    with Reader(clip) as reader:
+        assert (reader.info.codec, reader.info.audio) == ("mpeg4", ("mp3",))
+    song = media.clip(tmp_path / "song.mp3", picture=None, sound=media.SOUND)
+    with pytest.raises(SourceError, match=r"no video track .found: audio mp3\)"):
+        Reader(song)
+
+
 def test_cover_art_is_not_the_video(tmp_path):
     cover = media.clip(tmp_path / "cover.png", "-frames:v", 1, picture="color=red:size=600x600")
     clip = media.clip(tmp_path / "in.mp4", *H264, sound=media.SOUND)
@@ -186,7 +195,7 @@ def test_a_damaged_packet_is_counted_and_passed_over(tmp_path, codec):
     assert 9 <= len(shown) == progress.frames_out == len(referee.video(tmp_path / "bad.mkv").times)
     if codec not in ("libvpx", "ffv1"):  # whose decoders do not notice
         assert progress.repairs.damaged + progress.repairs.concealed >= 1
-        assert "damaged packets" in str(progress.repairs) or "concealed frames" in str(progress.repairs)
+        assert "damaged packet" in str(progress.repairs) or "concealed frame" in str(progress.repairs)
     assert referee.sound_digest(tmp_path / "out.mp4") == referee.sound_digest(clip)
 
 
@@ -200,7 +209,7 @@ def test_a_hole_in_a_recording_loses_what_was_in_it_and_one_without_end_ends_it(
     lost = 2 - parts  # in the last packet, of which nothing tells that it is whole
     assert len(shown) == progress.frames_out == parts * len(referee.video(clip).times) - lost
     assert len(heard) == pytest.approx(parts * len(referee.audio(clip).times), abs=1)
-    assert "1 damaged packets" in str(progress.repairs)
+    assert "1 damaged packet" in str(progress.repairs)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("in.ogv", "libtheora"), ("in.avi", "mpeg4")])

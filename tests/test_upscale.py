@@ -1,11 +1,13 @@
 """The two calls: one clear message for whatever is wrong, and nothing left behind."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
 import sys
 import threading
+from itertools import chain, repeat
 from pathlib import Path
 
 import media
@@ -65,13 +67,27 @@ def test_overwrite_replaces_only_when_the_result_is_whole(clip, tmp_path):
     assert len(referee.video(target).times) == 10
 
 
+def test_what_is_not_kept_is_not_promised(clip, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(TargetError) as raised:
+        patch.setattr(Path, "replace", full)
+        upscale(clip, io.BytesIO(), job(Path("out.mp4")))
+    assert raised.value.__notes__ == ["nothing is kept: only what goes from a file into a file can be resumed"]
+
+
 def full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_disk_that_fills_while_the_log_grows(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("upres.engine.log.os.fsync", full)
+    monkeypatch.setattr("upres.engine.folder_log.os.fsync", full)
     fails(TargetError, "the log cannot be written .No space left on device", clip, tmp_path / "out.mp4")
+
+
+def test_a_disk_that_fills_within_the_first_segment(clip, tmp_path, monkeypatch):
+    synced = chain([os.fsync, os.fsync], repeat(full))
+    monkeypatch.setattr("upres.engine.folder_log.os.fsync", lambda file: next(synced)(file))
+    error = fails(TargetError, "the log cannot be written .No space left on device", clip, tmp_path / "out.mp4")
+    assert error.__notes__ == ["nothing is kept: the first segment (2 seconds of video or more) was not whole yet"]
 
 
 def test_a_disk_that_fills_while_joining_keeps_what_can_go_on(clip, tmp_path, monkeypatch):
