@@ -80,7 +80,7 @@ class LocalExecutor:
     """
 
     def __init__(self, *, workers: int, slots: int, models: str, live_slots: int = 1, runtime: str = "auto") -> None:
-        self._workers = [_WorkerProcess(models, runtime, slots, live_slots) for _ in range(workers)]
+        self._workers = [_WorkerProcess(models, slots, live_slots, runtime) for _ in range(workers)]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, on_report: OnReport) -> None:
@@ -129,7 +129,7 @@ class LocalExecutor:
 class _WorkerProcess:
     """One worker, started again whenever it dies."""
 
-    def __init__(self, models: str, runtime: str, slots: int, live_slots: int) -> None:
+    def __init__(self, models: str, slots: int, live_slots: int, runtime: str = "auto") -> None:
         self._models = models
         self._environment = {**environment(), RUNTIME: runtime}
         self._slots = slots

@@ -33,7 +33,7 @@ def run(
     quality: Annotated[
         str, typer.Option(help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB or more.")
     ] = "high",
-    runtime: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, or cuda: an NVIDIA GPU.")] = "auto",
     prefilter: Annotated[list[str] | None, typer.Option(help=f"{', '.join(PREFILTERS)}; repeatable.")] = None,
     codec: Annotated[str, typer.Option(help="auto, h264 or hevc.")] = "auto",
     lossless: Annotated[
