@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import grpc
 from upres.engine.errors import LogError, ModelError, SettingsError, SourceError, TargetError, UpresError
 
-from .states import Reason, TransitionError
+from .states import Failure, Reason, TransitionError
 
 Problems = Mapping[str, Sequence[str]]  # field → what is wrong with it
 
@@ -115,3 +115,9 @@ def answer(error: BaseException | type[BaseException]) -> Answer:
     """How an error is told; anything not in the table is ours to mend and tells a stranger nothing."""
     kind = error if isinstance(error, type) else type(error)
     return next((ANSWERS[base] for base in kind.__mro__ if base in ANSWERS), UNKNOWN)
+
+
+def failure_of(kind: str, message: str) -> Failure:
+    """Why a job fails where an attempt ends with this error."""
+    found = next((answer for known, answer in ANSWERS.items() if known.__name__ == kind), UNKNOWN)
+    return Failure(found.failure or Reason.PROCESSING_FAILED, message)

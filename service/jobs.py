@@ -16,15 +16,16 @@ from upres.engine.catalog import SLUGS
 from upres.engine.errors import UpresError
 
 from . import logs
-from .errors import BusyError, ResultMissingError, StoppingError, StoreError, TooLargeError
+from .errors import BusyError, ResultMissingError, StoppingError, StoreError, TooLargeError, failure_of
 from .executor import Executor
 from .folder import JobFolder
 from .intake import Intake
 from .ledger import Ledger
 from .live import Relay
+from .policy import Policy
 from .recovery import LIVE_FAILED, Recovery
-from .results import Results
-from .runner import Policy, Runner, failure_of, keys
+from .results import Results, keys
+from .runner import Runner
 from .silence import keep_watch
 from .spec import Spec, check
 from .states import Failure, Reason, Status

@@ -1,6 +1,7 @@
 """Groups of options that several commands have: written once, as a function that makes something of them."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from inspect import Parameter, Signature, signature
 from typing import Any
 
@@ -8,18 +9,21 @@ Command = Callable[..., None]
 
 
 def given(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
-    """A command whose parameters of these names are made by functions; the functions' parameters become its options."""
+    """A command whose parameters of these names are made by functions; the functions' parameters become its options.
+
+    What can be entered is, and is left when the command ends.
+    """
 
     def decorate(command: Command) -> Command:
         options = {name: list(signature(maker).parameters.values()) for name, maker in makers.items()}
         own = [parameter for parameter in signature(command).parameters.values() if parameter.name not in makers]
 
         def run(**values: Any) -> None:  # noqa: ANN401 - as the command's
-            made = {
-                name: maker(**{option.name: values.pop(option.name) for option in options[name]})
-                for name, maker in makers.items()
-            }
-            command(**values, **made)
+            with ExitStack() as stack:
+                for name, maker in makers.items():
+                    made = maker(**{option.name: values.pop(option.name) for option in options[name]})
+                    values[name] = stack.enter_context(made) if isinstance(made, AbstractContextManager) else made
+                command(**values)
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         _signed(run, [*own, *(option for name in makers for option in options[name])])

@@ -31,7 +31,7 @@ from .jobs import Jobs
 from .keys import Keys
 from .ledger import ANY
 from .links import Links
-from .runner import keys
+from .results import keys
 from .states import Status
 from .store import Event, Job
 from .waiting import wait_for

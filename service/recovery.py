@@ -9,8 +9,8 @@ from .errors import NotFoundError
 from .folder import JobFolder
 from .intake import Intake
 from .ledger import Ledger
-from .results import Results
-from .runner import Runner, keys
+from .results import Results, keys
+from .runner import Runner
 from .states import Failure, Reason, Status
 from .store import Job, is_id
 

@@ -88,8 +88,7 @@ def submit(
     config: "pb.UpscaleConfig",
 ) -> None:
     """Upload a clip as a job and print its request_id."""
-    with client:
-        request_id = client.submit(source, config).request_id
+    request_id = client.submit(source, config).request_id
     typer.echo(request_id)
     if sys.stderr.isatty():
         typer.echo(f"its result: upres get {request_id} OUT.mp4", err=True)
@@ -98,16 +97,14 @@ def submit(
 @given(client=_client)
 def jobs(*, client: "Client") -> None:
     """List the latest jobs of this key: request_id, status, progress, model."""
-    with client:
-        found = client.jobs()
-    for job in found:
+    for job in client.jobs():
         typer.echo(f"{job.request_id}  {_word(job):<10}  {job.progress:3.0f} %  {job.config.model}")
 
 
 @given(client=_client)
 def watch(request_id: Id, *, client: "Client") -> None:
     """Show a job's progress until it has ended."""
-    with client, _interruptible(f"the job goes on: upres watch {request_id}"):
+    with _interruptible(f"the job goes on: upres watch {request_id}"):
         _ended(client, request_id)
     typer.echo(f"{request_id}: done", err=True)
 
@@ -127,7 +124,7 @@ def get(
     if target.suffix.lower() != ".mp4":
         raise TargetError(f"{target}: a job's result is MP4; let the name end in .mp4")
     check_target(None, target, "mp4", overwrite=overwrite)
-    with client, _interruptible(f"the job goes on: upres get {request_id} {target}"):
+    with _interruptible(f"the job goes on: upres get {request_id} {target}"):
         job = _ended(client, request_id)
         client.download(request_id, target)
     _done(target, job)
@@ -136,8 +133,7 @@ def get(
 @given(client=_client)
 def cancel(request_id: Id, *, client: "Client") -> None:
     """End a job now."""
-    with client:
-        client.cancel(request_id)
+    client.cancel(request_id)
     typer.echo(f"{request_id}: cancelled", err=True)
 
 
@@ -173,7 +169,6 @@ def stream(
     config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT
     with (
         _interruptible(),
-        client,
         Assembly(target, overwrite=overwrite) as assembly,
         nullcontext(stdin().raw) if piped else _opened(source) as file,
     ):

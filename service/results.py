@@ -94,3 +94,8 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def keys(request_id: str) -> tuple[str, str]:
+    """What a job's joined file and its picture are called in the result store."""
+    return f"{request_id}.mp4", f"{request_id}.jpg"

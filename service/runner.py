@@ -8,7 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -20,10 +20,10 @@ from .attempt import Order
 from .executor import Executor, Report
 from .intake import Intake
 from .ledger import Ledger
-from .live import Live, Retention
+from .live import Live
+from .policy import Policy
 from .queue import RETRY_SECONDS, FairQueue
-from .results import Results
-from .spec import Limits
+from .results import Results, keys
 from .states import Failure, Reason, State, Status, TransitionError
 from .store import Job
 
@@ -38,21 +38,6 @@ NEWS = ("progress", "fragment", "waiting")  # reports that do not end an attempt
 CORES = 16  # CPU seconds that an attempt may use in a second of its time budget
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the operator allows. seconds, bytes as named; source_idle_seconds: the longest a sender may be silent, and the
-    longest that a client may take nothing of a live log that waits for it.
-    """
-
-    limits: Limits
-    queue: int = 256
-    wall_seconds: float = 3600.0
-    memory_bytes: int = 16 << 30
-    source_idle_seconds: float = 60.0
-    free_bytes: int = 1 << 30
-    retention: Retention = field(default_factory=Retention)
 
 
 class Runner:
@@ -261,7 +246,7 @@ class Runner:
             case {"report": "joined", "totals": totals}:
                 await self._finish(request_id, totals)
             case {"report": "failed", "error": kind, "message": message}:
-                await self._failed(request_id, failure_of(kind, message))
+                await self._failed(request_id, errors.failure_of(kind, message))
             case {"report": "late"}:
                 limit = f"than its {self._policy.wall_seconds:g} seconds"
                 message = (
@@ -331,14 +316,3 @@ async def _noted(note: Callable[[], Awaitable[None]]) -> None:
         except SQLAlchemyError:
             logger.exception("the database cannot be written; trying again")
             await asyncio.sleep(NOTE_SECONDS)
-
-
-def keys(request_id: str) -> tuple[str, str]:
-    """What a job's joined file and its picture are called in the result store."""
-    return f"{request_id}.mp4", f"{request_id}.jpg"
-
-
-def failure_of(kind: str, message: str) -> Failure:
-    """Why a job fails where an attempt ends with this error."""
-    found = next((answer for known, answer in errors.ANSWERS.items() if known.__name__ == kind), errors.UNKNOWN)
-    return Failure(found.failure or Reason.PROCESSING_FAILED, message)

@@ -28,9 +28,8 @@ from .links import Links
 from .probe import Probe
 from .pusher import Pusher
 from .quota import Quota
-from .results import Results
+from .results import Results, keys
 from .retention import keep_expiring
-from .runner import keys
 from .settings import Settings
 from .store import Store
 from .web import Web

@@ -11,7 +11,7 @@ from upres.engine.errors import SettingsError
 
 from .live import Retention
 from .logs import Format
-from .runner import Policy
+from .policy import Policy
 from .spec import Limits
 
 Bytes = Annotated[int, Field(ge=0)]

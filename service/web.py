@@ -26,7 +26,7 @@ from .links import PATH, Links
 from .metrics import Metrics
 from .probe import Facts, Probe
 from .quota import Quota
-from .runner import keys
+from .results import keys
 from .spec import Spec, problems_of
 from .states import Status
 from .store import Job, checked_id

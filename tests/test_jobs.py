@@ -27,10 +27,10 @@ from upres.service.executor import LocalExecutor
 from upres.service.folder import JobFolder
 from upres.service.following import Piece, follow, happenings
 from upres.service.jobs import Jobs
+from upres.service.policy import Policy
 from upres.service.probe import Probe
 from upres.service.results import Results
 from upres.service.retention import expire
-from upres.service.runner import Policy
 from upres.service.spec import Limits, Spec
 from upres.service.states import Failure, Reason, Status, TransitionError
 from upres.service.store import Store, new_id
