@@ -1,5 +1,6 @@
 """The referee that judges results: the ffmpeg and ffprobe of the system, never the library that wrote them."""
 
+import gc
 import hashlib
 import json
 import subprocess
@@ -109,4 +110,5 @@ def open_files() -> set[str]:
     folder = Path("/proc/self/fd")
     if not folder.exists():
         pytest.skip("open files can be listed on Linux only")
+    gc.collect()  # files of other tests, which nobody holds any more
     return {str(link.readlink()) for link in folder.iterdir() if link.is_symlink()}

@@ -30,12 +30,11 @@ def test_a_terminal_gives_no_video_and_is_given_none(args, code):
 
 
 def test_a_note_stands_on_a_line_of_its_own_above_the_bar(tmp_path):
-    odd = media.clip(tmp_path / "[red]odd.mp4", "-c:v", "libx264", picture="testsrc2=size=32x20:rate=5:duration=1")
+    media.clip(tmp_path / "[red]odd.mp4", "-c:v", "libx264", picture="testsrc2=size=32x20:rate=5:duration=1")
     ours, theirs = pty.openpty()
-    command = [*UPRES, odd, tmp_path / "out.mp4"]
-    command += ["--model", "RealESRGAN_Vid_x2", "--height", "39"]
+    command = [*UPRES, "[red]odd.mp4", "out.mp4", "--model", "RealESRGAN_Vid_x2", "--height", "39"]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
-    with subprocess.Popen(command, stderr=theirs, env=environment) as running:
+    with subprocess.Popen(command, stderr=theirs, env=environment, cwd=tmp_path) as running:
         os.close(theirs)
         shown = b""
         with suppress(OSError):  # how a terminal says that the other end is closed
