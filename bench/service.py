@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import grpc
 import live
 from upres.engine.pipeline import Job
 from upres.engine.select import load
@@ -18,6 +19,7 @@ from upres.service.client import Client
 from upres.v2 import upscale_pb2 as pb
 
 KEY = "upres_bench_key_of_some_length"
+START_SECONDS = 60
 PORTS = {"UPRES_HTTP_PORT": "18180", "UPRES_GRPC_PORT": "18181"}
 
 
@@ -29,8 +31,11 @@ def main() -> None:
         environment = {**os.environ, **PORTS, "UPRES_STATE": f"{folder}/state", "UPRES_API_KEY": KEY}
         serve = [sys.executable, "-c", "from upres.service.cli import main; main()", "serve"]
         server = subprocess.Popen(serve, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        address = f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}"
         try:
-            with Client(f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}", KEY) as client:
+            with grpc.insecure_channel(address) as channel:
+                grpc.channel_ready_future(channel).result(START_SECONDS)
+            with Client(address, KEY) as client:
                 rows = by_service(client, clip, pb.UpscaleConfig(model=slug, segment_seconds=0.5))
                 lateness = live.rows(client, clip, slug)
         finally:

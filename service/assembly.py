@@ -14,11 +14,10 @@ from upres.v2 import upscale_pb2 as pb
 class Assembly:
     """Keeps tracks and fragments in a folder beside the target; leaving its `with` removes the folder.
 
-    frames: pictures so far. overwrite: whether a file that appears meanwhile under the target's name is replaced.
+    overwrite: whether a file that appears meanwhile under the target's name is replaced.
     """
 
     def __init__(self, target: Path, *, overwrite: bool = True) -> None:
-        self.frames = 0
         self._target = target
         self._overwrite = overwrite
         self._container = container_for(target)
@@ -32,6 +31,11 @@ class Assembly:
         self._log.close()
         self._folder.cleanup()
 
+    @property
+    def frames(self) -> int:
+        """How many pictures are kept so far."""
+        return sum(fragment.frames for fragment in self._log.fragments("video"))
+
     def add_track(self, track: pb.TrackInit) -> None:
         """A track begins."""
         time_base = Fraction(track.time_base_numerator, track.time_base_denominator)
@@ -42,7 +46,6 @@ class Assembly:
 
     def append(self, fragment: pb.Fragment) -> None:
         """The next whole fragment of a track."""
-        self.frames += fragment.frames if fragment.track == "video" else 0
         self._log.append(
             Fragment(
                 fragment.track,
