@@ -4,6 +4,7 @@ import gc
 import hashlib
 import json
 import subprocess
+import threading
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -103,6 +104,11 @@ def packets(path: Path, stream: str = "v:0") -> list[float]:
 def count(path: Path, stream: str = "v:0") -> int:
     """Packets of a stream; some containers do not stamp each."""
     return len(probe(path, "-select_streams", stream, "-show_entries", "packet=size")["packets"])
+
+
+def held() -> set[object]:
+    """The threads and the open files of this process: a test leaves none of its own; those of others may go meanwhile."""
+    return {*threading.enumerate(), *open_files()}
 
 
 def open_files() -> set[str]:
