@@ -3,17 +3,20 @@
 from functools import lru_cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from .frame import Pixels
 from .runtime import Tensor
 
-FRACTION_BITS = 22  # Pillow's fixed point: 32 bits less 8 for a sample and 2 for overshoot
+TAPS = 5  # source samples around a sample that the enlarged ones in its place depend on
+FRACTION = 2.0**-22  # of a weight in Pillow's fixed point: 32 bits less 8 for a sample and 2 for overshoot
+ROWS = 8  # source rows enlarged at once, so that they stay in the cache
 
 
 def enlarge(pixels: Pixels, scale: int) -> Pixels:
     """Bicubic enlargement of (H, W, 3) uint8 by a whole factor, bit for bit as Pillow's BICUBIC: across, rounded, then down."""
-    across = _resample(pixels, scale)
-    return np.ascontiguousarray(_resample(across.swapaxes(0, 1), scale).swapaxes(0, 1))
+    across = _resample(pixels.swapaxes(0, 1), scale)
+    return _resample(across.swapaxes(0, 1), scale)
 
 
 def match_colour(picture: Tensor, frame: Pixels) -> Tensor:
@@ -22,11 +25,13 @@ def match_colour(picture: Tensor, frame: Pixels) -> Tensor:
     picture: (3, H, W) float32 about [-1, 1]. frame: (H, W, 3) uint8. Gives (H, W, 3) float32 within [-1, 1].
     """
     matched = np.empty(frame.shape, np.float32)
-    for channel in range(3):
-        mean, deviation = _moments(picture[channel])
-        target, spread = (value / 127.5 for value in _moments(frame[..., channel]))
-        gain = ((spread**2 + 1e-5) / (deviation**2 + 1e-5)) ** 0.5
-        matched[..., channel] = picture[channel] * np.float32(gain) + np.float32(target - 1 - mean * gain)
+    means, variances = _moments(frame)
+    for channel, plane in enumerate(picture):
+        centred = plane - np.float32(plane.mean(1).mean(dtype=np.float64))
+        variance = np.einsum("hw,hw->h", centred, centred).sum(dtype=np.float64) / centred.size
+        centred *= np.float32(((variances[channel] + 1e-5) / (variance + 1e-5)) ** 0.5)
+        centred += np.float32(means[channel])
+        matched[..., channel] = centred
     return np.clip(matched, -1, 1, out=matched)
 
 
@@ -36,32 +41,40 @@ def to_pixels(signed: Tensor) -> Pixels:
     return pixels
 
 
-def _moments(values: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation, over the number of samples as the release does."""
-    return float(np.mean(values, dtype=np.float64)), float(np.std(values, dtype=np.float64))
+def _moments(frame: Pixels) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel on the scale of [-1, 1], the variance over the number of samples as the release does."""
+    height, width, _ = frame.shape
+    samples = frame.reshape(height, -1).astype(np.float32)
+    means = samples.sum(0).reshape(width, 3).mean(0, dtype=np.float64) / height  # sums of integers: exact
+    samples -= np.tile(means.astype(np.float32), width)
+    variances = np.einsum("hw,hw->w", samples, samples).reshape(width, 3).mean(0, dtype=np.float64) / height
+    return means / 127.5 - 1, variances / 127.5**2
 
 
 def _resample(pixels: Pixels, scale: int) -> Pixels:
-    """Enlarge along the second axis."""
-    places, weights = _taps(pixels.shape[1], scale)
-    total = np.full((pixels.shape[0], len(places), 3), 1 << (FRACTION_BITS - 1), np.int32)
-    for tap in range(places.shape[1]):
-        total += pixels[:, places[:, tap]] * weights[:, tap, None]
-    samples: Pixels = np.clip(total >> FRACTION_BITS, 0, 255).astype(np.uint8)
-    return samples
+    """Enlarge along the first axis. Every sum is a multiple of Pillow's fraction that float64 holds, so their order is free."""
+    height, width, channels = pixels.shape
+    weights, edge = _weights(height, scale), TAPS // 2
+    padded = np.pad(pixels.reshape(height, -1), ((edge, edge), (0, 0)))
+    large = np.empty((height, scale, width * channels), np.uint8)
+    for top in range(0, height, ROWS):
+        rows = slice(top, min(top + ROWS, height))
+        samples = padded[rows.start : rows.stop + 2 * edge].astype(np.float64)
+        sums = weights[rows] @ sliding_window_view(samples, TAPS, 0).swapaxes(1, 2)
+        sums += 0.5
+        large[rows] = np.clip(sums, 0, 255, out=sums)
+    return large.reshape(height * scale, width, channels)
 
 
 @lru_cache(maxsize=8)
-def _taps(size: int, scale: int) -> tuple[Tensor, Tensor]:
-    """Sources and fixed-point weights of every target sample, each (size * scale, 5): cubic convolution with a = -0.5."""
-    centres = (np.arange(size * scale) + 0.5) / scale
-    lowest = (np.maximum(centres - 2, -0.5) + 0.5).astype(np.int64)
-    highest = np.minimum((centres + 2.5).astype(np.int64), size)
-    places = lowest[:, None] + np.arange(5)
-    distance = np.abs(places + 0.5 - centres[:, None])
+def _weights(size: int, scale: int) -> Tensor:
+    """What the samples around each give to those in its place, (size, scale, 5) float64: cubic convolution with a = -0.5."""
+    places = np.arange(size)[:, None, None] + np.arange(TAPS) - TAPS // 2
+    centres = (np.arange(size * scale).reshape(size, scale, 1) + 0.5) / scale
+    distance = np.abs(places + 0.5 - centres)
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
     far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
-    weights = np.where(distance < 1, near, np.where(distance < 2, far, 0)) * (places < highest[:, None])
-    weights /= weights.sum(1, keepdims=True)
-    fixed = np.trunc(weights * (1 << FRACTION_BITS) + np.copysign(0.5, weights)).astype(np.int32)
-    return np.minimum(places, size - 1), fixed
+    weights = np.where(distance < 1, near, np.where(distance < 2, far, 0)) * ((places >= 0) & (places < size))
+    weights /= weights.sum(-1, keepdims=True)
+    fixed: Tensor = np.trunc(weights / FRACTION + np.copysign(0.5, weights)) * FRACTION
+    return fixed
