@@ -1,6 +1,7 @@
 """FlashVSR as PyTorch and as ONNX Runtime run it, a step of 8 frames at a time, for bench/flashvsr.py."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,7 +95,7 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: Device) -> Steps:
         [Transformer(first, following, manifest.head_dim) for _ in layout.tiles],
         Decoder(decoder, layout.height, layout.width),
     )
-    canvas = Canvas(layout.height, layout.width, SCALE, layout)
+    canvas = Canvas(layout.height, layout.width, SCALE, layout, ThreadPoolExecutor(CLIP))
     shot = LiveShot(canvas, networks, partial(draw_noise, 0), check=lambda: None)
     source = DRAW.integers(0, 256, (layout.height // SCALE, layout.width // SCALE, 3), dtype=np.uint8)
     for _ in range(CLIP * FIRST + 1):  # those of a shot's first step

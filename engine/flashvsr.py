@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -99,7 +100,8 @@ class FlashVSR:
             [Transformer(first, following, self.manifest.head_dim) for _ in range(count)],
             Decoder(self._decoder, layout.height, layout.width),
         )
-        canvas = Canvas(height * self.scale, width * self.scale, self.scale, layout)
+        threads = ThreadPoolExecutor(min(CLIP, self._options.threads or cpus()), "flashvsr")
+        canvas = Canvas(height * self.scale, width * self.scale, self.scale, layout, threads)
         return FlashVSRSession(canvas, networks, noise or partial(draw_noise, self._options.seed), spool)
 
     def layout(self, width: int, height: int) -> Layout:
@@ -208,7 +210,8 @@ class FlashVSRSession:
         self._stopping.set()
 
     def close(self) -> None:
-        """Let go of state and spooled files."""
+        """Let go of state, spooled files and threads."""
+        self._canvas.threads.shutdown(cancel_futures=True)
         if self._shot is not None:
             self._shot.close()
             self._shot = None

@@ -5,7 +5,8 @@ step takes latent frames 0 … 5, every later one two more. The last frame is re
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,12 +25,16 @@ REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions ov
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """The frames of a session at output size. layout: of their padded size. height, width: without padding, pixels."""
+    """The frames of a session at output size. layout: of their padded size. height, width: without padding, pixels.
+
+    threads: frames are prepared, and pictures finished, several at a time.
+    """
 
     height: int
     width: int
     scale: int
     layout: Layout
+    threads: Executor
 
     def prepare(self, pixels: Pixels, part: Tile | None = None) -> Pixels:
         """A source frame, enlarged and padded with its edges, or a part of that; only what the part needs is computed."""
@@ -56,10 +61,12 @@ class Networks:
 
 
 class Frames(Protocol):
-    """Prepared frames of a shot by their number."""
+    """Prepared frames of a shot by their number; beyond the last one, the last one again."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Pixels: ...
+    def clip(self, indexes: Iterable[int], /) -> Pixels:
+        """Some of them, (n, H, W, 3)."""
+        ...
 
 
 class Shot(Protocol):
@@ -91,11 +98,7 @@ class LiveShot:
 
     def push(self, pixels: Pixels) -> Iterator[Pixels]:
         """Take the next source frame; give the pictures that are ready."""
-        frame = self._canvas.prepare(pixels)
-        if len(self._frames) == 0:
-            self._projector.start(frame)
-            self._networks.decoder.start()
-        self._frames.append(frame)
+        self._frames.append(self._canvas.threads.submit(self._canvas.prepare, pixels))
         if len(self._frames) == needed(self._latents):
             yield from self._step()
 
@@ -109,6 +112,9 @@ class LiveShot:
         self._frames = Window()
 
     def _step(self) -> Iterator[Pixels]:
+        if self._latents == 0:
+            self._projector.start(self._frames.clip([0])[0])
+            self._networks.decoder.start()
         latents = range(self._latents, self._latents + step(self._latents))
         clean = self._clean(latents)
         self._latents = latents.stop
@@ -122,8 +128,7 @@ class LiveShot:
         layout = self._canvas.layout
         rows, columns = layout.height // LATENT_PIXELS, layout.width // LATENT_PIXELS
         noise = np.stack([self._noise(latent, rows, columns) for latent in latents], 1)[None]
-        clips = (np.stack([self._frames[index] for index in seen(latent)]) for latent in latents)
-        tokens = [self._projector.push(clip) for clip in clips]
+        tokens = [self._projector.push(self._frames.clip(seen(latent))) for latent in latents]
         blended = np.zeros_like(noise)
         for tile, share, transformer in zip(layout.tiles, self._shares, self._networks.transformers, strict=True):
             self._check()
@@ -134,19 +139,21 @@ class LiveShot:
 
 
 class Window:
-    """The latest frames of a shot; beyond the last one, the last one again."""
+    """The latest frames of a shot, which may still be being prepared."""
 
     def __init__(self) -> None:
-        self._frames: deque[Pixels] = deque()
+        self._frames: deque[Future[Pixels]] = deque()
         self._forgotten = 0
 
     def __len__(self) -> int:
         return self._forgotten + len(self._frames)
 
-    def __getitem__(self, index: int) -> Pixels:
-        return self._frames[min(index, len(self) - 1) - self._forgotten]
+    def clip(self, indexes: Iterable[int]) -> Pixels:
+        """Some frames, (n, H, W, 3)."""
+        last = len(self) - 1
+        return np.stack([self._frames[min(index, last) - self._forgotten].result() for index in indexes])
 
-    def append(self, frame: Pixels) -> None:
+    def append(self, frame: Future[Pixels]) -> None:
         """Add the next frame."""
         self._frames.append(frame)
 
@@ -185,11 +192,10 @@ def decode(canvas: Canvas, decoder: Decoder, frames: Frames, clean: Tensor, late
     shown = range(CLIP * latent - 3, CLIP * latent + 1)
     if shown.start >= len(frames):
         return
-    clip = np.stack([frames[max(index, 0)] for index in shown])
+    clip = frames.clip(max(index, 0) for index in shown)
     pictures = decoder.push(clean, clip)
-    for at, index in enumerate(shown):
-        if 0 <= index < len(frames):
-            yield canvas.finish(pictures[at], clip[at])
+    there = slice(max(0, -shown.start), len(frames) - shown.start)
+    yield from canvas.threads.map(canvas.finish, pictures[there], clip[there])
 
 
 def cut_tokens(tokens: list[Tensor], width: int, tile: Tile) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -93,12 +93,12 @@ class SpooledShot:
         wide = tile.grown(REACH, layout.height, layout.width)
         frames = Prepared(self._canvas, source, wide)
         projector = self._networks.projector(wide.height, wide.width)
-        projector.start(frames[0])
+        projector.start(frames.clip([0])[0])
         first = 0
         while first < len(latents):
             self._check()
             steps = range(first, first + step(first))
-            tokens = [projector.push(np.stack([frames[at] for at in seen(latent)])) for latent in steps]
+            tokens = [projector.push(frames.clip(seen(latent))) for latent in steps]
             noise = np.stack([tile.cut(self._noise(at, *latents.shape[2:]), LATENT_PIXELS) for at in steps], 1)[None]
             part = cut_tokens(tokens, wide.width, tile.within(wide))
             clean = self._networks.transformers[0].push(noise, part, first)["clean"]
@@ -107,7 +107,7 @@ class SpooledShot:
 
 
 class Prepared:
-    """The frames of a complete shot, or a part of them, prepared when asked for; beyond the last one, the last one again."""
+    """The frames of a complete shot, or a part of them, prepared when asked for."""
 
     def __init__(self, canvas: Canvas, source: Tensor, part: Tile | None = None) -> None:
         """source: (n, height, width, 3) uint8."""
@@ -116,7 +116,11 @@ class Prepared:
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> Pixels:
+    def clip(self, indexes: Iterable[int]) -> Pixels:
+        """Some frames, (n, H, W, 3)."""
+        return np.stack(list(self._canvas.threads.map(self._frame, indexes)))
+
+    def _frame(self, index: int) -> Pixels:
         return self._canvas.prepare(self._source[min(index, len(self) - 1)], self._part)
 
 

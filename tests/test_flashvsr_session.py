@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import referee
 from upres.engine import flashvsr_manifest
 from upres.engine.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
 from upres.engine.flashvsr import FlashVSR, Options
@@ -180,7 +181,8 @@ def test_a_disk_that_fills_while_a_shot_is_spooled(folder, tmp_path, monkeypatch
 
 
 def test_a_session_that_is_stopped_does_not_finish_its_shot(folder, tmp_path):
-    session = FlashVSR(folder, options=Options(spool=tmp_path)).open(70, 50)
+    model, before = FlashVSR(folder, options=Options(spool=tmp_path)), referee.held()
+    session = model.open(70, 50)
     for frame in clip(30, 70, 50):
         list(session.push(frame))
     session.stop()
@@ -189,6 +191,20 @@ def test_a_session_that_is_stopped_does_not_finish_its_shot(folder, tmp_path):
     with pytest.raises(Interrupted):
         list(session.push(clip(1, 70, 50)[0]))
     session.close()
+    assert referee.held() <= before
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_a_session_closed_before_its_pictures_are_taken_leaves_nothing(folder, taken):
+    model, before = FlashVSR(folder), referee.held()
+    session = model.open(32, 32)
+    *held, last = clip(25)
+    assert [picture for frame in held for picture in session.push(frame)] == []
+    pictures = session.push(last)
+    for _ in range(taken):
+        next(pictures)
+    session.close()
+    assert referee.held() <= before
 
 
 @pytest.mark.parametrize("width", [32, 70])
