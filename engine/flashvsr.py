@@ -84,8 +84,11 @@ class FlashVSR:
         runtime = self._decoder.report.removesuffix(" fp32")
         return f"{runtime}, {self.scale}x, {facts.attention} attention in {facts.precision}{state}"
 
-    def open(self, width: int, height: int, *, noise: Noise | None = None) -> "FlashVSRSession":
-        """Start a session on frames of this size. noise: instead of the drawn one, by latent frame, rows and columns."""
+    def open(self, width: int, height: int, *, live: bool = False, noise: Noise | None = None) -> "FlashVSRSession":
+        """Start a session on frames of this size. live: with no frame spooled, and every tile's state in memory.
+
+        noise: instead of the drawn one, by latent frame, rows and columns.
+        """
         if width < 1 or height < 1:
             raise SourceError(f"frames of {width}x{height} pixels have nothing to upscale")
         layout = self.layout(width, height)
@@ -93,7 +96,7 @@ class FlashVSR:
             # Another tile size has its own graphs over the same weights: only one is held.
             self._steps = {layout.profile: (self._load(layout.profile.first), self._load(layout.profile.following))}
         first, following = self._steps[layout.profile]
-        spool = self._options.spool if len(layout.tiles) > 1 else None
+        spool = self._options.spool if len(layout.tiles) > 1 and not live else None
         count = 1 if spool else len(layout.tiles)
         networks = Networks(
             partial(Projector, self._projector),
@@ -108,10 +111,10 @@ class FlashVSR:
         """How frames of this size are covered with tiles."""
         return lay_out(self.manifest.profiles, height * self.scale, width * self.scale)
 
-    def memory(self, width: int, height: int) -> int:
+    def memory(self, width: int, height: int, *, live: bool = False) -> int:
         """Bytes a session on frames of this size needs at its peak, predicted from the manifest; not yet on a GPU."""
         layout, facts = self.layout(width, height), self.manifest
-        tiles = 1 if self._options.spool else len(layout.tiles)
+        tiles = 1 if self._options.spool and not live else len(layout.tiles)
         parts = [outer.height * outer.width for _, outer in decoder_parts(layout.height, layout.width)]
         state = tiles * layout.profile.state_bytes + sum(parts) * facts.frame_state_bytes
         working = max(layout.profile.working_bytes, max(parts) * facts.decoder_bytes)

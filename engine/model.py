@@ -69,7 +69,18 @@ class Predicting(Protocol):
 
 @runtime_checkable
 class Spooling(Protocol):
-    """A model that may keep the frames of a shot on disk until it is complete."""
+    """A model that may keep the frames of a shot on disk until it is complete.
+
+    live: it does not, whatever memory that takes.
+    """
+
+    def open(self, width: int, height: int, *, live: bool = False) -> Session:
+        """As any model's."""
+        ...
+
+    def memory(self, width: int, height: int, *, live: bool = False) -> int:
+        """As any model's."""
+        ...
 
     @property
     def spool(self) -> Path | None:

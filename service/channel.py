@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from upres.engine import errors
 from upres.engine.frame import Frame
-from upres.engine.model import Model, Session, Stoppable
+from upres.engine.model import Model, Predicting, Session, Spooling, Stoppable
 from upres.engine.tracks import MOST_PIXELS
 
 HEADER_BYTES = 1 << 20
@@ -80,6 +80,11 @@ class RemoteModel:
     def memory(self, width: int, height: int) -> int:
         """Bytes a session needs there."""
         return int(_ask(self._channel, {"do": "memory", "width": width, "height": height}))
+
+    def seconds(self, width: int, height: int) -> float | None:
+        """Seconds that a frame of this size takes there, of a model that predicts them."""
+        seconds: float | None = _ask(self._channel, {"do": "seconds", "width": width, "height": height})
+        return seconds
 
 
 class _RemoteSession:
@@ -173,11 +178,14 @@ class Sessions:
                 facts = ("name", "scale", "warmup", "report")
                 return {**{fact: getattr(self._model, fact) for fact in facts}, "note": note}
             case "memory":
-                return self._chosen().memory(message["width"], message["height"])
+                return self._memory(message["width"], message["height"])
+            case "seconds":
+                with self._device():
+                    return self._seconds(message["width"], message["height"])
             case "open":
                 self._opened += 1
                 with self._device():
-                    self._open[self._opened] = self._chosen().open(message["width"], message["height"])
+                    self._open[self._opened] = self._session(message["width"], message["height"])
                 return self._opened
             case "push" if frame is not None:
                 self._give(self._open[message["session"]].push(frame))
@@ -188,6 +196,20 @@ class Sessions:
             case other:
                 raise ValueError(f"there is nothing to do named {other!r}")
         return None
+
+    def _session(self, width: int, height: int) -> Session:
+        model = self._chosen()
+        return model.open(width, height, live=self._live) if isinstance(model, Spooling) else model.open(width, height)
+
+    def _memory(self, width: int, height: int) -> int:
+        model = self._chosen()
+        if isinstance(model, Spooling):
+            return model.memory(width, height, live=self._live)
+        return model.memory(width, height)
+
+    def _seconds(self, width: int, height: int) -> float | None:
+        model = self._chosen()
+        return model.seconds(width, height) if isinstance(model, Predicting) else None
 
     def _chosen(self) -> Model:
         if self._model is None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from upres.engine.catalog import NETWORKS, SLUGS
+from upres.engine.catalog import SLUGS
 from upres.engine.errors import SettingsError
 from upres.engine.model import Model
 from upres.engine.pipeline import Job
@@ -132,11 +132,6 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
 def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
     if not spec.streamed:
         problems["live"].append("A live source is sent by Upscale; a job has all of its source before it begins.")
-    slug = SLUGS.get(spec.model)
-    if slug is not None and any(NETWORKS[name].family == "flashvsr" for name in slug.networks):
-        problems["model"].append(
-            f"The model {spec.model} cannot run live: it gives frames by the dozen, or by the shot."
-        )
     if spec.split:
         problems["split"].append("A live source is not split: it has one encoder, and no limit of length by its model.")
     if spec.segment_seconds > limits.live_segment_seconds:

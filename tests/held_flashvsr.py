@@ -1,5 +1,7 @@
 """FlashVSR in a worker whose transformer can be held at a step: `held_flashvsr:load` is a loader for the service.
 
+`held_flashvsr:slow` loads one that takes a second a frame, `held_flashvsr:vast` one that needs more memory than there is.
+
 HELD: a folder. Every step adds a line to its file `steps`; at the step of number HELD_AT, once, the worker connects to the
 address in HELD_PORT, on this machine, and goes on when that connection is closed.
 """
@@ -9,6 +11,7 @@ import socket
 from pathlib import Path
 
 from upres.engine.errors import ModelError
+from upres.engine.flashvsr import FlashVSR
 from upres.engine.flashvsr_network import Transformer
 from upres.service import worker
 
@@ -24,6 +27,16 @@ def held(self, *given):
         with socket.create_connection(("127.0.0.1", int(os.environ["HELD_PORT"])), timeout=60) as connection:
             connection.recv(1)
     return push(self, *given)
+
+
+def slow(slug, scale, content):
+    FlashVSR.seconds = lambda self, width, height: 1.0
+    return worker.load(slug, scale, content)
+
+
+def vast(slug, scale, content):
+    FlashVSR.memory = lambda self, width, height, *, live=False: 1 << 60 if live else 0
+    return worker.load(slug, scale, content)
 
 
 def load(slug, scale, content):

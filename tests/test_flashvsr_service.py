@@ -4,18 +4,23 @@ import asyncio
 import importlib
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import referee
+from serving import Rpc, ServerProcess
 from test_flashvsr_command import film
 from test_jobs import ended, kill_first, result, serving, submit, until
+from test_rpc import Parts, Sender
 from upres.engine import select
 from upres.engine.flashvsr_manifest import folder_of
 from upres.engine.upscale import upscale
 from upres.service.spec import Spec
 from upres.service.states import Reason, Status
+from upres.v2 import upscale_pb2 as pb
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
@@ -152,3 +157,57 @@ def test_a_worker_that_is_killed_within_a_shot_goes_on_after_the_shot_before(tmp
 
     assert asyncio.run(scenario()) == by_engine(wide, tmp_path / "engine.mp4")
     assert list((tmp_path / "cache" / "spool").iterdir()) == []
+
+
+LIVE = pb.UpscaleConfig(model="FlashVSR_Tiny", scale=2, live=True, codec="lossless", segment_seconds=0.4)
+
+
+def lived(rpc, source):
+    """A live job on a source, of which a quarter is withheld until the first picture has come; its answers."""
+    data, sender = source.read_bytes(), Sender(pb.UpscaleRequest(config=LIVE))
+    sent = 3 * len(data) // 4
+    sender.send(data[:sent])
+    withheld = True
+    for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
+        yield answer
+        if withheld and answer.fragment.track == "video":
+            withheld = False
+            sender.send(data[sent:], sent)
+            sender.end()
+    assert not withheld
+
+
+def test_a_live_source_gives_what_a_job_gives_while_it_still_comes_and_nothing_is_spooled(tmp_path):
+    source = film(tmp_path / "in.ts", 60, 96, 48)
+    parts = Parts()
+    with ServerProcess(tmp_path / "server", models=OWN) as server, Rpc(server.ready().target) as rpc:
+        for answer in lived(rpc, source):
+            parts.take(answer)
+    assert answer.job.status == pb.Job.STATUS_DONE and answer.job.totals.frames_out == 60
+    assert not (tmp_path / "cache" / "spool").exists()
+    live = tmp_path / "live.mp4"
+    live.write_bytes(parts.file("video"))
+    job = replace(SPEC, codec="lossless").job(select.load("FlashVSR_Tiny", scale=2)[0])
+    upscale(source, tmp_path / "engine.mkv", replace(job, container="matroska"))
+    np.testing.assert_array_equal(referee.pictures(live), referee.pictures(tmp_path / "engine.mkv"))
+    times = referee.packets(live), referee.packets(source)
+    assert np.diff(times[0]) == pytest.approx(np.diff(times[1]), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("slow", "each takes about 1 s, and 25 come every second; submit the clip as a job"),
+        ("vast", "all of a frame's tiles are held at once, which takes about 1152921504.6 GB of memory"),
+    ],
+)
+def test_a_live_source_that_cannot_be_kept_up_with_is_refused(tmp_path, kind, why):
+    sender = Sender(pb.UpscaleRequest(config=LIVE))
+    sender.send(film(tmp_path / "in.ts", 60, 96, 48).read_bytes())
+    sender.end()
+    with (
+        ServerProcess(tmp_path / "server", models=f"held_flashvsr:{kind}") as server,
+        Rpc(server.ready().target) as rpc,
+    ):
+        *_, last = rpc.call(rpc.upscale.Upscale, iter(sender))
+    assert (last.job.error.reason, why in last.job.error.message) == ("MODEL_UNAVAILABLE", True), last.job.error
