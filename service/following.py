@@ -73,14 +73,15 @@ async def follow_live(
     ring, told = place.ring, 0.0
     while True:
         changed, ended = ring.changed, ring.ended
-        while (item := place.next()) is not None:
+        if (item := place.next()) is not None:
             yield item
-        if ended:
+        elif ended:
             break
-        if time.monotonic() > told + JOB_SECONDS:
+        if time.monotonic() > told + JOB_SECONDS:  # a reader who is behind wants to know it too
             told = time.monotonic()
             yield await jobs.get(request_id, owner)
-        await wait_for(changed, beat)
+        if item is None:
+            await wait_for(changed, beat)
     while True:
         event = jobs.change(request_id)
         job = await jobs.get(request_id, owner)

@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from test_ring import numbers, picture, ring
 from upres.service import states
-from upres.service.following import happenings
+from upres.service.following import follow_live, happenings
 from upres.service.ledger import Ledger
+from upres.service.ring import Piece, Place
 from upres.service.store import Job, Store, new_id
 
 
@@ -44,4 +46,21 @@ def test_every_event_is_told_once_and_no_job_is_older_than_its_event(before):
     assert [event.kind for event, _ in told] == ["accepted", "processing", "progress", "done"]
     order = ["pending", "processing", "done"]
     assert all(order.index(job.state.status) >= order.index(event.status) for event, job in told)
+    jobs.store.close()
+
+
+def test_a_reader_of_a_live_job_who_is_behind_is_told_of_it_too(monkeypatch):
+    monkeypatch.setattr("upres.service.following.JOB_SECONDS", 0)
+    jobs = Racing(before=True)
+
+    async def scenario():
+        log = ring()
+        for number in range(3):
+            await log.put(picture(number))
+        log.end()
+        return [item async for item in follow_live(jobs, jobs.request_id, "alice", Place(log))]
+
+    told = asyncio.run(asyncio.wait_for(scenario(), 60))
+    first, last = ([number for number, item in enumerate(told) if isinstance(item, Piece)][at] for at in (0, -1))
+    assert numbers(told) == [0, 1, 2] and any(isinstance(item, Job) for item in told[first:last])
     jobs.store.close()
