@@ -108,12 +108,15 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: Device) -> Steps:
     shape = (1, LATENT, NEXT, tile.height // LATENT_PIXELS, tile.width // LATENT_PIXELS)
     noise = DRAW.standard_normal(shape, np.float32)
     latent = DRAW.standard_normal((1, LATENT, layout.height // 8, layout.width // 8), np.float32)
+    pictures = DRAW.standard_normal((CLIP, 3, layout.height, layout.width), np.float32)
     return Steps(
         f"{following.report.removesuffix(' fp32')} {manifest.precision}, {manifest.attention} attention",
         {
             "projector": lambda: [one.push(clip) for _ in range(NEXT)],
             "transformer": lambda: [transformer.push(noise, tokens, FIRST) for transformer in networks.transformers],
             "decoder": lambda: [networks.decoder.push(latent, clip) for _ in range(NEXT)],
+            "enlargement": lambda: list(canvas.threads.map(canvas.prepare, [source] * FRAMES)),
+            "colours": lambda: [list(canvas.threads.map(canvas.finish, pictures, clip)) for _ in range(NEXT)],
         },
         lambda: [list(shot.push(source)) for _ in range(FRAMES)],
     )

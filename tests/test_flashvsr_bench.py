@@ -29,10 +29,11 @@ def test_every_runner_runs_on_a_cpu(tmp_path):
     for found in results.values():
         assert "error" not in found, found
         assert found["frames_a_second"] == pytest.approx(8 / found["seconds"])
-        assert found["parts"].keys() == {"projector", "transformer", "decoder"}
+        assert found["parts"].keys() >= {"projector", "transformer", "decoder"}
         floor, share = found["floor"]["computed"], found["share_of_floor"]["computed"]
         assert share == pytest.approx(floor / found["seconds"] / found["matrix_peak"])
         assert found["peak_memory"] > 0
+    assert found["parts"].keys() >= {"enlargement", "colours"}  # what the engine does outside the networks
 
 
 def test_what_cannot_run_is_kept_with_its_reason_and_the_rest_runs(tmp_path):
