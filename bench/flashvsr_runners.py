@@ -96,7 +96,7 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: Device) -> Steps:
         Decoder(decoder, layout.height, layout.width),
     )
     canvas = Canvas(layout.height, layout.width, SCALE, layout, ThreadPoolExecutor(CLIP))
-    shot = LiveShot(canvas, networks, partial(draw_noise, 0), check=lambda: None)
+    shot = LiveShot(canvas, networks, partial(draw_noise, 0), pause=lambda: None)
     source = DRAW.integers(0, 256, (layout.height // SCALE, layout.width // SCALE, 3), dtype=np.uint8)
     for _ in range(CLIP * FIRST + 1):  # those of a shot's first step
         list(shot.push(source))

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -24,7 +24,8 @@ from .manifest import cache_folder
 from .runtime import Device, OnnxRuntimeGraph, cpus
 
 SCALES = (2, 3, 4)
-HELD = 36  # frames a live shot holds at most: those of the first step, and what comes from one step
+HELD = 36  # frames a shot holds at most: those of the first step, and what comes from one step
+GIVEN = 21  # frames of the first step, which whoever takes a live session's pictures takes at once
 FRAMES_A_STEP = CLIP * NEXT
 EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, estimated
 TRIAL_SIDE = 256  # pixels a side of the frames that a GPU's speed is estimated on
@@ -118,7 +119,7 @@ class FlashVSR:
         parts = [outer.height * outer.width for _, outer in decoder_parts(layout.height, layout.width)]
         state = tiles * layout.profile.state_bytes + sum(parts) * facts.frame_state_bytes
         working = max(layout.profile.working_bytes, max(parts) * facts.decoder_bytes)
-        frames = HELD * layout.height * layout.width * 3
+        frames = (HELD + (GIVEN if live else 0)) * layout.height * layout.width * 3
         return facts.weight_bytes + state + working + frames
 
     @property
@@ -178,11 +179,15 @@ def product_flops() -> float:
 
 
 class FlashVSRSession:
-    """One run over frames of one size. State is begun anew where a frame starts a shot; its length has no limit."""
+    """One run over frames of one size. State is begun anew where a frame starts a shot; its length has no limit.
+
+    between: called before every step of a tile, and every latent frame decoded.
+    """
 
     def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, spool: Path | None) -> None:
         self._canvas, self._networks, self._noise = canvas, networks, noise
         self._spool = spool
+        self.between: Callable[[], None] = lambda: None
         self._shot: Shot | None = None
         self._stopping = threading.Event()
         self._times: deque[tuple[int, int, bool]] = deque()
@@ -214,19 +219,26 @@ class FlashVSRSession:
 
     def close(self) -> None:
         """Let go of state, spooled files and threads."""
-        self._canvas.threads.shutdown(cancel_futures=True)
-        if self._shot is not None:
-            self._shot.close()
-            self._shot = None
+        self.stop()
+        try:
+            self._canvas.threads.shutdown(cancel_futures=True)
+        finally:
+            if self._shot is not None:
+                self._shot.close()
+                self._shot = None
 
     def _check(self) -> None:
         if self._stopping.is_set():
             raise Interrupted("the session was stopped")
 
+    def _pause(self) -> None:
+        self.between()
+        self._check()
+
     def _begin(self) -> Shot:
         if self._spool is None:
-            return LiveShot(self._canvas, self._networks, self._noise, check=self._check)
-        return SpooledShot(self._canvas, self._networks, self._noise, self._spool, check=self._check)
+            return LiveShot(self._canvas, self._networks, self._noise, pause=self._pause)
+        return SpooledShot(self._canvas, self._networks, self._noise, self._spool, pause=self._pause)
 
     def _timed(self, pictures: Iterator[Pixels]) -> Iterator[Frame]:
         for pixels in pictures:

@@ -19,7 +19,7 @@ from .frame import Pixels
 from .runtime import Tensor
 
 Noise = Callable[[int, int, int], Tensor]
-TAPS = 3  # source pixels around a pixel that its enlargement depends on
+MARGIN = 3  # source pixels around a pixel that its enlargement depends on
 REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions over tokens
 
 
@@ -27,7 +27,7 @@ REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions ov
 class Canvas:
     """The frames of a session at output size. layout: of their padded size. height, width: without padding, pixels.
 
-    threads: frames are prepared, and pictures finished, several at a time.
+    threads: frames are prepared, and pictures finished, several at a time; the session closes it.
     """
 
     height: int
@@ -40,8 +40,8 @@ class Canvas:
         """A source frame, enlarged and padded with its edges, or a part of that; only what the part needs is computed."""
         part = part or Tile(0, 0, self.layout.height, self.layout.width)
         bottom, right = min(part.top + part.height, self.height), min(part.left + part.width, self.width)
-        top, left = (max(0, start // self.scale - TAPS) for start in (part.top, part.left))
-        source = pixels[top : -(-bottom // self.scale) + TAPS, left : -(-right // self.scale) + TAPS]
+        top, left = (max(0, start // self.scale - MARGIN) for start in (part.top, part.left))
+        source = pixels[top : -(-bottom // self.scale) + MARGIN, left : -(-right // self.scale) + MARGIN]
         inner = Tile(part.top, part.left, bottom - part.top, right - part.left)
         large = inner.within(Tile(top * self.scale, left * self.scale, 0, 0)).cut_frame(enlarge(source, self.scale))
         return np.pad(large, ((0, part.height - inner.height), (0, part.width - inner.width), (0, 0)), mode="edge")
@@ -88,9 +88,9 @@ class Shot(Protocol):
 class LiveShot:
     """A shot upscaled as it comes: the first picture after 25 frames, then 8 at a time; every tile keeps its own state."""
 
-    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, *, check: Callable[[], None]) -> None:
-        """check: called before every step of a tile and every latent frame decoded; may raise, to end the work."""
-        self._canvas, self._networks, self._noise, self._check = canvas, networks, noise, check
+    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, *, pause: Callable[[], None]) -> None:
+        """pause: called before every step of a tile and every latent frame decoded; may raise, to end the work."""
+        self._canvas, self._networks, self._noise, self._pause = canvas, networks, noise, pause
         self._projector = networks.projector(canvas.layout.height, canvas.layout.width)
         self._shares = canvas.layout.shares()
         self._frames = Window()
@@ -119,7 +119,7 @@ class LiveShot:
         clean = self._clean(latents)
         self._latents = latents.stop
         for at, latent in enumerate(latents):
-            self._check()
+            self._pause()
             yield from decode(self._canvas, self._networks.decoder, self._frames, clean[:, :, at], latent)
         self._frames.forget(decoded(latents.stop))
 
@@ -131,7 +131,7 @@ class LiveShot:
         tokens = [self._projector.push(self._frames.clip(seen(latent))) for latent in latents]
         blended = np.zeros_like(noise)
         for tile, share, transformer in zip(layout.tiles, self._shares, self._networks.transformers, strict=True):
-            self._check()
+            self._pause()
             part = cut_tokens(tokens, layout.width, tile)
             given = transformer.push(tile.cut(noise, LATENT_PIXELS), part, latents.start)
             tile.cut(blended, LATENT_PIXELS)[...] += given["clean"] * share

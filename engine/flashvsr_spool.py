@@ -21,11 +21,11 @@ class SpooledShot:
     """A shot upscaled when it ends. Its files have no names, so that nothing is left of them however the process ends."""
 
     def __init__(
-        self, canvas: Canvas, networks: Networks, noise: Noise, folder: Path, *, check: Callable[[], None]
+        self, canvas: Canvas, networks: Networks, noise: Noise, folder: Path, *, pause: Callable[[], None]
     ) -> None:
-        """folder: on the disk that is to hold the files. check: called before every step; may raise, to end the work."""
+        """folder: on the disk that is to hold the files. pause: called before every step; may raise, to end the work."""
         self._canvas, self._networks, self._noise = canvas, networks, noise
-        self._folder, self._check = folder, check
+        self._folder, self._pause = folder, pause
         self._frames, self._latents = self._file(), self._file()
         self._count = 0
 
@@ -47,7 +47,7 @@ class SpooledShot:
         self._networks.decoder.start()
         frames = Prepared(canvas, source)
         for latent in range(len(latents)):
-            self._check()
+            self._pause()
             clean = np.array(latents[latent : latent + 1])
             yield from decode(canvas, self._networks.decoder, frames, clean, latent)
 
@@ -96,7 +96,7 @@ class SpooledShot:
         projector.start(frames.clip([0])[0])
         first = 0
         while first < len(latents):
-            self._check()
+            self._pause()
             steps = range(first, first + step(first))
             tokens = [projector.push(frames.clip(seen(latent))) for latent in steps]
             noise = np.stack([tile.cut(self._noise(at, *latents.shape[2:]), LATENT_PIXELS) for at in steps], 1)[None]

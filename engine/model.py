@@ -1,6 +1,6 @@
 """The one shape of every model, stateless or stateful: open a session, push frames, flush. Nothing else knows which it is."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -25,7 +25,12 @@ class Session(Protocol):
 
 @runtime_checkable
 class Stoppable(Protocol):
-    """A session whose push or flush may work on many frames before it gives one."""
+    """A session whose push or flush may take many steps before it gives a frame.
+
+    between: called before each of them, by whoever consumes the frames; the device may be lent to others meanwhile.
+    """
+
+    between: Callable[[], None]
 
     def stop(self) -> None:
         """From any thread: what is under way ends soon, Interrupted, and so does all that is asked later, but closing."""
@@ -69,17 +74,14 @@ class Predicting(Protocol):
 
 @runtime_checkable
 class Spooling(Protocol):
-    """A model that may keep the frames of a shot on disk until it is complete.
-
-    live: it does not, whatever memory that takes.
-    """
+    """A model that may keep the frames of a shot on disk until it is complete."""
 
     def open(self, width: int, height: int, *, live: bool = False) -> Session:
-        """As any model's."""
+        """As any model's. live: frames are given as soon as they can be made, and none is kept on disk."""
         ...
 
     def memory(self, width: int, height: int, *, live: bool = False) -> int:
-        """As any model's."""
+        """As any model's. live: of such a session, which holds all that others do one after the other."""
         ...
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from .errors import SettingsError, SourceError, TargetError
+from .errors import ModelError, SettingsError, SourceError, TargetError
 from .frame import Frame, Shape
 from .model import Model, Predicting, Spooling
 from .pipeline import Job, after_prefilters, queue_budget, resolved
@@ -20,6 +20,7 @@ from .reader import Reader
 TRIAL_SIDE = 128  # pixels a side of the frame that the speed is measured on
 BITS_A_PIXEL = 0.25  # of H.264 at CRF 18; clean enlarged video takes less
 ENCODER_FRAMES = 40  # full frames that x264 holds for its look-ahead, references and threads
+LIVE_SLACK = 2  # times as long as its source a live job may be predicted to take: no prediction is better than that
 PATIENCE_SECONDS = 600  # that a run on a CPU may take without being asked for
 BASE_MEMORY = 170 << 20  # interpreter, libraries, weights
 
@@ -102,6 +103,26 @@ def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> N
         raise SettingsError(
             f"{', '.join(heavy)} would take about {prediction.seconds / 3600:.1f} hours on this machine; --yes starts it, "
             "--duration 3 tries three seconds, and RealESRGAN_Vid_x4 is far lighter"
+        )
+
+
+def refuse_what_cannot_run_live(model: Model, width: int, height: int, rate: float) -> None:
+    """ModelError where a model that predicts its own time would fall far behind a live source, or not fit into memory."""
+    if not isinstance(model, Predicting):
+        return
+    slow = model.seconds(width, height) * rate
+    if slow > LIVE_SLACK:
+        raise ModelError(
+            f"{model.name} is about {slow:.0f} times too slow here for a live source of {width}x{height} at {rate:.4g} frames a "
+            "second; take a smaller source, or a lighter model such as RealESRGAN_Vid_x2"
+        )
+    if not isinstance(model, Spooling):
+        return
+    needed, there = model.memory(width, height, live=True), psutil.virtual_memory().available
+    if needed > there:
+        raise ModelError(
+            f"{model.name} needs about {_size(needed)} of memory for a live source of {width}x{height}, whose tiles are all held "
+            f"at once, and {_size(there)} are free; take a smaller source, or send it as a job, which holds one tile at a time"
         )
 
 

@@ -9,15 +9,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import av
-import psutil
 from filelock import FileLock
-from upres.engine.errors import LogError, ModelError, UpresError
+from upres.engine.errors import LogError, UpresError
 from upres.engine.folder_log import FolderLog
 from upres.engine.frame import Shape
 from upres.engine.join import join
@@ -36,8 +36,7 @@ from .spec import FORMATS, Limits, Spec, check_source
 
 NEWS_SECONDS = 0.25  # between two reports of progress
 POLL_SECONDS = 0.02  # between two looks for more of a source that is still arriving
-LIVE_RATE = 60  # frames a second that a live source has at most: where libavformat says more, it has guessed
-LIVE_SLACK = 2  # times as long as its source a live job may be predicted to take: no prediction is better than that
+LIVE_RATE = Fraction(60)  # frames a second that a live source has at most: where libavformat says more, it has guessed
 LOCK_SECONDS = 30.0  # an attempt that was killed lets go of the folder at once; this is for one that is being killed
 
 LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
@@ -124,7 +123,7 @@ class Attempt:
             LiveReader(feed, tonemap=self._spec.tonemap) as reader,
         ):
             check_source(reader.info, self._spec, self._limits)
-            check_live(model, after_prefilters(reader.info.shape, job.prefilters))
+            self._check_pace(model, reader.info.shape)
             log = SentLog(feed, reader)
             seconds = 0.0
             with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
@@ -134,6 +133,11 @@ class Attempt:
                         self._check_length(seconds)
             self._news()
             return self._totals(self._progress.frames_out, seconds)
+
+    def _check_pace(self, model: RemoteModel, shape: Shape) -> None:
+        """ModelError where the model is not made for frames of this shape as they come."""
+        shape = after_prefilters(replace(shape, rate=min(shape.rate, LIVE_RATE)), self._spec.prefilters)
+        model.check_live(shape.width, shape.height, float(shape.rate))
 
     def _wait(self) -> None:
         self._channel.send({"report": "waiting"})
@@ -229,26 +233,6 @@ class Attempt:
     def _totals(self, frames: int, seconds: float) -> dict[str, Any]:
         repairs = asdict(self._progress.repairs)
         return {**self._state(), "frames": frames, "duration_seconds": seconds, "repairs": repairs}
-
-
-def check_live(model: RemoteModel, shape: Shape) -> None:
-    """ModelError where a model that predicts what it needs would be far too slow for a live source, or not fit into memory."""
-    width, height, rate = shape.width, shape.height, min(float(shape.rate), LIVE_RATE)
-    seconds = model.seconds(width, height)
-    if seconds is None:
-        return
-    frames = f"{model.name} cannot run live here on frames of {width}x{height}"
-    if seconds * rate > LIVE_SLACK:
-        raise ModelError(
-            f"{frames}: each takes about {seconds:.2g} s, and {rate:.3g} come every second; submit the clip as a job, "
-            "or take a smaller source or a RealESRGAN"
-        )
-    needed, there = model.memory(width, height), psutil.virtual_memory().available
-    if needed > there:
-        raise ModelError(
-            f"{frames}: all of a frame's tiles are held at once, which takes about {needed / 1e9:.1f} GB of memory, and "
-            f"{there / 1e9:.1f} GB are free; submit the clip as a job, which takes one tile at a time"
-        )
 
 
 def main() -> None:

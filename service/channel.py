@@ -7,7 +7,7 @@ over has no way into the worker. Replies are frames, then `{"end": value}` or `{
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from upres.engine import errors
 from upres.engine.frame import Frame
-from upres.engine.model import Model, Predicting, Session, Spooling, Stoppable
+from upres.engine.model import Model, Session, Spooling, Stoppable
+from upres.engine.predict import refuse_what_cannot_run_live
 from upres.engine.tracks import MOST_PIXELS
 
 HEADER_BYTES = 1 << 20
@@ -81,10 +82,9 @@ class RemoteModel:
         """Bytes a session needs there."""
         return int(_ask(self._channel, {"do": "memory", "width": width, "height": height}))
 
-    def seconds(self, width: int, height: int) -> float | None:
-        """Seconds that a frame of this size takes there, of a model that predicts them."""
-        seconds: float | None = _ask(self._channel, {"do": "seconds", "width": width, "height": height})
-        return seconds
+    def check_live(self, width: int, height: int, rate: float) -> None:
+        """ModelError where it is not made for a live source of this size and frames a second there."""
+        _ask(self._channel, {"do": "check live", "width": width, "height": height, "rate": rate})
 
 
 class _RemoteSession:
@@ -146,6 +146,7 @@ class Sessions:
         self._load = load
         self._device = device
         self._live = live
+        self._turn = ExitStack()  # what is held of the device
         self._model: Model | None = None
         self._open: dict[int, Session] = {}
         self._opened = 0
@@ -178,10 +179,10 @@ class Sessions:
                 facts = ("name", "scale", "warmup", "report")
                 return {**{fact: getattr(self._model, fact) for fact in facts}, "note": note}
             case "memory":
-                return self._memory(message["width"], message["height"])
-            case "seconds":
+                return self._chosen().memory(message["width"], message["height"])
+            case "check live":
                 with self._device():
-                    return self._seconds(message["width"], message["height"])
+                    refuse_what_cannot_run_live(self._chosen(), message["width"], message["height"], message["rate"])
             case "open":
                 self._opened += 1
                 with self._device():
@@ -198,18 +199,11 @@ class Sessions:
         return None
 
     def _session(self, width: int, height: int) -> Session:
-        model = self._chosen()
-        return model.open(width, height, live=self._live) if isinstance(model, Spooling) else model.open(width, height)
-
-    def _memory(self, width: int, height: int) -> int:
-        model = self._chosen()
-        if isinstance(model, Spooling):
-            return model.memory(width, height, live=self._live)
-        return model.memory(width, height)
-
-    def _seconds(self, width: int, height: int) -> float | None:
-        model = self._chosen()
-        return model.seconds(width, height) if isinstance(model, Predicting) else None
+        model, live = self._chosen(), self._live
+        session = model.open(width, height, live=live) if isinstance(model, Spooling) else model.open(width, height)
+        if isinstance(session, Stoppable):
+            session.between = self._lend
+        return session
 
     def _chosen(self) -> Model:
         if self._model is None:
@@ -217,12 +211,18 @@ class Sessions:
         return self._model
 
     def _give(self, frames: Iterable[Frame]) -> None:
-        """Send frames as they are made. Those of a live source, of which there is one a push, take one turn for all."""
+        """Send frames as they are made. Those of a live source that one push gives, most often one, take one turn for all."""
         results = iter(frames)
         while True:
-            with self._device():
+            with self._turn:
+                self._turn.enter_context(self._device())
                 found = list(results) if self._live else list(islice(results, 1))
             for frame in found:
                 self._channel.send({}, frame)
             if self._live or not found:
                 return
+
+    def _lend(self) -> None:
+        """A model may work on a whole shot: between its steps, whoever is next has the device."""
+        self._turn.close()
+        self._turn.enter_context(self._device())

@@ -1,4 +1,4 @@
-"""One device that several attempts share: one frame at a time, live ones first, then every owner in turn."""
+"""One device that several attempts share, by frames or by steps of a model: live ones first, then every owner in turn."""
 
 import threading
 import time

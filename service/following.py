@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from upres.engine.log import Track
 from upres.engine.tail import Tail
 
-from .errors import OffsetError
+from .errors import NotFoundError, OffsetError
 from .jobs import Jobs
 from .ring import Cursors, Dropped, Piece, Place
 from .store import Event, Job
@@ -79,7 +79,12 @@ async def follow_live(
             break
         if time.monotonic() > told + JOB_SECONDS:  # a reader who is behind wants to know it too
             told = time.monotonic()
-            yield await jobs.get(request_id, owner)
+            try:
+                job = await jobs.get(request_id, owner)
+            except NotFoundError:  # deleted, which does not take what the ring holds
+                pass
+            else:
+                yield job
         if item is None:
             await wait_for(changed, beat)
     while True:

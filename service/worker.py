@@ -24,7 +24,7 @@ from upres.engine import select
 from upres.engine.catalog import SLUGS
 from upres.engine.errors import ModelError
 from upres.engine.manifest import cache_folder
-from upres.engine.model import Model
+from upres.engine.model import Model, Predicting
 
 from . import logs, sandbox
 from .attempt import Order
@@ -55,7 +55,9 @@ class Worker:
         unavailable = {}
         for slug in SLUGS.values():
             try:
-                self._load(slug.slug, slug.scales[0], "auto")
+                model, _ = self._load(slug.slug, slug.scales[0], "auto")
+                if isinstance(model, Predicting):
+                    model.seconds(1, 1)  # the device's speed is measured once: now, while nobody else works
             except ModelError as error:
                 unavailable[slug.slug] = str(error).replace(str(cache_folder()), "the cache")
         self._report(report="ready", unavailable=unavailable)

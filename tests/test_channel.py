@@ -1,7 +1,8 @@
 """A model in another process, here in another thread of this one."""
 
 import threading
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 
 import fake
@@ -67,3 +68,46 @@ def test_what_is_no_frame_is_refused():
         Channel(other).receive()
     one.close()
     other.close()
+
+
+@dataclass(frozen=True)
+class Long(fake.Nearest):
+    """Takes three steps, each told, before it gives anything."""
+
+    told: list[str] = field(default_factory=list)
+
+    def open(self, width, height):
+        session = super().open(width, height)
+        push = session.push
+        session.between, session.stop = lambda: None, lambda: None
+
+        def stepped(frame):
+            for _ in range(3):
+                session.between()
+                self.told.append("step")
+            yield from push(frame)
+
+        session.push = stepped
+        return session
+
+
+def test_a_model_that_takes_many_steps_lends_the_device_between_them():
+    model = Long()
+    told = model.told
+
+    @contextmanager
+    def turn():
+        told.append("take")
+        yield
+        told.append("give")
+
+    mine, theirs = (Channel(end) for end in Pipe())
+    sessions = Sessions(theirs, lambda *_: (model, None), turn)
+    sessions.answer({"do": "model", "slug": "x", "scale": 2, "content": "auto"}, None)
+    sessions.answer({"do": "open", "width": 7, "height": 5}, None)
+    told.clear()
+    sessions.answer({"do": "push", "session": 1}, frame())
+    assert told == ["take", *["give", "take", "step"] * 3, "give", "take", "give"]
+    sessions.close()
+    mine.close()
+    theirs.close()

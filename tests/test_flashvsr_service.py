@@ -197,8 +197,8 @@ def test_a_live_source_gives_what_a_job_gives_while_it_still_comes_and_nothing_i
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("slow", "each takes about 1 s, and 25 come every second; submit the clip as a job"),
-        ("vast", "all of a frame's tiles are held at once, which takes about 1152921504.6 GB of memory"),
+        ("slow", "is about 25 times too slow here for a live source of 96x48 at 25 frames a second"),
+        ("vast", "needs about 1152921504.6 GB of memory for a live source of 96x48, whose tiles are all held at once"),
     ],
 )
 def test_a_live_source_that_cannot_be_kept_up_with_is_refused(tmp_path, kind, why):

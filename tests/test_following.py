@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from test_ring import numbers, picture, ring
 from upres.service import states
+from upres.service.errors import NotFoundError
 from upres.service.following import follow_live, happenings
 from upres.service.ledger import Ledger
 from upres.service.ring import Piece, Place
@@ -63,4 +64,22 @@ def test_a_reader_of_a_live_job_who_is_behind_is_told_of_it_too(monkeypatch):
     told = asyncio.run(asyncio.wait_for(scenario(), 60))
     first, last = ([number for number, item in enumerate(told) if isinstance(item, Piece)][at] for at in (0, -1))
     assert numbers(told) == [0, 1, 2] and any(isinstance(item, Job) for item in told[first:last])
+    jobs.store.close()
+
+
+def test_a_job_that_is_deleted_does_not_take_what_its_readers_have_not_read(monkeypatch):
+    monkeypatch.setattr("upres.service.following.JOB_SECONDS", 0)
+    jobs, told = Racing(before=True), []
+
+    async def scenario():
+        log = ring()
+        for number in range(3):
+            await log.put(picture(number))
+        log.end()
+        async for item in follow_live(jobs, new_id(), "alice", Place(log)):
+            told.append(item)
+
+    with pytest.raises(NotFoundError):
+        asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert numbers(told) == [0, 1, 2]
     jobs.store.close()
