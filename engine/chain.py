@@ -12,7 +12,7 @@ Busy = Callable[[str], AbstractContextManager[None]]
 def enlarged(
     frames: Iterator[Frame], models: Sequence[Model], busy: Busy, sessions: list[Session] | None = None
 ) -> Iterator[Frame]:
-    """Frames through every model; where shots are marked, every shot goes through sessions of its own.
+    """Frames through every model; where shots are marked, every one is flushed before the next begins.
 
     busy: entered while a model works. sessions: holds those that are open, for whoever wants to stop them.
     """
@@ -21,7 +21,6 @@ def enlarged(
         for frame in frames:
             if frame.shot and sessions:
                 yield from _timed(_flushed(sessions), busy)
-                _close(sessions)
             if not sessions:
                 _open(sessions, models, frame)
             yield from _timed(_pushed(sessions, [frame]), busy)

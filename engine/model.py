@@ -15,7 +15,7 @@ class Session(Protocol):
         ...
 
     def flush(self) -> Iterable[Frame]:
-        """Give what is still held back. As many frames have come out by then as went in."""
+        """Give what is still held back. As many frames have come out by then as went in; what is pushed later begins anew."""
         ...
 
     def close(self) -> None:

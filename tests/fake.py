@@ -63,6 +63,7 @@ class NearestSession:
     def flush(self) -> Iterator[Frame]:
         while self._waiting:
             yield self._waiting.popleft()
+        self.count = 0
 
     def close(self) -> None:
         self.closed = True

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+import referee
 from typer.testing import CliRunner
 from upres.engine import select
 from upres.engine.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
@@ -19,6 +20,7 @@ from upres.engine.flashvsr import FlashVSR, FlashVSRSession
 from upres.engine.flashvsr_manifest import folder_of, read
 from upres.engine.flashvsr_network import Transformer
 from upres.engine.pipeline import Job
+from upres.engine.reader import Cut
 from upres.engine.upscale import stream, upscale
 from upres.engine.writer import Encoder
 
@@ -181,14 +183,18 @@ def test_disk_for_a_shot_is_told_before_the_start_and_has_to_be_there(model, tmp
     assert upres(*words, "--overwrite").exit_code == 0
 
 
-def test_shot_cuts_begin_a_new_session(model, tmp_path):
+def test_a_shot_begins_anew_in_the_session_that_there_is(model, tmp_path):
     source = film(tmp_path / "in.mp4", 60, 64, 48)
     network, _ = select.load("FlashVSR_Tiny", scale=2)
     opened = []
     network.open = lambda width, height: opened.append((width, height)) or FlashVSR.open(network, width, height)
-    upscale(source, tmp_path / "out.mp4", Job((network,)))
-    assert opened == [(64, 48), (64, 48)]
-    assert len(facts(tmp_path / "out.mp4")[1]) == 60
+    job = Job((network,), Encoder(codec="lossless"), container="matroska")
+    upscale(source, tmp_path / "both.mkv", job)
+    assert opened == [(64, 48)]
+    upscale(source, tmp_path / "second.mkv", replace(job, cut=Cut(start=Fraction(30, 25))))
+    both, second = (referee.pictures(tmp_path / name) for name in ("both.mkv", "second.mkv"))
+    assert len(both) == 60
+    np.testing.assert_array_equal(both[30:], second)
 
 
 def test_models_and_scales_are_told_apart(model, tmp_path):
