@@ -1,8 +1,10 @@
 """Where finished results lie: a local folder, S3 or another object store by URL, or memory."""
 
+import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import obstore
@@ -11,6 +13,9 @@ from upres.engine.errors import SettingsError, TargetError
 
 from .errors import NotFoundError
 
+STORE_SECONDS = 1.0  # between the first two tries to store a result; then twice as long each time
+MOST_STORE_SECONDS = 60.0
+AWAY_SECONDS = 86400.0  # the longest that a result waits for its store
 CHUNK = 1 << 18  # what a slow reader costs of memory, a few times over
 STAGED = "????????-????-????-????-????????????.???#*"  # as the local store writes; it does not list these
 
@@ -37,6 +42,19 @@ class Results:
             return await self.size(key)
         except (OSError, obstore.exceptions.BaseError) as error:
             raise TargetError(f"the result cannot be stored ({type(error).__name__})") from error
+
+    async def keep(self, key: str, path: Path, wanted: Callable[[], Awaitable[bool]]) -> int:
+        """Put a file that took long to make; where the store is away, or full, again later: for a day at most, while wanted."""
+        pause, end = STORE_SECONDS, time.monotonic() + AWAY_SECONDS
+        while True:
+            try:
+                return await self.put(key, path)
+            except TargetError as error:
+                if time.monotonic() > end or not path.exists() or not await wanted():
+                    raise
+                logger.warning("%s; trying again", error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MOST_STORE_SECONDS)
 
     async def size(self, key: str) -> int:
         """Bytes; NotFoundError where there is no such object."""

@@ -270,10 +270,11 @@ class Runner:
             await self._finished(request_id, totals)
             return
         try:
-            totals["bytes"] = await self._results.put(video, folder.joined)
+            wanted = partial(self._wanted, request_id)
+            totals["bytes"] = await self._results.keep(video, folder.joined, wanted)
             self._checkpoint("video stored")
             if folder.preview.exists():
-                await self._results.put(picture, folder.preview)
+                await self._results.keep(picture, folder.preview, wanted)
         except Exception:  # whatever it is, another attempt may go well
             logger.exception("the result cannot be stored")
             await self._died(request_id)
@@ -281,6 +282,9 @@ class Runner:
         self._checkpoint("result stored")
         await self._finished(request_id, totals)
         folder.spend()
+
+    async def _wanted(self, request_id: str) -> bool:
+        return not (await self._ledger.get(request_id)).state.ended
 
     async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
         job = await self._ledger.change(request_id, states.finished, totals=totals)

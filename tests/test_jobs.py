@@ -11,7 +11,7 @@ import psutil
 import pytest
 import referee
 from sqlalchemy.exc import OperationalError
-from upres.engine.errors import SourceError
+from upres.engine.errors import SourceError, TargetError
 from upres.engine.log import Fragment
 from upres.engine.tail import Tail
 from upres.service.errors import (
@@ -479,6 +479,49 @@ def test_a_result_that_cannot_be_stored_in_an_unknown_way_costs_an_attempt_and_n
                 job = await submit(jobs, clip("a.mp4", 1))
                 job = await until(jobs, job.request_id, ended)
                 assert (job.state.status, job.state.attempts) == (Status.DONE, attempts)
+
+    asyncio.run(scenario())
+
+
+class Away(Results):
+    """A result store that cannot be reached `times` times."""
+
+    def __init__(self, folder, times):
+        super().__init__(str(folder / "results"))
+        self.left, self.asked = times, asyncio.Event()
+
+    async def put(self, key, path):
+        if self.left:
+            self.left -= 1
+            self.asked.set()
+            raise TargetError("the result cannot be stored (Away)")
+        return await super().put(key, path)
+
+
+def test_a_result_waits_for_a_store_that_is_away(tmp_path, clip, monkeypatch):
+    monkeypatch.setattr("upres.service.results.STORE_SECONDS", 0)
+
+    async def scenario():
+        async with serving(tmp_path, results=Away(tmp_path, 5)) as jobs:
+            job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+            assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
+            assert referee.count(await result(jobs, job.request_id, tmp_path / "out.mp4")) == 10
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_waits_for_its_store_can_be_cancelled(tmp_path, clip, monkeypatch):
+    monkeypatch.setattr("upres.service.results.STORE_SECONDS", 0.01)
+
+    async def scenario():
+        results = Away(tmp_path, -1)
+        async with serving(tmp_path, results=results) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            await results.asked.wait()
+            job = await jobs.cancel(job.request_id, "alice")
+            assert (job.state.status, job.state.failure.reason) == (Status.ERROR, Reason.CANCELLED)
+            await jobs.runner.idle()
+            assert not jobs.folder(job.request_id).joined.exists()
 
     asyncio.run(scenario())
 
