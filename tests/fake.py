@@ -26,7 +26,7 @@ class Nearest:
     """Repeats pixels `scale` times each way. held: frames a session keeps back, like a network that looks ahead.
 
     warmup None: results depend on all frames since the session's start, which a marked corner then shows.
-    opened: one entry for each session, the frames it has been given.
+    opened: its sessions. Of one, count: the frames since it was flushed; flushed: how many there were each time.
     """
 
     scale: int = 2
@@ -48,6 +48,7 @@ class NearestSession:
     def __init__(self, model: Nearest) -> None:
         self.model = model
         self.count = 0
+        self.flushed: list[int] = []
         self.closed = False
         self._waiting: deque[Frame] = deque()
 
@@ -63,6 +64,7 @@ class NearestSession:
     def flush(self) -> Iterator[Frame]:
         while self._waiting:
             yield self._waiting.popleft()
+        self.flushed.append(self.count)
         self.count = 0
 
     def close(self) -> None:

@@ -98,7 +98,7 @@ def test_an_unknown_filter_is_named(tmp_path):
         through(clip, tmp_path, "sharpen", "blur")
 
 
-def test_split_begins_segments_and_sessions_at_shots(tmp_path):
+def test_split_begins_segments_at_shots_and_flushes_before(tmp_path):
     kinds = ("color=navy:", 0.7), ("testsrc=", 0.9), ("color=white:", 0.4)
     shots = [f"{kind}size=64x48:rate=10:duration={length}[{n}]" for n, (kind, length) in enumerate(kinds)]
     clip = made(tmp_path / "in.mkv", ";".join([*shots, "[0][1][2]concat=n=3"]))
@@ -106,6 +106,6 @@ def test_split_begins_segments_and_sessions_at_shots(tmp_path):
     upscaled(clip, tmp_path / "out.mp4", model, split=True)
     packets = referee.probe(tmp_path / "out.mp4", "-show_packets")["packets"]
     assert [n for n, packet in enumerate(packets) if "K" in packet["flags"]] == [0, 7, 16]
-    assert [session.count for session in model.opened] == [7, 9, 4]
+    assert [session.flushed for session in model.opened] == [[7, 9, 4]]
     assert all(session.closed for session in model.opened)
     assert referee.video(tmp_path / "out.mp4").times == referee.video(clip).times
