@@ -25,7 +25,7 @@ from upres.engine.upscale import upscale
 class Nearest:
     """Repeats pixels `scale` times each way. held: frames a session keeps back, like a network that looks ahead.
 
-    warmup None: results depend on all frames since the session's start, which a marked corner then shows.
+    warmup None: results depend on all frames since it was flushed, which a marked corner then shows.
     opened: its sessions. Of one, count: the frames since it was flushed; flushed: how many there were each time.
     """
 
