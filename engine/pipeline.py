@@ -34,7 +34,7 @@ QUEUE_FRAMES = 16  # more of them, however small, would not make any stage wait 
 class Job:
     """What is to be done to a source. models: one, or several that run after each other with no encoding between.
 
-    container: libavformat's name of the joined file's format. split: cut at shot boundaries, each shot its own session.
+    container: libavformat's name of the joined file's format. split: cut at shot boundaries, each shot begun anew.
     Raises SettingsError for an unknown pre-filter.
     """
 

@@ -50,7 +50,7 @@ def run(
     at: Annotated[
         str | None, typer.Option("--still", metavar="TIME", help="One picture of then, before and after, to OUT.png.")
     ] = None,
-    split: Annotated[bool, typer.Option("--split", help="Cut at shot boundaries, each shot its own session.")] = False,
+    split: Annotated[bool, typer.Option("--split", help="Cut at shot boundaries; each shot begins anew.")] = False,
     tonemap: Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start also what will take very long on this machine.")] = False,
     resume: Annotated[

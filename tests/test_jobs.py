@@ -11,28 +11,25 @@ import psutil
 import pytest
 import referee
 from sqlalchemy.exc import OperationalError
-from upres.engine.errors import SourceError, TargetError
+from upres.engine.errors import SourceError
 from upres.engine.log import Fragment
 from upres.engine.tail import Tail
 from upres.service.errors import (
-    BusyError,
     InvalidError,
-    NotFoundError,
     OffsetError,
     ResultMissingError,
     StoppingError,
     TooLargeError,
 )
 from upres.service.executor import LocalExecutor
-from upres.service.folder import JobFolder
-from upres.service.following import Piece, follow, happenings
+from upres.service.following import Piece, follow
 from upres.service.jobs import Jobs
 from upres.service.policy import Policy
 from upres.service.probe import Probe
 from upres.service.results import Results
 from upres.service.retention import expire
 from upres.service.spec import Limits, Spec
-from upres.service.states import Failure, Reason, Status, TransitionError
+from upres.service.states import Reason, Status, TransitionError
 from upres.service.store import Store, new_id
 
 pytestmark = pytest.mark.usefixtures("fake_models")
@@ -148,7 +145,7 @@ def test_a_streamed_source_gives_segments_before_it_has_ended_and_takes_bytes_tw
     async def scenario():
         data = clip("a.ts").read_bytes()
         async with serving(tmp_path) as jobs:
-            job, _ = await jobs.create(Spec(**{**vars_of(SPEC), "streamed": True}), "alice")
+            job, _ = await jobs.create(replace(SPEC, streamed=True), "alice")
             have = await jobs.write(job.request_id, 0, data[: len(data) * 3 // 4])
             await until(jobs, job.request_id, published(jobs))
             assert await jobs.write(job.request_id, 10, data[10:have]) == have
@@ -158,10 +155,6 @@ def test_a_streamed_source_gives_segments_before_it_has_ended_and_takes_bytes_tw
             assert job.state.status is Status.DONE and job.totals["frames"] == 30
 
     asyncio.run(scenario())
-
-
-def vars_of(spec):
-    return {name: getattr(spec, name) for name in spec.__slots__}
 
 
 def kill_first(jobs, name):
@@ -177,7 +170,7 @@ def kill_first(jobs, name):
 def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, clip, victim):
     async def scenario():
         data = clip("a.ts").read_bytes()
-        spec = Spec(**{**vars_of(SPEC), "streamed": True})
+        spec = replace(SPEC, streamed=True)
         async with serving(tmp_path) as jobs:
             outs = []
             for kill in (False, True):
@@ -201,7 +194,7 @@ def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, cli
 def test_an_attempt_killed_in_the_middle_of_a_segment_publishes_no_frame_twice_or_otherwise(tmp_path, clip):
     async def scenario():
         data = clip("a.ts").read_bytes()
-        spec = Spec(**{**vars_of(SPEC), "streamed": True, "delivery": "frames"})
+        spec = replace(SPEC, streamed=True, delivery="frames")
         async with serving(tmp_path) as jobs:
             read, ends = [], []
             for kill in (False, True):
@@ -242,7 +235,7 @@ def test_a_job_that_always_kills_its_worker_fails_after_three_attempts(tmp_path,
 def test_a_cancelled_job_stops_and_a_silent_sender_is_not_waited_for(tmp_path, clip):
     async def scenario():
         async with serving(tmp_path, policy=Policy(Limits(), source_idle_seconds=0.1)) as jobs:
-            spec = Spec(**{**vars_of(SPEC), "streamed": True})
+            spec = replace(SPEC, streamed=True)
             job, _ = await jobs.create(spec, "alice")
             job = await jobs.cancel(job.request_id, "alice")
             assert (job.state.status, job.state.failure.reason) == (Status.ERROR, Reason.CANCELLED)
@@ -300,7 +293,7 @@ def test_ended_jobs_expire(tmp_path, clip):
 def test_two_jobs_on_one_device_outlive_their_worker(tmp_path, clip):
     async def scenario():
         data = clip("a.ts").read_bytes()
-        spec = Spec(**{**vars_of(SPEC), "streamed": True})
+        spec = replace(SPEC, streamed=True)
         async with serving(tmp_path) as jobs:
             both = [(await jobs.create(spec, "alice"))[0].request_id for _ in range(2)]
             for request_id in both:
@@ -377,255 +370,5 @@ def test_an_order_to_a_worker_that_has_died_meanwhile_is_not_lost(tmp_path, clip
             job = await submit(jobs, clip())
             job = await until(jobs, job.request_id, ended)
             assert job.state.status is Status.DONE and deaths == 1
-
-    asyncio.run(scenario())
-
-
-class Cut:
-    """Cancels a task while the database does a step for it: as a client does that goes just then."""
-
-    def __init__(self, step):
-        self.step, self.task = step, None
-
-    def __call__(self, now):
-        if self.task is not None and now == self.step:
-            task, self.task = self.task, None
-            loop = task.get_loop()
-            loop.call_soon_threadsafe(task.cancel)
-            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(10)
-
-    async def of(self, doing):
-        self.task = asyncio.create_task(doing)
-        with pytest.raises(asyncio.CancelledError):
-            await self.task
-
-
-def test_a_client_that_goes_as_its_job_is_accepted_loses_it_not(tmp_path, clip):
-    async def scenario():
-        cut = Cut("changed to pending")
-        async with serving(tmp_path, checkpoint=cut) as jobs:
-            job, _ = await jobs.create(SPEC, "alice")
-            await jobs.write(job.request_id, 0, clip().read_bytes())
-            await cut.of(jobs.end_source(job.request_id))
-            assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("step", ["added", "changed to processing"])
-def test_a_client_that_goes_as_its_live_job_begins_leaves_nothing_behind(tmp_path, clip, step):
-    async def scenario():
-        cut, request_id = Cut(step), new_id()
-        spec = Spec(**{**vars_of(SPEC), "streamed": True, "live": True})
-        async with serving(tmp_path, checkpoint=cut) as jobs:
-            await until(jobs, (await submit(jobs, clip())).request_id, ended)
-            await cut.of(jobs.create(spec, "alice", request_id=request_id))
-            assert (await until(jobs, request_id, ended)).state.status is Status.ERROR
-            assert not jobs.folder(request_id).path.exists()
-            assert (await jobs.create(spec, "alice"))[1]  # the slot is free
-
-    asyncio.run(scenario())
-
-
-def test_a_client_that_goes_as_its_upload_begins_is_given_up_like_others(tmp_path):
-    async def scenario():
-        cut, request_id = Cut("added"), new_id()
-        async with serving(tmp_path, policy=Policy(Limits(), source_idle_seconds=0.1), checkpoint=cut) as jobs:
-            await cut.of(jobs.create(SPEC, "alice", request_id=request_id))
-            job = await until(jobs, request_id, ended)
-            assert job.state.failure.reason is Reason.SOURCE_INCOMPLETE
-
-    asyncio.run(scenario())
-
-
-class Held(Results):
-    """A result store where bytes are on their way until something is put into `turns`: None, or an error that ends it."""
-
-    def __init__(self, folder):
-        super().__init__(str(folder / "results"))
-        self.begun, self.turns, self._way = asyncio.Event(), asyncio.Queue(), folder / "way"
-
-    async def put(self, key, path):
-        self._way.write_bytes(path.read_bytes())
-        self.begun.set()
-        if (error := await self.turns.get()) is not None:
-            raise error
-        return await super().put(key, self._way)
-
-
-@pytest.mark.parametrize("delete", [False, True], ids=["cancelled", "deleted"])
-def test_a_job_that_is_ended_while_its_result_is_stored_leaves_none(tmp_path, clip, delete):
-    async def scenario():
-        results = Held(tmp_path)
-        async with serving(tmp_path, results=results) as jobs:
-            job = await submit(jobs, clip("a.mp4", 1))
-            await results.begun.wait()
-            await (jobs.delete if delete else jobs.cancel)(job.request_id, "alice")
-            for _ in range(2):
-                results.turns.put_nowait(None)
-            await jobs.runner.idle()
-            assert await results.keys() == []
-
-    asyncio.run(scenario())
-
-
-def test_a_result_that_cannot_be_stored_in_an_unknown_way_costs_an_attempt_and_not_the_worker(tmp_path, clip):
-    async def scenario():
-        results = Held(tmp_path)
-        for turn in (RuntimeError("a fault of ours"), None, None, None, None):
-            results.turns.put_nowait(turn)
-        async with serving(tmp_path, results=results) as jobs:
-            for attempts in (2, 1):
-                job = await submit(jobs, clip("a.mp4", 1))
-                job = await until(jobs, job.request_id, ended)
-                assert (job.state.status, job.state.attempts) == (Status.DONE, attempts)
-
-    asyncio.run(scenario())
-
-
-class Away(Results):
-    """A result store that cannot be reached `times` times."""
-
-    def __init__(self, folder, times):
-        super().__init__(str(folder / "results"))
-        self.left, self.asked = times, asyncio.Event()
-
-    async def put(self, key, path):
-        if self.left:
-            self.left -= 1
-            self.asked.set()
-            raise TargetError("the result cannot be stored (Away)")
-        return await super().put(key, path)
-
-
-def test_a_result_waits_for_a_store_that_is_away(tmp_path, clip, monkeypatch):
-    monkeypatch.setattr("upres.service.results.STORE_SECONDS", 0)
-
-    async def scenario():
-        async with serving(tmp_path, results=Away(tmp_path, 5)) as jobs:
-            job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
-            assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
-            assert referee.count(await result(jobs, job.request_id, tmp_path / "out.mp4")) == 10
-
-    asyncio.run(scenario())
-
-
-def test_a_job_that_waits_for_its_store_can_be_cancelled(tmp_path, clip, monkeypatch):
-    monkeypatch.setattr("upres.service.results.STORE_SECONDS", 0.01)
-
-    async def scenario():
-        results = Away(tmp_path, -1)
-        async with serving(tmp_path, results=results) as jobs:
-            job = await submit(jobs, clip("a.mp4", 1))
-            await results.asked.wait()
-            job = await jobs.cancel(job.request_id, "alice")
-            assert (job.state.status, job.state.failure.reason) == (Status.ERROR, Reason.CANCELLED)
-            await jobs.runner.idle()
-            assert not jobs.folder(job.request_id).joined.exists()
-
-    asyncio.run(scenario())
-
-
-def test_a_store_that_is_slow_for_one_job_holds_up_no_other(tmp_path, clip):
-    async def scenario():
-        results = Held(tmp_path)
-        async with serving(tmp_path, results=results) as jobs:
-            slow = await submit(jobs, clip("a.mp4", 1))
-            await results.begun.wait()
-            other = await submit(jobs, clip("long.mp4", 40, "-preset", "ultrafast"), replace(SPEC, split=True))
-            other = await until(jobs, other.request_id, lambda job: job.state.progress > 0)
-            await jobs.cancel(other.request_id, "alice")
-            for _ in range(2):
-                results.turns.put_nowait(None)
-            assert (await until(jobs, slow.request_id, ended)).state.status is Status.DONE
-
-    asyncio.run(scenario())
-
-
-def test_a_job_is_forgotten_although_its_result_cannot_be_removed(tmp_path, clip):
-    async def scenario():
-        async with serving(tmp_path) as jobs:
-            job = await submit(jobs, clip("a.mp4", 1))
-            await until(jobs, job.request_id, ended)
-            stuck = tmp_path / "results" / f"{job.request_id}.mp4"
-            stuck.unlink()
-            (stuck / "x").mkdir(parents=True)
-            await jobs.delete(job.request_id, "alice")
-            assert jobs.store.page() == [] and not jobs.folder(job.request_id).path.exists()
-            assert not (tmp_path / "results" / f"{job.request_id}.jpg").exists()
-
-    asyncio.run(scenario())
-
-
-def test_a_live_job_that_is_ended_as_its_attempt_begins_ends(tmp_path, clip):
-    async def scenario():
-        loop, request_id, failure = asyncio.get_running_loop(), new_id(), Failure(Reason.TIMEOUT, "Nobody waits.")
-
-        def ends(step):
-            if step == "changed to processing" and jobs.live(request_id):
-                asyncio.run_coroutine_threadsafe(jobs.runner.fail(request_id, failure), loop).result(10)
-
-        async with serving(tmp_path, checkpoint=ends) as jobs:
-            await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
-            await jobs.create(replace(SPEC, streamed=True, live=True), "alice", request_id=request_id)
-            async with asyncio.timeout(20):
-                await asyncio.wait([jobs.live(request_id).task])
-                await jobs.runner.idle()
-            assert jobs.runner.executor.live_room == 1 and not jobs.folder(request_id).path.exists()
-
-    asyncio.run(scenario())
-
-
-class Meeting(LocalExecutor):
-    """An executor that takes an order just as somebody else comes."""
-
-    meets = None
-
-    async def run(self, order):
-        await super().run(order)
-        if self.meets is not None:
-            meets, self.meets = self.meets, None
-            await meets()
-
-
-def test_a_live_job_that_begins_takes_one_slot_of_two(tmp_path, clip):
-    async def scenario():
-        spec = replace(SPEC, streamed=True, live=True)
-        executor = Meeting(workers=1, slots=1, live_slots=2, models="fake:load")
-        async with serving(tmp_path, executor=executor) as jobs:
-            await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)  # the worker is ready
-            executor.meets = lambda: jobs.create(spec, "bob")
-            await jobs.create(spec, "alice")
-            assert [job.owner for job in jobs.store.page()] == ["bob", "alice", "alice"]
-            with pytest.raises(BusyError):
-                await jobs.create(spec, "carol")
-
-    asyncio.run(scenario())
-
-
-def test_nobody_who_waits_for_a_job_that_is_not_there_is_remembered(tmp_path):
-    async def scenario():
-        async with serving(tmp_path, workers=0) as jobs:
-            for _ in range(10):
-                with pytest.raises(NotFoundError):
-                    await anext(happenings(jobs, new_id(), "alice", 0))
-            assert len(jobs.ledger._next) <= 1  # the last one, whose error is still at hand
-
-    asyncio.run(scenario())
-
-
-def test_bytes_that_come_as_their_job_ends_are_told_that_it_has(tmp_path, monkeypatch):
-    async def scenario():
-        loop, append = asyncio.get_running_loop(), JobFolder.append
-
-        def late(folder, offset, data):
-            asyncio.run_coroutine_threadsafe(jobs.cancel(job.request_id, "alice"), loop).result(10)
-            append(folder, offset, data)
-
-        async with serving(tmp_path, workers=0) as jobs:
-            job, _ = await jobs.create(SPEC, "alice")
-            monkeypatch.setattr(JobFolder, "append", late)
-            with pytest.raises(TransitionError, match="has ended"):
-                await jobs.write(job.request_id, 0, b"x")
 
     asyncio.run(scenario())
