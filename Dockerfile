@@ -31,6 +31,6 @@ WORKDIR /var/lib/upres
 VOLUME /var/lib/upres
 EXPOSE 8080 8081
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
-    CMD ["python3", "-m", "upres.service.health"]
+    CMD ["python3", "-m", "upres.service.server.health"]
 ENTRYPOINT ["tini", "--", "upres"]
 CMD ["serve"]

@@ -11,8 +11,9 @@ from typing import IO
 
 import av
 import grpc
-from upres.service.assembly import Assembly
+
 from upres.service.client import Client
+from upres.service.client.assembly import Assembly
 from upres.v2 import upscale_pb2 as pb
 
 KEY = "upres_demo_key_of_some_length"
@@ -46,7 +47,7 @@ def main() -> None:
         streamable = Path(state) / "source.mp4"
         fragmented(source, streamable)
         environment = {**os.environ, **PORTS, "UPRES_STATE": f"{state}/server", "UPRES_API_KEY": KEY}
-        serve = [sys.executable, "-c", "from upres.service.cli import main; main()", "serve"]
+        serve = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "serve"]
         server = subprocess.Popen(serve, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             stream(streamable, target, slug)

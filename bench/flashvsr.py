@@ -22,11 +22,12 @@ from typing import Any
 import onnxruntime
 import torch
 from flashvsr_runners import FRAMES, Steps, onnxruntime_steps, pytorch_steps
-from upres.engine.errors import ModelError
-from upres.engine.flashvsr_manifest import FlashVSRManifest, read
-from upres.engine.flashvsr_tiles import Layout, lay_out
-from upres.export.flashvsr_onnx import Settings, write_graphs
-from upres.export.flashvsr_weights import Configuration, WeightSet, random_weights
+
+from upres.engine.core.errors import ModelError
+from upres.engine.models.flashvsr.manifest import FlashVSRManifest, read
+from upres.engine.models.flashvsr.tiles import Layout, lay_out
+from upres.export.flashvsr.export import Settings, write_graphs
+from upres.export.flashvsr.weights import Configuration, WeightSet, random_weights
 from upres.export.measurements import peak_memory, record
 
 WARM = 2  # steps before those that count; the first one compiles

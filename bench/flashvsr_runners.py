@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from upres.engine.flashvsr_manifest import read
-from upres.engine.flashvsr_network import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer, draw_noise
-from upres.engine.flashvsr_shot import Canvas, LiveShot, Networks
-from upres.engine.flashvsr_tiles import GRID, LATENT_PIXELS, Layout
-from upres.engine.runtime import Device, OnnxRuntimeGraph, cpus
-from upres.export import flashvsr_torch
-from upres.export.flashvsr_rule import Attention
-from upres.export.flashvsr_tensors import tensors
-from upres.export.flashvsr_weights import WeightSet
+
+from upres.engine.models.flashvsr.manifest import read
+from upres.engine.models.flashvsr.networks import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer, draw_noise
+from upres.engine.models.flashvsr.shot import Canvas, LiveShot, Networks
+from upres.engine.models.flashvsr.tiles import GRID, LATENT_PIXELS, Layout
+from upres.engine.runtime.base import Device, OnnxRuntimeGraph, cpus
+from upres.export.flashvsr.attention import Attention
+from upres.export.flashvsr.exporter import reference
+from upres.export.flashvsr.tensors import tensors
+from upres.export.flashvsr.weights import WeightSet
 
 SCALE = 4
 FRAMES = CLIP * NEXT  # of a step
@@ -35,11 +36,11 @@ class Steps:
 def pytorch_steps(layout: Layout, weights: WeightSet, device: str, backend: str | None) -> Steps:
     """PyTorch in bfloat16; the transformer's layers compiled where there is a backend for that."""
     dtype, c = torch.bfloat16, weights.configuration
-    projector = flashvsr_torch.Projector(tensors(weights.lq, device, dtype), weights.version)
-    decoder = flashvsr_torch.Decoder(tensors(weights.tc, device, dtype))
+    projector = reference.Projector(tensors(weights.lq, device, dtype), weights.version)
+    decoder = reference.Decoder(tensors(weights.tc, device, dtype))
     dit = tensors(weights.dit, device, dtype)
     prompt = torch.from_numpy(weights.prompt).to(device, dtype)
-    transformers = [flashvsr_torch.Transformer(dit, prompt, c, Attention(0, exact=False)) for _ in layout.tiles]
+    transformers = [reference.Transformer(dit, prompt, c, Attention(0, exact=False)) for _ in layout.tiles]
     if backend:
         for transformer in transformers:
             transformer.compile(backend)

@@ -8,12 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from upres.engine.fragment import boxes
-from upres.engine.log import MemoryLog
-from upres.engine.pipeline import Job, Progress, run
-from upres.engine.reader import Reader
-from upres.engine.select import load
-from upres.engine.writer import Encoder
+
+from upres.engine.decode.reader import Reader
+from upres.engine.encode.fragment import boxes
+from upres.engine.encode.video import Encoder
+from upres.engine.models.registry import load
+from upres.engine.pipeline.run import Job, Progress, run
+from upres.engine.segments.log import MemoryLog
 from upres.service.client import Client
 from upres.v2 import upscale_pb2 as pb
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import grpc
 import live
-from upres.engine.pipeline import Job
-from upres.engine.select import load
-from upres.engine.upscale import upscale
+
+from upres.engine.api import upscale
+from upres.engine.models.registry import load
+from upres.engine.pipeline.run import Job
 from upres.service.client import Client
 from upres.v2 import upscale_pb2 as pb
 
@@ -29,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         engine = by_engine(clip, slug, Path(folder))
         environment = {**os.environ, **PORTS, "UPRES_STATE": f"{folder}/state", "UPRES_API_KEY": KEY}
-        serve = [sys.executable, "-c", "from upres.service.cli import main; main()", "serve"]
+        serve = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "serve"]
         server = subprocess.Popen(serve, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         address = f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}"
         try:

@@ -1,9 +1,10 @@
 """Frames in, larger frames out: reading, inference, the segment log and the joined file. Knows nothing of jobs or networks."""
 
-from .errors import UpresError
-from .pipeline import Job, Progress
-from .select import load
-from .upscale import stream, upscale
-from .writer import Encoder
+from upres.engine.core.errors import UpresError
+from upres.engine.encode.video import Encoder
+from upres.engine.models.registry import load
+from upres.engine.pipeline.run import Job, Progress
+
+from .api import stream, upscale
 
 __all__ = ["Encoder", "Job", "Progress", "UpresError", "load", "stream", "upscale"]

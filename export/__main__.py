@@ -1,104 +1,11 @@
-"""`python -m upres.export`: the exporters' own checks."""
+"""Run the exporters' own checks: `python -m upres.export`."""
 
 import sys
-import tempfile
-from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Literal
 
 import typer
-from upres.engine.errors import UpresError
-from upres.engine.runtime import Device
 
-from .measurements import record
-
-Precision = Literal["fp32", "fp16", "bf16"]
-Results = Annotated[Path | None, typer.Option(help="A JSON file that keeps what was found, with the machine.")]
-
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.callback()
-def main() -> None:
-    """Checks of the exporters, for those who work on them."""
-
-
-@app.command()
-def flashvsr_check(
-    weights: Annotated[Path, typer.Option(help="All weights of a configuration, one .npz.")],
-    golden: Annotated[Path, typer.Option(help="What the public implementation computed from them, one .npz.")],
-    config: Annotated[Path, typer.Option(help="The configuration, JSON.")],
-) -> None:
-    """Compare FlashVSR in PyTorch and as ONNX with a numeric reference; exits 1 where a tolerance is exceeded."""
-    from .flashvsr_check import compare, read_golden, read_heads
-    from .flashvsr_weights import read_npz
-
-    failed = 0
-    weight_set = read_npz(weights, heads=read_heads(config))
-    with tempfile.TemporaryDirectory() as folder:
-        for difference in compare(weight_set, read_golden(golden), Path(folder)):
-            failed += not difference.passes
-            verdict = "ok  " if difference.passes else "FAIL"
-            line = f"{verdict} {difference.name:22} {difference.value:.3e} (<= {difference.tolerance:g})  {difference.note}"
-            typer.echo(line.rstrip())
-    typer.echo(f"{failed} over tolerance" if failed else "all within tolerance")
-    raise typer.Exit(1 if failed else 0)
-
-
-@app.command()
-def flashvsr_measure(
-    folder: Annotated[Path, typer.Argument(help="Where the graphs are; with --export, where they go.")],
-    export: Annotated[
-        bool, typer.Option("--export", help="Export the full size with random weights, and measure that.")
-    ] = False,
-    profile: Annotated[str, typer.Option(help="The tile, height x width in output pixels.")] = "256x256",
-    precision: Annotated[Precision, typer.Option(help="Of the transformer.")] = "fp32",
-    verify: Annotated[bool, typer.Option("--verify", help="Hold such an export against PyTorch instead.")] = False,
-    device: Annotated[Device, typer.Option(help="Where the steps run: cpu or cuda.")] = "cpu",
-    dense: Annotated[bool, typer.Option(help="Dense attention instead of the published rule.")] = False,
-    results: Results = None,
-) -> None:
-    """Measure FlashVSR's full size on ONNX Runtime: seconds and peak memory of every graph."""
-    from .flashvsr_measure import counts, export_random, run_steps, verify_random
-    from .flashvsr_onnx import Settings
-
-    height, width = (int(side) for side in profile.split("x"))
-    differences: dict[str, float] = {}
-    if verify:
-        differences, cost = verify_random(folder)
-        costs = [cost]
-        for name, value in differences.items():
-            typer.echo(f"{name:34} {value:.2e} from PyTorch")
-    elif export:
-        costs = [export_random(folder, Settings(profiles=((height, width),), precision=precision, exact=not dense))]
-    else:
-        costs = list(run_steps(folder, device))
-    for cost in costs:
-        seconds = ", then ".join(f"{once:.2f} s" for once in cost.seconds)
-        typer.echo(f"{cost.name:34} {seconds}   peak so far {cost.peak / 1e9:6.2f} GB")
-    if results is not None:
-        part = f"{'verify' if verify else 'export' if export else f'steps on {device}'}, {folder.name}"
-        found = {"published": counts(), "costs": [asdict(cost) for cost in costs], "from_pytorch": differences}
-        record(results, part, found)
-
-
-@app.command()
-def flashvsr_engines(
-    folder: Annotated[Path, typer.Argument(help="Where an export lies.")],
-    out: Annotated[Path, typer.Argument(help="Where the engines go.")],
-    capability: Annotated[str, typer.Option(help="Compute capability of the GPUs that will run them.")] = "SM89",
-    results: Results = None,
-) -> None:
-    """Build FlashVSR's graphs with TensorRT for RTX; needs no GPU."""
-    from .flashvsr_engines import build_engines
-
-    found = []
-    for engine in build_engines(folder, out, capability=capability):
-        found.append({**asdict(engine), "path": engine.path.name})
-        typer.echo(f"{engine.sha256}  {engine.path}  {engine.nbytes / 1e6:.1f} MB, {engine.seconds:.1f} s")
-    if results is not None:
-        record(results, f"engines for {capability}, {folder.name}", found)
-
+from upres.engine.core.errors import UpresError
+from upres.export.cli.checks import app
 
 if __name__ == "__main__":
     try:

@@ -4,17 +4,17 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from upres.engine.catalog import NETWORKS, Network, slug_of
-from upres.engine.errors import ModelError, TargetError
-from upres.engine.manifest import Manifest
-
-from . import architecture, weights
-from .architecture import SRVGG
-from .facts import facts
-from .graph import OPSET
-from .networks import write
-from .reference import reference
-from .verify import verify
+from upres.engine.core.errors import ModelError, TargetError
+from upres.engine.models.catalog import NETWORKS, Network, slug_of
+from upres.engine.models.manifest import Manifest
+from upres.export.families import architecture
+from upres.export.families.architecture import SRVGG
+from upres.export.families.networks import write
+from upres.export.graphs.analysis import facts
+from upres.export.graphs.writer import OPSET
+from upres.export.verify.compare import verify
+from upres.export.verify.reference import reference
+from upres.export.weights import read
 
 OVERLAP = 32
 """Pixels that RRDBNet's tiles overlap. It sees too far to hold exactly, so tiles are blended.
@@ -40,7 +40,7 @@ def export(source: Path, network: str, folder: Path) -> Exported:
     TargetError where the folder cannot be written. Nothing is left behind then.
     """
     entry = _entry(network)
-    found = weights.read(source)
+    found = read.read(source)
     net = architecture.infer(found.tensors)
     family = "srvgg" if isinstance(net, SRVGG) else "rrdb"
     if family != entry.family:

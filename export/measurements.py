@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from upres.engine.runtime import cpus
+
+from upres.engine.runtime.base import cpus
 
 PACKAGES = ("upres", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt-rtx")
 

@@ -2,12 +2,13 @@
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
-from upres.engine.errors import SourceError
+from paths import SUPPORT
+
+from upres.engine.core.errors import SourceError
 from upres.export.exporter import export
-from upres.export.pull import from_package
+from upres.export.fetch.pull import from_package
 
 NCNN_MODELS = ("realesr-animevideov3-x4", "realesr-animevideov3-x2", "realesrgan-x4plus-anime")
 
@@ -43,7 +44,7 @@ def clips(tmp_path_factory):
 @pytest.fixture
 def fake_models(monkeypatch):
     """Worker processes import `fake` from here."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""Color conversion, bit depth and orientation of frames."""

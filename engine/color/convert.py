@@ -1,0 +1,156 @@
+"""YUV to RGB and back, with matrix and range always explicit. Knows swscale; nothing of files or models."""
+
+import numpy as np
+from av import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from upres.engine.core.errors import SourceError
+from upres.engine.core.frame import Colour, Pixels
+
+from .bit_depth import Deep, shallow, tonemapped
+from .orientation import Orientation
+
+# FFmpeg's AVColorSpace, AVColorTransferCharacteristic and AVColorPrimaries by number (ISO/IEC 23091-2), as named by ffprobe.
+MATRICES = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+TRANSFERS = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "linear", 11: "iec61966-2-4"}
+TRANSFERS |= {13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67"}
+PRIMARIES = {
+    1: "bt709",
+    4: "bt470m",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    9: "bt2020",
+    11: "smpte431",
+    12: "smpte432",
+}
+UNSPECIFIED = 2
+
+COEFFICIENTS = {
+    "bt709": Colorspace.ITU709,
+    "fcc": Colorspace.FCC,
+    "bt470bg": Colorspace.ITU601,
+    "smpte170m": Colorspace.ITU601,
+    "smpte240m": Colorspace.SMPTE240M,
+    "bt2020nc": Colorspace.BT2020,
+}
+RANGES = {"tv": ColorRange.MPEG, "pc": ColorRange.JPEG}
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+EXACT |= Interpolation.FULL_CHR_H_INP | Interpolation.BITEXACT
+UPRIGHT = Orientation()
+HDR = ("smpte2084", "arib-std-b67")
+
+
+def resolve(frame: VideoFrame) -> Colour:
+    """What a decoded frame's colours mean; what it leaves unsaid is taken from its size, as players do.
+
+    Raises SourceError for a matrix that swscale has no coefficients for.
+    """
+    known = {component.is_luma or component.is_chroma for component in frame.format.components}
+    rgb = frame.format.is_rgb or known == {False}
+    high_definition = frame.width >= 1280 or frame.height > 576
+    default = "bt709" if high_definition else "smpte170m"
+    if rgb:
+        matrix = "gbr"
+    elif frame.colorspace in (0, UNSPECIFIED):
+        matrix = default
+    else:
+        matrix = MATRICES.get(frame.colorspace, "")
+    if matrix not in COEFFICIENTS and matrix != "gbr":
+        raise SourceError(
+            f"the colour matrix number {frame.colorspace} is not supported; there are: {', '.join(COEFFICIENTS)}"
+        )
+    full = rgb or frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    return Colour(
+        matrix=matrix,
+        range="pc" if full else "tv",
+        primaries=PRIMARIES.get(frame.color_primaries, default),
+        transfer=TRANSFERS.get(frame.color_trc, default),
+    )
+
+
+def encoded(colour: Colour) -> Colour:
+    """The colour a result is encoded in: the source's own, RGB sources as BT.709, high dynamic range tone-mapped to BT.709."""
+    if colour.matrix == "gbr":
+        return Colour("bt709", "tv", "bt709", "bt709")
+    if colour.transfer in HDR:
+        return Colour("bt709", colour.range, "bt709", "bt709")
+    return colour
+
+
+class ToRGB:
+    """Decoded frames to RGB arrays of 8 bits; high dynamic range is brought down to BT.709."""
+
+    def __init__(self, colour: Colour, orientation: Orientation = UPRIGHT) -> None:
+        self._colour = colour
+        self._orientation = orientation
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> Pixels:
+        """(height, width, 3) uint8, full range, upright: of 8-bit sources a view of the frame swscale wrote, not a copy."""
+        hdr = self._colour.transfer in HDR
+        if not hdr and depth_of(frame) <= 8:
+            return self._orientation.upright(view(self._converted(frame, "rgb24")))
+        deep = deep_view(self._converted(frame, "rgb48le"))
+        return self._orientation.upright(shallow(tonemapped(deep, self._colour.transfer) if hdr else deep))
+
+    def _converted(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
+        matrix = COEFFICIENTS.get(self._colour.matrix)
+        return self._reformatter.reformat(
+            frame,
+            format=pixel_format,
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=RANGES[self._colour.range],
+            dst_color_range=ColorRange.JPEG,
+            interpolation=EXACT,
+            threads=1,
+        )
+
+
+def depth_of(frame: VideoFrame) -> int:
+    """Bits a channel."""
+    return max((component.bits for component in frame.format.components), default=8)
+
+
+def view(frame: VideoFrame) -> Pixels:
+    """An rgb24 frame's pixels, (height, width, 3) uint8, without a copy; the array keeps the frame alive."""
+    plane = frame.planes[0]
+    rows: Pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+
+
+def deep_view(frame: VideoFrame) -> Deep:
+    """An rgb48le frame's pixels, (height, width, 3) uint16, without a copy."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.dtype("<u2")).reshape(frame.height, plane.line_size // 2)
+    return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+
+
+class FromRGB:
+    """RGB arrays to frames an encoder takes. size: width and height to resample to, or None."""
+
+    def __init__(self, colour: Colour, pixel_format: str, size: tuple[int, int] | None = None) -> None:
+        self._format = pixel_format
+        self._size = size
+        self._matrix = COEFFICIENTS.get(colour.matrix)
+        self._range = RANGES[colour.range]
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, pixels: Pixels) -> VideoFrame:
+        """(height, width, 3) uint8 RGB to the pixel format; the same bytes where the format is rgb24 and the size is right."""
+        rgb = VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")
+        width, height = self._size or (rgb.width, rgb.height)
+        if self._format == "rgb24" and (width, height) == (rgb.width, rgb.height):
+            return rgb
+        return self._reformatter.reformat(
+            rgb,
+            width=width,
+            height=height,
+            format=self._format,
+            dst_colorspace=self._matrix,
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=self._range,
+            interpolation=EXACT,
+            threads=1,
+        )

@@ -1,0 +1,42 @@
+"""How a picture has to be turned and mirrored to stand upright, from the display matrix that cameras write."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from av import VideoFrame
+from av.buffer import Buffer
+
+from upres.engine.core.frame import Pixels
+
+MATRIX = struct.Struct("<9i")  # libavutil's display matrix: a b u, c d v, x y w; x' = ax + cy, y' = bx + dy
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """turns: quarter turns, counterclockwise. mirrored: left and right are then exchanged."""
+
+    turns: int = 0
+    mirrored: bool = False
+
+    @property
+    def lying(self) -> bool:
+        """Whether width and height change places."""
+        return self.turns % 2 == 1
+
+    def upright(self, pixels: Pixels) -> Pixels:
+        """The picture as it is to be seen: a view, not a copy."""
+        turned = np.rot90(pixels, self.turns)
+        return turned[:, ::-1] if self.mirrored else turned
+
+
+def orientation(frame: VideoFrame) -> Orientation:
+    """The orientation of a decoded frame, to the nearest quarter turn."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(data, Buffer):
+        return Orientation()
+    a, b, _, c, d, *_ = MATRIX.unpack(bytes(data))
+    lying = abs(b) + abs(c) > abs(a) + abs(d)
+    if a * d - b * c < 0:
+        return Orientation(3 if b > 0 else 1, True) if lying else Orientation(0 if a < 0 else 2, True)
+    return Orientation(3 if b > 0 else 1) if lying else Orientation(2 if a < 0 else 0)

@@ -1,0 +1,1 @@
+"""Value types that everything uses: errors, frames, time, and the model protocol."""

@@ -1,0 +1,1 @@
+"""Sources to frames: opening, demuxing, decoding, filtering."""

@@ -1,0 +1,91 @@
+"""A container opened with PyAV, and which of its tracks are carried."""
+
+from dataclasses import dataclass, field
+from typing import IO
+
+import av
+from av import AudioStream, CodecContext, VideoStream
+from av.codec.context import Flags
+from av.container import InputContainer
+from av.stream import Discard, Disposition, Stream
+from av.subtitles.stream import SubtitleStream
+
+from upres.engine.core.errors import SourceError
+
+from .source import Readable
+
+LONGEST_SIDE = 16384
+MOST_PIXELS = 8192 * 8192
+LIMIT = f"{LONGEST_SIDE} a side and {MOST_PIXELS // 10**6} million pixels"
+
+BUFFER = 32768  # bytes that are read ahead of the demuxer
+LIVE_BUFFER = 4096
+LIVE_PROBE = {"fpsprobesize": "6"}
+"""Frames that are looked at for the rate; libavformat's own 20 delay the first one twice as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """What is read of a container. warnings: what is not, for people."""
+
+    video: VideoStream
+    audio: tuple[AudioStream, ...]
+    subtitles: tuple[SubtitleStream, ...]
+    warnings: list[str] = field(default_factory=list)
+
+
+def open_container(
+    name: str, file: str | IO[bytes] | Readable, formats: tuple[str, ...] | None, *, live: bool
+) -> InputContainer:
+    """Open what PyAV opens; SourceError with FFmpeg's reason. name: for people. formats: as the Reader's."""
+    options, ahead = (LIVE_PROBE, LIVE_BUFFER) if live else ({}, BUFFER)
+    if formats is not None:
+        options = {**options, "format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
+    try:
+        return av.open(file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead)
+    except (av.FFmpegError, ValueError) as error:
+        raise SourceError(f"{name}: not a video that can be read ({reason(error)})") from error
+
+
+def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
+    """The default video track, ready to be decoded, and all sound and subtitles; SourceError where there is no such video."""
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not videos:
+        raise SourceError(f"{name}: holds no video track (found: {listed(container)})")
+    video = next((s for s in videos if s.disposition & Disposition.default), videos[0])
+    if video.codec_context is None:
+        raise SourceError(f"{name}: there is no decoder for its video (found: {listed(container)})")
+    check_size(name, video.width, video.height)
+    video.thread_type = "SLICE" if live else "AUTO"
+    video.codec_context.flags |= Flags.output_corrupt
+    # Sound that is announced and does not come, as in MPEG-TS, has no rate.
+    audio = tuple(s for s in container.streams.audio if s.codec_context and s.codec_context.sample_rate)
+    found = Tracks(video, audio, tuple(s for s in container.streams.subtitles if s.codec_context))
+    for stream in container.streams:
+        if stream not in (video, *found.audio, *found.subtitles):
+            stream.discard = Discard.all
+            if stream.type in ("audio", "subtitle", "video"):
+                found.warnings.append(f"track {stream.index} ({stream.type}) is not carried")
+    return found
+
+
+def check_size(name: str, width: int, height: int) -> None:
+    """SourceError for frames larger than can be held."""
+    if width > LONGEST_SIDE or height > LONGEST_SIDE or width * height > MOST_PIXELS:
+        raise SourceError(f"{name}: frames of {width}x{height} are larger than can be held; the limit is {LIMIT}")
+
+
+def listed(container: InputContainer) -> str:
+    """A container's tracks, for people."""
+    return ", ".join(f"{s.type} {codec_name(s)}" for s in container.streams) or "no tracks"
+
+
+def codec_name(stream: Stream) -> str:
+    """A track's codec under its usual name, which is not always its decoder's (mp3float)."""
+    context: CodecContext | None = stream.codec_context
+    return "unknown" if context is None else context.codec.canonical_name
+
+
+def reason(error: Exception) -> str:
+    """FFmpeg's own words for an error, without the number and the file name around them."""
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,1 @@
+"""Frames to fragments and files: video, audio, carried tracks, and the join."""

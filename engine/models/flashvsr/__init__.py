@@ -1,0 +1,1 @@
+"""FlashVSR: a session with state, from its networks to its tiles."""

@@ -1,0 +1,247 @@
+"""FlashVSR as a model: a streaming network with state, made to give one frame for every frame it gets."""
+
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from upres.engine.core.errors import Interrupted, ModelError, SettingsError, SourceError
+from upres.engine.core.frame import Frame, Pixels
+from upres.engine.models.manifest import cache_folder
+from upres.engine.runtime.base import Device, OnnxRuntimeGraph, cpus
+
+from .manifest import Profile, check, find, read
+from .networks import CLIP, LATENT, NEXT, Decoder, Projector, Transformer, decoder_parts, draw_noise
+from .shot import Canvas, LiveShot, Networks, Noise, Shot
+from .spool import SpooledShot, spooled_bytes
+from .tiles import LATENT_PIXELS, Layout, lay_out
+
+SCALES = (2, 3, 4)
+HELD = 36  # frames a shot holds at most: those of the first step, and what comes from one step
+GIVEN = 21  # frames of the first step, which whoever takes a live session's pictures takes at once
+FRAMES_A_STEP = CLIP * NEXT
+EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, estimated
+TRIAL_SIDE = 256  # pixels a side of the frames that a GPU's speed is estimated on
+ALLOW_RANDOM = "UPRES_RANDOM_WEIGHTS"  # set to 1 by tests and benchmarks
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a FlashVSR runs.
+
+    seed: of the noise. spool: a folder; a shot of more than one tile is then upscaled tile by tile once it is complete, with
+    one tile's state in memory and the source's frames and the latents in the folder. threads: of the runtime, all by default.
+    device: cpu or cuda; not tried on a GPU yet.
+    """
+
+    seed: int = 0
+    spool: Path | None = None
+    threads: int | None = None
+    device: Device = "cpu"
+
+
+class FlashVSR:
+    """An exported FlashVSR on ONNX Runtime. scale: how much larger, 2 to 4: the network itself only sharpens."""
+
+    warmup = None
+
+    def __init__(self, folder: Path, *, scale: int = 4, options: Options | None = None) -> None:
+        """Load from the folder of an export; ModelError where it cannot be used, SettingsError for another scale."""
+        if scale not in SCALES:
+            raise SettingsError(f"FlashVSR enlarges {', '.join(map(str, SCALES))} times, not {scale} times")
+        self.manifest = read(folder)
+        if self.manifest.weights != "trained" and os.environ.get(ALLOW_RANDOM) != "1":
+            raise ModelError(
+                f"the weights in {folder} were never trained, they only serve tests; export the trained ones"
+            )
+        self._options = options or Options()
+        if self.manifest.precision == "bf16" and self._options.device == "cpu":
+            raise ModelError(
+                f"the export in {folder} is in bf16, which ONNX Runtime does not compute on a CPU; export it in fp32"
+            )
+        check(folder, self.manifest)
+        self.scale = scale
+        self._folder = folder
+        self._projector, self._decoder = (self._load(name) for name in (self.manifest.projector, self.manifest.decoder))
+        self._steps: dict[Profile, tuple[OnnxRuntimeGraph, OnnxRuntimeGraph]] = {}
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.manifest.network
+
+    @property
+    def report(self) -> str:
+        """What runs it."""
+        facts = self.manifest
+        state = ", experimental" if facts.experimental else ""
+        runtime = self._decoder.report.removesuffix(" fp32")
+        return f"{runtime}, {self.scale}x, {facts.attention} attention in {facts.precision}{state}"
+
+    def open(self, width: int, height: int, *, live: bool = False, noise: Noise | None = None) -> "FlashVSRSession":
+        """Start a session on frames of this size. live: with no frame spooled, and every tile's state in memory.
+
+        noise: instead of the drawn one, by latent frame, rows and columns.
+        """
+        if width < 1 or height < 1:
+            raise SourceError(f"frames of {width}x{height} pixels have nothing to upscale")
+        layout = self.layout(width, height)
+        if layout.profile not in self._steps:
+            # Another tile size has its own graphs over the same weights: only one is held.
+            self._steps = {layout.profile: (self._load(layout.profile.first), self._load(layout.profile.following))}
+        first, following = self._steps[layout.profile]
+        spool = self._options.spool if len(layout.tiles) > 1 and not live else None
+        count = 1 if spool else len(layout.tiles)
+        networks = Networks(
+            partial(Projector, self._projector),
+            [Transformer(first, following, self.manifest.head_dim) for _ in range(count)],
+            Decoder(self._decoder, layout.height, layout.width),
+        )
+        threads = ThreadPoolExecutor(min(CLIP, self._options.threads or cpus()), "flashvsr")
+        canvas = Canvas(height * self.scale, width * self.scale, self.scale, layout, threads)
+        return FlashVSRSession(canvas, networks, noise or partial(draw_noise, self._options.seed), spool)
+
+    def layout(self, width: int, height: int) -> Layout:
+        """How frames of this size are covered with tiles."""
+        return lay_out(self.manifest.profiles, height * self.scale, width * self.scale)
+
+    def memory(self, width: int, height: int, *, live: bool = False) -> int:
+        """Bytes a session on frames of this size needs at its peak, predicted from the manifest; not yet on a GPU."""
+        layout, facts = self.layout(width, height), self.manifest
+        tiles = 1 if self._options.spool and not live else len(layout.tiles)
+        parts = [outer.height * outer.width for _, outer in decoder_parts(layout.height, layout.width)]
+        state = tiles * layout.profile.state_bytes + sum(parts) * facts.frame_state_bytes
+        working = max(layout.profile.working_bytes, max(parts) * facts.decoder_bytes)
+        frames = (HELD + (GIVEN if live else 0)) * layout.height * layout.width * 3
+        return facts.weight_bytes + state + working + frames
+
+    @property
+    def spool(self) -> Path | None:
+        """The folder that shots of more than one tile are spooled to."""
+        return self._options.spool
+
+    def spooled(self, width: int, height: int, frames: int) -> int:
+        """Bytes that a shot of so many frames of this size takes in that folder; 0 where it needs none."""
+        layout = self.layout(width, height)
+        return spooled_bytes(layout, width, height, frames) if self.spool and len(layout.tiles) > 1 else 0
+
+    def seconds(self, width: int, height: int) -> float:
+        """Seconds a frame of this size takes, predicted: the arithmetic, over what the device was seen to manage."""
+        layout = self.layout(width, height)
+        pixels = layout.height * layout.width
+        flops = len(layout.tiles) * layout.profile.flops / FRAMES_A_STEP + pixels * self.manifest.frame_flops
+        return flops / self._flops_a_second
+
+    @cached_property
+    def _flops_a_second(self) -> float:
+        """What a CPU manages in a product, less what graphs lose; what a GPU manages in the decoder, once it is warm."""
+        if self._options.device == "cpu":
+            return EFFICIENCY * product_flops()
+        decoder, seconds = Decoder(self._decoder, TRIAL_SIDE, TRIAL_SIDE), math.inf
+        latent = np.zeros((1, LATENT, TRIAL_SIDE // LATENT_PIXELS, TRIAL_SIDE // LATENT_PIXELS), np.float32)
+        frames = np.zeros((CLIP, TRIAL_SIDE, TRIAL_SIDE, 3), np.uint8)
+        decoder.start()
+        for _ in range(3):
+            start = time.perf_counter()
+            decoder.push(latent, frames)
+            seconds = min(seconds, time.perf_counter() - start)
+        return CLIP * TRIAL_SIDE**2 * self.manifest.frame_flops / seconds
+
+    def _load(self, name: str) -> OnnxRuntimeGraph:
+        options = self._options
+        return OnnxRuntimeGraph(self._folder / name, options.threads or cpus(), mapped=True, device=options.device)
+
+
+def load(network: str, *, scale: int = 4, device: Device = "cpu") -> FlashVSR:
+    """The export of this network that lies in the cache, for files; ModelError with the remedy where there is none."""
+    options = Options(spool=cache_folder() / "spool", device=device)
+    return FlashVSR(find(network, half=device == "cuda"), scale=scale, options=options)
+
+
+@cache
+def product_flops() -> float:
+    """What this machine computes a second in a product of matrices, 2 x multiply-adds; the best of five."""
+    side = 1024
+    matrix = np.ones((side, side), np.float32)
+    best = math.inf
+    for _ in range(5):
+        start = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
+
+
+class FlashVSRSession:
+    """One run over frames of one size. State is begun anew where a frame starts a shot; its length has no limit.
+
+    between: called before every step of a tile, and every latent frame decoded.
+    """
+
+    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, spool: Path | None) -> None:
+        self._canvas, self._networks, self._noise = canvas, networks, noise
+        self._spool = spool
+        self.between: Callable[[], None] = lambda: None
+        self._shot: Shot | None = None
+        self._stopping = threading.Event()
+        self._times: deque[tuple[int, int, bool]] = deque()
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        """Take a frame; give the frames that are ready. To be consumed before the next push."""
+        size = (frame.height * self._canvas.scale, frame.width * self._canvas.scale)
+        if size != (self._canvas.height, self._canvas.width):
+            expected = f"{self._canvas.width // self._canvas.scale}x{self._canvas.height // self._canvas.scale}"
+            raise SourceError(f"a frame of {frame.width}x{frame.height} came into a session of {expected}")
+        if frame.shot:
+            yield from self.flush()
+        self._check()
+        self._shot = self._shot or self._begin()
+        self._times.append((frame.pts, frame.duration, frame.shot))
+        yield from self._timed(self._shot.push(frame.pixels))
+
+    def flush(self) -> Iterator[Frame]:
+        """Give what is still held back; a frame pushed after it starts a new shot."""
+        self._check()
+        if self._shot is not None:
+            yield from self._timed(self._shot.finish())
+            self._shot.close()
+            self._shot = None
+
+    def stop(self) -> None:
+        """From any thread: what is under way ends with the next step, Interrupted, and so does all that is asked later."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Let go of state, spooled files and threads."""
+        self.stop()
+        try:
+            self._canvas.threads.shutdown(cancel_futures=True)
+        finally:
+            if self._shot is not None:
+                self._shot.close()
+                self._shot = None
+
+    def _check(self) -> None:
+        if self._stopping.is_set():
+            raise Interrupted("the session was stopped")
+
+    def _pause(self) -> None:
+        self.between()
+        self._check()
+
+    def _begin(self) -> Shot:
+        if self._spool is None:
+            return LiveShot(self._canvas, self._networks, self._noise, pause=self._pause)
+        return SpooledShot(self._canvas, self._networks, self._noise, self._spool, pause=self._pause)
+
+    def _timed(self, pictures: Iterator[Pixels]) -> Iterator[Frame]:
+        for pixels in pictures:
+            pts, duration, shot = self._times.popleft()
+            yield Frame(pixels, pts, duration, shot)

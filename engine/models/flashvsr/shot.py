@@ -1,0 +1,206 @@
+"""One shot through FlashVSR as it comes: frames in, pictures out, chunk by chunk.
+
+The schedule is the public release's. Latent frame i stands for pictures 4i-3 … 4i and looks at frames up to 4i+4; the first
+step takes latent frames 0 … 5, every later one two more. The last frame is repeated until a step is full.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from upres.engine.core.frame import Pixels
+from upres.engine.runtime.base import Tensor
+
+from .color import enlarge, match_colour, to_pixels
+from .networks import CLIP, FIRST, NEXT, Decoder, Projector, Transformer
+from .tiles import GRID, LATENT_PIXELS, Layout, Tile
+
+Noise = Callable[[int, int, int], Tensor]
+MARGIN = 3  # source pixels around a pixel that its enlargement depends on
+REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions over tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """The frames of a session at output size. layout: of their padded size. height, width: without padding, pixels.
+
+    threads: frames are prepared, and pictures finished, several at a time; the session closes it.
+    """
+
+    height: int
+    width: int
+    scale: int
+    layout: Layout
+    threads: Executor
+
+    def prepare(self, pixels: Pixels, part: Tile | None = None) -> Pixels:
+        """A source frame, enlarged and padded with its edges, or a part of that; only what the part needs is computed."""
+        part = part or Tile(0, 0, self.layout.height, self.layout.width)
+        bottom, right = min(part.top + part.height, self.height), min(part.left + part.width, self.width)
+        top, left = (max(0, start // self.scale - MARGIN) for start in (part.top, part.left))
+        source = pixels[top : -(-bottom // self.scale) + MARGIN, left : -(-right // self.scale) + MARGIN]
+        inner = Tile(part.top, part.left, bottom - part.top, right - part.left)
+        large = inner.within(Tile(top * self.scale, left * self.scale, 0, 0)).cut_frame(enlarge(source, self.scale))
+        return np.pad(large, ((0, part.height - inner.height), (0, part.width - inner.width), (0, 0)), mode="edge")
+
+    def finish(self, picture: Tensor, frame: Pixels) -> Pixels:
+        """A decoded picture (3, H, W), cropped and given the colours of its frame: (height, width, 3) uint8."""
+        return to_pixels(match_colour(picture[:, : self.height, : self.width], frame[: self.height, : self.width]))
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What a session computes with. projector: one for frames of a height and width. transformers: one a tile, or one for all."""
+
+    projector: Callable[[int, int], Projector]
+    transformers: list[Transformer]
+    decoder: Decoder
+
+
+class Frames(Protocol):
+    """Prepared frames of a shot by their number; beyond the last one, the last one again."""
+
+    def __len__(self) -> int: ...
+    def clip(self, indexes: Iterable[int], /) -> Pixels:
+        """Some of them, (n, H, W, 3)."""
+        ...
+
+
+class Shot(Protocol):
+    """A shot being upscaled."""
+
+    def push(self, pixels: Pixels) -> Iterator[Pixels]:
+        """Take the next source frame; give the pictures that are ready."""
+        ...
+
+    def finish(self) -> Iterator[Pixels]:
+        """Give the pictures that are left, so that there are as many as frames were pushed."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the shot holds; safe to call twice."""
+        ...
+
+
+class LiveShot:
+    """A shot upscaled as it comes: the first picture after 25 frames, then 8 at a time; every tile keeps its own state."""
+
+    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, *, pause: Callable[[], None]) -> None:
+        """pause: called before every step of a tile and every latent frame decoded; may raise, to end the work."""
+        self._canvas, self._networks, self._noise, self._pause = canvas, networks, noise, pause
+        self._projector = networks.projector(canvas.layout.height, canvas.layout.width)
+        self._shares = canvas.layout.shares()
+        self._frames = Window()
+        self._latents = 0
+
+    def push(self, pixels: Pixels) -> Iterator[Pixels]:
+        """Take the next source frame; give the pictures that are ready."""
+        self._frames.append(self._canvas.threads.submit(self._canvas.prepare, pixels))
+        if len(self._frames) == needed(self._latents):
+            yield from self._step()
+
+    def finish(self) -> Iterator[Pixels]:
+        """Give the pictures that are left."""
+        while decoded(self._latents) < len(self._frames):
+            yield from self._step()
+
+    def close(self) -> None:
+        """Let go of the frames."""
+        self._frames = Window()
+
+    def _step(self) -> Iterator[Pixels]:
+        if self._latents == 0:
+            self._projector.start(self._frames.clip([0])[0])
+            self._networks.decoder.start()
+        latents = range(self._latents, self._latents + step(self._latents))
+        clean = self._clean(latents)
+        self._latents = latents.stop
+        for at, latent in enumerate(latents):
+            self._pause()
+            yield from decode(self._canvas, self._networks.decoder, self._frames, clean[:, :, at], latent)
+        self._frames.forget(decoded(latents.stop))
+
+    def _clean(self, latents: range) -> Tensor:
+        """The clean latents of a step, (1, 16, f, H/8, W/8), blended over the tiles."""
+        layout = self._canvas.layout
+        rows, columns = layout.height // LATENT_PIXELS, layout.width // LATENT_PIXELS
+        noise = np.stack([self._noise(latent, rows, columns) for latent in latents], 1)[None]
+        tokens = [self._projector.push(self._frames.clip(seen(latent))) for latent in latents]
+        blended = np.zeros_like(noise)
+        for tile, share, transformer in zip(layout.tiles, self._shares, self._networks.transformers, strict=True):
+            self._pause()
+            part = cut_tokens(tokens, layout.width, tile)
+            given = transformer.push(tile.cut(noise, LATENT_PIXELS), part, latents.start)
+            tile.cut(blended, LATENT_PIXELS)[...] += given["clean"] * share
+        return blended
+
+
+class Window:
+    """The latest frames of a shot, which may still be being prepared."""
+
+    def __init__(self) -> None:
+        self._frames: deque[Future[Pixels]] = deque()
+        self._forgotten = 0
+
+    def __len__(self) -> int:
+        return self._forgotten + len(self._frames)
+
+    def clip(self, indexes: Iterable[int]) -> Pixels:
+        """Some frames, (n, H, W, 3)."""
+        last = len(self) - 1
+        return np.stack([self._frames[min(index, last) - self._forgotten].result() for index in indexes])
+
+    def append(self, frame: Future[Pixels]) -> None:
+        """Add the next frame."""
+        self._frames.append(frame)
+
+    def forget(self, count: int) -> None:
+        """Let go of the first so many frames of the shot, but the last one."""
+        while self._forgotten < min(count, len(self) - 1):
+            self._frames.popleft()
+            self._forgotten += 1
+
+
+def step(first: int) -> int:
+    """How many latent frames the step takes that begins with this one."""
+    return FIRST if first == 0 else NEXT
+
+
+def needed(latents: int) -> int:
+    """How many frames there must be for the step that follows so many latent frames."""
+    return CLIP * (latents + step(latents)) + 1
+
+
+def decoded(latents: int) -> int:
+    """How many pictures a shot's first so many latent frames give."""
+    return max(0, CLIP * latents - 3)
+
+
+def seen(latent: int) -> range:
+    """The frames the projector takes for a latent frame."""
+    return range(CLIP * latent + 1, CLIP * latent + 5)
+
+
+def decode(canvas: Canvas, decoder: Decoder, frames: Frames, clean: Tensor, latent: int) -> Iterator[Pixels]:
+    """The pictures of a latent frame, (1, 16, H/8, W/8), as far as frames go; of the first one only the last is a picture.
+
+    A latent frame wholly beyond the last frame, which fills up a shot's last step, is not decoded.
+    """
+    shown = range(CLIP * latent - 3, CLIP * latent + 1)
+    if shown.start >= len(frames):
+        return
+    clip = frames.clip(max(index, 0) for index in shown)
+    pictures = decoder.push(clean, clip)
+    there = slice(max(0, -shown.start), len(frames) - shown.start)
+    yield from canvas.threads.map(canvas.finish, pictures[there], clip[there])
+
+
+def cut_tokens(tokens: list[Tensor], width: int, tile: Tile) -> Tensor:
+    """The tokens of a tile, (1, f * rows * columns, dim), from those of latent frames of this width."""
+    dim = tokens[0].shape[-1]
+    fields = (part.reshape(-1, width // GRID, dim).transpose(2, 0, 1) for part in tokens)
+    return np.stack([tile.cut(field, GRID).transpose(1, 2, 0) for field in fields]).reshape(1, -1, dim)

@@ -1,0 +1,139 @@
+"""One shot through FlashVSR tile by tile, once it is complete: one tile's state in memory, frames and latents on disk."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from upres.engine.core.errors import TargetError
+from upres.engine.core.frame import Pixels
+from upres.engine.runtime.base import Tensor
+
+from .networks import FIRST, LATENT, NEXT
+from .shot import REACH, Canvas, Networks, Noise, cut_tokens, decode, decoded, seen, step
+from .tiles import LATENT_PIXELS, Layout, Tile
+
+
+class SpooledShot:
+    """A shot upscaled when it ends. Its files have no names, so that nothing is left of them however the process ends."""
+
+    def __init__(
+        self, canvas: Canvas, networks: Networks, noise: Noise, folder: Path, *, pause: Callable[[], None]
+    ) -> None:
+        """folder: on the disk that is to hold the files. pause: called before every step; may raise, to end the work."""
+        self._canvas, self._networks, self._noise = canvas, networks, noise
+        self._folder, self._pause = folder, pause
+        self._frames, self._latents = self._file(), self._file()
+        self._count = 0
+
+    def push(self, pixels: Pixels) -> Iterator[Pixels]:
+        """Take the next source frame; nothing is ready before the shot is complete."""
+        try:
+            self._frames.write(np.ascontiguousarray(pixels).data)
+        except OSError as error:
+            raise self._full(error) from error
+        self._count += 1
+        return iter(())
+
+    def finish(self) -> Iterator[Pixels]:
+        """Give all pictures."""
+        canvas = self._canvas
+        source, latents = self._mapped(latent_frames(self._count))
+        for tile, share in zip(canvas.layout.tiles, canvas.layout.shares(), strict=True):
+            self._transform(source, latents, tile, share)
+        self._networks.decoder.start()
+        frames = Prepared(canvas, source)
+        for latent in range(len(latents)):
+            self._pause()
+            clean = np.array(latents[latent : latent + 1])
+            yield from decode(canvas, self._networks.decoder, frames, clean, latent)
+
+    def close(self) -> None:
+        """Let go of the spooled frames and latents."""
+        for file in (self._frames, self._latents):
+            with suppress(OSError):  # of a full disk: what was not written yet is not wanted any more
+                file.close()
+
+    def _file(self) -> IO[bytes]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return tempfile.TemporaryFile(dir=self._folder)
+        except OSError as error:
+            raise self._full(error) from error
+
+    def _mapped(self, count: int) -> tuple[Tensor, Tensor]:
+        """The source's frames, and so many latent frames of zeros.
+
+        The space of the latents is taken at once, for a mapped file has no way to say that the disk is full.
+        """
+        canvas = self._canvas
+        frames = (self._count, canvas.height // canvas.scale, canvas.width // canvas.scale, 3)
+        latents = (count, LATENT, canvas.layout.height // LATENT_PIXELS, canvas.layout.width // LATENT_PIXELS)
+        try:
+            for _ in range(count):
+                self._latents.write(bytes(4 * math.prod(latents[1:])))
+            self._frames.flush()
+            self._latents.flush()
+        except OSError as error:
+            raise self._full(error) from error
+        return (
+            np.memmap(self._frames, np.uint8, "r", shape=frames),
+            np.memmap(self._latents, np.float32, "r+", shape=latents),
+        )
+
+    def _full(self, error: OSError) -> TargetError:
+        return TargetError(f"cannot spool a shot to {self._folder}: {error.strerror}; free some space there")
+
+    def _transform(self, source: Tensor, latents: Tensor, tile: Tile, share: Tensor) -> None:
+        """Add a tile's share to the latents of the whole shot."""
+        layout = self._canvas.layout
+        wide = tile.grown(REACH, layout.height, layout.width)
+        frames = Prepared(self._canvas, source, wide)
+        projector = self._networks.projector(wide.height, wide.width)
+        projector.start(frames.clip([0])[0])
+        first = 0
+        while first < len(latents):
+            self._pause()
+            steps = range(first, first + step(first))
+            tokens = [projector.push(frames.clip(seen(latent))) for latent in steps]
+            noise = np.stack([tile.cut(self._noise(at, *latents.shape[2:]), LATENT_PIXELS) for at in steps], 1)[None]
+            part = cut_tokens(tokens, wide.width, tile.within(wide))
+            clean = self._networks.transformers[0].push(noise, part, first)["clean"]
+            tile.cut(latents[first : steps.stop], LATENT_PIXELS)[...] += clean[0].swapaxes(0, 1) * share
+            first = steps.stop
+
+
+class Prepared:
+    """The frames of a complete shot, or a part of them, prepared when asked for."""
+
+    def __init__(self, canvas: Canvas, source: Tensor, part: Tile | None = None) -> None:
+        """source: (n, height, width, 3) uint8."""
+        self._canvas, self._source, self._part = canvas, source, part
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def clip(self, indexes: Iterable[int]) -> Pixels:
+        """Some frames, (n, H, W, 3)."""
+        return np.stack(list(self._canvas.threads.map(self._frame, indexes)))
+
+    def _frame(self, index: int) -> Pixels:
+        return self._canvas.prepare(self._source[min(index, len(self) - 1)], self._part)
+
+
+def latent_frames(frames: int) -> int:
+    """How many latent frames a shot of so many frames is made from."""
+    count = FIRST
+    while decoded(count) < frames:
+        count += NEXT
+    return count
+
+
+def spooled_bytes(layout: Layout, width: int, height: int, frames: int) -> int:
+    """Disk that a shot of so many source frames of this size takes while it is upscaled."""
+    samples = LATENT * (layout.height // LATENT_PIXELS) * (layout.width // LATENT_PIXELS)
+    return frames * width * height * 3 + latent_frames(frames) * samples * 4

@@ -1,0 +1,166 @@
+"""Which model and which pre-filter suit a clip: rules as data, and what is measured on its frames."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from av import VideoFrame
+from numpy.typing import NDArray
+
+from upres.engine.color.convert import HDR
+from upres.engine.decode.filters import filtered
+from upres.engine.decode.reader import Info, Reader
+
+FRAMES = 72  # how many frames are looked at
+INTERLACED = 0.3  # share of frames that idet calls interlaced
+BLOCKY = 1.25  # steps across the 8x8 grid over steps elsewhere
+NOISY = 4.0  # standard deviation, in 8-bit levels, in the quietest quarter of the picture
+
+Luma = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """interlaced: share of frames, 0..1. blocks: step at the 8x8 grid over step elsewhere, 1 is none. noise: 8-bit levels."""
+
+    interlaced: float
+    blocks: float
+    noise: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What the rules look at. content: auto, photo or animation. hdr: whether its range is high."""
+
+    height: int
+    seconds: float
+    content: str
+    measured: Measured
+    hdr: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """advice holds when `applies`. option: what to add to the command line, if anything."""
+
+    name: str
+    applies: Callable[[Clip], bool]
+    advice: str
+    option: str = ""
+
+
+RULES = (
+    Rule("small", lambda c: c.height < 540, "below 540p: enlarge four times", "--model RealESRGAN_Vid_x4"),
+    Rule("large", lambda c: c.height >= 540, "540p and above: enlarge twice", "--model RealESRGAN_Vid_x2"),
+    Rule(
+        "drawn",
+        lambda c: c.content == "animation",
+        "animation, cartoons and generated video: try FlashVSR_Tiny first, and beside it x4 with the animation network",
+        "--model FlashVSR_Tiny",
+    ),
+    Rule(
+        "long",
+        lambda c: 15 < c.seconds <= 30,
+        "longer than 15 s: on a service x2 takes up to 30 s; here there is no limit",
+    ),
+    Rule(
+        "longer",
+        lambda c: c.seconds > 30,
+        "longer than 30 s: on a service split it at its shots; here there is no limit",
+        "--split",
+    ),
+    Rule(
+        "hdr",
+        lambda c: c.hdr,
+        "high dynamic range: it is refused unless it is brought down to SDR, which the networks were trained on",
+        "--tonemap",
+    ),
+    Rule(
+        "interlaced",
+        lambda c: c.measured.interlaced > INTERLACED,
+        "interlaced: weave its fields first, or combs are enlarged with the picture",
+        "--prefilter deinterlace",
+    ),
+    Rule(
+        "blocky",
+        lambda c: c.measured.blocks > BLOCKY,
+        "compression blocks: smooth them first, or the network sharpens their edges",
+        "--prefilter deblock",
+    ),
+    Rule(
+        "noisy",
+        lambda c: c.measured.noise > NOISY,
+        "noise: average it out first, or the network takes it for detail",
+        "--prefilter denoise",
+    ),
+    Rule("grade", lambda c: True, "grade after upscaling, not before: the networks were trained on ungraded pictures"),
+)
+
+
+def advise(clip: Clip) -> list[Rule]:
+    """The rules that apply, in the order they are to be followed."""
+    return [rule for rule in RULES if rule.applies(clip)]
+
+
+def describe(info: Info, measured: Measured, content: str) -> Clip:
+    """What the rules look at, from what a reader found."""
+    return Clip(info.shape.height, info.seconds or 0.0, content, measured, info.shape.colour.transfer in HDR)
+
+
+def in_words(measured: Measured) -> dict[str, str]:
+    """Each measurement as none, little (more than half of what a pre-filter is advised at) or much (more than that)."""
+    limits = {"interlaced": (0.0, INTERLACED), "blocks": (1.0, BLOCKY), "noise": (0.0, NOISY)}
+    words = {}
+    for name, (least, limit) in limits.items():
+        share = (getattr(measured, name) - least) / (limit - least)
+        words[name] = "much" if share > 1 else "little" if share > 0.5 else "none"
+    return words
+
+
+def measure(reader: Reader) -> Measured:
+    """Measure interlacing, blocks and noise on the first frames of an open source, which is read for it."""
+    blocks, noise, interlaced, counted = [], [], 0.0, 0.0
+    frames: Iterator[VideoFrame] = islice(reader.frames(), FRAMES)
+    for frame in filtered(frames, reader.info.shape, "idet"):
+        luma = frame.reformat(format="gray").to_ndarray().astype(np.float32)
+        blocks.append(_blocks(luma))
+        noise.append(_noise(luma))
+        interlaced, counted = _interlaced(frame.metadata)
+    return Measured(interlaced / counted if counted else 0.0, _median(blocks, 1.0), _median(noise, 0.0))
+
+
+def _interlaced(metadata: dict[str, str]) -> tuple[float, float]:
+    """How many frames idet has called interlaced so far, and how many it has seen."""
+    counts = {
+        name: float(metadata.get(f"lavfi.idet.multiple.{name}", 0))
+        for name in ("tff", "bff", "progressive", "undetermined")
+    }
+    return counts["tff"] + counts["bff"], sum(counts.values())
+
+
+def _blocks(luma: Luma) -> float:
+    """Mean step across the borders of 8x8 blocks over the mean step elsewhere."""
+    ratios = []
+    for steps in (np.abs(np.diff(luma, axis=1)).mean(axis=0), np.abs(np.diff(luma, axis=0)).mean(axis=1)):
+        grid = np.arange(len(steps)) % 8 == 7
+        if grid.any() and steps[~grid].mean() > 0:
+            ratios.append(steps[grid].mean() / steps[~grid].mean())
+    return float(np.mean(ratios)) if ratios else 1.0
+
+
+def _noise(luma: Luma) -> float:
+    """Standard deviation of the noise (J. Immerkaer, 1996), in the quietest quarter of 16x16 blocks, where no edges are."""
+    if min(luma.shape) < 3:
+        return 0.0
+    lines = luma[:-2] - 2 * luma[1:-1] + luma[2:]
+    response = np.abs(lines[:, :-2] - 2 * lines[:, 1:-1] + lines[:, 2:]) * np.sqrt(np.pi / 2) / 6
+    tall, wide = (max(1, side // 16) for side in response.shape)
+    cut = response[: response.shape[0] // tall * tall, : response.shape[1] // wide * wide]
+    means = cut.reshape(tall, cut.shape[0] // tall, wide, cut.shape[1] // wide).mean(axis=(1, 3))
+    return float(np.percentile(means, 25))
+
+
+def _median(values: Iterable[float], default: float) -> float:
+    found = list(values)
+    return float(np.median(found)) if found else default

@@ -1,0 +1,214 @@
+"""A segment log on disk, which survives a crash between any two writes.
+
+The folder holds `index.jsonl`, one record a line, and one file a track: its init section, then its fragments, so that the file
+itself plays. A fragment's bytes are on disk before its record is; a record that is there is never changed.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from upres.engine.core.errors import LogError, TargetError
+
+from .log import Fragment, MemoryLog, Track
+
+VERSION = 1
+
+
+class FolderLog(MemoryLog):
+    """A log in a folder; one process at a time writes it.
+
+    checkpoint: called with a name between the steps of a commit, for tests that stop there.
+    Raises LogError where the folder holds another job's log, a damaged one, or one that is being written.
+    """
+
+    def __init__(
+        self, folder: Path, header: Mapping[str, Any], checkpoint: Callable[[str], None] = lambda step: None
+    ) -> None:
+        super().__init__({**header, "version": VERSION})
+        self.folder = folder
+        self._checkpoint = checkpoint
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TargetError(f"{folder}: the log's folder cannot be made ({error.strerror})") from error
+        self._claim = _claim(folder)
+        try:
+            records = _records(folder / "index.jsonl")
+            with _written(folder):
+                self._index = (folder / "index.jsonl").open("ab", buffering=0)
+            self._begin(records)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def discard(folder: Path) -> None:
+        """Remove a log that nobody is writing; LogError where somebody is, or where the folder holds something else."""
+        FolderLog.segments(folder)
+        with _claim(folder):
+            shutil.rmtree(folder)
+
+    @staticmethod
+    def segments(folder: Path) -> int:
+        """How many complete segments of pictures a folder's log holds; LogError where the folder holds something else."""
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"lock"}:
+            return 0
+        if not (folder / "index.jsonl").is_file():
+            raise LogError(f"{folder} is in the way: it holds no log; move it, or choose another output")
+        records = _records(folder / "index.jsonl")
+        fragments = [record["fragment"] for record in records if "fragment" in record]
+        return sum(1 for fragment in fragments if fragment["track"] == "video" and fragment["last"])
+
+    def close(self) -> None:
+        """Close the index and give the folder free; safe to call twice."""
+        if hasattr(self, "_index"):
+            self._index.close()
+        self._claim.release()
+
+    def path(self, track: str) -> Path:
+        """The playable file of a track."""
+        return self.folder / self.tracks[track].file
+
+    def _begin(self, records: list[dict[str, Any]]) -> None:
+        if not records:
+            self._record("header", self.header)
+            return
+        if differing := _differing(self.header, records[0].get("header", {})):
+            raise LogError(
+                f"{self.folder} was begun with other settings and cannot be resumed with these ({differing})"
+            )
+        for record in records[1:]:
+            self._replay(record)
+        for name in self.tracks:
+            self._check(name)
+
+    def _replay(self, record: dict[str, Any]) -> None:
+        match record:
+            case {"track": track}:
+                time_base = Fraction(track["time_base"])
+                restored = Track(**{**track, "time_base": time_base, "init": bytes.fromhex(track["init"])})
+                self.tracks[restored.name] = restored
+                self._fragments[restored.name] = []
+            case {"fragment": fragment}:
+                self._fragments[fragment["track"]].append(Fragment(**fragment))
+            case {"extra": extra}:
+                self.extras.append(extra)
+
+    def _check(self, name: str) -> None:
+        """Cut off what was never recorded; LogError where what was is damaged."""
+        fragments = self._fragments[name]
+        size = len(self.tracks[name].init) + sum(fragment.size for fragment in fragments)
+        path = self.path(name)
+        if not path.exists() or path.stat().st_size < size:
+            raise LogError(f"{path} is shorter than its index says; delete {self.folder} and start again")
+        os.truncate(path, size)
+        try:
+            for fragment in fragments:
+                self.read(fragment)
+        except LogError as error:
+            raise LogError(f"{error}; delete {self.folder} and start again") from error
+
+    def _store_track(self, track: Track) -> None:
+        with _written(self.folder), (self.folder / track.file).open("wb") as file:
+            file.write(track.init)
+            self._sync(file.fileno(), "init written")
+        sync_folder(self.folder)
+        self._record("track", {**asdict(track), "time_base": str(track.time_base), "init": track.init.hex()})
+
+    def _store(self, fragment: Fragment, data: bytes) -> None:
+        with _written(self.folder), self.path(fragment.track).open("r+b") as file:
+            file.seek(len(self.tracks[fragment.track].init) + fragment.offset)
+            file.write(data)
+            self._sync(file.fileno(), "data written")
+        self._record("fragment", asdict(fragment))
+
+    def _store_note(self, extra: dict[str, Any]) -> None:
+        self._record("extra", extra)
+
+    def _load(self, fragment: Fragment) -> bytes:
+        with self.path(fragment.track).open("rb") as file:
+            file.seek(len(self.tracks[fragment.track].init) + fragment.offset)
+            return file.read(fragment.size)
+
+    def _record(self, kind: str, value: Mapping[str, Any]) -> None:
+        self._checkpoint(f"before {kind}")
+        with _written(self.folder):
+            line = json.dumps({kind: value}).encode() + b"\n"
+            if self._index.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._sync(self._index.fileno(), f"{kind} recorded")
+
+    def _sync(self, file: int, step: str) -> None:
+        self._checkpoint(step)
+        os.fsync(file)
+        self._checkpoint(f"{step}, synced")
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TargetError(f"{folder}: the log cannot be written ({error.strerror})") from error
+
+
+def _claim(folder: Path) -> FileLock:
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LogError(f"{folder}: another upres is writing this log; wait for it, or choose another output") from error
+    return lock
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was created or renamed in a folder survive a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _records(index: Path) -> list[dict[str, Any]]:
+    """The whole records of an index; a last line without its end was never committed and is cut off."""
+    if not index.exists():
+        return []
+    data = index.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(index, len(whole))
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise LogError(f"{index} is damaged ({error}); delete {index.parent} and start again") from error
+
+
+def _differing(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """What has changed between two headers, for people."""
+    told = []
+    for key in sorted({*wanted, *found}):
+        now, then = wanted.get(key), found.get(key)
+        if isinstance(now, dict) and isinstance(then, dict) and key != "source":
+            told += [_differing(now, then)] if now != then else []
+        elif now != then:
+            told.append(
+                "the source is another file" if key == "source" else f"{key} was {_said(then)}, is {_said(now)}"
+            )
+    return ", ".join(told)
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -1,0 +1,1 @@
+"""Architectures whose weights can be exported."""

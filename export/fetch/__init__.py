@@ -1,0 +1,1 @@
+"""Getting weights: downloads checked against their hash."""

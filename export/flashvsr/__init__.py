@@ -1,0 +1,1 @@
+"""FlashVSR in PyTorch, and its export to ONNX."""

@@ -1,0 +1,59 @@
+"""What FlashVSR's graphs take, computed from its sizes: multiply-adds and memory. What a machine makes of them is measured."""
+
+import math
+
+from .attention import BLOCK
+from .transformer import SCORE_BYTES, Step
+from .weights import LATENT, UNSHUFFLED, WeightSet
+
+COPIES = 3  # of the largest tensor that are alive at once in a runtime
+
+
+def step_flops(weights: WeightSet, step: Step) -> int:
+    """Of one step of the transformer on a tile, 2 x multiply-adds; attention as if it were dense."""
+    c = weights.configuration
+    tokens, keys = step.windows * step.blocks * BLOCK, step.keys * BLOCK
+    linear = tokens * (6 * c.dim * c.dim + 2 * c.dim * c.ffn)
+    attention = 2 * tokens * c.dim * (keys + len(weights.prompt[0]))
+    return 2 * c.layers * (linear + attention)
+
+
+def step_bytes(weights: WeightSet, step: Step, itemsize: int) -> int:
+    """Working memory of one step, without weights and state."""
+    c = weights.configuration
+    tokens, keys = step.windows * step.blocks * BLOCK, step.keys * BLOCK
+    scores = COPIES * min(SCORE_BYTES, 4 * c.heads * tokens * keys)
+    hidden = tokens * (2 * c.ffn * itemsize + 12 * c.dim * 4)
+    return scores + hidden + 2 * 2 * keys * c.dim * itemsize
+
+
+def state_bytes(weights: WeightSet, step: Step, itemsize: int) -> int:
+    """Keys and values of one tile: a ring of as many temporal windows as a step attends to, for every layer."""
+    c = weights.configuration
+    return 2 * c.layers * step.keys * BLOCK * c.dim * itemsize
+
+
+def frame_flops_per_pixel(weights: WeightSet) -> int:
+    """Of projector and decoder, per padded output pixel and frame, 2 x multiply-adds."""
+    c = weights.configuration
+    p, q = c.projector
+    a, b, d, e = c.decoder
+    projector = (2 * 36 * UNSHUFFLED * p + 36 * p * q + q * c.dim) / 256
+    eighth = 9 * ((UNSHUFFLED + LATENT) * a + a * a + 12 * a * a)
+    quarter = a * a + 9 * (a * b + 12 * b * b)
+    half = 2 * b * b + 2 * 9 * (b * d + 12 * d * d)
+    full = 2 * 2 * d * d + 4 * 9 * (d * e + e * e + 3 * e)
+    return round(2 * (projector + eighth / 64 + quarter / 16 + half / 4 + full) / 4)
+
+
+def frame_state_bytes_per_pixel(weights: WeightSet, itemsize: int) -> int:
+    """State of projector and decoder, per pixel: rings of two tensors."""
+    a, b, d, _ = weights.configuration.decoder
+    projector = 2 * (UNSHUFFLED + weights.configuration.projector[0]) / 256
+    return math.ceil(2 * itemsize * (projector + 3 * (a / 64 + b / 16 + d / 4)))
+
+
+def decoder_bytes_per_pixel(weights: WeightSet, itemsize: int) -> int:
+    """Of the decoder at work on one latent frame, without its state, per pixel of the part that is decoded at once."""
+    *_, d, e = weights.configuration.decoder
+    return COPIES * 4 * max(d, e) * itemsize

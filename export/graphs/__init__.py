@@ -1,0 +1,1 @@
+"""Writing and analyzing ONNX graphs."""

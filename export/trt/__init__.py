@@ -1,0 +1,1 @@
+"""Engines built ahead of time with the TensorRT family."""

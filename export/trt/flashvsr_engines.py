@@ -1,0 +1,60 @@
+"""FlashVSR's graphs built ahead of time by TensorRT for RTX, on a machine that needs no GPU."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from upres.engine.models.flashvsr.manifest import Profile, check, read
+
+from . import rtx_builder
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A built engine. graph: the file it was built from. nbytes: its size. seconds: the build, wall clock.
+
+    sha256: of its bytes; the same graph on the same release of TensorRT for RTX gives the same ones.
+    """
+
+    graph: str
+    path: Path
+    nbytes: int
+    sha256: str
+    seconds: float
+
+
+def build_engines(folder: Path, out: Path, *, capability: str = "SM89") -> Iterator[Engine]:
+    """Build every graph of an export for one compute capability, such as SM89.
+
+    Projector and decoder, whose graphs take any size, are built for one tile of every profile and one latent frame at a time.
+    Raises ModelError where TensorRT for RTX is missing, or refuses a graph, with its own words; SettingsError for a
+    capability that it does not know.
+    """
+    rtx_builder.check(capability)
+    manifest = read(folder)
+    check(folder, manifest)
+    out.mkdir(parents=True, exist_ok=True)
+    for profile in manifest.profiles:
+        tile = f"{profile.height}x{profile.width}"
+        for graph in (manifest.projector, manifest.decoder, profile.first, profile.following):
+            stem = Path(graph).stem.removesuffix(f"-{tile}")
+            yield _built(folder / graph, out / f"{stem}-{tile}-{capability.lower()}.engine", profile, capability)
+
+
+def _built(graph: Path, path: Path, profile: Profile, capability: str) -> Engine:
+    start = time.perf_counter()
+    rtx_builder.build(graph, _sizes(profile), path, capability=capability)
+    seconds = time.perf_counter() - start
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Engine(graph.name, path, path.stat().st_size, digest, seconds)
+
+
+def _sizes(profile: Profile) -> dict[str, int]:
+    """Every named dimension of the graphs for a tile and one latent frame."""
+    sizes = {"T": 1, "4*T": 4, "H": profile.height, "W": profile.width}
+    for side in "HW":
+        sizes |= {f"{side}/{n}": sizes[side] // n for n in (2, 4, 8, 16)}
+    return sizes

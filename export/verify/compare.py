@@ -1,0 +1,89 @@
+"""A graph held against a reference on real frames, before anything is written."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import log10
+from pathlib import Path
+
+import av
+import numpy as np
+
+from upres.engine.core.errors import ModelError
+from upres.engine.core.frame import Pixels
+from upres.export.families.forward import Planes
+from upres.export.families.networks import HALF_BICUBIC
+
+from .reference import Reference
+
+FRAMES = Path(__file__).parent / "frames.mp4"
+"""Pictures of Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, made smaller."""
+MAX_DIFFERENCE = 1
+MIN_PSNR = 85.0
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far a graph is from its reference on uint8 RGB. psnr in dB, None where they are identical."""
+
+    max_difference: int
+    psnr: float | None
+
+
+def verify(
+    graph: bytes, reference: Reference, *, scale: int, pad: int, frames: Iterable[Pixels] | None = None
+) -> Agreement:
+    """Run both on every frame, padded and cropped as the engine does, and compare all pixels.
+
+    A reference that enlarges by twice the scale is halved bicubically. Raises ModelError where the graph is further away
+    than 1 level or 85 dB: rounding alone, in other orders of summing up, stays nearer.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    worst, squares, count = 0, 0.0, 0
+    for frame in read_frames(FRAMES) if frames is None else frames:
+        padded = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), "reflect")
+        upscaled = session.run(None, {"frame": padded[None]})[0][0]
+        difference = _crop(upscaled, pad * scale).astype(int) - _crop(_expected(padded, reference, scale), pad * scale)
+        worst = max(worst, int(abs(difference).max()))
+        squares += float((difference**2).sum())
+        count += difference.size
+    psnr = 10 * log10(255**2 * count / squares) if squares else None
+    if worst > MAX_DIFFERENCE or (psnr is not None and psnr < MIN_PSNR):
+        raise ModelError(
+            f"the graph does not agree with {reference.name}: difference {worst} (at most {MAX_DIFFERENCE}), "
+            f"{psnr:.1f} dB (at least {MIN_PSNR:.0f}); nothing was written"
+        )
+    return Agreement(worst, psnr if psnr is None else round(psnr, 2))
+
+
+def read_frames(path: Path) -> Iterator[Pixels]:
+    """All frames of a clip as (height, width, 3) uint8, RGB."""
+    with av.open(str(path)) as clip:
+        for frame in clip.decode(video=0):
+            yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+
+
+def halve(planes: Planes) -> Planes:
+    """A picture half as large, bicubic with a = -0.75 and edges repeated: (3, 2·height, 2·width) to (3, height, width)."""
+    for axis in (1, 2):
+        width = [(1, 1) if axis == other else (0, 0) for other in range(3)]
+        edged = np.pad(planes, width, "edge")
+        half = planes.shape[axis] // 2
+        taps = [np.take(edged, np.arange(half) * 2 + tap, axis) for tap in range(len(HALF_BICUBIC))]
+        planes = np.tensordot(np.array(HALF_BICUBIC, np.float32), np.stack(taps), 1)
+    return planes
+
+
+def _expected(frame: Pixels, reference: Reference, scale: int) -> Pixels:
+    planes = reference.run(frame.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
+    if planes.shape[1] == 2 * scale * frame.shape[0]:
+        planes = halve(planes)
+    levels: Pixels = np.rint(np.clip(planes * 255, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+    return levels
+
+
+def _crop(pixels: Pixels, edge: int) -> Pixels:
+    return pixels[edge : pixels.shape[0] - edge, edge : pixels.shape[1] - edge]

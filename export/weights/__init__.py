@@ -1,0 +1,1 @@
+"""Weight files of every format to named tensors."""

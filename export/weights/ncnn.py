@@ -1,0 +1,131 @@
+"""ncnn's `.param` and `.bin` read into named tensors. Knows the layers RealESRGAN uses; runs nothing and needs no ncnn.
+
+Format: ncnn's wiki, "param and model file structure", and the tags in its `modelbin.cpp`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from upres.engine.core.errors import ModelError
+from upres.export.families.architecture import Tensors, rrdb_names, srvgg_names
+
+MAGIC = "7767517"
+FP16 = 0x01306B47
+UNSUPPORTED = {0x000D4B38: "int8", 0x0002C056: "scaled fp32"}
+WEIGHTLESS = frozenset({"Input", "Split", "Concat", "Eltwise", "BinaryOp", "Interp", "PixelShuffle", "Reorg", "ReLU"})
+WEIGHTED = frozenset({"Convolution", "PReLU"})
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One line of a `.param`: the layer's type, its name and its numbered settings, arrays left out."""
+
+    type: str
+    name: str
+    settings: dict[int, float]
+
+    def setting(self, number: int, default: int = 0) -> int:
+        """The setting with this number as an integer."""
+        return int(self.settings.get(number, default))
+
+
+def read(param: Path) -> Tensors:
+    """Read `X.param` and the `X.bin` beside it into tensors by their PyTorch names.
+
+    Weights keep the precision they are stored in: float16, or float32 (tables of 256 values are looked up).
+    Raises ModelError naming every problem: not ncnn's format, layers that are not known, bytes missing or left over.
+    """
+    layers = read_layers(param)
+    binary = param.with_suffix(".bin")
+    try:
+        data = binary.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{param} needs its weights beside it: {error}") from error
+    found = _Bin(binary, data).read(layers)
+    prelus = any(layer.type == "PReLU" for layer in layers)
+    names = srvgg_names(len(found)) if prelus else rrdb_names(len(found))
+    if len(names) != len(found):
+        raise ModelError(f"{param} has {len(found)} tensors, which is neither an SRVGGNetCompact nor an RRDBNet")
+    return dict(zip(names, found, strict=True))
+
+
+def read_layers(param: Path) -> list[Layer]:
+    """The layers of a `.param` in order; ModelError where the file is not one or has layers that are not known."""
+    try:
+        lines = param.read_text("ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{param} cannot be read as an ncnn .param: {error}") from error
+    if not lines or lines[0].strip() != MAGIC:
+        raise ModelError(f"{param} is not a text .param of ncnn: its first line must be {MAGIC}")
+    try:
+        count = int(lines[1].split()[0])
+        layers = [_layer(line.split()) for line in lines[2:] if line.strip()]
+    except (IndexError, ValueError) as error:
+        raise ModelError(f"{param} has a line that is not `type name inputs outputs …`: {error}") from error
+    problems = [] if count == len(layers) else [f"{count} layers announced, {len(layers)} found"]
+    if unknown := sorted({layer.type for layer in layers} - WEIGHTLESS - WEIGHTED):
+        problems.append(f"layers that RealESRGAN does not have: {', '.join(unknown)}")
+    if problems:
+        raise ModelError(f"{param}: {'; '.join(problems)}")
+    return layers
+
+
+def _layer(words: list[str]) -> Layer:
+    first = 4 + int(words[2]) + int(words[3])
+    pairs = (word.split("=", 1) for word in words[first:])
+    return Layer(words[0], words[1], {int(key): float(value) for key, value in pairs if int(key) >= 0})
+
+
+class _Bin:
+    """A cursor over a `.bin`."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self._path = path
+        self._data = data
+        self._at = 0
+
+    def read(self, layers: list[Layer]) -> list[np.ndarray]:
+        """The tensors of all layers in order; every byte is used."""
+        tensors: list[np.ndarray] = []
+        for layer in layers:
+            if layer.type == "Convolution":
+                tensors += self._convolution(layer)
+            elif layer.type == "PReLU":
+                tensors.append(self._take("<f4", layer.setting(0), layer))
+        if left := len(self._data) - self._at:
+            raise ModelError(f"{self._path} has {left} bytes more than its .param uses; the two do not belong together")
+        return tensors
+
+    def _convolution(self, layer: Layer) -> list[np.ndarray]:
+        outputs, width = layer.setting(0), layer.setting(1)
+        height, size = layer.setting(11, width), layer.setting(6)
+        if not layer.setting(5) or min(outputs, width, height) < 1 or size % (outputs * width * height):
+            raise ModelError(f"{self._path}: the settings of {layer.name} are not those of a convolution with a bias")
+        weight = self._tagged(size, layer).reshape(outputs, -1, height, width)
+        return [weight, self._take("<f4", outputs, layer)]
+
+    def _tagged(self, size: int, layer: Layer) -> np.ndarray:
+        """Weights behind a tag that says how they are stored; each block ends on a multiple of 4 bytes."""
+        tag = int(self._take("<u4", 1, layer)[0])
+        if tag in UNSUPPORTED:
+            raise ModelError(
+                f"{self._path}: {layer.name} is stored as {UNSUPPORTED[tag]}; use the fp16 or fp32 weights"
+            )
+        if tag == 0:
+            return self._take("<f4", size, layer)
+        if tag == FP16:
+            return self._take("<f2", size + size % 2, layer)[:size]
+        table = self._take("<f4", 256, layer)
+        return np.take(table, self._take("u1", size + -size % 4, layer)[:size])
+
+    def _take(self, dtype: str, count: int, layer: Layer) -> np.ndarray:
+        end = self._at + np.dtype(dtype).itemsize * count
+        if end > len(self._data):
+            raise ModelError(
+                f"{self._path} ends within {layer.name}: {end} bytes wanted, {len(self._data)} there; it is cut off"
+            )
+        values = np.frombuffer(self._data, dtype, count, self._at)
+        self._at = end
+        return values

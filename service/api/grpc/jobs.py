@@ -1,0 +1,171 @@
+"""The gRPC services for jobs and models: what comes over the wire is checked, given to the jobs, and told back."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from upres.engine.models.catalog import SLUGS
+from upres.engine.segments.log import Track
+from upres.service.domain.errors import ConflictError, InvalidError, NotFoundError, OffsetError, SilentError
+from upres.service.jobs.follow import followed, happenings
+from upres.service.live.ring import Dropped
+from upres.service.storage.job_store import Job, checked_id
+from upres.v2 import upscale_pb2 as pb
+from upres.v2 import upscale_pb2_grpc as stubs
+
+from .decorators import Service, first_of, many, one
+from .messages import STATUSES, cursors_of, dropped_of, fragments_of, init_of, model_of, spec_of, time_of
+
+PAGE, MOST_A_PAGE = 25, 100
+DIGITS = 18  # of a number that every database holds
+
+
+class JobService(Service, stubs.JobServiceServicer):
+    """Jobs whose source is uploaded whole."""
+
+    @one
+    async def CreateJob(  # noqa: D102 - as in the contract
+        self, requests: AsyncIterator[pb.CreateJobRequest], owner: str
+    ) -> pb.CreateJobResponse:
+        first = await first_of(requests, pb.CreateJobRequest())
+        if first.WhichOneof("kind") != "begin":
+            raise InvalidError({"kind": ["The first message must hold `begin`."]})
+        job = await self._begun(first.begin, owner)
+        with self.jobs.sending(job.request_id):
+            async with aclosing(self._coming(requests, job)) as coming:
+                async for request in coming:
+                    job = await self._take(request, job)
+        return pb.CreateJobResponse(job=await self.told(job))
+
+    async def _coming(
+        self, requests: AsyncIterator[pb.CreateJobRequest], job: Job
+    ) -> AsyncGenerator[pb.CreateJobRequest]:
+        """Requests as they come; SilentError where none does for longer than a sender may be silent."""
+        seconds = self.jobs.policy.source_idle_seconds
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    request = await anext(requests, None)
+            except TimeoutError as error:
+                how = (
+                    f"upload again with the same request_id, {job.request_id}, from the source_offset that GetJob tells"
+                )
+                raise SilentError(f"nothing came for {seconds:g} seconds; {how}") from error
+            if request is None:
+                return
+            yield request
+
+    async def _take(self, request: pb.CreateJobRequest, job: Job) -> Job:
+        if job.accepted:
+            return job  # all of it came before; only the answer was lost
+        match request.WhichOneof("kind"):
+            case "chunk":
+                await self.jobs.write(job.request_id, request.chunk.offset, request.chunk.data)
+                return job
+            case "end":
+                return await self.jobs.end_source(job.request_id)
+        raise InvalidError({"kind": ["Messages behind the first must hold `chunk` or `end`."]})
+
+    async def _begun(self, begin: pb.CreateJobRequest.Begin, owner: str) -> Job:
+        spec = spec_of(begin.config, streamed=False)
+        if not begin.request_id:
+            return (await self.jobs.create(spec, owner))[0]
+        try:
+            job = await self.jobs.get(checked_id(begin.request_id), owner)
+        except NotFoundError:
+            return (await self.jobs.create(spec, owner, request_id=begin.request_id))[0]
+        if job.spec != spec.as_json():
+            raise ConflictError("this request_id was begun with another configuration; use a new one")
+        return job
+
+    @one
+    async def GetJob(self, request: pb.GetJobRequest, owner: str) -> pb.GetJobResponse:  # noqa: D102
+        return pb.GetJobResponse(job=await self.told(await self.jobs.get(checked_id(request.request_id), owner)))
+
+    @one
+    async def ListJobs(self, request: pb.ListJobsRequest, owner: str) -> pb.ListJobsResponse:  # noqa: D102
+        token = request.page_token
+        if token and not (token.isascii() and token.isdigit() and len(token) <= DIGITS):
+            raise InvalidError({"page_token": ["The page_token must be one that ListJobs gave."]})
+        if request.status and request.status not in STATUSES.values():
+            raise InvalidError({"status": ["The status must be one of the contract's."]})
+        size = min(request.page_size or PAGE, MOST_A_PAGE)
+        status = next((status for status, number in STATUSES.items() if number == request.status), None)
+        found = await asyncio.to_thread(
+            self.jobs.store.page, owner, status=status, below=int(token) if token else None, limit=size + 1
+        )
+        jobs = found[:size]
+        more = str(jobs[-1].number) if len(found) > size else ""
+        return pb.ListJobsResponse(jobs=[await self.told(job) for job in jobs], next_page_token=more)
+
+    @one
+    async def CancelJob(self, request: pb.CancelJobRequest, owner: str) -> pb.CancelJobResponse:  # noqa: D102
+        job = await self.jobs.cancel(checked_id(request.request_id), owner)
+        return pb.CancelJobResponse(job=await self.told(job))
+
+    @one
+    async def DeleteJob(self, request: pb.DeleteJobRequest, owner: str) -> pb.DeleteJobResponse:  # noqa: D102
+        await self.jobs.delete(checked_id(request.request_id), owner)
+        return pb.DeleteJobResponse()
+
+    @many
+    async def WatchJob(self, request: pb.WatchJobRequest, owner: str) -> AsyncGenerator[pb.WatchJobResponse]:  # noqa: D102
+        if len(str(request.cursor)) > DIGITS:
+            raise InvalidError({"cursor": ["The cursor must be one that WatchJob gave."]})
+        found = happenings(self.jobs, checked_id(request.request_id), owner, request.cursor)
+        async with aclosing(found) as events:
+            async for event, job in events:
+                told = await self.told(job)
+                yield pb.WatchJobResponse(cursor=event.cursor, event=event.kind, job=told, at=time_of(event.at))
+
+    @many
+    async def ReadResult(  # noqa: D102
+        self, request: pb.ReadResultRequest, owner: str
+    ) -> AsyncGenerator[pb.ReadResultResponse]:
+        request_id = checked_id(request.request_id)
+        if request.WhichOneof("what") is None:
+            raise InvalidError({"what": ["The request must hold `log` or `file`."]})
+        read = self._file if request.WhichOneof("what") == "file" else self._log
+        async with aclosing(read(request, request_id, owner)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def _file(
+        self, request: pb.ReadResultRequest, request_id: str, owner: str
+    ) -> AsyncGenerator[pb.ReadResultResponse]:
+        key, offset = await self.jobs.result_key(request_id, owner), request.file.offset
+        size = await self.jobs.results.size(key)
+        if offset > size:
+            raise OffsetError(f"bytes from offset {offset} on were asked for, the file has {size}")
+        async for data in self.jobs.results.read(key, offset, size):
+            for start in range(0, len(data), 1 << 20):
+                chunk = pb.ReadResultResponse.FileChunk(offset=offset + start, data=data[start : start + (1 << 20)])
+                yield pb.ReadResultResponse(chunk=chunk)
+            offset += len(data)
+
+    async def _log(
+        self, request: pb.ReadResultRequest, request_id: str, owner: str
+    ) -> AsyncGenerator[pb.ReadResultResponse]:
+        job = await self.jobs.get(request_id, owner)
+        async with aclosing(followed(self.jobs, job, cursors_of(request.log.cursors))) as log:
+            async for item in log:
+                if isinstance(item, Job):
+                    job = item
+                elif isinstance(item, Dropped):
+                    yield pb.ReadResultResponse(dropped=dropped_of(item))
+                elif isinstance(item, Track):
+                    yield pb.ReadResultResponse(track=init_of(item))
+                else:
+                    for part in fragments_of(item.fragment, item.data, item.offset):
+                        yield pb.ReadResultResponse(fragment=part)
+        yield pb.ReadResultResponse(job=await self.told(job))
+
+
+class ModelService(Service, stubs.ModelServiceServicer):
+    """What can be run here."""
+
+    @one
+    async def ListModels(self, request: pb.ListModelsRequest, owner: str) -> pb.ListModelsResponse:  # noqa: D102
+        unavailable, limits = self.jobs.unavailable, self.jobs.policy.limits
+        models = [model_of(slug, limits, unavailable.get(slug.slug)) for slug in SLUGS.values()]
+        return pb.ListModelsResponse(models=models)

@@ -1,0 +1,99 @@
+"""The gRPC service that upscales while the source still arrives."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
+
+from upres.engine.core.errors import UpresError
+from upres.engine.segments.log import Track
+from upres.service.domain.errors import InvalidError
+from upres.service.domain.spec import Spec
+from upres.service.domain.states import TransitionError
+from upres.service.jobs.follow import followed
+from upres.service.live.ring import Cursors, Dropped, Piece
+from upres.service.storage.job_store import Job, checked_id
+from upres.v2 import upscale_pb2 as pb
+from upres.v2 import upscale_pb2_grpc as stubs
+
+from .decorators import Service, first_of, many
+from .messages import config_of, cursors_of, dropped_of, fragments_of, init_of, progress_of, spec_of
+
+
+class UpscaleService(Service, stubs.UpscaleServiceServicer):
+    """Upscaling while the source still arrives."""
+
+    @many
+    async def Upscale(  # noqa: D102 - as in the contract
+        self, requests: AsyncIterator[pb.UpscaleRequest], owner: str
+    ) -> AsyncGenerator[pb.UpscaleResponse]:
+        first = await first_of(requests, pb.UpscaleRequest())
+        job, cursors = await self._begin(first, owner)
+        relay = self.jobs.live(job.request_id)
+        sends = first.WhichOneof("kind") == "config"
+        receiving = asyncio.create_task(self._receive(requests, job.request_id, owner, takes=sends or relay is None))
+        try:
+            held = self.jobs.source_offset(job)
+            config = config_of(Spec.from_json(job.spec))
+            accepted = pb.UpscaleResponse.Accepted(request_id=job.request_id, config=config, source_offset=held)
+            yield pb.UpscaleResponse(accepted=accepted)
+            async with aclosing(followed(self.jobs, job, cursors, holds=sends)) as log:
+                async for item in log:
+                    if receiving.done():
+                        receiving.result()
+                    for answer in self._answers(item, held):
+                        yield answer
+                        held = max(held, answer.source_offset)
+            yield pb.UpscaleResponse(job=await self.told(await self.jobs.get(job.request_id, owner)))
+        finally:
+            receiving.cancel()
+            with suppress(Exception, asyncio.CancelledError):
+                await receiving
+            if relay is not None and sends:
+                relay.end_source()
+                relay.ring.release()
+
+    async def _begin(self, first: pb.UpscaleRequest, owner: str) -> tuple[Job, Cursors]:
+        match first.WhichOneof("kind"):
+            case "config":
+                return (await self.jobs.create(spec_of(first.config, streamed=True), owner))[0], {}
+            case "attach":
+                job = await self.jobs.get(checked_id(first.attach.request_id), owner)
+                return job, cursors_of(first.attach.cursors)
+        raise InvalidError({"kind": ["The first message must hold `config` or `attach`."]})
+
+    async def _receive(
+        self, requests: AsyncIterator[pb.UpscaleRequest], request_id: str, owner: str, *, takes: bool
+    ) -> None:
+        """Take the source. What is wrong with it after the job has ended is told by how the job ended."""
+        try:
+            async for request in requests:
+                if not takes:
+                    raise TransitionError(
+                        "a live job takes its source from the call that began it alone; this one reads"
+                    )
+                match request.WhichOneof("kind"):
+                    case "chunk":
+                        await self.jobs.write(request_id, request.chunk.offset, request.chunk.data)
+                    case "end":
+                        await self.jobs.end_source(request_id)
+                    case _:
+                        raise InvalidError({"kind": ["Messages behind the first must hold `chunk` or `end`."]})
+            if takes and (relay := self.jobs.live(request_id)):
+                relay.end_source()
+        except UpresError:
+            if not (await self.jobs.get(request_id, owner)).state.ended:
+                raise
+
+    def _answers(self, item: Track | Piece | Dropped | Job, held: int) -> list[pb.UpscaleResponse]:
+        if isinstance(item, Track):
+            return [pb.UpscaleResponse(track=init_of(item))]
+        if isinstance(item, Piece):
+            return [pb.UpscaleResponse(fragment=part) for part in fragments_of(item.fragment, item.data, item.offset)]
+        if isinstance(item, Dropped):
+            return [pb.UpscaleResponse(dropped=dropped_of(item))]
+        relay = self.jobs.live(item.request_id)
+        late = None if relay is None else relay.late
+        progress = progress_of(item, self.jobs.news(item.request_id), late)
+        answers = [pb.UpscaleResponse(progress=progress)]
+        now = self.jobs.source_offset(item)
+        return answers + [pb.UpscaleResponse(source_offset=now)] * (now > held)

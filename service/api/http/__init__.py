@@ -1,0 +1,1 @@
+"""The HTTP door: the v2 contract, its socket and downloads."""

@@ -1,0 +1,48 @@
+"""How many requests a key may make, over HTTP and gRPC together: in a minute, and in a day. A restart forgives."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from upres.service.domain.errors import BusyError
+
+WINDOWS = (("minute", 60), ("daily", 86_400))
+
+
+@dataclass(slots=True)
+class _Window:
+    number: int
+    count: int = 0
+
+
+class Quota:
+    """Fixed windows. limits: requests a minute and a day."""
+
+    def __init__(self, per_minute: int, per_day: int, clock: Callable[[], float] = time.time) -> None:
+        self.limit = per_minute
+        self._limits = {"minute": per_minute, "daily": per_day}
+        self._clock = clock
+        self._windows: dict[tuple[str, str], _Window] = {}
+
+    def take(self, owner: str) -> int:
+        """Count a request; how many are left this minute. BusyError where there were too many."""
+        now = self._clock()
+        windows = [(kind, seconds, self._window(owner, kind, int(now // seconds))) for kind, seconds in WINDOWS]
+        for kind, seconds, window in windows:
+            if window.count >= self._limits[kind]:
+                wait = int(seconds - now % seconds) + 1
+                message = f"a key may make {self._limits[kind]} requests in {seconds} s; try again in {wait} s"
+                raise BusyError(message, wait, kind)
+        for _, _, window in windows:
+            window.count += 1
+        return self.left(owner)
+
+    def left(self, owner: str) -> int:
+        """Requests left this minute."""
+        return self.limit - self._window(owner, "minute", int(self._clock() // 60)).count
+
+    def _window(self, owner: str, kind: str, number: int) -> _Window:
+        window = self._windows.setdefault((owner, kind), _Window(number))
+        if window.number != number:
+            window = self._windows[owner, kind] = _Window(number)
+        return window

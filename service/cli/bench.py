@@ -1,0 +1,276 @@
+"""`upres bench`: how fast an upscale is on this machine, against the floor of its arithmetic, and what it costs in PSNR."""
+
+import json
+import multiprocessing
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from upres.engine.api import upscale
+from upres.engine.color.convert import ToRGB
+from upres.engine.core.errors import SourceError
+from upres.engine.core.frame import Frame, Pixels
+from upres.engine.decode.reader import Cut, Reader
+from upres.engine.encode import video
+from upres.engine.models import manifest, per_frame, registry
+from upres.engine.pipeline.run import Job
+from upres.engine.runtime import base
+from upres.engine.runtime.base import Quality
+
+WARM_FRAMES = 2
+PSNR_FRAMES = 3
+CASE_SECONDS = 600
+ROUNDS_SECONDS = 45  # after which a case is not measured again
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One clip through one network at one quality, for so many frames."""
+
+    clip: str
+    network: str
+    quality: Quality
+    frames: int
+
+
+def bench(
+    clips: Annotated[list[str], typer.Argument(help="Videos to measure on.")],
+    model: Annotated[list[str] | None, typer.Option(help="Models; default: x4 and x2.")] = None,
+    seconds: Annotated[
+        float, typer.Option(help="About how long each case may infer in a round; sets the number of frames.")
+    ] = 5.0,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often each case is measured, within about a minute; the median is told.")
+    ] = 3,
+    out: Annotated[Path | None, typer.Option(help="A file for the results as JSON.")] = None,
+) -> None:
+    """Measure end-to-end and raw speed, CPU time of each stage alone, overlap, memory, share of the floor, and PSNR."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    peaks = {name: gemm_peak(name) for name in ("f32", *(["bf16"] if base.has_bfloat16() else []))}
+    typer.echo(
+        f"{cpu()}, {base.cpus()} CPUs; measured matrix peak: "
+        + ", ".join(f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in peaks.items())
+    )
+    results = []
+    for clip in clips:
+        for name in model or ["RealESRGAN_Vid_x4", "RealESRGAN_Vid_x2"]:
+            network = registry.choose(name).network
+            frames = frames_for(clip, network, seconds)
+            for quality in ("exact", "high"):
+                case = Case(clip, network, "exact" if quality == "exact" else "high", frames)
+                results.append(median(list(measured(case, peaks, rounds))))
+                typer.echo(line(results[-1]))
+    if out is not None:
+        machine = {"cpu": cpu(), "cpus": base.cpus(), "peak_flops": peaks, "python": platform.python_version()}
+        versions = {name: version(name) for name in ("upres", "av", "onnxruntime", "numpy")} | base.available()
+        document = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, "versions": versions}
+        out.write_text(json.dumps({**document, "results": results}, indent=2) + "\n")
+        typer.echo(f"written to {out}")
+
+
+def line(result: dict[str, Any]) -> str:
+    """One result, for people."""
+    psnr = "exact" if result["psnr_to_exact_db"] is None else f"{result['psnr_to_exact_db']:.1f} dB"
+    return (
+        f"{Path(result['clip']).name} {result['width']}x{result['height']} {result['network']} {result['runs_on']}: "
+        f"{result['fps']:.2f} fps end to end, {result['inference_fps']:.2f} raw; wall/(CPU sum/cores) {result['overlap']:.2f}; "
+        f"{result['share_of_peak']:.0%} of peak; {result['peak_memory_mb']:.0f} MB; {psnr}"
+    )
+
+
+def frames_for(clip: str, network: str, seconds: float) -> int:
+    """How many frames inference takes about that long on, from one frame's time: between 8 and 240."""
+    model = per_frame.load(network)
+    frames = decoded(clip, 1 + WARM_FRAMES)
+    if len(frames) <= WARM_FRAMES:
+        raise SourceError(
+            f"{clip}: {len(frames)} frames are too few to measure on; choose a clip of at least {1 + WARM_FRAMES}"
+        )
+    session = model.open(frames[0].width, frames[0].height)
+    list(session.push(frames[0]))
+    start = time.perf_counter()
+    list(session.push(frames[0]))
+    return int(min(240, max(8, seconds / (time.perf_counter() - start))))
+
+
+def measured(case: Case, peaks: dict[str, float], rounds: int) -> Iterator[dict[str, Any]]:
+    """One case's rounds; at least one."""
+    end = time.monotonic() + ROUNDS_SECONDS
+    yield measure(case, peaks)
+    for _ in range(rounds - 1):
+        if time.monotonic() > end:
+            return
+        yield measure(case, peaks)
+
+
+def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """One case's rounds as one result: numbers are medians, and the overlap of every round stands beside its median."""
+    numbers = {
+        name: statistics.median(each[name] for each in rounds)
+        for name, value in rounds[0].items()
+        if isinstance(value, float)
+    }
+    return {**rounds[0], **numbers, "overlap_rounds": [each["overlap"] for each in rounds]}
+
+
+def measure(case: Case, peaks: dict[str, float]) -> dict[str, Any]:
+    """Everything about one case in one round, each measured in a process of its own so that memory and caches are its own too."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        alone = pool.apply_async(stages_alone, (case,)).get(CASE_SECONDS)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        whole = pool.apply_async(end_to_end, (case,)).get(CASE_SECONDS)
+    _, facts = manifest.find(case.network)
+    flops = facts.flops_per_pixel * alone["width"] * alone["height"]
+    peak = peaks["bf16" if "bf16" in alone["runs_on"] else "f32"]
+    cpu_seconds = alone["decode_cpu_s"] + alone["inference_cpu_s"] + alone["encode_cpu_s"]
+    return {
+        **asdict(case),
+        **alone,
+        **whole,
+        "overlap": whole["wall_s_a_frame"] / (cpu_seconds / base.cpus()),
+        "share_of_peak": flops * alone["inference_fps"] / peak,
+    }
+
+
+def stages_alone(case: Case) -> dict[str, Any]:
+    """CPU seconds a frame of decode, inference and encode, each by itself; raw inference speed; PSNR to exact."""
+    model = per_frame.load(case.network, quality=case.quality)
+    start = time.process_time()
+    frames = decoded(case.clip, case.frames)
+    decode = (time.process_time() - start) / len(frames)
+    session = model.open(frames[0].width, frames[0].height)
+    larger = [next(iter(session.push(frame))) for frame in frames[:WARM_FRAMES]]
+    start, wall = time.process_time(), time.perf_counter()
+    for frame in frames:
+        larger = [*larger[-1:], next(iter(session.push(frame)))]
+    inference, fps = (time.process_time() - start) / len(frames), len(frames) / (time.perf_counter() - wall)
+    return {
+        "width": frames[0].width,
+        "height": frames[0].height,
+        "frames": len(frames),
+        "runs_on": model.report,
+        "inference_fps": fps,
+        "decode_cpu_s": decode,
+        "inference_cpu_s": inference,
+        "encode_cpu_s": encode_alone(case, frames, model),
+        "psnr_to_exact_db": psnr_to_exact(case, frames),
+    }
+
+
+def encode_alone(case: Case, frames: list[Frame], model: per_frame.RealESRGAN) -> float:
+    """CPU seconds a frame of encoding the real results; they are made anew piece by piece so that memory stays small."""
+    with Reader(case.clip) as reader:
+        shape = reader.info.shape
+    larger = type(shape)(
+        shape.width * model.scale,
+        shape.height * model.scale,
+        shape.time_base,
+        shape.rate,
+        shape.sample_aspect,
+        shape.colour,
+    )
+    encoding = video.resolve(video.Encoder(), larger)
+    session = model.open(shape.width, shape.height)
+    inferring = 0.0
+
+    def results() -> Iterator[Frame]:
+        nonlocal inferring
+        for frame in frames:
+            start = time.process_time()
+            result = next(iter(session.push(frame)))
+            inferring += time.process_time() - start
+            yield result
+
+    start = time.process_time()
+    for _ in video.pieces(results(), encoding, larger, at_shots=False):
+        pass
+    return (time.process_time() - start - inferring) / len(frames)
+
+
+def end_to_end(case: Case) -> dict[str, Any]:
+    """Wall time of the whole upscale, start-up left out: from the second frame encoded to the last; peak memory."""
+    model = per_frame.load(case.network, quality=case.quality)
+    ticks: list[float] = []
+    with Reader(case.clip) as reader:
+        duration = Fraction(case.frames) / reader.info.shape.rate
+    with tempfile.TemporaryDirectory(prefix="upres-bench-") as folder:
+        job = Job((model,), cut=Cut(duration=duration))
+        progress = upscale(
+            case.clip,
+            Path(folder) / "out.mp4",
+            job,
+            tick=lambda: ticks.append(time.perf_counter()),
+        )
+    wall = (ticks[-1] - ticks[WARM_FRAMES - 1]) / (len(ticks) - WARM_FRAMES)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"fps": 1 / wall, "wall_s_a_frame": wall, "frames_out": progress.frames_out, "peak_memory_mb": peak}
+
+
+def decoded(clip: str, count: int) -> list[Frame]:
+    """The first frames of a clip as RGB."""
+    with Reader(clip) as reader:
+        to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
+        return [Frame(to_rgb(frame), frame.pts or 0, frame.duration) for frame in islice(reader.frames(), count)]
+
+
+def psnr_to_exact(case: Case, frames: list[Frame]) -> float | None:
+    """Mean PSNR of a few results to those of exact quality; None where they are the same."""
+    if case.quality == "exact":
+        return None
+    pair = [
+        per_frame.load(case.network, quality=quality).open(frames[0].width, frames[0].height)
+        for quality in ("exact", "high")
+    ]
+    some = frames[:: max(1, len(frames) // PSNR_FRAMES)][:PSNR_FRAMES]
+    errors = [mean_square(*(next(iter(session.push(frame))).pixels for session in pair)) for frame in some]
+    mean = statistics.fmean(errors)
+    return 10 * float(np.log10(255**2 / mean)) if mean else None
+
+
+def mean_square(a: Pixels, b: Pixels) -> float:
+    """Mean squared difference of two pictures, in 8-bit levels."""
+    return float(np.mean(np.square(a.astype(np.float32) - b)))
+
+
+def gemm_peak(precision: str, side: int = 1536, runs: int = 7) -> float:
+    """Floating-point operations a second that a large matrix product reaches on all CPUs: the floor's denominator."""
+    import openvino
+    from openvino import opset13
+
+    a = opset13.parameter([side, side], np.float32)
+    weights = opset13.constant(np.random.default_rng(0).random((side, side), np.float32))
+    graph = openvino.Model([opset13.matmul(a, weights, False, False)], [a])
+    compiled = openvino.Core().compile_model(
+        graph, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": base.cpus()}
+    )
+    request, left = compiled.create_infer_request(), np.ones((side, side), np.float32)
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        request.infer([left])
+        times.append(time.perf_counter() - start)
+    return 2 * side**3 / min(times)
+
+
+def cpu() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for row in info.read_text().splitlines():
+            if row.startswith("model name"):
+                return row.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

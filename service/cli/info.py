@@ -1,0 +1,159 @@
+"""Commands that tell: models, probe, doctor, licenses."""
+
+import json as jsonlib
+import platform
+from importlib.metadata import files, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import av
+import psutil
+import typer
+
+from upres.engine.decode.filters import PREFILTERS
+from upres.engine.decode.reader import Info, Reader
+from upres.engine.models import manifest, registry
+from upres.engine.models.catalog import NETWORKS, SLUGS
+from upres.engine.pipeline import advice
+from upres.engine.pipeline.advice import Measured
+from upres.engine.runtime import base
+
+from .batch import stdin
+
+NEEDED = {"libx264": "H.264", "libx264rgb": "lossless", "libx265": "HEVC", "aac": "AAC"}
+
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+
+
+def models(json: Json = False) -> None:
+    """List the models, their networks, and which are on this machine."""
+    rows = [_network(slug.slug, name) for slug in SLUGS.values() for name in slug.networks]
+    if json:
+        typer.echo(jsonlib.dumps(rows, indent=2))
+        return
+    for slug in SLUGS.values():
+        scales = " or ".join(f"{scale}x" for scale in slug.scales)
+        typer.echo(f"{slug.slug}  enlarges {scales}; on a service up to {slug.seconds} s a clip")
+        for row in (row for row in rows if row["model"] == slug.slug):
+            measured = f", {row['psnr']} dB to its reference" if row["psnr"] else ""
+            state = ", experimental" if row["experimental"] else ""
+            typer.echo(f"  {row['network']:26} {row['content']:10} {row['here']}{measured}{state}")
+    typer.echo("pre-filters, off by default:")
+    for name, prefilter in PREFILTERS.items():
+        typer.echo(f"  {name:26} {prefilter.what}")
+
+
+def _network(slug: str, name: str) -> dict[str, Any]:
+    network = NETWORKS[name]
+    here = registry.is_here(name)
+    known = manifest.find(name)[1] if here and network.family != "flashvsr" else None
+    here_or_how = "ships" if network.ships else "here" if here else f"not here: {network.remedy}"
+    return {
+        "model": slug,
+        "network": name,
+        "content": network.content,
+        "here": here_or_how,
+        "experimental": registry.is_experimental(name),
+        "halo": known.halo if known else None,
+        "psnr": known.psnr if known else None,
+        "licence": network.licence,
+    }
+
+
+def probe(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A video, or - for stdin.")],
+    content: Annotated[
+        str, typer.Option(help="auto, photo or animation: what is in the picture, for the advice.")
+    ] = "auto",
+    json: Json = False,
+) -> None:
+    """Tell what a video holds, measure interlacing, blocks and noise, and advise on model and pre-filters."""
+    with Reader(stdin() if source == "-" else source, tonemap=True) as reader:
+        info, measured = reader.info, advice.measure(reader)
+    clip = advice.describe(info, measured, content)
+    facts, rules = _facts(info, measured, hdr=clip.hdr), advice.advise(clip)
+    if json:
+        say = [{"rule": rule.name, "say": rule.advice, "option": rule.option} for rule in rules]
+        typer.echo(jsonlib.dumps({**facts, "advice": say}, indent=2))
+        return
+    for name, value in (facts | _readable(facts, advice.in_words(measured))).items():
+        typer.echo(f"{name:17} {value}")
+    for rule in rules:
+        typer.echo(f"- {rule.advice}{f'  ({rule.option})' if rule.option else ''}")
+
+
+def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
+    """What --json gives; None where the source does not say."""
+    shape = info.shape
+    return {
+        "container": info.container,
+        "video": {
+            "codec": info.codec,
+            "width": shape.width,
+            "height": shape.height,
+            "pixel_format": info.pixel_format,
+            "fps": round(float(shape.rate), 3),
+        },
+        "seconds": info.seconds,
+        "frames": info.frames,
+        "colour": " ".join((shape.colour.matrix, shape.colour.range, shape.colour.transfer)),
+        "hdr": hdr,
+        "rotation": 90 * info.orientation.turns,
+        "sample_aspect": str(shape.sample_aspect),
+        "audio": ", ".join(info.audio) or "none",
+        "subtitles": ", ".join(info.subtitles) or "none",
+        "interlaced_share": round(measured.interlaced, 2),
+        "blocks": round(measured.blocks, 2),
+        "noise": round(measured.noise, 2),
+    }
+
+
+def _readable(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
+    """The facts that people read in another way than programs."""
+    video = facts["video"]
+    return {
+        "video": f"{video['codec']} {video['width']}x{video['height']} {video['pixel_format']}, {video['fps']:.3f} fps",
+        "hdr": "yes; --tonemap brings it down" if facts["hdr"] else "no",
+        "interlaced_share": f"{facts['interlaced_share']} ({words['interlaced']})",
+        "blocks": f"{facts['blocks']} ({words['blocks']})",
+        "noise": f"{facts['noise']} ({words['noise']})",
+        **{name: "unknown" for name in ("seconds", "frames") if facts[name] is None},
+    }
+
+
+def doctor() -> None:
+    """Say what this machine can run, what is missing, and the command that mends it; exit 1 where something needed is."""
+    found = base.available()
+    typer.echo(
+        f"upres {version('upres')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    )
+    typer.echo(
+        f"CPUs {base.cpus()}, memory {psutil.virtual_memory().total / 1e9:.1f} GB, cache {manifest.cache_folder()}"
+    )
+    problems = []
+    for name in base.PACKAGES:
+        typer.echo(f"runtime {name}: {found.get(name, f'missing; get it with: pip install {name}')}")
+    if not found:
+        problems.append("no runtime: pip install onnxruntime")
+    typer.echo(f"devices: CPU, {'with' if base.has_bfloat16() else 'without'} bfloat16")
+    typer.echo(f"PyAV {av.__version__}, FFmpeg {'.'.join(map(str, av.library_versions['libavcodec']))} (libavcodec)")
+    for codec, what in NEEDED.items():
+        there = codec in av.codecs_available
+        typer.echo(f"encoder {codec} ({what}): {'there' if there else 'missing'}")
+        if not there:
+            problems.append(f"no {what}: pip install --force-reinstall --only-binary av av")
+    for name, network in NETWORKS.items():
+        if network.ships and not registry.is_here(name):
+            problems.append(f"network {name} is not in the package: pip install --force-reinstall upres")
+    for problem in problems:
+        typer.secho(problem, fg="red")
+    typer.echo("nothing is missing" if not problems else f"{len(problems)} things are missing")
+    if problems:
+        raise typer.Exit(1)
+
+
+def licenses() -> None:
+    """Show the licences of the weights, the sample clip and the codecs, and what they mean for who passes them on."""
+    for file in files("upres") or ():
+        if file.name in ("NOTICE", "LICENSE"):
+            typer.echo(Path(str(file.locate())).read_text())

@@ -1,0 +1,269 @@
+"""A client's commands `upres submit`, `watch`, `get`, `cancel` and `stream`, as the command line finds them by name.
+
+Nothing of the service is imported before a command runs, so that the other commands start fast and without its extra.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .options import given
+
+if TYPE_CHECKING:
+    from upres.service.client.aio import Part
+    from upres.service.client.assembly import Assembly
+    from upres.service.client.sync import Client
+    from upres.v2 import upscale_pb2 as pb
+
+    from .bar import Bar
+
+Server = Annotated[str, typer.Option("--server", envvar="UPRES_SERVER", help="HOST:PORT of a server's gRPC.")]
+ApiKey = Annotated[str, typer.Option("--key", envvar="UPRES_KEY", help="An API key of that server.")]
+Tls = Annotated[bool, typer.Option("--tls", help="The server speaks TLS.")]
+Ca = Annotated[
+    Path | None,
+    typer.Option("--ca", exists=True, dir_okay=False, help="PEM of whom to trust, with TLS; else the system's."),
+]
+Id = Annotated[str, typer.Argument(help="The job's request_id.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="A model's slug.")]
+Scale = Annotated[int | None, typer.Option(help="For models with a range of scales.")]
+Content = Annotated[Literal["auto", "photo", "animation"], typer.Option(help="Which kind of network fits.")]
+Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding; less is better and larger.")]
+Prefilters = Annotated[list[str] | None, typer.Option("--prefilter", help="Before enlarging; can be given often.")]
+Delivery = Annotated[
+    Literal["segments", "frames"] | None, typer.Option(help="What is sent back at once; segments, or frames if live.")
+]
+Live = Annotated[bool, typer.Option("--live", help="The source does not end by itself, and is not kept by the server.")]
+WhenSlow = Annotated[Literal["wait", "drop"], typer.Option(help="With --live: what happens when this end is too slow.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a target that exists.")]
+Tonemap = Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")]
+Split = Annotated[bool, typer.Option("--split", help="Cut at shots; lifts the limit on length.")]
+
+DEFAULT_SERVER = "127.0.0.1:8081"
+DEFAULT_MODEL = "RealESRGAN_Vid_x4"
+
+
+def _client(*, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = False, ca: Ca = None) -> "Client":
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is told as an error
+    import grpc
+
+    from upres.engine.core.errors import SettingsError
+    from upres.service.client.sync import Client
+
+    if not key:
+        raise typer.BadParameter("an API key is needed: --key, or UPRES_KEY in the environment")
+    roots = ca.read_bytes() if ca else None
+    if roots is not None and b"-----BEGIN CERTIFICATE-----" not in roots:
+        raise SettingsError(f"{ca} holds no certificate in PEM")
+    return Client(server, key, credentials=grpc.ssl_channel_credentials(roots) if tls or ca else None)
+
+
+def _config(
+    *,
+    model: Model = DEFAULT_MODEL,
+    scale: Scale = None,
+    content: Content = "auto",
+    crf: Crf = 18,
+    prefilter: Prefilters = None,
+    split: Split = False,
+    tonemap: Tonemap = False,
+) -> "pb.UpscaleConfig":
+    from upres.v2 import upscale_pb2 as pb
+
+    return pb.UpscaleConfig(
+        model=model, scale=scale, content=content, crf=crf, prefilters=prefilter, split=split, tonemap=tonemap
+    )
+
+
+@given(client=_client, config=_config)
+def submit(
+    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    *,
+    client: "Client",
+    config: "pb.UpscaleConfig",
+) -> None:
+    """Upload a clip as a job and print its request_id."""
+    request_id = client.submit(source, config).request_id
+    typer.echo(request_id)
+    if sys.stderr.isatty():
+        typer.echo(f"its result: upres get {request_id} OUT.mp4", err=True)
+
+
+@given(client=_client)
+def jobs(*, client: "Client") -> None:
+    """List the latest jobs of this key: request_id, status, progress, model."""
+    for job in client.jobs():
+        typer.echo(f"{job.request_id}  {_word(job):<10}  {job.progress:3.0f} %  {job.config.model}")
+
+
+@given(client=_client)
+def watch(request_id: Id, *, client: "Client") -> None:
+    """Show a job's progress until it has ended."""
+    with _interruptible(f"the job goes on: upres watch {request_id}"):
+        _ended(client, request_id)
+    typer.echo(f"{request_id}: done", err=True)
+
+
+@given(client=_client)
+def get(
+    request_id: Id,
+    target: Annotated[Path, typer.Argument(help="Where the result goes.")],
+    *,
+    client: "Client",
+    overwrite: Overwrite = False,
+) -> None:
+    """Wait for a job and download its result."""
+    from upres.engine.api import check_target
+    from upres.engine.core.errors import TargetError
+
+    if target.suffix.lower() != ".mp4":
+        raise TargetError(f"{target}: a job's result is MP4; let the name end in .mp4")
+    check_target(None, target, "mp4", overwrite=overwrite)
+    with _interruptible(f"the job goes on: upres get {request_id} {target}"):
+        job = _ended(client, request_id)
+        client.download(request_id, target)
+    _done(target, job)
+
+
+@given(client=_client)
+def cancel(request_id: Id, *, client: "Client") -> None:
+    """End a job now."""
+    client.cancel(request_id)
+    typer.echo(f"{request_id}: cancelled", err=True)
+
+
+@given(client=_client, config=_config)
+def stream(
+    source: Annotated[Path, typer.Argument(help="A clip, or - for stdin.", allow_dash=True)],
+    target: Annotated[Path, typer.Argument(help="Where the result goes.")],
+    *,
+    client: "Client",
+    config: "pb.UpscaleConfig",
+    delivery: Delivery = None,
+    live: Live = False,
+    when_slow: WhenSlow = "wait",
+    overwrite: Overwrite = False,
+) -> None:
+    """Upscale on a server while the source is sent; goes on through cuts and restarts, unless live, and joins the result here."""
+    from upres.engine.api import check_target
+    from upres.engine.core.errors import SettingsError
+    from upres.engine.encode.join import container_for
+    from upres.service.client.assembly import Assembly
+    from upres.service.domain.errors import RemoteError
+    from upres.v2 import upscale_pb2 as pb
+
+    from .bar import Bar
+    from .batch import stdin
+
+    if when_slow == "drop" and not live:
+        raise SettingsError("--when-slow drop is for a live source; add --live")
+    piped = str(source) == "-"
+    check_target(None if piped else source, target, container_for(target), overwrite=overwrite)
+    if delivery is not None:
+        config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
+    config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT
+    with (
+        _interruptible(),
+        Assembly(target, overwrite=overwrite) as assembly,
+        nullcontext(stdin().raw) if piped else _opened(source) as file,
+    ):
+        try:
+            with Bar("sending", endless=live) as bar:
+                job = _received(client.stream(file, config), assembly, bar)
+        except (KeyboardInterrupt, RemoteError) as error:
+            if live and assembly.frames:
+                assembly.join()
+                error.add_note(f"{target} holds the {assembly.frames} frames that had come by then")
+            raise
+        assembly.join()
+    _done(target, job)
+
+
+def _received(parts: "Iterable[Part]", assembly: "Assembly", bar: "Bar") -> "pb.Job":
+    """Put what comes where it belongs; gives the job, which ended well."""
+    from upres.v2 import upscale_pb2 as pb
+
+    request_id = ""
+    try:
+        for part in parts:
+            match part:
+                case pb.UpscaleResponse.Accepted():
+                    request_id = part.request_id
+                case pb.TrackInit():
+                    assembly.add_track(part)
+                case pb.Fragment():
+                    assembly.append(part)
+                case pb.Dropped():
+                    bar.say(f"{part.frames} frames of {part.track} were lost: this end was too slow")
+                case pb.Progress():
+                    late = f", {1000 * part.live_late_seconds:.0f} ms late" * part.HasField("live_late_seconds")
+                    bar.show(f"{part.totals.frames_out} frames{late}", part.percent)
+                    bar.warn(part.warnings)
+                case pb.Job():
+                    _check(part)
+                    return part
+    except KeyboardInterrupt as stop:
+        if request_id:
+            stop.add_note(f"it was job {request_id}")
+        raise
+    raise AssertionError("a stream ends with its job")
+
+
+@contextmanager
+def _interruptible(note: str = "") -> "Iterator[None]":
+    """Ctrl-C and SIGTERM as an error like the others, with a word on what is left."""
+    from .batch import interruptible
+
+    with interruptible():
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            if note:
+                stop.add_note(note)
+            raise
+
+
+def _opened(source: Path) -> AbstractContextManager[IO[bytes]]:
+    from upres.engine.core.errors import SourceError
+
+    try:
+        return source.open("rb")
+    except OSError as error:
+        raise SourceError(f"{source}: cannot be read ({error.strerror})") from error
+
+
+def _ended(client: "Client", request_id: str) -> "pb.Job":
+    """Show a job's progress until it has ended; RemoteError where it has not ended well."""
+    from .bar import Bar
+
+    with Bar("waiting") as bar:
+        for job in client.watch(request_id):
+            bar.show(_word(job), job.progress)
+            bar.warn(job.warnings)
+    _check(job)
+    return job
+
+
+def _done(target: Path, job: "pb.Job") -> None:
+    typer.echo(f"{target}: {job.totals.frames_in} frames in, {job.totals.frames_out} out", err=True)
+
+
+def _word(job: "pb.Job") -> str:
+    from upres.v2 import upscale_pb2 as pb
+
+    return pb.Job.Status.Name(job.status).removeprefix("STATUS_").lower()
+
+
+def _check(job: "pb.Job") -> None:
+    """RemoteError where a job has not ended well."""
+    from upres.service.domain.errors import RemoteError
+    from upres.v2 import upscale_pb2 as pb
+
+    if job.status == pb.Job.STATUS_ERROR:
+        again = "; it may be submitted again" if job.error.retryable else ""
+        raise RemoteError(f"the job failed: {job.error.message} ({job.error.reason}){again}")

@@ -1,0 +1,67 @@
+"""The operator's commands `upres serve` and `upres keys`, as the command line finds them by name.
+
+Nothing of the service is imported before a command runs, so that the other commands start fast and without its extra.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from upres.service.auth.api_keys import Keys
+    from upres.service.server.settings import Settings
+
+keys = typer.Typer(help="Make, show and revoke the API keys of a server on this machine.", no_args_is_help=True)
+
+Config = Annotated[Path | None, typer.Option("--config", help="A TOML file; UPRES_… in the environment go before it.")]
+
+
+def serve(config: Config = None) -> None:
+    """Serve the v2 HTTP API and gRPC until SIGTERM. The first start prints an API key, once."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is told as an error
+    from upres.service.domain import job_logging
+    from upres.service.server.app import serve as run
+
+    settings = _settings(config)
+    job_logging.configure(settings.log_format)
+    asyncio.run(run(settings, typer.echo))
+
+
+@keys.command()
+def add(name: Annotated[str, typer.Argument(help="Whose key it is.")], config: Config = None) -> None:
+    """Make a key and print it; it is not shown again."""
+    typer.echo(_keys(_settings(config)).add(name))
+
+
+@keys.command("list")
+def show(config: Config = None) -> None:
+    """List the keys' names."""
+    found = _keys(_settings(config)).all()
+    if not found:
+        typer.echo("there is no key yet: upres keys add NAME", err=True)
+    for key in found:
+        typer.echo(f"{key.name}{'' if key.revoked_at is None else ' (revoked)'}")
+
+
+@keys.command()
+def revoke(name: Annotated[str, typer.Argument(help="Whose key it was.")], config: Config = None) -> None:
+    """Take a key out of use at once."""
+    _keys(_settings(config)).revoke(name)
+    typer.echo(f"{name}: revoked", err=True)
+
+
+def _settings(config: Path | None) -> "Settings":
+    from upres.service.server.settings import load
+
+    return load(config)
+
+
+def _keys(settings: "Settings") -> "Keys":
+    from upres.service.auth.api_keys import Keys
+    from upres.service.storage.job_store import Store
+
+    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Keys(Store(settings.database_url))

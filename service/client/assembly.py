@@ -1,0 +1,67 @@
+"""One file from what a stream brings: the client's own copy of the log, joined as the server would join it."""
+
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+from upres.engine.core.errors import TargetError
+from upres.engine.encode.join import container_for, join
+from upres.engine.segments.folder import FolderLog
+from upres.engine.segments.log import Fragment, Track
+from upres.v2 import upscale_pb2 as pb
+
+
+class Assembly:
+    """Keeps tracks and fragments in a folder beside the target; leaving its `with` removes the folder.
+
+    overwrite: whether a file that appears meanwhile under the target's name is replaced.
+    """
+
+    def __init__(self, target: Path, *, overwrite: bool = True) -> None:
+        self._target = target
+        self._overwrite = overwrite
+        self._container = container_for(target)
+        self._folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
+        self._log = FolderLog(Path(self._folder.name) / "log", {})
+
+    def __enter__(self) -> "Assembly":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.close()
+        self._folder.cleanup()
+
+    @property
+    def frames(self) -> int:
+        """How many pictures are kept so far."""
+        return sum(fragment.frames for fragment in self._log.fragments("video"))
+
+    def add_track(self, track: pb.TrackInit) -> None:
+        """A track begins."""
+        time_base = Fraction(track.time_base_numerator, track.time_base_denominator)
+        language = track.language or None
+        self._log.add_track(
+            Track(track.track, track.codec, time_base, track.start, track.init, language, track.disposition)
+        )
+
+    def append(self, fragment: pb.Fragment) -> None:
+        """The next whole fragment of a track."""
+        self._log.append(
+            Fragment(
+                fragment.track,
+                fragment.segment,
+                fragment.fragment,
+                fragment.pts,
+                fragment.duration,
+                fragment.frames,
+                independent=fragment.independent,
+                last=fragment.last_in_segment,
+            ),
+            fragment.data,
+        )
+
+    def join(self) -> None:
+        """Write the target; it appears under its name only when it is whole. TargetError where it cannot be written."""
+        if self._target.exists() and not self._overwrite:
+            raise TargetError(f"{self._target}: has appeared meanwhile, and is not replaced without --overwrite")
+        join(self._log, self._target, self._container)

@@ -1,0 +1,133 @@
+"""The client of the gRPC service for programs without asyncio."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Thread
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+from upres.engine.decode.source import Readable
+from upres.v2 import upscale_pb2 as pb
+
+from .aio import AsyncClient, Part
+
+T = TypeVar("T")
+
+
+class _Running(NamedTuple):
+    client: AsyncClient
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
+
+
+class Client:
+    """AsyncClient's methods without asyncio; `watch` and `stream` are generators.
+
+    Its loop runs in a thread of its own, so that it can be used where a loop runs already, as in a notebook, and so that a
+    signal's exception is raised in the caller and nowhere inside the loop.
+    """
+
+    def __init__(self, target: str, key: str, **options: Any) -> None:  # noqa: ANN401 - AsyncClient's
+        running: Future[_Running] = Future()
+        self._thread = Thread(target=_run, args=(running, target, key, options), name="upres client", daemon=True)
+        self._thread.start()
+        self._running = running.result()
+        self._closed = False
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what is under way and close the connection. Safe to call again."""
+        if not self._closed:
+            self._closed = True
+            self._running.loop.call_soon_threadsafe(self._running.stop.set)
+        self._thread.join()
+
+    def submit(self, source: Path, config: pb.UpscaleConfig) -> pb.Job:
+        """As AsyncClient's."""
+        return self._wait(self._client.submit(source, config))
+
+    def get(self, request_id: str) -> pb.Job:
+        """As AsyncClient's."""
+        return self._wait(self._client.get(request_id))
+
+    def cancel(self, request_id: str) -> pb.Job:
+        """As AsyncClient's."""
+        return self._wait(self._client.cancel(request_id))
+
+    def delete(self, request_id: str) -> None:
+        """As AsyncClient's."""
+        self._wait(self._client.delete(request_id))
+
+    def jobs(self) -> list[pb.Job]:
+        """As AsyncClient's."""
+        return self._wait(self._client.jobs())
+
+    def models(self) -> list[pb.Model]:
+        """As AsyncClient's."""
+        return self._wait(self._client.models())
+
+    def download(self, request_id: str, target: Path) -> None:
+        """As AsyncClient's."""
+        self._wait(self._client.download(request_id, target))
+
+    def watch(self, request_id: str) -> Generator[pb.Job]:
+        """As AsyncClient's."""
+        return self._iterate(self._client.watch(request_id))
+
+    def stream(self, source: Readable, config: pb.UpscaleConfig) -> Generator[Part]:
+        """As AsyncClient's."""
+        return self._iterate(self._client.stream(source, config))
+
+    @property
+    def _client(self) -> AsyncClient:
+        return self._running.client
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._running.loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _iterate(self, items: AsyncGenerator[T]) -> Generator[T]:
+        one_by_one = asyncio.Lock()  # whoever closes waits until a step that was cancelled has ended
+
+        async def following() -> T | None:
+            async with one_by_one:
+                return await anext(items, None)
+
+        async def closed() -> None:
+            async with one_by_one:
+                await items.aclose()
+
+        try:
+            while (item := self._wait(following())) is not None:
+                yield item
+        finally:
+            if not self._closed:
+                self._wait(closed())
+
+
+def _run(running: "Future[_Running]", target: str, key: str, options: dict[str, Any]) -> None:
+    async def run() -> None:
+        try:
+            client = AsyncClient(target, key, **options)
+        except Exception as error:  # whatever it is, it is told to who waits
+            running.set_exception(error)
+            return
+        async with client:
+            stop = asyncio.Event()
+            running.set_result(_Running(client, asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    asyncio.run(run())

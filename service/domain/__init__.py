@@ -1,0 +1,1 @@
+"""What a job is: its request, states, limits and errors."""

@@ -1,0 +1,192 @@
+"""What one job asks for, and everything that can be wrong with it before its source is looked at."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from upres.engine.core.errors import SettingsError
+from upres.engine.core.model import Model
+from upres.engine.decode.filters import PREFILTERS
+from upres.engine.decode.reader import Info
+from upres.engine.encode.video import Encoder
+from upres.engine.models.catalog import SLUGS
+from upres.engine.models.registry import CONTENTS
+from upres.engine.pipeline.run import Job
+
+from .errors import InvalidError, TooLargeError
+
+FORMATS = ("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc")
+SIDES = (16, 4096)  # pixels of the source's sides
+
+Delivery = Literal["segments", "frames"]
+WhenSlow = Literal["wait", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One request, as it came; `check` says what is wrong with it. streamed: the source is read while it arrives.
+
+    live: it is not kept, and does not end by itself. when_slow: what happens when the client takes less than is made of it.
+    """
+
+    model: str
+    scale: int | None = None
+    content: str = "auto"
+    prefilters: tuple[str, ...] = ()
+    codec: str = "auto"
+    crf: int = 18
+    preset: str = "fast"
+    segment_seconds: float = 2.0
+    split: bool = False
+    tonemap: bool = False
+    delivery: Delivery = "segments"
+    live: bool = False
+    when_slow: WhenSlow = "wait"
+    streamed: bool = False
+    webhook_url: str | None = None
+    webhook_secret: str | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Spec":
+        """The spec that `as_json` told."""
+        return cls(**{**values, "prefilters": tuple(values["prefilters"])})
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "prefilters": list(self.prefilters)}
+
+    def job(self, model: Model) -> Job:
+        """What the engine is told to do."""
+        return Job((model,), self._encoder(), prefilters=self.prefilters, split=self.split, tonemap=self.tonemap)
+
+    def _encoder(self) -> Encoder:
+        return Encoder(
+            codec=self.codec,  # type: ignore[arg-type]  # checked by Encoder itself
+            crf=self.crf,
+            preset=self.preset,
+            segment_seconds=self.segment_seconds,
+            fragment="frame" if self.delivery == "frames" else "segment",
+            live=self.live,
+        )
+
+    def resolved_scale(self) -> int:
+        """The scale asked for, or the model's smallest."""
+        return self.scale or SLUGS[self.model].scales[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator takes. seconds: longest clip by slug, in place of the catalogue's. tracks: of the source.
+
+    http_webhooks: whether webhooks may go in the clear. live_seconds: longest live source; None, the default, sets no limit.
+    live_segment_seconds: longest segment of one, which a ring has to hold.
+    """
+
+    source_bytes: int = 52_428_800
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    tracks: int = 16
+    http_webhooks: bool = False
+    live_seconds: float | None = None
+    live_segment_seconds: float = 5.0
+
+    def longest(self, spec: Spec) -> float | None:
+        """Seconds of source that may be upscaled in one job; None where shots are cut apart, and for no model.
+
+        The models' own limits are for clips; a live source has the operator's only.
+        """
+        if spec.live:
+            return self.live_seconds
+        if spec.split or spec.model not in SLUGS:
+            return None
+        return self.seconds.get(spec.model, SLUGS[spec.model].seconds)
+
+
+def check(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> None:
+    """InvalidError that names every wrong field. unavailable: why slugs that are known cannot run here."""
+    if problems := problems_of(spec, limits, unavailable):
+        raise InvalidError(problems)
+
+
+def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> dict[str, list[str]]:
+    """What is wrong with each field; empty if nothing is."""
+    problems: defaultdict[str, list[str]] = defaultdict(list)
+    _check_model(spec, unavailable, problems)
+    if spec.content not in CONTENTS:
+        problems["content"].append(f"The content must be one of {', '.join(CONTENTS)}.")
+    if unknown := [name for name in spec.prefilters if name not in PREFILTERS]:
+        known = ", ".join(PREFILTERS)
+        problems["prefilters"].append(f"There is no pre-filter {', '.join(unknown)}; there are {known}.")
+    try:
+        spec._encoder()
+    except SettingsError as error:
+        for problem in str(error).split("; "):
+            problems[problem.partition(" ")[0]].append(f"{problem[0].upper()}{problem[1:]}.")
+    _check_webhook(spec, limits, problems)
+    if spec.live:
+        _check_live(spec, limits, problems)
+    return dict(problems)
+
+
+def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
+    if not spec.streamed:
+        problems["live"].append("A live source is sent by Upscale; a job has all of its source before it begins.")
+    if spec.split:
+        problems["split"].append("A live source is not split: it has one encoder, and no limit of length by its model.")
+    if spec.segment_seconds > limits.live_segment_seconds:
+        longest = f"{limits.live_segment_seconds:g}"
+        problems["segment_seconds"].append(f"The segment_seconds of a live source must be at most {longest}.")
+
+
+def _check_model(spec: Spec, unavailable: Mapping[str, str], problems: defaultdict[str, list[str]]) -> None:
+    slug = SLUGS.get(spec.model)
+    if slug is None:
+        problems["model"].append(f"The selected model is invalid; there are {', '.join(SLUGS)}.")
+    elif spec.model in unavailable:
+        problems["model"].append(f"The model {spec.model} cannot run here: {unavailable[spec.model]}.")
+    if slug is None or spec.scale is None:
+        return
+    if len(slug.scales) == 1:
+        problems["scale"].append(f"The scale of {spec.model} is fixed at {slug.scales[0]}; leave it out.")
+    elif spec.scale not in slug.scales:
+        problems["scale"].append(f"The scale must be between {slug.scales[0]} and {slug.scales[-1]}.")
+
+
+def _check_webhook(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
+    if spec.webhook_url is not None:
+        schemes = ("https", "http") if limits.http_webhooks else ("https",)
+        if not _is_url(spec.webhook_url, schemes) or len(spec.webhook_url) > 2048:
+            problems["webhook_url"].append("The webhook url must be an https URL of at most 2048 characters.")
+    if spec.webhook_secret is not None:
+        if spec.webhook_url is None:
+            problems["webhook_secret"].append("The webhook secret needs a webhook url.")
+        if not 32 <= len(spec.webhook_secret) <= 255:
+            problems["webhook_secret"].append("The webhook secret must have 32 to 255 characters.")
+
+
+def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in schemes and bool(url.hostname)
+    except ValueError:  # brackets that are no IPv6 address
+        return False
+
+
+def check_source(info: Info, spec: Spec, limits: Limits) -> None:
+    """TooLargeError that names every limit a source exceeds. Its length counts only where its container tells it."""
+    problems = []
+    low, high = SIDES
+    if not all(low <= side <= high for side in (info.shape.width, info.shape.height)):
+        problems.append(
+            f"The video must measure {low} to {high} pixels a side, not {info.shape.width}x{info.shape.height}."
+        )
+    longest = limits.longest(spec)
+    if longest is not None and info.seconds is not None and info.seconds > longest + 0.1:
+        problems.append(
+            f"The video must not be longer than {longest:g} seconds for {spec.model}, it has {info.seconds:.1f}."
+        )
+    if (tracks := 1 + len(info.audio) + len(info.subtitles)) > limits.tracks:
+        problems.append(f"The video must not have more than {limits.tracks} tracks, it has {tracks}.")
+    if problems:
+        raise TooLargeError(" ".join(problems))

@@ -1,0 +1,136 @@
+"""The life of a job, pure: which state follows which change. Knows nothing of storage, workers or protocols.
+
+pending → processing → done | error. A cancelled job is an error with the reason CANCELLED. An attempt that dies leaves the
+job processing until it has had MOST_ATTEMPTS. The words are the v2 contract's.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from upres.engine.core.errors import UpresError
+
+MOST_ATTEMPTS = 3  # the first, and twice again
+
+
+class Status(StrEnum):
+    """What a client sees; a closed set."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    DONE = "done"
+    ERROR = "error"
+
+
+class Code(StrEnum):
+    """The v2 contract's error codes; a closed set."""
+
+    WORKER_TIMEOUT = "WORKER_TIMEOUT"
+    WORKER_ERROR = "WORKER_ERROR"
+    PROCESSING_ERROR = "PROCESSING_ERROR"
+
+
+class Reason(StrEnum):
+    """Why a job failed; an open list, each with its code and whether the same job may succeed later."""
+
+    SOURCE_UNPROCESSABLE = "SOURCE_UNPROCESSABLE"
+    SOURCE_INCOMPLETE = "SOURCE_INCOMPLETE"
+    INPUT_TOO_LARGE = "INPUT_TOO_LARGE"
+    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
+    TIMEOUT = "TIMEOUT"
+    CAPACITY_UNAVAILABLE = "CAPACITY_UNAVAILABLE"
+    PROCESSING_FAILED = "PROCESSING_FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def code(self) -> Code:
+        """The contract's code for this reason."""
+        return CODES.get(self, Code.PROCESSING_ERROR)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same job, submitted again, may end well."""
+        return self in RETRYABLE
+
+
+CODES = {
+    Reason.TIMEOUT: Code.WORKER_TIMEOUT,
+    Reason.CAPACITY_UNAVAILABLE: Code.WORKER_ERROR,
+    Reason.PROCESSING_FAILED: Code.WORKER_ERROR,
+}
+RETRYABLE = frozenset({Reason.SOURCE_INCOMPLETE, Reason.TIMEOUT, Reason.CAPACITY_UNAVAILABLE, Reason.PROCESSING_FAILED})
+
+
+class TransitionError(UpresError):
+    """Raised when a change does not apply to the state a job is in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job ended in error. message: short, stable, without paths."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a job stands. attempts: begun so far. progress: 0 to 100, never falls."""
+
+    status: Status = Status.PENDING
+    attempts: int = 0
+    progress: float = 0.0
+    failure: Failure | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing changes any more."""
+        return self.status in (Status.DONE, Status.ERROR)
+
+
+def begun(state: State) -> State:
+    """An attempt begins: the first of a pending job, or the next of one whose last attempt died."""
+    if state.ended or state.attempts >= MOST_ATTEMPTS:
+        raise TransitionError(f"no attempt can begin in {state.status} after {state.attempts} attempts")
+    return replace(state, status=Status.PROCESSING, attempts=state.attempts + 1)
+
+
+def progressed(state: State, progress: float) -> State:
+    """The attempt came further; progress below what was known, as after a resume, changes nothing."""
+    _must_process(state, "progress")
+    return replace(state, progress=max(state.progress, min(progress, 100.0)))
+
+
+def died(state: State, failure: Failure) -> State:
+    """The attempt ended without a verdict on the job: it may be made again, until there were too many."""
+    _must_process(state, "die")
+    return state if state.attempts < MOST_ATTEMPTS else failed(state, failure)
+
+
+def requeued(state: State) -> State:
+    """The attempt was interrupted through no fault of the job (a restart): it does not count."""
+    _must_process(state, "be interrupted")
+    return replace(state, attempts=max(0, state.attempts - 1))
+
+
+def failed(state: State, failure: Failure) -> State:
+    """The job cannot end well."""
+    if state.ended:
+        how = f"it is {state.status}" if state.failure is None else f"it failed with {state.failure.reason}"
+        raise TransitionError(f"the job has ended already: {how}")
+    return replace(state, status=Status.ERROR, failure=failure)
+
+
+def finished(state: State) -> State:
+    """The result can be read."""
+    _must_process(state, "finish")
+    return replace(state, status=Status.DONE, progress=100.0)
+
+
+def cancelled(state: State) -> State:
+    """Someone asked for it to stop; TransitionError where it has ended already."""
+    return failed(state, Failure(Reason.CANCELLED, "The job was cancelled."))
+
+
+def _must_process(state: State, verb: str) -> None:
+    if state.status is not Status.PROCESSING:
+        raise TransitionError(f"a job that is {state.status} cannot {verb}")

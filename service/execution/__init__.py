@@ -1,0 +1,1 @@
+"""Where attempts run: workers, their processes and what confines them."""

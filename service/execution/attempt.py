@@ -1,0 +1,263 @@
+"""One attempt at one job, in a process of its own: a source to a log and a joined file, from where the log ends.
+
+Started by a worker with one end of a channel; it holds no model and has no network, so that a poison file takes down nothing
+but this process. What it has made lies in the job's folder; what it reports is only news of that.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import av
+from filelock import FileLock
+
+from upres.engine.core.errors import LogError, UpresError
+from upres.engine.core.frame import Shape
+from upres.engine.decode.reader import Reader
+from upres.engine.decode.source import Source, peek
+from upres.engine.encode.join import join
+from upres.engine.pipeline.run import Job, Progress, after_prefilters, run
+from upres.engine.segments.folder import FolderLog
+from upres.engine.segments.log import Fragment
+from upres.service.domain import job_logging
+from upres.service.domain.errors import TooLargeError
+from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
+from upres.service.live.attempt_socket import Feed, LiveReader, SentLog
+from upres.service.storage.job_folder import JobFolder
+
+from . import sandbox
+from .channel import Channel, RemoteModel
+from .preview import jpeg
+
+NEWS_SECONDS = 0.25  # between two reports of progress
+POLL_SECONDS = 0.02  # between two looks for more of a source that is still arriving
+LIVE_RATE = Fraction(60)  # frames a second that a live source has at most: where libavformat says more, it has guessed
+LOCK_SECONDS = 30.0  # an attempt that was killed lets go of the folder at once; this is for one that is being killed
+
+LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
+SUBTITLES = "a stream carries picture and sound; subtitles are in the joined result, which `upres get` brings"
+
+logger = logging.getLogger("upres.service.execution.attempt")  # __name__ is __main__
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an attempt is told. owner: whose job it is. folder: the job's. limits: the operator's.
+
+    The rest bounds what the process may use; None does not.
+    """
+
+    request_id: str
+    owner: str
+    folder: str
+    spec: dict[str, Any]
+    limits: dict[str, Any]
+    memory_bytes: int
+    cpu_seconds: int | None
+    file_bytes: int
+    wall_seconds: float | None
+
+    @property
+    def live(self) -> bool:
+        """Whether its source is live."""
+        return bool(self.spec.get("live"))
+
+
+class Growing:
+    """A source that is still arriving: reads wait for bytes until the folder says that there are no more."""
+
+    def __init__(self, folder: JobFolder, channel: Channel) -> None:
+        self._folder = folder
+        self._channel = channel
+        self._file = folder.source.open("rb")
+        self._told = time.monotonic()
+
+    def read(self, size: int = 65536, /) -> bytes:
+        """At most `size` bytes; empty at the end. Waits no longer than its worker lets the attempt live."""
+        while True:
+            whole = self._folder.source_whole
+            if (data := self._file.read(size)) or whole:
+                return data
+            time.sleep(POLL_SECONDS)
+            self._wait()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _wait(self) -> None:
+        if time.monotonic() - self._told > 1:
+            self._told = time.monotonic()
+            self._channel.send({"report": "waiting"})
+
+
+class Attempt:
+    """The run itself. What it finds wrong is an UpresError; anything else is a fault of ours and ends the process."""
+
+    def __init__(self, order: Order, channel: Channel) -> None:
+        self._channel = channel
+        self._spec = Spec.from_json(order.spec)
+        self._limits = Limits(**order.limits)
+        self._folder = JobFolder(Path(order.folder))
+        self._progress = Progress()
+        self._told = 0.0
+        self._expected = 0
+
+    def run(self) -> dict[str, Any]:
+        """Make the log, and give the totals: of a live source as it comes, else what is missing of it, and joined."""
+        spec = self._spec
+        model = RemoteModel(self._channel, spec.model, spec.resolved_scale(), spec.content)
+        if model.note:
+            self._progress.warnings.append(model.note)
+        job = spec.job(model)
+        return self._live(job, model) if spec.live else self._whole(job)
+
+    def _live(self, job: Job, model: RemoteModel) -> dict[str, Any]:
+        with (
+            closing(Feed(self._folder.path, self._wait)) as feed,
+            LiveReader(feed, tonemap=self._spec.tonemap) as reader,
+        ):
+            check_source(reader.info, self._spec, self._limits)
+            self._check_pace(model, reader.info.shape)
+            log = SentLog(feed, reader)
+            seconds = 0.0
+            with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
+                for fragment in fragments:
+                    if fragment.track == "video":
+                        seconds = float((fragment.pts + fragment.duration) * log.tracks["video"].time_base)
+                        self._check_length(seconds)
+            self._news()
+            return self._totals(self._progress.frames_out, seconds)
+
+    def _check_pace(self, model: RemoteModel, shape: Shape) -> None:
+        """ModelError where the model is not made for frames of this shape as they come."""
+        shape = after_prefilters(replace(shape, rate=min(shape.rate, LIVE_RATE)), self._spec.prefilters)
+        model.check_live(shape.width, shape.height, float(shape.rate))
+
+    def _wait(self) -> None:
+        self._channel.send({"report": "waiting"})
+
+    def _whole(self, job: Job) -> dict[str, Any]:
+        spec = self._spec
+        with self._source() as source, Reader(source, formats=FORMATS, tonemap=spec.tonemap) as reader:
+            check_source(reader.info, spec, self._limits)
+            if spec.streamed and reader.subtitles:
+                self._progress.warnings.append(SUBTITLES)
+            self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
+            with closing(self._log(job)) as log:
+                with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
+                    for fragment in fragments:
+                        self._published(fragment, log)
+                self._news()
+                join(log, self._folder.joined, job.container)
+                video = log.fragments("video")
+                seconds = float((video[-1].pts + video[-1].duration) * log.tracks["video"].time_base)
+                return self._totals(sum(fragment.frames for fragment in video), seconds)
+
+    @contextmanager
+    def _source(self) -> Iterator[Source]:
+        """The source, without its name, which nobody outside shall read in a message."""
+        if self._spec.streamed and not self._comes_late():
+            with closing(Growing(self._folder, self._channel)) as growing:
+                yield growing
+        else:
+            with self._folder.source.open("rb") as file:
+                yield file
+
+    def _comes_late(self) -> bool:
+        """Whether nothing can be decoded before all of the source has come; then says so, and waits for it."""
+        with closing(Growing(self._folder, self._channel)) as growing:
+            late = peek(growing)[1]
+            if late:
+                self._progress.warnings.append(LATE)
+                self._news()
+                while growing.read():
+                    pass
+        return late
+
+    def _log(self, job: Job) -> FolderLog:
+        """The job's log; one that another build, model or device began cannot be gone on with and is begun anew."""
+        build = f"av {av.__version__}"
+        header = {"build": build, **job.settings()}
+        try:
+            return FolderLog(self._folder.log, header)
+        except LogError as error:
+            logger.warning("the log is begun anew: %s", error)
+            FolderLog.discard(self._folder.log)
+            return FolderLog(self._folder.log, header)
+
+    def _tick(self) -> None:
+        if time.monotonic() - self._told > NEWS_SECONDS:
+            self._news()
+
+    def _published(self, fragment: Fragment, log: FolderLog) -> None:
+        track = log.tracks[fragment.track]
+        if fragment.track == "video" and fragment.independent and not self._folder.preview.exists():
+            self._folder.put_preview(jpeg(track.init + log.read(fragment)))
+        self._channel.send({"report": "fragment"})
+        if fragment.track == "video" and fragment.last:
+            self._news()
+        else:
+            self._tick()
+        self._check_length(float((fragment.pts + fragment.duration) * track.time_base))
+
+    def _check_length(self, seconds: float) -> None:
+        longest = self._limits.longest(self._spec)
+        if longest is not None and seconds > longest + 0.5:
+            raise TooLargeError(f"The video must not be longer than {longest:g} seconds for {self._spec.model}.")
+
+    def _news(self) -> None:
+        progress, self._told = self._progress, time.monotonic()
+        percent = min(99.0, 100 * progress.frames_out / self._expected) if self._expected else 0.0
+        self._channel.send({"report": "progress", "percent": percent, "state": self._state()})
+
+    def _state(self) -> dict[str, Any]:
+        progress = self._progress
+        state: dict[str, Any] = {
+            "frames_in": progress.frames_in,
+            "frames_out": progress.frames_out,
+            "frames_resumed": progress.frames_resumed,
+            "seconds": dict(progress.seconds),
+            "warnings": list(progress.warnings),
+        }
+        if progress.encoding is not None:
+            encoding = progress.encoding
+            state["encoding"] = {"encoder": encoding.library, "width": encoding.width, "height": encoding.height}
+        return state
+
+    def _totals(self, frames: int, seconds: float) -> dict[str, Any]:
+        repairs = asdict(self._progress.repairs)
+        return {**self._state(), "frames": frames, "duration_seconds": seconds, "repairs": repairs}
+
+
+def main() -> None:
+    """Take the order from the channel whose descriptor is the only argument, and carry it out."""
+    sandbox.die_with_parent()
+    channel = Channel(Connection(int(sys.argv[1])))
+    order = Order(**channel.receive()[0])
+    job_logging.configure("json")
+    job_logging.tell_of(order.request_id)
+    network = not sandbox.confine(
+        memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds, file_bytes=order.file_bytes
+    )
+    if network:
+        logger.info("the system does not let a decoder be cut off from the network; formats and protocols are bound")
+    try:
+        with FileLock(JobFolder(Path(order.folder)).lock, timeout=LOCK_SECONDS):
+            totals = Attempt(order, channel).run()
+    except UpresError as error:
+        channel.send({"report": "failed", "error": type(error).__name__, "message": str(error)})
+    else:
+        logger.info("%d frames are in the log, %d were there before", totals["frames"], totals["frames_resumed"])
+        channel.send({"report": "joined", "totals": totals})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""A worker: holds the models of one device and serves the attempts that run on it, each in a process of its own.
+
+Orders come as JSON lines on stdin, reports go as JSON lines on stdout. It ends when stdin does, and its attempts with it.
+"""
+
+import argparse
+import importlib
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import IO, Any
+
+from upres.engine.core.errors import ModelError
+from upres.engine.core.model import Model, Predicting
+from upres.engine.models import registry
+from upres.engine.models.catalog import SLUGS
+from upres.engine.models.manifest import cache_folder
+from upres.service.domain import job_logging
+
+from . import sandbox
+from .attempt import Order
+from .channel import Channel, Load, Sessions
+from .device_scheduler import Device
+from .local import RUNTIME
+
+BEAT_SECONDS = 1.0
+STALL_SECONDS = 300.0  # without a word from an attempt: the longest that one frame may take
+
+Loaded = dict[tuple[str, int, str], tuple[Model, str | None]]
+
+
+class Worker:
+    """What one worker process does."""
+
+    def __init__(self, load: Load, reports: IO[str]) -> None:
+        self._load_anew = load
+        self._reports = reports
+        self._loaded: Loaded = {}
+        self._device = Device()
+        self._writing = threading.Lock()
+        self._attempts: dict[str, subprocess.Popen[bytes]] = {}
+
+    def warm(self) -> None:
+        """Load every model that is here; then say which are not, and why. From now on the worker says that it lives."""
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        unavailable = {}
+        for slug in SLUGS.values():
+            try:
+                model, _ = self._load(slug.slug, slug.scales[0], "auto")
+                if isinstance(model, Predicting):
+                    model.seconds(1, 1)  # the device's speed is measured once: now, while nobody else works
+            except ModelError as error:
+                unavailable[slug.slug] = str(error).replace(str(cache_folder()), "the cache")
+        self._report(report="ready", unavailable=unavailable)
+
+    def obey(self, orders: IO[str]) -> None:
+        """Carry out orders until there are no more."""
+        for line in orders:
+            match json.loads(line):
+                case {"run": order}:
+                    self._begin(Order(**order))
+                case {"cancel": request_id}:
+                    self._kill(request_id)
+        for request_id in list(self._attempts):
+            self._kill(request_id)
+
+    def _begin(self, order: Order) -> None:
+        """The process is started here, in the main thread: it dies with the thread that started it."""
+        mine, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "upres.service.execution.attempt", str(theirs.fileno())]
+            process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+            )
+        channel = Channel(Connection(mine.detach()))
+        self._attempts[order.request_id] = process
+        threading.Thread(target=self._serve, args=(order, process, channel), daemon=True).start()
+
+    def _serve(self, order: Order, process: "subprocess.Popen[bytes]", channel: Channel) -> None:
+        job_logging.tell_of(order.request_id)
+        sessions = Sessions(
+            channel, self._load, partial(self._device.turn, order.owner, live=order.live), live=order.live
+        )
+        threading.Thread(target=_hurry_at_the_end, args=(process, sessions), daemon=True).start()
+        verdict: dict[str, Any] | None = None
+        try:
+            channel.send(asdict(order))
+            for message in self._messages(order, channel, sessions):
+                if message["report"] in ("joined", "failed", "late"):
+                    verdict = message
+                    break
+                self._report(request_id=order.request_id, **message)
+        except (EOFError, OSError, ValueError):
+            pass  # the process is gone, or talks nonsense: without a verdict it has died
+        finally:
+            process.kill()
+            process.wait()
+            sessions.close()
+            channel.close()
+            self._attempts.pop(order.request_id, None)
+            self._report(request_id=order.request_id, **(verdict or {"report": "died"}))
+
+    def _messages(self, order: Order, channel: Channel, sessions: Sessions) -> Iterator[dict[str, Any]]:
+        """An attempt's reports; its questions to the model are answered on the way."""
+        end = time.monotonic() + (math.inf if order.wall_seconds is None else order.wall_seconds)
+        while channel.ready(min(STALL_SECONDS, max(0.0, end - time.monotonic()))):
+            message, frame = channel.receive()
+            if "report" in message:
+                yield message
+            else:
+                sessions.answer(message, frame)
+        yield {"report": "late"}
+
+    def _kill(self, request_id: str) -> None:
+        if process := self._attempts.get(request_id):
+            process.kill()
+
+    def _load(self, slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+        key = slug, scale, content
+        if key not in self._loaded:
+            self._loaded[key] = self._load_anew(*key)
+        return self._loaded[key]
+
+    def _beat(self) -> None:
+        while True:
+            self._report(report="beat")
+            time.sleep(BEAT_SECONDS)
+
+    def _report(self, **report: Any) -> None:  # noqa: ANN401 - JSON
+        with self._writing:
+            self._reports.write(json.dumps(report) + "\n")
+            self._reports.flush()
+
+
+def _hurry_at_the_end(process: "subprocess.Popen[bytes]", sessions: Sessions) -> None:
+    """A model may work on a whole shot at once; nobody waits for it once the attempt has died."""
+    process.wait()
+    sessions.hurry()
+
+
+def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+    """A model of the engine, and a line for the user where a better one exists."""
+    return registry.load(slug, content=content, scale=scale, runtime=os.environ.get(RUNTIME, "auto"))
+
+
+def loader(name: str) -> Load:
+    """The function that `module:function` names."""
+    module, _, function = name.partition(":")
+    found: Load = getattr(importlib.import_module(module), function)
+    return found
+
+
+@contextmanager
+def _own_stdout() -> Iterator[IO[str]]:
+    """Stdout for reports alone: whatever a library prints goes to stderr."""
+    with os.fdopen(os.dup(1), "w") as reports:
+        os.dup2(2, 1)
+        yield reports
+
+
+def main() -> None:
+    """Serve one device until stdin ends."""
+    sandbox.die_with_parent()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--models", default="upres.service.execution.worker:load", help="module:function that loads a model"
+    )
+    arguments = parser.parse_args()
+    job_logging.configure("json")
+    with _own_stdout() as reports:
+        worker = Worker(loader(arguments.models), reports)
+        worker.warm()
+        worker.obey(sys.stdin)
+
+
+if __name__ == "__main__":
+    main()

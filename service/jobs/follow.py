@@ -1,0 +1,120 @@
+"""A job's log read from a cursor while it grows, and the events of a job as they happen."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+
+from upres.engine.segments.log import Track
+from upres.engine.segments.tail import Tail
+from upres.service.domain.errors import NotFoundError, OffsetError
+from upres.service.domain.waiting import wait_for
+from upres.service.live.ring import Cursors, Dropped, Piece, Place
+from upres.service.storage.job_store import Event, Job
+
+from .service import Jobs
+
+PIECE_BYTES = 1 << 18  # what a slow reader costs of memory, a few times over
+WATCH_SECONDS = 10.0  # between two looks where nothing is told
+BEAT_SECONDS = 1.0  # between two times that a job is told, where nothing happens
+JOB_SECONDS = 0.1  # between two times that a job is told, however many fragments come meanwhile
+
+
+def followed(
+    jobs: Jobs, job: Job, cursors: Cursors, *, holds: bool = False
+) -> AsyncGenerator[Track | Piece | Dropped | Job]:
+    """A job's log from cursors on. holds: the reader is the one that a live job may wait for."""
+    relay = jobs.live(job.request_id)
+    if relay is None:
+        if job.spec.get("live"):
+            cursors = {}  # nothing is left to stand in
+        return follow(jobs, job.request_id, job.owner, cursors)
+    relay.ring.check(cursors)
+    place = (relay.ring.holder if holds else None) or Place(relay.ring, cursors)
+    return follow_live(jobs, job.request_id, job.owner, place)
+
+
+async def follow(
+    jobs: Jobs, request_id: str, owner: str, cursors: Cursors, beat: float = BEAT_SECONDS
+) -> AsyncGenerator[Track | Piece | Job]:
+    """Tracks and fragments behind the cursors as they are published; the job at times, each `beat` at least, and at last.
+
+    Raises NotFoundError, OffsetError where a cursor lies behind the end of a log that has ended, LogError.
+    """
+    tail = Tail(jobs.folder(request_id).log)
+    last: dict[str, tuple[int, int]] = {}
+    told = 0.0
+    while True:
+        event = jobs.change(request_id)
+        job = await jobs.get(request_id, owner)
+        for item in await asyncio.to_thread(tail.news):
+            if isinstance(item, Track):
+                yield item
+                continue
+            last[item.track] = item.cursor
+            if item.track not in cursors or last[item.track] > cursors[item.track]:
+                offset, parts = 0, tail.parts(item, PIECE_BYTES)
+                while (data := await asyncio.to_thread(next, parts, None)) is not None:
+                    yield Piece(item, data, offset)
+                    offset += len(data)
+        if job.state.ended:
+            _check(cursors, last)
+            yield job
+            return
+        if time.monotonic() > told + JOB_SECONDS:
+            told = time.monotonic()
+            yield job
+        await wait_for(event, beat)
+
+
+async def follow_live(
+    jobs: Jobs, request_id: str, owner: str, place: Place, beat: float = BEAT_SECONDS
+) -> AsyncGenerator[Track | Piece | Dropped | Job]:
+    """The same of a live job, from a place in its ring; what was lost on the way is told where it is missing."""
+    ring, told = place.ring, 0.0
+    while True:
+        changed, ended = ring.changed, ring.ended
+        if (item := place.next()) is not None:
+            yield item
+        elif ended:
+            break
+        if time.monotonic() > told + JOB_SECONDS:  # a reader who is behind wants to know it too
+            told = time.monotonic()
+            try:
+                job = await jobs.get(request_id, owner)
+            except NotFoundError:  # deleted, which does not take what the ring holds
+                pass
+            else:
+                yield job
+        if item is None:
+            await wait_for(changed, beat)
+    while True:
+        event = jobs.change(request_id)
+        job = await jobs.get(request_id, owner)
+        yield job
+        if job.state.ended:
+            return
+        await wait_for(event, beat)
+
+
+async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> AsyncGenerator[tuple[Event, Job]]:
+    """Events behind a cursor, each with the job as it is by then or later, until it has ended and all were told."""
+    ended = False
+    while True:
+        change = jobs.change(request_id)
+        found = await asyncio.to_thread(jobs.store.events, cursor, request_id=request_id)
+        job = await jobs.get(request_id, owner)
+        for event in found:
+            cursor = event.cursor
+            yield event, job
+        if ended and not found:
+            return
+        ended = job.state.ended  # its last event may have come since the events were read
+        if not ended:
+            await wait_for(change, WATCH_SECONDS)
+
+
+def _check(cursors: Cursors, last: Mapping[str, tuple[int, int]]) -> None:
+    ahead = [track for track, cursor in cursors.items() if cursor > last.get(track, (-1, -1))]
+    if ahead:
+        there = ", ".join(f"{track} ends with segment {segment}" for track, (segment, _) in last.items())
+        raise OffsetError(f"the cursor of {', '.join(ahead)} lies behind the log's end ({there or 'it is empty'})")

@@ -1,0 +1,1 @@
+"""Live sessions: the attempt's socket, the relay and the ring."""

@@ -1,0 +1,190 @@
+"""A live log: the latest fragments of a source that does not end, in memory, and the places of those who read them.
+
+One event loop uses it all; nothing here is safe from other threads.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from upres.engine.segments.log import Fragment, Track
+from upres.service.domain.errors import OffsetError
+
+Cursors = Mapping[str, tuple[int, int]]  # track → segment and number of the last fragment that has arrived
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A fragment and bytes of it, from an offset on. In a ring: all of them."""
+
+    fragment: Fragment
+    data: bytes
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Frames of a track that a reader was too slow for. fragment: the one that comes next, which is independent."""
+
+    fragment: Fragment
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A piece in a ring. before: frames of its track before it. end: seconds of the source at its end."""
+
+    piece: Piece
+    before: int
+    end: float
+
+
+class Ring:
+    """At most so many bytes and seconds of fragments; the oldest go when new ones come.
+
+    holds: whether the first reader, whose place is `holder`, is waited for when it would lose something; then
+    `blocked_since` tells since when. tracks: those that have begun. changed: set when there is something new, or no more.
+    """
+
+    def __init__(self, *, most_bytes: int, most_seconds: float, holds: bool) -> None:
+        self.tracks: dict[str, Track] = {}
+        self.first = 0
+        self.ended = False
+        self.changed = asyncio.Event()
+        self.blocked_since: float | None = None
+        self.holder = Place(self) if holds else None
+        self.most_bytes = most_bytes
+        self._most_seconds = most_seconds
+        self._items: deque[_Item] = deque()
+        self._bytes = 0
+        self._frames: dict[str, int] = {}
+        self._newest: dict[str, Fragment] = {}
+        self._gone: dict[str, Fragment] = {}
+        self._moved = asyncio.Event()
+
+    @property
+    def next(self) -> int:
+        """The number that the next piece gets."""
+        return self.first + len(self._items)
+
+    def __getitem__(self, number: int) -> _Item:
+        return self._items[number - self.first]
+
+    def add_track(self, track: Track) -> None:
+        """A track begins."""
+        self.tracks[track.name] = track
+        self._frames[track.name] = 0
+
+    async def put(self, piece: Piece) -> None:
+        """Add a piece, for which the oldest make room; waits where the holder has not taken those. Nothing after the end."""
+        fragment, track = piece.fragment, self.tracks[piece.fragment.track]
+        end = float((fragment.pts + fragment.duration + track.start) * track.time_base)
+        while not self.ended and self._items and self._over(len(piece.data), end):
+            if self.holder is not None and self.holder.position <= self.first:
+                self.blocked_since = self.blocked_since or time.monotonic()
+                self._moved.clear()
+                await self._moved.wait()
+            else:
+                self._forget()
+        self.blocked_since = None
+        if self.ended:
+            return
+        self._items.append(_Item(piece, self._frames[track.name], end))
+        self._bytes += len(piece.data)
+        self._frames[track.name] += fragment.frames
+        self._newest[track.name] = fragment
+        self._tell()
+
+    def end(self) -> None:
+        """There will be no more pieces."""
+        self.ended = True
+        self._moved.set()
+        self._tell()
+
+    def release(self) -> None:
+        """The holder has gone: nobody is waited for."""
+        self.holder = None
+        self._moved.set()
+
+    def moved(self) -> None:
+        """The holder has taken something."""
+        self._moved.set()
+
+    def check(self, cursors: Cursors) -> None:
+        """OffsetError where a cursor lies behind what was published, or what follows it is no longer there."""
+        for track, cursor in cursors.items():
+            newest, gone = self._newest.get(track), self._gone.get(track)
+            if newest is None or cursor > newest.cursor:
+                there = "it is empty" if newest is None else f"it ends with {_named(newest)}"
+                raise OffsetError(f"the cursor of {track} lies behind the log's end ({there})")
+            if gone is not None and cursor < gone.cursor:
+                oldest = next(
+                    (item.piece.fragment for item in self._items if item.piece.fragment.track == track), newest
+                )
+                where = {"track": track, "segment": str(oldest.segment), "fragment": str(oldest.number)}
+                raise OffsetError(f"the cursor of {track} is too old; the oldest there is is {_named(oldest)}", where)
+
+    def _over(self, size: int, end: float) -> bool:
+        return self._bytes + size > self.most_bytes or end - self._items[0].end > self._most_seconds
+
+    def _forget(self) -> None:
+        item = self._items.popleft()
+        self._bytes -= len(item.piece.data)
+        self._gone[item.piece.fragment.track] = item.piece.fragment
+        self.first += 1
+
+    def _tell(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Place:
+    """Where one reader of a ring stands. position: the number of the piece it takes next.
+
+    cursors: what it has already. A track begins, and after a gap goes on, with an independent fragment.
+    """
+
+    def __init__(self, ring: Ring, cursors: Cursors | None = None) -> None:
+        self.position = 0
+        self.ring = ring
+        self._cursors = dict(cursors or {})
+        self._told: set[str] = set()
+        self._given: dict[str, int] = {}
+
+    def next(self) -> Track | Piece | Dropped | None:
+        """What comes next: a track before its first piece, and what was lost before the piece behind it; None: nothing yet."""
+        ring = self.ring
+        self.position = max(self.position, ring.first)
+        while self.position < ring.next:
+            item = ring[self.position]
+            fragment = item.piece.fragment
+            if fragment.track not in self._told:
+                self._told.add(fragment.track)
+                return ring.tracks[fragment.track]
+            if (lost := self._lost(item)) is not None and lost > 0 and fragment.independent:
+                self._given[fragment.track] = item.before
+                return Dropped(fragment, lost)
+            self._move()
+            if lost == 0 or (lost is None and fragment.independent):
+                self._given[fragment.track] = item.before + fragment.frames
+                if fragment.track not in self._cursors or fragment.cursor > self._cursors[fragment.track]:
+                    return item.piece
+        return None
+
+    def _lost(self, item: _Item) -> int | None:
+        """Frames of the track between the last one given and this one; None where none was given."""
+        track = item.piece.fragment.track
+        if track not in self._given and track not in self._cursors:
+            return None
+        return item.before - self._given.setdefault(track, item.before)
+
+    def _move(self) -> None:
+        self.position += 1
+        if self.ring.holder is self:
+            self.ring.moved()
+
+
+def _named(fragment: Fragment) -> str:
+    return f"segment {fragment.segment}, fragment {fragment.number}"

@@ -1,0 +1,1 @@
+"""The process: settings, its servers, metrics and health."""

@@ -1,0 +1,71 @@
+"""The gRPC endpoint: the services with health, reflection, limits and keepalive on one port."""
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from upres.service.api.grpc.jobs import JobService, ModelService
+from upres.service.api.grpc.upscale import UpscaleService
+from upres.service.auth.api_keys import Keys
+from upres.service.auth.rate_limit import Quota
+from upres.service.domain.errors import StoreError
+from upres.service.jobs.service import Jobs
+from upres.v2 import upscale_pb2 as pb
+from upres.v2 import upscale_pb2_grpc as stubs
+
+SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
+OPTIONS = (
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.max_send_message_length", 4 << 20),
+    ("grpc.keepalive_time_ms", 30_000),  # below what proxies take for idle
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class Endpoint:
+    """One port. credentials: for TLS; None speaks in the clear. Raises StoreError where the port is taken."""
+
+    def __init__(
+        self, jobs: Jobs, keys: Keys, quota: Quota, address: str, credentials: grpc.ServerCredentials | None = None
+    ) -> None:
+        self._server = server = grpc.aio.server(options=OPTIONS)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(jobs, keys, quota), server)
+        stubs.add_JobServiceServicer_to_server(JobService(jobs, keys, quota), server)
+        stubs.add_ModelServiceServicer_to_server(ModelService(jobs, keys, quota), server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        try:
+            if credentials is None:
+                self.port = server.add_insecure_port(address)
+            else:
+                self.port = server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise StoreError(f"cannot listen on {address}; is another server running there?") from error
+
+    async def start(self) -> None:
+        """Begin to answer; not serving until `ready`."""
+        await self._tell(serving=False)
+        await self._server.start()
+
+    async def ready(self) -> None:
+        """Models are warm: say that it serves."""
+        await self._tell(serving=True)
+
+    async def drain(self) -> None:
+        """Say that it does not serve any more; calls go on."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace: float) -> None:
+        """End calls after a grace time in seconds."""
+        await self._server.stop(grace)
+
+    async def _tell(self, *, serving: bool) -> None:
+        response = health_pb2.HealthCheckResponse
+        status = response.SERVING if serving else response.NOT_SERVING
+        for name in ("", *SERVICES):
+            await self._health.set(name, status)

@@ -1,0 +1,127 @@
+"""What an operator sets: by `UPRES_…` in the environment, or in one TOML file; the environment wins."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from upres.engine.core.errors import SettingsError
+from upres.service.domain.job_logging import Format
+from upres.service.domain.limits import Policy, Retention
+from upres.service.domain.spec import Limits
+
+Bytes = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Runtime = Literal["auto", "onnxruntime", "openvino", "cuda"]
+
+
+class Settings(BaseSettings):
+    """One server's settings. Sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="UPRES_", extra="forbid")
+
+    state: Path = Field(default_factory=lambda: platformdirs.user_data_path("upres"), description="folder of all state")
+    database: str | None = Field(None, description="SQLAlchemy URL; a SQLite file in the state folder by default")
+    results: str | None = Field(None, description="folder or object-store URL (s3://…); in the state folder by default")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    http_port: int = Field(8080, ge=0, le=65535, description="0 takes any free one")
+    grpc_port: int = Field(8081, ge=0, le=65535, description="0 takes any free one")
+    public_url: str | None = Field(None, description="how clients reach HTTP, when it is behind a proxy")
+    tls_certificate: Path | None = Field(
+        None, description="PEM, with what it was signed by; HTTP and gRPC then speak TLS"
+    )
+    tls_key: Path | None = Field(None, description="PEM; of the certificate")
+    api_key: SecretStr | None = Field(None, description="the key named `default`")
+    workers: int = Field(1, ge=0, description="worker processes, one a device")
+    slots: int = Field(4, ge=1, description="attempts that share a device")
+    live_slots: int = Field(1, ge=0, description="live jobs that share a device; more are refused until one ends")
+    runtime: Runtime = Field("auto", description="what runs the models: auto, onnxruntime, openvino or cuda")
+    models: str = Field("upres.service.execution.worker:load", description="module:function that loads a model")
+    queue: int = Field(256, ge=1, description="jobs that may wait")
+    upload_bytes: Bytes = 52_428_800
+    source_bytes: Bytes = 2 << 30
+    clip_seconds: dict[str, Seconds] = Field(default_factory=dict, description="longest clip by model, over its own")
+    job_seconds: Seconds = 3600.0
+    live_seconds: Seconds | None = Field(None, description="longest live source; without a limit by default")
+    live_log_seconds: Seconds = Field(10.0, description="how much of a live log can be read again")
+    live_log_bytes: Bytes = Field(64 << 20, ge=1 << 20, description="likewise, in bytes of memory; whichever is less")
+    decoder_bytes: Bytes = 16 << 30
+    free_bytes: Bytes = 1 << 30
+    source_idle_seconds: Seconds = 60.0
+    grace_seconds: Seconds = 20.0
+    result_url_seconds: Seconds = 3600.0
+    keep_seconds: Seconds = Field(7 * 86400.0, description="how long ended jobs and their results are kept")
+    requests_per_minute: int = Field(600, ge=1, description="by key")
+    requests_per_day: int = Field(100_000, ge=1, description="by key")
+    ping_seconds: Seconds = Field(30.0, description="between two pings of a progress socket")
+    webhook_hosts: list[str] = Field(default_factory=list, description="private hosts that webhooks may go to")
+    log_format: Format | None = Field(None, description="json or text; by default text on a terminal, else json")
+    webhook_http: bool = Field(False, description="webhooks may go over http")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def address(self, port: int) -> str:
+        """Where to listen, as it stands in a URL."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+    @property
+    def policy(self) -> Policy:
+        """The part that jobs keep to."""
+        return Policy(
+            Limits(
+                self.source_bytes,
+                self.clip_seconds,
+                http_webhooks=self.webhook_http,
+                live_seconds=self.live_seconds,
+                live_segment_seconds=self.live_log_seconds / 2,
+            ),
+            queue=self.queue,
+            wall_seconds=self.job_seconds,
+            memory_bytes=self.decoder_bytes,
+            source_idle_seconds=self.source_idle_seconds,
+            free_bytes=self.free_bytes,
+            retention=Retention(self.live_log_bytes, self.live_log_seconds),
+        )
+
+    @property
+    def database_url(self) -> str:
+        """Where the rows are."""
+        return self.database or f"sqlite:///{self.state / 'upres.db'}"
+
+    @property
+    def results_url(self) -> str:
+        """Where the results are."""
+        return self.results or str(self.state / "results")
+
+
+def load(file: Path | None = None, **values: Any) -> Settings:  # noqa: ANN401 - checked by pydantic
+    """Settings from the environment, a TOML file, and values that go before both; SettingsError names every wrong one."""
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    if file is not None and not file.is_file():
+        raise SettingsError(f"{file}: there is no such file")
+    try:
+        return Configured(**values)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: is not TOML: {error}") from error
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        told = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems]
+        if any(problem["type"] == "extra_forbidden" for problem in problems):
+            told.append(f"the settings are {', '.join(Settings.model_fields)}")
+        raise SettingsError("; ".join(told)) from error

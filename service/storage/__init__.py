@@ -1,0 +1,1 @@
+"""The database, results and job folders."""

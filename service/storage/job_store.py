@@ -1,0 +1,257 @@
+"""Jobs and their events in a database. A change of a job and the event that tells of it are one transaction."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from upres.service.domain.errors import ConflictError, InvalidError, NotFoundError
+from upres.service.domain.states import Failure, Reason, State, Status
+
+from .database import Database
+from .schema import deliveries, events, jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row. owner: the name of the API key. spec: what was asked for, as JSON. times: Unix seconds.
+
+    accepted: its request_id was sent and its source is whole, or may be streamed. source_complete: no byte is to come.
+    idempotency, fingerprint: the client's key for this request, and the hash of what it came with. totals: counts at the end.
+    """
+
+    request_id: str
+    owner: str
+    spec: dict[str, Any]
+    number: int = 0
+    idempotency: str | None = None
+    fingerprint: str | None = None
+    accepted: bool = False
+    source_complete: bool = False
+    state: State = field(default_factory=State)
+    created_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    totals: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to a job. cursor rises over all jobs. kind: accepted, progress, or a status word."""
+
+    cursor: int
+    request_id: str
+    kind: str
+    previous: str | None
+    status: str
+    progress: float
+    at: float
+
+
+class Store(Database):
+    """Every call is short. checkpoint: called with a name between the steps of a commit, for tests that stop there."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        checkpoint: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        super().__init__(url)
+        self._clock = clock
+        self._checkpoint = checkpoint
+
+    def add(self, job: Job) -> tuple[Job, bool]:
+        """Insert a job; gives it back, and True; or the job that the owner's idempotency key already made, and False.
+
+        One that ended before it was accepted, so that nobody was told of it, holds its key no longer.
+        Raises ConflictError where the request_id is taken, or the idempotency key came with another body before.
+        """
+        with self.transaction() as connection:
+            if job.idempotency is not None:
+                same = sa.and_(jobs.c.owner == job.owner, jobs.c.idempotency == job.idempotency)
+                if row := connection.execute(jobs.select().where(same)).mappings().first():
+                    found = _again(_job(row), job)
+                    if found.accepted or not found.state.ended:
+                        return found, False
+                    connection.execute(jobs.update().where(same).values(idempotency=None))
+            if connection.scalar(sa.select(jobs.c.owner).where(jobs.c.request_id == job.request_id)):
+                raise ConflictError(f"request_id {job.request_id} is taken; choose a new UUID")
+            newest = connection.scalar(sa.select(sa.func.max(jobs.c.number))) or 0
+            job = replace(job, number=newest + 1, created_at=self._clock())
+            connection.execute(jobs.insert().values(_row(job)))
+            self._record(connection, job, None, "accepted" if job.accepted else "created")
+            self._checkpoint("add")
+        self._checkpoint("added")
+        return job, True
+
+    def change(
+        self,
+        request_id: str,
+        change: Callable[[State], State] = lambda state: state,
+        *,
+        totals: Mapping[str, Any] | None = None,
+        accepted: bool | None = None,
+        source_complete: bool | None = None,
+    ) -> Job:
+        """Apply a transition, and set other columns, with the event that tells of it; gives the job after it.
+
+        Raises NotFoundError, and TransitionError of the state machine; then nothing has changed.
+        """
+        with self.transaction() as connection:
+            job = before = self._get(connection, request_id)
+            state = change(job.state)
+            now = self._clock()
+            started = job.started_at or (now if state.status is Status.PROCESSING else None)
+            job = replace(job, state=state, started_at=started)
+            if accepted is not None:
+                job = replace(job, accepted=accepted)
+            if source_complete is not None:
+                job = replace(job, source_complete=source_complete)
+            if state.ended and not before.state.ended:
+                job = replace(job, ended_at=now)
+            if totals is not None:
+                job = replace(job, totals={**job.totals, **totals})
+            connection.execute(jobs.update().where(jobs.c.request_id == request_id).values(_row(job)))
+            if kind := _kind(before, job):
+                self._record(connection, job, before.state.status, kind)
+            self._checkpoint(f"change to {state.status}")
+        self._checkpoint(f"changed to {state.status}")
+        return job
+
+    def get(self, request_id: str, owner: str | None = None) -> Job:
+        """A job; NotFoundError where there is none, or it is another owner's."""
+        with self.transaction() as connection:
+            return self._get(connection, request_id, owner)
+
+    def page(
+        self, owner: str | None = None, *, status: Status | None = None, below: int | None = None, limit: int = 100
+    ) -> list[Job]:
+        """Jobs, newest first; below: only those with a smaller number, to read on from the last one got."""
+        query = jobs.select().order_by(jobs.c.number.desc()).limit(limit)
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
+        if status is not None:
+            query = query.where(jobs.c.status == status)
+        if below is not None:
+            query = query.where(jobs.c.number < below)
+        with self.transaction() as connection:
+            return [_job(row) for row in connection.execute(query).mappings()]
+
+    def unfinished(self) -> list[Job]:
+        """Every job that has not ended, oldest first: what a restart goes on with."""
+        query = jobs.select().where(jobs.c.status.in_([Status.PENDING, Status.PROCESSING])).order_by(jobs.c.number)
+        with self.transaction() as connection:
+            return [_job(row) for row in connection.execute(query).mappings()]
+
+    def count(self) -> dict[str, int]:
+        """How many jobs have each status."""
+        query = sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status)
+        with self.transaction() as connection:
+            return {str(status): int(count) for status, count in connection.execute(query)}
+
+    def ended_before(self, time: float) -> list[Job]:
+        """Jobs that ended before a time: what retention takes away."""
+        with self.transaction() as connection:
+            return [_job(row) for row in connection.execute(jobs.select().where(jobs.c.ended_at < time)).mappings()]
+
+    def delete(self, request_id: str) -> None:
+        """Forget a job, its events and what they had to tell."""
+        with self.transaction() as connection:
+            for table in (events, deliveries):
+                connection.execute(table.delete().where(table.c.request_id == request_id))
+            connection.execute(jobs.delete().where(jobs.c.request_id == request_id))
+            self._checkpoint("delete")
+        self._checkpoint("deleted")
+
+    def events(self, after: int = 0, *, request_id: str | None = None, limit: int = 1000) -> list[Event]:
+        """Events behind a cursor, in order."""
+        query = events.select().where(events.c.cursor > after).order_by(events.c.cursor).limit(limit)
+        if request_id is not None:
+            query = query.where(events.c.request_id == request_id)
+        with self.transaction() as connection:
+            return [Event(**row) for row in connection.execute(query).mappings()]
+
+    def newest(self) -> int:
+        """The cursor of the last event; 0 where there is none."""
+        with self.transaction() as connection:
+            return int(connection.scalar(sa.select(sa.func.max(events.c.cursor))) or 0)
+
+    def _get(self, connection: sa.Connection, request_id: str, owner: str | None = None) -> Job:
+        row = connection.execute(jobs.select().where(jobs.c.request_id == request_id)).mappings().first()
+        if row is None or (owner is not None and row["owner"] != owner):
+            raise NotFoundError(f"there is no job {request_id}")
+        return _job(row)
+
+    def _record(self, connection: sa.Connection, job: Job, previous: Status | None, kind: str) -> None:
+        state = job.state
+        connection.execute(
+            events.insert().values(
+                request_id=job.request_id,
+                kind=kind,
+                previous=previous,
+                status=state.status,
+                progress=state.progress,
+                at=self._clock(),
+            )
+        )
+
+
+def new_id() -> str:
+    """A request_id."""
+    return str(uuid.uuid4())
+
+
+def is_id(text: str) -> bool:
+    """Whether this is a UUID in its usual form, as a request_id is."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def checked_id(text: str) -> str:
+    """A request_id that is a UUID in its usual form; InvalidError otherwise, for it becomes the name of a folder."""
+    if is_id(text):
+        return text
+    raise InvalidError({"request_id": ["The request_id must be a UUID in lower case with hyphens."]})
+
+
+def _kind(before: Job, after: Job) -> str | None:
+    if before.state.status != after.state.status:
+        return str(after.state.status)
+    if after.accepted and not before.accepted:
+        return "accepted"
+    return "progress" if after.state.progress != before.state.progress else None
+
+
+def _again(found: Job, asked: Job) -> Job:
+    if found.fingerprint != asked.fingerprint:
+        raise ConflictError("this Idempotency-Key came with another body before; use a new key for a new request")
+    return found
+
+
+def _row(job: Job) -> dict[str, Any]:
+    state = job.state
+    own = ("request_id", "number", "owner", "spec", "idempotency", "fingerprint", "accepted", "source_complete")
+    times = ("created_at", "started_at", "ended_at", "totals")
+    return {
+        **{name: getattr(job, name) for name in (*own, *times)},
+        "status": state.status,
+        "attempts": state.attempts,
+        "progress": state.progress,
+        "reason": state.failure and state.failure.reason,
+        "message": state.failure and state.failure.message,
+    }
+
+
+def _job(row: sa.RowMapping) -> Job:
+    values: dict[str, Any] = {str(name): value for name, value in row.items()}
+    reason, message = values.pop("reason"), values.pop("message")
+    failure = Failure(Reason(reason), message) if reason else None
+    status, attempts, progress = (values.pop(name) for name in ("status", "attempts", "progress"))
+    return Job(**values, state=State(Status(status), attempts, progress, failure))

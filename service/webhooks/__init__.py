@@ -1,0 +1,1 @@
+"""Webhooks: deciding, sending and retrying deliveries."""

@@ -1,0 +1,186 @@
+"""What is to be told to whom, as rows: one for each event of a job that somebody wants to hear of.
+
+Rows are made from the event log, in one transaction with the cursor behind which it was read, so that each event becomes one
+row however often a process dies. An attempt is counted before it is made, and one whose outcome was never written down, because
+the process died or the disk was full, is made again. Knows nothing of HTTP.
+"""
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+
+from upres.service.domain.errors import NotFoundError
+from upres.service.domain.states import Status
+from upres.service.storage.job_store import Job, Store
+from upres.service.storage.schema import deliveries as table
+from upres.service.storage.schema import events, jobs, meta
+
+WAITS = (60, 120, 300, 600, 1800, 3600, 10800, 21600, 43200)  # seconds after the 1st to the 9th attempt
+MOST_ATTEMPTS = len(WAITS) + 1
+HOLDING_ATTEMPTS = 3  # this many of an earlier event are made before a later one of the same job may pass it
+OUTCOME_SECONDS = 60  # after which the outcome of an attempt, if it is not written down, never will be
+CURSOR = "deliveries"
+EVENTS = {Status.PROCESSING: "job.processing", Status.DONE: "job.completed", Status.ERROR: "job.failed"}
+
+
+class Stage(StrEnum):
+    """Where a delivery stands. PASSED: a later event of the same job has arrived, so this one must not any more."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event that somebody wants to hear of. cursor, kind, previous, at: the event's. attempts: begun so far.
+
+    owner: the job's API key. receiver: the URL's host and port.
+    """
+
+    delivery_id: str
+    cursor: int
+    request_id: str
+    kind: str
+    previous: str | None
+    at: float
+    owner: str
+    receiver: str
+    attempts: int
+
+
+OPEN = (Stage.WAITING, Stage.SENDING)
+
+
+class Deliveries:
+    """The deliveries of one server's store. Every call is short; safe to use from several threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        store.meta(CURSOR, lambda: "0")
+
+    def collect(self) -> int:
+        """Make a row of every event behind the cursor that a webhook was asked for, and move the cursor; how many."""
+        known = sa.select(sa.cast(meta.c.value, sa.BigInteger)).where(meta.c.name == CURSOR).scalar_subquery()
+        query = (
+            sa.select(events, jobs.c.owner, jobs.c.spec)
+            .join(jobs, jobs.c.request_id == events.c.request_id)
+            .where(events.c.cursor > known, events.c.kind.in_([*EVENTS]), jobs.c.accepted)
+            .order_by(events.c.cursor)
+        )
+        with self._store.transaction() as connection:
+            newest = connection.scalar(sa.select(sa.func.max(events.c.cursor)).where(events.c.cursor > known))
+            if newest is None:
+                return 0
+            found = connection.execute(query).mappings()
+            rows = [_row(row) for row in found if row["spec"].get("webhook_url")]
+            if rows:
+                connection.execute(table.insert(), rows)
+            connection.execute(meta.update().where(meta.c.name == CURSOR).values(value=str(newest)))
+            return len(rows)
+
+    def recover(self, now: float) -> None:
+        """After a start: attempts that were under way when the last process ended are due."""
+        with self._store.transaction() as connection:
+            connection.execute(table.update().where(table.c.stage == Stage.SENDING).values(due_at=now))
+
+    def claim(
+        self,
+        now: float,
+        *,
+        busy: Collection[str] = (),
+        receivers: Collection[str] = (),
+        owners: Collection[str] = (),
+    ) -> Delivery | None:
+        """The delivery that has been due longest, its attempt counted; None where none is.
+
+        Jobs that are busy, and the receivers and owners named, are left out. One whose last attempt has no outcome has failed.
+        """
+        earlier = table.alias()
+        held = sa.exists().where(
+            earlier.c.request_id == table.c.request_id,
+            earlier.c.cursor < table.c.cursor,
+            earlier.c.stage.in_(OPEN),
+            earlier.c.attempts < HOLDING_ATTEMPTS,
+        )
+        due = (
+            table.c.stage.in_(OPEN),
+            table.c.due_at <= now,
+            table.c.request_id.not_in(busy),
+            table.c.receiver.not_in(receivers),
+            table.c.owner.not_in(owners),
+        )
+        with self._store.transaction() as connection:
+            lost = table.update().where(*due, table.c.attempts >= MOST_ATTEMPTS)
+            connection.execute(lost.values(stage=Stage.FAILED, problem="the last attempt has no outcome"))
+            query = table.select().where(*due, ~held).order_by(table.c.due_at, table.c.cursor).limit(1)
+            row = connection.execute(query).mappings().first()
+            if row is None:
+                return None
+            values = {"stage": Stage.SENDING, "attempts": row["attempts"] + 1, "due_at": now + OUTCOME_SECONDS}
+            connection.execute(table.update().where(table.c.cursor == row["cursor"]).values(values))
+            return Delivery(**{name: {**row, **values}[name] for name in Delivery.__slots__})
+
+    def job(self, delivery: Delivery) -> Job | None:
+        """The job to tell of; None where it is forgotten."""
+        try:
+            return self._store.get(delivery.request_id)
+        except NotFoundError:
+            return None
+
+    def delivered(self, delivery: Delivery) -> None:
+        """It has arrived; what earlier events of its job are still open would tell of the past, and end here."""
+        before = (table.c.request_id == delivery.request_id, table.c.cursor < delivery.cursor, table.c.stage.in_(OPEN))
+        with self._store.transaction() as connection:
+            connection.execute(table.update().where(*before).values(stage=Stage.PASSED))
+            this = table.update().where(table.c.cursor == delivery.cursor)
+            connection.execute(this.values(stage=Stage.DELIVERED, problem=None))
+
+    def missed(self, delivery: Delivery, problem: str, now: float) -> bool:
+        """It has not arrived; whether it will be tried again, after a wait that begins now."""
+        again = delivery.attempts < MOST_ATTEMPTS
+        due_at = now + WAITS[delivery.attempts - 1] if again else now
+        stage = Stage.WAITING if again else Stage.FAILED
+        with self._store.transaction() as connection:
+            this = table.update().where(table.c.cursor == delivery.cursor)
+            connection.execute(this.values(stage=stage, problem=problem, due_at=due_at))
+        return again
+
+    def sweep(self) -> int:
+        """Forget the deliveries of jobs that are forgotten; how many."""
+        gone = table.c.request_id.not_in(sa.select(jobs.c.request_id))
+        with self._store.transaction() as connection:
+            return connection.execute(table.delete().where(gone)).rowcount
+
+    def counts(self) -> dict[Stage, int]:
+        """How many there are of each stage."""
+        query = sa.select(table.c.stage, sa.func.count()).group_by(table.c.stage)
+        with self._store.transaction() as connection:
+            found = {str(stage): int(count) for stage, count in connection.execute(query)}
+        return {stage: found.get(stage, 0) for stage in Stage}
+
+
+def _row(found: sa.RowMapping) -> dict[str, Any]:
+    return {
+        **{name: found[name] for name in ("cursor", "request_id", "kind", "previous", "at", "owner")},
+        "delivery_id": str(uuid.uuid4()),
+        "receiver": _receiver(found["spec"]["webhook_url"]),
+        "stage": Stage.WAITING,
+        "attempts": 0,
+        "due_at": found["at"],
+    }
+
+
+def _receiver(text: str) -> str:
+    """Host and port; a URL that has none is refused when it is called, not here."""
+    try:
+        return httpx.URL(text).netloc.decode().lower()
+    except (httpx.InvalidURL, ValueError):
+        return ""

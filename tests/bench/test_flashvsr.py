@@ -1,0 +1,74 @@
+"""The measurement of FlashVSR that is made for a GPU runs on any machine with a small configuration."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import weakref
+
+import pytest
+from paths import ROOT
+
+from upres.engine.core.errors import ModelError
+
+torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
+
+BENCH = ROOT / "bench" / "flashvsr.py"
+
+
+def bench(*words):
+    return subprocess.run([sys.executable, BENCH, *map(str, words)], capture_output=True, text=True, timeout=240)
+
+
+def test_every_runner_runs_on_a_cpu(tmp_path):
+    words = ["--small", "--device", "cpu", "--backend", "aot_eager", "--steps", 1, "--out", tmp_path / "found.json"]
+    done = bench(*words)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "found.json").read_text())["results"]
+    assert [name.split(",")[0] for name in results] == ["eager", "compiled", "onnxruntime"]
+    for found in results.values():
+        assert "error" not in found, found
+        assert found["frames_a_second"] == pytest.approx(8 / found["seconds"])
+        assert found["parts"].keys() >= {"projector", "transformer", "decoder"}
+        floor, share = found["floor"]["computed"], found["share_of_floor"]["computed"]
+        assert share == pytest.approx(floor / found["seconds"] / found["matrix_peak"])
+        assert found["peak_memory"] > 0
+    assert found["parts"].keys() >= {"enlargement", "colours"}  # what the engine does outside the networks
+
+
+def test_what_cannot_run_is_kept_with_its_reason_and_the_rest_runs(tmp_path):
+    words = ["--small", "--device", "cpu", "--backend", "nothing", "--steps", 1, "--out", tmp_path / "found.json"]
+    done = bench(*words, "--only", "compiled", "--only", "onnxruntime")
+    assert done.returncode == 0, done.stderr
+    compiled, graphs = json.loads((tmp_path / "found.json").read_text())["results"].values()
+    assert "nothing" in compiled["error"]
+    assert graphs["runs_on"].startswith("ONNX Runtime")
+
+
+def test_what_ran_before_does_not_count(monkeypatch):
+    monkeypatch.syspath_prepend(BENCH.parent)
+    measured = importlib.import_module("flashvsr")
+
+    class Compiled:
+        def __init__(self):
+            self.run = self.__init__
+
+    before = weakref.ref(Compiled())
+    assert before() is not None
+    with measured.memory("cpu", {}):
+        assert before() is None
+
+
+def test_an_export_of_another_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCH.parent)
+    measured = importlib.import_module("flashvsr")
+    measured.prepare(measured.CASES["small"], tmp_path, "fp32")
+    for case, precision in (("full", "fp32"), ("small", "fp16")):
+        with pytest.raises(ModelError, match=r"holds 2 layers of 256 in fp32, expected .*; name another folder"):
+            measured.prepare(measured.CASES[case], tmp_path, precision)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_gpu_that_is_not_here_is_said():
+    assert "PyTorch sees no GPU here" in bench("--small", "--device", "cuda").stderr

@@ -1,0 +1,196 @@
+"""Colours against arithmetic in floating point: ITU-R BT.601, BT.709, BT.2020, BT.2100."""
+
+import media
+import numpy as np
+import pytest
+import referee
+from av import VideoFrame
+from fake import Nearest, upscaled
+
+from upres.engine.color.convert import FromRGB, ToRGB, resolve
+from upres.engine.core.errors import SourceError
+from upres.engine.core.frame import Colour
+from upres.engine.decode.reader import Reader
+
+WEIGHTS = {"smpte170m": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020nc": (0.2627, 0.0593)}
+
+
+def to_yuv(rgb, matrix, full, bits=8):
+    """Y'CbCr of gamma-coded RGB in 0..1, rounded to codes: H.273, section 8.3."""
+    red, blue = WEIGHTS[matrix]
+    luma = red * rgb[..., 0] + (1 - red - blue) * rgb[..., 1] + blue * rgb[..., 2]
+    blueness, redness = (rgb[..., 2] - luma) / 2 / (1 - blue), (rgb[..., 0] - luma) / 2 / (1 - red)
+    unit = 1 << (bits - 8)
+    scale, offset, spread = ((256 * unit - 1), 0, 256 * unit - 1) if full else (219 * unit, 16 * unit, 224 * unit)
+    middle = 128 * unit
+    planes = luma * scale + offset, blueness * spread + middle, redness * spread + middle
+    return [np.clip(np.rint(plane), 0, 256 * unit - 1) for plane in planes]
+
+
+def patches():
+    """Flat 16x16 patches of many colours: flat, so that chroma of half the size says the same in their middle."""
+    levels = np.array([0, 0.2, 0.5, 0.8, 1])
+    colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 3)
+    colours = np.concatenate([colours, np.linspace(0, 1, 19)[:, None].repeat(3, 1)])
+    return colours.reshape(12, 12, 3).repeat(16, 0).repeat(16, 1)
+
+
+def middles(pixels):
+    return np.asarray(pixels)[8::16, 8::16].astype(float)
+
+
+def yuv_frame(planes, pixel_format):
+    kind = np.uint16 if "10" in pixel_format else np.uint8
+    frame = VideoFrame(planes[0].shape[1], planes[0].shape[0], pixel_format)
+    for plane, values in zip(frame.planes, planes, strict=True):
+        small = values if plane.width == values.shape[1] else values[::2, ::2]
+        rows = np.zeros((plane.height, plane.line_size // np.dtype(kind).itemsize), kind)
+        rows[:, : plane.width] = small
+        plane.update(rows)
+    return frame
+
+
+@pytest.mark.parametrize("matrix", WEIGHTS)
+@pytest.mark.parametrize("scope", ["tv", "pc"])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p", "yuv420p10le"])
+def test_to_rgb_agrees_with_the_standard_within_2(matrix, scope, pixel_format):
+    rgb = patches()
+    planes = to_yuv(rgb, matrix, scope == "pc", 10 if "10" in pixel_format else 8)
+    found = ToRGB(Colour(matrix, scope, "bt709", "bt709"))(yuv_frame(planes, pixel_format))
+    assert np.abs(middles(found) - middles(rgb * 255)).max() <= 2
+
+
+@pytest.mark.parametrize("matrix", WEIGHTS)
+@pytest.mark.parametrize("scope", ["tv", "pc"])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p"])
+def test_from_rgb_agrees_with_the_standard_within_1(matrix, scope, pixel_format):
+    rgb = patches()
+    frame = FromRGB(Colour(matrix, scope, "bt709", "bt709"), pixel_format)(np.rint(rgb * 255).astype(np.uint8))
+    for plane, expected in zip(frame.planes, to_yuv(rgb, matrix, scope == "pc"), strict=True):
+        found = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width]
+        step = 16 * plane.width // expected.shape[1]
+        assert np.abs(found[step // 2 :: step, step // 2 :: step] - middles(expected)).max() <= 1
+
+
+@pytest.mark.parametrize(("size", "matrix"), [("64x48", "smpte170m"), ("720x576", "smpte170m"), ("1280x720", "bt709")])
+def test_what_is_unsaid_is_taken_from_the_size_of_the_input_and_said_in_the_output(tmp_path, size, matrix):
+    clip = media.clip(
+        tmp_path / "in.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv420p", "-frames:v", 2, picture=f"testsrc2=size={size}"
+    )
+    upscaled(clip, tmp_path / "out.mp4", Nearest(2))
+    video = referee.streams(tmp_path / "out.mp4", "video")[0]
+    assert video["color_space"] == matrix
+    assert video["color_range"] == "tv"
+    assert video["color_primaries"] == video["color_transfer"] == matrix
+
+
+@pytest.mark.parametrize(
+    ("matrix", "scope", "primaries", "transfer"),
+    [
+        ("bt709", "tv", "bt709", "bt709"),
+        ("smpte170m", "tv", "smpte170m", "smpte170m"),
+        ("bt470bg", "tv", "bt470bg", "bt709"),
+        ("bt709", "pc", "bt709", "iec61966-2-1"),
+        ("bt2020nc", "tv", "bt2020", "bt2020-10"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_what_is_said_is_carried(tmp_path, matrix, scope, primaries, transfer, suffix):
+    tags = ("-colorspace", matrix, "-color_range", scope, "-color_primaries", primaries, "-color_trc", transfer)
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", *tags, picture=media.SMOOTH)
+    upscaled(clip, tmp_path / f"out{suffix}")
+    video = referee.streams(tmp_path / f"out{suffix}", "video")[0]
+    names = ("color_space", "color_range", "color_primaries", "color_transfer")
+    assert [video[name] for name in names] == [matrix, scope, primaries, transfer]
+    difference = referee.pictures(clip).repeat(2, 1).repeat(2, 2) - referee.pictures(tmp_path / f"out{suffix}").astype(
+        float
+    )
+    assert np.abs(difference.mean((0, 1, 2))).max() < 2.5
+
+
+def test_a_matrix_without_coefficients_is_refused(tmp_path):
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", "-colorspace", "ycgco", "-frames:v", 1)
+    with pytest.raises(SourceError, match=r"colour matrix number 8 is not supported; there are: bt709"):
+        Reader(clip)
+
+
+def test_ten_bits_become_eight_without_bands():
+    codes = np.arange(400, 432)
+    luma = codes.repeat(16)[None].repeat(64, 0)
+    grey = np.full((64, 512), 512)
+    found = ToRGB(Colour("bt709", "tv", "bt709", "bt709"))(yuv_frame([luma, grey, grey], "yuv420p10le"))[..., 1]
+    exact = (codes - 64) / 876 * 255
+    means = found.reshape(64, 32, 16).mean((0, 2))
+    assert np.abs(means - exact).max() < 0.1  # of bands, some would be half a level off
+    assert np.abs(found - exact.repeat(16)).max() <= 1.01
+
+
+def nits(code):
+    """SMPTE ST 2084: light of a PQ code in 0..1."""
+    power = code ** (32 / 2523)
+    return 10000 * (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (16384 / 2610)
+
+
+def hdr(path, codes, transfer, chroma=(512, 512)):
+    """A clip of one 10-bit frame: grey patches, or tinted ones, 16 pixels wide."""
+    width = 16 * len(codes)
+    luma = np.repeat(np.array(codes, "<u2"), 16)[None].repeat(16, 0)
+    planes = [luma, *(np.full((8, width // 2), value, "<u2") for value in chroma)]
+    (path.parent / "raw").write_bytes(b"".join(plane.tobytes() for plane in planes))
+    tags = ("-color_trc", transfer, "-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-color_range", "tv")
+    media.ffmpeg(
+        "-f", "rawvideo", "-pix_fmt", "yuv420p10le", "-s", f"{width}x16", "-r", 1, "-i", path.parent / "raw",
+        "-c:v", "libx265", "-x265-params", "log-level=none:lossless=1", *tags, path,
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_high_dynamic_range_is_refused_with_the_remedy(tmp_path, transfer):
+    with pytest.raises(SourceError, match=f"high dynamic range .{transfer}.; --tonemap"):
+        Reader(hdr(tmp_path / "in.mp4", [200, 400], transfer))
+
+
+def tonemapped(clip, tmp_path):
+    upscaled(clip, tmp_path / "out.mkv", tonemap=True)
+    video = referee.streams(tmp_path / "out.mkv", "video")[0]
+    assert {video[f"color_{name}"] for name in ("space", "primaries", "transfer")} == {"bt709"}
+    return referee.pictures(tmp_path / "out.mkv")[0][16, 16::32].astype(float)
+
+
+def test_pq_is_brought_down_to_bt709_light_for_light(tmp_path):
+    codes = [64, 150, 250, 350, 430, 500, 570, 640, 720, 800, 900]
+    found = tonemapped(hdr(tmp_path / "in.mp4", codes, "smpte2084"), tmp_path)
+    light = nits((np.array(codes) - 64) / 876)
+    dark = light < 90  # what lies below the knee keeps its light: diffuse white is 203 nits, ITU-R BT.2408
+    expected = 255 * (light[dark] / 203) ** (1 / 2.4)
+    assert np.abs(found[dark] - expected[:, None]).max() <= 3
+    assert (np.diff(found[:, 1]) > 0).all()  # highlights stay apart
+    assert np.ptp(found, axis=1).max() <= 2  # grey stays grey
+    assert found[-1].max() <= 255
+
+
+def test_hlg_is_brought_down_to_bt709(tmp_path):
+    found = tonemapped(hdr(tmp_path / "in.mp4", [64, 200, 400, 600, 721, 850, 940], "arib-std-b67"), tmp_path)
+    assert (np.diff(found[:, 1]) > 0).all()
+    assert found[0].max() <= 2
+    assert found[-1].min() > 235
+    assert np.ptp(found, axis=1).max() <= 2
+
+
+def test_wide_primaries_are_converted_not_retagged(tmp_path):
+    found = tonemapped(hdr(tmp_path / "in.mp4", [420, 420], "smpte2084", chroma=(470, 600)), tmp_path)[0]
+    retagged = ToRGB(Colour("bt2020nc", "tv", "bt709", "bt709"))
+    flat = yuv_frame([np.full((16, 16), value, float) for value in (420, 470, 600)], "yuv420p10le")
+    before = retagged(flat)[8, 8].astype(float)
+    assert found[0] - found[1] > 1.3 * (before[0] - before[1])
+
+
+def test_ten_bits_say_that_they_become_eight(tmp_path):
+    clip = media.clip(tmp_path / "in.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv420p10le", picture=media.SMOOTH)
+    assert upscaled(clip, tmp_path / "out.mp4").warnings == ["the source's 10 bits a channel become 8, dithered"]
+
+
+def test_rgb_counts_as_rgb_whatever_its_tags():
+    frame = VideoFrame(8, 8, "gbrp")
+    assert resolve(frame).matrix == "gbr"

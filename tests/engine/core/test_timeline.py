@@ -1,0 +1,91 @@
+"""Times are repaired by the written rule: strictly rising whatever comes in, untouched where nothing is wrong."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upres.engine.core.timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with_durations
+
+TICKS = Fraction(1, 90000)
+FRAME = 3600
+
+
+def placed(stamps, wrap=0, nominal=FRAME):
+    repairs = Repairs()
+    timeline = Timeline(TICKS, nominal, wrap, repairs)
+    return [timeline.place(*(stamp if isinstance(stamp, tuple) else (stamp, None))) for stamp in stamps], repairs
+
+
+stamps = st.one_of(st.none(), st.integers(0, MPEG_STAMP_RANGE - 1))
+
+
+@given(st.lists(st.tuples(stamps, stamps), max_size=50), st.sampled_from([0, MPEG_STAMP_RANGE]), st.integers(1, 10000))
+def test_whatever_comes_in_rises_strictly(found, wrap, nominal):
+    times, _ = placed(found, wrap, nominal)
+    assert all(a < b for a, b in pairwise(times))
+
+
+def test_sound_may_share_a_stamp():
+    repairs = Repairs()
+    timeline = Timeline(Fraction(1, 1000), 1, 0, repairs, shared=True)
+    assert [timeline.place(stamp, None) for stamp in (0, 1, 2, 2, 3, 4)] == [0, 1, 2, 2, 3, 4]
+    assert not repairs
+
+
+@given(st.lists(st.integers(0, 1 << 40), unique=True).map(sorted))
+def test_what_rises_is_left_alone(found):
+    times, repairs = placed(found)
+    assert times == found
+    assert not repairs
+
+
+@given(st.integers(0, MPEG_STAMP_RANGE - 1), st.lists(st.integers(1, 90000), min_size=1, max_size=60))
+def test_a_wrapped_clock_goes_on_as_if_it_had_not(start, steps):
+    true = [start]
+    for step in steps:
+        true.append(true[-1] + step)
+    times, repairs = placed([time % MPEG_STAMP_RANGE for time in true], MPEG_STAMP_RANGE)
+    assert times == true
+    assert repairs.wrapped == (true[-1] >= MPEG_STAMP_RANGE)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "counted"),
+    [
+        ([0, None, 7200], [0, 3600, 7200], {"missing": 1}),
+        ([None, None], [0, 3600], {"missing": 2}),
+        ([(None, 50), (None, 90)], [50, 90], {"missing": 2}),
+        ([0, 3600, 3600, 7200], [0, 3600, 5400, 7200], {"doubled": 1}),
+        ([0, 3600, 3000, 7200], [0, 3600, 5400, 7200], {"doubled": 1}),
+        ([900000, 903600, 0, 3600], [900000, 903600, 907200, 910800], {"backward": 1}),
+        ([0, 3600, 900000], [0, 3600, 900000], {}),
+    ],
+)
+def test_each_rule(found, expected, counted):
+    times, repairs = placed(found)
+    assert times == expected
+    assert repairs == Repairs(**counted)
+
+
+def test_repairs_are_named_in_words():
+    assert str(Repairs()) == "none"
+    assert str(Repairs(missing=2, damaged=1)) == "2 missing time stamps, 1 damaged packet"
+
+
+@dataclass
+class Item:
+    pts: int | None
+    duration: int = 0
+
+
+@given(st.lists(st.integers(0, 10**6), unique=True, min_size=1).map(sorted), st.integers(0, 100))
+def test_durations_reach_to_the_next_and_the_last_keeps_its_own(times, last):
+    items = [Item(time) for time in times]
+    items[-1].duration = last
+    found = list(with_durations(iter(items), 40))
+    assert [item.pts for item in found] == times
+    assert [item.duration for item in found] == [*(b - a for a, b in pairwise(times)), last or 40]

@@ -1,0 +1,126 @@
+"""What is written: the codec, its settings, the tags; lossless means lossless."""
+
+from contextlib import nullcontext
+
+import media
+import numpy as np
+import pytest
+import referee
+from fake import Nearest, job, upscaled
+
+from upres.engine.api import stream
+from upres.engine.core.errors import LogError, SettingsError
+from upres.engine.decode.reader import Reader
+from upres.engine.encode import video as module
+from upres.engine.encode.video import Encoder
+from upres.engine.pipeline.run import Progress, run
+from upres.engine.segments.log import MemoryLog
+
+H264 = ("-c:v", "libx264")
+
+
+def test_lossless_is_what_the_network_gave_bit_for_bit(tmp_path):
+    for name, pixel_format in (("rgb", "bgr24"), ("odd", "bgr24")):
+        size = "64x48" if name == "rgb" else "63:47"
+        picture = f"testsrc2=rate=10:duration=1,scale={size.replace('x', ':')}"
+        clip = media.clip(tmp_path / f"{name}.avi", "-c:v", "rawvideo", "-pix_fmt", pixel_format, picture=picture)
+        model = Nearest(3)
+        upscaled(clip, tmp_path / f"{name}.mkv", model, encoder=Encoder("lossless"))
+        expected = referee.pictures(clip).repeat(3, 1).repeat(3, 2)
+        assert np.array_equal(referee.pictures(tmp_path / f"{name}.mkv"), expected)
+        assert referee.streams(tmp_path / f"{name}.mkv", "video")[0]["color_space"] == "gbr"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_hevc_plays_with_the_tag_that_apple_asks_for(tmp_path, suffix):
+    clip = media.clip(tmp_path / "in.mp4", *H264)
+    upscaled(clip, tmp_path / f"out{suffix}", encoder=Encoder("hevc", segment_seconds=0.3))
+    video = referee.streams(tmp_path / f"out{suffix}", "video")[0]
+    assert video["codec_name"] == "hevc"
+    assert suffix == ".mkv" or video["codec_tag_string"] == "hvc1"
+    assert len(referee.pictures(tmp_path / f"out{suffix}")) == 10
+
+
+def test_beyond_the_limit_of_h264_it_is_hevc_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST_H264", 100)
+    clip = media.clip(tmp_path / "in.mp4", *H264)
+    progress = upscaled(clip, tmp_path / "out.mp4")
+    assert referee.streams(tmp_path / "out.mp4", "video")[0]["codec_name"] == "hevc"
+    assert any("beyond what H.264" in warning for warning in progress.warnings)
+
+
+def test_an_odd_size_is_4_4_4_and_says_so(tmp_path):
+    clip = media.clip(tmp_path / "in.avi", "-c:v", "rawvideo", "-pix_fmt", "bgr24", "-vf", "scale=33:17")
+    progress = upscaled(clip, tmp_path / "out.mp4", Nearest(3))
+    video = referee.streams(tmp_path / "out.mp4", "video")[0]
+    assert (video["width"], video["height"], video["pix_fmt"]) == (99, 51, "yuv444p")
+    assert any("99x51 has an odd side" in warning for warning in progress.warnings)
+
+
+def test_height_resamples_the_result_down(tmp_path):
+    clip = media.clip(tmp_path / "in.mp4", *H264, picture=media.SMOOTH)
+    upscaled(clip, tmp_path / "out.mp4", Nearest(4), encoder=Encoder(height=120))
+    video = referee.streams(tmp_path / "out.mp4", "video")[0]
+    assert (video["width"], video["height"]) == (160, 120)
+    assert np.abs(referee.pictures(tmp_path / "out.mp4").mean() - referee.pictures(clip).mean()) < 2
+    with pytest.raises(SettingsError, match="--height 500 is more than there is: 2 times 48 lines are 96"):
+        upscaled(clip, tmp_path / "more.mp4", encoder=Encoder(height=500))
+
+
+def test_no_frame_is_decoded_before_it_is_shown_later(tmp_path):
+    clip = media.clip(tmp_path / "in.mp4", *H264, "-bf", 3)
+    upscaled(clip, tmp_path / "out.mp4", encoder=Encoder(segment_seconds=0.4))
+    packets = referee.probe(tmp_path / "out.mp4", "-show_packets")["packets"]
+    assert all(packet["pts"] == packet["dts"] for packet in packets)
+    assert [n for n, packet in enumerate(packets) if "K" in packet["flags"]] == [0, 4, 8]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "lossless"])
+@pytest.mark.parametrize("live", [False, True])
+def test_frames_given_one_by_one_are_the_same_segments(tmp_path, codec, live):
+    clip = media.clip(tmp_path / "in.mkv", *H264, picture=media.SMOOTH)
+    encoder = Encoder(codec, segment_seconds=0.4, fragment="frame", live=live)
+    found = [(fragment, data) for track, fragment, data in stream(clip, job(tmp_path / "out.mkv", encoder=encoder))]
+    assert [fragment.cursor for fragment, _ in found] == [(n // 4, n % 4) for n in range(10)]
+    assert [fragment.independent for fragment, _ in found] == [n % 4 == 0 for n in range(10)]
+    assert [fragment.last for fragment, _ in found] == [n % 4 == 3 or (n == 9 and not live) for n in range(10)]
+    assert [(fragment.pts, fragment.duration, fragment.frames) for fragment, _ in found] == [
+        (n * 100, 100, 1) for n in range(10)
+    ]
+    upscaled(clip, tmp_path / "out.mkv", encoder=encoder)
+    packets = referee.probe(tmp_path / "out.mkv", "-show_packets")["packets"]
+    assert [n for n, packet in enumerate(packets) if "K" in packet["flags"]] == [0, 4, 8]
+    assert len(referee.pictures(tmp_path / "out.mkv")) == 10
+
+
+def test_any_segment_of_a_live_source_plays_by_itself(tmp_path):
+    """Its encoder goes on, but nothing before a segment is needed."""
+    clip = media.clip(tmp_path / "in.mp4", *H264, picture=media.SMOOTH)
+    encoder = Encoder(segment_seconds=0.4, fragment="frame", live=True)
+    found = list(stream(clip, job(tmp_path / "out.mp4", encoder=encoder)))
+    whole, part = tmp_path / "whole.mp4", tmp_path / "part.mp4"
+    whole.write_bytes(found[0][0].init + b"".join(data for _, _, data in found))
+    part.write_bytes(found[0][0].init + b"".join(data for _, fragment, data in found if fragment.segment >= 1))
+    assert np.array_equal(referee.pictures(whole)[4:], referee.pictures(part))
+
+
+def test_a_live_log_is_not_gone_on_with(tmp_path):
+    clip = media.clip(tmp_path / "in.mp4", *H264)
+    live, log = job(tmp_path / "out.mp4", encoder=Encoder(live=True)), MemoryLog({})
+    for expected in (nullcontext(), pytest.raises(LogError, match="cannot be gone on with")):
+        with Reader(clip) as reader, expected:
+            list(run(reader, live, log, Progress()))
+
+
+def test_a_lower_crf_is_a_larger_file(tmp_path):
+    clip = media.clip(tmp_path / "in.mp4", *H264)
+    for crf in (5, 40):
+        upscaled(clip, tmp_path / f"{crf}.mp4", encoder=Encoder(crf=crf))
+    assert (tmp_path / "5.mp4").stat().st_size > 2 * (tmp_path / "40.mp4").stat().st_size
+
+
+def test_the_index_of_an_mp4_comes_first(tmp_path):
+    clip = media.clip(tmp_path / "in.mp4", *H264)
+    upscaled(clip, tmp_path / "out.mp4")
+    data = (tmp_path / "out.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")

@@ -1,0 +1,121 @@
+"""RealESRGAN on real frames: against the same network run by ncnn, tiled against whole, any size from one pixel up."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from paths import SAMPLE
+
+from upres.engine.color.convert import ToRGB
+from upres.engine.core.frame import Frame
+from upres.engine.decode.reader import Reader
+from upres.engine.models import manifest
+from upres.engine.models.per_frame import RealESRGAN, load
+from upres.engine.runtime import base
+from upres.export.families.architecture import infer
+from upres.export.verify.reference import reference
+from upres.export.weights.read import read
+
+X4, X2 = "realesr-animevideov3-x4", "realesr-animevideov3-x2"
+
+
+def frames(count):
+    """Frames as the pipeline gives them to a model."""
+    with Reader(SAMPLE) as reader:
+        to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
+        return [Frame(to_rgb(f), f.pts, f.duration) for f in islice(reader.frames(), count)]
+
+
+def enlarge(model, frame):
+    return next(iter(model.open(frame.width, frame.height).push(frame))).pixels
+
+
+def in_tiles(network, side):
+    """The shipped network on ONNX Runtime with memory for tiles of about this side."""
+    path, facts = manifest.find(network)
+    return RealESRGAN(base.load(path, runtime="onnxruntime"), facts, tile_memory=side * side * facts.bytes_per_pixel)
+
+
+def by_ncnn(folder, network, pixels):
+    """The same network, untiled, in float32."""
+    weights = read(folder / f"{network}.param")
+    planes = pixels.transpose(2, 0, 1).astype(np.float32) / 255
+    result = reference(weights, infer(weights.tensors)).run(planes)
+    return np.rint(np.clip(result, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def difference(a, b):
+    """Largest difference in 8-bit levels, and PSNR in dB."""
+    delta = a.astype(np.float64) - b
+    mean = np.mean(delta**2)
+    return np.abs(delta).max(), np.inf if mean == 0 else 10 * np.log10(255**2 / mean)
+
+
+def test_x4_is_what_ncnn_gives_on_the_whole_frame(ncnn_models):
+    model = in_tiles(X4, 120)
+    for frame in frames(50)[::49]:
+        largest, psnr = difference(enlarge(model, frame), by_ncnn(ncnn_models, X4, frame.pixels))
+        assert largest <= 1
+        assert psnr >= 85
+
+
+def test_x2_is_what_ncnn_gives_in_the_interior(ncnn_models):
+    inner = np.s_[40:-40, 40:-40]
+    frame = frames(1)[0]
+    largest, psnr = difference(enlarge(in_tiles(X2, 120), frame)[inner], by_ncnn(ncnn_models, X2, frame.pixels)[inner])
+    assert largest <= 1
+    assert psnr >= 85
+
+
+@pytest.mark.parametrize("network", [X4, X2])
+def test_tiled_equals_whole_bit_for_bit(network):
+    frame = frames(1)[0]
+    small, whole = in_tiles(network, 100), in_tiles(network, 1024)
+    np.testing.assert_array_equal(enlarge(small, frame), enlarge(whole, frame))
+
+
+@pytest.mark.parametrize("network", [X4, X2])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 9), (7, 3), (33, 17)])
+def test_every_size_comes_out_exactly_scaled(network, width, height):
+    model = load(network)
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    assert enlarge(model, Frame(pixels, 0, 1)).shape == (height * model.scale, width * model.scale, 3)
+
+
+def test_high_quality_is_within_fifty_decibels_of_exact_or_is_exact():
+    frame = frames(1)[0]
+    high = load(X4, quality="high")
+    _, psnr = difference(enlarge(high, frame), enlarge(load(X4, quality="exact"), frame))
+    assert psnr >= 50
+    assert ("bf16" in high.report) == base.has_bfloat16()
+
+
+def test_the_two_runtimes_agree():
+    frame = frames(1)[0]
+    one, other = (enlarge(load(X4, quality="exact", runtime_name=name), frame) for name in ("onnxruntime", "openvino"))
+    largest, psnr = difference(one, other)
+    assert largest <= 1
+    assert psnr >= 85
+
+
+def test_a_network_that_sees_beyond_any_halo_blends_without_a_seam(residual_network):
+    facts = residual_network.manifest
+    loaded = base.load(residual_network.graph, quality="high")
+    frame = frames(1)[0]
+    cut = Frame(np.ascontiguousarray(frame.pixels[:64, :200]), 0, 1)
+    tiled = enlarge(RealESRGAN(loaded, facts, tile_limit=136), cut)
+    _, psnr = difference(tiled, enlarge(RealESRGAN(loaded, facts), cut))
+    assert 45 <= psnr < np.inf
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "network", "expected"),
+    [(320, 240, X4, (1280, 960)), (854, 480, X4, (3416, 1920)), (1024, 576, X2, (2048, 1152))],
+)
+def test_the_sizes_of_the_guide(width, height, network, expected):
+    with Reader(SAMPLE) as reader:
+        first = next(reader.frames())
+        scaled = first.reformat(width, height)
+        frame = Frame(ToRGB(reader.info.shape.colour)(scaled), 0, 1)
+    result = enlarge(load(network), frame)
+    assert (result.shape[1], result.shape[0]) == expected

@@ -1,0 +1,22 @@
+"""What may wait between two stages: enough to overlap, never more than memory was predicted for."""
+
+from fractions import Fraction
+
+import pytest
+
+from upres.engine.core.frame import Colour, Shape
+from upres.engine.pipeline.run import QUEUE_BYTES, queue_budget
+
+SDR = Colour("bt709", "tv", "bt709", "bt709")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (64, 48, 16 * 64 * 48 * 3),  # small frames: by number, so that memory does not grow with the clip
+        (1920, 1080, QUEUE_BYTES),
+        (7680, 4320, 7680 * 4320 * 3),  # one frame always may wait, and is predicted
+    ],
+)
+def test_queues_are_bounded_by_number_by_bytes_and_by_one_frame(width, height, expected):
+    assert queue_budget(Shape(width, height, Fraction(1, 25), Fraction(25), Fraction(1), SDR)) == expected

@@ -1,0 +1,59 @@
+"""ONNX Runtime's devices and the state that stays on them, on a graph of two nodes."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from upres.engine.core.errors import ModelError
+from upres.engine.runtime.base import BoundState, OnnxRuntimeGraph
+
+SHAPE = [2, 3]
+
+
+def write(path, kind=TensorProto.FLOAT):
+    """A graph that gives its state one larger than it was, and the state before in float32."""
+    value = [helper.make_tensor_value_info(name, kind, SHAPE) for name in ("k.past.0", "k.new.0")]
+    seen = helper.make_tensor_value_info("seen", TensorProto.FLOAT, SHAPE)
+    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
+    nodes = [
+        helper.make_node("Cast", ["k.past.0"], ["seen"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["seen", "one"], ["larger"]),
+        helper.make_node("Cast", ["larger"], ["k.new.0"], to=kind),
+    ]
+    graph = helper.make_graph(nodes, "g", value[:1], [value[1], seen], [one])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "BFLOAT16"])
+def test_a_state_of_any_precision_is_cleared_and_stepped(tmp_path, kind):
+    graph = OnnxRuntimeGraph(write(tmp_path / "g.onnx", getattr(TensorProto, kind)), 1)
+    state = BoundState([graph])
+    assert state.nbytes == 2 * 6 * (4 if kind == "FLOAT" else 2)
+    for _ in range(2):
+        state.clear()
+        assert [state.run(graph, {})["seen"].max() for _ in range(3)] == [0, 1, 2]
+
+
+def test_a_gpu_that_does_not_start_is_an_error_and_not_the_cpu(tmp_path, monkeypatch):
+    session, asked = onnxruntime.InferenceSession, []
+
+    def without_gpu(graph, options, *, providers):
+        asked.append(providers)
+        return session(graph, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: asked.append("libraries"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", without_gpu)
+    with pytest.raises(ModelError, match="CUDAExecutionProvider does not start here, CPUExecutionProvider would run"):
+        OnnxRuntimeGraph(write(tmp_path / "g.onnx"), 1, device="cuda")
+    assert asked == ["libraries", [("CUDAExecutionProvider", {"use_tf32": "0"})]]  # float32 is float32
+
+
+def test_a_provider_that_was_registered_at_run_time_is_used(tmp_path, monkeypatch):
+    # The CPU's provider is also among those that come with a library: here it is only there.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider"])
+    graph = OnnxRuntimeGraph(write(tmp_path / "g.onnx"), 1)
+    assert (graph.run({"k.past.0": np.ones(SHAPE, np.float32)})["k.new.0"] == 2).all()

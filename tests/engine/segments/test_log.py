@@ -1,0 +1,143 @@
+"""The segment log: what is published stays, in a folder as in memory, whatever order it comes in."""
+
+import json
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upres.engine.core.errors import LogError, TargetError
+from upres.engine.segments.folder import FolderLog
+from upres.engine.segments.log import Fragment, MemoryLog, Track
+
+NAMES = ("video", "audio0", "audio1")
+
+
+def track(name, init=b"init"):
+    return Track(name, "h264", Fraction(1, 600), -5, init, "fra", 1)
+
+
+pieces = st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=50), st.booleans(), st.booleans()), max_size=30)
+
+
+def fill(log, found):
+    """Publish; each piece ends its segment or not, and may be followed by a note. Gives what was published of each track."""
+    published = {name: [] for name in NAMES}
+    for name, data, last, note in found:
+        log.add_track(track(name))
+        number = len(log.fragments(name))
+        published[name].append((log.append(Fragment(name, number, 0, number * 600, 600, 1, last=last), data), data))
+        if note:
+            log.note({"subtitle": number})
+    return published
+
+
+@given(pieces)
+def test_memory_gives_back_what_was_published(found):
+    log = MemoryLog({})
+    for name, kept in fill(log, found).items():
+        assert log.fragments(name) == [fragment for fragment, _ in kept]
+        assert [log.read(fragment) for fragment in log.fragments(name)] == [data for _, data in kept]
+
+
+@settings(max_examples=40, deadline=None)
+@given(found=pieces)
+def test_a_folder_keeps_what_was_published_over_a_restart_and_cuts_off_what_was_not(tmp_path_factory, found):
+    folder = tmp_path_factory.mktemp("log")
+    log = FolderLog(folder, {"a": 1})
+    published = fill(log, found)
+    notes = log.extras
+    for name in log.tracks:
+        with log.path(name).open("ab") as file:
+            file.write(b"never recorded")
+    log.close()
+    again = FolderLog(folder, {"a": 1})
+    for name, kept in published.items():
+        assert again.fragments(name) == [fragment for fragment, _ in kept]
+        assert [again.read(fragment) for fragment in again.fragments(name)] == [data for _, data in kept]
+        if kept:
+            assert again.tracks[name] == track(name)
+            assert again.path(name).read_bytes() == b"init" + b"".join(data for _, data in kept)
+    assert again.extras == notes
+    again.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(found=pieces, torn=st.integers(0, 400))
+def test_an_index_torn_anywhere_in_its_last_line_opens(tmp_path_factory, found, torn):
+    folder = tmp_path_factory.mktemp("log")
+    log = FolderLog(folder, {})
+    fill(log, found)
+    log.close()
+    data = (folder / "index.jsonl").read_bytes()
+    whole = data[: data.rfind(b"\n", 0, len(data) - 1) + 1]
+    (folder / "index.jsonl").write_bytes(data[: max(len(whole), len(data) - torn)])
+    again = FolderLog(folder, {})
+    again.note({"after": True})
+    again.close()
+    assert all(json.loads(line) for line in (folder / "index.jsonl").read_text().splitlines())
+
+
+def opened(folder, **header):
+    return FolderLog(folder, header)
+
+
+def test_a_track_does_not_begin_twice_with_different_headers(tmp_path):
+    for log in (MemoryLog({}), opened(tmp_path / "log")):
+        log.add_track(track("video"))
+        log.add_track(track("video"))
+        with pytest.raises(LogError, match="begins anew with another header"):
+            log.add_track(track("video", b"other"))
+        log.close()
+
+
+def test_a_damaged_fragment_is_told_when_it_is_read(tmp_path):
+    log = opened(tmp_path)
+    log.add_track(track("video"))
+    fragment = log.append(Fragment("video", 0, 0, 0, 600, 1), b"0123456789")
+    data = bytearray(log.path("video").read_bytes())
+    data[-1] ^= 1
+    log.path("video").write_bytes(data)
+    with pytest.raises(LogError, match="segment 0 of track video is damaged"):
+        log.read(fragment)
+    log.close()
+
+
+def test_a_file_shorter_than_its_index_says_is_told_with_the_remedy(tmp_path):
+    log = opened(tmp_path)
+    log.add_track(track("video"))
+    log.append(Fragment("video", 0, 0, 0, 600, 1), b"0123456789")
+    log.close()
+    log.path("video").write_bytes(b"init")
+    with pytest.raises(LogError, match="shorter than its index says; delete"):
+        opened(tmp_path)
+
+
+def test_a_damaged_index_is_told_with_the_remedy(tmp_path):
+    opened(tmp_path).close()
+    with (tmp_path / "index.jsonl").open("a") as index:
+        index.write("not json\n")
+    with pytest.raises(LogError, match=r"index\.jsonl is damaged .*; delete"):
+        opened(tmp_path)
+
+
+def test_settings_that_differ_are_all_named(tmp_path):
+    opened(tmp_path, crf=18, preset="fast").close()
+    with pytest.raises(LogError, match="crf was 18, is 20, preset was fast, is slow"):
+        opened(tmp_path, crf=20, preset="slow")
+
+
+def test_one_writer_at_a_time(tmp_path):
+    log = opened(tmp_path)
+    with pytest.raises(LogError, match="another upres is writing this log"):
+        opened(tmp_path)
+    log.close()
+    log.close()
+    opened(tmp_path).close()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TargetError, match="cannot be made"):
+        opened(tmp_path / "file" / "log")

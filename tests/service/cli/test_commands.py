@@ -1,0 +1,192 @@
+"""The service's commands, as a user calls them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import media
+import pytest
+import referee
+from serving import KEY, Rpc, ServerProcess, upres
+
+from upres.v2 import upscale_pb2 as pb
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state") as process:
+        yield process
+
+
+def test_submit_get_and_stream(server, clip, tmp_path):
+    env = {"UPRES_SERVER": server.target, "UPRES_KEY": KEY}
+    submitted = upres("submit", clip(), "--model", "RealESRGAN_Vid_x2", **env)
+    assert submitted.returncode == 0, submitted.stderr
+    got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
+    assert got.returncode == 0 and got.stderr.endswith("got.mp4: 30 frames in, 30 out\n"), got.stderr
+    streamed = upres(
+        "stream", clip(), tmp_path / "streamed.mp4", "--model", "RealESRGAN_Vid_x2", "--delivery", "frames", **env
+    )
+    assert streamed.returncode == 0 and "streamed.mp4: 30 frames in, 30 out\n" in streamed.stderr, streamed.stderr
+    assert referee.packets(tmp_path / "got.mp4") == referee.packets(tmp_path / "streamed.mp4")
+    again = upres("cancel", submitted.stdout.strip(), **env)
+    assert again.returncode == 7 and "done" in again.stderr
+    both = upres("submit", clip(), "--model", "nothing", "--crf", "51", "--prefilter", "magic", **env)
+    assert both.returncode == 7 and "model" in both.stderr and "magic" in both.stderr
+    listed = upres("jobs", **env).stdout.splitlines()
+    assert len(listed) == 2 and f"{submitted.stdout.strip()}  done        100 %  RealESRGAN_Vid_x2" == listed[1]
+    assert upres("watch", submitted.stdout.strip(), **env).returncode == 0
+    assert upres("submit", clip(), UPRES_SERVER=server.target).returncode == 2
+
+
+def test_what_a_user_should_know_of_a_job_is_told_by_get_and_by_stream(server, tmp_path):
+    env = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
+    source = media.clip(tmp_path / "in.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv420p10le", picture=media.SMOOTH)
+    submitted = upres("submit", source, "--model", "RealESRGAN_Vid_x2", **env)
+    got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
+    streamed = upres("stream", source, tmp_path / "streamed.mp4", "--model", "RealESRGAN_Vid_x2", **env)
+    for done in (got, streamed):
+        assert done.returncode == 0 and done.stderr.count("note: the source's 10 bits a channel become 8") == 1, (
+            done.stderr
+        )
+
+
+def test_a_stream_brings_high_dynamic_range_down_where_asked_to_and_says_where_subtitles_are(server, tmp_path):
+    env, source = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}, tmp_path / "in.mkv"
+    subtitles = tmp_path / "in.srt"
+    subtitles.write_text("1\n00:00:00,100 --> 00:00:00,500\nhello\n")
+    tags = ("-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-color_range", "tv")
+    media.ffmpeg(
+        "-f", "lavfi", "-i", media.PICTURE, "-i", subtitles, "-c:v", "libx265", "-pix_fmt", "yuv420p10le",
+        "-x265-params", "log-level=none", *tags, source,
+    )  # fmt: skip
+    refused = upres("stream", source, tmp_path / "out.mp4", **env)
+    assert refused.returncode == 7 and "--tonemap" in refused.stderr
+    done = upres("stream", source, tmp_path / "out.mp4", "--tonemap", **env)
+    assert done.returncode == 0 and "subtitles are in the joined result" in done.stderr, done.stderr
+    assert referee.count(tmp_path / "out.mp4") == 10
+
+
+def test_keys(tmp_path):
+    env = {"UPRES_STATE": str(tmp_path / "state")}
+    made = upres("keys", "add", "alice", **env)
+    assert made.returncode == 0 and made.stdout.startswith("upres_")
+    assert upres("keys", "add", "alice", **env).returncode == 1
+    assert upres("keys", "revoke", "alice", **env).returncode == 0
+    assert upres("keys", "list", **env).stdout == "alice (revoked)\n"
+    assert upres("keys", "add", " ", **env).returncode == 2
+
+
+def test_wrong_settings_are_all_named(tmp_path):
+    wrong = upres("serve", UPRES_STATE=str(tmp_path), UPRES_SLOTS="0", UPRES_QUEUE="x")
+    assert wrong.returncode == 2 and "slots" in wrong.stderr and "queue" in wrong.stderr
+    for name, text, words in [
+        ("none.toml", None, "there is no such file"),
+        ("bad.toml", "slots = ", "is not TOML"),
+        ("unknown.toml", "slot = 3", "the settings are state, database, results"),
+    ]:
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        wrong = upres("serve", "--config", tmp_path / name)
+        assert wrong.returncode == 2 and words in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    for words, settings in [
+        ("state folder", {"UPRES_STATE": str(tmp_path / "file" / "state")}),
+        ("results cannot be kept", {"UPRES_RESULTS": str(tmp_path / "file" / "results")}),
+        ("cannot be read for TLS", {"UPRES_TLS_CERTIFICATE": "/none", "UPRES_TLS_KEY": "/none"}),
+        ("no URL of a database", {"UPRES_DATABASE": "nonsense"}),
+        ("cannot be opened", {"UPRES_DATABASE": f"sqlite:///{tmp_path}/none/x.db"}),
+        ("'auto', 'onnxruntime', 'openvino' or 'cuda'", {"UPRES_RUNTIME": "tpu"}),
+    ]:
+        wrong = upres("serve", **{"UPRES_STATE": str(tmp_path / "state"), **settings})
+        said = wrong.stderr.splitlines()
+        assert wrong.returncode in (1, 2) and len(said) == 1 and words in said[0], wrong.stderr
+
+
+def test_a_live_source_comes_through_a_pipe(server, clip, tmp_path):
+    env = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
+    command = ["stream", "-", tmp_path / "live.mp4", "--model", "RealESRGAN_Vid_x2", "--live"]
+    live = upres(*command, stdin=clip("a.ts"), **env)
+    assert live.returncode == 0, live.stderr
+    assert referee.count(tmp_path / "live.mp4") == 30 == referee.count(clip("a.ts"))
+
+
+def until(look):
+    """What a look gives, once it gives something; the test's own limit ends it."""
+    while not (found := look()):
+        time.sleep(0.01)
+    return found
+
+
+@contextmanager
+def streaming_live(server, clip, target):
+    """`upres stream` of a live source that stays open behind what was sent; and the job."""
+    env = {**os.environ, "UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
+    arguments = ["stream", "-", str(target), "--model", "RealESRGAN_Vid_x2", "--live"]
+    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", *arguments]
+    with Rpc(server.target) as rpc:
+        before = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as streaming:
+            streaming.stdin.buffer.write(clip("a.ts").read_bytes())
+            streaming.stdin.flush()
+            while len(jobs := rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs) == len(before):
+                assert streaming.poll() is None
+            yield streaming, jobs[0].request_id
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, clip, tmp_path, number):
+    with streaming_live(server, clip, tmp_path / "live.mp4") as (streaming, request_id):
+        streaming.send_signal(number)
+        assert streaming.wait(20) == 130, streaming.stderr.read()  # though its source is still open
+        assert streaming.stderr.read().startswith("upres: interrupted\n")
+    with Rpc(server.target) as rpc:
+        assert list(rpc.watch(request_id))[-1].job.status in (pb.Job.STATUS_DONE, pb.Job.STATUS_ERROR)
+    assert {path.name for path in tmp_path.iterdir()} <= {"live.mp4"}  # which is there if a frame had come
+
+
+@pytest.mark.parametrize("end", ["the client is interrupted", "the server dies"])
+def test_what_had_come_of_a_live_stream_is_kept(server, clip, tmp_path, end):
+    target = tmp_path / "live.mp4"
+    with streaming_live(server, clip, target) as (streaming, _):
+        (folder,) = until(lambda: list(tmp_path.glob(".live.mp4.*/log")))
+        until(lambda: (folder / "video.mp4").exists() and (folder / "video.mp4").stat().st_size > 20_000)
+        server.kill() if end == "the server dies" else streaming.send_signal(signal.SIGINT)
+        code, said = streaming.wait(20), streaming.stderr.read()
+    server.start() if end == "the server dies" else None
+    assert code == (7 if end == "the server dies" else 130)
+    assert 0 < referee.count(target) <= 30 and f"{target} holds the {referee.count(target)} frames" in said
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_cannot_be_streamed_or_got_is_said_before_anything_is_sent(server, clip, tmp_path):
+    env = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
+    source, out, nowhere = clip(), tmp_path / "out.mp4", tmp_path / "no" / "out.mp4"
+    own = tmp_path / "own.mp4"
+    own.write_bytes(source.read_bytes())
+    for code, words, command in [
+        (3, "none.mp4: cannot be read (No such file", ("stream", tmp_path / "none.mp4", out)),
+        (3, "cannot be read (Is a directory)", ("stream", tmp_path, out)),
+        (5, "there is no folder", ("stream", source, nowhere)),
+        (5, "is the input itself", ("stream", own, own, "--overwrite")),
+        (5, "the name must end in", ("stream", source, tmp_path / "out.avi")),
+        (5, "there is no folder", ("get", "x", nowhere)),
+        (5, "exists already", ("get", "x", own)),
+        (5, "let the name end in .mp4", ("get", "x", tmp_path / "out.mkv")),
+        (2, "add --live", ("stream", source, out, "--when-slow", "drop")),
+        (2, "HOST:PORT", ("jobs", "--server", "http://127.0.0.1:8081")),
+        (2, "HOST:PORT", ("jobs", "--server", "localhost")),
+        (2, "holds no certificate", ("jobs", "--ca", source)),
+        (7, "UNAUTHENTICATED", ("jobs", "--key", "wrong")),
+        (7, "INVALID_ARGUMENT", ("get", "x", out)),
+    ]:
+        done = upres(*command, **env)
+        assert done.returncode == code and words in " ".join(done.stderr.split()), done.stderr
+        assert "Traceback" not in done.stderr
+    assert own.read_bytes() == source.read_bytes() and list(tmp_path.iterdir()) == [own]

@@ -1,0 +1,156 @@
+"""The Python client, against a real server that goes away in the middle."""
+
+import asyncio
+import io
+import os
+import threading
+
+import media
+import pytest
+import referee
+from serving import KEY, Rpc, ServerProcess
+
+from upres.service.client import Client
+from upres.service.client.aio import AsyncClient
+from upres.service.client.assembly import Assembly
+from upres.service.client.send_buffer import CHUNK_BYTES, Outgoing
+from upres.service.domain.errors import OffsetError, RemoteError
+from upres.v2 import upscale_pb2 as pb
+
+CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state") as process:
+        yield process
+
+
+def test_a_file_is_submitted_watched_and_downloaded(server, clip, tmp_path):
+    with Client(server.target, KEY) as client:
+        job = client.submit(clip(), CONFIG)
+        assert job.accepted
+        last = list(client.watch(job.request_id))[-1]
+        assert last.status == pb.Job.STATUS_DONE == client.get(job.request_id).status
+        client.download(job.request_id, tmp_path / "out.mp4")
+        assert referee.count(tmp_path / "out.mp4") == 30
+        assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+        assert {model.slug for model in client.models()} >= {"RealESRGAN_Vid_x4"}
+        client.delete(job.request_id)
+        with pytest.raises(RemoteError, match="NOT_FOUND"):
+            client.get(job.request_id)
+        with pytest.raises(RemoteError, match="INVALID_ARGUMENT"):
+            client.submit(clip(), pb.UpscaleConfig(model="nothing"))
+
+
+@pytest.mark.parametrize("delivery", [pb.DELIVERY_SEGMENTS, pb.DELIVERY_FRAMES])
+def test_a_stream_goes_on_through_a_restart_of_the_server(server, clip, tmp_path, delivery):
+    """The server is killed when the first picture has come, while half of the source is not sent yet."""
+    source, target = clip("a.ts", 6), tmp_path / "out.mp4"
+
+    class Gated(io.BytesIO):
+        killed = False
+
+        def read(self, size=-1):
+            if self.tell() >= len(self.getvalue()) // 2 and not self.killed:
+                gate.wait(60)
+            return super().read(min(size, 20_000))
+
+        read1 = read
+
+    gate, killed, config = threading.Event(), False, pb.UpscaleConfig()
+    config.MergeFrom(CONFIG)
+    config.delivery = delivery
+    with Client(server.target, KEY) as client, Assembly(target) as assembly:
+        file = Gated(source.read_bytes())
+        for part in client.stream(file, config):
+            if isinstance(part, pb.TrackInit):
+                assembly.add_track(part)
+            if isinstance(part, pb.Fragment):
+                assembly.append(part)
+                if part.track == "video" and not killed:
+                    killed = file.killed = True
+                    server.kill()
+                    server.start()
+                    gate.set()
+        assert killed and part.status == pb.Job.STATUS_DONE
+        assembly.join()
+    assert referee.packets(target) == pytest.approx([n / 10 for n in range(60)], abs=0.05)
+    assert referee.count(target, "a:0") == referee.count(source, "a:0")
+
+
+def test_a_stream_goes_on_although_its_job_is_done_and_its_source_gone(server, tmp_path):
+    """The server is killed when it has made everything, while most of it is still on its way to the client."""
+    noise = "nullsrc=size=160x120:rate=10:duration=8,geq=random(1)*255:128:128"
+    source = media.clip(tmp_path / "noise.ts", "-c:v", "libx264", "-preset", "ultrafast", "-g", "5", picture=noise)
+    killed, frames, config = False, 0, pb.UpscaleConfig(codec="lossless")
+    config.MergeFrom(CONFIG)
+    with Client(server.target, KEY) as client, source.open("rb") as file:
+        for part in client.stream(file, config):
+            if isinstance(part, pb.Fragment):
+                frames += part.frames
+                if not killed:
+                    with Rpc(server.target) as rpc:
+                        job = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(page_size=1)).jobs[0]
+                        assert list(rpc.watch(job.request_id))[-1].event == "done"
+                    killed = True
+                    server.kill()
+                    server.start()
+    assert (frames, part.status) == (80, pb.Job.STATUS_DONE)
+
+
+def test_a_server_that_stays_away_is_told():
+    async def scenario():
+        async with AsyncClient("127.0.0.1:9", KEY, patience=0) as client:
+            with pytest.raises(RemoteError, match=r"127\.0\.0\.1:9 is away"):
+                await client.get("x")
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_is_away_is_waited_for_and_that_is_said_once(caplog):
+    with Client("127.0.0.1:9", KEY, patience=1) as client, pytest.raises(RemoteError, match=r"127\.0\.0\.1:9 is away"):
+        client.get("x")
+    (said,) = [record.message for record in caplog.records if record.name.startswith("upres")]
+    assert "; tried again for 1 s" in said
+
+
+def test_the_client_without_asyncio_works_where_a_loop_runs(server):
+    async def notebook():
+        with Client(server.ready().target, KEY) as client:
+            return client.models()
+
+    assert asyncio.run(notebook())
+
+
+def test_what_was_not_acknowledged_can_be_sent_again():
+    async def scenario():
+        data = bytes(range(256)) * 4096
+        outgoing = Outgoing(io.BytesIO(data))
+        assert await outgoing.read(0) == data[:CHUNK_BYTES] == await outgoing.read(0)
+        outgoing.forget(100)
+        assert (await outgoing.read(100))[:50] == data[100:150]
+        with pytest.raises(OffsetError):
+            await outgoing.read(99)
+        assert await outgoing.read(len(data)) == b""
+
+    asyncio.run(scenario())
+
+
+def test_what_is_being_read_when_the_connection_is_cut_is_not_lost():
+    async def scenario():
+        out, into = os.pipe()
+        with open(out, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            outgoing = Outgoing(file)
+            cut = asyncio.create_task(outgoing.read(0))
+            while outgoing._coming is None:
+                await asyncio.sleep(0)
+            cut.cancel()
+            await asyncio.wait([cut])
+            again = asyncio.create_task(outgoing.read(0))
+            os.write(into, b"first")
+            os.close(into)
+            async with asyncio.timeout(20):
+                assert await again == b"first" and await outgoing.read(5) == b""
+
+    asyncio.run(scenario())

@@ -1,0 +1,134 @@
+"""A device shared frame by frame: live first, every owner in turn."""
+
+import threading
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upres.service.execution.device_scheduler import Device, Turns
+
+waiters = st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=20)
+
+
+def all_taken(turns, found):
+    waiting = [turns.add(owner, live=live) for owner, live in found]
+    taken = []
+    while len(taken) < len(waiting):
+        taken.append(turns.next())
+        turns.take(taken[-1])
+    return waiting, taken
+
+
+@given(waiters)
+def test_live_goes_first_and_each_owner_in_order_of_coming(found):
+    waiting, taken = all_taken(Turns(), found)
+    assert [turn.live for turn in taken] == sorted((live for _, live in found), reverse=True)
+    for live in (True, False):
+        for owner in "abc":
+            own = [turn for turn in taken if (turn.owner, turn.live) == (owner, live)]
+            assert own == [turn for turn in waiting if (turn.owner, turn.live) == (owner, live)]
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=20))
+def test_nobody_gets_two_turns_while_another_owner_waits_for_one(owners):
+    _, taken = all_taken(Turns(), [(owner, False) for owner in owners])
+    left = Counter(owners)
+    order = [turn.owner for turn in taken]
+    for at, owner in enumerate(order):
+        others = [other for other in left if other != owner and left[other]]
+        since = max((before for before in range(at) if order[before] == owner), default=-1)
+        assert since < 0 or all(other in order[since + 1 : at] for other in others)
+        left[owner] -= 1
+
+
+@given(st.integers(1, 20))
+def test_an_owner_with_many_attempts_gets_no_more_than_one_with_few(count):
+    """Everybody comes again at once, as attempts do: a has many, b has one."""
+    turns, order = Turns(), []
+    for _ in range(count):
+        turns.add("a", live=False)
+    turns.add("b", live=False)
+    for _ in range(40):
+        turn = turns.next()
+        turns.take(turn)
+        order.append(turn.owner)
+        turns.add(turn.owner, live=False)
+    assert abs(order.count("a") - order.count("b")) <= 1
+
+
+def test_live_sources_that_leave_no_gap_do_not_keep_a_job_from_the_device():
+    device, order, job = Device(pause=0.0, other=0.0), [], threading.Event()
+
+    def source():
+        while not job.is_set() and len(order) < 10_000:
+            with device.turn("live", live=True):
+                order.append("live")
+
+    sources = [threading.Thread(target=source) for _ in range(2)]
+    for thread in sources:
+        thread.start()
+    for _ in range(5):
+        with device.turn("job", live=False):
+            order.append("job")
+    job.set()
+    for thread in sources:
+        thread.join(60)
+    assert order.count("job") == 5
+    assert len(order) < 10_000
+
+
+def beside_live(device, times):
+    """What order a live source, which comes again at once, and another attempt, which waits, get the device in."""
+    order, waiting = [], threading.Event()
+
+    def other():
+        waiting.set()
+        with device.turn("b", live=False):
+            order.append("other")
+
+    thread = threading.Thread(target=other)
+    for number in range(times):
+        with device.turn("a", live=True):
+            order.append("live")
+            if not number:
+                thread.start()
+                assert waiting.wait(10)
+    thread.join(10)
+    return order
+
+
+def test_no_other_frame_comes_between_two_of_a_live_source_that_is_behind():
+    assert beside_live(Device(pause=0.5), 20) == ["live"] * 20 + ["other"]
+
+
+def test_others_do_not_wait_for_ever():
+    assert beside_live(Device(pause=3600, other=0), 1) == ["live", "other"]
+
+
+def test_one_at_a_time_and_the_next_one_is_chosen_when_it_is_free(monkeypatch):
+    device, order, came = Device(), [], threading.Semaphore(0)
+    add = Turns.add
+
+    def added(self, owner, *, live):
+        came.release()
+        return add(self, owner, live=live)
+
+    monkeypatch.setattr(Turns, "add", added)
+
+    def use(owner, live):
+        with device.turn(owner, live=live):
+            order.append((owner, live))
+
+    threads = [
+        threading.Thread(target=use, args=found) for found in (("a", False), ("a", False), ("b", False), ("a", True))
+    ]
+    with device.turn("a", live=False):
+        came.acquire()
+        for thread in threads:
+            thread.start()
+            assert came.acquire(timeout=10)
+        assert order == []
+    for thread in threads:
+        thread.join(10)
+    assert order == [("a", True), ("b", False), ("a", False), ("a", False)]

@@ -1,0 +1,141 @@
+"""The ring of a live log: bounded, read from places, waited for by one at most."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ring_pieces import TRACKS, numbers, picture, ring, sound, taken
+
+from upres.service.domain.errors import OffsetError
+from upres.service.live.ring import Dropped, Piece, Place
+
+
+def test_a_reader_gets_everything_once_each_track_first():
+    async def scenario():
+        log = ring()
+        place = Place(log)
+        await log.put(picture(0))
+        await log.put(sound(0))
+        assert taken(place) == [TRACKS["video"], picture(0), TRACKS["audio0"], sound(0)]
+        await log.put(picture(1))
+        assert taken(place) == [picture(1)] and taken(place) == []
+
+    asyncio.run(scenario())
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    most_bytes=st.integers(40, 200),
+    most_seconds=st.floats(0.1, 3),
+    reads=st.sets(st.integers(0, 60)),
+)
+def test_it_stays_within_its_bounds_and_a_slow_reader_is_told_what_it_lost(sizes, most_bytes, most_seconds, reads):
+    async def scenario():
+        log = ring(most_bytes=most_bytes, most_seconds=most_seconds)
+        place, items = Place(log), []
+        for number, size in enumerate(sizes):
+            await log.put(picture(number, size))
+            held = [log[at].piece for at in range(log.first, log.next)]
+            assert sum(len(piece.data) for piece in held) <= most_bytes
+            assert len(held) * 0.1 <= most_seconds + 0.11
+            if number in reads:
+                items += taken(place)
+        items += taken(place)
+        expected = None
+        for item in items:
+            if isinstance(item, Dropped):
+                assert (
+                    expected is not None
+                    and item.fragment.independent
+                    and item.frames == item.fragment.pts - expected > 0
+                )
+                expected = item.fragment.pts
+            elif isinstance(item, Piece):
+                if expected is None:
+                    assert item.fragment.independent
+                assert expected in (None, item.fragment.pts)
+                expected = item.fragment.pts + 1
+
+    asyncio.run(scenario())
+
+
+def test_every_track_goes_on_by_itself_after_a_gap():
+    async def scenario():
+        log = ring(most_bytes=50)
+        place = Place(log)
+        for number in range(2):
+            await log.put(picture(number))
+            await log.put(sound(number))
+        assert numbers(taken(place)) == [0, 1]
+        for number in range(2, 9):
+            await log.put(picture(number))
+            await log.put(sound(number))
+        told = taken(place)
+        assert [
+            (item.fragment.track, item.fragment.pts, item.frames) for item in told if isinstance(item, Dropped)
+        ] == [
+            ("audio0", 5, 15),
+            ("video", 8, 6),
+        ]
+        assert numbers(told) == [8]
+
+    asyncio.run(scenario())
+
+
+def test_a_cursor_goes_on_where_it_was_and_one_that_is_too_old_is_told_the_oldest_there_is():
+    async def scenario():
+        log = ring(most_bytes=50)
+        for number in range(9):
+            await log.put(picture(number))
+        log.check({"video": (1, 1)})
+        assert numbers(taken(Place(log, {"video": (1, 1)}))) == [6, 7, 8]
+        log.check({"video": (0, 3)})
+        assert numbers(taken(Place(log, {"video": (0, 3)}))) == [4, 5, 6, 7, 8]
+        with pytest.raises(OffsetError, match="too old; the oldest there is is segment 1, fragment 0") as caught:
+            log.check({"video": (0, 2)})
+        assert caught.value.where == {"track": "video", "segment": "1", "fragment": "0"}
+        with pytest.raises(OffsetError, match="behind the log's end"):
+            log.check({"video": (2, 1)})
+        with pytest.raises(OffsetError, match="behind the log's end"):
+            log.check({"audio0": (0, 0)})
+
+    asyncio.run(scenario())
+
+
+def test_the_holder_is_waited_for_and_only_the_holder():
+    async def scenario():
+        log = ring(most_bytes=30, holds=True)
+        other, holder = Place(log), log.holder
+        for number in range(3):
+            await log.put(picture(number))
+        waiting = asyncio.create_task(log.put(picture(3)))
+        assert numbers(taken(other)) == [0, 1, 2]
+        await asyncio.sleep(0)
+        assert not waiting.done() and log.blocked_since is not None
+        assert [holder.next(), holder.next()] == [TRACKS["video"], picture(0)]
+        await waiting
+        assert log.blocked_since is None and numbers(taken(holder)) == [1, 2, 3]
+        for number in range(4, 7):
+            await log.put(picture(number))
+        waiting = asyncio.create_task(log.put(picture(7)))
+        await asyncio.sleep(0)
+        log.release()
+        await waiting
+        assert log.first == 5
+
+    asyncio.run(scenario())
+
+
+def test_an_end_wakes_whoever_waits():
+    async def scenario():
+        log = ring(most_bytes=10, holds=True)
+        await log.put(picture(0))
+        waiting = asyncio.create_task(log.put(picture(1)))
+        changed = log.changed
+        await asyncio.sleep(0)
+        log.end()
+        await waiting
+        assert changed.is_set() and log.ended and log.next == 1
+
+    asyncio.run(scenario())

@@ -1,0 +1,65 @@
+"""One server process on a machine."""
+
+import socket
+
+import httpx
+import pytest
+from receiver import receiving
+from serving import KEY, Rpc, ServerProcess, free_port
+
+from upres.service.domain.errors import StoreError
+from upres.service.server.app import Server
+from upres.service.server.settings import Settings
+from upres.v2 import upscale_pb2 as pb
+
+CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", preset="ultrafast")
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as found:
+            found.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_it_listens_on_ipv6(clip, tmp_path):
+    settings = {"host": "::1", "webhook_http": True, "webhook_hosts": ["127.0.0.1"]}
+    with receiving(None) as receiver, ServerProcess(tmp_path / "state", **settings) as server:
+        web, port = f"http://[::1]:{server.settings['http_port']}", server.settings["grpc_port"]
+        with Rpc(f"[::1]:{port}") as rpc:
+            assert rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs == []
+        data = {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast", "webhook_url": receiver.url("127.0.0.1")}
+        files, headers = {"video": clip("a.mp4", 1).read_bytes()}, {"Authorization": f"Bearer {KEY}"}
+        answer = httpx.post(f"{web}/api/v2/videos/upscales", headers=headers, files=files, data=data, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert httpx.get(receiver.bodies(2)[1]["data"]["result_url"], timeout=60).status_code == 200
+
+
+def test_a_stop_does_not_wait_for_a_source_whose_sender_has_gone(clip, tmp_path):
+    with ServerProcess(tmp_path / "state", grace_seconds=600) as server:
+        sent = clip("a.ts").read_bytes()
+        requests = [
+            pb.UpscaleRequest(config=CONFIG),
+            pb.UpscaleRequest(chunk=pb.SourceChunk(data=sent[: len(sent) // 2])),
+        ]
+        with Rpc(server.ready().target) as rpc:
+            answers = rpc.call(rpc.upscale.Upscale, iter(requests))
+            request_id = next(answers).accepted.request_id
+            while (job := rpc.get(request_id)).source_offset < len(sent) // 2 or not job.started_at.seconds:
+                pass
+            answers.cancel()
+        assert server.stop() == 0
+        with server.start() as again, Rpc(again.target) as rpc:
+            assert rpc.get(request_id).source_offset == len(sent) // 2
+
+
+def test_a_second_server_on_the_same_state_is_refused_and_touches_nothing(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0):
+        upload = tmp_path / "state" / "incoming" / "upload"
+        upload.touch()
+        with pytest.raises(StoreError, match="another server"):
+            Server(Settings(state=tmp_path / "state", http_port=free_port(), grpc_port=free_port()))
+        assert upload.exists()

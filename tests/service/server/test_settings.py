@@ -1,0 +1,30 @@
+"""Settings from a file, the environment and the call."""
+
+import pytest
+
+from upres.engine.core.errors import SettingsError
+from upres.service.server.settings import load
+
+
+def test_the_call_goes_before_the_environment_and_that_before_the_file(tmp_path, monkeypatch):
+    file = tmp_path / "upres.toml"
+    file.write_text("slots = 2\nqueue = 7\nworkers = 3\n[clip_seconds]\nRealESRGAN_Vid_x4 = 60\n")
+    monkeypatch.setenv("UPRES_QUEUE", "8")
+    monkeypatch.setenv("UPRES_WORKERS", "4")
+    settings = load(file, workers=5)
+    assert (settings.slots, settings.queue, settings.workers) == (2, 8, 5)
+    assert settings.policy.limits.seconds == {"RealESRGAN_Vid_x4": 60.0}
+
+
+def test_every_wrong_setting_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"http_port.*slots"):
+        load(slots=0, http_port=70_000)
+    file = tmp_path / "upres.toml"
+    file.write_text("slotss = 2\n")
+    with pytest.raises(SettingsError, match="slotss"):
+        load(file)
+
+
+def test_secrets_are_not_shown(monkeypatch):
+    monkeypatch.setenv("UPRES_API_KEY", "very-secret")
+    assert "very-secret" not in repr(load())

@@ -1,0 +1,27 @@
+"""The folder of one job."""
+
+import resource
+import signal
+import subprocess
+import sys
+
+WRITES = """
+from pathlib import Path
+from upres.service.storage.job_folder import JobFolder
+JobFolder(Path({path!r})).put_preview(bytes(10_000))
+"""
+
+
+def test_a_picture_that_cannot_be_written_whole_is_not_there(tmp_path):
+    """As on a full disk. A later attempt makes it, because it is not there."""
+
+    def bound():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    command = [sys.executable, "-B", "-c", WRITES.format(path=str(tmp_path))]
+    run = subprocess.run(command, preexec_fn=bound, capture_output=True, text=True, timeout=60)
+    assert "File too large" in run.stderr and not (tmp_path / "preview.jpg").exists()
+    subprocess.run(command, check=True, timeout=60)
+    assert (tmp_path / "preview.jpg").read_bytes() == bytes(10_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["preview.jpg"]

@@ -1,0 +1,128 @@
+"""The job store, on a file and in memory."""
+
+import sqlite3
+
+import pytest
+
+from upres.service.auth.api_keys import Keys
+from upres.service.domain import states
+from upres.service.domain.errors import ConflictError, NotFoundError, StoreError
+from upres.service.domain.states import Failure, Reason, Status, TransitionError
+from upres.service.storage.job_store import Job, Store, new_id
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request, tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/jobs.db") if request.param == "file" else Store.in_memory()
+    yield store
+    store.close()
+
+
+def accepted(store, **values):
+    return store.add(Job(new_id(), "alice", {"model": "m"}, accepted=True, **values))[0]
+
+
+def test_a_transition_and_its_event_are_one(store):
+    job = accepted(store)
+    store.change(job.request_id, states.begun)
+    store.change(job.request_id, lambda s: states.progressed(s, 40))
+    store.change(job.request_id, lambda s: states.progressed(s, 30))
+    job = store.change(job.request_id, states.finished, totals={"frames": 3})
+    assert (job.state.status, job.totals) == (Status.DONE, {"frames": 3})
+    assert job.started_at and job.ended_at
+    assert store.get(job.request_id) == job
+    assert [event.kind for event in store.events()] == ["accepted", "processing", "progress", "done"]
+    assert [event.kind for event in store.events(2, request_id=job.request_id)] == ["progress", "done"]
+    with pytest.raises(TransitionError):
+        store.change(job.request_id, states.cancelled)
+    assert len(store.events()) == 4
+
+
+def test_a_step_that_dies_inside_the_transaction_changes_nothing(store):
+    job = accepted(store)
+
+    def die(step):
+        raise KeyboardInterrupt(step)
+
+    store._checkpoint = die
+    with pytest.raises(KeyboardInterrupt):
+        store.change(job.request_id, states.begun)
+    store._checkpoint = lambda step: None
+    assert store.get(job.request_id) == job
+    assert [event.kind for event in store.events()] == ["accepted"]
+
+
+def test_failures_come_back_whole(store):
+    failure = Failure(Reason.TIMEOUT, "too slow")
+    job = accepted(store)
+    store.change(job.request_id, lambda s: states.failed(s, failure))
+    assert store.get(job.request_id).state.failure == failure
+    assert store.unfinished() == []
+    assert [ended.request_id for ended in store.ended_before(float("inf"))] == [job.request_id]
+
+
+def test_an_idempotency_key_answers_the_first_job_again(store):
+    first = accepted(store, idempotency="k", fingerprint="a")
+    again, new = store.add(Job(new_id(), "alice", {}, idempotency="k", fingerprint="a"))
+    assert (again, new) == (first, False)
+    assert store.add(Job(new_id(), "bob", {}, idempotency="k", fingerprint="b"))[1]
+    with pytest.raises(ConflictError):
+        store.add(Job(new_id(), "alice", {}, idempotency="k", fingerprint="b"))
+
+
+def test_another_owners_job_is_not_found(store):
+    job = accepted(store)
+    with pytest.raises(NotFoundError):
+        store.get(job.request_id, "bob")
+    with pytest.raises(ConflictError):
+        store.add(Job(job.request_id, "bob", {}))
+
+
+def test_lists_read_on_from_the_last(store):
+    made = [accepted(store) for _ in range(5)]
+    first = store.page("alice", limit=3)
+    rest = store.page("alice", below=first[-1].number)
+    assert [job.number for job in first + rest] == [job.number for job in reversed(made)]
+    assert store.page("bob") == [] and store.page(status=Status.DONE) == []
+
+
+def test_a_cursor_is_never_used_twice(store):
+    job = accepted(store)
+    cursor = store.events()[-1].cursor
+    store.delete(job.request_id)
+    accepted(store)
+    assert store.events()[-1].cursor > cursor
+
+
+def test_a_store_survives_and_knows_its_version(tmp_path):
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    first = Store(url)
+    job = accepted(first)
+    secret = first.meta("secret", lambda: "one")
+    first.close()
+    second = Store(url)
+    assert second.get(job.request_id) == job
+    assert second.meta("secret", lambda: "two") == secret
+    second.close()
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        connection.execute("UPDATE meta SET value = '999' WHERE name = 'version'")
+    connection.close()
+    with pytest.raises(StoreError, match="999"):
+        Store(url)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(f"sqlite:///{tmp_path}/nowhere/jobs.db")
+
+
+def test_keys_are_known_by_their_hash_only(store):
+    keys = Keys(store)
+    secret = keys.add("alice")
+    assert keys.owner(secret) == "alice" and keys.owner(secret + "x") is None
+    assert secret not in str(keys.all())
+    with pytest.raises(ConflictError):
+        keys.add("alice")
+    keys.put("alice", "chosen")
+    assert keys.owner("chosen") == "alice" and keys.owner(secret) is None
+    keys.revoke("alice")
+    assert keys.owner("chosen") is None
+    with pytest.raises(NotFoundError):
+        keys.revoke("alice")

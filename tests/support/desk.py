@@ -1,0 +1,102 @@
+"""A store with jobs to tell of, a clock that goes on only when nothing is under way, and a receiver without a network."""
+
+import asyncio
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from upres.service.domain import states
+from upres.service.storage.job_store import Job, Store, new_id
+from upres.service.webhooks.deliveries import OPEN, Deliveries, Stage, table
+from upres.service.webhooks.dispatcher import Webhooks
+from upres.service.webhooks.egress import Allowed, Egress
+
+SECRET = "s" * 31 + "\u00e9"
+
+
+class Clock:
+    """Stands still while attempts are under way, then goes on to when the next one is due; ends `run` when there is none."""
+
+    def __init__(self, deliveries):
+        self.now = 1_000_000.5
+        self.deliveries = deliveries
+
+    def __call__(self):
+        return self.now
+
+    def goes_on_until_delivered(self, count):
+        """From now on a minute passes at every wait, whatever is under way, until this many have arrived."""
+
+        async def wait(event, seconds):
+            self.now += 61
+            if self.deliveries.counts()[Stage.DELIVERED] == count:
+                raise asyncio.CancelledError
+            await asyncio.sleep(0.001)
+
+        self.wait = wait
+
+    async def wait(self, event, seconds):
+        unfinished = sa.select(table.c.stage, table.c.due_at).where(table.c.stage.in_(OPEN))
+        with self.deliveries._store.transaction() as connection:
+            rows = connection.execute(unfinished).all()
+        if any(row.stage == Stage.SENDING for row in rows):
+            async with asyncio.timeout(20):
+                await event.wait()
+        elif not rows:
+            raise asyncio.CancelledError
+        else:  # what is due already is held back by what is not
+            self.now = min((row.due_at for row in rows if row.due_at > self.now), default=self.now)
+
+
+class Posted:
+    """A receiver without a network: answers statuses in turn, the last one for ever."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.got = []
+
+    async def __call__(self, url, headers, body):
+        self.got.append((url, headers, json.loads(body)))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    @property
+    def events(self):
+        return [(body["data"]["job_request_id"], headers["X-DeAPI-Event"]) for _, headers, body in self.got]
+
+
+class Desk:
+    """A store, its deliveries and its clock."""
+
+    def __init__(self, url="sqlite://"):
+        self.store = Store(url, clock=lambda: self.clock.now)
+        self.deliveries = Deliveries(self.store)
+        self.clock = Clock(self.deliveries)
+
+    def job(self, url="https://hooks.example/hook", secret=SECRET, owner="alice", accepted=True):
+        spec = {"webhook_url": url, "webhook_secret": secret}
+        return self.store.add(Job(new_id(), owner, spec, accepted=accepted))[0].request_id
+
+    def done(self, **options):
+        request_id = self.job(**options)
+        self.store.change(request_id, states.begun)
+        self.clock.now += 2
+        self.store.change(request_id, lambda state: states.progressed(state, 50))
+        self.store.change(request_id, states.finished)
+        return request_id
+
+    def webhooks(self, post, **options):
+        made = lambda request_id: f"https://upres.example/{request_id}.mp4?at={self.clock.now:.0f}"  # noqa: E731
+        return Webhooks(self.deliveries, post, result_url=made, clock=self.clock, wait=self.clock.wait, **options)
+
+    def run(self, post, **options):
+        """Until nothing is left to deliver."""
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(self.webhooks(post, **options).run())
+
+
+def local(**options):
+    async def resolve(host, port):
+        return ["127.0.0.1"]
+
+    return Egress(resolve, Allowed(http=True, hosts=frozenset({"hooks.example"})), **options)

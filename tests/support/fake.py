@@ -1,0 +1,118 @@
+"""A model of the smallest kind: every pixel repeated. It drives the whole engine without a network; it is not shipped.
+
+`fake:load` is the loader that test servers give their workers.
+"""
+
+import io
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from upres.engine.api import upscale
+from upres.engine.core.errors import ModelError
+from upres.engine.core.frame import Frame
+from upres.engine.core.model import Model
+from upres.engine.decode.source import Source
+from upres.engine.pipeline.run import Job, Progress
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Repeats pixels `scale` times each way. held: frames a session keeps back, like a network that looks ahead.
+
+    warmup None: results depend on all frames since it was flushed, which a marked corner then shows.
+    opened: its sessions. Of one, count: the frames since it was flushed; flushed: how many there were each time.
+    """
+
+    scale: int = 2
+    held: int = 0
+    warmup: int | None = 0
+    name: str = "nearest"
+    report: str = "numpy"
+    opened: list["NearestSession"] = field(default_factory=list, compare=False)
+
+    def open(self, width: int, height: int) -> "NearestSession":
+        self.opened.append(NearestSession(self))
+        return self.opened[-1]
+
+    def memory(self, width: int, height: int) -> int:
+        return width * height * self.scale**2 * 3
+
+
+class NearestSession:
+    def __init__(self, model: Nearest) -> None:
+        self.model = model
+        self.count = 0
+        self.flushed: list[int] = []
+        self.closed = False
+        self._waiting: deque[Frame] = deque()
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        pixels = repeated(frame.pixels, self.model.scale)
+        if self.model.warmup is None:
+            pixels[:8, :8] = self.count % 8 * 32
+        self.count += 1
+        self._waiting.append(replace(frame, pixels=pixels))
+        while len(self._waiting) > self.model.held:
+            yield self._waiting.popleft()
+
+    def flush(self) -> Iterator[Frame]:
+        while self._waiting:
+            yield self._waiting.popleft()
+        self.flushed.append(self.count)
+        self.count = 0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Deadly(Nearest):
+    """Kills the process that opens it."""
+
+    def open(self, width: int, height: int) -> NearestSession:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+    if slug == "FlashVSR_Tiny":
+        raise ModelError("its weights are not here")
+    kind = Deadly if os.environ.get("FAKE_DIES") else Nearest
+    return kind(scale, name=f"nearest-x{scale}"), None
+
+
+def repeated(pixels: np.ndarray, scale: int) -> np.ndarray:
+    return pixels.repeat(scale, 0).repeat(scale, 1)
+
+
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+
+def job(target: Path, *models: Nearest, **settings: Any) -> Job:
+    """What upscales into a file of this name, with one fake model where none is given."""
+    return Job(models or (Nearest(),), container=CONTAINERS[target.suffix], **settings)
+
+
+def upscaled(source: Source, target: Path, *models: Nearest, **settings: Any) -> Progress:
+    """Upscale through the whole engine."""
+    return upscale(source, target, job(target, *models, **settings))
+
+
+class Pipe:
+    """Bytes in order and no way back; `given` counts them."""
+
+    def __init__(self, data: bytes, chunk: int = 1 << 16) -> None:
+        self._file = io.BytesIO(data)
+        self._chunk = chunk
+        self.given = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(min(size, self._chunk))
+        self.given += len(data)
+        return data

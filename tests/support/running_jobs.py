@@ -1,0 +1,84 @@
+"""Jobs with real worker processes, a real database and a fake model."""
+
+import asyncio
+import os
+import signal
+from contextlib import asynccontextmanager
+
+import psutil
+
+from upres.engine.segments.log import Fragment
+from upres.engine.segments.tail import Tail
+from upres.service.domain.limits import Policy
+from upres.service.domain.spec import Limits, Spec
+from upres.service.execution.local import LocalExecutor
+from upres.service.execution.probe import Probe
+from upres.service.jobs.service import Jobs
+from upres.service.storage.job_store import Store
+from upres.service.storage.results import Results
+
+SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+
+
+@asynccontextmanager
+async def serving(
+    folder, *, policy=None, workers=1, models="fake:load", checkpoint=lambda step: None, executor=None, results=None
+):
+    policy = policy or Policy(Limits())
+    store = Store(f"sqlite:///{folder}/jobs.db", checkpoint=checkpoint)
+    executor = executor or LocalExecutor(workers=workers, slots=2, models=models)
+    results = results or Results(str(folder / "results"))
+    probe = Probe(policy.limits)
+    jobs = Jobs(store, results, executor, policy, folder / "jobs", probe=probe, checkpoint=checkpoint)
+    await jobs.start()
+    try:
+        yield jobs
+    finally:
+        await jobs.stop()
+        store.close()
+
+
+async def submit(jobs, path, spec=SPEC):
+    job, _ = await jobs.create(spec, "alice")
+    await jobs.write(job.request_id, 0, path.read_bytes())
+    return await jobs.end_source(job.request_id)
+
+
+async def until(jobs, request_id, condition):
+    """Wait for a state, at most a minute."""
+    async with asyncio.timeout(60):
+        while True:
+            event = jobs.change(request_id)
+            job = await jobs.get(request_id, "alice")
+            if condition(job):
+                return job
+            await event.wait()
+
+
+def ended(job):
+    return job.state.ended
+
+
+def published(jobs):
+    """Whether a job's log holds a piece of picture."""
+
+    def condition(job):
+        news = Tail(jobs.folder(job.request_id).log).news()
+        return any(isinstance(piece, Fragment) and piece.track == "video" for piece in news)
+
+    return condition
+
+
+async def result(jobs, request_id, path):
+    key = await jobs.result_key(request_id, "alice")
+    path.write_bytes(b"".join([chunk async for chunk in jobs.results.read(key)]))
+    return path
+
+
+def kill_first(jobs, name):
+    """Kill the first process of a kind below this one: the worker, or the attempt."""
+    for process in psutil.Process().children(recursive=True):
+        if f"upres.service.{name}" in process.cmdline():
+            os.kill(process.pid, signal.SIGKILL)
+            return
+    raise AssertionError(f"no {name} runs")

@@ -1,0 +1,151 @@
+"""Start, kill and stop real server processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from upres.v2 import upscale_pb2 as pb
+from upres.v2 import upscale_pb2_grpc as stubs
+
+OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
+CHUNK = 1 << 20
+KEY = "upres_test_key_that_is_long_enough"
+
+
+def upres(*args, stdin=None, **env):
+    """Run a command of `upres` to its end. stdin: a file that comes through a pipe."""
+    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", *map(str, args)]
+    pipe = subprocess.Popen(["cat", stdin], stdout=subprocess.PIPE) if stdin else None
+    with pipe or nullcontext():
+        given = pipe.stdout if pipe else subprocess.DEVNULL
+        return subprocess.run(
+            command, stdin=given, capture_output=True, text=True, timeout=120, env={**os.environ, **env}
+        )
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+class ServerProcess:
+    """One server on one state folder and fixed ports, so that a restart is found where it was."""
+
+    def __init__(self, state, **settings):
+        self.settings = {
+            "state": str(state),
+            "api_key": KEY,
+            "models": "fake:load",
+            "grpc_port": free_port(),
+            "http_port": free_port(),
+            **settings,
+        }
+        self.process = None
+        self.log = Path(state).with_suffix(".log")
+
+    def start(self, **values):
+        command = [sys.executable, str(Path(__file__).with_name("serve.py")), json.dumps({**self.settings, **values})]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
+        for line in self.process.stdout:
+            if line.startswith(b"gRPC on"):
+                break
+        return self
+
+    def ready(self):
+        """Wait until its models are warm."""
+        serving = health_pb2.HealthCheckResponse.SERVING
+        with grpc.insecure_channel(self.target) as channel:
+            told = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+            assert any(answer.status == serving for answer in told)
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.wait()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self):
+        code = self.process.wait(60)
+        self.process.stdout.close()
+        return code
+
+    @property
+    def lines(self):
+        """What it has logged, as JSON."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    @property
+    def target(self):
+        return f"127.0.0.1:{self.settings['grpc_port']}"
+
+    @property
+    def base(self):
+        return f"http://127.0.0.1:{self.settings['http_port']}"
+
+    def __enter__(self):
+        running = self.process is not None and self.process.poll() is None
+        return self if running else self.start()
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.kill()
+        elif not self.process.stdout.closed:
+            self.process.stdout.close()
+
+
+class Rpc:
+    """Stubs on one channel, with a key."""
+
+    def __init__(self, target, key=KEY):
+        self.channel = grpc.insecure_channel(target, options=OWN_CONNECTION)
+        self.metadata = (("authorization", f"Bearer {key}"),)
+        self.upscale = stubs.UpscaleServiceStub(self.channel)
+        self.jobs = stubs.JobServiceStub(self.channel)
+        self.models = stubs.ModelServiceStub(self.channel)
+
+    def call(self, method, request, timeout=60):
+        return method(request, metadata=self.metadata, timeout=timeout, wait_for_ready=True)
+
+    def create(self, data, config, request_id=""):
+        """Upload a source whole; its job."""
+
+        def requests():
+            yield pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=config))
+            for offset in range(0, len(data), CHUNK):
+                yield pb.CreateJobRequest(chunk=pb.SourceChunk(offset=offset, data=data[offset : offset + CHUNK]))
+            yield pb.CreateJobRequest(end=True)
+
+        return self.call(self.jobs.CreateJob, requests()).job
+
+    def get(self, request_id):
+        return self.call(self.jobs.GetJob, pb.GetJobRequest(request_id=request_id)).job
+
+    def file(self, request_id):
+        """The joined file of a job that is done."""
+        request = pb.ReadResultRequest(request_id=request_id, file=pb.ReadResultRequest.File())
+        return b"".join(answer.chunk.data for answer in self.call(self.jobs.ReadResult, request))
+
+    def watch(self, request_id, cursor=0):
+        """The events of a job, as they come, until it has ended."""
+        return self.call(self.jobs.WatchJob, pb.WatchJobRequest(request_id=request_id, cursor=cursor))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.channel.close()

@@ -1,0 +1,354 @@
+"""The command line as people use it: real models on a small real clip, in the same process, through `main`."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import av
+import media
+import numpy as np
+import pytest
+from paths import SAMPLE
+
+from upres.engine.api import log_folder
+from upres.engine.decode.filters import PREFILTERS
+from upres.service.cli.main import main
+
+SHORT = ["--duration", "0.2"]
+
+
+@pytest.fixture
+def upres(monkeypatch, capfd):
+    """Run the command line; gives its exit code, stdout and stderr."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["upres", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capfd.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Twelve frames of 48x32 with uneven times and no sound."""
+    path = tmp_path / "tiny.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25, width=48, height=32, pix_fmt="yuv420p", options={"qp": "0"})
+        picture = np.random.default_rng(1).integers(0, 255, (8, 12, 3)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
+        for number in range(12):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, number, 1), format="rgb24")))
+        output.mux(stream.encode(None))
+    return path
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def size_and_frames(path):
+    with av.open(str(path)) as file:
+        frames = list(file.decode(video=0))
+    return frames[0].width, frames[0].height, len(frames)
+
+
+def test_one_clip_with_sound(upres, tmp_path):
+    out = tmp_path / "out.mp4"
+    code, _, said = upres(SAMPLE, out, *SHORT)
+    assert code == 0
+    assert size_and_frames(out) == (1280, 720, 5)
+    assert "1280x720, 5 frames, about" in said
+    assert "5 frames in, 5 out" in said
+    assert names(tmp_path) == {"out.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        (["--model", "RealESRGAN_Vid_x2"], (96, 64)),
+        (["--model", "realesr-animevideov3-x4", "--quality", "exact", "--runtime", "onnxruntime"], (192, 128)),
+        (["--chain", "RealESRGAN_Vid_x2,RealESRGAN_Vid_x2"], (192, 128)),
+        (["--height", "100"], (150, 100)),
+        (["--prefilter", "denoise", "--prefilter", "deblock", "--split"], (192, 128)),
+        (["--codec", "hevc", "--preset", "ultrafast"], (192, 128)),
+    ],
+)
+def test_options(upres, tiny, tmp_path, options, size):
+    out = tmp_path / "out.mp4"
+    code, _, said = upres(tiny, out, *options)
+    assert code == 0, said
+    assert size_and_frames(out) == (*size, 12)
+    assert ("x4 is the better way" in said) == ("--chain" in options)
+
+
+def test_json_tells_the_same_as_one_object_a_line(upres, tiny, tmp_path):
+    code, out, _ = upres(tiny, tmp_path / "out.mp4", "--json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [event["event"] for event in events] == ["predicted", "done"]
+    assert (events[0]["width"], events[0]["height"], events[0]["frames"]) == (192, 128, 12)
+    assert (events[1]["frames_in"], events[1]["frames_out"]) == (12, 12)
+
+
+def test_a_part_is_cut_out_with_times_as_players_show_them(upres, tiny, tmp_path):
+    out = tmp_path / "out.mp4"
+    code, _, said = upres(tiny, out, "--start", "0:00:00.12", "--duration", "0:0.04", "--model", "RealESRGAN_Vid_x2")
+    assert code == 0
+    assert "96x64, 1 frame, about" in said
+    assert "1 frame in, 1 out" in said
+    assert size_and_frames(out) == (96, 64, 1)
+
+
+def test_nothing_is_predicted_of_a_part_that_is_not_there(upres, tiny, tmp_path):
+    assert "about" not in upres(tiny, tmp_path / "out.mp4", "--start", "60")[2]
+
+
+def test_a_still_shows_before_and_after(upres, tiny, tmp_path):
+    code, _, _ = upres(tiny, tmp_path / "look.png", "--still", "0.2")
+    assert code == 0
+    assert size_and_frames(tmp_path / "look.png")[:2] == (2 * 192, 128)
+
+
+def test_a_folder_goes_into_a_folder_and_what_exists_can_be_skipped(upres, tiny, tmp_path):
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    tiny.rename(inputs / "a.mp4")
+    (inputs / "b.mp4").write_bytes(b"this is no video")
+    (inputs / "notes.txt").write_text("not looked at")
+    code, _, said = upres(inputs, outputs)
+    assert code == 3
+    assert "b.mp4: " in said
+    assert names(outputs) == {"a.mp4"}
+    code, _, said = upres(inputs / "a.mp4", outputs, "--skip-existing")
+    assert code == 0
+    assert "a.mp4: exists, left out" in said
+    code, _, said = upres(inputs, outputs, "--skip-existing")
+    assert code == 3
+    assert "b.mp4: " in said
+    assert said.splitlines()[-1] == "0 done, 1 left out, 1 failed"
+
+
+def test_folders_inside_a_folder_are_told(upres, tiny, tmp_path):
+    for name in ("in", "in/one", "in/two", "in/a.mp4.upres", "in/.hidden"):
+        (tmp_path / name).mkdir()
+    tiny.rename(tmp_path / "in" / "one" / "a.mp4")
+    code, _, said = upres(tmp_path / "in", tmp_path / "out")
+    assert code == 3
+    assert f"not searched: 2 folders in {tmp_path / 'in'}; '{tmp_path / 'in'}/**/*.*' reaches into them" in said
+    (tmp_path / "in" / "b.mp4").write_bytes((tmp_path / "in" / "one" / "a.mp4").read_bytes())
+    code, _, said = upres(tmp_path / "in", tmp_path / "out", "--model", "RealESRGAN_Vid_x2")
+    assert code == 0
+    assert "note: not searched: 2 folders in" in said
+    code, _, said = upres(f"{tmp_path / 'in'}/**/*.*", tmp_path / "out", "--skip-existing", "--overwrite")
+    assert "1 done, 1 left out, 0 failed" in said
+    assert names(tmp_path / "out") == {"a.mp4", "b.mp4"}
+
+
+def test_inputs_of_one_name_do_not_meet_in_one_output(upres, tiny, tmp_path):
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    (inputs / "a.mov").write_bytes(tiny.read_bytes())
+    tiny.rename(inputs / "a.mp4")
+    assert upres(inputs, tmp_path / "out", "--model", "RealESRGAN_Vid_x2")[0] == 0
+    assert names(tmp_path / "out") == {"a.mov.mp4", "a.mp4.mp4"}
+
+
+def test_a_folder_that_is_no_log_is_left_alone(upres, tiny, tmp_path):
+    (tmp_path / "out.mp4.upres").mkdir()
+    (tmp_path / "out.mp4.upres" / "mine.txt").write_text("mine")
+    code, _, said = upres(tiny, tmp_path / "out.mp4", "--overwrite")
+    assert code == 6
+    assert "it holds no log; move it, or choose another output" in said
+    assert (tmp_path / "out.mp4.upres" / "mine.txt").read_text() == "mine"
+
+
+def test_lossless_goes_into_mkv(upres, tiny, tmp_path):
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    tiny.rename(inputs / "a.mp4")
+    assert upres(inputs, tmp_path / "out", "--lossless", "--model", "RealESRGAN_Vid_x2")[0] == 0
+    assert size_and_frames(tmp_path / "out" / "a.mkv") == (96, 64, 12)
+
+
+def test_the_log_and_the_result_do_not_share_stdout(tiny):
+    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", tiny, "-", "--json"]
+    result = subprocess.run(command, capture_output=True, timeout=120)
+    assert result.stdout[:4] == b"\x1aE\xdf\xa3"
+    assert [json.loads(line)["event"] for line in result.stderr.splitlines()] == ["predicted", "done"]
+
+
+def test_a_still_does_not_replace_its_own_source(upres, tmp_path):
+    picture = media.clip(tmp_path / "pic.png", "-frames:v", 1)
+    before = picture.read_bytes()
+    code, _, said = upres(picture, picture, "--still", "0", "--overwrite")
+    assert code == 5
+    assert "is the input itself" in said
+    assert picture.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("suffix", "said"), [(".mp4", "192x128, 12 frames, about "), (".ts", "192x128, length unknown, ")]
+)
+def test_stdin_to_stdout(tiny, suffix, said):
+    source = tiny.with_name(f"piped{suffix}")
+    media.ffmpeg("-i", tiny, "-c", "copy", source)
+    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "-", "-"]
+    # cat, so that it is a pipe: a file on stdin could be read to and fro
+    with subprocess.Popen(["cat", source], stdout=subprocess.PIPE) as pipe:
+        result = subprocess.run(command, stdin=pipe.stdout, capture_output=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout[:4] == b"\x1aE\xdf\xa3"  # EBML: Matroska
+    first = result.stderr.decode().splitlines()[0]
+    assert first.startswith(f"stdin: {said}")
+    assert "memory" in first
+    assert "disk" in first
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["nowhere.mp4", "out.mp4"], 3, "no such file"),
+        (["{tiny}", "out.mp4", "--model", "Nothing_x9"], 4, "RealESRGAN_Vid_x4, RealESRGAN_Vid_x2, FlashVSR_Tiny"),
+        (["{tiny}", "out.mp4", "--model", "realesrgan-x2plus"], 4, "upres pull realesrgan-x2plus"),
+        (["{tiny}", "out.txt"], 5, "must end in .mp4"),
+        (["{tiny}", "nowhere/out.mp4"], 5, "no folder nowhere"),
+        (
+            ["nowhere.mp4", "nowhere/out.mp4"],
+            3,
+            "nowhere.mp4: no such file; nowhere/out.mp4: there is no folder nowhere",
+        ),
+        (["{tiny}", "{tiny}", "--overwrite"], 5, "is the input itself"),
+        (
+            ["{tiny}", "out.mp4", "--crf", "99", "--preset", "warp"],
+            2,
+            "crf must lie in 0..51, got 99; preset must be one of",
+        ),
+        (["{tiny}", "out.mp4", "--prefilter", "shine"], 2, "unknown pre-filter: shine; there are: deinterlace"),
+        (
+            ["{tiny}", "out.mp4", "--height", "100", "--model", "RealESRGAN_Vid_x2"],
+            2,
+            "--height 100 is more than there is: 2 times 32 lines are 64; RealESRGAN_Vid_x4 gives 128",
+        ),
+        (["{tiny}", "out.mp4", "--height", "200"], 2, "--chain RealESRGAN_Vid_x4,RealESRGAN_Vid_x2"),
+        (["{tiny}", "out.mp4", "--height", "300"], 2, "--chain RealESRGAN_Vid_x4,RealESRGAN_Vid_x4"),
+        (["{tiny}", "out.mp4", "--height", "4000"], 2, "ask for at most 128, or leave it out"),
+        (["{tiny}", "out.mp4", "--lossless"], 2, "out.mkv"),
+        (["{tiny}", "out.mp4", "--no-such-option"], 2, "--no-such-option"),
+        (["{tiny}", "out.mp4", "--start", "nan"], 2, "--start must be seconds, as 90.5, or [h:]m:s"),
+        (["{tiny}", "out.mp4", "--start=-1"], 2, "got '-1'"),
+        (["{tiny}", "out.mp4", "--start", "1:00"], 3, "ends before second 60: it lasts 0.5 s"),
+        (["{tiny}", "out.mp4", "--duration", "0"], 2, "must last longer than 0 s"),
+        (["nothing*.mp4", "out"], 3, "no video matches"),
+        (["{tiny}", "other.mp4", "third.mp4", "out"], 2, "4 names were given"),
+        (["strem", "{tiny}", "out.mp4"], 2, "No such command 'strem'. Did you mean 'stream'?"),
+        (["status"], 2, "No such command 'status'."),
+        (["http://example.org/x.mp4?a=b", "out.mp4"], 3, "URLs are not taken; download it first, or pipe it in"),
+        (["{tiny}", "a" * 260 + ".mp4"], 5, "File name too long"),
+        (["{tiny}", "a" * 248 + ".mp4"], 5, "File name too long"),  # of what lies beside it while it grows
+        (["a" * 260 + ".mp4", "out.mp4"], 3, "File name too long"),
+        (["{tiny}", "a" * 260, "--skip-existing"], 5, "File name too long"),
+        (["{tiny}", "a" * 260 + ".png", "--still", "0"], 5, "File name too long"),
+        (["probe", "a" * 260 + ".mp4"], 3, "File name too long"),
+        (["{tiny}", "out.mp4", "--container", "avi"], 2, "--container must be mp4, mov, mkv, got 'avi'"),
+        (["{tiny}", "look.png"], 5, "--still 0"),
+        (["{tiny}", "nowhere/look.png", "--still", "0"], 5, "no folder nowhere"),
+        (["{tiny}", "look.png", "--still", "4"], 3, "ends before second 4"),
+        (["{tiny}", "look.png", "--still", "62"], 3, "ends before second 62"),
+    ],
+)
+def test_what_cannot_be_done_ends_in_one_message_and_leaves_nothing(
+    upres, tiny, tmp_path, monkeypatch, args, code, words
+):
+    monkeypatch.chdir(tmp_path)
+    before = names(tmp_path)
+    got, _, said = upres(*(arg.format(tiny=tiny) for arg in args))
+    assert got == code
+    assert words in " ".join(said.replace("│", " ").split())
+    assert names(tmp_path) == before
+
+
+def test_an_interrupted_run_is_resumed_to_the_same_bytes(upres, tmp_path):
+    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", SAMPLE, tmp_path / "out.mp4"]
+    command += ["--segment", "0.2", "--duration", "0.8", "--model", "RealESRGAN_Vid_x2"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE)
+    index = log_folder(tmp_path / "out.mp4") / "index.jsonl"
+    while not (index.exists() and b'"track": "video", "segment": 1' in index.read_bytes()):
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended before it could be interrupted: {running.wait(0.1)}")
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert b"--resume" in said
+    assert not (tmp_path / "out.mp4").exists()
+    options = command[4:]
+    assert upres(SAMPLE, *options, "--resume")[0] == 0
+    assert upres(SAMPLE, tmp_path / "whole.mp4", *options[1:])[0] == 0
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_word_that_is_a_file_is_an_input(upres, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.rename("clip")
+    assert upres("clip", "out.mp4", "--model", "RealESRGAN_Vid_x2")[0] == 0
+
+
+def test_an_interlaced_source_is_told_once_unless_something_is_done_about_it(upres, tmp_path):
+    old = media.clip(
+        tmp_path / "old.mpg", "-r", 25, "-c:v", "mpeg2video", "-flags", "+ildct+ilme", "-top", 1, "-vf", "tinterlace=4"
+    )
+    few = ["--model", "RealESRGAN_Vid_x2", "--duration", "0.3"]
+    assert upres(old, tmp_path / "a.mp4", *few)[2].count("the source is interlaced") == 1
+    said = upres(old, tmp_path / "b.mp4", *few, "--prefilter", "deinterlace-fields")[2]
+    assert "is interlaced" not in said
+    assert "128x96, 16 frames, about" in said  # each of the 8 is two
+
+
+def test_why_high_is_exact(upres, tiny, tmp_path):
+    _, _, said = upres(tiny, tmp_path / "out.mp4", "--runtime", "onnxruntime")
+    assert "note: ONNX Runtime computes in float32 only, so high is exact (ONNX Runtime " in said
+    assert (
+        "so high is exact"
+        not in upres(tiny, tmp_path / "exact.mp4", "--runtime", "onnxruntime", "--quality", "exact")[2]
+    )
+
+
+def test_probe_says_that_a_source_is_hdr_and_what_is_unknown(upres, tmp_path):
+    hdr = media.clip(
+        tmp_path / "hdr.mkv", "-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p10le",
+        "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-color_primaries", "bt2020",
+    )  # fmt: skip
+    code, said, _ = upres("probe", hdr)
+    assert code == 0
+    assert re.search(r"hdr +yes; --tonemap brings it down", said)
+    assert re.search(r"frames +unknown", said)
+    assert re.search(r"noise +[\d.]+ \((none|little|much)\)", said)
+    assert "high dynamic range: " in said.partition("- ")[2]
+    assert "None" not in said
+
+
+def test_help_begins_with_what_upres_is_for(upres, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = upres("--help")[1]
+    assert said.split()[:7] == ["Usage:", "upres", "IN", "OUT", "[OPTIONS]", "|", "COMMAND"]
+    shown = said.partition("Options")[0]
+    assert all(option in shown for option in ("--model", "--duration", "--resume", "upres run --help"))
+    options = re.sub(r"[│\s]+", " ", upres("run", "--help")[1])
+    assert ", ".join(PREFILTERS) in options
+
+
+def test_probe_models_doctor_and_licenses(upres):
+    code, out, _ = upres("probe", SAMPLE, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["audio"] == "aac"
+    assert facts["video"] == {"codec": "h264", "width": 320, "height": 180, "pixel_format": "yuv420p", "fps": 25.0}
+    assert facts["hdr"] is False
+    assert [rule["rule"] for rule in facts["advice"]] == ["small", "grade"]
+    assert "RealESRGAN_Vid_x4" in upres("models")[1]
+    assert "nothing is missing" in upres("doctor")[1]
+    assert "BSD 3-Clause" in upres("licenses")[1]

@@ -1,0 +1,319 @@
+"""kill -9 of server, worker and decoder: no accepted job is lost, and its result is the same to the byte."""
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+import random
+import signal
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import httpx
+import psutil
+import pytest
+from paths import ROOT
+from serving import KEY, Rpc, ServerProcess
+
+from upres.service.domain import states
+from upres.v2 import upscale_pb2 as pb
+
+CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+STEPS = ["add", "added", "source whole", "change to pending", "changed to pending", "video stored", "result stored"]
+FIGURES = ROOT / "bench" / "results" / "soak-crash.jsonl"
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = ServerProcess(tmp_path / "state")
+    yield server
+    if server.process.poll() is None:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def wanted(clip, tmp_path_factory):
+    """The results without any crash, by clip."""
+    with ServerProcess(tmp_path_factory.mktemp("calm") / "state") as server, Rpc(server.target) as rpc:
+        return {path: finish(rpc, path, str(uuid.uuid4())) for path in (clip("a.mp4", 1), clip("a.mp4", 12))}
+
+
+def finish(rpc, path, request_id):
+    """Submit, as often as needed under one id, and give the result's hash."""
+    submit(rpc, path, request_id)
+    events = list(rpc.watch(request_id))
+    assert events[-1].event == "done", events[-1]
+    assert [event.event for event in events].count("done") == 1
+    data = rpc.file(request_id)
+    assert len(data) == events[-1].job.totals.bytes
+    return hashlib.sha256(data).hexdigest()
+
+
+def submit(rpc, path, request_id):
+    rpc.create(path.read_bytes(), CONFIG, request_id)
+
+
+def submit_garbage(rpc, path, request_id):
+    rpc.create(b"garbage" * 1000, CONFIG, request_id)
+
+
+def cancel(rpc, path, request_id):
+    submit(rpc, path, request_id)
+    rpc.call(rpc.jobs.CancelJob, pb.CancelJobRequest(request_id=request_id))
+
+
+def cancel_begun(rpc, path, request_id):
+    submit(rpc, path, request_id)
+    assert any(event.event == "processing" for event in rpc.watch(request_id))
+    cancel(rpc, path, request_id)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What leads to a change of state. to: its status, and the how manieth change to that it is.
+
+    reason: why the job ends in error, whatever happens; "" where it ends well. first, then: settings before and after the
+    crash. again: it is the start after a crash that crashes, before anybody can call. dies: attempts kill their worker.
+    """
+
+    change: Callable[..., states.State]
+    to: str
+    act: Callable[..., None] = submit
+    reason: str = ""
+    first: dict = field(default_factory=dict)
+    then: dict = field(default_factory=dict)
+    again: bool = False
+    dies: bool = False
+
+    def __str__(self):
+        return f"{self.change.__name__}-{self.to}-{self.act.__name__}"
+
+
+IDLE, HASTY = {"workers": 0}, {"job_seconds": 0.1}
+STORIES = [
+    Story(states.begun, "processing:1"),
+    Story(states.progressed, "processing:2"),
+    Story(states.died, "processing:2", dies=True),
+    Story(states.begun, "processing:3", dies=True),
+    Story(states.died, "error:1", dies=True, reason="PROCESSING_FAILED"),
+    Story(states.requeued, "processing:1", again=True),
+    Story(states.finished, "done:1"),
+    Story(states.failed, "error:1", submit_garbage, reason="SOURCE_UNPROCESSABLE"),
+    Story(states.failed, "error:1", reason="TIMEOUT", first=HASTY, then=HASTY),
+    Story(states.cancelled, "error:1", cancel, reason="CANCELLED", first=IDLE, then=IDLE),
+    Story(states.cancelled, "error:1", cancel_begun, reason="CANCELLED", then=IDLE),
+]
+
+
+def die(server, fault, act, **settings):
+    """Start a server that dies at a step, and do what leads there."""
+    server.start(fault=fault, **settings)
+    with Rpc(server.target) as rpc, contextlib.suppress(grpc.RpcError):
+        act(rpc)
+    assert server.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_server_that_dies_at_a_step_ends_every_job_after_a_restart(server, clip, wanted, step):
+    path, request_id = clip("a.mp4", 1), str(uuid.uuid4())
+    die(server, f"{step}:1", lambda rpc: submit(rpc, path, request_id))
+    with server.start(), Rpc(server.target) as rpc:
+        assert finish(rpc, path, request_id) == wanted[path]
+        assert len(rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs) == 1
+
+
+@pytest.mark.parametrize("when", ["change", "changed"], ids=["before it is committed", "after it"])
+@pytest.mark.parametrize("story", STORIES, ids=str)
+def test_a_server_that_dies_in_a_change_of_state_goes_on_from_what_was_committed(
+    server, clip, wanted, monkeypatch, story, when
+):
+    path, request_id = clip("a.mp4", 1), str(uuid.uuid4())
+    if story.dies:
+        monkeypatch.setenv("FAKE_DIES", "1")
+    if story.again:
+        die(server, "changed to processing:1", lambda rpc: story.act(rpc, path, request_id))
+    act = (lambda rpc: None) if story.again else lambda rpc: story.act(rpc, path, request_id)
+    die(server, f"{when} to {story.to}", act, **story.first)
+    if not story.reason:
+        monkeypatch.delenv("FAKE_DIES", raising=False)
+    with server.start(**story.then), Rpc(server.target) as rpc:
+        if not story.reason:
+            assert finish(rpc, path, request_id) == wanted[path]
+            return
+        if when == "change":
+            with contextlib.suppress(grpc.RpcError):
+                story.act(rpc, path, request_id)
+        *_, last = rpc.watch(request_id)
+        assert (last.event, last.job.error.reason) == ("error", story.reason)
+
+
+def test_every_change_of_state_is_among_them():
+    changes = [found for _, found in inspect.getmembers(states, inspect.isfunction)]
+    assert {story.change for story in STORIES} == {
+        change for change in changes if inspect.signature(change).return_annotation is states.State
+    }
+
+
+@pytest.mark.parametrize("step", ["delete", "deleted"])
+def test_a_server_that_dies_while_it_forgets_a_job_has_it_whole_or_not_at_all(server, clip, wanted, step):
+    path, request_id = clip("a.mp4", 1), str(uuid.uuid4())
+
+    def act(rpc):
+        finish(rpc, path, request_id)
+        rpc.call(rpc.jobs.DeleteJob, pb.DeleteJobRequest(request_id=request_id))
+
+    die(server, f"{step}:1", act)
+    with server.start(workers=0), Rpc(server.target) as rpc:
+        jobs = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
+        left = {path.name for path in Path(server.settings["state"]).glob("*/*") if request_id in path.name}
+        if step == "deleted":
+            assert not jobs and not left
+        else:
+            assert left == {request_id, f"{request_id}.mp4", f"{request_id}.jpg"}
+            assert hashlib.sha256(rpc.file(request_id)).hexdigest() == wanted[path]
+
+
+def test_a_server_that_dies_between_an_end_and_its_tidying_up_does_so_after_its_restart(server, clip):
+    """And what the result store's writing left is no result."""
+    path, request_id, state = clip("a.mp4", 1), str(uuid.uuid4()), Path(server.settings["state"])
+    die(server, "changed to done:1", lambda rpc: submit(rpc, path, request_id) or list(rpc.watch(request_id)))
+    assert {"source", "result.mp4"} < {file.name for file in (state / "jobs" / request_id).iterdir()}
+    (state / "results" / f"{request_id}.mp4#1").touch()
+    with server.start(workers=0), Rpc(server.target) as rpc:
+        assert rpc.get(request_id).status == pb.Job.STATUS_DONE
+        assert not {"source", "result.mp4"} & {file.name for file in (state / "jobs" / request_id).iterdir()}
+        assert {file.name for file in (state / "results").iterdir()} == {f"{request_id}.mp4", f"{request_id}.jpg"}
+
+
+def test_an_idempotency_key_holds_no_request_that_was_lost_before_it_was_answered(server, clip):
+    """The sender comes again when the job of its first try, whose source was lost with the server, was given up."""
+
+    def send():
+        headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": "once"}
+        files, data = {"video": clip("a.mp4", 1).read_bytes()}, {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast"}
+        return httpx.post(f"{server.base}/api/v2/videos/upscales", headers=headers, files=files, data=data, timeout=60)
+
+    server.start(fault="added:1")
+    with pytest.raises(httpx.TransportError):
+        send()
+    server.wait()
+    with server.start(source_idle_seconds=0.1), Rpc(server.target) as rpc:
+        (lost,) = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
+        assert list(rpc.watch(lost.request_id))[-1].job.error.reason == "SOURCE_INCOMPLETE"
+        first, again = (send().json()["data"]["request_id"] for _ in range(2))
+        assert first == again != lost.request_id
+        assert list(rpc.watch(first))[-1].event == "done"
+
+
+def victims(server, kind):
+    if kind == "server":
+        return [server.process.pid]
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    return [process.pid for process in children if f"upres.service.{kind}" in " ".join(process.cmdline())]
+
+
+def killed(server, path, kind, after):
+    """A job that is disturbed by a kill at an event of its log; its id, and which processes died."""
+    request_id = str(uuid.uuid4())
+    with Rpc(server.target) as rpc:
+        submit(rpc, path, request_id)
+        log = pb.ReadResultRequest(request_id=request_id, log=pb.ReadResultRequest.Log())
+        call = rpc.jobs.ReadResult(log, metadata=rpc.metadata, timeout=60)
+        for _ in range(after):
+            next(call, None)
+        pids = victims(server, kind)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        call.cancel()
+        if kind == "server":
+            server.wait()
+            server.start()
+    return request_id, len(pids)
+
+
+def kill_at_random(server, path, kills, seed, wanted):
+    """One job after the other, each disturbed by one kill at a random event, until there were enough kills; what happened."""
+    chance, number = random.Random(seed), 0
+    while kills:
+        number += 1
+        kind, after, start = ("server", "worker", "attempt")[number % 3], chance.randrange(1, 12), time.perf_counter()
+        request_id, died = killed(server, path, kind, after)
+        kills -= died > 0
+        with Rpc(server.target) as rpc:
+            equal, attempts = finish(rpc, path, request_id) == wanted, rpc.get(request_id).attempts
+        told = {"seed": seed, "job": number, "kind": kind, "after_events": after, "killed": died, "attempts": attempts}
+        yield {**told, "result_equal": equal, "seconds": round(time.perf_counter() - start, 2)}
+
+
+def test_five_random_kills_change_no_result(server, clip, wanted):
+    path, seed = clip("a.mp4", 12), random.randrange(1 << 30)
+    with server.start():
+        told = list(kill_at_random(server, path, 5, seed, wanted[path]))
+    assert sum(line["killed"] > 0 for line in told) == 5
+    assert all(line["result_equal"] for line in told), told
+
+
+@pytest.mark.soak
+def test_a_hundred_random_kills_change_no_result(server, clip, wanted):
+    path, seed, told = clip("a.mp4", 12), random.randrange(1 << 30), []
+    with server.start(), FIGURES.open("w", buffering=1) as file:
+        for line in kill_at_random(server, path, 100, seed, wanted[path]):
+            told.append(line)
+            file.write(json.dumps(line) + "\n")
+        kills = Counter(line["kind"] for line in told if line["killed"])
+        equal, seconds = sum(line["result_equal"] for line in told), round(sum(line["seconds"] for line in told))
+        total = {
+            "at": time.strftime("%Y-%m-%d"),
+            "seed": seed,
+            "jobs": len(told),
+            "kills": kills,
+            "results_equal": equal,
+        }
+        file.write(json.dumps({**total, "seconds": seconds}) + "\n")
+    assert equal == len(told)
+
+
+def test_sigterm_lets_the_running_job_end_and_exits_in_order(server, clip):
+    with server.start(), Rpc(server.target) as rpc:
+        request_id = str(uuid.uuid4())
+        submit(rpc, clip("a.mp4", 1), request_id)
+        assert any(event.event == "processing" for event in rpc.watch(request_id))
+        assert server.stop() == 0
+    with server.start(workers=0), Rpc(server.target) as rpc:
+        assert rpc.get(request_id).status == pb.Job.STATUS_DONE
+        assert server.stop() == 0
+
+
+def test_a_second_signal_ends_a_server_that_still_waits_for_a_job_and_the_job_goes_on(server, clip):
+    data, gate = clip("a.ts", 6).read_bytes(), threading.Event()
+
+    def begun():
+        yield pb.UpscaleRequest(config=CONFIG)
+        yield pb.UpscaleRequest(chunk=pb.SourceChunk(data=data[: len(data) // 2]))
+        gate.wait(60)
+
+    def rest(request_id):
+        yield pb.UpscaleRequest(attach=pb.UpscaleRequest.Attach(request_id=request_id))
+        yield pb.UpscaleRequest(chunk=pb.SourceChunk(data=data))
+        yield pb.UpscaleRequest(end=True)
+
+    with server.start(grace_seconds=600), Rpc(server.target) as rpc:
+        call = rpc.call(rpc.upscale.Upscale, begun())
+        request_id = next(call).accepted.request_id
+        next(answer for answer in call if answer.fragment.track == "video" and answer.fragment.last_in_segment)
+        server.process.send_signal(signal.SIGTERM)
+        assert any(line == b"stopping\n" for line in server.process.stdout)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait() == 1
+        gate.set()
+    with server.start(), Rpc(server.target) as rpc:
+        *_, last = rpc.call(rpc.upscale.Upscale, rest(request_id))
+        assert (last.job.status, last.job.totals.frames_out) == (pb.Job.STATUS_DONE, 60)
+        assert last.job.totals.frames_resumed > 0

@@ -1,0 +1,87 @@
+"""What is installed is what lies here: packages mapped, imports one way, nothing of the tests in the wheel."""
+
+import ast
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+
+import pytest
+from paths import ROOT
+
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+FOLDERS = SETUPTOOLS["package-dir"]
+MOST_MODULES = 14  # in one folder
+
+
+def packages():
+    """Every package that lies here: its dotted name and its folder."""
+    for name, top in FOLDERS.items():
+        for init in sorted((ROOT / top).rglob("__init__.py")):
+            folder = init.parent
+            yield ".".join([name, *folder.relative_to(ROOT / top).parts]), folder
+
+
+def modules():
+    for package, folder in packages():
+        for path in sorted(folder.glob("*.py")):
+            if not path.name.endswith(("_pb2.py", "_pb2_grpc.py")):
+                yield pytest.param(package, path, id=f"{package}.{path.stem}")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or ""
+        elif isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+
+
+def test_every_package_is_installed():
+    assert set(SETUPTOOLS["packages"]) == {name for name, _ in packages()}
+
+
+def test_every_module_lies_in_a_package():
+    folders = {path.parent for top in FOLDERS.values() for path in (ROOT / top).rglob("*.py")}
+    assert folders == {folder for _, folder in packages()}
+
+
+@pytest.mark.parametrize(("package", "path"), list(modules()))
+def test_imports_are_relative_inside_a_package_and_absolute_across(package, path):
+    for level, module in imports(path):
+        assert level <= 1, f"{path} reaches out of its package: {'.' * level}{module}"
+        assert level == 1 or module.rpartition(".")[0] != package, f"{path} imports its own package by name: {module}"
+
+
+def test_no_folder_holds_more_modules_than_can_be_read_at_once():
+    sizes = {
+        name: len([path for path in folder.glob("*.py") if path.stem != "__init__"]) for name, folder in packages()
+    }
+    assert max(sizes.values()) <= MOST_MODULES, sizes
+
+
+def test_the_namespace_has_no_init():
+    assert not (ROOT / "upres").exists()
+
+
+def test_the_wheel_holds_the_models_and_nothing_of_the_tests(tmp_path):
+    source = tmp_path / "source"
+    leave_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "typings", "demo")
+    shutil.copytree(ROOT, source, ignore=leave_out)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    subprocess.run(pip, check=True, timeout=240)
+    (wheel,) = tmp_path.glob("upres-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        files = archive.namelist()
+    assert {
+        f"upres/engine/models/data/realesr-animevideov3-{x}.{kind}" for x in ("x4", "x2") for kind in ("onnx", "json")
+    } <= set(files)
+    assert not [file for file in files if "fake" in file or "tests/" in file]
+    assert "upres/__init__.py" not in files
+
+
+def test_the_shipped_graphs_are_small():
+    graphs = list((ROOT / "engine" / "models" / "data").glob("*.onnx"))
+    assert graphs
+    assert all(graph.stat().st_size <= 2_000_000 for graph in graphs)
