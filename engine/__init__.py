@@ -1,7 +1,7 @@
 """Frames in, larger frames out: reading, inference, the segment log and the joined file. Knows nothing of jobs or networks."""
 
 from upres.engine.core.errors import UpresError
-from upres.engine.encode.video import Encoder
+from upres.engine.encode.options import Encoder
 from upres.engine.models.registry import load
 from upres.engine.pipeline.run import Job, Progress
 

@@ -18,7 +18,7 @@ from upres.engine.encode import join
 from upres.engine.models import registry
 from upres.engine.pipeline.run import Job, Progress, run
 from upres.engine.segments.folder import FolderLog
-from upres.engine.segments.log import Fragment, Track
+from upres.engine.segments.model import Fragment, Track
 
 DEFAULT_MODEL = "RealESRGAN_Vid_x4"
 FINGERPRINT_BYTES = 1 << 20

@@ -8,7 +8,6 @@ import io
 import math
 import re
 from abc import ABC, abstractmethod
-from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -20,10 +19,11 @@ from av.bitstream import BitStreamFilterContext
 from av.stream import Stream
 
 from upres.engine.decode.reader import Reader
-from upres.engine.segments.log import Fragment, Log, Track
+from upres.engine.segments.model import Fragment, Track
 
 from .codec_delay import hidden, side_data
 from .fragment import add_copy, mux
+from .publisher import Publisher
 
 PREROLL = Fraction(1, 10)  # seconds of audio kept before the start of a cut, hidden, so that its decoder is warm there
 AAC_BITS_A_CHANNEL = 96_000
@@ -33,17 +33,16 @@ AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One track's way: from a stream of a reader, under a name, into a log, in fragments of about `length` seconds.
+    """The way of one track: from a stream of a reader, under a name, to a publisher, in fragments of about `length` seconds.
 
-    published: gets each fragment too. container: of the fragments.
+    container: the format of the fragments.
     """
 
     reader: Reader
     stream: AudioStream
     name: str
-    log: Log
+    publisher: Publisher
     length: Fraction
-    published: deque[Fragment]
     container: str = "mp4"
 
 
@@ -51,15 +50,15 @@ class AudioTrack(ABC):
     """Packets in, fragments into the log."""
 
     def __init__(self, route: Route) -> None:
-        reader, stream, name, log = route.reader, route.stream, route.name, route.log
+        reader, stream, name, log = route.reader, route.stream, route.name, route.publisher.log
         rate = stream.codec_context.sample_rate
         self._stream = stream
         self._name = name
-        self._kept_as = route.container
+        self._format = route.container
         self._log = log
         self._source = stream.time_base or Fraction(1, rate)
         self._length = route.length
-        self._published = route.published
+        self._publisher = route.publisher
         self._timeline = reader.timeline(stream, 1)
         self._origin = reader.origin / self._source
         self._earliest = -PREROLL / self._source if reader.cut.start else None
@@ -82,19 +81,19 @@ class AudioTrack(ABC):
         self._publish()
 
     def _place(self, pts: int | None, dts: int | None, duration: int) -> Fraction | None:
-        """Seconds from the origin; None where it lies outside the cut."""
+        """Return seconds from the origin; None where they lie outside the cut."""
         at = self._timeline.place(pts, dts) - self._origin
         too_early = self._earliest is not None and at + duration < self._earliest
         return None if too_early or (self._end is not None and at >= self._end) else at * self._source
 
     def _exactly(self, sample: int, first: int | None = None) -> int:
-        """The sample a packet begins with: behind the one before, unless its stamp says more than a rounding error otherwise."""
+        """Return a packet's first sample: next to the one before it, unless its stamp differs by more than rounding does."""
         expected = self._next if self._next is not None else sample if first is None else first
         return expected if abs(sample - expected) <= self._slack else sample
 
     def _add(self, packet: "Packet[Any]") -> None:
         """Take a packet for the log, in its ticks."""
-        if self._known:  # published before the run that is being resumed ended
+        if self._known:  # published before this run, which resumes another
             self._known -= 1
             return
         if self._packets and ((packet.pts or 0) - (self._packets[0].pts or 0)) * self._ticks >= self._length:
@@ -112,12 +111,12 @@ class AudioTrack(ABC):
         for packet in packets:
             packet.pts = packet.dts = (packet.pts or 0) - start
         self._number += 1
-        init, body = mux(packets, self._template, self._number, self._kept_as)
+        init, body = mux(packets, self._template, self._number, self._format)
         codec, language = self._template.codec_context.name, self._stream.metadata.get("language")
         disposition = int(self._stream.disposition)
-        self._log.add_track(Track(self._name, codec, self._ticks, start, init, language, disposition, self._kept_as))
+        track = Track(self._name, codec, self._ticks, start, init, language, disposition, self._format)
         fragment = Fragment(self._name, self._number - 1, 0, first - start, end - first, len(packets))
-        self._published.append(self._log.append(fragment, body))
+        self._publisher.publish(track, fragment, body)
 
 
 class CopiedAudio(AudioTrack):
@@ -164,7 +163,7 @@ class CopiedAudio(AudioTrack):
         stamped = round((packet.duration or 0) * self._source / self._ticks)
         if self._sample:
             self._frame = packet.size // self._sample
-        # The codec's own length, said as exactly as the stamps can.
+        # The codec's own length, where the stamps agree with it as exactly as they can.
         known = self._frame > 0 and abs(stamped - self._frame) <= self._slack
         pts = self._exactly(round(at / self._ticks), -before if before else None)
         packet.pts = packet.dts = self._last = pts if self._last is None else max(pts, self._last + 1)
@@ -228,7 +227,7 @@ class EncodedAudio(AudioTrack):
 
 
 def _fill_durations(packets: "list[Packet[Any]]") -> None:
-    """Packets without a duration last until the next one; the last one as long as the one before it."""
+    """Let packets without a duration last until the next one; the last one as long as the one before it."""
     for packet, following in pairwise(packets):
         packet.duration = packet.duration or (following.pts or 0) - (packet.pts or 0)
     if len(packets) > 1:
@@ -236,13 +235,13 @@ def _fill_durations(packets: "list[Packet[Any]]") -> None:
 
 
 def _raw_sample(stream: AudioStream) -> int:
-    """Bytes of one sample of all channels in raw sound; 0 where sound is compressed."""
+    """Return the bytes of one sample of all channels in raw sound; 0 where sound is compressed."""
     raw = re.fullmatch(r"pcm_[a-z]*(\d+)(le|be)?", stream.codec_context.name)
     return int(raw[1]) // 8 * stream.codec_context.channels if raw else 0
 
 
 def _with_header(stream: AudioStream, header: bytes) -> Stream:
-    """A stream like this one whose codec has its header outside the packets."""
+    """Return a stream like this one whose codec has its header outside the packets."""
     container = av.open(io.BytesIO(), "w", format="mp4")
     template = add_copy(container, stream)
     template.codec_context.extradata = header

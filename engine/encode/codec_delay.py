@@ -1,4 +1,4 @@
-"""Samples that a track carries but does not play: what libavformat knows of them, and how Matroska is told.
+"""Samples that a track carries but does not play: what libavformat knows of them, and how Matroska stores them.
 
 MP4 hides them with an edit list, which its muxer writes by itself from times before 0. Matroska has CodecDelay (RFC 9559,
 5.1.4.1.25) for those before the first and DiscardPadding (5.1.3.5.7) for those behind the last.
@@ -16,29 +16,28 @@ from av.stream import Stream
 
 from .fragment import specimen
 
-SKIP_SAMPLES = struct.Struct(
-    "<IIBB"
-)  # AV_PKT_DATA_SKIP_SAMPLES: hidden at a packet's start, at its end, and two reasons
+# AV_PKT_DATA_SKIP_SAMPLES: samples hidden at a packet's start and at its end, and a reason for each.
+SKIP_SAMPLES = struct.Struct("<IIBB")
 NAME, CODEC_DELAY = b"\x53\x6e", b"\x56\xaa"  # two elements of a Matroska track
 PLACE = b"\x88"  # an element's length: eight bytes
 TITLE = "CodecDly"
 
 
 def side_data(packet: "Packet[Any]", kind: Literal["skip_samples", "new_extradata"]) -> bytes:
-    """What libavcodec attached to a packet; empty where there is none."""
+    """Return what libavcodec attached to a packet; empty where there is none."""
     data = PacketSideData.from_packet(packet, kind)
     return bytes(data) if data else b""
 
 
 def hidden(packet: "Packet[Any]") -> tuple[int, int]:
-    """Samples of a packet that are not played: at its start, at its end."""
+    """Return how many samples of a packet are not played: at its start, at its end."""
     data = side_data(packet, "skip_samples")
     start, end, _, _ = SKIP_SAMPLES.unpack(data) if data else (0, 0, 0, 0)
     return start, end
 
 
 def hide_end(packet: "Packet[Any]", samples: int) -> None:
-    """Mark samples at a packet's end as not played; Matroska's muxer writes it down."""
+    """Mark samples at a packet's end as not played, for Matroska's muxer."""
     make: Any = PacketSideData  # its stub does not show that it can be made
     data: PacketSideData = make(packet_sidedata_type_from_literal("skip_samples"), SKIP_SAMPLES.size)
     data.update(SKIP_SAMPLES.pack(0, samples, 0, 0))
@@ -46,7 +45,7 @@ def hide_end(packet: "Packet[Any]", samples: int) -> None:
 
 
 def delayed(stream: Stream, seconds: Fraction) -> Stream:
-    """A stream like this one whose first `seconds` are not played, once it is in Matroska.
+    """Return a stream like this one whose first `seconds` are not played, once it is in Matroska.
 
     PyAV cannot set a stream's initial padding, but a stream that was read from Matroska has it. So a header is written with
     a title of eight letters, which becomes a CodecDelay of eight bytes, in nanoseconds.

@@ -1,6 +1,6 @@
 """Packets to fragments: one short-lived muxer for each, so that a fragment depends on nothing but its packets.
 
-The init section is the same for every fragment of a track, and any suffix of a track's fragments plays behind it.
+Any suffix of a track's fragments plays behind the track's init section.
 Fragments are fMP4, or Matroska for a codec that MP4 does not know (WavPack). Boxes: ISO/IEC 14496-12 (moov 8.2.1, moof 8.8.4,
 mdat 8.1.1). Elements: RFC 8794, 4 to 6; Cluster: RFC 9559, 5.1.3.
 """
@@ -21,7 +21,7 @@ SEGMENT, CLUSTER = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"
 
 
 def mux(packets: Sequence["Packet[Any]"], template: Stream, number: int, container: str = "mp4") -> tuple[bytes, bytes]:
-    """The init section (ftyp, moov; or all before the first Cluster) and one fragment (moof, mdat; or Clusters).
+    """Return the init section (ftyp, moov; or all before the first Cluster) and one fragment (moof, mdat; or Clusters).
 
     packets: in decoding order, dts >= 0, in the template's time base; they are rebound to the muxer's stream.
     template: the stream they were made by. number: the fragment's place in its track, from 1. container: libavformat's name.
@@ -53,7 +53,7 @@ def _only(data: bytes, *kinds: bytes) -> bytes:
 
 
 def add_copy(container: OutputContainer, template: Stream) -> Stream:
-    """A stream for packets of the template's codec, in the template's time base."""
+    """Add a stream for packets of the template's codec, in the template's time base."""
     stream = container.add_stream_from_template(template, opaque=True)
     if template.codec_context.name in ("hevc", "libx265") and container.format.name in ("mp4", "mov"):
         stream.codec_context.codec_tag = "hvc1"  # the tag that Apple's players ask for
@@ -61,7 +61,7 @@ def add_copy(container: OutputContainer, template: Stream) -> Stream:
 
 
 def specimen(stream: Stream, container: str, title: str = "") -> bytes:
-    """A file with this stream and one packet of a byte: the way its header is kept. Without a packet it would not open."""
+    """Return a file with this stream and one packet of a byte, without which it would not open: the way its header is kept."""
     file = io.BytesIO()
     with av.open(file, "w", format=container, options={"fflags": "+bitexact", "write_crc32": "0"}) as output:
         copy = add_copy(output, stream)
@@ -75,7 +75,7 @@ def specimen(stream: Stream, container: str, title: str = "") -> bytes:
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The top-level boxes of an MP4, each with its kind."""
+    """Yield the top-level boxes of an MP4, each with its kind."""
     at = 0
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -86,7 +86,7 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _first_cluster(data: bytes) -> int:
-    """Where the first Cluster of a Matroska file begins, or the file ends."""
+    """Return where the first Cluster of a Matroska file starts, or where the file ends."""
     at = 0
     while at < len(data) and data[at : at + 4] != CLUSTER:
         name = at + _width(data[at])
@@ -97,5 +97,5 @@ def _first_cluster(data: bytes) -> int:
 
 
 def _width(first: int) -> int:
-    """Bytes of an element's name or length, told by the zeros that its first byte begins with."""
+    """Return the bytes of an element's name or length, given by the leading zeros of its first byte."""
     return 9 - first.bit_length()

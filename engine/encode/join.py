@@ -1,4 +1,4 @@
-"""One file from a log: packets copied, nothing decoded; written beside the target and renamed when it is whole."""
+"""One file from a log: packets copied, nothing decoded; written beside the target and renamed once complete."""
 
 import base64
 import heapq
@@ -17,7 +17,7 @@ from av.stream import Disposition, Stream
 
 from upres.engine.core.errors import LogError, TargetError
 from upres.engine.segments.folder import sync_folder
-from upres.engine.segments.log import Fragment, Log, Track
+from upres.engine.segments.model import Fragment, Log, Track
 
 from .codec_delay import delayed, hide_end
 from .fragment import add_copy
@@ -30,25 +30,25 @@ PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def container_for(path: Path) -> str:
-    """The container format a file name asks for; TargetError where there is none for it."""
+    """Return the container format of a file name; TargetError where none is known for it."""
     if path.suffix.lower() not in CONTAINERS:
-        still = "; for one picture, --still 0 and a name that ends in .png" * (path.suffix.lower() in PICTURES)
+        still = "; for one frame, --still 0 and a name that ends in .png" * (path.suffix.lower() in PICTURES)
         raise TargetError(f"{path}: the name must end in {', '.join(CONTAINERS)}{still}")
     return CONTAINERS[path.suffix.lower()]
 
 
 def part_of(target: Path) -> Path:
-    """Where a file lies until it is whole."""
+    """Return where a file is written until it is complete."""
     return target.with_name(f".{target.name}.{os.getpid()}.part")
 
 
 def join(log: Log, target: Path, container: str) -> None:
-    """Write the joined file. It appears under its name only when it is complete and on disk.
+    """Write the joined file. It appears under its name only once it is complete and on disk.
 
-    Raises TargetError where it cannot be written, LogError where the log is damaged or has no picture.
+    Raises TargetError where it cannot be written, LogError where the log is damaged or has no frame.
     """
     if not log.fragments("video"):
-        raise LogError("the log holds no picture yet, so there is nothing to join")
+        raise LogError("the log holds no frame yet, so there is nothing to join")
     part = part_of(target)
     try:
         _write(log, part, container)
@@ -87,7 +87,7 @@ def _options(tracks: list[Track], container: str) -> dict[str, str]:
     options = {"fflags": "+bitexact"}  # nothing random, so that equal logs give equal files
     if container == "matroska":
         return options
-    # A track that begins later than another waits in ticks of the movie's clock, whose default is a mere millisecond.
+    # A track that starts later than another is delayed in ticks of the movie's clock, by default a coarse millisecond.
     clock = lcm(*(track.time_base.denominator for track in tracks))
     clock = clock if clock < 1 << 31 else tracks[0].time_base.denominator
     return {**options, "movflags": "+faststart", "movie_timescale": str(clock)}
@@ -115,7 +115,7 @@ Timed = tuple[Fraction, int, "Packet[Any]"]
 
 
 class _LogTrack:
-    """One track of the log, read back through libavformat: its file plays."""
+    """One track of the log, read back through libavformat."""
 
     def __init__(self, log: Log, track: Track, container: str) -> None:
         self._log = log
@@ -142,12 +142,12 @@ class _LogTrack:
             self._output.metadata["language"] = self._track.language
 
     def _rate(self) -> Fraction:
-        """Pictures a second, on average: Matroska writes it into its header."""
+        """Return the average frame rate, for Matroska's header."""
         ticks = sum(fragment.duration for fragment in self._log.fragments(self._track.name))
         return (self._expected / (max(1, ticks) * self._track.time_base)).limit_denominator(1001)
 
     def packets(self) -> Iterator[Timed]:
-        """Packets with the track's start added back; LogError where there are fewer or more than the log counts."""
+        """Yield packets with the track's start added back; LogError where there are fewer or more than the log counts."""
         time_base = self._stream.time_base or Fraction(1)
         shift = round(self._track.start * self._track.time_base / time_base)
         count = 0

@@ -1,9 +1,7 @@
-"""Tracks that are carried, not enlarged: audio into the log as tracks of its own, subtitles and labels as records beside it."""
+"""Tracks that are carried, not upscaled: sound into the log as tracks of its own, subtitles and labels as records beside it."""
 
 import base64
 import io
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -14,10 +12,11 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
 from upres.engine.decode.reader import Reader
-from upres.engine.segments.log import Fragment, Log
+from upres.engine.segments.model import Log
 
 from .audio import AudioTrack, CopiedAudio, EncodedAudio, Route
 from .fragment import add_copy, specimen
+from .publisher import Publisher
 
 UNCARRIED = (
     "encoder",
@@ -32,7 +31,7 @@ UNCARRIED = (
 
 
 def takes(container: str, stream: Stream) -> bool:
-    """Whether a container format (libavformat's name) can hold this stream's packets: its header is tried, in memory.
+    """Try in memory whether a container format (libavformat's name) can hold this stream's packets.
 
     Raw sound in MP4 (ISO/IEC 23003-5) counts as not held: FFmpeg before 6 and most players do not know it.
     """
@@ -54,15 +53,15 @@ class Passthrough:
     seconds: of sound in a fragment. warnings: what could not be carried as it is.
     """
 
-    def __init__(self, reader: Reader, log: Log, *, container: str, seconds: float) -> None:
+    def __init__(self, reader: Reader, publisher: Publisher, *, container: str, seconds: float) -> None:
         self.warnings: list[str] = []
-        self._published: deque[Fragment] = deque()
+        log = publisher.log
         length = Fraction(seconds).limit_denominator(1000)
         self._tracks: dict[int, AudioTrack | SubtitleTrack] = {}
         labels = {"video": _labels(reader.video)}
         for number, stream in enumerate(reader.audio):
             name = f"audio{number}"
-            route = Route(reader, stream, name, log, length, self._published)
+            route = Route(reader, stream, name, publisher, length)
             if takes(container, stream):
                 self._tracks[stream.index] = CopiedAudio(
                     route if takes("mp4", stream) else replace(route, container=container)
@@ -91,11 +90,6 @@ class Passthrough:
         track = self._tracks.get(packet.stream.index)
         if track is not None:
             track.push(packet)
-
-    def published(self) -> Iterator[Fragment]:
-        """The fragments published since this was last asked; safe while another thread pushes packets."""
-        while self._published:
-            yield self._published.popleft()
 
     def finish(self) -> None:
         """Publish what is left."""
@@ -137,11 +131,11 @@ class SubtitleTrack:
         self._log.note({"subtitle": self._number, "pts": at, "duration": packet.duration or 0, "data": data})
 
     def finish(self) -> None:
-        """Nothing is left: every packet is a record already."""
+        """Do nothing: every packet is a record already."""
 
 
 def carried_metadata(metadata: dict[str, str]) -> dict[str, str]:
-    """What of a container's or a stream's metadata still holds for the result."""
+    """Return those of a container's or a stream's tags that still hold for the result."""
     return {key: value for key, value in metadata.items() if key not in UNCARRIED and not key.startswith("_STATISTICS")}
 
 
@@ -150,7 +144,7 @@ def _labels(stream: Stream) -> dict[str, Any]:
 
 
 def _chapters(reader: Reader) -> list[dict[str, Any]]:
-    """Chapters as seconds from the origin, those outside the cut left out."""
+    """Return chapters as seconds from the origin, without those outside the cut."""
     chapters = []
     for chapter in reader.container.chapters():
         time_base = chapter["time_base"] or Fraction(1)

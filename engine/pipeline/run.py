@@ -18,12 +18,14 @@ from upres.engine.core.timeline import Repairs, with_durations, with_nominal
 from upres.engine.decode import filters
 from upres.engine.decode.filters import PREFILTERS, SHOT_START
 from upres.engine.decode.reader import WHOLE, Cut, Reader
-from upres.engine.encode import video
+from upres.engine.encode import options
+from upres.engine.encode.options import Encoder, Encoding
 from upres.engine.encode.passthrough import Passthrough
 from upres.engine.encode.publisher import Publisher
-from upres.engine.encode.video import Encoder, Encoding, pieces
+from upres.engine.encode.video import pieces
+from upres.engine.encode.video_track import VideoTrack
 from upres.engine.models.chain import enlarged
-from upres.engine.segments.log import Fragment, Log
+from upres.engine.segments.model import Fragment, Log
 
 from .stage import ahead
 
@@ -110,9 +112,10 @@ def run(
     progress.shape, progress.encoding, progress.repairs = shape, encoding, reader.repairs
     if job.encoder.live and log.tracks:
         raise LogError("a live log cannot be gone on with: its encoder is gone; begin a new one")
-    publisher = Publisher(log, larger.time_base)
-    start = publisher.resume_point(stateless=all(model.warmup == 0 for model in job.models))
-    carried = Passthrough(reader, log, container=job.container, seconds=_audio_seconds(job.encoder))
+    publisher = Publisher(log)
+    track = VideoTrack(publisher, larger.time_base)
+    start = track.resume_point(stateless=all(model.warmup == 0 for model in job.models))
+    carried = Passthrough(reader, publisher, container=job.container, seconds=_audio_seconds(job.encoder))
     progress.warnings += [*reader.warnings, *carried.warnings, *([encoding.why] if encoding.why else [])]
     if reader.info.interlaced and not any(name.startswith("deinterlace") for name in job.prefilters):
         progress.warnings.append(
@@ -129,14 +132,14 @@ def run(
     with (
         closing(_ahead(pictures, job, shape, "read")) as frames,
         closing(_ahead(enlarged(frames, job.models, progress.busy, sessions), job, larger, "infer", hurry)) as results,
-        closing(_unpublished(results, publisher.complete, start, progress, tick)) as wanted,
+        closing(_unpublished(results, track.complete, start, progress, tick)) as wanted,
         closing(pieces(wanted, encoding, larger, at_shots=job.at_shots)) as written,
     ):
         for piece in written:
-            yield from carried.published()
-            yield from publisher.publish(piece)
+            track.push(piece)
+            yield from publisher.published()
         carried.finish()
-        yield from carried.published()
+        yield from publisher.published()
     if reader.shortfall:
         progress.warnings.append(reader.shortfall)
 
@@ -189,7 +192,7 @@ def resolved(job: Job, shape: Shape) -> tuple[Shape, Encoding]:
     if wanted is not None and wanted > larger.height:
         given = f"--height {wanted} is more than there is: {job.scale} times {shape.height} lines are {larger.height}"
         raise SettingsError(f"{given}; {_taller(wanted, shape.height, job.scale)}")
-    return larger, video.resolve(job.encoder, larger)
+    return larger, options.resolve(job.encoder, larger)
 
 
 def _taller(wanted: int, height: int, scale: int) -> str:

@@ -1,7 +1,7 @@
-"""A segment log on disk, which survives a crash between any two writes.
+"""A segment log on disk that survives a crash between any two writes.
 
 The folder holds `index.jsonl`, one record a line, and one file a track: its init section, then its fragments, so that the file
-itself plays. A fragment's bytes are on disk before its record is; a record that is there is never changed.
+itself plays. A fragment's bytes are on disk before its record; a record is never changed.
 """
 
 import errno
@@ -19,13 +19,14 @@ from filelock import FileLock, Timeout
 
 from upres.engine.core.errors import LogError, TargetError
 
-from .log import Fragment, MemoryLog, Track
+from .memory import MemoryLog
+from .model import Fragment, Track
 
 VERSION = 1
 
 
 class FolderLog(MemoryLog):
-    """A log in a folder; one process at a time writes it.
+    """A log in a folder, written by one process at a time.
 
     checkpoint: called with a name between the steps of a commit, for tests that stop there.
     Raises LogError where the folder holds another job's log, a damaged one, or one that is being written.
@@ -40,52 +41,53 @@ class FolderLog(MemoryLog):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise TargetError(f"{folder}: the log's folder cannot be made ({error.strerror})") from error
+            raise TargetError(f"{folder}: the log's folder cannot be created ({error.strerror})") from error
         self._claim = _claim(folder)
         try:
+            with _translated(folder):
+                _repair(folder / "index.jsonl")
             records = _records(folder / "index.jsonl")
-            with _written(folder):
+            with _translated(folder):
                 self._index = (folder / "index.jsonl").open("ab", buffering=0)
-            self._begin(records)
+            self._restore(records)
         except BaseException:
             self.close()
             raise
 
     @staticmethod
     def discard(folder: Path) -> None:
-        """Remove a log that nobody is writing; LogError where somebody is, or where the folder holds something else."""
-        FolderLog.segments(folder)
+        """Remove a log; LogError where it is being written, or where the folder holds something else."""
+        _check_log(folder)
         with _claim(folder):
             shutil.rmtree(folder)
 
     @staticmethod
     def segments(folder: Path) -> int:
-        """How many complete segments of pictures a folder's log holds; LogError where the folder holds something else."""
-        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"lock"}:
-            return 0
-        if not (folder / "index.jsonl").is_file():
-            raise LogError(f"{folder} is in the way: it holds no log; move it, or choose another output")
-        records = _records(folder / "index.jsonl")
-        fragments = [record["fragment"] for record in records if "fragment" in record]
+        """Count the complete segments of video in a folder's log, changing nothing: another process may be writing it.
+
+        Raises LogError where the folder holds something else.
+        """
+        _check_log(folder)
+        fragments = [record["fragment"] for record in _records(folder / "index.jsonl") if "fragment" in record]
         return sum(1 for fragment in fragments if fragment["track"] == "video" and fragment["last"])
 
     def close(self) -> None:
-        """Close the index and give the folder free; safe to call twice."""
+        """Close the index and unlock the folder; safe to call twice and from any thread."""
         if hasattr(self, "_index"):
             self._index.close()
         self._claim.release()
 
     def path(self, track: str) -> Path:
-        """The playable file of a track."""
+        """Return the path of a track's playable file."""
         return self.folder / self.tracks[track].file
 
-    def _begin(self, records: list[dict[str, Any]]) -> None:
+    def _restore(self, records: list[dict[str, Any]]) -> None:
         if not records:
             self._record("header", self.header)
             return
-        if differing := _differing(self.header, records[0].get("header", {})):
+        if differences := _differences(self.header, records[0].get("header", {})):
             raise LogError(
-                f"{self.folder} was begun with other settings and cannot be resumed with these ({differing})"
+                f"{self.folder} was started with other settings and cannot be resumed with these ({differences})"
             )
         for record in records[1:]:
             self._replay(record)
@@ -105,7 +107,7 @@ class FolderLog(MemoryLog):
                 self.extras.append(extra)
 
     def _check(self, name: str) -> None:
-        """Cut off what was never recorded; LogError where what was is damaged."""
+        """Cut off what was never recorded; LogError where what was recorded is damaged."""
         fragments = self._fragments[name]
         size = len(self.tracks[name].init) + sum(fragment.size for fragment in fragments)
         path = self.path(name)
@@ -119,14 +121,14 @@ class FolderLog(MemoryLog):
             raise LogError(f"{error}; delete {self.folder} and start again") from error
 
     def _store_track(self, track: Track) -> None:
-        with _written(self.folder), (self.folder / track.file).open("wb") as file:
+        with _translated(self.folder), (self.folder / track.file).open("wb") as file:
             file.write(track.init)
             self._sync(file.fileno(), "init written")
         sync_folder(self.folder)
         self._record("track", {**asdict(track), "time_base": str(track.time_base), "init": track.init.hex()})
 
     def _store(self, fragment: Fragment, data: bytes) -> None:
-        with _written(self.folder), self.path(fragment.track).open("r+b") as file:
+        with _translated(self.folder), self.path(fragment.track).open("r+b") as file:
             file.seek(len(self.tracks[fragment.track].init) + fragment.offset)
             file.write(data)
             self._sync(file.fileno(), "data written")
@@ -142,7 +144,7 @@ class FolderLog(MemoryLog):
 
     def _record(self, kind: str, value: Mapping[str, Any]) -> None:
         self._checkpoint(f"before {kind}")
-        with _written(self.folder):
+        with _translated(self.folder):
             line = json.dumps({kind: value}).encode() + b"\n"
             if self._index.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -154,8 +156,15 @@ class FolderLog(MemoryLog):
         self._checkpoint(f"{step}, synced")
 
 
+def _check_log(folder: Path) -> None:
+    """Raise LogError for what is not a log's folder; one that holds only its lock is a log that was never started."""
+    empty = folder.is_dir() and {path.name for path in folder.iterdir()} <= {"lock"}
+    if not empty and not (folder / "index.jsonl").is_file():
+        raise LogError(f"{folder} is in the way: it holds no log; move it, or choose another output")
+
+
 @contextmanager
-def _written(folder: Path) -> Iterator[None]:
+def _translated(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -163,7 +172,7 @@ def _written(folder: Path) -> Iterator[None]:
 
 
 def _claim(folder: Path) -> FileLock:
-    lock = FileLock(folder / "lock", timeout=0)
+    lock = FileLock(folder / "lock", timeout=0, thread_local=False)  # any thread may close the log
     try:
         lock.acquire()
     except Timeout as error:
@@ -172,7 +181,7 @@ def _claim(folder: Path) -> FileLock:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make what was created or renamed in a folder survive a power cut, where the system can."""
+    """Make files created or renamed in a folder survive a power cut, where the system can."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -182,33 +191,40 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _repair(index: Path) -> None:
+    """Cut off a last line without its end, which was never committed."""
+    if not index.exists():
+        return
+    data = index.read_bytes()
+    size = data.rfind(b"\n") + 1
+    if size < len(data):
+        os.truncate(index, size)
+
+
 def _records(index: Path) -> list[dict[str, Any]]:
-    """The whole records of an index; a last line without its end was never committed and is cut off."""
+    """Return the whole records of an index, which are those whose line has its end."""
     if not index.exists():
         return []
     data = index.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        os.truncate(index, len(whole))
     try:
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
     except ValueError as error:
         raise LogError(f"{index} is damaged ({error}); delete {index.parent} and start again") from error
 
 
-def _differing(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """What has changed between two headers, for people."""
-    told = []
-    for key in sorted({*wanted, *found}):
-        now, then = wanted.get(key), found.get(key)
-        if isinstance(now, dict) and isinstance(then, dict) and key != "source":
-            told += [_differing(now, then)] if now != then else []
-        elif now != then:
-            told.append(
-                "the source is another file" if key == "source" else f"{key} was {_said(then)}, is {_said(now)}"
-            )
-    return ", ".join(told)
+def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
+    """Describe what has changed between two headers."""
+    differences = []
+    for key in sorted({*now, *then}):
+        new, old = now.get(key), then.get(key)
+        if isinstance(new, dict) and isinstance(old, dict) and key != "source":
+            differences += [_differences(new, old)] if new != old else []
+        elif new != old and key == "source":
+            differences.append("the source is another file")
+        elif new != old:
+            differences.append(f"{key} was {_described(old)}, is {_described(new)}")
+    return ", ".join(differences)
 
 
-def _said(value: object) -> str:
+def _described(value: object) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -9,13 +9,13 @@ import google_crc32c
 
 from upres.engine.core.errors import LogError
 
-from .log import Fragment, Track
+from .model import Fragment, Track
 
 
 class Tail:
     """A reader of a log's folder, which need not exist yet. Takes no lock, changes nothing.
 
-    tracks: those seen so far. LogError from `news` where the log was begun anew: what was read is no longer part of it.
+    tracks: those seen so far. `news` raises LogError where the log was restarted: what was read is no longer part of it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,47 +26,47 @@ class Tail:
         self._offset = 0
 
     def news(self) -> list[Track | Fragment]:
-        """The tracks and fragments published since the last call, in order. Fragments of incomplete segments are among them."""
+        """Return the tracks and fragments published since the last call, in order, incomplete segments included."""
         try:
             with self._index.open("rb") as file:
-                self._same(self._index.stat().st_ino)
+                self._check_same(self._index.stat().st_ino)
                 file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        found = [self._parse(line) for line in whole.splitlines()]
-        return [item for item in found if item is not None]
+        items = [self._parse(line) for line in whole.splitlines()]
+        return [item for item in items if item is not None]
 
     def read(self, fragment: Fragment) -> bytes:
-        """A fragment's bytes; LogError where they are damaged or gone."""
+        """Return a fragment's bytes; LogError where they are damaged or missing."""
         return b"".join(self.parts(fragment, fragment.size))
 
     def parts(self, fragment: Fragment, size: int) -> Iterator[bytes]:
-        """A fragment's bytes, at most `size` at once; LogError where they are damaged or gone, before the last of them."""
+        """Yield a fragment's bytes, at most `size` at once; LogError before the last of them where they are damaged."""
         at, end, checksum = 0, fragment.size, 0
         while True:
             data = self._part(fragment, at, min(size, end - at))
             at, checksum = at + len(data), google_crc32c.extend(checksum, data)
             if (at >= end and checksum != fragment.crc32c) or (at < end and not data):
-                raise LogError(f"segment {fragment.segment} of track {fragment.track} is damaged or gone")
+                raise LogError(f"segment {fragment.segment} of track {fragment.track} is damaged or missing")
             yield data
             if at >= end:
                 return
 
     def _part(self, fragment: Fragment, at: int, size: int) -> bytes:
-        """Opened anew for each, so that a reader who takes his time holds nothing."""
+        """Open the file for each part, so that a slow reader holds no file open."""
         try:
             with (self._folder / self.tracks[fragment.track].file).open("rb") as file:
                 file.seek(len(self.tracks[fragment.track].init) + fragment.offset + at)
                 return file.read(size)
         except FileNotFoundError as error:
-            raise LogError("the log is gone; its job was deleted, or begun anew") from error
+            raise LogError("the log is missing: its job was deleted or restarted") from error
 
-    def _same(self, inode: int) -> None:
+    def _check_same(self, inode: int) -> None:
         if self._inode is not None and inode != self._inode:
-            raise LogError("the log was begun anew with other settings; read it from its beginning")
+            raise LogError("the log was restarted with other settings; read it from its start")
         self._inode = inode
 
     def _parse(self, line: bytes) -> Track | Fragment | None:

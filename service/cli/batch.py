@@ -18,7 +18,7 @@ from upres.engine.core.text import counted
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source, refuse_url
 from upres.engine.encode import join
-from upres.engine.encode.video import Encoder
+from upres.engine.encode.options import Encoder
 from upres.engine.pipeline import estimate
 from upres.engine.pipeline.run import Job, Progress
 

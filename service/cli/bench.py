@@ -24,7 +24,7 @@ from upres.engine.color.convert import ToRGB
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Frame, Pixels
 from upres.engine.decode.reader import Cut, Reader
-from upres.engine.encode import video
+from upres.engine.encode import options, video
 from upres.engine.models import manifest, per_frame, registry
 from upres.engine.pipeline.run import Job
 from upres.engine.runtime import base
@@ -183,7 +183,7 @@ def encode_alone(case: Case, frames: list[Frame], model: per_frame.RealESRGAN) -
         shape.sample_aspect,
         shape.colour,
     )
-    encoding = video.resolve(video.Encoder(), larger)
+    encoding = options.resolve(options.Encoder(), larger)
     session = model.open(shape.width, shape.height)
     inferring = 0.0
 

@@ -8,7 +8,7 @@ import typer
 from upres.engine.core.errors import SettingsError
 from upres.engine.decode.filters import PREFILTERS
 from upres.engine.decode.reader import Cut
-from upres.engine.encode.video import Codec, Encoder
+from upres.engine.encode.options import Codec, Encoder
 from upres.engine.models import registry
 from upres.engine.models.catalog import slug_of
 from upres.engine.pipeline import still

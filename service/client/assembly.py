@@ -7,7 +7,7 @@ from pathlib import Path
 from upres.engine.core.errors import TargetError
 from upres.engine.encode.join import container_for, join
 from upres.engine.segments.folder import FolderLog
-from upres.engine.segments.log import Fragment, Track
+from upres.engine.segments.model import Fragment, Track
 from upres.v2 import upscale_pb2 as pb
 
 

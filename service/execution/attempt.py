@@ -25,7 +25,7 @@ from upres.engine.decode.source import Source, peek
 from upres.engine.encode.join import join
 from upres.engine.pipeline.run import Job, Progress, after_prefilters, run
 from upres.engine.segments.folder import FolderLog
-from upres.engine.segments.log import Fragment
+from upres.engine.segments.model import Fragment
 from upres.service.domain import job_logging
 from upres.service.domain.errors import TooLargeError
 from upres.service.domain.spec import FORMATS, Limits, Spec, check_source

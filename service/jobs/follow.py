@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 
-from upres.engine.segments.log import Track
+from upres.engine.segments.model import Track
 from upres.engine.segments.tail import Tail
 from upres.service.domain.errors import NotFoundError, OffsetError
 from upres.service.domain.waiting import wait_for

@@ -22,7 +22,7 @@ from av import VideoFrame
 
 from upres.engine.core.errors import LogError, TargetError
 from upres.engine.decode.reader import OnPacket, Reader
-from upres.engine.segments.log import Fragment, Track
+from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.spec import FORMATS
 
 LOOK_SECONDS = 1.0  # between two words of an attempt that waits for its source

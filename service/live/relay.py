@@ -18,7 +18,7 @@ from typing import Any
 
 from prometheus_client import Histogram
 
-from upres.engine.segments.log import Fragment, Track
+from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.errors import OffsetError
 from upres.service.domain.limits import Retention
 from upres.service.domain.states import TransitionError

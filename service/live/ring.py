@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from upres.engine.segments.log import Fragment, Track
+from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.errors import OffsetError
 
 Cursors = Mapping[str, tuple[int, int]]  # track → segment and number of the last fragment that has arrived

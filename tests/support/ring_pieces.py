@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from upres.engine.segments.log import Fragment, Track
+from upres.engine.segments.model import Fragment, Track
 from upres.service.live.ring import Piece, Ring
 
 TRACKS = {name: Track(name, "h264", Fraction(1, 10), 0, b"init") for name in ("video", "audio0")}

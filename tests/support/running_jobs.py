@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import psutil
 
-from upres.engine.segments.log import Fragment
+from upres.engine.segments.model import Fragment
 from upres.engine.segments.tail import Tail
 from upres.service.domain.limits import Policy
 from upres.service.domain.spec import Limits, Spec

@@ -10,7 +10,7 @@ from fake import Nearest, Pipe, job, upscaled
 
 from upres.engine.api import stream
 from upres.engine.core.errors import SourceError
-from upres.engine.encode.video import Encoder
+from upres.engine.encode.options import Encoder
 
 BEEPS = "aevalsrc=sin(880*PI*t)*gt(mod(t\\,0.3)\\,0.15)*0.5:sample_rate=44100:duration=1"
 X265 = "-c:v libx265 -x265-params log-level=none"

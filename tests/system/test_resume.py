@@ -17,7 +17,7 @@ from paths import SUPPORT
 
 from upres.engine.api import log_folder, upscale
 from upres.engine.core.errors import LogError, SettingsError
-from upres.engine.encode.video import Encoder
+from upres.engine.encode.options import Encoder
 from upres.engine.segments.folder import FolderLog
 
 SUBTITLES = "".join(f"{n + 1}\n00:00:0{n},200 --> 00:00:0{n},900\nline {n}\n\n" for n in range(2))
@@ -159,7 +159,7 @@ KILLED = """
 import sys; sys.path.insert(0, sys.argv[1])
 from fake import Nearest, NearestSession, job, repeated
 from upres.engine.api import upscale
-from upres.engine.encode.video import Encoder
+from upres.engine.encode.options import Encoder
 from pathlib import Path
 target = Path(sys.argv[3])
 encoder = Encoder(segment_seconds=0.5, preset="ultrafast")

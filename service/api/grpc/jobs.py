@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from upres.engine.models.catalog import SLUGS
-from upres.engine.segments.log import Track
+from upres.engine.segments.model import Track
 from upres.service.domain.errors import ConflictError, InvalidError, NotFoundError, OffsetError, SilentError
 from upres.service.jobs.follow import followed, happenings
 from upres.service.live.ring import Dropped

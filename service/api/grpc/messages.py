@@ -7,7 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from upres.engine.models.catalog import Slug
-from upres.engine.segments.log import Fragment, Track
+from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.errors import InvalidError
 from upres.service.domain.spec import Delivery, Limits, Spec, WhenSlow
 from upres.service.domain.states import State, Status

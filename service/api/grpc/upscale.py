@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 
 from upres.engine.core.errors import UpresError
-from upres.engine.segments.log import Track
+from upres.engine.segments.model import Track
 from upres.service.domain.errors import InvalidError
 from upres.service.domain.spec import Spec
 from upres.service.domain.states import TransitionError

@@ -10,7 +10,7 @@ from fake import Nearest, upscaled
 
 from upres.engine.core.errors import SettingsError
 from upres.engine.decode.filters import PREFILTERS
-from upres.engine.encode.video import Encoder
+from upres.engine.encode.options import Encoder
 
 
 def through(clip, tmp_path, *names, **settings):

@@ -8,10 +8,10 @@ from fake import job
 from upres.engine.core.errors import LogError, TargetError
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import join
-from upres.engine.encode.video import Encoder
+from upres.engine.encode.options import Encoder
 from upres.engine.pipeline.run import Progress, run
 from upres.engine.segments.folder import FolderLog
-from upres.engine.segments.log import MemoryLog
+from upres.engine.segments.memory import MemoryLog
 
 NAMES = {"mp4": "out.mp4", "mov": "out.mov", "matroska": "out.mkv"}
 
@@ -49,8 +49,8 @@ def test_a_track_of_the_log_is_a_file_that_plays(log):
     assert referee.audio(log.path("audio0")).samples > 44000
 
 
-def test_a_log_without_a_picture_is_refused(tmp_path):
-    with pytest.raises(LogError, match="holds no picture yet"):
+def test_a_log_without_a_frame_is_refused(tmp_path):
+    with pytest.raises(LogError, match="holds no frame yet"):
         join.join(MemoryLog({}), tmp_path / "out.mp4", "mp4")
 
 

@@ -11,10 +11,10 @@ from fake import Nearest, job, upscaled
 from upres.engine.api import stream
 from upres.engine.core.errors import LogError, SettingsError
 from upres.engine.decode.reader import Reader
-from upres.engine.encode import video as module
-from upres.engine.encode.video import Encoder
+from upres.engine.encode import options as module
+from upres.engine.encode.options import Encoder
 from upres.engine.pipeline.run import Progress, run
-from upres.engine.segments.log import MemoryLog
+from upres.engine.segments.memory import MemoryLog
 
 H264 = ("-c:v", "libx264")
 

@@ -6,7 +6,7 @@ import pytest
 
 from upres.engine.core.errors import LogError
 from upres.engine.segments.folder import FolderLog
-from upres.engine.segments.log import Fragment, Track
+from upres.engine.segments.model import Fragment, Track
 from upres.engine.segments.tail import Tail
 
 TRACK = Track("video", "h264", Fraction(1, 10), 0, b"init")
@@ -30,7 +30,7 @@ def test_news_come_once_and_in_order(tmp_path):
     log.close()
 
 
-def test_a_log_that_was_begun_anew_or_damaged_is_told(tmp_path):
+def test_a_log_that_was_restarted_or_damaged_is_an_error(tmp_path):
     folder = tmp_path / "log"
     log = FolderLog(folder, {})
     log.add_track(TRACK)
@@ -47,8 +47,8 @@ def test_a_log_that_was_begun_anew_or_damaged_is_told(tmp_path):
         next(parts)
     (folder / "index.jsonl").rename(tmp_path / "old")
     FolderLog(folder, {}).close()
-    with pytest.raises(LogError, match="anew"):
+    with pytest.raises(LogError, match="restarted"):
         tail.news()
     FolderLog.discard(folder)
-    with pytest.raises(LogError, match="gone"):
+    with pytest.raises(LogError, match="missing"):
         tail.read(fragment)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from upres.engine.api import stream, upscale
 from upres.engine.core.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
 from upres.engine.decode.reader import Cut
-from upres.engine.encode.video import Encoder
+from upres.engine.encode.options import Encoder
 from upres.engine.models import registry
 from upres.engine.models.flashvsr.manifest import folder_of, read
 from upres.engine.models.flashvsr.model import FlashVSR, FlashVSRSession

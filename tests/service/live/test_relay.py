@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import pytest
 
-from upres.engine.segments.log import Fragment, Track
+from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.errors import OffsetError
 from upres.service.domain.states import TransitionError
 from upres.service.live.attempt_socket import Feed, address

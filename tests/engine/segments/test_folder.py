@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from threading import Thread
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from upres.engine.core.errors import LogError, TargetError
 from upres.engine.segments.folder import FolderLog
-from upres.engine.segments.log import Fragment, MemoryLog, Track
+from upres.engine.segments.memory import MemoryLog
+from upres.engine.segments.model import Fragment, Track
 
 NAMES = ("video", "audio0", "audio1")
 
@@ -87,12 +89,12 @@ def test_a_track_does_not_begin_twice_with_different_headers(tmp_path):
     for log in (MemoryLog({}), opened(tmp_path / "log")):
         log.add_track(track("video"))
         log.add_track(track("video"))
-        with pytest.raises(LogError, match="begins anew with another header"):
+        with pytest.raises(LogError, match="has another header in the log"):
             log.add_track(track("video", b"other"))
         log.close()
 
 
-def test_a_damaged_fragment_is_told_when_it_is_read(tmp_path):
+def test_a_damaged_fragment_is_found_when_it_is_read(tmp_path):
     log = opened(tmp_path)
     log.add_track(track("video"))
     fragment = log.append(Fragment("video", 0, 0, 0, 600, 1), b"0123456789")
@@ -104,7 +106,7 @@ def test_a_damaged_fragment_is_told_when_it_is_read(tmp_path):
     log.close()
 
 
-def test_a_file_shorter_than_its_index_says_is_told_with_the_remedy(tmp_path):
+def test_a_file_shorter_than_its_index_says_is_an_error_with_the_remedy(tmp_path):
     log = opened(tmp_path)
     log.add_track(track("video"))
     log.append(Fragment("video", 0, 0, 0, 600, 1), b"0123456789")
@@ -114,7 +116,7 @@ def test_a_file_shorter_than_its_index_says_is_told_with_the_remedy(tmp_path):
         opened(tmp_path)
 
 
-def test_a_damaged_index_is_told_with_the_remedy(tmp_path):
+def test_a_damaged_index_is_an_error_with_the_remedy(tmp_path):
     opened(tmp_path).close()
     with (tmp_path / "index.jsonl").open("a") as index:
         index.write("not json\n")
@@ -137,7 +139,34 @@ def test_one_writer_at_a_time(tmp_path):
     opened(tmp_path).close()
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(TargetError, match="cannot be made"):
+    with pytest.raises(TargetError, match="cannot be created"):
         opened(tmp_path / "file" / "log")
+
+
+def test_counting_segments_changes_nothing_while_another_process_writes(tmp_path):
+    log = opened(tmp_path)
+    log.add_track(track("video"))
+    log.append(Fragment("video", 0, 0, 0, 600, 1), b"0123456789")
+    with (tmp_path / "index.jsonl").open("ab") as index:
+        index.write(b'{"fragment": {"half')  # what a write that is under way has put down
+    before = (tmp_path / "index.jsonl").read_bytes()
+    assert FolderLog.segments(tmp_path) == 1
+    assert (tmp_path / "index.jsonl").read_bytes() == before
+    log.close()
+
+
+def test_a_log_that_another_thread_closed_is_unlocked(tmp_path):
+    log = opened(tmp_path)
+    closing = Thread(target=log.close)
+    closing.start()
+    closing.join()
+    opened(tmp_path).close()
+
+
+def test_a_damaged_log_can_be_discarded(tmp_path):
+    opened(tmp_path / "log").close()
+    (tmp_path / "log" / "index.jsonl").write_text("not json\n")
+    FolderLog.discard(tmp_path / "log")
+    assert not (tmp_path / "log").exists()

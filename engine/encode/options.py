@@ -1,0 +1,104 @@
+"""How the result is encoded: the settings a user chooses, and what they mean for frames of one size."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from upres.engine.color.convert import encoded
+from upres.engine.core.errors import SettingsError
+from upres.engine.core.frame import Colour, Shape
+
+Codec = Literal["auto", "h264", "hevc", "lossless"]
+Unit = Literal["segment", "frame"]
+LARGEST_H264 = 4096  # a side; H.264's level 5.2, the last that hardware decoders take, ends at 4096x2304
+THREADS = 4  # pinned: the same frames and settings then give the same bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """How the result is encoded.
+
+    segment_seconds: the length of a segment. height: to resample the result down to, or None.
+    fragment: what is published at once; single frames are encoded without look-ahead.
+    live: encode with one encoder, without delay; such a run cannot be resumed.
+    """
+
+    codec: Codec = "auto"
+    crf: int = 18
+    preset: str = "fast"
+    segment_seconds: float = 2.0
+    height: int | None = None
+    fragment: Unit = "segment"
+    live: bool = False
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.codec not in ("auto", "h264", "hevc", "lossless"):
+            problems.append(f"codec must be auto, h264, hevc or lossless, got {self.codec!r}")
+        if not 0 <= self.crf <= 51:
+            problems.append(f"crf must lie in 0..51, got {self.crf}")
+        if self.preset not in PRESETS:
+            problems.append(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
+        if not 0.1 <= self.segment_seconds <= 60:
+            problems.append(f"segment_seconds must lie in 0.1..60, got {self.segment_seconds}")
+        if self.height is not None and not 16 <= self.height <= 16384:
+            problems.append(f"height must lie in 16..16384, got {self.height}")
+        if self.fragment not in ("segment", "frame"):
+            problems.append(f"fragment must be segment or frame, got {self.fragment!r}")
+        if problems:
+            raise SettingsError("; ".join(problems))
+
+
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """An encoder's settings, resolved for one frame size. why: what a user should know about the choice."""
+
+    library: str
+    pixel_format: str
+    width: int
+    height: int
+    colour: Colour
+    options: tuple[tuple[str, str], ...]
+    encoder: Encoder
+    why: str | None = None
+
+
+def resolve(encoder: Encoder, shape: Shape) -> Encoding:
+    """Resolve settings for frames of this shape, the upscaled one. Raises SettingsError where `height` would upscale."""
+    width, height = _size(encoder, shape)
+    colour = encoded(shape.colour)
+    odd = width % 2 or height % 2
+    prompt = encoder.live or encoder.fragment == "frame"
+    common = (
+        *(("bf", "0"), ("flags", "+frame_duration"), ("threads", str(THREADS)), ("preset", encoder.preset)),
+        *((("tune", "zerolatency"), ("forced-idr", "1")) if prompt else ()),
+    )
+    if encoder.codec == "lossless":
+        colour = Colour("gbr", "pc", colour.primaries, colour.transfer)
+        return Encoding("libx264rgb", "rgb24", width, height, colour, (*common, ("qp", "0")), encoder)
+    pixel_format = "yuv444p" if odd else "yuv420p"
+    why = f"{width}x{height} has an odd side, so it is encoded as 4:4:4, which not every player shows" if odd else None
+    codec = encoder.codec
+    if codec == "auto":
+        codec = "hevc" if max(width, height) > LARGEST_H264 else "h264"
+        if codec == "hevc":
+            why = (
+                f"{width}x{height} is beyond what H.264 players take ({LARGEST_H264} a side), so it is encoded as HEVC"
+            )
+    quality = (*common, ("crf", str(encoder.crf)))
+    if codec == "h264":
+        return Encoding("libx264", pixel_format, width, height, colour, quality, encoder, why)
+    x265 = f"log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:pools={THREADS}:frame-threads=1:info=0"
+    return Encoding("libx265", pixel_format, width, height, colour, (*quality, ("x265-params", x265)), encoder, why)
+
+
+def _size(encoder: Encoder, shape: Shape) -> tuple[int, int]:
+    if encoder.height is None or encoder.height == shape.height:
+        return shape.width, shape.height
+    if encoder.height > shape.height:
+        raise SettingsError(
+            f"height must be at most the model's {shape.height}, got {encoder.height}: it resamples down, not up"
+        )
+    return max(2, round(shape.width * encoder.height / shape.height / 2) * 2), encoder.height

@@ -1,0 +1,86 @@
+"""The video track of a log, from where it ends: pieces become fragments, each published once and never changed."""
+
+from collections import deque
+from fractions import Fraction
+
+from upres.engine.core.errors import LogError
+from upres.engine.segments.model import Fragment, Track
+
+from .fragment import mux
+from .publisher import Publisher
+from .video import Piece
+
+
+class VideoTrack:
+    """Pieces of encoded video on their way into the log.
+
+    A segment that the log holds only in part is encoded again, because its encoder is gone. Readers of the log may have seen
+    the fragments there: the same ones must come out again, and are not published twice.
+    complete: frames in complete segments, behind which the run resumes.
+    """
+
+    def __init__(self, publisher: Publisher, time_base: Fraction) -> None:
+        self._publisher = publisher
+        self._log = publisher.log
+        self._time_base = time_base
+        fragments = self._log.fragments("video")
+        ends = [number for number, fragment in enumerate(fragments, 1) if fragment.last]
+        whole = ends[-1] if ends else 0
+        self._whole, self._unfinished = fragments[:whole], deque(fragments[whole:])
+        self.complete = sum(fragment.frames for fragment in self._whole)
+        self._segment, self._number, self._count = len(ends), 0, whole
+
+    def resume_point(self, *, stateless: bool) -> int:
+        """Return the number of the first frame to upscale: behind the complete segments, or at the last shot before."""
+        number = point = 0
+        for fragment in self._whole:
+            if fragment.shot:
+                point = number
+            number += fragment.frames
+        if self._unfinished and self._unfinished[0].shot:
+            point = number
+        return number if stateless else point
+
+    def push(self, piece: Piece) -> None:
+        """Publish a piece, unless the log has it.
+
+        Raises LogError where it differs from what the log has, or holds frames that are decoded before they are shown.
+        """
+        track, fragment, body = self._muxed(piece)
+        if self._unfinished:
+            self._log.add_track(track)
+            self._check(fragment, body)
+        else:
+            self._publisher.publish(track, fragment, body)
+
+    def _muxed(self, piece: Piece) -> tuple[Track, Fragment, bytes]:
+        start = self._log.tracks["video"].start if "video" in self._log.tracks else min(0, piece.pts)
+        for packet in piece.packets:
+            if packet.pts is None or packet.dts != packet.pts:
+                raise LogError(
+                    "the encoder reordered frames; the log holds none that are decoded before they are shown"
+                )
+            packet.pts = packet.dts = packet.pts - start
+        frames, codec = len(piece.packets), piece.template.codec_context.name
+        self._count += 1
+        init, body = mux(piece.packets, piece.template, self._count)
+        fragment = Fragment(
+            "video",
+            self._segment,
+            self._number,
+            piece.pts - start,
+            piece.duration,
+            frames,
+            independent=piece.first,
+            last=piece.last,
+            shot=piece.shot,
+        )
+        self._segment, self._number = (self._segment + 1, 0) if piece.last else (self._segment, self._number + 1)
+        return Track("video", codec, self._time_base, start, init), fragment, body
+
+    def _check(self, fragment: Fragment, body: bytes) -> None:
+        published = self._unfinished.popleft()
+        if published.cursor != fragment.cursor or self._log.read(published) != body:
+            raise LogError(
+                f"the re-encoded segment {published.segment} differs from the published one; delete the log and start again"
+            )
