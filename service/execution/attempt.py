@@ -1,17 +1,17 @@
 """One attempt at one job, in a process of its own: a source to a log and a joined file, from where the log ends.
 
-Started by a worker with one end of a channel; it holds no model and has no network, so that a poison file takes down nothing
-but this process. What it has made lies in the job's folder; what it reports is only news of that.
+It holds no model and has no network, so that a poison file takes down nothing but this process. What it has made lies in the
+job's folder; what it reports is only news of that.
 """
 
 import logging
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from fractions import Fraction
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,19 @@ from upres.engine.segments.model import Fragment
 from upres.service.domain import job_logging
 from upres.service.domain.errors import TooLargeError
 from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
-from upres.service.live.attempt_socket import Feed, LiveReader, SentLog
+from upres.service.live.attempt_socket import LiveReader, LiveSocket, SentLog
 from upres.service.storage.job_folder import JobFolder
 
 from . import sandbox
-from .channel import Channel, RemoteModel
+from .channel import Channel
+from .growing_source import GrowingSource
+from .order import Order
 from .preview import jpeg
+from .remote_model import RemoteModel
 
-NEWS_SECONDS = 0.25  # between two reports of progress
-POLL_SECONDS = 0.02  # between two looks for more of a source that is still arriving
+REPORT_SECONDS = 0.25  # between two reports of progress
 LIVE_RATE = Fraction(60)  # frames a second that a live source has at most: where libavformat says more, it has guessed
-LOCK_SECONDS = 30.0  # an attempt that was killed lets go of the folder at once; this is for one that is being killed
+LOCK_SECONDS = 30.0  # an attempt that was killed releases the folder at once; this is for one that is being killed
 
 LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
 SUBTITLES = "a stream carries picture and sound; subtitles are in the joined result, which `upres get` brings"
@@ -47,59 +49,8 @@ SUBTITLES = "a stream carries picture and sound; subtitles are in the joined res
 logger = logging.getLogger("upres.service.execution.attempt")  # __name__ is __main__
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What an attempt is told. owner: whose job it is. folder: the job's. limits: the operator's.
-
-    The rest bounds what the process may use; None does not.
-    """
-
-    request_id: str
-    owner: str
-    folder: str
-    spec: dict[str, Any]
-    limits: dict[str, Any]
-    memory_bytes: int
-    cpu_seconds: int | None
-    file_bytes: int
-    wall_seconds: float | None
-
-    @property
-    def live(self) -> bool:
-        """Whether its source is live."""
-        return bool(self.spec.get("live"))
-
-
-class Growing:
-    """A source that is still arriving: reads wait for bytes until the folder says that there are no more."""
-
-    def __init__(self, folder: JobFolder, channel: Channel) -> None:
-        self._folder = folder
-        self._channel = channel
-        self._file = folder.source.open("rb")
-        self._told = time.monotonic()
-
-    def read(self, size: int = 65536, /) -> bytes:
-        """At most `size` bytes; empty at the end. Waits no longer than its worker lets the attempt live."""
-        while True:
-            whole = self._folder.source_whole
-            if (data := self._file.read(size)) or whole:
-                return data
-            time.sleep(POLL_SECONDS)
-            self._wait()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _wait(self) -> None:
-        if time.monotonic() - self._told > 1:
-            self._told = time.monotonic()
-            self._channel.send({"report": "waiting"})
-
-
 class Attempt:
-    """The run itself. What it finds wrong is an UpresError; anything else is a fault of ours and ends the process."""
+    """The run itself. What is wrong with the job is an UpresError; anything else is a fault of ours and ends the process."""
 
     def __init__(self, order: Order, channel: Channel) -> None:
         self._channel = channel
@@ -107,11 +58,11 @@ class Attempt:
         self._limits = Limits(**order.limits)
         self._folder = JobFolder(Path(order.folder))
         self._progress = Progress()
-        self._told = 0.0
+        self._reported = 0.0
         self._expected = 0
 
     def run(self) -> dict[str, Any]:
-        """Make the log, and give the totals: of a live source as it comes, else what is missing of it, and joined."""
+        """Make the log, and return the totals: of a live source as it comes, else what is missing of it, and joined."""
         spec = self._spec
         model = RemoteModel(self._channel, spec.model, spec.resolved_scale(), spec.content)
         if model.note:
@@ -121,28 +72,25 @@ class Attempt:
 
     def _live(self, job: Job, model: RemoteModel) -> dict[str, Any]:
         with (
-            closing(Feed(self._folder.path, self._wait)) as feed,
-            LiveReader(feed, tonemap=self._spec.tonemap) as reader,
+            closing(LiveSocket(self._folder.path, self._report_waiting)) as live,
+            LiveReader(live, tonemap=self._spec.tonemap) as reader,
         ):
             check_source(reader.info, self._spec, self._limits)
             self._check_pace(model, reader.info.shape)
-            log = SentLog(feed, reader)
+            log = SentLog(live, reader)
             seconds = 0.0
             with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
                 for fragment in fragments:
                     if fragment.track == "video":
                         seconds = float((fragment.pts + fragment.duration) * log.tracks["video"].time_base)
                         self._check_length(seconds)
-            self._news()
+            self._report_progress()
             return self._totals(self._progress.frames_out, seconds)
 
     def _check_pace(self, model: RemoteModel, shape: Shape) -> None:
-        """ModelError where the model is not made for frames of this shape as they come."""
+        """Raise ModelError where the model is not made for frames of this shape as they come."""
         shape = after_prefilters(replace(shape, rate=min(shape.rate, LIVE_RATE)), self._spec.prefilters)
         model.check_live(shape.width, shape.height, float(shape.rate))
-
-    def _wait(self) -> None:
-        self._channel.send({"report": "waiting"})
 
     def _whole(self, job: Job) -> dict[str, Any]:
         spec = self._spec
@@ -155,7 +103,7 @@ class Attempt:
                 with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
                     for fragment in fragments:
                         self._published(fragment, log)
-                self._news()
+                self._report_progress()
                 join(log, self._folder.joined, job.container)
                 video = log.fragments("video")
                 seconds = float((video[-1].pts + video[-1].duration) * log.tracks["video"].time_base)
@@ -163,9 +111,9 @@ class Attempt:
 
     @contextmanager
     def _source(self) -> Iterator[Source]:
-        """The source, without its name, which nobody outside shall read in a message."""
+        """Open the source without its name, which nobody outside shall read in a message."""
         if self._spec.streamed and not self._comes_late():
-            with closing(Growing(self._folder, self._channel)) as growing:
+            with closing(GrowingSource(self._folder, self._report_waiting)) as growing:
                 yield growing
         else:
             with self._folder.source.open("rb") as file:
@@ -173,29 +121,29 @@ class Attempt:
 
     def _comes_late(self) -> bool:
         """Whether nothing can be decoded before all of the source has come; then says so, and waits for it."""
-        with closing(Growing(self._folder, self._channel)) as growing:
+        with closing(GrowingSource(self._folder, self._report_waiting)) as growing:
             late = peek(growing)[1]
             if late:
                 self._progress.warnings.append(LATE)
-                self._news()
+                self._report_progress()
                 while growing.read():
                     pass
         return late
 
     def _log(self, job: Job) -> FolderLog:
-        """The job's log; one that another build, model or device began cannot be gone on with and is begun anew."""
+        """Open the job's log; one that another build, model or device made cannot be resumed and is restarted."""
         build = f"av {av.__version__}"
         header = {"build": build, **job.settings()}
         try:
             return FolderLog(self._folder.log, header)
         except LogError as error:
-            logger.warning("the log is begun anew: %s", error)
+            logger.warning("the log is restarted: %s", error)
             FolderLog.discard(self._folder.log)
             return FolderLog(self._folder.log, header)
 
     def _tick(self) -> None:
-        if time.monotonic() - self._told > NEWS_SECONDS:
-            self._news()
+        if time.monotonic() - self._reported > REPORT_SECONDS:
+            self._report_progress()
 
     def _published(self, fragment: Fragment, log: FolderLog) -> None:
         track = log.tracks[fragment.track]
@@ -203,7 +151,7 @@ class Attempt:
             self._folder.put_preview(jpeg(track.init + log.read(fragment)))
         self._channel.send({"report": "fragment"})
         if fragment.track == "video" and fragment.last:
-            self._news()
+            self._report_progress()
         else:
             self._tick()
         self._check_length(float((fragment.pts + fragment.duration) * track.time_base))
@@ -213,8 +161,11 @@ class Attempt:
         if longest is not None and seconds > longest + 0.5:
             raise TooLargeError(f"The video must not be longer than {longest:g} seconds for {self._spec.model}.")
 
-    def _news(self) -> None:
-        progress, self._told = self._progress, time.monotonic()
+    def _report_waiting(self) -> None:
+        self._channel.send({"report": "waiting"})
+
+    def _report_progress(self) -> None:
+        progress, self._reported = self._progress, time.monotonic()
         percent = min(99.0, 100 * progress.frames_out / self._expected) if self._expected else 0.0
         self._channel.send({"report": "progress", "percent": percent, "state": self._state()})
 
@@ -240,7 +191,7 @@ class Attempt:
 def main() -> None:
     """Take the order from the channel whose descriptor is the only argument, and carry it out."""
     sandbox.die_with_parent()
-    channel = Channel(Connection(int(sys.argv[1])))
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     order = Order(**channel.receive()[0])
     job_logging.configure("json")
     job_logging.tell_of(order.request_id)

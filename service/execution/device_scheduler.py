@@ -14,7 +14,7 @@ OTHER_SECONDS = 1.0  # the longest that a live source keeps the device from othe
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Somebody who waits. number: in order of coming."""
+    """An attempt that waits. number: in order of arrival."""
 
     owner: str
     live: bool
@@ -22,7 +22,7 @@ class Turn:
 
 
 class Turns:
-    """Who is next: live before others, or after them, then the owner who was served longest ago, then whoever came first."""
+    """The order of turns: live before others, or after them, then the owner served longest ago, then in order of arrival."""
 
     def __init__(self) -> None:
         self._waiting: list[Turn] = []
@@ -36,13 +36,13 @@ class Turns:
         return turn
 
     def next(self, *, live_first: bool = True) -> Turn:
-        """Whose turn it is."""
+        """Return whose turn it is."""
         return min(
             self._waiting, key=lambda turn: (turn.live != live_first, self._served.get(turn.owner, 0), turn.number)
         )
 
     def take(self, turn: Turn) -> None:
-        """A turn is taken; its owner comes last now."""
+        """Take a turn; its owner comes last now."""
         self._waiting.remove(turn)
         self._served[turn.owner] = next(self._numbers)
 
@@ -87,7 +87,7 @@ class Device:
                 self._changed.notify_all()
 
     def _left(self, turn: Turn) -> float | None:
-        """How long a turn has to wait yet; None: until something changes."""
+        """Return the seconds that a turn still has to wait; None: until something changes."""
         if not self._free or self._turns.next(live_first=self._live_first) is not turn:
             return None
         kept_until = min(self._kept_until, self._other_at + self._other)

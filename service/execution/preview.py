@@ -1,4 +1,4 @@
-"""A picture of a result: its first frame as JPEG."""
+"""The preview of a result: its first frame as JPEG."""
 
 import io
 from fractions import Fraction
@@ -13,7 +13,7 @@ QUALITY = 5  # libavcodec's scale for MJPEG: 2 is best, 31 worst
 
 
 def jpeg(fragment: bytes) -> bytes:
-    """The first frame of a playable fMP4, at its own size."""
+    """Encode the first frame of a playable fMP4, at its own size."""
     with av.open(io.BytesIO(fragment), mode="r", format="mp4") as container:
         frame = next(container.decode(video=0)).reformat(format="yuvj420p", dst_color_range=ColorRange.JPEG)
     return _encoded(frame)

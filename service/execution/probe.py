@@ -1,4 +1,4 @@
-"""A look at an uploaded source before its job is accepted, in a process of its own that a poison file may kill."""
+"""The probe of an uploaded source before its job is accepted, in a process of its own that a poison file may kill."""
 
 import asyncio
 import json
@@ -14,7 +14,8 @@ from upres.service.domain.errors import TooLargeError
 from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
 
 from . import sandbox
-from .local import end, environment
+from .environment import environment
+from .worker_process import _end as end
 
 SECONDS = 20.0
 MEMORY_BYTES = 4 << 30

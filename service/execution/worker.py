@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from multiprocessing.connection import Connection
 from typing import IO, Any
 
 from upres.engine.core.errors import ModelError
@@ -28,10 +27,12 @@ from upres.engine.models.manifest import cache_folder
 from upres.service.domain import job_logging
 
 from . import sandbox
-from .attempt import Order
-from .channel import Channel, Load, Sessions
+from .base import VERDICTS
+from .channel import Channel
 from .device_scheduler import Device
-from .local import RUNTIME
+from .environment import RUNTIME
+from .model_host import Load, ModelHost
+from .order import Order
 
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 300.0  # without a word from an attempt: the longest that one frame may take
@@ -43,7 +44,7 @@ class Worker:
     """What one worker process does."""
 
     def __init__(self, load: Load, reports: IO[str]) -> None:
-        self._load_anew = load
+        self._loader = load
         self._reports = reports
         self._loaded: Loaded = {}
         self._device = Device()
@@ -51,7 +52,7 @@ class Worker:
         self._attempts: dict[str, subprocess.Popen[bytes]] = {}
 
     def warm(self) -> None:
-        """Load every model that is here; then say which are not, and why. From now on the worker says that it lives."""
+        """Load every model that is here; then report which are not, and why. From now on the worker reports that it lives."""
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         unavailable = {}
         for slug in SLUGS.values():
@@ -68,57 +69,54 @@ class Worker:
         for line in orders:
             match json.loads(line):
                 case {"run": order}:
-                    self._begin(Order(**order))
+                    self._start(Order(**order))
                 case {"cancel": request_id}:
                     self._kill(request_id)
         for request_id in list(self._attempts):
             self._kill(request_id)
 
-    def _begin(self, order: Order) -> None:
-        """The process is started here, in the main thread: it dies with the thread that started it."""
-        mine, theirs = socket.socketpair()
+    def _start(self, order: Order) -> None:
+        """Start an attempt's process, here in the main thread: it dies with the thread that started it."""
+        ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "upres.service.execution.attempt", str(theirs.fileno())]
             process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
             )
-        channel = Channel(Connection(mine.detach()))
         self._attempts[order.request_id] = process
-        threading.Thread(target=self._serve, args=(order, process, channel), daemon=True).start()
+        threading.Thread(target=self._serve, args=(order, process, Channel(ours)), daemon=True).start()
 
     def _serve(self, order: Order, process: "subprocess.Popen[bytes]", channel: Channel) -> None:
         job_logging.tell_of(order.request_id)
-        sessions = Sessions(
-            channel, self._load, partial(self._device.turn, order.owner, live=order.live), live=order.live
-        )
-        threading.Thread(target=_hurry_at_the_end, args=(process, sessions), daemon=True).start()
-        verdict: dict[str, Any] | None = None
+        host = ModelHost(channel, self._load, partial(self._device.turn, order.owner, live=order.live), live=order.live)
+        threading.Thread(target=_interrupt_at_the_end, args=(process, host), daemon=True).start()
+        verdict: dict[str, Any] = {"report": "died"}
         try:
             channel.send(asdict(order))
-            for message in self._messages(order, channel, sessions):
-                if message["report"] in ("joined", "failed", "late"):
+            for message in self._messages(order, channel, host):
+                if message["report"] in VERDICTS:
                     verdict = message
                     break
-                self._report(request_id=order.request_id, **message)
-        except (EOFError, OSError, ValueError):
-            pass  # the process is gone, or talks nonsense: without a verdict it has died
+                self._report(**{**message, "request_id": order.request_id})
+        except (EOFError, OSError, ValueError, KeyError, TypeError):
+            pass  # the process is gone, or what it sends is no message: without a verdict it has died
         finally:
             process.kill()
             process.wait()
-            sessions.close()
+            host.close()
             channel.close()
             self._attempts.pop(order.request_id, None)
-            self._report(request_id=order.request_id, **(verdict or {"report": "died"}))
+            self._report(**{**verdict, "request_id": order.request_id})
 
-    def _messages(self, order: Order, channel: Channel, sessions: Sessions) -> Iterator[dict[str, Any]]:
-        """An attempt's reports; its questions to the model are answered on the way."""
+    def _messages(self, order: Order, channel: Channel, host: ModelHost) -> Iterator[dict[str, Any]]:
+        """Yield an attempt's reports; its questions to the model are answered on the way."""
         end = time.monotonic() + (math.inf if order.wall_seconds is None else order.wall_seconds)
         while channel.ready(min(STALL_SECONDS, max(0.0, end - time.monotonic()))):
             message, frame = channel.receive()
             if "report" in message:
                 yield message
             else:
-                sessions.answer(message, frame)
+                host.answer(message, frame)
         yield {"report": "late"}
 
     def _kill(self, request_id: str) -> None:
@@ -128,7 +126,7 @@ class Worker:
     def _load(self, slug: str, scale: int, content: str) -> tuple[Model, str | None]:
         key = slug, scale, content
         if key not in self._loaded:
-            self._loaded[key] = self._load_anew(*key)
+            self._loaded[key] = self._loader(*key)
         return self._loaded[key]
 
     def _beat(self) -> None:
@@ -142,27 +140,27 @@ class Worker:
             self._reports.flush()
 
 
-def _hurry_at_the_end(process: "subprocess.Popen[bytes]", sessions: Sessions) -> None:
-    """A model may work on a whole shot at once; nobody waits for it once the attempt has died."""
+def _interrupt_at_the_end(process: "subprocess.Popen[bytes]", host: ModelHost) -> None:
+    """End what a model still does once the attempt has died: it may work on a whole shot at once."""
     process.wait()
-    sessions.hurry()
+    host.interrupt()
 
 
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
-    """A model of the engine, and a line for the user where a better one exists."""
+    """Load a model of the engine, and a line for the user where a better one exists."""
     return registry.load(slug, content=content, scale=scale, runtime=os.environ.get(RUNTIME, "auto"))
 
 
 def loader(name: str) -> Load:
-    """The function that `module:function` names."""
+    """Import the function that `module:function` names."""
     module, _, function = name.partition(":")
-    found: Load = getattr(importlib.import_module(module), function)
-    return found
+    function_: Load = getattr(importlib.import_module(module), function)
+    return function_
 
 
 @contextmanager
 def _own_stdout() -> Iterator[IO[str]]:
-    """Stdout for reports alone: whatever a library prints goes to stderr."""
+    """Keep stdout for reports alone: whatever a library prints goes to stderr."""
     with os.fdopen(os.dup(1), "w") as reports:
         os.dup2(2, 1)
         yield reports

@@ -21,7 +21,7 @@ async def keep_watch(intake: Intake, runner: Runner, seconds: float) -> None:
     """End the jobs of those who have been silent for longer than this, for as long as this task lives."""
     while True:
         await asyncio.sleep(CHECK_SECONDS)
-        for request_id in [*intake.silent(), *runner.live.silent(seconds)]:
+        for request_id in [*intake.silent(), *runner.live.idle(seconds)]:
             message = f"No byte of the source came for {seconds:g} seconds."
             await _give_up(request_id, Failure(Reason.SOURCE_INCOMPLETE, message), intake, runner)
         for request_id in runner.live.stuck(seconds):

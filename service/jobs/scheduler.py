@@ -18,8 +18,8 @@ from upres.engine.core.errors import UpresError
 from upres.service.domain import errors, job_logging, states
 from upres.service.domain.limits import Policy
 from upres.service.domain.states import Failure, Reason, State, Status, TransitionError
-from upres.service.execution.attempt import Order
-from upres.service.execution.local import Executor, Report
+from upres.service.execution.base import Executor, Report
+from upres.service.execution.order import Order
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results, keys

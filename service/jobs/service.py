@@ -27,7 +27,7 @@ from upres.service.domain.limits import Policy
 from upres.service.domain.spec import Spec, check
 from upres.service.domain.states import Failure, Reason, Status
 from upres.service.domain.waiting import to_the_end
-from upres.service.execution.local import Executor
+from upres.service.execution.base import Executor
 from upres.service.live.relay import Relay
 from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.job_store import Job, Store, new_id

@@ -1,12 +1,10 @@
 """The attempt's end of a live job: the source as it comes from the server, and what is made of it on its way back.
 
-Both go over one socket in the job's folder. Back go a header's size (4 bytes, big-endian), the header as JSON, and bytes, as
-many as the header's `size`. Nothing is kept: a live log lies with the server.
+Both go over one socket in the job's folder: the source as plain bytes, and back the messages of `framing`, one for each track
+and fragment. Nothing is kept: a live log lies with the server.
 """
 
-import json
 import os
-import select
 import socket
 import threading
 from collections import deque
@@ -25,12 +23,14 @@ from upres.engine.decode.reader import OnPacket, Reader
 from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.spec import FORMATS
 
-LOOK_SECONDS = 1.0  # between two words of an attempt that waits for its source
+from . import framing
+
+REPORT_SECONDS = 1.0  # between two reports of an attempt that waits for its source
 
 
 @contextmanager
 def address(folder: Path) -> Iterator[str]:
-    """The socket's name: by way of the folder's descriptor on Linux, for a socket's name may have 107 bytes only."""
+    """Name the socket in a folder: by way of its descriptor on Linux, for a socket's name may have 107 bytes only."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         through = Path(f"/proc/self/fd/{descriptor}")
@@ -39,7 +39,7 @@ def address(folder: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-class Feed:
+class LiveSocket:
     """taken: bytes of the source read so far. waiting: called at times while no byte comes. Sending is safe from threads.
 
     Raises TargetError where the server has gone.
@@ -58,19 +58,18 @@ class Feed:
             raise TargetError(f"the server does not listen for a live job ({error.strerror})") from error
 
     def read(self, size: int = 65536, /) -> bytes:
-        """At most `size` bytes, as soon as there are any; empty at the end."""
-        while not select.select([self._socket], [], [], LOOK_SECONDS)[0]:
+        """Read at most `size` bytes, as soon as there are any; empty at the end."""
+        while not framing.readable(self._socket, REPORT_SECONDS):
             self._waiting()
         data = self._socket.recv(size)
         self.taken += len(data)
         return data
 
     def send(self, header: dict[str, Any], data: bytes) -> None:
-        """Send a header and bytes; waits while the server takes nothing."""
-        head = json.dumps({**header, "size": len(data)}).encode()
+        """Send a message; waits while the server takes nothing."""
         try:
             with self._sending:
-                self._socket.sendall(len(head).to_bytes(4, "big") + head + data)
+                framing.send(self._socket, header, data)
         except OSError as error:
             raise TargetError(f"the server takes no more of a live job ({error.strerror})") from error
 
@@ -80,44 +79,44 @@ class Feed:
 
 
 class LiveReader(Reader):
-    """A reader of a feed that remembers how much of it had been taken when each frame came out of its decoder."""
+    """A reader of a live source that knows how much of it had been taken when each frame came out of its decoder."""
 
-    def __init__(self, feed: Feed, *, tonemap: bool = False) -> None:
-        self._feed = feed
+    def __init__(self, live: LiveSocket, *, tonemap: bool = False) -> None:
+        self._source = live
         self._taken: deque[tuple[Fraction, int]] = deque()
-        super().__init__(feed, formats=FORMATS, live=True, tonemap=tonemap)
+        super().__init__(live, formats=FORMATS, live=True, tonemap=tonemap)
 
     def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
-        """As any reader's."""
+        """Yield frames as any reader does."""
         for frame in super().frames(on_packet):
-            self._taken.append(((frame.pts or 0) * self.info.shape.time_base, self._feed.taken))
+            self._taken.append(((frame.pts or 0) * self.info.shape.time_base, self._source.taken))
             yield frame
 
     def taken(self, seconds: Fraction) -> int:
-        """How much of the source it took to decode the frame shown at this time; asked in order of time."""
+        """Return how many bytes it took to decode the frame shown at this time; called in order of time."""
         while len(self._taken) > 1 and self._taken[1][0] <= seconds:
             self._taken.popleft()
-        return self._taken[0][1] if self._taken else self._feed.taken
+        return self._taken[0][1] if self._taken else self._source.taken
 
 
 class SentLog:
     """A log whose fragments are published by being sent. It keeps none, and no subtitles."""
 
-    def __init__(self, feed: Feed, reader: LiveReader) -> None:
+    def __init__(self, live: LiveSocket, reader: LiveReader) -> None:
         self.header: dict[str, Any] = {}
         self.tracks: dict[str, Track] = {}
         self.extras: list[dict[str, Any]] = []
-        self._feed = feed
+        self._socket = live
         self._reader = reader
 
     def add_track(self, track: Track) -> None:
         """Begin a track; LogError where it is there already with another init section."""
         if track.name not in self.tracks:
             self.tracks[track.name] = track
-            told = {**asdict(track), "time_base": str(track.time_base), "init": ""}
-            self._feed.send({"track": told}, track.init)
+            header = {**asdict(track), "time_base": str(track.time_base), "init": ""}
+            self._socket.send({"track": header}, track.init)
         elif self.tracks[track.name] != track:
-            raise LogError(f"track {track.name} begins anew with another header")
+            raise LogError(f"track {track.name} is there already, with another header")
 
     def append(self, fragment: Fragment, data: bytes) -> Fragment:
         """Publish a fragment."""
@@ -126,19 +125,19 @@ class SentLog:
         if fragment.track == "video":
             track = self.tracks["video"]
             header["taken"] = self._reader.taken((fragment.pts + track.start) * track.time_base)
-        self._feed.send(header, data)
+        self._socket.send(header, data)
         return placed
 
     def note(self, extra: dict[str, Any]) -> None:
-        """Nothing: what belongs to no track is not carried live."""
+        """Drop what belongs to no track: it is not carried live."""
 
     def fragments(self, track: str) -> list[Fragment]:
-        """None: a live log is not gone on with."""
+        """Return no fragment: a live log is not resumed."""
         return []
 
     def read(self, fragment: Fragment) -> bytes:
-        """LogError: the bytes are not here."""
+        """Raise LogError: the bytes are not here."""
         raise LogError("a live log lies with the server")
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Close nothing: the socket is its owner's."""

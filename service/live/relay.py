@@ -1,11 +1,10 @@
 """The live jobs of one server: each a socket to its attempt, by which the source goes and the log comes, and a ring of that log.
 
 What is on its way is bounded: a sender waits while its attempt takes nothing, an attempt while its ring does. A live job is made
-by one attempt, from what the call sends that began it, and leaves nothing behind.
+by one attempt, from what the call sends that started it, and leaves nothing behind.
 """
 
 import asyncio
-import json
 import logging
 import socket
 import time
@@ -14,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any
 
 from prometheus_client import Histogram
 
@@ -25,18 +23,18 @@ from upres.service.domain.states import TransitionError
 from upres.service.storage.job_folder import JobFolder
 
 from .attempt_socket import address
+from .framing import FramingError, check_payload, read_message
 from .ring import Piece, Ring
 
-HEADER_BYTES = 1 << 16
 INIT_BYTES = 1 << 20
-MOST_ARRIVED = 1 << 16  # messages whose time is kept until pictures were made of them
+MOST_ARRIVED = 1 << 16  # messages whose time is kept until frames were made of them
 LATE_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 logger = logging.getLogger(__name__)
 
 
 class Live:
-    """late: how long after the source's bytes had come fragments were published; seconds."""
+    """The relays of live jobs. late: how long after the source's bytes had come fragments were published; seconds."""
 
     def __init__(self, retention: Retention) -> None:
         self.late = Histogram(
@@ -46,7 +44,7 @@ class Live:
         self._relays: dict[str, Relay] = {}
 
     def get(self, request_id: str) -> "Relay | None":
-        """A live job's relay, while it has one."""
+        """Return a live job's relay, while it has one."""
         return self._relays.get(request_id)
 
     def open(self, request_id: str, folder: JobFolder, *, waits: bool) -> None:
@@ -55,22 +53,22 @@ class Live:
         self._relays[request_id] = Relay(ring, folder, self.late.observe)
 
     def close(self, request_id: str, *, cut: bool) -> None:
-        """A live job's attempt has gone. cut: what it sent and nobody took is not waited for."""
+        """End a relay whose attempt has gone. cut: do not wait for what it sent and nobody has read yet."""
         if relay := self._relays.get(request_id):
             relay.close(cut=cut)
 
     def forget(self, request_id: str) -> None:
-        """A live job's row tells how it ended: its relay goes as soon as all that its attempt sent is in the ring."""
+        """Drop the relay of a job that has ended, as soon as all that its attempt sent is in the ring."""
         if relay := self._relays.get(request_id):
             relay.task.add_done_callback(lambda _: self._relays.pop(request_id, None))
 
-    def silent(self, seconds: float) -> Iterator[str]:
-        """Jobs whose sender has said nothing for so long."""
+    def idle(self, seconds: float) -> Iterator[str]:
+        """Yield the jobs whose sender has sent nothing for so long."""
         since = time.monotonic() - seconds
         yield from [name for name, relay in self._relays.items() if relay.heard is not None and relay.heard < since]
 
     def stuck(self, seconds: float) -> Iterator[str]:
-        """Jobs whose reader is waited for, and has taken nothing for so long."""
+        """Yield the jobs that wait for their reader, which has taken nothing for so long."""
         since = time.monotonic() - seconds
         blocked = {name: relay.ring.blocked_since for name, relay in self._relays.items()}
         yield from [name for name, at in blocked.items() if at is not None and at < since]
@@ -84,9 +82,9 @@ class Live:
 
 
 class Relay:
-    """One live job. received: bytes of the source so far. heard: when its sender last said something; None while it waits.
+    """One live job. received: bytes of the source so far. heard: when its sender last sent something; None while it waits.
 
-    late: of the newest picture, seconds; None before the first.
+    late: of the newest frame, seconds; None before the first.
     """
 
     def __init__(self, ring: Ring, folder: JobFolder, observe: Callable[[float], None]) -> None:
@@ -106,7 +104,7 @@ class Relay:
         self.task = asyncio.create_task(self._run())
 
     async def write(self, offset: int, data: bytes) -> int:
-        """Send bytes of the source on; how many came so far. Waits while the attempt takes none.
+        """Pass on bytes of the source; returns how many came so far. Waits while the attempt takes none.
 
         Raises OffsetError where they do not follow, TransitionError behind the end.
         """
@@ -131,20 +129,20 @@ class Relay:
         return self.received
 
     def end_source(self) -> None:
-        """There are no more bytes, and whoever sent them is not waited for."""
+        """Mark the source as complete; its sender is no longer waited for."""
         self.heard, self._ended = None, True
         if self._connected.done() and self._connected.exception() is None:
             with suppress(OSError, RuntimeError):  # the attempt has gone
                 self._connected.result().write_eof()
 
     def close(self, *, cut: bool) -> None:
-        """The attempt has gone; with `cut`, or if it never came, end now, else when all that it sent is in the ring."""
+        """End, for the attempt has gone: now with `cut`, or if it never came, else when all that it sent is in the ring."""
         self.heard = None
         if cut or not self._connected.done():
             self.task.cancel()
 
     async def _run(self) -> None:
-        """Take the attempt's connection, and what comes by it, to its end."""
+        """Take the attempt's connection, and what it sends, to its end. Whatever goes wrong ends the ring, and so its readers."""
         writer: StreamWriter | None = None
         try:
             connection, _ = await asyncio.get_running_loop().sock_accept(self._listening)
@@ -157,36 +155,34 @@ class Relay:
                 await self._take(reader)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the attempt has ended, perhaps before it had read all that was sent
-        except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
-            logger.warning("a live attempt talks nonsense: %s", error)
+        except Exception as error:  # whatever it is, an attempt that was taken over may have sent it
+            logger.warning("a live attempt sent what is no log: %s", error)
         finally:
             self.ring.end()
             self._listening.close()
             if not self._connected.done():
                 self._connected.set_exception(ConnectionResetError("no attempt came"))
-                self._connected.exception()  # told to whoever waits for it, if anybody does
+                self._connected.exception()  # or asyncio logs it where nobody waits for the connection
             if writer is not None:
                 writer.transport.abort()
 
     async def _take(self, reader: StreamReader) -> None:
-        size = int.from_bytes(await reader.readexactly(4), "big")
-        if size > HEADER_BYTES:
-            raise ValueError(f"a header of {size} bytes")
-        header: dict[str, Any] = json.loads(await reader.readexactly(size))
-        size = int(header["size"])
-        if not 0 <= size <= (INIT_BYTES if "track" in header else self.ring.most_bytes):
-            raise ValueError(f"{size} bytes at once")
-        data = await reader.readexactly(size)
+        header, data = await read_message(reader, max(INIT_BYTES, self.ring.most_bytes))
         if "track" in header:
-            told = header["track"]
-            self.ring.add_track(Track(**{**told, "time_base": Fraction(told["time_base"]), "init": data}))
+            check_payload(header, INIT_BYTES)
+            track = header["track"]
+            self.ring.add_track(Track(**{**track, "time_base": Fraction(track["time_base"]), "init": data}))
             return
-        await self.ring.put(Piece(Fragment(**header["fragment"]), data))
+        fragment = Fragment(**header["fragment"])
+        if fragment.size != len(data):
+            raise FramingError(f"a fragment of {fragment.size} bytes with {len(data)}")
+        check_payload(header, self.ring.most_bytes)
+        await self.ring.put(Piece(fragment, data))
         if "taken" in header:
             self._measure(int(header["taken"]))
 
     def _measure(self, taken: int) -> None:
-        """How late a picture is for which so many bytes of the source were needed."""
+        """Observe how late a frame is that needed so many bytes of the source."""
         while len(self._arrived) > 1 and self._arrived[0][0] < taken:
             self._arrived.popleft()
         if self._arrived:

@@ -45,7 +45,7 @@ class Ring:
     """At most so many bytes and seconds of fragments; the oldest go when new ones come.
 
     holds: whether the first reader, whose place is `holder`, is waited for when it would lose something; then
-    `blocked_since` tells since when. tracks: those that have begun. changed: set when there is something new, or no more.
+    `blocked_since` is since when. tracks: those that have started. changed: set when there is something new, or no more.
     """
 
     def __init__(self, *, most_bytes: int, most_seconds: float, holds: bool) -> None:
@@ -66,19 +66,19 @@ class Ring:
 
     @property
     def next(self) -> int:
-        """The number that the next piece gets."""
+        """Number of the next piece."""
         return self.first + len(self._items)
 
     def __getitem__(self, number: int) -> _Item:
         return self._items[number - self.first]
 
     def add_track(self, track: Track) -> None:
-        """A track begins."""
+        """Add a track."""
         self.tracks[track.name] = track
         self._frames[track.name] = 0
 
     async def put(self, piece: Piece) -> None:
-        """Add a piece, for which the oldest make room; waits where the holder has not taken those. Nothing after the end."""
+        """Add a piece, for which the oldest make room; waits where the holder has not read those. Adds none after the end."""
         fragment, track = piece.fragment, self.tracks[piece.fragment.track]
         end = float((fragment.pts + fragment.duration + track.start) * track.time_base)
         while not self.ended and self._items and self._over(len(piece.data), end):
@@ -95,25 +95,25 @@ class Ring:
         self._bytes += len(piece.data)
         self._frames[track.name] += fragment.frames
         self._newest[track.name] = fragment
-        self._tell()
+        self._notify()
 
     def end(self) -> None:
-        """There will be no more pieces."""
+        """Mark the log as complete: no more pieces come."""
         self.ended = True
         self._moved.set()
-        self._tell()
+        self._notify()
 
     def release(self) -> None:
-        """The holder has gone: nobody is waited for."""
+        """Stop waiting for the holder, which has gone."""
         self.holder = None
         self._moved.set()
 
     def moved(self) -> None:
-        """The holder has taken something."""
+        """Note that the holder has read something."""
         self._moved.set()
 
     def check(self, cursors: Cursors) -> None:
-        """OffsetError where a cursor lies behind what was published, or what follows it is no longer there."""
+        """Raise OffsetError where a cursor lies behind what was published, or what follows it is no longer there."""
         for track, cursor in cursors.items():
             newest, gone = self._newest.get(track), self._gone.get(track)
             if newest is None or cursor > newest.cursor:
@@ -135,50 +135,50 @@ class Ring:
         self._gone[item.piece.fragment.track] = item.piece.fragment
         self.first += 1
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self.changed.set()
         self.changed = asyncio.Event()
 
 
 class Place:
-    """Where one reader of a ring stands. position: the number of the piece it takes next.
+    """Where one reader of a ring stands. position: the number of the piece it reads next.
 
-    cursors: what it has already. A track begins, and after a gap goes on, with an independent fragment.
+    cursors: what it has already. A track starts, and after a gap continues, with an independent fragment.
     """
 
     def __init__(self, ring: Ring, cursors: Cursors | None = None) -> None:
         self.position = 0
         self.ring = ring
         self._cursors = dict(cursors or {})
-        self._told: set[str] = set()
-        self._given: dict[str, int] = {}
+        self._announced: set[str] = set()
+        self._delivered: dict[str, int] = {}
 
     def next(self) -> Track | Piece | Dropped | None:
-        """What comes next: a track before its first piece, and what was lost before the piece behind it; None: nothing yet."""
+        """Return what comes next: a track before its first piece, what was lost before a piece, a piece; None: nothing yet."""
         ring = self.ring
         self.position = max(self.position, ring.first)
         while self.position < ring.next:
             item = ring[self.position]
             fragment = item.piece.fragment
-            if fragment.track not in self._told:
-                self._told.add(fragment.track)
+            if fragment.track not in self._announced:
+                self._announced.add(fragment.track)
                 return ring.tracks[fragment.track]
             if (lost := self._lost(item)) is not None and lost > 0 and fragment.independent:
-                self._given[fragment.track] = item.before
+                self._delivered[fragment.track] = item.before
                 return Dropped(fragment, lost)
             self._move()
             if lost == 0 or (lost is None and fragment.independent):
-                self._given[fragment.track] = item.before + fragment.frames
+                self._delivered[fragment.track] = item.before + fragment.frames
                 if fragment.track not in self._cursors or fragment.cursor > self._cursors[fragment.track]:
                     return item.piece
         return None
 
     def _lost(self, item: _Item) -> int | None:
-        """Frames of the track between the last one given and this one; None where none was given."""
+        """Count the track's frames between the last one delivered and this one; None where none was delivered."""
         track = item.piece.fragment.track
-        if track not in self._given and track not in self._cursors:
+        if track not in self._delivered and track not in self._cursors:
             return None
-        return item.before - self._given.setdefault(track, item.before)
+        return item.before - self._delivered.setdefault(track, item.before)
 
     def _move(self) -> None:
         self.position += 1

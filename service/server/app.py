@@ -22,7 +22,7 @@ from upres.service.api.http.signed_links import Links
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import StoreError
-from upres.service.execution.local import LocalExecutor
+from upres.service.execution.base import ExecutorOptions, make_executor
 from upres.service.execution.probe import Probe
 from upres.service.jobs.retention import keep_expiring
 from upres.service.jobs.service import Jobs
@@ -54,13 +54,14 @@ class Server:
         self._lock = _locked(settings.state)
         self.store = Store(settings.database_url, checkpoint=checkpoint)
         self.keys = Keys(self.store)
-        executor = LocalExecutor(
+        options = ExecutorOptions(
             workers=settings.workers,
             slots=settings.slots,
-            models=settings.models,
             live_slots=settings.live_slots,
+            models=settings.models,
             runtime=settings.runtime,
         )
+        executor = make_executor(settings.executor, options)
         policy = settings.policy
         probe = Probe(policy.limits)
         self.jobs = Jobs(

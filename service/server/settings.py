@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     )
     tls_key: Path | None = Field(None, description="PEM; of the certificate")
     api_key: SecretStr | None = Field(None, description="the key named `default`")
+    executor: str = Field("local", description="what runs attempts; more can be installed")
     workers: int = Field(1, ge=0, description="worker processes, one a device")
     slots: int = Field(4, ge=1, description="attempts that share a device")
     live_slots: int = Field(1, ge=0, description="live jobs that share a device; more are refused until one ends")

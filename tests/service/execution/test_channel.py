@@ -1,9 +1,9 @@
-"""A model in another process, here in another thread of this one."""
+"""A model in another process, here in another thread of this one; and what an attempt that was taken over may send."""
 
+import socket
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from multiprocessing import Pipe
 
 import fake
 import numpy as np
@@ -11,18 +11,26 @@ import pytest
 
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame
-from upres.service.execution.channel import Channel, RemoteModel, Sessions
+from upres.service.execution.channel import Channel
+from upres.service.execution.model_host import MOST_SESSIONS, ModelHost
+from upres.service.execution.remote_model import RemoteModel
+from upres.service.live import framing
+from upres.service.live.framing import FramingError
+
+
+def pair():
+    return tuple(Channel(end) for end in socket.socketpair())
 
 
 @pytest.fixture
 def channel():
-    mine, theirs = (Channel(end) for end in Pipe())
+    mine, theirs = pair()
 
     def serve():
-        sessions = Sessions(theirs, fake.load, nullcontext)
+        host = ModelHost(theirs, fake.load, nullcontext)
         try:
             while True:
-                sessions.answer(*theirs.receive())
+                host.answer(*theirs.receive())
         except EOFError:
             theirs.close()
 
@@ -62,20 +70,95 @@ def test_an_error_there_is_the_same_error_here(channel):
     assert model.memory(1, 1)  # and the channel is still in step
 
 
-def test_what_is_no_frame_is_refused():
-    one, other = Pipe()
-    one.send_bytes(b'{"pts": 0, "width": 1000000, "height": 1000000}')
-    with pytest.raises(OSError, match="frame of"):
-        Channel(other).receive()
-    one.close()
-    other.close()
+def described(width, height, **place):
+    return {"frame": {"width": width, "height": height, "pts": 0, "duration": 1, "shot": False, **place}}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        framing.encoded(described(1_000_000, 1_000_000), 3_000_000_000_000),
+        framing.encoded(described(5, 7), 5 * 7 * 3 - 1) + bytes(5 * 7 * 3),
+        framing.encoded(described(5, 7), 5 * 7 * 3 + 1) + bytes(5 * 7 * 3 + 1),
+        framing.encoded(described(-5, -7), 5 * 7 * 3) + bytes(5 * 7 * 3),
+        framing.encoded(described(0, 7)),
+        framing.encoded(described("x", 7)),
+        framing.encoded({"frame": {"width": 5, "height": 7}}, 5 * 7 * 3) + bytes(5 * 7 * 3),
+        framing.encoded({"report": "waiting"}, 10) + bytes(10),
+        (1 << 31).to_bytes(4, "big"),
+        (2).to_bytes(4, "big") + b"[]",
+        (5).to_bytes(4, "big") + b"no js",
+        (11).to_bytes(4, "big") + b'{"size":-1}',
+        (200_000).to_bytes(4, "big") + b"[" * 200_000,
+    ],
+)
+def test_a_message_of_another_length_than_it_says_is_refused(sent):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        ours.send(sent)
+        with pytest.raises(FramingError):
+            Channel(theirs).receive()
+
+
+def test_a_frame_that_breaks_off_is_never_taken_for_a_whole_one():
+    """What was not received would be memory of the worker, and so perhaps of another tenant."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with ours:
+            ours.sendall(framing.encoded(described(5, 7), 5 * 7 * 3) + bytes(10))
+        with pytest.raises(EOFError, match="10 of 105"):
+            Channel(theirs).receive()
+
+
+def asked(host, mine, message, pixels=None):
+    host.answer(message, pixels)
+    return mine.receive()[0]
+
+
+def test_the_worker_takes_from_an_attempt_no_more_than_one_needs():
+    mine, theirs = pair()
+    with closing(mine), closing(theirs):
+        host = ModelHost(theirs, fake.load, nullcontext)
+        asked(host, mine, {"do": "model", "slug": "RealESRGAN_Vid_x2", "scale": 2, "content": "auto"})
+        assert asked(host, mine, {"do": "open", "width": 7, "height": 5})["end"] == 1
+        assert "takes no 3x2" in asked(host, mine, {"do": "push", "session": 1}, small())["text"]
+        assert "no session of" in asked(host, mine, {"do": "open", "width": 1 << 40, "height": 1 << 40})["text"]
+        for _ in range(MOST_SESSIONS - 1):
+            asked(host, mine, {"do": "open", "width": 7, "height": 5})
+        assert "sessions are open" in asked(host, mine, {"do": "open", "width": 7, "height": 5})["text"]
+        host.close()
+
+
+def small():
+    return Frame(np.zeros((2, 3, 3), np.uint8), 0, 1)
+
+
+class Stuck(fake.Nearest):
+    """Its sessions cannot be closed."""
+
+    def open(self, width, height):
+        session = super().open(width, height)
+        session.close = lambda: 1 / 0
+        return session
+
+
+def test_a_session_that_fails_to_close_fails_nothing_else(caplog):
+    mine, theirs = pair()
+    with closing(mine), closing(theirs):
+        host = ModelHost(theirs, lambda *_: (Stuck(), None), nullcontext)
+        asked(host, mine, {"do": "model", "slug": "x", "scale": 2, "content": "auto"})
+        for _ in range(2):
+            asked(host, mine, {"do": "open", "width": 7, "height": 5})
+        host.close()
+    assert caplog.text.count("cannot be closed") == 2
 
 
 @dataclass(frozen=True)
 class Long(fake.Nearest):
-    """Takes three steps, each told, before it gives anything."""
+    """Takes three steps, each noted, before it gives anything."""
 
-    told: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
 
     def open(self, width, height):
         session = super().open(width, height)
@@ -85,7 +168,7 @@ class Long(fake.Nearest):
         def stepped(frame):
             for _ in range(3):
                 session.between()
-                self.told.append("step")
+                self.steps.append("step")
             yield from push(frame)
 
         session.push = stepped
@@ -94,21 +177,21 @@ class Long(fake.Nearest):
 
 def test_a_model_that_takes_many_steps_lends_the_device_between_them():
     model = Long()
-    told = model.told
+    steps = model.steps
 
     @contextmanager
     def turn():
-        told.append("take")
+        steps.append("take")
         yield
-        told.append("give")
+        steps.append("give")
 
-    mine, theirs = (Channel(end) for end in Pipe())
-    sessions = Sessions(theirs, lambda *_: (model, None), turn)
-    sessions.answer({"do": "model", "slug": "x", "scale": 2, "content": "auto"}, None)
-    sessions.answer({"do": "open", "width": 7, "height": 5}, None)
-    told.clear()
-    sessions.answer({"do": "push", "session": 1}, frame())
-    assert told == ["take", *["give", "take", "step"] * 3, "give", "take", "give"]
-    sessions.close()
+    mine, theirs = pair()
+    host = ModelHost(theirs, lambda *_: (model, None), turn)
+    host.answer({"do": "model", "slug": "x", "scale": 2, "content": "auto"}, None)
+    host.answer({"do": "open", "width": 7, "height": 5}, None)
+    steps.clear()
+    host.answer({"do": "push", "session": 1}, frame())
+    assert steps == ["take", *["give", "take", "step"] * 3, "give", "take", "give"]
+    host.close()
     mine.close()
     theirs.close()

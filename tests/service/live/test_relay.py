@@ -12,7 +12,7 @@ import pytest
 from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.errors import OffsetError
 from upres.service.domain.states import TransitionError
-from upres.service.live.attempt_socket import Feed, address
+from upres.service.live.attempt_socket import LiveSocket, address
 from upres.service.live.relay import Live, Retention
 from upres.service.storage.job_folder import JobFolder
 
@@ -42,7 +42,7 @@ def track():
 
 
 def fragment(number, data=b"data", **header):
-    return message({"fragment": asdict(Fragment("video", number, 0, number, 1, 1)), **header}, data)
+    return message({"fragment": asdict(Fragment("video", number, 0, number, 1, 1, size=len(data))), **header}, data)
 
 
 async def connected(path):
@@ -52,12 +52,12 @@ async def connected(path):
 
 def test_a_source_goes_through_and_a_log_comes_back(tmp_path):
     def attempt(path):
-        feed = Feed(path, lambda: None)
+        feed = LiveSocket(path, lambda: None)
         got = b""
         while data := feed.read(3):
             got += data
         feed.send({"track": {**asdict(TRACK), "time_base": "1/10", "init": ""}}, b"init")
-        feed.send({"fragment": asdict(Fragment("video", 0, 0, 0, 1, 1)), "taken": feed.taken}, b"data")
+        feed.send({"fragment": asdict(Fragment("video", 0, 0, 0, 1, 1, size=4)), "taken": feed.taken}, b"data")
         feed.close()
         return got
 
@@ -90,6 +90,7 @@ def test_a_source_goes_through_and_a_log_comes_back(tmp_path):
         track() + message({"size": 1001, "fragment": asdict(Fragment("video", 0, 0, 0, 1, 1))}),
         fragment(0),
         track() + fragment(0)[:-2],
+        track() + message({"fragment": asdict(Fragment("video", 0, 0, 0, 1, 1, size=5))}, b"data"),
         (5).to_bytes(4, "big") + b"no js",
         (2).to_bytes(4, "big") + b"[]",
         track() + fragment(0, taken="x"),
@@ -111,7 +112,7 @@ def test_nonsense_ends_the_log_and_nothing_else(tmp_path, sent):
     asyncio.run(scenario())
 
 
-def test_a_sender_is_held_up_while_its_attempt_takes_nothing_and_is_not_silent_then(tmp_path):
+def test_a_sender_is_held_up_while_its_attempt_takes_nothing_and_is_not_idle_then(tmp_path):
     async def scenario():
         async with opened(tmp_path) as (live, relay, path):
             reader, writer = await connected(path)
@@ -121,10 +122,10 @@ def test_a_sender_is_held_up_while_its_attempt_takes_nothing_and_is_not_silent_t
                 sent += 1 << 20
                 await asyncio.wait([held], timeout=0.2)
                 assert sent < 64 << 20
-            assert list(live.silent(-1)) == [] and relay.received == sent
+            assert list(live.idle(-1)) == [] and relay.received == sent
             assert len(await reader.readexactly(sent)) == sent
             await held
-            assert list(live.silent(-1)) == ["job"]
+            assert list(live.idle(-1)) == ["job"]
             writer.close()
 
     asyncio.run(scenario())

@@ -1,0 +1,91 @@
+"""Where attempts run, as the jobs see it. An executor is one module that keeps this protocol.
+
+It is registered under a name as an entry point of the group `upres.executors`, whose value is a function that takes
+ExecutorOptions and returns an Executor; the server makes the one that `UPRES_EXECUTOR` names.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from upres.engine.core.errors import SettingsError
+
+from .order import Order
+
+GROUP = "upres.executors"
+VERDICTS = ("joined", "failed", "late", "died")  # reports that end an attempt
+
+Report = dict[str, Any]
+OnReport = Callable[[str, Report], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorOptions:
+    """What an operator sets for any executor.
+
+    workers: processes, one a device. slots: attempts that share a device, so that one that waits for its source idles none.
+    live_slots: likewise of live jobs, which never wait for others to end. models: `module:function` that loads a model.
+    runtime: what runs the models.
+    """
+
+    workers: int = 1
+    slots: int = 4
+    live_slots: int = 1
+    models: str = "upres.service.execution.worker:load"
+    runtime: str = "auto"
+
+
+class Executor(Protocol):
+    """Takes orders while it has room, and reports on each: any number of news, then exactly one verdict.
+
+    Reports are JSON objects whose `report` is the kind. News: `progress` (percent, state), `fragment` (one was published),
+    `waiting` (for its source). Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class
+    name, message), `late` (it used up its time, or made no progress), `died` (no verdict on the job: it may be tried again).
+    """
+
+    @property
+    def unavailable(self) -> dict[str, str] | None:
+        """Slugs that cannot run here, and why; None before models were loaded."""
+        ...
+
+    async def start(self, on_report: OnReport) -> None:
+        """Begin to take orders."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether models are warm."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many orders can be taken now, live ones apart."""
+        ...
+
+    @property
+    def live_room(self) -> int:
+        """How many live orders can be taken now."""
+        ...
+
+    async def run(self, order: Order) -> None:
+        """Take an order; it counts against the room from the call on, before the first wait."""
+        ...
+
+    async def cancel(self, request_id: str) -> None:
+        """Stop an order; its report is that it died. Does nothing where there is none."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop everything; no report comes after this."""
+        ...
+
+
+def make_executor(name: str, options: ExecutorOptions) -> Executor:
+    """Make the executor that is registered under a name; SettingsError where there is none."""
+    registered = entry_points(group=GROUP)
+    if name not in registered.names:
+        names = ", ".join(sorted(registered.names))
+        raise SettingsError(f"there is no executor {name!r}; there are {names}")
+    executor: Executor = registered[name].load()(options)
+    return executor

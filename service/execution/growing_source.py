@@ -1,0 +1,37 @@
+"""A source that is still arriving in a job's folder."""
+
+import time
+from collections.abc import Callable
+
+from upres.service.storage.job_folder import JobFolder
+
+POLL_SECONDS = 0.02  # between two looks for more
+REPORT_SECONDS = 1.0  # between two reports that the attempt waits
+
+
+class GrowingSource:
+    """A file that grows: reads wait for bytes until the folder says that it is whole.
+
+    waiting: called at times while no byte comes.
+    """
+
+    def __init__(self, folder: JobFolder, waiting: Callable[[], None]) -> None:
+        self._folder = folder
+        self._waiting = waiting
+        self._file = folder.source.open("rb")
+        self._reported = time.monotonic()
+
+    def read(self, size: int = 65536, /) -> bytes:
+        """Read at most `size` bytes; empty at the end. Waits no longer than the worker lets the attempt live."""
+        while True:
+            whole = self._folder.source_whole
+            if (data := self._file.read(size)) or whole:
+                return data
+            time.sleep(POLL_SECONDS)
+            if time.monotonic() - self._reported > REPORT_SECONDS:
+                self._reported = time.monotonic()
+                self._waiting()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

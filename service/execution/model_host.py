@@ -1,0 +1,136 @@
+"""The worker's side of a channel: one attempt's model and sessions, and a turn on the device for each step of them.
+
+A question is a message whose `do` names it. The reply is frames, if any, then `{"end": value}` or `{"error": …, "text": …}`.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from upres.engine.core.frame import Frame
+from upres.engine.core.model import Model, Session, Spooling, Stoppable
+from upres.engine.pipeline.estimate import refuse_what_cannot_run_live
+
+from .channel import MOST_PIXELS_UPSCALED, Channel, Message
+
+MOST_SESSIONS = 4  # of one attempt; it needs one at a time
+
+logger = logging.getLogger(__name__)
+
+Turn = Callable[[], AbstractContextManager[None]]
+Load = Callable[[str, int, str], tuple[Model, str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A session and the size of the frames that it takes."""
+
+    session: Session
+    width: int
+    height: int
+
+
+class ModelHost:
+    """Answers one attempt. device: entered while a model works, which serialises attempts. live: of a live source."""
+
+    def __init__(self, channel: Channel, load: Load, device: Turn, *, live: bool = False) -> None:
+        self._channel = channel
+        self._load = load
+        self._device = device
+        self._live = live
+        self._turn = ExitStack()  # the turn on the device, while there is one
+        self._model: Model | None = None
+        self._sessions: dict[int, _Opened] = {}
+        self._opened = 0
+
+    def answer(self, message: Message, frame: Frame | None) -> None:
+        """Do what an attempt asks and reply; errors go to the attempt."""
+        try:
+            end = self._do(message, frame)
+        except Exception as error:  # whatever it is, it is the attempt that failed
+            self._channel.send({"error": type(error).__name__, "text": str(error)})
+        else:
+            self._channel.send({"end": end})
+
+    def interrupt(self) -> None:
+        """End soon what a model still does for an attempt that is gone. From any thread."""
+        for opened in tuple(self._sessions.values()):
+            if isinstance(opened.session, Stoppable):
+                opened.session.stop()
+
+    def close(self) -> None:
+        """Close the sessions that the attempt left open."""
+        while self._sessions:
+            try:
+                self._sessions.popitem()[1].session.close()
+            except Exception:  # it must cost neither the verdict on the attempt nor its slot
+                logger.exception("a session cannot be closed")
+
+    def _do(self, message: Message, frame: Frame | None) -> Any:  # noqa: ANN401 - JSON
+        match message["do"]:
+            case "model":
+                with self._device():
+                    self._model, note = self._load(message["slug"], message["scale"], message["content"])
+                facts = ("name", "scale", "warmup", "report")
+                return {**{fact: getattr(self._model, fact) for fact in facts}, "note": note}
+            case "memory":
+                return self._chosen().memory(message["width"], message["height"])
+            case "check live":
+                with self._device():
+                    refuse_what_cannot_run_live(self._chosen(), message["width"], message["height"], message["rate"])
+            case "open":
+                return self._open(int(message["width"]), int(message["height"]))
+            case "push" if frame is not None:
+                opened = self._sessions[message["session"]]
+                if (frame.width, frame.height) != (opened.width, opened.height):
+                    raise ValueError(
+                        f"a session of {opened.width}x{opened.height} takes no {frame.width}x{frame.height}"
+                    )
+                self._send(opened.session.push(frame))
+            case "flush":
+                self._send(self._sessions[message["session"]].session.flush())
+            case "close":
+                self._sessions.pop(message["session"]).session.close()
+            case other:
+                raise ValueError(f"there is nothing to do named {other!r}")
+        return None
+
+    def _open(self, width: int, height: int) -> int:
+        """Open a session; its number."""
+        if len(self._sessions) >= MOST_SESSIONS:
+            raise ValueError(f"{MOST_SESSIONS} sessions are open, which is the most")
+        if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
+            raise ValueError(f"there is no session of {width}x{height}")
+        model, live = self._chosen(), self._live
+        with self._device():
+            session = model.open(width, height, live=live) if isinstance(model, Spooling) else model.open(width, height)
+        if isinstance(session, Stoppable):
+            session.between = self._lend
+        self._opened += 1
+        self._sessions[self._opened] = _Opened(session, width, height)
+        return self._opened
+
+    def _chosen(self) -> Model:
+        if self._model is None:
+            raise ValueError("no model was chosen yet")
+        return self._model
+
+    def _send(self, frames: Iterable[Frame]) -> None:
+        """Send frames as they are made. Those of a live source that one push gives, most often one, take one turn for all."""
+        results = iter(frames)
+        while True:
+            with self._turn:
+                self._turn.enter_context(self._device())
+                batch = list(results) if self._live else list(islice(results, 1))
+            for frame in batch:
+                self._channel.send({}, frame)
+            if self._live or not batch:
+                return
+
+    def _lend(self) -> None:
+        """Lend the device to the next attempt between two steps: a model may work on a whole shot."""
+        self._turn.close()
+        self._turn.enter_context(self._device())

@@ -1,0 +1,27 @@
+"""What an executor is asked to run: one attempt at one job."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One attempt. owner: whose job it is. folder: the job's. spec, limits: as JSON.
+
+    The rest bounds what the attempt's process may use; None sets no bound.
+    """
+
+    request_id: str
+    owner: str
+    folder: str
+    spec: dict[str, Any]
+    limits: dict[str, Any]
+    memory_bytes: int
+    cpu_seconds: int | None
+    file_bytes: int
+    wall_seconds: float | None
+
+    @property
+    def live(self) -> bool:
+        """Whether its source is live."""
+        return bool(self.spec.get("live"))

@@ -1,0 +1,82 @@
+"""A model that the worker holds, as an attempt sees it: the engine's protocol over a channel."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from upres.engine.core import errors
+from upres.engine.core.frame import Frame
+from upres.engine.core.model import Session
+
+from .channel import Channel, Message
+
+
+class RemoteModel:
+    """Keeps the engine's protocol `Model`. note: a line for the user where a better model exists; None otherwise."""
+
+    def __init__(self, channel: Channel, slug: str, scale: int, content: str) -> None:
+        self._channel = channel
+        facts = _ask(channel, {"do": "model", "slug": slug, "scale": scale, "content": content})
+        self.name: str = facts["name"]
+        self.scale: int = facts["scale"]
+        self.warmup: int | None = facts["warmup"]
+        self.report: str = facts["report"]
+        self.note: str | None = facts["note"]
+
+    def open(self, width: int, height: int) -> Session:
+        """Open a session in the worker."""
+        return _RemoteSession(self._channel, _ask(self._channel, {"do": "open", "width": width, "height": height}))
+
+    def memory(self, width: int, height: int) -> int:
+        """Predict the bytes that a session needs in the worker."""
+        return int(_ask(self._channel, {"do": "memory", "width": width, "height": height}))
+
+    def check_live(self, width: int, height: int, rate: float) -> None:
+        """Check that it keeps up with a live source of this size and frames a second; ModelError where it does not."""
+        _ask(self._channel, {"do": "check live", "width": width, "height": height, "rate": rate})
+
+
+class _RemoteSession:
+    def __init__(self, channel: Channel, number: int) -> None:
+        self._channel = channel
+        self._number = number
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        self._channel.send({"do": "push", "session": self._number}, frame)
+        return _frames(self._channel)
+
+    def flush(self) -> Iterator[Frame]:
+        self._channel.send({"do": "flush", "session": self._number})
+        return _frames(self._channel)
+
+    def close(self) -> None:
+        _ask(self._channel, {"do": "close", "session": self._number})
+
+
+def _frames(channel: Channel) -> Iterator[Frame]:
+    """Yield the frames of a reply; all are taken even if the consumer stops early, so that the next reply is the next."""
+    ended = False
+    try:
+        while True:
+            message, frame = channel.receive()
+            if frame is None:
+                ended = True
+                _value(message)
+                return
+            yield frame
+    finally:
+        while not ended:
+            ended = channel.receive()[1] is None
+
+
+def _ask(channel: Channel, message: Message) -> Any:  # noqa: ANN401 - JSON
+    channel.send(message)
+    return _value(channel.receive()[0])
+
+
+def _value(message: Message) -> Any:  # noqa: ANN401 - JSON
+    if "error" not in message:
+        return message["end"]
+    kind = getattr(errors, message["error"], None)
+    if isinstance(kind, type) and issubclass(kind, errors.UpresError):
+        raise kind(message["text"])
+    raise RuntimeError(f"the worker failed: {message['text']}")

@@ -1,0 +1,159 @@
+"""One worker as the server sees it: a process that is restarted whenever it dies, and the attempts that it runs."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from upres.service.domain import job_logging
+
+from .base import VERDICTS, OnReport
+from .environment import RUNTIME, environment
+from .order import Order
+
+BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead
+LAST_WORDS_SECONDS = 1.0  # for what a worker that died still has to log
+LINE_BYTES = 1 << 20
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerDiedError(Exception):
+    """Raised when a worker's process has ended; it is restarted."""
+
+
+class WorkerProcess:
+    """slots, live_slots: attempts that it runs at once. ready: whether its models are warm."""
+
+    def __init__(self, models: str, slots: int, live_slots: int, runtime: str = "auto") -> None:
+        self._models = models
+        self._environment = {**environment(), RUNTIME: runtime}
+        self._slots = slots
+        self._live_slots = live_slots
+        self._process: Process | None = None
+        self.ready = False
+        self.unavailable: dict[str, str] | None = None
+        self._running: set[str] = set()
+        self._live: set[str] = set()
+
+    @property
+    def room(self) -> int:
+        """Orders that it can take now."""
+        return self._slots - len(self._running - self._live) if self.ready else 0
+
+    @property
+    def live_room(self) -> int:
+        """Likewise of live jobs."""
+        return self._live_slots - len(self._live) if self.ready else 0
+
+    async def keep(self, on_report: OnReport) -> None:
+        """Run the process until it dies; WorkerDiedError then. Its attempts are reported as died."""
+        self._process = process = await self._spawn()
+        last_words = asyncio.create_task(_log(process))
+        try:
+            await self._report_lost(on_report)  # orders that met the dead one
+            await self._listen(process, on_report)
+        except (KeyError, TypeError, ValueError):
+            logger.exception("a worker sent a report that is none")
+        finally:
+            self.ready = False
+            await _end(process)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await last_words
+        lost = len(self._running)
+        await self._report_lost(on_report)
+        raise WorkerDiedError(f"a worker died ({process.returncode}) with {lost} attempts")
+
+    async def run(self, order: Order) -> None:
+        """Send an order; one that meets a dead worker is reported as died, at the next start at the latest."""
+        self._running.add(order.request_id)
+        if order.live:
+            self._live.add(order.request_id)
+        await self._send({"run": asdict(order)})
+
+    async def cancel(self, request_id: str) -> None:
+        """Kill an attempt, if it runs here."""
+        if request_id in self._running:
+            await self._send({"cancel": request_id})
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        with suppress(ConnectionError):
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            await self._process.stdin.drain()
+
+    async def _spawn(self) -> Process:
+        command = [sys.executable, "-m", "upres.service.execution.worker", "--models", self._models]
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            limit=LINE_BYTES,
+            start_new_session=True,
+            env=self._environment,
+        )
+
+    async def _listen(self, process: Process, on_report: OnReport) -> None:
+        """Take reports until the worker ends, or what it says is none."""
+        assert process.stdout is not None
+        while True:
+            try:
+                async with asyncio.timeout(BEAT_LIMIT):
+                    line = await process.stdout.readline()
+            except TimeoutError:
+                logger.error("a worker has not been heard of for %g s", BEAT_LIMIT)
+                return
+            except ValueError:
+                logger.error("a worker sent a line of more than %d bytes", LINE_BYTES)
+                return
+            if not line.endswith(b"\n"):
+                return  # it has ended, perhaps in the middle of a word
+            await self._take(json.loads(line), on_report)
+
+    async def _take(self, report: dict[str, Any], on_report: OnReport) -> None:
+        request_id = report.pop("request_id", None)
+        if report["report"] == "ready":
+            self.ready, self.unavailable = True, report["unavailable"]
+            await on_report("", report)
+        elif request_id in self._running:
+            await on_report(request_id, report)
+            if report["report"] in VERDICTS:
+                self._forget(request_id)
+
+    async def _report_lost(self, on_report: OnReport) -> None:
+        for request_id in list(self._running):
+            await on_report(request_id, {"report": "died"})
+            self._forget(request_id)
+
+    def _forget(self, request_id: str) -> None:
+        self._running.discard(request_id)
+        self._live.discard(request_id)
+
+
+async def _log(process: Process) -> None:
+    """Pass on what a worker and its attempts write on stderr, as lines of this process's log."""
+    assert process.stderr is not None
+    while True:
+        try:
+            line = await process.stderr.readline()
+        except ValueError:  # longer than LINE_BYTES
+            continue
+        if not line:
+            return
+        job_logging.pass_on(line.decode(errors="replace").rstrip())
+
+
+async def _end(process: Process) -> None:
+    """Kill a process and wait for it. Not by its own `kill`, which would take its exit status from asyncio."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
