@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import av
 
-from upres.engine.core.errors import LogError, SettingsError, SourceError, TargetError, named
+from upres.engine.core.errors import LogError, SettingsError, SourceError, TargetError, os_errors_as
 from upres.engine.core.text import counted
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
@@ -135,7 +135,7 @@ def log_folder(target: Path) -> Path:
 
 def check_target(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool = False) -> None:
     """TargetError that names everything that stands in the way of writing a file. source: which it must not be."""
-    with named(target, TargetError):
+    with os_errors_as(target, TargetError):
         for place in (target, log_folder(target), join.part_of(target)):
             with suppress(FileNotFoundError, NotADirectoryError):
                 place.lstat()
@@ -180,12 +180,12 @@ def _log(source: Source, target: Path, job: Job, *, resume: bool, keeps: bool) -
     header = {"source": fingerprint(source), "build": _build(), **job.settings()}
     if resume and header["source"] is None:
         raise LogError("a stream cannot be resumed: it is gone once it has been read; resume needs a file")
-    with named(folder, TargetError):
+    with os_errors_as(folder, TargetError):
         if folder.exists() and not resume:
             FolderLog.discard(folder)
         begun = folder.exists()
     try:
-        with named(folder, TargetError):
+        with os_errors_as(folder, TargetError):
             log = FolderLog(folder, header)
     except BaseException:
         if not begun:
@@ -202,7 +202,7 @@ def _log(source: Source, target: Path, job: Job, *, resume: bool, keeps: bool) -
             error.add_note(_kept(folder, segments) if keeps else _nothing_kept(segments, job))
         raise
     else:
-        with named(folder, TargetError):
+        with os_errors_as(folder, TargetError):
             shutil.rmtree(folder)  # while it is still claimed, so that no other run can begin in it
     finally:
         log.close()
@@ -224,7 +224,7 @@ def fingerprint(source: Source) -> dict[str, Any] | None:
     if not isinstance(source, str | Path):
         return None
     path = Path(source)
-    with named(path, SourceError), path.open("rb") as file:
+    with os_errors_as(path, SourceError), path.open("rb") as file:
         size = path.stat().st_size
         head = file.read(FINGERPRINT_BYTES)
         file.seek(max(0, size - FINGERPRINT_BYTES))

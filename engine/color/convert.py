@@ -5,7 +5,7 @@ from av import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from upres.engine.core.errors import SourceError
-from upres.engine.core.frame import Colour, Pixels
+from upres.engine.core.frame import Color, Pixels
 
 from .bit_depth import Deep, shallow, tonemapped
 from .orientation import Orientation
@@ -41,8 +41,8 @@ UPRIGHT = Orientation()
 HDR = ("smpte2084", "arib-std-b67")
 
 
-def resolve(frame: VideoFrame) -> Colour:
-    """What a decoded frame's colours mean; what it leaves unsaid is taken from its size, as players do.
+def resolve(frame: VideoFrame) -> Color:
+    """What a decoded frame's colors mean; what it leaves unsaid is taken from its size, as players do.
 
     Raises SourceError for a matrix that swscale has no coefficients for.
     """
@@ -58,10 +58,10 @@ def resolve(frame: VideoFrame) -> Colour:
         matrix = MATRICES.get(frame.colorspace, "")
     if matrix not in COEFFICIENTS and matrix != "gbr":
         raise SourceError(
-            f"the colour matrix number {frame.colorspace} is not supported; there are: {', '.join(COEFFICIENTS)}"
+            f"the color matrix number {frame.colorspace} is not supported; there are: {', '.join(COEFFICIENTS)}"
         )
     full = rgb or frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-    return Colour(
+    return Color(
         matrix=matrix,
         range="pc" if full else "tv",
         primaries=PRIMARIES.get(frame.color_primaries, default),
@@ -69,39 +69,39 @@ def resolve(frame: VideoFrame) -> Colour:
     )
 
 
-def encoded(colour: Colour) -> Colour:
-    """The colour a result is encoded in: the source's own, RGB sources as BT.709, high dynamic range tone-mapped to BT.709."""
-    if colour.matrix == "gbr":
-        return Colour("bt709", "tv", "bt709", "bt709")
-    if colour.transfer in HDR:
-        return Colour("bt709", colour.range, "bt709", "bt709")
-    return colour
+def encoded(color: Color) -> Color:
+    """The color a result is encoded in: the source's own, RGB sources as BT.709, high dynamic range tone-mapped to BT.709."""
+    if color.matrix == "gbr":
+        return Color("bt709", "tv", "bt709", "bt709")
+    if color.transfer in HDR:
+        return Color("bt709", color.range, "bt709", "bt709")
+    return color
 
 
 class ToRGB:
     """Decoded frames to RGB arrays of 8 bits; high dynamic range is brought down to BT.709."""
 
-    def __init__(self, colour: Colour, orientation: Orientation = UPRIGHT) -> None:
-        self._colour = colour
+    def __init__(self, color: Color, orientation: Orientation = UPRIGHT) -> None:
+        self._color = color
         self._orientation = orientation
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Pixels:
         """(height, width, 3) uint8, full range, upright: of 8-bit sources a view of the frame swscale wrote, not a copy."""
-        hdr = self._colour.transfer in HDR
+        hdr = self._color.transfer in HDR
         if not hdr and depth_of(frame) <= 8:
             return self._orientation.upright(view(self._converted(frame, "rgb24")))
         deep = deep_view(self._converted(frame, "rgb48le"))
-        return self._orientation.upright(shallow(tonemapped(deep, self._colour.transfer) if hdr else deep))
+        return self._orientation.upright(shallow(tonemapped(deep, self._color.transfer) if hdr else deep))
 
     def _converted(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
-        matrix = COEFFICIENTS.get(self._colour.matrix)
+        matrix = COEFFICIENTS.get(self._color.matrix)
         return self._reformatter.reformat(
             frame,
             format=pixel_format,
             src_colorspace=matrix,
             dst_colorspace=matrix,
-            src_color_range=RANGES[self._colour.range],
+            src_color_range=RANGES[self._color.range],
             dst_color_range=ColorRange.JPEG,
             interpolation=EXACT,
             threads=1,
@@ -130,11 +130,11 @@ def deep_view(frame: VideoFrame) -> Deep:
 class FromRGB:
     """RGB arrays to frames an encoder takes. size: width and height to resample to, or None."""
 
-    def __init__(self, colour: Colour, pixel_format: str, size: tuple[int, int] | None = None) -> None:
+    def __init__(self, color: Color, pixel_format: str, size: tuple[int, int] | None = None) -> None:
         self._format = pixel_format
         self._size = size
-        self._matrix = COEFFICIENTS.get(colour.matrix)
-        self._range = RANGES[colour.range]
+        self._matrix = COEFFICIENTS.get(color.matrix)
+        self._range = RANGES[color.range]
         self._reformatter = VideoReformatter()
 
     def __call__(self, pixels: Pixels) -> VideoFrame:

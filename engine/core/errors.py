@@ -48,7 +48,7 @@ class Interrupted(UpresError):
 
 
 @contextmanager
-def named(path: str | Path, kind: type[UpresError]) -> Iterator[None]:
+def os_errors_as(path: str | Path, kind: type[UpresError]) -> Iterator[None]:
     """What the system says of a path that a user named (it is too long, it may not be read …), as an error of this kind."""
     try:
         yield

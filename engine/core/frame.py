@@ -1,4 +1,4 @@
-"""Frame: pixels with a time. Colour: how YUV becomes RGB. Nothing here decodes or encodes."""
+"""Frame: pixels with a time. Color: how YUV becomes RGB. Nothing here decodes or encodes."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -39,7 +39,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Colour:
+class Color:
     """How a stream's YUV is meant, in FFmpeg's names: matrix (bt709, smpte170m, …), range (tv, pc), primaries, transfer."""
 
     matrix: str
@@ -61,4 +61,4 @@ class Shape:
     time_base: Fraction
     rate: Fraction
     sample_aspect: Fraction
-    colour: Colour
+    color: Color

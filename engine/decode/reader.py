@@ -1,7 +1,6 @@
 """Any container and codec PyAV opens, to frames with repaired time. Packets of other tracks go to whoever asked for them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -11,13 +10,15 @@ from av import Packet, VideoFrame
 from av.stream import Stream
 
 from upres.engine.color.convert import HDR, depth_of, resolve
-from upres.engine.color.orientation import Orientation, orientation
-from upres.engine.core.errors import SettingsError, SourceError
+from upres.engine.color.orientation import orientation
+from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Shape
 from upres.engine.core.text import counted
 from upres.engine.core.timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with_durations, with_nominal
 
 from .container import LIMIT, check_size, choose, codec_name, listed, open_container
+from .cut import WHOLE, Cut
+from .info import Info
 from .source import Source, opened
 
 USUAL_RATE = Fraction(25)
@@ -25,41 +26,6 @@ SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is 
 MOST_SEARCHES = 1 << 14  # for the next packet of MPEG-TS behind a hole, 64 KiB each
 
 OnPacket = Callable[["Packet[Any]"], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Info:
-    """What a source holds. seconds and frames are the container's word, None where it gives none."""
-
-    shape: Shape
-    container: str
-    codec: str
-    pixel_format: str
-    bits: int
-    orientation: Orientation
-    interlaced: bool
-    seconds: float | None
-    frames: int | None
-    audio: tuple[str, ...]
-    subtitles: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Which part of a source is read: seconds from its start; duration None means to the end."""
-
-    start: Fraction = Fraction(0)
-    duration: Fraction | None = None
-
-    def __post_init__(self) -> None:
-        problems = [f"a cut cannot begin at {float(self.start):g} s, before the source does"] * (self.start < 0)
-        if self.duration is not None and self.duration <= 0:
-            problems.append(f"a cut must last longer than {float(self.duration):g} s")
-        if problems:
-            raise SettingsError("; ".join(problems))
-
-
-WHOLE = Cut()
 
 
 class Reader:
@@ -269,11 +235,11 @@ class Reader:
             time_base=video.time_base or Fraction(1, 90000),
             rate=video.average_rate or video.guessed_rate or USUAL_RATE,
             sample_aspect=1 / aspect if turned else aspect,
-            colour=resolve(first),
+            color=resolve(first),
         )
-        if shape.colour.transfer in HDR and not tonemap:
+        if shape.color.transfer in HDR and not tonemap:
             raise SourceError(
-                f"{self._name}: is high dynamic range ({shape.colour.transfer}); --tonemap brings it down to SDR"
+                f"{self._name}: is high dynamic range ({shape.color.transfer}); --tonemap brings it down to SDR"
             )
         if bits > 8:
             self.warnings.append(f"the source's {bits} bits a channel become 8, dithered")

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Protocol
 
-from upres.engine.core.errors import SourceError, TargetError, named
+from upres.engine.core.errors import SourceError, TargetError, os_errors_as
 
 PROBE_LIMIT = 64 * 1024 * 1024  # bytes before an MP4's index that are kept in memory while it is looked for
 
@@ -44,7 +44,7 @@ def opened(source: Source, *, spool: bool = True) -> tuple[str | IO[bytes] | Rea
             "this MP4's index lies behind its media, so it cannot be upscaled live; "
             "send fragmented MP4, MPEG-TS or Matroska"
         )
-    with named(tempfile.gettempdir(), TargetError):
+    with os_errors_as(tempfile.gettempdir(), TargetError):
         file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
         shutil.copyfileobj(stream, file)
         file.seek(0)
@@ -62,7 +62,7 @@ def refuse_url(source: str | Path) -> None:
 def _file(source: str | Path) -> str:
     refuse_url(source)
     path = Path(source)
-    with named(path, SourceError):
+    with os_errors_as(path, SourceError):
         if not path.is_file():
             raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
         if not path.stat().st_size:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from upres.engine.color.convert import encoded
 from upres.engine.core.errors import SettingsError
-from upres.engine.core.frame import Colour, Shape
+from upres.engine.core.frame import Color, Shape
 
 Codec = Literal["auto", "h264", "hevc", "lossless"]
 Unit = Literal["segment", "frame"]
@@ -59,7 +59,7 @@ class Encoding:
     pixel_format: str
     width: int
     height: int
-    colour: Colour
+    color: Color
     options: tuple[tuple[str, str], ...]
     encoder: Encoder
     why: str | None = None
@@ -68,7 +68,7 @@ class Encoding:
 def resolve(encoder: Encoder, shape: Shape) -> Encoding:
     """Resolve settings for frames of this shape, the upscaled one. Raises SettingsError where `height` would upscale."""
     width, height = _size(encoder, shape)
-    colour = encoded(shape.colour)
+    color = encoded(shape.color)
     odd = width % 2 or height % 2
     prompt = encoder.live or encoder.fragment == "frame"
     common = (
@@ -76,8 +76,8 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
         *((("tune", "zerolatency"), ("forced-idr", "1")) if prompt else ()),
     )
     if encoder.codec == "lossless":
-        colour = Colour("gbr", "pc", colour.primaries, colour.transfer)
-        return Encoding("libx264rgb", "rgb24", width, height, colour, (*common, ("qp", "0")), encoder)
+        color = Color("gbr", "pc", color.primaries, color.transfer)
+        return Encoding("libx264rgb", "rgb24", width, height, color, (*common, ("qp", "0")), encoder)
     pixel_format = "yuv444p" if odd else "yuv420p"
     why = f"{width}x{height} has an odd side, so it is encoded as 4:4:4, which not every player shows" if odd else None
     codec = encoder.codec
@@ -89,9 +89,9 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
             )
     quality = (*common, ("crf", str(encoder.crf)))
     if codec == "h264":
-        return Encoding("libx264", pixel_format, width, height, colour, quality, encoder, why)
+        return Encoding("libx264", pixel_format, width, height, color, quality, encoder, why)
     x265 = f"log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:pools={THREADS}:frame-threads=1:info=0"
-    return Encoding("libx265", pixel_format, width, height, colour, (*quality, ("x265-params", x265)), encoder, why)
+    return Encoding("libx265", pixel_format, width, height, color, (*quality, ("x265-params", x265)), encoder, why)
 
 
 def _size(encoder: Encoder, shape: Shape) -> tuple[int, int]:

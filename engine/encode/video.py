@@ -16,7 +16,7 @@ from av.video.frame import PictureType
 
 from upres.engine.color.convert import MATRICES, PRIMARIES, TRANSFERS, FromRGB
 from upres.engine.core.errors import TargetError
-from upres.engine.core.frame import Colour, Frame, Shape
+from upres.engine.core.frame import Color, Frame, Shape
 
 from .options import Encoding
 
@@ -43,7 +43,7 @@ def pieces(frames: Iterator[Frame], encoding: Encoding, shape: Shape, *, at_shot
     Only the next frame shows whether a frame is the last of its segment, so a frame is yielded once that has come. For a live
     source its own duration decides, shots are ignored, and the last segment may be left without an end.
     """
-    convert = FromRGB(encoding.colour, encoding.pixel_format, (encoding.width, encoding.height))
+    convert = FromRGB(encoding.color, encoding.pixel_format, (encoding.width, encoding.height))
     converted = ((convert(frame.pixels), frame) for frame in frames)
     if encoding.encoder.live:
         return _with_one_encoder(converted, encoding, shape)
@@ -115,7 +115,7 @@ class _Encoder:
         stream.codec_context.time_base = shape.time_base
         stream.codec_context.gop_size = 1 << 20
         stream.codec_context.sample_aspect_ratio = shape.sample_aspect
-        _tag(stream, encoding.colour)
+        _tag(stream, encoding.color)
         with _translated(encoding):
             self._container.start_encoding()
         self._stream = stream
@@ -162,13 +162,13 @@ def _translated(encoding: Encoding) -> Iterator[None]:
         raise TargetError(f"{encoding.library} cannot encode {what}: {error.strerror}") from error
 
 
-def _tag(stream: VideoStream, colour: Colour) -> None:
-    """Write the colour into the stream, so that no player has to guess it from the upscaled size."""
+def _tag(stream: VideoStream, color: Color) -> None:
+    """Write the color into the stream, so that no player has to guess it from the upscaled size."""
     context = stream.codec_context
-    context.colorspace = _number(MATRICES, colour.matrix)
-    context.color_range = 2 if colour.range == "pc" else 1
-    context.color_primaries = _number(PRIMARIES, colour.primaries)
-    context.color_trc = _number(TRANSFERS, colour.transfer)
+    context.colorspace = _number(MATRICES, color.matrix)
+    context.color_range = 2 if color.range == "pc" else 1
+    context.color_primaries = _number(PRIMARIES, color.primaries)
+    context.color_trc = _number(TRANSFERS, color.transfer)
 
 
 def _number(names: dict[int, str], name: str) -> int:

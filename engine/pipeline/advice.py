@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from upres.engine.color.convert import HDR
 from upres.engine.decode.filters import filtered
-from upres.engine.decode.reader import Info, Reader
+from upres.engine.decode.info import Info
+from upres.engine.decode.reader import Reader
 
 FRAMES = 72  # how many frames are looked at
 INTERLACED = 0.3  # share of frames that idet calls interlaced
@@ -105,7 +106,7 @@ def advise(clip: Clip) -> list[Rule]:
 
 def describe(info: Info, measured: Measured, content: str) -> Clip:
     """What the rules look at, from what a reader found."""
-    return Clip(info.shape.height, info.seconds or 0.0, content, measured, info.shape.colour.transfer in HDR)
+    return Clip(info.shape.height, info.seconds or 0.0, content, measured, info.shape.color.transfer in HDR)
 
 
 def in_words(measured: Measured) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from rich.filesize import decimal
 
 from upres.engine.core.errors import ModelError, SettingsError, SourceError, TargetError
 from upres.engine.core.frame import Frame, Shape
@@ -75,7 +76,7 @@ def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
     """SourceError where memory cannot hold it, TargetError where the disk cannot: before any work is done."""
     memory = psutil.virtual_memory().available
     if prediction.memory > memory:
-        needed, there = _size(prediction.memory), _size(memory)
+        needed, there = decimal(prediction.memory), decimal(memory)
         raise SourceError(
             f"this needs about {needed} of memory and {there} are free; choose a smaller scale, or cut the clip smaller"
         )
@@ -93,8 +94,8 @@ def _refuse_full_disks(wanted: Sequence[tuple[Path, int, str]]) -> None:
     for parts in disks.values():
         needed, free = sum(count for _, count, _ in parts), shutil.disk_usage(parts[0][0]).free
         if needed > free:
-            uses = ", ".join(f"{_size(count)} in {folder} for {purpose}" for folder, count, purpose in parts if count)
-            raise TargetError(f"this needs about {_size(needed)} of disk and {_size(free)} are free: {uses}")
+            uses = ", ".join(f"{decimal(count)} in {folder} for {purpose}" for folder, count, purpose in parts if count)
+            raise TargetError(f"this needs about {decimal(needed)} of disk and {decimal(free)} are free: {uses}")
 
 
 def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> None:
@@ -122,8 +123,8 @@ def refuse_what_cannot_run_live(model: Model, width: int, height: int, rate: flo
     needed, there = model.memory(width, height, live=True), psutil.virtual_memory().available
     if needed > there:
         raise ModelError(
-            f"{model.name} needs about {_size(needed)} of memory for a live source of {width}x{height}, whose tiles are all held "
-            f"at once, and {_size(there)} are free; take a smaller source, or send it as a job, which holds one tile at a time"
+            f"{model.name} needs about {decimal(needed)} of memory for a live source of {width}x{height}, whose tiles are all held "
+            f"at once, and {decimal(there)} are free; take a smaller source, or send it as a job, which holds one tile at a time"
         )
 
 
@@ -178,7 +179,3 @@ def _spool(job: Job, shape: Shape, frames: int) -> dict[str, int]:
             found[str(model.spool)] += count
         width, height = width * model.scale, height * model.scale
     return dict(found)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

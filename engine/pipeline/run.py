@@ -16,8 +16,9 @@ from upres.engine.core.frame import Frame, Shape
 from upres.engine.core.model import Model, Session, Stoppable
 from upres.engine.core.timeline import Repairs, with_durations, with_nominal
 from upres.engine.decode import filters
+from upres.engine.decode.cut import WHOLE, Cut
 from upres.engine.decode.filters import PREFILTERS, SHOT_START
-from upres.engine.decode.reader import WHOLE, Cut, Reader
+from upres.engine.decode.reader import Reader
 from upres.engine.encode import options
 from upres.engine.encode.options import Encoder, Encoding
 from upres.engine.encode.passthrough import Passthrough
@@ -152,7 +153,7 @@ def _pictures(
     filtered = filters.prefiltered(decoded, reader.info.shape, job.prefilters, shots=job.at_shots)
     durations = with_nominal if job.encoder.live else with_durations
     timed = durations(_on(filtered, shape.time_base), max(1, round(1 / (shape.rate * shape.time_base))))
-    to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
+    to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
     for number in range(1 << 62):
         with progress.busy("read"):
             frame = next(timed, None)

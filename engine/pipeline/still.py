@@ -12,10 +12,11 @@ from av import VideoFrame
 from av.video.reformatter import Interpolation
 
 from upres.engine.color.convert import ToRGB, view
-from upres.engine.core.errors import SourceError, TargetError, named
+from upres.engine.core.errors import SourceError, TargetError, os_errors_as
 from upres.engine.core.frame import Frame, Pixels
 from upres.engine.core.model import Model
-from upres.engine.decode.reader import Cut, Reader
+from upres.engine.decode.cut import Cut
+from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
 from upres.engine.models.chain import enlarge_still
 
@@ -52,7 +53,7 @@ def write(
 
 
 def _check_target(source: Source, target: Path, overwrite: bool) -> None:
-    with named(target, TargetError):
+    with os_errors_as(target, TargetError):
         if target.exists() and isinstance(source, str | Path) and Path(source).exists() and target.samefile(source):
             raise TargetError(f"{target}: is the input itself; name another output")
         if target.exists() and not overwrite:
@@ -63,7 +64,7 @@ def _check_target(source: Source, target: Path, overwrite: bool) -> None:
 
 def _shown_at(reader: Reader, at: Fraction, count: int) -> list[Frame]:
     """The frame that is shown at a second of a cut, and those that follow it; none where the cut ends before."""
-    to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
+    to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
     ticks = at / reader.info.shape.time_base
     frames = dropwhile(lambda frame: (frame.pts or 0) + frame.duration <= ticks, reader.frames())
     return [Frame(to_rgb(frame), frame.pts or 0, frame.duration) for frame in islice(frames, count)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from upres.engine.api import check_target, upscale
-from upres.engine.core.errors import Interrupted, SettingsError, SourceError, TargetError, UpresError, named
+from upres.engine.core.errors import Interrupted, SettingsError, SourceError, TargetError, UpresError, os_errors_as
 from upres.engine.core.model import Model
 from upres.engine.core.text import counted
 from upres.engine.decode.reader import Reader
@@ -38,10 +38,10 @@ def pairs(source: str, target: str, suffix: str) -> tuple[list[Pair], Path | Non
     """
     refuse_url(source)
     path, folder = Path(source), Path(target)
-    with named(source, SourceError):
+    with os_errors_as(source, SourceError):
         single = source == "-" or path.is_file() or not (path.is_dir() or glob.has_magic(source))
         videos = [] if single else _videos(source)
-    with named(target, TargetError):
+    with os_errors_as(target, TargetError):
         inside, taken = target != "-" and folder.is_dir(), folder.is_file()
     if single:
         return [(source, str(folder / f"{path.stem}{suffix}") if inside else target)], None
@@ -70,7 +70,7 @@ def _videos(source: str) -> list[Path]:
 def not_searched(source: str) -> str | None:
     """What is not looked at in a folder, for people: the folders in it, without logs of interrupted runs."""
     path = Path(source)
-    with named(source, SourceError):
+    with os_errors_as(source, SourceError):
         inner = [place for place in path.iterdir() if place.is_dir()] if path.is_dir() else []
     count = sum(not place.name.startswith(".") and place.suffix != ".upres" for place in inner)
     if not count:
@@ -115,7 +115,7 @@ class Batch:
 
     def _skips(self, target: str) -> bool:
         """Whether a target is left out because it exists already; says so."""
-        with named(target, TargetError):
+        with os_errors_as(target, TargetError):
             skips = self.skip_existing and target != "-" and Path(target).exists()
         if skips:
             self.show.skipped(target)

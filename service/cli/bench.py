@@ -23,7 +23,8 @@ from upres.engine.api import upscale
 from upres.engine.color.convert import ToRGB
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Frame, Pixels
-from upres.engine.decode.reader import Cut, Reader
+from upres.engine.decode.cut import Cut
+from upres.engine.decode.reader import Reader
 from upres.engine.encode import options, video
 from upres.engine.models import manifest, per_frame, registry
 from upres.engine.pipeline.run import Job
@@ -181,7 +182,7 @@ def encode_alone(case: Case, frames: list[Frame], model: per_frame.RealESRGAN) -
         shape.time_base,
         shape.rate,
         shape.sample_aspect,
-        shape.colour,
+        shape.color,
     )
     encoding = options.resolve(options.Encoder(), larger)
     session = model.open(shape.width, shape.height)
@@ -223,7 +224,7 @@ def end_to_end(case: Case) -> dict[str, Any]:
 def decoded(clip: str, count: int) -> list[Frame]:
     """The first frames of a clip as RGB."""
     with Reader(clip) as reader:
-        to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
+        to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
         return [Frame(to_rgb(frame), frame.pts or 0, frame.duration) for frame in islice(reader.frames(), count)]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
@@ -73,12 +74,12 @@ class Show:
         parts = [f"{prediction.width}x{prediction.height}"]
         if prediction.frames and prediction.seconds is not None and prediction.disk is not None:
             parts += [counted(prediction.frames, "frame"), f"about {clock(prediction.seconds)}"]
-            parts += [f"memory {size(prediction.memory)}", f"disk {size(prediction.disk)}"]
-            parts += [f"{size(count)} for a shot in {folder}" for folder, count in prediction.spool.items()]
+            parts += [f"memory {decimal(prediction.memory)}", f"disk {decimal(prediction.disk)}"]
+            parts += [f"{decimal(count)} for a shot in {folder}" for folder, count in prediction.spool.items()]
         else:
             speed = 1 / max(1e-9, prediction.frame_seconds)
-            parts += ["length unknown", f"about {speed:.2g} frames a second", f"memory {size(prediction.memory)}"]
-            parts.append(f"disk {size(1000 * prediction.frame_disk)} every 1000 frames")
+            parts += ["length unknown", f"about {speed:.2g} frames a second", f"memory {decimal(prediction.memory)}"]
+            parts.append(f"disk {decimal(1000 * prediction.frame_disk)} every 1000 frames")
         how = ", ".join(f"{model.name} on {model.report}" for model in job.models)
         fields = {name: getattr(prediction, name) for name in prediction.__slots__}
         self.say(f"{source}: {', '.join(parts)} ({how})", event="predicted", source=source, **fields)
@@ -171,8 +172,3 @@ def clock(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def size(count: int) -> str:
-    """Bytes as people say them."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

@@ -11,7 +11,8 @@ import psutil
 import typer
 
 from upres.engine.decode.filters import PREFILTERS
-from upres.engine.decode.reader import Info, Reader
+from upres.engine.decode.info import Info
+from upres.engine.decode.reader import Reader
 from upres.engine.models import manifest, registry
 from upres.engine.models.catalog import NETWORKS, SLUGS
 from upres.engine.pipeline import advice
@@ -96,7 +97,7 @@ def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
         },
         "seconds": info.seconds,
         "frames": info.frames,
-        "colour": " ".join((shape.colour.matrix, shape.colour.range, shape.colour.transfer)),
+        "colour": " ".join((shape.color.matrix, shape.color.range, shape.color.transfer)),
         "hdr": hdr,
         "rotation": 90 * info.orientation.turns,
         "sample_aspect": str(shape.sample_aspect),

@@ -6,8 +6,8 @@ from typing import Annotated, Any, cast
 import typer
 
 from upres.engine.core.errors import SettingsError
+from upres.engine.decode.cut import Cut
 from upres.engine.decode.filters import PREFILTERS
-from upres.engine.decode.reader import Cut
 from upres.engine.encode.options import Codec, Encoder
 from upres.engine.models import registry
 from upres.engine.models.catalog import slug_of

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from upres.engine.core.errors import SettingsError
 from upres.engine.core.model import Model
 from upres.engine.decode.filters import PREFILTERS
-from upres.engine.decode.reader import Info
+from upres.engine.decode.info import Info
 from upres.engine.encode.options import Encoder
 from upres.engine.models.catalog import SLUGS
 from upres.engine.models.registry import CONTENTS

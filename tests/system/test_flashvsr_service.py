@@ -200,7 +200,7 @@ def test_a_live_source_gives_what_a_job_gives_while_it_still_comes_and_nothing_i
     ("kind", "why"),
     [
         ("slow", "is about 25 times too slow here for a live source of 96x48 at 25 frames a second"),
-        ("vast", "needs about 1152921504.6 GB of memory for a live source of 96x48, whose tiles are all held at once"),
+        ("vast", "needs about 1.2 EB of memory for a live source of 96x48, whose tiles are all held at once"),
     ],
 )
 def test_a_live_source_that_cannot_be_kept_up_with_is_refused(tmp_path, kind, why):

@@ -9,7 +9,7 @@ from fake import Nearest, upscaled
 
 from upres.engine.color.convert import FromRGB, ToRGB, resolve
 from upres.engine.core.errors import SourceError
-from upres.engine.core.frame import Colour
+from upres.engine.core.frame import Color
 from upres.engine.decode.reader import Reader
 
 WEIGHTS = {"smpte170m": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020nc": (0.2627, 0.0593)}
@@ -28,11 +28,11 @@ def to_yuv(rgb, matrix, full, bits=8):
 
 
 def patches():
-    """Flat 16x16 patches of many colours: flat, so that chroma of half the size says the same in their middle."""
+    """Flat 16x16 patches of many colors: flat, so that chroma of half the size says the same in their middle."""
     levels = np.array([0, 0.2, 0.5, 0.8, 1])
-    colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 3)
-    colours = np.concatenate([colours, np.linspace(0, 1, 19)[:, None].repeat(3, 1)])
-    return colours.reshape(12, 12, 3).repeat(16, 0).repeat(16, 1)
+    colors = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 3)
+    colors = np.concatenate([colors, np.linspace(0, 1, 19)[:, None].repeat(3, 1)])
+    return colors.reshape(12, 12, 3).repeat(16, 0).repeat(16, 1)
 
 
 def middles(pixels):
@@ -56,7 +56,7 @@ def yuv_frame(planes, pixel_format):
 def test_to_rgb_agrees_with_the_standard_within_2(matrix, scope, pixel_format):
     rgb = patches()
     planes = to_yuv(rgb, matrix, scope == "pc", 10 if "10" in pixel_format else 8)
-    found = ToRGB(Colour(matrix, scope, "bt709", "bt709"))(yuv_frame(planes, pixel_format))
+    found = ToRGB(Color(matrix, scope, "bt709", "bt709"))(yuv_frame(planes, pixel_format))
     assert np.abs(middles(found) - middles(rgb * 255)).max() <= 2
 
 
@@ -65,7 +65,7 @@ def test_to_rgb_agrees_with_the_standard_within_2(matrix, scope, pixel_format):
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p"])
 def test_from_rgb_agrees_with_the_standard_within_1(matrix, scope, pixel_format):
     rgb = patches()
-    frame = FromRGB(Colour(matrix, scope, "bt709", "bt709"), pixel_format)(np.rint(rgb * 255).astype(np.uint8))
+    frame = FromRGB(Color(matrix, scope, "bt709", "bt709"), pixel_format)(np.rint(rgb * 255).astype(np.uint8))
     for plane, expected in zip(frame.planes, to_yuv(rgb, matrix, scope == "pc"), strict=True):
         found = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width]
         step = 16 * plane.width // expected.shape[1]
@@ -110,7 +110,7 @@ def test_what_is_said_is_carried(tmp_path, matrix, scope, primaries, transfer, s
 
 def test_a_matrix_without_coefficients_is_refused(tmp_path):
     clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", "-colorspace", "ycgco", "-frames:v", 1)
-    with pytest.raises(SourceError, match=r"colour matrix number 8 is not supported; there are: bt709"):
+    with pytest.raises(SourceError, match=r"color matrix number 8 is not supported; there are: bt709"):
         Reader(clip)
 
 
@@ -118,7 +118,7 @@ def test_ten_bits_become_eight_without_bands():
     codes = np.arange(400, 432)
     luma = codes.repeat(16)[None].repeat(64, 0)
     grey = np.full((64, 512), 512)
-    found = ToRGB(Colour("bt709", "tv", "bt709", "bt709"))(yuv_frame([luma, grey, grey], "yuv420p10le"))[..., 1]
+    found = ToRGB(Color("bt709", "tv", "bt709", "bt709"))(yuv_frame([luma, grey, grey], "yuv420p10le"))[..., 1]
     exact = (codes - 64) / 876 * 255
     means = found.reshape(64, 32, 16).mean((0, 2))
     assert np.abs(means - exact).max() < 0.1  # of bands, some would be half a level off
@@ -180,7 +180,7 @@ def test_hlg_is_brought_down_to_bt709(tmp_path):
 
 def test_wide_primaries_are_converted_not_retagged(tmp_path):
     found = tonemapped(hdr(tmp_path / "in.mp4", [420, 420], "smpte2084", chroma=(470, 600)), tmp_path)[0]
-    retagged = ToRGB(Colour("bt2020nc", "tv", "bt709", "bt709"))
+    retagged = ToRGB(Color("bt2020nc", "tv", "bt709", "bt709"))
     flat = yuv_frame([np.full((16, 16), value, float) for value in (420, 470, 600)], "yuv420p10le")
     before = retagged(flat)[8, 8].astype(float)
     assert found[0] - found[1] > 1.3 * (before[0] - before[1])

@@ -13,7 +13,8 @@ from upres.engine.color.convert import ToRGB
 from upres.engine.core.errors import SourceError
 from upres.engine.decode import container
 from upres.engine.decode import reader as reader_module
-from upres.engine.decode.reader import Cut, Reader
+from upres.engine.decode.cut import Cut
+from upres.engine.decode.reader import Reader
 
 H264 = ("-c:v", "libx264")
 
@@ -21,7 +22,7 @@ H264 = ("-c:v", "libx264")
 def read(source, **settings):
     """All frames: their times in seconds, their pixels."""
     with Reader(source, **settings) as reader:
-        to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
+        to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
         frames = [(frame.pts * reader.info.shape.time_base, to_rgb(frame).copy()) for frame in reader.frames()]
         return [time for time, _ in frames], np.stack([pixels for _, pixels in frames]), reader
 

@@ -22,7 +22,7 @@ X4, X2 = "realesr-animevideov3-x4", "realesr-animevideov3-x2"
 def frames(count):
     """Frames as the pipeline gives them to a model."""
     with Reader(SAMPLE) as reader:
-        to_rgb = ToRGB(reader.info.shape.colour, reader.info.orientation)
+        to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
         return [Frame(to_rgb(f), f.pts, f.duration) for f in islice(reader.frames(), count)]
 
 
@@ -116,6 +116,6 @@ def test_the_sizes_of_the_guide(width, height, network, expected):
     with Reader(SAMPLE) as reader:
         first = next(reader.frames())
         scaled = first.reformat(width, height)
-        frame = Frame(ToRGB(reader.info.shape.colour)(scaled), 0, 1)
+        frame = Frame(ToRGB(reader.info.shape.color)(scaled), 0, 1)
     result = enlarge(load(network), frame)
     assert (result.shape[1], result.shape[0]) == expected

@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import pytest
 
-from upres.engine.core.frame import Colour, Shape
+from upres.engine.core.frame import Color, Shape
 from upres.engine.pipeline.run import QUEUE_BYTES, queue_budget
 
-SDR = Colour("bt709", "tv", "bt709", "bt709")
+SDR = Color("bt709", "tv", "bt709", "bt709")
 
 
 @pytest.mark.parametrize(

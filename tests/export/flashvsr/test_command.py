@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import referee
 from film import film
+from rich.filesize import decimal
 from typer.testing import CliRunner
 
 from upres.engine.api import stream, upscale
 from upres.engine.core.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
-from upres.engine.decode.reader import Cut
+from upres.engine.decode.cut import Cut
 from upres.engine.encode.options import Encoder
 from upres.engine.models import registry
 from upres.engine.models.flashvsr.manifest import folder_of, read
@@ -160,7 +161,7 @@ def test_disk_for_a_shot_is_told_before_the_start_and_has_to_be_there(model, tmp
     events = [json.loads(line) for line in result.output.splitlines()]
     (predicted,) = (event for event in events if event["event"] == "predicted")
     assert predicted["spool"] == {str(tmp_path / "cache" / "spool"): needed}
-    assert f"1 MB for a shot in {tmp_path / 'cache' / 'spool'}" in predicted["text"]
+    assert f"{decimal(needed)} for a shot in {tmp_path / 'cache' / 'spool'}" in predicted["text"]
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=predicted["disk"] + needed - 1))
     with pytest.raises(
         TargetError, match=r"of disk and .* are free: .* the log, and twice the result, .* for a shot that"

@@ -1,0 +1,24 @@
+"""Which part of a source is read."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from upres.engine.core.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which part of a source is read: seconds from its start; duration None means to the end."""
+
+    start: Fraction = Fraction(0)
+    duration: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        problems = [f"a cut cannot begin at {float(self.start):g} s, before the source does"] * (self.start < 0)
+        if self.duration is not None and self.duration <= 0:
+            problems.append(f"a cut must last longer than {float(self.duration):g} s")
+        if problems:
+            raise SettingsError("; ".join(problems))
+
+
+WHOLE = Cut()
