@@ -154,7 +154,7 @@ def stream(
     from upres.engine.core.errors import SettingsError
     from upres.engine.encode.join import container_for
     from upres.service.client.assembly import Assembly
-    from upres.service.domain.errors import RemoteError
+    from upres.service.client.errors import RemoteError
     from upres.v2 import upscale_pb2 as pb
 
     from .bar import Bar
@@ -261,7 +261,7 @@ def _word(job: "pb.Job") -> str:
 
 def _check(job: "pb.Job") -> None:
     """RemoteError where a job has not ended well."""
-    from upres.service.domain.errors import RemoteError
+    from upres.service.client.errors import RemoteError
     from upres.v2 import upscale_pb2 as pb
 
     if job.status == pb.Job.STATUS_ERROR:

@@ -15,11 +15,11 @@ import grpc
 
 from upres.engine.core.errors import SettingsError, TargetError
 from upres.engine.decode.source import Readable
-from upres.service.domain.errors import RemoteError
-from upres.service.storage.job_store import new_id
+from upres.service.domain.request_id import new_id
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
+from .errors import RemoteError
 from .send_buffer import CHUNK_BYTES, Outgoing
 
 CUT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})

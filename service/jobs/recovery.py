@@ -6,9 +6,10 @@ from pathlib import Path
 
 from upres.service.domain import job_logging, states
 from upres.service.domain.errors import NotFoundError
+from upres.service.domain.request_id import is_id
 from upres.service.domain.states import Failure, Reason, Status
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.job_store import Job, is_id
+from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results, keys
 
 from .change_events import Ledger

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from upres.engine.core.errors import UpresError
 from upres.service.domain import errors, job_logging, states
+from upres.service.domain.failures import failure_of
 from upres.service.domain.limits import Policy
 from upres.service.domain.states import Failure, Reason, State, Status, TransitionError
 from upres.service.execution.base import Executor, Report
@@ -247,7 +248,7 @@ class Runner:
             case {"report": "joined", "totals": totals}:
                 await self._finish(request_id, totals)
             case {"report": "failed", "error": kind, "message": message}:
-                await self._failed(request_id, errors.failure_of(kind, message))
+                await self._failed(request_id, failure_of(kind, message))
             case {"report": "late"}:
                 limit = f"than its {self._policy.wall_seconds:g} seconds"
                 message = (

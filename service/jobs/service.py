@@ -21,16 +21,17 @@ from upres.service.domain.errors import (
     StoppingError,
     StoreError,
     TooLargeError,
-    failure_of,
 )
+from upres.service.domain.failures import failure_of
 from upres.service.domain.limits import Policy
+from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Spec, check
 from upres.service.domain.states import Failure, Reason, Status
 from upres.service.domain.waiting import to_the_end
 from upres.service.execution.base import Executor
 from upres.service.live.relay import Relay
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.job_store import Job, Store, new_id
+from upres.service.storage.job_store import Job, Store
 from upres.service.storage.results import Results, keys
 
 from .change_events import Ledger

@@ -1,14 +1,13 @@
 """Jobs and their events in a database. A change of a job and the event that tells of it are one transaction."""
 
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from upres.service.domain.errors import ConflictError, InvalidError, NotFoundError
+from upres.service.domain.errors import ConflictError, NotFoundError
 from upres.service.domain.states import Failure, Reason, State, Status
 
 from .database import Database
@@ -199,26 +198,6 @@ class Store(Database):
                 at=self._clock(),
             )
         )
-
-
-def new_id() -> str:
-    """A request_id."""
-    return str(uuid.uuid4())
-
-
-def is_id(text: str) -> bool:
-    """Whether this is a UUID in its usual form, as a request_id is."""
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
-
-
-def checked_id(text: str) -> str:
-    """A request_id that is a UUID in its usual form; InvalidError otherwise, for it becomes the name of a folder."""
-    if is_id(text):
-        return text
-    raise InvalidError({"request_id": ["The request_id must be a UUID in lower case with hyphens."]})
 
 
 def _kind(before: Job, after: Job) -> str | None:

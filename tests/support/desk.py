@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from upres.service.domain import states
-from upres.service.storage.job_store import Job, Store, new_id
+from upres.service.domain.request_id import new_id
+from upres.service.storage.job_store import Job, Store
 from upres.service.webhooks.deliveries import OPEN, Deliveries, Stage, table
 from upres.service.webhooks.dispatcher import Webhooks
 from upres.service.webhooks.egress import Allowed, Egress

@@ -11,7 +11,7 @@ from receiver import receiving
 from serving import KEY, ServerProcess, upres
 
 from upres.service.client import Client
-from upres.service.domain.errors import RemoteError
+from upres.service.client.errors import RemoteError
 from upres.service.server.health import check
 from upres.v2 import upscale_pb2 as pb
 

@@ -11,7 +11,8 @@ from google.rpc.status_pb2 import Status
 from grpc import Status as GrpcStatus
 from grpc_status import rpc_status
 
-from upres.service.domain.errors import BusyError, InvalidError, OffsetError, StoppingError, answer
+from upres.service.api.error_map import answer
+from upres.service.domain.errors import BusyError, InvalidError, OffsetError, StoppingError
 
 DOMAIN = "upres"
 STOPPING_SECONDS = 5

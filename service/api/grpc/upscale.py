@@ -7,11 +7,12 @@ from contextlib import aclosing, suppress
 from upres.engine.core.errors import UpresError
 from upres.engine.segments.model import Track
 from upres.service.domain.errors import InvalidError
+from upres.service.domain.request_id import checked_id
 from upres.service.domain.spec import Spec
 from upres.service.domain.states import TransitionError
 from upres.service.jobs.follow import followed
 from upres.service.live.ring import Cursors, Dropped, Piece
-from upres.service.storage.job_store import Job, checked_id
+from upres.service.storage.job_store import Job
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 

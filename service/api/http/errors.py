@@ -4,7 +4,8 @@ import logging
 
 from starlette.responses import JSONResponse
 
-from upres.service.domain.errors import BusyError, InvalidError, answer
+from upres.service.api.error_map import answer
+from upres.service.domain.errors import BusyError, InvalidError
 
 FIXED = {
     401: "Unauthenticated.",

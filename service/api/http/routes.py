@@ -18,11 +18,12 @@ from upres.engine.models.catalog import SLUGS
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import InvalidError, NotFoundError, TooLargeError
+from upres.service.domain.request_id import checked_id
 from upres.service.domain.spec import Spec, problems_of
 from upres.service.domain.states import Status
 from upres.service.execution.probe import Facts, Probe
 from upres.service.jobs.service import Jobs
-from upres.service.storage.job_store import Job, checked_id
+from upres.service.storage.job_store import Job
 from upres.service.storage.results import keys
 
 from . import forms, openapi, schemas

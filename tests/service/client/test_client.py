@@ -13,8 +13,9 @@ from serving import KEY, Rpc, ServerProcess
 from upres.service.client import Client
 from upres.service.client.aio import AsyncClient
 from upres.service.client.assembly import Assembly
+from upres.service.client.errors import RemoteError
 from upres.service.client.send_buffer import CHUNK_BYTES, Outgoing
-from upres.service.domain.errors import OffsetError, RemoteError
+from upres.service.domain.errors import OffsetError
 from upres.v2 import upscale_pb2 as pb
 
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")

@@ -7,10 +7,11 @@ from ring_pieces import numbers, picture, ring
 
 from upres.service.domain import states
 from upres.service.domain.errors import NotFoundError
+from upres.service.domain.request_id import new_id
 from upres.service.jobs.change_events import Ledger
 from upres.service.jobs.follow import follow_live, happenings
 from upres.service.live.ring import Piece, Place
-from upres.service.storage.job_store import Job, Store, new_id
+from upres.service.storage.job_store import Job, Store
 
 
 class Racing:

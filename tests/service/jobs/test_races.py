@@ -12,12 +12,12 @@ from upres.service.domain.errors import (
     NotFoundError,
 )
 from upres.service.domain.limits import Policy
+from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Limits
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.execution.local import LocalExecutor
 from upres.service.jobs.follow import happenings
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.job_store import new_id
 
 pytestmark = pytest.mark.usefixtures("fake_models")
 

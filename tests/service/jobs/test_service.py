@@ -21,11 +21,11 @@ from upres.service.domain.errors import (
     TooLargeError,
 )
 from upres.service.domain.limits import Policy
+from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Reason, Status, TransitionError
 from upres.service.jobs.follow import Piece, follow
 from upres.service.jobs.retention import expire
-from upres.service.storage.job_store import new_id
 
 pytestmark = pytest.mark.usefixtures("fake_models")
 

@@ -7,8 +7,9 @@ import pytest
 from upres.service.auth.api_keys import Keys
 from upres.service.domain import states
 from upres.service.domain.errors import ConflictError, NotFoundError, StoreError
+from upres.service.domain.request_id import new_id
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
-from upres.service.storage.job_store import Job, Store, new_id
+from upres.service.storage.job_store import Job, Store
 
 
 @pytest.fixture(params=["file", "memory"])

@@ -1,0 +1,55 @@
+"""How each error is answered: its gRPC status, its HTTP code and the reason that machines read."""
+
+from dataclasses import dataclass
+
+import grpc
+
+from upres.engine.core.errors import LogError, ModelError, SettingsError, SourceError, TargetError
+from upres.service.domain.errors import (
+    BusyError,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    OffsetError,
+    ResultMissingError,
+    SilentError,
+    StoppingError,
+    TooLargeError,
+    UnauthenticatedError,
+)
+from upres.service.domain.states import TransitionError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One row of the map. reason: ErrorInfo's over gRPC, the key of `errors` over HTTP."""
+
+    grpc: grpc.StatusCode
+    http: int
+    reason: str
+
+
+ANSWERS: dict[type[BaseException], Answer] = {
+    InvalidError: Answer(grpc.StatusCode.INVALID_ARGUMENT, 422, "INVALID"),
+    SettingsError: Answer(grpc.StatusCode.INVALID_ARGUMENT, 422, "INVALID"),
+    SourceError: Answer(grpc.StatusCode.INVALID_ARGUMENT, 422, "SOURCE_UNPROCESSABLE"),
+    ModelError: Answer(grpc.StatusCode.FAILED_PRECONDITION, 422, "MODEL_UNAVAILABLE"),
+    UnauthenticatedError: Answer(grpc.StatusCode.UNAUTHENTICATED, 401, "UNAUTHENTICATED"),
+    NotFoundError: Answer(grpc.StatusCode.NOT_FOUND, 404, "NOT_FOUND"),
+    ResultMissingError: Answer(grpc.StatusCode.FAILED_PRECONDITION, 404, "RESULT_MISSING"),
+    ConflictError: Answer(grpc.StatusCode.ALREADY_EXISTS, 422, "CONFLICT"),
+    TransitionError: Answer(grpc.StatusCode.FAILED_PRECONDITION, 422, "WRONG_STATE"),
+    OffsetError: Answer(grpc.StatusCode.OUT_OF_RANGE, 422, "WRONG_OFFSET"),
+    TooLargeError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 413, "TOO_LARGE"),
+    SilentError: Answer(grpc.StatusCode.DEADLINE_EXCEEDED, 408, "SOURCE_INCOMPLETE"),
+    BusyError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "BUSY"),
+    StoppingError: Answer(grpc.StatusCode.UNAVAILABLE, 503, "STOPPING"),
+    LogError: Answer(grpc.StatusCode.DATA_LOSS, 500, "LOG"),
+    TargetError: Answer(grpc.StatusCode.INTERNAL, 500, "TARGET"),
+}
+UNKNOWN = Answer(grpc.StatusCode.INTERNAL, 500, "INTERNAL")
+
+
+def answer(error: BaseException) -> Answer:
+    """Look an error up by its class and the classes it derives from; an unknown one is INTERNAL and discloses nothing."""
+    return next((ANSWERS[base] for base in type(error).__mro__ if base in ANSWERS), UNKNOWN)

@@ -1,0 +1,17 @@
+"""Why a job fails, by the error that ended its attempt."""
+
+from upres.engine.core.errors import ModelError, SourceError
+
+from .errors import TooLargeError
+from .states import Failure, Reason
+
+REASONS = {
+    SourceError.__name__: Reason.SOURCE_UNPROCESSABLE,
+    ModelError.__name__: Reason.MODEL_UNAVAILABLE,
+    TooLargeError.__name__: Reason.INPUT_TOO_LARGE,
+}
+
+
+def failure_of(kind: str, message: str) -> Failure:
+    """Map the name of an error's class, and its message, to the failure of a job."""
+    return Failure(REASONS.get(kind, Reason.PROCESSING_FAILED), message)
