@@ -78,7 +78,7 @@ async def result(jobs, request_id, path):
 def kill_first(jobs, name):
     """Kill the first process of a kind below this one: the worker, or the attempt."""
     for process in psutil.Process().children(recursive=True):
-        if f"upres.service.{name}" in process.cmdline():
+        if f"upres.service.execution.{name}" in process.cmdline():
             os.kill(process.pid, signal.SIGKILL)
             return
     raise AssertionError(f"no {name} runs")

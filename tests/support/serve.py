@@ -8,7 +8,8 @@ import sys
 
 from upres.service.domain import job_logging
 from upres.service.execution import sandbox
-from upres.service.server.app import serve, settings
+from upres.service.server import settings
+from upres.service.server.app import serve
 
 
 class DieAt:
