@@ -1,6 +1,6 @@
 """A container opened with PyAV, and which of its tracks are carried."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO
 
 import av
@@ -26,12 +26,11 @@ LIVE_PROBE = {"fpsprobesize": "6"}
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """What is read of a container. warnings: what is not, for people."""
+    """What is read of a container."""
 
     video: VideoStream
     audio: tuple[AudioStream, ...]
     subtitles: tuple[SubtitleStream, ...]
-    warnings: list[str] = field(default_factory=list)
 
 
 def open_container(
@@ -60,13 +59,11 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
     video.codec_context.flags |= Flags.output_corrupt
     # Sound that is announced and does not come, as in MPEG-TS, has no rate.
     audio = tuple(s for s in container.streams.audio if s.codec_context and s.codec_context.sample_rate)
-    found = Tracks(video, audio, tuple(s for s in container.streams.subtitles if s.codec_context))
+    tracks = Tracks(video, audio, tuple(s for s in container.streams.subtitles if s.codec_context))
     for stream in container.streams:
-        if stream not in (video, *found.audio, *found.subtitles):
+        if stream not in (video, *tracks.audio, *tracks.subtitles):
             stream.discard = Discard.all
-            if stream.type in ("audio", "subtitle", "video"):
-                found.warnings.append(f"track {stream.index} ({stream.type}) is not carried")
-    return found
+    return tracks
 
 
 def check_size(name: str, width: int, height: int) -> None:

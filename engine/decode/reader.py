@@ -19,6 +19,7 @@ from upres.engine.core.timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with
 from .container import LIMIT, check_size, choose, codec_name, listed, open_container
 from .cut import WHOLE, Cut
 from .info import Info
+from .inventory import take_inventory
 from .source import Source, opened
 
 USUAL_RATE = Fraction(25)
@@ -63,10 +64,10 @@ class Reader:
             self.container = open_container(self._name, file, formats, live=live)
             tracks = choose(self._name, self.container, live=live)
             self.video, self.audio, self.subtitles = tracks.video, tracks.audio, tracks.subtitles
-            self.warnings += tracks.warnings
             self.origin = self._origin()
             self._first = self._decode_first()
             self.info = self._describe(tonemap)
+            self.inventory = take_inventory(self.container, tracks, self._first)
         except BaseException:
             self.close()
             raise

@@ -1,12 +1,10 @@
 """Tracks that are carried, not upscaled: sound into the log as tracks of its own, subtitles and labels as records beside it."""
 
 import base64
-import io
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-import av
 from av import Packet
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
@@ -15,7 +13,8 @@ from upres.engine.decode.reader import Reader
 from upres.engine.segments.model import Log
 
 from .audio import AudioTrack, CopiedAudio, EncodedAudio, Route
-from .fragment import add_copy, specimen
+from .carriage import Fate, decide, takes
+from .fragment import specimen
 from .publisher import Publisher
 
 UNCARRIED = (
@@ -30,22 +29,6 @@ UNCARRIED = (
 )
 
 
-def takes(container: str, stream: Stream) -> bool:
-    """Try in memory whether a container format (libavformat's name) can hold this stream's packets.
-
-    Raw sound in MP4 (ISO/IEC 23003-5) counts as not held: FFmpeg before 6 and most players do not know it.
-    """
-    if container == "mp4" and stream.codec_context.name.startswith("pcm_"):
-        return False
-    try:
-        with av.open(io.BytesIO(), "w", format=container) as output:
-            add_copy(output, stream)
-            output.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return False
-    return True
-
-
 class Passthrough:
     """All carried tracks of a source on their way into a log.
 
@@ -54,33 +37,25 @@ class Passthrough:
     """
 
     def __init__(self, reader: Reader, publisher: Publisher, *, container: str, seconds: float) -> None:
-        self.warnings: list[str] = []
-        log = publisher.log
+        decisions = [decide(item, container) for item in reader.inventory]
+        self.warnings = [decision.note for decision in decisions if decision.note]
         length = Fraction(seconds).limit_denominator(1000)
+        log = publisher.log
         self._tracks: dict[int, AudioTrack | SubtitleTrack] = {}
         labels = {"video": _labels(reader.video)}
+        fates = {decision.item.stream: decision.fate for decision in decisions if decision.item.stream}
         for number, stream in enumerate(reader.audio):
             name = f"audio{number}"
             route = Route(reader, stream, name, publisher, length)
-            if takes(container, stream):
-                self._tracks[stream.index] = CopiedAudio(
-                    route if takes("mp4", stream) else replace(route, container=container)
-                )
+            if fates[stream] is Fate.CARRIED:
+                route = route if takes("mp4", stream) else replace(route, container=container)
+                self._tracks[stream.index] = CopiedAudio(route)
             else:
-                codec = stream.codec_context.name
-                self.warnings.append(
-                    f"audio track {number} ({codec}) cannot be copied into {container} and becomes AAC"
-                )
                 self._tracks[stream.index] = EncodedAudio(route)
             labels[name] = _labels(stream)
         for number, subtitles in enumerate(reader.subtitles):
-            if takes(container, subtitles):
+            if fates[subtitles] is Fate.CARRIED:
                 self._tracks[subtitles.index] = SubtitleTrack(reader, subtitles, number, log, container)
-            else:
-                codec = subtitles.codec_context.name
-                self.warnings.append(
-                    f"subtitle track {number} ({codec}) cannot be copied into {container} and is left out"
-                )
         if not any("chapters" in extra for extra in log.extras):
             metadata = carried_metadata(reader.container.metadata)
             log.note({"metadata": metadata, "chapters": _chapters(reader), "tracks": labels})

@@ -80,7 +80,7 @@ def lines(path):
 def test_what_the_target_cannot_hold_is_named_and_left_out(rich, tmp_path):
     clip = rich("rich.mkv", "srt")
     progress = upscaled(clip, tmp_path / "out.mp4")
-    assert progress.warnings == ["subtitle track 0 (srt) cannot be copied into mp4 and is left out"]
+    assert progress.warnings == ["subtitles, track 3 (subrip) is left out: mp4 cannot hold it"]
     assert referee.streams(tmp_path / "out.mp4", "subtitle") == []
     assert len(referee.streams(tmp_path / "out.mp4", "audio")) == 2
 
@@ -88,7 +88,7 @@ def test_what_the_target_cannot_hold_is_named_and_left_out(rich, tmp_path):
 def test_sound_the_target_cannot_hold_becomes_aac_and_is_named(tmp_path):
     clip = media.clip(tmp_path / "in.wmv", "-c:v", "wmv2", "-c:a", "wmav2", sound=media.SOUND)
     progress = upscaled(clip, tmp_path / "out.mp4")
-    assert progress.warnings == ["audio track 0 (wmav2) cannot be copied into mp4 and becomes AAC"]
+    assert progress.warnings == ["audio, track 1 (wmav2) cannot be copied into mp4 and becomes AAC"]
     assert referee.streams(tmp_path / "out.mp4", "audio")[0]["codec_name"] == "aac"
 
 
@@ -165,5 +165,7 @@ def test_sound_that_is_announced_and_never_comes_is_left_out(clips, tmp_path):
     packets = [data[at : at + 188] for at in range(0, len(data), 188)]
     silent.write_bytes(b"".join(packet for packet in packets if int.from_bytes(packet[1:3], "big") & 0x1FFF != 0x101))
     progress = upscaled(silent, tmp_path / "out.mp4")
-    assert progress.frames_out == 10 and progress.warnings == ["track 1 (audio) is not carried"]
+    assert progress.frames_out == 10 and progress.warnings == [
+        "audio, track 1 (aac) is left out: it is announced, but nothing of it comes"
+    ]
     assert referee.probe(tmp_path / "out.mp4", "-show_streams")["streams"][0]["codec_type"] == "video"

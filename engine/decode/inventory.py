@@ -1,0 +1,130 @@
+"""Everything a source holds, listed once. What becomes of each item is decided where the result's container is known."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from av import VideoFrame
+from av.container import InputContainer
+from av.sidedata.sidedata import Type
+from av.stream import DataStream, Disposition, Stream
+
+from .container import Tracks, codec_name
+
+HOUSEKEEPING = frozenset(
+    ("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "software", "DURATION", "timecode")
+)
+"""Tags of a file that hold for that file alone; its time code is an item of its own."""
+
+
+class Kind(StrEnum):
+    """What an item is."""
+
+    VIDEO = "video"
+    OTHER_VIDEO = "other video"
+    COVER = "cover picture"
+    AUDIO = "audio"
+    SUBTITLES = "subtitles"
+    ATTACHMENT = "attachment"
+    DATA = "data"
+    CHAPTERS = "chapters"
+    TAGS = "tags"
+    TIMECODE = "time code"
+    CAPTIONS = "closed captions"
+    SPHERICAL = "spherical projection"
+    STEREO = "stereoscopic layout"
+    ALPHA = "transparency"
+    HDR = "mastering metadata"
+    ICC = "color profile"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that a source holds.
+
+    name: for people. stream: the track it is or belongs to, None for what belongs to the whole file.
+    obstacle: why it cannot be read, None where it can.
+    """
+
+    kind: Kind
+    name: str
+    stream: Stream | None = None
+    obstacle: str | None = None
+
+
+SIDE_DATA = {
+    Type.A53_CC: Kind.CAPTIONS,
+    Type.SPHERICAL: Kind.SPHERICAL,
+    Type.STEREO3D: Kind.STEREO,
+    Type.MASTERING_DISPLAY_METADATA: Kind.HDR,
+    Type.CONTENT_LIGHT_LEVEL: Kind.HDR,
+    Type.DYNAMIC_HDR_PLUS: Kind.HDR,
+    Type.DYNAMIC_HDR_VIVID: Kind.HDR,
+    Type.DOVI_METADATA: Kind.HDR,
+    Type.ICC_PROFILE: Kind.ICC,
+}
+"""What lies beside the pixels of a frame, apart from what the decoder has used up (film grain, motion vectors) or is turned
+into pixels (the display matrix)."""
+
+
+def take_inventory(container: InputContainer, tracks: Tracks, first: VideoFrame) -> tuple[Item, ...]:
+    """List what an open source holds: its tracks in their order, then what lies in the first frame, then what is file-wide."""
+    streams = [stream for stream in container.streams if not (container.chapters() and _names_chapters(stream))]
+    items = [_track(stream, tracks) for stream in streams]
+    return (*items, *_beside_pixels(tracks, first), *_file_wide(container))
+
+
+def _track(stream: Stream, tracks: Tracks) -> Item:
+    kind = _kind(stream, tracks)
+    obstacle = None
+    if kind in (Kind.AUDIO, Kind.SUBTITLES) and stream not in (*tracks.audio, *tracks.subtitles):
+        obstacle = "no decoder for it" if stream.codec_context is None else "it is announced, but nothing of it comes"
+    return Item(kind, _name(stream, kind), stream, obstacle)
+
+
+def _kind(stream: Stream, tracks: Tracks) -> Kind:
+    if stream is tracks.video:
+        return Kind.VIDEO
+    if stream.type == "video":
+        return Kind.COVER if stream.disposition & Disposition.attached_pic else Kind.OTHER_VIDEO
+    kinds = {"audio": Kind.AUDIO, "subtitle": Kind.SUBTITLES, "attachment": Kind.ATTACHMENT}
+    if stream.metadata.get("handler_name") == "TimeCodeHandler":
+        return Kind.TIMECODE
+    return kinds.get(stream.type, Kind.DATA)
+
+
+def _names_chapters(stream: Stream) -> bool:
+    """Whether a track holds the names of chapters: libavformat has read it already, and calls only such a track binary."""
+    return isinstance(stream, DataStream) and stream.name == "bin_data"
+
+
+def _name(stream: Stream, kind: Kind) -> str:
+    label = stream.metadata.get("filename") or stream.metadata.get("title") or stream.metadata.get("handler_name")
+    known = codec_name(stream)
+    details = ", ".join(word for word in (known if known != "unknown" else "", label) if word)
+    return f"{kind}, track {stream.index}" + (f" ({details})" if details else "")
+
+
+def _beside_pixels(tracks: Tracks, first: VideoFrame) -> Iterator[Item]:
+    kinds = {kind for data, kind in SIDE_DATA.items() if first.side_data.get(data.name)}
+    if any(component.is_alpha for component in first.format.components) or has_alpha_layer(tracks.video):
+        kinds.add(Kind.ALPHA)
+    return (Item(kind, kind.value, tracks.video) for kind in Kind if kind in kinds)
+
+
+def has_alpha_layer(stream: Stream) -> bool:
+    """Whether a track of VP8 or VP9 has its transparency beside its packets, as WebM says in a tag."""
+    return any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+
+
+def _file_wide(container: InputContainer) -> Iterator[Item]:
+    if chapters := container.chapters():
+        yield Item(Kind.CHAPTERS, f"chapters ({len(chapters)})")
+    if keys := sorted(container.metadata.keys() - HOUSEKEEPING):
+        yield Item(Kind.TAGS, f"tags ({', '.join(keys)})")
+    if "timecode" in container.metadata and not any(_is_timecode(stream) for stream in container.streams):
+        yield Item(Kind.TIMECODE, f"time code ({container.metadata['timecode']})")
+
+
+def _is_timecode(stream: Stream) -> bool:
+    return stream.metadata.get("handler_name") == "TimeCodeHandler"

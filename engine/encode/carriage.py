@@ -1,0 +1,79 @@
+"""What becomes of each thing that a source holds: carried, converted, or left out because. The one place that decides it."""
+
+import io
+from dataclasses import dataclass
+from enum import Enum
+
+import av
+from av.stream import Stream
+
+from upres.engine.decode.inventory import Item, Kind
+
+from .fragment import add_copy
+
+
+class Fate(Enum):
+    """What becomes of an item."""
+
+    CARRIED = "carried"
+    CONVERTED = "converted"
+    LEFT_OUT = "left out"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An item's fate. note: what a user should know of it; None where nothing is lost."""
+
+    item: Item
+    fate: Fate
+    note: str | None = None
+
+
+LEFT_OUT = {
+    Kind.OTHER_VIDEO: "one video track is upscaled",
+    Kind.COVER: "cover pictures are not carried",
+    Kind.ATTACHMENT: "attachments are not carried",
+    Kind.DATA: "tracks that are neither video, sound nor subtitles are not carried",
+    Kind.TIMECODE: "time codes are not carried",
+    Kind.CAPTIONS: "captions inside the video are not carried",
+    Kind.SPHERICAL: "projections are not carried",
+    Kind.STEREO: "stereoscopic layouts are not carried",
+    Kind.ICC: "color profiles are not applied",
+}
+"""Why, for kinds that no container takes from here."""
+
+
+def decide(item: Item, container: str) -> Decision:
+    """Decide what becomes of an item in a result of this container (libavformat's name)."""
+    if item.obstacle is not None:
+        return _left_out(item, item.obstacle)
+    if item.kind in LEFT_OUT:
+        return _left_out(item, LEFT_OUT[item.kind])
+    if item.kind is Kind.AUDIO and item.stream is not None and not takes(container, item.stream):
+        return Decision(item, Fate.CONVERTED, f"{item.name} cannot be copied into {container} and becomes AAC")
+    if item.kind is Kind.SUBTITLES and item.stream is not None and not takes(container, item.stream):
+        return _left_out(item, f"{container} cannot hold it")
+    if item.kind is Kind.ALPHA:
+        return Decision(item, Fate.CONVERTED, "transparent parts are shown over black: the result has no transparency")
+    converted = item.kind in (Kind.VIDEO, Kind.HDR)
+    return Decision(item, Fate.CONVERTED if converted else Fate.CARRIED)
+
+
+def takes(container: str, stream: Stream) -> bool:
+    """Try in memory whether a container format (libavformat's name) can hold this stream's packets.
+
+    Raw sound in MP4 (ISO/IEC 23003-5) counts as not held: FFmpeg before 6 and most players do not know it.
+    """
+    if container == "mp4" and stream.codec_context.name.startswith("pcm_"):
+        return False
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as output:
+            add_copy(output, stream)
+            output.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _left_out(item: Item, reason: str) -> Decision:
+    return Decision(item, Fate.LEFT_OUT, f"{item.name} is left out: {reason}")
