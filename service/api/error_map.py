@@ -16,6 +16,7 @@ from upres.service.domain.errors import (
     StoppingError,
     TooLargeError,
     UnauthenticatedError,
+    UnavailableError,
 )
 from upres.service.domain.states import TransitionError
 
@@ -44,6 +45,7 @@ ANSWERS: dict[type[BaseException], Answer] = {
     SilentError: Answer(grpc.StatusCode.DEADLINE_EXCEEDED, 408, "SOURCE_INCOMPLETE"),
     BusyError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "BUSY"),
     StoppingError: Answer(grpc.StatusCode.UNAVAILABLE, 503, "STOPPING"),
+    UnavailableError: Answer(grpc.StatusCode.UNAVAILABLE, 503, "UNAVAILABLE"),
     LogError: Answer(grpc.StatusCode.DATA_LOSS, 500, "LOG"),
     TargetError: Answer(grpc.StatusCode.INTERNAL, 500, "TARGET"),
 }

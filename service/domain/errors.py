@@ -54,6 +54,10 @@ class StoppingError(UpresError):
     """Raised when the server is about to stop and takes nothing new."""
 
 
+class UnavailableError(UpresError):
+    """Raised when the server cannot do its part just now, which says nothing about the request."""
+
+
 class OffsetError(UpresError):
     """Raised when bytes come at another offset than the one expected, or a cursor is not in the log. where: what is there."""
 

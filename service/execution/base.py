@@ -14,6 +14,7 @@ from upres.engine.core.errors import SettingsError
 from .order import Order
 
 GROUP = "upres.executors"
+NEWS = ("progress", "fragment", "waiting")  # reports that do not end an attempt
 VERDICTS = ("joined", "failed", "late", "died")  # reports that end an attempt
 
 Report = dict[str, Any]

@@ -1,94 +1,92 @@
-"""The probe of an uploaded source before its job is accepted, in a process of its own that a poison file may kill."""
+"""The probe of uploaded sources before their jobs are accepted: a few at once, every key in turn, each in a process of its own."""
 
 import asyncio
-import json
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
-from dataclasses import asdict, dataclass
+import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from upres.engine.core.errors import SourceError, UpresError
-from upres.engine.decode.reader import Reader
-from upres.service.domain.errors import TooLargeError
-from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
+from upres.engine.core.errors import SourceError
+from upres.service.domain.errors import TooLargeError, UnavailableError
+from upres.service.domain.fair_slots import FairSlots
+from upres.service.domain.spec import Limits, Spec
+from upres.service.live import framing
 
-from . import sandbox
-from .environment import environment
-from .worker_process import _end as end
+from .inspection import SECONDS, Facts
+from .sandbox.confinement import Confinement
+from .sandbox.fork_server import ForkServer
 
-SECONDS = 20.0
-MEMORY_BYTES = 4 << 30
 AT_ONCE = 4
+TRIES = 2  # one that was killed may have been killed by another process's need of memory
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a look tells. frames: 0 where the container does not tell."""
-
-    width: int
-    height: int
-    frames: int
+class ProbeKilledError(Exception):
+    """Raised when a probe's process ended, or ran out of time, without an answer."""
 
 
 class Probe:
-    """Looks at sources, a few at once."""
+    """Probes sources in processes that it owns."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._server = ForkServer()
+        self._slots = FairSlots(AT_ONCE, what="uploads wait to be looked at")
 
-    async def __call__(self, path: Path, spec: Spec) -> Facts:
-        """SourceError where it is no video that can be read, TooLargeError where it exceeds the limits."""
-        order = json.dumps([str(path), spec.as_json(), asdict(self._limits)])
-        async with self._turns:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "upres.service.execution.probe",
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=DEVNULL,
-                env=environment(),
-            )
-            try:
-                async with asyncio.timeout(SECONDS):
-                    answer, _ = await process.communicate(order.encode())
-            except TimeoutError as error:
-                raise SourceError(f"the source cannot be opened within {SECONDS:g} s") from error
-            finally:
-                await end(process)
-        if process.returncode:
-            raise SourceError("the source cannot be opened: reading it needs more than a decoder may use, or breaks it")
-        match json.loads(answer):
-            case {"error": "TooLargeError", "text": text}:
-                raise TooLargeError(text)
-            case {"error": _, "text": text}:
-                raise SourceError(text)
-            case facts:
-                return Facts(**facts)
+    async def __call__(self, path: Path, spec: Spec, owner: str) -> Facts:
+        """Look at a source. SourceError where it is no video that can be read, TooLargeError where it exceeds the limits.
 
+        Raises BusyError where too many wait, UnavailableError where its process was killed twice.
+        """
+        request = {"path": str(path), "spec": spec.as_json(), "limits": asdict(self._limits)}
+        async with self._slots.slot(owner):
+            for _ in range(TRIES):
+                try:
+                    return _facts(await self._ask({"inspect": request}))
+                except ProbeKilledError:
+                    continue
+        raise UnavailableError(
+            "the source could not be looked at: its probe was killed or took too long; try again later"
+        )
 
-def look(path: str, spec: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
-    """Facts about a source, or what is wrong with it."""
-    try:
-        wanted = Spec.from_json(spec)
-        with open(path, "rb") as file, Reader(file, formats=FORMATS, tonemap=wanted.tonemap) as reader:  # noqa: PTH123 - its path is told to nobody
-            info = reader.info
-            check_source(info, wanted, Limits(**limits))
-            frames = info.frames or round((info.seconds or 0) * info.shape.rate)
-            return asdict(Facts(info.shape.width, info.shape.height, frames))
-    except UpresError as error:
-        return {"error": type(error).__name__, "text": str(error)}
+    async def confinement(self) -> Confinement:
+        """Try what this system cuts a process off from."""
+        reply = await self._ask({"confine": {}})
+        return Confinement(network=reply.get("network") is True, files=reply.get("files") is True)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._server.close()
+
+    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Fork a process for a request, and return its reply; ProbeKilledError where there is none."""
+        child = await asyncio.to_thread(self._server.fork)
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await _exchange(child.end, request)
+        except (TimeoutError, EOFError, OSError) as error:
+            raise ProbeKilledError from error
+        finally:
+            child.kill()
 
 
-def main() -> None:
-    """Take the order from stdin, put the answer on stdout."""
-    sandbox.die_with_parent()
-    sandbox.confine(memory_bytes=MEMORY_BYTES, cpu_seconds=round(SECONDS), file_bytes=0)
-    path, spec, limits = json.load(sys.stdin)
-    json.dump(look(path, spec, limits), sys.stdout)
+async def _exchange(end: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
+    with end:
+        reader, writer = await asyncio.open_unix_connection(sock=end)
+        try:
+            writer.write(framing.encoded(request))
+            header, _ = await framing.read_message(reader, 0)
+        finally:
+            writer.transport.abort()
+    return header
 
 
-if __name__ == "__main__":
-    main()
+def _facts(reply: dict[str, Any]) -> Facts:
+    match reply:
+        case {"facts": {"width": int(width), "height": int(height), "frames": int(frames)}}:
+            return Facts(width, height, frames)
+        case {"error": "TooLargeError", "text": str(text)}:
+            raise TooLargeError(text)
+        case {"error": str(), "text": str(text)}:
+            raise SourceError(text)
+        case _:
+            raise ProbeKilledError

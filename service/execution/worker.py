@@ -6,10 +6,9 @@ Orders come as JSON lines on stdin, reports go as JSON lines on stdout. It ends 
 import argparse
 import importlib
 import json
+import logging
 import math
 import os
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -26,16 +25,21 @@ from upres.engine.models.catalog import SLUGS
 from upres.engine.models.manifest import cache_folder
 from upres.service.domain import job_logging
 
-from . import sandbox
-from .base import VERDICTS
+from .base import NEWS, VERDICTS
 from .channel import Channel
 from .device_scheduler import Device
-from .environment import RUNTIME
 from .model_host import Load, ModelHost
 from .order import Order
+from .sandbox.environment import RUNTIME
+from .sandbox.fork_server import Child, ForkServer
+from .sandbox.limits import die_with_parent, name_process
 
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 300.0  # without a word from an attempt: the longest that one frame may take
+
+KILL_SECONDS = 10.0  # for the kernel to end a process that was killed
+
+logger = logging.getLogger("upres.service.execution.worker")  # __name__ is __main__
 
 Loaded = dict[tuple[str, int, str], tuple[Model, str | None]]
 
@@ -49,7 +53,8 @@ class Worker:
         self._loaded: Loaded = {}
         self._device = Device()
         self._writing = threading.Lock()
-        self._attempts: dict[str, subprocess.Popen[bytes]] = {}
+        self._attempts: dict[str, Child] = {}
+        self._forks = ForkServer()
 
     def warm(self) -> None:
         """Load every model that is here; then report which are not, and why. From now on the worker reports that it lives."""
@@ -72,27 +77,26 @@ class Worker:
                     self._start(Order(**order))
                 case {"cancel": request_id}:
                     self._kill(request_id)
-        for request_id in list(self._attempts):
-            self._kill(request_id)
+        self._forks.close()
 
     def _start(self, order: Order) -> None:
-        """Start an attempt's process, here in the main thread: it dies with the thread that started it."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "upres.service.execution.attempt", str(theirs.fileno())]
-            process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
-            )
-        self._attempts[order.request_id] = process
-        threading.Thread(target=self._serve, args=(order, process, Channel(ours)), daemon=True).start()
+        try:
+            child = self._forks.fork()
+        except OSError as error:
+            logger.error("no process can be started for an attempt (%s)", error)
+            self._report(report="died", request_id=order.request_id)
+            return
+        self._attempts[order.request_id] = child
+        threading.Thread(target=self._serve, args=(order, child), daemon=True).start()
 
-    def _serve(self, order: Order, process: "subprocess.Popen[bytes]", channel: Channel) -> None:
+    def _serve(self, order: Order, child: Child) -> None:
         job_logging.tell_of(order.request_id)
+        channel = Channel(child.end)
         host = ModelHost(channel, self._load, partial(self._device.turn, order.owner, live=order.live), live=order.live)
-        threading.Thread(target=_interrupt_at_the_end, args=(process, host), daemon=True).start()
+        threading.Thread(target=_interrupt_at_the_end, args=(child, host), daemon=True).start()
         verdict: dict[str, Any] = {"report": "died"}
         try:
-            channel.send(asdict(order))
+            channel.send({"attempt": asdict(order)})
             for message in self._messages(order, channel, host):
                 if message["report"] in VERDICTS:
                     verdict = message
@@ -101,8 +105,9 @@ class Worker:
         except (EOFError, OSError, ValueError, KeyError, TypeError):
             pass  # the process is gone, or what it sends is no message: without a verdict it has died
         finally:
-            process.kill()
-            process.wait()
+            child.kill()
+            if not child.ended.wait(KILL_SECONDS):
+                logger.error("an attempt that was killed has not ended after %g s", KILL_SECONDS)
             host.close()
             channel.close()
             self._attempts.pop(order.request_id, None)
@@ -113,15 +118,15 @@ class Worker:
         end = time.monotonic() + (math.inf if order.wall_seconds is None else order.wall_seconds)
         while channel.ready(min(STALL_SECONDS, max(0.0, end - time.monotonic()))):
             message, frame = channel.receive()
-            if "report" in message:
+            if message.get("report") in NEWS + VERDICTS:
                 yield message
             else:
                 host.answer(message, frame)
         yield {"report": "late"}
 
     def _kill(self, request_id: str) -> None:
-        if process := self._attempts.get(request_id):
-            process.kill()
+        if child := self._attempts.get(request_id):
+            child.kill()
 
     def _load(self, slug: str, scale: int, content: str) -> tuple[Model, str | None]:
         key = slug, scale, content
@@ -140,9 +145,9 @@ class Worker:
             self._reports.flush()
 
 
-def _interrupt_at_the_end(process: "subprocess.Popen[bytes]", host: ModelHost) -> None:
+def _interrupt_at_the_end(child: Child, host: ModelHost) -> None:
     """End what a model still does once the attempt has died: it may work on a whole shot at once."""
-    process.wait()
+    child.ended.wait()
     host.interrupt()
 
 
@@ -168,7 +173,8 @@ def _own_stdout() -> Iterator[IO[str]]:
 
 def main() -> None:
     """Serve one device until stdin ends."""
-    sandbox.die_with_parent()
+    die_with_parent()
+    name_process("upres-worker")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--models", default="upres.service.execution.worker:load", help="module:function that loads a model"

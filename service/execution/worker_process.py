@@ -14,8 +14,8 @@ from typing import Any
 from upres.service.domain import job_logging
 
 from .base import VERDICTS, OnReport
-from .environment import RUNTIME, environment
 from .order import Order
+from .sandbox.environment import RUNTIME, environment
 
 BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead
 LAST_WORDS_SECONDS = 1.0  # for what a worker that died still has to log

@@ -21,6 +21,7 @@ from upres.service.domain.errors import (
     StoppingError,
     StoreError,
     TooLargeError,
+    UnavailableError,
 )
 from upres.service.domain.failures import failure_of
 from upres.service.domain.limits import Policy
@@ -57,7 +58,7 @@ class Jobs:
         policy: Policy,
         folder: Path,
         *,
-        probe: Callable[[Path, Spec], Awaitable[object]],
+        probe: Callable[[Path, Spec, str], Awaitable[object]],
         checkpoint: Callable[[str], None] = lambda step: None,
     ) -> None:
         self.store = store
@@ -287,7 +288,9 @@ class Jobs:
 
     async def _look(self, job: Job) -> None:
         try:
-            await self._probe(self.folder(job.request_id).source, Spec.from_json(job.spec))
+            await self._probe(self.folder(job.request_id).source, Spec.from_json(job.spec), job.owner)
+        except (BusyError, UnavailableError):  # it says nothing about the source: the call can be repeated
+            raise
         except UpresError as error:
             await self.runner.fail(job.request_id, failure_of(type(error).__name__, str(error)))
             raise

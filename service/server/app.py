@@ -63,7 +63,7 @@ class Server:
         )
         executor = make_executor(settings.executor, options)
         policy = settings.policy
-        probe = Probe(policy.limits)
+        self._probe = probe = Probe(policy.limits)
         self.jobs = Jobs(
             self.store,
             Results(settings.results_url),
@@ -158,6 +158,7 @@ class Server:
         await self._grpc.stop(1.0)
         await self.jobs.stop()
         self.store.close()
+        await asyncio.to_thread(self._probe.close)
         self._resolver.close()
         self._lock.release()
 

@@ -35,6 +35,7 @@ async def serving(
         yield jobs
     finally:
         await jobs.stop()
+        probe.close()
         store.close()
 
 
@@ -78,7 +79,7 @@ async def result(jobs, request_id, path):
 def kill_first(jobs, name):
     """Kill the first process of a kind below this one: the worker, or the attempt."""
     for process in psutil.Process().children(recursive=True):
-        if f"upres.service.execution.{name}" in process.cmdline():
+        if process.name() == f"upres-{name}":
             os.kill(process.pid, signal.SIGKILL)
             return
     raise AssertionError(f"no {name} runs")

@@ -7,7 +7,7 @@ import signal
 import sys
 
 from upres.service.domain import job_logging
-from upres.service.execution import sandbox
+from upres.service.execution.sandbox.limits import die_with_parent
 from upres.service.server import settings
 from upres.service.server.app import serve
 
@@ -32,7 +32,7 @@ def tell(line):
 
 
 if __name__ == "__main__":
-    sandbox.die_with_parent()
+    die_with_parent()
     values = json.loads(sys.argv[1])
     fault = values.pop("fault", "")
     loaded = settings.load(**values)

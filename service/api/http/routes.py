@@ -21,7 +21,8 @@ from upres.service.domain.errors import InvalidError, NotFoundError, TooLargeErr
 from upres.service.domain.request_id import checked_id
 from upres.service.domain.spec import Spec, problems_of
 from upres.service.domain.states import Status
-from upres.service.execution.probe import Facts, Probe
+from upres.service.execution.inspection import Facts
+from upres.service.execution.probe import Probe
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import keys
@@ -99,7 +100,7 @@ class Web:
             with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
                 path = Path(folder) / "source"
                 video = form.get("video")
-                wrong, _ = await self._looked(video, path, spec)
+                wrong, _ = await self._looked(video, path, spec, request.state.owner)
                 problems |= {"video": wrong} if wrong else {}
                 if problems or not isinstance(video, UploadFile):
                     raise InvalidError(problems)
@@ -115,7 +116,7 @@ class Web:
         try:
             spec, problems = forms.spec_of(form)
             problems = {**problems_of(spec, self._jobs.policy.limits, {}), **problems}
-            facts, wrong = await self._measured(form, spec)
+            facts, wrong = await self._measured(form, spec, request.state.owner)
             problems |= wrong
             if problems:
                 raise InvalidError(problems)
@@ -187,7 +188,7 @@ class Web:
         text, kind = await asyncio.to_thread(self._metrics)
         return Response(text, media_type=kind)
 
-    async def _looked(self, video: object, path: Path, spec: Spec) -> tuple[list[str], Facts | None]:
+    async def _looked(self, video: object, path: Path, spec: Spec, owner: str) -> tuple[list[str], Facts | None]:
         """What is wrong with an upload, and facts where nothing is; it lies at `path` then."""
         if not isinstance(video, UploadFile):
             return ["The video field is required."], None
@@ -195,7 +196,7 @@ class Web:
             return [f"The video must not be larger than {self._upload_bytes} bytes."], None
         await asyncio.to_thread(_copy, video, path)
         try:
-            return [], await self._probe(path, spec)
+            return [], await self._probe(path, spec, owner)
         except TooLargeError as error:
             return [str(error)], None
         except SourceError as error:
@@ -207,11 +208,11 @@ class Web:
         job, _ = await self._jobs.create(spec, request.state.owner, idempotency=idempotency, fingerprint=body)
         return job
 
-    async def _measured(self, form: FormData, spec: Spec) -> tuple[Facts, forms.Problems]:
+    async def _measured(self, form: FormData, spec: Spec, owner: str) -> tuple[Facts, forms.Problems]:
         """Facts about a video that was sent, or of which only the measures were."""
         if "video" in form:
             with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
-                wrong, facts = await self._looked(form["video"], Path(folder) / "source", spec)
+                wrong, facts = await self._looked(form["video"], Path(folder) / "source", spec, owner)
             return facts or Facts(0, 0, 0), {"video": wrong} if wrong else {}
         problems: forms.Problems = {}
         width, height, seconds = (forms.number(form, name, problems) for name in ("width", "height", "duration"))

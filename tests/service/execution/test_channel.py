@@ -11,9 +11,9 @@ import pytest
 
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame
+from upres.service.execution.attempt.remote_model import RemoteModel
 from upres.service.execution.channel import Channel
 from upres.service.execution.model_host import MOST_SESSIONS, ModelHost
-from upres.service.execution.remote_model import RemoteModel
 from upres.service.live import framing
 from upres.service.live.framing import FramingError
 

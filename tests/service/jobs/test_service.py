@@ -287,11 +287,7 @@ def test_an_order_to_a_worker_that_has_died_meanwhile_is_not_lost(tmp_path, clip
             nonlocal deaths
             if step == "changed to processing" and not deaths:
                 deaths += 1
-                [worker] = [
-                    child
-                    for child in psutil.Process().children()
-                    if "upres.service.execution.worker" in child.cmdline()
-                ]
+                [worker] = [child for child in psutil.Process().children() if child.name() == "upres-worker"]
                 os.kill(worker.pid, signal.SIGKILL)
                 while executor.ready:
                     time.sleep(0.01)

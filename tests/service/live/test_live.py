@@ -63,7 +63,7 @@ def begin(rpc, sender):
 def left(server):
     """Files of jobs, and processes that make any."""
     processes = psutil.Process(server.process.pid).children(recursive=True)
-    attempts = [process for process in processes if "upres.service.execution.attempt" in " ".join(process.cmdline())]
+    attempts = [process for process in processes if process.name() == "upres-attempt"]
     return list((server.state / "jobs").iterdir()), attempts
 
 

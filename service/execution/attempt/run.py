@@ -1,17 +1,17 @@
 """One attempt at one job, in a process of its own: a source to a log and a joined file, from where the log ends.
 
-It holds no model and has no network, so that a poison file takes down nothing but this process. What it has made lies in the
-job's folder; what it reports is only news of that.
+It holds no model, and nothing but its job's folder, so that a poison file takes down this process only. What it has made lies
+in the folder; what it reports is only news of that.
 """
 
 import logging
-import socket
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,14 @@ from upres.engine.segments.model import Fragment
 from upres.service.domain import job_logging
 from upres.service.domain.errors import TooLargeError
 from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
+from upres.service.execution.channel import Channel
+from upres.service.execution.order import Order
+from upres.service.execution.sandbox.confinement import confine
+from upres.service.execution.sandbox.limits import Bounds, name_process
 from upres.service.live.attempt_socket import LiveReader, LiveSocket, SentLog
 from upres.service.storage.job_folder import JobFolder
 
-from . import sandbox
-from .channel import Channel
 from .growing_source import GrowingSource
-from .order import Order
 from .preview import jpeg
 from .remote_model import RemoteModel
 
@@ -46,13 +47,14 @@ LOCK_SECONDS = 30.0  # an attempt that was killed releases the folder at once; t
 LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
 SUBTITLES = "a stream carries picture and sound; subtitles are in the joined result, which `upres get` brings"
 
-logger = logging.getLogger("upres.service.execution.attempt")  # __name__ is __main__
+logger = logging.getLogger(__name__)
 
 
 class Attempt:
     """The run itself. What is wrong with the job is an UpresError; anything else is a fault of ours and ends the process."""
 
-    def __init__(self, order: Order, channel: Channel) -> None:
+    def __init__(self, order: Order, channel: Channel, live: LiveSocket | None) -> None:
+        self._live = live
         self._channel = channel
         self._spec = Spec.from_json(order.spec)
         self._limits = Limits(**order.limits)
@@ -68,13 +70,10 @@ class Attempt:
         if model.note:
             self._progress.warnings.append(model.note)
         job = spec.job(model)
-        return self._live(job, model) if spec.live else self._whole(job)
+        return self._run_whole(job) if self._live is None else self._run_live(job, model, self._live)
 
-    def _live(self, job: Job, model: RemoteModel) -> dict[str, Any]:
-        with (
-            closing(LiveSocket(self._folder.path, self._report_waiting)) as live,
-            LiveReader(live, tonemap=self._spec.tonemap) as reader,
-        ):
+    def _run_live(self, job: Job, model: RemoteModel, live: LiveSocket) -> dict[str, Any]:
+        with LiveReader(live, tonemap=self._spec.tonemap) as reader:
             check_source(reader.info, self._spec, self._limits)
             self._check_pace(model, reader.info.shape)
             log = SentLog(live, reader)
@@ -92,7 +91,7 @@ class Attempt:
         shape = after_prefilters(replace(shape, rate=min(shape.rate, LIVE_RATE)), self._spec.prefilters)
         model.check_live(shape.width, shape.height, float(shape.rate))
 
-    def _whole(self, job: Job) -> dict[str, Any]:
+    def _run_whole(self, job: Job) -> dict[str, Any]:
         spec = self._spec
         with self._source() as source, Reader(source, formats=FORMATS, tonemap=spec.tonemap) as reader:
             check_source(reader.info, spec, self._limits)
@@ -113,7 +112,7 @@ class Attempt:
     def _source(self) -> Iterator[Source]:
         """Open the source without its name, which nobody outside shall read in a message."""
         if self._spec.streamed and not self._comes_late():
-            with closing(GrowingSource(self._folder, self._report_waiting)) as growing:
+            with closing(GrowingSource(self._folder, partial(report_waiting, self._channel))) as growing:
                 yield growing
         else:
             with self._folder.source.open("rb") as file:
@@ -121,7 +120,7 @@ class Attempt:
 
     def _comes_late(self) -> bool:
         """Whether nothing can be decoded before all of the source has come; then says so, and waits for it."""
-        with closing(GrowingSource(self._folder, self._report_waiting)) as growing:
+        with closing(GrowingSource(self._folder, partial(report_waiting, self._channel))) as growing:
             late = peek(growing)[1]
             if late:
                 self._progress.warnings.append(LATE)
@@ -161,9 +160,6 @@ class Attempt:
         if longest is not None and seconds > longest + 0.5:
             raise TooLargeError(f"The video must not be longer than {longest:g} seconds for {self._spec.model}.")
 
-    def _report_waiting(self) -> None:
-        self._channel.send({"report": "waiting"})
-
     def _report_progress(self) -> None:
         progress, self._reported = self._progress, time.monotonic()
         percent = min(99.0, 100 * progress.frames_out / self._expected) if self._expected else 0.0
@@ -188,21 +184,21 @@ class Attempt:
         return {**self._state(), "frames": frames, "duration_seconds": seconds, "repairs": repairs}
 
 
-def main() -> None:
-    """Take the order from the channel whose descriptor is the only argument, and carry it out."""
-    sandbox.die_with_parent()
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
-    order = Order(**channel.receive()[0])
-    job_logging.configure("json")
+def report_waiting(channel: Channel) -> None:
+    """Report that an attempt waits for its source."""
+    channel.send({"report": "waiting"})
+
+
+def run_order(order: Order, channel: Channel) -> None:
+    """Carry out an order in this process, which gives up everything but the job's folder, and report how it ended."""
     job_logging.tell_of(order.request_id)
-    network = not sandbox.confine(
-        memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds, file_bytes=order.file_bytes
-    )
-    if network:
-        logger.info("the system does not let a decoder be cut off from the network; formats and protocols are bound")
+    name_process("upres-attempt")
+    folder = JobFolder(Path(order.folder))
     try:
-        with FileLock(JobFolder(Path(order.folder)).lock, timeout=LOCK_SECONDS):
-            totals = Attempt(order, channel).run()
+        with _live_socket(order, channel) as live:  # before sockets are given up
+            _confine(order)
+            with FileLock(folder.lock, timeout=LOCK_SECONDS):
+                totals = Attempt(order, channel, live).run()
     except UpresError as error:
         channel.send({"report": "failed", "error": type(error).__name__, "message": str(error)})
     else:
@@ -210,5 +206,16 @@ def main() -> None:
         channel.send({"report": "joined", "totals": totals})
 
 
-if __name__ == "__main__":
-    main()
+@contextmanager
+def _live_socket(order: Order, channel: Channel) -> Iterator[LiveSocket | None]:
+    if not order.live:
+        yield None
+        return
+    with closing(LiveSocket(Path(order.folder), partial(report_waiting, channel))) as live:
+        yield live
+
+
+def _confine(order: Order) -> None:
+    tempfile.tempdir = order.folder  # the only place that it can write to
+    bounds = Bounds(memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds, file_bytes=order.file_bytes)
+    confine(bounds, writable=[Path(order.folder)])

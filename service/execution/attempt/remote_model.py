@@ -6,8 +6,7 @@ from typing import Any
 from upres.engine.core import errors
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Session
-
-from .channel import Channel, Message
+from upres.service.execution.channel import Channel, Message
 
 
 class RemoteModel:

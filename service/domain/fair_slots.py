@@ -1,0 +1,72 @@
+"""A few things at once, for owners who take turns: none holds every slot, and none fills the queue for the others."""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from .errors import BusyError
+
+RETRY_SECONDS = 5
+MOST_WAITING = 256
+MOST_WAITING_EACH = 32
+
+
+class FairSlots:
+    """count: how many at once, of which one owner gets all but one. what: what waits, for the message of BusyError."""
+
+    def __init__(self, count: int, *, what: str) -> None:
+        self._count = count
+        self._what = what
+        self._each = max(1, count - 1)
+        self._running: Counter[str] = Counter()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def slot(self, owner: str) -> AsyncIterator[None]:
+        """Hold a slot; waits for one behind the owners who have waited longer. BusyError where too many wait."""
+        self._check(owner)
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner, deque()).append(place)
+        self._admit()
+        try:
+            await place
+            yield
+        finally:
+            self._leave(owner, place)
+
+    def _check(self, owner: str) -> None:
+        own, others = len(self._waiting.get(owner, ())), sum(map(len, self._waiting.values()))
+        if own >= MOST_WAITING_EACH or others >= MOST_WAITING:
+            raise BusyError(f"too many {self._what}; try again in {RETRY_SECONDS} s", RETRY_SECONDS)
+
+    def _admit(self) -> None:
+        """Fill free slots, each with the first of the owner who has waited longest."""
+        while self._running.total() < self._count:
+            owner = next((owner for owner in self._waiting if self._running[owner] < self._each), None)
+            if owner is None:
+                return
+            self._take(owner).set_result(None)
+            self._running[owner] += 1
+
+    def _take(self, owner: str) -> asyncio.Future[None]:
+        """Take an owner's first place; the owner comes last in turn now."""
+        places = self._waiting[owner]
+        place = places.popleft()
+        if places:
+            self._waiting.move_to_end(owner)
+        else:
+            del self._waiting[owner]
+        return place
+
+    def _leave(self, owner: str, place: asyncio.Future[None]) -> None:
+        """Give up a slot, or the place in the queue where the wait was cancelled."""
+        if place.done() and not place.cancelled():
+            self._running[owner] -= 1
+            if not self._running[owner]:
+                del self._running[owner]
+            self._admit()
+        elif place in (places := self._waiting.get(owner, deque())):
+            places.remove(place)
+            if not places:
+                del self._waiting[owner]

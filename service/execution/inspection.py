@@ -1,0 +1,39 @@
+"""The look at an uploaded source, in a process of its own that a poison file may kill."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from upres.engine.core.errors import UpresError
+from upres.engine.decode.reader import Reader
+from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
+
+from .sandbox.confinement import confine
+from .sandbox.limits import Bounds, name_process
+
+SECONDS = 10.0
+BOUNDS = Bounds(memory_bytes=1 << 30, cpu_seconds=round(SECONDS), file_bytes=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a look finds. frames: 0 where the container does not say."""
+
+    width: int
+    height: int
+    frames: int
+
+
+def run(*, path: str, spec: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+    """Return `facts` about a source, or the `error` and `text` of what is wrong with it."""
+    name_process("upres-probe")
+    with open(path, "rb") as file:  # noqa: PTH123 - opened without its name, which no message may hold
+        confine(BOUNDS)
+        try:
+            wanted = Spec.from_json(spec)
+            with Reader(file, formats=FORMATS, tonemap=wanted.tonemap) as reader:
+                info = reader.info
+                check_source(info, wanted, Limits(**limits))
+                frames = info.frames or round((info.seconds or 0) * info.shape.rate)
+                return {"facts": asdict(Facts(info.shape.width, info.shape.height, frames))}
+        except UpresError as error:
+            return {"error": type(error).__name__, "text": str(error)}

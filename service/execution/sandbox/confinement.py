@@ -1,0 +1,51 @@
+"""All that a process gives up before it reads a byte of a stranger's media."""
+
+import ctypes
+import sys
+import sysconfig
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import upres.engine
+import upres.service
+
+from . import landlock, seccomp
+from .limits import Bounds, bound
+
+PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
+CLONE_NEWUSER = 0x10000000  # linux/sched.h
+CLONE_NEWNET = 0x40000000
+LIBRARIES = ("/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/usr/share/zoneinfo", "/dev/null", "/dev/urandom")
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What a process was cut off from: the network, and files other than its own. What the system cannot do is False."""
+
+    network: bool
+    files: bool
+
+
+def confine(bounds: Bounds, *, writable: Iterable[Path] = ()) -> Confinement:
+    """Bound this process, which has one thread only, and cut it off; what is open stays open.
+
+    writable: folders it keeps. It can still read the code and the libraries it runs on, which it may load late.
+    """
+    bound(bounds)
+    if sys.platform != "linux":
+        return Confinement(network=False, files=False)
+    ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    files = landlock.restrict(readable=_code(), writable=writable)
+    return Confinement(network=seccomp.restrict() or _leave_network(), files=files)
+
+
+def _leave_network() -> bool:
+    """Move into a network of its own, which has no way out."""
+    libc = ctypes.CDLL(None)
+    return any(libc.unshare(flags) == 0 for flags in (CLONE_NEWUSER | CLONE_NEWNET, CLONE_NEWNET))
+
+
+def _code() -> set[Path]:
+    folders = {*sysconfig.get_paths().values(), sys.prefix, *upres.engine.__path__, *upres.service.__path__, *LIBRARIES}
+    return {Path(folder) for folder in folders}

@@ -1,0 +1,145 @@
+"""Child processes as those who need them see them: forked, in milliseconds, from a process that has imported everything.
+
+Starting Python and importing what decodes video takes a third of a second of CPU; a fork of a process that has done so takes
+a few milliseconds. Each user has a server of its own, whose children it owns: they die with it.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import IO
+
+from upres.service.domain import job_logging
+
+from .environment import environment
+from .forking import FORK, KILL, NOTICE, REQUEST
+
+CHILD = "upres.service.execution.child"  # run as `python -m CHILD DESCRIPTOR`
+LINE_BYTES = 1 << 16  # of its log
+STOP_SECONDS = 5.0  # for a server to end once its control socket is closed
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}  # NumPy starts more on import
+
+
+class Child:
+    """A process. end: our end of a socket to it. ended: set once it has ended."""
+
+    def __init__(self, server: "ForkServer", number: int, end: socket.socket) -> None:
+        self.end = end
+        self.ended = threading.Event()
+        self._server = server
+        self._number = number
+
+    def kill(self) -> None:
+        """Kill it, if it still runs. Returns at once; safe from any thread."""
+        if not self.ended.is_set():
+            self._server.kill(self._number)
+
+
+class ForkServer:
+    """Starts the server's process when a child is asked for, and again if it has died. Safe from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._children: dict[int, Child] = {}
+        self._number = 0
+
+    def fork(self) -> Child:
+        """Fork a child; OSError where the system has no process left."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            try:
+                return self._ask()
+            except OSError:  # it died just now
+                self._start()
+                return self._ask()
+
+    def kill(self, number: int) -> None:
+        """Kill a child."""
+        with self._lock, suppress(OSError):  # a server that has died has taken its children with it
+            if self._control is not None and number in self._children:
+                self._control.sendall(REQUEST.pack(KILL, number))
+
+    def close(self) -> None:
+        """End the server and every child of it. It starts again if another child is asked for."""
+        with self._lock:
+            self._stop()
+
+    def _ask(self) -> Child:
+        assert self._control is not None
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._number += 1
+            child = self._children[self._number] = Child(self, self._number, ours)
+            try:
+                socket.send_fds(self._control, [REQUEST.pack(FORK, self._number)], [theirs.fileno()])
+            except OSError:
+                del self._children[self._number]
+                ours.close()
+                raise
+        return child
+
+    def _start(self) -> None:
+        self._stop()
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", CHILD, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment() | ONE_THREAD,
+                start_new_session=True,
+            )
+        watched = self._control, self._children
+        threading.Thread(target=_watch, args=watched, name="fork-server", daemon=True).start()
+        threading.Thread(target=_log, args=(self._process.stdout,), name="fork-server-log", daemon=True).start()
+
+    def _stop(self) -> None:
+        if self._control is not None:
+            with suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.kill(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+            self._process = None
+        self._children = {}
+
+
+def _watch(control: socket.socket, children: dict[int, Child]) -> None:
+    """Note the end of each child, and of all of them when the server ends."""
+    with control:
+        while len(notice := _received(control)) == NOTICE.size:
+            number, _ = NOTICE.unpack(notice)
+            if child := children.pop(number, None):
+                child.ended.set()
+    for child in list(children.values()):
+        child.ended.set()
+
+
+def _log(output: IO[bytes]) -> None:
+    """Pass on what the server and its children log."""
+    with output:
+        while line := output.readline(LINE_BYTES):
+            job_logging.pass_on(line.decode(errors="replace").rstrip())
+
+
+def _received(control: socket.socket) -> bytes:
+    with suppress(OSError):
+        return control.recv(NOTICE.size, socket.MSG_WAITALL)
+    return b""

@@ -1,0 +1,51 @@
+"""Bounds on what a process may use, and its tie to the process that started it."""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_NAME = 15
+NAME_BYTES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a process may use at most. memory_bytes: of address space. cpu_seconds None sets no bound."""
+
+    memory_bytes: int
+    cpu_seconds: int | None
+    file_bytes: int
+
+
+def bound(bounds: Bounds) -> None:
+    """Bound this process, for good: what is already bounded lower stays so."""
+    limits = {
+        resource.RLIMIT_AS: bounds.memory_bytes,
+        resource.RLIMIT_FSIZE: bounds.file_bytes,
+        resource.RLIMIT_CORE: 0,
+    }
+    if bounds.cpu_seconds is not None:
+        limits[resource.RLIMIT_CPU] = bounds.cpu_seconds
+    for kind, limit in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (limit, limit))
+
+
+def die_with_parent() -> None:
+    """Be killed when the process that started this one dies, however it dies; on Linux only."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def name_process(name: str) -> None:
+    """Name this process, as `ps` and `top` show it; on Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:NAME_BYTES], 0, 0, 0)
