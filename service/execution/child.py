@@ -19,7 +19,7 @@ from . import inspection
 from .attempt.run import run_order
 from .channel import Channel
 from .order import Order
-from .sandbox.confinement import confine
+from .sandbox.confinement import code_folders, confine
 from .sandbox.fork_server import CHILD
 from .sandbox.forking import Forking
 from .sandbox.limits import Bounds
@@ -59,6 +59,7 @@ def main() -> None:
         raise RuntimeError(
             f"{threads} threads run where children are forked; a library that was imported has started them"
         )
+    code_folders()
     gc.collect()
     gc.freeze()  # or collecting would copy every page that a child shares
     Forking(control, run).serve()

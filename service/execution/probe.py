@@ -48,6 +48,10 @@ class Probe:
             "the source could not be looked at: its probe was killed or took too long; try again later"
         )
 
+    def start(self) -> None:
+        """Start the process that probes are forked from ahead of the first."""
+        self._server.start()
+
     async def confinement(self) -> Confinement:
         """Try what this system cuts a process off from."""
         reply = await self._ask({"confine": {}})

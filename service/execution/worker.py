@@ -55,6 +55,7 @@ class Worker:
         self._writing = threading.Lock()
         self._attempts: dict[str, Child] = {}
         self._forks = ForkServer()
+        self._forks.start()  # it imports while models are loaded
 
     def warm(self) -> None:
         """Load every model that is here; then report which are not, and why. From now on the worker reports that it lives."""

@@ -32,6 +32,7 @@ from upres.service.webhooks.deliveries import Deliveries
 from upres.service.webhooks.dispatcher import Webhooks, url_problems
 from upres.service.webhooks.egress import Allowed, Egress, Resolver
 
+from .confinement import check_confinement
 from .grpc_server import Endpoint
 from .http_server import Http
 from .metrics import Metrics
@@ -64,6 +65,7 @@ class Server:
         executor = make_executor(settings.executor, options)
         policy = settings.policy
         self._probe = probe = Probe(policy.limits)
+        probe.start()  # it imports while the rest is made
         self.jobs = Jobs(
             self.store,
             Results(settings.results_url),
@@ -135,6 +137,8 @@ class Server:
 
     async def start(self) -> None:
         """Go on with what was accepted, and answer."""
+        settings = self._settings
+        check_confinement(await self._probe.confinement(), settings.host, allow_unconfined=settings.allow_unconfined)
         await self.jobs.start()
         await self._grpc.start()
         await self._http.start()

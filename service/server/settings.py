@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     ping_seconds: Seconds = Field(30.0, description="between two pings of a progress socket")
     webhook_hosts: list[str] = Field(default_factory=list, description="private hosts that webhooks may go to")
     log_format: Format | None = Field(None, description="json or text; by default text on a terminal, else json")
+    allow_unconfined: bool = Field(
+        False, description="serve others although processes that open their media keep the network"
+    )
     webhook_http: bool = Field(False, description="webhooks may go over http")
 
     @classmethod

@@ -5,6 +5,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import upres.engine
@@ -36,7 +37,7 @@ def confine(bounds: Bounds, *, writable: Iterable[Path] = ()) -> Confinement:
     if sys.platform != "linux":
         return Confinement(network=False, files=False)
     ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    files = landlock.restrict(readable=_code(), writable=writable)
+    files = landlock.restrict(readable=code_folders(), writable=writable)
     return Confinement(network=seccomp.restrict() or _leave_network(), files=files)
 
 
@@ -46,6 +47,8 @@ def _leave_network() -> bool:
     return any(libc.unshare(flags) == 0 for flags in (CLONE_NEWUSER | CLONE_NEWNET, CLONE_NEWNET))
 
 
-def _code() -> set[Path]:
+@cache
+def code_folders() -> frozenset[Path]:
+    """Return where Python, its packages and the libraries under them lie. Asked for once before children are forked."""
     folders = {*sysconfig.get_paths().values(), sys.prefix, *upres.engine.__path__, *upres.service.__path__, *LIBRARIES}
-    return {Path(folder) for folder in folders}
+    return frozenset(map(Path, folders))

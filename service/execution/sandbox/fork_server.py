@@ -53,11 +53,15 @@ class ForkServer:
         self._children: dict[int, Child] = {}
         self._number = 0
 
+    def start(self) -> None:
+        """Start the server's process ahead of its first child; OSError where the system has no process left."""
+        with self._lock:
+            self._ensure()
+
     def fork(self) -> Child:
         """Fork a child; OSError where the system has no process left."""
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
+            self._ensure()
             try:
                 return self._ask()
             except OSError:  # it died just now
@@ -74,6 +78,10 @@ class ForkServer:
         """End the server and every child of it. It starts again if another child is asked for."""
         with self._lock:
             self._stop()
+
+    def _ensure(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            self._start()
 
     def _ask(self) -> Child:
         assert self._control is not None

@@ -60,8 +60,8 @@ def restrict(*, readable: Iterable[Path] = (), writable: Iterable[Path] = ()) ->
 def _allow(ruleset: int, folder: Path, rights: int) -> None:
     try:
         parent = os.open(folder, os.O_PATH)
-    except FileNotFoundError:
-        return
+    except (FileNotFoundError, PermissionError):
+        return  # it cannot be used in any case
     try:
         if not stat.S_ISDIR(os.fstat(parent).st_mode):
             rights &= FILE

@@ -1,0 +1,101 @@
+"""The look at an upload: in turn, bounded, and never a verdict on a source whose probe was killed."""
+
+import asyncio
+import os
+import signal
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+
+from upres.engine.core.errors import SourceError
+from upres.service.domain.errors import TooLargeError, UnavailableError
+from upres.service.domain.spec import Limits, Spec
+from upres.service.execution.inspection import Facts
+from upres.service.execution.probe import TRIES, Probe
+
+SPEC = Spec("RealESRGAN_Vid_x2")
+
+
+@asynccontextmanager
+async def probing():
+    probe = Probe(Limits())
+    try:
+        yield probe
+    finally:
+        probe.close()
+
+
+async def kill_next():
+    """Kill the next probe that runs."""
+    async with asyncio.timeout(60):
+        while True:
+            for process in psutil.Process().children(recursive=True):
+                if process.name() == "upres-probe":
+                    os.kill(process.pid, signal.SIGKILL)
+                    process.wait(10)
+                    return
+            await asyncio.sleep(0.01)
+
+
+def test_it_tells_what_a_source_holds(clip):
+    async def scenario():
+        async with probing() as probe:
+            assert await probe(clip("a.mp4"), SPEC, "alice") == Facts(64, 48, 30)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_wrong_with_a_source_is_said(clip, tmp_path):
+    (tmp_path / "text").write_text("no video\n" * 1000)
+
+    async def scenario():
+        async with probing() as probe:
+            with pytest.raises(SourceError) as refused:
+                await probe(tmp_path / "text", SPEC, "alice")
+            assert str(tmp_path) not in str(refused.value)
+            with pytest.raises(TooLargeError, match="must not be longer"):
+                await probe(clip("a.mp4", 40), SPEC, "alice")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kills", range(1, TRIES + 1))
+def test_a_probe_that_is_killed_is_made_once_more_and_is_no_verdict(tmp_path, kills):
+    """A pipe holds each probe up until it is killed; the last one is given something to read."""
+    os.mkfifo(tmp_path / "pipe")
+
+    async def scenario():
+        async with probing() as probe:
+            looking = asyncio.create_task(probe(tmp_path / "pipe", SPEC, "alice"))
+            for _ in range(kills):
+                await kill_next()
+            if kills == TRIES:
+                with pytest.raises(UnavailableError, match="try again"):
+                    await looking
+            else:
+                await asyncio.to_thread((tmp_path / "pipe").write_bytes, b"no video" * 1000)
+                with pytest.raises(SourceError):
+                    await looking
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_goes_away_leaves_no_process(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    async def scenario():
+        async with probing() as probe:
+            looking = asyncio.create_task(probe(tmp_path / "pipe", SPEC, "alice"))
+            found = []
+            async with asyncio.timeout(60):
+                while not found:
+                    await asyncio.sleep(0.01)
+                    children = psutil.Process().children(recursive=True)
+                    found = [process for process in children if process.name() == "upres-probe"]
+            looking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await looking
+            assert await asyncio.to_thread(psutil.wait_procs, found, 30) == (found, [])
+
+    asyncio.run(scenario())
