@@ -42,7 +42,8 @@ class Executor(Protocol):
 
     Reports are JSON objects whose `report` is the kind. News: `progress` (percent, state), `fragment` (one was published),
     `waiting` (for its source). Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class
-    name, message), `late` (it used up its time, or made no progress), `died` (no verdict on the job: it may be tried again).
+    name, message), `late` (it used up its time, or made no progress for `stalled_seconds`), `died` (which is no verdict on the
+    job: it may be tried again).
     """
 
     @property

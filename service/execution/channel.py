@@ -32,7 +32,11 @@ class Channel:
             message = {**message, "frame": {**place, "width": frame.width, "height": frame.height}}
             pixels = np.ascontiguousarray(frame.pixels).data.cast("B")
         with self._sending:
-            framing.send(self._socket, message, pixels)
+            try:
+                framing.send(self._socket, message, pixels)
+            except OSError:  # perhaps in the middle of a message: nothing can follow it
+                self._socket.close()
+                raise
 
     def receive(self) -> tuple[Message, Frame | None]:
         """Receive the next message, with its frame; EOFError at the end, FramingError where it is none."""
@@ -43,9 +47,9 @@ class Channel:
             return header, None
         return header, self._receive_frame(header.pop("frame"), size)
 
-    def ready(self, seconds: float) -> bool:
-        """Whether something can be received within this time."""
-        return framing.readable(self._socket, seconds)
+    def limit(self, seconds: float) -> None:
+        """Raise TimeoutError from now on where the other end sends or takes nothing for so long."""
+        self._socket.settimeout(seconds)
 
     def close(self) -> None:
         """Close this end."""

@@ -45,6 +45,7 @@ class ModelHost:
         self._model: Model | None = None
         self._sessions: dict[int, _Opened] = {}
         self._opened = 0
+        self.pixels = 0  # of the largest frame that it has made a session for, upscaled
 
     def answer(self, message: Message, frame: Frame | None) -> None:
         """Do what an attempt asks and reply; errors go to the attempt."""
@@ -110,6 +111,7 @@ class ModelHost:
         if isinstance(session, Stoppable):
             session.between = self._lend
         self._opened += 1
+        self.pixels = max(self.pixels, width * height * model.scale**2)
         self._sessions[self._opened] = _Opened(session, width, height)
         return self._opened
 

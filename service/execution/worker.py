@@ -7,7 +7,6 @@ import argparse
 import importlib
 import json
 import logging
-import math
 import os
 import sys
 import threading
@@ -35,7 +34,10 @@ from .sandbox.fork_server import Child, ForkServer
 from .sandbox.limits import die_with_parent, name_process
 
 BEAT_SECONDS = 1.0
-STALL_SECONDS = 300.0  # without a word from an attempt: the longest that one frame may take
+STALL_SECONDS = 60.0
+STALL_SECONDS_A_PIXEL = (
+    6e-6  # more: emptying an encoder of 60 upscaled frames is one step, at 0.1 us a pixel on a busy CPU
+)
 
 KILL_SECONDS = 10.0  # for the kernel to end a process that was killed
 
@@ -45,9 +47,10 @@ Loaded = dict[tuple[str, int, str], tuple[Model, str | None]]
 
 
 class Worker:
-    """What one worker process does."""
+    """What one worker process does. stall_seconds: that an attempt may make no progress, if its frames are small."""
 
-    def __init__(self, load: Load, reports: IO[str]) -> None:
+    def __init__(self, load: Load, reports: IO[str], *, stall_seconds: float = STALL_SECONDS) -> None:
+        self._stall_seconds = stall_seconds
         self._loader = load
         self._reports = reports
         self._loaded: Loaded = {}
@@ -94,15 +97,11 @@ class Worker:
         job_logging.tell_of(order.request_id)
         channel = Channel(child.end)
         host = ModelHost(channel, self._load, partial(self._device.turn, order.owner, live=order.live), live=order.live)
-        threading.Thread(target=_interrupt_at_the_end, args=(child, host), daemon=True).start()
+        late = threading.Event()
+        threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()
         verdict: dict[str, Any] = {"report": "died"}
         try:
-            channel.send({"attempt": asdict(order)})
-            for message in self._messages(order, channel, host):
-                if message["report"] in VERDICTS:
-                    verdict = message
-                    break
-                self._report(**{**message, "request_id": order.request_id})
+            verdict = self._attend(order, channel, host)
         except (EOFError, OSError, ValueError, KeyError, TypeError):
             pass  # the process is gone, or what it sends is no message: without a verdict it has died
         finally:
@@ -112,18 +111,29 @@ class Worker:
             host.close()
             channel.close()
             self._attempts.pop(order.request_id, None)
+            if late.is_set() and verdict["report"] == "died":
+                verdict = {"report": "late"}
             self._report(**{**verdict, "request_id": order.request_id})
 
-    def _messages(self, order: Order, channel: Channel, host: ModelHost) -> Iterator[dict[str, Any]]:
-        """Yield an attempt's reports; its questions to the model are answered on the way."""
-        end = time.monotonic() + (math.inf if order.wall_seconds is None else order.wall_seconds)
-        while channel.ready(min(STALL_SECONDS, max(0.0, end - time.monotonic()))):
-            message, frame = channel.receive()
-            if message.get("report") in NEWS + VERDICTS:
-                yield message
-            else:
-                host.answer(message, frame)
-        yield {"report": "late"}
+    def _attend(self, order: Order, channel: Channel, host: ModelHost) -> dict[str, Any]:
+        """Pass on an attempt's news and answer its questions to the model; return its verdict.
+
+        One that sends nothing, or takes nothing, for long makes no progress.
+        """
+        channel.send({"attempt": asdict(order)})
+        while True:
+            stall = self._stall_seconds + STALL_SECONDS_A_PIXEL * host.pixels
+            channel.limit(stall)
+            try:
+                message, frame = channel.receive()
+                if message.get("report") in VERDICTS:
+                    return message
+                if message.get("report") in NEWS:
+                    self._report(**{**message, "request_id": order.request_id})
+                elif "report" not in message:
+                    host.answer(message, frame)
+            except TimeoutError:
+                return {"report": "late", "stalled_seconds": stall}
 
     def _kill(self, request_id: str) -> None:
         if child := self._attempts.get(request_id):
@@ -146,9 +156,12 @@ class Worker:
             self._reports.flush()
 
 
-def _interrupt_at_the_end(child: Child, host: ModelHost) -> None:
-    """End what a model still does once the attempt has died: it may work on a whole shot at once."""
-    child.ended.wait()
+def _end_in_time(order: Order, child: Child, host: ModelHost, late: threading.Event) -> None:
+    """Kill an attempt that is late. End what a model still does once it is gone: it may work on a whole shot at once."""
+    if not child.ended.wait(order.wall_seconds):
+        late.set()
+        child.kill()
+        child.ended.wait()
     host.interrupt()
 
 

@@ -249,11 +249,11 @@ class Runner:
                 await self._finish(request_id, totals)
             case {"report": "failed", "error": kind, "message": message}:
                 await self._failed(request_id, failure_of(kind, message))
+            case {"report": "late", "stalled_seconds": seconds}:
+                message = f"The job made no progress for {seconds:.0f} seconds."
+                await self.fail(request_id, Failure(Reason.TIMEOUT, message))
             case {"report": "late"}:
-                limit = f"than its {self._policy.wall_seconds:g} seconds"
-                message = (
-                    f"The job took longer {'for a frame than it may' if request_id in self._live_jobs else limit}."
-                )
+                message = f"The job took longer than its {self._policy.wall_seconds:g} seconds."
                 await self.fail(request_id, Failure(Reason.TIMEOUT, message))
             case {"report": "died"}:
                 await self._died(request_id)

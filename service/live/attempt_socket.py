@@ -42,13 +42,16 @@ def address(folder: Path) -> Iterator[str]:
 class LiveSocket:
     """taken: bytes of the source read so far. waiting: called at times while no byte comes. Sending is safe from threads.
 
+    sending: whether a message is on its way, which takes long where the server's reader is slow.
+
     Raises TargetError where the server has gone.
     """
 
     def __init__(self, folder: Path, waiting: Callable[[], None]) -> None:
         self.taken = 0
+        self.sending = False
         self._waiting = waiting
-        self._sending = threading.Lock()
+        self._lock = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             with address(folder) as name:
@@ -68,8 +71,10 @@ class LiveSocket:
     def send(self, header: dict[str, Any], data: bytes) -> None:
         """Send a message; waits while the server takes nothing."""
         try:
-            with self._sending:
+            with self._lock:
+                self.sending = True
                 framing.send(self._socket, header, data)
+                self.sending = False
         except OSError as error:
             raise TargetError(f"the server takes no more of a live job ({error.strerror})") from error
 

@@ -33,6 +33,7 @@ from .errors import told
 from .middleware import Gate
 from .signed_links import PATH, Links
 
+UNKNOWN_SECONDS_A_PIXEL = 2e-6  # one core of a desktop, before any job was done
 VIDEO = "The video must be a file of type: mp4, mpeg, mov, avi, wmv, ogg"
 
 
@@ -219,11 +220,11 @@ class Web:
         return Facts(int(width or 0), int(height or 0), round((seconds or 0) * 30)), problems
 
     def _seconds_a_pixel(self) -> float:
-        """What the last jobs took; where there were none, what one core of a desktop takes."""
-        done = self._jobs.store.page(status=Status.DONE, limit=20)
-        pixels = sum(job.totals.get("pixels", 0) for job in done)
+        """Return what the last jobs took that did not wait for their sender."""
+        done = [job for job in self._jobs.store.page(status=Status.DONE, limit=20) if job.totals.get("pixels")]
+        pixels = sum(job.totals["pixels"] for job in done)
         seconds = sum((job.ended_at or 0) - (job.started_at or 0) for job in done)
-        return seconds / pixels if pixels else 2e-6
+        return seconds / pixels if pixels else UNKNOWN_SECONDS_A_PIXEL
 
 
 def _copy(video: UploadFile, path: Path) -> None:

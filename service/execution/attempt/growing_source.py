@@ -12,7 +12,7 @@ REPORT_SECONDS = 1.0  # between two reports that the attempt waits
 class GrowingSource:
     """A file that grows: reads wait for bytes until the folder says that it is whole.
 
-    waiting: called at times while no byte comes.
+    waiting: called at times while no byte comes. furthest: bytes read so far.
     """
 
     def __init__(self, folder: JobFolder, waiting: Callable[[], None]) -> None:
@@ -20,12 +20,14 @@ class GrowingSource:
         self._waiting = waiting
         self._file = folder.source.open("rb")
         self._reported = time.monotonic()
+        self.furthest = 0
 
     def read(self, size: int = 65536, /) -> bytes:
         """Read at most `size` bytes; empty at the end. Waits no longer than the worker lets the attempt live."""
         while True:
             whole = self._folder.source_whole
             if (data := self._file.read(size)) or whole:
+                self.furthest += len(data)
                 return data
             time.sleep(POLL_SECONDS)
             if time.monotonic() - self._reported > REPORT_SECONDS:

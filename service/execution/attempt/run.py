@@ -36,6 +36,7 @@ from upres.service.execution.sandbox.limits import Bounds, name_process
 from upres.service.live.attempt_socket import LiveReader, LiveSocket, SentLog
 from upres.service.storage.job_folder import JobFolder
 
+from .activity import Activity, ReadAhead
 from .growing_source import GrowingSource
 from .preview import jpeg
 from .remote_model import RemoteModel
@@ -60,6 +61,12 @@ class Attempt:
         self._limits = Limits(**order.limits)
         self._folder = JobFolder(Path(order.folder))
         self._progress = Progress()
+        self._activity = Activity(
+            self._folder.path,
+            self._progress,
+            partial(report, channel, "active"),
+            lambda: live is not None and live.sending,
+        )
         self._reported = 0.0
         self._expected = 0
 
@@ -70,9 +77,11 @@ class Attempt:
         if model.note:
             self._progress.warnings.append(model.note)
         job = spec.job(model)
-        return self._run_whole(job) if self._live is None else self._run_live(job, model, self._live)
+        with self._activity.reported():
+            return self._run_whole(job) if self._live is None else self._run_live(job, model, self._live)
 
     def _run_live(self, job: Job, model: RemoteModel, live: LiveSocket) -> dict[str, Any]:
+        self._activity.read = lambda: live.taken
         with LiveReader(live, tonemap=self._spec.tonemap) as reader:
             check_source(reader.info, self._spec, self._limits)
             self._check_pace(model, reader.info.shape)
@@ -112,15 +121,23 @@ class Attempt:
     def _source(self) -> Iterator[Source]:
         """Open the source without its name, which nobody outside shall read in a message."""
         if self._spec.streamed and not self._comes_late():
-            with closing(GrowingSource(self._folder, partial(report_waiting, self._channel))) as growing:
+            with self._growing() as growing:
                 yield growing
         else:
             with self._folder.source.open("rb") as file:
-                yield file
+                source = ReadAhead(file)
+                self._activity.read = lambda: source.furthest
+                yield source
+
+    @contextmanager
+    def _growing(self) -> Iterator[GrowingSource]:
+        with closing(GrowingSource(self._folder, partial(report, self._channel, "waiting"))) as growing:
+            self._activity.read = lambda: growing.furthest
+            yield growing
 
     def _comes_late(self) -> bool:
         """Whether nothing can be decoded before all of the source has come; then says so, and waits for it."""
-        with closing(GrowingSource(self._folder, partial(report_waiting, self._channel))) as growing:
+        with self._growing() as growing:
             late = peek(growing)[1]
             if late:
                 self._progress.warnings.append(LATE)
@@ -180,13 +197,17 @@ class Attempt:
         return state
 
     def _totals(self, frames: int, seconds: float) -> dict[str, Any]:
-        repairs = asdict(self._progress.repairs)
-        return {**self._state(), "frames": frames, "duration_seconds": seconds, "repairs": repairs}
+        """Return what the row keeps. pixels: of the source, which the job's time is divided by, unless its sender set the pace."""
+        progress = self._progress
+        totals = {**self._state(), "frames": frames, "duration_seconds": seconds, "repairs": asdict(progress.repairs)}
+        if progress.shape is not None and not self._spec.streamed:
+            totals["pixels"] = frames * progress.shape.width * progress.shape.height
+        return totals
 
 
-def report_waiting(channel: Channel) -> None:
-    """Report that an attempt waits for its source."""
-    channel.send({"report": "waiting"})
+def report(channel: Channel, kind: str) -> None:
+    """Send a report that is no more than its kind."""
+    channel.send({"report": kind})
 
 
 def run_order(order: Order, channel: Channel) -> None:
@@ -211,7 +232,7 @@ def _live_socket(order: Order, channel: Channel) -> Iterator[LiveSocket | None]:
     if not order.live:
         yield None
         return
-    with closing(LiveSocket(Path(order.folder), partial(report_waiting, channel))) as live:
+    with closing(LiveSocket(Path(order.folder), partial(report, channel, "waiting"))) as live:
         yield live
 
 

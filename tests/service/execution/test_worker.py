@@ -1,0 +1,150 @@
+"""A worker and the attempts that it runs, each in a real process."""
+
+import json
+import os
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import fake
+import psutil
+import pytest
+
+from upres.service.domain.spec import Limits, Spec
+from upres.service.execution.order import Order
+from upres.service.execution.worker import Worker
+from upres.service.storage.job_folder import JobFolder
+
+SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+REQUEST = "job"
+
+
+class Desk:
+    """The server's side of a worker: orders go down one pipe, reports come up another."""
+
+    def __init__(self, folder, orders, reports):
+        self.folder = JobFolder(folder)
+        self._orders = orders
+        self._reports = reports
+
+    def order(self, **changes):
+        order = Order(
+            REQUEST, "alice", str(self.folder.path), SPEC.as_json(), asdict(Limits()),
+            memory_bytes=4 << 30, cpu_seconds=None, file_bytes=1 << 30, wall_seconds=None,
+        )  # fmt: skip
+        self.send({"run": {**asdict(order), **changes}})
+
+    def send(self, message):
+        self._orders.write(json.dumps(message) + "\n")
+        self._orders.flush()
+
+    def reports(self):
+        """Reports on the job, as they come; the last is the verdict."""
+        for line in self._reports:
+            report = json.loads(line)
+            if report.pop("request_id", None) == REQUEST:
+                yield report
+                if report["report"] not in ("progress", "fragment", "waiting"):
+                    return
+
+    def verdict(self):
+        return list(self.reports())[-1]
+
+
+@contextmanager
+def working(folder, load=fake.load, **options):
+    folder.mkdir()
+    (orders_in, orders_out), (reports_in, reports_out) = os.pipe(), os.pipe()
+    with os.fdopen(orders_in) as taken, os.fdopen(reports_out, "w") as said:
+        worker = Worker(load, said, **options)
+        thread = threading.Thread(target=worker.obey, args=(taken,))
+        thread.start()
+        with os.fdopen(reports_in) as reports:
+            with os.fdopen(orders_out, "w") as orders:
+                yield Desk(folder, orders, reports)
+            thread.join(60)
+
+
+@pytest.fixture
+def source(clip):
+    return clip("a.mp4", 1)
+
+
+def test_an_attempt_ends_with_a_joined_file_and_what_it_took(tmp_path, source):
+    with working(tmp_path / "job") as desk:
+        desk.folder.source.write_bytes(source.read_bytes())
+        desk.order()
+        verdict = desk.verdict()
+        assert verdict["report"] == "joined" and verdict["totals"]["frames"] == 10
+        assert verdict["totals"]["pixels"] == 10 * 64 * 48
+        assert desk.folder.joined.stat().st_size
+
+
+def test_an_attempt_that_makes_no_progress_is_ended_long_before_its_hour(tmp_path):
+    """Opening a pipe that nobody writes to takes for ever; and it is not the source that this attempt waits for."""
+    with working(tmp_path / "job", stall_seconds=1.5) as desk:
+        os.mkfifo(desk.folder.source)
+        desk.order(wall_seconds=3600.0)
+        assert desk.verdict() == {"report": "late", "stalled_seconds": pytest.approx(1.5)}
+
+
+def test_an_attempt_that_waits_for_its_source_is_left_alone(tmp_path, source):
+    data = source.read_bytes()
+    with working(tmp_path / "job", stall_seconds=5) as desk:
+        desk.folder.source.write_bytes(data[: len(data) // 2])
+        desk.order(spec={**SPEC.as_json(), "streamed": True})
+        reports = desk.reports()
+        for _ in range(7):
+            assert next(report for report in reports if report["report"] == "waiting")
+        with desk.folder.source.open("ab") as file:
+            file.write(data[len(data) // 2 :])
+        desk.folder.end_source()
+        assert list(reports)[-1]["report"] == "joined"
+
+
+def test_an_attempt_that_is_not_done_in_its_time_is_late(tmp_path):
+    with working(tmp_path / "job") as desk:
+        os.mkfifo(desk.folder.source)
+        desk.order(wall_seconds=1.0)
+        assert desk.verdict() == {"report": "late"}
+
+
+def test_an_attempt_that_is_cancelled_has_died(tmp_path):
+    with working(tmp_path / "job") as desk:
+        os.mkfifo(desk.folder.source)
+        desk.order()
+        desk.send({"cancel": REQUEST})
+        assert desk.verdict() == {"report": "died"}
+
+
+class Unclosable(fake.Nearest):
+    """Its sessions cannot be closed."""
+
+    def open(self, width, height):
+        session = super().open(width, height)
+        session.close = lambda: 1 / 0
+        return session
+
+
+def test_a_session_that_cannot_be_closed_costs_neither_the_verdict_nor_the_next_job(tmp_path, source):
+    with working(tmp_path / "job", lambda *_: (Unclosable(), None)) as desk:
+        desk.folder.source.write_bytes(source.read_bytes())
+        for _ in range(2):
+            desk.order()
+            assert desk.verdict()["report"] in ("died", "failed", "joined")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_attempt_is_confined_and_has_a_name(tmp_path, source):
+    data = source.read_bytes()
+    with working(tmp_path / "job") as desk:
+        desk.folder.source.write_bytes(data[: len(data) // 2])
+        desk.order(spec={**SPEC.as_json(), "streamed": True})
+        next(report for report in desk.reports() if report["report"] == "waiting")
+        (attempt,) = [
+            process for process in psutil.Process().children(recursive=True) if process.name() == "upres-attempt"
+        ]
+        with open(f"/proc/{attempt.pid}/status") as status:  # noqa: PTH123
+            lines = status.read().splitlines()
+        assert {"Seccomp:\t2", "NoNewPrivs:\t1"} <= set(lines)
