@@ -14,8 +14,8 @@ from upres.engine.models.flashvsr.networks import CLIP, FIRST, LATENT, NEXT, Dec
 from upres.engine.models.flashvsr.shot import Canvas, LiveShot, Networks
 from upres.engine.models.flashvsr.tiles import GRID, LATENT_PIXELS, Layout
 from upres.engine.runtime.base import Device, OnnxRuntimeGraph, cpus
+from upres.export.flashvsr import reference
 from upres.export.flashvsr.attention import Attention
-from upres.export.flashvsr.exporter import reference
 from upres.export.flashvsr.tensors import tensors
 from upres.export.flashvsr.weights import WeightSet
 

@@ -1,28 +1,20 @@
-"""Weights to a verified graph and its manifest: read, write the graph, hold it against a reference, put both in place."""
+"""Weights to a verified graph and its manifest: read, write the graph, compare it with a reference, put both in place."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from upres.engine.core.errors import ModelError, TargetError
-from upres.engine.models.catalog import NETWORKS, Network, slug_of
+from upres.engine.models.catalog import NETWORKS, SLUGS, Network, slug_of
 from upres.engine.models.manifest import Manifest
-from upres.export.families import architecture
-from upres.export.families.architecture import SRVGG
-from upres.export.families.networks import write
-from upres.export.graphs.analysis import facts
-from upres.export.graphs.writer import OPSET
-from upres.export.verify.compare import verify
+from upres.export.families.base import Family
+from upres.export.families.registry import identify
+from upres.export.graphs.analysis import analyze
+from upres.export.graphs.frame_writer import OPSET
+from upres.export.verify.compare import Agreement, verify
 from upres.export.verify.reference import reference
-from upres.export.weights import read
-
-OVERLAP = 32
-"""Pixels that RRDBNet's tiles overlap. It sees too far to hold exactly, so tiles are blended.
-
-Before blending, a tile is 50 dB from the whole frame with 23 blocks (60 dB with an overlap of 48) and 61 dB with 6.
-"""
-FOLDED_PAD = 2
-"""The folded halving is wrong in the outermost two pixels of its output, one of its input; a second one softens the edge."""
+from upres.export.weights.read import read
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,73 +28,83 @@ class Exported:
 def export(source: Path, network: str, folder: Path) -> Exported:
     """Turn weights into `NETWORK.onnx` and `NETWORK.json` in this folder; the manifest comes last, so it never lacks its graph.
 
+    network: a name in the catalogue, or one that the user chooses for weights of their own.
     Raises ModelError where the weights are damaged, are not this network's, or the graph disagrees with the reference;
     TargetError where the folder cannot be written. Nothing is left behind then.
     """
-    entry = _entry(network)
-    found = read.read(source)
-    net = architecture.infer(found.tensors)
-    family = "srvgg" if isinstance(net, SRVGG) else "rrdb"
-    if family != entry.family:
-        raise ModelError(f"{source} holds {net}, but {network} is of the family {entry.family}; name another --network")
-    graph = write(found.tensors, net, entry.scale, network)
-    pad = FOLDED_PAD if net.scale != entry.scale else 0
-    referee = reference(found, net)
-    agreement = verify(graph, referee, scale=entry.scale, pad=pad)
-    exact = family == "srvgg"
-    measured = facts(graph)
-    manifest = Manifest(
-        network=network,
-        slug=slug_of(network).slug,
+    weights = read(source)
+    architecture, tensors = identify(weights)
+    entry = _entry(network, architecture)
+    if architecture.name != entry.family:
+        raise ModelError(
+            f"{source} holds {architecture}, but {network} is of the family {entry.family}; name another --network"
+        )
+    graph = architecture.write(tensors, entry.scale, network)
+    referee = reference(architecture, tensors, weights.param)
+    agreement = verify(graph, referee, scale=entry.scale, pad=architecture.pad(entry.scale))
+    manifest = _manifest(entry, architecture, graph, weights_sha256=weights.sha256, agreement=agreement)
+    return Exported(_place(folder, graph, manifest), manifest)
+
+
+def _entry(network: str, architecture: Family) -> Network:
+    """Look a network up in the catalogue; one that is not there is the user's own."""
+    if re.fullmatch(r"\w[\w.-]*", network) is None or network in SLUGS:
+        raise ModelError(
+            f"{network!r} cannot name a network: use letters, digits, '_', '-' and '.', but not the name of a model"
+        )
+    own = Network(network, architecture.name, architecture.scale, content="", licence="not stated")
+    return NETWORKS.get(network, own)
+
+
+def _manifest(
+    entry: Network, architecture: Family, graph: bytes, *, weights_sha256: str, agreement: Agreement
+) -> Manifest:
+    facts = analyze(graph)
+    return Manifest(
+        network=entry.name,
+        slug=slug_of(entry.name).slug if entry.name in NETWORKS else entry.name,
         scale=entry.scale,
-        pad=pad,
-        halo=measured.halo if exact else OVERLAP,
-        exact_halo=exact,
-        multiple=1 if exact else 4 // net.scale,
-        bytes_per_pixel=measured.bytes_per_pixel,
-        flops_per_pixel=measured.flops_per_pixel,
+        pad=architecture.pad(entry.scale),
+        halo=facts.halo if architecture.overlap is None else architecture.overlap,
+        exact_halo=architecture.overlap is None,
+        multiple=architecture.multiple,
+        bytes_per_pixel=facts.bytes_per_pixel,
+        flops_per_pixel=facts.flops_per_pixel,
         opset=OPSET,
-        weights_sha256=found.sha256,
+        weights_sha256=weights_sha256,
         graph_sha256=hashlib.sha256(graph).hexdigest(),
-        reference=referee.name,
+        reference=agreement.reference,
         max_difference=agreement.max_difference,
         psnr=agreement.psnr,
         licence=entry.licence,
     )
-    return Exported(_place(folder, graph, manifest), manifest)
 
 
 def resolve(path: Path, network: str | None) -> tuple[Path, str]:
-    """The file of weights and the network it is, from a path the user gave and the name, if one was given.
+    """Find the file of weights and the network it is, from the user's path and, if given, name of the network.
 
-    A folder is looked through for files whose names the catalogue knows. Raises ModelError where that leaves none or several.
+    A folder is searched for files whose names the catalogue knows. Raises ModelError where that leaves none or several.
     """
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     known = {file: name for file in files for name in _names(file) if network in (None, name)}
     if len(known) == 1:
         return next(iter(known.items()))
     if network is not None and not path.is_dir():
-        return path, _entry(network).name
-    found = ", ".join(f"{file.name} ({name})" for file, name in known.items()) or "none"
+        return path, network
+    listed = ", ".join(f"{file.name} ({name})" for file, name in known.items()) or "none"
     raise ModelError(
-        f"{path} does not say which network it is; known by name: {found}; name the file, and --network if needed"
+        f"{path} does not say which network it is; known by name: {listed}; "
+        "name the file, and with --network one of these or, for weights of your own, any name"
     )
 
 
 def _names(file: Path) -> list[str]:
-    """The networks whose weights have this file name."""
+    """Return the networks whose weights have this file name."""
     return [
         name
         for name, entry in NETWORKS.items()
         if file.name in (entry.file, f"{entry.wheel}.param", f"{name}.param", f"{name}.safetensors", f"{name}.pth")
     ]
-
-
-def _entry(network: str) -> Network:
-    exportable = [name for name, entry in NETWORKS.items() if entry.family in ("srvgg", "rrdb")]
-    if network not in exportable:
-        raise ModelError(f"unknown network {network!r}; there are: {', '.join(exportable)}")
-    return NETWORKS[network]
 
 
 def _place(folder: Path, graph: bytes, manifest: Manifest) -> Path:

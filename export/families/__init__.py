@@ -1,1 +1,1 @@
-"""Architectures whose weights can be exported."""
+"""Network families: their tensors, their graphs, and references to check the graphs against."""

@@ -7,7 +7,8 @@ channels stand in the order SpaceToDepth gives, and the first weights are permut
 import numpy as np
 
 from upres.engine.models.flashvsr.networks import CLIP
-from upres.export.graphs.flashvsr_writer import Array, GraphWriter
+from upres.export.graphs.external_writer import ExternalGraphWriter
+from upres.export.graphs.writer import Array
 
 from .weights import LATENT, UNSHUFFLED, Tensors, WeightSet
 
@@ -15,7 +16,7 @@ FLOAT = np.dtype(np.float32)
 BYTE = np.dtype(np.uint8)
 
 
-def write_projector(graph: GraphWriter, weights: WeightSet) -> None:
+def write_projector(graph: ExternalGraphWriter, weights: WeightSet) -> None:
     """Write the LQ projector: four frames in, the tokens of one latent frame out.
 
     In: frames (4, H, W, 3) uint8. Out: tokens (1, H/16 * W/16, dim) float32. State, v1.1 only: unshuffled (2, 768, H/16, W/16)
@@ -48,7 +49,7 @@ def write_projector(graph: GraphWriter, weights: WeightSet) -> None:
     g.output(g.cast(tokens, FLOAT), "tokens", FLOAT, (1, "H*W/256", c.dim))
 
 
-def write_decoder(graph: GraphWriter, weights: WeightSet) -> None:
+def write_decoder(graph: ExternalGraphWriter, weights: WeightSet) -> None:
     """Write the TC decoder: T latent frames in, 4T frames out.
 
     In: latents (T, 16, H/8, W/8) float32, frames (4T, H, W, 3) uint8, the low-quality frames of the same times. Out: pictures
@@ -87,7 +88,7 @@ def write_decoder(graph: GraphWriter, weights: WeightSet) -> None:
     g.output(pictures, "pictures", FLOAT, ("4*T", 3, "H", "W"))
 
 
-def _memory_block(g: GraphWriter, w: Tensors, index: int, x: str, reduction: int) -> str:
+def _memory_block(g: ExternalGraphWriter, w: Tensors, index: int, x: str, reduction: int) -> str:
     """Three convolutions over a step and the step before it, plus the step; the last step is given as state."""
     name = f"decoder.{index}.conv"
     channels = len(w[f"{name}.0.bias"])
@@ -100,7 +101,7 @@ def _memory_block(g: GraphWriter, w: Tensors, index: int, x: str, reduction: int
     return g.op("Relu", g.op("Add", _convolved(g, w, f"{name}.4", y), x))
 
 
-def _convolved(g: GraphWriter, w: Tensors, name: str, x: str, order: Array | None = None) -> str:
+def _convolved(g: ExternalGraphWriter, w: Tensors, name: str, x: str, order: Array | None = None) -> str:
     """A 3x3 convolution with zero padding; order: how its input channels stand in x."""
     weight = w[f"{name}.weight"]
     constants = [g.constant(weight if order is None else weight[:, order], g.half)]
@@ -109,7 +110,7 @@ def _convolved(g: GraphWriter, w: Tensors, name: str, x: str, order: Array | Non
     return g.op("Conv", x, *constants, pads=(1, 1, 1, 1))
 
 
-def _signed(g: GraphWriter, frames: str) -> str:
+def _signed(g: ExternalGraphWriter, frames: str) -> str:
     """(n, H, W, 3) uint8 to (n, 3, H, W) float32 in [-1, 1]."""
     scaled = g.op("Div", g.op("Cast", frames, to=1), g.scalar(127.5))
     return g.transpose(g.op("Sub", scaled, g.scalar(1)), 0, 3, 1, 2)
@@ -120,7 +121,7 @@ def _depth_order(size: int, channels: int) -> Array:
     return np.arange(channels * size * size).reshape(channels, size * size).T.reshape(-1)
 
 
-def _normalised(g: GraphWriter, x: str, gamma: Array) -> str:
+def _normalised(g: ExternalGraphWriter, x: str, gamma: Array) -> str:
     """Each pixel's channels brought to length sqrt(C), times gamma, through SiLU; in float32, for the squares of 3072 channels."""
     scale = g.constant(gamma.reshape(1, -1, 1, 1) * np.float32(len(gamma) ** 0.5))
     length = g.op("Max", g.op("ReduceL2", x, g.ints(1), keepdims=1), g.scalar(1e-12))

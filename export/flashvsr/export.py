@@ -9,7 +9,8 @@ from typing import Literal
 from upres.engine.core.errors import ModelError, SettingsError, TargetError
 from upres.engine.models.flashvsr.manifest import FlashVSRManifest, Profile
 from upres.engine.models.flashvsr.networks import FIRST, NEXT
-from upres.export.graphs.flashvsr_writer import DTYPES, GraphWriter, WeightFile
+from upres.export.graphs.external_writer import DTYPES, ExternalGraphWriter
+from upres.export.graphs.weight_file import WeightFile
 
 from .attention import Attention
 from .conv_parts import write_decoder, write_projector
@@ -102,7 +103,7 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
 
 def _graphs(
     weights: WeightSet, data: WeightFile, settings: Settings
-) -> tuple[dict[str, GraphWriter], tuple[Profile, ...]]:
+) -> tuple[dict[str, ExternalGraphWriter], tuple[Profile, ...]]:
     """All graphs by their files' names, not saved yet, their weights in the file; and the tiles they are for."""
     other = "fp32" if settings.precision == "fp32" else "fp16"
     # ONNX Runtime's CUDA provider lacks the newer versions of some operators, whose tensors would go through the CPU: Pad
@@ -110,8 +111,8 @@ def _graphs(
     opset = 20 if settings.exact else 23
     profiles = []
     graphs = {
-        "projector.onnx": GraphWriter("projector", data, other, 18),
-        "decoder.onnx": GraphWriter("decoder", data, other, 18),
+        "projector.onnx": ExternalGraphWriter("projector", data, other, 18),
+        "decoder.onnx": ExternalGraphWriter("decoder", data, other, 18),
     }
     write_projector(graphs["projector.onnx"], weights)
     write_decoder(graphs["decoder.onnx"], weights)
@@ -119,7 +120,7 @@ def _graphs(
         rule = settings.attention(height, width)
         profiles.append(_profile(weights, height, width, DTYPES[settings.precision].itemsize))
         for name, frames in ((profiles[-1].first, FIRST), (profiles[-1].following, NEXT)):
-            graphs[name] = GraphWriter(name.removesuffix(".onnx"), data, settings.precision, opset)
+            graphs[name] = ExternalGraphWriter(name.removesuffix(".onnx"), data, settings.precision, opset)
             write_transformer(graphs[name], weights, rule, Step(frames, height, width, settings.probe))
     return graphs, tuple(profiles)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from upres.engine.models.flashvsr.networks import THETA
-from upres.export.graphs.flashvsr_writer import Array
+from upres.export.graphs.writer import Array
 
 from .weights import TIMESTEP, Tensors, WeightSet
 

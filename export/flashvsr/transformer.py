@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from upres.export.graphs.flashvsr_writer import ONNX_TYPES, Array, GraphWriter
+from upres.export.graphs.external_writer import ExternalGraphWriter
+from upres.export.graphs.writer import ONNX_TYPES, Array
 
 from .attention import BLOCK, WINDOWS, Attention, outside_range
 from .fold import fold_prompt, fold_time, linear, rms
@@ -58,7 +59,7 @@ class Step:
         return (self.past + self.windows) * self.blocks
 
 
-def write_transformer(graph: GraphWriter, weights: WeightSet, attention: Attention, step: Step) -> None:
+def write_transformer(graph: ExternalGraphWriter, weights: WeightSet, attention: Attention, step: Step) -> None:
     """Write the graph of one step.
 
     In: noise (1, 16, f, H/8, W/8), tokens (1, f*H/16*W/16, dim), cos and sin (f*H/16*W/16, head_dim/2), all float32,
@@ -69,7 +70,7 @@ def write_transformer(graph: GraphWriter, weights: WeightSet, attention: Attenti
 
 
 class _Transformer:
-    def __init__(self, graph: GraphWriter, weights: WeightSet, attention: Attention, step: Step) -> None:
+    def __init__(self, graph: ExternalGraphWriter, weights: WeightSet, attention: Attention, step: Step) -> None:
         self.g, self.w, self.c = graph, weights.dit, weights.configuration
         self.attention, self.step = attention, step
         self.tokens = step.frames * step.height * step.width // 256

@@ -1,4 +1,4 @@
-"""What a graph needs and reaches, computed from the graph itself: halo, multiply-adds, memory."""
+"""Facts computed from a graph itself: how far it sees, its multiply-adds, its memory."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -8,9 +8,9 @@ import onnx
 from onnx import TensorProto, helper, shape_inference
 
 SIDE = 64
-"""The side of the frame that shapes are worked out for; nothing depends on it but rounding."""
+"""The side of the frame that shapes are inferred for; nothing depends on it but rounding."""
 BYTES_MEASURED = 4
-"""Memory really taken over what is alive at once, at most: 3.8 on ONNX Runtime, whose arena doubles; 1.5 on OpenVINO."""
+"""Measured memory over the bytes alive at once, at most: 3.8 on ONNX Runtime, whose arena doubles; 1.5 on OpenVINO."""
 BYTES = {TensorProto.UINT8: 1, TensorProto.FLOAT: 4}
 
 
@@ -29,15 +29,15 @@ class _Value:
     bytes: int
 
 
-def facts(graph: bytes) -> Facts:
-    """The facts of a graph as `GraphWriter` writes them."""
+def analyze(graph: bytes) -> Facts:
+    """Compute the facts of a graph as `FrameGraphWriter` writes them."""
     model = onnx.load_from_string(graph)
     values = _values(model)
     return Facts(_halo(model, values), _flops(model, values), BYTES_MEASURED * _alive(model, values))
 
 
 def _values(model: onnx.ModelProto) -> dict[str, _Value]:
-    """Shape and size of every tensor that depends on the frame, for a frame of SIDE x SIDE."""
+    """Infer shape and size of every tensor that depends on the frame, for a frame of SIDE x SIDE."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
     for dimension in sized.graph.input[0].type.tensor_type.shape.dim[1:3]:
@@ -45,20 +45,20 @@ def _values(model: onnx.ModelProto) -> dict[str, _Value]:
     for dimension in sized.graph.output[0].type.tensor_type.shape.dim[1:3]:
         dimension.Clear()
     inferred = shape_inference.infer_shapes(sized, strict_mode=True, data_prop=True).graph
-    found = {}
+    sizes = {}
     for info in (*inferred.input, *inferred.value_info, *inferred.output):
         tensor = info.type.tensor_type
         shape = tuple(dimension.dim_value for dimension in tensor.shape.dim)
-        found[info.name] = _Value(shape, prod(shape) * BYTES.get(tensor.elem_type, 4))
-    moving = {model.graph.input[0].name}
+        sizes[info.name] = _Value(shape, prod(shape) * BYTES.get(tensor.elem_type, 4))
+    dependent = {model.graph.input[0].name}
     for node in model.graph.node:
-        if moving & set(node.input):
-            moving.update(node.output)
-    return {name: found[name] for name in moving}
+        if dependent & set(node.input):
+            dependent.update(node.output)
+    return {name: sizes[name] for name in dependent}
 
 
 def _halo(model: onnx.ModelProto, values: dict[str, _Value]) -> int:
-    """Each convolution of k x k reaches (k - 1) / 2 of its own pixels further; of all ways through the graph the longest counts."""
+    """Follow the longest way through the graph: a k x k convolution sees (k - 1) / 2 of its own pixels further."""
     reach = {model.graph.input[0].name: Fraction(0)}
     for node in model.graph.node:
         inputs = [name for name in node.input if name in reach]
@@ -75,7 +75,7 @@ def _halo(model: onnx.ModelProto, values: dict[str, _Value]) -> int:
 
 
 def _flops(model: onnx.ModelProto, values: dict[str, _Value]) -> int:
-    """Two for each multiply-add of the convolutions; all else is small beside them."""
+    """Count two for each multiply-add of the convolutions; all else is small beside them."""
     total = 0
     for node in model.graph.node:
         if node.op_type == "Conv":
@@ -86,7 +86,7 @@ def _flops(model: onnx.ModelProto, values: dict[str, _Value]) -> int:
 
 
 def _alive(model: onnx.ModelProto, values: dict[str, _Value]) -> int:
-    """Bytes per pixel, the most alive at once when every tensor is made in order and dropped after its last use."""
+    """Return the most bytes per pixel alive at once, where every tensor is computed in order and freed after its last use."""
     last = {name: index for index, node in enumerate(model.graph.node) for name in node.input}
     alive = {model.graph.input[0].name}
     peak = 0

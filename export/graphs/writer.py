@@ -1,91 +1,69 @@
-"""ONNX graphs written straight from numpy tensors. Knows operators, not networks."""
+"""ONNX graphs written node by node."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-OPSET = 17
-"""Every operator used is in it, and ONNX Runtime reads it since 1.12."""
-IR_VERSION = 8
+Array = NDArray[Any]
+Shape = Sequence[int | str]
+Attribute = int | float | str | Sequence[int]
+ONNX_TYPES = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(ml_dtypes.bfloat16): TensorProto.BFLOAT16,
+    np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(np.uint8): TensorProto.UINT8,
+    np.dtype(np.bool_): TensorProto.BOOL,
+}
 
 
 class GraphWriter:
-    """Nodes in the order they are added, from `frame` (uint8, (1, height, width, 3), RGB) to `upscaled`, of the same form.
+    """One graph being written. Values are named by strings, in the order they are computed; the same calls, the same bytes."""
 
-    Operators take and give the names of tensors. What is written depends on nothing but the calls: same calls, same bytes.
-    """
-
-    def __init__(self, name: str, scale: int) -> None:
+    def __init__(self, name: str, *, opset: int, ir_version: int) -> None:
         self._name = name
-        self._scale = scale
+        self._opset = opset
+        self._ir_version = ir_version
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
 
-    def op(self, kind: str, *inputs: str, **attributes: int | float | str | list[int]) -> str:
-        """Add an operator with one output."""
-        output = f"{kind.lower()}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
-        return output
-
-    def constant(self, name: str, values: NDArray[Any]) -> str:
-        """A float32 constant, stored as float16 with a Cast where nothing is lost by it."""
-        array = values.astype(np.float32)
-        half = _half(array)
-        if half is None:
-            return self._initializer(name, array)
-        return self.op("Cast", self._initializer(name, half), to=TensorProto.FLOAT)
-
-    def conv(self, x: str, name: str, weight: NDArray[Any], bias: NDArray[Any] | None = None) -> str:
-        """A convolution with an odd square kernel and zeros around, so that the size stays."""
-        inputs = [x, self.constant(f"{name}.weight", weight)]
-        if bias is not None:
-            inputs.append(self.constant(f"{name}.bias", bias))
-        size = weight.shape[2]
-        return self.op("Conv", *inputs, kernel_shape=[size, size], pads=[size // 2] * 4, group=1)
-
-    def nearest(self, x: str, scale: int) -> str:
-        """Enlarge by an integer, each pixel repeated."""
-        scales = self._initializer(f"nearest_{scale}", np.array([1, 1, scale, scale], np.float32))
-        mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        return self.op("Resize", x, "", scales, **mode)
-
-    def frame(self) -> str:
-        """The input as float32, (1, 3, height, width), 0 to 1. The Cast comes first: TensorRT takes uint8 only at the border."""
-        reals = self.op("Cast", "frame", to=TensorProto.FLOAT)
-        return self.op("Mul", self.op("Transpose", reals, perm=[0, 3, 1, 2]), self.real(1 / 255))
-
-    def levels(self, x: str) -> str:
-        """0 to 1 as levels of uint8, still float32: times 255, cut to the range, rounded half to even. Any shape."""
-        return self.op("Round", self.op("Clip", self.op("Mul", x, self.real(255)), self.real(0), self.real(255)))
-
-    def real(self, value: float) -> str:
-        """A float32 number."""
-        return self._initializer(f"real {value}", np.array(value, np.float32))
-
-    def model(self, levels: str) -> bytes:
-        """The graph that ends in these levels, (1, 3, scale·height, scale·width), as a checked ONNX file."""
-        last = self.op("Transpose", levels, perm=[0, 2, 3, 1])
-        self._nodes.append(helper.make_node("Cast", [last], ["upscaled"], name="upscaled", to=TensorProto.UINT8))
-        sizes = [f"{self._scale}*height", f"{self._scale}*width"]
-        inputs = [helper.make_tensor_value_info("frame", TensorProto.UINT8, [1, "height", "width", 3])]
-        outputs = [helper.make_tensor_value_info("upscaled", TensorProto.UINT8, [1, *sizes, 3])]
-        graph = helper.make_graph(self._nodes, self._name, inputs, outputs, list(self._constants.values()))
-        opsets = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="upres")
-        onnx.checker.check_model(model, full_check=True)
-        return bytes(model.SerializeToString(deterministic=True))
-
-    def _initializer(self, name: str, array: NDArray[Any]) -> str:
-        if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(array, name)
+    def input(self, name: str, dtype: np.dtype[Any], shape: Shape) -> str:
+        """Declare an input."""
+        self._inputs.append(helper.make_tensor_value_info(name, ONNX_TYPES[dtype], shape))
         return name
 
+    def output(self, value: str, name: str, dtype: np.dtype[Any], shape: Shape, *, by: str = "Identity") -> None:
+        """Declare a value as an output of this name. by: the operator that brings it there, Identity or Cast."""
+        attributes = {"to": ONNX_TYPES[dtype]} if by == "Cast" else {}
+        self._nodes.append(helper.make_node(by, [value], [name], name=name, **attributes))
+        self._outputs.append(helper.make_tensor_value_info(name, ONNX_TYPES[dtype], shape))
 
-def _half(array: NDArray[np.float32]) -> NDArray[np.float16] | None:
-    """The values as float16 if that loses nothing."""
-    with np.errstate(over="ignore"):
-        half = array.astype(np.float16)
-    return half if np.array_equal(half.astype(np.float32), array) else None
+    def op(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
+        """Add an operator with one output; returns its name."""
+        name = f"{kind.lower()}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    def ops(self, kind: str, outputs: int, *inputs: str, **attributes: Attribute) -> list[str]:
+        """Add an operator with several outputs; returns their names."""
+        name = f"{kind.lower()}_{len(self._nodes)}"
+        values = [f"{name}_{index}" for index in range(outputs)]
+        self._nodes.append(helper.make_node(kind, inputs, values, name=name, **attributes))
+        return values
+
+    def keep(self, tensor: onnx.TensorProto) -> str:
+        """Add a constant; once for each name."""
+        return str(self._constants.setdefault(tensor.name, tensor).name)
+
+    def model(self) -> onnx.ModelProto:
+        """Return all of it as a model."""
+        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, list(self._constants.values()))
+        opsets = [helper.make_opsetid("", self._opset)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=self._ir_version, producer_name="upres")

@@ -1,4 +1,4 @@
-"""A graph held against a reference on real frames, before anything is written."""
+"""A graph compared with its reference on real frames, before anything is written."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ import numpy as np
 
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Pixels
-from upres.export.families.forward import Planes
-from upres.export.families.networks import HALF_BICUBIC
+from upres.export.families.layers import halve
 
 from .reference import Reference
 
 FRAMES = Path(__file__).parent / "frames.mp4"
-"""Pictures of Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, made smaller."""
+"""Frames of Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, downscaled."""
 MAX_DIFFERENCE = 1
 MIN_PSNR = 85.0
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far a graph is from its reference on uint8 RGB. psnr in dB, None where they are identical."""
+    """How far a graph is from its reference, by name, on uint8 RGB. psnr in dB, None where they are identical."""
 
+    reference: str
     max_difference: int
     psnr: float | None
 
@@ -34,8 +34,9 @@ def verify(
 ) -> Agreement:
     """Run both on every frame, padded and cropped as the engine does, and compare all pixels.
 
-    A reference that enlarges by twice the scale is halved bicubically. Raises ModelError where the graph is further away
-    than 1 level or 85 dB: rounding alone, in other orders of summing up, stays nearer.
+    frames: (height, width, 3) uint8, RGB; by default those of FRAMES. A reference that upscales by twice the scale is halved
+    bicubically. Raises ModelError where the graph differs by more than 1 level or less than 85 dB: rounding alone, in other
+    orders of summation, stays within both.
     """
     import onnxruntime
 
@@ -56,25 +57,14 @@ def verify(
             f"the graph does not agree with {reference.name}: difference {worst} (at most {MAX_DIFFERENCE}), "
             f"{psnr:.1f} dB (at least {MIN_PSNR:.0f}); nothing was written"
         )
-    return Agreement(worst, psnr if psnr is None else round(psnr, 2))
+    return Agreement(reference.name, worst, psnr if psnr is None else round(psnr, 2))
 
 
 def read_frames(path: Path) -> Iterator[Pixels]:
-    """All frames of a clip as (height, width, 3) uint8, RGB."""
+    """Decode all frames of a clip as (height, width, 3) uint8, RGB."""
     with av.open(str(path)) as clip:
         for frame in clip.decode(video=0):
             yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-
-
-def halve(planes: Planes) -> Planes:
-    """A picture half as large, bicubic with a = -0.75 and edges repeated: (3, 2·height, 2·width) to (3, height, width)."""
-    for axis in (1, 2):
-        width = [(1, 1) if axis == other else (0, 0) for other in range(3)]
-        edged = np.pad(planes, width, "edge")
-        half = planes.shape[axis] // 2
-        taps = [np.take(edged, np.arange(half) * 2 + tap, axis) for tap in range(len(HALF_BICUBIC))]
-        planes = np.tensordot(np.array(HALF_BICUBIC, np.float32), np.stack(taps), 1)
-    return planes
 
 
 def _expected(frame: Pixels, reference: Reference, scale: int) -> Pixels:

@@ -1,7 +1,4 @@
-"""The networks run by something other than the graph under test: ncnn on its own files, or PyTorch or numpy on the tensors.
-
-Each reference takes float32 planes, (3, height, width), 0 to 1, and gives those of the larger picture.
-"""
+"""Networks run by something other than the graph under test: ncnn on its own files, or PyTorch or numpy on the tensors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from upres.engine.core.errors import ModelError
-from upres.export.families.architecture import Architecture
-from upres.export.families.forward import Forward, Planes, convolution
-from upres.export.weights.read import Weights
+from upres.export.families.base import Family
+from upres.export.families.layers import Layers, Planes, convolution
+from upres.export.weights.tensors import Tensors
 
 OPTIONS_OFF = (
     "vulkan_compute",
@@ -27,22 +24,28 @@ OPTIONS_OFF = (
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """name: what runs it, for the manifest."""
+    """An independent implementation of one network.
+
+    name: what runs it, for the manifest. run: float32 planes, (3, height, width), 0 to 1, to those of the upscaled frame.
+    """
 
     name: str
     run: Callable[[Planes], Planes]
 
 
-def reference(weights: Weights, architecture: Architecture) -> Reference:
-    """The most independent one at hand: ncnn for ncnn's files, else PyTorch, else numpy."""
-    if weights.param is not None:
+def reference(network: Family, tensors: Tensors, param: Path | None = None) -> Reference:
+    """Choose the most independent one available: ncnn for ncnn's files, else PyTorch, else numpy.
+
+    param: ncnn's file, where the tensors come from one.
+    """
+    if param is not None:
         try:
-            return _ncnn(weights.param)
+            return _ncnn(param)
         except ImportError:
             pass
     name, convolve = convolution()
-    tensors = {name: tensor.astype(np.float32) for name, tensor in weights.tensors.items()}
-    return Reference(name, Forward(architecture, tensors, convolve).run)
+    layers = Layers({key: tensor.astype(np.float32) for key, tensor in tensors.items()}, convolve)
+    return Reference(name, lambda planes: network.forward(planes, layers))
 
 
 def _ncnn(param: Path) -> Reference:
@@ -57,7 +60,7 @@ def _ncnn(param: Path) -> Reference:
     def run(planes: Planes) -> Planes:
         extractor = net.create_extractor()
         planes = np.ascontiguousarray(planes)
-        source = ncnn.Mat(planes)  # It does not copy: planes must live as long.
+        source = ncnn.Mat(planes)  # It does not copy: planes must outlive it.
         extractor.input("data", source)
         status, result = extractor.extract("output")
         if status:

@@ -1,4 +1,4 @@
-"""ncnn's `.param` and `.bin` read into named tensors. Knows the layers RealESRGAN uses; runs nothing and needs no ncnn.
+"""ncnn's `.param` and `.bin`, read without ncnn. Knows the layers that RealESRGAN uses, and runs nothing.
 
 Format: ncnn's wiki, "param and model file structure", and the tags in its `modelbin.cpp`.
 """
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from upres.engine.core.errors import ModelError
-from upres.export.families.architecture import Tensors, rrdb_names, srvgg_names
+
+from .tensors import Array
 
 MAGIC = "7767517"
 FP16 = 0x01306B47
@@ -27,15 +28,15 @@ class Layer:
     settings: dict[int, float]
 
     def setting(self, number: int, default: int = 0) -> int:
-        """The setting with this number as an integer."""
+        """Return the setting with this number as an integer."""
         return int(self.settings.get(number, default))
 
 
-def read(param: Path) -> Tensors:
-    """Read `X.param` and the `X.bin` beside it into tensors by their PyTorch names.
+def read(param: Path) -> list[Array]:
+    """Read the tensors of `X.param` and the `X.bin` beside it, in the order of the layers: ncnn does not name them.
 
     Weights keep the precision they are stored in: float16, or float32 (tables of 256 values are looked up).
-    Raises ModelError naming every problem: not ncnn's format, layers that are not known, bytes missing or left over.
+    Raises ModelError naming every problem: not ncnn's format, unknown layers, bytes that are missing or left over.
     """
     layers = read_layers(param)
     binary = param.with_suffix(".bin")
@@ -43,16 +44,11 @@ def read(param: Path) -> Tensors:
         data = binary.read_bytes()
     except OSError as error:
         raise ModelError(f"{param} needs its weights beside it: {error}") from error
-    found = _Bin(binary, data).read(layers)
-    prelus = any(layer.type == "PReLU" for layer in layers)
-    names = srvgg_names(len(found)) if prelus else rrdb_names(len(found))
-    if len(names) != len(found):
-        raise ModelError(f"{param} has {len(found)} tensors, which is neither an SRVGGNetCompact nor an RRDBNet")
-    return dict(zip(names, found, strict=True))
+    return _Bin(binary, data).read(layers)
 
 
 def read_layers(param: Path) -> list[Layer]:
-    """The layers of a `.param` in order; ModelError where the file is not one or has layers that are not known."""
+    """Read the layers of a `.param` in order; ModelError where the file is not one or has unknown layers."""
     try:
         lines = param.read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -64,7 +60,7 @@ def read_layers(param: Path) -> list[Layer]:
         layers = [_layer(line.split()) for line in lines[2:] if line.strip()]
     except (IndexError, ValueError) as error:
         raise ModelError(f"{param} has a line that is not `type name inputs outputs …`: {error}") from error
-    problems = [] if count == len(layers) else [f"{count} layers announced, {len(layers)} found"]
+    problems = [] if count == len(layers) else [f"its header says {count} layers, it has {len(layers)}"]
     if unknown := sorted({layer.type for layer in layers} - WEIGHTLESS - WEIGHTED):
         problems.append(f"layers that RealESRGAN does not have: {', '.join(unknown)}")
     if problems:
@@ -86,19 +82,21 @@ class _Bin:
         self._data = data
         self._at = 0
 
-    def read(self, layers: list[Layer]) -> list[np.ndarray]:
-        """The tensors of all layers in order; every byte is used."""
-        tensors: list[np.ndarray] = []
+    def read(self, layers: list[Layer]) -> list[Array]:
+        """Read the tensors of all layers in order; every byte must be used."""
+        tensors: list[Array] = []
         for layer in layers:
             if layer.type == "Convolution":
                 tensors += self._convolution(layer)
             elif layer.type == "PReLU":
                 tensors.append(self._take("<f4", layer.setting(0), layer))
         if left := len(self._data) - self._at:
-            raise ModelError(f"{self._path} has {left} bytes more than its .param uses; the two do not belong together")
+            raise ModelError(
+                f"{self._path} has {left} bytes more than its .param uses; the two files do not belong together"
+            )
         return tensors
 
-    def _convolution(self, layer: Layer) -> list[np.ndarray]:
+    def _convolution(self, layer: Layer) -> list[Array]:
         outputs, width = layer.setting(0), layer.setting(1)
         height, size = layer.setting(11, width), layer.setting(6)
         if not layer.setting(5) or min(outputs, width, height) < 1 or size % (outputs * width * height):
@@ -106,8 +104,8 @@ class _Bin:
         weight = self._tagged(size, layer).reshape(outputs, -1, height, width)
         return [weight, self._take("<f4", outputs, layer)]
 
-    def _tagged(self, size: int, layer: Layer) -> np.ndarray:
-        """Weights behind a tag that says how they are stored; each block ends on a multiple of 4 bytes."""
+    def _tagged(self, size: int, layer: Layer) -> Array:
+        """Read weights behind a tag that says how they are stored; each block ends on a multiple of 4 bytes."""
         tag = int(self._take("<u4", 1, layer)[0])
         if tag in UNSUPPORTED:
             raise ModelError(
@@ -120,11 +118,11 @@ class _Bin:
         table = self._take("<f4", 256, layer)
         return np.take(table, self._take("u1", size + -size % 4, layer)[:size])
 
-    def _take(self, dtype: str, count: int, layer: Layer) -> np.ndarray:
+    def _take(self, dtype: str, count: int, layer: Layer) -> Array:
         end = self._at + np.dtype(dtype).itemsize * count
         if end > len(self._data):
             raise ModelError(
-                f"{self._path} ends within {layer.name}: {end} bytes wanted, {len(self._data)} there; it is cut off"
+                f"{self._path} is truncated within {layer.name}: {end} bytes needed, it has {len(self._data)}"
             )
         values = np.frombuffer(self._data, dtype, count, self._at)
         self._at = end

@@ -1,4 +1,4 @@
-"""PyTorch's `.pth` without PyTorch: tensors are read, nothing else in the file is ever run.
+"""PyTorch's `.pth`, read without PyTorch: only tensors are read, and nothing in the file is ever run.
 
 Format: a zip of `NAME/data.pkl`, a pickle whose tensors point to `NAME/data/KEY`, the raw numbers (PyTorch's serialisation notes).
 """
@@ -13,32 +13,37 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
 from upres.engine.core.errors import ModelError
-from upres.export.families.architecture import Tensors
+
+from .tensors import Array, Tensors
 
 NESTS = ("params_ema", "params")
-"""Where Real-ESRGAN keeps the state dict, the better one first; else it is the whole file."""
+"""Keys under which Real-ESRGAN keeps the state dict, the better one first; else the whole file is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _StorageType:
-    dtype: str
+    dtype: np.dtype[Any]
 
 
 class _Tensor(NamedTuple):
-    """What a pickled tensor becomes: a tuple, so that no later instruction of the pickle can change the array in it."""
+    """An unpickled tensor: a tuple, so that no later instruction of the pickle can change the array in it."""
 
-    values: NDArray[Any]
+    values: Array
 
 
-STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "bf16"}
+STORAGES = {
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+}
 
 
 def read(path: Path) -> Tensors:
-    """The tensors of a state dict: float16 or float32; bfloat16 becomes float32.
+    """Read the tensors of a state dict: float16 or float32; bfloat16 becomes float32.
 
     Raises ModelError where the file is damaged, in the format before PyTorch 1.6, or asks for anything but tensors.
     """
@@ -47,10 +52,10 @@ def read(path: Path) -> Tensors:
             loaded = _Unpickler(archive).load()
     except zipfile.BadZipFile as error:
         hint = "if it was saved by PyTorch before 1.6, load it and save it again with a newer one"
-        raise ModelError(f"{path} is not a zip of PyTorch's ({error}); {hint}") from error
+        raise ModelError(f"{path} is not a zip file as PyTorch writes it ({error}); {hint}") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    except Exception as error:  # A pickle can fail in any way; none of them is worth telling apart.
+    except Exception as error:  # A pickle can fail in any way; all are reported alike.
         raise ModelError(f"{path} is not a readable .pth: {type(error).__name__}: {error}") from error
     for nest in NESTS:
         if isinstance(loaded, dict) and isinstance(loaded.get(nest), dict):
@@ -61,7 +66,7 @@ def read(path: Path) -> Tensors:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows exactly the names that a state dict needs; any other name ends the reading."""
+    """An unpickler that resolves exactly the names that a state dict needs, and refuses all others."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -84,28 +89,25 @@ class _Unpickler(pickle.Unpickler):
             return _StorageType(STORAGES[name])  # type: ignore[return-value]  # only ever handed back to persistent_load
         raise ModelError(f"it asks for {module}.{name}; only tensors are read, nothing in a file is run")
 
-    def persistent_load(self, pid: object) -> NDArray[Any]:
+    def persistent_load(self, pid: object) -> Array:
         match pid:
             case ("storage", _StorageType() as storage, str() as key, _, int() as count):
                 return self._storage(storage, key, count)
         raise ModelError(f"it points to {pid!r}, which is not a storage of float32, float16 or bfloat16")
 
-    def _storage(self, storage: _StorageType, key: str, count: int) -> NDArray[Any]:
+    def _storage(self, storage: _StorageType, key: str, count: int) -> Array:
         data = self._archive.read(f"{self._root}data/{key}")
-        if storage.dtype == "bf16":
-            values = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-        else:
-            values = np.frombuffer(data, storage.dtype)
+        values = np.frombuffer(data, storage.dtype)
         if len(values) != count:
-            raise ModelError(f"storage {key} has {len(values)} numbers, {count} announced")
-        return values
+            raise ModelError(f"storage {key} has {len(values)} numbers, expected {count}")
+        return values.astype(np.float32) if storage.dtype == ml_dtypes.bfloat16 else values
 
 
-def _rebuild(storage: NDArray[Any], offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> _Tensor:
-    """A tensor over a storage. Only rows in order, as state dicts have them, so that nothing outside can be reached."""
+def _rebuild(storage: Array, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> _Tensor:
+    """Return a tensor over a storage: contiguous, as state dicts have them, so that nothing outside can be reached."""
     contiguous = tuple(prod(size[axis + 1 :]) for axis in range(len(size)))
     if stride != contiguous or min((offset, *size)) < 0 or offset + prod(size) > len(storage):
         raise ModelError(
-            f"a tensor of {size} with strides {stride} from {offset} does not lie in a storage of {len(storage)}"
+            f"a tensor of {size} with strides {stride} at {offset} does not fit in its storage of {len(storage)} numbers"
         )
     return _Tensor(storage[offset : offset + prod(size)].reshape(size))

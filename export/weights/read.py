@@ -1,37 +1,64 @@
-"""Weights from a file, whatever its format: named tensors, and the hash of the file they came from."""
+"""Weights from a file of any supported format, and the hash of the file they came from."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from upres.engine.core.errors import ModelError
-from upres.export.families.architecture import Tensors
+import ml_dtypes  # noqa: F401 - registers bfloat16 with numpy, without which safetensors cannot read it
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
-from . import ncnn, pth, safetensors_file
+from upres.engine.core.errors import ModelError
+
+from . import ncnn, pth
+from .tensors import Array, Tensors
+
+DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """tensors: float16 or float32, by PyTorch name. sha256: of the file that holds the numbers. param: ncnn's, if it is ncnn's."""
+    """The tensors of one file, float16 or float32.
 
-    tensors: Tensors
+    tensors: by PyTorch name; in the order of the layers where the format names none (ncnn).
+    sha256: of the file that holds the numbers. param: ncnn's `.param`, None for other formats.
+    """
+
+    tensors: Tensors | list[Array]
     sha256: str
     param: Path | None = None
 
 
 def read(path: Path) -> Weights:
-    """Read `.param` (with its `.bin` beside it), `.pth` or `.safetensors`; ModelError where it is none or does not hold tensors."""
+    """Read `.param` (with its `.bin` beside it), `.pth` or `.safetensors`.
+
+    Raises ModelError where the file is none of these, is damaged, or holds anything but float tensors.
+    """
     if path.suffix in (".param", ".bin"):
         param = path.with_suffix(".param")
         return Weights(ncnn.read(param), sha256(param.with_suffix(".bin")), param)
     if path.suffix in (".pth", ".pt"):
         return Weights(pth.read(path), sha256(path))
     if path.suffix == ".safetensors":
-        return Weights(safetensors_file.read(path), sha256(path))
+        return Weights(_safetensors(path), sha256(path))
     raise ModelError(f"{path} is not a file of weights; expected .param with .bin (ncnn), .pth or .safetensors")
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _safetensors(path: Path) -> Tensors:
+    """Read a `.safetensors` file; bfloat16 becomes float32."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two: a dtype that numpy lacks
+        raise ModelError(f"{path} is not a readable .safetensors: {error}") from error
+    if wrong := [f"{name} ({array.dtype})" for name, array in tensors.items() if array.dtype.name not in DTYPES]:
+        raise ModelError(f"{path} has tensors of other types than {', '.join(DTYPES)}: {', '.join(wrong)}")
+    return {
+        name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for name, array in tensors.items()
+    }

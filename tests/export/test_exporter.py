@@ -39,8 +39,10 @@ def test_a_residual_network_is_tiled_with_an_overlap(tmp_path):
     ("net", "network", "message"),
     [
         (SMALL, "realesrgan-x4plus", "is of the family rrdb; name another --network"),
-        (SRVGG(4, 1, 3), GENERAL, "enlarges by 4, but these weights are SRVGG"),
-        (SMALL, "flashvsr-v1.1-tiny", "unknown network 'flashvsr-v1.1-tiny'; there are: realesr-animevideov3-x4, "),
+        (SRVGG(4, 1, 3), GENERAL, "upscales 4 times, but these weights are SRVGG"),
+        (SMALL, "flashvsr-v1.1-tiny", "is of the family flashvsr; name another --network"),
+        (SMALL, "RealESRGAN_Vid_x4", "but not the name of a model"),
+        (SMALL, "../mine", "cannot name a network"),
     ],
 )
 def test_weights_of_another_network_are_refused_and_nothing_is_left(tmp_path, net, network, message):
@@ -57,9 +59,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         export(source, GENERAL, tmp_path / "file" / "out")
 
 
-def test_a_file_of_no_known_format_is_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"expected \.param with \.bin \(ncnn\), \.pth or \.safetensors"):
-        export(tmp_path / "x.ckpt", GENERAL, tmp_path)
+def test_weights_of_ones_own_are_exported_under_any_name(tmp_path):
+    """A network that is not in the catalogue has the scale that its weights say."""
+    net = SRVGG(4, 1, 3)
+    save_file(tensors(net), tmp_path / "x.safetensors")
+    exported = export(tmp_path / "x.safetensors", "my.network-3", tmp_path / "out")
+    assert exported.graph == tmp_path / "out" / "my.network-3.onnx"
+    written = exported.manifest
+    assert (written.network, written.slug, written.scale, written.licence) == ("my.network-3",) * 2 + (3, "not stated")
 
 
 def test_the_name_of_a_file_says_which_network_it_is(tmp_path):

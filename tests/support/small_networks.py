@@ -4,14 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from upres.export.families.architecture import RRDB, SRVGG, Architecture, Tensors
+from upres.export.families.base import Family
+from upres.export.families.rrdb import RRDB
+from upres.export.families.srvgg import SRVGG
+from upres.export.weights.tensors import Tensors
 
 FP16_TAG = 0x01306B47
 SMALL = SRVGG(features=4, convs=2, scale=4)
 
 
-def tensors(net: Architecture, seed: int = 0, dtype: type = np.float32) -> Tensors:
-    """Random weights, of a size that keeps pictures in their range and lets every pixel count."""
+def tensors(net: Family, seed: int = 0, dtype: type = np.float32) -> Tensors:
+    """Random weights, of a size that keeps frames in their range and lets every pixel count."""
     rng = np.random.default_rng(seed)
     made = {}
     for name, shape in net.shapes().items():

@@ -12,7 +12,7 @@ from upres.engine.decode.reader import Reader
 from upres.engine.models import manifest
 from upres.engine.models.per_frame import RealESRGAN, load
 from upres.engine.runtime import base
-from upres.export.families.architecture import infer
+from upres.export.families.registry import identify
 from upres.export.verify.reference import reference
 from upres.export.weights.read import read
 
@@ -40,7 +40,8 @@ def by_ncnn(folder, network, pixels):
     """The same network, untiled, in float32."""
     weights = read(folder / f"{network}.param")
     planes = pixels.transpose(2, 0, 1).astype(np.float32) / 255
-    result = reference(weights, infer(weights.tensors)).run(planes)
+    network_of, tensors = identify(weights)
+    result = reference(network_of, tensors, weights.param).run(planes)
     return np.rint(np.clip(result, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
 
 

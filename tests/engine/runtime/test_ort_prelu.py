@@ -7,7 +7,6 @@ from small_networks import SMALL, frame, tensors
 
 from upres.engine.models import manifest
 from upres.engine.runtime import ort_prelu
-from upres.export.families.networks import write
 
 
 def run(graph, feed):
@@ -23,7 +22,7 @@ def test_the_same_bits_come_out(name):
 
 
 def test_no_prelu_is_left():
-    model = onnx.load_from_string(ort_prelu.split(onnx.load_from_string(write(tensors(SMALL), SMALL, 4, "x"))))
+    model = onnx.load_from_string(ort_prelu.split(onnx.load_from_string(SMALL.write(tensors(SMALL), 4, "x"))))
     assert "PRelu" not in {node.op_type for node in model.graph.node}
 
 

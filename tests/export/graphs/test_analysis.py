@@ -5,8 +5,7 @@ from small_networks import RRDB, SMALL, SRVGG, frame, tensors
 
 from upres.engine.models import manifest
 from upres.engine.runtime import base
-from upres.export.families.networks import write
-from upres.export.graphs.analysis import BYTES_MEASURED, facts
+from upres.export.graphs.analysis import BYTES_MEASURED, analyze
 
 
 @pytest.mark.parametrize(
@@ -20,18 +19,18 @@ from upres.export.graphs.analysis import BYTES_MEASURED, facts
     ],
 )
 def test_the_halo_is_the_receptive_field(net, scale, halo):
-    assert facts(write(tensors(net), net, scale, "x")).halo == halo
+    assert analyze(net.write(tensors(net), scale, "x")).halo == halo
 
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_tiles_with_the_halo_equal_the_frame_and_with_one_less_do_not(scale):
-    graph = write(tensors(SMALL, seed=3), SMALL, scale, "x")
+    graph = SMALL.write(tensors(SMALL, seed=3), scale, "x")
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
     def run(pixels):
         return session.run(None, {"frame": pixels[None]})[0][0]
 
-    halo = facts(graph).halo
+    halo = analyze(graph).halo
     assert tile_differs(run, scale, halo) == 0
     assert tile_differs(run, scale, halo - 1) > 0
 
@@ -62,7 +61,7 @@ def tile_differs(run, scale: int, halo: int) -> int:
 
 def test_operations_and_memory_per_input_pixel():
     net = SRVGG(4, 0, 2)
-    found = facts(write(tensors(net), net, 2, "x"))
+    found = analyze(net.write(tensors(net), 2, "x"))
     assert found.flops_per_pixel == 2 * (3 * 4 * 9 + 4 * 12 * 9 + 3 * 12)
     # The frame as reals, what the last convolution and the repetition made, and their sum.
     assert found.bytes_per_pixel == BYTES_MEASURED * 4 * (12 + 12 + 12)

@@ -9,7 +9,7 @@ import pytest
 from paths import DATA
 
 from upres.engine.core.errors import ModelError
-from upres.export.weights.read import pth
+from upres.export.weights import pth
 
 SAVED = DATA / "saved_by_torch.pth"
 """torch.save({"params": …, "params_ema": {"half": [[0, 1, 2], [3, 4, 5]] / 2 as float16, "real": …, "brain": …}})"""
@@ -66,7 +66,7 @@ def test_only_state_dicts_are_taken(tmp_path, loaded, message):
     [(0, (3, 3), (3, 1)), (7, (2,), (1,)), (-1, (2,), (1,)), (0, (2, 2), (1, 2)), (0, (-2,), (1,))],
 )
 def test_a_tensor_cannot_reach_outside_its_storage(offset, size, stride):
-    with pytest.raises(ModelError, match="does not lie in a storage of 8"):
+    with pytest.raises(ModelError, match="does not fit in its storage of 8"):
         pth._rebuild(np.zeros(8, np.float32), offset, size, stride)
 
 
@@ -74,7 +74,7 @@ def test_a_storage_must_have_its_numbers(tmp_path):
     with zipfile.ZipFile(SAVED) as saved, zipfile.ZipFile(tmp_path / "cut.pth", "w") as cut:
         for name in saved.namelist():
             cut.writestr(name, saved.read(name)[:4] if "/data/" in name else saved.read(name))
-    with pytest.raises(ModelError, match=r"has \d numbers, \d announced"):
+    with pytest.raises(ModelError, match=r"has \d numbers, expected \d"):
         pth.read(tmp_path / "cut.pth")
 
 

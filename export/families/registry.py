@@ -1,0 +1,71 @@
+"""The network families there are, and the one that a set of weights belongs to.
+
+Every package adds its own as entry points of the group `upres.families`.
+"""
+
+from importlib.metadata import entry_points
+
+import numpy as np
+
+from upres.engine.core.errors import ModelError
+from upres.export.weights.read import Weights
+from upres.export.weights.tensors import Array, Tensors
+
+from .base import Family
+
+GROUP = "upres.families"
+
+
+def names() -> tuple[str, ...]:
+    """List the names of all families; none is loaded for it."""
+    return tuple(sorted(entry.name for entry in entry_points(group=GROUP)))
+
+
+def identify(weights: Weights) -> tuple[Family, Tensors]:
+    """Find the network these weights are of, with its sizes; and their tensors by name.
+
+    Raises ModelError where no family recognises them, and names every tensor that is missing, unknown, of another shape or
+    not finite.
+    """
+    for name in names():
+        family = _load(name)
+        tensors = _named(weights.tensors, family)
+        if tensors is not None and (network := family.recognize(tensors)) is not None:
+            _check(network, tensors)
+            return network, tensors
+    if not names():
+        raise ModelError("no network family is registered; install upres again")
+    some = ", ".join(list(weights.tensors)[:5]) if isinstance(weights.tensors, dict) else "without names"
+    raise ModelError(
+        f"the weights are of none of the families {', '.join(names())}; their {len(weights.tensors)} tensors: {some} …"
+    )
+
+
+def _load(name: str) -> type[Family]:
+    (entry,) = entry_points(group=GROUP, name=name)
+    family: type[Family] = entry.load()
+    return family
+
+
+def _named(tensors: Tensors | list[Array], family: type[Family]) -> Tensors | None:
+    """Return the tensors by name; those of a format without names only where the family has as many."""
+    if isinstance(tensors, dict):
+        return tensors
+    keys = family.tensor_names(len(tensors))
+    return dict(zip(keys, tensors, strict=True)) if len(keys) == len(tensors) else None
+
+
+def _check(network: Family, tensors: Tensors) -> None:
+    expected = network.shapes()
+    problems = [f"{name} is missing" for name in expected if name not in tensors]
+    problems += [f"{name} is unknown" for name in tensors if name not in expected]
+    problems += [
+        f"{name} has numbers that are not finite" for name, tensor in tensors.items() if not np.isfinite(tensor).all()
+    ]
+    problems += [
+        f"{name} is {tensors[name].shape}, expected {shape}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    if problems:
+        raise ModelError(f"the weights do not fit {network}: {'; '.join(problems)}")

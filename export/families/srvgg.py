@@ -1,0 +1,119 @@
+"""SRVGGNetCompact, the small networks of RealESRGAN.
+
+Source: Real-ESRGAN (Wang et al. 2021, arXiv:2107.10833) and its releases.
+"""
+
+import re
+from dataclasses import dataclass
+from math import isqrt
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upres.engine.core.errors import ModelError
+from upres.export.graphs.frame_writer import FrameGraphWriter
+from upres.export.weights.tensors import Shapes, Tensors
+
+from .base import Family
+from .layers import HALF_BICUBIC, Layers, Planes, nearest, shuffle
+
+Kernel = NDArray[np.float64]
+FOLDED_PAD = 2
+"""The folded halving is wrong in the outermost two pixels of its output, one of its input; a second one softens the edge."""
+
+
+@dataclass(frozen=True, slots=True)
+class SRVGG(Family):
+    """A row of 3x3 convolutions with PReLU, then a pixel shuffle, added to the nearest-neighbour upscaled input."""
+
+    name: ClassVar = "srvgg"
+    features: int
+    convs: int
+    scale: int
+
+    @classmethod
+    def recognize(cls, tensors: Tensors) -> Self | None:
+        """Count the slopes; the sizes are those of the first and the last convolution."""
+        slopes = [
+            key for key, tensor in tensors.items() if re.fullmatch(r"body\.\d+\.weight", key) and tensor.ndim == 1
+        ]
+        head, tail = tensors.get("body.0.weight"), tensors.get(f"body.{2 * len(slopes)}.weight")
+        if head is None or tail is None or not slopes or head.ndim != 4:
+            return None
+        return cls(head.shape[0], len(slopes) - 1, isqrt(tail.shape[0] // 3))
+
+    @classmethod
+    def tensor_names(cls, count: int) -> list[str]:
+        """Return the names of this many tensors: 3 a layer, and 2 of the last one."""
+        return list(cls(1, max(0, (count - 5) // 3), 1).shapes())
+
+    def shapes(self) -> Shapes:
+        """Return the shape of every tensor."""
+        shapes: Shapes = {}
+        for index in range(self.convs + 2):
+            inputs = self.features if index else 3
+            outputs = self.features if index <= self.convs else 3 * self.scale**2
+            shapes |= {f"body.{2 * index}.weight": (outputs, inputs, 3, 3), f"body.{2 * index}.bias": (outputs,)}
+            if index <= self.convs:
+                shapes[f"body.{2 * index + 1}.weight"] = (self.features,)
+        return shapes
+
+    def write(self, tensors: Tensors, scale: int, name: str) -> bytes:
+        """Write the graph for the network's own scale or, at 4, for half of it: its output, halved bicubically."""
+        if scale != self.scale and (self.scale, scale) != (4, 2):
+            raise ModelError(f"{name} upscales {scale} times, but these weights are {self}")
+        writer = FrameGraphWriter(name, scale)
+        frame = writer.frame()
+        x = self._write_body(writer, frame, tensors)
+        weight, bias, repeat = self._last(tensors)
+        if scale != self.scale:
+            # A constant stays what it is under the halving, so the bias is halved as a kernel of one pixel and summed up.
+            weight, repeat = _halve(weight), _halve(repeat)
+            bias = _halve(bias[:, None, None, None]).sum(axis=(1, 2, 3))
+        x = writer.conv(x, f"body.{2 * self.convs + 2}", weight, bias)
+        # Adding before the shuffle saves a tensor of floats at the full size.
+        x = writer.levels(writer.op("Add", x, writer.conv(frame, "repeat", repeat)))
+        return writer.finish(writer.op("DepthToSpace", x, blocksize=scale, mode="CRD"))
+
+    def pad(self, scale: int) -> int:
+        """Return the pixels that hide the wrong edge of the folded halving."""
+        return FOLDED_PAD if scale != self.scale else 0
+
+    def forward(self, planes: Planes, layers: Layers) -> Planes:
+        """Run the network."""
+        x = planes
+        for index in range(0, 2 * self.convs + 2, 2):
+            x = layers.prelu(layers.conv(x, f"body.{index}"), f"body.{index + 1}")
+        return shuffle(layers.conv(x, f"body.{2 * self.convs + 2}"), self.scale) + nearest(planes, self.scale)
+
+    def _write_body(self, writer: FrameGraphWriter, x: str, tensors: Tensors) -> str:
+        """Write all but the last convolution."""
+        for index in range(0, 2 * self.convs + 2, 2):
+            x = writer.conv(x, f"body.{index}", tensors[f"body.{index}.weight"], tensors[f"body.{index}.bias"])
+            slope = f"body.{index + 1}.weight"
+            x = writer.op("PRelu", x, writer.constant(slope, tensors[slope].reshape(-1, 1, 1)))
+        return x
+
+    def _last(self, tensors: Tensors) -> tuple[Kernel, Kernel, Kernel]:
+        """Return weight and bias of the last convolution, and a one-hot kernel that repeats each pixel of the input."""
+        last = f"body.{2 * self.convs + 2}"
+        repeat = np.repeat(np.eye(3), self.scale**2, axis=0)[:, :, None, None]
+        return tensors[f"{last}.weight"].astype(np.float64), tensors[f"{last}.bias"].astype(np.float64), repeat
+
+
+def _halve(kernel: Kernel) -> Kernel:
+    """Fold a shuffle by 4 and a bicubic halving, both linear, into the convolution before them.
+
+    kernel: (3 * 16, inputs, k, k) becomes (3 * 4, inputs, k + 2, k + 2). Pixel o of 2 lies between the pixels 2o and 2o + 1
+    of 4; its four taps are those from 2o - 1 to 2o + 2, which may belong to the pixel before or after.
+    """
+    _, inputs, size, _ = kernel.shape
+    parts = kernel.reshape(3, 4, 4, inputs, size, size)
+    folded = np.zeros((3, 2, 2, inputs, size + 2, size + 2))
+    taps = [(o, divmod(2 * o + tap - 1, 4), weight) for o in (0, 1) for tap, weight in enumerate(HALF_BICUBIC)]
+    for row, (down, part_row), row_weight in taps:
+        for column, (right, part_column), column_weight in taps:
+            window = folded[:, row, column, :, 1 + down : 1 + down + size, 1 + right : 1 + right + size]
+            window += row_weight * column_weight * parts[:, part_row, part_column]
+    return folded.reshape(12, inputs, size + 2, size + 2)

@@ -1,0 +1,52 @@
+"""The external data that several ONNX graphs share."""
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto
+
+from .writer import Array
+
+ALIGNMENT = 4096  # so that a runtime can map a tensor straight from the file
+
+
+class WeightFile:
+    """Tensors one after the other, equal ones once. Holds none of them in memory.
+
+    The file appears under its name when it is finished: a session that has an older one mapped keeps that, and an export
+    that fails leaves it as it was.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.shared: dict[tuple[str, str], TensorProto] = {}
+        self._unfinished = path.with_name(f"{path.name}.part")
+        self._file = self._unfinished.open("wb")
+        self._places: dict[str, tuple[int, int]] = {}
+
+    def add(self, array: Array, digest: str) -> tuple[int, int]:
+        """Return offset and length in bytes of this tensor in the file; written if none with this SHA-256 is there."""
+        if digest not in self._places:
+            self._file.write(bytes(-self._file.tell() % ALIGNMENT))
+            self._places[digest] = (self._file.tell(), array.nbytes)
+            self._file.write(bytes_of(array))
+        return self._places[digest]
+
+    def finish(self) -> str:
+        """Rename the file to its name; returns the SHA-256 over the SHA-256 of every tensor in it, in order."""
+        self._file.close()
+        self._unfinished.replace(self.path)
+        return hashlib.sha256("".join(self._places).encode()).hexdigest()
+
+    def close(self) -> None:
+        """Close the file, and delete what was written where it was not finished."""
+        with suppress(OSError):  # of a full disk: what was not written yet is no longer needed
+            self._file.close()
+        self._unfinished.unlink(missing_ok=True)
+
+
+def bytes_of(array: Array) -> memoryview:
+    """Return the bytes of a contiguous array, not copied."""
+    return array.reshape(-1).view(np.uint8).data
