@@ -14,10 +14,10 @@ from upres.engine.models.flashvsr.networks import CLIP, FIRST, LATENT, NEXT, Dec
 from upres.engine.models.flashvsr.shot import Canvas, LiveShot, Networks
 from upres.engine.models.flashvsr.tiles import GRID, LATENT_PIXELS, Layout
 from upres.engine.runtime.base import Device, OnnxRuntimeGraph, cpus
-from upres.export.flashvsr import reference
-from upres.export.flashvsr.attention import Attention
-from upres.export.flashvsr.tensors import tensors
-from upres.export.flashvsr.weights import WeightSet
+from upres.export.flashvsr.graphs.attention import Attention
+from upres.export.flashvsr.verify import reference
+from upres.export.flashvsr.weights.torch_tensors import read_all
+from upres.export.flashvsr.weights.weight_set import WeightSet
 
 SCALE = 4
 FRAMES = CLIP * NEXT  # of a step
@@ -36,9 +36,9 @@ class Steps:
 def pytorch_steps(layout: Layout, weights: WeightSet, device: str, backend: str | None) -> Steps:
     """PyTorch in bfloat16; the transformer's layers compiled where there is a backend for that."""
     dtype, c = torch.bfloat16, weights.configuration
-    projector = reference.Projector(tensors(weights.lq, device, dtype), weights.version)
-    decoder = reference.Decoder(tensors(weights.tc, device, dtype))
-    dit = tensors(weights.dit, device, dtype)
+    projector = reference.Projector(read_all(weights.lq, device, dtype), weights.version)
+    decoder = reference.Decoder(read_all(weights.tc, device, dtype))
+    dit = read_all(weights.dit, device, dtype)
     prompt = torch.from_numpy(weights.prompt).to(device, dtype)
     transformers = [reference.Transformer(dit, prompt, c, Attention(0, exact=False)) for _ in layout.tiles]
     if backend:

@@ -1,1 +1,1 @@
-"""Weights in, verified ONNX graphs and manifests out. Nothing at run time imports it."""
+"""Exporters: weights in, verified ONNX graphs and manifests out. Nothing at run time imports them."""

@@ -1,4 +1,4 @@
-"""Run the exporters' own checks: `python -m upres.export`."""
+"""Entry point of the exporters' checks and measurements: `python -m upres.export`."""
 
 import sys
 

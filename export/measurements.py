@@ -16,17 +16,17 @@ from upres.engine.runtime.base import cpus
 PACKAGES = ("upres", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt-rtx")
 
 
-def record(path: Path, part: str, found: object) -> None:
-    """Put what was found into the file under the name of this part; other parts that were measured here earlier stay."""
+def record(path: Path, part: str, results: object) -> None:
+    """Write the results of one part into the file, and keep those of other parts that are there."""
     kept: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    document = {"when": when, "machine": machine(), "versions": versions(), "results": {**kept, part: found}}
+    document = {"when": when, "machine": machine(), "versions": versions(), "results": {**kept, part: results}}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def machine() -> Mapping[str, Any]:
-    """The processor, how many CPUs this process may use, and bytes of memory."""
+    """Describe the machine: processor, CPUs that this process may use, bytes of memory."""
     info = Path("/proc/cpuinfo")
     rows = info.read_text().splitlines() if info.exists() else []
     name = next((row.split(":", 1)[1].strip() for row in rows if row.startswith("model name")), platform.machine())
@@ -34,18 +34,18 @@ def machine() -> Mapping[str, Any]:
 
 
 def versions() -> Mapping[str, str]:
-    """Of Python, and of the packages that are here and matter."""
-    found = {"python": platform.python_version()}
+    """List the versions of Python and of those PACKAGES that are installed."""
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def peak_memory() -> int:
-    """Bytes of main memory, the most this process has held so far; pages of a file count once for every mapping of it."""
+    """Return the most bytes of main memory that this process has used so far; a page of a file counts once for every mapping."""
     import resource  # not on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024

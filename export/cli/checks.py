@@ -1,4 +1,4 @@
-"""The exporters' own checks: `python -m upres.export`."""
+"""Checks and measurements of the exporters: `python -m upres.export`."""
 
 import tempfile
 from dataclasses import asdict
@@ -11,25 +11,26 @@ from upres.engine.runtime.base import Device
 from upres.export.measurements import record
 
 Precision = Literal["fp32", "fp16", "bf16"]
-Results = Annotated[Path | None, typer.Option(help="A JSON file that keeps what was found, with the machine.")]
+Results = Annotated[Path | None, typer.Option(help="A JSON file to record the results in, with the machine.")]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def main() -> None:
-    """Checks of the exporters, for those who work on them."""
+    """Check and measure the exporters; for developers."""
 
 
 @app.command()
 def flashvsr_check(
-    weights: Annotated[Path, typer.Option(help="All weights of a configuration, one .npz.")],
-    golden: Annotated[Path, typer.Option(help="What the public implementation computed from them, one .npz.")],
-    config: Annotated[Path, typer.Option(help="The configuration, JSON.")],
+    weights: Annotated[Path, typer.Option(help="All weights of the reference, one .npz.")],
+    golden: Annotated[Path, typer.Option(help="The results of the public implementation, one .npz.")],
+    config: Annotated[Path, typer.Option(help="The configuration of the reference, JSON.")],
 ) -> None:
-    """Compare FlashVSR in PyTorch and as ONNX with a numeric reference; exits 1 where a tolerance is exceeded."""
-    from upres.export.flashvsr.check import compare, read_golden, read_heads
-    from upres.export.flashvsr.weights import read_npz
+    """Compare FlashVSR in PyTorch and as ONNX with a numeric reference; exit 1 where a tolerance is exceeded."""
+    from upres.export.flashvsr.verify.compare import compare
+    from upres.export.flashvsr.verify.golden import read_golden, read_heads
+    from upres.export.flashvsr.weights.npz import read_npz
 
     failed = 0
     weight_set = read_npz(weights, heads=read_heads(config))
@@ -45,19 +46,23 @@ def flashvsr_check(
 
 @app.command()
 def flashvsr_measure(
-    folder: Annotated[Path, typer.Argument(help="Where the graphs are; with --export, where they go.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of an export; with --export, where to write one.")],
     export: Annotated[
-        bool, typer.Option("--export", help="Export the full size with random weights, and measure that.")
+        bool, typer.Option("--export", help="Measure an export of the full size, with random weights.")
     ] = False,
-    profile: Annotated[str, typer.Option(help="The tile, height x width in output pixels.")] = "256x256",
-    precision: Annotated[Precision, typer.Option(help="Of the transformer.")] = "fp32",
-    verify: Annotated[bool, typer.Option("--verify", help="Hold such an export against PyTorch instead.")] = False,
-    device: Annotated[Device, typer.Option(help="Where the steps run: cpu or cuda.")] = "cpu",
-    dense: Annotated[bool, typer.Option(help="Dense attention instead of the published rule.")] = False,
+    profile: Annotated[str, typer.Option(help="With --export: the tile, height x width in output pixels.")] = "256x256",
+    precision: Annotated[Precision, typer.Option(help="With --export: precision of the transformer.")] = "fp32",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Measure a comparison of such an export with PyTorch.")
+    ] = False,
+    device: Annotated[Device, typer.Option(help="The device that the steps run on.")] = "cpu",
+    dense: Annotated[
+        bool, typer.Option("--dense", help="With --export: dense attention instead of the published rule.")
+    ] = False,
     results: Results = None,
 ) -> None:
     """Measure FlashVSR's full size on ONNX Runtime: seconds and peak memory of every graph."""
-    from upres.export.flashvsr.export import Settings
+    from upres.export.flashvsr.graphs.settings import Settings
     from upres.export.flashvsr.measure import counts, export_random, run_steps, verify_random
 
     height, width = (int(side) for side in profile.split("x"))
@@ -76,23 +81,23 @@ def flashvsr_measure(
         typer.echo(f"{cost.name:34} {seconds}   peak so far {cost.peak / 1e9:6.2f} GB")
     if results is not None:
         part = f"{'verify' if verify else 'export' if export else f'steps on {device}'}, {folder.name}"
-        found = {"published": counts(), "costs": [asdict(cost) for cost in costs], "from_pytorch": differences}
-        record(results, part, found)
+        measured = {"published": counts(), "costs": [asdict(cost) for cost in costs], "from_pytorch": differences}
+        record(results, part, measured)
 
 
 @app.command()
 def flashvsr_engines(
-    folder: Annotated[Path, typer.Argument(help="Where an export lies.")],
-    out: Annotated[Path, typer.Argument(help="Where the engines go.")],
-    capability: Annotated[str, typer.Option(help="Compute capability of the GPUs that will run them.")] = "SM89",
+    folder: Annotated[Path, typer.Argument(help="The folder of an export.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write the engines into.")],
+    capability: Annotated[str, typer.Option(help="Compute capability of the GPUs that the engines are for.")] = "SM89",
     results: Results = None,
 ) -> None:
-    """Build FlashVSR's graphs with TensorRT for RTX; needs no GPU."""
+    """Build FlashVSR's graphs with TensorRT for RTX; this needs no GPU."""
     from upres.export.trt.flashvsr_engines import build_engines
 
-    found = []
+    engines = []
     for engine in build_engines(folder, out, capability=capability):
-        found.append({**asdict(engine), "path": engine.path.name})
+        engines.append({**asdict(engine), "path": engine.path.name})
         typer.echo(f"{engine.sha256}  {engine.path}  {engine.nbytes / 1e6:.1f} MB, {engine.seconds:.1f} s")
     if results is not None:
-        record(results, f"engines for {capability}, {folder.name}", found)
+        record(results, f"engines for {capability}, {folder.name}", engines)

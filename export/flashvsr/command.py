@@ -1,4 +1,4 @@
-"""What `upres export FlashVSR_Tiny` does, from its options to the line it ends with."""
+"""The command `upres export FlashVSR_Tiny`, from its options to the line it prints."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,10 @@ class Request:
 
 
 def export(request: Request, out: Path | None) -> str:
-    """Export, or export and judge; gives the line to show.
+    """Export, or export and judge; returns the line to print.
 
-    SettingsError names every option that is missing or does not go with another, ModelError says that a judgement failed.
+    Raises SettingsError naming every option that is missing or does not go with another, ModelError where the judgement is
+    that the export is wrong.
     """
     problems = [] if request.weights else [f"upres export {SLUG} needs --weights DIR, the folder of its weight files"]
     if (request.acceptance is None) != (request.clip is None):
@@ -42,19 +43,19 @@ def export(request: Request, out: Path | None) -> str:
     if request.weights is None or problems:
         raise SettingsError("; ".join(problems))
     try:
-        from .export import Settings
         from .exporter import accept_flashvsr, export_flashvsr
+        from .graphs.settings import Settings
     except ModuleNotFoundError as error:
         raise ModelError(
             f"exporting FlashVSR needs {error.name}, which is not installed; get it with: pip install 'upres[export]'"
         ) from error
     folder = out or folder_of(NETWORK, request.precision)
     if request.acceptance and request.clip:
-        found = accept_flashvsr(
+        judgement = accept_flashvsr(
             request.weights, folder, clip=request.clip, report=request.acceptance, version=request.version
         )
-        line = f"passed: {found.psnr} dB against PyTorch; see {request.acceptance / 'report.md'}"
-        if not found.passed:
+        line = f"passed: {judgement.psnr} dB against PyTorch; see {request.acceptance / 'report.md'}"
+        if not judgement.passed:
             raise ModelError(f"NOT {line}")
         return line
     settings = Settings(precision=request.precision, exact=request.attention == "exact")

@@ -1,4 +1,4 @@
-"""The exporter of FlashVSR: public weights in, four ONNX graphs and a manifest out, verified against PyTorch."""
+"""FlashVSR's exporter: public weights in, ONNX graphs and a manifest out, verified against PyTorch."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,11 +6,12 @@ from pathlib import Path
 from upres.engine.core.errors import ModelError
 from upres.engine.models.flashvsr.manifest import FlashVSRManifest
 
-from .acceptance import Report, accept, read_clip
-from .check import compare_export
-from .export import Settings, write_graphs
-from .files import read_folder
-from .weights import Version
+from .graphs.settings import Settings
+from .graphs.write import write_graphs
+from .verify.acceptance import Report, accept, read_clip
+from .verify.compare import compare_export
+from .weights.files import read_folder
+from .weights.weight_set import Version
 
 # How far graphs may be from PyTorch in float32, relative to the largest value: flipped attention blocks count too.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
@@ -19,9 +20,9 @@ TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 def export_flashvsr(
     weights: Path, out: Path, *, version: Version | None = None, settings: Settings | None = None, verify: bool = False
 ) -> FlashVSRManifest:
-    """Export the public weight files of a folder; verify: also run the graphs against PyTorch, which takes a while.
+    """Export the public weight files of a folder; verify: also compare the graphs with PyTorch, which takes a while.
 
-    Gives the manifest, with the differences from PyTorch where verified. Raises ModelError for weights that cannot be used
+    Returns the manifest, with the differences from PyTorch where verified. Raises ModelError for weights that cannot be used
     and for graphs that differ from PyTorch by more than their precision explains.
     """
     settings = settings or Settings()
@@ -40,10 +41,10 @@ def export_flashvsr(
 
 
 def accept_flashvsr(weights: Path, graphs: Path, *, clip: Path, report: Path, version: Version | None = None) -> Report:
-    """Export in float32, and hold it against PyTorch on a real clip; the report, with pictures, goes into a folder.
+    """Export in float32, and compare with PyTorch on a real clip; the report, with images, goes into a folder.
 
     Raises SourceError, before the export, where the clip is too small or too short.
     """
-    looked_at = read_clip(clip)
+    judged = read_clip(clip)
     export_flashvsr(weights, graphs, version=version)
-    return accept(read_folder(weights, version), weights, graphs, looked_at, report)
+    return accept(read_folder(weights, version), weights, graphs, judged, report)

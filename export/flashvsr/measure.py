@@ -1,4 +1,4 @@
-"""What FlashVSR's full size costs: an export with random weights, and steps of its graphs on ONNX Runtime."""
+"""Measurements of FlashVSR at full size: an export with random weights, and steps of its graphs on ONNX Runtime."""
 
 import math
 import time
@@ -13,16 +13,18 @@ from upres.engine.models.flashvsr.networks import FIRST, LATENT, NEXT, Decoder, 
 from upres.engine.runtime.base import BoundState, Device, OnnxRuntimeGraph, cpus
 from upres.export.measurements import peak_memory
 
-from .check import compare_export
-from .export import Settings, write_graphs
-from .weights import Configuration, random_weights
+from .graphs.settings import Settings
+from .graphs.write import write_graphs
+from .verify.compare import compare_export
+from .weights.configuration import Configuration
+from .weights.random_weights import random_weights
 
-DRAW = np.random.Generator(np.random.Philox(0))
+SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a piece of work took. seconds: wall clock of each time. peak: bytes of main memory, the most held so far."""
+    """What a piece of work took. seconds: wall clock of each run. peak: most bytes of main memory used so far."""
 
     name: str
     seconds: list[float]
@@ -30,27 +32,29 @@ class Cost:
 
 
 def counts() -> dict[str, dict[str, int]]:
-    """Tensors and parameters of every part of the full size, as published."""
+    """Count the tensors and parameters of every part of the full size."""
     shapes = Configuration().shapes()
     return {
-        part: {"tensors": len(found), "parameters": sum(math.prod(shape) for shape in found.values())}
-        for part, found in shapes.items()
+        part: {"tensors": len(tensors), "parameters": sum(math.prod(shape) for shape in tensors.values())}
+        for part, tensors in shapes.items()
     }
 
 
 def export_random(folder: Path, settings: Settings) -> Cost:
-    """Export the full size with weights that were never trained; they serve measurements only."""
+    """Export the full size with weights that were never trained, for measurements only."""
     return _measure("export", lambda: write_graphs(random_weights(Configuration()), folder, settings))
 
 
 def verify_random(folder: Path) -> tuple[dict[str, float], Cost]:
-    """The largest differences of what `export_random` wrote from PyTorch, relative to the largest value; what it took."""
+    """Measure how far what `export_random` wrote is from PyTorch, relative to the largest value; and what that took."""
     manifest = read(folder)
     profiles = tuple((profile.height, profile.width) for profile in manifest.profiles)
     settings = Settings(profiles, manifest.precision, manifest.attention == "exact")
-    found: dict[str, float] = {}
-    cost = _measure("verify", lambda: found.update(compare_export(random_weights(Configuration()), folder, settings)))
-    return found, cost
+    differences: dict[str, float] = {}
+    cost = _measure(
+        "verify", lambda: differences.update(compare_export(random_weights(Configuration()), folder, settings))
+    )
+    return differences, cost
 
 
 def run_steps(folder: Path, device: Device = "cpu") -> Iterator[Cost]:
@@ -65,32 +69,34 @@ def run_steps(folder: Path, device: Device = "cpu") -> Iterator[Cost]:
 
 def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile, device: Device) -> Iterator[Cost]:
     height, width = profile.height, profile.width
-    frames = DRAW.integers(0, 256, (4, height, width, 3), dtype=np.uint8)
-    latents = DRAW.standard_normal((1, LATENT, height // 8, width // 8), np.float32)
+    draw = np.random.Generator(np.random.Philox(SEED))
+    frames = draw.integers(0, 256, (4, height, width, 3), dtype=np.uint8)
+    latents = draw.standard_normal((1, LATENT, height // 8, width // 8), np.float32)
     graphs = [
         OnnxRuntimeGraph(folder / name, cpus(), mapped=True, device=device)
         for name in (manifest.projector, manifest.decoder)
     ]
     projector, decoder = Projector(graphs[0], height, width), Decoder(graphs[1], height, width)
-    projector.start(frames[0])  # state is undefined before, and its numbers need not be finite
+    projector.start(frames[0])  # before, the state is undefined and need not be finite
     decoder.start()
     yield _measure("projector, 1 latent frame", lambda: projector.push(frames), times=2)
     yield _measure("decoder, 1 latent frame", lambda: decoder.push(latents, frames), times=2)
 
 
 def _step_cost(graph: OnnxRuntimeGraph, name: str, manifest: FlashVSRManifest, size: tuple[int, int, int]) -> Cost:
-    """Steps of the transformer, its past zero; ArithmeticError where one gives values that are not finite."""
+    """Run steps of the transformer, its past zero; ArithmeticError where one returns values that are not finite."""
     frames, rows, columns = size[0], size[1] // 16, size[2] // 16
     cos, sin = rotation(0, (frames, rows, columns), manifest.head_dim)
-    noise = DRAW.standard_normal((1, LATENT, frames, 2 * rows, 2 * columns), np.float32)
-    tokens = DRAW.standard_normal((1, frames * rows * columns, manifest.dim), np.float32)
+    draw = np.random.Generator(np.random.Philox(SEED))
+    noise = draw.standard_normal((1, LATENT, frames, 2 * rows, 2 * columns), np.float32)
+    tokens = draw.standard_normal((1, frames * rows * columns, manifest.dim), np.float32)
     state = BoundState([graph])
     state.clear()
 
     def step() -> None:
         clean = state.run(graph, {"noise": noise, "tokens": tokens, "cos": cos, "sin": sin})["clean"]
         if not np.isfinite(clean).all():
-            raise ArithmeticError(f"{name}: gave values that are not finite")
+            raise ArithmeticError(f"{name}: the result is not finite")
 
     return _measure(name, step, times=2)
 

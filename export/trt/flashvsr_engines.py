@@ -13,9 +13,9 @@ from . import rtx_builder
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A built engine. graph: the file it was built from. nbytes: its size. seconds: the build, wall clock.
+    """A built engine. graph: the file it was built from. nbytes: its size. seconds: of the build, wall clock.
 
-    sha256: of its bytes; the same graph on the same release of TensorRT for RTX gives the same ones.
+    sha256: of its bytes, which are the same for the same graph and release of TensorRT for RTX.
     """
 
     graph: str
@@ -29,7 +29,7 @@ def build_engines(folder: Path, out: Path, *, capability: str = "SM89") -> Itera
     """Build every graph of an export for one compute capability, such as SM89.
 
     Projector and decoder, whose graphs take any size, are built for one tile of every profile and one latent frame at a time.
-    Raises ModelError where TensorRT for RTX is missing, or refuses a graph, with its own words; SettingsError for a
+    Raises ModelError where TensorRT for RTX is missing, or refuses a graph, with its message; SettingsError for a
     capability that it does not know.
     """
     rtx_builder.check(capability)
@@ -40,10 +40,10 @@ def build_engines(folder: Path, out: Path, *, capability: str = "SM89") -> Itera
         tile = f"{profile.height}x{profile.width}"
         for graph in (manifest.projector, manifest.decoder, profile.first, profile.following):
             stem = Path(graph).stem.removesuffix(f"-{tile}")
-            yield _built(folder / graph, out / f"{stem}-{tile}-{capability.lower()}.engine", profile, capability)
+            yield _build(folder / graph, out / f"{stem}-{tile}-{capability.lower()}.engine", profile, capability)
 
 
-def _built(graph: Path, path: Path, profile: Profile, capability: str) -> Engine:
+def _build(graph: Path, path: Path, profile: Profile, capability: str) -> Engine:
     start = time.perf_counter()
     rtx_builder.build(graph, _sizes(profile), path, capability=capability)
     seconds = time.perf_counter() - start
@@ -53,7 +53,7 @@ def _built(graph: Path, path: Path, profile: Profile, capability: str) -> Engine
 
 
 def _sizes(profile: Profile) -> dict[str, int]:
-    """Every named dimension of the graphs for a tile and one latent frame."""
+    """Return the size of every named dimension for a tile and one latent frame."""
     sizes = {"T": 1, "4*T": 4, "H": profile.height, "W": profile.width}
     for side in "HW":
         sizes |= {f"{side}/{n}": sizes[side] // n for n in (2, 4, 8, 16)}

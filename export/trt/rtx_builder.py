@@ -1,9 +1,9 @@
 """One ONNX graph built by TensorRT for RTX in a process of its own: the same graph gives the same bytes every time.
 
-The builder keeps tensors in tables keyed by their addresses and writes them in the order it finds them there. In a new thread
-of a new process its allocations lie in an arena of their own, so their distances, and with them that order, are always the
-same; in a process that has done anything else before they are not. Sizes must be fixed: where they are ranges, the builder
-also chooses between equal expressions by address, and no two builds agree.
+The builder keeps tensors in tables keyed by their addresses, and writes them in that order. In a new thread of a new process
+its allocations are in an arena of their own, so that their distances, and with them the order, are always the same; in a
+process that has done anything else before, they are not. Sizes must be fixed: where they are ranges, the builder also chooses
+between equal expressions by address, and no two builds agree.
 """
 
 import importlib
@@ -24,7 +24,7 @@ ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")  # what would move the b
 
 
 def check(capability: str) -> None:
-    """ModelError where TensorRT for RTX is not installed, SettingsError for a compute capability that it does not know."""
+    """Raise ModelError where TensorRT for RTX is not installed, SettingsError for a compute capability that it does not know."""
     known = _tensorrt().ComputeCapability.__members__
     if capability not in known:
         raise SettingsError(f"unknown compute capability {capability!r}; this version has: {', '.join(known)}")
@@ -33,7 +33,7 @@ def check(capability: str) -> None:
 def build(graph: Path, sizes: Mapping[str, int], out: Path, *, capability: str) -> None:
     """Build a graph into the file `out`. sizes: of every named dimension. capability: of the GPUs that will run it: SM89.
 
-    Raises ModelError with the builder's own words where it refuses the graph, or takes longer than BUILD_SECONDS.
+    Raises ModelError with the builder's message where it refuses the graph, or takes longer than BUILD_SECONDS.
     """
     command = [sys.executable, "-m", __name__, graph.name, str(out.absolute()), capability, json.dumps(sizes)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ALLOCATOR)}
@@ -52,11 +52,11 @@ def build(graph: Path, sizes: Mapping[str, int], out: Path, *, capability: str) 
     except subprocess.TimeoutExpired as error:
         raise ModelError(f"TensorRT for RTX has not built {graph} within {BUILD_SECONDS} s") from error
     if done.returncode:
-        words = done.stdout.strip() or f"it ended with {done.returncode}"
-        raise ModelError(f"TensorRT for RTX cannot build {graph}: {words}")
+        message = done.stdout.strip() or f"it exited with {done.returncode}"
+        raise ModelError(f"TensorRT for RTX cannot build {graph}: {message}")
 
 
-def _tensorrt() -> Any:  # noqa: ANN401 - it has no types
+def _tensorrt() -> Any:  # noqa: ANN401 - the package has no types
     try:
         return importlib.import_module("tensorrt_rtx")
     except ImportError as error:
@@ -64,7 +64,7 @@ def _tensorrt() -> Any:  # noqa: ANN401 - it has no types
 
 
 def _plan(trt: Any, name: str, capability: str, sizes: Mapping[str, int]) -> Any:  # noqa: ANN401
-    """The engine's bytes; None where there is none: the builder's log has said why."""
+    """Build the engine's bytes; None where that fails: the builder's log says why."""
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, builder.logger)
@@ -82,15 +82,15 @@ def _plan(trt: Any, name: str, capability: str, sizes: Mapping[str, int]) -> Any
 
 
 def main() -> None:
-    """Build in a new thread: GRAPH OUT CAPABILITY SIZES, the last one JSON; ends with 1 where it cannot."""
+    """Build in a new thread: GRAPH OUT CAPABILITY SIZES, the last one JSON; exit 1 where that fails."""
     name, out, capability, sizes = sys.argv[1:]
-    trt, given = _tensorrt(), json.loads(sizes)
-    made: Future[Any] = Future()
-    thread = threading.Thread(target=lambda: made.set_result(_plan(trt, name, capability, given)))
+    trt, dimensions = _tensorrt(), json.loads(sizes)
+    outcome: Future[Any] = Future()
+    thread = threading.Thread(target=lambda: outcome.set_result(_plan(trt, name, capability, dimensions)))
     thread.start()
     thread.join()
-    # Where the thread broke, it has said why.
-    if not made.done() or (plan := made.result()) is None:
+    # Where the thread raised, its traceback is on stderr.
+    if not outcome.done() or (plan := outcome.result()) is None:
         sys.exit(1)
     Path(out).write_bytes(memoryview(plan))
 

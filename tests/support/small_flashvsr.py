@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from upres.export.flashvsr.weights import Configuration, random_weights
+from upres.export.flashvsr.weights.configuration import Configuration
+from upres.export.flashvsr.weights.random_weights import random_weights
 
 SMALL = Configuration(
     dim=256, heads=2, layers=1, ffn=96, text_dim=24, freq_dim=16, projector=(8, 12), decoder=(8, 8, 4, 4)
@@ -27,6 +28,6 @@ def write_files(folder: Path, monkeypatch) -> Path:
     torch.save(as_torch(WEIGHTS.lq, torch.bfloat16), folder / "LQ_proj_in.ckpt")
     torch.save({"state_dict": as_torch(WEIGHTS.tc)}, folder / "TCDecoder.ckpt")
     torch.save(torch.from_numpy(WEIGHTS.prompt), folder / "posi_prompt.pth")
-    monkeypatch.setattr("upres.export.flashvsr.files.RELEASED", SMALL)
-    monkeypatch.setattr("upres.export.flashvsr.files.DIT_BYTES", (folder / DIT).stat().st_size)
+    monkeypatch.setattr("upres.export.flashvsr.weights.files.RELEASED", SMALL)
+    monkeypatch.setattr("upres.export.flashvsr.weights.files.DIT_BYTES", (folder / DIT).stat().st_size)
     return folder

@@ -27,7 +27,8 @@ torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.imp
 
 from small_flashvsr import WEIGHTS  # noqa: E402 - after the check for torch
 
-from upres.export.flashvsr.export import Settings, write_graphs  # noqa: E402
+from upres.export.flashvsr.graphs.settings import Settings  # noqa: E402
+from upres.export.flashvsr.graphs.write import write_graphs  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("fake_models")
 SPEC = Spec("FlashVSR_Tiny", scale=2, segment_seconds=0.4, preset="ultrafast")

@@ -34,5 +34,5 @@ def test_export_steps_and_verification(tmp_path, monkeypatch):
     kept = json.loads((tmp_path / "results.json").read_text())
     assert kept["machine"]["cpus"] > 0
     verified, steps = kept["results"].values()
-    assert verified["from_pytorch"].keys() == {"tokens", "clean", "pictures"}
+    assert verified["from_pytorch"].keys() == {"tokens", "clean", "frames"}
     assert [len(cost["seconds"]) for cost in steps["costs"]] == [2, 2, 2, 2]

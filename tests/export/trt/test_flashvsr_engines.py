@@ -12,8 +12,10 @@ here = importlib.import_module if os.environ.get("CI") else pytest.importorskip
 here("torch")
 here("tensorrt_rtx")
 
-from upres.export.flashvsr.export import Settings, write_graphs  # noqa: E402
-from upres.export.flashvsr.weights import Configuration, random_weights  # noqa: E402
+from upres.export.flashvsr.graphs.settings import Settings  # noqa: E402
+from upres.export.flashvsr.graphs.write import write_graphs  # noqa: E402
+from upres.export.flashvsr.weights.configuration import Configuration  # noqa: E402
+from upres.export.flashvsr.weights.random_weights import random_weights  # noqa: E402
 from upres.export.trt import rtx_builder  # noqa: E402 - after the checks
 from upres.export.trt.flashvsr_engines import build_engines  # noqa: E402
 

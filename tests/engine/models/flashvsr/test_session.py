@@ -21,9 +21,10 @@ from upres.engine.runtime.base import OnnxRuntimeGraph
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
-from upres.export.flashvsr.check import read_golden  # noqa: E402
-from upres.export.flashvsr.export import Settings, write_graphs  # noqa: E402 - after the check for torch
-from upres.export.flashvsr.weights import read_npz  # noqa: E402
+from upres.export.flashvsr.graphs.settings import Settings  # noqa: E402 - after the check for torch
+from upres.export.flashvsr.graphs.write import write_graphs  # noqa: E402
+from upres.export.flashvsr.verify.golden import read_golden  # noqa: E402
+from upres.export.flashvsr.weights.npz import read_npz  # noqa: E402
 
 DATA = paths.DATA / "flashvsr"
 TILE = ((128, 128),)

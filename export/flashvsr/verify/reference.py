@@ -1,4 +1,4 @@
-"""FlashVSR in PyTorch, written as the architecture is described: the reference that every exported graph is held against.
+"""FlashVSR in PyTorch, written as the architecture is described: the reference that exported graphs are compared with.
 
 Projector, Transformer and Decoder each keep their own state, take one step at a time and work in the dtype of their weights.
 Sources: arXiv 2510.12747 for the scheme, the public release (Apache-2.0) for the constants.
@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from upres.engine.models.flashvsr.networks import THETA, rotation
-
-from .attention import BLOCK, WINDOWS, Attention, outside_range
-from .tensors import Within
-from .weights import TIMESTEP, Configuration, Version
+from upres.export.flashvsr.graphs.attention import BLOCK, WINDOWS, Attention, outside_range
+from upres.export.flashvsr.weights.configuration import TIMESTEP, Configuration
+from upres.export.flashvsr.weights.torch_tensors import Within
+from upres.export.flashvsr.weights.weight_set import Version
 
 Grid = tuple[int, int, int]  # latent frames, rows and columns of tokens
 
@@ -40,7 +40,7 @@ class Projector:
         self._caches: list[Tensor | None] = [None, None]
 
     def __call__(self, clip: Tensor) -> Tensor:
-        """clip: (1, 3, 4, H, W) in [-1, 1]; gives tokens (1, H/16 * W/16, dim). The first call only fills the caches."""
+        """Project a clip, (1, 3, 4, H, W) in [-1, 1], to tokens, (1, H/16 * W/16, dim). The first call only fills the caches."""
         x = F.pixel_unshuffle(clip[0].transpose(0, 1), 16).transpose(0, 1)[None]
         for index in (1, 2):
             x = self._convolve(x, index)
@@ -50,7 +50,7 @@ class Projector:
         return F.linear(tokens, self._weights["linear_layers.0.weight"], self._weights["linear_layers.0.bias"])
 
     def _convolve(self, x: Tensor, index: int) -> Tensor:
-        """A convolution that is causal in time; v1 looks back at the end of the same clip, v1.1 at that of the clip before."""
+        """Convolve, causal in time; v1 looks back at the end of the same clip, v1.1 at that of the clip before."""
         past, last = self._caches[index - 1], x[:, :, -2:]
         if past is None:
             past = x[:, :, :1].expand_as(last)
@@ -89,16 +89,16 @@ class Transformer:
         self.masks: list[BlockMask] = []
 
     def compile(self, backend: str = "inductor") -> None:
-        """Have PyTorch compile the layers, which are all alike, when they first run; the weights are held from now on."""
+        """Have PyTorch compile the layers, which are all alike, when they first run; the weights are kept from now on."""
         self._layers = [dict(layer) for layer in self._layers]
         self._run_block = torch.compile(self._block, backend=backend, dynamic=False)
 
     def keys(self, layer: int) -> Tensor:
-        """The cached keys of a layer, rotated, in window layout: (windows * S, 128, dim)."""
+        """Return the cached keys of a layer, rotated, in window layout: (windows * S, 128, dim)."""
         return self._cache[layer][0]
 
     def __call__(self, noise: Tensor, tokens: Tensor) -> Tensor:
-        """noise: (1, 16, f, H/8, W/8), tokens: (1, f * H/16 * W/16, dim); gives the clean latents, as large as the noise."""
+        """Denoise one step: noise (1, 16, f, H/8, W/8), tokens (1, f * H/16 * W/16, dim) to latents of the noise's shape."""
         _, channels, frames, rows, columns = noise.shape
         grid = (frames, rows // 2, columns // 2)
         patches = (
@@ -119,7 +119,7 @@ class Transformer:
     def _block(
         self, x: Tensor, w: Mapping[str, Tensor], grid: Grid, angles: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor, BlockMask | None]:
-        """One layer: its tokens, the keys and values that the next step needs, and its mask where the rule is exact."""
+        """Run one layer: to its tokens, the keys and values that the next step needs, and its mask where the rule is exact."""
         shift, scale, gate, shift2, scale2, gate2 = (w["modulation"] + self._modulation)[0]
         y, k, v, mask = self._self_attention(self._norm(x) * (1 + scale) + shift, w, grid, angles, past)
         x = x + gate * y
@@ -163,9 +163,9 @@ class Transformer:
         return BlockMask(kept, probability, threshold)
 
     def _angles(self, grid: Grid) -> Tensor:
-        """Cosines and sines, (2, tokens, 1, head_dim / 2); time, row and column share the channels 3-way."""
+        """Compute cosines and sines, (2, tokens, 1, head_dim / 2); time, row and column share the channels 3-way."""
         cos, sin = rotation(self.position, grid, self._c.head_dim, dtype=np.float64)
-        # In float64 as published where that matters: in float32, whose errors are measured.
+        # In float64, as published, where the network computes in float32, whose errors are measured.
         dtype = torch.float64 if self._text.dtype == torch.float32 else torch.float32
         return torch.from_numpy(np.stack([cos, sin])[:, :, None]).to(dtype)
 
@@ -173,11 +173,11 @@ class Transformer:
         return F.layer_norm(x, x.shape[-1:], eps=self._c.eps)
 
     def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
-        # In float32; as one operation, whose squares are no activations that a scan for float16 should see.
+        # In float32, and as one operation, so that a scan for float16 does not see its squares.
         return F.rms_norm(x.float(), x.shape[-1:], eps=self._c.eps).to(x.dtype) * weight
 
     def _heads(self, x: Tensor) -> Tensor:
-        """(tokens, dim) to (1, heads, tokens, head_dim)."""
+        """Reshape (tokens, dim) to (1, heads, tokens, head_dim)."""
         return x.unflatten(-1, (self._c.heads, -1)).transpose(0, 1)[None]
 
 
@@ -189,7 +189,7 @@ class Decoder:
         self._past: dict[int, Tensor] = {}
 
     def __call__(self, latent: Tensor, clip: Tensor) -> Tensor:
-        """latent: (1, 16, 1, H/8, W/8), clip: (1, 3, 4, H, W) in [-1, 1]; gives (4, 3, H, W), about [0, 1]."""
+        """Decode a latent, (1, 16, 1, H/8, W/8), and its clip, (1, 3, 4, H, W) in [-1, 1], to (4, 3, H, W), about [0, 1]."""
         condition = F.pixel_unshuffle(clip[0], 8).reshape(3, 4, 64, *latent.shape[-2:]).flatten(0, 2)[None]
         x = torch.tanh(torch.cat([condition, latent[:, :, 0]], 1) / 3) * 3
         x = F.relu(self._conv(F.relu(self._conv(x, 1)), 3))
@@ -217,28 +217,28 @@ def _linear(x: Tensor, w: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def _rotated(x: Tensor, angles: Tensor) -> Tensor:
-    """Every pair of channels turned by its angle: (tokens, dim)."""
+    """Rotate every pair of channels by its angle: (tokens, dim)."""
     cos, sin = angles
     first, second = x.to(angles.dtype).reshape(len(x), -1, cos.shape[-1], 2).unbind(-1)
     return torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(1).to(x.dtype)
 
 
 def windows(x: Tensor, grid: Grid) -> Tensor:
-    """Raster tokens (f*h*w, C) to attention blocks (f/2 * h/8 * w/8, 128, C), ordered by time, row, column."""
+    """Reorder raster tokens (f*h*w, C) to attention blocks (f/2 * h/8 * w/8, 128, C), ordered by time, row, column."""
     frames, rows, columns = grid
     split = x.reshape(frames // 2, 2, rows // 8, 8, columns // 8, 8, -1)
     return split.permute(0, 2, 4, 1, 3, 5, 6).reshape(-1, BLOCK, x.shape[-1])
 
 
 def unwindows(x: Tensor, grid: Grid) -> Tensor:
-    """Attention blocks, flattened to (f*h*w, C), back to raster order."""
+    """Reorder attention blocks, flattened to (f*h*w, C), back to raster order."""
     frames, rows, columns = grid
     split = x.reshape(frames // 2, rows // 8, columns // 8, 2, 8, 8, -1)
     return split.permute(0, 3, 1, 4, 2, 5, 6).reshape(frames * rows * columns, -1)
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None) -> Tensor:
-    """Attention over the kept blocks, or all; a query block that keeps none gives zeros."""
+    """Attend over the kept blocks, or all; the result of a query block that keeps none is zeros."""
     if kept is None:
         return F.scaled_dot_product_attention(q, k, v)
     some = kept.any(-1, keepdim=True)

@@ -1,18 +1,15 @@
-"""The one run that an owner of FlashVSR's trained weights makes: what no machine without them can tell, in one report."""
+"""An export judged by an owner of the trained weights, on a real clip: one report of what no other machine can measure."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
 
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Frame, Pixels
@@ -20,24 +17,26 @@ from upres.engine.models.flashvsr.color import enlarge, match_colour, to_pixels
 from upres.engine.models.flashvsr.manifest import read
 from upres.engine.models.flashvsr.model import FlashVSR
 from upres.engine.models.flashvsr.networks import draw_noise
+from upres.export.flashvsr.graphs.settings import Settings
+from upres.export.flashvsr.weights.files import SOURCES
+from upres.export.flashvsr.weights.weight_set import WeightSet
 
-from .check import Golden, run_torch
-from .export import Settings
-from .files import SOURCES
-from .weights import WeightSet
+from .activation_scan import ActivationScan
+from .golden import Golden
+from .runs import run_torch
 
-FRAMES = 33  # two steps of a shot: 29 pictures
+FRAMES = 33  # two steps of a shot: 29 frames of output
 SCALE = 4
-SIDE = 64  # pixels of the source that are looked at, each way: one tile of 256
+SIDE = 64  # pixels of the source that are judged, each way: one tile of 256
 LARGEST_FP16 = 65504.0
 NEEDED_PSNR = 50.0  # dB, ONNX against PyTorch
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found. files: SHA-256 by name. psnr: ONNX Runtime against PyTorch on the clip, dB, in float32.
+    """files: SHA-256 by name. psnr: ONNX Runtime against PyTorch on the clip, dB, in float32.
 
-    largest: the 20 largest absolute activations, by the operation that gave them. passed: psnr at least 50 dB, all finite.
+    largest: the 20 largest absolute activations, by operation. passed: psnr at least 50 dB, all finite.
     fp16_fits: every activation fits in float16.
     """
 
@@ -51,14 +50,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What is looked at of a clip. frames: its first ones, the middle of each, (64, 64, 3) uint8."""
+    """The part of a clip that is judged. frames: its first ones, the middle of each, (64, 64, 3) uint8."""
 
     name: str
     frames: list[Pixels]
 
 
 def accept(weights: WeightSet, folder: Path, graphs: Path, clip: Clip, report: Path) -> Report:
-    """Run an export of the weights in a folder against PyTorch on a real clip; write report.json, report.md and pictures.
+    """Compare an export of the weights in a folder with PyTorch on a real clip; write report.json, report.md and images.
 
     An export that passes is no longer marked experimental.
     """
@@ -66,13 +65,13 @@ def accept(weights: WeightSet, folder: Path, graphs: Path, clip: Clip, report: P
     frames = clip.frames
     scan = ActivationScan()
     with torch.inference_mode(), scan:
-        expected = _pictures_of_pytorch(weights, frames)
-    made = _pictures_of_session(graphs, frames)
-    error = float(np.mean((np.stack(made).astype(float) - np.stack(expected)) ** 2))
+        expected = _frames_of_pytorch(weights, frames)
+    upscaled = _frames_of_session(graphs, frames)
+    error = float(np.mean((np.stack(upscaled).astype(float) - np.stack(expected)) ** 2))
     psnr = 10 * np.log10(255**2 / max(error, 1e-10))
     largest = dict(sorted(scan.largest.items(), key=lambda item: -item[1])[:20])
     finite = all(np.isfinite(value) for value in scan.largest.values())
-    found = Report(
+    judgement = Report(
         files={path.name: _sha256(path) for path in (source.find(folder) for source in SOURCES.values()) if path},
         clip=clip.name,
         psnr=round(float(psnr), 2),
@@ -80,37 +79,14 @@ def accept(weights: WeightSet, folder: Path, graphs: Path, clip: Clip, report: P
         fp16_fits=finite and max(largest.values()) <= LARGEST_FP16,
         passed=finite and bool(psnr >= NEEDED_PSNR),
     )
-    _write(found, frames, made, report)
+    _write(judgement, frames, upscaled, report)
     manifest = read(graphs)
-    replace(manifest, experimental=not found.passed).write(graphs)
-    return found
-
-
-class ActivationScan(TorchFunctionMode):  # type: ignore[misc]  # PyTorch is not type-checked
-    """The largest absolute value that every call of a PyTorch function inside it gives, by its name and how often it ran."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.largest: dict[str, float] = {}
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the function gives
-        """Call the function; look at what it gives."""
-        given = func(*args, **(kwargs or {}))
-        if isinstance(given, torch.Tensor) and given.dtype in (torch.float32, torch.float16, torch.bfloat16):
-            with torch._C.DisableTorchFunction():
-                name = f"{getattr(func, '__name__', func)} {len(self.largest)} {tuple(given.shape)}"
-                self.largest[name] = float(given.abs().amax()) if given.numel() else 0.0
-        return given
+    replace(manifest, experimental=not judgement.passed).write(graphs)
+    return judgement
 
 
 def read_clip(clip: Path) -> Clip:
-    """The middle of the clip's first frames; SourceError where it is too small or too short."""
+    """Read the middle of the clip's first frames; SourceError where it is too small or too short."""
     try:
         with av.open(str(clip)) as container:
             decoded = [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), FRAMES)]
@@ -123,43 +99,44 @@ def read_clip(clip: Path) -> Clip:
     return Clip(clip.name, frames)
 
 
-def _pictures_of_pytorch(weights: WeightSet, frames: list[Pixels]) -> list[Pixels]:
+def _frames_of_pytorch(weights: WeightSet, frames: list[Pixels]) -> list[Pixels]:
     large, side = np.stack([enlarge(frame, SCALE) for frame in frames]), SIDE * SCALE
     noise = np.stack([draw_noise(0, latent, side // 8, side // 8) for latent in range((FRAMES - 1) // 4)], 1)[None]
     settings = Settings()
     rule = settings.attention(side, side)
     outcomes = run_torch(weights, Golden(large, noise, 0, settings.local_range, {}), rule)
-    pictures = np.concatenate([outcome.pictures for outcome in outcomes])[3:]
-    return [to_pixels(match_colour(picture, frame)) for picture, frame in zip(pictures, large, strict=False)]
+    decoded = np.concatenate([outcome.frames for outcome in outcomes])[3:]
+    return [to_pixels(match_colour(picture, frame)) for picture, frame in zip(decoded, large, strict=False)]
 
 
-def _pictures_of_session(graphs: Path, frames: list[Pixels]) -> list[Pixels]:
+def _frames_of_session(graphs: Path, frames: list[Pixels]) -> list[Pixels]:
     session = FlashVSR(graphs, scale=SCALE).open(SIDE, SIDE, noise=partial(draw_noise, 0))
-    pictures = [out.pixels for at, frame in enumerate(frames) for out in session.push(Frame(frame, at, 1))]
+    upscaled = [out.pixels for at, frame in enumerate(frames) for out in session.push(Frame(frame, at, 1))]
     session.close()
-    return pictures
+    return upscaled
 
 
-def _write(found: Report, frames: list[Pixels], made: list[Pixels], report: Path) -> None:
-    (report / "report.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+def _write(judgement: Report, frames: list[Pixels], upscaled: list[Pixels], report: Path) -> None:
+    (report / "report.json").write_text(json.dumps(asdict(judgement), indent=2) + "\n")
     lines = [
         "# FlashVSR acceptance",
         "",
-        f"{'Passed' if found.passed else 'NOT PASSED'}: {found.psnr} dB against PyTorch on {found.clip} (needs {NEEDED_PSNR}).",
-        f"float16: {'every activation fits' if found.fp16_fits else 'OVERFLOWS'}.",
+        f"{'Passed' if judgement.passed else 'NOT PASSED'}: "
+        f"{judgement.psnr} dB against PyTorch on {judgement.clip} (needs {NEEDED_PSNR}).",
+        f"float16: {'every activation fits' if judgement.fp16_fits else 'OVERFLOWS'}.",
         "",
         "| file | SHA-256 |\n|---|---|",
-        *(f"| {name} | `{digest}` |" for name, digest in found.files.items()),
+        *(f"| {name} | `{digest}` |" for name, digest in judgement.files.items()),
         "",
         "| operation | largest value |\n|---|---|",
-        *(f"| {name} | {value:g} |" for name, value in found.largest.items()),
+        *(f"| {name} | {value:g} |" for name, value in judgement.largest.items()),
         "",
         "Before (bicubic) on the left, after on the right:",
         "",
     ]
-    for at in (0, len(made) // 2, len(made) - 1):
+    for at in (0, len(upscaled) // 2, len(upscaled) - 1):
         name = f"frame-{at}.png"
-        _save(np.concatenate([enlarge(frames[at], SCALE), made[at]], 1), report / name)
+        _save(np.concatenate([enlarge(frames[at], SCALE), upscaled[at]], 1), report / name)
         lines.append(f"![frame {at}]({name})")
     (report / "report.md").write_text("\n".join(lines) + "\n")
 

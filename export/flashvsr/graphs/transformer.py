@@ -1,62 +1,26 @@
 """FlashVSR's diffusion transformer as an ONNX graph: constants folded, real rotations, keys and values as explicit state.
 
-What is rewritten, all exact up to rounding: the timestep goes into norms and projections, the prompt into constant keys and
-values, the channels of q and k are permuted so that a rotation is over halves, tokens stay in attention blocks throughout.
+Rewritten, exact up to rounding: the timestep is folded into norms and projections, the prompt into constant keys and values;
+the channels of q and k are permuted so that a rotation is over halves; tokens stay in attention blocks throughout.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from upres.engine.models.flashvsr.networks import LATENT
+from upres.export.flashvsr.weights.weight_set import WeightSet
 from upres.export.graphs.external_writer import ExternalGraphWriter
-from upres.export.graphs.writer import ONNX_TYPES, Array
+from upres.export.graphs.writer import ONNX_TYPES
+from upres.export.weights.tensors import Array
 
-from .attention import BLOCK, WINDOWS, Attention, outside_range
+from .attention import BLOCK, Attention, outside_range
 from .fold import fold_prompt, fold_time, linear, rms
-from .weights import LATENT, WeightSet
+from .step import Step
 
-SCORE_BYTES = 1 << 29  # float32 scores computed at once; more queries are taken in groups
+SCORE_BYTES = 1 << 29  # float32 scores computed at once; more queries are computed in groups
 FLOAT = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one graph computes: frames: 6 latent frames at the start of a shot, then 2. height, width: of the tile, pixels.
-
-    probe: also give every layer's block mask, its probabilities and thresholds, and the last layer's keys, channels permuted.
-    """
-
-    frames: int
-    height: int
-    width: int
-    probe: bool = False
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Frames, rows and columns of tokens."""
-        return self.frames, self.height // 16, self.width // 16
-
-    @property
-    def blocks(self) -> int:
-        """Attention blocks of one temporal window."""
-        return self.height * self.width // BLOCK**2
-
-    @property
-    def windows(self) -> int:
-        """Temporal windows of queries."""
-        return self.frames // 2
-
-    @property
-    def past(self) -> int:
-        """Temporal windows of keys that the state holds before this step."""
-        return 0 if self.frames == 2 * WINDOWS else WINDOWS
-
-    @property
-    def keys(self) -> int:
-        """Attention blocks of keys."""
-        return (self.past + self.windows) * self.blocks
 
 
 def write_transformer(graph: ExternalGraphWriter, weights: WeightSet, attention: Attention, step: Step) -> None:
@@ -130,7 +94,7 @@ class _Transformer:
         return g.cast(g.reshape(g.concat(rotated, 2), -1, self.c.dim), g.half)
 
     def _remember(self, value: str, state: str) -> str:
-        """All keys (or values) attended to, (keys * 128, dim); the new ones are given as state, one tensor a temporal window."""
+        """Join past and new keys (or values), (keys * 128, dim); the new ones are output as state, one tensor a temporal window."""
         g, shape = self.g, (self.step.blocks, BLOCK, self.c.dim)
         length = self.step.blocks * BLOCK
         for window in range(self.step.windows):
@@ -140,7 +104,7 @@ class _Transformer:
         return g.concat([*(g.reshape(part, -1, self.c.dim) for part in past), value], 0)
 
     def _draft_mask(self, q: str, k: str, layer: int) -> str:
-        """Which key blocks each query block keeps: (heads, Nq, Nk) bool, in float32 throughout."""
+        """Choose the key blocks that each query block keeps: (heads, Nq, Nk) bool, in float32 throughout."""
         g, c, heads = self.g, self.c, self.c.heads
         queries, keys = self.step.windows * self.step.blocks, self.step.keys
         means = [
@@ -169,7 +133,7 @@ class _Transformer:
         return kept
 
     def _masked(self, q: str, k: str, v: str, kept: str) -> str:
-        """Attention over the kept blocks, in groups of query blocks; a query block that keeps none gives zeros."""
+        """Attend over the kept blocks, in groups of query blocks; the result of a query block that keeps none is zeros."""
         g, heads, keys = self.g, self.c.heads, self.step.keys
         queries = self.step.windows * self.step.blocks
         q, k, v = self._heads(q), g.transpose(self._heads(k), 0, 2, 1), self._heads(v)
@@ -190,14 +154,14 @@ class _Transformer:
         return self._tokens(g.concat(parts, 1))
 
     def _dense(self, q: str, k: str, v: str) -> str:
-        """Attention over everything."""
+        """Attend over everything."""
         g, heads = self.g, self.c.heads
         q, k, v = (g.reshape(value, 1, -1, self.c.dim) for value in (q, k, v))
         y = g.op("Attention", q, k, v, q_num_heads=heads, kv_num_heads=heads, scale=1.0)
         return g.reshape(y, -1, self.c.dim)
 
     def _cross_attention(self, x: str, name: str) -> str:
-        """Attention over the prompt, whose keys and values are constants; repeated tokens stand in it once, weighted."""
+        """Attend over the prompt, whose keys and values are constants; repeated tokens are in it once, weighted."""
         g, c, name = self.g, self.c, f"{name}.cross_attn"
         k = rms(linear(self.text, self.w, f"{name}.k"), c.eps) * self.w[f"{name}.norm_k.weight"] * c.head_dim**-0.5
         k, v = (part.reshape(-1, c.heads, c.head_dim) for part in (k, linear(self.text, self.w, f"{name}.v")))
@@ -220,21 +184,19 @@ class _Transformer:
         gate: Array | None = None,
         dtype: np.dtype[Any] | None = None,
     ) -> str:
-        """A linear layer; rows: the order of its outputs; gate: what they are multiplied by."""
+        """Write a linear layer; rows: the order of its outputs; gate: what they are multiplied by."""
         bias = self.w[f"{name}.bias"]
 
-        def changed(array: Array) -> Array:
+        def folded(array: Array) -> Array:
             array = array if rows is None else array[rows]
             return array if gate is None else (array.T * gate).T
 
         dtype = dtype or self.g.half
-        weight = self.g.weight(
-            f"{name}.weight", lambda: changed(self.w[f"{name}.weight"].reshape(len(bias), -1)), dtype
-        )
-        return self.g.op("Gemm", x, weight, self.g.constant(changed(bias), dtype), transB=1)
+        weight = self.g.weight(f"{name}.weight", lambda: folded(self.w[f"{name}.weight"].reshape(len(bias), -1)), dtype)
+        return self.g.op("Gemm", x, weight, self.g.constant(folded(bias), dtype), transB=1)
 
     def _norm(self, x: str, scale: Array, shift: Array, dtype: np.dtype[Any] | None = None) -> str:
-        """A layer norm over the channels of a float32 value, given in the graph's precision."""
+        """Write a layer norm over the channels of a float32 value, its result in the graph's precision."""
         g = self.g
         y = g.op(
             "LayerNormalization", x, g.constant(scale, FLOAT), g.constant(shift, FLOAT), axis=-1, epsilon=self.c.eps
@@ -242,7 +204,7 @@ class _Transformer:
         return y if dtype == FLOAT else g.cast(y, g.half)
 
     def _rms(self, x: str, weight: Array) -> str:
-        """A root mean square norm over the channels, computed and given in float32."""
+        """Write a root mean square norm over the channels, in float32."""
         g = self.g
         x = g.cast(x, FLOAT)
         power = g.op("ReduceMean", g.op("Mul", x, x), g.ints(-1), keepdims=1)

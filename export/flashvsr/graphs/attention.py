@@ -1,4 +1,4 @@
-"""The rule of FlashVSR's self-attention (arXiv 2510.12747): between blocks of tokens, near ones only, the most alike of those."""
+"""The rule of FlashVSR's self-attention (arXiv 2510.12747): between near blocks of tokens, the most similar of those only."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,9 @@ BLOCK = 128  # tokens of an attention block: 2 latent frames x 8 rows x 8 column
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """The rule of self-attention. top_k: key blocks kept, summed over all query blocks of a head and temporal window.
+    """The rule for one size of tile.
 
+    top_k: key blocks kept, summed over all query blocks of a head and temporal window.
     local_range: blocks a query sees along rows and columns. exact: the rule as published; else dense over all blocks.
     """
 
@@ -23,7 +24,7 @@ class Attention:
 def outside_range(
     grid: tuple[int, int, int], keys: int, local_range: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """Whether a key block lies outside the local range of a query block: (Nq, keys), the same in every temporal window."""
+    """Compute whether a key block lies outside the local range of a query block: (Nq, keys), the same in every temporal window."""
     rows, columns = grid[1] // 8, grid[2] // 8
     near = [
         (np.arange(size)[None] >= np.arange(size)[:, None] - local_range // 2)

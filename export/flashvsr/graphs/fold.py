@@ -1,15 +1,15 @@
-"""What FlashVSR computes from constants alone, in float64: the embeddings of the timestep and of the prompt."""
+"""The parts of FlashVSR that depend on constants alone, computed in float64: embeddings of the timestep and of the prompt."""
 
 import numpy as np
 
 from upres.engine.models.flashvsr.networks import THETA
-from upres.export.graphs.writer import Array
-
-from .weights import TIMESTEP, Tensors, WeightSet
+from upres.export.flashvsr.weights.configuration import TIMESTEP
+from upres.export.flashvsr.weights.weight_set import Part, WeightSet
+from upres.export.weights.tensors import Array
 
 
 def fold_time(weights: WeightSet) -> tuple[Array, Array]:
-    """The constant timestep's embedding (1, dim) and modulation (1, 6, dim); a sinusoid of DDPM's form, then two layers."""
+    """Compute the timestep's embedding (1, dim) and modulation (1, 6, dim): a sinusoid of DDPM's form, then two layers."""
     c, w = weights.configuration, weights.dit
     half = c.freq_dim // 2
     angles = TIMESTEP * THETA ** (-np.arange(half) / half)
@@ -20,23 +20,23 @@ def fold_time(weights: WeightSet) -> tuple[Array, Array]:
 
 
 def fold_prompt(weights: WeightSet) -> tuple[Array, Array]:
-    """The distinct tokens of the prompt after its embedding, (n, dim) float64, and how often each stands there, (n,)."""
+    """Embed the distinct tokens of the prompt, (n, dim) float64; and count how often each occurs, (n,)."""
     rows, counts = np.unique(weights.prompt[0].astype(np.float64), axis=0, return_counts=True)
     hidden = linear(rows, weights.dit, "text_embedding.0")
     gelu = 0.5 * hidden * (1 + np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3)))
     return linear(gelu, weights.dit, "text_embedding.2"), counts
 
 
-def linear(x: Array, weights: Tensors, name: str) -> Array:
-    """A linear layer in float64."""
+def linear(x: Array, weights: Part, name: str) -> Array:
+    """Apply a linear layer in float64."""
     return np.asarray(x @ weights[f"{name}.weight"].T.astype(np.float64) + weights[f"{name}.bias"])
 
 
 def silu(x: Array) -> Array:
-    """x * sigmoid(x)."""
+    """Compute x * sigmoid(x)."""
     return np.asarray(x / (1 + np.exp(-x)))
 
 
 def rms(x: Array, eps: float) -> Array:
-    """x over its root mean square along the last axis."""
+    """Divide x by its root mean square along the last axis."""
     return np.asarray(x / np.sqrt(np.mean(np.square(x), -1, keepdims=True) + eps))

@@ -1,16 +1,16 @@
 """FlashVSR's two convolutional parts as ONNX graphs, for frames of any size: the LQ projector and the TC decoder.
 
-Time is folded into channels (projector) or lies in the batch axis (decoder), so neither needs a 3D convolution; unshuffled
-channels stand in the order SpaceToDepth gives, and the first weights are permuted to match.
+Time is folded into channels (projector) or is the batch axis (decoder), so neither needs a 3D convolution; unshuffled
+channels are in SpaceToDepth's order, and the first weights are permuted to match.
 """
 
 import numpy as np
 
-from upres.engine.models.flashvsr.networks import CLIP
+from upres.engine.models.flashvsr.networks import CLIP, LATENT
+from upres.export.flashvsr.weights.configuration import UNSHUFFLED
+from upres.export.flashvsr.weights.weight_set import Part, WeightSet
 from upres.export.graphs.external_writer import ExternalGraphWriter
-from upres.export.graphs.writer import Array
-
-from .weights import LATENT, UNSHUFFLED, Tensors, WeightSet
+from upres.export.weights.tensors import Array
 
 FLOAT = np.dtype(np.float32)
 BYTE = np.dtype(np.uint8)
@@ -20,8 +20,8 @@ def write_projector(graph: ExternalGraphWriter, weights: WeightSet) -> None:
     """Write the LQ projector: four frames in, the tokens of one latent frame out.
 
     In: frames (4, H, W, 3) uint8. Out: tokens (1, H/16 * W/16, dim) float32. State, v1.1 only: unshuffled (2, 768, H/16, W/16)
-    and features (2, C, H/16, W/16), each `.past.0` in and `.new.0` out. The state of a shot's start is what its first frame,
-    pushed twice as a clip of four, leaves.
+    and features (2, C, H/16, W/16), each `.past.0` in and `.new.0` out. A shot starts with the state that its first frame
+    leaves, pushed twice as a clip of four.
     """
     g, c, w = graph, weights.configuration, weights.lq
     frames = g.input("frames", BYTE, (CLIP, "H", "W", 3))
@@ -63,7 +63,7 @@ def write_decoder(graph: ExternalGraphWriter, weights: WeightSet) -> None:
     condition = g.reshape(unshuffled, -1, UNSHUFFLED, 0, 0)
     x = g.op("Tanh", g.op("Div", g.concat([condition, latents], 1), g.scalar(3)))
     x = g.cast(g.op("Mul", x, g.scalar(3)), g.half)
-    # The release orders a clip's channels by colour, frame, row, column; here they come by frame, then as SpaceToDepth gives.
+    # The release orders a clip's channels by colour, frame, row, column; here it is by frame, then in SpaceToDepth's order.
     order = np.arange(UNSHUFFLED).reshape(3, CLIP, 64).transpose(1, 2, 0).reshape(-1)
     order = np.concatenate([order, UNSHUFFLED + np.arange(LATENT)])
     x = g.op("Relu", _convolved(g, w, "decoder.1", x, order))
@@ -88,8 +88,8 @@ def write_decoder(graph: ExternalGraphWriter, weights: WeightSet) -> None:
     g.output(pictures, "pictures", FLOAT, ("4*T", 3, "H", "W"))
 
 
-def _memory_block(g: ExternalGraphWriter, w: Tensors, index: int, x: str, reduction: int) -> str:
-    """Three convolutions over a step and the step before it, plus the step; the last step is given as state."""
+def _memory_block(g: ExternalGraphWriter, w: Part, index: int, x: str, reduction: int) -> str:
+    """Write three convolutions over a step and the step before it, plus the step; the last step is kept as state."""
     name = f"decoder.{index}.conv"
     channels = len(w[f"{name}.0.bias"])
     shape = (1, channels, f"H/{reduction}", f"W/{reduction}")
@@ -101,8 +101,8 @@ def _memory_block(g: ExternalGraphWriter, w: Tensors, index: int, x: str, reduct
     return g.op("Relu", g.op("Add", _convolved(g, w, f"{name}.4", y), x))
 
 
-def _convolved(g: ExternalGraphWriter, w: Tensors, name: str, x: str, order: Array | None = None) -> str:
-    """A 3x3 convolution with zero padding; order: how its input channels stand in x."""
+def _convolved(g: ExternalGraphWriter, w: Part, name: str, x: str, order: Array | None = None) -> str:
+    """Write a 3x3 convolution with zero padding; order: of its input channels in x."""
     weight = w[f"{name}.weight"]
     constants = [g.constant(weight if order is None else weight[:, order], g.half)]
     if f"{name}.bias" in w:
@@ -111,18 +111,18 @@ def _convolved(g: ExternalGraphWriter, w: Tensors, name: str, x: str, order: Arr
 
 
 def _signed(g: ExternalGraphWriter, frames: str) -> str:
-    """(n, H, W, 3) uint8 to (n, 3, H, W) float32 in [-1, 1]."""
+    """Convert (n, H, W, 3) uint8 to (n, 3, H, W) float32 in [-1, 1]."""
     scaled = g.op("Div", g.op("Cast", frames, to=1), g.scalar(127.5))
     return g.transpose(g.op("Sub", scaled, g.scalar(1)), 0, 3, 1, 2)
 
 
 def _depth_order(size: int, channels: int) -> Array:
-    """The release's channel (colour, row, column) of each channel that SpaceToDepth gives (row, column, colour)."""
+    """Return the release's channel (colour, row, column) of each channel of SpaceToDepth (row, column, colour)."""
     return np.arange(channels * size * size).reshape(channels, size * size).T.reshape(-1)
 
 
 def _normalised(g: ExternalGraphWriter, x: str, gamma: Array) -> str:
-    """Each pixel's channels brought to length sqrt(C), times gamma, through SiLU; in float32, for the squares of 3072 channels."""
+    """Scale each pixel's channels to length sqrt(C), times gamma, then SiLU; in float32, for the squares of 3072 channels."""
     scale = g.constant(gamma.reshape(1, -1, 1, 1) * np.float32(len(gamma) ** 0.5))
     length = g.op("Max", g.op("ReduceL2", x, g.ints(1), keepdims=1), g.scalar(1e-12))
     y = g.op("Mul", g.op("Div", x, length), scale)

@@ -1,4 +1,4 @@
-"""FlashVSR's weight files: original and repacked names, versions, what is missing; the whole export from them."""
+"""FlashVSR's weight files: original and repacked names, versions, what is missing."""
 
 import importlib
 import os
@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 
 from upres.engine.core.errors import ModelError
-from upres.engine.models.flashvsr.manifest import read
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402 - after the check for torch
 from small_flashvsr import SMALL, WEIGHTS, as_torch, write_files  # noqa: E402
 
-from upres.export.flashvsr.export import Settings  # noqa: E402
-from upres.export.flashvsr.exporter import export_flashvsr  # noqa: E402
-from upres.export.flashvsr.files import read_folder  # noqa: E402
+from upres.export.flashvsr.weights.files import read_folder  # noqa: E402
 
 
 @pytest.fixture
@@ -37,7 +34,7 @@ def test_original_files_are_read_by_their_keys(folder):
 
 
 def test_repacked_names_and_prefixes_are_taken(tmp_path, monkeypatch):
-    monkeypatch.setattr("upres.export.flashvsr.files.RELEASED", SMALL)
+    monkeypatch.setattr("upres.export.flashvsr.weights.files.RELEASED", SMALL)
     save_file(as_torch(WEIGHTS.dit, prefix="model.diffusion_model."), tmp_path / "FlashVSR1_1.safetensors")
     save_file(as_torch(WEIGHTS.lq, prefix="lq."), tmp_path / "LQ_proj_in.safetensors")
     save_file(as_torch(WEIGHTS.tc), tmp_path / "TCDecoder.safetensors")
@@ -63,13 +60,13 @@ def test_everything_that_is_missing_is_named_with_where_it_comes_from(folder):
 
 
 def test_a_repack_without_its_last_layer_is_refused_with_every_tensor_it_lacks(folder, monkeypatch):
-    monkeypatch.setattr("upres.export.flashvsr.files.RELEASED", replace(SMALL, layers=2))
+    monkeypatch.setattr("upres.export.flashvsr.weights.files.RELEASED", replace(SMALL, layers=2))
     with pytest.raises(ModelError, match=r"27 problems .*dit: blocks\.1\.cross_attn\.k\.bias is missing;"):
         read_folder(folder)
 
 
 def test_a_truncated_file_is_named_with_the_size_it_should_have(folder, monkeypatch):
-    monkeypatch.setattr("upres.export.flashvsr.files.DIT_BYTES", 5_676_070_392)
+    monkeypatch.setattr("upres.export.flashvsr.weights.files.DIT_BYTES", 5_676_070_392)
     with pytest.raises(ModelError, match="expected 5676070392: fetch it again"):
         read_folder(folder)
 
@@ -96,26 +93,3 @@ def test_a_pickle_that_holds_more_than_tensors_is_refused(folder):
     torch.save({"call": os.system}, folder / "TCDecoder.ckpt")
     with pytest.raises(ModelError, match=r"TCDecoder\.ckpt cannot be read as tensors"):
         read_folder(folder)
-
-
-@pytest.mark.parametrize(
-    ("precision", "version"), [("fp32", "v1.1"), ("fp32", "v1"), ("fp16", "v1.1"), ("bf16", "v1.1")]
-)
-def test_an_export_is_verified_against_pytorch(folder, tmp_path, precision, version):
-    settings = Settings(profiles=((128, 256),), precision=precision)
-    manifest = export_flashvsr(folder, tmp_path / "out", version=version, settings=settings, verify=True)
-    assert read(tmp_path / "out") == manifest
-    assert (manifest.version, manifest.weights, manifest.experimental) == (version, "trained", True)
-    limit = {"fp32": 1e-5, "fp16": 2e-2, "bf16": 5e-2}[precision]
-    assert 0 < max(manifest.verified.values()) < limit, manifest.verified
-
-
-def test_v1_and_v1_1_are_not_the_same(folder, tmp_path):
-    settings = Settings(profiles=((128, 128),))
-    hashes = {
-        version: export_flashvsr(folder, tmp_path / version, version=version, settings=settings).graphs[
-            "projector.onnx"
-        ]
-        for version in ("v1", "v1.1")
-    }
-    assert hashes["v1"] != hashes["v1.1"]

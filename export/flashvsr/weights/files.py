@@ -1,4 +1,4 @@
-"""FlashVSR's public weight files: found under their own or their repacked names, read safely and one tensor at a time."""
+"""FlashVSR's public weight files: found under their original or repacked names, read safely and one tensor at a time."""
 
 import re
 import zipfile
@@ -11,8 +11,10 @@ import torch
 from safetensors import safe_open
 
 from upres.engine.core.errors import ModelError
+from upres.export.weights.tensors import Array
 
-from .weights import Array, Configuration, LazyTensors, Version, WeightSet, check
+from .configuration import Configuration
+from .weight_set import LazyTensors, Version, WeightSet, check
 
 HUB = "Hugging Face, JunhaoZhuang/FlashVSR-v1.1 (or JunhaoZhuang/FlashVSR for v1)"
 RELEASED = Configuration()  # the one size that was trained
@@ -22,14 +24,14 @@ REPOSITORY = "the git repository OpenImagingLab/FlashVSR, examples/WanVSR/prompt
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One of the files. names: the original one first, then those of repacks. anchor: a key it must hold."""
+    """One of the files. names: the original one first, then those of repacks. anchor: a key it holds, to find a prefix by."""
 
     names: tuple[str, ...]
     origin: str
     anchor: str = ""
 
     def find(self, folder: Path) -> Path | None:
-        """The file in this folder."""
+        """Return the file in this folder; None where it is missing."""
         return next((folder / name for name in self.names if (folder / name).is_file()), None)
 
 
@@ -61,12 +63,12 @@ class FileTensors(LazyTensors):
         self._keys = {key.removeprefix(prefix): key for key in self._tensors}
 
     def __getitem__(self, key: str) -> Array:
-        """The tensor of this key, float32."""
+        """Read the tensor of this key as float32."""
         array: Array = self._tensors[self._keys[key]][:].detach().float().numpy()
         return array
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """The shape of the tensor of this key, without reading it."""
+        """Return the shape of the tensor of this key, without reading it."""
         tensor = self._tensors[self._keys[key]]
         return tuple(tensor.shape if isinstance(tensor, torch.Tensor) else tensor.get_shape())
 
@@ -78,21 +80,21 @@ class FileTensors(LazyTensors):
 
 
 def read_folder(folder: Path, version: Version | None = None) -> WeightSet:
-    """The trained weights in a folder; ModelError naming every file, tensor or fact that is missing or wrong."""
+    """Read the trained weights in a folder; ModelError naming every file, tensor or fact that is missing or wrong."""
     paths = {part: source.find(folder) for part, source in SOURCES.items()}
-    found = [
+    problems = [
         f"{SOURCES[part].names[0]} is missing (from {SOURCES[part].origin})"
         for part, path in paths.items()
         if path is None
     ]
     original = paths["dit"]
     if original and original.name == SOURCES["dit"].names[0] and (size := original.stat().st_size) != DIT_BYTES:
-        found.append(f"{original.name} has {size} bytes, expected {DIT_BYTES}: fetch it again")
-    version = version or told_version(folder, *(path for path in paths.values() if path))
+        problems.append(f"{original.name} has {size} bytes, expected {DIT_BYTES}: fetch it again")
+    version = version or _version_of(folder, *(path for path in paths.values() if path))
     if version is None:
-        found.append("v1 and v1.1 have the same shapes and cannot be told apart: say --weights-version v1.1 or v1")
-    if found or version is None:
-        raise ModelError(f"the weights of FlashVSR in {folder} cannot be used: " + "; ".join(found))
+        problems.append("v1 and v1.1 have the same shapes: say which one with --weights-version v1.1 or v1")
+    if problems or version is None:
+        raise ModelError(f"the weights of FlashVSR in {folder} cannot be used: " + "; ".join(problems))
     dit, lq, tc, prompt = (FileTensors(path, SOURCES[part].anchor) for part, path in paths.items() if path)
     text = prompt[next(iter(prompt))]
     weights = WeightSet(RELEASED, dit, lq, tc, text.reshape(-1, *text.shape[-2:]), version)
@@ -100,8 +102,8 @@ def read_folder(folder: Path, version: Version | None = None) -> WeightSet:
     return weights
 
 
-def told_version(*paths: Path) -> Version | None:
-    """The release that folder and file names tell, if they tell one."""
+def _version_of(*paths: Path) -> Version | None:
+    """Guess the release by the names of folder and files; only v1.1 is ever named."""
     names = " ".join(path.resolve().name for path in paths)
     if re.search(r"FlashVSR[-_ ]?v?1[._]1", names):
         return "v1.1"
@@ -118,7 +120,7 @@ def _open(path: Path) -> dict[str, Any]:
         return {"prompt": loaded}
     if not isinstance(loaded, dict):
         raise TypeError(f"it holds a {type(loaded).__name__}, expected tensors by name")
-    found = dict(loaded.get("state_dict", loaded))
-    if others := [str(key) for key, value in found.items() if not isinstance(value, torch.Tensor)]:
+    tensors = dict(loaded.get("state_dict", loaded))
+    if others := [str(key) for key, value in tensors.items() if not isinstance(value, torch.Tensor)]:
         raise TypeError(f"it holds more than tensors: {', '.join(others)}")
-    return found
+    return tensors

@@ -1,16 +1,20 @@
-"""What FlashVSR's graphs take, computed from its sizes: multiply-adds and memory. What a machine makes of them is measured."""
+"""The multiply-adds and the memory that FlashVSR's graphs take, computed from its sizes; times are measured elsewhere."""
 
 import math
 
+from upres.engine.models.flashvsr.networks import LATENT
+from upres.export.flashvsr.weights.configuration import UNSHUFFLED
+from upres.export.flashvsr.weights.weight_set import WeightSet
+
 from .attention import BLOCK
-from .transformer import SCORE_BYTES, Step
-from .weights import LATENT, UNSHUFFLED, WeightSet
+from .step import Step
+from .transformer import SCORE_BYTES
 
 COPIES = 3  # of the largest tensor that are alive at once in a runtime
 
 
 def step_flops(weights: WeightSet, step: Step) -> int:
-    """Of one step of the transformer on a tile, 2 x multiply-adds; attention as if it were dense."""
+    """Count 2 x multiply-adds of one step of the transformer on a tile, attention as if it were dense."""
     c = weights.configuration
     tokens, keys = step.windows * step.blocks * BLOCK, step.keys * BLOCK
     linear = tokens * (6 * c.dim * c.dim + 2 * c.dim * c.ffn)
@@ -19,7 +23,7 @@ def step_flops(weights: WeightSet, step: Step) -> int:
 
 
 def step_bytes(weights: WeightSet, step: Step, itemsize: int) -> int:
-    """Working memory of one step, without weights and state."""
+    """Estimate the working memory of one step, without weights and state."""
     c = weights.configuration
     tokens, keys = step.windows * step.blocks * BLOCK, step.keys * BLOCK
     scores = COPIES * min(SCORE_BYTES, 4 * c.heads * tokens * keys)
@@ -28,13 +32,13 @@ def step_bytes(weights: WeightSet, step: Step, itemsize: int) -> int:
 
 
 def state_bytes(weights: WeightSet, step: Step, itemsize: int) -> int:
-    """Keys and values of one tile: a ring of as many temporal windows as a step attends to, for every layer."""
+    """Count the keys and values of one tile: a ring of as many temporal windows as a step attends to, for every layer."""
     c = weights.configuration
     return 2 * c.layers * step.keys * BLOCK * c.dim * itemsize
 
 
 def frame_flops_per_pixel(weights: WeightSet) -> int:
-    """Of projector and decoder, per padded output pixel and frame, 2 x multiply-adds."""
+    """Count 2 x multiply-adds of projector and decoder per padded output pixel and frame."""
     c = weights.configuration
     p, q = c.projector
     a, b, d, e = c.decoder
@@ -47,13 +51,13 @@ def frame_flops_per_pixel(weights: WeightSet) -> int:
 
 
 def frame_state_bytes_per_pixel(weights: WeightSet, itemsize: int) -> int:
-    """State of projector and decoder, per pixel: rings of two tensors."""
+    """Count the state of projector and decoder per pixel: rings of two tensors."""
     a, b, d, _ = weights.configuration.decoder
     projector = 2 * (UNSHUFFLED + weights.configuration.projector[0]) / 256
     return math.ceil(2 * itemsize * (projector + 3 * (a / 64 + b / 16 + d / 4)))
 
 
 def decoder_bytes_per_pixel(weights: WeightSet, itemsize: int) -> int:
-    """Of the decoder at work on one latent frame, without its state, per pixel of the part that is decoded at once."""
+    """Estimate the decoder's memory for one latent frame, without its state, per pixel of the part that is decoded at once."""
     *_, d, e = weights.configuration.decoder
     return COPIES * 4 * max(d, e) * itemsize

@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .weights import Tensors
+from .weight_set import Part
 
 
 class Within(Mapping[str, Tensor]):
-    """Those tensors whose keys begin in a certain way, under the rest of their keys."""
+    """The tensors whose keys start with a prefix, without it."""
 
     def __init__(self, weights: Mapping[str, Tensor], prefix: str) -> None:
         self._weights, self._prefix = weights, prefix
 
     def __getitem__(self, key: str) -> Tensor:
-        """The tensor of this key."""
+        """Return the tensor of this prefixed key."""
         return self._weights[self._prefix + key]
 
     def __iter__(self) -> Iterator[str]:
@@ -27,13 +27,13 @@ class Within(Mapping[str, Tensor]):
 
 
 class OneByOne(Mapping[str, Tensor]):
-    """The weights of a part as tensors that are made when asked for and not kept: slow, and a layer's memory is enough."""
+    """The weights of a part as tensors that are read when asked for and not kept: slow, and a layer's memory is enough."""
 
-    def __init__(self, weights: Tensors) -> None:
+    def __init__(self, weights: Part) -> None:
         self._weights = weights
 
     def __getitem__(self, key: str) -> Tensor:
-        """The tensor of this key, float32, on the CPU."""
+        """Read the tensor of this key, float32, on the CPU."""
         return torch.from_numpy(np.asarray(self._weights[key]))
 
     def __iter__(self) -> Iterator[str]:
@@ -43,6 +43,6 @@ class OneByOne(Mapping[str, Tensor]):
         return len(self._weights)
 
 
-def tensors(weights: Tensors, device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """All weights of a part as tensors."""
+def read_all(weights: Part, device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Read all weights of a part."""
     return {key: torch.from_numpy(np.asarray(weights[key])).to(device, dtype) for key in weights}

@@ -1,0 +1,1 @@
+"""FlashVSR's ONNX graphs."""

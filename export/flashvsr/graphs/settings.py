@@ -1,0 +1,49 @@
+"""What of FlashVSR is exported, and how."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from upres.engine.core.errors import SettingsError
+
+from .attention import Attention
+
+PROFILES = ((256, 256), (512, 512), (640, 768), (768, 640))
+DENSE_BLOCKS = 30  # the most attention blocks of a tile for which dense attention stands in for the published rule
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to export.
+
+    profiles: tiles, height and width in output pixels, multiples of 128. precision: of the transformer.
+    exact: the published rule of attention, else dense. sparse_ratio, local_range: of the published rule.
+    topk_ratio: instead of the one that follows from sparse_ratio. probe: graphs that also output masks and keys, for checks.
+    """
+
+    profiles: tuple[tuple[int, int], ...] = PROFILES
+    precision: Precision = "fp32"
+    exact: bool = True
+    sparse_ratio: float = 2.0
+    local_range: int = 11
+    topk_ratio: float | None = None
+    probe: bool = False
+
+    def check(self) -> None:
+        """Raise SettingsError naming every tile that the transformer, or dense attention, cannot take."""
+        problems = []
+        for height, width in self.profiles:
+            if height % 128 or width % 128 or min(height, width) < 128:
+                problems.append(f"a tile of {width}x{height} is not made of blocks of 128x128")
+            elif not self.exact and height * width // 128**2 > DENSE_BLOCKS:
+                problems.append(
+                    f"dense attention on {width}x{height} is not what was trained: more than {DENSE_BLOCKS} blocks"
+                )
+        if problems or not self.profiles:
+            raise SettingsError("; ".join(problems) or "an export needs at least one tile size")
+
+    def attention(self, height: int, width: int) -> Attention:
+        """Compute the rule for a tile of this size: a top-k of about 120 key blocks a query block, whatever the size."""
+        ratio = self.sparse_ratio * 768 * 1280 / (height * width) if self.topk_ratio is None else self.topk_ratio
+        blocks = height * width // 128**2
+        return Attention(int(blocks**2 * ratio) - 1, self.local_range, self.exact)

@@ -1,0 +1,1 @@
+"""FlashVSR's graphs compared with PyTorch and with the public implementation."""

@@ -1,0 +1,1 @@
+"""FlashVSR's weights: which tensors there are, and the files they come in."""
