@@ -1,8 +1,8 @@
 """What several test files need."""
 
 import os
-import subprocess
 
+import media
 import pytest
 from paths import SUPPORT
 
@@ -56,8 +56,7 @@ def clip(tmp_path_factory):
         path = folder / f"{seconds}-{'-'.join(options).replace('/', '_')}-{name}"
         if not path.exists():
             inputs = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10", "-f", "lavfi", "-i", "sine=sample_rate=44100"]
-            command = ["ffmpeg", "-nostdin", "-v", "error", *inputs, "-t", str(seconds), "-g", "5", *options, str(path)]
-            subprocess.run(command, check=True, timeout=60, env={"PATH": os.environ["PATH"]})
+            media.ffmpeg(*inputs, "-t", seconds, "-g", 5, *options, path)
         return path
 
     return make

@@ -320,7 +320,7 @@ def test_why_high_is_exact(upres, tiny, tmp_path):
 def test_probe_says_that_a_source_is_hdr_and_what_is_unknown(upres, tmp_path):
     hdr = media.clip(
         tmp_path / "hdr.mkv", "-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p10le",
-        "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-color_primaries", "bt2020",
+        *media.tagged("bt2020nc", "bt2020", "smpte2084"),
     )  # fmt: skip
     code, said, _ = upres("probe", hdr)
     assert code == 0

@@ -96,7 +96,7 @@ def test_what_is_unsaid_is_taken_from_the_size_of_the_input_and_said_in_the_outp
 )
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_what_is_said_is_carried(tmp_path, matrix, scope, primaries, transfer, suffix):
-    tags = ("-colorspace", matrix, "-color_range", scope, "-color_primaries", primaries, "-color_trc", transfer)
+    tags = media.tagged(matrix, primaries, transfer, scope)
     clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", *tags, picture=media.SMOOTH)
     upscaled(clip, tmp_path / f"out{suffix}")
     video = referee.streams(tmp_path / f"out{suffix}", "video")[0]
@@ -109,7 +109,7 @@ def test_what_is_said_is_carried(tmp_path, matrix, scope, primaries, transfer, s
 
 
 def test_a_matrix_without_coefficients_is_refused(tmp_path):
-    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", "-colorspace", "ycgco", "-frames:v", 1)
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", "-vf", "setparams=colorspace=ycgco", "-frames:v", 1)
     with pytest.raises(SourceError, match=r"color matrix number 8 is not supported; there are: bt709"):
         Reader(clip)
 
@@ -137,7 +137,7 @@ def hdr(path, codes, transfer, chroma=(512, 512)):
     luma = np.repeat(np.array(codes, "<u2"), 16)[None].repeat(16, 0)
     planes = [luma, *(np.full((8, width // 2), value, "<u2") for value in chroma)]
     (path.parent / "raw").write_bytes(b"".join(plane.tobytes() for plane in planes))
-    tags = ("-color_trc", transfer, "-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-color_range", "tv")
+    tags = media.tagged("bt2020nc", "bt2020", transfer)
     media.ffmpeg(
         "-f", "rawvideo", "-pix_fmt", "yuv420p10le", "-s", f"{width}x16", "-r", 1, "-i", path.parent / "raw",
         "-c:v", "libx265", "-x265-params", "log-level=none:lossless=1", *tags, path,

@@ -105,8 +105,8 @@ def test_split_begins_segments_at_shots_and_flushes_before(tmp_path):
     clip = made(tmp_path / "in.mkv", ";".join([*shots, "[0][1][2]concat=n=3"]))
     model = Nearest(held=2)
     upscaled(clip, tmp_path / "out.mp4", model, split=True)
-    packets = referee.probe(tmp_path / "out.mp4", "-show_packets")["packets"]
-    assert [n for n, packet in enumerate(packets) if "K" in packet["flags"]] == [0, 7, 16]
+    packets = referee.stored(tmp_path / "out.mp4")
+    assert [n for n, packet in enumerate(packets) if packet.key] == [0, 7, 16]
     assert [session.flushed for session in model.opened] == [[7, 9, 4]]
     assert all(session.closed for session in model.opened)
     assert referee.video(tmp_path / "out.mp4").times == referee.video(clip).times

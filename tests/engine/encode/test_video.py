@@ -70,9 +70,9 @@ def test_height_resamples_the_result_down(tmp_path):
 def test_no_frame_is_decoded_before_it_is_shown_later(tmp_path):
     clip = media.clip(tmp_path / "in.mp4", *H264, "-bf", 3)
     upscaled(clip, tmp_path / "out.mp4", encoder=Encoder(segment_seconds=0.4))
-    packets = referee.probe(tmp_path / "out.mp4", "-show_packets")["packets"]
-    assert all(packet["pts"] == packet["dts"] for packet in packets)
-    assert [n for n, packet in enumerate(packets) if "K" in packet["flags"]] == [0, 4, 8]
+    packets = referee.stored(tmp_path / "out.mp4")
+    assert all(packet.pts == packet.dts for packet in packets)
+    assert [n for n, packet in enumerate(packets) if packet.key] == [0, 4, 8]
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "lossless"])
@@ -88,8 +88,8 @@ def test_frames_given_one_by_one_are_the_same_segments(tmp_path, codec, live):
         (n * 100, 100, 1) for n in range(10)
     ]
     upscaled(clip, tmp_path / "out.mkv", encoder=encoder)
-    packets = referee.probe(tmp_path / "out.mkv", "-show_packets")["packets"]
-    assert [n for n, packet in enumerate(packets) if "K" in packet["flags"]] == [0, 4, 8]
+    packets = referee.stored(tmp_path / "out.mkv")
+    assert [n for n, packet in enumerate(packets) if packet.key] == [0, 4, 8]
     assert len(referee.pictures(tmp_path / "out.mkv")) == 10
 
 

@@ -58,7 +58,7 @@ def test_a_stream_brings_high_dynamic_range_down_where_asked_to_and_says_where_s
     env, source = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}, tmp_path / "in.mkv"
     subtitles = tmp_path / "in.srt"
     subtitles.write_text("1\n00:00:00,100 --> 00:00:00,500\nhello\n")
-    tags = ("-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-color_range", "tv")
+    tags = media.tagged("bt2020nc", "bt2020", "smpte2084")
     media.ffmpeg(
         "-f", "lavfi", "-i", media.PICTURE, "-i", subtitles, "-c:v", "libx265", "-pix_fmt", "yuv420p10le",
         "-x265-params", "log-level=none", *tags, source,
