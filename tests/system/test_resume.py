@@ -134,10 +134,13 @@ def test_what_comes_out_otherwise_than_it_was_published_is_told_and_changes_noth
     target = tmp_path / "out.mkv"
     points = run(monkeypatch, clip, target, Nearest(), fragment="frame")
     target.unlink()
-    with pytest.raises(Stopped):
-        run(monkeypatch, clip, target, Nearest(), fragment="frame", stop_at=points - 20)
-    before = published(target)
-    assert not before[0][-1]["last"]
+    for point in range(points - 20, 0, -1):
+        with pytest.raises(Stopped):
+            run(monkeypatch, clip, target, Nearest(), fragment="frame", stop_at=point)
+        before = published(target)
+        if not before[0][-1]["last"]:  # the last segment is unfinished
+            break
+        FolderLog.discard(log_folder(target))
     other = lambda self, frame: [replace(frame, pixels=~repeated(frame.pixels, 2))]  # noqa: E731
     monkeypatch.setattr(NearestSession, "push", other)
     with pytest.raises(LogError, match="unfinished and comes out otherwise"):
