@@ -50,5 +50,6 @@ def _leave_network() -> bool:
 @cache
 def code_folders() -> frozenset[Path]:
     """Return where Python, its packages and the libraries under them lie. Asked for once before children are forked."""
-    folders = {*sysconfig.get_paths().values(), sys.prefix, *upres.engine.__path__, *upres.service.__path__, *LIBRARIES}
-    return frozenset(map(Path, folders))
+    packages = [folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")]
+    ours = (*upres.engine.__path__, *upres.service.__path__)
+    return frozenset(map(Path, (*sysconfig.get_paths().values(), sys.prefix, *packages, *ours, *LIBRARIES)))
