@@ -6,6 +6,7 @@ from typing import Self
 from upres.service.domain.watched_tasks import WatchedTasks
 
 from .base import ExecutorOptions, OnReport
+from .memory_budget import usable_memory
 from .order import Order
 from .worker_process import WorkerProcess
 
@@ -13,8 +14,19 @@ from .worker_process import WorkerProcess
 class LocalExecutor:
     """Keeps the protocol `Executor`, by the options of the same names."""
 
-    def __init__(self, *, workers: int, slots: int, models: str, live_slots: int = 1, runtime: str = "auto") -> None:
-        self._workers = [WorkerProcess(models, slots, live_slots, runtime) for _ in range(workers)]
+    def __init__(
+        self,
+        *,
+        workers: int,
+        slots: int,
+        models: str,
+        live_slots: int = 1,
+        runtime: str = "auto",
+        memory_bytes: int | None = None,
+    ) -> None:
+        share = None if memory_bytes is None and workers == 1 else (memory_bytes or usable_memory()) // max(1, workers)
+        command = ["--models", models, *([] if share is None else ["--memory", str(share)])]
+        self._workers = [WorkerProcess(command, slots, live_slots, runtime) for _ in range(workers)]
         self._tasks = WatchedTasks()
 
     @classmethod
@@ -26,6 +38,7 @@ class LocalExecutor:
             models=options.models,
             live_slots=options.live_slots,
             runtime=options.runtime,
+            memory_bytes=options.memory_bytes,
         )
 
     async def start(self, on_report: OnReport) -> None:

@@ -15,6 +15,7 @@ from upres.engine.core.model import Model, Session, Spooling, Stoppable
 from upres.engine.pipeline.estimate import refuse_what_cannot_run_live
 
 from .channel import MOST_PIXELS_UPSCALED, Channel, Message
+from .memory_budget import MemoryBudget
 
 MOST_SESSIONS = 4  # of one attempt; it needs one at a time
 
@@ -34,17 +35,23 @@ class _Opened:
 
 
 class ModelHost:
-    """Answers one attempt. device: entered while a model works, which serialises attempts. live: of a live source."""
+    """Answers one attempt. device: entered while a model works, which serialises attempts. memory: what attempts share.
 
-    def __init__(self, channel: Channel, load: Load, device: Turn, *, live: bool = False) -> None:
+    live: of a live source, which waits for no memory.
+    """
+
+    def __init__(self, channel: Channel, load: Load, device: Turn, memory: MemoryBudget, *, live: bool = False) -> None:
         self._channel = channel
         self._load = load
         self._device = device
+        self._memory = memory
         self._live = live
         self._turn = ExitStack()  # the turn on the device, while there is one
         self._model: Model | None = None
         self._sessions: dict[int, _Opened] = {}
         self._opened = 0
+        self._reserved = 0
+        self._gone = False
         self.pixels = 0  # of the largest frame that it has made a session for, upscaled
 
     def answer(self, message: Message, frame: Frame | None) -> None:
@@ -57,7 +64,8 @@ class ModelHost:
             self._channel.send({"end": end})
 
     def interrupt(self) -> None:
-        """End soon what a model still does for an attempt that is gone. From any thread."""
+        """End soon what is still done for an attempt that is gone. From any thread."""
+        self._gone = True
         for opened in tuple(self._sessions.values()):
             if isinstance(opened.session, Stoppable):
                 opened.session.stop()
@@ -69,6 +77,8 @@ class ModelHost:
                 self._sessions.popitem()[1].session.close()
             except Exception:  # it must cost neither the verdict on the attempt nor its slot
                 logger.exception("a session cannot be closed")
+        self._memory.release(self._reserved)
+        self._reserved = 0
 
     def _do(self, message: Message, frame: Frame | None) -> Any:  # noqa: ANN401 - JSON
         match message["do"]:
@@ -79,6 +89,8 @@ class ModelHost:
                 return {**{fact: getattr(self._model, fact) for fact in facts}, "note": note}
             case "memory":
                 return self._chosen().memory(message["width"], message["height"])
+            case "reserve":
+                self._reserve(int(message["width"]), int(message["height"]), int(message["media"]))
             case "check live":
                 with self._device():
                     refuse_what_cannot_run_live(self._chosen(), message["width"], message["height"], message["rate"])
@@ -98,6 +110,15 @@ class ModelHost:
             case other:
                 raise ValueError(f"there is nothing to do named {other!r}")
         return None
+
+    def _reserve(self, width: int, height: int, media: int) -> None:
+        """Wait until what an attempt takes fits: its model's memory for such frames, and so many bytes for all else."""
+        model = self._chosen()
+        if self._reserved or media < 0:
+            raise ValueError("memory is reserved once, and not less than none")
+        needed = media + _memory(model, width, height, live=self._live)
+        self._memory.reserve(needed, lambda: self._gone, wait=not self._live)
+        self._reserved = needed
 
     def _open(self, width: int, height: int) -> int:
         """Open a session; its number."""
@@ -136,3 +157,8 @@ class ModelHost:
         """Lend the device to the next attempt between two steps: a model may work on a whole shot."""
         self._turn.close()
         self._turn.enter_context(self._device())
+
+
+def _memory(model: Model, width: int, height: int, *, live: bool) -> int:
+    """Predict the bytes of a session."""
+    return model.memory(width, height, live=live) if isinstance(model, Spooling) else model.memory(width, height)

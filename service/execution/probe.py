@@ -17,6 +17,7 @@ from .sandbox.confinement import Confinement
 from .sandbox.fork_server import ForkServer
 
 AT_ONCE = 4
+START_SECONDS = 60.0  # for the first, which waits for the process that it is forked from
 TRIES = 2  # one that was killed may have been killed by another process's need of memory
 
 
@@ -54,18 +55,18 @@ class Probe:
 
     async def confinement(self) -> Confinement:
         """Try what this system cuts a process off from."""
-        reply = await self._ask({"confine": {}})
+        reply = await self._ask({"confine": {}}, START_SECONDS)
         return Confinement(network=reply.get("network") is True, files=reply.get("files") is True)
 
     def close(self) -> None:
         """End the processes."""
         self._server.close()
 
-    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, request: dict[str, Any], seconds: float = SECONDS) -> dict[str, Any]:
         """Fork a process for a request, and return its reply; ProbeKilledError where there is none."""
         child = await asyncio.to_thread(self._server.fork)
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(seconds):
                 return await _exchange(child.end, request)
         except (TimeoutError, EOFError, OSError) as error:
             raise ProbeKilledError from error

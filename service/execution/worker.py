@@ -27,6 +27,7 @@ from upres.service.domain import job_logging
 from .base import NEWS, VERDICTS
 from .channel import Channel
 from .device_scheduler import Device
+from .memory_budget import MemoryBudget, usable_memory
 from .model_host import Load, ModelHost
 from .order import Order
 from .sandbox.environment import RUNTIME
@@ -47,14 +48,20 @@ Loaded = dict[tuple[str, int, str], tuple[Model, str | None]]
 
 
 class Worker:
-    """What one worker process does. stall_seconds: that an attempt may make no progress, if its frames are small."""
+    """What one worker process does. stall_seconds: that an attempt may make no progress, if its frames are small.
 
-    def __init__(self, load: Load, reports: IO[str], *, stall_seconds: float = STALL_SECONDS) -> None:
+    memory_bytes: that its attempts may take together; by default most of what is free now.
+    """
+
+    def __init__(
+        self, load: Load, reports: IO[str], *, stall_seconds: float = STALL_SECONDS, memory_bytes: int | None = None
+    ) -> None:
         self._stall_seconds = stall_seconds
         self._loader = load
         self._reports = reports
         self._loaded: Loaded = {}
         self._device = Device()
+        self._memory = MemoryBudget(memory_bytes or usable_memory())
         self._writing = threading.Lock()
         self._attempts: dict[str, Child] = {}
         self._forks = ForkServer()
@@ -96,7 +103,8 @@ class Worker:
     def _serve(self, order: Order, child: Child) -> None:
         job_logging.tell_of(order.request_id)
         channel = Channel(child.end)
-        host = ModelHost(channel, self._load, partial(self._device.turn, order.owner, live=order.live), live=order.live)
+        turn = partial(self._device.turn, order.owner, live=order.live)
+        host = ModelHost(channel, self._load, turn, self._memory, live=order.live)
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()
         verdict: dict[str, Any] = {"report": "died"}
@@ -193,10 +201,11 @@ def main() -> None:
     parser.add_argument(
         "--models", default="upres.service.execution.worker:load", help="module:function that loads a model"
     )
+    parser.add_argument("--memory", type=int, help="bytes that its attempts may take together")
     arguments = parser.parse_args()
     job_logging.configure("json")
     with _own_stdout() as reports:
-        worker = Worker(loader(arguments.models), reports)
+        worker = Worker(loader(arguments.models), reports, memory_bytes=arguments.memory)
         worker.warm()
         worker.obey(sys.stdin)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -29,10 +30,10 @@ class WorkerDiedError(Exception):
 
 
 class WorkerProcess:
-    """slots, live_slots: attempts that it runs at once. ready: whether its models are warm."""
+    """arguments: the worker's. slots, live_slots: attempts that it runs at once. ready: whether its models are warm."""
 
-    def __init__(self, models: str, slots: int, live_slots: int, runtime: str = "auto") -> None:
-        self._models = models
+    def __init__(self, arguments: Sequence[str], slots: int, live_slots: int, runtime: str = "auto") -> None:
+        self._arguments = arguments
         self._environment = {**environment(), RUNTIME: runtime}
         self._slots = slots
         self._live_slots = live_slots
@@ -90,7 +91,7 @@ class WorkerProcess:
             await self._process.stdin.drain()
 
     async def _spawn(self) -> Process:
-        command = [sys.executable, "-m", "upres.service.execution.worker", "--models", self._models]
+        command = [sys.executable, "-m", "upres.service.execution.worker", *self._arguments]
         return await asyncio.create_subprocess_exec(
             *command,
             stdin=PIPE,

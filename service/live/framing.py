@@ -22,13 +22,13 @@ class FramingError(OSError):
 
 
 def encoded(header: Header, size: int = 0) -> bytes:
-    """Everything of a message but its payload. size: bytes of the payload."""
+    """Encode everything of a message but its payload. size: bytes of the payload."""
     head = json.dumps({**header, "size": size}).encode()
     return len(head).to_bytes(SIZE_BYTES, "big") + head
 
 
 def header_size(prefix: bytes) -> int:
-    """How long a header is; FramingError where it is longer than any may be."""
+    """Decode how long a header is; FramingError where it is longer than any may be."""
     size = int.from_bytes(prefix, "big")
     if size > HEADER_BYTES:
         raise FramingError(f"a header of {size} bytes; it may have {HEADER_BYTES}")
@@ -36,7 +36,7 @@ def header_size(prefix: bytes) -> int:
 
 
 def decoded(head: bytes) -> Header:
-    """A header, whose `size` is a number of bytes; FramingError where it is no header."""
+    """Decode a header, whose `size` is a number of bytes; FramingError where it is no header."""
     try:
         header = json.loads(head)
     except (ValueError, RecursionError) as error:
@@ -47,7 +47,7 @@ def decoded(head: bytes) -> Header:
 
 
 def check_payload(header: Header, most: int) -> int:
-    """Size of a payload; FramingError where it has more than `most` bytes."""
+    """Return the size of a payload; FramingError where it has more than `most` bytes."""
     size: int = header["size"]
     if size > most:
         raise FramingError(f"a payload of {size} bytes; {most} are the most")
@@ -61,12 +61,12 @@ def send(to: socket.socket, header: Header, payload: bytes | memoryview = b"") -
 
 
 def receive_header(come_from: socket.socket) -> Header:
-    """The next header; its payload must be received before the next one. EOFError at the end."""
+    """Receive the next header; its payload must be received before the next one. EOFError at the end."""
     return decoded(receive(come_from, header_size(receive(come_from, SIZE_BYTES))))
 
 
 def receive(come_from: socket.socket, size: int) -> bytes:
-    """Exactly `size` bytes; EOFError where there are fewer."""
+    """Receive exactly `size` bytes; EOFError where there are fewer."""
     data = bytearray(size)
     receive_into(come_from, memoryview(data))
     return bytes(data)
@@ -83,7 +83,7 @@ def receive_into(come_from: socket.socket, buffer: memoryview) -> None:
 
 
 async def read_message(reader: StreamReader, most: int) -> tuple[Header, bytes]:
-    """The next message of a stream, with a payload of at most `most` bytes; IncompleteReadError at its end."""
+    """Read the next message of a stream, with a payload of at most `most` bytes; IncompleteReadError at its end."""
     header = decoded(await reader.readexactly(header_size(await reader.readexactly(SIZE_BYTES))))
     return header, await reader.readexactly(check_payload(header, most))
 

@@ -61,6 +61,7 @@ class Server:
             live_slots=settings.live_slots,
             models=settings.models,
             runtime=settings.runtime,
+            memory_bytes=settings.job_memory_bytes,
         )
         executor = make_executor(settings.executor, options)
         policy = settings.policy

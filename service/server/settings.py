@@ -38,6 +38,11 @@ class Settings(BaseSettings):
     executor: str = Field("local", description="what runs attempts; more can be installed")
     workers: int = Field(1, ge=0, description="worker processes, one a device")
     slots: int = Field(4, ge=1, description="attempts that share a device")
+    job_memory_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="memory that jobs may take together; others wait. By default 90 % of what is free at start",
+    )
     live_slots: int = Field(1, ge=0, description="live jobs that share a device; more are refused until one ends")
     runtime: Runtime = Field("auto", description="what runs the models: auto, onnxruntime, openvino or cuda")
     models: str = Field("upres.service.execution.worker:load", description="module:function that loads a model")

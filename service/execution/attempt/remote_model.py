@@ -29,6 +29,13 @@ class RemoteModel:
         """Predict the bytes that a session needs in the worker."""
         return int(_ask(self._channel, {"do": "memory", "width": width, "height": height}))
 
+    def reserve(self, width: int, height: int, media: int) -> None:
+        """Wait until the worker has memory for frames of this size, and `media` bytes for all but the model.
+
+        Raises SourceError where it never has; for a live source, where it has none now.
+        """
+        _ask(self._channel, {"do": "reserve", "width": width, "height": height, "media": media})
+
     def check_live(self, width: int, height: int, rate: float) -> None:
         """Check that it keeps up with a live source of this size and frames a second; ModelError where it does not."""
         _ask(self._channel, {"do": "check live", "width": width, "height": height, "rate": rate})

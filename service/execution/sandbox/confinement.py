@@ -12,7 +12,7 @@ import upres.engine
 import upres.service
 
 from . import landlock, seccomp
-from .limits import Bounds, bound
+from .limits import Bounds, be_killed_first, bound
 
 PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
@@ -33,6 +33,7 @@ def confine(bounds: Bounds, *, writable: Iterable[Path] = ()) -> Confinement:
 
     writable: folders it keeps. It can still read the code and the libraries it runs on, which it may load late.
     """
+    be_killed_first()
     bound(bounds)
     if sys.platform != "linux":
         return Confinement(network=False, files=False)

@@ -38,7 +38,7 @@ class Forking:
         woken, wake = socket.socketpair()
         woken.setblocking(False)
         wake.setblocking(False)
-        signal.set_wakeup_fd(wake.fileno())
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # or nothing would be written to `wake`
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
@@ -58,7 +58,9 @@ class Forking:
         if len(data) < REQUEST.size:
             return False
         kind, number = REQUEST.unpack(data)
-        if kind == FORK:
+        if kind == FORK and not descriptors:  # this process has too many open already
+            self._notify(number, FAILED)
+        elif kind == FORK:
             self._fork(number, descriptors[0])
         elif number in self._children:
             os.kill(self._children[number], signal.SIGKILL)

@@ -13,6 +13,7 @@ from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame
 from upres.service.execution.attempt.remote_model import RemoteModel
 from upres.service.execution.channel import Channel
+from upres.service.execution.memory_budget import MemoryBudget
 from upres.service.execution.model_host import MOST_SESSIONS, ModelHost
 from upres.service.live import framing
 from upres.service.live.framing import FramingError
@@ -27,7 +28,7 @@ def channel():
     mine, theirs = pair()
 
     def serve():
-        host = ModelHost(theirs, fake.load, nullcontext)
+        host = ModelHost(theirs, fake.load, nullcontext, MemoryBudget(1 << 30))
         try:
             while True:
                 host.answer(*theirs.receive())
@@ -119,7 +120,7 @@ def asked(host, mine, message, pixels=None):
 def test_the_worker_takes_from_an_attempt_no_more_than_one_needs():
     mine, theirs = pair()
     with closing(mine), closing(theirs):
-        host = ModelHost(theirs, fake.load, nullcontext)
+        host = ModelHost(theirs, fake.load, nullcontext, MemoryBudget(1 << 30))
         asked(host, mine, {"do": "model", "slug": "RealESRGAN_Vid_x2", "scale": 2, "content": "auto"})
         assert asked(host, mine, {"do": "open", "width": 7, "height": 5})["end"] == 1
         assert "takes no 3x2" in asked(host, mine, {"do": "push", "session": 1}, small())["text"]
@@ -146,7 +147,7 @@ class Stuck(fake.Nearest):
 def test_a_session_that_fails_to_close_fails_nothing_else(caplog):
     mine, theirs = pair()
     with closing(mine), closing(theirs):
-        host = ModelHost(theirs, lambda *_: (Stuck(), None), nullcontext)
+        host = ModelHost(theirs, lambda *_: (Stuck(), None), nullcontext, MemoryBudget(1 << 30))
         asked(host, mine, {"do": "model", "slug": "x", "scale": 2, "content": "auto"})
         for _ in range(2):
             asked(host, mine, {"do": "open", "width": 7, "height": 5})
@@ -186,7 +187,7 @@ def test_a_model_that_takes_many_steps_lends_the_device_between_them():
         steps.append("give")
 
     mine, theirs = pair()
-    host = ModelHost(theirs, lambda *_: (model, None), turn)
+    host = ModelHost(theirs, lambda *_: (model, None), turn, MemoryBudget(1 << 30))
     host.answer({"do": "model", "slug": "x", "scale": 2, "content": "auto"}, None)
     host.answer({"do": "open", "width": 7, "height": 5}, None)
     steps.clear()

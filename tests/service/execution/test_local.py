@@ -14,7 +14,7 @@ from upres.service.execution.worker_process import WorkerProcess
 def test_it_stops_listening_when_told_to_even_as_a_line_comes(steps):
     async def scenario():
         process = SimpleNamespace(stdout=asyncio.StreamReader())
-        listening = asyncio.create_task(WorkerProcess("fake:load", 1, 1)._listen(process, None))
+        listening = asyncio.create_task(WorkerProcess([], 1, 1)._listen(process, None))
         for _ in range(3):
             await asyncio.sleep(0)
         process.stdout.feed_data(b'{"report": "beat"}\n')
@@ -33,7 +33,7 @@ def test_a_worker_that_dies_in_the_middle_of_a_word_has_died_and_no_more():
         process = SimpleNamespace(stdout=asyncio.StreamReader())
         process.stdout.feed_data(b'{"report": "beat"}\n{"report": "rea')
         process.stdout.feed_eof()
-        await WorkerProcess("fake:load", 1, 1)._listen(process, None)
+        await WorkerProcess([], 1, 1)._listen(process, None)
 
     asyncio.run(scenario())
 

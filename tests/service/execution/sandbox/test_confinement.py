@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -29,16 +31,16 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the m
 
 
 @pytest.fixture
-def own(tmp_path):
-    """A folder that the confined process keeps, in one that it does not."""
-    folder = tmp_path / "own"
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)  # so that only the confinement keeps it out
-    folder.mkdir()
-    folder.chmod(0o777)
-    (tmp_path / "other").write_text("a secret of another")
-    (tmp_path / "other").chmod(0o666)
-    return folder
+def own():
+    """A folder that the confined process keeps, in one that it does not; nothing but the confinement keeps it out of either."""
+    with tempfile.TemporaryDirectory(prefix="upres-") as name:
+        folder = Path(name) / "own"
+        folder.mkdir()
+        for path, mode in ((folder, 0o777), (folder.parent, 0o755)):
+            path.chmod(mode)
+        (folder.parent / "other").write_text("a secret of another")
+        (folder.parent / "other").chmod(0o666)
+        yield folder
 
 
 def run(own, attempt, *, drop=True):
@@ -55,7 +57,7 @@ def test_this_system_cuts_off_network_and_files(own):
 
 @linux
 @pytest.mark.parametrize("kind", ["AF_INET", "AF_INET6", "AF_UNIX"])
-def test_it_reaches_nobody_who_listens(own, kind, tmp_path):
+def test_it_reaches_nobody_who_listens(own, kind):
     with socket.socket(getattr(socket, kind)) as listening:
         listening.bind(str(own / "s") if kind == "AF_UNIX" else ("127.0.0.1" if kind == "AF_INET" else "::1", 0))
         listening.listen()

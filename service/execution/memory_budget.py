@@ -1,0 +1,72 @@
+"""The memory that the attempts of one worker may take together: each waits until what it is predicted to take fits."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from rich.filesize import decimal
+
+from upres.engine.core.errors import SourceError
+
+SHARE = 0.9  # of what is free: predictions are no promises
+LOOK_SECONDS = 1.0  # between two looks whether the one that waits is still there
+CGROUP = Path("/sys/fs/cgroup")  # version 2, which containers see their own limit in
+
+
+def usable_memory() -> int:
+    """Return most of the bytes that are free now: of the machine, and of the container that this is in."""
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # there is no limit, which reads "max", or no cgroup
+        limit, used = free, 0
+    return int(SHARE * min(free, max(0, limit - used)))
+
+
+class MemoryBudget:
+    """total: bytes. First come, first served, so that a large job is not kept waiting by small ones behind it."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._reserved = 0
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    def reserve(self, size: int, gone: Callable[[], bool], *, wait: bool = True) -> None:
+        """Take `size` bytes; waits until they are free, unless whom they are for is gone.
+
+        Raises SourceError where there will never be as many, or without `wait` where there are not now; TimeoutError where it
+        is gone.
+        """
+        if size > self._total:
+            raise SourceError(
+                f"this needs about {decimal(size)} of memory, and {decimal(self._total)} are there for jobs; "
+                "choose a smaller scale or a smaller source"
+            )
+        place = object()
+        with self._changed:
+            self._waiting.append(place)
+            try:
+                while not self._fits(size, place):
+                    if not wait:
+                        raise SourceError(
+                            f"this needs about {decimal(size)} of memory, which other jobs hold now; try again later"
+                        )
+                    if gone():
+                        raise TimeoutError("the attempt is gone")
+                    self._changed.wait(LOOK_SECONDS)
+                self._reserved += size
+            finally:
+                self._waiting.remove(place)
+                self._changed.notify_all()
+
+    def release(self, size: int) -> None:
+        """Give bytes back."""
+        with self._changed:
+            self._reserved -= size
+            self._changed.notify_all()
+
+    def _fits(self, size: int, place: object) -> bool:
+        return self._waiting[0] is place and self._reserved + size <= self._total

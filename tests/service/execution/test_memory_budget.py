@@ -1,0 +1,83 @@
+"""Attempts wait until what they are predicted to take fits."""
+
+import threading
+
+import pytest
+
+from upres.engine.core.errors import SourceError
+from upres.service.execution.memory_budget import MemoryBudget, usable_memory
+
+GB = 1 << 30
+
+
+def here():
+    return False
+
+
+def started(work, *arguments):
+    """A thread that has begun to wait, or is done."""
+    thread = threading.Thread(target=work, args=arguments)
+    thread.start()
+    return thread
+
+
+def test_what_fits_is_taken_at_once_and_what_does_not_waits_for_it_to_be_given_back():
+    budget, order = MemoryBudget(4 * GB), []
+    budget.reserve(3 * GB, here)
+
+    def wait():
+        budget.reserve(2 * GB, here)
+        order.append("taken")
+
+    thread = started(wait)
+    thread.join(0.2)
+    assert thread.is_alive() and order == []
+    order.append("given back")
+    budget.release(3 * GB)
+    thread.join(10)
+    assert order == ["given back", "taken"]
+
+
+def test_a_large_one_is_not_kept_waiting_by_small_ones_behind_it():
+    budget, order, waits = MemoryBudget(4 * GB), [], threading.Event()
+    budget.reserve(3 * GB, here)
+
+    def take(name, size):
+        budget.reserve(size, lambda: waits.set() or False)
+        order.append(name)
+        budget.release(size)
+
+    large = started(take, "large", 4 * GB)
+    assert waits.wait(10)
+    waits.clear()
+    small = started(take, "small", GB)
+    assert waits.wait(10) and order == []
+    budget.release(3 * GB)
+    for thread in (large, small):
+        thread.join(10)
+    assert order == ["large", "small"]
+
+
+def test_what_will_never_fit_is_refused_with_both_figures():
+    with pytest.raises(SourceError, match=r"about 5.4 GB of memory, and 4.3 GB .* smaller"):
+        MemoryBudget(4 * GB).reserve(5 * GB, here)
+
+
+def test_a_live_source_does_not_wait():
+    budget = MemoryBudget(4 * GB)
+    budget.reserve(3 * GB, here)
+    with pytest.raises(SourceError, match="hold now; try again later"):
+        budget.reserve(2 * GB, here, wait=False)
+    budget.reserve(GB, here, wait=False)
+
+
+def test_one_that_is_gone_waits_no_longer_and_holds_nobody_up():
+    budget = MemoryBudget(4 * GB)
+    budget.reserve(3 * GB, here)
+    with pytest.raises(TimeoutError):
+        budget.reserve(2 * GB, lambda: True)
+    budget.reserve(GB, here)
+
+
+def test_some_memory_is_usable_here():
+    assert 0 < usable_memory() < 1 << 50
