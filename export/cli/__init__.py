@@ -1,1 +1,1 @@
-"""The exporters' commands."""
+"""The commands of the exporters."""

@@ -1,4 +1,4 @@
-"""What pulls and exports have left in the cache, and how it goes."""
+"""The cache: what pulls and exports left in it, and its deletion."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,30 +19,30 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """Everything in the cache, by name."""
-    found: dict[str, list[Path]] = {}
+    """List everything in the cache, by name."""
+    by_name: dict[str, list[Path]] = {}
     for folder in FOLDERS:
         for path in sorted((cache_folder() / folder).glob("*")):
             if path.is_file():
-                found.setdefault(_name(path), []).append(path)
+                by_name.setdefault(_name(path), []).append(path)
     return [
-        Entry(name, tuple(files), sum(file.stat().st_size for file in files)) for name, files in sorted(found.items())
+        Entry(name, tuple(files), sum(file.stat().st_size for file in files)) for name, files in sorted(by_name.items())
     ]
 
 
 def remove(names: list[str]) -> int:
-    """Delete these entries; the bytes set free. ModelError naming all that are not there, and then nothing is deleted."""
-    there = {entry.name: entry for entry in entries()}
-    if missing := [name for name in names if name not in there]:
-        raise ModelError(f"not in the cache: {', '.join(missing)}; there are: {', '.join(there) or 'none'}")
+    """Delete these entries; returns the bytes freed. ModelError naming all that are not there, and nothing is deleted then."""
+    known = {entry.name: entry for entry in entries()}
+    if missing := [name for name in names if name not in known]:
+        raise ModelError(f"not in the cache: {', '.join(missing)}; there are: {', '.join(known) or 'none'}")
     freed = 0
     for name in names:
         try:
-            for file in there[name].files:
+            for file in known[name].files:
                 file.unlink()
         except OSError as error:
             raise TargetError(f"{name} cannot be deleted from the cache: {error}") from error
-        freed += there[name].bytes
+        freed += known[name].bytes
     return freed
 
 

@@ -11,31 +11,56 @@ from upres.export.flashvsr.command import Attention, Precision, Version
 if TYPE_CHECKING:
     from upres.export.exporter import Exported
 
-cache = typer.Typer(help="Show and delete the networks that were pulled or exported.", no_args_is_help=True)
+cache = typer.Typer(help="List and delete what was pulled and exported.", no_args_is_help=True)
+FLASHVSR = "FlashVSR_Tiny"
+"""The panel of its options in the help."""
 
 
 def export(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A .param with its .bin beside it, a .pth, a .safetensors, or their folder; or FlashVSR_Tiny."
+            metavar="SOURCE",
+            help="A .pth, .safetensors or .param (its .bin beside it), or a folder with one of them; or the word FlashVSR_Tiny.",
         ),
     ],
     network: Annotated[
-        str | None, typer.Option(help="Which network they are, where the file's name does not say.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The network, where the file's name does not say it; for weights of your own, any name.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write; by default the cache, where upres looks.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="FlashVSR_Tiny: the folder of its weight files.")] = None,
-    weights_version: Annotated[Version | None, typer.Option(help="FlashVSR_Tiny: which release they are.")] = None,
-    precision: Annotated[Precision, typer.Option(help="FlashVSR_Tiny: of the transformer.")] = "fp32",
-    attention: Annotated[Attention, typer.Option(help="FlashVSR_Tiny: the published rule, or dense.")] = "exact",
-    verify: Annotated[bool, typer.Option("--verify", help="FlashVSR_Tiny: run the graphs against PyTorch.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write; by default the cache, where upres looks.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder of the weight files.", rich_help_panel=FLASHVSR)
+    ] = None,
+    weights_version: Annotated[
+        Version | None,
+        typer.Option(help="Their release, where the names of the files do not say it.", rich_help_panel=FLASHVSR),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Precision of the transformer.", rich_help_panel=FLASHVSR)
+    ] = "fp32",
+    attention: Annotated[
+        Attention, typer.Option(help="The published rule of attention, or dense.", rich_help_panel=FLASHVSR)
+    ] = "exact",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the graphs with PyTorch.", rich_help_panel=FLASHVSR)
+    ] = False,
     acceptance: Annotated[
-        Path | None, typer.Option(help="FlashVSR_Tiny: judge the export on --clip; the folder of the report.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Judge the export on --clip, and write a report there.", rich_help_panel=FLASHVSR
+        ),
     ] = None,
-    clip: Annotated[Path | None, typer.Option(help="FlashVSR_Tiny: a real clip, for --acceptance.")] = None,
+    clip: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A real clip for --acceptance.", rich_help_panel=FLASHVSR)
+    ] = None,
 ) -> None:
-    """Make weights on this machine into a verified graph that upres runs."""
+    """Convert weights on this machine to a verified graph that upres runs."""
     from upres.engine.models.manifest import cache_folder
     from upres.export.exporter import export as run
     from upres.export.exporter import resolve
@@ -45,24 +70,24 @@ def export(
         typer.echo(command.export(request, out))
         return
     path, name = resolve(source, network)
-    typer.echo(_said(run(path, name, out or cache_folder() / "models")))
+    typer.echo(_summary(run(path, name, out or cache_folder() / "models")))
 
 
 def pull(
-    network: Annotated[str, typer.Argument(help="The network, as `upres models` names it.")],
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="The network, as `upres models` names it.")],
     source: Annotated[
-        Path | None, typer.Option("--from", help="A folder that holds the weights; it is looked in first.")
+        Path | None, typer.Option("--from", metavar="DIR", help="A folder that may hold the weights; tried first.")
     ] = None,
 ) -> None:
-    """Get a network that does not come with the package, and make it into a verified graph in the cache."""
+    """Download a network that does not come with the package, and convert it to a verified graph in the cache."""
     from upres.export.fetch.pull import pull as run
 
-    typer.echo(_said(run(network, folder=source, say=lambda line: typer.echo(line, err=True))))
+    typer.echo(_summary(run(network, folder=source, report=lambda line: typer.echo(line, err=True))))
 
 
 @cache.command("ls")
 def list_cache() -> None:
-    """List what is in the cache, with its size."""
+    """List what is in the cache, and its size."""
     from .cache import entries
 
     for entry in entries():
@@ -71,8 +96,10 @@ def list_cache() -> None:
 
 @cache.command("rm")
 def remove_from_cache(
-    names: Annotated[list[str] | None, typer.Argument(help="What to delete, as `upres cache ls` names it.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Delete all of it.")] = False,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="What to delete, as `upres cache ls` names it.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Delete everything.")] = False,
 ) -> None:
     """Delete from the cache."""
     from upres.engine.core.errors import SettingsError
@@ -80,13 +107,13 @@ def remove_from_cache(
     from .cache import entries, remove
 
     if bool(names) == everything:
-        raise SettingsError("name what to delete (upres cache ls shows it), or give --all; not both")
+        raise SettingsError("name what to delete (`upres cache ls` lists it) or use --all, one of the two")
     chosen = [entry.name for entry in entries()] if everything else names or []
     typer.echo(f"{remove(chosen) / 1e6:.1f} MB deleted")
 
 
-def _said(exported: "Exported") -> str:
-    """One line on what was made and how near it is to its reference."""
+def _summary(exported: "Exported") -> str:
+    """Describe what was exported and how close it is to its reference, in one line."""
     manifest = exported.manifest
     psnr = (
         "identical"

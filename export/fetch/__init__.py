@@ -1,1 +1,1 @@
-"""Getting weights: downloads checked against their hash."""
+"""Weights from elsewhere, checked against their hash."""

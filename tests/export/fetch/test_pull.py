@@ -38,7 +38,7 @@ def folder(tmp_path):
 
 def test_weights_from_a_folder_become_a_network_that_is_found(folder):
     said = []
-    exported = pull(GENERAL, folder=folder, say=said.append)
+    exported = pull(GENERAL, folder=folder, report=said.append)
     assert manifest.find(GENERAL) == (exported.graph, exported.manifest)
     assert said[0] == f"{GENERAL}: {NETWORKS[GENERAL].licence}"
     assert not list((manifest.cache_folder()).glob("upres-pull-*"))
@@ -50,7 +50,7 @@ def test_the_cache_comes_first(folder, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["onnx", "json"])
-def test_a_damaged_cache_is_made_anew(folder, file):
+def test_a_damaged_cache_is_exported_again(folder, file):
     exported = pull(GENERAL, folder=folder)
     exported.graph.with_suffix(f".{file}").write_text("{}")
     assert pull(GENERAL, folder=folder) == exported
@@ -78,10 +78,10 @@ def test_every_source_that_failed_is_named_with_its_reason(tmp_path, monkeypatch
     with pytest.raises(ModelError) as error:
         pull(GENERAL, folder=tmp_path / "mine")
     head, *reasons = str(error.value).splitlines()
-    assert head == f"no source gave {GENERAL}; get {GENERAL}.pth by hand and give its folder with --from. Tried:"
-    assert reasons[0] == f"the folder {tmp_path / 'mine'}: it holds none of {GENERAL}.pth, {SAVED}"
+    assert head == f"no source has {GENERAL}; download {GENERAL}.pth yourself and name its folder with --from. Tried:"
+    assert reasons[0] == f"the folder {tmp_path / 'mine'}: it has none of {GENERAL}.pth, {SAVED}"
     assert reasons[1].startswith(f"the folder {tmp_path / 'mirror'}: ")
-    assert reasons[2].startswith("http://127.0.0.1:9/none.pth: it cannot be had: ")
+    assert reasons[2].startswith("http://127.0.0.1:9/none.pth: the download failed: ")
 
 
 def test_a_file_with_another_hash_than_stated_is_refused_but_kept(tmp_path):
@@ -104,8 +104,8 @@ def test_a_download_with_another_hash_is_deleted():
     ("network", "message"),
     [
         ("realesr-animevideov3-x4", "comes with the package"),
-        ("flashvsr-v1.1-tiny", "is not one to pull"),
-        ("none", "is not one to pull; there are: realesrgan-x4plus, "),
+        ("flashvsr-v1.1-tiny", "cannot be pulled"),
+        ("none", "cannot be pulled; there are: realesrgan-x4plus, "),
     ],
 )
 def test_only_networks_with_weights_elsewhere_are_pulled(network, message):
