@@ -13,7 +13,7 @@ import av
 from upres.engine.core.errors import LogError, SettingsError, SourceError, TargetError, os_errors_as
 from upres.engine.core.text import counted
 from upres.engine.decode.reader import Reader
-from upres.engine.decode.source import Source
+from upres.engine.decode.source import Source, kind_of
 from upres.engine.encode import join
 from upres.engine.models import registry
 from upres.engine.pipeline.run import Job, Progress, run
@@ -221,7 +221,7 @@ def _nothing_kept(segments: int, job: Job) -> str:
 
 def fingerprint(source: Source) -> dict[str, Any] | None:
     """What identifies a file cheaply: its size, and the sha256 of its first and last MiB. None for anything else."""
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | Path) or kind_of(source) != "file":
         return None
     path = Path(source)
     with os_errors_as(path, SourceError), path.open("rb") as file:

@@ -1,23 +1,17 @@
-"""Time repaired by a written rule: pts that are missing, doubled, backward or wrapped become a strictly rising sequence.
+"""Time repaired by a written rule: pts that are missing, doubled or backward become a strictly rising sequence.
 
-The rule, in this order, for each stamp of one track:
+The rule, in this order, for each stamp of one track, once the file's clock has been made one (`decode.clock`):
 1. missing: the dts stands in, if there is one and it rises; else the stamp before plus one nominal duration.
-2. wrapped: a fall of more than half of the container's stamp range is a wrap; the range is added from here on.
-3. backward by more than a second: a discontinuity; from here on everything moves so that this stamp follows the one before
-   at one nominal duration.
-4. doubled, or backward by less: half a nominal duration after the stamp before, for this stamp alone. Sound may share a
-   stamp: its packets can be shorter than a tick.
+2. doubled or backward: half a nominal duration after the stamp before, for this stamp alone. Sound may share a stamp: its
+   packets can be shorter than a tick.
 A jump forward is kept: it is what variable frame rate looks like.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Protocol, TypeVar
 
 from .text import counted
-
-MPEG_STAMP_RANGE = 1 << 33  # ISO/IEC 13818-1, 2.4.3.6: PTS and DTS are 33 bits of a 90 kHz clock
 
 
 @dataclass(slots=True)
@@ -27,42 +21,40 @@ class Repairs:
     missing: int = 0
     wrapped: int = 0
     backward: int = 0
+    forward: int = 0
     doubled: int = 0
     damaged: int = 0
     concealed: int = 0
 
     def __bool__(self) -> bool:
-        return any((self.missing, self.wrapped, self.backward, self.doubled, self.damaged, self.concealed))
+        return any(count for count, _ in self._counts())
 
     def __str__(self) -> str:
-        counts = {
-            "missing time stamp": self.missing,
-            "wrapped time stamp": self.wrapped,
-            "backward time stamp": self.backward,
-            "doubled time stamp": self.doubled,
-            "damaged packet": self.damaged,
-            "concealed frame": self.concealed,
-        }
-        return ", ".join(counted(count, name) for name, count in counts.items() if count) or "none"
+        return ", ".join(counted(count, name) for count, name in self._counts() if count) or "none"
+
+    def _counts(self) -> list[tuple[int, str]]:
+        return [
+            (self.missing, "missing time stamp"),
+            (self.wrapped, "wrapped time stamp"),
+            (self.backward, "backward jump"),
+            (self.forward, "forward jump"),
+            (self.doubled, "doubled time stamp"),
+            (self.damaged, "damaged packet"),
+            (self.concealed, "concealed frame"),
+        ]
 
 
 class Timeline:
-    """The stamps of one track, made strictly rising. nominal: ticks a frame usually lasts; wrap: the stamp range, or 0.
+    """The stamps of one track, made strictly rising. nominal: ticks a frame usually lasts. shared: equal stamps are left equal."""
 
-    shared: equal stamps are left equal.
-    """
-
-    def __init__(self, time_base: Fraction, nominal: int, wrap: int, repairs: Repairs, *, shared: bool = False) -> None:
-        self._second = max(1, round(1 / time_base))
+    def __init__(self, nominal: int, repairs: Repairs, *, shared: bool = False) -> None:
         self._nominal = max(1, nominal)
-        self._wrap = wrap
         self._repairs = repairs
         self._shared = shared
-        self._shift = 0
         self._last: int | None = None
 
     def place(self, pts: int | None, dts: int | None) -> int:
-        """The time of the next frame, in ticks, later than any before, or as late where stamps are shared."""
+        """Return the time of the next frame in ticks: later than any before, or as late where stamps are shared."""
         self._last = self._next(pts, dts)
         return self._last
 
@@ -70,21 +62,13 @@ class Timeline:
         last = self._last
         if pts is None:
             self._repairs.missing += 1
-            if dts is not None and (last is None or dts + self._shift > last):
-                return dts + self._shift
+            if dts is not None and (last is None or dts > last):
+                return dts
             return 0 if last is None else last + self._nominal
-        if last is None:
-            return pts
-        if self._wrap and pts + self._shift < last - self._wrap // 2:
-            self._repairs.wrapped += 1
-            self._shift += self._wrap
-        if pts + self._shift < last - self._second:
-            self._repairs.backward += 1
-            self._shift = last + self._nominal - pts
-        if pts + self._shift < last + (not self._shared):
+        if last is not None and pts < last + (not self._shared):
             self._repairs.doubled += 1
             return last + max(1, self._nominal // 2)
-        return pts + self._shift
+        return pts
 
 
 class Timed(Protocol):

@@ -1,10 +1,10 @@
 """A container opened with PyAV, and which of its tracks are carried."""
 
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any, TypeAlias
 
 import av
-from av import AudioStream, CodecContext, VideoStream
+from av import AudioStream, CodecContext, Packet, VideoStream
 from av.codec.context import Flags
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
@@ -14,9 +14,13 @@ from upres.engine.core.errors import SourceError
 
 from .source import Readable
 
+MediaPacket: TypeAlias = "Packet[Any]"
+
 LONGEST_SIDE = 16384
 MOST_PIXELS = 8192 * 8192
 LIMIT = f"{LONGEST_SIDE} a side and {MOST_PIXELS // 10**6} million pixels"
+
+CLOCK_MAY_JUMP = 0x0200  # libavformat's AVFMT_TS_DISCONT
 
 BUFFER = 32768  # bytes that are read ahead of the demuxer
 LIVE_BUFFER = 4096
@@ -31,6 +35,11 @@ class Tracks:
     video: VideoStream
     audio: tuple[AudioStream, ...]
     subtitles: tuple[SubtitleStream, ...]
+
+    @property
+    def all(self) -> tuple[Stream, ...]:
+        """Every track that is read."""
+        return (self.video, *self.audio, *self.subtitles)
 
 
 def open_container(
@@ -61,7 +70,7 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
     audio = tuple(s for s in container.streams.audio if s.codec_context and s.codec_context.sample_rate)
     tracks = Tracks(video, audio, tuple(s for s in container.streams.subtitles if s.codec_context))
     for stream in container.streams:
-        if stream not in (video, *tracks.audio, *tracks.subtitles):
+        if stream not in tracks.all:
             stream.discard = Discard.all
     return tracks
 

@@ -1,14 +1,25 @@
 """What a source holds, as its container and its first frame say."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 
-from upres.engine.color.orientation import Orientation
+import av
+from av import VideoFrame
+from av.container import InputContainer
+
+from upres.engine.color.convert import depth_of, resolve
+from upres.engine.color.orientation import Orientation, orientation
 from upres.engine.core.frame import Shape
+
+from .container import Tracks, codec_name
+from .survey import Survey, declared_rate
+
+USUAL_RATE = Fraction(25)
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a source holds. seconds and frames are the container's word, None where it gives none."""
+    """What a source holds. seconds and frames are the container's word, or counted; None where nothing gives them."""
 
     shape: Shape
     container: str
@@ -21,3 +32,43 @@ class Info:
     frames: int | None
     audio: tuple[str, ...]
     subtitles: tuple[str, ...]
+
+
+def describe(container: InputContainer, tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Info:
+    """Describe an open source. first: its first frame. surveyed: what was counted, if it was.
+
+    Raises SourceError for colors that cannot be converted.
+    """
+    return Info(
+        shape=_shape(tracks, first, surveyed),
+        container=container.format.name,
+        codec=codec_name(tracks.video),
+        pixel_format=first.format.name,
+        bits=depth_of(first),
+        orientation=orientation(first),
+        interlaced=first.interlaced_frame,
+        seconds=float(surveyed.seconds) if surveyed else _seconds(container, tracks),
+        frames=tracks.video.frames or None,
+        audio=tuple(map(codec_name, tracks.audio)),
+        subtitles=tuple(map(codec_name, tracks.subtitles)),
+    )
+
+
+def _shape(tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Shape:
+    video = tracks.video
+    turned = orientation(first).lying
+    aspect = video.sample_aspect_ratio or Fraction(1)
+    return Shape(
+        width=first.height if turned else first.width,
+        height=first.width if turned else first.height,
+        time_base=video.time_base or Fraction(1, 90000),
+        rate=declared_rate(tracks) or (surveyed and surveyed.rate) or USUAL_RATE,
+        sample_aspect=1 / aspect if turned else aspect,
+        color=resolve(first),
+    )
+
+
+def _seconds(container: InputContainer, tracks: Tracks) -> float | None:
+    if tracks.video.duration and tracks.video.time_base:
+        return float(tracks.video.duration * tracks.video.time_base)
+    return container.duration / av.time_base if container.duration else None

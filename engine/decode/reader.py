@@ -1,38 +1,40 @@
-"""Any container and codec PyAV opens, to frames with repaired time. Packets of other tracks go to whoever asked for them."""
+"""Any container and codec PyAV opens, to frames with repaired time. Packets of other tracks go to the caller's `on_packet`."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Self, cast
 
 import av
-from av import Packet, VideoFrame
+from av import VideoFrame
+from av.container import InputContainer
 from av.stream import Stream
 
-from upres.engine.color.convert import HDR, depth_of, resolve
-from upres.engine.color.orientation import orientation
+from upres.engine.color.convert import HDR
 from upres.engine.core.errors import SourceError
-from upres.engine.core.frame import Shape
 from upres.engine.core.text import counted
-from upres.engine.core.timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with_durations, with_nominal
+from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 
-from .container import LIMIT, check_size, choose, codec_name, listed, open_container
+from .container import LIMIT, MediaPacket, Tracks, check_size, choose, listed, open_container
 from .cut import WHOLE, Cut
-from .info import Info
+from .decoder import Decoder
+from .demuxer import Demuxer
+from .info import describe
 from .inventory import take_inventory
-from .source import Source, opened
+from .source import Opened, Source, opener_for
+from .survey import Survey, is_needed, survey
 
-USUAL_RATE = Fraction(25)
 SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
-MOST_SEARCHES = 1 << 14  # for the next packet of MPEG-TS behind a hole, 64 KiB each
+SHORT_SECONDS, SHORT_SHARE = 0.5, 0.02  # less than this is missing where a container rounds
 
-OnPacket = Callable[["Packet[Any]"], None]
+OnPacket = Callable[[MediaPacket], None]
 
 
 class Reader:
     """An open source. Closing it, or leaving its `with`, closes the file.
 
-    source: what was opened. info: what it holds. repairs: what was mended so far. warnings: what a user should know.
+    source: what was opened. info, inventory: what it holds. repairs: what was mended so far. warnings: what a user should know.
     origin: the second of the source's own clock that is 0 in the frames' times: the earliest start of any carried track, plus
     the start of the cut.
     formats: libavformat's names of the containers that are taken, from files only; None means all, from anywhere.
@@ -56,18 +58,20 @@ class Reader:
         self.repairs = Repairs()
         self.warnings: list[str] = []
         self._name = str(source) if isinstance(source, str | Path) else "the source"
-        self._passed: list[Packet[Any]] = []
+        self._passed: list[MediaPacket] = []
         self._on_packet: OnPacket = self._passed.append
-        self._live = live
-        file, self._spool = opened(source, spool=not live)
+        self._opener = opener_for(source)
+        self._formats, self._live = formats, live or self._opener.live
+        self._closing = ExitStack()
         try:
-            self.container = open_container(self._name, file, formats, live=live)
-            tracks = choose(self._name, self.container, live=live)
-            self.video, self.audio, self.subtitles = tracks.video, tracks.audio, tracks.subtitles
+            self._opened, self.container, self._tracks = self._open()
+            self.video, self.audio, self.subtitles = self._tracks.video, self._tracks.audio, self._tracks.subtitles
+            surveyed = self._survey()
             self.origin = self._origin()
             self._first = self._decode_first()
-            self.info = self._describe(tonemap)
-            self.inventory = take_inventory(self.container, tracks, self._first)
+            self.info = describe(self.container, self._tracks, self._first, surveyed)
+            self._check_colors()
+            self.inventory = take_inventory(self.container, self._tracks, self._first)
         except BaseException:
             self.close()
             raise
@@ -80,10 +84,7 @@ class Reader:
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
-        if hasattr(self, "container"):
-            self.container.close()
-        if self._spool is not None:
-            self._spool.close()
+        self._closing.close()
 
     @property
     def nominal(self) -> int:
@@ -91,13 +92,11 @@ class Reader:
         return max(1, round(1 / (self.info.shape.rate * self.info.shape.time_base)))
 
     def timeline(self, stream: Stream, nominal: int) -> Timeline:
-        """The rule that repairs one track's time."""
-        wrap = MPEG_STAMP_RANGE if self.container.format.name in ("mpegts", "mpeg") else 0
-        sound = stream.type == "audio"
-        return Timeline(stream.time_base or Fraction(1, 90000), nominal, wrap, self.repairs, shared=sound)
+        """Return the rule that repairs one track's time."""
+        return Timeline(nominal, self.repairs, shared=stream.type == "audio")
 
     def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
-        """Decoded frames in order, each with its pts and duration; other tracks' packets, unchanged, to `on_packet`.
+        """Return decoded frames in order, each with its pts and duration; other tracks' packets go to `on_packet`.
 
         Can be called once.
         """
@@ -106,18 +105,64 @@ class Reader:
         self._on_packet = on_packet
         return (with_nominal if self._live else with_durations)(self._placed(), self.nominal)
 
+    def check_reaches(self, second: Fraction) -> None:
+        """Raise SourceError where a source that says its length ends before a second."""
+        length = self.info.seconds
+        if length is not None and second >= length:
+            raise SourceError(f"{self._name}: ends before second {float(second):g}: it lasts {length:.1f} s")
+
+    @property
+    def closing_notes(self) -> list[str]:
+        """What a user should know of a source once it was read: what is missing, cut out or changed in it."""
+        notes = [self._missing_frames() or self._missing_seconds()]
+        if removed := self._demuxer.removed:
+            notes.append(f"{float(removed):.1f} s that no track fills are cut out: the source's clock jumps there")
+        if sizes := self._decoder.resized:
+            first = f"{self._first.width}x{self._first.height}"
+            notes.append(f"frames change from {first} to {', '.join(sizes)}; they are scaled to the first size")
+        return [note for note in notes if note]
+
+    def _open(self) -> tuple[Opened, InputContainer, Tracks]:
+        opened = self._opener.open(self.source, spool=not self._live)
+        self._closing.callback(opened.close)
+        container = open_container(self._name, opened.file, self._formats, live=self._live)
+        self._closing.callback(container.close)
+        return opened, container, choose(self._name, container, live=self._live)
+
+    def _survey(self) -> Survey | None:
+        """Count what is there, if the container cannot say and the source can be read twice."""
+        file = self._opened.file
+        if self._live or not self._opened.again or not is_needed(self.container, self._tracks):
+            return None
+        seekable = cast(IO[bytes], file)
+        position = None if isinstance(file, str) else seekable.tell()
+        with open_container(self._name, file, self._formats, live=False) as container:
+            surveyed = survey(container, choose(self._name, container, live=False))
+        if position is not None:
+            seekable.seek(position)
+        return surveyed
+
     def _origin(self) -> Fraction:
         tracks = (self.video, *self.audio)
         starts = [s.start_time * s.time_base for s in tracks if s.start_time is not None and s.time_base]
         return min(starts, default=Fraction(0)) + self.cut.start
 
     def _decode_first(self) -> VideoFrame:
-        """The first frame to read on from: for a cut, a key frame at or before its start."""
+        """Return the first frame to read on from: for a cut, a key frame at or before its start."""
         for back in SEEK_BACK:
             sought = self.cut.start > 0 and self._seek(self.origin - back)
             self._passed.clear()
-            self.repairs.damaged = self.repairs.concealed = self._accounted = self._chunks = 0
-            self._decoding = self._decode()
+            self.repairs.damaged = self.repairs.concealed = 0
+            self._demuxer = Demuxer(
+                self.container,
+                self._tracks,
+                self.repairs,
+                sought=sought,
+                reopen=lambda: self._open()[1:],
+                reconnect=self._opener.reconnect,
+            )
+            self._decoder = Decoder(self.video, self.container.format.name, self.repairs)
+            self._decoding = self._decoder.frames(self._demuxer, lambda packet: self._on_packet(packet))
             first = next(self._decoding, None)
             if first is not None and (not sought or self._begins(first)):
                 break
@@ -127,7 +172,7 @@ class Reader:
         return first
 
     def _seek(self, second: Fraction) -> bool:
-        """Whether a seek worked: not in a stream, which is decoded from its beginning, nor before the beginning."""
+        """Return whether a seek worked: not in a stream, which is decoded from its beginning, nor before the beginning."""
         try:
             self.container.seek(max(0, round(second * av.time_base)))
         except av.FFmpegError:
@@ -139,62 +184,32 @@ class Reader:
         pts = frame.pts if frame.dts is None or frame.pts is None else max(frame.pts, frame.dts)
         return frame.key_frame and pts is not None and pts * time_base <= self.origin
 
-    def _packets(self) -> Iterator["Packet[Any]"]:
-        """Packets to where the source ends or breaks off, then an empty one for each track, which empties its decoder."""
-        tracks, searches = (self.video, *self.audio, *self.subtitles), 0
-        while searches < MOST_SEARCHES:
-            try:
-                for packet in self.container.demux(*tracks):
-                    searches = 0
-                    yield packet
-                return
-            except av.BlockingIOError:
-                self.repairs.damaged += searches == 0
-                searches += 1
-            except av.FFmpegError:
-                self.repairs.damaged += 1
-                break
-        for track in tracks:
-            end = Packet()
-            end.stream = track
-            yield end
+    def _check_colors(self) -> None:
+        transfer = self.info.shape.color.transfer
+        if transfer in HDR and not self.tonemap:
+            raise SourceError(f"{self._name}: is high dynamic range ({transfer}); --tonemap brings it down to SDR")
+        if self.info.bits > 8:
+            self.warnings.append(f"the source's {self.info.bits} bits a channel become 8, dithered")
 
-    def _decode(self) -> Iterator[VideoFrame]:
-        for packet in self._packets():
-            if packet.stream.index != self.video.index:
-                self._on_packet(packet)
-                continue
-            if not packet.size and packet.pts is not None:
-                continue  # Theora's way to show a picture for longer
-            self.repairs.damaged += packet.is_corrupt
-            self._chunks = self._chunks if packet.dts is None else packet.dts + 1
-            self._accounted += packet.is_discard
-            try:
-                for frame in self.video.decode(packet):
-                    self.repairs.concealed += frame.is_corrupt
-                    self._accounted += 1
-                    yield frame
-            except av.FFmpegError:
-                self.repairs.damaged += 1
-
-    def check_reaches(self, second: Fraction) -> None:
-        """SourceError where a source that tells its length ends before a second."""
-        length = self.info.seconds
-        if length is not None and second >= length:
-            raise SourceError(f"{self._name}: ends before second {float(second):g}: it lasts {length:.1f} s")
-
-    @property
-    def shortfall(self) -> str | None:
-        """Once a whole source was read: what it announces more than it gave, for people; None where nothing is missing."""
+    def _missing_frames(self) -> str | None:
         announced = self.info.frames or 0
-        # AVI counts its chunks, and leaves one empty to show a picture for longer.
-        accounted = self._chunks if self.info.container == "avi" else self._accounted
+        # AVI counts its chunks, and leaves one empty to show a frame for longer.
+        accounted = self._decoder.chunks if self.info.container == "avi" else self._decoder.accounted
         if self.cut != WHOLE or accounted >= announced:
             return None
         return f"the source announces {counted(announced, 'frame')}, {accounted} of them could be read"
 
+    def _missing_seconds(self) -> str | None:
+        announced, reached = self.info.seconds, self._demuxer.reached
+        if self.cut != WHOLE or self.info.frames or announced is None or reached is None:
+            return None
+        read = float(reached - self.origin)
+        if announced - read <= max(SHORT_SECONDS, SHORT_SHARE * announced):
+            return None
+        return f"the source announces {announced:.1f} s, {read:.1f} s of them could be read"
+
     def _nothing(self) -> str:
-        """What is known of a source that gives no frame."""
+        """Say what is known of a source that gives no frame."""
         damaged = f"{counted(self.repairs.damaged, 'damaged packet')}; " if self.repairs.damaged else ""
         size = "" if self.video.width else f"its header names no frame size that can be held: at most {LIMIT}; "
         late = f"the cut begins at {float(self.cut.start):g} s; " if self.cut.start else ""
@@ -206,73 +221,15 @@ class Reader:
         origin = round(self.origin / time_base)
         end = None if self.cut.duration is None else self.cut.duration / time_base
         frame: VideoFrame | None = self._first
-        before: int | None = None
-        given = False
+        empty = True
         while frame is not None:
-            self._check_same(frame)
-            if self.container.format.name == "avi":
-                _stamp_by_order(frame, before, self.nominal)
-            before = frame.pts
             frame.pts = timeline.place(frame.pts, frame.dts) - origin
             frame.time_base = time_base
             if end is not None and frame.pts >= end:
                 break
             if not self.cut.start or frame.pts >= 0:
-                given = True
+                empty = False
                 yield frame
             frame = next(self._decoding, None)
-        if not given:
+        if empty:
             raise SourceError(f"{self._name}: there is no frame in the cut that begins at {float(self.cut.start):g} s")
-
-    def _describe(self, tonemap: bool) -> Info:
-        video, first = self.video, self._first
-        bits = depth_of(first)
-        stands = orientation(first)
-        turned = stands.lying
-        aspect = video.sample_aspect_ratio or Fraction(1)
-        shape = Shape(
-            width=first.height if turned else first.width,
-            height=first.width if turned else first.height,
-            time_base=video.time_base or Fraction(1, 90000),
-            rate=video.average_rate or video.guessed_rate or USUAL_RATE,
-            sample_aspect=1 / aspect if turned else aspect,
-            color=resolve(first),
-        )
-        if shape.color.transfer in HDR and not tonemap:
-            raise SourceError(
-                f"{self._name}: is high dynamic range ({shape.color.transfer}); --tonemap brings it down to SDR"
-            )
-        if bits > 8:
-            self.warnings.append(f"the source's {bits} bits a channel become 8, dithered")
-        return Info(
-            shape=shape,
-            container=self.container.format.name,
-            codec=codec_name(video),
-            pixel_format=first.format.name,
-            bits=bits,
-            orientation=stands,
-            interlaced=first.interlaced_frame,
-            seconds=self._seconds(),
-            frames=video.frames or None,
-            audio=tuple(map(codec_name, self.audio)),
-            subtitles=tuple(map(codec_name, self.subtitles)),
-        )
-
-    def _seconds(self) -> float | None:
-        if self.video.duration and self.video.time_base:
-            return float(self.video.duration * self.video.time_base)
-        return self.container.duration / av.time_base if self.container.duration else None
-
-    def _check_same(self, frame: VideoFrame) -> None:
-        if (frame.width, frame.height) != (self._first.width, self._first.height):
-            was, now = f"{self._first.width}x{self._first.height}", f"{frame.width}x{frame.height}"
-            raise SourceError(f"{self._name}: the frame size changes from {was} to {now}; split the clip there")
-
-
-def _stamp_by_order(frame: VideoFrame, before: int | None, nominal: int) -> None:
-    """AVI holds decoding times only, and what libavformat makes of them for reordered frames is a guess: they are shown as
-    they come out of the decoder."""
-    if frame.dts is not None:
-        frame.pts = frame.dts
-    elif before is not None:
-        frame.pts = before + nominal

@@ -1,15 +1,20 @@
-"""What can be read from: a path, a seekable file, or bytes that are still arriving. Knows containers only as far as MP4's order."""
+"""Where a source comes from: each kind is opened by the opener that is registered under its name.
 
-import io
+A kind is a URL's scheme (`rtsp`), or `file`, `seekable` or `stream` for what has none. An opener is registered as an entry
+point of the group `upres.sources` whose value is a class, or anything else that gives a SourceOpener when called.
+"""
+
 import re
-import shutil
-import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO, Protocol
 
-from upres.engine.core.errors import SourceError, TargetError, os_errors_as
+from upres.engine.core.errors import SourceError, os_errors_as
 
-PROBE_LIMIT = 64 * 1024 * 1024  # bytes before an MP4's index that are kept in memory while it is looked for
+GROUP = "upres.sources"
+SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 
 
 class Readable(Protocol):
@@ -21,98 +26,91 @@ class Readable(Protocol):
 Source = str | Path | Readable
 
 
-def opened(source: Source, *, spool: bool = True) -> tuple[str | IO[bytes] | Readable, IO[bytes] | None]:
-    """What libavformat can open, and the temporary file to close afterwards, if the source had to be spooled into one.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source that is open.
 
-    An MP4 whose index lies behind its media cannot be decoded while it arrives, so such a stream is spooled first.
-    Raises SourceError where there is no such file, it is empty, or it would have to be spooled and may not be; TargetError
-    where the temporary folder cannot hold it.
+    file: what libavformat opens: a path, a URL, or bytes. again: whether it can be read a second time, from its beginning.
+    close: releases what the opener has made for it.
     """
+
+    file: str | IO[bytes] | Readable
+    again: bool = False
+    close: Callable[[], None] = lambda: None
+
+
+class SourceOpener(Protocol):
+    """Opens one kind of source.
+
+    live: frames come as they are recorded, so that nothing may wait for a later one, nor be spooled.
+    reconnect: how often in a row a source that breaks off is opened again before that is taken for its end.
+    """
+
+    @property
+    def live(self) -> bool: ...  # noqa: D102
+    @property
+    def reconnect(self) -> int: ...  # noqa: D102
+
+    def open(self, source: Source, *, spool: bool) -> Opened:
+        """Open a source; SourceError where it cannot be. spool: whether it may be copied into a temporary file first."""
+        ...
+
+
+def opener_for(source: Source) -> SourceOpener:
+    """Return the opener of a source's kind; SourceError where none is registered."""
+    kind, registered = kind_of(source), entry_points(group=GROUP)
+    if not registered:
+        raise SourceError("no kind of source is registered: install upres again")
+    if kind not in registered.names:
+        schemes = sorted(registered.names - {"file", "seekable", "stream"})
+        raise SourceError(f"{source}: there is no opener for {kind}; there are {', '.join(schemes)}, and files")
+    opener: SourceOpener = registered[kind].load()()
+    return opener
+
+
+def kind_of(source: Source) -> str:
+    """Return a URL's scheme, or file, seekable or stream."""
     if isinstance(source, str | Path):
-        return _file(source), None
+        scheme = SCHEME.match(source) if isinstance(source, str) else None
+        return scheme[1].lower() if scheme else "file"
     seekable = getattr(source, "seekable", None)
-    if seekable is not None and seekable():
-        return source, None
-    head, late = peek(source)
-    if not head:
-        raise SourceError("the stream ended before its first byte")
-    stream = _Joined(head, source)
-    if not late:
-        return stream, None
-    if not spool:
-        raise SourceError(
-            "this MP4's index lies behind its media, so it cannot be upscaled live; "
-            "send fragmented MP4, MPEG-TS or Matroska"
-        )
-    with os_errors_as(tempfile.gettempdir(), TargetError):
-        file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
-        shutil.copyfileobj(stream, file)
-        file.seek(0)
-    return file, file
+    return "seekable" if seekable is not None and seekable() else "stream"
 
 
-def refuse_url(source: str | Path) -> None:
-    """SourceError for what names a place on the network."""
-    if isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source):
+class FileOpener:
+    """Opens a path."""
+
+    live, reconnect = False, 0
+
+    def open(self, source: Source, *, spool: bool) -> Opened:
+        """Check that there is such a file, and that it is not empty."""
+        path = Path(str(source))
+        with os_errors_as(path, SourceError):
+            if not path.is_file():
+                raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
+            if not path.stat().st_size:
+                raise SourceError(f"{path}: the file is empty")
+        return Opened(str(path.absolute()), again=True)  # or a colon in a name would make it a protocol
+
+
+class SeekableOpener:
+    """Opens a file that is open already; it stays its owner's."""
+
+    live, reconnect = False, 0
+
+    def open(self, source: Source, *, spool: bool) -> Opened:
+        """Take the file as it is."""
+        assert not isinstance(source, Path)
+        return Opened(source, again=True)
+
+
+class WebOpener:
+    """Refuses what lies on the web: a download that breaks off cannot be told from a clip that ends."""
+
+    live, reconnect = False, 0
+
+    def open(self, source: Source, *, spool: bool) -> Opened:
+        """Raise SourceError that says what works instead."""
         raise SourceError(
             f"{source}: URLs are not taken; download it first, or pipe it in: curl -L '{source}' | upres - out.mp4"
         )
-
-
-def _file(source: str | Path) -> str:
-    refuse_url(source)
-    path = Path(source)
-    with os_errors_as(path, SourceError):
-        if not path.is_file():
-            raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
-        if not path.stat().st_size:
-            raise SourceError(f"{path}: the file is empty")
-    return str(path.absolute())  # or a colon in a name would make it a protocol
-
-
-def peek(source: Readable) -> tuple[bytes, bool]:
-    """The first bytes of a stream, and whether they are an MP4 whose media comes before its index."""
-    head = io.BytesIO()
-    _fill(head, source, 12)
-    if head.getvalue()[4:8] not in (b"ftyp", b"wide", b"mdat", b"free", b"skip"):
-        return head.getvalue(), False
-    at = 0
-    while at < PROBE_LIMIT:
-        _fill(head, source, at + 16)
-        box = head.getvalue()[at : at + 16]
-        size, kind = int.from_bytes(box[:4], "big"), box[4:8]
-        if len(box) < 8 or kind in (b"moov", b"moof"):
-            return head.getvalue(), False
-        if kind == b"mdat":
-            return head.getvalue(), True
-        at += int.from_bytes(box[8:16], "big") if size == 1 else max(size, 8)
-    return head.getvalue(), True
-
-
-def _fill(head: io.BytesIO, source: Readable, size: int) -> None:
-    head.seek(0, io.SEEK_END)
-    while head.tell() < size and (chunk := _read(source, size - head.tell())):
-        head.write(chunk)
-
-
-def _read(source: Readable, size: int) -> bytes:
-    try:
-        data = source.read(size)
-    except OSError as error:
-        raise SourceError(f"the stream cannot be read ({error.strerror or error})") from error
-    if len(data) > size:  # PyAV would write it behind the end of its buffer
-        raise SourceError(
-            f"the stream gave {len(data)} bytes when asked for {size}; its `read` must give at most as many"
-        )
-    return data
-
-
-class _Joined:
-    """The bytes already taken from a stream, then the rest of it."""
-
-    def __init__(self, head: bytes, rest: Readable) -> None:
-        self._head = io.BytesIO(head)
-        self._rest = rest
-
-    def read(self, size: int = 65536, /) -> bytes:
-        return self._head.read(size) or _read(self._rest, size)

@@ -141,8 +141,7 @@ def run(
             yield from publisher.published()
         carried.finish()
         yield from publisher.published()
-    if reader.shortfall:
-        progress.warnings.append(reader.shortfall)
+    progress.warnings += reader.closing_notes
 
 
 def _pictures(

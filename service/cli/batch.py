@@ -16,7 +16,7 @@ from upres.engine.core.errors import Interrupted, SettingsError, SourceError, Ta
 from upres.engine.core.model import Model
 from upres.engine.core.text import counted
 from upres.engine.decode.reader import Reader
-from upres.engine.decode.source import Source, refuse_url
+from upres.engine.decode.source import Source, kind_of
 from upres.engine.encode import join
 from upres.engine.encode.options import Encoder
 from upres.engine.pipeline import estimate
@@ -36,10 +36,14 @@ def pairs(source: str, target: str, suffix: str) -> tuple[list[Pair], Path | Non
     What a folder or a glob holds goes into a folder, under its own name with another suffix.
     Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
     """
-    refuse_url(source)
     path, folder = Path(source), Path(target)
     with os_errors_as(source, SourceError):
-        single = source == "-" or path.is_file() or not (path.is_dir() or glob.has_magic(source))
+        single = (
+            source == "-"
+            or kind_of(source) != "file"
+            or path.is_file()
+            or not (path.is_dir() or glob.has_magic(source))
+        )
         videos = [] if single else _videos(source)
     with os_errors_as(target, TargetError):
         inside, taken = target != "-" and folder.is_dir(), folder.is_file()

@@ -21,7 +21,8 @@ from filelock import FileLock
 from upres.engine.core.errors import LogError, UpresError
 from upres.engine.core.frame import Shape
 from upres.engine.decode.reader import Reader
-from upres.engine.decode.source import Source, peek
+from upres.engine.decode.source import Source
+from upres.engine.decode.stream import peek
 from upres.engine.encode.join import join
 from upres.engine.pipeline.run import Job, Progress, after_prefilters, run
 from upres.engine.segments.folder import FolderLog

@@ -1,37 +1,35 @@
 """Times are repaired by the written rule: strictly rising whatever comes in, untouched where nothing is wrong."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upres.engine.core.timeline import MPEG_STAMP_RANGE, Repairs, Timeline, with_durations
+from upres.engine.core.timeline import Repairs, Timeline, with_durations
 
-TICKS = Fraction(1, 90000)
 FRAME = 3600
 
 
-def placed(stamps, wrap=0, nominal=FRAME):
+def placed(stamps, nominal=FRAME):
     repairs = Repairs()
-    timeline = Timeline(TICKS, nominal, wrap, repairs)
+    timeline = Timeline(nominal, repairs)
     return [timeline.place(*(stamp if isinstance(stamp, tuple) else (stamp, None))) for stamp in stamps], repairs
 
 
-stamps = st.one_of(st.none(), st.integers(0, MPEG_STAMP_RANGE - 1))
+stamps = st.one_of(st.none(), st.integers(0, 1 << 33))
 
 
-@given(st.lists(st.tuples(stamps, stamps), max_size=50), st.sampled_from([0, MPEG_STAMP_RANGE]), st.integers(1, 10000))
-def test_whatever_comes_in_rises_strictly(found, wrap, nominal):
-    times, _ = placed(found, wrap, nominal)
+@given(st.lists(st.tuples(stamps, stamps), max_size=50), st.integers(1, 10000))
+def test_whatever_comes_in_rises_strictly(found, nominal):
+    times, _ = placed(found, nominal)
     assert all(a < b for a, b in pairwise(times))
 
 
 def test_sound_may_share_a_stamp():
     repairs = Repairs()
-    timeline = Timeline(Fraction(1, 1000), 1, 0, repairs, shared=True)
+    timeline = Timeline(1, repairs, shared=True)
     assert [timeline.place(stamp, None) for stamp in (0, 1, 2, 2, 3, 4)] == [0, 1, 2, 2, 3, 4]
     assert not repairs
 
@@ -43,16 +41,6 @@ def test_what_rises_is_left_alone(found):
     assert not repairs
 
 
-@given(st.integers(0, MPEG_STAMP_RANGE - 1), st.lists(st.integers(1, 90000), min_size=1, max_size=60))
-def test_a_wrapped_clock_goes_on_as_if_it_had_not(start, steps):
-    true = [start]
-    for step in steps:
-        true.append(true[-1] + step)
-    times, repairs = placed([time % MPEG_STAMP_RANGE for time in true], MPEG_STAMP_RANGE)
-    assert times == true
-    assert repairs.wrapped == (true[-1] >= MPEG_STAMP_RANGE)
-
-
 @pytest.mark.parametrize(
     ("found", "expected", "counted"),
     [
@@ -61,7 +49,6 @@ def test_a_wrapped_clock_goes_on_as_if_it_had_not(start, steps):
         ([(None, 50), (None, 90)], [50, 90], {"missing": 2}),
         ([0, 3600, 3600, 7200], [0, 3600, 5400, 7200], {"doubled": 1}),
         ([0, 3600, 3000, 7200], [0, 3600, 5400, 7200], {"doubled": 1}),
-        ([900000, 903600, 0, 3600], [900000, 903600, 907200, 910800], {"backward": 1}),
         ([0, 3600, 900000], [0, 3600, 900000], {}),
     ],
 )

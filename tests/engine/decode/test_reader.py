@@ -11,8 +11,7 @@ from fake import Pipe, upscaled
 
 from upres.engine.color.convert import ToRGB
 from upres.engine.core.errors import SourceError
-from upres.engine.decode import container
-from upres.engine.decode import reader as reader_module
+from upres.engine.decode import container, demuxer
 from upres.engine.decode.cut import Cut
 from upres.engine.decode.reader import Reader
 
@@ -197,9 +196,9 @@ def test_a_damaged_packet_is_counted_and_passed_over(tmp_path, codec):
     assert referee.sound_digest(tmp_path / "out.mp4") == referee.sound_digest(clip)
 
 
-@pytest.mark.parametrize(("searches", "parts"), [(reader_module.MOST_SEARCHES, 2), (10, 1)])
+@pytest.mark.parametrize(("searches", "parts"), [(demuxer.MOST_SEARCHES, 2), (10, 1)])
 def test_a_hole_in_a_recording_loses_what_was_in_it_and_one_without_end_ends_it(tmp_path, monkeypatch, searches, parts):
-    monkeypatch.setattr(reader_module, "MOST_SEARCHES", searches)
+    monkeypatch.setattr(demuxer, "MOST_SEARCHES", searches)
     clip = media.clip(tmp_path / "in.ts", *H264, "-c:a", "aac", sound=media.SOUND)
     (tmp_path / "bad.ts").write_bytes(clip.read_bytes() + bytes(3_000_000) + clip.read_bytes())
     progress = upscaled(tmp_path / "bad.ts", tmp_path / "out.mp4")
@@ -329,11 +328,3 @@ def test_a_cut_behind_the_end_is_refused(tmp_path):
 def test_a_frame_larger_than_can_be_held_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(container, "LONGEST_SIDE", 60)
     refused(media.clip(tmp_path / "in.mp4", *H264), "64x48.*larger than can be held")
-
-
-def test_a_change_of_size_is_refused_with_the_remedy(tmp_path):
-    for name, size in (("a", "64x48"), ("b", "96x64")):
-        media.clip(tmp_path / f"{name}.ts", *H264, "-muxdelay", 0, picture=f"testsrc2=size={size}:rate=10:duration=1")
-    (tmp_path / "both.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
-    with pytest.raises(SourceError, match="64x48 to 96x64; split"):
-        upscaled(tmp_path / "both.ts", tmp_path / "out.mp4")

@@ -1,0 +1,106 @@
+"""Packets of a video track to frames in the order they are shown, all of one size, each with the time it is shown at."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+import av
+from av import CodecContext, VideoCodecContext, VideoFrame, VideoStream
+from av.codec.context import Flags
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from upres.engine.core.timeline import Repairs
+
+from .container import MediaPacket
+from .inventory import has_alpha_layer
+
+OnPacket = Callable[[MediaPacket], None]
+
+
+class Decoder:
+    """accounted: frames that came out, or that an edit list hides. chunks: packets by AVI's own count. resized: see `frames`."""
+
+    def __init__(self, video: VideoStream, container: str, repairs: Repairs) -> None:
+        self._video = video
+        self._context = _alpha_decoder(video) or video.codec_context
+        self._repairs = repairs
+        self._avi = container == "avi"
+        self._times: deque[int] = deque()
+        self._reordered = False
+        self._before: int | None = None
+        self._step = 0
+        self._first: VideoFrame | None = None
+        self._reformatter = VideoReformatter()
+        self.accounted = self.chunks = 0
+        self.resized: list[str] = []
+
+    def frames(self, packets: Iterable[MediaPacket], on_other: OnPacket) -> Iterator[VideoFrame]:
+        """Yield decoded frames; what cannot be decoded is counted and left out. Packets of other tracks go to `on_other`.
+
+        Frames of another size or pixel format than the first become like it; `resized` then says which sizes there were.
+        """
+        for packet in packets:
+            if packet.stream.index != self._video.index:
+                on_other(packet)
+            elif packet.size or packet.pts is None:  # else it is Theora's way to show a frame for longer
+                yield from self._decode(packet)
+
+    def _decode(self, packet: MediaPacket) -> Iterator[VideoFrame]:
+        self._repairs.damaged += packet.is_corrupt
+        self.chunks = self.chunks if packet.dts is None else packet.dts + 1
+        self.accounted += packet.is_discard
+        self._note_time(packet)
+        try:
+            for frame in self._context.decode(packet):
+                assert isinstance(frame, VideoFrame)
+                self._repairs.concealed += frame.is_corrupt
+                self.accounted += 1
+                yield self._alike(self._stamped(frame))
+        except av.FFmpegError:
+            self._repairs.damaged += 1
+
+    def _note_time(self, packet: MediaPacket) -> None:
+        self._reordered = self._reordered or packet.pts != packet.dts
+        self._step = packet.duration or self._step
+        if packet.dts is not None and not packet.is_discard and not self._reordered:
+            self._times.append(packet.dts)
+
+    def _stamped(self, frame: VideoFrame) -> VideoFrame:
+        """Give a frame its time where its container has none for it: frames are shown as they come out of the decoder.
+
+        AVI holds decoding times only, and what libavformat makes of them for reordered frames is a guess. Other containers
+        whose stamps all equal the decoding times, although the codec reorders frames, were written by a muxer that lost them.
+        """
+        if self._avi:
+            if frame.dts is not None:
+                frame.pts = frame.dts
+            elif self._before is not None:
+                frame.pts = self._before + self._step
+        elif not self._reordered and self._context.has_b_frames and self._times:
+            frame.pts = self._times.popleft()
+        self._before = frame.pts
+        return frame
+
+    def _alike(self, frame: VideoFrame) -> VideoFrame:
+        first = self._first = self._first or frame
+        wanted, got = _looks(first), _looks(frame)
+        if wanted == got:
+            return frame
+        if got[:2] != wanted[:2] and (size := f"{frame.width}x{frame.height}") not in self.resized:
+            self.resized.append(size)
+        return self._reformatter.reformat(
+            frame, first.width, first.height, first.format.name, interpolation=Interpolation.BICUBIC, threads=1
+        )
+
+
+def _looks(frame: VideoFrame) -> tuple[int, int, str]:
+    return frame.width, frame.height, frame.format.name
+
+
+def _alpha_decoder(video: VideoStream) -> VideoCodecContext | None:
+    """Return the decoder that reads the transparency which VP9 has beside its packets; None where it is not wanted or not here."""
+    if video.codec_context.name != "vp9" or not has_alpha_layer(video) or "libvpx-vp9" not in av.codecs_available:
+        return None
+    context = CodecContext.create("libvpx-vp9", "r")
+    assert isinstance(context, VideoCodecContext)
+    context.flags |= Flags.output_corrupt
+    return context

@@ -1,0 +1,99 @@
+"""A source's packets on one clock, to where it ends or breaks off for good."""
+
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import av
+from av import Packet
+from av.container import InputContainer
+from av.stream import Stream
+
+from upres.engine.core.errors import SourceError
+from upres.engine.core.timeline import Repairs
+
+from .clock import Clock
+from .container import MediaPacket, Tracks
+
+MOST_SEARCHES = 1 << 14  # for the next packet of MPEG-TS behind a hole, 64 KiB each
+
+Reopen = Callable[[], tuple[InputContainer, Tracks]]
+
+
+class Demuxer:
+    """Packets of the carried tracks in the order of the file; at the end an empty one for each track, which empties its decoder.
+
+    sought: whether the container was sent to some second, so that its first packets say nothing of where it starts.
+    reopen: opens the source again where it breaks off, `reconnect` times in a row at most.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        tracks: Tracks,
+        repairs: Repairs,
+        *,
+        sought: bool = False,
+        reopen: Reopen | None = None,
+        reconnect: int = 0,
+    ) -> None:
+        self._container = container
+        self._streams = tracks.all
+        self._repairs = repairs
+        self._reopen, self._reconnect = reopen, reconnect
+        start, time_base = tracks.video.start_time, tracks.video.time_base
+        known = start * time_base if start is not None and time_base and not sought else None
+        self._clock = Clock(self._streams, repairs, flags=container.format.flags, start=known)
+        self.reached_byte = 0
+
+    @property
+    def reached(self) -> Fraction | None:
+        """The second of the file's clock that has been reached by any track."""
+        return self._clock.now
+
+    @property
+    def removed(self) -> Fraction:
+        """Seconds that no track filled, and that were cut out."""
+        return self._clock.removed
+
+    def __iter__(self) -> Iterator[MediaPacket]:
+        yield from self._clock.place(self._connected())
+        for stream in self._streams:
+            end: MediaPacket = Packet()
+            end.stream = stream
+            yield end
+
+    def _connected(self) -> Iterator[MediaPacket]:
+        """Yield packets of the source, and of the connections after the first as if they were its own."""
+        yield from self._packets(self._container, self._streams)
+        tries = 0
+        while self._reopen is not None and tries < self._reconnect:
+            time.sleep(tries)
+            tries += 1
+            try:
+                container, tracks = self._reopen()
+            except SourceError:
+                continue
+            own = dict(zip((stream.index for stream in tracks.all), self._streams, strict=False))
+            for packet in self._packets(container, tracks.all):
+                tries = 0
+                if packet.stream.index in own:
+                    packet.stream = own[packet.stream.index]
+                    yield packet
+
+    def _packets(self, container: InputContainer, streams: tuple[Stream, ...]) -> Iterator[MediaPacket]:
+        searches = 0
+        while searches < MOST_SEARCHES:
+            try:
+                for packet in container.demux(*streams):
+                    searches = 0
+                    if packet.size or packet.pts is not None:  # or it is the end of its track
+                        self.reached_byte = max(self.reached_byte, (packet.pos or 0) + packet.size)
+                        yield packet
+                return
+            except av.BlockingIOError:
+                self._repairs.damaged += searches == 0
+                searches += 1
+            except av.FFmpegError:
+                self._repairs.damaged += 1
+                return

@@ -1,0 +1,89 @@
+"""Bytes that are still arriving. Knows containers only as far as the order of an MP4."""
+
+import io
+import shutil
+import tempfile
+
+from upres.engine.core.errors import SourceError, TargetError, os_errors_as
+
+from .source import Opened, Readable, Source
+
+PROBE_LIMIT = 64 << 20  # bytes before an MP4's index that are kept in memory while it is looked for
+
+
+class StreamOpener:
+    """Opens bytes that arrive in order. An MP4 whose index lies behind its media is spooled: it cannot be decoded before."""
+
+    live, reconnect = False, 0
+
+    def open(self, source: Source, *, spool: bool) -> Opened:
+        """Read as far as the container's order shows.
+
+        Raises SourceError where the stream is empty, or would have to be spooled and may not be; TargetError where the
+        temporary folder cannot hold it.
+        """
+        assert not isinstance(source, str) and hasattr(source, "read")
+        head, late = peek(source)
+        if not head:
+            raise SourceError("the stream ended before its first byte")
+        stream = _Joined(head, source)
+        if not late:
+            return Opened(stream)
+        if not spool:
+            raise SourceError(
+                "this MP4's index lies behind its media, so it cannot be upscaled live; "
+                "send fragmented MP4, MPEG-TS or Matroska"
+            )
+        with os_errors_as(tempfile.gettempdir(), TargetError):
+            file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
+            shutil.copyfileobj(stream, file)
+            file.seek(0)
+        return Opened(file, again=True, close=file.close)
+
+
+def peek(source: Readable) -> tuple[bytes, bool]:
+    """Return the first bytes of a stream, and whether they are an MP4 whose media comes before its index."""
+    head = io.BytesIO()
+    _fill(head, source, 12)
+    if head.getvalue()[4:8] not in (b"ftyp", b"wide", b"mdat", b"free", b"skip"):
+        return head.getvalue(), False
+    at = 0
+    while at < PROBE_LIMIT:
+        _fill(head, source, at + 16)
+        box = head.getvalue()[at : at + 16]
+        size, kind = int.from_bytes(box[:4], "big"), box[4:8]
+        if len(box) < 8 or kind in (b"moov", b"moof"):
+            return head.getvalue(), False
+        if kind == b"mdat":
+            return head.getvalue(), True
+        at += int.from_bytes(box[8:16], "big") if size == 1 else max(size, 8)
+    return head.getvalue(), True
+
+
+def _fill(head: io.BytesIO, source: Readable, size: int) -> None:
+    head.seek(0, io.SEEK_END)
+    while head.tell() < size and (chunk := _read(source, size - head.tell())):
+        head.write(chunk)
+
+
+def _read(source: Readable, size: int) -> bytes:
+    try:
+        data = source.read(size)
+    except OSError as error:
+        raise SourceError(f"the stream cannot be read ({error.strerror or error})") from error
+    if len(data) > size:  # PyAV would write it behind the end of its buffer
+        raise SourceError(
+            f"the stream gave {len(data)} bytes when asked for {size}; its `read` must give at most as many"
+        )
+    return data
+
+
+class _Joined:
+    """The bytes already taken from a stream, then the rest of it."""
+
+    def __init__(self, head: bytes, rest: Readable) -> None:
+        self._head = io.BytesIO(head)
+        self._rest = rest
+
+    def read(self, size: int = 65536, /) -> bytes:
+        return self._head.read(size) or _read(self._rest, size)

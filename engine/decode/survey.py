@@ -1,0 +1,63 @@
+"""How long a file really lasts, where its container cannot say: counted over its packets, with nothing decoded."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from av.container import InputContainer
+
+from upres.engine.core.timeline import Repairs
+
+from .container import CLOCK_MAY_JUMP, Tracks
+from .demuxer import Demuxer
+
+MOST_BYTES = 64 << 20  # that are read; the rest is taken to be like them
+FASTEST = 300  # frames a second that a container is believed, where they are no more than the ticks of its clock
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """seconds: of the whole file. rate: frames a second, on average; None of a single frame."""
+
+    seconds: Fraction
+    rate: Fraction | None
+
+
+def declared_rate(tracks: Tracks) -> Fraction | None:
+    """Return the frame rate that a container declares; None where it only repeats its clock (1000 in Matroska, 60000 in DV)."""
+    video = tracks.video
+    for rate in (video.average_rate, video.guessed_rate):
+        if rate and (rate <= FASTEST or rate * (video.time_base or 1) != 1):
+            return rate
+    return None
+
+
+def is_needed(container: InputContainer, tracks: Tracks) -> bool:
+    """Whether a container's word on its length is worth little: its clock may jump, or it declares no frame rate."""
+    return bool(container.format.flags & CLOCK_MAY_JUMP) or declared_rate(tracks) is None
+
+
+def survey(container: InputContainer, tracks: Tracks) -> Survey | None:
+    """Read the packets of a container that is used for nothing else; None where they tell nothing."""
+    demuxer = Demuxer(container, tracks, Repairs())
+    time_base = tracks.video.time_base or Fraction(1, 90000)
+    times: list[Fraction] = []
+    size, start, whole = 0, None, True
+    for packet in demuxer:
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None or not packet.size:
+            continue
+        second = stamp * packet.time_base
+        start = second if start is None else min(start, second)
+        if packet.stream.index == tracks.video.index and not packet.is_discard:
+            times.append(stamp * time_base)
+        size += packet.size
+        if size > MOST_BYTES:
+            whole = False
+            break
+    if start is None or demuxer.reached is None or not times:
+        return None
+    seconds = demuxer.reached - start
+    if not whole and container.size > demuxer.reached_byte > 0:
+        seconds = seconds * container.size / demuxer.reached_byte
+    span = max(times) - min(times)
+    return Survey(seconds, (len(times) - 1) / span if span > 0 else None)
