@@ -1,10 +1,34 @@
-"""Frames in, larger frames out: reading, inference, the segment log and the joined file. Knows nothing of jobs or networks."""
+"""Frames in, upscaled frames out: reading, inference, the segment log and the joined file. Knows nothing of jobs or networks.
 
-from upres.engine.core.errors import UpresError
-from upres.engine.encode.options import Encoder
-from upres.engine.models.registry import load
-from upres.engine.pipeline.run import Job, Progress
+The public names are imported when they are first used, so that a client of the service needs neither PyAV nor a runtime.
+"""
 
-from .api import stream, upscale
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upres.engine.core.errors import UpresError
+    from upres.engine.encode.options import Encoder
+    from upres.engine.models.registry import load
+    from upres.engine.pipeline.run import Job, Progress
+
+    from .api import stream, upscale
 
 __all__ = ["Encoder", "Job", "Progress", "UpresError", "load", "stream", "upscale"]
+
+MODULES = {
+    "Encoder": "encode.options",
+    "Job": "pipeline.run",
+    "Progress": "pipeline.run",
+    "UpresError": "core.errors",
+    "load": "models.registry",
+    "stream": "api",
+    "upscale": "api",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+    """Import a public name."""
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)

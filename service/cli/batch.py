@@ -1,4 +1,4 @@
-"""Inputs and outputs of one command line, one upscale after the other."""
+"""The inputs of one command line, upscaled one after the other."""
 
 import glob
 import sys
@@ -22,7 +22,7 @@ from upres.engine.encode.options import Encoder
 from upres.engine.pipeline import estimate
 from upres.engine.pipeline.run import Job, Progress
 
-from .console import Show
+from .console import Report
 
 VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogg ogm ogv rm ts vob webm wmv y4m"
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split())
@@ -31,7 +31,7 @@ Pair = tuple[str, str]
 
 
 def pairs(source: str, target: str, suffix: str) -> tuple[list[Pair], Path | None]:
-    """Inputs with their outputs, and the folder that is to be made for them, if any.
+    """Pair inputs with outputs; gives the pairs, and the folder that is to be made for them, if any.
 
     What a folder or a glob holds goes into a folder, under its own name with another suffix.
     Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
@@ -72,7 +72,7 @@ def _videos(source: str) -> list[Path]:
 
 
 def not_searched(source: str) -> str | None:
-    """What is not looked at in a folder, for people: the folders in it, without logs of interrupted runs."""
+    """Name what is not searched in a folder: the folders in it, except logs of interrupted runs."""
     path = Path(source)
     with os_errors_as(source, SourceError):
         inner = [place for place in path.iterdir() if place.is_dir()] if path.is_dir() else []
@@ -84,20 +84,20 @@ def not_searched(source: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is the same for every input. settings: the rest of a Job's fields. stdout_suffix: the container for `-`."""
+    """Upscale several inputs alike. settings: the rest of a Job's fields. stdout_suffix: the container for `-`."""
 
     models: tuple[Model, ...]
     encoder: Encoder
     settings: dict[str, Any]
     stdout_suffix: str
-    show: Show
+    report: Report
     yes: bool = False
     resume: bool = False
     overwrite: bool = False
     skip_existing: bool = False
 
     def run(self, every: list[Pair], folder: Path | None) -> int:
-        """Upscale all; gives the exit code. One input's error is raised, one of several is told and the next one begins."""
+        """Upscale all; gives the exit code. A single input's error is raised; one of several is reported and skipped."""
         chosen = [pair for pair in every if not self._skips(pair[1])]
         jobs = [Job(self.models, self.encoder, self._container(target), **self.settings) for _, target in chosen]
         if folder is not None:
@@ -111,18 +111,18 @@ class Batch:
             except UpresError as error:
                 if len(every) == 1:
                     raise
-                self.show.fail(source, error)
+                self.report.fail(source, error)
                 code, failed = code or error.exit_code, failed + 1
         if len(every) > 1:
-            self.show.ended(made=len(chosen) - failed, skipped=len(every) - len(chosen), failed=failed)
+            self.report.ended(made=len(chosen) - failed, skipped=len(every) - len(chosen), failed=failed)
         return code
 
     def _skips(self, target: str) -> bool:
-        """Whether a target is left out because it exists already; says so."""
+        """Report and leave out a target that exists already, with --skip-existing."""
         with os_errors_as(target, TargetError):
             skips = self.skip_existing and target != "-" and Path(target).exists()
         if skips:
-            self.show.skipped(target)
+            self.report.skipped(target)
         return skips
 
     def _one(self, source: str, target: str, job: Job) -> None:
@@ -131,13 +131,13 @@ class Batch:
         with self._checked(opened, target, job) as reader:
             prediction = estimate.predict(reader, job)
             estimate.refuse_what_cannot_fit(prediction, Path(folder))
-            self.show.predicted(name, prediction, job)
+            self.report.predicted(name, prediction, job)
             if not self.yes:
                 estimate.refuse_what_takes_long(prediction, job.models)
             self._upscale(reader, name, target, job)
 
     def _container(self, target: str) -> str:
-        """The container of a target; for a name that asks for none, one that the check of the target then refuses."""
+        """Choose the container of a target; for a name without one, one that the check of the target then refuses."""
         suffix = self.stdout_suffix if target == "-" else Path(target).suffix
         container = join.CONTAINERS.get(suffix.lower(), "mp4")
         if self.encoder.codec == "lossless" and container != "matroska":
@@ -146,7 +146,7 @@ class Batch:
         return container
 
     def _checked(self, source: Source, target: str, job: Job) -> Reader:
-        """The source, open; before any work, an error that names what is wrong with it and with the target."""
+        """Open the source; raises one error that names what is wrong with it and with the target, before any work."""
         errors: list[UpresError] = []
         reader: Reader | None = None
         try:
@@ -168,28 +168,28 @@ class Batch:
 
     def _upscale(self, reader: Reader, name: str, target: str, job: Job) -> None:
         progress = Progress()
-        with self.show.running(name, progress) as tick:
+        with self.report.running(name, progress) as tick:
             if target == "-":
                 upscale(reader, stdout(), job, progress=progress, tick=tick)
             else:
                 upscale(reader, target, job, resume=self.resume, overwrite=self.overwrite, progress=progress, tick=tick)
-        self.show.done(name, target, progress, job)
+        self.report.done(name, target, progress, job)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM as an error like the others, with what was noted about resuming."""
+    """Raise Interrupted for Ctrl-C and SIGTERM, with what was noted about resuming."""
     try:
         yield
     except KeyboardInterrupt as stop:
         error = Interrupted("interrupted")
-        for note in getattr(stop, "__notes__", ("nothing is kept: it had not begun yet",)):
+        for note in getattr(stop, "__notes__", ("nothing is kept: it had not started yet",)):
             error.add_note(note)
         raise error from stop
 
 
 def stdin() -> BufferedReader:
-    """Standard input as bytes; SourceError where it is closed, or a terminal."""
+    """Open standard input as bytes; raises SourceError where it is closed, or a terminal."""
     if sys.stdin is None:
         raise SourceError("standard input is closed, so - cannot be read; name a file")
     if sys.stdin.isatty():
@@ -199,7 +199,7 @@ def stdin() -> BufferedReader:
 
 
 def stdout() -> IO[bytes]:
-    """Standard output as bytes; TargetError where it is closed, or a terminal."""
+    """Open standard output as bytes; raises TargetError where it is closed, or a terminal."""
     if sys.stdout is None:
         raise TargetError("standard output is closed, so - cannot be written; name a file")
     if sys.stdout.isatty():

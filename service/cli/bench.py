@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import platform
-import resource
 import statistics
 import tempfile
 import time
@@ -217,6 +216,8 @@ def end_to_end(case: Case) -> dict[str, Any]:
             tick=lambda: ticks.append(time.perf_counter()),
         )
     wall = (ticks[-1] - ticks[WARM_FRAMES - 1]) / (len(ticks) - WARM_FRAMES)
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"fps": 1 / wall, "wall_s_a_frame": wall, "frames_out": progress.frames_out, "peak_memory_mb": peak}
 

@@ -3,12 +3,20 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 
 from upres.engine.core.errors import UpresError
@@ -19,8 +27,8 @@ from upres.engine.pipeline.run import Job, Progress
 PLAIN_SECONDS = 5.0  # between two plain lines
 
 
-class Show:
-    """All that is said about a run goes through here, to stderr; with json, to stdout, unless the result goes there."""
+class Report:
+    """Report runs on stderr; with json, on stdout, unless the result goes there."""
 
     def __init__(self, *, json: bool, beside_data: bool = False) -> None:
         self._json = json
@@ -31,7 +39,7 @@ class Show:
         self._started = time.perf_counter()
 
     def say(self, text: str, **fields: object) -> None:
-        """One line, or one object with the line as its text."""
+        """Write one line, or one object with the line as its text."""
         if self._json:
             self._out.write(json.dumps({"text": text, **fields}) + "\n")
             self._out.flush()
@@ -39,54 +47,46 @@ class Show:
             self._console.out(text, highlight=False)  # above a progress bar, where one is shown
 
     def warn(self, text: str) -> None:
-        """A line that a user should not miss."""
+        """Write a line that a user should not miss."""
         self.say(f"note: {text}", event="note")
 
     def fail(self, source: str, error: UpresError) -> None:
-        """One input did not work; what is noted about it comes along."""
+        """Report that one input failed, with the notes of its error."""
         notes = list(getattr(error, "__notes__", ()))
         text = "\n  ".join([str(error) if source in str(error) else f"{source}: {error}", *notes])
         self.say(text, event="failed", source=source, exit_code=error.exit_code)
 
     @contextmanager
-    def failures(self, json: bool) -> Iterator[None]:
-        """With json, an error is told as an object too, before it ends the command."""
+    def failures(self) -> Iterator[None]:
+        """With json, report an error as an object too, before it ends the command."""
         try:
             yield
         except UpresError as error:
-            if json:
+            if self._json:
                 notes = getattr(error, "__notes__", [])
                 self.say(str(error), event="failed", exit_code=error.exit_code, notes=notes)
             raise
 
     def skipped(self, target: str) -> None:
-        """A target that exists already is left out."""
+        """Report that a target exists already and is left out."""
         self.say(f"{target}: exists, left out", event="skipped", target=target)
 
     def ended(self, *, made: int, skipped: int, failed: int) -> None:
-        """The line at the end of several inputs."""
+        """Sum up several inputs."""
         parts = [f"{made} done", *[f"{skipped} left out"] * bool(skipped), f"{failed} failed"]
         self.say(", ".join(parts), event="end", made=made, skipped=skipped, failed=failed)
 
     def predicted(self, source: str, prediction: Prediction, job: Job) -> None:
-        """The one line before the start."""
+        """Write the one line before the start: size, time, memory, disk and models."""
         self._total = prediction.frames
-        parts = [f"{prediction.width}x{prediction.height}"]
-        if prediction.frames and prediction.seconds is not None and prediction.disk is not None:
-            parts += [counted(prediction.frames, "frame"), f"about {clock(prediction.seconds)}"]
-            parts += [f"memory {decimal(prediction.memory)}", f"disk {decimal(prediction.disk)}"]
-            parts += [f"{decimal(count)} for a shot in {folder}" for folder, count in prediction.spool.items()]
-        else:
-            speed = 1 / max(1e-9, prediction.frame_seconds)
-            parts += ["length unknown", f"about {speed:.2g} frames a second", f"memory {decimal(prediction.memory)}"]
-            parts.append(f"disk {decimal(1000 * prediction.frame_disk)} every 1000 frames")
-        how = ", ".join(f"{model.name} on {model.report}" for model in job.models)
+        parts = [f"{prediction.width}x{prediction.height}", *_costs(prediction)]
         fields = {name: getattr(prediction, name) for name in prediction.__slots__}
-        self.say(f"{source}: {', '.join(parts)} ({how})", event="predicted", source=source, **fields)
+        models = ", ".join(_models(job))
+        self.say(f"{source}: {', '.join(parts)} ({models})", event="predicted", source=source, **fields)
 
     @contextmanager
     def running(self, name: str, progress: Progress) -> Iterator[Callable[[], None]]:
-        """Show progress while a run goes on; gives what is to be called after each frame."""
+        """Show the progress of a run; yields what is to be called after each frame."""
         self._started = time.perf_counter()
         self._warned = 0
         if self._json or not self._console.is_terminal:
@@ -108,41 +108,23 @@ class Show:
             yield tick
 
     def done(self, source: str, target: str, progress: Progress, job: Job) -> None:
-        """The lines at the end: frames in and out, repairs, warnings, speed by stage."""
+        """Write the lines at the end: frames in and out, repairs, warnings, speed by stage."""
         wall = time.perf_counter() - self._started
         self._warn_new(progress)
-        made = progress.frames_out - progress.frames_resumed
         resumed = f" ({progress.frames_resumed} from the log)" if progress.frames_resumed else ""
-        stages = ", ".join(
-            f"{stage} {made / seconds:.1f}" for stage, seconds in progress.seconds.items() if seconds and made
-        )
-        speed = self._speed(progress)
         frames = f"{counted(progress.frames_in, 'frame')} in, {progress.frames_out} out{resumed}"
-        lines = (
-            f"{target}: {frames}, {clock(wall)}, {speed:.2f} fps",
-            f"  frames a second by stage, each while it works: {stages}",
-            *([f"  repairs: {progress.repairs}"] if progress.repairs else []),
-        )
-        fields = {
-            "source": source,
-            "target": target,
-            "frames_in": progress.frames_in,
-            "frames_out": progress.frames_out,
-        }
-        fields |= {"frames_resumed": progress.frames_resumed, "seconds": round(wall, 3)}
-        fields |= {
-            "stage_seconds": {stage: round(s, 3) for stage, s in progress.seconds.items()},
-            "repairs": str(progress.repairs),
-        }
-        fields |= {"models": [f"{model.name} on {model.report}" for model in job.models]}
+        summary = f"{target}: {frames}, {clock(wall)}, {self._speed(progress):.2f} fps"
         if self._json:
-            self.say(lines[0], event="done", **fields)
-        else:
-            for line in lines:
-                self.say(line)
+            fields = {"source": source, "target": target, "seconds": round(wall, 3), **_results(progress)}
+            self.say(summary, event="done", **fields, models=_models(job))
+            return
+        self.say(summary)
+        self.say(f"  frames per second of each stage while it works: {_stage_speeds(progress)}")
+        if progress.repairs:
+            self.say(f"  repairs: {progress.repairs}")
 
     def _warn_new(self, progress: Progress) -> None:
-        """Tell what a run has found worth telling, as soon as it has: before the first frame, mostly."""
+        """Report the warnings of a run as soon as there are any: before the first frame, mostly."""
         for warning in progress.warnings[self._warned :]:
             self.warn(warning)
         self._warned = len(progress.warnings)
@@ -165,10 +147,74 @@ class Show:
         return tick
 
 
+class RemoteBar:
+    """The progress of a server's job, on a terminal only; leaving its `with` removes it. endless: without a share."""
+
+    def __init__(self, text: str, *, endless: bool = False) -> None:
+        shares: tuple[ProgressColumn, ...] = () if endless else (BarColumn(), TaskProgressColumn())
+        columns = (TextColumn("{task.description}"), *shares, TimeElapsedColumn())
+        self._console = Console(stderr=True)
+        self._progress = Bar(*columns, console=self._console, transient=True, disable=not sys.stderr.isatty())
+        self._task = self._progress.add_task(text, total=None if endless else 100.0)
+        self._warned = 0
+
+    def __enter__(self) -> "RemoteBar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, text: str, percent: float) -> None:
+        """Show the progress of the job."""
+        self._progress.update(self._task, description=text, completed=percent)
+
+    def say(self, text: str) -> None:
+        """Write one line above the bar."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Write what is new among all warnings so far."""
+        for warning in warnings[self._warned :]:
+            self.say(f"note: {warning}")
+        self._warned = len(warnings)
+
+
 def clock(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Format seconds as people say them."""
     if seconds < 1:
         return "a second"
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _costs(prediction: Prediction) -> list[str]:
+    """Format what a run will take: frames, time, memory, disk."""
+    memory = f"memory {decimal(prediction.memory)}"
+    if prediction.frames and prediction.seconds is not None and prediction.disk is not None:
+        spool = [f"{decimal(count)} for a shot in {folder}" for folder, count in prediction.spool.items()]
+        frames, seconds = counted(prediction.frames, "frame"), f"about {clock(prediction.seconds)}"
+        return [frames, seconds, memory, f"disk {decimal(prediction.disk)}", *spool]
+    speed = 1 / max(1e-9, prediction.frame_seconds)
+    disk = f"disk {decimal(1000 * prediction.frame_disk)} every 1000 frames"
+    return ["length unknown", f"about {speed:.2g} frames a second", memory, disk]
+
+
+def _models(job: Job) -> list[str]:
+    return [f"{model.name} on {model.report}" for model in job.models]
+
+
+def _results(progress: Progress) -> dict[str, object]:
+    return {
+        "frames_in": progress.frames_in,
+        "frames_out": progress.frames_out,
+        "frames_resumed": progress.frames_resumed,
+        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in progress.seconds.items()},
+        "repairs": str(progress.repairs),
+    }
+
+
+def _stage_speeds(progress: Progress) -> str:
+    made = progress.frames_out - progress.frames_resumed
+    return ", ".join(f"{stage} {made / seconds:.1f}" for stage, seconds in progress.seconds.items() if seconds and made)

@@ -1,4 +1,4 @@
-"""Times as people write them, read exactly."""
+"""Times as people write them, parsed exactly."""
 
 import re
 from fractions import Fraction
@@ -9,7 +9,7 @@ WRITTEN = re.compile(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}\.?\d{0,12}|\.\d{1,
 
 
 def exactly(option: str, text: str) -> Fraction:
-    """The seconds that an option's text says; SettingsError where it is neither seconds nor [h:]m:s."""
+    """Parse the seconds of an option's text; raises SettingsError where it is neither seconds nor [h:]m:s."""
     found = WRITTEN.fullmatch(text.strip())
     if found is not None:
         hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())

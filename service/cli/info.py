@@ -1,4 +1,4 @@
-"""Commands that tell: models, probe, doctor, licenses."""
+"""Commands that only report: models, probe, doctor, licenses."""
 
 import json as jsonlib
 import platform
@@ -34,7 +34,7 @@ def models(json: Json = False) -> None:
         return
     for slug in SLUGS.values():
         scales = " or ".join(f"{scale}x" for scale in slug.scales)
-        typer.echo(f"{slug.slug}  enlarges {scales}; on a service up to {slug.seconds} s a clip")
+        typer.echo(f"{slug.slug}  upscales {scales}; on a service up to {slug.seconds} s a clip")
         for row in (row for row in rows if row["model"] == slug.slug):
             measured = f", {row['psnr']} dB to its reference" if row["psnr"] else ""
             state = ", experimental" if row["experimental"] else ""
@@ -64,11 +64,11 @@ def _network(slug: str, name: str) -> dict[str, Any]:
 def probe(
     source: Annotated[str, typer.Argument(metavar="FILE", help="A video, or - for stdin.")],
     content: Annotated[
-        str, typer.Option(help="auto, photo or animation: what is in the picture, for the advice.")
+        str, typer.Option(help="auto, photo or animation: what the video shows, for the advice.")
     ] = "auto",
     json: Json = False,
 ) -> None:
-    """Tell what a video holds, measure interlacing, blocks and noise, and advise on model and pre-filters."""
+    """Show what a video holds, measure interlacing, blocks and noise, and advise on model and pre-filters."""
     with Reader(stdin() if source == "-" else source, tonemap=True) as reader:
         info, measured = reader.info, advice.measure(reader)
     clip = advice.describe(info, measured, content)
@@ -84,7 +84,7 @@ def probe(
 
 
 def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
-    """What --json gives; None where the source does not say."""
+    """Collect what --json prints; None where the source does not say."""
     shape = info.shape
     return {
         "container": info.container,
@@ -110,7 +110,7 @@ def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
 
 
 def _readable(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
-    """The facts that people read in another way than programs."""
+    """Format the facts that people read in another way than programs."""
     video = facts["video"]
     return {
         "video": f"{video['codec']} {video['width']}x{video['height']} {video['pixel_format']}, {video['fps']:.3f} fps",
@@ -123,7 +123,7 @@ def _readable(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
 
 
 def doctor() -> None:
-    """Say what this machine can run, what is missing, and the command that mends it; exit 1 where something needed is."""
+    """Show what this machine can run, what is missing and the command that fixes it; exit 1 where something needed is missing."""
     found = base.available()
     typer.echo(
         f"upres {version('upres')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
@@ -140,7 +140,7 @@ def doctor() -> None:
     typer.echo(f"PyAV {av.__version__}, FFmpeg {'.'.join(map(str, av.library_versions['libavcodec']))} (libavcodec)")
     for codec, what in NEEDED.items():
         there = codec in av.codecs_available
-        typer.echo(f"encoder {codec} ({what}): {'there' if there else 'missing'}")
+        typer.echo(f"encoder {codec} ({what}): {'available' if there else 'missing'}")
         if not there:
             problems.append(f"no {what}: pip install --force-reinstall --only-binary av av")
     for name, network in NETWORKS.items():
@@ -154,7 +154,7 @@ def doctor() -> None:
 
 
 def licenses() -> None:
-    """Show the licences of the weights, the sample clip and the codecs, and what they mean for who passes them on."""
+    """Show the licences of the weights, the sample clip and the codecs, and what they ask of those who redistribute them."""
     for file in files("upres") or ():
         if file.name in ("NOTICE", "LICENSE"):
             typer.echo(Path(str(file.locate())).read_text())

@@ -1,4 +1,4 @@
-"""Where `upres` begins. Signals come first: what follows imports for half a second, and Ctrl-C may come then already."""
+"""The entry point of `upres`. Signals come first: Ctrl-C may come in the half second that the imports take."""
 
 import sys
 

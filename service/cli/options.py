@@ -1,4 +1,4 @@
-"""Groups of options that several commands have: written once, as a function that makes something of them."""
+"""Groups of options that several commands share, each declared once as a function that builds something from them."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -8,10 +8,10 @@ from typing import Any
 Command = Callable[..., None]
 
 
-def given(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
-    """A command whose parameters of these names are made by functions; the functions' parameters become its options.
+def built(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
+    """Build parameters of a command by functions, whose own parameters become the command's options.
 
-    What can be entered is, and is left when the command ends.
+    Context managers are entered, and left when the command ends.
     """
 
     def decorate(command: Command) -> Command:
@@ -33,6 +33,6 @@ def given(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
 
 
 def _signed(run: Command, parameters: list[Parameter]) -> None:
-    """Typer reads both."""
+    """Set the signature and the annotations; Typer reads both."""
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # inspect's own way to say it
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

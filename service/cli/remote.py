@@ -12,44 +12,53 @@ from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .options import given
+from .options import built
 
 if TYPE_CHECKING:
-    from upres.service.client.aio import Part
     from upres.service.client.assembly import Assembly
+    from upres.service.client.received import Part
     from upres.service.client.sync import Client
     from upres.v2 import upscale_pb2 as pb
 
-    from .bar import Bar
+    from .console import RemoteBar
 
 Server = Annotated[str, typer.Option("--server", envvar="UPRES_SERVER", help="HOST:PORT of a server's gRPC.")]
 ApiKey = Annotated[str, typer.Option("--key", envvar="UPRES_KEY", help="An API key of that server.")]
 Tls = Annotated[bool, typer.Option("--tls", help="The server speaks TLS.")]
 Ca = Annotated[
     Path | None,
-    typer.Option("--ca", exists=True, dir_okay=False, help="PEM of whom to trust, with TLS; else the system's."),
+    typer.Option(
+        "--ca", exists=True, dir_okay=False, help="PEM of the authority to trust, with TLS; by default the system's."
+    ),
 ]
-Id = Annotated[str, typer.Argument(help="The job's request_id.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The job's request_id.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="A model's slug.")]
 Scale = Annotated[int | None, typer.Option(help="For models with a range of scales.")]
 Content = Annotated[Literal["auto", "photo", "animation"], typer.Option(help="Which kind of network fits.")]
 Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding; less is better and larger.")]
-Prefilters = Annotated[list[str] | None, typer.Option("--prefilter", help="Before enlarging; can be given often.")]
-Delivery = Annotated[
-    Literal["segments", "frames"] | None, typer.Option(help="What is sent back at once; segments, or frames if live.")
+Prefilters = Annotated[
+    list[str] | None, typer.Option("--prefilter", metavar="NAME", help="Before upscaling; repeatable.")
 ]
-Live = Annotated[bool, typer.Option("--live", help="The source does not end by itself, and is not kept by the server.")]
-WhenSlow = Annotated[Literal["wait", "drop"], typer.Option(help="With --live: what happens when this end is too slow.")]
+Delivery = Annotated[
+    Literal["segments", "frames"] | None,
+    typer.Option(help="What is sent back as one piece; segments, or frames if live."),
+]
+Live = Annotated[
+    bool, typer.Option("--live", help="The source does not end by itself, and the server does not keep it.")
+]
+WhenSlow = Annotated[
+    Literal["wait", "drop"], typer.Option(help="With --live: what happens when this client is too slow.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a target that exists.")]
 Tonemap = Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")]
-Split = Annotated[bool, typer.Option("--split", help="Cut at shots; lifts the limit on length.")]
+Split = Annotated[bool, typer.Option("--split", help="Cut at shot boundaries; lifts the limit on length.")]
 
 DEFAULT_SERVER = "127.0.0.1:8081"
 DEFAULT_MODEL = "RealESRGAN_Vid_x4"
 
 
 def _client(*, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = False, ca: Ca = None) -> "Client":
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is told as an error
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is raised as an error
     import grpc
 
     from upres.engine.core.errors import SettingsError
@@ -80,9 +89,9 @@ def _config(
     )
 
 
-@given(client=_client, config=_config)
+@built(client=_client, config=_config)
 def submit(
-    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A clip.", exists=True, dir_okay=False)],
     *,
     client: "Client",
     config: "pb.UpscaleConfig",
@@ -94,25 +103,25 @@ def submit(
         typer.echo(f"its result: upres get {request_id} OUT.mp4", err=True)
 
 
-@given(client=_client)
+@built(client=_client)
 def jobs(*, client: "Client") -> None:
     """List the latest jobs of this key: request_id, status, progress, model."""
     for job in client.jobs():
         typer.echo(f"{job.request_id}  {_word(job):<10}  {job.progress:3.0f} %  {job.config.model}")
 
 
-@given(client=_client)
+@built(client=_client)
 def watch(request_id: Id, *, client: "Client") -> None:
     """Show a job's progress until it has ended."""
-    with _interruptible(f"the job goes on: upres watch {request_id}"):
+    with _interruptible(f"the job continues: upres watch {request_id}"):
         _ended(client, request_id)
     typer.echo(f"{request_id}: done", err=True)
 
 
-@given(client=_client)
+@built(client=_client)
 def get(
     request_id: Id,
-    target: Annotated[Path, typer.Argument(help="Where the result goes.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the result goes.")],
     *,
     client: "Client",
     overwrite: Overwrite = False,
@@ -124,23 +133,23 @@ def get(
     if target.suffix.lower() != ".mp4":
         raise TargetError(f"{target}: a job's result is MP4; let the name end in .mp4")
     check_target(None, target, "mp4", overwrite=overwrite)
-    with _interruptible(f"the job goes on: upres get {request_id} {target}"):
+    with _interruptible(f"the job continues: upres get {request_id} {target}"):
         job = _ended(client, request_id)
         client.download(request_id, target)
     _done(target, job)
 
 
-@given(client=_client)
+@built(client=_client)
 def cancel(request_id: Id, *, client: "Client") -> None:
     """End a job now."""
     client.cancel(request_id)
     typer.echo(f"{request_id}: cancelled", err=True)
 
 
-@given(client=_client, config=_config)
+@built(client=_client, config=_config)
 def stream(
-    source: Annotated[Path, typer.Argument(help="A clip, or - for stdin.", allow_dash=True)],
-    target: Annotated[Path, typer.Argument(help="Where the result goes.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A clip, or - for stdin.", allow_dash=True)],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the result goes.")],
     *,
     client: "Client",
     config: "pb.UpscaleConfig",
@@ -149,7 +158,7 @@ def stream(
     when_slow: WhenSlow = "wait",
     overwrite: Overwrite = False,
 ) -> None:
-    """Upscale on a server while the source is sent; goes on through cuts and restarts, unless live, and joins the result here."""
+    """Upscale on a server while the source is sent; resumes after a lost connection unless live, and joins the result here."""
     from upres.engine.api import check_target
     from upres.engine.core.errors import SettingsError
     from upres.engine.encode.join import container_for
@@ -157,8 +166,8 @@ def stream(
     from upres.service.client.errors import RemoteError
     from upres.v2 import upscale_pb2 as pb
 
-    from .bar import Bar
     from .batch import stdin
+    from .console import RemoteBar
 
     if when_slow == "drop" and not live:
         raise SettingsError("--when-slow drop is for a live source; add --live")
@@ -173,19 +182,19 @@ def stream(
         nullcontext(stdin().raw) if piped else _opened(source) as file,
     ):
         try:
-            with Bar("sending", endless=live) as bar:
+            with RemoteBar("sending", endless=live) as bar:
                 job = _received(client.stream(file, config), assembly, bar)
         except (KeyboardInterrupt, RemoteError) as error:
             if live and assembly.frames:
                 assembly.join()
-                error.add_note(f"{target} holds the {assembly.frames} frames that had come by then")
+                error.add_note(f"{target} holds the {assembly.frames} frames received so far")
             raise
         assembly.join()
     _done(target, job)
 
 
-def _received(parts: "Iterable[Part]", assembly: "Assembly", bar: "Bar") -> "pb.Job":
-    """Put what comes where it belongs; gives the job, which ended well."""
+def _received(parts: "Iterable[Part]", assembly: "Assembly", bar: "RemoteBar") -> "pb.Job":
+    """Store what is received; gives the job, which is done."""
     from upres.v2 import upscale_pb2 as pb
 
     request_id = ""
@@ -199,7 +208,7 @@ def _received(parts: "Iterable[Part]", assembly: "Assembly", bar: "Bar") -> "pb.
                 case pb.Fragment():
                     assembly.append(part)
                 case pb.Dropped():
-                    bar.say(f"{part.frames} frames of {part.track} were lost: this end was too slow")
+                    bar.say(f"{part.frames} frames of {part.track} were dropped: this client was too slow")
                 case pb.Progress():
                     late = f", {1000 * part.live_late_seconds:.0f} ms late" * part.HasField("live_late_seconds")
                     bar.show(f"{part.totals.frames_out} frames{late}", part.percent)
@@ -216,7 +225,7 @@ def _received(parts: "Iterable[Part]", assembly: "Assembly", bar: "Bar") -> "pb.
 
 @contextmanager
 def _interruptible(note: str = "") -> "Iterator[None]":
-    """Ctrl-C and SIGTERM as an error like the others, with a word on what is left."""
+    """Raise Interrupted for Ctrl-C and SIGTERM, with a note on what is left."""
     from .batch import interruptible
 
     with interruptible():
@@ -238,10 +247,10 @@ def _opened(source: Path) -> AbstractContextManager[IO[bytes]]:
 
 
 def _ended(client: "Client", request_id: str) -> "pb.Job":
-    """Show a job's progress until it has ended; RemoteError where it has not ended well."""
-    from .bar import Bar
+    """Show a job's progress until it has ended; raises RemoteError where it failed."""
+    from .console import RemoteBar
 
-    with Bar("waiting") as bar:
+    with RemoteBar("waiting") as bar:
         for job in client.watch(request_id):
             bar.show(_word(job), job.progress)
             bar.warn(job.warnings)
@@ -260,7 +269,7 @@ def _word(job: "pb.Job") -> str:
 
 
 def _check(job: "pb.Job") -> None:
-    """RemoteError where a job has not ended well."""
+    """Raise RemoteError where a job failed."""
     from upres.service.client.errors import RemoteError
     from upres.v2 import upscale_pb2 as pb
 

@@ -1,4 +1,4 @@
-"""`upres IN OUT`: the options, and what they make of a run."""
+"""`upres IN OUT`: its options, and the run they describe."""
 
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -16,7 +16,7 @@ from upres.engine.runtime.base import Quality
 
 from . import signals
 from .batch import Batch, interruptible, not_searched, pairs, stdin
-from .console import Show
+from .console import Report
 from .duration import exactly
 
 STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
@@ -36,27 +36,32 @@ def run(
         str, typer.Option(help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB or more.")
     ] = "high",
     runtime: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, or cuda: an NVIDIA GPU.")] = "auto",
-    prefilter: Annotated[list[str] | None, typer.Option(help=f"{', '.join(PREFILTERS)}; repeatable.")] = None,
+    prefilter: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable.")
+    ] = None,
     codec: Annotated[str, typer.Option(help="auto, h264 or hevc.")] = "auto",
     lossless: Annotated[
-        bool, typer.Option("--lossless", help="Exactly what the network gave, as RGB H.264; to .mkv.")
+        bool, typer.Option("--lossless", help="Keep exactly what the network computed, as RGB H.264; needs .mkv.")
     ] = False,
     crf: Annotated[int, typer.Option(help="Quality of the encoding: lower is better and larger.")] = 18,
     preset: Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")] = "fast",
-    segment: Annotated[float, typer.Option(help="Seconds a segment of the log lasts.")] = 2.0,
+    segment: Annotated[float, typer.Option(help="Seconds that each segment of the log lasts.")] = 2.0,
     height: Annotated[int | None, typer.Option(help="Resample the result down to this height, e.g. 1080.")] = None,
-    start: Annotated[str, typer.Option(metavar="TIME", help="Begin there: seconds, or [h:]m:s.")] = "0",
+    start: Annotated[str, typer.Option(metavar="TIME", help="Start there: seconds, or \\[h:]m:s.")] = "0",
     duration: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Stop after so long: try three seconds first.")
+        str | None, typer.Option(metavar="TIME", help="Upscale only so much: try three seconds first.")
     ] = None,
     at: Annotated[
-        str | None, typer.Option("--still", metavar="TIME", help="One picture of then, before and after, to OUT.png.")
+        str | None,
+        typer.Option("--still", metavar="TIME", help="One frame of that time, before and after, to OUT.png."),
     ] = None,
-    split: Annotated[bool, typer.Option("--split", help="Cut at shot boundaries; each shot begins anew.")] = False,
+    split: Annotated[
+        bool, typer.Option("--split", help="Cut at shot boundaries; each shot starts from a fresh state.")
+    ] = False,
     tonemap: Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Start also what will take very long on this machine.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Start even what takes very long on this machine.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run of the same command stopped.")
+        bool, typer.Option("--resume", help="Continue where an interrupted run of the same command stopped.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     skip_existing: Annotated[
@@ -67,20 +72,20 @@ def run(
     ] = "mkv",
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
 ) -> None:
-    """Enlarge IN into OUT. An interrupted run leaves OUT.upres, from which --resume goes on."""
-    show = Show(json=json, beside_data=target == "-")
-    with show.failures(json), interruptible():
+    """Upscale IN into OUT. An interrupted run leaves OUT.upres, from which --resume continues."""
+    report = Report(json=json, beside_data=target == "-")
+    with report.failures(), interruptible():
         _two_names(context.args)
         cut = Cut(exactly("--start", start), None if duration is None else exactly("--duration", duration))
         encoder, suffix = Encoder(_codec(codec, lossless), crf, preset, segment, height), _suffix(container)
-        with signals.not_begun():
+        with signals.immediate():
             models, notes = load_models(chain or model, content, quality, runtime, scale)
         for note in notes:
-            show.warn(note)
+            report.warn(note)
         if at is not None:
             opened = stdin() if source == "-" else source
             still.write(opened, Path(target), models, at=exactly("--still", at), tonemap=tonemap, overwrite=overwrite)
-            show.say(f"{target}: before on the left, after on the right")
+            report.say(f"{target}: before on the left, after on the right")
             return
         settings: dict[str, Any] = {
             "prefilters": tuple(prefilter or ()),
@@ -93,7 +98,7 @@ def run(
             encoder,
             settings,
             suffix,
-            show,
+            report,
             yes=yes,
             resume=resume,
             overwrite=overwrite,
@@ -101,25 +106,25 @@ def run(
         )
         chosen, folder = pairs(source, target, ".mkv" if lossless else ".mp4")
         if passed := not_searched(source):
-            show.warn(passed)
+            report.warn(passed)
         code = batch.run(chosen, folder)
     if code:
         raise typer.Exit(code)
 
 
 def _two_names(more: list[str]) -> None:
-    """SettingsError where a shell has put many names in the place of a glob."""
+    """Raise SettingsError where a shell has replaced a glob by many names."""
     if more:
         raise SettingsError(
-            f"{2 + len(more)} names were given where IN and OUT are two; for several inputs put the glob in quotes, "
-            "upres 'clips/*.mp4' larger/, or name their folder, upres clips/ larger/"
+            f"{2 + len(more)} arguments, where IN and OUT are two; for several inputs put the glob in quotes, "
+            "upres 'clips/*.mp4' upscaled/, or name their folder, upres clips/ upscaled/"
         )
 
 
 def load_models(
     names: str, content: str, quality: str, runtime: str, scale: int | None = None
 ) -> tuple[list[Any], list[str]]:
-    """The models of a chain, and what a user should know of the choice."""
+    """Load the models of a chain; gives them, and what a user should know of the choice."""
     if quality not in ("exact", "high"):
         raise SettingsError(f"quality must be exact or high, got {quality!r}")
     chosen: Quality = "exact" if quality == "exact" else "high"
@@ -133,7 +138,7 @@ def load_models(
         why = "ONNX Runtime computes in float32 only" if "ONNX" in exact[0] else "this CPU has no bfloat16"
         notes.append(f"{why}, so high is exact ({exact[0]})")
     if [model.scale for model, _ in loaded].count(2) > 1:
-        notes.append("x2 after x2 enlarges artefacts twice; x4 is the better way to 4")
+        notes.append("x2 after x2 upscales artefacts twice; x4 is the better way to 4")
     return [model for model, _ in loaded], notes
 
 

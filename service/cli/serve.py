@@ -5,10 +5,13 @@ Nothing of the service is imported before a command runs, so that the other comm
 
 import asyncio
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from upres.engine.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from upres.service.auth.api_keys import Keys
@@ -16,12 +19,16 @@ if TYPE_CHECKING:
 
 keys = typer.Typer(help="Make, show and revoke the API keys of a server on this machine.", no_args_is_help=True)
 
-Config = Annotated[Path | None, typer.Option("--config", help="A TOML file; UPRES_… in the environment go before it.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="A TOML file; UPRES_… in the environment take precedence.")
+]
 
 
 def serve(config: Config = None) -> None:
     """Serve the v2 HTTP API and gRPC until SIGTERM. The first start prints an API key, once."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is told as an error
+    if not hasattr(socket, "AF_UNIX"):
+        raise SettingsError("a server runs on Linux and macOS only; the other commands run on Windows too")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is raised as an error
     from upres.service.domain import job_logging
     from upres.service.server.app import serve as run
 
@@ -48,7 +55,7 @@ def show(config: Config = None) -> None:
 
 @keys.command()
 def revoke(name: Annotated[str, typer.Argument(help="Whose key it was.")], config: Config = None) -> None:
-    """Take a key out of use at once."""
+    """Revoke a key at once."""
     _keys(_settings(config)).revoke(name)
     typer.echo(f"{name}: revoked", err=True)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and the signals like it. Imports nothing that takes long, for it comes before everything else."""
+"""Ctrl-C and the signals like it. Imports nothing slow, because it runs before everything else."""
 
 import os
 import signal
@@ -6,26 +6,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is not known on Windows
 INTERRUPTED = 130  # as Interrupted's
 
 
 def at_once() -> None:
-    """Let a signal end the process as it comes: for as long as nothing has begun.
+    """Let a signal end the process at once: for as long as there is nothing to finish.
 
-    Libraries that are being imported would swallow an exception: OpenVINO is then taken for missing, or works on.
+    Libraries that are being imported would swallow an exception: OpenVINO then counts as missing, or continues.
     """
     _handle(_quit)
 
 
 def orderly() -> None:
-    """Let a signal raise KeyboardInterrupt, so that what has begun is ended; a second one ends the process as it comes."""
+    """Let a signal raise KeyboardInterrupt, so that a run is finished in order; a second one ends the process at once."""
     _handle(_interrupt)
 
 
 @contextmanager
-def not_begun() -> Iterator[None]:
-    """A part of an orderly command in which a signal may end the process as it comes."""
+def immediate() -> Iterator[None]:
+    """Let a signal end the process at once in a part of an orderly command."""
     at_once()
     try:
         yield
@@ -34,8 +34,9 @@ def not_begun() -> Iterator[None]:
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
-    for number in STOPS:
-        signal.signal(number, handler)
+    for name in NAMES:
+        if number := getattr(signal, name, None):
+            signal.signal(number, handler)
 
 
 def _quit(number: int, frame: FrameType | None) -> None:
@@ -46,6 +47,6 @@ def _quit(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """A second signal does not wait: the log is safe against that."""
+    """Raise KeyboardInterrupt; a second signal does not wait, which the log survives."""
     _handle(lambda number, frame: os._exit(INTERRUPTED))
     raise KeyboardInterrupt

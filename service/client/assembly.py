@@ -1,4 +1,4 @@
-"""One file from what a stream brings: the client's own copy of the log, joined as the server would join it."""
+"""One file from the parts of a stream: the client's own copy of the log, joined as the server joins it."""
 
 import tempfile
 from fractions import Fraction
@@ -14,7 +14,7 @@ from upres.v2 import upscale_pb2 as pb
 class Assembly:
     """Keeps tracks and fragments in a folder beside the target; leaving its `with` removes the folder.
 
-    overwrite: whether a file that appears meanwhile under the target's name is replaced.
+    overwrite: whether a file that has appeared under the target's name in the meantime is replaced.
     """
 
     def __init__(self, target: Path, *, overwrite: bool = True) -> None:
@@ -33,11 +33,11 @@ class Assembly:
 
     @property
     def frames(self) -> int:
-        """How many pictures are kept so far."""
+        """How many video frames are kept so far."""
         return sum(fragment.frames for fragment in self._log.fragments("video"))
 
     def add_track(self, track: pb.TrackInit) -> None:
-        """A track begins."""
+        """Start a track."""
         time_base = Fraction(track.time_base_numerator, track.time_base_denominator)
         language = track.language or None
         self._log.add_track(
@@ -45,7 +45,7 @@ class Assembly:
         )
 
     def append(self, fragment: pb.Fragment) -> None:
-        """The next whole fragment of a track."""
+        """Append the next whole fragment of a track."""
         self._log.append(
             Fragment(
                 fragment.track,
@@ -61,7 +61,7 @@ class Assembly:
         )
 
     def join(self) -> None:
-        """Write the target; it appears under its name only when it is whole. TargetError where it cannot be written."""
+        """Write the target; it appears under its name only when it is complete. Raises TargetError where that fails."""
         if self._target.exists() and not self._overwrite:
-            raise TargetError(f"{self._target}: has appeared meanwhile, and is not replaced without --overwrite")
+            raise TargetError(f"{self._target}: appeared while it was being made, and is not replaced")
         join(self._log, self._target, self._container)

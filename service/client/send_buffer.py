@@ -1,4 +1,4 @@
-"""A source on its way to a server: read once, kept until the server has it, so that a cut loses nothing."""
+"""A source on its way to a server: read once, kept until the server has it, so that a lost connection loses nothing."""
 
 import asyncio
 import threading
@@ -11,26 +11,24 @@ from upres.service.domain.errors import OffsetError
 CHUNK_BYTES = 256 << 10
 
 
-class Outgoing:
-    """Bytes of a source that need not be seekable. What may wait to be acknowledged is what the connection holds.
+class SendBuffer:
+    """Bytes of a source that need not be seekable. The connection's own flow control bounds what is unacknowledged.
 
-    acknowledged: how many bytes the server has told that it has.
+    acknowledged: how many bytes the server has confirmed.
     """
 
     def __init__(self, file: Readable) -> None:
-        self._read = getattr(
-            file, "read1", file.read
-        )  # what is there, where `read` would wait for all that was asked for
+        self._read = getattr(file, "read1", file.read)  # what is there, where `read` would wait for a whole chunk
         self.acknowledged = 0
         self._kept = bytearray()
-        self._reading = asyncio.Lock()
-        self._coming: asyncio.Future[bytes] | None = None
+        self._lock = asyncio.Lock()
+        self._reading: asyncio.Future[bytes] | None = None
 
     async def read(self, offset: int) -> bytes:
-        """Bytes from an offset on, empty at the end; OffsetError where they were acknowledged and let go of."""
+        """Read from an offset on; empty at the end. Raises OffsetError where the bytes were acknowledged and dropped."""
         if offset < self.acknowledged:
             raise OffsetError(f"the server asks for the source from {offset}, it had acknowledged {self.acknowledged}")
-        async with self._reading:
+        async with self._lock:
             while offset >= self.acknowledged + len(self._kept):
                 if not (data := await self._next()):
                     return b""
@@ -38,27 +36,27 @@ class Outgoing:
         at = offset - self.acknowledged
         return bytes(self._kept[at : at + CHUNK_BYTES])
 
-    async def _next(self) -> bytes:
-        """What comes next. A cut does not end the wait for it: it is there for whoever asks then.
-
-        The thread is one that nobody waits for, because a pipe may stay silent for ever.
-        """
-        if self._coming is None:
-            self._coming = asyncio.get_running_loop().create_future()
-            threading.Thread(target=self._fetch, args=(self._coming,), name="source", daemon=True).start()
-        data = await asyncio.shield(self._coming)
-        self._coming = None
-        return data
-
-    def _fetch(self, coming: "asyncio.Future[bytes]") -> None:
-        try:
-            told = partial(coming.set_result, self._read(CHUNK_BYTES))
-        except Exception as error:  # whatever it is, it is told to who waits
-            told = partial(coming.set_exception, error)
-        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            coming.get_loop().call_soon_threadsafe(told)
-
     def forget(self, offset: int) -> None:
-        """The server has everything before this."""
+        """Drop what the server has: everything before this offset."""
         del self._kept[: max(0, offset - self.acknowledged)]
         self.acknowledged = max(self.acknowledged, offset)
+
+    async def _next(self) -> bytes:
+        """Read the next bytes. A cancelled wait loses nothing: the next call gets what was read.
+
+        The thread is a daemon that is never joined, because a pipe may stay idle indefinitely.
+        """
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_future()
+            threading.Thread(target=self._fetch, args=(self._reading,), name="source", daemon=True).start()
+        data = await asyncio.shield(self._reading)
+        self._reading = None
+        return data
+
+    def _fetch(self, reading: "asyncio.Future[bytes]") -> None:
+        try:
+            finish = partial(reading.set_result, self._read(CHUNK_BYTES))
+        except Exception as error:  # of any kind: it is raised where the bytes are awaited
+            finish = partial(reading.set_exception, error)
+        with suppress(RuntimeError):  # the loop has ended, and nothing waits any more
+            reading.get_loop().call_soon_threadsafe(finish)

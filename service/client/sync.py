@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 from upres.engine.decode.source import Readable
 from upres.v2 import upscale_pb2 as pb
 
-from .aio import AsyncClient, Part
+from .aio import AsyncClient
+from .received import Part
 
 T = TypeVar("T")
 
@@ -25,8 +26,8 @@ class _Running(NamedTuple):
 class Client:
     """AsyncClient's methods without asyncio; `watch` and `stream` are generators.
 
-    Its loop runs in a thread of its own, so that it can be used where a loop runs already, as in a notebook, and so that a
-    signal's exception is raised in the caller and nowhere inside the loop.
+    The event loop runs in a thread of its own: a notebook has a loop already, and a signal's exception must be raised in the
+    caller, not somewhere inside the loop.
     """
 
     def __init__(self, target: str, key: str, **options: Any) -> None:  # noqa: ANN401 - AsyncClient's
@@ -45,46 +46,46 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End what is under way and close the connection. Safe to call again."""
+        """Cancel calls and close the connection. Safe to call again."""
         if not self._closed:
             self._closed = True
             self._running.loop.call_soon_threadsafe(self._running.stop.set)
         self._thread.join()
 
     def submit(self, source: Path, config: pb.UpscaleConfig) -> pb.Job:
-        """As AsyncClient's."""
+        """Upload a file as a job; see AsyncClient.submit."""
         return self._wait(self._client.submit(source, config))
 
     def get(self, request_id: str) -> pb.Job:
-        """As AsyncClient's."""
+        """Get one job."""
         return self._wait(self._client.get(request_id))
 
     def cancel(self, request_id: str) -> pb.Job:
-        """As AsyncClient's."""
+        """End a job now."""
         return self._wait(self._client.cancel(request_id))
 
     def delete(self, request_id: str) -> None:
-        """As AsyncClient's."""
+        """Delete a job and its result."""
         self._wait(self._client.delete(request_id))
 
     def jobs(self) -> list[pb.Job]:
-        """As AsyncClient's."""
+        """List the latest jobs of this key; see AsyncClient.jobs."""
         return self._wait(self._client.jobs())
 
     def models(self) -> list[pb.Model]:
-        """As AsyncClient's."""
+        """List the models of the server."""
         return self._wait(self._client.models())
 
     def download(self, request_id: str, target: Path) -> None:
-        """As AsyncClient's."""
+        """Download a result; see AsyncClient.download."""
         self._wait(self._client.download(request_id, target))
 
     def watch(self, request_id: str) -> Generator[pb.Job]:
-        """As AsyncClient's."""
+        """Yield a job whenever it changes, until it has ended."""
         return self._iterate(self._client.watch(request_id))
 
     def stream(self, source: Readable, config: pb.UpscaleConfig) -> Generator[Part]:
-        """As AsyncClient's."""
+        """Upscale while the source is sent; see AsyncClient.stream."""
         return self._iterate(self._client.stream(source, config))
 
     @property
@@ -100,14 +101,14 @@ class Client:
             raise
 
     def _iterate(self, items: AsyncGenerator[T]) -> Generator[T]:
-        one_by_one = asyncio.Lock()  # whoever closes waits until a step that was cancelled has ended
+        lock = asyncio.Lock()  # closing waits until a step that was cancelled has ended
 
         async def following() -> T | None:
-            async with one_by_one:
+            async with lock:
                 return await anext(items, None)
 
         async def closed() -> None:
-            async with one_by_one:
+            async with lock:
                 await items.aclose()
 
         try:
@@ -122,7 +123,7 @@ def _run(running: "Future[_Running]", target: str, key: str, options: dict[str, 
     async def run() -> None:
         try:
             client = AsyncClient(target, key, **options)
-        except Exception as error:  # whatever it is, it is told to who waits
+        except Exception as error:  # of any kind: it is raised where the client is made
             running.set_exception(error)
             return
         async with client:

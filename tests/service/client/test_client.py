@@ -1,20 +1,24 @@
 """The Python client, against a real server that goes away in the middle."""
 
 import asyncio
+import errno
 import io
 import os
 import threading
 
+import grpc
 import media
 import pytest
 import referee
+from cutting_proxy import CuttingProxy
 from serving import KEY, Rpc, ServerProcess
 
+from upres.engine.core.errors import SourceError
 from upres.service.client import Client
 from upres.service.client.aio import AsyncClient
 from upres.service.client.assembly import Assembly
 from upres.service.client.errors import RemoteError
-from upres.service.client.send_buffer import CHUNK_BYTES, Outgoing
+from upres.service.client.send_buffer import CHUNK_BYTES, SendBuffer
 from upres.service.domain.errors import OffsetError
 from upres.v2 import upscale_pb2 as pb
 
@@ -103,17 +107,20 @@ def test_a_stream_goes_on_although_its_job_is_done_and_its_source_gone(server, t
 def test_a_server_that_stays_away_is_told():
     async def scenario():
         async with AsyncClient("127.0.0.1:9", KEY, patience=0) as client:
-            with pytest.raises(RemoteError, match=r"127\.0\.0\.1:9 is away"):
+            with pytest.raises(RemoteError, match=r"127\.0\.0\.1:9 cannot be reached"):
                 await client.get("x")
 
     asyncio.run(scenario())
 
 
 def test_a_server_that_is_away_is_waited_for_and_that_is_said_once(caplog):
-    with Client("127.0.0.1:9", KEY, patience=1) as client, pytest.raises(RemoteError, match=r"127\.0\.0\.1:9 is away"):
+    with (
+        Client("127.0.0.1:9", KEY, patience=1) as client,
+        pytest.raises(RemoteError, match=r"127\.0\.0\.1:9 cannot be reached"),
+    ):
         client.get("x")
     (said,) = [record.message for record in caplog.records if record.name.startswith("upres")]
-    assert "; tried again for 1 s" in said
+    assert "; retrying for 1 s" in said
 
 
 def test_the_client_without_asyncio_works_where_a_loop_runs(server):
@@ -127,13 +134,13 @@ def test_the_client_without_asyncio_works_where_a_loop_runs(server):
 def test_what_was_not_acknowledged_can_be_sent_again():
     async def scenario():
         data = bytes(range(256)) * 4096
-        outgoing = Outgoing(io.BytesIO(data))
-        assert await outgoing.read(0) == data[:CHUNK_BYTES] == await outgoing.read(0)
-        outgoing.forget(100)
-        assert (await outgoing.read(100))[:50] == data[100:150]
+        buffer = SendBuffer(io.BytesIO(data))
+        assert await buffer.read(0) == data[:CHUNK_BYTES] == await buffer.read(0)
+        buffer.forget(100)
+        assert (await buffer.read(100))[:50] == data[100:150]
         with pytest.raises(OffsetError):
-            await outgoing.read(99)
-        assert await outgoing.read(len(data)) == b""
+            await buffer.read(99)
+        assert await buffer.read(len(data)) == b""
 
     asyncio.run(scenario())
 
@@ -142,16 +149,49 @@ def test_what_is_being_read_when_the_connection_is_cut_is_not_lost():
     async def scenario():
         out, into = os.pipe()
         with open(out, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-            outgoing = Outgoing(file)
-            cut = asyncio.create_task(outgoing.read(0))
-            while outgoing._coming is None:
+            buffer = SendBuffer(file)
+            cut = asyncio.create_task(buffer.read(0))
+            while buffer._reading is None:
                 await asyncio.sleep(0)
             cut.cancel()
             await asyncio.wait([cut])
-            again = asyncio.create_task(outgoing.read(0))
+            again = asyncio.create_task(buffer.read(0))
             os.write(into, b"first")
             os.close(into)
             async with asyncio.timeout(20):
-                assert await again == b"first" and await outgoing.read(5) == b""
+                assert await again == b"first" and await buffer.read(5) == b""
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("call", ["submit", "stream"])
+def test_an_error_in_reading_the_source_reaches_the_caller(server, clip, tmp_path, call):
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        read1 = read
+
+    class Unreadable(type(tmp_path)):
+        def open(self, *args, **kwargs):
+            return Failing()
+
+    with Client(server.target, KEY) as client, pytest.raises(SourceError, match="Input/output error"):
+        if call == "submit":
+            client.submit(Unreadable(tmp_path / "in.mp4"), CONFIG)
+        else:
+            list(client.stream(Failing(), CONFIG))
+
+
+def test_an_upload_is_not_given_up_while_each_connection_brings_it_further(server, tmp_path):
+    """Every connection is cut after some of the upload; the client waits for three seconds without progress."""
+    source = tmp_path / "noise"
+    source.write_bytes(os.urandom(8_000_000))
+    with (
+        CuttingProxy(server, after=700_000) as proxy,
+        Client(proxy.target, KEY, patience=3.0) as client,
+        pytest.raises(RemoteError) as refused,
+    ):
+        client.submit(source, CONFIG)
+    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT  # all of it arrived, and is no video
+    assert proxy.connections > 10

@@ -1,0 +1,34 @@
+"""What `upres --help` shows, and every command's help."""
+
+import pytest
+from typer.testing import CliRunner
+
+from upres.service.cli.app import PANELS, build
+
+COMMANDS = [[name] for names in PANELS.values() for name in names]
+INNER = [["keys", "add"], ["keys", "list"], ["keys", "revoke"], ["cache", "ls"], ["cache", "rm"]]
+
+
+def shown(*args):
+    result = CliRunner().invoke(build(), [*args, "--help"], env={"COLUMNS": "100", "TERM": "dumb"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_commands_are_grouped_by_what_they_are_for():
+    text = shown()
+    places = [text.index(f"─ {panel} ─") for panel in PANELS]
+    assert places == sorted(places) and "─ Commands ─" not in text
+    for start, end, names in zip(places, [*places[1:], len(text)], PANELS.values(), strict=True):
+        assert all(f"\n│ {name} " in text[start:end] for name in names)
+
+
+@pytest.mark.parametrize("args", [[], *COMMANDS, *INNER], ids=" ".join)
+def test_a_flag_has_no_type_and_every_argument_an_explanation(args):
+    text = shown(*args)
+    assert "bool" not in text
+    assert "<str> [required]" not in " ".join(text.split())
+
+
+def test_a_time_is_shown_with_its_hours():
+    assert "seconds, or [h:]m:s" in shown("run")

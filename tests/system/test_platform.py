@@ -1,0 +1,46 @@
+"""Without what only Linux and macOS have: the commands that need nothing of it work, the others say so in one message."""
+
+import subprocess
+import sys
+
+import media
+import pytest
+import referee
+
+ELSEWHERE = """
+import os, signal, socket, sys
+# Libraries that adapt to their platform have done so:
+import asyncio, concurrent.futures.process, filelock, multiprocessing.pool, openvino, onnxruntime, platformdirs, psutil, rich.console, tempfile
+for module, name in ((signal, "SIGHUP"), (signal, "SIGKILL"), (os, "fork"), (os, "sched_getaffinity"), (os, "geteuid"),
+                     (os, "getuid"), (os, "killpg"), (socket, "AF_UNIX")):
+    delattr(module, name)
+for name in ("fcntl", "resource", "pwd", "grp", "pty"):
+    sys.modules[name] = None  # importing it raises ImportError
+from upres.service.cli.main import main
+main()
+"""
+
+
+def upres(*args):
+    command = [sys.executable, "-c", ELSEWHERE, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["models"], ["doctor"], ["bench", "--help"], ["stream", "--help"]], ids=" ".join
+)
+def test_commands_start(args):
+    result = upres(*args)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_clip_is_upscaled(tmp_path):
+    source = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", picture="testsrc2=size=32x24:rate=5:duration=1")
+    result = upres(source, tmp_path / "out.mp4", "--model", "RealESRGAN_Vid_x2")
+    assert result.returncode == 0, result.stderr
+    assert (referee.size(tmp_path / "out.mp4"), referee.count(tmp_path / "out.mp4")) == ((64, 48), 5)
+
+
+def test_a_server_is_refused_in_one_message():
+    result = upres("serve")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1) and "Linux" in result.stderr
