@@ -10,7 +10,8 @@ import referee
 ELSEWHERE = """
 import os, signal, socket, sys
 # Libraries that adapt to their platform have done so:
-import asyncio, concurrent.futures.process, filelock, multiprocessing.pool, openvino, onnxruntime, platformdirs, psutil, rich.console, tempfile
+import asyncio, concurrent.futures.process, multiprocessing.pool, tempfile
+import filelock, openvino, onnxruntime, platformdirs, psutil, rich.console
 for module, name in ((signal, "SIGHUP"), (signal, "SIGKILL"), (os, "fork"), (os, "sched_getaffinity"), (os, "geteuid"),
                      (os, "getuid"), (os, "killpg"), (socket, "AF_UNIX")):
     delattr(module, name)
