@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the stubs anew, with the lowest grpcio-tools that upres promises to run with. `generate.sh --check` only compares.
+# Generate the stubs with the lowest grpcio-tools that upres promises to run with. `generate.sh --check` only compares.
 set -eu
 cd "$(dirname "$0")"
 version=1.73.1

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from upres.engine.core.errors import LogError, ModelError, SettingsError, SourceError, TargetError
 from upres.service.domain.errors import (
@@ -32,6 +33,7 @@ class Answer:
 
 ANSWERS: dict[type[BaseException], Answer] = {
     InvalidError: Answer(grpc.StatusCode.INVALID_ARGUMENT, 422, "INVALID"),
+    DecodeError: Answer(grpc.StatusCode.INVALID_ARGUMENT, 422, "INVALID"),  # a corrupt protobuf
     SettingsError: Answer(grpc.StatusCode.INVALID_ARGUMENT, 422, "INVALID"),
     SourceError: Answer(grpc.StatusCode.INVALID_ARGUMENT, 422, "SOURCE_UNPROCESSABLE"),
     ModelError: Answer(grpc.StatusCode.FAILED_PRECONDITION, 422, "MODEL_UNAVAILABLE"),

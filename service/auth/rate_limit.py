@@ -1,4 +1,4 @@
-"""How many requests a key may make, over HTTP and gRPC together: in a minute, and in a day. A restart forgives."""
+"""How many requests a key may make, over HTTP and gRPC together: in a minute, and in a day. A restart resets both."""
 
 import time
 from collections.abc import Callable
@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from upres.service.domain.errors import BusyError
 
 WINDOWS = (("minute", 60), ("daily", 86_400))
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Requests that a key may make, and how many of them are left."""
+
+    per_minute: int
+    left_this_minute: int
+    per_day: int
+    left_today: int
 
 
 @dataclass(slots=True)
@@ -19,13 +29,12 @@ class Quota:
     """Fixed windows. limits: requests a minute and a day."""
 
     def __init__(self, per_minute: int, per_day: int, clock: Callable[[], float] = time.time) -> None:
-        self.limit = per_minute
         self._limits = {"minute": per_minute, "daily": per_day}
         self._clock = clock
         self._windows: dict[tuple[str, str], _Window] = {}
 
-    def take(self, owner: str) -> int:
-        """Count a request; how many are left this minute. BusyError where there were too many."""
+    def take(self, owner: str) -> None:
+        """Count a request; raises BusyError where there were too many."""
         now = self._clock()
         windows = [(kind, seconds, self._window(owner, kind, int(now // seconds))) for kind, seconds in WINDOWS]
         for kind, seconds, window in windows:
@@ -35,11 +44,16 @@ class Quota:
                 raise BusyError(message, wait, kind)
         for _, _, window in windows:
             window.count += 1
-        return self.left(owner)
 
-    def left(self, owner: str) -> int:
-        """Requests left this minute."""
-        return self.limit - self._window(owner, "minute", int(self._clock() // 60)).count
+    def rates(self, owner: str | None) -> Rates:
+        """Report the rates of a key; of none, those of one that has made no request."""
+        now, left = self._clock(), dict(self._limits)
+        if owner is not None:
+            left = {
+                kind: self._limits[kind] - self._window(owner, kind, int(now // seconds)).count
+                for kind, seconds in WINDOWS
+            }
+        return Rates(self._limits["minute"], left["minute"], self._limits["daily"], left["daily"])
 
     def _window(self, owner: str, kind: str, number: int) -> _Window:
         window = self._windows.setdefault((owner, kind), _Window(number))

@@ -115,9 +115,11 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
     _check_model(spec, unavailable, problems)
     if spec.content not in CONTENTS:
         problems["content"].append(f"The content must be one of {', '.join(CONTENTS)}.")
-    if unknown := [name for name in spec.prefilters if name not in PREFILTERS]:
-        known = ", ".join(PREFILTERS)
-        problems["prefilters"].append(f"There is no pre-filter {', '.join(unknown)}; there are {known}.")
+    if unknown := [name[:40] for name in spec.prefilters if name not in PREFILTERS]:
+        names, known = ", ".join(unknown[:8]), ", ".join(PREFILTERS)
+        problems["prefilters"].append(f"There is no pre-filter {names}; there are {known}.")
+    elif len(set(spec.prefilters)) < len(spec.prefilters):
+        problems["prefilters"].append("A pre-filter can be given once only.")
     try:
         spec._encoder()
     except SettingsError as error:

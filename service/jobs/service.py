@@ -6,7 +6,7 @@ After a crash at any point `start` goes on from what was committed.
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from upres.service.domain.waiting import to_the_end
 from upres.service.execution.base import Executor
 from upres.service.live.relay import Relay
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.job_store import Job, Store
+from upres.service.storage.job_store import Event, Job, Store
 from upres.service.storage.results import Results, keys
 
 from .change_events import Ledger
@@ -42,6 +42,7 @@ from .scheduler import Runner
 from .uploads import Intake
 
 DISK_RETRY_SECONDS = 60
+UNKNOWN_SECONDS_PER_PIXEL = 2e-6  # one core of a desktop, before any job was done
 LOADING = "its engine is not loaded yet; ask again when the server is ready"
 
 logger = logging.getLogger(__name__)
@@ -236,6 +237,47 @@ class Jobs:
         job = await self.ledger.get(request_id, owner)
         job_logging.tell_of(request_id)
         return job
+
+    async def find(self, request_id: str) -> Job:
+        """Look up a job, whoever owns it; raises NotFoundError."""
+        return await self.ledger.get(request_id)
+
+    async def page(self, owner: str, *, status: Status | None, below: int | None, limit: int) -> list[Job]:
+        """List an owner's jobs, newest first; below: only those with a smaller number."""
+        return await asyncio.to_thread(self.store.page, owner, status=status, below=below, limit=limit)
+
+    async def newest_event(self) -> int:
+        """Find the cursor of the latest event; 0 where there is none."""
+        return await asyncio.to_thread(self.store.newest)
+
+    async def events(self, after: int, request_id: str | None = None) -> list[Event]:
+        """Read the events behind a cursor, in order; of all jobs, or of one."""
+        return await asyncio.to_thread(self.store.events, after, request_id=request_id)
+
+    def has_preview(self, job: Job) -> bool:
+        """Report whether the first frame of a job's result can be seen yet."""
+        return job.state.status is Status.DONE or self.folder(job.request_id).preview.exists()
+
+    async def local_preview(self, request_id: str) -> bytes | None:
+        """Read the preview while it lies in the job's folder; None once it lies with the results."""
+        path = self.folder(request_id).preview
+        return await asyncio.to_thread(path.read_bytes) if path.exists() else None
+
+    async def result_size(self, key: str) -> int:
+        """Find the size of a stored result in bytes; raises NotFoundError."""
+        return await self.results.size(key)
+
+    def read_result(self, key: str, start: int, end: int) -> AsyncGenerator[bytes]:
+        """Read bytes of a stored result, from `start` to before `end`."""
+        return self.results.read(key, start, end)
+
+    async def seconds_per_pixel(self) -> float:
+        """Estimate what a source pixel takes from the latest jobs that did not wait for their sender."""
+        latest = await asyncio.to_thread(self.store.page, status=Status.DONE, limit=20)
+        done = [job for job in latest if job.totals.get("pixels")]
+        pixels = sum(job.totals["pixels"] for job in done)
+        seconds = sum((job.ended_at or 0) - (job.started_at or 0) for job in done)
+        return seconds / pixels if pixels else UNKNOWN_SECONDS_PER_PIXEL
 
     async def cancel(self, request_id: str, owner: str) -> Job:
         """End a job now; TransitionError where it has ended."""

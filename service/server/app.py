@@ -16,9 +16,11 @@ from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from upres.engine.core.errors import SettingsError
+from upres.service.api.http.middleware import protect
 from upres.service.api.http.pusher import Pusher
 from upres.service.api.http.routes import Web
 from upres.service.api.http.signed_links import Links
+from upres.service.api.http.submissions import Submissions
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import StoreError
@@ -100,18 +102,17 @@ class Server:
         incoming = settings.state / "incoming"
         shutil.rmtree(incoming, ignore_errors=True)  # what a crash left of uploads
         incoming.mkdir()
-        web = Web(
+        submissions = Submissions(
             self.jobs,
-            self._links,
             probe,
             upload_bytes=settings.upload_bytes,
-            public_url=settings.public_url,
             incoming=incoming,
             url_problems=partial(url_problems, self._egress),
-            metrics=Metrics(self.jobs, self._deliveries).told,
         )
-        app = web.app(self.keys, quota)
+        metrics = Metrics(self.jobs, self._deliveries).told
+        app = Web(self.jobs, self._links, submissions, public_url=settings.public_url, metrics=metrics).app()
         self._pusher.mount(app)
+        protect(app, self.keys, quota, idle_seconds=settings.policy.source_idle_seconds, origins=settings.cors_origins)
         return app
 
     def _result_url(self, request_id: str) -> str:

@@ -4,6 +4,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from upres.service.api.grpc.decorators import CorruptRequests
 from upres.service.api.grpc.jobs import JobService, ModelService
 from upres.service.api.grpc.upscale import UpscaleService
 from upres.service.auth.api_keys import Keys
@@ -32,7 +33,7 @@ class Endpoint:
     def __init__(
         self, jobs: Jobs, keys: Keys, quota: Quota, address: str, credentials: grpc.ServerCredentials | None = None
     ) -> None:
-        self._server = server = grpc.aio.server(options=OPTIONS)
+        self._server = server = grpc.aio.server(options=OPTIONS, interceptors=[CorruptRequests()])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         stubs.add_UpscaleServiceServicer_to_server(UpscaleService(jobs, keys, quota), server)

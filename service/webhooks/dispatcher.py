@@ -170,8 +170,7 @@ def payload(job: Job, delivery: Delivery, result_url: str | None) -> dict[str, A
         milliseconds = round((delivery.at - (job.started_at or delivery.at)) * 1000)
         data |= {"completed_at": at, "result_url": result_url, "processing_time_ms": milliseconds}
     else:
-        told = schemas.job(job, preview=None, result_url=None)
-        data |= {name: told[name] for name in FAILURE}
+        data |= schemas.job_status(job, preview=None, result_url=None).model_dump(include=set(FAILURE))
     return {"event": event, "delivery_id": delivery.delivery_id, "timestamp": at, "data": data}
 
 

@@ -19,6 +19,7 @@ from upres.engine.core.errors import SettingsError, UpresError
 
 from .ip_classes import Address, Kind, Network, kind, unwrapped
 
+USER_AGENT = "DeAPI-Webhook/1.0"  # what receivers of the hosted API let in
 MOST_CHARACTERS = 2048  # of a URL
 MOST_ADDRESSES = 3  # of one host, tried in turn
 CONNECT_SECONDS = 4.0
@@ -148,7 +149,7 @@ class Egress:
                     request = client.build_request(
                         "POST",
                         url.copy_with(host=str(address)),
-                        headers={"User-Agent": "upres", **headers, "Host": url.netloc.decode()},
+                        headers={"User-Agent": USER_AGENT, **headers, "Host": url.netloc.decode()},
                         content=body,
                         extensions={"sni_hostname": url.raw_host.decode()},
                     )

@@ -48,8 +48,8 @@ class UpscaleServiceServicer(object):
 
     def Upscale(self, request_iterator, context):
         """Send a configuration, then the source's bytes; get what the log publishes as it is published, and the totals at the end.
-        After a cut, attach again with the request_id and the cursors of what has arrived: the first answer says from which offset
-        to go on sending.
+        After a lost connection, attach again with the request_id and the cursors of what has arrived: the first response says from
+        which offset to resume sending.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +155,7 @@ class JobServiceServicer(object):
     """
 
     def CreateJob(self, request_iterator, context):
-        """Upload a source in chunks. A call that was cut can be made again with the same request_id: GetJob tells the offset to go on
+        """Upload a source in chunks. After a lost connection, call again with the same request_id: GetJob has the offset to resume
         from. The job is accepted when a message with `end` was answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -184,14 +184,14 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJob(self, request, context):
-        """Forget a job, its source and its result.
+        """Delete a job, its source and its result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """What happens to a job, from a cursor on, until it has ended.
+        """The events of a job, from a cursor on, until it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -445,7 +445,7 @@ class JobService(object):
 
 
 class ModelServiceStub(object):
-    """What can be run here.
+    """The models of this server.
     """
 
     def __init__(self, channel):
@@ -462,7 +462,7 @@ class ModelServiceStub(object):
 
 
 class ModelServiceServicer(object):
-    """What can be run here.
+    """The models of this server.
     """
 
     def ListModels(self, request, context):
@@ -489,7 +489,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """What can be run here.
+    """The models of this server.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What every call of gRPC passes: its caller is known, its errors are told, its first message is waited for."""
+"""What every gRPC call passes: its caller is identified, its errors become statuses, its first message has a time limit."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
@@ -20,7 +21,8 @@ from .messages import job_of
 from .status import status_of
 
 FIRST_SECONDS = 30.0
-KNOWN_SECONDS = 2.0  # for which a stream's key, once it was looked up, is taken to be in use
+OURS = "/upres."
+RECHECK_SECONDS = 2.0  # between two checks that a stream's key is still in use
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 S = TypeVar("S", bound="Service")
@@ -29,7 +31,7 @@ A = TypeVar("A")
 
 
 class Service:
-    """What the three services share: the jobs, who calls, and how often."""
+    """What the three services share: the jobs, the caller's identity, and its rate."""
 
     def __init__(self, jobs: Jobs, keys: Keys, quota: Quota) -> None:
         self.jobs = jobs
@@ -37,62 +39,94 @@ class Service:
         self._quota = quota
 
     async def owner(self, context: Context) -> str:
-        """The name of the caller's key, and one call more of it. As `known`; BusyError where it calls too often."""
-        owner = await self.known(context)
+        """Identify the caller and count the call; raises UnauthenticatedError, and BusyError where it calls too often."""
+        owner = await self.identify(context)
         self._quota.take(owner)
         return owner
 
-    async def known(self, context: Context) -> str:
-        """The name of the caller's key; UnauthenticatedError without one that is in use."""
-        given = dict(context.invocation_metadata() or ()).get("authorization", "")
-        scheme, _, secret = str(given).partition(" ")
+    async def identify(self, context: Context) -> str:
+        """Find the name of the caller's key; raises UnauthenticatedError without exactly one key that is in use."""
+        secrets = [str(value) for name, value in context.invocation_metadata() or () if name == "authorization"]
+        scheme, _, secret = (secrets[0] if len(secrets) == 1 else "").partition(" ")
         owner = await asyncio.to_thread(self._keys.owner, secret) if scheme.lower() == "bearer" else None
         if owner is None:
-            raise UnauthenticatedError("the metadata must hold `authorization: Bearer KEY`, with a key that is in use")
+            raise UnauthenticatedError(
+                "the metadata must hold one `authorization: Bearer KEY`, with a key that is in use"
+            )
         return owner
 
-    async def told(self, job: Job) -> pb.Job:
-        """A job as a message."""
+    async def message(self, job: Job) -> pb.Job:
+        """Convert a job to its message."""
         return job_of(job, self.jobs.source_offset(job))
 
 
 def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], Awaitable[A]]:
-    """A call with one answer: its caller is known, its errors are told."""
+    """Wrap a call with one response: identify its caller, and map its errors."""
 
     @wraps(call)
-    async def told(self: S, request: Q, context: Context) -> A:
+    async def respond(self: S, request: Q, context: Context) -> A:
         try:
-            return await call(self, request, await self.owner(context))
-        except Exception as error:  # every error is told to the caller
+            return await call(self, _parsed(request), await self.owner(context))
+        except Exception as error:  # every error becomes a status
             await context.abort_with_status(status_of(error))
             raise
 
-    return told
+    return respond
 
 
 def many(call: Callable[[S, Q, str], AsyncGenerator[A]]) -> Callable[[S, Q, Context], AsyncGenerator[A]]:
-    """A call with a stream of answers, likewise; there are none any more once its key was revoked."""
+    """Wrap a call with a stream of responses, likewise; the stream ends soon after its key was revoked."""
 
     @wraps(call)
-    async def told(self: S, request: Q, context: Context) -> AsyncGenerator[A]:
+    async def respond(self: S, request: Q, context: Context) -> AsyncGenerator[A]:
         try:
-            async with aclosing(call(self, request, await self.owner(context))) as answers:
-                known = time.monotonic()
-                async for answer in answers:
-                    if time.monotonic() > known + KNOWN_SECONDS:
-                        await self.known(context)
-                        known = time.monotonic()
-                    yield answer
-        except Exception as error:  # every error is told to the caller
+            async with aclosing(call(self, _parsed(request), await self.owner(context))) as responses:
+                checked = time.monotonic()
+                async for response in responses:
+                    if time.monotonic() > checked + RECHECK_SECONDS:
+                        await self.identify(context)
+                        checked = time.monotonic()
+                    yield response
+        except Exception as error:  # every error becomes a status
             await context.abort_with_status(status_of(error))
 
-    return told
+    return respond
 
 
 async def first_of(requests: AsyncIterator[Q], missing: Q) -> Q:
-    """The first message, or what stands for a missing one; InvalidError where it does not come in time."""
+    """Wait for the first message, or what stands for a missing one; raises InvalidError where it does not come in time."""
     try:
         async with asyncio.timeout(FIRST_SECONDS):
             return await anext(requests, missing)
     except TimeoutError as error:
         raise InvalidError({"kind": [f"The first message must come within {FIRST_SECONDS:g} seconds."]}) from error
+
+
+class CorruptRequests(grpc.aio.ServerInterceptor):
+    """Hands a single request that is no valid protobuf to its call as a DecodeError; gRPC itself answers UNKNOWN."""
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:  # noqa: ANN401 - as gRPC has it
+        """Wrap the parsing of a call's request."""
+        handler = await continuation(details)
+        if handler is None or handler.request_streaming or not details.method.startswith(OURS):
+            return handler
+        parse = _or_error(handler.request_deserializer)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(handler.unary_stream, parse, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(handler.unary_unary, parse, handler.response_serializer)
+
+
+def _or_error(parse: Callable[[bytes], Q]) -> Callable[[bytes], Q | DecodeError]:
+    def parsed(data: bytes) -> Q | DecodeError:
+        try:
+            return parse(data)
+        except DecodeError as error:
+            return error
+
+    return parsed
+
+
+def _parsed(request: Q) -> Q:
+    if isinstance(request, DecodeError):
+        raise request
+    return request

@@ -1,4 +1,4 @@
-"""The gRPC services for jobs and models: what comes over the wire is checked, given to the jobs, and told back."""
+"""The gRPC services for jobs and models."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -31,26 +31,24 @@ class JobService(Service, stubs.JobServiceServicer):
         first = await first_of(requests, pb.CreateJobRequest())
         if first.WhichOneof("kind") != "begin":
             raise InvalidError({"kind": ["The first message must hold `begin`."]})
-        job = await self._begun(first.begin, owner)
+        job = await self._started(first.begin, owner)
         with self.jobs.sending(job.request_id):
-            async with aclosing(self._coming(requests, job)) as coming:
-                async for request in coming:
+            async with aclosing(self._arriving(requests, job)) as arriving:
+                async for request in arriving:
                     job = await self._take(request, job)
-        return pb.CreateJobResponse(job=await self.told(job))
+        return pb.CreateJobResponse(job=await self.message(job))
 
-    async def _coming(
+    async def _arriving(
         self, requests: AsyncIterator[pb.CreateJobRequest], job: Job
     ) -> AsyncGenerator[pb.CreateJobRequest]:
-        """Requests as they come; SilentError where none does for longer than a sender may be silent."""
+        """Yield requests as they come; raises SilentError where none does for as long as a sender may pause."""
         seconds = self.jobs.policy.source_idle_seconds
         while True:
             try:
                 async with asyncio.timeout(seconds):
                     request = await anext(requests, None)
             except TimeoutError as error:
-                how = (
-                    f"upload again with the same request_id, {job.request_id}, from the source_offset that GetJob tells"
-                )
+                how = f"upload again with the same request_id, {job.request_id}, from the source_offset of GetJob"
                 raise SilentError(f"nothing came for {seconds:g} seconds; {how}") from error
             if request is None:
                 return
@@ -65,9 +63,9 @@ class JobService(Service, stubs.JobServiceServicer):
                 return job
             case "end":
                 return await self.jobs.end_source(job.request_id)
-        raise InvalidError({"kind": ["Messages behind the first must hold `chunk` or `end`."]})
+        raise InvalidError({"kind": ["Messages after the first must hold `chunk` or `end`."]})
 
-    async def _begun(self, begin: pb.CreateJobRequest.Begin, owner: str) -> Job:
+    async def _started(self, begin: pb.CreateJobRequest.Begin, owner: str) -> Job:
         spec = spec_of(begin.config, streamed=False)
         if not begin.request_id:
             return (await self.jobs.create(spec, owner))[0]
@@ -76,12 +74,12 @@ class JobService(Service, stubs.JobServiceServicer):
         except NotFoundError:
             return (await self.jobs.create(spec, owner, request_id=begin.request_id))[0]
         if job.spec != spec.as_json():
-            raise ConflictError("this request_id was begun with another configuration; use a new one")
+            raise ConflictError("this request_id came with another configuration before; use a new one")
         return job
 
     @one
     async def GetJob(self, request: pb.GetJobRequest, owner: str) -> pb.GetJobResponse:  # noqa: D102
-        return pb.GetJobResponse(job=await self.told(await self.jobs.get(checked_id(request.request_id), owner)))
+        return pb.GetJobResponse(job=await self.message(await self.jobs.get(checked_id(request.request_id), owner)))
 
     @one
     async def ListJobs(self, request: pb.ListJobsRequest, owner: str) -> pb.ListJobsResponse:  # noqa: D102
@@ -92,17 +90,15 @@ class JobService(Service, stubs.JobServiceServicer):
             raise InvalidError({"status": ["The status must be one of the contract's."]})
         size = min(request.page_size or PAGE, MOST_A_PAGE)
         status = next((status for status, number in STATUSES.items() if number == request.status), None)
-        found = await asyncio.to_thread(
-            self.jobs.store.page, owner, status=status, below=int(token) if token else None, limit=size + 1
-        )
-        jobs = found[:size]
-        more = str(jobs[-1].number) if len(found) > size else ""
-        return pb.ListJobsResponse(jobs=[await self.told(job) for job in jobs], next_page_token=more)
+        page = await self.jobs.page(owner, status=status, below=int(token) if token else None, limit=size + 1)
+        jobs = page[:size]
+        more = str(jobs[-1].number) if len(page) > size else ""
+        return pb.ListJobsResponse(jobs=[await self.message(job) for job in jobs], next_page_token=more)
 
     @one
     async def CancelJob(self, request: pb.CancelJobRequest, owner: str) -> pb.CancelJobResponse:  # noqa: D102
         job = await self.jobs.cancel(checked_id(request.request_id), owner)
-        return pb.CancelJobResponse(job=await self.told(job))
+        return pb.CancelJobResponse(job=await self.message(job))
 
     @one
     async def DeleteJob(self, request: pb.DeleteJobRequest, owner: str) -> pb.DeleteJobResponse:  # noqa: D102
@@ -113,11 +109,11 @@ class JobService(Service, stubs.JobServiceServicer):
     async def WatchJob(self, request: pb.WatchJobRequest, owner: str) -> AsyncGenerator[pb.WatchJobResponse]:  # noqa: D102
         if len(str(request.cursor)) > DIGITS:
             raise InvalidError({"cursor": ["The cursor must be one that WatchJob gave."]})
-        found = happenings(self.jobs, checked_id(request.request_id), owner, request.cursor)
-        async with aclosing(found) as events:
+        request_id = checked_id(request.request_id)
+        async with aclosing(happenings(self.jobs, request_id, owner, request.cursor)) as events:
             async for event, job in events:
-                told = await self.told(job)
-                yield pb.WatchJobResponse(cursor=event.cursor, event=event.kind, job=told, at=time_of(event.at))
+                message = await self.message(job)
+                yield pb.WatchJobResponse(cursor=event.cursor, event=event.kind, job=message, at=time_of(event.at))
 
     @many
     async def ReadResult(  # noqa: D102
@@ -127,18 +123,18 @@ class JobService(Service, stubs.JobServiceServicer):
         if request.WhichOneof("what") is None:
             raise InvalidError({"what": ["The request must hold `log` or `file`."]})
         read = self._file if request.WhichOneof("what") == "file" else self._log
-        async with aclosing(read(request, request_id, owner)) as answers:
-            async for answer in answers:
-                yield answer
+        async with aclosing(read(request, request_id, owner)) as responses:
+            async for response in responses:
+                yield response
 
     async def _file(
         self, request: pb.ReadResultRequest, request_id: str, owner: str
     ) -> AsyncGenerator[pb.ReadResultResponse]:
         key, offset = await self.jobs.result_key(request_id, owner), request.file.offset
-        size = await self.jobs.results.size(key)
+        size = await self.jobs.result_size(key)
         if offset > size:
             raise OffsetError(f"bytes from offset {offset} on were asked for, the file has {size}")
-        async for data in self.jobs.results.read(key, offset, size):
+        async for data in self.jobs.read_result(key, offset, size):
             for start in range(0, len(data), 1 << 20):
                 chunk = pb.ReadResultResponse.FileChunk(offset=offset + start, data=data[start : start + (1 << 20)])
                 yield pb.ReadResultResponse(chunk=chunk)
@@ -159,7 +155,7 @@ class JobService(Service, stubs.JobServiceServicer):
                 else:
                     for part in fragments_of(item.fragment, item.data, item.offset):
                         yield pb.ReadResultResponse(fragment=part)
-        yield pb.ReadResultResponse(job=await self.told(job))
+        yield pb.ReadResultResponse(job=await self.message(job))
 
 
 class ModelService(Service, stubs.ModelServiceServicer):

@@ -1,4 +1,4 @@
-"""Between the contract's messages and what the service itself speaks of."""
+"""Conversions between the contract's messages and the service's own types."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from upres.engine.models.catalog import Slug
 from upres.engine.segments.model import Fragment, Track
+from upres.service.api.public_text import public
 from upres.service.domain.errors import InvalidError
 from upres.service.domain.spec import Delivery, Limits, Spec, WhenSlow
 from upres.service.domain.states import State, Status
@@ -16,6 +17,7 @@ from upres.service.storage.job_store import Job
 from upres.v2 import upscale_pb2 as pb
 
 N = TypeVar("N", bound=str)
+MOST_CURSORS = 64
 FRAGMENT_BYTES = 1 << 20  # of one message; every client takes 4 MiB
 
 STATUSES = {
@@ -30,8 +32,8 @@ OPTIONAL = ("scale", "content", "codec", "crf", "preset", "segment_seconds")
 
 
 def spec_of(config: pb.UpscaleConfig, *, streamed: bool) -> Spec:
-    """What a client asks for, with defaults where it says nothing."""
-    given: dict[str, Any] = {name: getattr(config, name) for name in OPTIONAL if config.HasField(name)}
+    """Make the spec that a configuration asks for, with defaults for what it leaves out."""
+    options: dict[str, Any] = {name: getattr(config, name) for name in OPTIONAL if config.HasField(name)}
     return Spec(
         model=config.model,
         prefilters=tuple(config.prefilters),
@@ -41,12 +43,12 @@ def spec_of(config: pb.UpscaleConfig, *, streamed: bool) -> Spec:
         live=config.live,
         when_slow=_named("when_slow", config.when_slow, WHEN_SLOW, "wait"),
         streamed=streamed,
-        **given,
+        **options,
     )
 
 
 def _named(field: str, number: int, names: dict[N, Any], default: N) -> N:
-    """A choice by its number; InvalidError where there is none of this number, as newer clients may ask for."""
+    """Name a choice by its number; raises InvalidError for a number that only newer servers know."""
     if not number:
         return default
     for name, known in names.items():
@@ -56,7 +58,7 @@ def _named(field: str, number: int, names: dict[N, Any], default: N) -> N:
 
 
 def config_of(spec: Spec) -> pb.UpscaleConfig:
-    """The configuration that holds."""
+    """Make the configuration that a job has, defaults included."""
     return pb.UpscaleConfig(
         model=spec.model,
         scale=spec.resolved_scale(),
@@ -75,7 +77,7 @@ def config_of(spec: Spec) -> pb.UpscaleConfig:
 
 
 def job_of(job: Job, source_bytes: int) -> pb.Job:
-    """A job as it stands."""
+    """Convert a job. source_bytes: how much of its source is here."""
     state = job.state
     return pb.Job(
         request_id=job.request_id,
@@ -87,7 +89,7 @@ def job_of(job: Job, source_bytes: int) -> pb.Job:
         attempts=state.attempts,
         error=_error(state),
         totals=totals_of(job.totals) if state.ended else None,
-        warnings=job.totals.get("warnings", ()),
+        warnings=_warnings(job.totals),
         created_at=time_of(job.created_at),
         started_at=time_of(job.started_at),
         ended_at=time_of(job.ended_at),
@@ -98,11 +100,17 @@ def _error(state: State) -> pb.JobError | None:
     if state.failure is None:
         return None
     reason = state.failure.reason
-    return pb.JobError(code=reason.code, reason=reason, message=state.failure.message, retryable=reason.retryable)
+    return pb.JobError(
+        code=reason.code, reason=reason, message=public(state.failure.message), retryable=reason.retryable
+    )
+
+
+def _warnings(totals: dict[str, Any]) -> list[str]:
+    return [public(text) for text in totals.get("warnings", ())]
 
 
 def totals_of(state: dict[str, Any]) -> pb.Totals:
-    """Counts as an attempt reports them."""
+    """Convert the counts that an attempt reports."""
     return pb.Totals(
         frames_in=state.get("frames_in", 0),
         frames_out=state.get("frames_out", 0),
@@ -113,28 +121,28 @@ def totals_of(state: dict[str, Any]) -> pb.Totals:
     )
 
 
-def progress_of(job: Job, news: dict[str, Any], late: float | None) -> pb.Progress:
-    """How far a job is, by its row and what its attempt says or, once ended, has said. late: of a live one, seconds."""
-    said = news or job.totals
+def progress_of(job: Job, report: dict[str, Any], late: float | None) -> pb.Progress:
+    """Report the progress of a job, by its row and its attempt's report or, once ended, its totals. late: seconds, if live."""
+    report = report or job.totals
     return pb.Progress(
         percent=job.state.progress,
-        totals=totals_of(said),
-        warnings=said.get("warnings", ()),
+        totals=totals_of(report),
+        warnings=_warnings(report),
         live_late_seconds=late,
     )
 
 
 def time_of(seconds: float | None) -> Timestamp | None:
-    """Unix seconds as a timestamp, to the microsecond."""
+    """Convert Unix seconds to a timestamp, to the microsecond."""
     if seconds is None:
         return None
-    found = Timestamp()
-    found.FromMicroseconds(round(seconds * 1e6))
-    return found
+    timestamp = Timestamp()
+    timestamp.FromMicroseconds(round(seconds * 1e6))
+    return timestamp
 
 
 def init_of(track: Track) -> pb.TrackInit:
-    """The beginning of a track."""
+    """Convert the header of a track."""
     return pb.TrackInit(
         track=track.name,
         codec=track.codec,
@@ -148,7 +156,7 @@ def init_of(track: Track) -> pb.TrackInit:
 
 
 def fragments_of(fragment: Fragment, data: bytes, start: int = 0) -> Iterator[pb.Fragment]:
-    """Bytes of a fragment, from `start` on, in as many messages as they need."""
+    """Split the bytes of a fragment, from `start` on, into messages."""
     for offset in range(0, max(1, len(data)), FRAGMENT_BYTES):
         yield pb.Fragment(
             track=fragment.track,
@@ -167,23 +175,25 @@ def fragments_of(fragment: Fragment, data: bytes, start: int = 0) -> Iterator[pb
 
 
 def dropped_of(dropped: Dropped) -> pb.Dropped:
-    """What a slow reader of a live log has lost."""
+    """Convert what a slow reader of a live log has lost."""
     fragment = dropped.fragment
     return pb.Dropped(track=fragment.track, segment=fragment.segment, fragment=fragment.number, frames=dropped.frames)
 
 
 def model_of(slug: Slug, limits: Limits, unavailable: str | None) -> pb.Model:
-    """A model with its limits."""
+    """Convert a model, with its limits."""
     longest = limits.longest(Spec(slug.slug)) or 0.0
     return pb.Model(
         slug=slug.slug,
         scales=slug.scales,
         longest=Duration(seconds=int(longest), nanos=round(longest % 1 * 1e9)),
         available=unavailable is None,
-        unavailable_reason=unavailable or "",
+        unavailable_reason=public(unavailable or ""),
     )
 
 
 def cursors_of(cursors: Any) -> Cursors:  # noqa: ANN401 - a repeated field
-    """What a client has of each track."""
+    """Convert the cursors of a client; raises InvalidError for more than there can be tracks."""
+    if len(cursors) > MOST_CURSORS:
+        raise InvalidError({"cursors": [f"There may be at most {MOST_CURSORS} cursors."]})
     return {cursor.track: (cursor.segment, cursor.fragment) for cursor in cursors}

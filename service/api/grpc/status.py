@@ -1,4 +1,4 @@
-"""An error of upres as a gRPC status with its details."""
+"""Errors as gRPC statuses with their details. Metadata holds 8 KiB in all, so what a request said is cut short in them."""
 
 import json
 import logging
@@ -12,42 +12,48 @@ from grpc import Status as GrpcStatus
 from grpc_status import rpc_status
 
 from upres.service.api.error_map import answer
+from upres.service.api.public_text import public
 from upres.service.domain.errors import BusyError, InvalidError, OffsetError, StoppingError
 
 DOMAIN = "upres"
 STOPPING_SECONDS = 5
+MESSAGE_BYTES, VIOLATION_BYTES = 800, 2000  # sent percent-encoded and in base64: up to 3 and 4/3 times as large
 
 logger = logging.getLogger(__name__)
 
 
 def status_of(error: Exception) -> GrpcStatus:
-    """Code, message and details; an error that is not ours tells a stranger nothing."""
-    told = answer(error)
-    known = told.reason != "INTERNAL"
-    if not known:
-        logger.error("an error that is not told: %s", json.dumps(str(error)), exc_info=error)
+    """Map an exception to code, message and details; an error that is not ours discloses nothing."""
+    known = answer(error)
+    ours = known.reason != "INTERNAL"
+    if not ours:
+        logger.error("an error that is not disclosed: %s", json.dumps(str(error)), exc_info=error)
     where = error.where if isinstance(error, OffsetError) else {}
-    details: list[Message] = [ErrorInfo(reason=told.reason, domain=DOMAIN, metadata=where)]
+    details: list[Message] = [ErrorInfo(reason=known.reason, domain=DOMAIN, metadata=where)]
     if isinstance(error, InvalidError):
         details.append(BadRequest(field_violations=_violations(error)))
     if isinstance(error, BusyError | StoppingError):
         seconds = error.retry_seconds if isinstance(error, BusyError) else STOPPING_SECONDS
         details.append(RetryInfo(retry_delay=Duration(seconds=seconds)))
-    message = _message(error) if known else "internal error"
-    return rpc_status.to_status(Status(code=told.grpc.value[0], message=message, details=[_any(d) for d in details]))
+    message = public(_message(error), MESSAGE_BYTES) if ours else "internal error"
+    return rpc_status.to_status(Status(code=known.grpc.value[0], message=message, details=[_any(d) for d in details]))
 
 
 def _message(error: Exception) -> str:
-    """All that is wrong, where HTTP's own form has the first of it and a number."""
+    """Join all that is wrong, where HTTP's own form has the first problem and a number."""
     return " ".join(v.description for v in _violations(error)) if isinstance(error, InvalidError) else str(error)
 
 
 def _violations(error: InvalidError) -> list[BadRequest.FieldViolation]:
-    return [
-        BadRequest.FieldViolation(field=name, description=message)
-        for name, messages in error.problems.items()
-        for message in messages
-    ]
+    """Name every problem, as far as they fit."""
+    violations, left = [], VIOLATION_BYTES
+    for name, messages in error.problems.items():
+        for message in messages:
+            violation = BadRequest.FieldViolation(field=public(name, 60), description=public(message, 300))
+            left -= violation.ByteSize()
+            if left >= 0:
+                violations.append(violation)
+    return violations
 
 
 def _any(detail: Message) -> Any:

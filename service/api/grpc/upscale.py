@@ -33,18 +33,18 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
         sends = first.WhichOneof("kind") == "config"
         receiving = asyncio.create_task(self._receive(requests, job.request_id, owner, takes=sends or relay is None))
         try:
-            held = self.jobs.source_offset(job)
+            acknowledged = self.jobs.source_offset(job)
             config = config_of(Spec.from_json(job.spec))
-            accepted = pb.UpscaleResponse.Accepted(request_id=job.request_id, config=config, source_offset=held)
+            accepted = pb.UpscaleResponse.Accepted(request_id=job.request_id, config=config, source_offset=acknowledged)
             yield pb.UpscaleResponse(accepted=accepted)
             async with aclosing(followed(self.jobs, job, cursors, holds=sends)) as log:
                 async for item in log:
                     if receiving.done():
                         receiving.result()
-                    for answer in self._answers(item, held):
-                        yield answer
-                        held = max(held, answer.source_offset)
-            yield pb.UpscaleResponse(job=await self.told(await self.jobs.get(job.request_id, owner)))
+                    for response in self._responses(item, acknowledged):
+                        yield response
+                        acknowledged = max(acknowledged, response.source_offset)
+            yield pb.UpscaleResponse(job=await self.message(await self.jobs.get(job.request_id, owner)))
         finally:
             receiving.cancel()
             with suppress(Exception, asyncio.CancelledError):
@@ -65,12 +65,12 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
     async def _receive(
         self, requests: AsyncIterator[pb.UpscaleRequest], request_id: str, owner: str, *, takes: bool
     ) -> None:
-        """Take the source. What is wrong with it after the job has ended is told by how the job ended."""
+        """Receive the source. An error in it after the job has ended is not raised: the job says how it ended."""
         try:
             async for request in requests:
                 if not takes:
                     raise TransitionError(
-                        "a live job takes its source from the call that began it alone; this one reads"
+                        "a live job takes its source only from the call that started it; this call reads"
                     )
                 match request.WhichOneof("kind"):
                     case "chunk":
@@ -78,14 +78,14 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
                     case "end":
                         await self.jobs.end_source(request_id)
                     case _:
-                        raise InvalidError({"kind": ["Messages behind the first must hold `chunk` or `end`."]})
+                        raise InvalidError({"kind": ["Messages after the first must hold `chunk` or `end`."]})
             if takes and (relay := self.jobs.live(request_id)):
                 relay.end_source()
         except UpresError:
             if not (await self.jobs.get(request_id, owner)).state.ended:
                 raise
 
-    def _answers(self, item: Track | Piece | Dropped | Job, held: int) -> list[pb.UpscaleResponse]:
+    def _responses(self, item: Track | Piece | Dropped | Job, acknowledged: int) -> list[pb.UpscaleResponse]:
         if isinstance(item, Track):
             return [pb.UpscaleResponse(track=init_of(item))]
         if isinstance(item, Piece):
@@ -95,6 +95,6 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
         relay = self.jobs.live(item.request_id)
         late = None if relay is None else relay.late
         progress = progress_of(item, self.jobs.news(item.request_id), late)
-        answers = [pb.UpscaleResponse(progress=progress)]
-        now = self.jobs.source_offset(item)
-        return answers + [pb.UpscaleResponse(source_offset=now)] * (now > held)
+        stored = self.jobs.source_offset(item)
+        acknowledgement = [pb.UpscaleResponse(source_offset=stored)] * (stored > acknowledged)
+        return [pb.UpscaleResponse(progress=progress), *acknowledgement]

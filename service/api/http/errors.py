@@ -1,10 +1,13 @@
-"""An error of upres as the contract's JSON body."""
+"""Errors as the v2 contract's JSON responses."""
 
 import logging
+from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from upres.service.api.error_map import answer
+from upres.service.api.public_text import public
 from upres.service.domain.errors import BusyError, InvalidError
 
 FIXED = {
@@ -17,19 +20,41 @@ FIXED = {
 logger = logging.getLogger(__name__)
 
 
-def told(error: Exception) -> JSONResponse:
-    """Status, body and headers; an error that is not ours tells a stranger nothing."""
-    found = answer(error)
-    body: dict[str, object] = {"message": FIXED.get(found.http, str(error))}
+def response_of(error: Exception) -> JSONResponse:
+    """Map an exception to status, body and headers; an error that is not ours discloses nothing."""
+    known = answer(error)
+    body: dict[str, object] = {"message": FIXED.get(known.http, public(str(error)))}
     headers = {}
-    if found.http == 500:
-        logger.error("an error that is not told", exc_info=error)
-    if found.http == 422:
-        body["errors"] = error.problems if isinstance(error, InvalidError) else {found.reason.lower(): [str(error)]}
+    if known.http == 500:
+        logger.error("an error that is not disclosed", exc_info=error)
+    if known.http == 422:
+        problems = error.problems if isinstance(error, InvalidError) else {known.reason.lower(): [str(error)]}
+        body["errors"] = {public(name, 100): [public(text) for text in texts] for name, texts in problems.items()}
     if isinstance(error, BusyError):
         headers = {"X-RateLimit-Type": error.kind, "Retry-After": str(error.retry_seconds)}
-    if found.http == 408:
+    if known.http == 408:
         headers = {"Connection": "close"}  # the rest of the body would be taken for the next request
-    if found.http == 503:
+    if known.http == 503:
         headers = {"Retry-After": "5"}
-    return JSONResponse(body, found.http, headers)
+    return JSONResponse(body, known.http, headers)
+
+
+async def handle_error(request: Request, error: Any) -> Response:  # noqa: ANN401 - Starlette's handlers take any error
+    """Answer an exception."""
+    return response_of(error)
+
+
+async def handle_http(request: Request, error: Any) -> Response:  # noqa: ANN401
+    """Answer a route or a method that does not exist."""
+    return JSONResponse({"message": FIXED.get(error.status_code, error.detail)}, error.status_code, error.headers)
+
+
+async def handle_invalid(request: Request, error: Any) -> Response:  # noqa: ANN401
+    """Answer what FastAPI found wrong with a request."""
+    return response_of(InvalidError({str(each["loc"][-1]): [str(each["msg"])] for each in error.errors()}))
+
+
+async def handle_gone(request: Request, error: Any) -> Response:  # noqa: ANN401
+    """Answer a client that disconnected in the middle of its request, which reads nothing any more."""
+    logger.info("the client disconnected before its request was complete")
+    return Response(None, 400)

@@ -1,78 +1,159 @@
-"""A request for an upscale as it comes over HTTP: fields of a form, or JSON, to a spec, naming everything that is wrong."""
+"""The forms of requests as Pydantic models, and the route that reads them: multipart, URL-encoded or JSON, within limits.
+
+A value of the wrong type does not end the validation: it becomes a Problem in its field's place, so that one answer can name it
+together with what `domain.spec` finds wrong.
+"""
 
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Annotated, Any
 
+from fastapi import UploadFile as FastAPIUploadFile
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError, WithJsonSchema, WrapValidator
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 
-from upres.service.domain.errors import InvalidError
+from upres.service.domain.errors import InvalidError, TooLargeError
 from upres.service.domain.spec import Spec
 
-NUMBERS = {"scale": int, "crf": int, "segment_seconds": float}
-WORDS = ("content", "codec", "preset", "webhook_url")
 UPLOAD_SECONDS = 600
-TRUE = ("1", "true", "on", "yes")
+JSON_BYTES = 1 << 18  # parsed at once, in the event loop
+FIELD_BYTES = 1 << 16
+FIELDS, FILES = 64, 4
+SPEC_FIELDS = (
+    "scale",
+    "content",
+    "codec",
+    "preset",
+    "crf",
+    "segment_seconds",
+    "split",
+    "webhook_url",
+    "webhook_secret",
+)
 
 Problems = dict[str, list[str]]
 
 
-async def fields(request: Request) -> FormData:
-    """The fields of a request, whichever of the three encodings it has; InvalidError where it has none of them."""
-    try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            if request.headers.get("content-type", "").startswith("application/json"):
-                return FormData(_json(await request.body()))
-            return await request.form(max_files=4, max_fields=64)
-    except TimeoutError as error:
-        raise InvalidError({"video": [f"The upload must come within {UPLOAD_SECONDS} seconds."]}) from error
+class Problem(str):
+    """What the value of a field must be, where it is something else."""
 
 
-def spec_of(form: Mapping[str, Any]) -> tuple[Spec, Problems]:
-    """What is asked for; and for each field that cannot be understood, why. Empty text means absent.
+def _or_problem(kind: str) -> WrapValidator:
+    def validate(value: object, handler: Callable[[object], object]) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            return Problem(f"must be {kind}")
 
-    Space around text is passed over, but not in a secret, of which every character counts.
-    """
-    given: dict[str, Any] = {}
-    problems: Problems = {}
-    texts = {name: value.strip() for name, value in form.items() if isinstance(value, str) and value.strip()}
-    for name, kind in NUMBERS.items():
-        if name in texts:
-            try:
-                given[name] = kind(texts[name])
-            except ValueError:
-                what = "an integer" if kind is int else "a number"
-                problems[name] = [f"The {name.replace('_', ' ')} must be {what}."]
-    given |= {name: texts[name] for name in WORDS if name in texts}
-    if "webhook_secret" in texts:
-        given["webhook_secret"] = form["webhook_secret"]
-    if "model" not in texts:
-        problems["model"] = ["The model field is required."]
-    prefilters = tuple(name.strip() for name in texts.get("prefilters", "").split(",") if name.strip())
-    split = texts.get("split", "").lower() in TRUE
-    return Spec(texts.get("model", ""), prefilters=prefilters, split=split, **given), problems
+    return WrapValidator(validate)
 
 
-def number(form: Mapping[str, Any], name: str, problems: Problems) -> float | None:
-    """A positive number of a form, None where it is absent; otherwise a problem."""
-    text = form.get(name)
-    if text is None or not str(text).strip():
-        return None
-    try:
-        value = float(str(text))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e9:
-        problems[name] = [f"The {name} must be a positive number."]
-        return None
-    return value
+def _names(value: object) -> object:
+    """Split a list of names, given as one text with commas, as repeated fields, or as a JSON array."""
+    parts = value if isinstance(value, list) else [value]
+    return [name.strip() for part in parts for name in str(part).split(",") if name.strip()]
+
+
+Text = Annotated[str | None, BeforeValidator(lambda value: value.strip() or None if isinstance(value, str) else value)]
+Word = Annotated[Text, _or_problem("text")]
+Secret = Annotated[str | None, _or_problem("text")]  # every character of it counts
+Integer = Annotated[int | None, _or_problem("an integer")]
+Number = Annotated[FiniteFloat | None, _or_problem("a number")]
+Flag = Annotated[bool, _or_problem("true or false")]
+Names = Annotated[list[str], BeforeValidator(_names)]
+File = Annotated[
+    FastAPIUploadFile | None, _or_problem("a file"), WithJsonSchema({"type": "string", "format": "binary"})
+]
+
+
+class UpscaleForm(BaseModel):
+    """A video to be upscaled. Only `video`, `model` and, for models with a range, `scale` are known to other servers."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["video", "model"]}, protected_namespaces=())
+
+    video: File = None
+    model: Word = None
+    scale: Integer = None
+    content: Word = None
+    prefilters: Names = []
+    codec: Word = None
+    crf: Integer = None
+    preset: Word = None
+    segment_seconds: Number = None
+    split: Flag = False
+    webhook_url: Word = None
+    webhook_secret: Secret = None
+
+    def problems(self) -> Problems:
+        """Name the fields that are missing or of the wrong type."""
+        wrong = {name: value for name, value in self if isinstance(value, Problem)}
+        found = {name: [f"The {name.replace('_', ' ')} {value}."] for name, value in wrong.items()}
+        if self.model is None:
+            found["model"] = ["The model field is required."]
+        return found
+
+    def spec(self) -> Spec:
+        """Make the spec, with defaults for what is absent or wrong."""
+        values = {name: value for name, value in self if name in SPEC_FIELDS and not isinstance(value, Problem)}
+        secret = values["webhook_secret"]
+        values["webhook_secret"] = secret if secret and secret.strip() else None
+        present = {name: value for name, value in values.items() if value is not None}
+        model = "" if self.model is None or isinstance(self.model, Problem) else self.model
+        return Spec(model, prefilters=tuple(self.prefilters), **present)
+
+
+class PriceForm(UpscaleForm):
+    """An upscale to be estimated: of a video, or of one of these measures. duration: seconds."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["model"]}, protected_namespaces=())
+
+    width: Integer = None
+    height: Integer = None
+    duration: Number = None
+
+
+class ChannelForm(BaseModel):
+    """A channel of the progress socket that one connection wants to hear."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["socket_id", "channel_name"]})
+
+    socket_id: Annotated[str | None, _or_problem("text")] = None
+    channel_name: Annotated[str | None, _or_problem("text")] = None
+
+
+class FormRequest(Request):
+    """A request whose form has been read."""
+
+    def __init__(self, request: Request, fields: FormData) -> None:
+        super().__init__(request.scope, request.receive)
+        self._fields = fields
+
+    async def form(self, **limits: Any) -> FormData:  # type: ignore[override]  # noqa: ANN401 - FastAPI awaits it
+        """Give the form; FastAPI's own limits do not apply to it."""
+        return self._fields
+
+
+class FormRoute(APIRoute):
+    """A route that takes JSON in place of a form, and refuses a form that is broken, too large, or too slow."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Read the form before FastAPI does."""
+        handle = super().get_route_handler()
+
+        async def read(request: Request) -> Response:
+            return await handle(FormRequest(request, await _fields(request)))
+
+        return read
 
 
 def fingerprint(spec: Spec, file: UploadFile) -> str:
-    """What an idempotency key stands for: the settings and the file's bytes. Reads the file from its beginning."""
+    """Hash what an idempotency key stands for: the settings and the file's bytes. Reads the file from its beginning."""
     file.file.seek(0)
     digest = hashlib.sha256(json.dumps(spec.as_json(), sort_keys=True).encode())
     while chunk := file.file.read(1 << 20):
@@ -81,12 +162,40 @@ def fingerprint(spec: Spec, file: UploadFile) -> str:
     return digest.hexdigest()
 
 
-def _json(body: bytes) -> dict[str, str]:
+async def _fields(request: Request) -> FormData:
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            if request.headers.get("content-type", "").startswith("application/json"):
+                return FormData(list(_items(_json(await _body(request)))))
+            return await request.form(max_files=FILES, max_fields=FIELDS, max_part_size=FIELD_BYTES)
+    except TimeoutError as error:
+        raise InvalidError({"video": [f"The upload must finish within {UPLOAD_SECONDS} seconds."]}) from error
+    except HTTPException as error:  # Starlette's word for a form that cannot be parsed
+        raise InvalidError({"body": [f"The form cannot be read: {error.detail}"]}) from error
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > JSON_BYTES:
+            raise TooLargeError(f"A JSON body must not be larger than {JSON_BYTES} bytes.")
+    return bytes(body)
+
+
+def _json(body: bytes) -> dict[str, Any]:
     try:
         values = json.loads(body)
-        json.dumps(values, ensure_ascii=False).encode()  # text that is no Unicode cannot be told back
     except (ValueError, RecursionError) as error:
         raise InvalidError({"body": ["The body must be a form or JSON."]}) from error
     if not isinstance(values, dict):
         raise InvalidError({"body": ["The body must be a JSON object."]})
-    return {str(name): str(value) for name, value in values.items() if value is not None}
+    return values
+
+
+def _items(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Flatten a JSON object into the fields of a form: an array is a repeated field, null is absent."""
+    for name, value in values.items():
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None:
+                yield name, item

@@ -1,22 +1,43 @@
-"""What every request for which a key is needed passes first: a key, a rate, a size. Every answer leaves with its rate headers."""
+"""What every request passes first: a key, a rate, a size, and other origins. Every response leaves with its rate headers."""
 
 import asyncio
+from collections.abc import Sequence
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import SilentError, TooLargeError, UnauthenticatedError
 
-from .errors import told
+from .errors import response_of
 
 KEYED = ("/api/", "/broadcasting/")
+UNLIMITED = ("/models", "/balance")  # clients ask for these before and after each job
 LARGEST_BODY = 75_000_000  # the contract's: beyond it the answer is 413
+RATE_HEADERS = ("Limit", "Remaining", "Daily-Limit", "Daily-Remaining", "Source", "Type")
+
+
+def protect(app: FastAPI, keys: Keys, quota: Quota, *, idle_seconds: float, origins: Sequence[str]) -> None:
+    """Put the gate in front of an application, and in front of that the answers to pages of other origins.
+
+    origins: those whose pages may call the API, `*` for any; a preflight carries no key, and needs none.
+    """
+    app.add_middleware(Gate, keys=keys, quota=quota, idle_seconds=idle_seconds)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Range"],
+            expose_headers=[*(f"X-RateLimit-{name}" for name in RATE_HEADERS), "Retry-After", "Content-Range"],
+        )
 
 
 class Gate:
-    """The owner of the key is found in `scope["state"]["owner"]` behind it. idle_seconds: how long a sender may be silent."""
+    """Puts the owner of the key into `scope["state"]["owner"]`. idle_seconds: the longest that a sender may pause."""
 
     def __init__(
         self, app: ASGIApp, keys: Keys, quota: Quota, *, idle_seconds: float, largest: int = LARGEST_BODY
@@ -29,32 +50,33 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
-        if scope["type"] != "http" or not scope["path"].startswith(KEYED):
+        if scope["type"] == "http":
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        if scope["type"] != "http" or not scope["path"].startswith(KEYED) or scope["method"] == "OPTIONS":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         owner: str | None = None
-        begun = False
+        started = False
 
         async def labelled(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            nonlocal started
+            started = True
             if message["type"] == "http.response.start":
-                left = self._quota.limit if owner is None else self._quota.left(owner)
-                rate = MutableHeaders(scope=message)
-                rate["X-RateLimit-Limit"], rate["X-RateLimit-Remaining"] = str(self._quota.limit), str(left)
+                MutableHeaders(scope=message).update(self._rates(owner))
             await send(message)
 
         try:
             owner = await self._owner(headers)
-            self._quota.take(owner)
-            self._check_length(int(headers.get("content-length") or 0))
-            scope.setdefault("state", {})["owner"] = owner
+            if not scope["path"].endswith(UNLIMITED):
+                self._quota.take(owner)
+            self._check_length(_length(headers))
+            scope["state"] = {**scope.get("state", {}), "owner": owner}
             await self._app(scope, self._counted(receive), labelled)
-        except Exception as error:  # every error is told to the caller
-            if begun:
+        except Exception as error:  # every error is answered
+            if started:
                 raise
-            await told(error)(scope, receive, labelled)
+            await response_of(error)(scope, receive, labelled)
 
     async def _owner(self, headers: Headers) -> str:
         scheme, _, secret = headers.get("authorization", "").partition(" ")
@@ -63,26 +85,42 @@ class Gate:
             raise UnauthenticatedError("Unauthenticated.")
         return owner
 
+    def _rates(self, owner: str | None) -> dict[str, str]:
+        """Make the rate headers. Where the day's requests are used up, none is left this minute either."""
+        rates = self._quota.rates(owner)
+        return {
+            "X-RateLimit-Limit": str(rates.per_minute),
+            "X-RateLimit-Remaining": str(min(rates.left_this_minute, rates.left_today)),
+            "X-RateLimit-Daily-Limit": str(rates.per_day),
+            "X-RateLimit-Daily-Remaining": str(rates.left_today),
+            "X-RateLimit-Source": "api_key",
+        }
+
     def _check_length(self, length: int) -> None:
         if length > self._largest:
             raise TooLargeError(f"The request must not be larger than {self._largest} bytes.")
 
     def _counted(self, receive: Receive) -> Receive:
-        """The same body, refused as soon as it is too large, whatever length was announced, or comes no more."""
-        came, whole = 0, False
+        """Pass the body on; refuse it as soon as it is too large, whatever its announced length, or pauses for too long."""
+        received, complete = 0, False
 
         async def counted() -> Message:
-            nonlocal came, whole
-            if whole:  # what may still come is that the client goes
+            nonlocal received, complete
+            if complete:  # what may still come is that the client disconnects
                 return await receive()
             try:
                 async with asyncio.timeout(self._idle_seconds):
                     message = await receive()
             except TimeoutError as error:
                 raise SilentError(f"No byte of the request came for {self._idle_seconds:g} seconds.") from error
-            whole = not message.get("more_body", False)
-            came += len(message.get("body", b""))
-            self._check_length(came)
+            complete = not message.get("more_body", False)
+            received += len(message.get("body", b""))
+            self._check_length(received)
             return message
 
         return counted
+
+
+def _length(headers: Headers) -> int:
+    text = headers.get("content-length", "0")
+    return int(text) if text.isdecimal() and len(text) < 19 else 0

@@ -1,4 +1,4 @@
-"""One WebSocket that speaks the Pusher protocol, version 7: what comes from it, what waits for it, when it is given up.
+"""One WebSocket that speaks the Pusher protocol: its messages, its send queue, and when it is closed.
 
 Knows nothing of jobs. Everything that leaves goes through one bounded queue, so that a client which does not read costs a
 known amount of memory and then its connection, and nobody else anything.
@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 QUEUE = 256  # messages
-ACTIVITY_SECONDS = 120  # after which a silent client of this protocol pings by itself
+ACTIVITY_SECONDS = 120  # after which an idle client of this protocol pings by itself
 CLOSE_SECONDS = 5.0
-NORMAL, WRONG_VERSION, OVER_CAPACITY, UNAUTHORIZED, MALFORMED, SILENT = 1000, 4007, 4100, 4009, 4200, 4201
+NORMAL, WRONG_VERSION, OVER_CAPACITY, UNAUTHORIZED, MALFORMED, NO_PONG = 1000, 4007, 4100, 4009, 4200, 4201
 
 Wait = Callable[[], Awaitable[None]]
 Allowed = Callable[[str, str, str], bool]
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Connection:
-    """wait: until the next ping is due. allowed: whether a socket id may have a channel, by the signature it shows."""
+    """One client. wait: returns when the next ping is due. allowed: checks a socket id's signature for a channel."""
 
     def __init__(self, websocket: WebSocket, *, wait: Wait, allowed: Allowed) -> None:
         self.id = f"{secrets.randbelow(10**9)}.{secrets.randbelow(10**9)}"
@@ -37,7 +37,7 @@ class Connection:
         self._heard = True
 
     def put(self, event: str, data: object, channel: str | None = None) -> None:
-        """Send an event as soon as those before it are sent; a client that is too far behind loses its connection."""
+        """Queue an event; a client that is too far behind loses its connection."""
         message = {"event": event, "data": json.dumps(data)} | ({"channel": channel} if channel else {})
         try:
             self._queue.put_nowait(json.dumps(message))
@@ -45,26 +45,26 @@ class Connection:
             self.end(OVER_CAPACITY, "The client reads too slowly")
 
     def end(self, code: int, reason: str) -> None:
-        """Give it up; the first reason counts."""
+        """Close the connection; the first reason counts."""
         if not self._ended.done():
             self._ended.set_result((code, reason))
 
     async def run(self) -> None:
-        """Speak until either side ends it."""
+        """Exchange messages until either side ends it."""
         self.put("pusher:connection_established", {"socket_id": self.id, "activity_timeout": ACTIVITY_SECONDS})
-        works = [asyncio.create_task(work) for work in (self._send(), self._receive(), self._beat())]
-        for work in works:
-            work.add_done_callback(self._over)
+        tasks = [asyncio.create_task(work) for work in (self._send(), self._receive(), self._ping())]
+        for task in tasks:
+            task.add_done_callback(self._ended_by)
         try:
             code, reason = await self._ended
         finally:
-            for work in works:
-                work.cancel()
-            await asyncio.gather(*works, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await close(self._websocket, code, reason)
 
-    def _over(self, work: asyncio.Task[None]) -> None:
-        error = None if work.cancelled() else work.exception()
+    def _ended_by(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, WebSocketDisconnect):
             logger.error("a socket ends", exc_info=error)
         self.end(NORMAL, "")
@@ -73,11 +73,11 @@ class Connection:
         while True:
             await self._websocket.send_text(await self._queue.get())
 
-    async def _beat(self) -> None:
+    async def _ping(self) -> None:
         while True:
             await self._wait()
             if not self._heard:
-                self.end(SILENT, "Pong reply not received in time")
+                self.end(NO_PONG, "Pong reply not received in time")
             self._heard = False
             self.put("pusher:ping", {})
 
@@ -88,8 +88,8 @@ class Connection:
                 return
             self._heard = True
             try:
-                found = json.loads(message.get("text") or message.get("bytes") or "")
-                event, data = found["event"], found.get("data") or {}
+                received = json.loads(message.get("text") or message.get("bytes") or "")
+                event, data = received["event"], received.get("data") or {}
                 data = json.loads(data) if isinstance(data, str) else data
                 self._take(str(event), data)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -118,7 +118,7 @@ async def refuse(websocket: WebSocket, code: int, message: str) -> None:
 
 
 async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close, if the client is still there; not for ever, where it does not read."""
+    """Close, if the client is still there, within a few seconds where it does not read."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await websocket.close(code, reason)

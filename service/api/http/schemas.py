@@ -1,91 +1,221 @@
-"""The v2 contract's JSON: what a job and a model look like there. Facts of the contract, no behaviour."""
+"""The responses of the v2 contract as Pydantic models, and how jobs and models are put into them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel
 
 from upres.engine.models.catalog import Slug
+from upres.service.api.public_text import public
 from upres.service.domain.spec import SIDES, Limits, Spec
 from upres.service.domain.states import Status
 from upres.service.storage.job_store import Job
 
-Json = dict[str, Any]
+T = TypeVar("T")
 PAGE, LARGEST_PAGE = 25, 50
 BALANCE = 1_000_000.0  # a self-hosted server has no price; clients refuse to submit at 0
 
 
-def job(job: Job, *, preview: str | None, result_url: str | None) -> Json:
-    """A job as `GET /jobs/{request_id}` tells it."""
+class Data(BaseModel, Generic[T]):
+    """The envelope of a single thing."""
+
+    data: T
+
+
+class Submitted(BaseModel):
+    """An accepted job. request_id: a UUID."""
+
+    request_id: str
+
+
+class Estimate(BaseModel):
+    """What an upscale would cost: nothing, and about how many seconds."""
+
+    price: float
+    estimated_seconds: float
+
+
+class Price(BaseModel):
+    """What a job has cost."""
+
+    amount: float
+    is_estimated: bool
+
+
+class JobStatus(BaseModel):
+    """Where a job stands. The fields from error_code to failed_at are there only while the status is error.
+
+    progress: 0 to 100. result_url: opens without a key, for a while; ask again for a fresh one.
+    """
+
+    status: Literal["pending", "processing", "done", "error"]
+    progress: float
+    preview: str | None
+    result_url: str | None
+    results_alt_formats: None = None
+    result: None = None
+    price: Price | None
+    error_code: Literal["WORKER_TIMEOUT", "WORKER_ERROR", "PROCESSING_ERROR"] | None = None
+    error_message: str | None = None
+    error_reason: str | None = None
+    retryable: bool | None = None
+    refunded: bool | None = None
+    failed_at: str | None = None
+
+
+class ModelLimits(BaseModel):
+    """Limits of a model's sources; scales are null where the scale is fixed, the duration where it has no limit."""
+
+    min_width: int
+    max_width: int
+    min_height: int
+    max_height: int
+    max_video_duration_seconds: float | None
+    min_scale: int | None
+    max_scale: int | None
+
+
+class ModelInfo(BaseModel):
+    """Facts of a model."""
+
+    limits: ModelLimits
+    features: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+
+
+class Model(BaseModel):
+    """A model that runs here."""
+
+    name: str
+    slug: str
+    inference_types: list[str] = ["vid-upscale"]
+    tags: list[str] = []
+    status: str = "standard_model"
+    info: ModelInfo
+
+
+class PageLinks(BaseModel):
+    """The addresses of pages."""
+
+    first: str
+    last: str
+    prev: str | None
+    next: str | None
+
+
+class PageMeta(BaseModel):
+    """Where a page stands among all."""
+
+    current_page: int
+    last_page: int
+    per_page: int
+    total: int
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list."""
+
+    data: list[T]
+    links: PageLinks
+    meta: PageMeta
+
+
+class Balance(BaseModel):
+    """A constant: a self-hosted server has no price."""
+
+    balance: float = BALANCE
+
+
+class Authorization(BaseModel):
+    """The signature that opens a channel to one connection."""
+
+    auth: str
+
+
+class Health(BaseModel):
+    """Whether the process answers, or whether jobs can run."""
+
+    status: Literal["ok", "ready", "not ready"]
+
+
+class Message(BaseModel):
+    """An error."""
+
+    message: str
+
+
+class Invalid(Message):
+    """A request that is wrong; errors: every wrong field with all that is wrong with it."""
+
+    errors: dict[str, list[str]]
+
+
+def job_status(job: Job, *, preview: str | None, result_url: str | None) -> JobStatus:
+    """Put a job into the contract's form."""
     state = job.state
-    failure = state.failure
-    return {
+    done = state.status is Status.DONE and not job.spec.get("live")
+    fields: dict[str, object] = {
         "status": state.status,
         "progress": round(state.progress, 2),
         "preview": preview,
-        "result_url": result_url if state.status is Status.DONE and not job.spec.get("live") else None,
+        "result_url": result_url if done else None,
         "results_alt_formats": None,
         "result": None,
-        "error_code": failure and failure.reason.code,
-        "error_message": failure and failure.message,
-        "error_reason": failure and failure.reason,
-        "retryable": failure and failure.reason.retryable,
-        "refunded": False if failure else None,
-        "failed_at": moment(job.ended_at) if failure else None,
-        "price": {"amount": 0, "is_estimated": False} if state.ended else None,
+        "price": Price(amount=0, is_estimated=False) if state.ended else None,
     }
+    if failure := state.failure:
+        fields |= {
+            "error_code": failure.reason.code,
+            "error_message": public(failure.message),
+            "error_reason": failure.reason,
+            "retryable": failure.reason.retryable,
+            "refunded": False,
+            "failed_at": moment(job.ended_at),
+        }
+    return JobStatus.model_validate(fields)
 
 
 def moment(seconds: float | None) -> str | None:
-    """Unix seconds as ISO 8601 in UTC."""
+    """Format Unix seconds as ISO 8601 in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def model(slug: Slug, limits: Limits) -> Json:
-    """A model as `GET /models` tells it."""
+def model(slug: Slug, limits: Limits) -> Model:
+    """Put a model into the contract's form."""
     low, high = SIDES
     ranged = len(slug.scales) > 1
-    return {
-        "name": slug.slug.replace("_", " "),
-        "slug": slug.slug,
-        "inference_types": ["vid-upscale"],
-        "tags": [],
-        "status": "standard_model",
-        "info": {
-            "limits": {
-                "min_width": low,
-                "max_width": high,
-                "min_height": low,
-                "max_height": high,
-                "max_video_duration_seconds": limits.longest(Spec(slug.slug)),
-                "min_scale": slug.scales[0] if ranged else None,
-                "max_scale": slug.scales[-1] if ranged else None,
-            },
-            "features": {},
-            "defaults": {},
-        },
-    }
+    return Model(
+        name=slug.slug.replace("_", " "),
+        slug=slug.slug,
+        info=ModelInfo(
+            limits=ModelLimits(
+                min_width=low,
+                max_width=high,
+                min_height=low,
+                max_height=high,
+                max_video_duration_seconds=limits.longest(Spec(slug.slug)),
+                min_scale=slug.scales[0] if ranged else None,
+                max_scale=slug.scales[-1] if ranged else None,
+            )
+        ),
+    )
 
 
-def paged(items: Sequence[Json], query: Mapping[str, str], url: str) -> Json:
-    """One page of a list, with its links. Numbers that are none count as absent."""
-    size = min(max(1, _number(query.get("limit"), PAGE)), LARGEST_PAGE)
+def page(items: Sequence[Model], url: str, *, limit: int, number: int) -> Page[Model]:
+    """Cut one page out of a list, with its links."""
+    size = min(max(1, limit), LARGEST_PAGE)
     last = max(1, -(-len(items) // size))
-    page = max(1, _number(query.get("page"), 1))
+    number = max(1, number)
 
     def link(number: int) -> str:
         return f"{url}?limit={size}&page={number}"
 
-    return {
-        "data": list(items[(page - 1) * size : page * size]),
-        "links": {
-            "first": link(1),
-            "last": link(last),
-            "prev": link(page - 1) if page > 1 else None,
-            "next": link(page + 1) if page < last else None,
-        },
-        "meta": {"current_page": page, "last_page": last, "per_page": size, "total": len(items)},
-    }
-
-
-def _number(text: str | None, default: int) -> int:
-    return int(text) if text is not None and text.isdecimal() and len(text) < 9 else default
+    links = PageLinks(
+        first=link(1),
+        last=link(last),
+        prev=link(number - 1) if number > 1 else None,
+        next=link(number + 1) if number < last else None,
+    )
+    meta = PageMeta(current_page=number, last_page=last, per_page=size, total=len(items))
+    return Page(data=list(items[(number - 1) * size : number * size]), links=links, meta=meta)

@@ -1,4 +1,4 @@
-"""Addresses of results that open without a key for a while: signed, expiring."""
+"""Addresses of results that open without a key for a while: signed and expiring."""
 
 import hmac
 import time
@@ -8,19 +8,19 @@ PATH = "/results/"
 
 
 class Links:
-    """secret: known to this server only. seconds: how long a link holds."""
+    """Links of one server. secret: known to it only. seconds: how long a link is valid."""
 
     def __init__(self, secret: str, seconds: float) -> None:
         self._secret = secret.encode()
         self._seconds = seconds
 
     def make(self, base: str, name: str) -> str:
-        """A link to a result's file."""
+        """Make a link to a result's file."""
         expires = int(time.time() + self._seconds)
         return f"{base.rstrip('/')}{PATH}{name}?expires={expires}&signature={self._sign(name, expires)}"
 
     def holds(self, name: str, expires: int, signature: str) -> bool:
-        """Whether a link is one of ours, and not too old."""
+        """Check that a link is one of ours, and not expired."""
         ours = hmac.compare_digest(self._sign(name, expires).encode(), signature.encode())
         return ours and expires >= time.time()
 

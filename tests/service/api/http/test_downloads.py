@@ -1,8 +1,10 @@
-"""Range headers (RFC 9110, section 14.1.2)."""
+"""Downloads: Range headers (RFC 9110, section 14.1.2), and clients that leave."""
+
+import asyncio
 
 import pytest
 
-from upres.service.api.http.downloads import part
+from upres.service.api.http.downloads import Download, part
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,34 @@ from upres.service.api.http.downloads import part
 )
 def test_ranges(header, expected):
     assert part(header, 100) == expected
+
+
+def test_an_abandoned_download_is_not_read_to_its_end():
+    """Its client disconnects after the first bytes; what is read has no end of its own."""
+
+    async def leave():
+        read, first = [], asyncio.Event()
+
+        async def chunks():
+            try:
+                while True:
+                    read.append(b"x")
+                    yield b"x"
+                    await asyncio.sleep(0)
+            finally:
+                read.append("closed")
+
+        async def receive():
+            await first.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            if message.get("body"):
+                first.set()
+
+        scope = {"type": "http", "method": "GET", "asgi": {"version": "3.0", "spec_version": "2.3"}}
+        async with asyncio.timeout(20):
+            await Download(chunks(), 200, {})(scope, receive, send)
+        return read
+
+    assert asyncio.run(leave())[-1] == "closed"

@@ -89,7 +89,7 @@ def test_a_job_is_told_of_in_order_from_its_start_to_its_result(server, clip):
     assert percents[-1] == "100.00" and percents == sorted(percents, key=float)
     assert all(len(percent.partition(".")[2]) == 2 for percent in percents)
     assert httpx.get(told[-1]["result_url"]).headers["content-type"] == "video/mp4"
-    assert httpx.get(told[-1]["preview"]).headers["content-type"] == "image/jpeg"
+    assert all(data["preview"] is None for data in told)
 
 
 def test_a_channel_is_opened_to_its_owner_and_to_one_connection_only(server):
@@ -122,7 +122,13 @@ def test_a_message_that_is_none_is_answered_and_the_next_one_heard(server, text)
         assert client.next()[0] == "pusher:pong"
 
 
-@pytest.mark.parametrize("query", ["", "protocol=6", "protocol=x"])
+@pytest.mark.parametrize("version", [5, 6, 7])  # pysher 1.0.8 says 6
+def test_each_version_that_clients_say_opens_the_channel(server, version):
+    with Client(server, f"client=Pysher&version=0.6.0&protocol={version}") as client:
+        assert client.subscribe()[0] == "pusher_internal:subscription_succeeded"
+
+
+@pytest.mark.parametrize("query", ["", "protocol=4", "protocol=8", "protocol=x"])
 def test_other_versions_of_the_protocol_are_refused(server, query):
     with Client(server, query) as client:
         assert client.next()[1]["code"] == 4007

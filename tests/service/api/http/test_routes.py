@@ -68,7 +68,8 @@ def test_the_guides_script(server, poll, clip, tmp_path):
     request_id = answer.json()["data"]["request_id"]
     assert str(uuid.UUID(request_id)) == request_id
     data = poll(request_id)
-    assert data["status"] == "done" and data["progress"] == 100 and data["error_code"] is None
+    assert data["status"] == "done" and data["progress"] == 100
+    assert not {"error_code", "error_message", "error_reason", "retryable", "refunded", "failed_at"} & set(data)
     assert data["price"] == {"amount": 0, "is_estimated": False} and data["results_alt_formats"] is None
     got = httpx.get(data["result_url"])
     assert (got.status_code, got.headers["content-type"]) == (200, "video/mp4")
@@ -183,7 +184,73 @@ def test_prices_are_nothing_and_estimates_are_linear(web, clip):
     assert answer.status_code == 200 and answer.json()["data"]["estimated_seconds"] > 0
     without = web.post(url, data={"width": 640, "height": 360, "model": "RealESRGAN_Vid_x4"})
     assert without.json()["data"]["price"] == 0
-    assert set(web.post(url, data={"width": "x", "scale": "9"}).json()["errors"]) == {"model", "width"}
+
+
+@pytest.mark.parametrize(
+    ("measures", "wrong"),
+    [
+        ({"width": "x", "scale": "9", "model": ""}, {"model", "width", "height"}),
+        ({}, {"width", "height"}),
+        ({"width": 640, "height": 360, "duration": 15.2}, {"duration"}),  # RealESRGAN_Vid_x4: 15 s, as /models says
+        ({"width": 640, "height": 360, "duration": 0.05}, {"duration"}),
+        ({"width": 5000, "height": 5000, "duration": -1}, {"width", "height", "duration"}),
+        ({"width": 8, "height": 1.5, "duration": "nan"}, {"width", "height", "duration"}),
+        ({"width": 640, "height": 360, "model": "x", "crf": 99}, {"model", "crf"}),
+        ({"width": 640, "height": 360, "model": "FlashVSR_Tiny"}, {"model"}),  # it is not on this machine
+    ],
+)
+@pytest.mark.parametrize("way", ["json", "data"])
+def test_a_price_by_measures_is_refused_as_its_clip_would_be(server, web, measures, wrong, way):
+    server.ready()
+    body = {"model": "RealESRGAN_Vid_x4", **measures}
+    answer = web.post("/api/v2/videos/upscales/price", **{way: body})
+    assert answer.status_code == 422 and set(answer.json()["errors"]) == wrong, answer.text
+
+
+def test_a_whole_number_with_a_point_is_an_integer(web):
+    measures = {"width": 640.0, "height": 360, "duration": 2, "model": "RealESRGAN_Vid_x4", "scale": 4.0, "crf": 18.0}
+    answer = web.post("/api/v2/videos/upscales/price", json=measures)
+    assert set(answer.json()["errors"]) == {"scale"} and "fixed at 4" in answer.json()["message"]
+    assert web.post("/api/v2/videos/upscales/price", json={**measures, "scale": None}).status_code == 200
+
+
+def test_a_trailing_slash_changes_nothing(server, web):
+    for path in ("/api/v2/models", "/api/v2/account/balance", "/healthz", f"/api/v2/jobs/{uuid.uuid4()}"):
+        with_slash, without = web.get(path + "/"), web.get(path)
+        assert (with_slash.status_code, with_slash.json()) == (without.status_code, without.json())
+    assert httpx.get(f"{server.base}/api/v2/models/").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data; boundary=x", b"garbage"),
+        ("multipart/form-data", b"--x\r\n"),
+        ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nReal'),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\nReal\r\n--x--\r\n"),
+        ("application/x-www-form-urlencoded", b"model=%ff&" + b"a" * 100_000),
+        ("application/json", b'{"model": '),
+        ("text/plain", b"model"),
+    ],
+)
+def test_a_form_that_is_broken_is_named_as_such(web, kind, body):
+    answer = web.post("/api/v2/videos/upscales", headers={"Content-Type": kind}, content=body)
+    assert answer.status_code == 422 and answer.json()["errors"], answer.text
+
+
+def test_json_has_a_size_that_is_parsed_at_once(web):
+    body = b'{"model": "RealESRGAN_Vid_x4", "content": [' + b'"x",' * 6_000_000 + b'"x"]}'
+    answer = web.post("/api/v2/videos/upscales/price", headers={"Content-Type": "application/json"}, content=body)
+    assert answer.status_code == 413
+
+
+def test_everything_a_request_holds_has_a_bound(web, clip):
+    many = {"prefilters": ",".join(["denoise"] * 2), "preset": "x" * 60_000}
+    answer = submit(web, clip(), headers={"Idempotency-Key": "k" * 300}, **many)
+    assert set(answer.json()["errors"]) == {"prefilters", "preset", "idempotency_key"}
+    assert len(answer.content) < 5000
+    unknown = submit(web, clip(), prefilters=",".join(f"{n:x^9000}" for n in range(7)))
+    assert set(unknown.json()["errors"]) == {"prefilters"} and len(unknown.content) < 3000
 
 
 def test_an_estimate_learns_from_the_jobs_that_were_done(web, poll, clip):
@@ -224,7 +291,8 @@ def test_older_clients_find_the_same_under_v1(web, poll, clip):
     request_id = answer.json()["data"]["request_id"]
     assert poll(request_id, "/api/v1/client/request-status")["status"] == "done"
     assert web.get(f"/api/v2/jobs/{request_id}").json()["data"]["status"] == "done"
-    price = web.post("/api/v1/client/vid-upscale/price-calculation", data={"model": "RealESRGAN_Vid_x2"})
+    measures = {"model": "RealESRGAN_Vid_x2", "width": 64, "height": 48}
+    price = web.post("/api/v1/client/vid-upscale/price-calculation", data=measures)
     assert price.json()["data"]["price"] == 0
     assert web.get("/api/v1/client/models").json()["data"] and web.get("/api/v1/client/balance").json()["data"]
 

@@ -1,0 +1,135 @@
+"""The two routes that take a video: submit it as a job, or ask what it would take."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Form, Header, Request
+from starlette.datastructures import UploadFile
+
+from upres.engine.core.errors import SourceError
+from upres.service.domain.errors import InvalidError, TooLargeError
+from upres.service.domain.spec import SIDES, Spec, problems_of
+from upres.service.execution.inspection import Facts
+from upres.service.execution.probe import Probe
+from upres.service.jobs.service import Jobs
+from upres.service.storage.job_store import Job
+
+from .forms import PriceForm, Problems, UpscaleForm, fingerprint
+from .schemas import Data, Estimate, Submitted
+
+VIDEO = "The video must be a file of type: mp4, mpeg, mov, avi, wmv, ogg"
+MULTIPART = "multipart/form-data"
+SHORTEST_SECONDS = 0.1
+FRAME_RATE = 30  # of a clip of which only the measures are known
+LONGEST_KEY = 255
+
+
+class Submissions:
+    """Takes videos. upload_bytes: the largest one. incoming: a folder for uploads that are not accepted yet.
+
+    url_problems: finds what is wrong with a webhook's URL, by field, once its host was looked up.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        probe: Probe,
+        *,
+        upload_bytes: int,
+        incoming: Path,
+        url_problems: Callable[[str | None], Awaitable[Problems]],
+    ) -> None:
+        self._jobs = jobs
+        self._probe = probe
+        self._upload_bytes = upload_bytes
+        self._incoming = incoming
+        self._url_problems = url_problems
+
+    async def submit(
+        self,
+        request: Request,
+        form: Annotated[UpscaleForm, Form(media_type=MULTIPART)],
+        idempotency_key: Annotated[str | None, Header()] = None,
+    ) -> Data[Submitted]:
+        """Take a video to be upscaled; every problem of the request is named in one response."""
+        spec, problems = form.spec(), form.problems()
+        problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.refused), **problems}
+        problems = {**await self._url_problems(spec.webhook_url), **problems}
+        if len(idempotency_key or "") > LONGEST_KEY:
+            problems["idempotency_key"] = [f"The Idempotency-Key must have at most {LONGEST_KEY} characters."]
+        with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
+            path = Path(folder) / "source"
+            wrong, _ = await self._probed(form.video, path, spec, request.state.owner)
+            problems |= {"video": wrong} if wrong else {}
+            if problems or not isinstance(form.video, UploadFile):
+                raise InvalidError(problems)
+            job = await self._created(spec, request.state.owner, form.video, idempotency_key or None)
+            job = await self._jobs.take_source(job, path)
+        return Data(data=Submitted(request_id=job.request_id))
+
+    async def price(self, request: Request, form: Annotated[PriceForm, Form(media_type=MULTIPART)]) -> Data[Estimate]:
+        """Estimate an upscale: its price, which is nothing, and about how many seconds it would take."""
+        spec, problems = form.spec(), form.problems()
+        problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.refused), **problems}
+        if form.video is None:
+            problems = {**self._measure_problems(form, spec), **problems}
+            facts = None if problems else _facts(form)
+        else:
+            with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
+                wrong, facts = await self._probed(form.video, Path(folder) / "source", spec, request.state.owner)
+            problems |= {"video": wrong} if wrong else {}
+        if problems or facts is None:
+            raise InvalidError(problems)
+        speed = await self._jobs.seconds_per_pixel()
+        seconds = facts.width * facts.height * facts.frames * speed
+        return Data(data=Estimate(price=0, estimated_seconds=round(seconds, 2)))
+
+    def _measure_problems(self, form: PriceForm, spec: Spec) -> Problems:
+        """Check the measures of a clip as they would be checked in the clip itself; the duration may be missing."""
+        problems: Problems = {}
+        low, high = SIDES
+        for name in ("width", "height"):
+            side = getattr(form, name)
+            if side is None:
+                problems[name] = [f"The {name} field is required where there is no video."]
+            elif isinstance(side, int) and not low <= side <= high:
+                problems[name] = [f"The {name} must be between {low} and {high}."]
+        longest = self._jobs.policy.limits.longest(spec)
+        if isinstance(form.duration, float):
+            if form.duration < SHORTEST_SECONDS:
+                problems["duration"] = [f"The duration must be at least {SHORTEST_SECONDS} seconds."]
+            elif longest is not None and form.duration > longest:
+                problems["duration"] = [f"The duration must be at most {longest:g} seconds for {spec.model}."]
+        return problems
+
+    async def _probed(self, video: object, path: Path, spec: Spec, owner: str) -> tuple[list[str], Facts | None]:
+        """Copy an upload to `path` and probe it; gives what is wrong with it, and its facts where nothing is."""
+        if not isinstance(video, UploadFile):
+            return ["The video field is required."], None
+        if (video.size or 0) > self._upload_bytes:
+            return [f"The video must not be larger than {self._upload_bytes} bytes."], None
+        await asyncio.to_thread(_copy, video, path)
+        try:
+            return [], await self._probe(path, spec, owner)
+        except TooLargeError as error:
+            return [str(error)], None
+        except SourceError as error:
+            return [f"{VIDEO} ({error})."], None
+
+    async def _created(self, spec: Spec, owner: str, video: UploadFile, idempotency: str | None) -> Job:
+        body = await asyncio.to_thread(fingerprint, spec, video) if idempotency else None
+        job, _ = await self._jobs.create(spec, owner, idempotency=idempotency, fingerprint=body)
+        return job
+
+
+def _facts(form: PriceForm) -> Facts:
+    return Facts(form.width or 0, form.height or 0, round((form.duration or 0) * FRAME_RATE))
+
+
+def _copy(video: UploadFile, path: Path) -> None:
+    with path.open("wb") as file:
+        shutil.copyfileobj(video.file, file)

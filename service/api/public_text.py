@@ -1,0 +1,14 @@
+"""Messages as strangers may read them: bounded, and without the server's own paths."""
+
+import re
+
+PATH = re.compile(
+    r"(?<![\w:/.~])~?/(?:[^\s/:;,()'\"]+/)+[^\s/:;,()'\"]*"
+)  # two names or more; not what follows a URL's scheme
+
+
+def public(text: str, most_bytes: int = 1000) -> str:
+    """Cut a text to a number of UTF-8 bytes, with every absolute path in it replaced by an ellipsis."""
+    shown = PATH.sub("…", text)
+    data = shown.encode(errors="replace")
+    return shown if len(data) <= most_bytes else data[: most_bytes - 3].decode(errors="ignore") + "…"
