@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     log_format: Format | None = Field(None, description="json or text; by default text on a terminal, else json")
     allow_unconfined: bool = Field(
         False, description="serve others although processes that open their media keep the network"
+    )
     cors_origins: list[str] = Field(
         default_factory=list, description="origins whose pages may call the API, as https://app.example; * for any"
     )

@@ -13,7 +13,7 @@ import pytest
 import referee
 from serving import KEY, Rpc, ServerProcess
 
-from upres.service.api.http.routes import UNKNOWN_SECONDS_A_PIXEL
+from upres.service.jobs.service import UNKNOWN_SECONDS_PER_PIXEL
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 GARBAGE = ("x.mp4", b"garbage" * 1000, "video/mp4")
@@ -257,7 +257,7 @@ def test_an_estimate_learns_from_the_jobs_that_were_done(web, poll, clip):
     measures = {"width": 640, "height": 360, "duration": 2, "model": "RealESRGAN_Vid_x2"}
     poll(submit(web, clip()).json()["data"]["request_id"])
     learned = web.post("/api/v2/videos/upscales/price", json=measures).json()["data"]["estimated_seconds"]
-    assert learned > 0 and learned != pytest.approx(640 * 360 * 60 * UNKNOWN_SECONDS_A_PIXEL, rel=1e-3)
+    assert learned > 0 and learned != pytest.approx(640 * 360 * 60 * UNKNOWN_SECONDS_PER_PIXEL, rel=1e-3)
 
 
 def test_no_model_is_listed_before_one_was_loaded_and_jobs_are_taken_all_the_same(tmp_path, clip):
