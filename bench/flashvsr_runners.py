@@ -13,7 +13,8 @@ from upres.engine.models.flashvsr.manifest import read
 from upres.engine.models.flashvsr.networks import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer, draw_noise
 from upres.engine.models.flashvsr.shot import Canvas, LiveShot, Networks
 from upres.engine.models.flashvsr.tiles import GRID, LATENT_PIXELS, Layout
-from upres.engine.runtime.base import Device, OnnxRuntimeGraph, cpus
+from upres.engine.runtime.base import Device, cpus
+from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.export.flashvsr.graphs.attention import Attention
 from upres.export.flashvsr.verify import reference
 from upres.export.flashvsr.weights.torch_tensors import read_all

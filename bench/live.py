@@ -13,7 +13,9 @@ from upres.engine.decode.reader import Reader
 from upres.engine.encode.fragment import boxes
 from upres.engine.encode.options import Encoder
 from upres.engine.models.registry import load
-from upres.engine.pipeline.run import Job, Progress, run
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.run import run
 from upres.engine.segments.memory import MemoryLog
 from upres.service.client import Client
 from upres.v2 import upscale_pb2 as pb

@@ -15,7 +15,7 @@ import live
 
 from upres.engine.api import upscale
 from upres.engine.models.registry import load
-from upres.engine.pipeline.run import Job
+from upres.engine.pipeline.options import Job
 from upres.service.client import Client
 from upres.v2 import upscale_pb2 as pb
 

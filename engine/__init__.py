@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from upres.engine.core.errors import UpresError
     from upres.engine.encode.options import Encoder
     from upres.engine.models.registry import load
-    from upres.engine.pipeline.run import Job, Progress
+    from upres.engine.pipeline.options import Job
+    from upres.engine.pipeline.progress import Progress
 
     from .api import stream, upscale
 
@@ -18,8 +19,8 @@ __all__ = ["Encoder", "Job", "Progress", "UpresError", "load", "stream", "upscal
 
 MODULES = {
     "Encoder": "encode.options",
-    "Job": "pipeline.run",
-    "Progress": "pipeline.run",
+    "Job": "pipeline.options",
+    "Progress": "pipeline.progress",
     "UpresError": "core.errors",
     "load": "models.registry",
     "stream": "api",

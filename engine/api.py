@@ -1,27 +1,27 @@
-"""The two calls of the Python interface: a file to a file, and a source to fragments as they are made."""
+"""The calls of the Python interface: a file to a file, and a source to fragments as they are made."""
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import av
-
-from upres.engine.core.errors import LogError, SettingsError, SourceError, TargetError, os_errors_as
-from upres.engine.core.text import counted
+from upres.engine.core.errors import SettingsError, TargetError, UpresError
 from upres.engine.decode.reader import Reader
-from upres.engine.decode.source import Source, kind_of
+from upres.engine.decode.source import Source
 from upres.engine.encode import join
 from upres.engine.models import registry
-from upres.engine.pipeline.run import Job, Progress, run
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.resumable import log_beside, log_within
+from upres.engine.pipeline.run import run
+from upres.engine.pipeline.target import check_target
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment, Track
 
 DEFAULT_MODEL = "RealESRGAN_Vid_x4"
-FINGERPRINT_BYTES = 1 << 20
 
 
 class Writable(Protocol):
@@ -42,25 +42,19 @@ def upscale(
     progress: Progress | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Progress:
-    """Upscale a source into a file; it appears under its name only when it is whole. Gives back what was done.
+    """Upscale a source into a file, which appears under its name only when it is whole; return what was done.
 
     source: an open Reader, which can be used once, is closed at the end. Its cut and tone mapping must be the job's.
     job: models and settings, its container the one the target's name asks for; without it, `model` with the usual settings.
     scale: for a model by name that offers several; its largest by default.
-    resume: go on from the log that an interrupted run left beside the target (`TARGET.upres`), byte for byte as if it had
+    resume: continue from the log that an interrupted run left beside the target (`TARGET.upres`), byte for byte as if it had
     not been interrupted. tick: called after every frame. A target that is an open file gets the whole result at the end.
     Raises UpresError; then nothing is left behind, unless there is something to resume.
     """
-    progress = progress or Progress()
-    if not isinstance(target, str | Path):
-        return _to_open_file(source, target, job or default_job(model, scale=scale), progress, tick)
-    target = Path(target)
-    job = job or default_job(model, join.container_for(target), scale=scale)
-    origin = source.source if isinstance(source, Reader) else source
-    check_target(origin, target, job.container, overwrite=overwrite, resume=resume)
-    with _opened(source, job) as reader, _log(origin, target, job, resume=resume, keeps=True) as log:
-        _into(reader, target, job, log, progress, tick)
-    return progress
+    container = join.container_for(Path(target)) if isinstance(target, str | Path) else "mp4"
+    job = job or default_job(model, container, scale=scale)
+    with prepared(source, target, job, resume=resume, overwrite=overwrite) as work:
+        return work.run(progress, tick)
 
 
 def stream(
@@ -88,11 +82,87 @@ def stream(
 
 
 def default_job(model: str, container: str = "mp4", *, scale: int | None = None) -> Job:
-    """A model by name with the usual settings.
+    """Load a model by name, for a job with the usual settings.
 
     Raises ModelError where it is not on this machine, SettingsError where it does not offer this scale.
     """
     return Job((registry.load(model, scale=scale)[0],), container=container)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A source that is open and a target that can be written. To be run once."""
+
+    reader: Reader
+    target: Path | Writable
+    job: Job
+    resume: bool
+
+    def run(self, progress: Progress | None = None, tick: Callable[[], None] = lambda: None) -> Progress:
+        """Upscale; return what was done. tick: called after every frame."""
+        progress = progress or Progress()
+        if isinstance(self.target, Path):
+            with log_beside(self.reader.source, self.target, self.job, resume=self.resume) as log:
+                self._into(self.target, log, progress, tick)
+        else:
+            self._out(self.target, progress, tick)
+        return progress
+
+    def _out(self, target: Writable, progress: Progress, tick: Callable[[], None]) -> None:
+        """Join into a temporary file, for an index needs a place to be written back to; then copy it out."""
+        suffix = next(suffix for suffix, container in join.CONTAINERS.items() if container == self.job.container)
+        with tempfile.TemporaryDirectory(prefix="upres-") as folder, log_within(Path(folder), self.job) as log:
+            whole = Path(folder) / f"out{suffix}"
+            self._into(whole, log, progress, tick)
+            try:
+                with whole.open("rb") as file:
+                    shutil.copyfileobj(file, target)
+            except OSError as error:
+                raise TargetError(f"the result cannot be written out ({error.strerror or error})") from error
+
+    def _into(self, target: Path, log: FolderLog, progress: Progress, tick: Callable[[], None]) -> None:
+        with closing(run(self.reader, self.job, log, progress, tick)) as fragments:
+            for _ in fragments:
+                pass
+        join.join(log, target, self.job.container)
+
+
+@contextmanager
+def prepared(
+    source: Source | Reader,
+    target: str | Path | Writable,
+    job: Job,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator[Prepared]:
+    """Open a source and check a target, before any work; close the source at the end. As for `upscale`.
+
+    Raises the first error that was met, which names everything that is wrong with either.
+    """
+    errors: list[UpresError] = []
+    place = Path(target) if isinstance(target, str | Path) else target
+    opened: AbstractContextManager[Reader] | None = None
+    try:
+        opened = _opened(source, job)
+    except UpresError as error:
+        errors.append(error)
+    try:
+        if isinstance(place, Path):
+            origin = source.source if isinstance(source, Reader) else source
+            check_target(origin, place, job.container, overwrite=overwrite, resume=resume)
+    except UpresError as error:
+        errors.append(error)
+    if opened is None:
+        raise _joined(errors)
+    with opened as reader:
+        if errors:
+            raise _joined(errors)
+        yield Prepared(reader, place, job, resume)
+
+
+def _joined(errors: list[UpresError]) -> UpresError:
+    return errors[0] if len(errors) == 1 else type(errors[0])("; ".join(map(str, errors)))
 
 
 def _opened(source: Source | Reader, job: Job) -> Reader:
@@ -101,137 +171,3 @@ def _opened(source: Source | Reader, job: Job) -> Reader:
     if (source.cut, source.tonemap) != (job.cut, job.tonemap):
         raise SettingsError("the open reader has another cut or tone mapping than the job; open it with the job's")
     return source
-
-
-def _to_open_file(
-    source: Source | Reader, target: Writable, job: Job, progress: Progress, tick: Callable[[], None]
-) -> Progress:
-    """Join into a temporary file, for an index needs a place to be written back to; then copy it out."""
-    suffix = next(suffix for suffix, container in join.CONTAINERS.items() if container == job.container)
-    origin = source.source if isinstance(source, Reader) else source
-    with tempfile.TemporaryDirectory(prefix="upres-") as folder:
-        whole = Path(folder) / f"out{suffix}"
-        with _opened(source, job) as reader, _log(origin, whole, job, resume=False, keeps=False) as log:
-            _into(reader, whole, job, log, progress, tick)
-        try:
-            with whole.open("rb") as file:
-                shutil.copyfileobj(file, target)
-        except OSError as error:
-            raise TargetError(f"the result cannot be written out ({error.strerror or error})") from error
-    return progress
-
-
-def _into(reader: Reader, target: Path, job: Job, log: FolderLog, progress: Progress, tick: Callable[[], None]) -> None:
-    with closing(run(reader, job, log, progress, tick)) as fragments:
-        for _ in fragments:
-            pass
-    join.join(log, target, job.container)
-
-
-def log_folder(target: Path) -> Path:
-    """Where the log of an upscale into this file lies until it is joined."""
-    return target.with_name(f"{target.name}.upres")
-
-
-def check_target(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool = False) -> None:
-    """TargetError that names everything that stands in the way of writing a file. source: which it must not be."""
-    with os_errors_as(target, TargetError):
-        for place in (target, log_folder(target), join.part_of(target)):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                place.lstat()
-        problems = _problems(source, target, container, overwrite=overwrite, resume=resume)
-    if problems:
-        raise TargetError(f"{target}: {'; '.join(problems)}")
-
-
-def _problems(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool) -> list[str]:
-    problems = []
-    if join.container_for(target) != container:
-        problems.append(f"its name asks for {join.container_for(target)}, the settings for {container}")
-    if target.is_dir():
-        problems.append("is a folder")
-    elif target.exists() and isinstance(source, str | Path) and Path(source).exists() and target.samefile(source):
-        problems.append("is the input itself; name another output")
-    elif target.exists() and not overwrite:
-        done = resume and not log_folder(target).exists()
-        problems.append(
-            "is finished: there is nothing to resume" if done else "exists already; --overwrite replaces it"
-        )
-    if not target.parent.is_dir():
-        problems.append(f"there is no folder {target.parent}")
-    else:
-        try:
-            tempfile.TemporaryFile(dir=target.parent).close()
-        except OSError as error:
-            problems.append(f"its folder cannot be written to ({error.strerror})")
-    kept = log_folder(target)
-    if kept.exists() and not (resume or overwrite) and (segments := FolderLog.segments(kept)):
-        problems.append(
-            f"an interrupted run has left {counted(segments, 'segment')} in {kept}; "
-            "--resume goes on, --overwrite begins anew"
-        )
-    return problems
-
-
-@contextmanager
-def _log(source: Source, target: Path, job: Job, *, resume: bool, keeps: bool) -> Iterator[FolderLog]:
-    """The log beside the target. After an error it stays only if it holds a segment to resume from, and keeps says so."""
-    folder = log_folder(target)
-    header = {"source": fingerprint(source), "build": _build(), **job.settings()}
-    if resume and header["source"] is None:
-        raise LogError("a stream cannot be resumed: it is gone once it has been read; resume needs a file")
-    with os_errors_as(folder, TargetError):
-        if folder.exists() and not resume:
-            FolderLog.discard(folder)
-        begun = folder.exists()
-    try:
-        with os_errors_as(folder, TargetError):
-            log = FolderLog(folder, header)
-    except BaseException:
-        if not begun:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    try:
-        yield log
-    except BaseException as error:
-        segments = sum(fragment.last for fragment in log.fragments("video"))
-        keeps = keeps and segments > 0 and header["source"] is not None
-        if not keeps:
-            shutil.rmtree(folder, ignore_errors=True)
-        if keeps or isinstance(error, KeyboardInterrupt | TargetError):
-            error.add_note(_kept(folder, segments) if keeps else _nothing_kept(segments, job))
-        raise
-    else:
-        with os_errors_as(folder, TargetError):
-            shutil.rmtree(folder)  # while it is still claimed, so that no other run can begin in it
-    finally:
-        log.close()
-
-
-def _kept(folder: Path, segments: int) -> str:
-    return f"kept: {counted(segments, 'segment')} in {folder}; the same command with --resume goes on from there"
-
-
-def _nothing_kept(segments: int, job: Job) -> str:
-    if segments:
-        return "nothing is kept: only what goes from a file into a file can be resumed"
-    seconds = job.encoder.segment_seconds
-    return f"nothing is kept: the first segment ({seconds:g} seconds of video or more) was not whole yet"
-
-
-def fingerprint(source: Source) -> dict[str, Any] | None:
-    """What identifies a file cheaply: its size, and the sha256 of its first and last MiB. None for anything else."""
-    if not isinstance(source, str | Path) or kind_of(source) != "file":
-        return None
-    path = Path(source)
-    with os_errors_as(path, SourceError), path.open("rb") as file:
-        size = path.stat().st_size
-        head = file.read(FINGERPRINT_BYTES)
-        file.seek(max(0, size - FINGERPRINT_BYTES))
-        tail = file.read(FINGERPRINT_BYTES)
-    return {"bytes": size, "sha256_ends": hashlib.sha256(head + tail).hexdigest()}
-
-
-def _build() -> str:
-    libraries = av.library_versions
-    return f"av {av.__version__}, libavcodec {'.'.join(map(str, libraries['libavcodec']))}"

@@ -6,9 +6,14 @@ from pathlib import Path
 
 
 class UpresError(Exception):
-    """The root: raised for anything upres itself finds wrong. Its text is one sentence that a user can act on."""
+    """The root: raised for anything upres itself finds wrong. Its text is one sentence that a user can act on.
+
+    Names of settings stand in backticks; a command line shows its own flags for them.
+    exit_code: of the command line. transient: whether the same command may succeed later, so that resuming is worth it.
+    """
 
     exit_code = 1
+    transient = False
 
 
 class SourceError(UpresError):
@@ -27,6 +32,13 @@ class TargetError(UpresError):
     """Raised when the result cannot be written: no such folder, no permission, a container that cannot carry it, a full disk."""
 
     exit_code = 5
+    transient = True
+
+
+class EncoderError(TargetError):
+    """Raised when an encoder refuses frames of this size and format, or fails on them: it would again."""
+
+    transient = False
 
 
 class LogError(UpresError):
@@ -45,6 +57,7 @@ class Interrupted(UpresError):
     """Raised when a run was stopped from outside; what can be resumed is kept."""
 
     exit_code = 130
+    transient = True
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class Model(Protocol):
     name: the network's name. scale: output over input, each way.
     warmup: frames before a frame that its result depends on; None means all since the session's start.
     report: what runs it, for people: runtime, device, precision.
+    digest: a hash of the graphs and weights, which a resumed run must agree with.
     """
 
     @property
@@ -53,6 +54,8 @@ class Model(Protocol):
     def warmup(self) -> int | None: ...  # noqa: D102
     @property
     def report(self) -> str: ...  # noqa: D102
+    @property
+    def digest(self) -> str: ...  # noqa: D102
 
     def open(self, width: int, height: int) -> Session:
         """Start a session on frames of this size; SourceError if the model cannot take them."""

@@ -187,7 +187,7 @@ class Reader:
     def _check_colors(self) -> None:
         transfer = self.info.shape.color.transfer
         if transfer in HDR and not self.tonemap:
-            raise SourceError(f"{self._name}: is high dynamic range ({transfer}); --tonemap brings it down to SDR")
+            raise SourceError(f"{self._name}: is high dynamic range ({transfer}); `tonemap` brings it down to SDR")
         if self.info.bits > 8:
             self.warnings.append(f"the source's {self.info.bits} bits a channel become 8, dithered")
 

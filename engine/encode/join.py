@@ -32,7 +32,7 @@ PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 def container_for(path: Path) -> str:
     """Return the container format of a file name; TargetError where none is known for it."""
     if path.suffix.lower() not in CONTAINERS:
-        still = "; for one frame, --still 0 and a name that ends in .png" * (path.suffix.lower() in PICTURES)
+        still = "; one frame goes into a name that ends in .png with `still` 0" * (path.suffix.lower() in PICTURES)
         raise TargetError(f"{path}: the name must end in {', '.join(CONTAINERS)}{still}")
     return CONTAINERS[path.suffix.lower()]
 

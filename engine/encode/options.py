@@ -9,6 +9,8 @@ from upres.engine.core.frame import Color, Shape
 
 Codec = Literal["auto", "h264", "hevc", "lossless"]
 Unit = Literal["segment", "frame"]
+LONGEST_SIDE = 16384  # pixels, that x264 takes, and that decoders of HEVC do
+MOST_PIXELS = 1 << 28  # that libavutil takes, with 128 more a side (av_image_check_size)
 LARGEST_H264 = 4096  # a side; H.264's level 5.2, the last that hardware decoders take, ends at 4096x2304
 THREADS = 4  # pinned: the same frames and settings then give the same bytes
 
@@ -66,8 +68,16 @@ class Encoding:
 
 
 def resolve(encoder: Encoder, shape: Shape) -> Encoding:
-    """Resolve settings for frames of this shape, the upscaled one. Raises SettingsError where `height` would upscale."""
+    """Resolve settings for frames of this shape, the upscaled one.
+
+    Raises SettingsError where `height` would upscale, or the size is one that no encoder takes.
+    """
     width, height = _size(encoder, shape)
+    if max(width, height) > LONGEST_SIDE or (width + 128) * (height + 128) >= MOST_PIXELS:
+        raise SettingsError(
+            f"no encoder takes frames of {width}x{height}: at most {LONGEST_SIDE} pixels a side and "
+            f"{MOST_PIXELS // 10**6} million in all; choose a smaller scale, or a `height` to resample the result to"
+        )
     color = encoded(shape.color)
     odd = width % 2 or height % 2
     prompt = encoder.live or encoder.fragment == "frame"

@@ -15,7 +15,7 @@ from av import Packet, VideoFrame, VideoStream
 from av.video.frame import PictureType
 
 from upres.engine.color.convert import MATRICES, PRIMARIES, TRANSFERS, FromRGB
-from upres.engine.core.errors import TargetError
+from upres.engine.core.errors import EncoderError
 from upres.engine.core.frame import Color, Frame, Shape
 
 from .options import Encoding
@@ -156,10 +156,10 @@ def _translated(encoding: Encoding) -> Iterator[None]:
     try:
         yield
     except av.codec.codec.UnknownCodecError as error:
-        raise TargetError(f"this PyAV has no {encoding.library}; `upres doctor` says what to do") from error
+        raise EncoderError(f"this PyAV has no {encoding.library}; `upres doctor` says what to do") from error
     except av.FFmpegError as error:
         what = f"{encoding.width}x{encoding.height} as {encoding.pixel_format}"
-        raise TargetError(f"{encoding.library} cannot encode {what}: {error.strerror}") from error
+        raise EncoderError(f"{encoding.library} cannot encode {what}: {error.strerror}") from error
 
 
 def _tag(stream: VideoStream, color: Color) -> None:

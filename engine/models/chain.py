@@ -1,39 +1,79 @@
-"""Models one after the other: what one gives goes to the next, with no encoding between."""
+"""Models one after the other: the frames of one go to the next, with no encoding between."""
 
+import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from upres.engine.core.frame import Frame, Pixels
-from upres.engine.core.model import Model, Session
+from upres.engine.core.model import Model, Session, Stoppable
+
+logger = logging.getLogger(__name__)
 
 Busy = Callable[[str], AbstractContextManager[None]]
 
 
-def enlarged(
-    frames: Iterator[Frame], models: Sequence[Model], busy: Busy, sessions: list[Session] | None = None
-) -> Iterator[Frame]:
-    """Frames through every model; where shots are marked, every one is flushed before the next begins.
+class Chain:
+    """One run of frames through several models.
 
-    busy: entered while a model works. sessions: holds those that are open, for whoever wants to stop them.
+    busy: entered while a model works, with the name of the stage.
     """
-    sessions = [] if sessions is None else sessions
-    try:
-        for frame in frames:
-            if frame.shot and sessions:
-                yield from _timed(_flushed(sessions), busy)
-            if not sessions:
-                _open(sessions, models, frame)
-            yield from _timed(_pushed(sessions, [frame]), busy)
-        yield from _timed(_flushed(sessions), busy)
-    finally:
-        _close(sessions)
 
+    def __init__(self, models: Sequence[Model], busy: Busy = lambda stage: nullcontext()) -> None:
+        self._models = models
+        self._busy = busy
+        self._sessions: list[Session] = []
+        self._stopped = threading.Event()
 
-def _open(sessions: list[Session], models: Iterable[Model], frame: Frame) -> None:
-    width, height = frame.width, frame.height
-    for model in models:
-        sessions.append(model.open(width, height))
-        width, height = width * model.scale, height * model.scale
+    def run(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Upscale frames; where shots are marked, every session is flushed before the next shot starts."""
+        try:
+            for frame in frames:
+                if frame.shot and self._sessions:
+                    yield from self._timed(self._flushed())
+                if not self._sessions:
+                    self._open(frame)
+                yield from self._timed(_pushed(self._sessions, [frame]))
+            yield from self._timed(self._flushed())
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """Make the session that works end soon, from any thread; nothing is upscaled after this."""
+        self._stopped.set()
+        for session in tuple(self._sessions):
+            if isinstance(session, Stoppable):
+                session.stop()
+
+    def _open(self, frame: Frame) -> None:
+        width, height = frame.width, frame.height
+        for model in self._models:
+            self._sessions.append(model.open(width, height))
+            width, height = width * model.scale, height * model.scale
+        if self._stopped.is_set():  # before there was a session to stop
+            self.stop()
+
+    def _flushed(self) -> Iterator[Frame]:
+        """Give what the first session still holds, through the others, then what the second holds, and so on."""
+        for number, session in enumerate(self._sessions):
+            yield from _pushed(self._sessions[number + 1 :], session.flush())
+
+    def _timed(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        frames = iter(frames)
+        while True:
+            with self._busy("infer"):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+
+    def _close(self) -> None:
+        """Close every session. One that fails to close costs its own resources, not the frames that came out of it."""
+        while self._sessions:
+            try:
+                self._sessions.pop().close()
+            except Exception:
+                logger.exception("a session could not be closed")
 
 
 def _pushed(sessions: Sequence[Session], frames: Iterable[Frame]) -> Iterable[Frame]:
@@ -47,28 +87,6 @@ def _each(session: Session, frames: Iterable[Frame]) -> Iterator[Frame]:
         yield from session.push(frame)
 
 
-def _flushed(sessions: Sequence[Session]) -> Iterator[Frame]:
-    """What the first session still holds goes through the others, then what the second holds, and so on."""
-    for number, session in enumerate(sessions):
-        yield from _pushed(sessions[number + 1 :], session.flush())
-
-
-def _close(sessions: list[Session]) -> None:
-    while sessions:
-        sessions.pop().close()
-
-
-def _timed(frames: Iterable[Frame], busy: Busy) -> Iterator[Frame]:
-    frames = iter(frames)
-    while True:
-        with busy("infer"):
-            frame = next(frames, None)
-        if frame is None:
-            return
-        yield frame
-
-
-def enlarge_still(frames: Sequence[Frame], models: Sequence[Model]) -> Pixels:
-    """The first frame through every model; the others are only there to be remembered."""
-    results = enlarged(iter(frames), models, lambda stage: nullcontext())
-    return next(results).pixels
+def upscale_still(frames: Sequence[Frame], models: Sequence[Model]) -> Pixels:
+    """Upscale the first frame; the others are only there for models that remember or look ahead."""
+    return next(Chain(models).run(frames)).pixels

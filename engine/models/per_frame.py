@@ -1,44 +1,57 @@
-"""RealESRGAN's family of session: every frame by itself, in as many tiles as it needs."""
+"""Networks that take every frame by itself: a session that holds nothing between frames, in as many tiles as it needs."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import psutil
 
+from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame, Pixels
-from upres.engine.runtime import base
-from upres.engine.runtime.base import Graph, Quality
+from upres.engine.runtime import registry as runtimes
+from upres.engine.runtime.base import Graph
 
 from . import manifest
-from .manifest import Manifest
-from .tiling import TILE_LIMIT, Plan, enlarge, enlarge_blended, plan
+from .manifest import Installed, Manifest, Variant
+from .tiling import TILE_LIMIT, Plan, plan, upscale, upscale_blended
 
 TILE_MEMORY = 2 << 30  # bytes one tile's activations may take, and at most a quarter of the machine's
 
 
-class RealESRGAN:
+class PerFrameModel:
     """A per-frame network that is ready to run."""
 
     warmup = 0
 
     def __init__(
-        self, graph: Graph, facts: Manifest, *, tile_memory: int = TILE_MEMORY, tile_limit: int = TILE_LIMIT
+        self,
+        graph: Graph,
+        facts: Manifest,
+        *,
+        variant: Variant | None = None,
+        tile_memory: int = TILE_MEMORY,
+        tile_limit: int = TILE_LIMIT,
     ) -> None:
+        """Take a loaded graph.
+
+        variant: which of the manifest's it is, the one in float32 by default. tile_memory: bytes that a tile's activations may
+        take. tile_limit: pixels of a tile's longest side.
+        """
         self._graph = graph
         self._facts = facts
-        self._bytes_per_pixel = facts.bytes_per_pixel * graph.frugality
+        self._bytes_per_pixel = facts.bytes_per_pixel * graph.memory_factor
         self._tile_memory = tile_memory
         self._tile_limit = tile_limit
         self.name = facts.network
         self.scale = facts.scale
         self.report = graph.report
+        self.digest = facts.graph_sha256 if variant is None else variant.sha256
 
-    def open(self, width: int, height: int) -> "PerFrame":
-        """A session on frames of this size: any size from 1x1 up."""
-        return PerFrame(self._graph, self._facts, self._plan(width, height))
+    def open(self, width: int, height: int) -> "PerFrameSession":
+        """Open a session on frames of this size: any size from 1x1 up."""
+        return PerFrameSession(self._graph, self._facts, self._plan(width, height))
 
     def memory(self, width: int, height: int) -> int:
-        """Bytes a session needs at its peak: the largest tile's activations, and the whole result."""
+        """Predict the bytes that a session needs at its peak: the largest tile's activations, and the whole result."""
         result = width * height * self.scale**2 * 3 * (1 if self._facts.exact_halo else 5)
         return int(self._plan(width, height).largest * self._bytes_per_pixel) + result
 
@@ -58,7 +71,7 @@ def _padded(length: int, pad: int, multiple: int) -> int:
     return -(-(length + 2 * pad) // multiple) * multiple
 
 
-class PerFrame:
+class PerFrameSession:
     """A session that holds nothing between frames."""
 
     def __init__(self, graph: Graph, facts: Manifest, tiles: Plan) -> None:
@@ -67,25 +80,25 @@ class PerFrame:
         self._tiles = tiles
 
     def push(self, frame: Frame) -> Iterator[Frame]:
-        """The same frame, larger."""
-        yield Frame(self._enlarge(frame.pixels), frame.pts, frame.duration, frame.shot)
+        """Upscale a frame."""
+        yield Frame(self._upscale(frame.pixels), frame.pts, frame.duration, frame.shot)
 
     def flush(self) -> Iterator[Frame]:
-        """Nothing: no frame is held back."""
+        """Give nothing: no frame is held back."""
         return iter(())
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: a session owns nothing."""
 
-    def _enlarge(self, pixels: Pixels) -> Pixels:
+    def _upscale(self, pixels: Pixels) -> Pixels:
         facts = self._facts
         height, width, _ = pixels.shape
         tall, wide = _padded(height, facts.pad, facts.multiple), _padded(width, facts.pad, facts.multiple)
         if (tall, wide) != (height, width):
             borders = ((facts.pad, tall - height - facts.pad), (facts.pad, wide - width - facts.pad), (0, 0))
             pixels = np.pad(pixels, borders, mode="reflect")
-        join = enlarge if facts.exact_halo else enlarge_blended
-        result = join(pixels, self._tiles, facts.scale, self._run)
+        tiled = upscale if facts.exact_halo else upscale_blended
+        result = tiled(pixels, self._tiles, facts.scale, self._run)
         top = facts.pad * facts.scale
         return result[top : top + height * facts.scale, top : top + width * facts.scale]
 
@@ -94,11 +107,24 @@ class PerFrame:
         return upscaled
 
 
-def load(
-    network: str, *, quality: Quality = "high", runtime_name: str = "auto", threads: int | None = None
-) -> RealESRGAN:
-    """A network from the package or the cache; ModelError where it is not on this machine or its graph is damaged."""
+def installed(network: str) -> Installed | None:
+    """Describe a network that is on this machine; None where it is not, or its manifest cannot be read."""
+    try:
+        _, facts = manifest.find(network)
+    except ModelError:
+        return None
+    return Installed(facts.scale, facts.halo, facts.psnr)
+
+
+def load(network: str, *, scale: int | None = None, quality: str = "high", runtime: str = "auto") -> PerFrameModel:
+    """Load a network from the package or the cache; ModelError where it is not on this machine or its graph is damaged.
+
+    scale: not looked at, for a network of this family has one.
+    """
     path, facts = manifest.find(network)
-    manifest.check(path, facts)
-    graph = base.load(path, quality=quality, runtime=runtime_name, threads=threads)
-    return RealESRGAN(graph, facts, tile_memory=min(TILE_MEMORY, psutil.virtual_memory().total // 4))
+    chosen = runtimes.choose(runtime)
+    variant = facts.variant(quality, chosen.precisions())
+    graph = path.with_name(variant.file)
+    manifest.check(graph, variant)
+    memory = min(TILE_MEMORY, psutil.virtual_memory().total // 4)
+    return PerFrameModel(chosen.load(graph, variant.precision), facts, tile_memory=memory, variant=variant)

@@ -1,17 +1,34 @@
 """From the name a user gives to a network that runs: slugs, content, and what is on this machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.core.model import Model
-from upres.engine.models.flashvsr import manifest as flashvsr_manifest
-from upres.engine.models.flashvsr import model as flashvsr
-from upres.engine.runtime.base import Device, Quality
 
-from . import manifest, per_frame
-from .catalog import NETWORKS, slug_of
+from . import per_frame
+from .catalog import NETWORKS, Slug, slug_of
+from .flashvsr import model as flashvsr
+from .manifest import QUALITIES, Installed
 
 CONTENTS = ("auto", "photo", "animation")
+
+
+class Sessions(Protocol):
+    """A kind of session: how the networks that run in it are found on this machine and loaded."""
+
+    def installed(self, network: str) -> Installed | None:
+        """Describe a network that is on this machine; None where it is not."""
+        ...
+
+    def load(self, network: str, *, scale: int | None, quality: str, runtime: str) -> Model:
+        """Load a network; ModelError with the remedy where it is not on this machine."""
+        ...
+
+
+SESSIONS: Mapping[str, Sessions] = {"flashvsr": flashvsr}
+"""By a network's family. A family that is not named here takes every frame by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +40,15 @@ class Choice:
 
 
 def choose(name: str, content: str = "auto") -> Choice:
-    """The network for a slug or a network's own name: for content that asks for another, the heaviest that is here.
+    """Choose the network for a slug or a network's own name: for content that asks for another, the heaviest that is here.
 
     Raises ModelError for an unknown name, SettingsError for an unknown content.
     """
     if content not in CONTENTS:
         raise SettingsError(f"content must be one of {', '.join(CONTENTS)}, got {content!r}")
-    slug = slug_of(name)
-    if name in NETWORKS or content == "auto":
-        return Choice(name if name in NETWORKS else slug.networks[0])
+    slug = _slug(name)
+    if name in slug.networks or content == "auto":
+        return Choice(name if name in slug.networks else slug.networks[0])
     fitting = [network for network in slug.networks if NETWORKS[network].content == content]
     here = [network for network in fitting if is_here(network)]
     if here:
@@ -39,50 +56,68 @@ def choose(name: str, content: str = "auto") -> Choice:
     default = slug.networks[0]
     if not fitting:
         return Choice(default)
-    return Choice(
-        default, f"{fitting[-1]} is better for {content} but is not here (upres pull {fitting[-1]}); using {default}"
-    )
+    better = fitting[-1]
+    return Choice(default, f"{better} is better for {content} but is not here (upres pull {better}); using {default}")
+
+
+def installed(network: str) -> Installed | None:
+    """Describe a network that is on this machine; None where it is not."""
+    return _sessions(network).installed(network)
 
 
 def is_here(network: str) -> bool:
-    """Whether a network's graph is on this machine."""
-    try:
-        if NETWORKS[network].family == "flashvsr":
-            flashvsr_manifest.read(flashvsr_manifest.find(network))
-        else:
-            manifest.find(network)
-    except ModelError:
-        return False
-    return True
+    """Tell whether a network is on this machine."""
+    return installed(network) is not None
 
 
 def is_experimental(network: str) -> bool:
-    """Whether nobody has reported yet that this network, as it is here, does what its authors' does."""
-    if NETWORKS[network].family != "flashvsr":
-        return False
-    return not is_here(network) or flashvsr_manifest.read(flashvsr_manifest.find(network)).experimental
+    """Tell whether nobody has reported yet that this network, as it is here, does what its authors' does."""
+    facts = installed(network)
+    return NETWORKS[network].experimental if facts is None else facts.experimental
 
 
 def load(
     name: str,
     *,
     content: str = "auto",
-    quality: Quality = "high",
+    quality: str = "high",
     runtime: str = "auto",
     scale: int | None = None,
 ) -> tuple[Model, str | None]:
-    """A model ready to run, and a line for the user where a better network exists; ModelError with the remedy where not.
+    """Load a model, and a line for the user where a better network exists; ModelError with the remedy where it is not here.
 
-    scale: for a model that offers several, its largest by default; SettingsError where it does not offer this one.
+    name: a slug, a network, or a network of one's own in the cache. scale: for a model that offers several, its largest by
+    default. Raises SettingsError naming what is not offered.
     """
-    choice = choose(name, content)
-    slug = slug_of(name)
+    if quality not in QUALITIES:
+        raise SettingsError(f"quality must be one of {', '.join(QUALITIES)}, got {quality!r}")
+    choice, slug = choose(name, content), _slug(name)
     if scale is not None and scale not in slug.scales:
         offered = " or ".join(map(str, slug.scales))
-        raise SettingsError(f"{slug.slug} enlarges {offered} times, not {scale} times")
-    if NETWORKS[choice.network].family == "flashvsr":
-        device: Device = "cuda" if runtime == "cuda" else "cpu"
-        model = flashvsr.load(choice.network, scale=scale or max(slug.scales), device=device)
-        note = "FlashVSR is experimental: no owner of its trained weights has reported on this export yet"
-        return model, note if model.manifest.experimental else None
-    return per_frame.load(choice.network, quality=quality, runtime_name=runtime), choice.note
+        raise SettingsError(f"{slug.slug} upscales {offered} times, not {scale} times")
+    wanted = scale or max(slug.scales)
+    model = _sessions(choice.network).load(choice.network, scale=wanted, quality=quality, runtime=runtime)
+    return model, choice.note or _warning(slug.slug, choice.network)
+
+
+def _warning(slug: str, network: str) -> str | None:
+    facts = installed(network)
+    if facts is None or not facts.experimental:
+        return None
+    return f"{slug} is experimental: no owner of its trained weights has reported on this export yet"
+
+
+def _sessions(network: str) -> Sessions:
+    family = NETWORKS[network].family if network in NETWORKS else ""
+    return SESSIONS.get(family, per_frame)
+
+
+def _slug(name: str) -> Slug:
+    """Find the slug that a name belongs to; a network that is only in the cache is one of its own."""
+    try:
+        return slug_of(name)
+    except ModelError:
+        facts = per_frame.installed(name)
+        if facts is None:
+            raise
+        return Slug(name, (facts.scale,), 0, (name,))

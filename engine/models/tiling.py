@@ -1,4 +1,4 @@
-"""Frames cut into tiles and put together again. Knows pixels and a function that enlarges them, not models or runtimes."""
+"""Frames cut into tiles and put together again. Knows pixels and a function that upscales them, not models or runtimes."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from upres.engine.core.frame import Pixels
 
 TILE_LIMIT = 1024  # the longest side of what is given to a network at once, halo included
 
-Enlarge = Callable[[Pixels], Pixels]
+Upscale = Callable[[Pixels], Pixels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _cut(length: int, halo: int, multiple: int, limit: int) -> tuple[Span, ...]:
     return tuple(Span(max(0, a - halo), min(length, b + halo), a, b) for a, b in pairwise(cuts))
 
 
-def enlarge(pixels: Pixels, tiles: Plan, scale: int, run: Enlarge) -> Pixels:
+def upscale(pixels: Pixels, tiles: Plan, scale: int, run: Upscale) -> Pixels:
     """Run every tile and keep its inner part: equal to the whole frame where the network sees no further than the halo."""
     if len(tiles.rows) == len(tiles.columns) == 1:
         return run(pixels)
@@ -89,7 +89,7 @@ def enlarge(pixels: Pixels, tiles: Plan, scale: int, run: Enlarge) -> Pixels:
     return result
 
 
-def enlarge_blended(pixels: Pixels, tiles: Plan, scale: int, run: Enlarge) -> Pixels:
+def upscale_blended(pixels: Pixels, tiles: Plan, scale: int, run: Upscale) -> Pixels:
     """Run every tile and cross-fade neighbours linearly over their overlap, for networks that see beyond any halo."""
     if len(tiles.rows) == len(tiles.columns) == 1:
         return run(pixels)

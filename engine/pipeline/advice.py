@@ -16,7 +16,7 @@ from upres.engine.decode.reader import Reader
 FRAMES = 72  # how many frames are looked at
 INTERLACED = 0.3  # share of frames that idet calls interlaced
 BLOCKY = 1.25  # steps across the 8x8 grid over steps elsewhere
-NOISY = 4.0  # standard deviation, in 8-bit levels, in the quietest quarter of the picture
+NOISY = 4.0  # standard deviation, in 8-bit levels, in the quietest quarter of the frame
 
 Luma = NDArray[np.float32]
 
@@ -43,22 +43,22 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """advice holds when `applies`. option: what to add to the command line, if anything."""
+    """advice holds when `applies`. setting: what to set, and to which value, if anything."""
 
     name: str
     applies: Callable[[Clip], bool]
     advice: str
-    option: str = ""
+    setting: tuple[str, str | bool] | None = None
 
 
 RULES = (
-    Rule("small", lambda c: c.height < 540, "below 540p: enlarge four times", "--model RealESRGAN_Vid_x4"),
-    Rule("large", lambda c: c.height >= 540, "540p and above: enlarge twice", "--model RealESRGAN_Vid_x2"),
+    Rule("small", lambda c: c.height < 540, "below 540p: upscale four times", ("model", "RealESRGAN_Vid_x4")),
+    Rule("large", lambda c: c.height >= 540, "540p and above: upscale twice", ("model", "RealESRGAN_Vid_x2")),
     Rule(
         "drawn",
         lambda c: c.content == "animation",
         "animation, cartoons and generated video: try FlashVSR_Tiny first, and beside it x4 with the animation network",
-        "--model FlashVSR_Tiny",
+        ("model", "FlashVSR_Tiny"),
     ),
     Rule(
         "long",
@@ -69,48 +69,48 @@ RULES = (
         "longer",
         lambda c: c.seconds > 30,
         "longer than 30 s: on a service split it at its shots; here there is no limit",
-        "--split",
+        ("split", True),
     ),
     Rule(
         "hdr",
         lambda c: c.hdr,
         "high dynamic range: it is refused unless it is brought down to SDR, which the networks were trained on",
-        "--tonemap",
+        ("tonemap", True),
     ),
     Rule(
         "interlaced",
         lambda c: c.measured.interlaced > INTERLACED,
-        "interlaced: weave its fields first, or combs are enlarged with the picture",
-        "--prefilter deinterlace",
+        "interlaced: weave its fields first, or combs are upscaled with the frame",
+        ("prefilters", "deinterlace"),
     ),
     Rule(
         "blocky",
         lambda c: c.measured.blocks > BLOCKY,
         "compression blocks: smooth them first, or the network sharpens their edges",
-        "--prefilter deblock",
+        ("prefilters", "deblock"),
     ),
     Rule(
         "noisy",
         lambda c: c.measured.noise > NOISY,
         "noise: average it out first, or the network takes it for detail",
-        "--prefilter denoise",
+        ("prefilters", "denoise"),
     ),
-    Rule("grade", lambda c: True, "grade after upscaling, not before: the networks were trained on ungraded pictures"),
+    Rule("grade", lambda c: True, "grade after upscaling, not before: the networks were trained on ungraded frames"),
 )
 
 
 def advise(clip: Clip) -> list[Rule]:
-    """The rules that apply, in the order they are to be followed."""
+    """List the rules that apply, in the order they are to be followed."""
     return [rule for rule in RULES if rule.applies(clip)]
 
 
 def describe(info: Info, measured: Measured, content: str) -> Clip:
-    """What the rules look at, from what a reader found."""
+    """Gather what the rules look at, from what a reader found."""
     return Clip(info.shape.height, info.seconds or 0.0, content, measured, info.shape.color.transfer in HDR)
 
 
 def in_words(measured: Measured) -> dict[str, str]:
-    """Each measurement as none, little (more than half of what a pre-filter is advised at) or much (more than that)."""
+    """Call each measurement none, little (more than half of what a pre-filter is advised at) or much (more than that)."""
     limits = {"interlaced": (0.0, INTERLACED), "blocks": (1.0, BLOCKY), "noise": (0.0, NOISY)}
     words = {}
     for name, (least, limit) in limits.items():
@@ -132,7 +132,7 @@ def measure(reader: Reader) -> Measured:
 
 
 def _interlaced(metadata: dict[str, str]) -> tuple[float, float]:
-    """How many frames idet has called interlaced so far, and how many it has seen."""
+    """Count the frames that idet has called interlaced so far, and those it has seen."""
     counts = {
         name: float(metadata.get(f"lavfi.idet.multiple.{name}", 0))
         for name in ("tff", "bff", "progressive", "undetermined")
@@ -141,7 +141,7 @@ def _interlaced(metadata: dict[str, str]) -> tuple[float, float]:
 
 
 def _blocks(luma: Luma) -> float:
-    """Mean step across the borders of 8x8 blocks over the mean step elsewhere."""
+    """Divide the mean step across the borders of 8x8 blocks by the mean step elsewhere."""
     ratios = []
     for steps in (np.abs(np.diff(luma, axis=1)).mean(axis=0), np.abs(np.diff(luma, axis=0)).mean(axis=1)):
         grid = np.arange(len(steps)) % 8 == 7
@@ -151,11 +151,11 @@ def _blocks(luma: Luma) -> float:
 
 
 def _noise(luma: Luma) -> float:
-    """Standard deviation of the noise (J. Immerkaer, 1996), in the quietest quarter of 16x16 blocks, where no edges are."""
+    """Estimate the noise's standard deviation (J. Immerkaer, 1996) in the quietest quarter of 16x16 blocks, free of edges."""
     if min(luma.shape) < 3:
         return 0.0
-    lines = luma[:-2] - 2 * luma[1:-1] + luma[2:]
-    response = np.abs(lines[:, :-2] - 2 * lines[:, 1:-1] + lines[:, 2:]) * np.sqrt(np.pi / 2) / 6
+    rows = luma[:-2] - 2 * luma[1:-1] + luma[2:]
+    response = np.abs(rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:]) * np.sqrt(np.pi / 2) / 6
     tall, wide = (max(1, side // 16) for side in response.shape)
     cut = response[: response.shape[0] // tall * tall, : response.shape[1] // wide * wide]
     means = cut.reshape(tall, cut.shape[0] // tall, wide, cut.shape[1] // wide).mean(axis=(1, 3))
@@ -163,5 +163,5 @@ def _noise(luma: Luma) -> float:
 
 
 def _median(values: Iterable[float], default: float) -> float:
-    found = list(values)
-    return float(np.median(found)) if found else default
+    numbers = list(values)
+    return float(np.median(numbers)) if numbers else default

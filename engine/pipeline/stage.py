@@ -5,23 +5,28 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Generic, TypeVar
 
+from upres.engine.core.frame import Shape
+
+QUEUE_BYTES = 64 << 20  # what may wait between two stages; at least one frame always may
+QUEUE_FRAMES = 16  # more of them, however small, would not make any stage wait less
+
 T = TypeVar("T")
 
 
 def ahead(
-    items: Iterable[T], *, budget: int, size: Callable[[T], int], name: str, hurry: Callable[[], None] = lambda: None
+    items: Iterable[T], *, budget: int, size: Callable[[T], int], name: str, stop: Callable[[], None] = lambda: None
 ) -> Generator[T, None, None]:
     """Yield the same items, made in a thread while the consumer works on earlier ones.
 
     budget: bytes that may wait in the queue; one item may always wait. size: the bytes of an item.
     An error upstream is raised here, once, as itself, after the items before it. Closing this generator stops the thread
-    after the item it works on and closes `items`. hurry: called then, to make that item end early.
+    after the item it works on and closes `items`. stop: called then, to make that item end early.
     """
     stage = _Stage(items, budget, size, name)
     try:
         yield from stage.results()
     finally:
-        stage.close(hurry)
+        stage.close(stop)
 
 
 class _Stage(Generic[T]):
@@ -55,12 +60,12 @@ class _Stage(Generic[T]):
         if self._error is not None:
             raise self._error
 
-    def close(self, hurry: Callable[[], None]) -> None:
+    def close(self, stop: Callable[[], None]) -> None:
         """Stop the producer after the item it works on, and wait for it."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        hurry()
+        stop()
         self._thread.join()
         self._queue.clear()
 
@@ -96,3 +101,9 @@ class _Stage(Generic[T]):
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+
+def queue_budget(shape: Shape) -> int:
+    """Bound the bytes of frames of this shape that may wait between two stages: of one frame at least."""
+    frame = shape.width * shape.height * 3
+    return max(frame, min(QUEUE_BYTES, QUEUE_FRAMES * frame))

@@ -1,4 +1,4 @@
-"""One picture of a clip, before and after side by side, to judge a model by before a whole clip is run through it."""
+"""One frame of a clip, before and after side by side, to judge a model by before a whole clip is run through it."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -18,10 +18,10 @@ from upres.engine.core.model import Model
 from upres.engine.decode.cut import Cut
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
-from upres.engine.models.chain import enlarge_still
+from upres.engine.models.chain import upscale_still
 
 LONGEST_FRAME = Fraction(5)  # seconds: how long a frame may have been shown already
-MODEL_FRAMES = 25  # what a model that remembers is given, so that it has something to remember
+MODEL_FRAMES = 25  # that a model which remembers gets, so that it has something to remember
 
 
 def write(
@@ -33,12 +33,12 @@ def write(
     tonemap: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write a PNG of what is shown at second `at`: left enlarged bicubically, right the models' result.
+    """Write a PNG of what is shown at second `at`: left upscaled bicubically, right the models' result.
 
-    Raises SourceError where the source ends before, TargetError where the picture cannot be written.
+    Raises SourceError where the source ends before, TargetError where it cannot be written.
     """
     if target.suffix.lower() != ".png":
-        raise TargetError(f"{target}: a still is a picture, so its name must end in .png")
+        raise TargetError(f"{target}: a still is an image, so its name must end in .png")
     _check_target(source, target, overwrite)
     stateful = any(model.warmup is None for model in models)
     begin = max(Fraction(0), at - LONGEST_FRAME)
@@ -47,7 +47,7 @@ def write(
         frames = _shown_at(reader, at - begin, MODEL_FRAMES if stateful else 1)
     if not frames:
         raise SourceError(f"the source ends before second {float(at):g}")
-    after = enlarge_still(frames, models)
+    after = upscale_still(frames, models)
     before = _bicubic(frames[0].pixels, prod(model.scale for model in models))
     _save(np.concatenate([before, after], axis=1), target)
 
@@ -57,13 +57,13 @@ def _check_target(source: Source, target: Path, overwrite: bool) -> None:
         if target.exists() and isinstance(source, str | Path) and Path(source).exists() and target.samefile(source):
             raise TargetError(f"{target}: is the input itself; name another output")
         if target.exists() and not overwrite:
-            raise TargetError(f"{target}: exists already; --overwrite replaces it")
+            raise TargetError(f"{target}: exists already; `overwrite` replaces it")
         if not target.parent.is_dir():
             raise TargetError(f"{target}: there is no folder {target.parent}")
 
 
 def _shown_at(reader: Reader, at: Fraction, count: int) -> list[Frame]:
-    """The frame that is shown at a second of a cut, and those that follow it; none where the cut ends before."""
+    """Read the frame that is shown at a second of a cut, and those that follow it; none where the cut ends before."""
     to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
     ticks = at / reader.info.shape.time_base
     frames = dropwhile(lambda frame: (frame.pts or 0) + frame.duration <= ticks, reader.frames())
@@ -86,6 +86,6 @@ def _save(pixels: Pixels, target: Path) -> None:
             output.mux(stream.encode(None))
         part.replace(target)
     except (OSError, av.FFmpegError) as error:
-        raise TargetError(f"{target}: the picture cannot be written ({error.strerror or error})") from error
+        raise TargetError(f"{target}: the image cannot be written ({error.strerror or error})") from error
     finally:
         part.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 
 def for_onnxruntime(path: Path) -> Path | bytes:
-    """The graph as ONNX Runtime's CPU provider runs it fastest here: split on x86 where it has a PReLU, else as it is."""
+    """Get the graph as ONNX Runtime's CPU provider runs it fastest: split on x86 where it has a PReLU, else as it is."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return path
     model = onnx.load(path, load_external_data=False)
@@ -18,7 +18,7 @@ def for_onnxruntime(path: Path) -> Path | bytes:
 
 
 def split(model: onnx.ModelProto) -> bytes:
-    """The graph with every PReLU by channel as `relu(x) - slopes · relu(-x)`; 1.3 to 1.4 times as fast, the same bits.
+    """Write every PReLU by channel as `relu(x) - slopes · relu(-x)`; 1.3 to 1.4 times as fast, same bits.
 
     The products are depthwise convolutions: ONNX Runtime keeps the blocked layout through convolutions, ReLU and additions.
     """

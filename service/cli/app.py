@@ -14,6 +14,7 @@ from upres.engine.core.errors import UpresError
 
 from . import info
 from .bench import bench
+from .flags import in_flags
 from .run import run
 
 HELP = """Upscale video two to four times while it streams.
@@ -84,9 +85,9 @@ def follow(app: typer.Typer, args: list[str]) -> None:
     try:
         app(args, prog_name="upres")
     except UpresError as error:
-        typer.secho(f"upres: {error}", fg="red", err=True)
+        typer.secho(f"upres: {in_flags(str(error))}", fg="red", err=True)
         for note in getattr(error, "__notes__", ()):
-            typer.echo(f"  {note}", err=True)
+            typer.echo(f"  {in_flags(note)}", err=True)
         sys.exit(error.exit_code)
 
 

@@ -11,16 +11,16 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
-from upres.engine.api import check_target, upscale
+from upres.engine.api import prepared
 from upres.engine.core.errors import Interrupted, SettingsError, SourceError, TargetError, UpresError, os_errors_as
 from upres.engine.core.model import Model
 from upres.engine.core.text import counted
-from upres.engine.decode.reader import Reader
-from upres.engine.decode.source import Source, kind_of
+from upres.engine.decode.source import kind_of
 from upres.engine.encode import join
 from upres.engine.encode.options import Encoder
-from upres.engine.pipeline import estimate
-from upres.engine.pipeline.run import Job, Progress
+from upres.engine.pipeline import admission, estimate
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
 
 from .console import Report
 
@@ -128,13 +128,17 @@ class Batch:
     def _one(self, source: str, target: str, job: Job) -> None:
         name, opened = ("stdin", stdin()) if source == "-" else (source, source)
         folder = tempfile.gettempdir() if target == "-" else Path(target).absolute().parent
-        with self._checked(opened, target, job) as reader:
-            prediction = estimate.predict(reader, job)
-            estimate.refuse_what_cannot_fit(prediction, Path(folder))
+        place = stdout() if target == "-" else target
+        with prepared(opened, place, job, resume=self.resume, overwrite=self.overwrite) as work:
+            prediction = estimate.predict(work.reader, job)
+            admission.refuse_what_cannot_fit(prediction, Path(folder))
             self.report.predicted(name, prediction, job)
             if not self.yes:
-                estimate.refuse_what_takes_long(prediction, job.models)
-            self._upscale(reader, name, target, job)
+                admission.refuse_what_takes_long(prediction, job.models)
+            progress = Progress()
+            with self.report.running(name, progress) as tick:
+                work.run(progress, tick)
+            self.report.done(name, target, progress, job)
 
     def _container(self, target: str) -> str:
         """Choose the container of a target; for a name without one, one that the check of the target then refuses."""
@@ -144,36 +148,6 @@ class Batch:
             name = "use --container mkv" if target == "-" else f"name the output {Path(target).stem}.mkv"
             raise SettingsError(f"--lossless writes RGB H.264, which players know in .mkv only; {name}")
         return container
-
-    def _checked(self, source: Source, target: str, job: Job) -> Reader:
-        """Open the source; raises one error that names what is wrong with it and with the target, before any work."""
-        errors: list[UpresError] = []
-        reader: Reader | None = None
-        try:
-            reader = Reader(source, cut=job.cut, tonemap=job.tonemap)
-        except UpresError as error:
-            errors.append(error)
-        try:
-            if target == "-":
-                stdout()
-            else:
-                check_target(source, Path(target), job.container, overwrite=self.overwrite, resume=self.resume)
-        except UpresError as error:
-            errors.append(error)
-        if reader is not None and not errors:
-            return reader
-        if reader is not None:
-            reader.close()
-        raise type(errors[0])("; ".join(map(str, errors)))
-
-    def _upscale(self, reader: Reader, name: str, target: str, job: Job) -> None:
-        progress = Progress()
-        with self.report.running(name, progress) as tick:
-            if target == "-":
-                upscale(reader, stdout(), job, progress=progress, tick=tick)
-            else:
-                upscale(reader, target, job, resume=self.resume, overwrite=self.overwrite, progress=progress, tick=tick)
-        self.report.done(name, target, progress, job)
 
 
 @contextmanager

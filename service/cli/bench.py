@@ -26,9 +26,10 @@ from upres.engine.decode.cut import Cut
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import options, video
 from upres.engine.models import manifest, per_frame, registry
-from upres.engine.pipeline.run import Job
-from upres.engine.runtime import base
-from upres.engine.runtime.base import Quality
+from upres.engine.models.manifest import QUALITIES
+from upres.engine.pipeline.options import Job
+from upres.engine.runtime.base import cpus
+from upres.engine.runtime.openvino_cpu import has_bfloat16
 
 WARM_FRAMES = 2
 PSNR_FRAMES = 3
@@ -42,7 +43,7 @@ class Case:
 
     clip: str
     network: str
-    quality: Quality
+    quality: str
     frames: int
 
 
@@ -60,9 +61,9 @@ def bench(
     """Measure end-to-end and raw speed, CPU time of each stage alone, overlap, memory, share of the floor, and PSNR."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-    peaks = {name: gemm_peak(name) for name in ("f32", *(["bf16"] if base.has_bfloat16() else []))}
+    peaks = {name: gemm_peak(name) for name in ("f32", *(["bf16"] if has_bfloat16() else []))}
     typer.echo(
-        f"{cpu()}, {base.cpus()} CPUs; measured matrix peak: "
+        f"{cpu()}, {cpus()} CPUs; measured matrix peak: "
         + ", ".join(f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in peaks.items())
     )
     results = []
@@ -70,13 +71,13 @@ def bench(
         for name in model or ["RealESRGAN_Vid_x4", "RealESRGAN_Vid_x2"]:
             network = registry.choose(name).network
             frames = frames_for(clip, network, seconds)
-            for quality in ("exact", "high"):
-                case = Case(clip, network, "exact" if quality == "exact" else "high", frames)
+            for quality in QUALITIES:
+                case = Case(clip, network, quality, frames)
                 results.append(median(list(measured(case, peaks, rounds))))
                 typer.echo(line(results[-1]))
     if out is not None:
-        machine = {"cpu": cpu(), "cpus": base.cpus(), "peak_flops": peaks, "python": platform.python_version()}
-        versions = {name: version(name) for name in ("upres", "av", "onnxruntime", "numpy")} | base.available()
+        machine = {"cpu": cpu(), "cpus": cpus(), "peak_flops": peaks, "python": platform.python_version()}
+        versions = {name: version(name) for name in ("upres", "av", "onnxruntime", "openvino", "numpy")}
         document = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, "versions": versions}
         out.write_text(json.dumps({**document, "results": results}, indent=2) + "\n")
         typer.echo(f"written to {out}")
@@ -141,7 +142,7 @@ def measure(case: Case, peaks: dict[str, float]) -> dict[str, Any]:
         **asdict(case),
         **alone,
         **whole,
-        "overlap": whole["wall_s_a_frame"] / (cpu_seconds / base.cpus()),
+        "overlap": whole["wall_s_a_frame"] / (cpu_seconds / cpus()),
         "share_of_peak": flops * alone["inference_fps"] / peak,
     }
 
@@ -171,7 +172,7 @@ def stages_alone(case: Case) -> dict[str, Any]:
     }
 
 
-def encode_alone(case: Case, frames: list[Frame], model: per_frame.RealESRGAN) -> float:
+def encode_alone(case: Case, frames: list[Frame], model: per_frame.PerFrameModel) -> float:
     """CPU seconds a frame of encoding the real results; they are made anew piece by piece so that memory stays small."""
     with Reader(case.clip) as reader:
         shape = reader.info.shape
@@ -235,7 +236,7 @@ def psnr_to_exact(case: Case, frames: list[Frame]) -> float | None:
         return None
     pair = [
         per_frame.load(case.network, quality=quality).open(frames[0].width, frames[0].height)
-        for quality in ("exact", "high")
+        for quality in ("exact", case.quality)
     ]
     some = frames[:: max(1, len(frames) // PSNR_FRAMES)][:PSNR_FRAMES]
     errors = [mean_square(*(next(iter(session.push(frame))).pixels for session in pair)) for frame in some]
@@ -257,7 +258,7 @@ def gemm_peak(precision: str, side: int = 1536, runs: int = 7) -> float:
     weights = opset13.constant(np.random.default_rng(0).random((side, side), np.float32))
     graph = openvino.Model([opset13.matmul(a, weights, False, False)], [a])
     compiled = openvino.Core().compile_model(
-        graph, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": base.cpus()}
+        graph, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": cpus()}
     )
     request, left = compiled.create_infer_request(), np.ones((side, side), np.float32)
     times = []

@@ -22,7 +22,10 @@ from rich.progress import Progress as Bar
 from upres.engine.core.errors import UpresError
 from upres.engine.core.text import counted
 from upres.engine.pipeline.estimate import Prediction
-from upres.engine.pipeline.run import Job, Progress
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
+
+from .flags import in_flags
 
 PLAIN_SECONDS = 5.0  # between two plain lines
 
@@ -39,7 +42,8 @@ class Report:
         self._started = time.perf_counter()
 
     def say(self, text: str, **fields: object) -> None:
-        """Write one line, or one object with the line as its text."""
+        """Write one line, or one object with the line as its text; settings that it names become flags."""
+        text = in_flags(text)
         if self._json:
             self._out.write(json.dumps({"text": text, **fields}) + "\n")
             self._out.flush()
@@ -63,7 +67,7 @@ class Report:
             yield
         except UpresError as error:
             if self._json:
-                notes = getattr(error, "__notes__", [])
+                notes = [in_flags(note) for note in getattr(error, "__notes__", [])]
                 self.say(str(error), event="failed", exit_code=error.exit_code, notes=notes)
             raise
 

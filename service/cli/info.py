@@ -10,6 +10,7 @@ import av
 import psutil
 import typer
 
+from upres.engine.core.errors import ModelError
 from upres.engine.decode.filters import PREFILTERS
 from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
@@ -17,9 +18,11 @@ from upres.engine.models import manifest, registry
 from upres.engine.models.catalog import NETWORKS, SLUGS
 from upres.engine.pipeline import advice
 from upres.engine.pipeline.advice import Measured
-from upres.engine.runtime import base
+from upres.engine.runtime import registry as runtimes
+from upres.engine.runtime.base import cpus
 
 from .batch import stdin
+from .flags import option
 
 NEEDED = {"libx264": "H.264", "libx264rgb": "lossless", "libx265": "HEVC", "aac": "AAC"}
 
@@ -46,9 +49,8 @@ def models(json: Json = False) -> None:
 
 def _network(slug: str, name: str) -> dict[str, Any]:
     network = NETWORKS[name]
-    here = registry.is_here(name)
-    known = manifest.find(name)[1] if here and network.family != "flashvsr" else None
-    here_or_how = "ships" if network.ships else "here" if here else f"not here: {network.remedy}"
+    known = registry.installed(name)
+    here_or_how = "ships" if network.ships else "here" if known else f"not here: {network.remedy}"
     return {
         "model": slug,
         "network": name,
@@ -74,13 +76,13 @@ def probe(
     clip = advice.describe(info, measured, content)
     facts, rules = _facts(info, measured, hdr=clip.hdr), advice.advise(clip)
     if json:
-        say = [{"rule": rule.name, "say": rule.advice, "option": rule.option} for rule in rules]
+        say = [{"rule": rule.name, "say": rule.advice, "option": option(rule)} for rule in rules]
         typer.echo(jsonlib.dumps({**facts, "advice": say}, indent=2))
         return
     for name, value in (facts | _readable(facts, advice.in_words(measured))).items():
         typer.echo(f"{name:17} {value}")
     for rule in rules:
-        typer.echo(f"- {rule.advice}{f'  ({rule.option})' if rule.option else ''}")
+        typer.echo(f"- {rule.advice}{f'  ({option(rule)})' if rule.setting else ''}")
 
 
 def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
@@ -124,19 +126,18 @@ def _readable(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
 
 def doctor() -> None:
     """Show what this machine can run, what is missing and the command that fixes it; exit 1 where something needed is missing."""
-    found = base.available()
     typer.echo(
         f"upres {version('upres')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     )
-    typer.echo(
-        f"CPUs {base.cpus()}, memory {psutil.virtual_memory().total / 1e9:.1f} GB, cache {manifest.cache_folder()}"
-    )
+    typer.echo(f"CPUs {cpus()}, memory {psutil.virtual_memory().total / 1e9:.1f} GB, cache {manifest.cache_folder()}")
     problems = []
-    for name in base.PACKAGES:
-        typer.echo(f"runtime {name}: {found.get(name, f'missing; get it with: pip install {name}')}")
-    if not found:
-        problems.append("no runtime: pip install onnxruntime")
-    typer.echo(f"devices: CPU, {'with' if base.has_bfloat16() else 'without'} bfloat16")
+    for runtime in runtimes.every():
+        state = runtime.unavailable() or f"available on {runtime.device}, in {' and '.join(runtime.precisions())}"
+        typer.echo(f"runtime {runtime.name}: {state}")
+    try:
+        runtimes.choose()
+    except ModelError as error:
+        problems.append(f"{error}: pip install onnxruntime")
     typer.echo(f"PyAV {av.__version__}, FFmpeg {'.'.join(map(str, av.library_versions['libavcodec']))} (libavcodec)")
     for codec, what in NEEDED.items():
         there = codec in av.codecs_available

@@ -127,8 +127,8 @@ def get(
     overwrite: Overwrite = False,
 ) -> None:
     """Wait for a job and download its result."""
-    from upres.engine.api import check_target
     from upres.engine.core.errors import TargetError
+    from upres.engine.pipeline.target import check_target
 
     if target.suffix.lower() != ".mp4":
         raise TargetError(f"{target}: a job's result is MP4; let the name end in .mp4")
@@ -159,9 +159,9 @@ def stream(
     overwrite: Overwrite = False,
 ) -> None:
     """Upscale on a server while the source is sent; resumes after a lost connection unless live, and joins the result here."""
-    from upres.engine.api import check_target
     from upres.engine.core.errors import SettingsError
     from upres.engine.encode.join import container_for
+    from upres.engine.pipeline.target import check_target
     from upres.service.client.assembly import Assembly
     from upres.service.client.errors import RemoteError
     from upres.v2 import upscale_pb2 as pb

@@ -12,7 +12,7 @@ from upres.engine.encode.options import Codec, Encoder
 from upres.engine.models import registry
 from upres.engine.models.catalog import slug_of
 from upres.engine.pipeline import still
-from upres.engine.runtime.base import Quality
+from upres.engine.runtime import registry as runtimes
 
 from . import signals
 from .batch import Batch, interruptible, not_searched, pairs, stdin
@@ -35,7 +35,7 @@ def run(
     quality: Annotated[
         str, typer.Option(help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB or more.")
     ] = "high",
-    runtime: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, or cuda: an NVIDIA GPU.")] = "auto",
+    runtime: Annotated[str, typer.Option(help=f"{', '.join(runtimes.names())}; cuda: an NVIDIA GPU.")] = "auto",
     prefilter: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable.")
     ] = None,
@@ -125,14 +125,11 @@ def load_models(
     names: str, content: str, quality: str, runtime: str, scale: int | None = None
 ) -> tuple[list[Any], list[str]]:
     """Load the models of a chain; gives them, and what a user should know of the choice."""
-    if quality not in ("exact", "high"):
-        raise SettingsError(f"quality must be exact or high, got {quality!r}")
-    chosen: Quality = "exact" if quality == "exact" else "high"
     loaded = []
     for name in [name.strip() for name in names.split(",")]:
         # In a chain, a scale is for those that offer several.
         wanted = scale if "," not in names or len(slug_of(name).scales) > 1 else None
-        loaded.append(registry.load(name, content=content, quality=chosen, runtime=runtime, scale=wanted))
+        loaded.append(registry.load(name, content=content, quality=quality, runtime=runtime, scale=wanted))
     notes = [note for _, note in loaded if note]
     if quality == "high" and (exact := [model.report for model, _ in loaded if "fp32" in model.report]):
         why = "ONNX Runtime computes in float32 only" if "ONNX" in exact[0] else "this CPU has no bfloat16"

@@ -13,7 +13,7 @@ from upres.engine.decode.info import Info
 from upres.engine.encode.options import Encoder
 from upres.engine.models.catalog import SLUGS
 from upres.engine.models.registry import CONTENTS
-from upres.engine.pipeline.run import Job
+from upres.engine.pipeline.options import Job
 
 from .errors import InvalidError, TooLargeError
 

@@ -27,7 +27,8 @@ class ExecutorOptions:
 
     workers: processes, one a device. slots: attempts that share a device, so that one that waits for its source idles none.
     live_slots: likewise of live jobs, which never wait for others to end. models: `module:function` that loads a model.
-    runtime: what runs the models. memory_bytes: that all attempts may take together; None takes most of what is free.
+    runtime, quality: what runs the models, and how exactly. memory_bytes: that all attempts may take together; None takes
+    most of what is free.
     """
 
     workers: int = 1
@@ -35,6 +36,7 @@ class ExecutorOptions:
     live_slots: int = 1
     models: str = "upres.service.execution.worker:load"
     runtime: str = "auto"
+    quality: str = "high"
     memory_bytes: int | None = None
 
 

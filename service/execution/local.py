@@ -8,6 +8,7 @@ from upres.service.domain.watched_tasks import WatchedTasks
 from .base import ExecutorOptions, OnReport
 from .memory_budget import usable_memory
 from .order import Order
+from .sandbox.environment import QUALITY, RUNTIME
 from .worker_process import WorkerProcess
 
 
@@ -22,11 +23,13 @@ class LocalExecutor:
         models: str,
         live_slots: int = 1,
         runtime: str = "auto",
+        quality: str = "high",
         memory_bytes: int | None = None,
     ) -> None:
+        engine = {RUNTIME: runtime, QUALITY: quality}
         share = None if memory_bytes is None and workers == 1 else (memory_bytes or usable_memory()) // max(1, workers)
         command = ["--models", models, *([] if share is None else ["--memory", str(share)])]
-        self._workers = [WorkerProcess(command, slots, live_slots, runtime) for _ in range(workers)]
+        self._workers = [WorkerProcess(command, slots, live_slots, engine) for _ in range(workers)]
         self._tasks = WatchedTasks()
 
     @classmethod
@@ -38,6 +41,7 @@ class LocalExecutor:
             models=options.models,
             live_slots=options.live_slots,
             runtime=options.runtime,
+            quality=options.quality,
             memory_bytes=options.memory_bytes,
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model, Session, Spooling, Stoppable
-from upres.engine.pipeline.estimate import refuse_what_cannot_run_live
+from upres.engine.pipeline.admission import refuse_what_cannot_run_live
 
 from .channel import MOST_PIXELS_UPSCALED, Channel, Message
 from .memory_budget import MemoryBudget
@@ -85,7 +85,7 @@ class ModelHost:
             case "model":
                 with self._device():
                     self._model, note = self._load(message["slug"], message["scale"], message["content"])
-                facts = ("name", "scale", "warmup", "report")
+                facts = ("name", "scale", "warmup", "report", "digest")
                 return {**{fact: getattr(self._model, fact) for fact in facts}, "note": note}
             case "memory":
                 return self._chosen().memory(message["width"], message["height"])

@@ -30,7 +30,7 @@ from .device_scheduler import Device
 from .memory_budget import MemoryBudget, usable_memory
 from .model_host import Load, ModelHost
 from .order import Order
-from .sandbox.environment import RUNTIME
+from .sandbox.environment import QUALITY, RUNTIME
 from .sandbox.fork_server import Child, ForkServer
 from .sandbox.limits import die_with_parent, name_process
 
@@ -175,7 +175,8 @@ def _end_in_time(order: Order, child: Child, host: ModelHost, late: threading.Ev
 
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     """Load a model of the engine, and a line for the user where a better one exists."""
-    return registry.load(slug, content=content, scale=scale, runtime=os.environ.get(RUNTIME, "auto"))
+    runtime, quality = os.environ.get(RUNTIME, "auto"), os.environ.get(QUALITY, "high")
+    return registry.load(slug, content=content, scale=scale, runtime=runtime, quality=quality)
 
 
 def loader(name: str) -> Load:

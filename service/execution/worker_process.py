@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +16,7 @@ from upres.service.domain import job_logging
 
 from .base import VERDICTS, OnReport
 from .order import Order
-from .sandbox.environment import RUNTIME, environment
+from .sandbox.environment import environment
 
 BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead
 LAST_WORDS_SECONDS = 1.0  # for what a worker that died still has to log
@@ -32,9 +32,11 @@ class WorkerDiedError(Exception):
 class WorkerProcess:
     """arguments: the worker's. slots, live_slots: attempts that it runs at once. ready: whether its models are warm."""
 
-    def __init__(self, arguments: Sequence[str], slots: int, live_slots: int, runtime: str = "auto") -> None:
+    def __init__(
+        self, arguments: Sequence[str], slots: int, live_slots: int, engine: Mapping[str, str] | None = None
+    ) -> None:
         self._arguments = arguments
-        self._environment = {**environment(), RUNTIME: runtime}
+        self._environment = {**environment(), **(engine or {})}
         self._slots = slots
         self._live_slots = live_slots
         self._process: Process | None = None

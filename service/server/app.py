@@ -64,6 +64,7 @@ class Server:
             models=settings.models,
             runtime=settings.runtime,
             memory_bytes=settings.job_memory_bytes,
+            quality=settings.quality,
         )
         executor = make_executor(settings.executor, options)
         policy = settings.policy

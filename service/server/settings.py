@@ -1,21 +1,36 @@
 """What an operator sets: by `UPRES_…` in the environment, or in one TOML file; the environment wins."""
 
 import tomllib
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from upres.engine.core.errors import SettingsError
+from upres.engine.models.manifest import QUALITIES
+from upres.engine.runtime import registry as runtimes
 from upres.service.domain.job_logging import Format
 from upres.service.domain.limits import Policy, Retention
 from upres.service.domain.spec import Limits
 
 Bytes = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
-Runtime = Literal["auto", "onnxruntime", "openvino", "cuda"]
+
+
+def _one_of(names: Callable[[], Collection[str]]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in names():
+            raise ValueError(f"must be one of {', '.join(names())}")
+        return value
+
+    return AfterValidator(check)
+
+
+Runtime = Annotated[str, _one_of(runtimes.names)]
+Quality = Annotated[str, _one_of(lambda: QUALITIES)]
 
 
 class Settings(BaseSettings):
@@ -44,7 +59,8 @@ class Settings(BaseSettings):
         description="memory that jobs may take together; others wait. By default 90 % of what is free at start",
     )
     live_slots: int = Field(1, ge=0, description="live jobs that share a device; more are refused until one ends")
-    runtime: Runtime = Field("auto", description="what runs the models: auto, onnxruntime, openvino or cuda")
+    runtime: Runtime = Field("auto", description=f"what runs the models: {', '.join(runtimes.names())}")
+    quality: Quality = Field("high", description=f"of the models' arithmetic: {' or '.join(QUALITIES)}")
     models: str = Field("upres.service.execution.worker:load", description="module:function that loads a model")
     queue: int = Field(256, ge=1, description="jobs that may wait")
     upload_bytes: Bytes = 52_428_800

@@ -49,7 +49,7 @@ def test_bad_sources_leave_nothing_behind(tmp_path):
 
 def test_every_problem_of_a_target_is_named(clip, tmp_path):
     (tmp_path / "there.mp4").write_text("mine")
-    fails(TargetError, "exists already; --overwrite", clip, tmp_path / "there.mp4")
+    fails(TargetError, "exists already; .overwrite.", clip, tmp_path / "there.mp4")
     assert (tmp_path / "there.mp4").read_text() == "mine"
     wanted = job(tmp_path / "out.mkv")
     with pytest.raises(TargetError, match=r"asks for mp4, the settings for matroska; there is no folder"):
@@ -97,7 +97,7 @@ def test_a_disk_that_fills_while_joining_keeps_what_can_go_on(clip, tmp_path, mo
         patch.setattr(Path, "replace", full)
         with pytest.raises(TargetError, match=r"No space left on device") as raised:
             upscaled(clip, target)
-    assert any("--resume goes on from there" in note for note in raised.value.__notes__)
+    assert any("the same command with `resume` continues from there" in note for note in raised.value.__notes__)
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4.upres"]
     upscale(clip, target, job(target), resume=True)
     assert len(referee.video(target).times) == 10

@@ -19,7 +19,8 @@ from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model
 from upres.engine.decode.source import Source
-from upres.engine.pipeline.run import Job, Progress
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Nearest:
     warmup: int | None = 0
     name: str = "nearest"
     report: str = "numpy"
+    digest: str = "none"
     opened: list["NearestSession"] = field(default_factory=list, compare=False)
 
     def open(self, width: int, height: int) -> "NearestSession":

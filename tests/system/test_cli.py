@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from paths import SAMPLE
 
-from upres.engine.api import log_folder
 from upres.engine.decode.filters import PREFILTERS
+from upres.engine.pipeline.target import log_folder
 from upres.service.cli.main import main
 
 SHORT = ["--duration", "0.2"]
@@ -232,7 +232,7 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (
             ["{tiny}", "out.mp4", "--height", "100", "--model", "RealESRGAN_Vid_x2"],
             2,
-            "--height 100 is more than there is: 2 times 32 lines are 64; RealESRGAN_Vid_x4 gives 128",
+            "--height 100 is more than there is: 2 times 32 pixels are 64; RealESRGAN_Vid_x4 gives 128",
         ),
         (["{tiny}", "out.mp4", "--height", "200"], 2, "--chain RealESRGAN_Vid_x4,RealESRGAN_Vid_x2"),
         (["{tiny}", "out.mp4", "--height", "300"], 2, "--chain RealESRGAN_Vid_x4,RealESRGAN_Vid_x4"),

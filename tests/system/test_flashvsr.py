@@ -25,7 +25,7 @@ from upres.engine.models import registry
 from upres.engine.models.flashvsr.manifest import folder_of
 from upres.engine.models.flashvsr.model import FlashVSR, FlashVSRSession
 from upres.engine.models.flashvsr.networks import Transformer
-from upres.engine.pipeline.run import Job
+from upres.engine.pipeline.options import Job
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 

@@ -15,9 +15,10 @@ import pytest
 from fake import Nearest, NearestSession, job, repeated
 from paths import SUPPORT
 
-from upres.engine.api import log_folder, upscale
+from upres.engine.api import upscale
 from upres.engine.core.errors import LogError, SettingsError
 from upres.engine.encode.options import Encoder
+from upres.engine.pipeline.target import log_folder
 from upres.engine.segments.folder import FolderLog
 
 SUBTITLES = "".join(f"{n + 1}\n00:00:0{n},200 --> 00:00:0{n},900\nline {n}\n\n" for n in range(2))
@@ -59,7 +60,7 @@ def run(monkeypatch, clip, target, model, *, stop_at=None, resume=False, fragmen
         def __init__(self, folder, header):
             super().__init__(folder, header, checkpoint)
 
-    monkeypatch.setattr(sys.modules["upres.engine.api"], "FolderLog", Watched)
+    monkeypatch.setattr(sys.modules["upres.engine.pipeline.resumable"], "FolderLog", Watched)
     monkeypatch.setattr("os.fsync", lambda file: None)  # slow, and a stopped process is no power cut
     encoder = Encoder(segment_seconds=0.5, preset="ultrafast", fragment=fragment)
     wanted = job(target, model, encoder=encoder, **settings)
@@ -143,7 +144,7 @@ def test_what_comes_out_otherwise_than_it_was_published_is_told_and_changes_noth
         FolderLog.discard(log_folder(target))
     other = lambda self, frame: [replace(frame, pixels=~repeated(frame.pixels, 2))]  # noqa: E731
     monkeypatch.setattr(NearestSession, "push", other)
-    with pytest.raises(LogError, match="unfinished and comes out otherwise"):
+    with pytest.raises(LogError, match="differs from the published one"):
         run(monkeypatch, clip, target, Nearest(), fragment="frame", resume=True)
     assert published(target) == before
 

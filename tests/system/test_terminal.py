@@ -11,7 +11,7 @@ import media
 import pytest
 from paths import SAMPLE
 
-from upres.engine.api import log_folder
+from upres.engine.pipeline.target import log_folder
 
 UPRES = [sys.executable, "-c", "from upres.service.cli.main import main; main()"]
 

@@ -13,7 +13,7 @@ FRACTION = 2.0**-22  # of a weight in Pillow's fixed point: 32 bits less 8 for a
 ROWS = 8  # source rows enlarged at once, so that they stay in the cache
 
 
-def enlarge(pixels: Pixels, scale: int) -> Pixels:
+def upscale(pixels: Pixels, scale: int) -> Pixels:
     """Bicubic enlargement of (H, W, 3) uint8 by a whole factor, bit for bit as Pillow's BICUBIC: across, rounded, then down."""
     across = _resample(pixels.swapaxes(0, 1), scale)
     return _resample(across.swapaxes(0, 1), scale)

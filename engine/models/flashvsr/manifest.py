@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from upres.engine.core.errors import ModelError
-from upres.engine.models.manifest import cache_folder
+from upres.engine.models.manifest import cache_folder, known_fields
 
 FILE = "flashvsr.json"
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -79,14 +79,16 @@ class FlashVSRManifest:
 
 
 def read(folder: Path) -> FlashVSRManifest:
-    """Read the manifest of a folder; ModelError where there is none, or it is not one, naming every field at fault."""
+    """Read the manifest of a folder; ModelError where there is none, or it is not one, naming every field that is missing.
+
+    Fields that this version does not know are ignored.
+    """
     path = folder / FILE
     try:
         data = json.loads(path.read_text())
-        if wrong := sorted({field.name for field in fields(FlashVSRManifest)} ^ set(data)):
-            raise ModelError(f"{path} is of another version (missing or unknown: {', '.join(wrong)}); export it again")
-        data["profiles"] = tuple(Profile(**profile) for profile in data["profiles"])
-        return FlashVSRManifest(**data)
+        values = known_fields(FlashVSRManifest, data, path)
+        values["profiles"] = tuple(Profile(**known_fields(Profile, profile, path)) for profile in values["profiles"])
+        return FlashVSRManifest(**values)
     except FileNotFoundError as error:
         raise ModelError(
             f"FlashVSR is not in {folder}; with its weights at hand, run: upres export FlashVSR_Tiny --weights DIR"

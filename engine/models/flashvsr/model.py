@@ -1,5 +1,7 @@
 """FlashVSR as a model: a streaming network with state, made to give one frame for every frame it gets."""
 
+import hashlib
+import json
 import math
 import os
 import threading
@@ -15,8 +17,10 @@ import numpy as np
 
 from upres.engine.core.errors import Interrupted, ModelError, SettingsError, SourceError
 from upres.engine.core.frame import Frame, Pixels
-from upres.engine.models.manifest import cache_folder
-from upres.engine.runtime.base import Device, OnnxRuntimeGraph, cpus
+from upres.engine.models.manifest import Installed, cache_folder
+from upres.engine.runtime import registry as runtimes
+from upres.engine.runtime.base import Device, cpus
+from upres.engine.runtime.ort import OnnxRuntimeGraph
 
 from .manifest import Profile, check, find, read
 from .networks import CLIP, LATENT, NEXT, Decoder, Projector, Transformer, decoder_parts, draw_noise
@@ -79,8 +83,16 @@ class FlashVSR:
         return self.manifest.network
 
     @property
+    def digest(self) -> str:
+        """Hash all that its results depend on: the graphs, the weights and the noise."""
+        facts = self.manifest
+        return hashlib.sha256(
+            json.dumps([facts.graphs, facts.weights_sha256, self._options.seed], sort_keys=True).encode()
+        ).hexdigest()
+
+    @property
     def report(self) -> str:
-        """What runs it."""
+        """Say what runs it."""
         facts = self.manifest
         state = ", experimental" if facts.experimental else ""
         runtime = self._decoder.report.removesuffix(" fp32")
@@ -160,10 +172,23 @@ class FlashVSR:
         return OnnxRuntimeGraph(self._folder / name, options.threads or cpus(), mapped=True, device=options.device)
 
 
-def load(network: str, *, scale: int = 4, device: Device = "cpu") -> FlashVSR:
-    """The export of this network that lies in the cache, for files; ModelError with the remedy where there is none."""
+def installed(network: str) -> Installed | None:
+    """Describe the export of this network that lies in the cache; None where there is none."""
+    try:
+        facts = read(find(network))
+    except ModelError:
+        return None
+    return Installed(max(SCALES), experimental=facts.experimental)
+
+
+def load(network: str, *, scale: int | None = None, quality: str = "high", runtime: str = "auto") -> FlashVSR:
+    """Load the export of this network that lies in the cache, for files; ModelError with the remedy where there is none.
+
+    quality: not looked at, for an export has one precision. runtime: its device counts, for only ONNX Runtime keeps state.
+    """
+    device = runtimes.choose(runtime).device
     options = Options(spool=cache_folder() / "spool", device=device)
-    return FlashVSR(find(network, half=device == "cuda"), scale=scale, options=options)
+    return FlashVSR(find(network, half=device == "cuda"), scale=scale or max(SCALES), options=options)
 
 
 @cache

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from upres.engine.core.errors import ModelError
-from upres.engine.runtime.base import BoundState, OnnxRuntimeGraph, Tensor
+from upres.engine.runtime.base import Tensor
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ort_state import BoundState
 
 from .tiles import GRID, LATENT_PIXELS, Tile
 
@@ -99,8 +101,8 @@ class Decoder:
 def _check_finite(values: Tensor, part: str) -> None:
     if not np.isfinite(values).all():
         raise ModelError(
-            f"FlashVSR's {part} gave values that are not finite, which are no picture; an export in fp16 may overflow: "
-            "try --precision bf16 or fp32"
+            f"FlashVSR's {part} gave values that are not finite, which are no frame; an export in fp16 may overflow: "
+            "export it again with `precision` bf16 or fp32"
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from upres.engine.core.frame import Pixels
 from upres.engine.runtime.base import Tensor
 
-from .color import enlarge, match_colour, to_pixels
+from .color import match_colour, to_pixels, upscale
 from .networks import CLIP, FIRST, NEXT, Decoder, Projector, Transformer
 from .tiles import GRID, LATENT_PIXELS, Layout, Tile
 
@@ -44,7 +44,7 @@ class Canvas:
         top, left = (max(0, start // self.scale - MARGIN) for start in (part.top, part.left))
         source = pixels[top : -(-bottom // self.scale) + MARGIN, left : -(-right // self.scale) + MARGIN]
         inner = Tile(part.top, part.left, bottom - part.top, right - part.left)
-        large = inner.within(Tile(top * self.scale, left * self.scale, 0, 0)).cut_frame(enlarge(source, self.scale))
+        large = inner.within(Tile(top * self.scale, left * self.scale, 0, 0)).cut_frame(upscale(source, self.scale))
         return np.pad(large, ((0, part.height - inner.height), (0, part.width - inner.width), (0, 0)), mode="edge")
 
     def finish(self, picture: Tensor, frame: Pixels) -> Pixels:

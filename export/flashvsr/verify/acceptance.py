@@ -13,7 +13,7 @@ import torch
 
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Frame, Pixels
-from upres.engine.models.flashvsr.color import enlarge, match_colour, to_pixels
+from upres.engine.models.flashvsr.color import match_colour, to_pixels, upscale
 from upres.engine.models.flashvsr.manifest import read
 from upres.engine.models.flashvsr.model import FlashVSR
 from upres.engine.models.flashvsr.networks import draw_noise
@@ -100,7 +100,7 @@ def read_clip(clip: Path) -> Clip:
 
 
 def _frames_of_pytorch(weights: WeightSet, frames: list[Pixels]) -> list[Pixels]:
-    large, side = np.stack([enlarge(frame, SCALE) for frame in frames]), SIDE * SCALE
+    large, side = np.stack([upscale(frame, SCALE) for frame in frames]), SIDE * SCALE
     noise = np.stack([draw_noise(0, latent, side // 8, side // 8) for latent in range((FRAMES - 1) // 4)], 1)[None]
     settings = Settings()
     rule = settings.attention(side, side)
@@ -136,7 +136,7 @@ def _write(judgement: Report, frames: list[Pixels], upscaled: list[Pixels], repo
     ]
     for at in (0, len(upscaled) // 2, len(upscaled) - 1):
         name = f"frame-{at}.png"
-        _save(np.concatenate([enlarge(frames[at], SCALE), upscaled[at]], 1), report / name)
+        _save(np.concatenate([upscale(frames[at], SCALE), upscaled[at]], 1), report / name)
         lines.append(f"![frame {at}]({name})")
     (report / "report.md").write_text("\n".join(lines) + "\n")
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from upres.engine.models.flashvsr.networks import FIRST, NEXT, Decoder, Projector, Transformer
-from upres.engine.runtime.base import OnnxRuntimeGraph, cpus
+from upres.engine.runtime.base import cpus
+from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.export.flashvsr.graphs.attention import Attention
 from upres.export.flashvsr.weights.torch_tensors import OneByOne, read_all
 from upres.export.flashvsr.weights.weight_set import WeightSet

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from upres.engine.pipeline.run import Progress
+from upres.engine.pipeline.progress import Progress
 
 REPORT_SECONDS = 1.0
 

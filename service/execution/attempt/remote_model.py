@@ -19,6 +19,7 @@ class RemoteModel:
         self.scale: int = facts["scale"]
         self.warmup: int | None = facts["warmup"]
         self.report: str = facts["report"]
+        self.digest: str = facts["digest"]
         self.note: str | None = facts["note"]
 
     def open(self, width: int, height: int) -> Session:

@@ -24,7 +24,9 @@ from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
 from upres.engine.decode.stream import peek
 from upres.engine.encode.join import join
-from upres.engine.pipeline.run import Job, Progress, after_prefilters, run
+from upres.engine.pipeline.options import Job, after_prefilters
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.run import run
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment
 from upres.service.domain import job_logging

@@ -9,7 +9,8 @@ from upres.engine.core.errors import LogError, TargetError
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import join
 from upres.engine.encode.options import Encoder
-from upres.engine.pipeline.run import Progress, run
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.run import run
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.memory import MemoryLog
 

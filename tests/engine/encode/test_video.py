@@ -13,7 +13,8 @@ from upres.engine.core.errors import LogError, SettingsError
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import options as module
 from upres.engine.encode.options import Encoder
-from upres.engine.pipeline.run import Progress, run
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.run import run
 from upres.engine.segments.memory import MemoryLog
 
 H264 = ("-c:v", "libx264")

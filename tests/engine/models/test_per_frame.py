@@ -10,8 +10,9 @@ from upres.engine.color.convert import ToRGB
 from upres.engine.core.frame import Frame
 from upres.engine.decode.reader import Reader
 from upres.engine.models import manifest
-from upres.engine.models.per_frame import RealESRGAN, load
-from upres.engine.runtime import base
+from upres.engine.models.per_frame import PerFrameModel, load
+from upres.engine.runtime import registry as runtimes
+from upres.engine.runtime.openvino_cpu import has_bfloat16
 from upres.export.families.registry import identify
 from upres.export.verify.reference import reference
 from upres.export.weights.read import read
@@ -26,14 +27,16 @@ def frames(count):
         return [Frame(to_rgb(f), f.pts, f.duration) for f in islice(reader.frames(), count)]
 
 
-def enlarge(model, frame):
+def upscale(model, frame):
     return next(iter(model.open(frame.width, frame.height).push(frame))).pixels
 
 
 def in_tiles(network, side):
     """The shipped network on ONNX Runtime with memory for tiles of about this side."""
     path, facts = manifest.find(network)
-    return RealESRGAN(base.load(path, runtime="onnxruntime"), facts, tile_memory=side * side * facts.bytes_per_pixel)
+    return PerFrameModel(
+        runtimes.choose("onnxruntime").load(path, "fp32"), facts, tile_memory=side * side * facts.bytes_per_pixel
+    )
 
 
 def by_ncnn(folder, network, pixels):
@@ -55,7 +58,7 @@ def difference(a, b):
 def test_x4_is_what_ncnn_gives_on_the_whole_frame(ncnn_models):
     model = in_tiles(X4, 120)
     for frame in frames(50)[::49]:
-        largest, psnr = difference(enlarge(model, frame), by_ncnn(ncnn_models, X4, frame.pixels))
+        largest, psnr = difference(upscale(model, frame), by_ncnn(ncnn_models, X4, frame.pixels))
         assert largest <= 1
         assert psnr >= 85
 
@@ -63,7 +66,7 @@ def test_x4_is_what_ncnn_gives_on_the_whole_frame(ncnn_models):
 def test_x2_is_what_ncnn_gives_in_the_interior(ncnn_models):
     inner = np.s_[40:-40, 40:-40]
     frame = frames(1)[0]
-    largest, psnr = difference(enlarge(in_tiles(X2, 120), frame)[inner], by_ncnn(ncnn_models, X2, frame.pixels)[inner])
+    largest, psnr = difference(upscale(in_tiles(X2, 120), frame)[inner], by_ncnn(ncnn_models, X2, frame.pixels)[inner])
     assert largest <= 1
     assert psnr >= 85
 
@@ -72,7 +75,7 @@ def test_x2_is_what_ncnn_gives_in_the_interior(ncnn_models):
 def test_tiled_equals_whole_bit_for_bit(network):
     frame = frames(1)[0]
     small, whole = in_tiles(network, 100), in_tiles(network, 1024)
-    np.testing.assert_array_equal(enlarge(small, frame), enlarge(whole, frame))
+    np.testing.assert_array_equal(upscale(small, frame), upscale(whole, frame))
 
 
 @pytest.mark.parametrize("network", [X4, X2])
@@ -80,20 +83,20 @@ def test_tiled_equals_whole_bit_for_bit(network):
 def test_every_size_comes_out_exactly_scaled(network, width, height):
     model = load(network)
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    assert enlarge(model, Frame(pixels, 0, 1)).shape == (height * model.scale, width * model.scale, 3)
+    assert upscale(model, Frame(pixels, 0, 1)).shape == (height * model.scale, width * model.scale, 3)
 
 
 def test_high_quality_is_within_fifty_decibels_of_exact_or_is_exact():
     frame = frames(1)[0]
     high = load(X4, quality="high")
-    _, psnr = difference(enlarge(high, frame), enlarge(load(X4, quality="exact"), frame))
+    _, psnr = difference(upscale(high, frame), upscale(load(X4, quality="exact"), frame))
     assert psnr >= 50
-    assert ("bf16" in high.report) == base.has_bfloat16()
+    assert ("bf16" in high.report) == has_bfloat16()
 
 
 def test_the_two_runtimes_agree():
     frame = frames(1)[0]
-    one, other = (enlarge(load(X4, quality="exact", runtime_name=name), frame) for name in ("onnxruntime", "openvino"))
+    one, other = (upscale(load(X4, quality="exact", runtime=name), frame) for name in ("onnxruntime", "openvino"))
     largest, psnr = difference(one, other)
     assert largest <= 1
     assert psnr >= 85
@@ -101,11 +104,11 @@ def test_the_two_runtimes_agree():
 
 def test_a_network_that_sees_beyond_any_halo_blends_without_a_seam(residual_network):
     facts = residual_network.manifest
-    loaded = base.load(residual_network.graph, quality="high")
+    loaded = runtimes.choose().load(residual_network.graph, "fp32")
     frame = frames(1)[0]
     cut = Frame(np.ascontiguousarray(frame.pixels[:64, :200]), 0, 1)
-    tiled = enlarge(RealESRGAN(loaded, facts, tile_limit=136), cut)
-    _, psnr = difference(tiled, enlarge(RealESRGAN(loaded, facts), cut))
+    tiled = upscale(PerFrameModel(loaded, facts, tile_limit=136), cut)
+    _, psnr = difference(tiled, upscale(PerFrameModel(loaded, facts), cut))
     assert 45 <= psnr < np.inf
 
 
@@ -118,5 +121,5 @@ def test_the_sizes_of_the_guide(width, height, network, expected):
         first = next(reader.frames())
         scaled = first.reformat(width, height)
         frame = Frame(ToRGB(reader.info.shape.color)(scaled), 0, 1)
-    result = enlarge(load(network), frame)
+    result = upscale(load(network), frame)
     assert (result.shape[1], result.shape[0]) == expected

@@ -5,7 +5,7 @@ from fake import repeated
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upres.engine.models.tiling import enlarge, enlarge_blended, plan
+from upres.engine.models.tiling import plan, upscale, upscale_blended
 
 sizes = st.integers(1, 3000)
 halos = st.integers(0, 40)
@@ -40,13 +40,13 @@ def tiled(draw):
 @given(tiled(), st.integers(1, 4))
 def test_tiled_equals_whole_bit_for_bit(case, scale):
     pixels, tiles = case
-    assert np.array_equal(enlarge(pixels, tiles, scale, lambda tile: repeated(tile, scale)), repeated(pixels, scale))
+    assert np.array_equal(upscale(pixels, tiles, scale, lambda tile: repeated(tile, scale)), repeated(pixels, scale))
 
 
 @given(tiled(), st.integers(1, 4))
 def test_blending_adds_up_to_the_whole(case, scale):
     pixels, tiles = case
-    blended = enlarge_blended(pixels, tiles, scale, lambda tile: repeated(tile, scale))
+    blended = upscale_blended(pixels, tiles, scale, lambda tile: repeated(tile, scale))
     assert np.array_equal(blended, repeated(pixels, scale))
 
 
@@ -54,7 +54,7 @@ def test_blending_adds_up_to_the_whole(case, scale):
 def test_a_step_between_tiles_becomes_a_slope(case):
     pixels, tiles = case
     grey = iter(range(0, 256, 8))
-    blended = enlarge_blended(pixels, tiles, 1, lambda tile: np.full_like(tile, next(grey, 255)))
+    blended = upscale_blended(pixels, tiles, 1, lambda tile: np.full_like(tile, next(grey, 255)))
     if len(tiles.columns) > 1 and tiles.columns[0].stop - tiles.columns[1].start >= 4:
         across = blended[0, : tiles.columns[1].stop, 0].astype(int)
         assert np.abs(np.diff(across)).max() < 8

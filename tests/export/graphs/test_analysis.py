@@ -4,7 +4,7 @@ import pytest
 from small_networks import RRDB, SMALL, SRVGG, frame, tensors
 
 from upres.engine.models import manifest
-from upres.engine.runtime import base
+from upres.engine.runtime import registry
 from upres.export.graphs.analysis import BYTES_MEASURED, analyze
 
 
@@ -38,7 +38,7 @@ def test_tiles_with_the_halo_equal_the_frame_and_with_one_less_do_not(scale):
 @pytest.mark.parametrize("name", ["realesr-animevideov3-x4", "realesr-animevideov3-x2"])
 def test_the_shipped_halo_is_right(name):
     path, facts_of = manifest.find(name)
-    graph = base.load(path, runtime="onnxruntime")
+    graph = registry.choose("onnxruntime").load(path, "fp32")
 
     def run(pixels):
         return graph.run({"frame": np.ascontiguousarray(pixels[None])})["upscaled"][0]

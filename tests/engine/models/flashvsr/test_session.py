@@ -17,7 +17,7 @@ from upres.engine.core.frame import Frame
 from upres.engine.models.flashvsr import manifest
 from upres.engine.models.flashvsr.model import FlashVSR, Options
 from upres.engine.models.flashvsr.networks import Decoder, Transformer, draw_noise, rotation
-from upres.engine.runtime.base import OnnxRuntimeGraph
+from upres.engine.runtime.ort import OnnxRuntimeGraph
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
@@ -118,7 +118,7 @@ def test_a_session_equals_the_public_implementation(weights, tmp_path, monkeypat
     write_graphs(weights, tmp_path, Settings(profiles=((256, 256),), topk_ratio=golden.topk_ratio))
     # The reference begins with enlarged frames: each source frame here only carries its number.
     monkeypatch.setattr(
-        "upres.engine.models.flashvsr.shot.enlarge", lambda pixels, scale: golden.frames[pixels[0, 0, 0]]
+        "upres.engine.models.flashvsr.shot.upscale", lambda pixels, scale: golden.frames[pixels[0, 0, 0]]
     )
     frames = [Frame(np.full((64, 64, 3), t, np.uint8), t, 1) for t in range(len(golden.frames))]
     session = FlashVSR(tmp_path).open(64, 64, noise=lambda latent, rows, columns: golden.noise[0, :, latent])

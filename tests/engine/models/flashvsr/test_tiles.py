@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from upres.engine.models.flashvsr.color import enlarge, match_colour, to_pixels
+from upres.engine.models.flashvsr.color import match_colour, to_pixels, upscale
 from upres.engine.models.flashvsr.manifest import Profile
 from upres.engine.models.flashvsr.tiles import GRID, OVERLAP, Tile, lay_out
 
@@ -63,7 +63,7 @@ def test_enlargement_equals_pillow(scale, height, width):
         harsh = np.where(frame > 127, 255, 0).astype(np.uint8)  # overshoots at every edge
         for pixels in (frame, harsh):
             expected = Image.fromarray(pixels).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
-            np.testing.assert_array_equal(enlarge(pixels, scale), np.asarray(expected))
+            np.testing.assert_array_equal(upscale(pixels, scale), np.asarray(expected))
 
 
 def test_colours_are_those_of_the_frame():

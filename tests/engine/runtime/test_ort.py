@@ -7,7 +7,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from upres.engine.core.errors import ModelError
-from upres.engine.runtime.base import BoundState, OnnxRuntimeGraph
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ort_state import BoundState
 
 SHAPE = [2, 3]
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from upres.engine.core.frame import Color, Shape
-from upres.engine.pipeline.run import QUEUE_BYTES, queue_budget
+from upres.engine.pipeline.stage import QUEUE_BYTES, queue_budget
 
 SDR = Color("bt709", "tv", "bt709", "bt709")
 

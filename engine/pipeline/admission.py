@@ -1,0 +1,73 @@
+"""What is refused before it starts, because this machine has not the memory, the disk or the speed for it."""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from rich.filesize import decimal
+
+from upres.engine.core.errors import ModelError, SettingsError, SourceError, TargetError
+from upres.engine.core.model import Model, Predicting, Spooling
+
+from .estimate import Prediction
+
+LIVE_SLACK = 2  # times as long as its source a live job may be predicted to take: no prediction is better than that
+PATIENCE_SECONDS = 600  # that a run on a CPU may take without being asked for
+
+
+def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
+    """Raise SourceError where memory cannot hold it, TargetError where the disk cannot: before any work is done."""
+    memory = psutil.virtual_memory().available
+    if prediction.memory > memory:
+        needed, free = decimal(prediction.memory), decimal(memory)
+        raise SourceError(
+            f"this needs about {needed} of memory and {free} are free; choose a smaller scale, or cut the clip smaller"
+        )
+    wanted = [(folder, prediction.disk or 0, "the log, and twice the result")]
+    wanted += [(Path(name), count, "a shot that is upscaled") for name, count in prediction.spool.items()]
+    _refuse_full_disks(wanted)
+
+
+def _refuse_full_disks(wanted: Sequence[tuple[Path, int, str]]) -> None:
+    """Raise TargetError where folders on one disk need more than is free on it. wanted: folder, bytes, what for."""
+    disks: dict[int, list[tuple[Path, int, str]]] = defaultdict(list)
+    for folder, count, purpose in wanted:
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        disks[existing.stat().st_dev].append((existing, count, purpose))
+    for parts in disks.values():
+        needed, free = sum(count for _, count, _ in parts), shutil.disk_usage(parts[0][0]).free
+        if needed > free:
+            uses = ", ".join(f"{decimal(count)} in {folder} for {purpose}" for folder, count, purpose in parts if count)
+            raise TargetError(f"this needs about {decimal(needed)} of disk and {decimal(free)} are free: {uses}")
+
+
+def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> None:
+    """Raise SettingsError where a model that predicts its own time, which is one made for GPUs, would take long here."""
+    heavy = [model.name for model in models if isinstance(model, Predicting)]
+    if heavy and prediction.seconds is not None and prediction.seconds > PATIENCE_SECONDS:
+        raise SettingsError(
+            f"{', '.join(heavy)} would take about {prediction.seconds / 3600:.1f} hours on this machine; `yes` starts it, "
+            "`duration` 3 tries three seconds, and RealESRGAN_Vid_x4 is far lighter"
+        )
+
+
+def refuse_what_cannot_run_live(model: Model, width: int, height: int, rate: float) -> None:
+    """Raise ModelError where a model that predicts its time would fall far behind a live source, or not fit into memory."""
+    if not isinstance(model, Predicting):
+        return
+    slow = model.seconds(width, height) * rate
+    if slow > LIVE_SLACK:
+        raise ModelError(
+            f"{model.name} is about {slow:.0f} times too slow here for a live source of {width}x{height} at {rate:.4g} frames a "
+            "second; take a smaller source, or a lighter model such as RealESRGAN_Vid_x2"
+        )
+    if not isinstance(model, Spooling):
+        return
+    needed, free = model.memory(width, height, live=True), psutil.virtual_memory().available
+    if needed > free:
+        raise ModelError(
+            f"{model.name} needs about {decimal(needed)} of memory for a live source of {width}x{height}, whose tiles are all kept "
+            f"at once, and {decimal(free)} are free; take a smaller source, or send it as a job, which keeps one tile at a time"
+        )

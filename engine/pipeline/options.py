@@ -1,0 +1,88 @@
+"""What is to be done to a source, and the sizes that follow from it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from math import prod
+from typing import Any
+
+from upres.engine.core.errors import SettingsError
+from upres.engine.core.frame import Shape
+from upres.engine.core.model import Model
+from upres.engine.decode import filters
+from upres.engine.decode.cut import WHOLE, Cut
+from upres.engine.decode.filters import PREFILTERS
+from upres.engine.encode import options
+from upres.engine.encode.options import Encoder, Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done to a source. models: one, or several that run after each other with no encoding between.
+
+    container: libavformat's name of the joined file's format. split: cut at shot boundaries; no model remembers across them.
+    Raises SettingsError for an unknown pre-filter.
+    """
+
+    models: tuple[Model, ...]
+    encoder: Encoder = field(default_factory=Encoder)
+    container: str = "mp4"
+    prefilters: tuple[str, ...] = ()
+    split: bool = False
+    cut: Cut = WHOLE
+    tonemap: bool = False
+
+    def __post_init__(self) -> None:
+        filters.check(self.prefilters)
+
+    @property
+    def scale(self) -> int:
+        """Multiply the scales of the models: output over input."""
+        return prod(model.scale for model in self.models)
+
+    @property
+    def at_shots(self) -> bool:
+        """Tell whether shots are looked for: when asked, and for models that remember earlier frames."""
+        return self.split or any(model.warmup is None for model in self.models)
+
+    def settings(self) -> dict[str, Any]:
+        """List all that the bytes of the result depend on, apart from the source: what a resumed run must agree with."""
+        cut = {"start": str(self.cut.start), "duration": str(self.cut.duration)}
+        return {
+            "models": [f"{model.name} on {model.report}" for model in self.models],
+            "graphs": [model.digest for model in self.models],
+            "encoder": asdict(self.encoder),
+            "container": self.container,
+            "prefilters": list(self.prefilters),
+            "split": self.split,
+            "cut": cut,
+            "tonemap": self.tonemap,
+        }
+
+
+def after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:
+    """Derive the shape of frames that have passed the named pre-filters."""
+    rate = prod(PREFILTERS[name].rate for name in names)
+    return replace(shape, rate=shape.rate * rate, time_base=shape.time_base / rate)
+
+
+def resolved(job: Job, shape: Shape) -> tuple[Shape, Encoding]:
+    """Derive the upscaled shape of frames of this shape, and how they are encoded; SettingsError where they cannot be."""
+    upscaled = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
+    wanted = job.encoder.height
+    if wanted is not None and wanted > upscaled.height:
+        raise SettingsError(
+            f"`height` {wanted} is more than there is: {job.scale} times {shape.height} pixels are {upscaled.height}; "
+            f"{_taller(wanted, shape.height, job.scale)}"
+        )
+    return upscaled, options.resolve(job.encoder, upscaled)
+
+
+def _taller(wanted: int, height: int, scale: int) -> str:
+    """Say how a result of at least this height can be had."""
+    needed = -(-wanted // height)
+    if scale < needed <= 4:
+        return f"RealESRGAN_Vid_x4 gives {4 * height}"
+    if needed <= 16:
+        pair = f"RealESRGAN_Vid_x4,RealESRGAN_Vid_x{2 if needed <= 8 else 4}"
+        return f"no model gives more than four times as many; two after each other do: `models` {pair}"
+    return f"ask for at most {scale * height}, or leave it out"

@@ -1,0 +1,33 @@
+"""How far a run has come."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from upres.engine.core.frame import Shape
+from upres.engine.core.timeline import Repairs
+from upres.engine.encode.options import Encoding
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run has come; filled in while it runs. seconds: busy time of each stage, waiting for others not counted."""
+
+    frames_in: int = 0
+    frames_out: int = 0
+    frames_resumed: int = 0
+    repairs: Repairs = field(default_factory=Repairs)
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "infer": 0.0, "encode": 0.0})
+    shape: Shape | None = None
+    encoding: Encoding | None = None
+
+    @contextmanager
+    def busy(self, stage: str) -> Iterator[None]:
+        """Count the time spent inside."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start

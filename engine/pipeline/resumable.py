@@ -1,0 +1,113 @@
+"""The log beside a target: kept after an interruption that the same command can continue from, removed otherwise."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+
+from upres.engine.core.errors import LogError, SourceError, TargetError, UpresError, os_errors_as
+from upres.engine.core.text import counted
+from upres.engine.decode.source import Source, kind_of
+from upres.engine.segments.folder import FolderLog
+
+from .options import Job
+from .target import log_folder
+
+FINGERPRINT_BYTES = 1 << 20
+
+
+@contextmanager
+def log_beside(source: Source, target: Path, job: Job, *, resume: bool) -> Iterator[FolderLog]:
+    """Open the log beside a target, the one that is there where `resume` says so, and remove it once it was joined.
+
+    After an error it stays where it holds a segment and the same command may succeed later; a note on the error says so.
+    """
+    header = {"source": fingerprint(source), "build": _build(), **job.settings()}
+    if resume and header["source"] is None:
+        raise LogError("a stream cannot be resumed: it is gone once it has been read; resume needs a file")
+    with _claimed(log_folder(target), header, resume=resume) as log:
+        try:
+            yield log
+        except BaseException as error:
+            if not (resume and isinstance(error, LogError)):  # which says itself what to do with a log that is there
+                _leave(log, job, error, can_resume=header["source"] is not None)
+            raise
+        with os_errors_as(log.folder, TargetError):
+            shutil.rmtree(log.folder)  # while it is still claimed, so that no other run can start in it
+
+
+@contextmanager
+def log_within(folder: Path, job: Job) -> Iterator[FolderLog]:
+    """Open a log in a folder that somebody else removes; nothing resumes from it."""
+    log = FolderLog(folder, job.settings())
+    try:
+        yield log
+    except BaseException as error:
+        if _may_succeed_later(error):
+            error.add_note("nothing is kept: only what goes from a file into a file can be resumed")
+        raise
+    finally:
+        log.close()
+
+
+@contextmanager
+def _claimed(folder: Path, header: dict[str, Any], *, resume: bool) -> Iterator[FolderLog]:
+    with os_errors_as(folder, TargetError):
+        if folder.exists() and not resume:
+            FolderLog.discard(folder)
+        there_before = folder.exists()
+    try:
+        with os_errors_as(folder, TargetError):
+            log = FolderLog(folder, header)
+    except BaseException:
+        if not there_before:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def _leave(log: FolderLog, job: Job, error: BaseException, *, can_resume: bool) -> None:
+    """Keep the log or remove it, and say which: nothing is advised that ends in the same error."""
+    segments = sum(fragment.last for fragment in log.fragments("video"))
+    mendable = _may_succeed_later(error)
+    if mendable and can_resume and segments:
+        error.add_note(
+            f"kept: {counted(segments, 'segment')} in {log.folder}; the same command with `resume` continues from there"
+        )
+        return
+    shutil.rmtree(log.folder, ignore_errors=True)
+    if mendable and not can_resume:
+        error.add_note("nothing is kept: only what goes from a file into a file can be resumed")
+    elif mendable:
+        seconds = job.encoder.segment_seconds
+        error.add_note(f"nothing is kept: the first segment ({seconds:g} seconds of video or more) was not whole yet")
+
+
+def _may_succeed_later(error: BaseException) -> bool:
+    """Tell whether the same command can end otherwise; an error that is not upres's own may have any reason."""
+    return error.transient if isinstance(error, UpresError) else True
+
+
+def fingerprint(source: Source) -> dict[str, Any] | None:
+    """Identify a file cheaply: by its size, and the sha256 of its first and last MiB. None for anything else."""
+    if not isinstance(source, str | Path) or kind_of(source) != "file":
+        return None
+    path = Path(source)
+    with os_errors_as(path, SourceError), path.open("rb") as file:
+        size = path.stat().st_size
+        head = file.read(FINGERPRINT_BYTES)
+        file.seek(max(0, size - FINGERPRINT_BYTES))
+        tail = file.read(FINGERPRINT_BYTES)
+    return {"bytes": size, "sha256_ends": hashlib.sha256(head + tail).hexdigest()}
+
+
+def _build() -> str:
+    libraries = av.library_versions
+    return f"av {av.__version__}, libavcodec {'.'.join(map(str, libraries['libavcodec']))}"

@@ -1,0 +1,69 @@
+"""The file that an upscale goes into, checked before any work, and the log beside it until it is joined."""
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from upres.engine.core.errors import TargetError, os_errors_as
+from upres.engine.core.text import counted
+from upres.engine.decode.source import Source
+from upres.engine.encode import join
+from upres.engine.segments.folder import FolderLog
+
+
+def log_folder(target: Path) -> Path:
+    """Name the folder that holds the log of an upscale into this file until it is joined."""
+    return target.with_name(f"{target.name}.upres")
+
+
+def check_target(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool = False) -> None:
+    """Raise TargetError that names everything that stands in the way of writing a file. source: what it must not be."""
+    with os_errors_as(target, TargetError):
+        for place in (target, log_folder(target), join.part_of(target)):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                place.lstat()
+        problems = [
+            *_wrong_name(target, container),
+            *_in_the_way(source, target, overwrite=overwrite, resume=resume),
+            *_unwritable(target.parent),
+            *_unfinished(target, overwrite=overwrite, resume=resume),
+        ]
+    if problems:
+        raise TargetError(f"{target}: {'; '.join(problems)}")
+
+
+def _wrong_name(target: Path, container: str) -> list[str]:
+    named = join.container_for(target)
+    return [] if named == container else [f"its name asks for {named}, the settings for {container}"]
+
+
+def _in_the_way(source: Source | None, target: Path, *, overwrite: bool, resume: bool) -> list[str]:
+    if target.is_dir():
+        return ["is a folder"]
+    if not target.exists():
+        return []
+    if isinstance(source, str | Path) and Path(source).exists() and target.samefile(source):
+        return ["is the input itself; name another output"]
+    if overwrite:
+        return []
+    if resume and not log_folder(target).exists():
+        return ["is finished: there is nothing to resume"]
+    return ["exists already; `overwrite` replaces it"]
+
+
+def _unwritable(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return [f"there is no folder {folder}"]
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return [f"its folder cannot be written to ({error.strerror})"]
+    return []
+
+
+def _unfinished(target: Path, *, overwrite: bool, resume: bool) -> list[str]:
+    folder = log_folder(target)
+    if overwrite or resume or not folder.exists() or not (segments := FolderLog.segments(folder)):
+        return []
+    kept = f"an interrupted run has left {counted(segments, 'segment')} in {folder}"
+    return [f"{kept}; `resume` continues it, `overwrite` starts again"]

@@ -1,0 +1,175 @@
+"""ONNX Runtime on a CPU, and on an NVIDIA GPU."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from upres.engine.core.errors import ModelError
+
+from .base import Device, Tensor, contiguous, cpus
+
+PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# TensorFloat-32, CUDA's default, keeps 10 of float32's 23 bits.
+PROVIDER_OPTIONS: dict[Device, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+GPU_INSTALL = "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
+
+
+class OnnxRuntime:
+    """ONNX Runtime's CPU provider, which computes in the graph's own precision."""
+
+    name = "onnxruntime"
+    device: Device = "cpu"
+    preference = 1
+
+    def unavailable(self) -> str | None:
+        """Say why graphs cannot run here, and what to do about it."""
+        try:
+            return _missing_provider(self.device)
+        except ImportError:
+            return "it is not installed; get it with: pip install onnxruntime"
+
+    def precisions(self) -> tuple[str, ...]:
+        """Name the precisions that this machine computes in, fastest first."""
+        return ("fp32",)
+
+    def load(self, path: Path, precision: str) -> "OnnxRuntimeGraph":
+        """Load a graph; its precision is its own."""
+        return OnnxRuntimeGraph(path, cpus(), device=self.device)
+
+
+class Cuda(OnnxRuntime):
+    """ONNX Runtime's CUDA provider. Taken by name only: its driver and libraries are the user's choice."""
+
+    name = "cuda"
+    device: Device = "cuda"
+    preference = 0
+
+
+class OnnxRuntimeGraph:
+    """A graph on ONNX Runtime, in float32 unless it says otherwise itself.
+
+    On the CPU provider bit for bit the same for a tile as for the frame it is cut from.
+    """
+
+    memory_factor = 1.0
+
+    def __init__(self, path: Path, threads: int, *, mapped: bool = False, device: Device = "cpu") -> None:
+        """Load a graph.
+
+        mapped: weights in an external file stay there, mapped into memory, and graphs that share the file share them.
+        Raises ModelError where the graph cannot be loaded, or this ONNX Runtime was not built for the device or cannot
+        start it.
+        """
+        import onnxruntime
+
+        if reason := _missing_provider(device):
+            raise ModelError(reason)
+        provider = PROVIDERS[device]
+        options = _session_options(threads, mapped)
+        built_in = provider in onnxruntime.get_available_providers()
+        if not built_in:
+            options.add_provider_for_devices(_plugged(provider)[:1], {})
+        elif device == "cuda":
+            onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them are on no search path
+        providers = [(provider, PROVIDER_OPTIONS[device])] if built_in else None
+        try:
+            self._session = onnxruntime.InferenceSession(_model(path, device), options, providers=providers)
+        except Exception as error:
+            raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
+        # A provider whose libraries or driver are not there is left out without a word.
+        if provider not in (started := self._session.get_providers()):
+            raise ModelError(
+                f"{provider} does not start here, {started[0]} would run instead; it needs a driver, CUDA and cuDNN: {GPU_INSTALL}"
+            )
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self.device = device
+        self.report = f"ONNX Runtime {onnxruntime.__version__} {provider.removesuffix('ExecutionProvider')} fp32"
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run once; outputs are owned by the caller."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+
+    def close(self) -> None:
+        """Release the graph, and the weights that it has mapped; it cannot run after this."""
+        del self._session
+
+    def state(self) -> "dict[str, StateInfo]":
+        """Find the graph's states by name: inputs NAME.past.0, NAME.past.1 … and outputs NAME.new.0 …"""
+        states: dict[str, StateInfo] = {}
+        for value, way in [
+            *((value, "past") for value in self._session.get_inputs()),
+            *((value, "new") for value in self._session.get_outputs()),
+        ]:
+            name, _, index = value.name.rpartition(f".{way}.")
+            if name and index.isdigit():
+                known = states.get(name, StateInfo(tuple(value.shape), value.type, 0, 0))
+                states[name] = replace(known, **{way: getattr(known, way) + 1})
+        return states
+
+    def run_bound(
+        self, feeds: Mapping[str, Tensor], inputs: Mapping[str, Any], outputs: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Run once with some inputs and outputs bound to OrtValues; return the outputs that are not."""
+        binding = self._session.io_binding()
+        arrays = contiguous(feeds)  # the binding keeps no reference to them
+        for name, value in arrays.items():
+            binding.bind_cpu_input(name, value)
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        unbound = [name for name in self._outputs if name not in outputs]
+        for name in unbound:
+            binding.bind_output(name, "cpu")
+        for name, value in outputs.items():
+            binding.bind_ortvalue_output(name, value)
+        self._session.run_with_iobinding(binding)
+        return {name: value.numpy() for name, value in zip(unbound, binding.get_outputs(), strict=False)}
+
+
+@dataclass(frozen=True, slots=True)
+class StateInfo:
+    """A state of a graph. shape: of one tensor, dimensions as numbers or "H/8". kind: ONNX Runtime's name of the type.
+
+    past, new: how many tensors the graph reads and how many it writes.
+    """
+
+    shape: tuple[int | str, ...]
+    kind: str
+    past: int
+    new: int
+
+
+def _missing_provider(device: Device) -> str | None:
+    """Say what this ONNX Runtime lacks for a device."""
+    import onnxruntime
+
+    provider, built_in = PROVIDERS[device], onnxruntime.get_available_providers()
+    if provider in built_in or _plugged(provider):
+        return None
+    return f"this ONNX Runtime has no {provider}, only {', '.join(built_in)}; get it with: {GPU_INSTALL}"
+
+
+def _plugged(provider: str) -> list[Any]:
+    """Find the devices of a provider whose library was registered at run time."""
+    import onnxruntime
+
+    return [device for device in onnxruntime.get_ep_devices() if device.ep_name == provider]
+
+
+def _session_options(threads: int, mapped: bool) -> Any:  # noqa: ANN401 - ONNX Runtime has no types
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Decoder and encoder want the cores while inference waits: spinning would take them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if mapped:
+        options.add_session_config_entry("session.disable_prepacking", "1")  # it copies the weights
+    return options
+
+
+def _model(path: Path, device: Device) -> Path | bytes:
+    from . import ort_prelu
+
+    return ort_prelu.for_onnxruntime(path) if device == "cpu" else path

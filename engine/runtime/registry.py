@@ -1,0 +1,55 @@
+"""The runtimes there are, and which one runs. Every package adds its own as entry points of the group `upres.runtimes`."""
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from upres.engine.core.errors import ModelError, SettingsError
+
+from .base import Runtime
+
+GROUP = "upres.runtimes"
+AUTO = "auto"
+
+
+def names() -> tuple[str, ...]:
+    """List what a user may choose from; none of the runtimes is loaded for it."""
+    return (AUTO, *sorted(_entries()))
+
+
+def every() -> list[Runtime]:
+    """Load all of them, available or not, the preferred first."""
+    return sorted(map(_load, _entries()), key=lambda runtime: runtime.preference, reverse=True)
+
+
+def choose(name: str = AUTO) -> Runtime:
+    """Get the runtime of this name, or the preferred one of those that are available.
+
+    Raises SettingsError for an unknown name, ModelError with the remedy where it cannot run here.
+    """
+    if name not in names():
+        raise SettingsError(f"unknown runtime {name!r}; there are: {', '.join(names())}")
+    if name == AUTO:
+        return _preferred()
+    runtime = _load(name)
+    if reason := runtime.unavailable():
+        raise ModelError(f"the runtime {name} cannot run here: {reason}")
+    return runtime
+
+
+def _preferred() -> Runtime:
+    runtimes = [runtime for runtime in every() if runtime.preference > 0]
+    for runtime in runtimes:
+        if runtime.unavailable() is None:
+            return runtime
+    reasons = [f"{runtime.name}: {runtime.unavailable()}" for runtime in runtimes]
+    raise ModelError(f"no runtime can run here ({'; '.join(reasons) or 'none is registered: install upres again'})")
+
+
+def _load(name: str) -> Runtime:
+    made: Runtime = _entries()[name].load()()
+    return made
+
+
+@cache
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}

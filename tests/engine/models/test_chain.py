@@ -1,0 +1,57 @@
+"""Models one after the other: what becomes of frames, shots, and sessions that fail to close."""
+
+import logging
+
+import numpy as np
+import pytest
+from fake import Nearest
+
+from upres.engine.core.frame import Frame
+from upres.engine.models.chain import Chain
+
+
+def frames(count, shots=()):
+    return [Frame(np.full((4, 4, 3), n, np.uint8), n, 1, n in shots) for n in range(count)]
+
+
+def test_every_frame_passes_every_model_in_order():
+    chain = Chain((Nearest(2, held=3), Nearest(2, held=2)))
+    results = list(chain.run(frames(8)))
+    assert [frame.pts for frame in results] == list(range(8))
+    assert {frame.pixels.shape for frame in results} == {(16, 16, 3)}
+
+
+def test_a_shot_is_flushed_before_the_next_one_starts():
+    model = Nearest(held=3)
+    list(Chain((model,)).run(frames(9, shots=(0, 4))))
+    assert model.opened[0].flushed == [4, 5]
+
+
+def test_a_session_that_fails_to_close_costs_neither_frames_nor_other_sessions(caplog):
+    first, last = Nearest(), Nearest()
+
+    class Leaky(Nearest):
+        def open(self, width, height):
+            session = super().open(width, height)
+            session.close = self.fail
+            return session
+
+        def fail(self):
+            raise RuntimeError("the device is gone")
+
+    with caplog.at_level(logging.ERROR):
+        assert len(list(Chain((first, Leaky(), last)).run(frames(3)))) == 3
+    assert first.opened[0].closed and last.opened[0].closed
+    assert "the device is gone" in caplog.text
+
+
+def test_an_error_in_a_session_closes_all_of_them():
+    model = Nearest()
+
+    class Breaks(Nearest):
+        def open(self, width, height):
+            raise RuntimeError("no memory")
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        list(Chain((model, Breaks())).run(frames(2)))
+    assert model.opened[0].closed

@@ -1,0 +1,76 @@
+"""What stays beside a target after an error, and what a note on it advises: only what the same command can do."""
+
+from pathlib import Path
+
+import media
+import pytest
+from fake import Nearest, job
+
+from upres.engine.api import upscale
+from upres.engine.core.errors import EncoderError, ModelError, SourceError, TargetError
+from upres.engine.encode.options import Encoder
+from upres.engine.pipeline.target import log_folder
+
+
+class FailsLate(Nearest):
+    """Raises an error at its seventh frame, when segments of two frames have been published."""
+
+    def open(self, width, height):
+        session = super().open(width, height)
+        push = session.push
+
+        def fail(frame):
+            if session.count == 6:
+                raise self.error
+            return push(frame)
+
+        session.push = fail
+        return session
+
+
+def failing(error: BaseException) -> FailsLate:
+    model = FailsLate()
+    object.__setattr__(model, "error", error)
+    return model
+
+
+@pytest.fixture
+def clip(clips):
+    return media.clip(clips / "resumable.mp4", "-c:v", "libx264")
+
+
+def run(clip, target: Path, model: Nearest, **settings: object) -> None:
+    upscale(clip, target, job(target, model, encoder=Encoder(segment_seconds=0.2, preset="ultrafast")), **settings)
+
+
+@pytest.mark.parametrize(
+    "error", [SourceError("the size changes"), ModelError("not finite"), EncoderError("x264 cannot encode it")]
+)
+def test_what_would_fail_again_leaves_nothing_and_advises_nothing(clip, tmp_path, error):
+    with pytest.raises(type(error)) as raised:
+        run(clip, tmp_path / "out.mp4", failing(error))
+    assert not getattr(raised.value, "__notes__", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error", [TargetError("no space left"), RuntimeError("the device is gone"), KeyboardInterrupt()]
+)
+def test_what_may_succeed_later_is_kept_and_resumes(clip, tmp_path, error):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(type(error)) as raised:
+        run(clip, target, failing(error))
+    assert any("the same command with `resume` continues from there" in note for note in raised.value.__notes__)
+    assert log_folder(target).is_dir()
+    run(clip, target, Nearest(), resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_log_of_other_weights_is_not_continued(clip, tmp_path):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(TargetError):
+        run(clip, target, failing(TargetError("no space left")))
+    with pytest.raises(Exception, match="graphs was none, is another"):
+        run(clip, target, Nearest(digest="another"), resume=True)
+    assert log_folder(target).is_dir()
+    run(clip, target, Nearest(), resume=True)

@@ -1,0 +1,80 @@
+"""What others add without a line of ours changed: a package of their own, found as ours are, runs a clip.
+
+`install` puts such a package on the path that `upres` and its workers are started with: a module, and the entry points that
+its metadata names. The shipped ones are found in the same way.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+from paths import SAMPLE
+
+UPRES = Path(sys.executable).with_name("upres")
+
+
+def install(folder: Path, module: str, code: str, **entry_points: str) -> dict[str, str]:
+    """Install a package of one module; entry_points: group to `name = module:object`. Gives the environment that has it."""
+    metadata = folder / f"{module}-1.0.dist-info"
+    metadata.mkdir()
+    (folder / f"{module}.py").write_text(code)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    groups = [f"[upres.{group}]\n{line}\n" for group, line in entry_points.items()]
+    (metadata / "entry_points.txt").write_text("\n".join(groups))
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def upres(environment: dict[str, str], *arguments: object) -> str:
+    """Run the command line; gives what it said on both outputs."""
+    done = subprocess.run(
+        [UPRES, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+TOY_RUNTIME = """
+import numpy as np
+
+class Toy:
+    name, device, preference = "toy", "cpu", 0
+
+    def unavailable(self):
+        return None
+
+    def precisions(self):
+        return ("fp32",)
+
+    def load(self, path, precision):
+        return Grey()
+
+class Grey:
+    report, memory_factor = "toy runtime", 1.0
+
+    def run(self, feeds):
+        _, height, width, _ = feeds["frame"].shape
+        return {"upscaled": np.full((1, 4 * height, 4 * width, 3), 77, np.uint8)}
+"""
+
+
+def test_a_runtime(tmp_path):
+    environment = install(tmp_path, "toy_runtime", TOY_RUNTIME, runtimes="toy = toy_runtime:Toy")
+    target = tmp_path / "out.mkv"
+    said = upres(environment, SAMPLE, target, "--runtime", "toy", "--lossless", "--duration", "0.1")
+    assert "on toy runtime" in said
+    with av.open(str(target)) as result:
+        frames = [frame.to_ndarray(format="rgb24") for frame in result.decode(video=0)]
+    assert frames and all(np.all(frame == 77) for frame in frames)
+    assert "toy" in upres(environment, "doctor")
+    assert "toy" in upres(environment, "run", "--help")
+
+
+def test_an_unknown_runtime_is_refused_with_those_there_are(tmp_path):
+    done = subprocess.run(
+        [UPRES, SAMPLE, tmp_path / "out.mp4", "--runtime", "toy"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "auto, cuda, onnxruntime, openvino" in done.stderr
