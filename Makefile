@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/python bench/demo.py tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_streamed_x2.mp4
 
 test: .venv/tested
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -rs --durations=20
 
 soak: .venv/tested
 	$(BIN)/pytest -m soak -o timeout=3600

@@ -13,6 +13,8 @@ from upres.engine.api import stream
 from upres.engine.core.errors import SourceError
 from upres.engine.encode.options import Encoder
 
+pytestmark = pytest.mark.referee
+
 BEEPS = "aevalsrc=sin(880*PI*t)*gt(mod(t\\,0.3)\\,0.15)*0.5:sample_rate=44100:duration=1"
 X265 = "-c:v libx265 -x265-params log-level=none"
 SOURCES = {

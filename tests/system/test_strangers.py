@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import uuid
@@ -55,21 +56,15 @@ def test_the_stranger_knows_nothing_of_the_service():
 
 @pytest.fixture(scope="session")
 def buf(request):
-    """The contract's own tool, at the version that checks it, by npm; skipped where it cannot be had, except in CI."""
+    """The contract's own tool, at the version that checks it, fetched once by npm."""
+    if not shutil.which("npm") or not shutil.which("node"):
+        pytest.skip("buf needs node and npm on the PATH")
     version = re.search(r"^version=(.+)$", (PROTO / "check.sh").read_text(), re.MULTILINE)[1]
     folder = request.config.cache.mkdir("buf") / version
     program = folder / "node_modules/.bin/buf"
     if not program.exists():
-        command = [
-            "npm",
-            "install",
-            "--silent",
-            "--no-fund",
-            "--no-audit",
-            "--prefix",
-            folder,
-            f"@bufbuild/buf@{version}",
-        ]
+        quiet = ("--silent", "--no-fund", "--no-audit")
+        command = ["npm", "install", *quiet, "--prefix", folder, f"@bufbuild/buf@{version}"]
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=180)
         except (OSError, subprocess.SubprocessError) as error:
@@ -104,6 +99,7 @@ def unpacked(error):
     return {kinds[name].__name__: kinds[name].FromString(data) for name, data in found.items()}
 
 
+@pytest.mark.referee
 def test_buf_curl_finds_the_services_by_reflection_and_makes_a_job(server, curl, clip, tmp_path):
     server.ready()
     code, answer = curl("ModelService/ListModels", {})
@@ -129,6 +125,7 @@ def test_buf_curl_finds_the_services_by_reflection_and_makes_a_job(server, curl,
     assert code == 0 and referee.size(tmp_path / "out.mp4") == (128, 96)
 
 
+@pytest.mark.referee
 def test_buf_curl_is_told_what_is_wrong(curl):
     code, error = curl("JobService/CreateJob", begin(model="RealESRGAN_Vid_x4", scale=2, crf=99))
     details = unpacked(error)

@@ -12,6 +12,8 @@ from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Color
 from upres.engine.decode.reader import Reader
 
+pytestmark = pytest.mark.referee
+
 WEIGHTS = {"smpte170m": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020nc": (0.2627, 0.0593)}
 
 

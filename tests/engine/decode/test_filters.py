@@ -12,6 +12,8 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.decode.filters import PREFILTERS
 from upres.engine.encode.options import Encoder
 
+pytestmark = pytest.mark.referee
+
 
 def through(clip, tmp_path, *names, **settings):
     """The luma of what a pre-filter made of a clip, as floats."""

@@ -15,6 +15,8 @@ from upres.engine.decode import container, demuxer
 from upres.engine.decode.cut import Cut
 from upres.engine.decode.reader import Reader
 
+pytestmark = pytest.mark.referee
+
 H264 = ("-c:v", "libx264")
 
 

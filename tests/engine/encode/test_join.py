@@ -14,6 +14,8 @@ from upres.engine.pipeline.run import run
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.memory import MemoryLog
 
+pytestmark = pytest.mark.referee
+
 NAMES = {"mp4": "out.mp4", "mov": "out.mov", "matroska": "out.mkv"}
 
 

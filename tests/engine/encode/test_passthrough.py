@@ -5,6 +5,8 @@ import pytest
 import referee
 from fake import upscaled
 
+pytestmark = pytest.mark.referee
+
 LINES = "1\n00:00:00,100 --> 00:00:00,400\none\n\n2\n00:00:00,500 --> 00:00:00,900\ntwo\n\n"
 CHAPTERS = """;FFMETADATA1
 title=The title

@@ -17,6 +17,8 @@ from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.segments.memory import MemoryLog
 
+pytestmark = pytest.mark.referee
+
 H264 = ("-c:v", "libx264")
 
 
