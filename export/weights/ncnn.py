@@ -4,6 +4,7 @@ Format: ncnn's wiki, "param and model file structure", and the tags in its `mode
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,10 @@ def read_layers(param: Path) -> list[Layer]:
 def _layer(words: list[str]) -> Layer:
     first = 4 + int(words[2]) + int(words[3])
     pairs = (word.split("=", 1) for word in words[first:])
-    return Layer(words[0], words[1], {int(key): float(value) for key, value in pairs if int(key) >= 0})
+    settings = {int(key): float(value) for key, value in pairs if int(key) >= 0}
+    if not all(map(isfinite, settings.values())):
+        raise ValueError(f"{words[1]} has a setting that is not finite")
+    return Layer(words[0], words[1], settings)
 
 
 class _Bin:
@@ -120,6 +124,8 @@ class _Bin:
 
     def _take(self, dtype: str, count: int, layer: Layer) -> Array:
         end = self._at + np.dtype(dtype).itemsize * count
+        if count < 0:
+            raise ModelError(f"{self._path}: the settings of {layer.name} ask for {count} numbers")
         if end > len(self._data):
             raise ModelError(
                 f"{self._path} is truncated within {layer.name}: {end} bytes needed, it has {len(self._data)}"

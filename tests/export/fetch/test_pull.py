@@ -1,7 +1,10 @@
 import shutil
 import subprocess
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,6 +57,44 @@ def test_a_damaged_cache_is_exported_again(folder, file):
     exported = pull(GENERAL, folder=folder)
     exported.graph.with_suffix(f".{file}").write_text("{}")
     assert pull(GENERAL, folder=folder) == exported
+
+
+def test_two_pulls_at_once_fetch_once(tmp_path, monkeypatch):
+    """The second waits for the first, and finds what it made."""
+    save_file(tensors(SMALL), tmp_path / SAVED)
+    content, asked, waiting = (tmp_path / SAVED).read_bytes(), threading.Event(), threading.Event()
+    requests = []
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            asked.set()
+            assert waiting.wait(60)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    def report(line):
+        if "another process is pulling it" in line:
+            waiting.set()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server, ThreadPoolExecutor(3) as threads:
+        threads.submit(server.serve_forever, 0.01)
+        monkeypatch.setenv("UPRES_MODEL_MIRROR", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setitem(NETWORKS, GENERAL, replace(NETWORKS[GENERAL], file=SAVED, sha256=None))
+        first = threads.submit(pull, GENERAL)
+        assert asked.wait(60)
+        second = threads.submit(pull, GENERAL, report=report)
+        try:
+            assert second.result(120) == first.result(120)
+        finally:
+            waiting.set()
+            server.shutdown()
+    assert requests == [f"/{SAVED}"]
 
 
 def test_the_mirror_may_be_a_folder(folder, monkeypatch):

@@ -50,12 +50,15 @@ def test_bytes_that_do_not_fit_are_refused(tmp_path, change, message):
         ("7767517\n1 1\nInput in\n", "not `type name inputs outputs"),
         ("7767517\n3 3\nLSTM l 0 1 a\nGRU g 0 1 b\n", "its header says 3 layers, it has 2; .*: GRU, LSTM"),
         ("7767517\n1 1\nConvolution c 1 1 a b 0=4 1=3 6=30\n", "not those of a convolution with a bias"),
+        ("7767517\n1 1\nConvolution c 1 1 a b 0=1 1=3 5=1 6=-27\n", "the settings of c ask for -27 numbers"),
+        ("7767517\n1 1\nPReLU p 1 1 a b 0=-1\n", "the settings of p ask for -1 numbers"),
+        ("7767517\n1 1\nPReLU p 1 1 a b 0=nan\n", "p has a setting that is not finite"),
     ],
 )
 def test_a_param_that_is_none_is_refused(tmp_path, text, message):
     param = tmp_path / "x.param"
     param.write_text(text)
-    param.with_suffix(".bin").write_bytes(b"")
+    param.with_suffix(".bin").write_bytes(bytes(4))
     with pytest.raises(ModelError, match=message):
         ncnn.read(param)
 
