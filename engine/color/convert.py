@@ -7,7 +7,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Color, Pixels
 
-from .bit_depth import Deep, shallow, tonemapped
+from .bit_depth import FULL, Deep, shallow, tonemapped
 from .orientation import Orientation
 
 # FFmpeg's AVColorSpace, AVColorTransferCharacteristic and AVColorPrimaries by number (ISO/IEC 23091-2), as named by ffprobe.
@@ -39,6 +39,8 @@ EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_
 EXACT |= Interpolation.FULL_CHR_H_INP | Interpolation.BITEXACT
 UPRIGHT = Orientation()
 HDR = ("smpte2084", "arib-std-b67")
+HDR_METADATA = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID")
+PAL_HEIGHTS = (288, 576)
 
 
 def resolve(frame: VideoFrame) -> Color:
@@ -48,8 +50,7 @@ def resolve(frame: VideoFrame) -> Color:
     """
     known = {component.is_luma or component.is_chroma for component in frame.format.components}
     rgb = frame.format.is_rgb or known == {False}
-    high_definition = frame.width >= 1280 or frame.height > 576
-    default = "bt709" if high_definition else "smpte170m"
+    default, usual_transfer = _usual(frame)
     if rgb:
         matrix = "gbr"
     elif frame.colorspace in (0, UNSPECIFIED):
@@ -65,8 +66,25 @@ def resolve(frame: VideoFrame) -> Color:
         matrix=matrix,
         range="pc" if full else "tv",
         primaries=PRIMARIES.get(frame.color_primaries, default),
-        transfer=TRANSFERS.get(frame.color_trc, default),
+        transfer=TRANSFERS.get(frame.color_trc) or ("smpte2084" if has_hdr_metadata(frame) else usual_transfer),
     )
+
+
+def _usual(frame: VideoFrame) -> tuple[str, str]:
+    """Return the matrix (and primaries) and the transfer that frames of a size usually have: BT.709, or BT.601 by its lines."""
+    if frame.width >= 1280 or frame.height > 576:
+        return "bt709", "bt709"
+    return "bt470bg" if frame.height in PAL_HEIGHTS else "smpte170m", "smpte170m"
+
+
+def has_hdr_metadata(frame: VideoFrame) -> bool:
+    """Whether metadata beside a frame says how bright its mastering was, which only PQ needs."""
+    return any(frame.side_data.get(name) for name in HDR_METADATA)
+
+
+def has_alpha(frame: VideoFrame) -> bool:
+    """Whether some of a frame may be transparent."""
+    return any(component.is_alpha for component in frame.format.components)
 
 
 def encoded(color: Color) -> Color:
@@ -88,10 +106,17 @@ class ToRGB:
 
     def __call__(self, frame: VideoFrame) -> Pixels:
         """(height, width, 3) uint8, full range, upright: of 8-bit sources a view of the frame swscale wrote, not a copy."""
-        hdr = self._color.transfer in HDR
+        hdr, alpha = self._color.transfer in HDR, has_alpha(frame)
         if not hdr and depth_of(frame) <= 8:
-            return self._orientation.upright(view(self._converted(frame, "rgb24")))
-        deep = deep_view(self._converted(frame, "rgb48le"))
+            pixels = (
+                over_black(_rows(self._converted(frame, "rgba"), 4)) if alpha else view(self._converted(frame, "rgb24"))
+            )
+            return self._orientation.upright(pixels)
+        deep = (
+            deep_over_black(self._converted(frame, "rgba64le"))
+            if alpha
+            else deep_view(self._converted(frame, "rgb48le"))
+        )
         return self._orientation.upright(shallow(tonemapped(deep, self._color.transfer) if hdr else deep))
 
     def _converted(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
@@ -114,17 +139,40 @@ def depth_of(frame: VideoFrame) -> int:
 
 
 def view(frame: VideoFrame) -> Pixels:
-    """An rgb24 frame's pixels, (height, width, 3) uint8, without a copy; the array keeps the frame alive."""
-    plane = frame.planes[0]
-    rows: Pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
-    return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+    """Return an rgb24 frame's pixels, (height, width, 3) uint8, without a copy; the array keeps the frame alive."""
+    return _rows(frame, 3)
 
 
 def deep_view(frame: VideoFrame) -> Deep:
-    """An rgb48le frame's pixels, (height, width, 3) uint16, without a copy."""
+    """Return an rgb48le frame's pixels, (height, width, 3) uint16, without a copy."""
+    return _deep_rows(frame, 3)
+
+
+def over_black(pixels: Pixels) -> Pixels:
+    """Lay (height, width, 4) uint8, straight alpha last, over black; gives (height, width, 3)."""
+    weighted = pixels[..., :3].astype(np.uint16) * pixels[..., 3:]
+    result: Pixels = ((weighted + 127) // 255).astype(np.uint8)
+    return result
+
+
+def deep_over_black(frame: VideoFrame) -> Deep:
+    """Lay an rgba64le frame over black; gives (height, width, 3) uint16, white at FULL."""
+    pixels = _deep_rows(frame, 4)
+    weighted = pixels[..., :3].astype(np.uint32) * np.minimum(pixels[..., 3:], FULL)
+    result: Deep = ((weighted + FULL // 2) // FULL).astype(np.uint16)
+    return result
+
+
+def _rows(frame: VideoFrame, channels: int) -> Pixels:
+    plane = frame.planes[0]
+    rows: Pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : frame.width * channels].reshape(frame.height, frame.width, channels)
+
+
+def _deep_rows(frame: VideoFrame, channels: int) -> Deep:
     plane = frame.planes[0]
     rows = np.frombuffer(memoryview(plane), np.dtype("<u2")).reshape(frame.height, plane.line_size // 2)
-    return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+    return rows[:, : frame.width * channels].reshape(frame.height, frame.width, channels)
 
 
 class FromRGB:

@@ -9,6 +9,8 @@ from av.container import InputContainer
 from av.sidedata.sidedata import Type
 from av.stream import DataStream, Disposition, Stream
 
+from upres.engine.color.convert import has_alpha
+
 from .container import Tracks, codec_name
 
 HOUSEKEEPING = frozenset(
@@ -107,7 +109,7 @@ def _name(stream: Stream, kind: Kind) -> str:
 
 def _beside_pixels(tracks: Tracks, first: VideoFrame) -> Iterator[Item]:
     kinds = {kind for data, kind in SIDE_DATA.items() if first.side_data.get(data.name)}
-    if any(component.is_alpha for component in first.format.components) or has_alpha_layer(tracks.video):
+    if has_alpha(first) or has_alpha_layer(tracks.video):
         kinds.add(Kind.ALPHA)
     return (Item(kind, kind.value, tracks.video) for kind in Kind if kind in kinds)
 

@@ -16,10 +16,11 @@ from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 
-from .container import LIMIT, MediaPacket, Tracks, check_size, choose, listed, open_container
+from .container import LIMIT, MediaPacket, Tracks, check_size, choose, codec_name, listed, open_container
 from .cut import WHOLE, Cut
 from .decoder import Decoder
 from .demuxer import Demuxer
+from .dolby_vision import dolby_vision
 from .info import describe
 from .inventory import take_inventory
 from .source import Opened, Source, opener_for
@@ -185,6 +186,12 @@ class Reader:
         return frame.key_frame and pts is not None and pts * time_base <= self.origin
 
     def _check_colors(self) -> None:
+        dolby = dolby_vision(self.video, self._first)
+        if dolby is not None and not dolby.compatible:
+            raise SourceError(
+                f"{self._name}: is Dolby Vision profile {dolby.profile}, whose colors only Dolby's own decoders can convert; "
+                "take a version whose base layer is HDR10, HLG or SDR"
+            )
         transfer = self.info.shape.color.transfer
         if transfer in HDR and not self.tonemap:
             raise SourceError(f"{self._name}: is high dynamic range ({transfer}); `tonemap` brings it down to SDR")
@@ -212,8 +219,10 @@ class Reader:
         """Say what is known of a source that gives no frame."""
         damaged = f"{counted(self.repairs.damaged, 'damaged packet')}; " if self.repairs.damaged else ""
         size = "" if self.video.width else f"its header names no frame size that can be held: at most {LIMIT}; "
+        animated = "if it is an animated WebP, convert it first: FFmpeg decodes still ones only; "
+        webp = animated if codec_name(self.video) == "webp" else ""
         late = f"the cut begins at {float(self.cut.start):g} s; " if self.cut.start else ""
-        return f"{damaged}{size}{late}found: {listed(self.container)}"
+        return f"{damaged}{webp or size}{late}found: {listed(self.container)}"
 
     def _placed(self) -> Iterator[VideoFrame]:
         time_base = self.info.shape.time_base

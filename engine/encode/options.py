@@ -98,10 +98,14 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
                 f"{width}x{height} is beyond what H.264 players take ({LARGEST_H264} a side), so it is encoded as HEVC"
             )
     quality = (*common, ("crf", str(encoder.crf)))
+    # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
+    centered = () if odd else ("chromaloc=1",)
     if codec == "h264":
-        return Encoding("libx264", pixel_format, width, height, color, quality, encoder, why)
+        parameters = (("x264-params", centered[0]),) if centered else ()
+        return Encoding("libx264", pixel_format, width, height, color, (*quality, *parameters), encoder, why)
     x265 = f"log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:pools={THREADS}:frame-threads=1:info=0"
-    return Encoding("libx265", pixel_format, width, height, color, (*quality, ("x265-params", x265)), encoder, why)
+    parameters = (("x265-params", ":".join((x265, *centered))),)
+    return Encoding("libx265", pixel_format, width, height, color, (*quality, *parameters), encoder, why)
 
 
 def _size(encoder: Encoder, shape: Shape) -> tuple[int, int]:

@@ -1,0 +1,52 @@
+"""Dolby Vision: what a track's configuration record says of the picture that lies under it."""
+
+import io
+import struct
+from dataclasses import dataclass
+
+import av
+from av import VideoFrame, VideoStream
+
+from upres.engine.color.convert import UNSPECIFIED
+
+RECORD = struct.Struct(
+    ">BBHB"
+)  # versions; profile (7 bits), level (6), three flags; what the base layer is compatible with
+EXTRA_DATA = b"\x41\xed"  # BlockAddIDExtraData (RFC 9559, 5.1.4.1.17), which holds the record in Matroska
+KINDS = (b"dvcC", b"dvvC", b"dvwC")
+
+
+@dataclass(frozen=True, slots=True)
+class DolbyVision:
+    """profile: as the record numbers it. compatible: whether the picture is one of HDR10, HLG or SDR without the rest."""
+
+    profile: int
+    compatible: bool
+
+
+def dolby_vision(video: VideoStream, first: VideoFrame) -> DolbyVision | None:
+    """Return what a track's record says, or its first frame where it has none; None where it is no Dolby Vision.
+
+    PyAV does not show a track's record, but the header that libavformat's Matroska muxer writes for it holds it.
+    """
+    header = _header(video)
+    for kind in KINDS:
+        at = header.find(EXTRA_DATA, header.find(kind)) if kind in header else -1
+        record = header[at + len(EXTRA_DATA) + 1 :][: RECORD.size] if at >= 0 else b""
+        if len(record) == RECORD.size:
+            _, _, bits, compatible = RECORD.unpack(record)
+            return DolbyVision(bits >> 9, compatible >> 4 != 0)
+    if first.side_data.get("DOVI_METADATA") or first.side_data.get("DOVI_RPU_BUFFER"):
+        return DolbyVision(5, False) if first.color_trc == UNSPECIFIED else DolbyVision(8, True)
+    return None
+
+
+def _header(video: VideoStream) -> bytes:
+    file = io.BytesIO()
+    try:
+        with av.open(file, "w", format="matroska") as output:
+            output.add_stream_from_template(video)
+            output.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return b""
+    return file.getvalue()
