@@ -6,4 +6,5 @@ SUPPORT = Path(__file__).parent
 TESTS = SUPPORT.parent
 ROOT = TESTS.parent
 DATA = TESTS / "data"
+CASES = DATA / "cases"
 SAMPLE = DATA / "bigbuckbunny.mp4"

@@ -1,0 +1,209 @@
+"""One clock for the whole file: where it jumps, picture and sound move together, and nothing that no track fills is kept."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import media
+import numpy as np
+import pytest
+import referee
+from fake import upscaled
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paths import CASES
+
+from upres.engine.core.timeline import Repairs
+from upres.engine.decode.clock import MPEG_STAMP_RANGE, Clock
+from upres.engine.decode.container import CLOCK_MAY_JUMP
+from upres.engine.decode.reader import Reader
+
+FLASH = "color=black:size=48x32:rate={rate}:duration={seconds},drawbox=color=white:t=fill:enable='lt(mod(t-0.5,1),0.1)*gte(t,0.5)'"
+BEEP = "aevalsrc=sin(2000*PI*t)*lt(mod(t-0.5\\,1)\\,0.1)*gte(t\\,0.5):duration={seconds}:sample_rate=48000"
+
+
+def flashes(path):
+    """When the picture turns white."""
+    white = referee.pictures(path).mean((1, 2, 3)) > 128
+    return [
+        time for time, before, now in zip(referee.video(path).times[1:], white, white[1:], strict=False) if now > before
+    ]
+
+
+def beeps(path):
+    """When the sound begins after a silence, on the file's own clock."""
+    heard = referee.audio(path)
+    rate = referee.streams(path, "audio")[0]["sample_rate"]
+    counts = [round(span * rate) for span in heard.spans]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    loud = np.flatnonzero(np.abs(referee.sound(path)) > 0.3)
+    onsets = [loud[0], *loud[1:][np.diff(loud) > rate // 5]]
+    frames = np.searchsorted(starts, onsets, side="right") - 1
+    return [heard.times[k] + Fraction(int(at - starts[k]), rate) for k, at in zip(frames, onsets, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def playlist(clips):
+    """A playlist's segments one behind the other, each with the same times again, its sound shorter than its picture."""
+    part, whole = clips / "part.ts", clips / "playlist.ts"
+    sound = BEEP.format(seconds=1.3)
+    media.clip(
+        part, "-c:v", "mpeg2video", "-bf", 2, "-c:a", "mp2", picture=FLASH.format(rate=30, seconds=1.5), sound=sound
+    )
+    whole.write_bytes(part.read_bytes() * 5)
+    return whole
+
+
+@pytest.mark.parametrize("name", ["hls_short.ts", "playlist.ts"])
+def test_a_clock_that_starts_again_moves_picture_and_sound_together(playlist, tmp_path, name):
+    source = CASES / name if name == "hls_short.ts" else playlist
+    first, count = (Fraction(-196, 10000), 12) if name == "hls_short.ts" else (None, 5)
+    progress = upscaled(source, tmp_path / "out.mp4")
+    apart = [
+        beep - flash for beep, flash in zip(beeps(tmp_path / "out.mp4"), flashes(tmp_path / "out.mp4"), strict=True)
+    ]
+    assert len(apart) == count
+    assert max(apart) - min(apart) < Fraction(1, 1000)
+    assert abs(apart[0] - (first if first is not None else apart[0])) < Fraction(1, 1000)
+    times = referee.video(tmp_path / "out.mp4").times
+    assert len({round(float(b - a), 3) for a, b in pairwise(times)}) <= 1 + (name == "playlist.ts")
+    assert progress.repairs.backward == count / (2 if name == "hls_short.ts" else 1) - 1
+    with Reader(source) as reader:
+        assert reader.info.seconds == pytest.approx(float(times[-1] - times[0]), abs=0.2)
+
+
+@pytest.mark.parametrize("jump", [1000, 50000, None])
+def test_a_jump_that_no_track_fills_is_cut_out_and_named(tmp_path, jump):
+    source = CASES / "fwd.ts"
+    if jump is not None:
+        picture, sound = FLASH.format(rate=25, seconds=2), BEEP.format(seconds=2)
+        codecs = ("-c:v", "libx264", "-bf", 2, "-c:a", "aac")
+        media.clip(tmp_path / "a.ts", *codecs, picture=picture, sound=sound)
+        media.clip(tmp_path / "b.ts", *codecs, "-output_ts_offset", jump, picture=picture, sound=sound)
+        source = tmp_path / "both.ts"
+        source.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    with Reader(source) as reader:
+        assert reader.info.seconds == pytest.approx(4.03, abs=0.05)
+    progress = upscaled(source, tmp_path / "out.mp4")
+    assert "s that no track fills are cut out" in progress.warnings[-1]
+    shown = referee.video(tmp_path / "out.mp4")
+    assert len(shown.times) == 100
+    assert shown.end == pytest.approx(4.03, abs=0.05)
+    apart = [
+        beep - flash for beep, flash in zip(beeps(tmp_path / "out.mp4"), flashes(tmp_path / "out.mp4"), strict=True)
+    ]
+    assert max(apart) - min(apart) < Fraction(3, 100)
+
+
+@pytest.mark.parametrize("name", ["in.ts", "in.mkv"])
+@pytest.mark.parametrize("gap", ["picture", "sound"])
+def test_a_gap_of_one_track_that_the_other_fills_is_kept(tmp_path, name, gap):
+    keep = "'lt(t,1)+gt(t,14)'"
+    filters = ("-vf", f"select={keep}") if gap == "picture" else ("-af", f"aselect={keep}")
+    clip = media.clip(
+        tmp_path / name, "-c:v", "libx264", "-bf", 0, "-c:a", "aac", *filters, "-fps_mode", "passthrough",
+        picture=FLASH.format(rate=5, seconds=16), sound=BEEP.format(seconds=16),
+    )  # fmt: skip
+    progress = upscaled(clip, tmp_path / "out.mp4")
+    assert not progress.repairs.forward
+    track = referee.video if gap == "picture" else referee.audio
+    times = track(tmp_path / "out.mp4").times
+    assert max(b - a for a, b in pairwise(times)) > 12
+
+
+def test_stamps_of_years_cost_neither_time_nor_disk(tmp_path):
+    made = tmp_path / "far.mkv"
+    media.clip(made, "-c:v", "mjpeg", "-c:a", "pcm_s16le", "-bsf:a", "setts=ts='PTS+gt(N\\,5)*1e9'", sound=media.SOUND)
+    for source in (CASES / "audio-jump.mkv", CASES / "endless.wmv", made):
+        out = tmp_path / f"{source.stem}.mp4"
+        progress = upscaled(source, out)
+        assert "that no track fills are cut out" in progress.warnings[-1]
+        assert progress.repairs.forward == 1
+        assert referee.audio(out).end < 3
+        assert out.stat().st_size < 100_000
+
+
+@dataclass
+class Stream:
+    index: int
+    type: str
+    time_base: Fraction = Fraction(1, 1000)
+
+
+@dataclass
+class Packet:
+    stream: Stream
+    pts: int | None
+    duration: int
+    size: int = 100
+
+    @property
+    def dts(self):
+        return self.pts
+
+    @dts.setter
+    def dts(self, value):
+        pass
+
+
+VIDEO, SOUND = Stream(0, "video"), Stream(1, "audio")
+
+
+def placed(packets, flags=CLOCK_MAY_JUMP):
+    repairs = Repairs()
+    clock = Clock((VIDEO, SOUND), repairs, flags=flags, start=None)
+    return list(clock.place(iter(packets))), repairs
+
+
+def part(start, seconds, sound_seconds, skew):
+    """Packets of both tracks in order of time; skew: ms by which sound starts later than the picture."""
+    video = [Packet(VIDEO, start + at, 40) for at in range(0, seconds, 40)]
+    sound = [Packet(SOUND, start + skew + at, 20) for at in range(0, sound_seconds, 20)]
+    return sorted([*video, *sound], key=lambda packet: packet.pts)
+
+
+lengths = st.tuples(st.integers(15, 75).map(lambda n: n * 40), st.integers(0, 10).map(lambda n: n * 20))
+
+
+@settings(deadline=None)
+@given(st.lists(lengths, min_size=2, max_size=6), st.integers(-100, 100), st.integers(0, 10**6))
+def test_every_part_keeps_its_sound_where_it_was_beside_its_picture(parts, skew, start):
+    packets, sizes = [], []
+    for seconds, shorter in parts:
+        made = part(start, seconds, seconds - shorter, skew)
+        packets += made
+        sizes.append(len(made))
+    raw = [(packet.stream.index, packet.pts) for packet in packets]
+    _, repairs = placed(packets)
+    assert repairs.backward == len(parts) - 1
+    at = 0
+    for size in sizes:
+        moved = {
+            packet.pts - was for packet, (_, was) in zip(packets[at : at + size], raw[at : at + size], strict=True)
+        }
+        assert len(moved) == 1
+        at += size
+    times = [packet.pts for packet in packets if packet.stream is VIDEO]
+    assert all(a < b for a, b in pairwise(times))
+
+
+@given(st.integers(0, 2**33 - 1), st.lists(st.integers(1, 90000), min_size=1, max_size=60))
+def test_a_wrapped_clock_continues_as_if_it_had_not(start, steps):
+    video = Stream(0, "video", Fraction(1, 90000))
+    true = [start]
+    for step in steps:
+        true.append(true[-1] + step)
+    wrap = int(MPEG_STAMP_RANGE * 90000)
+    packets = [Packet(video, time % wrap, 3600) for time in true]
+    repairs = Repairs()
+    clock = Clock((video,), repairs, flags=CLOCK_MAY_JUMP, start=None)
+    assert [packet.pts for packet in clock.place(iter(packets))] == true
+    assert repairs.wrapped == (true[-1] >= wrap)
+
+
+@given(st.lists(st.integers(1, 500_000), min_size=1, max_size=50))
+def test_what_rises_by_less_than_the_limit_is_left_alone(steps):
+    times = np.cumsum(steps).tolist()
+    packets, repairs = placed([Packet(VIDEO, time, 40) for time in times], flags=0)
+    assert [packet.pts for packet in packets] == times
+    assert not repairs
