@@ -47,7 +47,7 @@ def describe(container: InputContainer, tracks: Tracks, first: VideoFrame, surve
         bits=depth_of(first),
         orientation=orientation(first),
         interlaced=first.interlaced_frame,
-        seconds=float(surveyed.seconds) if surveyed else _seconds(container, tracks),
+        seconds=float(surveyed.seconds) if surveyed else announced_seconds(container, tracks),
         frames=tracks.video.frames or None,
         audio=tuple(map(codec_name, tracks.audio)),
         subtitles=tuple(map(codec_name, tracks.subtitles)),
@@ -68,7 +68,8 @@ def _shape(tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Shape:
     )
 
 
-def _seconds(container: InputContainer, tracks: Tracks) -> float | None:
+def announced_seconds(container: InputContainer, tracks: Tracks) -> float | None:
+    """Return how long a container says that it lasts."""
     if tracks.video.duration and tracks.video.time_base:
         return float(tracks.video.duration * tracks.video.time_base)
     return container.duration / av.time_base if container.duration else None

@@ -16,12 +16,22 @@ from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 
-from .container import LIMIT, MediaPacket, Tracks, check_size, choose, codec_name, listed, open_container
+from .container import (
+    CLOCK_MAY_JUMP,
+    LIMIT,
+    MediaPacket,
+    Tracks,
+    check_size,
+    choose,
+    codec_name,
+    listed,
+    open_container,
+)
 from .cut import WHOLE, Cut
 from .decoder import Decoder
 from .demuxer import Demuxer
 from .dolby_vision import dolby_vision
-from .info import describe
+from .info import announced_seconds, describe
 from .inventory import take_inventory
 from .source import Opened, Source, opener_for
 from .survey import Survey, is_needed, survey
@@ -207,7 +217,9 @@ class Reader:
         return f"the source announces {counted(announced, 'frame')}, {accounted} of them could be read"
 
     def _missing_seconds(self) -> str | None:
-        announced, reached = self.info.seconds, self._demuxer.reached
+        if self.container.format.flags & CLOCK_MAY_JUMP:  # what is announced there is only what was there before
+            return None
+        announced, reached = announced_seconds(self.container, self._tracks), self._demuxer.reached
         if self.cut != WHOLE or self.info.frames or announced is None or reached is None:
             return None
         read = float(reached - self.origin)

@@ -1,5 +1,7 @@
 """Colours against arithmetic in floating point: ITU-R BT.601, BT.709, BT.2020, BT.2100."""
 
+import subprocess
+
 import media
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from upres.engine.color.convert import FromRGB, ToRGB, resolve
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Color
 from upres.engine.decode.reader import Reader
+from upres.engine.encode.options import Encoder
 
 pytestmark = pytest.mark.referee
 
@@ -196,3 +199,22 @@ def test_ten_bits_say_that_they_become_eight(tmp_path):
 def test_rgb_counts_as_rgb_whatever_its_tags():
     frame = VideoFrame(8, 8, "gbrp")
     assert resolve(frame).matrix == "gbr"
+
+
+@pytest.mark.parametrize(
+    ("size", "named"), [((720, 576), "bt470bg"), ((352, 288), "bt470bg"), ((720, 480), "smpte170m")]
+)
+def test_untagged_frames_have_the_colors_of_their_television_system(size, named):
+    color = resolve(VideoFrame(*size, "yuv420p"))
+    assert color == Color(named, "tv", named, "smpte170m")
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_a_result_says_that_its_chroma_is_centered(tmp_path, codec):
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", picture=media.SMOOTH)
+    upscaled(clip, tmp_path / "out.mp4", encoder=Encoder(codec=codec))
+    command = [media.program(), "-hide_banner", "-nostdin", "-v", "verbose", "-i", tmp_path / "out.mp4"]
+    printed = subprocess.run(command, capture_output=True, check=False, timeout=60).stderr.decode()
+    assert ", center)" in printed
+    shown = referee.pictures(tmp_path / "out.mp4")[:, ::2, ::2].astype(int)
+    assert np.abs(shown - referee.pictures(clip)).mean() < 3

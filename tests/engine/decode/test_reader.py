@@ -330,3 +330,8 @@ def test_a_cut_behind_the_end_is_refused(tmp_path):
 def test_a_frame_larger_than_can_be_held_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(container, "LONGEST_SIDE", 60)
     refused(media.clip(tmp_path / "in.mp4", *H264), "64x48.*larger than can be held")
+
+
+def test_an_animated_webp_is_refused_with_what_works(tmp_path):
+    clip = media.clip(tmp_path / "in.webp", "-c:v", "libwebp_anim", "-loop", 0)
+    refused(clip, "animated WebP, convert it first")

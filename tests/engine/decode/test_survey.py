@@ -1,0 +1,48 @@
+"""What is announced before the start is what is there, and what is missing at the end is said."""
+
+import media
+import pytest
+import referee
+from fake import upscaled
+from paths import CASES
+
+from upres.engine.decode.reader import Reader
+
+
+@pytest.mark.parametrize(("target", "rate"), [("ntsc-dv", "30000/1001"), ("pal-dv", "25")])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_dv_has_the_rate_of_its_television_system(tmp_path, target, rate, frames):
+    clip = media.clip(tmp_path / "in.dv", "-target", target, "-frames:v", frames)
+    frames = len(referee.stored(clip))
+    with Reader(clip) as reader:
+        assert str(reader.info.shape.rate) == rate
+        assert reader.info.seconds == pytest.approx(frames / float(reader.info.shape.rate), abs=0.001)
+
+
+def test_a_container_whose_rate_is_its_clock_is_counted(tmp_path):
+    for name, codec in (("screen.wmv", "wmv2"), ("screen.mkv", "mjpeg")):
+        clip = media.clip(tmp_path / name, "-c:v", codec, picture="testsrc2=size=64x48:rate=8:duration=5")
+        with Reader(clip) as reader:
+            assert float(reader.info.shape.rate) == pytest.approx(8, rel=0.05)
+    with Reader(CASES / "audio-jump.mkv") as reader:  # Matroska without a default duration: libavformat says 1000
+        assert reader.info.shape.rate == 10
+
+
+@pytest.mark.parametrize("name", ["t_gap0.mkv", "cut.mkv", "cut.flv"])
+def test_what_is_announced_and_missing_is_said(tmp_path, name):
+    source, announced = CASES / name, "4.0"
+    if name != "t_gap0.mkv":
+        codec = "libx264" if name == "cut.mkv" else "flv"
+        whole = media.clip(tmp_path / f"whole-{name}", "-c:v", codec, "-g", 5, picture="testsrc2=rate=10:duration=4")
+        source = tmp_path / name
+        source.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    progress = upscaled(source, tmp_path / "out.mp4")
+    said = next(note for note in progress.warnings if note.startswith("the source announces"))
+    assert said.startswith(f"the source announces {announced} s, ") and said.endswith(" s of them could be read")
+    assert float(said.split()[5]) < 3
+
+
+def test_a_whole_clip_has_no_note(tmp_path):
+    for name in ("in.mkv", "in.ts", "in.mp4"):
+        clip = media.clip(tmp_path / name, "-c:v", "libx264", "-c:a", "aac", sound=media.SOUND)
+        assert upscaled(clip, tmp_path / f"out-{name}.mp4").warnings == []
