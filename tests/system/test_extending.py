@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 from paths import SAMPLE
+from safetensors.numpy import save_file
 
 UPRES = Path(sys.executable).with_name("upres")
 
@@ -78,3 +79,56 @@ def test_an_unknown_runtime_is_refused_with_those_there_are(tmp_path):
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and "auto, cuda, onnxruntime, openvino" in done.stderr
+
+
+TOY_FAMILY = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+from upres.export.families.base import Family
+from upres.export.families.layers import shuffle
+from upres.export.graphs.frame_writer import FrameGraphWriter
+
+@dataclass(frozen=True)
+class Toy(Family):
+    '''One convolution and a pixel shuffle.'''
+
+    name: ClassVar = "toy"
+    scale: int
+
+    @classmethod
+    def recognize(cls, tensors):
+        return cls(round((len(tensors["toy.bias"]) / 3) ** 0.5)) if "toy.bias" in tensors else None
+
+    def shapes(self):
+        return {"toy.weight": (3 * self.scale**2, 3, 3, 3), "toy.bias": (3 * self.scale**2,)}
+
+    def write(self, tensors, scale, name):
+        writer = FrameGraphWriter(name, scale)
+        x = writer.conv(writer.frame(), "toy", tensors["toy.weight"], tensors["toy.bias"])
+        return writer.finish(writer.op("DepthToSpace", writer.levels(x), blocksize=scale, mode="CRD"))
+
+    def forward(self, planes, layers):
+        return shuffle(layers.conv(planes, "toy"), self.scale)
+"""
+
+
+def test_a_network_family(tmp_path):
+    """Weights of a family that is not ours, exported under a name that is not ours, upscale a clip: here by repeating pixels."""
+    scale = 3
+    environment = install(tmp_path, "toy_family", TOY_FAMILY, families="toy = toy_family:Toy")
+    environment["UPRES_CACHE"] = str(tmp_path / "cache")
+    kernel = np.zeros((3, scale**2, 3, 3, 3), np.float32)
+    for color in range(3):
+        kernel[color, :, color, 1, 1] = 1
+    weights = {"toy.weight": kernel.reshape(-1, 3, 3, 3), "toy.bias": np.zeros(3 * scale**2, np.float32)}
+    save_file(weights, tmp_path / "toy.safetensors")
+    assert "identical" in upres(environment, "export", tmp_path / "toy.safetensors", "--network", "my-toy")
+    target = tmp_path / "out.mkv"
+    upres(environment, SAMPLE, target, "--model", "my-toy", "--lossless", "--duration", "0.1")
+    with av.open(str(target)) as result:
+        frames = [frame.to_ndarray(format="rgb24") for frame in result.decode(video=0)]
+    assert frames
+    for frame in frames:
+        np.testing.assert_array_equal(frame, frame[::scale, ::scale].repeat(scale, 0).repeat(scale, 1))
+        assert frame.std() > 20

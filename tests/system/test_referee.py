@@ -31,7 +31,9 @@ def test_streams_and_packets_are_what_ffprobe_says(path):
     for ours, theirs in zip(referee.listing(path).streams, ffprobe(path, "-show_streams")["streams"], strict=True):
         assert {name: ours.get(name) for name in NAMES} == {name: theirs.get(name) for name in NAMES}
         assert ours["tags"].get("language") == theirs["tags"].get("language")
-        assert ours["disposition"] == {name.replace("_", " ") for name, is_set in theirs["disposition"].items() if is_set}
+        assert ours["disposition"] == {
+            name.replace("_", " ") for name, is_set in theirs["disposition"].items() if is_set
+        }
     packets = ffprobe(path, "-show_packets", "-select_streams", "v")["packets"]
     ours = [(f"{float(packet.pts):.6f}", packet.size, packet.key) for packet in referee.stored(path)]
     assert ours == [(packet["pts_time"], int(packet["size"]), "K" in packet["flags"]) for packet in packets]
