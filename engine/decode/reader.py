@@ -93,6 +93,10 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def interrupt(self) -> None:
+        """End what waits for more of the source, from any thread; nothing can be read after this."""
+        self._opened.interrupt()
+
     def close(self) -> None:
         """Close the file; safe to call twice."""
         self._closing.close()

@@ -31,12 +31,13 @@ class Opened:
     """A source that is open.
 
     file: what libavformat opens: a path, a URL, or bytes. again: whether it can be read a second time, from its beginning.
-    close: releases what the opener has made for it.
+    close: releases what the opener has made for it. interrupt: from any thread, ends a read that waits, and every later one.
     """
 
     file: str | IO[bytes] | Readable
     again: bool = False
     close: Callable[[], None] = lambda: None
+    interrupt: Callable[[], None] = lambda: None
 
 
 class SourceOpener(Protocol):

@@ -6,6 +6,7 @@ import tempfile
 
 from upres.engine.core.errors import SourceError, TargetError, os_errors_as
 
+from .interruptible import Interruptible
 from .source import Opened, Readable, Source
 
 PROBE_LIMIT = 64 << 20  # bytes before an MP4's index that are kept in memory while it is looked for
@@ -23,12 +24,13 @@ class StreamOpener:
         temporary folder cannot hold it.
         """
         assert not isinstance(source, str) and hasattr(source, "read")
-        head, late = peek(source)
+        waiting = Interruptible(source)
+        head, late = peek(waiting)
         if not head:
             raise SourceError("the stream ended before its first byte")
-        stream = _Joined(head, source)
+        stream = _Joined(head, waiting)
         if not late:
-            return Opened(stream)
+            return Opened(stream, close=waiting.close, interrupt=waiting.close)
         if not spool:
             raise SourceError(
                 "this MP4's index lies behind its media, so it cannot be upscaled live; "
@@ -38,6 +40,7 @@ class StreamOpener:
             file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
             shutil.copyfileobj(stream, file)
             file.seek(0)
+        waiting.close()
         return Opened(file, again=True, close=file.close)
 
 

@@ -50,7 +50,7 @@ def run(
     chain = Chain(job.models, progress.busy)
     source = _frames(reader, job, shape, progress, others, first)
     with (
-        closing(_ahead(source, job, shape, "read")) as frames,
+        closing(_ahead(source, job, shape, "read", reader.interrupt)) as frames,
         closing(_ahead(chain.run(frames), job, upscaled, "infer", chain.stop)) as results,
         closing(_unpublished(results, first, video.complete, progress, tick)) as unpublished,
         closing(pieces(unpublished, encoding, upscaled, at_shots=job.at_shots)) as encoded,
@@ -130,9 +130,7 @@ def _audio_seconds(encoder: Encoder) -> float:
     return AUDIO_SECONDS if encoder.fragment == "frame" else encoder.segment_seconds
 
 
-def _ahead(
-    frames: Iterator[Frame], job: Job, shape: Shape, name: str, stop: Callable[[], None] = lambda: None
-) -> Generator[Frame]:
+def _ahead(frames: Iterator[Frame], job: Job, shape: Shape, name: str, stop: Callable[[], None]) -> Generator[Frame]:
     """Run a stage ahead of the next: of a live source by one frame, for what waits comes late."""
     budget = 0 if job.encoder.live else queue_budget(shape)
     return ahead(frames, budget=budget, size=_bytes, name=name, stop=stop)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
@@ -162,14 +162,18 @@ def interruptible() -> Iterator[None]:
         raise error from stop
 
 
-def stdin() -> BufferedReader:
-    """Open standard input as bytes; raises SourceError where it is closed, or a terminal."""
+def stdin() -> RawIOBase:
+    """Open standard input as bytes, unbuffered: a thread that still waits in it holds no lock when the program ends.
+
+    Raises SourceError where it is closed, or a terminal.
+    """
     if sys.stdin is None:
         raise SourceError("standard input is closed, so - cannot be read; name a file")
     if sys.stdin.isatty():
         raise SourceError("standard input is a terminal; pipe a video in, cat in.mp4 | upres - out.mp4, or name a file")
     assert isinstance(sys.stdin.buffer, BufferedReader)
-    return sys.stdin.buffer
+    raw: RawIOBase = sys.stdin.buffer.raw
+    return raw
 
 
 def stdout() -> IO[bytes]:

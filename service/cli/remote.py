@@ -179,7 +179,7 @@ def stream(
     with (
         _interruptible(),
         Assembly(target, overwrite=overwrite) as assembly,
-        nullcontext(stdin().raw) if piped else _opened(source) as file,
+        nullcontext(stdin()) if piped else _opened(source) as file,
     ):
         try:
             with RemoteBar("sending", endless=live) as bar:
