@@ -122,6 +122,16 @@ def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clip, tm
     assert submit(web, tmp_path / "huge").status_code == 413
 
 
+def test_a_client_that_leaves_in_the_middle_of_its_upload_is_no_error(tmp_path):
+    request = f"POST /api/v2/videos/upscales HTTP/1.1\r\nHost: upres\r\nAuthorization: Bearer {KEY}\r\n"
+    body = "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n--x\r\n"
+    with ServerProcess(tmp_path / "state", workers=0) as server:
+        with socket.create_connection(("127.0.0.1", server.settings["http_port"])) as leaving:
+            leaving.sendall((request + body).encode())
+        assert server.stop() == 0
+        assert [line for line in server.lines if line["level"] in ("ERROR", "CRITICAL")] == []
+
+
 def test_an_upload_that_stops_is_not_waited_for(tmp_path):
     request = f"POST /api/v2/videos/upscales HTTP/1.1\r\nHost: upres\r\nAuthorization: Bearer {KEY}\r\n"
     body = "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n--x\r\n"
