@@ -23,9 +23,18 @@ Config = Annotated[
     Path | None, typer.Option("--config", help="A TOML file; UPRES_… in the environment take precedence.")
 ]
 
+ListSettings = Annotated[
+    bool, typer.Option("--list-settings", help="Print every setting with its default, as Markdown, and exit.")
+]
 
-def serve(config: Config = None) -> None:
+
+def serve(config: Config = None, *, list_settings: ListSettings = False) -> None:
     """Serve the v2 HTTP API and gRPC until SIGTERM. The first start prints an API key, once."""
+    if list_settings:
+        from upres.service.server.settings_page import page
+
+        typer.echo(page(), nl=False)
+        return
     if not hasattr(socket, "AF_UNIX"):
         raise SettingsError("a server runs on Linux and macOS only; the other commands run on Windows too")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is raised as an error

@@ -1,6 +1,6 @@
 """Why a job fails, by the error that ended its attempt."""
 
-from upres.engine.core.errors import ModelError, SourceError
+from upres.engine.core.errors import EncoderError, ModelError, SettingsError, SourceError
 
 from .errors import TooLargeError
 from .states import Failure, Reason
@@ -9,6 +9,8 @@ REASONS = {
     SourceError.__name__: Reason.SOURCE_UNPROCESSABLE,
     ModelError.__name__: Reason.MODEL_UNAVAILABLE,
     TooLargeError.__name__: Reason.INPUT_TOO_LARGE,
+    SettingsError.__name__: Reason.UNSUPPORTED,
+    EncoderError.__name__: Reason.UNSUPPORTED,
 }
 
 

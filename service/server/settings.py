@@ -63,18 +63,20 @@ class Settings(BaseSettings):
     quality: Quality = Field("high", description=f"of the models' arithmetic: {' or '.join(QUALITIES)}")
     models: str = Field("upres.service.execution.worker:load", description="module:function that loads a model")
     queue: int = Field(256, ge=1, description="jobs that may wait")
-    upload_bytes: Bytes = 52_428_800
-    source_bytes: Bytes = 2 << 30
+    upload_bytes: Bytes = Field(52_428_800, description="largest video that is uploaded over HTTP")
+    source_bytes: Bytes = Field(2 << 30, description="largest source that is sent over gRPC")
     clip_seconds: dict[str, Seconds] = Field(default_factory=dict, description="longest clip by model, over its own")
-    job_seconds: Seconds = 3600.0
+    job_seconds: Seconds = Field(3600.0, description="longest that one attempt of a job may take")
     live_seconds: Seconds | None = Field(None, description="longest live source; without a limit by default")
     live_log_seconds: Seconds = Field(10.0, description="how much of a live log can be read again")
     live_log_bytes: Bytes = Field(64 << 20, ge=1 << 20, description="likewise, in bytes of memory; whichever is less")
-    decoder_bytes: Bytes = 16 << 30
-    free_bytes: Bytes = 1 << 30
-    source_idle_seconds: Seconds = 60.0
-    grace_seconds: Seconds = 20.0
-    result_url_seconds: Seconds = 3600.0
+    decoder_bytes: Bytes = Field(16 << 30, description="memory that the process of one attempt may use")
+    free_bytes: Bytes = Field(1 << 30, description="disk that stays free; new jobs are refused below it")
+    source_idle_seconds: Seconds = Field(
+        60.0, description="longest that a sender may pause, and that a live client may not read"
+    )
+    grace_seconds: Seconds = Field(20.0, description="time for running jobs to end after SIGTERM")
+    result_url_seconds: Seconds = Field(3600.0, description="how long a link to a result is valid")
     keep_seconds: Seconds = Field(7 * 86400.0, description="how long ended jobs and their results are kept")
     requests_per_minute: int = Field(600, ge=1, description="by key")
     requests_per_day: int = Field(100_000, ge=1, description="by key")

@@ -161,7 +161,7 @@ def test_nothing_that_the_openapi_allows_or_forbids_makes_an_error_of_ours(api, 
             fuzzed(hypothesis.given(case=operation.as_strategy(generation_mode=mode))(call), examples)()
     if mode is GenerationMode.NEGATIVE:  # of a path, any text is as good as any other
         operations = [operation for operation in operations if [*operation.query, *operation.body]]
-    assert {label for label, _ in answers} == {operation.label for operation in operations}, answers
+    assert {label for label, _ in answers} >= {operation.label for operation in operations}, answers
 
 
 PRICE = "/api/v2/videos/upscales/price"

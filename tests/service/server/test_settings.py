@@ -1,9 +1,11 @@
 """Settings from a file, the environment and the call."""
 
 import pytest
+from paths import ROOT
 
 from upres.engine.core.errors import SettingsError
-from upres.service.server.settings import load
+from upres.service.server.settings import Settings, load
+from upres.service.server.settings_page import page
 
 
 def test_the_call_goes_before_the_environment_and_that_before_the_file(tmp_path, monkeypatch):
@@ -28,3 +30,12 @@ def test_every_wrong_setting_is_named(tmp_path):
 def test_secrets_are_not_shown(monkeypatch):
     monkeypatch.setenv("UPRES_API_KEY", "very-secret")
     assert "very-secret" not in repr(load())
+
+
+def test_the_page_of_settings_is_what_the_settings_are():
+    """Where it is not: upres serve --list-settings > docs/settings.md."""
+    assert (ROOT / "docs" / "settings.md").read_text() == page()
+
+
+def test_every_setting_is_explained():
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []

@@ -1,0 +1,48 @@
+"""All settings as a page of Markdown, made from their definitions: `upres serve --list-settings`."""
+
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from rich.filesize import decimal
+
+from .settings import Settings
+
+INTRODUCTION = """# Settings
+
+`upres serve` reads them from a TOML file (`--config upres.toml`) and from the environment, which takes precedence:
+`slots = 2` in the file is `UPRES_SLOTS=2` in the environment. Sizes are in bytes, times in seconds. Lists and tables in the
+environment are JSON: `UPRES_CORS_ORIGINS='["https://app.example"]'`, `UPRES_CLIP_SECONDS='{"RealESRGAN_Vid_x4": 60}'`.
+A setting that is unknown or out of range ends the start with one message that names every such setting.
+
+This page is made by `upres serve --list-settings`.
+
+| setting | default | what it is |
+|---|---|---|
+"""
+LARGE = 1 << 20
+
+
+def page() -> str:
+    """Write the page."""
+    rows = (
+        f"| `{name}` | {_default(name, field)} | {_what(field)} |\n" for name, field in Settings.model_fields.items()
+    )
+    return INTRODUCTION + "".join(rows)
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    if name == "state":
+        return "`upres` in the user's data folder"  # differs from machine to machine
+    value: Any = field.default_factory() if field.default is PydanticUndefined else field.default  # type: ignore[misc, call-arg]
+    if value is None or value == [] or value == {}:
+        return "–"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if name.endswith("_bytes") and value >= LARGE:
+        return f"`{value}` ({decimal(value)})"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _what(field: FieldInfo) -> str:
+    return (field.description or "").replace("|", "\\|")
