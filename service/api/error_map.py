@@ -9,12 +9,14 @@ from upres.engine.core.errors import LogError, ModelError, SettingsError, Source
 from upres.service.domain.errors import (
     BusyError,
     ConflictError,
+    DiskFullError,
     InvalidError,
     NotFoundError,
     OffsetError,
     ResultMissingError,
     SilentError,
     StoppingError,
+    StoreError,
     TooLargeError,
     UnauthenticatedError,
     UnavailableError,
@@ -48,6 +50,8 @@ ANSWERS: dict[type[BaseException], Answer] = {
     BusyError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "BUSY"),
     StoppingError: Answer(grpc.StatusCode.UNAVAILABLE, 503, "STOPPING"),
     UnavailableError: Answer(grpc.StatusCode.UNAVAILABLE, 503, "UNAVAILABLE"),
+    DiskFullError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 503, "DISK_FULL"),
+    StoreError: Answer(grpc.StatusCode.UNAVAILABLE, 503, "STORE"),
     LogError: Answer(grpc.StatusCode.DATA_LOSS, 500, "LOG"),
     TargetError: Answer(grpc.StatusCode.INTERNAL, 500, "TARGET"),
 }

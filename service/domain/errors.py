@@ -8,7 +8,11 @@ Problems = Mapping[str, Sequence[str]]  # field → what is wrong with it
 
 
 class StoreError(UpresError):
-    """Raised when the database cannot be used."""
+    """Raised when the database, or the state folder, cannot be used."""
+
+
+class DiskFullError(StoreError):
+    """Raised when a disk of the server has no room; what was accepted waits until there is some."""
 
 
 class NotFoundError(UpresError):

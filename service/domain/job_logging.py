@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
-def tell_of(request_id: str) -> None:
+def bind_job_id(request_id: str) -> None:
     """From now on, lines of this task, and of tasks and threads that it starts, are about a job."""
     _request_id.set(request_id)
 

@@ -44,12 +44,12 @@ class Reason(StrEnum):
 
     @property
     def code(self) -> Code:
-        """The contract's code for this reason."""
+        """Give the contract's code for this reason."""
         return CODES.get(self, Code.PROCESSING_ERROR)
 
     @property
     def retryable(self) -> bool:
-        """Whether the same job, submitted again, may end well."""
+        """Report whether the same job, submitted again, may end well."""
         return self in RETRYABLE
 
 
@@ -75,7 +75,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a job stands. attempts: begun so far. progress: 0 to 100, never falls."""
+    """Where a job stands. attempts: started so far. progress: 0 to 100, never falls."""
 
     status: Status = Status.PENDING
     attempts: int = 0
@@ -84,37 +84,42 @@ class State:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing changes any more."""
+        """Report whether nothing changes any more."""
         return self.status in (Status.DONE, Status.ERROR)
 
 
-def begun(state: State) -> State:
-    """An attempt begins: the first of a pending job, or the next of one whose last attempt died."""
+def started(state: State) -> State:
+    """Start an attempt: the first of a pending job, or the next of one whose last attempt died."""
     if state.ended or state.attempts >= MOST_ATTEMPTS:
-        raise TransitionError(f"no attempt can begin in {state.status} after {state.attempts} attempts")
+        raise TransitionError(f"no attempt can start in {state.status} after {state.attempts} attempts")
     return replace(state, status=Status.PROCESSING, attempts=state.attempts + 1)
 
 
 def progressed(state: State, progress: float) -> State:
-    """The attempt came further; progress below what was known, as after a resume, changes nothing."""
+    """Record progress; less than what was known, as after a resume, changes nothing."""
     _must_process(state, "progress")
     return replace(state, progress=max(state.progress, min(progress, 100.0)))
 
 
 def died(state: State, failure: Failure) -> State:
-    """The attempt ended without a verdict on the job: it may be made again, until there were too many."""
+    """End an attempt that gave no verdict on the job: the next may follow, until there were MOST_ATTEMPTS."""
     _must_process(state, "die")
     return state if state.attempts < MOST_ATTEMPTS else failed(state, failure)
 
 
 def requeued(state: State) -> State:
-    """The attempt was interrupted through no fault of the job (a restart): it does not count."""
+    """End an attempt that was interrupted through no fault of the job, as by a server that stops: it does not count."""
     _must_process(state, "be interrupted")
     return replace(state, attempts=max(0, state.attempts - 1))
 
 
+def crashed(state: State, failure: Failure, *, progressed: bool) -> State:
+    """End an attempt during which the server died: it counts, for the job may be why, unless it had come further."""
+    return requeued(state) if progressed else died(state, failure)
+
+
 def failed(state: State, failure: Failure) -> State:
-    """The job cannot end well."""
+    """End a job that cannot end well."""
     if state.ended:
         how = f"it is {state.status}" if state.failure is None else f"it failed with {state.failure.reason}"
         raise TransitionError(f"the job has ended already: {how}")
@@ -122,13 +127,13 @@ def failed(state: State, failure: Failure) -> State:
 
 
 def finished(state: State) -> State:
-    """The result can be read."""
+    """End a job whose result can be read."""
     _must_process(state, "finish")
     return replace(state, status=Status.DONE, progress=100.0)
 
 
 def cancelled(state: State) -> State:
-    """Someone asked for it to stop; TransitionError where it has ended already."""
+    """End a job on request; TransitionError where it has ended already."""
     return failed(state, Failure(Reason.CANCELLED, "The job was cancelled."))
 
 

@@ -1,4 +1,4 @@
-"""Waiting for something to happen, but not for ever."""
+"""Waits with a limit, and steps that a cancellation does not cut short."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, or the time is over.
+    """Wait until the event is set, or the time is over.
 
     Not by asyncio.wait_for, here and elsewhere: before Python 3.12 it loses a cancellation that comes with the event.
     """
@@ -19,7 +19,7 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
 
 
 async def to_the_end(steps: Coroutine[Any, Any, T]) -> T:
-    """Do steps of which none may be left out; a cancellation that comes meanwhile is raised when they are done."""
+    """Do steps of which none may be left out; a cancellation that comes in between is raised when they are done."""
     doing = asyncio.create_task(steps)
     try:
         return await asyncio.shield(doing)

@@ -101,7 +101,7 @@ class Worker:
         threading.Thread(target=self._serve, args=(order, child), daemon=True).start()
 
     def _serve(self, order: Order, child: Child) -> None:
-        job_logging.tell_of(order.request_id)
+        job_logging.bind_job_id(order.request_id)
         channel = Channel(child.end)
         turn = partial(self._device.turn, order.owner, live=order.live)
         host = ModelHost(channel, self._load, turn, self._memory, live=order.live)

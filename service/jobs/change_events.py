@@ -1,4 +1,4 @@
-"""The store as asyncio sees it: changes made in a thread, and whoever waits for a job told of them."""
+"""The store as asyncio sees it: changes are made in a thread, and the tasks that wait for a job are woken."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,10 +16,10 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._next: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as somebody waits
+        self._next: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as a task waits for it
 
     async def get(self, request_id: str, owner: str | None = None) -> Job:
-        """A job; NotFoundError where there is none, or it is another owner's."""
+        """Read a job; NotFoundError where there is none, or it is another owner's."""
         return await asyncio.to_thread(self.store.get, request_id, owner)
 
     async def change(
@@ -31,19 +31,19 @@ class Ledger:
         accepted: bool | None = None,
         source_complete: bool | None = None,
     ) -> Job:
-        """As the store's, and told to whoever waits."""
+        """Change a job as the store does, and wake those who wait for it."""
         job = await asyncio.to_thread(
             self.store.change, request_id, change, totals=totals, accepted=accepted, source_complete=source_complete
         )
-        self.tell(request_id)
+        self.publish(request_id)
         return job
 
     def next(self, request_id: str) -> asyncio.Event:
-        """What is set when the next thing happens to a job, or to ANY; to be asked for before looking, to miss nothing."""
+        """Give what is set when the next thing happens to a job, or to ANY. Ask for it before looking, to miss nothing."""
         return self._next.setdefault(request_id, asyncio.Event())
 
-    def tell(self, request_id: str) -> None:
-        """Something happened to a job."""
-        for who in (request_id, ANY):
-            if event := self._next.pop(who, None):
+    def publish(self, request_id: str) -> None:
+        """Wake everybody who waits for something to happen to this job."""
+        for name in (request_id, ANY):
+            if event := self._next.pop(name, None):
                 event.set()

@@ -1,48 +1,68 @@
-"""Who is next: every key in turn, however much another key has waiting. Live jobs do not wait: they have slots of their own."""
+"""Who is next: the key with the fewest attempts under way, then every key in turn. Live jobs do not wait: they have slots."""
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping
 
 from upres.service.domain.errors import BusyError
 
 RETRY_SECONDS = 10
+NONE: Mapping[str, int] = {}
 
 
 class FairQueue:
-    """Job ids that wait. most: how many may; those that go back in front after an interruption always may."""
+    """Jobs that wait for an attempt, and places held by jobs whose source is still to come.
+
+    most: how many may wait or hold a place; a job that returns after an interruption always may.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._waiting: OrderedDict[str, deque[str]] = OrderedDict()
+        self._places: set[str] = set()
 
     def __len__(self) -> int:
         return sum(len(waiting) for waiting in self._waiting.values())
 
-    def check(self) -> None:
-        """BusyError where there is no room for one more."""
-        if len(self) >= self._most:
+    @property
+    def owners(self) -> list[str]:
+        """List the owners of jobs that wait, in turn."""
+        return list(self._waiting)
+
+    def reserve(self, request_id: str, *, always: bool = False) -> None:
+        """Hold a place for a job until it is put or removed; BusyError where there is none, unless always."""
+        if not always and len(self) + len(self._places) >= self._most:
             raise BusyError(f"{self._most} jobs are waiting already; try again in {RETRY_SECONDS} s", RETRY_SECONDS)
+        self._places.add(request_id)
+
+    def release(self, request_id: str) -> None:
+        """Give up a place."""
+        self._places.discard(request_id)
 
     def put(self, request_id: str, owner: str, *, again: bool = False) -> None:
         """Add a job behind its owner's others; again: before them."""
+        self._places.discard(request_id)
         waiting = self._waiting.setdefault(owner, deque())
         if again:
             waiting.appendleft(request_id)
         else:
             waiting.append(request_id)
 
-    def take(self) -> str | None:
-        """The next job, None where none waits; its owner comes last in turn now."""
-        for owner, waiting in self._waiting.items():
-            request_id = waiting.popleft()
-            if waiting:
-                self._waiting.move_to_end(owner)
-            else:
-                del self._waiting[owner]
-            return request_id
-        return None
+    def take(self, running: Mapping[str, int] = NONE) -> str | None:
+        """Take the next job, None where none waits; its owner comes last in turn now. running: attempts by owner."""
+        if not self._waiting:
+            return None
+        owner = min(self._waiting, key=lambda owner: running.get(owner, 0))
+        waiting = self._waiting[owner]
+        request_id = waiting.popleft()
+        if waiting:
+            self._waiting.move_to_end(owner)
+        else:
+            del self._waiting[owner]
+        return request_id
 
     def remove(self, request_id: str) -> bool:
-        """Take a job out; whether it was waiting."""
+        """Take a job, and its place, out; report whether it was waiting."""
+        self._places.discard(request_id)
         for owner, waiting in self._waiting.items():
             if request_id in waiting:
                 waiting.remove(request_id)
@@ -50,3 +70,11 @@ class FairQueue:
                     del self._waiting[owner]
                 return True
         return False
+
+
+def owner_to_yield(waiting: list[str], running: Counter[str]) -> str | None:
+    """Choose whose attempt gives its slot to somebody who waits: one who would still have no fewer; None for nobody."""
+    if not waiting or not running:
+        return None
+    richest, most = running.most_common(1)[0]
+    return richest if min(running[owner] for owner in waiting) + 1 < most else None

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Mapping
 
 from upres.engine.segments.model import Track
 from upres.engine.segments.tail import Tail
-from upres.service.domain.errors import NotFoundError, OffsetError
+from upres.service.domain.errors import NotFoundError, OffsetError, ResultMissingError
+from upres.service.domain.states import Status
 from upres.service.domain.waiting import wait_for
 from upres.service.live.ring import Cursors, Dropped, Piece, Place
 from upres.service.storage.job_store import Event, Job
@@ -14,15 +15,15 @@ from upres.service.storage.job_store import Event, Job
 from .service import Jobs
 
 PIECE_BYTES = 1 << 18  # what a slow reader costs of memory, a few times over
-WATCH_SECONDS = 10.0  # between two looks where nothing is told
-BEAT_SECONDS = 1.0  # between two times that a job is told, where nothing happens
-JOB_SECONDS = 0.1  # between two times that a job is told, however many fragments come meanwhile
+WATCH_SECONDS = 10.0  # between two looks where nothing is published
+BEAT_SECONDS = 1.0  # between two reports of a job, where nothing happens
+JOB_SECONDS = 0.1  # between two reports of a job, however many fragments come in between
 
 
 def followed(
     jobs: Jobs, job: Job, cursors: Cursors, *, holds: bool = False
 ) -> AsyncGenerator[Track | Piece | Dropped | Job]:
-    """A job's log from cursors on. holds: the reader is the one that a live job may wait for."""
+    """Follow a job's log from cursors on. holds: the reader is the one that a live job may wait for."""
     relay = jobs.live(job.request_id)
     if relay is None:
         if job.spec.get("live"):
@@ -36,13 +37,17 @@ def followed(
 async def follow(
     jobs: Jobs, request_id: str, owner: str, cursors: Cursors, beat: float = BEAT_SECONDS
 ) -> AsyncGenerator[Track | Piece | Job]:
-    """Tracks and fragments behind the cursors as they are published; the job at times, each `beat` at least, and at last.
+    """Yield tracks and fragments behind the cursors as they are published; the job at times, each `beat` at least, and at last.
 
-    Raises NotFoundError, OffsetError where a cursor lies behind the end of a log that has ended, LogError.
+    Raises NotFoundError, LogError, ResultMissingError where the log of an ended job is no longer kept, OffsetError where a
+    cursor lies behind the end of a log that has ended.
     """
     tail = Tail(jobs.folder(request_id).log)
     last: dict[str, tuple[int, int]] = {}
-    told = 0.0
+    reported = 0.0
+    job = await jobs.get(request_id, owner)
+    if job.state.status is Status.DONE and not job.spec.get("live") and not jobs.folder(request_id).log.exists():
+        raise ResultMissingError("the log is no longer kept; read the joined file instead")
     while True:
         event = jobs.change(request_id)
         job = await jobs.get(request_id, owner)
@@ -60,8 +65,8 @@ async def follow(
             _check(cursors, last)
             yield job
             return
-        if time.monotonic() > told + JOB_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() > reported + JOB_SECONDS:
+            reported = time.monotonic()
             yield job
         await wait_for(event, beat)
 
@@ -69,16 +74,16 @@ async def follow(
 async def follow_live(
     jobs: Jobs, request_id: str, owner: str, place: Place, beat: float = BEAT_SECONDS
 ) -> AsyncGenerator[Track | Piece | Dropped | Job]:
-    """The same of a live job, from a place in its ring; what was lost on the way is told where it is missing."""
-    ring, told = place.ring, 0.0
+    """Do the same for a live job, from a place in its ring; what was lost on the way is reported where it is missing."""
+    ring, reported = place.ring, 0.0
     while True:
         changed, ended = ring.changed, ring.ended
         if (item := place.next()) is not None:
             yield item
         elif ended:
             break
-        if time.monotonic() > told + JOB_SECONDS:  # a reader who is behind wants to know it too
-            told = time.monotonic()
+        if time.monotonic() > reported + JOB_SECONDS:  # a reader who is behind wants to know it too
+            reported = time.monotonic()
             try:
                 job = await jobs.get(request_id, owner)
             except NotFoundError:  # deleted, which does not take what the ring holds
@@ -97,16 +102,16 @@ async def follow_live(
 
 
 async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> AsyncGenerator[tuple[Event, Job]]:
-    """Events behind a cursor, each with the job as it is by then or later, until it has ended and all were told."""
+    """Yield events behind a cursor, each with the job as it is by then or later, until it has ended and all were yielded."""
     ended = False
     while True:
         change = jobs.change(request_id)
-        found = await asyncio.to_thread(jobs.store.events, cursor, request_id=request_id)
+        batch = await asyncio.to_thread(jobs.store.events, cursor, request_id=request_id)
         job = await jobs.get(request_id, owner)
-        for event in found:
+        for event in batch:
             cursor = event.cursor
             yield event, job
-        if ended and not found:
+        if ended and not batch:
             return
         ended = job.state.ended  # its last event may have come since the events were read
         if not ended:

@@ -1,12 +1,10 @@
-"""Senders that have gone for good, and readers that take nothing: they do not hold a job for ever."""
+"""Senders that have left, and readers that take nothing: they do not hold a job indefinitely."""
 
 import asyncio
 import logging
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from upres.service.domain import job_logging
-from upres.service.domain.errors import NotFoundError
+from upres.service.domain.errors import NotFoundError, StoreError
 from upres.service.domain.states import Failure, Reason, TransitionError
 
 from .scheduler import Runner
@@ -18,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 async def keep_watch(intake: Intake, runner: Runner, seconds: float) -> None:
-    """End the jobs of those who have been silent for longer than this, for as long as this task lives."""
+    """End the jobs whose sender or reader has been idle for longer than this, for as long as this task lives."""
     while True:
         await asyncio.sleep(CHECK_SECONDS)
-        for request_id in [*intake.silent(), *runner.live.idle(seconds)]:
+        for request_id in [*intake.idle(), *runner.live.idle(seconds)]:
             message = f"No byte of the source came for {seconds:g} seconds."
             await _give_up(request_id, Failure(Reason.SOURCE_INCOMPLETE, message), intake, runner)
         for request_id in runner.live.stuck(seconds):
@@ -33,9 +31,9 @@ async def _give_up(request_id: str, failure: Failure, intake: Intake, runner: Ru
     with job_logging.about(request_id):
         try:
             await runner.fail(request_id, failure)
+        except StoreError:
+            logger.exception("it cannot be given up yet; trying again")
         except (TransitionError, NotFoundError) as error:
             intake.close(request_id)
             runner.live.close(request_id, cut=True)
             logger.info("it is not waited for any more: %s", error)
-        except (SQLAlchemyError, OSError):
-            logger.exception("it cannot be given up yet; trying again")

@@ -1,44 +1,46 @@
-"""What a start makes of what the last process left, wherever it ended: jobs go on, files that nobody asks for go away."""
+"""What a start makes of what the last process left, wherever it ended: jobs that had not ended are resumed.
+
+Files are not looked for: what is no longer needed stands in the database (`upres.service.storage.cleanups`), and what the
+database does not know is not this server's to remove.
+"""
 
 import asyncio
 import logging
-from pathlib import Path
+from functools import partial
 
 from upres.service.domain import job_logging, states
-from upres.service.domain.errors import NotFoundError
-from upres.service.domain.request_id import is_id
 from upres.service.domain.states import Failure, Reason, Status
-from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.job_store import Job
-from upres.service.storage.results import Results, keys
+from upres.service.storage.results import Results
 
 from .change_events import Ledger
 from .scheduler import Runner
 from .uploads import Intake
 
 LIVE_FAILED = Failure(
-    Reason.PROCESSING_FAILED, "The server was stopped, and a live source is not kept; begin a new job."
+    Reason.PROCESSING_FAILED, "The server was stopped, and a live source is not kept; start a new job."
 )
+CRASHED = Failure(Reason.PROCESSING_FAILED, "The server ended unexpectedly at every attempt at this job.")
 
 logger = logging.getLogger(__name__)
 
 
 class Recovery:
-    """root: the folder of the jobs' folders. Nothing else may work on jobs while `run` does."""
+    """Nothing else may work on jobs while `run` does. What it costs depends on the jobs that had not ended, and on no others."""
 
-    def __init__(self, root: Path, ledger: Ledger, intake: Intake, results: Results, runner: Runner) -> None:
-        self._root = root
+    def __init__(self, ledger: Ledger, intake: Intake, results: Results, runner: Runner) -> None:
         self._ledger = ledger
         self._intake = intake
         self._results = results
         self._runner = runner
 
     async def run(self) -> None:
-        """Go on with every job that has not ended, and take orphans away. TargetError where the result store is away."""
+        """Resume every job that has not ended. Raises TargetError where the result store is not there."""
+        await self._results.check(self._ledger.store.result_prefix)
         for job in await asyncio.to_thread(self._ledger.store.unfinished):
             with job_logging.about(job.request_id):
                 await self._resume(job)
-        await self._sweep()
+        await self._results.tidy(self._ledger.store.result_prefix)
 
     async def _resume(self, job: Job) -> None:
         """The rest of a source is to come, unless all of it came and only the row does not say so. A live source is gone."""
@@ -47,8 +49,8 @@ class Recovery:
             await self._ledger.change(job.request_id, lambda state: states.failed(state, LIVE_FAILED))
             await asyncio.to_thread(folder.remove)
             return
-        if job.state.status is Status.PROCESSING:
-            await self._ledger.change(job.request_id, states.requeued)
+        if job.state.status is Status.PROCESSING and (await self._count(job)).state.ended:
+            return
         if not job.source_complete:
             if job.accepted and folder.source_whole:
                 totals = {"source_bytes": folder.source_bytes}
@@ -57,22 +59,14 @@ class Recovery:
                 await self._intake.expect(job.request_id)
         if job.accepted:
             self._runner.put(job, again=job.state.status is Status.PROCESSING)
-            logger.info("goes on after a restart")
+            logger.info("resumed after a restart")
+        else:
+            self._runner.queue.reserve(job.request_id, always=True)
 
-    async def _sweep(self) -> None:
-        """Folders and results without a row, and sources of ended jobs, were left by a crash between the two.
-
-        What else lies in the store is not ours.
-        """
-        await self._results.tidy()
-        folders = {path.name for path in self._root.iterdir()}
-        stored = {key.rpartition(".")[0] for key in await self._results.keys()}
-        for name in folders | set(filter(is_id, stored)):
-            try:
-                job = await self._ledger.get(name)
-            except NotFoundError:
-                await asyncio.to_thread(JobFolder(self._root / name).remove)
-                await self._results.forget(*keys(name))
-            else:
-                if job.state.ended:
-                    self._intake.folder(name).spend()
+    async def _count(self, job: Job) -> Job:
+        """Count the attempt that was under way, for its job may be what ended the server; a clean stop has taken it back."""
+        progressed = job.state.progress > job.progress_before
+        job = await self._ledger.change(job.request_id, partial(states.crashed, failure=CRASHED, progressed=progressed))
+        if job.state.ended:
+            logger.error("given up: the server ended unexpectedly during each of its %d attempts", job.state.attempts)
+        return job

@@ -1,13 +1,12 @@
-"""The jobs of one server: taken, looked at, accepted, asked for, ended, forgotten. Knows neither HTTP nor gRPC.
+"""The jobs of one server: created, inspected, accepted, read, ended, deleted. Knows neither HTTP nor gRPC.
 
-After a crash at any point `start` goes on from what was committed.
+After a crash at any point `start` resumes from what was committed.
 """
 
 import asyncio
 import logging
-import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,6 +16,7 @@ from upres.engine.models.catalog import SLUGS
 from upres.service.domain import job_logging
 from upres.service.domain.errors import (
     BusyError,
+    DiskFullError,
     ResultMissingError,
     StoppingError,
     StoreError,
@@ -27,8 +27,9 @@ from upres.service.domain.failures import failure_of
 from upres.service.domain.limits import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Spec, check
-from upres.service.domain.states import Failure, Reason, Status
+from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.domain.waiting import to_the_end
+from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
 from upres.service.live.relay import Relay
 from upres.service.storage.job_folder import JobFolder
@@ -36,20 +37,24 @@ from upres.service.storage.job_store import Event, Job, Store
 from upres.service.storage.results import Results, keys
 
 from .change_events import Ledger
+from .cleaning import Cleaner
 from .idle_timeout import keep_watch
 from .recovery import LIVE_FAILED, Recovery
 from .scheduler import Runner
 from .uploads import Intake
 
-DISK_RETRY_SECONDS = 60
 UNKNOWN_SECONDS_PER_PIXEL = 2e-6  # one core of a desktop, before any job was done
+DISK_FULL = "the server's disk is almost full; try again later"
 LOADING = "its engine is not loaded yet; ask again when the server is ready"
 
 logger = logging.getLogger(__name__)
 
 
 class Jobs:
-    """What the protocols talk to. Every wait of a client for a job goes through `change`."""
+    """What the protocols talk to. Every wait of a client for a job goes through `change`.
+
+    on_failing: called with the name of a task of this server, and its error, when restarting it does not help.
+    """
 
     def __init__(
         self,
@@ -61,72 +66,88 @@ class Jobs:
         *,
         probe: Callable[[Path, Spec, str], Awaitable[object]],
         checkpoint: Callable[[str], None] = lambda step: None,
+        on_failing: Callable[[str, Exception], None] = lambda name, error: None,
     ) -> None:
         self.store = store
         self.results = results
         self.policy = policy
         self.ledger = Ledger(store)
         self._root = folder
-        self._intake = Intake(folder, largest=policy.limits.source_bytes, idle_seconds=policy.source_idle_seconds)
-        self.runner = Runner(self.ledger, self._intake, results, executor, policy, checkpoint)
+        self._intake = Intake(
+            folder,
+            largest=policy.limits.source_bytes,
+            idle_seconds=policy.source_idle_seconds,
+            free_bytes=policy.free_bytes,
+            on_bytes=lambda request_id: self.runner.source_came(request_id),
+        )
+        self._cleaner = Cleaner(folder, store, results)
+        self.runner = Runner(self.ledger, self._intake, results, self._cleaner, executor, policy, checkpoint)
         self._probe = probe
         self._checkpoint = checkpoint
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks = WatchedTasks(on_failing)
         self._accepting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stopping = False
 
     @property
     def refused(self) -> dict[str, str]:
-        """Slugs that are known not to run here, and why."""
+        """Map the slugs that are known not to run here to why."""
         return self.runner.executor.unavailable or {}
 
     @property
     def unavailable(self) -> dict[str, str]:
-        """Slugs that are not known to run here, and why; jobs for those of which nothing is known yet are taken, and wait."""
-        found = self.runner.executor.unavailable
-        return dict.fromkeys(SLUGS, LOADING) if found is None else found
+        """Map the slugs that are not known to run here to why; jobs for those not known yet are taken, and wait."""
+        unavailable = self.runner.executor.unavailable
+        return dict.fromkeys(SLUGS, LOADING) if unavailable is None else unavailable
+
+    @property
+    def unready(self) -> str | None:
+        """Say why no new job can be taken and processed now; None where one can."""
+        if self._stopping:
+            return "the server is stopping"
+        if not self.runner.executor.ready:
+            return "models are not loaded yet"
+        return DISK_FULL if self._intake.disk_full else None
 
     @property
     def ready(self) -> bool:
-        """Whether models are warm and new jobs are taken."""
-        return self.runner.executor.ready and not self._stopping
+        """Report whether new jobs are taken and processed."""
+        return self.unready is None
 
     async def start(self) -> None:
-        """Go on with every accepted job, take orphans away, and begin to work."""
+        """Resume every accepted job, and start to work."""
         self._root.mkdir(parents=True, exist_ok=True)
-        await Recovery(self._root, self.ledger, self._intake, self.results, self.runner).run()
-        await self.runner.start()
-        watching = keep_watch(self._intake, self.runner, self.policy.source_idle_seconds)
-        self._watching = asyncio.create_task(watching)
+        await Recovery(self.ledger, self._intake, self.results, self.runner).run()
+        await self.runner.start(self._tasks)
+        seconds = self.policy.source_idle_seconds
+        self._tasks.start("idle senders", lambda: keep_watch(self._intake, self.runner, seconds))
+        self._tasks.start("cleanups", self._cleaner.run)
 
     def drain(self) -> None:
-        """Take nothing new, begin nothing more."""
+        """Take nothing new, start nothing more."""
         self._stopping = True
         self.runner.drain()
 
     async def stop(self) -> None:
-        """End every attempt; the next start goes on from their last complete segments."""
+        """End every attempt; the next start resumes them from their last complete segments."""
         self.drain()
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        await self._tasks.stop()
         await self.runner.stop()
 
     def folder(self, request_id: str) -> JobFolder:
-        """Where a job's files lie."""
+        """Locate a job's files."""
         return self._intake.folder(request_id)
 
     def sending(self, request_id: str) -> AbstractContextManager[None]:
-        """Entered while a call sends a job's source and bounds the silence itself."""
+        """Enter this while a call sends a job's source and limits its pauses itself."""
         return self._intake.sending(request_id)
 
     def change(self, request_id: str) -> asyncio.Event:
-        """What is set when the next thing happens to a job; to be asked for before looking, so that nothing is missed."""
+        """Give what is set when the next thing happens to a job. Ask for it before looking, so that nothing is missed."""
         return self.ledger.next(request_id)
 
     def news(self, request_id: str) -> dict[str, Any]:
-        """What a running attempt last said."""
-        return self.runner.news.get(request_id, {})
+        """Give what a running attempt last reported."""
+        return self.runner.news(request_id)
 
     async def create(
         self,
@@ -136,26 +157,41 @@ class Jobs:
         request_id: str | None = None,
         idempotency: str | None = None,
         fingerprint: str | None = None,
+        base_url: str | None = None,
     ) -> tuple[Job, bool]:
-        """A new job whose source is to come, and True; or the one that the idempotency key made before, and False.
+        """Create a job whose source is to come, and give True; or the job that the idempotency key made before, and False.
 
-        A streamed one is accepted now. Raises InvalidError, BusyError, StoppingError, ConflictError.
+        A streamed one is accepted now. base_url: where the caller reached this server, for links that are sent later.
+        Raises InvalidError, BusyError, DiskFullError, StoppingError, ConflictError.
         """
         if self._stopping:
             raise StoppingError("the server is about to stop; try again in a moment")
         check(spec, self.policy.limits, self.refused)
+        job = Job(
+            request_id or new_id(),
+            owner,
+            spec.as_json(),
+            accepted=spec.live,
+            idempotency=idempotency,
+            fingerprint=fingerprint,
+            base_url=base_url,
+        )
         if spec.live:
-            return await self._create_live(Job(request_id or new_id(), owner, spec.as_json(), accepted=True)), True
-        self.runner.queue.check()
-        if shutil.disk_usage(self._root).free < self.policy.free_bytes:
-            raise BusyError("the disk is almost full; try again later", DISK_RETRY_SECONDS)
-        job = Job(request_id or new_id(), owner, spec.as_json(), idempotency=idempotency, fingerprint=fingerprint)
+            return await self._create_live(job), True
+        if self._intake.disk_full:
+            raise DiskFullError(DISK_FULL)
+        self.runner.queue.reserve(job.request_id)  # before the first wait, so that parallel calls see it
         job, new = await to_the_end(self._add(job, streamed=spec.streamed))
-        job_logging.tell_of(job.request_id)
+        job_logging.bind_job_id(job.request_id)
         return job, new
 
     async def _add(self, job: Job, *, streamed: bool) -> tuple[Job, bool]:
-        job, new = await asyncio.to_thread(self.store.add, job)
+        request_id, new = job.request_id, False
+        try:
+            job, new = await asyncio.to_thread(self.store.add, job)
+        finally:
+            if not new:
+                self.runner.queue.release(request_id)
         if new:
             await self._intake.expect(job.request_id)
         if new and streamed:
@@ -163,10 +199,10 @@ class Jobs:
         return job, new
 
     async def _create_live(self, job: Job) -> Job:
-        job_logging.tell_of(job.request_id)
+        job_logging.bind_job_id(job.request_id)
         try:
             with self.runner.live_slot(job.request_id):
-                await to_the_end(self._begin_live(job))
+                await to_the_end(self._start_live(job))
             return await self.ledger.get(job.request_id)
         except asyncio.CancelledError:  # nobody will send
             if relay := self.live(job.request_id):
@@ -174,27 +210,27 @@ class Jobs:
                 relay.ring.release()
             raise
 
-    async def _begin_live(self, job: Job) -> None:
+    async def _start_live(self, job: Job) -> None:
         await asyncio.to_thread(self.store.add, job)
         try:
-            await self.runner.begin_live(job, waits=job.spec["when_slow"] == "wait")
+            await self.runner.start_live(job, waits=job.spec["when_slow"] == "wait")
         except OSError as error:
             await self.runner.fail(job.request_id, LIVE_FAILED)
-            raise StoreError(f"a live job cannot begin ({error.strerror})") from error
+            raise StoreError(f"a live job cannot start ({error.strerror})") from error
 
     def live(self, request_id: str) -> Relay | None:
-        """What a live job goes through, while it does."""
+        """Give what a live job goes through, while it does."""
         return self.runner.live.get(request_id)
 
     def source_offset(self, job: Job) -> int:
-        """Bytes of a source that are here, or were when all of it was."""
+        """Count the bytes of a source that are here, or were when all of it was."""
         relay = self.live(job.request_id)
         if relay is not None:
             return relay.received
         return max(self.folder(job.request_id).source_bytes, int(job.totals.get("source_bytes", 0)))
 
     async def write(self, request_id: str, offset: int, data: bytes) -> int:
-        """Add to a source; how many bytes came by then. As Intake's; a source that is too large ends its job.
+        """Add to a source; give how many bytes came by then. As Intake's; a source that is too large ends its job.
 
         Waits while a live one is not taken.
         """
@@ -207,7 +243,7 @@ class Jobs:
             raise
 
     async def take_source(self, job: Job, path: Path) -> Job:
-        """Accept a job whose source lies in a file that was looked at already; the file is moved away."""
+        """Accept a job whose source lies in a file that was inspected already; the file is moved away."""
         async with self._alone(job.request_id):
             job = await self.ledger.get(job.request_id)
             if job.accepted or job.state.ended:
@@ -217,7 +253,7 @@ class Jobs:
             return await self._end_source(job)
 
     async def end_source(self, request_id: str) -> Job:
-        """The source is whole; one that was not streamed is looked at, and accepted or refused.
+        """Take the source as whole; one that was not streamed is inspected, and accepted or refused.
 
         Raises SourceError, TooLargeError; then the job has failed.
         """
@@ -229,13 +265,13 @@ class Jobs:
             if job.source_complete or job.state.ended:
                 return job
             if not job.accepted:
-                await self._look(job)
+                await self._inspect(job)
             return await self._end_source(job)
 
     async def get(self, request_id: str, owner: str) -> Job:
-        """A job of this owner, of which the log's lines of this task tell from now on; NotFoundError where there is none."""
+        """Read a job of this owner, and bind this task's log lines to it; NotFoundError where there is none."""
         job = await self.ledger.get(request_id, owner)
-        job_logging.tell_of(request_id)
+        job_logging.bind_job_id(request_id)
         return job
 
     async def find(self, request_id: str) -> Job:
@@ -285,30 +321,36 @@ class Jobs:
         return await to_the_end(self.runner.cancel(request_id))
 
     async def delete(self, request_id: str, owner: str) -> None:
-        """Forget a job and everything of it, ended or not."""
+        """Delete a job and everything of it, ended or not."""
         job = await self.get(request_id, owner)
         if not job.state.ended:
-            await self.cancel(request_id, owner)
-        await to_the_end(self.forget(request_id))
+            with suppress(TransitionError):  # it has ended since
+                await self.cancel(request_id, owner)
+        await to_the_end(self.forget(job))
 
-    async def forget(self, request_id: str) -> None:
+    async def forget(self, job: Job) -> None:
         """Remove an ended job: its row first, so that nothing is promised that is not there."""
-        await asyncio.to_thread(self.store.delete, request_id)
-        await asyncio.to_thread(self.folder(request_id).remove)
-        await self.results.forget(*keys(request_id))
-        self.ledger.tell(request_id)
+        await asyncio.to_thread(self.store.delete, job.request_id)
+        await self._cleaner.everything(job.request_id, job.result_prefix)
+        self.ledger.publish(job.request_id)
 
     async def result_key(self, request_id: str, owner: str) -> str:
-        """The joined file in the result store; ResultMissingError where the job has not ended well."""
+        """Give the key of the joined file in the result store; ResultMissingError where the job has not ended well."""
         job = await self.get(request_id, owner)
         if job.state.status is not Status.DONE:
             raise ResultMissingError(f"the job is {job.state.status}; its joined file can be read when it is done")
         if job.spec.get("live"):
             raise ResultMissingError("the job was live; what was not read while it ran is gone")
-        return keys(request_id)[0]
+        return keys(job.result_prefix, request_id)[0]
+
+    async def key_of(self, name: str) -> str:
+        """Give the key of a file in the result store by its name in a link; NotFoundError where its job is deleted."""
+        request_id, _, kind = name.rpartition(".")
+        job = await self.ledger.get(request_id)
+        return keys(job.result_prefix, request_id)[kind == "jpg"]
 
     def _alone(self, request_id: str) -> asyncio.Lock:
-        """Held while a job is being accepted, so that a request that was sent twice makes one attempt."""
+        """Give what is held while a job is being accepted, so that a request that was sent twice makes one attempt."""
         return self._accepting.setdefault(request_id, asyncio.Lock())
 
     async def _end_source(self, job: Job) -> Job:
@@ -318,9 +360,10 @@ class Jobs:
         return await to_the_end(self._whole(job))
 
     async def _whole(self, job: Job) -> Job:
-        """The row says that all of the source is here, and how much that is."""
+        """Write to the row that all of the source is here, and how much that is."""
         totals = {"source_bytes": self.folder(job.request_id).source_bytes}
         whole = await self.ledger.change(job.request_id, source_complete=True, totals=totals, accepted=True)
+        self.runner.source_came(job.request_id)
         return whole if job.accepted else self._put(whole)
 
     def _put(self, job: Job) -> Job:
@@ -328,7 +371,7 @@ class Jobs:
         logger.info("accepted from %s", job.owner)
         return job
 
-    async def _look(self, job: Job) -> None:
+    async def _inspect(self, job: Job) -> None:
         try:
             await self._probe(self.folder(job.request_id).source, Spec.from_json(job.spec), job.owner)
         except (BusyError, UnavailableError):  # it says nothing about the source: the call can be repeated

@@ -1,47 +1,68 @@
-"""Sources that are still arriving: written to their jobs' folders, within a size, and not waited for for ever."""
+"""Sources that are still arriving: written to their jobs' folders, within a size and the room on the disk, and not too slowly."""
 
 import asyncio
+import errno
+import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from upres.service.domain.errors import OffsetError, TooLargeError
+from upres.service.domain.errors import DiskFullError, OffsetError, TooLargeError
 from upres.service.domain.states import TransitionError
 from upres.service.storage.job_folder import JobFolder
 
 NO_MORE = "the job takes no more of its source: it has all of it, or has ended"
+DISK_FULL = "the disk is almost full; what came is kept, continue from there later"
 
 
 class Intake:
-    """root: the folder of the jobs' folders. largest: bytes of one source. idle_seconds: how long a sender may be silent."""
+    """root: the folder of the jobs' folders. largest: bytes of one source. idle_seconds: the longest that a sender may pause.
 
-    def __init__(self, root: Path, *, largest: int, idle_seconds: float) -> None:
+    free_bytes: what stays free on the disk. on_bytes: called with the job whenever bytes of its source have come.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        largest: int,
+        idle_seconds: float,
+        free_bytes: int = 0,
+        on_bytes: Callable[[str], None] = lambda request_id: None,
+    ) -> None:
         self._root = root
         self._largest = largest
         self._idle_seconds = idle_seconds
+        self._free_bytes = free_bytes
+        self._on_bytes = on_bytes
         self._heard: dict[str, float] = {}
         self._calls: Counter[str] = Counter()
 
     def folder(self, request_id: str) -> JobFolder:
-        """Where a job's files lie."""
+        """Locate a job's files."""
         return JobFolder(self._root / request_id)
 
+    @property
+    def disk_full(self) -> bool:
+        """Report whether the disk has less room than must stay free."""
+        return shutil.disk_usage(self._root).free < self._free_bytes
+
     async def expect(self, request_id: str) -> None:
-        """From now on a job's source may come."""
+        """Take a job's source from now on."""
         await asyncio.to_thread(self.folder(request_id).make)
         self._heard[request_id] = time.monotonic()
 
     def close(self, request_id: str) -> None:
-        """No more of a source is taken."""
+        """Take no more of a source."""
         self._heard.pop(request_id, None)
 
     async def write(self, request_id: str, offset: int, data: bytes) -> int:
-        """Add to a source; how many bytes are here then. Bytes that are here already are passed over.
+        """Add to a source; give how many bytes are here then. Bytes that are here already are skipped.
 
         Raises OffsetError where bytes before these are missing, TooLargeError over the limit, TransitionError where no more
-        is taken.
+        is taken, DiskFullError.
         """
         if request_id not in self._heard:
             raise TransitionError(NO_MORE)
@@ -49,20 +70,30 @@ class Intake:
         folder = self.folder(request_id)
         have = folder.source_bytes
         if offset > have:
-            raise OffsetError(f"bytes at offset {offset} came, {have} was expected; go on from there")
+            raise OffsetError(f"bytes at offset {offset} came, {have} was expected; continue from there")
         if offset + len(data) > self._largest:
             raise TooLargeError(f"The source must not be larger than {self._largest} bytes.")
         fresh = data[have - offset :]
         if fresh:
-            try:
-                await asyncio.to_thread(folder.append, have, fresh)
-            except FileNotFoundError as error:  # it ended meanwhile
-                raise TransitionError(NO_MORE) from error
+            await asyncio.to_thread(self._append, folder, have, fresh)
+            self._on_bytes(request_id)
         return have + len(fresh)
+
+    def _append(self, folder: JobFolder, offset: int, data: bytes) -> None:
+        if shutil.disk_usage(self._root).free - len(data) < self._free_bytes:
+            raise DiskFullError(DISK_FULL)
+        try:
+            folder.append(offset, data)
+        except FileNotFoundError as error:  # the job has ended
+            raise TransitionError(NO_MORE) from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError(DISK_FULL) from error
+            raise
 
     @contextmanager
     def sending(self, request_id: str) -> Iterator[None]:
-        """While a call sends a source, and bounds its silence itself, the job is not silent; behind it the time begins anew."""
+        """While a call sends a source, and limits its pauses itself, the job is not idle; behind it the time restarts."""
         self._calls[request_id] += 1
         try:
             yield
@@ -71,11 +102,12 @@ class Intake:
             if request_id in self._heard:
                 self._heard[request_id] = time.monotonic()
 
-    def waits(self, request_id: str, seconds: float) -> bool:
-        """Whether more of a source is to come, and none has for so long."""
-        return request_id in self._heard and self._heard[request_id] < time.monotonic() - seconds
+    def idle_seconds(self, request_id: str) -> float:
+        """Give the seconds since bytes of a source came, of which more is to come; 0 where all is here."""
+        heard = self._heard.get(request_id)
+        return 0.0 if heard is None else time.monotonic() - heard
 
-    def silent(self) -> list[str]:
-        """Jobs whose sender has said nothing for too long."""
+    def idle(self) -> list[str]:
+        """List the jobs whose sender has paused for too long."""
         oldest = time.monotonic() - self._idle_seconds
         return [name for name, heard in self._heard.items() if heard < oldest and not self._calls[name]]

@@ -11,11 +11,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-import grpc
-from fastapi import FastAPI
 from filelock import FileLock, Timeout
+from starlette.types import ASGIApp
 
-from upres.engine.core.errors import SettingsError
 from upres.service.api.http.middleware import protect
 from upres.service.api.http.pusher import Pusher
 from upres.service.api.http.routes import Web
@@ -24,23 +22,28 @@ from upres.service.api.http.submissions import Submissions
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import StoreError
+from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import ExecutorOptions, make_executor
 from upres.service.execution.probe import Probe
 from upres.service.jobs.retention import keep_expiring
 from upres.service.jobs.service import Jobs
-from upres.service.storage.job_store import Store
-from upres.service.storage.results import Results, keys
+from upres.service.storage.job_store import Job, Store
+from upres.service.storage.results import Results, file_names
 from upres.service.webhooks.deliveries import Deliveries
 from upres.service.webhooks.dispatcher import Webhooks, url_problems
 from upres.service.webhooks.egress import Allowed, Egress, Resolver
 
 from .confinement import check_confinement
+from .connections import raise_file_limit
+from .forwarded import Forwarded, parse_networks
 from .grpc_server import Endpoint
 from .http_server import Http
 from .metrics import Metrics
 from .settings import Settings
+from .tls import grpc_credentials
 
-READY_SECONDS = 0.05
+READY_SECONDS = 0.05  # between two looks while no new jobs can be taken
+UNREADY_SECONDS = 1.0  # and while they can
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +56,11 @@ class Server:
             settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise StoreError(f"the state folder {settings.state} cannot be made ({error.strerror})") from error
+        raise_file_limit()
         self._settings = settings
+        credentials = grpc_credentials(settings.tls_certificate, settings.tls_key)
+        self._failed: asyncio.Queue[str] = asyncio.Queue()
+        self._tasks = WatchedTasks(self._on_failing)
         self._lock = _locked(settings.state)
         self.store = Store(settings.database_url, checkpoint=checkpoint)
         self.keys = Keys(self.store)
@@ -78,9 +85,10 @@ class Server:
             settings.state / "jobs",
             probe=probe,
             checkpoint=checkpoint,
+            on_failing=self._on_failing,
         )
         quota = Quota(settings.requests_per_minute, settings.requests_per_day)
-        self._grpc = Endpoint(self.jobs, self.keys, quota, settings.address(settings.grpc_port), _credentials(settings))
+        self._grpc = Endpoint(self.jobs, self.keys, quota, settings.address(settings.grpc_port), credentials)
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
         self._links = Links(secret, settings.result_url_seconds)
         self._resolver = Resolver()
@@ -96,9 +104,8 @@ class Server:
             wait=partial(asyncio.sleep, settings.ping_seconds),
         )
         self._http = Http(settings, self._web(probe, quota))
-        self._tasks: list[asyncio.Task[None]] = []
 
-    def _web(self, probe: Probe, quota: Quota) -> FastAPI:
+    def _web(self, probe: Probe, quota: Quota) -> ASGIApp:
         settings = self._settings
         incoming = settings.state / "incoming"
         shutil.rmtree(incoming, ignore_errors=True)  # what a crash left of uploads
@@ -114,53 +121,59 @@ class Server:
         app = Web(self.jobs, self._links, submissions, public_url=settings.public_url, metrics=metrics).app()
         self._pusher.mount(app)
         protect(app, self.keys, quota, idle_seconds=settings.policy.source_idle_seconds, origins=settings.cors_origins)
-        return app
+        return Forwarded(app, parse_networks(settings.trusted_proxies))
 
-    def _result_url(self, request_id: str) -> str:
-        scheme = "https" if self._settings.tls_certificate else "http"
-        base = self._settings.public_url or f"{scheme}://{self._settings.address(self.http_port)}"
-        return self._links.make(base, keys(request_id)[0])
+    def _result_url(self, job: Job) -> str:
+        """Make a link to a result as its submitter can open it: by the setting, else by the way that the request came."""
+        base = self._settings.public_url or job.base_url or self._settings.local_url(self.http_port)
+        return self._links.make(base, file_names(job.request_id)[0])
+
+    def _on_failing(self, name: str, error: Exception) -> None:
+        self._failed.put_nowait(f"{name} ({error})")
+
+    async def failed(self) -> str:
+        """Wait until a part of the server fails again and again; give its name."""
+        return await self._failed.get()
 
     @property
     def http_port(self) -> int:
-        """Where HTTP listens."""
+        """Give the port that HTTP listens on."""
         return self._http.port
 
     @property
     def grpc_port(self) -> int:
-        """Where gRPC listens."""
+        """Give the port that gRPC listens on."""
         return self._grpc.port
 
     def first_key(self) -> str | None:
-        """The text of a key made because there was none; seen once. A key set by the operator is taken instead."""
+        """Make a key where there is none, and give its text, seen once. A key set by the operator is taken instead."""
         if self._settings.api_key is not None:
             self.keys.put("default", self._settings.api_key.get_secret_value())
             return None
         return None if self.keys.all() else self.keys.add("default")
 
     async def start(self) -> None:
-        """Go on with what was accepted, and answer."""
+        """Resume what was accepted, and answer."""
         settings = self._settings
         check_confinement(await self._probe.confinement(), settings.host, allow_unconfined=settings.allow_unconfined)
         await self.jobs.start()
         await self._grpc.start()
         await self._http.start()
-        expiring = keep_expiring(self.jobs, self._settings.keep_seconds)
-        works = (self._announce(), expiring, self._webhooks.run(), self._pusher.run())
-        self._tasks = [asyncio.create_task(work) for work in works]
+        self._tasks.start("readiness", self._announce)
+        self._tasks.start("retention", lambda: keep_expiring(self.jobs, settings.keep_seconds))
+        self._tasks.start("webhooks", self._webhooks.run)
+        self._tasks.start("progress sockets", self._pusher.run)
 
     async def stop(self, grace: float) -> None:
-        """Say so, finish what can be finished within the grace time, checkpoint the rest."""
+        """Report it, finish what can be finished within the grace time, in seconds, and interrupt the rest."""
         self.jobs.drain()
         await self._grpc.drain()
         try:
             async with asyncio.timeout(grace):
                 await self.jobs.runner.idle()
         except TimeoutError:
-            logger.warning("%d jobs go on after the next start", len(self.jobs.runner.news))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            logger.warning("%d jobs are resumed by the next start", len(self.jobs.runner.attempts))
+        await self._tasks.stop()
         await self._http.stop()
         await self._grpc.stop(1.0)
         await self.jobs.stop()
@@ -170,9 +183,14 @@ class Server:
         self._lock.release()
 
     async def _announce(self) -> None:
-        while not self.jobs.ready:
-            await asyncio.sleep(READY_SECONDS)
-        await self._grpc.ready()
+        """Report over gRPC whether new jobs are taken and processed, whenever that changes."""
+        announced = False
+        while True:
+            ready = self.jobs.ready
+            if ready is not announced:
+                announced = ready
+                await self._grpc.announce(serving=ready)
+            await asyncio.sleep(READY_SECONDS if not ready else UNREADY_SECONDS)
 
 
 async def serve(
@@ -186,20 +204,31 @@ async def serve(
         await server.start()
         tell(f"HTTP on {settings.address(server.http_port)}")
         tell(f"gRPC on {settings.address(server.grpc_port)}")
-        await signalled.get()
+        await _signal_or_failure(signalled, server)
         tell("stopping")
         stopping = asyncio.create_task(server.stop(settings.grace_seconds))
         again = asyncio.create_task(signalled.get())
         await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
-            os._exit(1)  # nothing is lost: what was accepted goes on after the next start
+            os._exit(1)  # nothing is lost: what was accepted is resumed by the next start
         again.cancel()
         await stopping
 
 
+async def _signal_or_failure(signalled: asyncio.Queue[int], server: Server) -> None:
+    """Wait for a signal; end the process where a part of it cannot be kept alive, for a supervisor to start it again."""
+    signal_ = asyncio.create_task(signalled.get())
+    failure = asyncio.create_task(server.failed())
+    done, _ = await asyncio.wait((signal_, failure), return_when=asyncio.FIRST_COMPLETED)
+    if failure in done:
+        logger.critical("%s keeps failing; the process ends", failure.result())
+        os._exit(1)
+    failure.cancel()
+
+
 @asynccontextmanager
 async def _signals() -> AsyncIterator[asyncio.Queue[int]]:
-    """Signals to stop, as they come."""
+    """Collect signals to stop, as they come."""
     came: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -212,7 +241,7 @@ async def _signals() -> AsyncIterator[asyncio.Queue[int]]:
 
 
 def _locked(state: Path) -> FileLock:
-    """The state folder is this server's alone, for as long as it lives."""
+    """Make the state folder this server's alone, for as long as it lives."""
     lock = FileLock(state / "server.lock", timeout=0)
     try:
         lock.acquire()
@@ -221,15 +250,3 @@ def _locked(state: Path) -> FileLock:
             f"another server runs on {state}; stop it, or set UPRES_STATE to a folder of its own"
         ) from error
     return lock
-
-
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    certificate, key = settings.tls_certificate, settings.tls_key
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        raise SettingsError("tls_certificate and tls_key go together; one of them is missing")
-    try:
-        return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
-    except OSError as error:
-        raise SettingsError(f"{error.filename}: cannot be read for TLS ({error.strerror})") from error

@@ -14,6 +14,8 @@ from upres.service.jobs.service import Jobs
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
+from .connections import most_connections
+
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 OPTIONS = (
     ("grpc.max_receive_message_length", 4 << 20),
@@ -24,6 +26,8 @@ OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.so_reuseport", 0),
+    ("grpc.server_handshake_timeout_ms", 10_000),  # for a client that connects and says nothing
+    ("grpc.max_connection_idle_ms", 300_000),  # without a call; clients connect again by themselves
 )
 
 
@@ -33,7 +37,8 @@ class Endpoint:
     def __init__(
         self, jobs: Jobs, keys: Keys, quota: Quota, address: str, credentials: grpc.ServerCredentials | None = None
     ) -> None:
-        self._server = server = grpc.aio.server(options=OPTIONS, interceptors=[CorruptRequests()])
+        options = (*OPTIONS, ("grpc.max_allowed_incoming_connections", most_connections()))
+        self._server = server = grpc.aio.server(options=options, interceptors=[CorruptRequests()])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         stubs.add_UpscaleServiceServicer_to_server(UpscaleService(jobs, keys, quota), server)
@@ -49,24 +54,21 @@ class Endpoint:
             raise StoreError(f"cannot listen on {address}; is another server running there?") from error
 
     async def start(self) -> None:
-        """Begin to answer; not serving until `ready`."""
-        await self._tell(serving=False)
+        """Start to answer; not serving until announced."""
+        await self.announce(serving=False)
         await self._server.start()
 
-    async def ready(self) -> None:
-        """Models are warm: say that it serves."""
-        await self._tell(serving=True)
+    async def announce(self, *, serving: bool) -> None:
+        """Report to health checks whether new jobs are taken and processed."""
+        response = health_pb2.HealthCheckResponse
+        status = response.SERVING if serving else response.NOT_SERVING
+        for name in ("", *SERVICES):
+            await self._health.set(name, status)
 
     async def drain(self) -> None:
-        """Say that it does not serve any more; calls go on."""
+        """Report that it does not serve any more; calls under way continue."""
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace: float) -> None:
         """End calls after a grace time in seconds."""
         await self._server.stop(grace)
-
-    async def _tell(self, *, serving: bool) -> None:
-        response = health_pb2.HealthCheckResponse
-        status = response.SERVING if serving else response.NOT_SERVING
-        for name in ("", *SERVICES):
-            await self._health.set(name, status)

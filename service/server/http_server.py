@@ -4,12 +4,14 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from upres.service.domain.errors import StoreError
 
+from .connections import Bounded, Idle, most_connections
 from .settings import Settings
 
 STARTED_SECONDS = 0.01
@@ -19,14 +21,14 @@ LARGEST_MESSAGE = 1 << 16  # bytes that a socket may send at once; its clients s
 class _Quiet(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the server's."""
+        """Leave signals to the server."""
         yield
 
 
 class Http:
     """One port. Raises StoreError where it is taken."""
 
-    def __init__(self, settings: Settings, app: FastAPI) -> None:
+    def __init__(self, settings: Settings, app: ASGIApp) -> None:
         self._socket = _listening(settings.host, settings.http_port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
@@ -34,7 +36,8 @@ class Http:
             lifespan="off",
             log_config=None,
             access_log=False,
-            proxy_headers=False,
+            proxy_headers=False,  # `forwarded` reads them, the host among them
+            http=partial(Bounded, idle=Idle(most_connections()), seconds=settings.request_seconds),  # type: ignore[arg-type]  # uvicorn calls it as it would the class
             ws="websockets-sansio",
             ws_max_size=LARGEST_MESSAGE,
             timeout_keep_alive=75,
@@ -46,9 +49,12 @@ class Http:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to answer."""
+        """Start to answer."""
         self._task = asyncio.create_task(self._server.serve([self._socket]))
         while not self._server.started:
+            if self._task.done():
+                self._task.result()
+                raise StoreError("the HTTP server ended as it started; its log says why")
             await asyncio.sleep(STARTED_SECONDS)
 
     async def stop(self) -> None:
@@ -59,8 +65,9 @@ class Http:
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    """Bind the port. The protocol is named, since asyncio sets TCP_NODELAY only on sockets that say they are TCP."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family)
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))

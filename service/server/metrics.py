@@ -29,7 +29,7 @@ class Metrics(Collector):
         jobs = self._jobs
         yield GaugeMetricFamily("upres_ready", "Whether models are warm", float(jobs.ready))
         yield GaugeMetricFamily("upres_queue_jobs", "Jobs that wait for a device", len(jobs.runner.queue))
-        yield GaugeMetricFamily("upres_running_jobs", "Jobs that are being made", len(jobs.runner.news))
+        yield GaugeMetricFamily("upres_running_jobs", "Jobs that are being made", len(jobs.runner.attempts))
         yield GaugeMetricFamily("upres_free_slots", "Attempts that could begin now", jobs.runner.executor.room)
         by_status = GaugeMetricFamily("upres_jobs", "Jobs in the database", labels=["status"])
         for status, count in jobs.store.count().items():
@@ -40,7 +40,7 @@ class Metrics(Collector):
             webhooks.add_metric([found], count)
         yield webhooks
         stages = CounterMetricFamily("upres_stage_seconds", "Busy time of finished attempts", labels=["stage"])
-        for stage, seconds in jobs.runner.stage_seconds.items():
+        for stage, seconds in jobs.runner.reports.stage_seconds.items():
             stages.add_metric([stage], seconds)
         yield stages
         yield GaugeMetricFamily(

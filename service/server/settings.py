@@ -16,6 +16,8 @@ from upres.service.domain.job_logging import Format
 from upres.service.domain.limits import Policy, Retention
 from upres.service.domain.spec import Limits
 
+EVERYWHERE = ("0.0.0.0", "::")
+
 Bytes = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -44,7 +46,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     http_port: int = Field(8080, ge=0, le=65535, description="0 takes any free one")
     grpc_port: int = Field(8081, ge=0, le=65535, description="0 takes any free one")
-    public_url: str | None = Field(None, description="how clients reach HTTP, when it is behind a proxy")
+    public_url: str | None = Field(None, description="how clients reach HTTP; by default as the request came that asks")
+    trusted_proxies: list[str] = Field(
+        default_factory=list, description="addresses or networks of proxies whose X-Forwarded-… headers are believed"
+    )
+    request_seconds: Seconds = Field(20.0, description="the longest that a connection waits for the head of a request")
     tls_certificate: Path | None = Field(
         None, description="PEM, with what it was signed by; HTTP and gRPC then speak TLS"
     )
@@ -100,16 +106,21 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then the file."""
+        """Order the sources: arguments, then the environment, then the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     def address(self, port: int) -> str:
-        """Where to listen, as it stands in a URL."""
+        """Give where to listen, as it stands in a URL."""
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+    def local_url(self, port: int) -> str:
+        """Give the base of links that work on this machine: an address of all interfaces cannot be called."""
+        scheme = "https" if self.tls_certificate else "http"
+        return f"{scheme}://localhost:{port}" if self.host in EVERYWHERE else f"{scheme}://{self.address(port)}"
 
     @property
     def policy(self) -> Policy:
-        """The part that jobs keep to."""
+        """Give the part that jobs keep to."""
         return Policy(
             Limits(
                 self.source_bytes,
@@ -128,17 +139,17 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        """Where the rows are."""
+        """Give where the rows are."""
         return self.database or f"sqlite:///{self.state / 'upres.db'}"
 
     @property
     def results_url(self) -> str:
-        """Where the results are."""
+        """Give where the results are."""
         return self.results or str(self.state / "results")
 
 
 def load(file: Path | None = None, **values: Any) -> Settings:  # noqa: ANN401 - checked by pydantic
-    """Settings from the environment, a TOML file, and values that go before both; SettingsError names every wrong one."""
+    """Read settings from the environment, a TOML file, and values that go before both; SettingsError names every wrong one."""
 
     class Configured(Settings):
         model_config = SettingsConfigDict(toml_file=file)
@@ -151,7 +162,7 @@ def load(file: Path | None = None, **values: Any) -> Settings:  # noqa: ANN401 -
         raise SettingsError(f"{file}: is not TOML: {error}") from error
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        told = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems]
+        messages = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems]
         if any(problem["type"] == "extra_forbidden" for problem in problems):
-            told.append(f"the settings are {', '.join(Settings.model_fields)}")
-        raise SettingsError("; ".join(told)) from error
+            messages.append(f"the settings are {', '.join(Settings.model_fields)}")
+        raise SettingsError("; ".join(messages)) from error

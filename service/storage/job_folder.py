@@ -14,32 +14,32 @@ class JobFolder:
 
     @property
     def source(self) -> Path:
-        """The source's bytes, as far as they came."""
+        """Locate the source's bytes, as far as they came."""
         return self.path / "source"
 
     @property
     def log(self) -> Path:
-        """The segment log's folder."""
+        """Locate the segment log's folder."""
         return self.path / "log"
 
     @property
     def joined(self) -> Path:
-        """The joined file, until it is in the result store."""
+        """Locate the joined file, until it is in the result store."""
         return self.path / "result.mp4"
 
     @property
     def preview(self) -> Path:
-        """The first frame of the result, as JPEG."""
+        """Locate the first frame of the result, a JPEG."""
         return self.path / "preview.jpg"
 
     @property
     def lock(self) -> Path:
-        """Held by the attempt that works here."""
+        """Locate the lock of the attempt that works here."""
         return self.path / "attempt.lock"
 
     @property
     def source_bytes(self) -> int:
-        """How much of the source is here."""
+        """Count the bytes of the source that are here."""
         try:
             return self.source.stat().st_size
         except FileNotFoundError:
@@ -47,7 +47,7 @@ class JobFolder:
 
     @property
     def source_whole(self) -> bool:
-        """Whether no more of the source is to come."""
+        """Report whether no more of the source is to come."""
         return self._whole.exists()
 
     @property
@@ -66,7 +66,7 @@ class JobFolder:
             file.write(data)
 
     def end_source(self) -> None:
-        """The source is whole; when this returns it survives a crash."""
+        """Mark the source as whole; when this returns, it survives a crash."""
         for path in (self.source, self._whole):
             with path.open("ab") as file:
                 os.fsync(file.fileno())
@@ -81,9 +81,13 @@ class JobFolder:
         part.replace(self.preview)
 
     def spend(self) -> None:
-        """Remove what an ended job is not asked for any more."""
+        """Remove what nobody reads once a job has ended."""
         for path in (self.joined, self.source):
             path.unlink(missing_ok=True)
+
+    def remove_log(self) -> None:
+        """Remove the segment log."""
+        shutil.rmtree(self.log, ignore_errors=True)
 
     def remove(self) -> None:
         """Remove everything."""

@@ -1,5 +1,6 @@
-"""Jobs and their events in a database. A change of a job and the event that tells of it are one transaction."""
+"""Jobs and their events in a database. A change of a job and the event that reports it are one transaction."""
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,8 +11,11 @@ import sqlalchemy as sa
 from upres.service.domain.errors import ConflictError, NotFoundError
 from upres.service.domain.states import Failure, Reason, State, Status
 
+from .cleanups import Cleanup, Cleanups, What, schedule
 from .database import Database
 from .schema import deliveries, events, jobs
+
+LOG_SECONDS = 3600.0  # for which the log of an ended job can be read to its end, where its result is in an object store
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,8 @@ class Job:
 
     accepted: its request_id was sent and its source is whole, or may be streamed. source_complete: no byte is to come.
     idempotency, fingerprint: the client's key for this request, and the hash of what it came with. totals: counts at the end.
+    result_prefix: of its keys in the result store. progress_before: its progress as its newest attempt started.
+    base_url: where its submitter reached this server, for links; None where it is not known.
     """
 
     request_id: str
@@ -35,11 +41,14 @@ class Job:
     started_at: float | None = None
     ended_at: float | None = None
     totals: dict[str, Any] = field(default_factory=dict)
+    result_prefix: str = ""
+    progress_before: float = 0.0
+    base_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened to a job. cursor rises over all jobs. kind: accepted, progress, or a status word."""
+    """One thing that happened to a job. cursor rises over all jobs. kind: accepted, progress, or a status."""
 
     cursor: int
     request_id: str
@@ -63,11 +72,13 @@ class Store(Database):
         super().__init__(url)
         self._clock = clock
         self._checkpoint = checkpoint
+        self.cleanups = Cleanups(self)
+        self.result_prefix = self.meta("server_id", lambda: secrets.token_hex(8)) + "/"
 
     def add(self, job: Job) -> tuple[Job, bool]:
-        """Insert a job; gives it back, and True; or the job that the owner's idempotency key already made, and False.
+        """Insert a job; give it back, and True; or the job that the owner's idempotency key already made, and False.
 
-        One that ended before it was accepted, so that nobody was told of it, holds its key no longer.
+        One that ended before it was accepted, so that its id was never sent, holds its key no longer.
         Raises ConflictError where the request_id is taken, or the idempotency key came with another body before.
         """
         with self.transaction() as connection:
@@ -81,7 +92,7 @@ class Store(Database):
             if connection.scalar(sa.select(jobs.c.owner).where(jobs.c.request_id == job.request_id)):
                 raise ConflictError(f"request_id {job.request_id} is taken; choose a new UUID")
             newest = connection.scalar(sa.select(sa.func.max(jobs.c.number))) or 0
-            job = replace(job, number=newest + 1, created_at=self._clock())
+            job = replace(job, number=newest + 1, created_at=self._clock(), result_prefix=self.result_prefix)
             connection.execute(jobs.insert().values(_row(job)))
             self._record(connection, job, None, "accepted" if job.accepted else "created")
             self._checkpoint("add")
@@ -97,7 +108,7 @@ class Store(Database):
         accepted: bool | None = None,
         source_complete: bool | None = None,
     ) -> Job:
-        """Apply a transition, and set other columns, with the event that tells of it; gives the job after it.
+        """Apply a transition, and set other columns, with the event that reports it; give the job after it.
 
         Raises NotFoundError, and TransitionError of the state machine; then nothing has changed.
         """
@@ -107,12 +118,16 @@ class Store(Database):
             now = self._clock()
             started = job.started_at or (now if state.status is Status.PROCESSING else None)
             job = replace(job, state=state, started_at=started)
+            if state.attempts != before.state.attempts:
+                job = replace(job, progress_before=state.progress)
             if accepted is not None:
                 job = replace(job, accepted=accepted)
             if source_complete is not None:
                 job = replace(job, source_complete=source_complete)
             if state.ended and not before.state.ended:
                 job = replace(job, ended_at=now)
+                self._schedule(connection, job, What.SOURCE, now)
+                self._schedule(connection, job, What.LOG, now + LOG_SECONDS)
             if totals is not None:
                 job = replace(job, totals={**job.totals, **totals})
             connection.execute(jobs.update().where(jobs.c.request_id == request_id).values(_row(job)))
@@ -123,14 +138,14 @@ class Store(Database):
         return job
 
     def get(self, request_id: str, owner: str | None = None) -> Job:
-        """A job; NotFoundError where there is none, or it is another owner's."""
-        with self.transaction() as connection:
+        """Read a job; NotFoundError where there is none, or it is another owner's."""
+        with self.snapshot() as connection:
             return self._get(connection, request_id, owner)
 
     def page(
         self, owner: str | None = None, *, status: Status | None = None, below: int | None = None, limit: int = 100
     ) -> list[Job]:
-        """Jobs, newest first; below: only those with a smaller number, to read on from the last one got."""
+        """List jobs, newest first; below: only those with a smaller number, to read on from the last one got."""
         query = jobs.select().order_by(jobs.c.number.desc()).limit(limit)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
@@ -138,46 +153,50 @@ class Store(Database):
             query = query.where(jobs.c.status == status)
         if below is not None:
             query = query.where(jobs.c.number < below)
-        with self.transaction() as connection:
+        with self.snapshot() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
 
     def unfinished(self) -> list[Job]:
-        """Every job that has not ended, oldest first: what a restart goes on with."""
+        """List every job that has not ended, oldest first: what a restart resumes."""
         query = jobs.select().where(jobs.c.status.in_([Status.PENDING, Status.PROCESSING])).order_by(jobs.c.number)
-        with self.transaction() as connection:
+        with self.snapshot() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
 
     def count(self) -> dict[str, int]:
-        """How many jobs have each status."""
+        """Count the jobs of each status."""
         query = sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status)
-        with self.transaction() as connection:
+        with self.snapshot() as connection:
             return {str(status): int(count) for status, count in connection.execute(query)}
 
-    def ended_before(self, time: float) -> list[Job]:
-        """Jobs that ended before a time: what retention takes away."""
-        with self.transaction() as connection:
-            return [_job(row) for row in connection.execute(jobs.select().where(jobs.c.ended_at < time)).mappings()]
+    def ended_before(self, time: float, limit: int = 100) -> list[Job]:
+        """List jobs that ended before a time, oldest first: what retention removes."""
+        query = jobs.select().where(jobs.c.ended_at < time).order_by(jobs.c.ended_at).limit(limit)
+        with self.snapshot() as connection:
+            return [_job(row) for row in connection.execute(query).mappings()]
 
     def delete(self, request_id: str) -> None:
-        """Forget a job, its events and what they had to tell."""
+        """Delete a job with its events and their deliveries; its files become a cleanup. Nothing happens where there is none."""
         with self.transaction() as connection:
-            for table in (events, deliveries):
+            row = connection.execute(jobs.select().where(jobs.c.request_id == request_id)).mappings().first()
+            if row is None:
+                return
+            for table in (events, deliveries, jobs):
                 connection.execute(table.delete().where(table.c.request_id == request_id))
-            connection.execute(jobs.delete().where(jobs.c.request_id == request_id))
+            self._schedule(connection, _job(row), What.EVERYTHING, self._clock())
             self._checkpoint("delete")
         self._checkpoint("deleted")
 
     def events(self, after: int = 0, *, request_id: str | None = None, limit: int = 1000) -> list[Event]:
-        """Events behind a cursor, in order."""
+        """List events behind a cursor, in order."""
         query = events.select().where(events.c.cursor > after).order_by(events.c.cursor).limit(limit)
         if request_id is not None:
             query = query.where(events.c.request_id == request_id)
-        with self.transaction() as connection:
+        with self.snapshot() as connection:
             return [Event(**row) for row in connection.execute(query).mappings()]
 
     def newest(self) -> int:
-        """The cursor of the last event; 0 where there is none."""
-        with self.transaction() as connection:
+        """Give the cursor of the last event; 0 where there is none."""
+        with self.snapshot() as connection:
             return int(connection.scalar(sa.select(sa.func.max(events.c.cursor))) or 0)
 
     def _get(self, connection: sa.Connection, request_id: str, owner: str | None = None) -> Job:
@@ -185,6 +204,9 @@ class Store(Database):
         if row is None or (owner is not None and row["owner"] != owner):
             raise NotFoundError(f"there is no job {request_id}")
         return _job(row)
+
+    def _schedule(self, connection: sa.Connection, job: Job, what: What, due_at: float) -> None:
+        schedule(connection, Cleanup(job.request_id, what, job.result_prefix, due_at))
 
     def _record(self, connection: sa.Connection, job: Job, previous: Status | None, kind: str) -> None:
         state = job.state
@@ -218,8 +240,9 @@ def _row(job: Job) -> dict[str, Any]:
     state = job.state
     own = ("request_id", "number", "owner", "spec", "idempotency", "fingerprint", "accepted", "source_complete")
     times = ("created_at", "started_at", "ended_at", "totals")
+    links = ("result_prefix", "progress_before", "base_url")
     return {
-        **{name: getattr(job, name) for name in (*own, *times)},
+        **{name: getattr(job, name) for name in (*own, *times, *links)},
         "status": state.status,
         "attempts": state.attempts,
         "progress": state.progress,

@@ -23,22 +23,26 @@ logger = logging.getLogger(__name__)
 
 
 class Results:
-    """Objects by key. url: a folder's path, `memory://`, or whatever obstore takes (`s3://bucket/prefix`).
+    """Objects by key. url: a folder's path, `memory://`, or what obstore takes (`s3://bucket/prefix`).
 
-    What `put` has given back can be read, and survives a crash. Raises SettingsError where there can be no such store.
+    What `put` has returned for can be read, and survives a crash. Raises SettingsError where there can be no such store.
     """
 
     def __init__(self, url: str) -> None:
         self._folder = None if "://" in url else Path(url).absolute()
         self._store = _store(url, self._folder)
 
+    @property
+    def remote(self) -> bool:
+        """Report whether results lie elsewhere than on this machine's disks."""
+        return self._folder is None
+
     async def put(self, key: str, path: Path) -> int:
         """Store a file, whole or not at all, and give its size; TargetError where it cannot be stored."""
         try:
             await obstore.put_async(self._store, key, path)
             if self._folder is not None:
-                _sync(self._folder / key)
-                _sync(self._folder)
+                await asyncio.to_thread(_sync, self._folder / key, self._folder)
             return await self.size(key)
         except (OSError, obstore.exceptions.BaseError) as error:
             raise TargetError(f"the result cannot be stored ({type(error).__name__})") from error
@@ -57,43 +61,51 @@ class Results:
             pause = min(2 * pause, MOST_STORE_SECONDS)
 
     async def size(self, key: str) -> int:
-        """Bytes; NotFoundError where there is no such object."""
+        """Give an object's bytes; NotFoundError where there is none of this key."""
         try:
             return int((await obstore.head_async(self._store, key))["size"])
         except FileNotFoundError as error:
             raise NotFoundError(f"there is no object {key}") from error
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
-        """Bytes from `start` to before `end`, in chunks of at least a quarter of a MiB."""
+        """Yield bytes from `start` to before `end`, in chunks of at least a quarter of a MiB."""
         end = await self.size(key) if end is None else end
         if start >= end:
             return
-        found = await obstore.get_async(self._store, key, options={"range": (start, end)})
-        async for chunk in found.stream(min_chunk_size=CHUNK):
+        response = await obstore.get_async(self._store, key, options={"range": (start, end)})
+        async for chunk in response.stream(min_chunk_size=CHUNK):
             yield bytes(chunk)
 
-    async def forget(self, *keys: str) -> None:
-        """Remove objects, as far as there are any; one that cannot be removed is left to the next start, which sweeps."""
+    async def remove(self, *keys: str) -> None:
+        """Remove objects, as far as there are any; TargetError names those that cannot be removed now."""
+        problems = []
         for key in keys:
             try:
                 await obstore.delete_async(self._store, key)
             except FileNotFoundError:
                 continue
-            except (OSError, obstore.exceptions.BaseError):
-                logger.exception("%s cannot be removed from the result store now", key)
+            except (OSError, obstore.exceptions.BaseError) as error:
+                problems.append(f"{key} ({type(error).__name__})")
+        if problems:
+            raise TargetError(f"the result store does not remove {', '.join(problems)}")
 
-    async def tidy(self) -> None:
-        """Remove what a crash left of files that were being stored in a folder; nobody may be storing any."""
+    async def check(self, prefix: str) -> None:
+        """Raise TargetError where the store does not answer. Costs the same however much lies there."""
+        try:
+            async for _ in obstore.list(self._store, prefix, chunk_size=1):
+                break
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise TargetError(f"the result store does not answer ({type(error).__name__}); is it there?") from error
+
+    async def tidy(self, prefix: str) -> None:
+        """Remove what a crash left of files that were being stored under a prefix; nobody may be storing any there."""
         if self._folder is not None:
-            for path in self._folder.glob(STAGED):
+            for path in (self._folder / prefix).glob(STAGED):
                 path.unlink()
 
     async def keys(self) -> list[str]:
-        """Every object's key; TargetError where the store does not tell."""
-        try:
-            return [str(found["path"]) async for chunk in obstore.list(self._store) for found in chunk]
-        except (OSError, obstore.exceptions.BaseError) as error:
-            raise TargetError(f"the result store cannot be listed ({type(error).__name__}); is it there?") from error
+        """List every object's key."""
+        return [str(entry["path"]) async for chunk in obstore.list(self._store) for entry in chunk]
 
 
 def _store(url: str, folder: Path | None) -> ObjectStore:
@@ -105,15 +117,24 @@ def _store(url: str, folder: Path | None) -> ObjectStore:
         raise SettingsError(f"results cannot be kept in {url} ({type(error).__name__})") from error
 
 
-def _sync(path: Path) -> None:
-    """The object store's own writing ends before the disk has the bytes."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync(path: Path, root: Path) -> None:
+    """Wait until the disk has a file and the folders that it is named in: the object store's own writing ends before."""
+    for place in (path, *path.parents):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if place == root:
+            return
 
 
-def keys(request_id: str) -> tuple[str, str]:
-    """What a job's joined file and its picture are called in the result store."""
+def file_names(request_id: str) -> tuple[str, str]:
+    """Name a job's joined file and its picture, as they stand in links."""
     return f"{request_id}.mp4", f"{request_id}.jpg"
+
+
+def keys(prefix: str, request_id: str) -> tuple[str, str]:
+    """Give the keys of a job's joined file and its picture in the result store. prefix: the job's, of the server that made it."""
+    video, picture = file_names(request_id)
+    return prefix + video, prefix + picture

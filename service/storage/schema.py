@@ -1,8 +1,8 @@
-"""The tables. A change here is a new VERSION and a step that brings an older database up to it."""
+"""The tables as this version uses them. A change here is a new REVISION, and a step in `migrations` that leads to it."""
 
 import sqlalchemy as sa
 
-VERSION = 1
+REVISION = "0002"  # the newest step
 
 metadata = sa.MetaData()
 
@@ -28,8 +28,11 @@ jobs = sa.Table(
     sa.Column("message", sa.Text),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("started_at", sa.Float),
-    sa.Column("ended_at", sa.Float),
+    sa.Column("ended_at", sa.Float, index=True),
     sa.Column("totals", sa.JSON, nullable=False),
+    sa.Column("result_prefix", sa.Text, nullable=False, server_default=""),  # of its objects in the result store
+    sa.Column("progress_before", sa.Float, nullable=False, server_default="0"),  # as its newest attempt started
+    sa.Column("base_url", sa.Text),  # of the request that submitted it, without a slash at its end
     sa.UniqueConstraint("owner", "idempotency"),
 )
 
@@ -71,4 +74,13 @@ deliveries = sa.Table(
     sa.Column("due_at", sa.Float, nullable=False),
     sa.Column("problem", sa.Text),
     sa.Index("deliveries_due", "stage", "due_at"),
+)
+
+cleanups = sa.Table(  # files that are no longer needed: written with the change that makes them so, worked off later
+    "cleanups",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("what", sa.Text, primary_key=True),
+    sa.Column("result_prefix", sa.Text, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False, index=True),
 )

@@ -15,11 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from upres.engine.core.errors import UpresError
 from upres.service.api.http import schemas
 from upres.service.domain import job_logging
+from upres.service.domain.errors import StoreError
 from upres.service.domain.states import Status
 from upres.service.domain.waiting import wait_for
 from upres.service.storage.job_store import Job
@@ -59,7 +58,7 @@ class Webhooks:
         deliveries: Deliveries,
         post: Post,
         *,
-        result_url: Callable[[str], str],
+        result_url: Callable[[Job], str],
         account_secret: Callable[[str], str | None] = lambda owner: None,
         most: Most | None = None,
         clock: Callable[[], float] = time.time,
@@ -96,7 +95,7 @@ class Webhooks:
                     while delivery := await self._claim():
                         self._running[delivery.request_id] = delivery
                         group.create_task(self._attempt(delivery))
-                except SQLAlchemyError:  # a full disk, a locked database: it may pass
+                except StoreError:  # a full disk, a locked database: it may pass
                     logger.exception("webhooks cannot be read from the database; trying again")
                 await self._wait(self._news, POLL_SECONDS)
 
@@ -115,7 +114,7 @@ class Webhooks:
 
     async def _attempt(self, delivery: Delivery) -> None:
         """One attempt and its outcome. Whatever goes wrong here stays here: it was counted, and will be due again."""
-        job_logging.tell_of(delivery.request_id)
+        job_logging.bind_job_id(delivery.request_id)
         try:
             problem = await self._send(delivery)
             if problem is None:
@@ -136,7 +135,7 @@ class Webhooks:
         job = await asyncio.to_thread(self._deliveries.job, delivery)
         if job is None:
             return None
-        result_url = self._result_url(job.request_id) if delivery.kind == Status.DONE else None
+        result_url = self._result_url(job) if delivery.kind == Status.DONE else None
         body = json.dumps(payload(job, delivery, result_url)).encode()
         secret = job.spec.get("webhook_secret") or self._account_secret(job.owner)
         timestamp = str(int(self._clock()))

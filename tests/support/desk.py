@@ -80,14 +80,14 @@ class Desk:
 
     def done(self, **options):
         request_id = self.job(**options)
-        self.store.change(request_id, states.begun)
+        self.store.change(request_id, states.started)
         self.clock.now += 2
         self.store.change(request_id, lambda state: states.progressed(state, 50))
         self.store.change(request_id, states.finished)
         return request_id
 
     def webhooks(self, post, **options):
-        made = lambda request_id: f"https://upres.example/{request_id}.mp4?at={self.clock.now:.0f}"  # noqa: E731
+        made = lambda job: f"https://upres.example/{job.request_id}.mp4?at={self.clock.now:.0f}"  # noqa: E731
         return Webhooks(self.deliveries, post, result_url=made, clock=self.clock, wait=self.clock.wait, **options)
 
     def run(self, post, **options):

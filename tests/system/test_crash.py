@@ -98,12 +98,12 @@ class Story:
 
 IDLE, HASTY = {"workers": 0}, {"job_seconds": 0.1}
 STORIES = [
-    Story(states.begun, "processing:1"),
+    Story(states.started, "processing:1"),
     Story(states.progressed, "processing:2"),
     Story(states.died, "processing:2", dies=True),
-    Story(states.begun, "processing:3", dies=True),
+    Story(states.started, "processing:3", dies=True),
     Story(states.died, "error:1", dies=True, reason="PROCESSING_FAILED"),
-    Story(states.requeued, "processing:1", again=True),
+    Story(states.crashed, "processing:1", again=True),
     Story(states.finished, "done:1"),
     Story(states.failed, "error:1", submit_garbage, reason="SOURCE_UNPROCESSABLE"),
     Story(states.failed, "error:1", reason="TIMEOUT", first=HASTY, then=HASTY),
@@ -158,7 +158,20 @@ def test_every_change_of_state_is_among_them():
     changes = [found for _, found in inspect.getmembers(states, inspect.isfunction)]
     assert {story.change for story in STORIES} == {
         change for change in changes if inspect.signature(change).return_annotation is states.State
-    }
+    } - {states.requeued}  # of a server that stops in peace, in test_fairness
+
+
+def files_of(server, request_id):
+    """The names under a server's state folder that a job has left."""
+    return {path.name for path in Path(server.settings["state"]).rglob("*") if request_id in path.name}
+
+
+def wait_until(condition):
+    """Wait for what a server does in the background, for twenty seconds at most."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("step", ["delete", "deleted"])
@@ -172,11 +185,11 @@ def test_a_server_that_dies_while_it_forgets_a_job_has_it_whole_or_not_at_all(se
     die(server, f"{step}:1", act)
     with server.start(workers=0), Rpc(server.target) as rpc:
         jobs = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
-        left = {path.name for path in Path(server.settings["state"]).glob("*/*") if request_id in path.name}
         if step == "deleted":
-            assert not jobs and not left
+            assert not jobs
+            wait_until(lambda: not files_of(server, request_id))
         else:
-            assert left == {request_id, f"{request_id}.mp4", f"{request_id}.jpg"}
+            assert files_of(server, request_id) >= {f"{request_id}.mp4", f"{request_id}.jpg"}
             assert hashlib.sha256(rpc.file(request_id)).hexdigest() == wanted[path]
 
 
@@ -185,11 +198,12 @@ def test_a_server_that_dies_between_an_end_and_its_tidying_up_does_so_after_its_
     path, request_id, state = clip("a.mp4", 1), str(uuid.uuid4()), Path(server.settings["state"])
     die(server, "changed to done:1", lambda rpc: submit(rpc, path, request_id) or list(rpc.watch(request_id)))
     assert {"source", "result.mp4"} < {file.name for file in (state / "jobs" / request_id).iterdir()}
-    (state / "results" / f"{request_id}.mp4#1").touch()
+    (results := next((state / "results").iterdir())).joinpath(f"{request_id}.mp4#1").touch()
     with server.start(workers=0), Rpc(server.target) as rpc:
         assert rpc.get(request_id).status == pb.Job.STATUS_DONE
-        assert not {"source", "result.mp4"} & {file.name for file in (state / "jobs" / request_id).iterdir()}
-        assert {file.name for file in (state / "results").iterdir()} == {f"{request_id}.mp4", f"{request_id}.jpg"}
+        folder = state / "jobs" / request_id
+        wait_until(lambda: not {"source", "result.mp4"} & {file.name for file in folder.iterdir()})
+        assert {file.name for file in results.iterdir()} == {f"{request_id}.mp4", f"{request_id}.jpg"}
 
 
 def test_an_idempotency_key_holds_no_request_that_was_lost_before_it_was_answered(server, clip):

@@ -19,7 +19,6 @@ from hashlib import sha256
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Form, Request, WebSocket
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from upres.engine.core.errors import UpresError
@@ -30,7 +29,7 @@ from upres.service.domain.waiting import wait_for
 from upres.service.jobs.change_events import ANY
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Event
-from upres.service.storage.results import keys
+from upres.service.storage.results import file_names
 
 from .forms import ChannelForm, FormRoute, Problem
 from .pusher_socket import OVER_CAPACITY, UNAUTHORIZED, WRONG_VERSION, Connection, refuse
@@ -135,7 +134,7 @@ class Pusher:
                     for event in events:
                         await self._send(event)
                         self._cursor = event.cursor
-            except (SQLAlchemyError, UpresError):  # a full disk, a locked database: it may pass
+            except UpresError:  # a full disk, a locked database: it may pass
                 logger.exception("events cannot be read; trying again")
             await wait_for(change, POLL_SECONDS)
 
@@ -168,7 +167,7 @@ class Pusher:
 
     def _data(self, update: Update, base: str) -> dict[str, Any]:
         event = update.event
-        video, _ = keys(event.request_id)
+        video, _ = file_names(event.request_id)
         return {
             "request_id": event.request_id,
             "status": WORDS[event.kind],

@@ -18,7 +18,7 @@ from upres.engine.models.catalog import SLUGS
 from upres.service.domain.errors import InvalidError, NotFoundError
 from upres.service.domain.request_id import checked_id
 from upres.service.jobs.service import Jobs
-from upres.service.storage.results import keys
+from upres.service.storage.results import file_names
 
 from . import schemas
 from .downloads import TYPES, Download, part
@@ -131,7 +131,7 @@ class Web:
         except InvalidError as error:
             raise NotFoundError(str(error)) from error
         base = self._public_url or str(request.base_url)
-        video, picture = keys(job.request_id)
+        video, picture = file_names(job.request_id)
         preview = self._links.make(base, picture) if self._jobs.has_preview(job) else None
         return Data(data=schemas.job_status(job, preview=preview, result_url=self._links.make(base, video)))
 
@@ -156,7 +156,8 @@ class Web:
         kind = TYPES[name.rpartition(".")[2]]
         if kind == "image/jpeg" and (picture := await self._jobs.local_preview(name.rpartition(".")[0])):
             return Response(picture, media_type=kind)
-        size = await self._jobs.result_size(name)
+        key = await self._jobs.key_of(name)
+        size = await self._jobs.result_size(key)
         found = part(request.headers.get("range") if request.method == "GET" else None, size)
         if found is None:
             return Response(None, 416, {"Content-Range": f"bytes */{size}"})
@@ -166,7 +167,7 @@ class Web:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         if request.method == "HEAD":
             return Response(None, 200, headers)
-        return Download(self._jobs.read_result(name, start, end), 206 if "Content-Range" in headers else 200, headers)
+        return Download(self._jobs.read_result(key, start, end), 206 if "Content-Range" in headers else 200, headers)
 
     async def health(self) -> Health:
         """Answer, which shows that the process does."""
@@ -174,8 +175,10 @@ class Web:
 
     async def ready(self) -> Response:
         """Report whether models are loaded and new jobs are taken."""
-        ready = self._jobs.ready
-        return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+        reason = self._jobs.unready
+        if reason is not None:
+            return JSONResponse({"status": "not ready", "reason": reason}, 503)
+        return JSONResponse({"status": "ready"})
 
     async def metrics(self) -> Response:
         """Serve the metrics for Prometheus."""

@@ -67,7 +67,7 @@ class Submissions:
             problems |= {"video": wrong} if wrong else {}
             if problems or not isinstance(form.video, UploadFile):
                 raise InvalidError(problems)
-            job = await self._created(spec, request.state.owner, form.video, idempotency_key or None)
+            job = await self._created(request, spec, form.video, idempotency_key or None)
             job = await self._jobs.take_source(job, path)
         return Data(data=Submitted(request_id=job.request_id))
 
@@ -120,9 +120,12 @@ class Submissions:
         except SourceError as error:
             return [f"{VIDEO} ({error})."], None
 
-    async def _created(self, spec: Spec, owner: str, video: UploadFile, idempotency: str | None) -> Job:
+    async def _created(self, request: Request, spec: Spec, video: UploadFile, idempotency: str | None) -> Job:
         body = await asyncio.to_thread(fingerprint, spec, video) if idempotency else None
-        job, _ = await self._jobs.create(spec, owner, idempotency=idempotency, fingerprint=body)
+        base_url = str(request.base_url)  # for links in webhooks
+        job, _ = await self._jobs.create(
+            spec, request.state.owner, idempotency=idempotency, fingerprint=body, base_url=base_url
+        )
         return job
 
 

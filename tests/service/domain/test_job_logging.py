@@ -47,7 +47,7 @@ def test_a_line_is_json_with_its_job_in_whatever_thread_it_is_logged(configured)
     captured = configured("json")
 
     async def scenario():
-        job_logging.tell_of("job-1")
+        job_logging.bind_job_id("job-1")
         await asyncio.to_thread(logging.getLogger("upres.x").warning, "%d\nfrogs", 2)
         with job_logging.about("job-2"):
             logging.getLogger("upres.x").info("in between")
@@ -86,7 +86,9 @@ def test_text_is_for_people(configured):
 
 
 def test_what_ends_a_process_is_a_line(tmp_path):
-    code = "from upres.service.domain import job_logging; job_logging.configure(); job_logging.tell_of('job-1'); 1 / 0"
+    code = (
+        "from upres.service.domain import job_logging; job_logging.configure(); job_logging.bind_job_id('job-1'); 1 / 0"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     told = json.loads(done.stderr)
     assert done.returncode == 1 and (told["level"], told["request_id"]) == ("CRITICAL", "job-1")
@@ -131,7 +133,9 @@ def test_a_full_run_is_told_by_job_and_holds_no_secret(tmp_path, clip):
     assert all(set(line) - {"exc_info"} == FIELDS for line in lines)
     for job in (request_id, streamed):
         loggers = {line["logger"] for line in lines if line["request_id"] == job}
-        assert loggers >= {f"upres.service.{name}" for name in ("jobs", "runner", "attempt")}
+        assert loggers >= {
+            f"upres.service.{name}" for name in ("jobs.service", "jobs.scheduler", "execution.attempt.run")
+        }
     text = server.log.read_text()
     assert any("webhook" in line["message"] and line["request_id"] == request_id for line in lines)
     with sqlite3.connect(tmp_path / "state" / "upres.db") as database:

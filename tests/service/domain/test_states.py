@@ -8,7 +8,7 @@ from upres.service.domain.states import MOST_ATTEMPTS, Code, Failure, Reason, St
 
 failures = st.builds(Failure, st.sampled_from(Reason), st.text(max_size=5))
 changes = st.one_of(
-    st.just(states.begun),
+    st.just(states.started),
     st.floats(-10, 200).map(lambda p: lambda s: states.progressed(s, p)),
     failures.map(lambda f: lambda s: states.died(s, f)),
     failures.map(lambda f: lambda s: states.failed(s, f)),
@@ -39,14 +39,14 @@ def test_every_history_keeps_the_contract(history):
 def test_an_attempt_that_dies_is_made_again_twice_then_the_job_fails():
     state, failure = State(), Failure(Reason.PROCESSING_FAILED, "died")
     for _ in range(MOST_ATTEMPTS - 1):
-        state = states.died(states.begun(state), failure)
+        state = states.died(states.started(state), failure)
         assert state.status is Status.PROCESSING
-    state = states.died(states.begun(state), failure)
+    state = states.died(states.started(state), failure)
     assert (state.status, state.failure) == (Status.ERROR, failure)
 
 
 def test_an_interrupted_attempt_does_not_count():
-    assert states.requeued(states.begun(State())).attempts == 0
+    assert states.requeued(states.started(State())).attempts == 0
 
 
 @given(st.sampled_from(Reason))

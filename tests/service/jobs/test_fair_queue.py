@@ -1,11 +1,13 @@
 """Fairness between keys."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from upres.service.domain.errors import BusyError
-from upres.service.jobs.fair_queue import FairQueue
+from upres.service.jobs.fair_queue import FairQueue, owner_to_yield
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=20))
@@ -35,8 +37,35 @@ def test_those_that_come_back_go_before_their_owners_others():
 
 def test_a_full_queue_says_when_to_come_back():
     queue = FairQueue(1)
-    queue.check()
-    queue.put("1", "a")
+    queue.reserve("1")
     with pytest.raises(BusyError) as caught:
-        queue.check()
+        queue.reserve("2")
     assert caught.value.retry_seconds > 0
+    queue.put("1", "a")
+    with pytest.raises(BusyError):
+        queue.reserve("2")
+    queue.remove("1")
+    queue.reserve("2")
+    queue.release("2")
+    queue.reserve("3")
+
+
+def test_an_owner_with_fewer_attempts_under_way_goes_first():
+    queue = FairQueue(10)
+    for request_id, owner in (("1", "a"), ("2", "b"), ("3", "c")):
+        queue.put(request_id, owner)
+    assert [queue.take({"a": 2, "b": 1}) for _ in range(4)] == ["3", "2", "1", None]
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), st.integers(1, 6)), st.lists(st.sampled_from("abcd"), unique=True))
+def test_slots_move_until_shares_are_fair_and_then_stay(running, waiting):
+    """Every move leaves the giver with no fewer than the taker, so that no slot moves back."""
+    counts, moves = Counter(running), 0
+    while (giver := owner_to_yield(waiting, counts)) is not None:
+        taker = min(waiting, key=lambda owner: counts[owner])
+        counts[giver] -= 1
+        counts[taker] += 1
+        assert counts[giver] >= counts[taker]
+        moves += 1
+        assert moves <= sum(running.values())
+    assert all(max(counts.values(), default=0) - counts[owner] <= 1 or not running for owner in waiting)

@@ -23,7 +23,7 @@ class Racing:
         self.change = self.ledger.next
         self.before = before
         self.request_id = self.store.add(Job(new_id(), "alice", {}, accepted=True))[0].request_id
-        self.left = [states.begun, lambda state: states.progressed(state, 50), states.finished]
+        self.left = [states.started, lambda state: states.progressed(state, 50), states.finished]
 
     async def get(self, request_id, owner):
         if self.before:

@@ -10,11 +10,12 @@ import psutil
 import pytest
 import referee
 from running_jobs import SPEC, ended, kill_first, published, result, serving, submit, until
-from sqlalchemy.exc import OperationalError
 
 from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import (
+    DiskFullError,
     InvalidError,
+    NotFoundError,
     OffsetError,
     ResultMissingError,
     StoppingError,
@@ -26,6 +27,7 @@ from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Reason, Status, TransitionError
 from upres.service.jobs.follow import Piece, follow
 from upres.service.jobs.retention import expire
+from upres.service.storage.results import Results
 
 pytestmark = pytest.mark.usefixtures("fake_models")
 
@@ -182,28 +184,35 @@ def test_a_restart_goes_on_with_what_was_accepted(tmp_path, clip):
     async def scenario():
         async with serving(tmp_path, workers=0) as jobs:
             job = await submit(jobs, clip())
-            (tmp_path / "jobs" / "orphan").mkdir()
         async with serving(tmp_path) as jobs:
-            assert not (tmp_path / "jobs" / "orphan").exists()
             job = await until(jobs, job.request_id, ended)
             assert job.state.status is Status.DONE
 
     asyncio.run(scenario())
 
 
-def test_a_start_takes_away_orphans_and_nothing_else(tmp_path, clip):
-    """Files of others among the results, and what stands in their place, are left as they are."""
-    foreign = [".DS_Store", "README", "notes.mp4", "folder/a.mp4"]
+def test_a_start_removes_nothing_that_its_database_does_not_know(tmp_path, clip):
+    """Two servers on one store, a lost state folder, a restored backup: what they do not know is not theirs."""
+    foreign = [".DS_Store", "notes.mp4", f"{new_id()}.mp4", f"other/{new_id()}.mp4"]
 
     async def scenario():
-        async with serving(tmp_path, workers=0) as jobs:
-            job = await submit(jobs, clip())
-        (tmp_path / "results" / "folder").mkdir()
-        for name in (*foreign, f"{new_id()}.mp4", f"{new_id()}.jpg"):
+        both = Results(str(tmp_path / "results"))
+        async with serving(tmp_path, results=both) as jobs:
+            job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+        (tmp_path / "results" / "other").mkdir()
+        for name in foreign:
             (tmp_path / "results" / name).touch()
-        async with serving(tmp_path) as jobs:
-            assert sorted(await jobs.results.keys()) == sorted(foreign)
-            assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
+        mine = sorted(await both.keys())
+        (tmp_path / "second").mkdir()
+        async with serving(tmp_path / "second", results=both) as other:
+            assert other.store.result_prefix != job.result_prefix
+            assert sorted(await both.keys()) == mine
+        for name in ("jobs.db", "jobs.db-wal", "jobs.db-shm"):
+            (tmp_path / name).unlink(missing_ok=True)
+        async with serving(tmp_path, results=both) as jobs:
+            with pytest.raises(NotFoundError):
+                await jobs.get(job.request_id, "alice")
+            assert sorted(await both.keys()) == mine and jobs.folder(job.request_id).log.exists()
 
     asyncio.run(scenario())
 
@@ -213,8 +222,8 @@ def test_ended_jobs_expire(tmp_path, clip):
         async with serving(tmp_path) as jobs:
             job = await submit(jobs, clip("a.mp4", 1))
             await until(jobs, job.request_id, ended)
-            assert await expire(jobs, 3600) == 0
-            assert await expire(jobs, -1) == 1
+            assert await expire(jobs, time.time() - 3600) == 0
+            assert await expire(jobs, time.time() + 1) == 1
             assert jobs.store.page() == [] and await jobs.results.keys() == []
 
     asyncio.run(scenario())
@@ -267,7 +276,7 @@ def test_a_database_that_cannot_be_written_for_a_while_holds_a_job_up_and_loses_
     def full(now):
         if now in failing:
             failing.remove(now)
-            raise OperationalError("COMMIT", {}, Exception("database or disk is full"))
+            raise DiskFullError("the disk of the database is full")
 
     async def scenario():
         async with serving(tmp_path, checkpoint=full) as jobs:

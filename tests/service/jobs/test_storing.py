@@ -9,6 +9,7 @@ from running_jobs import SPEC, ended, result, serving, submit, until
 
 from upres.engine.core.errors import TargetError
 from upres.service.domain.states import Reason, Status
+from upres.service.storage.job_store import Store
 from upres.service.storage.results import Results
 
 pytestmark = pytest.mark.usefixtures("fake_models")
@@ -123,11 +124,24 @@ def test_a_job_is_forgotten_although_its_result_cannot_be_removed(tmp_path, clip
         async with serving(tmp_path) as jobs:
             job = await submit(jobs, clip("a.mp4", 1))
             await until(jobs, job.request_id, ended)
-            stuck = tmp_path / "results" / f"{job.request_id}.mp4"
+            folder = tmp_path / "results" / jobs.store.result_prefix
+            stuck = folder / f"{job.request_id}.mp4"
             stuck.unlink()
             (stuck / "x").mkdir(parents=True)
             await jobs.delete(job.request_id, "alice")
             assert jobs.store.page() == [] and not jobs.folder(job.request_id).path.exists()
-            assert not (tmp_path / "results" / f"{job.request_id}.jpg").exists()
+            assert not (folder / f"{job.request_id}.jpg").exists()
+            (stuck / "x").rmdir()
+            stuck.rmdir()
+            stuck.touch()
+        later = Store(f"sqlite:///{tmp_path}/jobs.db")
+        for cleanup in later.cleanups.due(float("inf")):
+            later.cleanups.postpone(cleanup, 0.0)
+        later.close()
+        async with serving(tmp_path) as jobs:
+            async with asyncio.timeout(20):
+                while jobs.store.cleanups.due(float("inf")):
+                    await asyncio.sleep(0.01)
+            assert not stuck.exists()
 
     asyncio.run(scenario())

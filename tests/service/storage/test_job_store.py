@@ -1,7 +1,5 @@
 """The job store, on a file and in memory."""
 
-import sqlite3
-
 import pytest
 
 from upres.service.auth.api_keys import Keys
@@ -25,7 +23,7 @@ def accepted(store, **values):
 
 def test_a_transition_and_its_event_are_one(store):
     job = accepted(store)
-    store.change(job.request_id, states.begun)
+    store.change(job.request_id, states.started)
     store.change(job.request_id, lambda s: states.progressed(s, 40))
     store.change(job.request_id, lambda s: states.progressed(s, 30))
     job = store.change(job.request_id, states.finished, totals={"frames": 3})
@@ -47,7 +45,7 @@ def test_a_step_that_dies_inside_the_transaction_changes_nothing(store):
 
     store._checkpoint = die
     with pytest.raises(KeyboardInterrupt):
-        store.change(job.request_id, states.begun)
+        store.change(job.request_id, states.started)
     store._checkpoint = lambda step: None
     assert store.get(job.request_id) == job
     assert [event.kind for event in store.events()] == ["accepted"]
@@ -105,12 +103,7 @@ def test_a_store_survives_and_knows_its_version(tmp_path):
     assert second.get(job.request_id) == job
     assert second.meta("secret", lambda: "two") == secret
     second.close()
-    with sqlite3.connect(tmp_path / "jobs.db") as connection:
-        connection.execute("UPDATE meta SET value = '999' WHERE name = 'version'")
-    connection.close()
-    with pytest.raises(StoreError, match="999"):
-        Store(url)
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match="unable to open"):
         Store(f"sqlite:///{tmp_path}/nowhere/jobs.db")
 
 

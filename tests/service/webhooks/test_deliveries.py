@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from desk import Desk, Posted, local
 from receiver import receiving
 
+from upres.service.domain.errors import DiskFullError, StoreError
 from upres.service.webhooks.deliveries import Stage
 from upres.service.webhooks.dispatcher import Most
 
@@ -146,7 +147,7 @@ def test_an_arrival_that_could_not_be_written_down_is_repeated_under_the_same_id
     desk = Desk(f"sqlite:///{tmp_path}/upres.db")
     desk.done()
     post = Posted(200)
-    full = sa.exc.OperationalError("UPDATE", {}, Exception("database or disk is full"))
+    full = DiskFullError("the disk of the database is full")
     delivered, failures = desk.deliveries.delivered, [full]
 
     def once_full(delivery):
@@ -165,6 +166,7 @@ def test_an_arrival_that_could_not_be_written_down_is_repeated_under_the_same_id
 
 DIES = """
 import asyncio, sys
+from upres.service.domain.errors import DiskFullError, StoreError
 from upres.service.webhooks.deliveries import Deliveries
 from upres.service.webhooks.egress import Allowed, Egress
 from upres.service.storage.job_store import Store
@@ -226,10 +228,7 @@ def test_work_begins_at_once_when_woken_and_ends_when_cancelled(desk):
 
 
 def test_a_database_that_is_busy_as_work_begins_delays_it_only(desk, monkeypatch):
-    busy, recover = (
-        [sa.exc.OperationalError("BEGIN IMMEDIATE", {}, Exception("database is locked"))],
-        desk.deliveries.recover,
-    )
+    busy, recover = [StoreError("the database cannot be used (database is locked)")], desk.deliveries.recover
 
     def recovers(now):
         if busy:

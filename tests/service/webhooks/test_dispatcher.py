@@ -141,7 +141,7 @@ def test_a_redirect_and_a_slow_answer_are_failures(desk):
         receiver.answers.extendleft([302])
         receiver.hold.clear()
         request_id = desk.job(url=receiver.url())
-        desk.store.change(request_id, states.begun)
+        desk.store.change(request_id, states.started)
         problems = []
 
         async def post(url, headers, body):

@@ -1,0 +1,228 @@
+"""What attempts report becomes a row here.
+
+Order of commit: the result's bytes in the store, then row and event in one transaction, then visible.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol
+
+from upres.service.domain import job_logging, states
+from upres.service.domain.errors import NotFoundError, StoreError
+from upres.service.domain.failures import failure_of
+from upres.service.domain.limits import Policy
+from upres.service.domain.states import Failure, Reason, Status, TransitionError
+from upres.service.execution.base import Report
+from upres.service.live.relay import Live
+from upres.service.storage.job_store import Job
+from upres.service.storage.results import Results, keys
+
+from .change_events import Ledger
+from .cleaning import Cleaner
+from .running import Attempts
+from .uploads import Intake
+
+PROGRESS_STEP = 2.0  # percent between two rows of progress
+NOTE_SECONDS = 1.0  # between two tries to write into a database that takes nothing
+NEWS = ("progress", "fragment", "waiting")  # reports that do not end an attempt
+DIED = Failure(Reason.PROCESSING_FAILED, "Processing stopped unexpectedly; the job can be submitted again.")
+
+logger = logging.getLogger(__name__)
+
+
+class Schedule(Protocol):
+    """What a report may lead to."""
+
+    attempts: Attempts
+    live: Live
+
+    def put(self, job: Job, *, again: bool = False) -> None:
+        """Queue a job."""
+
+    def put_back(self, job: Job) -> None:
+        """Queue a job that gave its slot back."""
+
+    def wake(self) -> None:
+        """Look at the queue again."""
+
+    async def fail(self, request_id: str, failure: Failure) -> Job:
+        """End a job in error."""
+
+
+class Reports:
+    """stage_seconds: where the time of attempts that ended well went."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        ledger: Ledger,
+        intake: Intake,
+        results: Results,
+        cleaner: Cleaner,
+        policy: Policy,
+        checkpoint: Callable[[str], None],
+    ) -> None:
+        self.stage_seconds: defaultdict[str, float] = defaultdict(float)
+        self._schedule = schedule
+        self._ledger = ledger
+        self._intake = intake
+        self._results = results
+        self._cleaner = cleaner
+        self._policy = policy
+        self._checkpoint = checkpoint
+        self._verdicts: set[asyncio.Task[None]] = set()
+
+    @property
+    def pending(self) -> int:
+        """Count the ended attempts whose results are on their way into the store."""
+        return len(self._verdicts)
+
+    async def take(self, request_id: str, report: Report) -> None:
+        """Take a report. What ends an attempt is done apart: it may take long, and holds up no other report."""
+        if report["report"] not in NEWS:
+            verdict = asyncio.create_task(self._verdict(request_id, report))
+            self._verdicts.add(verdict)
+            verdict.add_done_callback(self._verdicts.discard)
+            return
+        try:
+            with job_logging.about(request_id):
+                await noted(partial(self._act, request_id, report))
+        except (NotFoundError, TransitionError) as error:
+            logger.info("%s: a late %s (%s)", request_id, report["report"], error)
+
+    async def stop(self) -> None:
+        """Give up what is on its way; the next start does it again."""
+        for verdict in self._verdicts:
+            verdict.cancel()
+        await asyncio.gather(*self._verdicts, return_exceptions=True)
+
+    async def _verdict(self, request_id: str, report: Report) -> None:
+        """Let what an attempt ended with decide how its job continues."""
+        live, ended = self._is_live(request_id), False
+        try:
+            if live:  # it leaves nothing behind, now that its attempt has ended
+                self._schedule.live.close(request_id, cut=report["report"] != "joined")
+                await asyncio.to_thread(self._intake.folder(request_id).remove)
+            with job_logging.about(request_id):
+                await noted(partial(self._act, request_id, report))
+            ended = True
+        except (NotFoundError, TransitionError) as error:
+            logger.info("%s: a late %s (%s)", request_id, report["report"], error)
+            await noted(partial(self._forsake, request_id))
+            ended = True
+        finally:
+            if ended:  # a server that stops takes back what was under way
+                self._remove(request_id)
+
+    def _remove(self, request_id: str) -> None:
+        if attempt := self._schedule.attempts.pop(request_id, None):
+            attempt.gone.set()
+        self._schedule.wake()
+        self._schedule.live.forget(request_id)
+
+    def _is_live(self, request_id: str) -> bool:
+        attempt = self._schedule.attempts.get(request_id)
+        return attempt is not None and attempt.live
+
+    async def _forsake(self, request_id: str) -> None:
+        """Remove what an attempt has made whose job was ended or deleted while it was still at work."""
+        try:
+            job = await self._ledger.get(request_id)
+        except NotFoundError:
+            await self._cleaner.everything(request_id, self._ledger.store.result_prefix)
+            return
+        if job.state.status is Status.ERROR:
+            await self._cleaner.source(request_id)
+            await self._results.remove(*keys(job.result_prefix, request_id))
+
+    async def _act(self, request_id: str, report: Report) -> None:
+        match report:
+            case {"report": "progress", "percent": percent, "state": state}:
+                if attempt := self._schedule.attempts.get(request_id):
+                    attempt.news = state
+                await self._progress(request_id, percent)
+            case {"report": "fragment"}:
+                self._ledger.publish(request_id)
+            case {"report": "joined", "totals": totals}:
+                await self._finish(request_id, totals)
+            case {"report": "failed", "error": kind, "message": message}:
+                await self._failed(request_id, failure_of(kind, message))
+            case {"report": "late", "stalled_seconds": seconds}:
+                message = f"The job made no progress for {seconds:.0f} seconds."
+                await self._schedule.fail(request_id, Failure(Reason.TIMEOUT, message))
+            case {"report": "late"}:
+                message = f"The job took longer than its {self._policy.wall_seconds:g} seconds."
+                await self._schedule.fail(request_id, Failure(Reason.TIMEOUT, message))
+            case {"report": "died"}:
+                await self._died(request_id)
+
+    async def _progress(self, request_id: str, percent: float) -> None:
+        job = await self._ledger.get(request_id)
+        if percent >= job.state.progress + PROGRESS_STEP:
+            await self._ledger.change(request_id, lambda state: states.progressed(state, percent))
+        self._ledger.publish(request_id)
+
+    async def _finish(self, request_id: str, totals: dict[str, Any]) -> None:
+        """Put the bytes into the store, then change the row: a client that sees `done` can read the result."""
+        if self._is_live(request_id):
+            await self._finished(request_id, totals)
+            return
+        folder = self._intake.folder(request_id)
+        video, picture = keys((await self._ledger.get(request_id)).result_prefix, request_id)
+        try:
+            wanted = partial(self._wanted, request_id)
+            totals["bytes"] = await self._results.keep(video, folder.joined, wanted)
+            self._checkpoint("video stored")
+            if folder.preview.exists():
+                await self._results.keep(picture, folder.preview, wanted)
+        except Exception:  # whatever it is, another attempt may succeed
+            logger.exception("the result cannot be stored")
+            await self._died(request_id)
+            return
+        self._checkpoint("result stored")
+        await self._finished(request_id, totals)
+        await self._cleaner.source(request_id)
+
+    async def _wanted(self, request_id: str) -> bool:
+        return not (await self._ledger.get(request_id)).state.ended
+
+    async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
+        job = await self._ledger.change(request_id, states.finished, totals=totals)
+        logger.info("done: %d frames, %d bytes", totals["frames"], totals.get("bytes", 0))
+        self._intake.close(request_id)
+        for stage, seconds in {**totals["seconds"], "queue": (job.started_at or 0) - job.created_at}.items():
+            self.stage_seconds[stage] += seconds
+
+    async def _failed(self, request_id: str, failure: Failure) -> None:
+        """Take the attempt's own verdict; one that may end otherwise next time counts as a death."""
+        if failure.reason.retryable:
+            await self._died(request_id)
+        else:
+            await self._schedule.fail(request_id, failure)
+
+    async def _died(self, request_id: str) -> None:
+        attempt = self._schedule.attempts.get(request_id)
+        if attempt is not None and attempt.yielding:
+            self._schedule.put_back(await self._ledger.change(request_id, states.requeued))
+            return
+        change = states.failed if self._is_live(request_id) else states.died  # what a live source sent is gone
+        job = await self._ledger.change(request_id, lambda state: change(state, DIED))
+        logger.warning("attempt %d died", job.state.attempts)
+        if job.state.ended:
+            self._intake.close(request_id)
+            await self._cleaner.source(request_id)
+        else:
+            self._schedule.put(job, again=True)
+
+
+async def noted(note: Callable[[], Awaitable[None]]) -> None:
+    """Do what changes a row, again until the database takes it: a full disk, or a lock, may pass."""
+    while True:
+        try:
+            return await note()
+        except StoreError:
+            logger.exception("the database cannot be written; trying again")
+            await asyncio.sleep(NOTE_SECONDS)

@@ -1,0 +1,72 @@
+"""Files that are no longer needed, as rows: written in the transaction that makes them so, struck out when they are removed.
+
+Nothing is ever removed because no row knows it: it may belong to another server, or to a database that was lost or restored.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import sqlalchemy as sa
+
+from .database import Database
+from .schema import cleanups as table
+
+
+class What(StrEnum):
+    """Which files of a job: its source and the joined file beside it, its log, or all files and results."""
+
+    SOURCE = "source"
+    LOG = "log"
+    EVERYTHING = "everything"
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanup:
+    """Files to be removed from `due_at` on, in Unix seconds."""
+
+    request_id: str
+    what: What
+    result_prefix: str
+    due_at: float
+
+
+class Cleanups:
+    """The cleanups of one server's database. Every call is short."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def due(self, now: float, limit: int = 100) -> list[Cleanup]:
+        """List what is due, longest first."""
+        query = table.select().where(table.c.due_at <= now).order_by(table.c.due_at).limit(limit)
+        with self._database.snapshot() as connection:
+            rows = connection.execute(query).mappings()
+            return [Cleanup(row["request_id"], What(row["what"]), row["result_prefix"], row["due_at"]) for row in rows]
+
+    def done(self, request_id: str, what: What) -> None:
+        """Strike out what was removed."""
+        this = (table.c.request_id == request_id, table.c.what == what)
+        with self._database.transaction() as connection:
+            connection.execute(table.delete().where(*this))
+
+    def postpone(self, cleanup: Cleanup, due_at: float) -> None:
+        """Try again later."""
+        this = (table.c.request_id == cleanup.request_id, table.c.what == cleanup.what)
+        with self._database.transaction() as connection:
+            connection.execute(table.update().where(*this).values(due_at=due_at))
+
+
+def schedule(connection: sa.Connection, cleanup: Cleanup) -> None:
+    """Add a cleanup in the transaction that makes it needed; everything of a job takes the place of its parts."""
+    same = table.c.request_id == cleanup.request_id
+    if cleanup.what is not What.EVERYTHING:
+        same = sa.and_(same, table.c.what == cleanup.what)
+    connection.execute(table.delete().where(same))
+    connection.execute(
+        table.insert().values(
+            request_id=cleanup.request_id,
+            what=cleanup.what,
+            result_prefix=cleanup.result_prefix,
+            due_at=cleanup.due_at,
+        )
+    )
