@@ -3,14 +3,14 @@
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from upres.engine.models.flashvsr.manifest import Precision
 from upres.engine.runtime.base import Device
 from upres.export.measurements import record
 
-Precision = Literal["fp32", "fp16", "bf16"]
 Results = Annotated[Path | None, typer.Option(help="A JSON file to record the results in, with the machine.")]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from upres.engine.models.flashvsr.manifest import Attention, Precision, Version
 from upres.export.flashvsr import command
-from upres.export.flashvsr.command import Attention, Precision, Version
 
 if TYPE_CHECKING:
     from upres.export.exporter import Exported

@@ -2,16 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from upres.engine.core.errors import ModelError, SettingsError
-from upres.engine.models.flashvsr.manifest import folder_of
+from upres.engine.models.flashvsr.manifest import Attention, Precision, Version, folder_of
 
 SLUG = "FlashVSR_Tiny"
 NETWORK = "flashvsr-v1.1-tiny"
-Version = Literal["v1.1", "v1"]
-Precision = Literal["fp32", "fp16", "bf16"]
-Attention = Literal["exact", "dense"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from upres.engine.core.errors import ModelError
-from upres.engine.models.flashvsr.manifest import FlashVSRManifest
+from upres.engine.models.flashvsr.manifest import FlashVSRManifest, Version
 
 from .graphs.settings import Settings
 from .graphs.write import write_graphs
 from .verify.acceptance import Report, accept, read_clip
 from .verify.compare import compare_export
 from .weights.files import read_folder
-from .weights.weight_set import Version
 
 # How far graphs may be from PyTorch in float32, relative to the largest value: flipped attention blocks count too.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}

@@ -4,13 +4,16 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from upres.engine.core.errors import ModelError
 from upres.engine.models.manifest import cache_folder, known_fields
 
 FILE = "flashvsr.json"
-PRECISIONS = ("fp32", "fp16", "bf16")
+Version = Literal["v1.1", "v1"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Attention = Literal["exact", "dense"]
+PRECISIONS = get_args(Precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,10 @@ class FlashVSRManifest:
 
     network: str
     slug: str
-    version: str
+    version: Version
     weights: str
-    precision: Literal["fp32", "fp16", "bf16"]
-    attention: str
+    precision: Precision
+    attention: Attention
     layers: int
     dim: int
     head_dim: int

@@ -1,15 +1,14 @@
 """What of FlashVSR is exported, and how."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from upres.engine.core.errors import SettingsError
+from upres.engine.models.flashvsr.manifest import Precision
 
 from .attention import Attention
 
 PROFILES = ((256, 256), (512, 512), (640, 768), (768, 640))
 DENSE_BLOCKS = 30  # the most attention blocks of a tile for which dense attention stands in for the published rule
-Precision = Literal["fp32", "fp16", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from upres.engine.models.flashvsr.manifest import Version
 from upres.engine.models.flashvsr.networks import THETA, rotation
 from upres.export.flashvsr.graphs.attention import BLOCK, WINDOWS, Attention, outside_range
 from upres.export.flashvsr.weights.configuration import TIMESTEP, Configuration
 from upres.export.flashvsr.weights.torch_tensors import Within
-from upres.export.flashvsr.weights.weight_set import Version
 
 Grid = tuple[int, int, int]  # latent frames, rows and columns of tokens
 

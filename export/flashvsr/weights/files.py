@@ -11,10 +11,11 @@ import torch
 from safetensors import safe_open
 
 from upres.engine.core.errors import ModelError
+from upres.engine.models.flashvsr.manifest import Version
 from upres.export.weights.tensors import Array
 
 from .configuration import Configuration
-from .weight_set import LazyTensors, Version, WeightSet, check
+from .weight_set import LazyTensors, WeightSet, check
 
 HUB = "Hugging Face, JunhaoZhuang/FlashVSR-v1.1 (or JunhaoZhuang/FlashVSR for v1)"
 RELEASED = Configuration()  # the one size that was trained

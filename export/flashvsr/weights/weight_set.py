@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from upres.engine.core.errors import ModelError
+from upres.engine.models.flashvsr.manifest import Version
 from upres.export.weights.tensors import Array, Shapes
 
 from .configuration import Configuration
 
-Version = Literal["v1.1", "v1"]
 Part = Mapping[str, Array]
 """The tensors of one part by their original keys, float32; read or drawn when asked for where they are `LazyTensors`."""
 
