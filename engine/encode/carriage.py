@@ -35,7 +35,6 @@ LEFT_OUT = {
     Kind.ATTACHMENT: "attachments are not carried",
     Kind.DATA: "tracks that are neither video, sound nor subtitles are not carried",
     Kind.TIMECODE: "time codes are not carried",
-    Kind.CAPTIONS: "captions inside the video are not carried",
     Kind.SPHERICAL: "projections are not carried",
     Kind.STEREO: "stereoscopic layouts are not carried",
     Kind.ICC: "color profiles are not applied",

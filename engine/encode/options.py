@@ -104,7 +104,10 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
         parameters = (("x264-params", centered[0]),) if centered else ()
         return Encoding("libx264", pixel_format, width, height, color, (*quality, *parameters), encoder, why)
     x265 = f"log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:pools={THREADS}:frame-threads=1:info=0"
-    parameters = (("x265-params", ":".join((x265, *centered))),)
+    parameters = (
+        ("x265-params", ":".join((x265, *centered))),
+        ("a53cc", "1"),
+    )  # captions, which libx264 takes by itself
     return Encoding("libx265", pixel_format, width, height, color, (*quality, *parameters), encoder, why)
 
 

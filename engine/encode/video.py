@@ -18,6 +18,7 @@ from upres.engine.color.convert import MATRICES, PRIMARIES, TRANSFERS, FromRGB
 from upres.engine.core.errors import EncoderError
 from upres.engine.core.frame import Color, Frame, Shape
 
+from .captions import Captions
 from .options import Encoding
 
 
@@ -37,14 +38,17 @@ class Piece:
     shot: bool
 
 
-def pieces(frames: Iterator[Frame], encoding: Encoding, shape: Shape, *, at_shots: bool) -> Generator[Piece]:
+def pieces(
+    frames: Iterator[Frame], encoding: Encoding, shape: Shape, *, at_shots: bool, captions: Captions | None = None
+) -> Generator[Piece]:
     """Encode frames and yield a segment or a frame at a time; a segment starts every `segment_seconds`, and at shots if asked.
 
     Only the next frame shows whether a frame is the last of its segment, so a frame is yielded once that has come. For a live
     source its own duration decides, shots are ignored, and the last segment may be left without an end.
     """
+    captions = captions or Captions()
     convert = FromRGB(encoding.color, encoding.pixel_format, (encoding.width, encoding.height))
-    converted = ((convert(frame.pixels), frame) for frame in frames)
+    converted = ((captions.restore(convert(frame.pixels), frame.pts), frame) for frame in frames)
     if encoding.encoder.live:
         return _with_one_encoder(converted, encoding, shape)
     return _with_fresh_encoders(converted, encoding, shape, at_shots)

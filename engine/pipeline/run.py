@@ -14,6 +14,7 @@ from upres.engine.core.timeline import with_durations, with_nominal
 from upres.engine.decode import filters
 from upres.engine.decode.filters import SHOT_START
 from upres.engine.decode.reader import Reader
+from upres.engine.encode.captions import Captions
 from upres.engine.encode.options import Encoder
 from upres.engine.encode.passthrough import Passthrough
 from upres.engine.encode.publisher import Publisher
@@ -48,12 +49,13 @@ def run(
     progress.warnings += _combs(reader, job)
     first = video.resume_point(stateless=all(model.warmup == 0 for model in job.models))
     chain = Chain(job.models, progress.busy)
-    source = _frames(reader, job, shape, progress, others, first)
+    captions = Captions()
+    source = _frames(reader, job, shape, progress, others, first, captions)
     with (
         closing(_ahead(source, job, shape, "read", reader.interrupt)) as frames,
         closing(_ahead(chain.run(frames), job, upscaled, "infer", chain.stop)) as results,
         closing(_unpublished(results, first, video.complete, progress, tick)) as unpublished,
-        closing(pieces(unpublished, encoding, upscaled, at_shots=job.at_shots)) as encoded,
+        closing(pieces(unpublished, encoding, upscaled, at_shots=job.at_shots, captions=captions)) as encoded,
     ):
         for piece in encoded:
             video.push(piece)
@@ -64,7 +66,13 @@ def run(
 
 
 def _frames(
-    reader: Reader, job: Job, shape: Shape, progress: Progress, others: Passthrough, first: int
+    reader: Reader,
+    job: Job,
+    shape: Shape,
+    progress: Progress,
+    others: Passthrough,
+    first: int,
+    captions: Captions,
 ) -> Iterator[Frame]:
     """Decode, pre-filter and convert to RGB the frames from number `first` on; other tracks' packets go their own way."""
     decoded = _counted(reader.frames(others.push), progress)
@@ -78,6 +86,7 @@ def _frames(
                 return
             pixels = to_rgb(frame) if number >= first else None
         if pixels is not None:
+            captions.keep(frame)
             yield Frame(pixels, frame.pts or 0, frame.duration, SHOT_START in frame.metadata)
 
 
