@@ -13,7 +13,8 @@ test: .venv/tested
 	$(BIN)/pytest --numprocesses 2 --dist loadfile -rs --durations=20
 
 soak: .venv/tested
-	$(BIN)/pytest -m soak -o timeout=3600
+	@mkdir -p soak
+	$(BIN)/pytest -m soak -o timeout=3600 -rs
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py
@@ -41,4 +42,4 @@ proto-check:
 	@touch $@
 
 clean:
-	rm -rf .venv demo build *.egg-info
+	rm -rf .venv demo soak build *.egg-info

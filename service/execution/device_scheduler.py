@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -54,14 +54,21 @@ class Device:
     that is behind would stay so.
     """
 
-    def __init__(self, pause: float = PAUSE_SECONDS, other: float = OTHER_SECONDS) -> None:
+    def __init__(
+        self,
+        pause: float = PAUSE_SECONDS,
+        other: float = OTHER_SECONDS,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._pause = pause
         self._other = other
         self._turns = Turns()
         self._changed = threading.Condition()
         self._free = True
         self._kept_until = 0.0
-        self._other_at = time.monotonic()
+        self._other_at = self._clock()
         self._live_first = True
 
     @contextmanager
@@ -73,17 +80,17 @@ class Device:
                 self._changed.wait(seconds)
             self._turns.take(turn)
             self._free = False
-            behind = time.monotonic() < self._kept_until
+            behind = self._clock() < self._kept_until
         try:
             yield
         finally:
             with self._changed:
                 self._free = True
                 if live:
-                    self._kept_until = time.monotonic() + (BEHIND * self._pause if behind else self._pause)
-                    self._live_first = time.monotonic() < self._other_at + self._other
+                    self._kept_until = self._clock() + (BEHIND * self._pause if behind else self._pause)
+                    self._live_first = self._clock() < self._other_at + self._other
                 else:
-                    self._other_at, self._live_first = time.monotonic(), True
+                    self._other_at, self._live_first = self._clock(), True
                 self._changed.notify_all()
 
     def _left(self, turn: Turn) -> float | None:
@@ -91,4 +98,4 @@ class Device:
         if not self._free or self._turns.next(live_first=self._live_first) is not turn:
             return None
         kept_until = min(self._kept_until, self._other_at + self._other)
-        return 0.0 if turn.live else max(0.0, kept_until - time.monotonic())
+        return 0.0 if turn.live else max(0.0, kept_until - self._clock())

@@ -162,25 +162,24 @@ def test_closing_a_stream_leaves_nothing(clip, tmp_path, monkeypatch, taken):
 
 
 INTERRUPTED = """
-import sys, threading; sys.path.insert(0, sys.argv[1])
+import sys, threading, time; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from fake import Nearest, job
 from upres.engine.api import upscale
 target = Path(sys.argv[3])
 try:
-    upscale(sys.argv[2], target, job(target), tick=lambda: print("frame", flush=True))
+    upscale(sys.argv[2], target, job(target), tick=lambda: (print("frame", flush=True), time.sleep(60)))
 except KeyboardInterrupt:
     print("stopped", threading.active_count(), flush=True)
 """
 
 
 def test_ctrl_c_stops_every_thread_and_leaves_no_result(tmp_path):
-    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", picture="testsrc2=size=320x240:rate=10:duration=20")
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", picture="testsrc2=size=64x48:rate=10:duration=20")
     command = [sys.executable, "-c", INTERRUPTED, str(SUPPORT), str(clip), str(tmp_path / "out.mp4")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        for _ in range(3):
-            process.stdout.readline()
+        process.stdout.readline()
         process.send_signal(signal.SIGINT)
         *_, last = process.stdout.read().splitlines()
     assert last == "stopped 1"

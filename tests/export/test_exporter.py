@@ -111,6 +111,7 @@ def test_what_ships_comes_out_again_byte_for_byte(name, ncnn_models, tmp_path):
     }
 
 
+@pytest.mark.soak
 def test_a_real_residual_network_agrees_with_ncnn(residual_network):
     found = residual_network.manifest
     assert found.reference.startswith("ncnn ")

@@ -1,4 +1,4 @@
-"""Clients that do not behave: the server's memory stays bounded, and others are served. Figures go to bench/results."""
+"""Clients that do not behave: the server's memory stays bounded, and others are served. Figures go to soak/."""
 
 import json
 import random
@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 from media import clip as encoded
-from paths import ROOT
+from paths import SOAK
 from serving import KEY, OWN_CONNECTION, Rpc, ServerProcess
 
 from upres.v2 import upscale_pb2 as pb
@@ -23,7 +23,7 @@ CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset
 LARGE = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast", codec="lossless")
 BOUND = 300 << 20  # bytes that the server process may grow by
 JOBS = 25  # of an ordinary client, without the others and meanwhile
-FIGURES = ROOT / "bench" / "results" / "abuse.jsonl"
+FIGURES = SOAK / "abuse.jsonl"
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import grpc
 import httpx
 import psutil
 import pytest
-from paths import ROOT
+from paths import SOAK
 from serving import KEY, Rpc, ServerProcess
 
 from upres.service.domain import states
@@ -27,7 +27,7 @@ from upres.v2 import upscale_pb2 as pb
 
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 STEPS = ["add", "added", "source whole", "change to pending", "changed to pending", "video stored", "result stored"]
-FIGURES = ROOT / "bench" / "results" / "soak-crash.jsonl"
+FIGURES = SOAK / "crash.jsonl"
 
 
 @pytest.fixture
@@ -129,7 +129,10 @@ def test_a_server_that_dies_at_a_step_ends_every_job_after_a_restart(server, cli
         assert len(rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs) == 1
 
 
-@pytest.mark.parametrize("when", ["change", "changed"], ids=["before it is committed", "after it"])
+AFTER = pytest.param("changed", id="after it", marks=pytest.mark.soak)
+
+
+@pytest.mark.parametrize("when", [pytest.param("change", id="before it is committed"), AFTER])
 @pytest.mark.parametrize("story", STORIES, ids=str)
 def test_a_server_that_dies_in_a_change_of_state_goes_on_from_what_was_committed(
     server, clip, wanted, monkeypatch, story, when

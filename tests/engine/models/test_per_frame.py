@@ -102,6 +102,7 @@ def test_the_two_runtimes_agree():
     assert psnr >= 85
 
 
+@pytest.mark.soak
 def test_a_network_that_sees_beyond_any_halo_blends_without_a_seam(residual_network):
     facts = residual_network.manifest
     loaded = runtimes.choose().load(residual_network.graph, "fp32")

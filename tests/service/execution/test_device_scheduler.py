@@ -78,7 +78,16 @@ def test_live_sources_that_leave_no_gap_do_not_keep_a_job_from_the_device():
     assert len(order) < 10_000
 
 
-def beside_live(device, times):
+class Clock:
+    """Stands still until it is moved."""
+
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def beside_live(device, clock, times):
     """What order a live source, which comes again at once, and another attempt, which waits, get the device in."""
     order, waiting = [], threading.Event()
 
@@ -93,17 +102,22 @@ def beside_live(device, times):
             order.append("live")
             if not number:
                 thread.start()
-                assert waiting.wait(10)
-    thread.join(10)
+                assert waiting.wait(60)
+    clock.now += 3600
+    with device.turn("a", live=True):  # whose end wakes those who wait
+        pass
+    thread.join(60)
     return order
 
 
 def test_no_other_frame_comes_between_two_of_a_live_source_that_is_behind():
-    assert beside_live(Device(pause=0.5), 20) == ["live"] * 20 + ["other"]
+    clock = Clock()
+    assert beside_live(Device(pause=0.01, clock=clock), clock, 20) == ["live"] * 20 + ["other"]
 
 
 def test_others_do_not_wait_for_ever():
-    assert beside_live(Device(pause=3600, other=0), 1) == ["live", "other"]
+    clock = Clock()
+    assert beside_live(Device(pause=36000, other=0, clock=clock), clock, 1) == ["live", "other"]
 
 
 def test_one_at_a_time_and_the_next_one_is_chosen_when_it_is_free(monkeypatch):
@@ -127,8 +141,8 @@ def test_one_at_a_time_and_the_next_one_is_chosen_when_it_is_free(monkeypatch):
         came.acquire()
         for thread in threads:
             thread.start()
-            assert came.acquire(timeout=10)
+            assert came.acquire(timeout=60)
         assert order == []
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert order == [("a", True), ("b", False), ("a", False), ("a", False)]

@@ -188,6 +188,7 @@ def test_prices_are_nothing_and_estimates_are_linear(web, clip):
     by_form = web.post(url, data=measures).json()["data"]
     twice = web.post(url, data={**measures, "duration": 4}).json()["data"]
     assert by_json == by_form and by_json["price"] == 0
+    assert by_json["estimated_seconds"] > 0
     assert twice["estimated_seconds"] == pytest.approx(2 * by_json["estimated_seconds"], rel=0.1)
     with clip().open("rb") as file:
         answer = web.post(url, files={"video": file}, data={"model": "RealESRGAN_Vid_x2"})
