@@ -16,6 +16,7 @@ from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 
+from .channels import channels_of
 from .container import (
     CLOCK_MAY_JUMP,
     LIMIT,
@@ -46,6 +47,7 @@ class Reader:
     """An open source. Closing it, or leaving its `with`, closes the file.
 
     source: what was opened. info, inventory: what it holds. repairs: what was mended so far. warnings: what a user should know.
+    channels: of each track of sound, by the track's index.
     origin: the second of the source's own clock that is 0 in the frames' times: the earliest start of any carried track, plus
     the start of the cut.
     formats: libavformat's names of the containers that are taken, from files only; None means all, from anywhere.
@@ -77,6 +79,7 @@ class Reader:
         try:
             self._opened, self.container, self._tracks = self._open()
             self.video, self.audio, self.subtitles = self._tracks.video, self._tracks.audio, self._tracks.subtitles
+            self.channels = {stream.index: channels_of(stream) for stream in self.audio}
             surveyed = self._survey()
             self.origin = self._origin()
             self._first = self._decode_first()

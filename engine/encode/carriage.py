@@ -1,15 +1,18 @@
 """What becomes of each thing that a source holds: carried, converted, or left out because. The one place that decides it."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 import av
 from av.stream import Stream
 
+from upres.engine.decode.channels import Channels
 from upres.engine.decode.inventory import Item, Kind
 
-from .fragment import add_copy
+from .aac import layout_for
+from .fragment import add_copy, early_header
 
 
 class Fate(Enum):
@@ -29,6 +32,7 @@ class Decision:
     note: str | None = None
 
 
+HEADER_FROM_PACKETS = ("ac3", "eac3")  # MP4's header for these is made of the first packets
 LEFT_OUT = {
     Kind.OTHER_VIDEO: "one video track is upscaled",
     Kind.COVER: "cover pictures are not carried",
@@ -42,20 +46,31 @@ LEFT_OUT = {
 """Why, for kinds that no container takes from here."""
 
 
-def decide(item: Item, container: str) -> Decision:
-    """Decide what becomes of an item in a result of this container (libavformat's name)."""
+def decide(item: Item, container: str, channels: Mapping[int, Channels]) -> Decision:
+    """Decide what becomes of an item in a result of this container (libavformat's name). channels: of tracks of sound."""
     if item.obstacle is not None:
         return _left_out(item, item.obstacle)
     if item.kind in LEFT_OUT:
         return _left_out(item, LEFT_OUT[item.kind])
-    if item.kind is Kind.AUDIO and item.stream is not None and not takes(container, item.stream):
-        return Decision(item, Fate.CONVERTED, f"{item.name} cannot be copied into {container} and becomes AAC")
+    if item.kind is Kind.AUDIO and item.stream is not None:
+        return _audio(item, item.stream, container, channels[item.stream.index])
     if item.kind is Kind.SUBTITLES and item.stream is not None and not takes(container, item.stream):
         return _left_out(item, f"{container} cannot hold it")
     if item.kind is Kind.ALPHA:
         return Decision(item, Fate.CONVERTED, "transparent parts are shown over black: the result has no transparency")
     converted = item.kind in (Kind.VIDEO, Kind.HDR)
     return Decision(item, Fate.CONVERTED if converted else Fate.CARRIED)
+
+
+def _audio(item: Item, stream: Stream, container: str, channels: Channels) -> Decision:
+    if not takes(container, stream):
+        return Decision(item, Fate.CONVERTED, f"{item.name} cannot be copied into {container} and becomes AAC")
+    if not channels.native and stream.codec_context.name.startswith("pcm_"):
+        order = f"from {'+'.join(channels.names)} to {layout_for(channels)}"
+        return Decision(
+            item, Fate.CONVERTED, f"{item.name} has its channels in an order of its own and becomes AAC, {order}"
+        )
+    return Decision(item, Fate.CARRIED)
 
 
 def takes(container: str, stream: Stream) -> bool:
@@ -66,6 +81,8 @@ def takes(container: str, stream: Stream) -> bool:
     if container == "mp4" and stream.codec_context.name.startswith("pcm_"):
         return False
     try:
+        if container == "mp4" and stream.type == "audio" and stream.codec_context.name not in HEADER_FROM_PACKETS:
+            early_header(stream)
         with av.open(io.BytesIO(), "w", format=container) as output:
             add_copy(output, stream)
             output.start_encoding()

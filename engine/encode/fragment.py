@@ -1,11 +1,12 @@
 """Packets to fragments: one short-lived muxer for each, so that a fragment depends on nothing but its packets.
 
-Any suffix of a track's fragments plays behind the track's init section.
-Fragments are fMP4, or Matroska for a codec that MP4 does not know (WavPack). Boxes: ISO/IEC 14496-12 (moov 8.2.1, moof 8.8.4,
-mdat 8.1.1). Elements: RFC 8794, 4 to 6; Cluster: RFC 9559, 5.1.3.
+A track's init section is made once, with its first fragment; any suffix of the track's fragments plays behind it.
+Fragments are fMP4, or Matroska for a codec that MP4 has no mapping for (WavPack). Boxes: ISO/IEC 14496-12 (moov 8.2.1,
+moof 8.8.4, traf 8.8.6, tfdt 8.8.12, mdat 8.1.1). Elements: RFC 8794, 4 to 6; Cluster: RFC 9559, 5.1.3.
 """
 
 import io
+import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
@@ -17,39 +18,79 @@ from av.stream import Stream
 
 EARLY_MOVFLAGS = "empty_moov+default_base_moof+frag_discont"
 MOVFLAGS = f"{EARLY_MOVFLAGS}+delay_moov"
+LONGEST_TICKS = (1 << 31) - 1  # of one sample: what libavformat writes as a duration
+DECODE_TIME = struct.Struct(">IQ")  # tfdt: version (1: 64 bits) and flags, ticks
 SEGMENT, CLUSTER = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"
 
 
 def mux(packets: Sequence["Packet[Any]"], template: Stream, number: int, container: str = "mp4") -> tuple[bytes, bytes]:
-    """Return the init section (ftyp, moov; or all before the first Cluster) and one fragment (moof, mdat; or Clusters).
+    """Return an init section (ftyp, moov; or all before the first Cluster) and one fragment (moof, mdat; or Clusters).
 
-    packets: in decoding order, dts >= 0, in the template's time base; they are rebound to the muxer's stream.
-    template: the stream they were made by. number: the fragment's place in its track, from 1. container: libavformat's name.
+    packets: in decoding order, dts >= 0, all in one time base; their stream and times are changed.
+    template: the stream they were encoded by. number: the fragment's place in its track, from 1. container: libavformat's name.
+    Raises FFmpegError or ValueError where libavformat cannot write them.
     """
     if container == "matroska":
-        data = _muxed(packets, template, container, {"live": "1"})
+        data, _ = _muxed(packets, template, container, {"live": "1"})
         at = _first_cluster(data)
         return data[:at], data[at:]
-    data = _muxed(packets, template, container, {"movflags": MOVFLAGS, "fragment_index": str(number)})
+    # libavformat writes other headers for late packets, and none right past 2^31 ticks: it is given times from 0.
+    first = packets[0].dts or 0
+    start = first * packets[0].time_base
+    for packet in packets:
+        packet.pts, packet.dts = (packet.pts or 0) - first, (packet.dts or 0) - first
+        packet.duration = min(packet.duration or 0, LONGEST_TICKS)
+    options = {"movflags": MOVFLAGS, "fragment_index": str(number)}
+    data, time_base = _muxed(packets, template, container, options)
     # The header of raw sound would count the samples of its fragment, were it written after them.
     raw = template.codec_context.name.startswith("pcm_")
-    head = _muxed((), template, container, {"movflags": EARLY_MOVFLAGS}) if raw else data
-    return _only(head, b"ftyp", b"moov"), _only(data, b"moof", b"mdat")
+    head = early_header(template, container) if raw else data
+    return _only(head, b"ftyp", b"moov"), _delayed(_only(data, b"moof", b"mdat"), round(start / time_base))
 
 
-def _muxed(packets: Sequence["Packet[Any]"], template: Stream, container: str, options: dict[str, str]) -> bytes:
+def early_header(template: Stream, container: str = "mp4") -> bytes:
+    """Return the header of a fragmented file before any packet; FFmpegError or ValueError where it cannot be written."""
+    data, _ = _muxed((), template, container, {"movflags": EARLY_MOVFLAGS})
+    return _only(data, b"ftyp", b"moov")
+
+
+def _muxed(
+    packets: Sequence["Packet[Any]"], template: Stream, container: str, options: dict[str, str]
+) -> tuple[bytes, Fraction]:
+    """Return a file of one stream, and the time base that its muxer chose."""
     file = io.BytesIO()
     with av.open(file, "w", format=container, options={**options, "fflags": "+bitexact"}) as output:
         stream = add_copy(output, template)
         output.start_encoding()
+        time_base = stream.time_base or Fraction(1)
         for packet in packets:
             packet.stream = stream
             output.mux(packet)
-    return file.getvalue()
+    return file.getvalue(), time_base
+
+
+def _delayed(fragment: bytes, ticks: int) -> bytes:
+    """Add to the decode times of a fragment (moof, mdat; again at each key frame) that was written from time 0."""
+    data = bytearray(fragment)
+    for kind, start, end in _boxes(data, 0, len(data)):
+        for at in _decode_times(data, start + 8, end) if kind == b"moof" else ():
+            version, time = DECODE_TIME.unpack_from(data, at)
+            DECODE_TIME.pack_into(data, at, version, time + ticks)
+    return bytes(data)
+
+
+def _decode_times(data: bytearray, start: int, end: int) -> Iterator[int]:
+    """Yield where the decode time of each track fragment in a moof's body lies."""
+    for kind, inner, last in _boxes(data, start, end):
+        if kind == b"traf":
+            yield from (at + 8 for other, at, _ in _boxes(data, inner + 8, last) if other == b"tfdt")
 
 
 def _only(data: bytes, *kinds: bytes) -> bytes:
-    return b"".join(box for kind, box in boxes(data) if kind in kinds)
+    chosen = [(kind, box) for kind, box in boxes(data) if kind in kinds]
+    if missing := {*kinds} - {kind for kind, _ in chosen}:
+        raise ValueError(f"the muxer wrote no {b', '.join(missing).decode()}")
+    return b"".join(box for _, box in chosen)
 
 
 def add_copy(container: OutputContainer, template: Stream) -> Stream:
@@ -75,14 +116,21 @@ def specimen(stream: Stream, container: str, title: str = "") -> bytes:
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the top-level boxes of an MP4, each with its kind."""
-    at = 0
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
+    """Yield the top-level boxes of an MP4, each with its kind; ValueError where a size is none that a box can have."""
+    for kind, start, end in _boxes(data, 0, len(data)):
+        yield kind, data[start:end]
+
+
+def _boxes(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of the boxes between two places."""
+    while start + 8 <= end:
+        size, least = int.from_bytes(data[start : start + 4], "big"), 8
         if size == 1:
-            size = int.from_bytes(data[at + 8 : at + 16], "big")
-        yield data[at + 4 : at + 8], data[at : at + size]
-        at += size
+            size, least = int.from_bytes(data[start + 8 : start + 16], "big"), 16
+        if not least <= size <= end - start:
+            raise ValueError(f"a box at byte {start} has {size} bytes, where {least} to {end - start} are possible")
+        yield bytes(data[start + 4 : start + 8]), start, start + size
+        start += size
 
 
 def _first_cluster(data: bytes) -> int:

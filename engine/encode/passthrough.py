@@ -1,21 +1,25 @@
 """Tracks that are carried, not upscaled: sound into the log as tracks of its own, subtitles and labels as records beside it."""
 
-import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from av import Packet
+import av
+from av import AudioStream, Packet
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
+from upres.engine.core.errors import SourceError
 from upres.engine.decode.reader import Reader
-from upres.engine.segments.model import Log
 
-from .audio import AudioTrack, CopiedAudio, EncodedAudio, Route
+from .audio import AudioTrack, Route
 from .carriage import Fate, decide, takes
-from .fragment import specimen
+from .copied_audio import CopiedAudio
+from .encoded_audio import EncodedAudio
 from .publisher import Publisher
+from .subtitles import SubtitleTrack
 
 UNCARRIED = (
     "encoder",
@@ -32,81 +36,69 @@ UNCARRIED = (
 class Passthrough:
     """All carried tracks of a source on their way into a log.
 
-    container: the format of the joined file, which decides what can be copied.
-    seconds: of sound in a fragment. warnings: what could not be carried as it is.
+    container: the format of the joined file, which decides what can be copied. seconds: of sound in a fragment.
+    warnings: what cannot be carried as it is. notes: what else a user should know, complete once it is finished.
     """
 
     def __init__(self, reader: Reader, publisher: Publisher, *, container: str, seconds: float) -> None:
-        decisions = [decide(item, container) for item in reader.inventory]
+        decisions = [decide(item, container, reader.channels) for item in reader.inventory]
         self.warnings = [decision.note for decision in decisions if decision.note]
-        length = Fraction(seconds).limit_denominator(1000)
-        log = publisher.log
+        self._reader, self._publisher, self._container = reader, publisher, container
+        self._length = Fraction(seconds).limit_denominator(1000)
         self._tracks: dict[int, AudioTrack | SubtitleTrack] = {}
         labels = {"video": _labels(reader.video)}
         fates = {decision.item.stream: decision.fate for decision in decisions if decision.item.stream}
         for number, stream in enumerate(reader.audio):
-            name = f"audio{number}"
-            route = Route(reader, stream, name, publisher, length)
-            if fates[stream] is Fate.CARRIED:
-                route = route if takes("mp4", stream) else replace(route, container=container)
-                self._tracks[stream.index] = CopiedAudio(route)
-            else:
-                self._tracks[stream.index] = EncodedAudio(route)
-            labels[name] = _labels(stream)
+            labels[f"audio{number}"] = _labels(stream)
+            self._add_audio(number, stream, copied=fates[stream] is Fate.CARRIED)
         for number, subtitles in enumerate(reader.subtitles):
             if fates[subtitles] is Fate.CARRIED:
-                self._tracks[subtitles.index] = SubtitleTrack(reader, subtitles, number, log, container)
-        if not any("chapters" in extra for extra in log.extras):
+                self._add_subtitles(number, subtitles)
+        if not any("chapters" in extra for extra in publisher.log.extras):
             metadata = carried_metadata(reader.container.metadata)
-            log.note({"metadata": metadata, "chapters": _chapters(reader), "tracks": labels})
+            publisher.log.note({"metadata": metadata, "chapters": _chapters(reader), "tracks": labels})
+
+    @property
+    def notes(self) -> list[str]:
+        """What became known on the way."""
+        return [note for track in self._tracks.values() for note in track.notes]
 
     def push(self, packet: "Packet[Any]") -> None:
-        """Take one packet of any track."""
+        """Take one packet of any track; SourceError where sound can neither be carried nor left out."""
         track = self._tracks.get(packet.stream.index)
         if track is not None:
-            track.push(packet)
+            with _as_source_error(packet.stream):
+                track.push(packet)
 
     def finish(self) -> None:
         """Publish what is left."""
-        for track in self._tracks.values():
-            track.finish()
+        for index, track in self._tracks.items():
+            with _as_source_error(self._reader.container.streams[index]):
+                track.finish()
+
+    def _add_audio(self, number: int, stream: AudioStream, *, copied: bool) -> None:
+        channels, codec = self._reader.channels[stream.index], stream.codec_context.name
+        route = Route(self._reader, stream, f"audio{number}", self._publisher, self._length)
+        try:
+            if copied:
+                holder = "mp4" if takes("mp4", stream) else self._container
+                self._tracks[stream.index] = CopiedAudio(replace(route, container=holder), channels)
+            else:
+                self._tracks[stream.index] = EncodedAudio(route, channels)
+        except (av.FFmpegError, ValueError) as error:
+            self.warnings.append(f"audio, track {stream.index} ({codec}) is left out: it cannot be decoded ({error})")
+
+    def _add_subtitles(self, number: int, stream: SubtitleStream) -> None:
+        log, labels = self._publisher.log, _labels(stream)
+        self._tracks[stream.index] = SubtitleTrack(self._reader, stream, number, log, self._container, labels)
 
 
-class SubtitleTrack:
-    """One subtitle track: a record with its header, then one for each packet."""
-
-    def __init__(self, reader: Reader, stream: SubtitleStream, number: int, log: Log, container: str) -> None:
-        self._number = number
-        self._log = log
-        self._time_base = stream.time_base or Fraction(1, 1000)
-        self._origin = round(reader.origin / self._time_base)
-        self._end = None if reader.cut.duration is None else reader.cut.duration / self._time_base
-        self._known = sum(1 for extra in log.extras if extra.get("subtitle") == number)
-        if not any(extra.get("subtitles") == number for extra in log.extras):
-            log.note(
-                {
-                    "subtitles": number,
-                    "init": _encoded(specimen(stream, container)),
-                    "time_base": str(self._time_base),
-                    **_labels(stream),
-                }
-            )
-
-    def push(self, packet: "Packet[Any]") -> None:
-        """Take one packet."""
-        if not packet.size or packet.pts is None:
-            return
-        at = packet.pts - self._origin
-        if at < 0 or (self._end is not None and at >= self._end):
-            return
-        if self._known:
-            self._known -= 1
-            return
-        data = _encoded(bytes(packet))
-        self._log.note({"subtitle": self._number, "pts": at, "duration": packet.duration or 0, "data": data})
-
-    def finish(self) -> None:
-        """Do nothing: every packet is a record already."""
+@contextmanager
+def _as_source_error(stream: Stream) -> Iterator[None]:
+    try:
+        yield
+    except (av.FFmpegError, OverflowError, ValueError) as error:
+        raise SourceError(f"track {stream.index} ({stream.type}) of the source cannot be carried ({error})") from error
 
 
 def carried_metadata(metadata: dict[str, str]) -> dict[str, str]:
@@ -128,7 +120,3 @@ def _chapters(reader: Reader) -> list[dict[str, Any]]:
             span = {"start": float(max(start, Fraction(0))), "end": float(end)}
             chapters.append({"id": chapter["id"], **span, "metadata": dict(chapter["metadata"])})
     return chapters
-
-
-def _encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode()

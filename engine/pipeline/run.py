@@ -62,7 +62,7 @@ def run(
             yield from publisher.published()
         others.finish()
         yield from publisher.published()
-    progress.warnings += reader.closing_notes
+    progress.warnings += [*others.notes, *reader.closing_notes]
 
 
 def _frames(

@@ -66,7 +66,7 @@ def test_height_resamples_the_result_down(tmp_path):
     video = referee.streams(tmp_path / "out.mp4", "video")[0]
     assert (video["width"], video["height"]) == (160, 120)
     assert np.abs(referee.pictures(tmp_path / "out.mp4").mean() - referee.pictures(clip).mean()) < 2
-    with pytest.raises(SettingsError, match="--height 500 is more than there is: 2 times 48 lines are 96"):
+    with pytest.raises(SettingsError, match="`height` 500 is more than there is: 2 times 48 pixels are 96"):
         upscaled(clip, tmp_path / "more.mp4", encoder=Encoder(height=500))
 
 
@@ -107,10 +107,10 @@ def test_any_segment_of_a_live_source_plays_by_itself(tmp_path):
     assert np.array_equal(referee.pictures(whole)[4:], referee.pictures(part))
 
 
-def test_a_live_log_is_not_gone_on_with(tmp_path):
+def test_a_live_log_is_not_resumed(tmp_path):
     clip = media.clip(tmp_path / "in.mp4", *H264)
     live, log = job(tmp_path / "out.mp4", encoder=Encoder(live=True)), MemoryLog({})
-    for expected in (nullcontext(), pytest.raises(LogError, match="cannot be gone on with")):
+    for expected in (nullcontext(), pytest.raises(LogError, match="cannot be resumed")):
         with Reader(clip) as reader, expected:
             list(run(reader, live, log, Progress()))
 

@@ -1,0 +1,163 @@
+"""Sound whose packets both the log and the joined file can hold: copied, not decoded."""
+
+import io
+import re
+from fractions import Fraction
+from typing import Any
+
+import av
+from av import AudioFrame, AudioStream, Packet
+from av.bitstream import BitStreamFilterContext
+from av.stream import Stream
+
+from upres.engine.decode.channels import Channels
+
+from . import parameters
+from .aac import AacEncoder
+from .audio import AudioTrack, Route
+from .codec_delay import hidden, side_data
+from .fragment import add_copy
+
+LONGEST_PACKET = 10  # seconds; FLAC's longest takes 8
+LARGEST_FRAME = (
+    8192  # samples that may be hidden at the end of a packet whose length is not known; Vorbis' largest block
+)
+LOOSE_STAMPS = Fraction(1, 5)  # seconds; a PES packet, which has one stamp, holds several frames
+DESCRIBED = ("vorbis", "alac")  # codecs whose packets mean nothing without the right header
+
+
+class CopiedAudio(AudioTrack):
+    """Packets in, the same packets out.
+
+    A track has one header. Where packets of AAC come with other parameters, the rest is encoded again with the header's;
+    packets of other codecs describe themselves, or are left out.
+    """
+
+    def __init__(self, route: Route, channels: Channels) -> None:
+        super().__init__(route)
+        stream, context = self._stream, self._stream.codec_context
+        # AAC in MPEG streams has a header before every packet; MP4 and Matroska have one for all of them.
+        headers = context.name == "aac" and not context.extradata
+        self._strip = BitStreamFilterContext("aac_adtstoasc", stream) if headers else None
+        self._frame = context.frame_size or 0
+        self._sample = _raw_sample(context.name, channels)
+        self._last: int | None = None
+        self._trim = 0
+        self._counted = False
+        self._start = 0
+        self._header = self._parameters = parameters.of_track(stream)
+        self._encoder: AacEncoder | None = None
+
+    def push(self, packet: "Packet[Any]") -> None:
+        """Take one packet."""
+        if not packet.size:
+            return
+        self._parameters = parameters.of_packet(self._stream, packet) or self._parameters
+        self._header = self._header or self._parameters
+        if self._encoder is not None or self._parameters != self._header:
+            self._take_changed(packet)
+            return
+        try:
+            packets = self._strip.filter(packet) if self._strip else [packet]
+        except av.FFmpegError:
+            self._repairs.damaged += 1
+            return
+        for stripped in packets:
+            if self._strip and self._template is self._stream:
+                self._template = _with_header(self._stream, side_data(stripped, "new_extradata"))
+            self._copy(stripped)
+
+    def finish(self) -> None:
+        """Publish what is left, and note what is hidden behind the last sample."""
+        if self._encoder is not None:
+            for packet in self._encoder.finish():
+                self._add_encoded(packet, self._encoder.rate)
+        elif self._packets and self._trim:
+            last = self._packets[-1]
+            last.duration = max(1, (last.duration or 0) - self._trim * self._counted)
+            if not any(extra.get("trim") == self._name for extra in self._log.extras):
+                self._log.note({"trim": self._name, "samples": self._trim})
+        super().finish()
+
+    def _copy(self, packet: "Packet[Any]") -> None:
+        at = self._place(packet.pts, packet.dts, packet.duration or 0)
+        if at is None:
+            return
+        before, after = hidden(packet)
+        seconds = (packet.duration or 0) * self._source
+        stamped = round(seconds / self._ticks) if 0 <= seconds <= LONGEST_PACKET else 0
+        if self._sample:
+            self._frame = packet.size // self._sample
+        # The codec's own length, where the stamps agree with it as exactly as they can.
+        known = self._frame > 0 and abs(stamped - self._frame) <= self._slack
+        pts = self._exactly(round(at / self._ticks), -before if before else None)
+        packet.pts = packet.dts = self._last = pts if self._last is None else max(pts, self._last + 1)
+        packet.duration, packet.time_base = self._frame if known else stamped, self._ticks
+        self._next = packet.pts + self._frame if known else None
+        self._trim = after if after < (self._frame or LARGEST_FRAME) else 0
+        self._counted = known
+        self._add(packet)
+
+    def _take_changed(self, packet: "Packet[Any]") -> None:
+        """Take a packet that does not go with the track's header."""
+        codec = self._stream.codec_context.name
+        usable = parameters.encodable(codec, self._header)
+        if usable is not None:
+            self._encode_again(packet, *usable)
+        elif codec in DESCRIBED or codec == "aac":
+            self._note("is left out", packet)
+        else:
+            self._copy(packet)
+
+    def _encode_again(self, packet: "Packet[Any]", rate: int, layout: str) -> None:
+        self._note("is encoded again", packet)
+        try:
+            frames = self._stream.decode(packet)
+        except av.FFmpegError:
+            self._repairs.damaged += 1
+            return
+        for frame in frames:
+            at = self._place(frame.pts, frame.dts, 0)
+            if at is not None:
+                self._encode(frame, at, rate, layout)
+
+    def _encode(self, frame: AudioFrame, at: Fraction, rate: int, layout: str) -> None:
+        """Encode a frame behind the packets so far, or the frame before: stamps were made for frames of another length."""
+        end = self._next * self._ticks if self._next is not None else at
+        at = end if abs(at - end) < LOOSE_STAMPS else at
+        if self._encoder is None:
+            self._encoder = AacEncoder(rate, layout, Channels(0, ()), round(at * rate))
+            self._start = round(at / self._ticks)
+        frame.pts = round(at * frame.sample_rate)
+        self._next = round((at + Fraction(frame.samples, frame.sample_rate)) / self._ticks)
+        for packet in self._encoder.encode(frame):
+            self._add_encoded(packet, rate)
+
+    def _add_encoded(self, packet: "Packet[Any]", rate: int) -> None:
+        """Take a packet of the encoder in the track's ticks, but for its priming, which the packet before stands in for."""
+        ticks = 1 / (rate * self._ticks)
+        packet.pts, packet.duration = round((packet.pts or 0) * ticks), round((packet.duration or 0) * ticks)
+        if packet.pts >= self._start:
+            packet.dts, packet.time_base = packet.pts, self._ticks
+            self._add(packet)
+
+    def _note(self, what: str, packet: "Packet[Any]") -> None:
+        if not self.notes:
+            second = float((packet.pts or 0) * self._source - self._reader.origin)
+            name = f"audio, track {self._stream.index} ({self._stream.codec_context.name})"
+            self.notes.append(f"{name} changes its parameters at {second:.1f} s; from there on it {what}")
+
+
+def _raw_sample(codec: str, channels: Channels) -> int:
+    """Return the bytes of one sample of all channels in raw sound; 0 where sound is compressed."""
+    raw = re.fullmatch(r"pcm_[a-z]*(\d+)(le|be)?", codec)
+    return int(raw[1]) // 8 * channels.count if raw else 0
+
+
+def _with_header(stream: AudioStream, header: bytes) -> Stream:
+    """Return a stream like this one whose codec has its header outside the packets."""
+    container = av.open(io.BytesIO(), "w", format="mp4")
+    template = add_copy(container, stream)
+    template.codec_context.extradata = header
+    container.start_encoding()
+    return template

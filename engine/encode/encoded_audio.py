@@ -1,0 +1,57 @@
+"""Sound that is decoded and encoded as AAC, because the target cannot hold it as it is."""
+
+from typing import Any
+
+import av
+from av import AudioFrame, Packet
+
+from upres.engine.decode.channels import Channels
+
+from .aac import RATES, AacEncoder, layout_for
+from .audio import AudioTrack, Route
+
+
+class EncodedAudio(AudioTrack):
+    """Packets of any codec in, AAC out.
+
+    What is missing before 0 becomes silence: the encoder's priming then always lies before 0, where it can be hidden.
+    """
+
+    def __init__(self, route: Route, channels: Channels) -> None:
+        super().__init__(route)
+        rate = self._stream.codec_context.sample_rate
+        self._encoder = AacEncoder(rate if rate in RATES else 48000, layout_for(channels), channels)
+        self._template = self._encoder.stream
+        self._ticks = self._encoder.stream.codec_context.time_base
+
+    def push(self, packet: "Packet[Any]") -> None:
+        """Take one packet."""
+        if packet.size:
+            self._decode(packet)
+
+    def finish(self) -> None:
+        """Encode and publish what is left, and close the encoder."""
+        self._decode(None)
+        for packet in self._encoder.finish():
+            self._add(packet)
+        super().finish()
+
+    def _decode(self, packet: "Packet[Any] | None") -> None:
+        try:
+            frames = self._stream.decode(packet)
+        except av.FFmpegError:
+            self._repairs.damaged += 1
+            return
+        for frame in frames:
+            self._encode(frame)
+
+    def _encode(self, frame: AudioFrame) -> None:
+        if frame.pts is None and self._next is not None:  # what a decoder held back
+            frame.pts = self._next
+        elif (at := self._place(frame.pts, frame.dts, 0)) is not None:
+            frame.pts = self._exactly(round(at * frame.sample_rate))
+        else:
+            return
+        self._next = frame.pts + frame.samples
+        for packet in self._encoder.encode(frame):
+            self._add(packet)

@@ -1,0 +1,122 @@
+"""Sound whose parameters change on the way, or whose header cannot be made from every packet alike."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import media
+import numpy as np
+import pytest
+import referee
+from fake import upscaled
+
+from upres.engine.encode.options import Encoder
+
+CASES = Path(__file__).parents[2] / "data" / "cases"
+PICTURE = "testsrc2=size=64x48:rate=10:duration=4"
+SHORT = Encoder(segment_seconds=0.5)
+
+
+def tone(frequency, layout="stereo", rate=48000, seconds=2):
+    return f"sine=frequency={frequency}:sample_rate={rate}:duration={seconds},aformat=channel_layouts={layout}"
+
+
+def joined(tmp_path, *parts):
+    """One MPEG-TS of several, one behind the other."""
+    whole = tmp_path / "in.ts"
+    whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return whole
+
+
+def part(path, codec, frequency, layout, rate=48000, start=0):
+    picture = "testsrc2=size=64x48:rate=10:duration=2"
+    options = ("-c:v", "libx264", "-bf", 0, "-c:a", codec, "-output_ts_offset", start, "-muxdelay", 0)
+    return media.clip(path, *options, picture=picture, sound=tone(frequency, layout, rate))
+
+
+def pitch(samples, rate):
+    """The strongest frequency."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(np.argmax(spectrum) * rate / len(samples))
+
+
+def variable(tmp_path, suffix):
+    """Sound that is quiet for a second and then loud: a codec of variable rate spends unlike amounts on it."""
+    sound = "anoisesrc=duration=4:sample_rate=48000:seed=1,volume='if(lt(t,1),0.0001,0.5)':eval=frame"
+    quality = {".avi": ("libmp3lame", "-q:a", 4), ".mkv": ("libmp3lame", "-q:a", 2), ".mp4": ("aac", "-q:a", 2)}[suffix]
+    return media.clip(tmp_path / f"in{suffix}", "-c:v", "mpeg4", "-c:a", *quality, picture=PICTURE, sound=sound)
+
+
+@pytest.mark.parametrize("target", [".mp4", ".mov", ".mkv"])
+def test_mp3_of_variable_rate_is_copied(tmp_path, target):
+    clip, out = CASES / "k_mp3vbr.avi", tmp_path / f"out{target}"
+    assert upscaled(clip, out, encoder=SHORT).warnings == []
+    assert referee.sound_digest(out) == referee.sound_digest(clip)
+
+
+@pytest.mark.parametrize(("source", "target"), [(".avi", ".mp4"), (".mkv", ".mkv"), (".mp4", ".mp4")])
+def test_sound_of_variable_rate_is_copied(tmp_path, source, target):
+    clip, out = variable(tmp_path, source), tmp_path / f"out{target}"
+    assert upscaled(clip, out, encoder=SHORT).warnings == []
+    assert referee.sound_digest(out) == referee.sound_digest(clip)
+
+
+def test_ac3_that_changes_its_layout_is_copied_to_its_end(tmp_path):
+    clip, out = CASES / "ac3_2.0_to_5.1.ts", tmp_path / "out.mp4"
+    upscaled(clip, out, encoder=SHORT)
+    assert referee.streams(out, "audio")[0]["codec_name"] == "ac3"
+    assert referee.audio(out).end == pytest.approx(referee.audio(clip).end - referee.video(clip).times[0], abs=0.01)
+
+
+@pytest.mark.parametrize("codec", ["ac3", "eac3", "mp2"])
+@pytest.mark.parametrize("target", [".mp4", ".mkv"])
+def test_packets_that_describe_themselves_are_copied_through_a_change(tmp_path, codec, target):
+    after = ("mono", 48000) if codec == "mp2" else ("5.1", 48000)
+    parts = part(tmp_path / "a.ts", codec, 440, "stereo"), part(tmp_path / "b.ts", codec, 1000, *after, start=2)
+    clip, out = joined(tmp_path, *parts), tmp_path / f"out{target}"
+    upscaled(clip, out, encoder=SHORT)
+    assert referee.streams(out, "audio")[0]["codec_name"] in (codec, "mp3")  # MP4 has one name for mp2 and mp3
+    assert pitch(referee.sound(out)[48000 // 2 : 48000 * 3 // 2], 48000) == pytest.approx(440, abs=2)
+    assert pitch(referee.sound(out)[48000 * 5 // 2 : 48000 * 7 // 2], 48000) == pytest.approx(1000, abs=2)
+
+
+@pytest.mark.parametrize("after", [("5.1", 48000), ("mono", 44100), ("stereo", 32000)])
+def test_aac_that_changes_is_encoded_again_with_what_the_track_began_with(tmp_path, after):
+    parts = part(tmp_path / "a.ts", "aac", 440, "stereo"), part(tmp_path / "b.ts", "aac", 1000, *after, start=2)
+    clip, out = joined(tmp_path, *parts), tmp_path / "out.mp4"
+    (note,) = upscaled(clip, out, encoder=SHORT).warnings
+    assert note == "audio, track 1 (aac) changes its parameters at 2.0 s; from there on it is encoded again"
+    track = referee.streams(out, "audio")[0]
+    assert (track["codec_name"], track["channels"], track["sample_rate"]) == ("aac", 2, 48000)
+    sound = referee.sound(out)
+    assert len(sound) == pytest.approx(4 * 48000, abs=4800)
+    assert pitch(sound[48000 // 2 : 48000 * 3 // 2], 48000) == pytest.approx(440, abs=2)
+    assert pitch(sound[48000 * 5 // 2 : 48000 * 7 // 2], 48000) == pytest.approx(1000, abs=2)
+    assert np.abs(sound[48000 * 19 // 10 : 48000 * 21 // 10]).max() < 0.5  # no crack where they meet
+
+
+@pytest.mark.parametrize("target", [".mp4", ".mov", ".mkv"])
+def test_a_track_of_more_than_31_bits_of_ticks(tmp_path, target):
+    clip, out = CASES / "timescale_1e7_260s.mp4", tmp_path / f"out{target}"
+    upscaled(clip, out)
+    shown = zip(referee.video(out).times, referee.video(clip).times, strict=True)
+    assert all(abs(now - was) <= (Fraction(1, 2000) if target == ".mkv" else 0) for now, was in shown)
+
+
+SEVEN_HOURS = [n * 90000 * 600 for n in range(43)]
+
+
+@pytest.mark.parametrize(("time_base", "ticks"), [
+    (Fraction(1, 90000), SEVEN_HOURS),
+    (Fraction(1, 10_000_000), [n * 100 * 10_000_000 for n in range(6)]),
+    (Fraction(1, 1_000_000), [n * 3600 * 1_000_000 for n in range(3)]),
+])  # fmt: skip
+@pytest.mark.parametrize("target", [".mp4", ".mkv"])
+def test_frames_that_stay_for_minutes_keep_their_times(tmp_path, time_base, ticks, target):
+    clip, out = (
+        media.timed(tmp_path / "in.mp4", ticks, time_base, "-c:v", "libx264", "-bf", 0),
+        tmp_path / f"out{target}",
+    )
+    upscaled(clip, out)
+    shown = list(zip(referee.video(out).times, referee.video(clip).times, strict=True))
+    assert len(shown) == len(ticks)
+    assert all(abs(now - was) <= Fraction(1, 2000) for now, was in shown)
