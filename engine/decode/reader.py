@@ -12,11 +12,11 @@ from av.container import InputContainer
 from av.stream import Stream
 
 from upres.engine.color.convert import HDR
+from upres.engine.core.channels import channels_of
 from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 
-from .channels import channels_of
 from .container import (
     CLOCK_MAY_JUMP,
     LIMIT,

@@ -8,10 +8,10 @@ from enum import Enum
 import av
 from av.stream import Stream
 
-from upres.engine.decode.channels import Channels
+from upres.engine.core.channels import Channels
 from upres.engine.decode.inventory import Item, Kind
+from upres.engine.encode.audio.aac import layout_for
 
-from .aac import layout_for
 from .fragment import add_copy, early_header
 
 

@@ -13,11 +13,11 @@ from av.subtitles.stream import SubtitleStream
 
 from upres.engine.core.errors import SourceError
 from upres.engine.decode.reader import Reader
+from upres.engine.encode.audio.copied import CopiedAudio
+from upres.engine.encode.audio.encoded import EncodedAudio
+from upres.engine.encode.audio.track import AudioTrack, Route
 
-from .audio import AudioTrack, Route
 from .carriage import Fate, decide, takes
-from .copied_audio import CopiedAudio
-from .encoded_audio import EncodedAudio
 from .publisher import Publisher
 from .subtitles import SubtitleTrack
 

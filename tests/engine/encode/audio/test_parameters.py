@@ -11,7 +11,7 @@ from fake import upscaled
 
 from upres.engine.encode.options import Encoder
 
-CASES = Path(__file__).parents[2] / "data" / "cases"
+CASES = Path(__file__).parents[3] / "data" / "cases"
 PICTURE = "testsrc2=size=64x48:rate=10:duration=4"
 SHORT = Encoder(segment_seconds=0.5)
 

@@ -10,13 +10,13 @@ from av import AudioFrame, AudioStream, Packet
 from av.bitstream import BitStreamFilterContext
 from av.stream import Stream
 
-from upres.engine.decode.channels import Channels
+from upres.engine.core.channels import Channels
+from upres.engine.encode.codec_delay import hidden, side_data
+from upres.engine.encode.fragment import add_copy
 
 from . import parameters
 from .aac import AacEncoder
-from .audio import AudioTrack, Route
-from .codec_delay import hidden, side_data
-from .fragment import add_copy
+from .track import AudioTrack, Route
 
 LONGEST_PACKET = 10  # seconds; FLAC's longest takes 8
 LARGEST_FRAME = (

@@ -7,8 +7,9 @@ from typing import Any
 
 from av import AudioStream, Packet
 
+from upres.engine.encode.codec_delay import side_data
+
 from .aac import LAYOUTS
-from .codec_delay import side_data
 
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 LC_BASED = (2, 5, 29)  # audio object types whose packets may be those of an encoder for AAC LC

@@ -5,10 +5,10 @@ from typing import Any
 import av
 from av import AudioFrame, Packet
 
-from upres.engine.decode.channels import Channels
+from upres.engine.core.channels import Channels
 
 from .aac import RATES, AacEncoder, layout_for
-from .audio import AudioTrack, Route
+from .track import AudioTrack, Route
 
 
 class EncodedAudio(AudioTrack):

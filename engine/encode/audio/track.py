@@ -17,10 +17,9 @@ from av import AudioStream, Packet
 from av.stream import Stream
 
 from upres.engine.decode.reader import Reader
+from upres.engine.encode.fragment import LONGEST_TICKS, mux
+from upres.engine.encode.publisher import Publisher
 from upres.engine.segments.model import Fragment, Track
-
-from .fragment import LONGEST_TICKS, mux
-from .publisher import Publisher
 
 PREROLL = Fraction(1, 10)  # seconds of sound kept before 0, hidden, so that its decoder is warm there
 

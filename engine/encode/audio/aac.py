@@ -11,7 +11,7 @@ import av
 from av import AudioFifo, AudioFrame, AudioStream, Packet
 from av.filter import Graph
 
-from upres.engine.decode.channels import Channels
+from upres.engine.core.channels import Channels
 
 BITS_A_CHANNEL = 96_000
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)

@@ -1,0 +1,1 @@
+"""Tracks of sound on their way into the log."""
