@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from upres.service.domain import job_logging
+from upres.service.domain.waiting import to_the_end
 
 from .base import VERDICTS, OnReport
 from .order import Order
@@ -57,7 +58,7 @@ class WorkerProcess:
 
     async def keep(self, on_report: OnReport) -> None:
         """Run the process until it dies; WorkerDiedError then. Its attempts are reported as died."""
-        self._process = process = await self._spawn()
+        self._process = process = await self._spawned()
         last_words = asyncio.create_task(_log(process))
         try:
             await self._report_lost(on_report)  # orders that met the dead one
@@ -66,10 +67,7 @@ class WorkerProcess:
             logger.exception("a worker sent a report that is none")
         finally:
             self.ready = False
-            await _end(process)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORDS_SECONDS):
-                    await last_words
+            await to_the_end(_end(process, last_words))
         lost = len(self._running)
         await self._report_lost(on_report)
         raise WorkerDiedError(f"a worker died ({process.returncode}) with {lost} attempts")
@@ -91,6 +89,17 @@ class WorkerProcess:
         with suppress(ConnectionError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             await self._process.stdin.drain()
+
+    async def _spawned(self) -> Process:
+        """Start the process; one that is started while this is cancelled is not lost."""
+        spawning = asyncio.create_task(self._spawn())
+        try:
+            return await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            with suppress(OSError):
+                process = await spawning
+                await _end(process, asyncio.create_task(_log(process)))
+            raise
 
     async def _spawn(self) -> Process:
         command = [sys.executable, "-m", "upres.service.execution.worker", *self._arguments]
@@ -154,9 +163,15 @@ async def _log(process: Process) -> None:
         job_logging.pass_on(line.decode(errors="replace").rstrip())
 
 
-async def _end(process: Process) -> None:
+async def _end(process: Process, last_words: asyncio.Task[None]) -> None:
     """Kill a process and wait for it. Not by its own `kill`, which would take its exit status from asyncio."""
+    assert process.stdin is not None and process.stdout is not None
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
+    process.stdin.close()
     await process.wait()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORDS_SECONDS):
+            await last_words
+            await process.stdout.read()  # to its end, or asyncio keeps the pipe open

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -54,3 +55,45 @@ def test_what_cannot_run_is_what_the_worker_said_last():
 
     assert asyncio.run(heard()) is None
     assert asyncio.run(heard({"FlashVSR_Tiny": "its weights are not here"}, {})) == {}
+
+
+async def nobody(request_id, report):
+    pass
+
+
+def stub(folder, script):
+    """A program in place of Python, for the worker."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+def test_a_worker_that_could_not_be_started_is_started_as_soon_as_it_can_be(tmp_path, monkeypatch, fake_models, caplog):
+    async def scenario():
+        executor = LocalExecutor(workers=1, slots=1, models="fake:load")
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(tmp_path / "nowhere"))
+            await executor.start(nobody)
+            while "nowhere" not in caplog.text:
+                await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while not executor.ready:
+                await asyncio.sleep(0.05)
+        await executor.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("said", ["{}", "[1]", "no json", '{"report": "ready"}', '{"report": ["x"], "request_id": {}}'])
+def test_a_worker_whose_reports_are_none_is_restarted(tmp_path, monkeypatch, said):
+    async def scenario():
+        executor = LocalExecutor(workers=1, slots=1, models="fake:load")
+        monkeypatch.setattr(sys, "executable", stub(tmp_path, f"echo x >> {tmp_path}/starts; echo '{said}'; exec cat"))
+        await executor.start(nobody)
+        async with asyncio.timeout(60):
+            while not (tmp_path / "starts").exists() or len((tmp_path / "starts").read_text()) < 4:
+                await asyncio.sleep(0.05)
+        await executor.stop()
+
+    asyncio.run(scenario())

@@ -9,10 +9,11 @@ import psutil
 import pytest
 
 from upres.engine.core.errors import SourceError
-from upres.service.domain.errors import TooLargeError, UnavailableError
+from upres.service.domain.errors import BusyError, TooLargeError, UnavailableError
+from upres.service.domain.fair_slots import MOST_WAITING_EACH
 from upres.service.domain.spec import Limits, Spec
 from upres.service.execution.inspection import Facts
-from upres.service.execution.probe import TRIES, Probe
+from upres.service.execution.probe import AT_ONCE, TRIES, Probe
 
 SPEC = Spec("RealESRGAN_Vid_x2")
 
@@ -97,5 +98,41 @@ def test_a_request_that_goes_away_leaves_no_process(tmp_path):
             with pytest.raises(asyncio.CancelledError):
                 await looking
             assert await asyncio.to_thread(psutil.wait_procs, found, 30) == (found, [])
+
+    asyncio.run(scenario())
+
+
+def test_one_keys_slow_sources_do_not_keep_anothers_from_being_looked_at(clip, tmp_path):
+    """Each of alice's is held up by a pipe that nobody writes to."""
+    os.mkfifo(tmp_path / "pipe")
+
+    async def scenario():
+        async with probing() as probe:
+            slow = [asyncio.create_task(probe(tmp_path / "pipe", SPEC, "alice")) for _ in range(10)]
+            await asyncio.sleep(0)
+            assert await probe(clip("a.mp4"), SPEC, "bob") == Facts(64, 48, 30)
+            assert not any(task.done() for task in slow)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_a_key_that_asks_for_too_much_is_told_to_come_again(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    async def scenario():
+        async with probing() as probe:
+            asked = [asyncio.create_task(probe(tmp_path / "pipe", SPEC, "alice")) for _ in range(100)]
+            refused = 0
+            async with asyncio.timeout(30):
+                while not refused:
+                    refused = sum(task.done() and isinstance(task.exception(), BusyError) for task in asked)
+                    await asyncio.sleep(0)
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            assert refused == 100 - AT_ONCE - MOST_WAITING_EACH + 1
 
     asyncio.run(scenario())
