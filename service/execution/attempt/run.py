@@ -24,7 +24,8 @@ from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
 from upres.engine.decode.stream import peek
 from upres.engine.encode.join import join
-from upres.engine.pipeline.options import Job, after_prefilters
+from upres.engine.pipeline.estimate import media_memory
+from upres.engine.pipeline.options import Job, after_prefilters, resolved
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.segments.folder import FolderLog
@@ -81,13 +82,14 @@ class Attempt:
             self._progress.warnings.append(model.note)
         job = spec.job(model)
         with self._activity.reported():
-            return self._run_whole(job) if self._live is None else self._run_live(job, model, self._live)
+            return self._run_whole(job, model) if self._live is None else self._run_live(job, model, self._live)
 
     def _run_live(self, job: Job, model: RemoteModel, live: LiveSocket) -> dict[str, Any]:
         self._activity.read = lambda: live.taken
         with LiveReader(live, tonemap=self._spec.tonemap) as reader:
             check_source(reader.info, self._spec, self._limits)
             self._check_pace(model, reader.info.shape)
+            _reserve_memory(model, job, reader.info.shape)
             log = SentLog(live, reader)
             seconds = 0.0
             with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
@@ -103,10 +105,11 @@ class Attempt:
         shape = after_prefilters(replace(shape, rate=min(shape.rate, LIVE_RATE)), self._spec.prefilters)
         model.check_live(shape.width, shape.height, float(shape.rate))
 
-    def _run_whole(self, job: Job) -> dict[str, Any]:
+    def _run_whole(self, job: Job, model: RemoteModel) -> dict[str, Any]:
         spec = self._spec
         with self._source() as source, Reader(source, formats=FORMATS, tonemap=spec.tonemap) as reader:
             check_source(reader.info, spec, self._limits)
+            _reserve_memory(model, job, reader.info.shape)
             if spec.streamed and reader.subtitles:
                 self._progress.warnings.append(SUBTITLES)
             self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
@@ -206,6 +209,12 @@ class Attempt:
         if progress.shape is not None and not self._spec.streamed:
             totals["pixels"] = frames * progress.shape.width * progress.shape.height
         return totals
+
+
+def _reserve_memory(model: RemoteModel, job: Job, shape: Shape) -> None:
+    """Wait for the memory that the run is predicted to take; SettingsError for a size that no encoder takes."""
+    _, encoding = resolved(job, shape)
+    model.reserve(shape.width, shape.height, media_memory(shape, encoding, job.scale))
 
 
 def report(channel: Channel, kind: str) -> None:

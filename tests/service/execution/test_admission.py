@@ -1,0 +1,34 @@
+"""A job runs when the memory that it is predicted to take is there, and never where it cannot be."""
+
+import asyncio
+
+import pytest
+from running_jobs import SPEC, ended, serving, submit, until
+
+from upres.service.domain.states import Status
+from upres.service.execution.local import LocalExecutor
+
+pytestmark = pytest.mark.usefixtures("fake_models")
+
+
+def run(folder, path, memory_bytes, count=1):
+    """Submit clips at once to a worker with so much memory for its attempts; gives the ended jobs."""
+
+    async def scenario():
+        executor = LocalExecutor(workers=1, slots=4, models="fake:load", memory_bytes=memory_bytes)
+        async with serving(folder, executor=executor) as jobs:
+            ids = [(await submit(jobs, path, SPEC)).request_id for _ in range(count)]
+            return [await until(jobs, request_id, ended) for request_id in ids]
+
+    return asyncio.run(scenario())
+
+
+def test_a_job_that_can_never_fit_ends_with_what_it_needs(tmp_path, clip):
+    (job,) = run(tmp_path, clip(seconds=1), 64 << 20)
+    assert job.state.status is Status.ERROR and "of memory" in job.state.failure.message
+    assert not job.state.failure.reason.retryable
+
+
+def test_jobs_that_fit_one_after_the_other_all_end(tmp_path, clip):
+    jobs = run(tmp_path, clip(seconds=1), 250 << 20, count=3)
+    assert [job.state.status for job in jobs] == [Status.DONE] * 3
