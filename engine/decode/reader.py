@@ -80,10 +80,10 @@ class Reader:
             self._opened, self.container, self._tracks = self._open()
             self.video, self.audio, self.subtitles = self._tracks.video, self._tracks.audio, self._tracks.subtitles
             self.channels = {stream.index: channels_of(stream) for stream in self.audio}
-            surveyed = self._survey()
+            self._surveyed = self._survey()
             self.origin = self._origin()
             self._first = self._decode_first()
-            self.info = describe(self.container, self._tracks, self._first, surveyed)
+            self.info = describe(self.container, self._tracks, self._first, self._surveyed)
             self._check_colors()
             self.inventory = take_inventory(self.container, self._tracks, self._first)
         except BaseException:
@@ -190,7 +190,9 @@ class Reader:
         return first
 
     def _seek(self, second: Fraction) -> bool:
-        """Return whether a seek worked: not in a stream, which is decoded from its beginning, nor before the beginning."""
+        """Return whether a seek worked: not in a stream, nor by a clock that jumps; both are decoded from their beginning."""
+        if self._surveyed is not None and self._surveyed.jumps:
+            return False
         try:
             self.container.seek(max(0, round(second * av.time_base)))
         except av.FFmpegError:

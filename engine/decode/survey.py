@@ -16,10 +16,14 @@ FASTEST = 300  # frames a second that a container is believed, where they are no
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """seconds: of the whole file. rate: frames a second, on average; None of a single frame."""
+    """seconds: of the whole file. rate: frames a second, on average; None of a single frame.
+
+    jumps: whether its clock jumps, so that nothing can be found by its time.
+    """
 
     seconds: Fraction
     rate: Fraction | None
+    jumps: bool
 
 
 def declared_rate(tracks: Tracks) -> Fraction | None:
@@ -38,7 +42,8 @@ def is_needed(container: InputContainer, tracks: Tracks) -> bool:
 
 def survey(container: InputContainer, tracks: Tracks) -> Survey | None:
     """Read the packets of a container that is used for nothing else; None where they tell nothing."""
-    demuxer = Demuxer(container, tracks, Repairs())
+    repairs = Repairs()
+    demuxer = Demuxer(container, tracks, repairs)
     time_base = tracks.video.time_base or Fraction(1, 90000)
     times: list[Fraction] = []
     size, start, whole = 0, None, True
@@ -60,4 +65,4 @@ def survey(container: InputContainer, tracks: Tracks) -> Survey | None:
     if not whole and container.size > demuxer.reached_byte > 0:
         seconds = seconds * container.size / demuxer.reached_byte
     span = max(times) - min(times)
-    return Survey(seconds, (len(times) - 1) / span if span > 0 else None)
+    return Survey(seconds, (len(times) - 1) / span if span > 0 else None, bool(repairs.backward or repairs.forward))

@@ -101,8 +101,8 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
     # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
     centered = () if odd else ("chromaloc=1",)
     if codec == "h264":
-        parameters = (("x264-params", centered[0]),) if centered else ()
-        return Encoding("libx264", pixel_format, width, height, color, (*quality, *parameters), encoder, why)
+        options = (*quality, *(("x264-params", place) for place in centered))
+        return Encoding("libx264", pixel_format, width, height, color, options, encoder, why)
     x265 = f"log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:pools={THREADS}:frame-threads=1:info=0"
     parameters = (
         ("x265-params", ":".join((x265, *centered))),

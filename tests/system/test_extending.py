@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 import av
+import media
 import numpy as np
+import pytest
+import referee
 from paths import SAMPLE
 from safetensors.numpy import save_file
 
@@ -132,3 +135,49 @@ def test_a_network_family(tmp_path):
     for frame in frames:
         np.testing.assert_array_equal(frame, frame[::scale, ::scale].repeat(scale, 0).repeat(scale, 1))
         assert frame.std() > 20
+
+
+TOY_SOURCE = """
+from pathlib import Path
+
+from upres.engine.core.errors import SourceError
+from upres.engine.decode.source import Opened
+
+class Toy:
+    '''A camera whose connection breaks off: toy://FOLDER has one file for each connection.'''
+
+    live, reconnect = True, 1
+
+    def __init__(self):
+        self.left = None
+
+    def open(self, source, *, spool):
+        if self.left is None:
+            self.left = sorted(Path(source.removeprefix("toy://")).iterdir())
+        if not self.left:
+            raise SourceError("the camera is off")
+        file = self.left.pop(0).open("rb")
+        return Opened(file, close=file.close)
+"""
+
+
+def test_a_source(tmp_path):
+    """A source by a URL of its own is read over its connections as one clip, whose clock starts again with each of them."""
+    environment = install(tmp_path, "toy_source", TOY_SOURCE, sources="toy = toy_source:Toy")
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    for number in range(2):
+        media.clip(camera / f"{number}.ts", "-c:v", "libx264", "-c:a", "aac", sound=media.SOUND)
+    target = tmp_path / "out.mp4"
+    upres(environment, f"toy://{camera}", target)
+    shown = referee.video(target)
+    assert len(shown.times) == 20
+    assert shown.end - shown.times[0] == 2
+    assert referee.audio(target).end == pytest.approx(2, abs=0.1)
+
+
+def test_an_unknown_kind_of_source_is_refused_with_those_there_are(tmp_path):
+    done = subprocess.run(
+        [UPRES, "toy://camera", tmp_path / "out.mp4"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 3 and "there is no opener for toy; there are http, https, and files" in done.stderr

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import CASES
 
+from upres.engine.color.convert import ToRGB
 from upres.engine.core.timeline import Repairs
 from upres.engine.decode.clock import MPEG_STAMP_RANGE, Clock
 from upres.engine.decode.container import CLOCK_MAY_JUMP
+from upres.engine.decode.cut import Cut
 from upres.engine.decode.reader import Reader
 
 FLASH = "color=black:size=48x32:rate={rate}:duration={seconds},drawbox=color=white:t=fill:enable='lt(mod(t-0.5,1),0.1)*gte(t,0.5)'"
@@ -70,6 +72,19 @@ def test_a_clock_that_starts_again_moves_picture_and_sound_together(playlist, tm
     assert progress.repairs.backward == count / (2 if name == "hls_short.ts" else 1) - 1
     with Reader(source) as reader:
         assert reader.info.seconds == pytest.approx(float(times[-1] - times[0]), abs=0.2)
+
+
+@pytest.mark.parametrize("second", [2, 5])
+def test_a_cut_is_found_by_the_one_clock(playlist, tmp_path, second):
+    with Reader(playlist, cut=Cut(Fraction(second), Fraction(1))) as reader:
+        to_rgb = ToRGB(reader.info.shape.color)
+        cut = np.stack([to_rgb(frame).copy() for frame in reader.frames()])
+    whole = referee.pictures(playlist)
+    white = whole.mean((1, 2, 3)) > 128
+    origin = referee.video(playlist).times[0] - min(referee.video(playlist).times[0], referee.audio(playlist).times[0])
+    first = round((second - origin) * 30)
+    assert len(cut) == 30
+    assert (cut.mean((1, 2, 3)) > 128).tolist() == white[first : first + 30].tolist()
 
 
 @pytest.mark.parametrize("jump", [1000, 50000, None])
