@@ -7,6 +7,7 @@ its metadata names. The shipped ones are found in the same way.
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -16,6 +17,9 @@ import pytest
 import referee
 from paths import SAMPLE
 from safetensors.numpy import save_file
+from serving import KEY, Rpc, free_port
+
+from upres.v2 import upscale_pb2 as pb
 
 UPRES = Path(sys.executable).with_name("upres")
 
@@ -181,3 +185,76 @@ def test_an_unknown_kind_of_source_is_refused_with_those_there_are(tmp_path):
         [UPRES, "toy://camera", tmp_path / "out.mp4"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 3 and "there is no opener for toy; there are http, https, and files" in done.stderr
+
+
+TOY_EXECUTOR = """
+import asyncio
+from pathlib import Path
+
+from upres.engine import load, upscale
+from upres.service.domain.spec import Spec
+from upres.service.storage.job_folder import JobFolder
+
+class Toy:
+    ready, unavailable, live_room = True, {}, 0
+
+    def __init__(self, options):
+        self.tasks = {}
+
+    @property
+    def room(self):
+        return 1 - len(self.tasks)
+
+    async def start(self, on_report):
+        self.on_report = on_report
+
+    async def run(self, order):
+        self.tasks[order.request_id] = asyncio.create_task(self.attempt(order))
+
+    async def attempt(self, order):
+        folder, spec = JobFolder(Path(order.folder)), Spec.from_json(order.spec)
+        model, _ = load(spec.model)
+        progress = await asyncio.to_thread(upscale, folder.source, folder.joined, spec.job(model))
+        totals = {"frames": progress.frames_out, "seconds": progress.seconds, "duration_seconds": 77}
+        del self.tasks[order.request_id]
+        await self.on_report(order.request_id, {"report": "joined", "totals": totals})
+
+    async def cancel(self, request_id):
+        pass
+
+    async def stop(self):
+        pass
+"""
+
+
+@contextmanager
+def serving(environment, state, **settings):
+    """`upres serve` on ports of its own; gives where gRPC listens."""
+    port = free_port()
+    settings |= {"state": state, "api_key": KEY, "grpc_port": port, "http_port": free_port()}
+    environment |= {f"UPRES_{name.upper()}": str(value) for name, value in settings.items()}
+    with subprocess.Popen([UPRES, "serve"], env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert any(line.startswith("gRPC on") for line in server.stdout)
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def test_an_executor(tmp_path, clip):
+    """A server whose attempts run in its own process, by nothing but a package that is there."""
+    environment = install(tmp_path, "toy_executor", TOY_EXECUTOR, executors="toy = toy_executor:Toy")
+    with serving(environment, tmp_path / "state", executor="toy") as target, Rpc(target) as rpc:
+        config = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", preset="ultrafast")
+        job = rpc.create(clip("a.mp4", 1).read_bytes(), config)
+        *_, last = rpc.watch(job.request_id)
+        assert last.job.status == pb.Job.STATUS_DONE and last.job.totals.duration_seconds == 77
+        (tmp_path / "out.mp4").write_bytes(rpc.file(job.request_id))
+    with av.open(str(tmp_path / "out.mp4")) as result:
+        assert [(frame.width, frame.height) for frame in result.decode(video=0)] == [(128, 96)] * 10
+
+
+def test_an_unknown_executor_is_refused_with_those_there_are(tmp_path):
+    environment = {**os.environ, "UPRES_STATE": str(tmp_path), "UPRES_EXECUTOR": "toy"}
+    done = subprocess.run([UPRES, "serve"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "no executor 'toy'; there are local" in done.stderr
