@@ -23,6 +23,7 @@ from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
 
 from .console import Report
+from .run_options import RunOptions
 
 VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogg ogm ogv rm ts vob webm wmv y4m"
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split())
@@ -91,10 +92,7 @@ class Batch:
     settings: dict[str, Any]
     stdout_suffix: str
     report: Report
-    yes: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    skip_existing: bool = False
+    options: RunOptions
 
     def run(self, every: list[Pair], folder: Path | None) -> int:
         """Upscale all; gives the exit code. A single input's error is raised; one of several is reported and skipped."""
@@ -120,7 +118,7 @@ class Batch:
     def _skips(self, target: str) -> bool:
         """Report and leave out a target that exists already, with --skip-existing."""
         with os_errors_as(target, TargetError):
-            skips = self.skip_existing and target != "-" and Path(target).exists()
+            skips = self.options.skip_existing and target != "-" and Path(target).exists()
         if skips:
             self.report.skipped(target)
         return skips
@@ -129,11 +127,11 @@ class Batch:
         name, opened = ("stdin", stdin()) if source == "-" else (source, source)
         folder = tempfile.gettempdir() if target == "-" else Path(target).absolute().parent
         place = stdout() if target == "-" else target
-        with prepared(opened, place, job, resume=self.resume, overwrite=self.overwrite) as work:
+        with prepared(opened, place, job, resume=self.options.resume, overwrite=self.options.overwrite) as work:
             prediction = estimate.predict(work.reader, job)
             admission.refuse_what_cannot_fit(prediction, Path(folder))
             self.report.predicted(name, prediction, job)
-            if not self.yes:
+            if not self.options.yes:
                 admission.refuse_what_takes_long(prediction, job.models)
             progress = Progress()
             with self.report.running(name, progress) as tick:

@@ -162,7 +162,10 @@ def load(file: Path | None = None, **values: Any) -> Settings:  # noqa: ANN401 -
         raise SettingsError(f"{file}: is not TOML: {error}") from error
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        messages = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems]
+        messages = [
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in problems
+        ]
         if any(problem["type"] == "extra_forbidden" for problem in problems):
             messages.append(f"the settings are {', '.join(Settings.model_fields)}")
         raise SettingsError("; ".join(messages)) from error

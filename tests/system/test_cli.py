@@ -242,7 +242,7 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["{tiny}", "out.mp4", "--start", "1:00"], 3, "ends before second 60: it lasts 0.5 s"),
         (["{tiny}", "out.mp4", "--duration", "0"], 2, "must last longer than 0 s"),
         (["nothing*.mp4", "out"], 3, "no video matches"),
-        (["{tiny}", "other.mp4", "third.mp4", "out"], 2, "4 names were given"),
+        (["{tiny}", "other.mp4", "third.mp4", "out"], 2, "4 arguments, where IN and OUT are two"),
         (["strem", "{tiny}", "out.mp4"], 2, "No such command 'strem'. Did you mean 'stream'?"),
         (["status"], 2, "No such command 'status'."),
         (["http://example.org/x.mp4?a=b", "out.mp4"], 3, "URLs are not taken; download it first, or pipe it in"),

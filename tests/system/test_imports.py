@@ -13,7 +13,10 @@ HEAVY = ("grpc", "sqlalchemy", "fastapi", "uvicorn", "obstore", "alembic")
     [
         ("upres.service.execution.attempt", HEAVY),
         ("upres.service.execution.probe", HEAVY),
-        ("upres.service.client", ("sqlalchemy", "fastapi", "uvicorn", "obstore", "alembic")),
+        (
+            "upres.service.client",
+            ("sqlalchemy", "fastapi", "uvicorn", "obstore", "alembic", "av", "numpy", "onnxruntime"),
+        ),
     ],
 )
 def test_a_process_imports_what_it_needs(module, unneeded):

@@ -39,6 +39,7 @@ def test_a_job_is_told_of_in_order_and_its_result_can_be_read_without_a_key(rece
             signed = headers["X-DeAPI-Timestamp"].encode() + b"." + body
             expected = "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
             assert headers["X-DeAPI-Signature"] == expected
+            assert headers["User-Agent"] == "DeAPI-Webhook/1.0"
         result = httpx.get(told[1]["data"]["result_url"], timeout=60)
         assert (result.status_code, result.headers["content-type"]) == (200, "video/mp4")
 
