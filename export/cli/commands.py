@@ -71,6 +71,8 @@ def export(
         return
     path, name = resolve(source, network)
     typer.echo(_summary(run(path, name, out or cache_folder() / "models")))
+    if out is None:
+        typer.echo(f"run it with: upres IN OUT --model {name}")
 
 
 def pull(

@@ -1,12 +1,12 @@
 """FlashVSR's graphs built ahead of time by TensorRT for RTX, on a machine that needs no GPU."""
 
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from upres.engine.models.flashvsr.manifest import Profile, check, read
+from upres.export.weights.read import sha256
 
 from . import rtx_builder
 
@@ -47,9 +47,7 @@ def _build(graph: Path, path: Path, profile: Profile, capability: str) -> Engine
     start = time.perf_counter()
     rtx_builder.build(graph, _sizes(profile), path, capability=capability)
     seconds = time.perf_counter() - start
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Engine(graph.name, path, path.stat().st_size, digest, seconds)
+    return Engine(graph.name, path, path.stat().st_size, sha256(path), seconds)
 
 
 def _sizes(profile: Profile) -> dict[str, int]:

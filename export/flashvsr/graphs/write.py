@@ -1,6 +1,5 @@
 """FlashVSR's ONNX graphs, their shared weight file and their manifest, written into a folder."""
 
-import hashlib
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from upres.engine.models.flashvsr.networks import FIRST, NEXT
 from upres.export.flashvsr.weights.weight_set import WeightSet, check
 from upres.export.graphs.external_writer import DTYPES, ExternalGraphWriter
 from upres.export.graphs.weight_file import WeightFile
+from upres.export.weights.read import sha256
 
 from .conv_parts import write_decoder, write_projector
 from .cost import (
@@ -49,7 +49,7 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
             weight_file=data.path.name,
             weight_bytes=data.path.stat().st_size,
             weights_sha256=digest,
-            graphs={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in graphs},
+            graphs={name: sha256(folder / name) for name in graphs},
         )
         manifest.write(folder)
     except OverflowError as error:

@@ -1,6 +1,5 @@
 """An export judged by an owner of the trained weights, on a real clip: one report of what no other machine can measure."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from upres.engine.models.flashvsr.networks import draw_noise
 from upres.export.flashvsr.graphs.settings import Settings
 from upres.export.flashvsr.weights.files import SOURCES
 from upres.export.flashvsr.weights.weight_set import WeightSet
+from upres.export.weights.read import sha256
 
 from .activation_scan import ActivationScan
 from .golden import Golden
@@ -72,7 +72,7 @@ def accept(weights: WeightSet, folder: Path, graphs: Path, clip: Clip, report: P
     largest = dict(sorted(scan.largest.items(), key=lambda item: -item[1])[:20])
     finite = all(np.isfinite(value) for value in scan.largest.values())
     judgement = Report(
-        files={path.name: _sha256(path) for path in (source.find(folder) for source in SOURCES.values()) if path},
+        files={path.name: sha256(path) for path in (source.find(folder) for source in SOURCES.values()) if path},
         clip=clip.name,
         psnr=round(float(psnr), 2),
         largest=largest,
@@ -147,8 +147,3 @@ def _save(pixels: Pixels, path: Path) -> None:
         stream = output.add_stream("png", rate=1, width=frame.width, height=frame.height, pix_fmt="rgb24")
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
