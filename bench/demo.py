@@ -1,4 +1,4 @@
-"""`make demo`: start a server, stream a clip through gRPC while half of it is withheld, join what comes, say what happened."""
+"""`make demo`: start a server, stream a clip through gRPC while half of it is withheld, join what comes, report when."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ WAIT_SECONDS = 600
 
 
 class Withheld:
-    """A file whose second half is not read before it is let go."""
+    """A file whose second half is not read before `free` is set."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
@@ -30,7 +30,7 @@ class Withheld:
         self.free = threading.Event()
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes of the half that may be read."""
+        """Read at most so many bytes of the half that may be read."""
         left = self._half - self._file.tell()
         if left <= 0:
             self.free.wait(WAIT_SECONDS)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def fragmented(source: Path, target: Path) -> None:
-    """The same packets as a fragmented MP4, which can be decoded while it arrives."""
+    """Copy the packets into a fragmented MP4, which can be decoded while it arrives."""
     options = {"movflags": "frag_keyframe+empty_moov"}
     with av.open(str(source)) as reading, av.open(str(target), "w", options=options) as writing:
         streams = {
@@ -97,7 +97,7 @@ def stream(source: Path, target: Path, slug: str) -> None:
 
 
 def say(text: str) -> None:
-    """One line."""
+    """Print a line."""
     sys.stdout.write(text + "\n")
 
 

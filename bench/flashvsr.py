@@ -60,7 +60,7 @@ CASES = {
 
 
 def main() -> None:
-    """Run what is asked for, one after the other; what cannot run is told and kept with its reason."""
+    """Run what is asked for, one after the other; what cannot run is reported and recorded with its reason."""
     arguments = _arguments()
     case, device = CASES["small" if arguments.small else "full"], arguments.device
     if arguments.register:
@@ -70,32 +70,32 @@ def main() -> None:
         layout, manifest, weights = prepare(case, graphs, "fp16" if device == "cuda" else "fp32")
         flops = len(layout.tiles) * layout.profile.flops + FRAMES * layout.height * layout.width * manifest.frame_flops
         peak, floors = matrix_peak(device), {**case.floor, "computed": flops}
-        tell(f"{device_name(device)}: {peak / 1e12:.3f} TFLOP/s in a matrix product, {flops / 1e12:.3g} TFLOP a step")
+        say(f"{device_name(device)}: {peak / 1e12:.3f} TFLOP/s in a matrix product, {flops / 1e12:.3g} TFLOP a step")
         for name in arguments.only or RUNNERS:
-            found: dict[str, Any] = {"device": device_name(device), "matrix_peak": peak, "floor": floors}
+            result: dict[str, Any] = {"device": device_name(device), "matrix_peak": peak, "floor": floors}
             try:
-                found |= run(name, layout, weights, graphs, arguments)
-                found["share_of_floor"] = {how: count / (found["seconds"] * peak) for how, count in floors.items()}
+                result |= run(name, layout, weights, graphs, arguments)
+                result["share_of_floor"] = {how: count / (result["seconds"] * peak) for how, count in floors.items()}
             except Exception as error:  # whatever it is, the others still run
-                found["error"] = f"{type(error).__name__}: {error}"
-            tell(f"{name}: {found.get('error') or line(found)}")
-            record(arguments.out, f"{name}, {case.name}, {case.width}x{case.height}", found)
-    tell(f"written to {arguments.out}")
+                result["error"] = f"{type(error).__name__}: {error}"
+            say(f"{name}: {result.get('error') or line(result)}")
+            record(arguments.out, f"{name}, {case.name}, {case.width}x{case.height}", result)
+    say(f"written to {arguments.out}")
 
 
-def line(found: dict[str, Any]) -> str:
-    """One result, for people."""
-    parts = ", ".join(f"{name} {1e3 * once:.1f} ms" for name, once in found["parts"].items())
-    shares = ", ".join(f"{share:.0%} of the floor ({how})" for how, share in found["share_of_floor"].items())
-    memory = f"{found['peak_memory'] / 1e9:.2f} GB"
-    return f"{found['frames_a_second']:.2f} frames/s, {memory}, {shares}; a step: {parts}; {found['runs_on']}"
+def line(result: dict[str, Any]) -> str:
+    """Write one result as a line for people."""
+    parts = ", ".join(f"{name} {1e3 * once:.1f} ms" for name, once in result["parts"].items())
+    shares = ", ".join(f"{share:.0%} of the floor ({how})" for how, share in result["share_of_floor"].items())
+    memory = f"{result['peak_memory'] / 1e9:.2f} GB"
+    return f"{result['frames_a_second']:.2f} frames/s, {memory}, {shares}; a step: {parts}; {result['runs_on']}"
 
 
 def prepare(case: Case, graphs: Path, precision: Any) -> tuple[Layout, FlashVSRManifest, WeightSet]:  # noqa: ANN401
-    """The layout of the frame, and the export, which is written where it is not there yet; ModelError for another one."""
+    """Lay out the frame, and write the export where it is not there yet; ModelError for another one."""
     weights = random_weights(case.configuration)
     if not (graphs / "flashvsr.json").exists():
-        tell("exporting; this takes minutes at full size")
+        say("exporting; this takes minutes at full size")
         write_graphs(weights, graphs, Settings((case.tile,), precision, exact=False))
     manifest, c = read(graphs), case.configuration
     if (manifest.layers, manifest.dim, manifest.precision) != (c.layers, c.dim, precision):
@@ -105,27 +105,27 @@ def prepare(case: Case, graphs: Path, precision: Any) -> tuple[Layout, FlashVSRM
 
 
 def run(name: str, layout: Layout, weights: WeightSet, graphs: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds and memory of what runs under this name; nothing of it is held afterwards."""
-    found: dict[str, Any] = {}
-    with memory(arguments.device, found):
+    """Measure seconds and memory of what runs under this name; nothing of it is kept afterwards."""
+    result: dict[str, Any] = {}
+    with memory(arguments.device, result):
         if name == "onnxruntime":
             steps = onnxruntime_steps(layout, graphs, arguments.device)
         else:
             backend = arguments.backend if name == "compiled" else None
             steps = pytorch_steps(layout, weights, arguments.device, backend)
-        found |= measure(steps, arguments.steps, arguments.device)
-    return found
+        result |= measure(steps, arguments.steps, arguments.device)
+    return result
 
 
 def measure(steps: Steps, count: int, device: str) -> dict[str, Any]:
-    """Median seconds of a step and of its parts, after some that do not count."""
+    """Take the median seconds of a step and of its parts, after some that do not count."""
     whole = statistics.median(seconds(steps.whole, count, device))
     parts = {name: round(statistics.median(seconds(part, count, device)), 6) for name, part in steps.parts.items()}
     return {"runs_on": steps.runs_on, "seconds": whole, "frames_a_second": FRAMES / whole, "parts": parts}
 
 
 def seconds(work: Callable[[], object], count: int, device: str) -> list[float]:
-    """Wall clock of each time, the device done with it."""
+    """Time each run by the wall clock, until the device is done with it."""
     taken = []
     for _ in range(WARM + count):
         begin = time.perf_counter()
@@ -137,8 +137,8 @@ def seconds(work: Callable[[], object], count: int, device: str) -> list[float]:
 
 
 @contextmanager
-def memory(device: str, found: dict[str, Any]) -> Iterator[None]:
-    """Note the memory that is held inside: on a GPU what the device lost meanwhile, else this process's peak, all told."""
+def memory(device: str, result: dict[str, Any]) -> Iterator[None]:
+    """Record the memory that is taken inside: on a GPU what the device has lost, else this process's peak, all included."""
     gc.collect()  # a transformer that can be compiled refers to itself: its weights would count for the one before
     if device == "cuda":
         torch.cuda.empty_cache()
@@ -146,21 +146,21 @@ def memory(device: str, found: dict[str, Any]) -> Iterator[None]:
     before = torch.cuda.mem_get_info()[0] if device == "cuda" else 0
     yield
     if device == "cuda":
-        found["peak_memory_pytorch"] = torch.cuda.max_memory_allocated()
-        found["peak_memory"] = before - torch.cuda.mem_get_info()[0]
+        result["peak_memory_pytorch"] = torch.cuda.max_memory_allocated()
+        result["peak_memory"] = before - torch.cuda.mem_get_info()[0]
     else:
-        found["peak_memory"] = peak_memory()
+        result["peak_memory"] = peak_memory()
 
 
 def matrix_peak(device: str) -> float:
-    """Operations a second in a large matrix product, the best of some: in bfloat16 on a GPU, in float32 elsewhere."""
+    """Measure operations a second in a large matrix product, the best of some: in bfloat16 on a GPU, in float32 elsewhere."""
     side, dtype = (8192, torch.bfloat16) if device == "cuda" else (1024, torch.float32)
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / min(seconds(lambda: left @ right, 5, device))
 
 
 def device_name(device: str) -> str:
-    """The GPU's name, or cpu."""
+    """Name the GPU, or cpu."""
     return torch.cuda.get_device_name(0) if device == "cuda" else device
 
 
@@ -168,13 +168,13 @@ def register(library: Path) -> None:
     """Give an ONNX Runtime that was built without CUDA its provider from a library; PyTorch's own CUDA libraries serve it."""
     for name in ("cublasLt", "cublas", "curand", "cudart", "nvrtc", "cudnn"):
         for folder in map(Path, sys.path):
-            for found in sorted(folder.glob(f"nvidia/*/lib/lib{name}.so.*")):
-                ctypes.CDLL(str(found), mode=ctypes.RTLD_GLOBAL)
+            for library_file in sorted(folder.glob(f"nvidia/*/lib/lib{name}.so.*")):
+                ctypes.CDLL(str(library_file), mode=ctypes.RTLD_GLOBAL)
     onnxruntime.register_execution_provider_library("CUDAExecutionProvider", str(library.absolute()))
 
 
-def tell(line: str) -> None:
-    """One line, at once."""
+def say(line: str) -> None:
+    """Print a line, at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -191,7 +191,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--register", type=Path, help="libonnxruntime_providers_cuda.so for an ONNX Runtime without it")
     results = Path(__file__).parent / "results" / f"flashvsr-{datetime.now(UTC):%Y-%m-%d}.json"
-    parser.add_argument("--out", type=Path, default=results, help="JSON; what it holds already stays")
+    parser.add_argument("--out", type=Path, default=results, help="JSON; results that it has already stay")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("PyTorch sees no GPU here; --device cpu runs without one")

@@ -35,7 +35,7 @@ class Steps:
 
 
 def pytorch_steps(layout: Layout, weights: WeightSet, device: str, backend: str | None) -> Steps:
-    """PyTorch in bfloat16; the transformer's layers compiled where there is a backend for that."""
+    """Prepare PyTorch in bfloat16; the transformer's layers compiled where there is a backend for that."""
     dtype, c = torch.bfloat16, weights.configuration
     projector = reference.Projector(read_all(weights.lq, device, dtype), weights.version)
     decoder = reference.Decoder(read_all(weights.tc, device, dtype))
@@ -83,7 +83,7 @@ def pytorch_steps(layout: Layout, weights: WeightSet, device: str, backend: str 
 
 
 def onnxruntime_steps(layout: Layout, graphs: Path, device: Device) -> Steps:
-    """The exported graphs as a live session runs them, colours and enlargement included in the whole."""
+    """Prepare the exported graphs as a live session runs them, colors and the bicubic upscale included in the whole."""
     manifest, profile = read(graphs), layout.profile
 
     def load(name: str) -> OnnxRuntimeGraph:
@@ -110,15 +110,15 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: Device) -> Steps:
     shape = (1, LATENT, NEXT, tile.height // LATENT_PIXELS, tile.width // LATENT_PIXELS)
     noise = DRAW.standard_normal(shape, np.float32)
     latent = DRAW.standard_normal((1, LATENT, layout.height // 8, layout.width // 8), np.float32)
-    pictures = DRAW.standard_normal((CLIP, 3, layout.height, layout.width), np.float32)
+    decoded = DRAW.standard_normal((CLIP, 3, layout.height, layout.width), np.float32)
     return Steps(
         f"{following.report.removesuffix(' fp32')} {manifest.precision}, {manifest.attention} attention",
         {
             "projector": lambda: [one.push(clip) for _ in range(NEXT)],
             "transformer": lambda: [transformer.push(noise, tokens, FIRST) for transformer in networks.transformers],
             "decoder": lambda: [networks.decoder.push(latent, clip) for _ in range(NEXT)],
-            "enlargement": lambda: list(canvas.threads.map(canvas.prepare, [source] * FRAMES)),
-            "colours": lambda: [list(canvas.threads.map(canvas.finish, pictures, clip)) for _ in range(NEXT)],
+            "bicubic upscale": lambda: list(canvas.threads.map(canvas.prepare, [source] * FRAMES)),
+            "colors": lambda: [list(canvas.threads.map(canvas.finish, decoded, clip)) for _ in range(NEXT)],
         },
         lambda: [list(shot.push(source)) for _ in range(FRAMES)],
     )

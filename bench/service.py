@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def by_engine(clip: Path, slug: str, folder: Path) -> float:
-    """Seconds of the plain engine, its model warm."""
+    """Time the plain engine, its model warm."""
     model, _ = load(slug)
     upscale(clip, folder / "warm.mp4", Job((model,)))
     start = time.perf_counter()
@@ -57,7 +57,7 @@ def by_engine(clip: Path, slug: str, folder: Path) -> float:
 
 
 def by_service(client: Client, clip: Path, config: pb.UpscaleConfig) -> list[tuple[str, float]]:
-    """Seconds of a job from its first attempt to done, and from submit to done; of a stream to its first fragment."""
+    """Time a job from its first attempt to done, and from submit to done; a stream to its first fragment."""
     list(client.watch(client.submit(clip, config).request_id))  # warm
     start = time.perf_counter()
     job = list(client.watch(client.submit(clip, config).request_id))[-1]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from upres.engine.core.frame import Pixels
 
-TILE_LIMIT = 1024  # the longest side of what is given to a network at once, halo included
+TILE_LIMIT = 1024  # the longest side of what a network gets at once, halo included
 
 Upscale = Callable[[Pixels], Pixels]
 

@@ -56,7 +56,7 @@ class _Stage(Generic[T]):
                 self._bytes -= self._size(item)
                 self._changed.notify_all()
             yield item
-            del item  # or this frame would be held while the next is waited for
+            del item  # or this frame would be kept while the next is waited for
         if self._error is not None:
             raise self._error
 

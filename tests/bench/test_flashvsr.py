@@ -34,7 +34,7 @@ def test_every_runner_runs_on_a_cpu(tmp_path):
         floor, share = found["floor"]["computed"], found["share_of_floor"]["computed"]
         assert share == pytest.approx(floor / found["seconds"] / found["matrix_peak"])
         assert found["peak_memory"] > 0
-    assert found["parts"].keys() >= {"enlargement", "colours"}  # what the engine does outside the networks
+    assert found["parts"].keys() >= {"bicubic upscale", "colors"}  # what the engine does outside the networks
 
 
 def test_what_cannot_run_is_kept_with_its_reason_and_the_rest_runs(tmp_path):

@@ -1,4 +1,4 @@
-"""What FlashVSR does to pictures outside its networks: the enlargement it starts from, and the colours it ends with."""
+"""What FlashVSR does to frames outside its networks: it starts from a bicubic upscale, and ends with its source's colors."""
 
 from functools import lru_cache
 
@@ -8,25 +8,25 @@ from numpy.lib.stride_tricks import sliding_window_view
 from upres.engine.core.frame import Pixels
 from upres.engine.runtime.base import Tensor
 
-TAPS = 5  # source samples around a sample that the enlarged ones in its place depend on
+TAPS = 5  # source samples around a sample that the upscaled ones in its place depend on
 FRACTION = 2.0**-22  # of a weight in Pillow's fixed point: 32 bits less 8 for a sample and 2 for overshoot
-ROWS = 8  # source rows enlarged at once, so that they stay in the cache
+ROWS = 8  # source rows upscaled at once, so that they stay in the cache
 
 
 def upscale(pixels: Pixels, scale: int) -> Pixels:
-    """Bicubic enlargement of (H, W, 3) uint8 by a whole factor, bit for bit as Pillow's BICUBIC: across, rounded, then down."""
+    """Upscale (H, W, 3) uint8 by a whole factor, bit for bit as Pillow's BICUBIC: across, rounded, then down."""
     across = _resample(pixels.swapaxes(0, 1), scale)
     return _resample(across.swapaxes(0, 1), scale)
 
 
-def match_colour(picture: Tensor, frame: Pixels) -> Tensor:
-    """Give a picture the mean and deviation of its frame, per channel (AdaIN, arXiv 1703.06868).
+def match_color(decoded: Tensor, frame: Pixels) -> Tensor:
+    """Give a decoded frame the mean and deviation of its source, per channel (AdaIN, arXiv 1703.06868).
 
-    picture: (3, H, W) float32 about [-1, 1]. frame: (H, W, 3) uint8. Gives (H, W, 3) float32 within [-1, 1].
+    decoded: (3, H, W) float32 about [-1, 1]. frame: (H, W, 3) uint8. Gives (H, W, 3) float32 within [-1, 1].
     """
     matched = np.empty(frame.shape, np.float32)
     means, variances = _moments(frame)
-    for channel, plane in enumerate(picture):
+    for channel, plane in enumerate(decoded):
         centred = plane - np.float32(plane.mean(1).mean(dtype=np.float64))
         variance = np.einsum("hw,hw->h", centred, centred).sum(dtype=np.float64) / centred.size
         centred *= np.float32(((variances[channel] + 1e-5) / (variance + 1e-5)) ** 0.5)
@@ -36,13 +36,13 @@ def match_colour(picture: Tensor, frame: Pixels) -> Tensor:
 
 
 def to_pixels(signed: Tensor) -> Pixels:
-    """[-1, 1] to uint8, truncated as the release does."""
+    """Convert [-1, 1] to uint8, truncated as the release does."""
     pixels: Pixels = ((signed + 1) * np.float32(127.5)).astype(np.uint8)
     return pixels
 
 
 def _moments(frame: Pixels) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel on the scale of [-1, 1], the variance over the number of samples as the release does."""
+    """Compute each channel's mean and variance on the scale of [-1, 1], the variance over the number of samples as the release."""
     height, width, _ = frame.shape
     samples = frame.reshape(height, -1).astype(np.float32)
     means = samples.sum(0).reshape(width, 3).mean(0, dtype=np.float64) / height  # sums of integers: exact
@@ -52,7 +52,7 @@ def _moments(frame: Pixels) -> tuple[Tensor, Tensor]:
 
 
 def _resample(pixels: Pixels, scale: int) -> Pixels:
-    """Enlarge along the first axis. Every sum is a multiple of Pillow's fraction that float64 holds, so their order is free."""
+    """Upscale along the first axis. Every sum is a multiple of Pillow's fraction that float64 holds, so their order is free."""
     height, width, channels = pixels.shape
     weights, edge = _weights(height, scale), TAPS // 2
     padded = np.pad(pixels.reshape(height, -1), ((edge, edge), (0, 0)))
@@ -68,7 +68,7 @@ def _resample(pixels: Pixels, scale: int) -> Pixels:
 
 @lru_cache(maxsize=8)
 def _weights(size: int, scale: int) -> Tensor:
-    """What the samples around each give to those in its place, (size, scale, 5) float64: cubic convolution with a = -0.5."""
+    """Compute the weights of the samples around each, (size, scale, 5) float64: cubic convolution with a = -0.5."""
     places = np.arange(size)[:, None, None] + np.arange(TAPS) - TAPS // 2
     centres = (np.arange(size * scale).reshape(size, scale, 1) + 0.5) / scale
     distance = np.abs(places + 0.5 - centres)

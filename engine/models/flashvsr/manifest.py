@@ -34,7 +34,7 @@ class Profile:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the tile."""
+        """Count the pixels of the tile."""
         return self.height * self.width
 
 
@@ -101,31 +101,31 @@ def read(folder: Path) -> FlashVSRManifest:
 
 
 def check(folder: Path, facts: FlashVSRManifest) -> None:
-    """ModelError naming every file that is missing or not the one the manifest was written for; weights by their size."""
-    found = []
+    """Raise ModelError naming every file that is missing, or not the one that the manifest was written for; weights by size."""
+    problems = []
     for name, digest in facts.graphs.items():
         path = folder / name
         if not path.is_file():
-            found.append(f"{name} is missing")
+            problems.append(f"{name} is missing")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            found.append(f"{name} is not the one that was exported")
+            problems.append(f"{name} is not the one that was exported")
     weights = folder / facts.weight_file
     size = weights.stat().st_size if weights.is_file() else 0
     if size != facts.weight_bytes:
-        found.append(f"{facts.weight_file} has {size} bytes, expected {facts.weight_bytes}")
-    if found:
-        raise ModelError(f"the export of FlashVSR in {folder} is damaged: {'; '.join(found)}; export it again")
+        problems.append(f"{facts.weight_file} has {size} bytes, expected {facts.weight_bytes}")
+    if problems:
+        raise ModelError(f"the export of FlashVSR in {folder} is damaged: {'; '.join(problems)}; export it again")
 
 
 def folder_of(network: str, precision: str = "fp32") -> Path:
-    """Where an export lies in the cache."""
+    """Name the folder of an export in the cache."""
     return cache_folder() / "models" / network / precision
 
 
 def find(network: str, *, half: bool = False) -> Path:
-    """The folder where this network is to be read from: that of the first export there is, fp32 before the others.
+    """Find the folder to read this network from: that of the first export there is, fp32 before the others.
 
-    half: those of 16 bits before it, as on a GPU.
+    half: those of 16 bits first, as on a GPU.
     """
     folders = [folder_of(network, precision) for precision in (PRECISIONS[1:] + PRECISIONS[:1] if half else PRECISIONS)]
     return next((folder for folder in folders if (folder / FILE).is_file()), folders[0])

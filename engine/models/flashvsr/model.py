@@ -29,8 +29,8 @@ from .spool import SpooledShot, spooled_bytes
 from .tiles import LATENT_PIXELS, Layout, lay_out
 
 SCALES = (2, 3, 4)
-HELD = 36  # frames a shot holds at most: those of the first step, and what comes from one step
-GIVEN = 21  # frames of the first step, which whoever takes a live session's pictures takes at once
+KEPT_FRAMES = 36  # of a shot at most: those of the first step, and what comes from one step
+FIRST_FRAMES = 21  # of the first step, which the consumer of a live session takes at once
 FRAMES_A_STEP = CLIP * NEXT
 EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, estimated
 TRIAL_SIDE = 256  # pixels a side of the frames that a GPU's speed is estimated on
@@ -60,7 +60,7 @@ class FlashVSR:
     def __init__(self, folder: Path, *, scale: int = 4, options: Options | None = None) -> None:
         """Load from the folder of an export; ModelError where it cannot be used, SettingsError for another scale."""
         if scale not in SCALES:
-            raise SettingsError(f"FlashVSR enlarges {', '.join(map(str, SCALES))} times, not {scale} times")
+            raise SettingsError(f"FlashVSR upscales {', '.join(map(str, SCALES))} times, not {scale} times")
         self.manifest = read(folder)
         if self.manifest.weights != "trained" and os.environ.get(ALLOW_RANDOM) != "1":
             raise ModelError(
@@ -79,7 +79,7 @@ class FlashVSR:
 
     @property
     def name(self) -> str:
-        """The network's name."""
+        """Name the network."""
         return self.manifest.network
 
     @property
@@ -107,7 +107,7 @@ class FlashVSR:
             raise SourceError(f"frames of {width}x{height} pixels have nothing to upscale")
         layout = self.layout(width, height)
         if layout.profile not in self._steps:
-            # Another tile size has its own graphs over the same weights: only one is held.
+            # Another tile size has its own graphs over the same weights: those of one are kept.
             self._steps = {layout.profile: (self._load(layout.profile.first), self._load(layout.profile.following))}
         first, following = self._steps[layout.profile]
         spool = self._options.spool if len(layout.tiles) > 1 and not live else None
@@ -122,31 +122,31 @@ class FlashVSR:
         return FlashVSRSession(canvas, networks, noise or partial(draw_noise, self._options.seed), spool)
 
     def layout(self, width: int, height: int) -> Layout:
-        """How frames of this size are covered with tiles."""
+        """Cover frames of this size with tiles."""
         return lay_out(self.manifest.profiles, height * self.scale, width * self.scale)
 
     def memory(self, width: int, height: int, *, live: bool = False) -> int:
-        """Bytes a session on frames of this size needs at its peak, predicted from the manifest; not yet on a GPU."""
+        """Predict the bytes that a session on frames of this size needs at its peak, from the manifest; not yet on a GPU."""
         layout, facts = self.layout(width, height), self.manifest
         tiles = 1 if self._options.spool and not live else len(layout.tiles)
         parts = [outer.height * outer.width for _, outer in decoder_parts(layout.height, layout.width)]
         state = tiles * layout.profile.state_bytes + sum(parts) * facts.frame_state_bytes
         working = max(layout.profile.working_bytes, max(parts) * facts.decoder_bytes)
-        frames = (HELD + (GIVEN if live else 0)) * layout.height * layout.width * 3
+        frames = (KEPT_FRAMES + (FIRST_FRAMES if live else 0)) * layout.height * layout.width * 3
         return facts.weight_bytes + state + working + frames
 
     @property
     def spool(self) -> Path | None:
-        """The folder that shots of more than one tile are spooled to."""
+        """Name the folder that shots of more than one tile are spooled to."""
         return self._options.spool
 
     def spooled(self, width: int, height: int, frames: int) -> int:
-        """Bytes that a shot of so many frames of this size takes in that folder; 0 where it needs none."""
+        """Predict the bytes that a shot of so many frames of this size takes in that folder; 0 where it needs none."""
         layout = self.layout(width, height)
         return spooled_bytes(layout, width, height, frames) if self.spool and len(layout.tiles) > 1 else 0
 
     def seconds(self, width: int, height: int) -> float:
-        """Seconds a frame of this size takes, predicted: the arithmetic, over what the device was seen to manage."""
+        """Predict the seconds that a frame of this size takes: the arithmetic, over what the device was seen to manage."""
         layout = self.layout(width, height)
         pixels = layout.height * layout.width
         flops = len(layout.tiles) * layout.profile.flops / FRAMES_A_STEP + pixels * self.manifest.frame_flops
@@ -154,7 +154,7 @@ class FlashVSR:
 
     @cached_property
     def _flops_a_second(self) -> float:
-        """What a CPU manages in a product, less what graphs lose; what a GPU manages in the decoder, once it is warm."""
+        """Measure what a CPU manages in a product, less what graphs lose; what a GPU manages in the decoder, once it is warm."""
         if self._options.device == "cpu":
             return EFFICIENCY * product_flops()
         decoder, seconds = Decoder(self._decoder, TRIAL_SIDE, TRIAL_SIDE), math.inf
@@ -193,7 +193,7 @@ def load(network: str, *, scale: int | None = None, quality: str = "high", runti
 
 @cache
 def product_flops() -> float:
-    """What this machine computes a second in a product of matrices, 2 x multiply-adds; the best of five."""
+    """Measure what this machine computes a second in a product of matrices, 2 x multiply-adds; the best of five."""
     side = 1024
     matrix = np.ones((side, side), np.float32)
     best = math.inf
@@ -205,7 +205,7 @@ def product_flops() -> float:
 
 
 class FlashVSRSession:
-    """One run over frames of one size. State is begun anew where a frame starts a shot; its length has no limit.
+    """One run over frames of one size. State starts again with every shot; the length of a run has no limit.
 
     between: called before every step of a tile, and every latent frame decoded.
     """
@@ -240,11 +240,11 @@ class FlashVSRSession:
             self._shot = None
 
     def stop(self) -> None:
-        """From any thread: what is under way ends with the next step, Interrupted, and so does all that is asked later."""
+        """End what runs at its next step, and whatever is asked later, with Interrupted; from any thread."""
         self._stopping.set()
 
     def close(self) -> None:
-        """Let go of state, spooled files and threads."""
+        """Release state, spooled files and threads."""
         self.stop()
         try:
             self._canvas.threads.shutdown(cancel_futures=True)
@@ -266,7 +266,7 @@ class FlashVSRSession:
             return LiveShot(self._canvas, self._networks, self._noise, pause=self._pause)
         return SpooledShot(self._canvas, self._networks, self._noise, self._spool, pause=self._pause)
 
-    def _timed(self, pictures: Iterator[Pixels]) -> Iterator[Frame]:
-        for pixels in pictures:
+    def _timed(self, results: Iterator[Pixels]) -> Iterator[Frame]:
+        for pixels in results:
             pts, duration, shot = self._times.popleft()
             yield Frame(pixels, pts, duration, shot)

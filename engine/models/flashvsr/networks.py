@@ -15,8 +15,8 @@ from .tiles import GRID, LATENT_PIXELS, Tile
 
 FIRST, NEXT = 6, 2  # latent frames of a shot's first step, and of every later one
 CLIP = 4  # frames a latent frame stands for
-DECODER_PART = 1536  # pixels decoded at once, each way: 4 pictures of 128 channels fill 2.4 GB in float16
-# Pixels a picture depends on around it: 11 convolutions over 8 pixels, 10 over 4, 10 over 2 and 3 over 1 are 151.
+DECODER_PART = 1536  # pixels decoded at once, each way: 4 frames of 128 channels fill 2.4 GB in float16
+# Pixels that a frame depends on around it: 11 convolutions over 8 pixels, 10 over 4, 10 over 2 and 3 over 1 are 151.
 DECODER_HALO = 160
 LATENT = 16  # channels of a latent frame
 THETA = 10000.0  # base of the rotary position embedding's frequencies (arXiv 2104.09864)
@@ -37,7 +37,7 @@ class Projector:
             self._state.run(self._graph, {"frames": still})
 
     def push(self, frames: Tensor) -> Tensor:
-        """(4, H, W, 3) uint8 to tokens (1, H/16 * W/16, dim) float32."""
+        """Turn (4, H, W, 3) uint8 into tokens (1, H/16 * W/16, dim) float32."""
         return self._state.run(self._graph, {"frames": frames})["tokens"]
 
 
@@ -51,20 +51,20 @@ class Transformer:
         self.nbytes = self._state.nbytes
 
     def push(self, noise: Tensor, tokens: Tensor, position: int) -> dict[str, Tensor]:
-        """One step, the first of a shot where position is 0.
+        """Run one step, the first of a shot where position is 0.
 
         noise: (1, 16, f, H/8, W/8), tokens: (1, f * H/16 * W/16, dim), float32. position: of the first latent frame in its shot.
         Gives `clean`, as large as the noise, and whatever else the graph gives. ModelError where it is not finite.
         """
         cos, sin = rotation(position, (noise.shape[2], noise.shape[3] // 2, noise.shape[4] // 2), self._head_dim)
         feeds: Mapping[str, Tensor] = {"noise": noise, "tokens": tokens, "cos": cos, "sin": sin}
-        given = self._state.run(self._graphs[noise.shape[2]], feeds)
-        _check_finite(given["clean"], "transformer")
-        return given
+        outputs = self._state.run(self._graphs[noise.shape[2]], feeds)
+        _check_finite(outputs["clean"], "transformer")
+        return outputs
 
 
 class Decoder:
-    """The TC decoder: latent frames in, four times as many pictures out. Large frames are decoded in parts, which is exact."""
+    """The TC decoder: latent frames in, four times as many frames out. Large frames are decoded in parts, which is exact."""
 
     def __init__(self, graph: OnnxRuntimeGraph, height: int, width: int, *, part: int = DECODER_PART) -> None:
         """height, width: of the padded frame. part: pixels of the largest part, each way, without its halo."""
@@ -79,23 +79,23 @@ class Decoder:
             state.clear()
 
     def push(self, latents: Tensor, frames: Tensor) -> Tensor:
-        """latents: (T, 16, H/8, W/8) float32, frames: (4T, H, W, 3) uint8; gives (4T, 3, H, W) float32, about [-1, 1].
+        """Decode latents (T, 16, H/8, W/8) float32 over frames (4T, H, W, 3) uint8 to (4T, 3, H, W) float32, about [-1, 1].
 
         ModelError where they are not finite.
         """
-        pictures = self._decoded(latents, frames)
-        _check_finite(pictures, "decoder")
-        return pictures
+        decoded = self._decoded(latents, frames)
+        _check_finite(decoded, "decoder")
+        return decoded
 
     def _decoded(self, latents: Tensor, frames: Tensor) -> Tensor:
         if len(self._parts) == 1:
             return self._states[0].run(self._graph, {"latents": latents, "frames": frames})["pictures"]
-        pictures = np.empty((len(frames), 3, *frames.shape[1:3]), np.float32)
+        decoded = np.empty((len(frames), 3, *frames.shape[1:3]), np.float32)
         for (inner, outer), state in zip(self._parts, self._states, strict=True):
             feeds = {"latents": outer.cut(latents, LATENT_PIXELS), "frames": outer.cut_frame(frames)}
-            made = state.run(self._graph, feeds)["pictures"]
-            inner.cut(pictures, 1)[...] = inner.within(outer).cut(made, 1)
-        return pictures
+            part = state.run(self._graph, feeds)["pictures"]
+            inner.cut(decoded, 1)[...] = inner.within(outer).cut(part, 1)
+        return decoded
 
 
 def _check_finite(values: Tensor, part: str) -> None:
@@ -107,13 +107,13 @@ def _check_finite(values: Tensor, part: str) -> None:
 
 
 def decoder_parts(height: int, width: int, part: int = DECODER_PART) -> list[tuple[Tile, Tile]]:
-    """What of a frame is decoded at once: every part, and with its halo. part: pixels of the largest one, each way."""
+    """Divide a frame into what is decoded at once: every part, and with its halo. part: pixels of the largest, each way."""
     parts = [Tile(y, x, h, w) for y, h in _parts(height, part) for x, w in _parts(width, part)]
     return [(tile, tile.grown(DECODER_HALO, height, width)) for tile in parts]
 
 
 def _parts(size: int, largest: int) -> list[tuple[int, int]]:
-    """An axis in equal parts, as starts and lengths on the token grid."""
+    """Divide an axis into equal parts, as starts and lengths on the token grid."""
     count = -(-size // largest)
     edges = [size * at // count // GRID * GRID for at in range(count)] + [size]
     return [(start, stop - start) for start, stop in pairwise(edges)]
@@ -122,7 +122,7 @@ def _parts(size: int, largest: int) -> list[tuple[int, int]]:
 def rotation(
     position: int, grid: tuple[int, int, int], head_dim: int, *, dtype: type[np.floating[Any]] = np.float32
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary position embedding, (tokens, head_dim / 2), tokens in raster order.
+    """Compute cosines and sines of the rotary position embedding, (tokens, head_dim / 2), tokens in raster order.
 
     grid: latent frames, rows and columns. Rows and columns take a third of the channels each, time the rest. The angles are
     computed in float64, so position has no limit: attention only sees differences.
@@ -140,7 +140,7 @@ def rotation(
 
 
 def draw_noise(seed: int, latent: int, rows: int, columns: int) -> Tensor:
-    """The noise of one latent frame, (16, rows, columns) float32: the same for every chunk, tile and resume.
+    """Draw the noise of one latent frame, (16, rows, columns) float32: the same for every chunk, tile and resume.
 
     Row by row, the counter of a Philox generator is (row, latent frame of the shot) and its key the seed; a row is drawn from
     left to right, so that a wider field begins with a narrower one.

@@ -1,6 +1,6 @@
-"""One shot through FlashVSR as it comes: frames in, pictures out, chunk by chunk.
+"""One shot through FlashVSR as it comes: frames in, upscaled frames out, chunk by chunk.
 
-The schedule is the public release's. Latent frame i stands for pictures 4i-3 … 4i and looks at frames up to 4i+4; the first
+The schedule is the public release's. Latent frame i stands for frames 4i-3 … 4i and looks at frames up to 4i+4; the first
 step takes latent frames 0 … 5, every later one two more. The last frame is repeated until a step is full.
 """
 
@@ -15,12 +15,12 @@ import numpy as np
 from upres.engine.core.frame import Pixels
 from upres.engine.runtime.base import Tensor
 
-from .color import match_colour, to_pixels, upscale
+from .color import match_color, to_pixels, upscale
 from .networks import CLIP, FIRST, NEXT, Decoder, Projector, Transformer
 from .tiles import GRID, LATENT_PIXELS, Layout, Tile
 
 Noise = Callable[[int, int, int], Tensor]
-MARGIN = 3  # source pixels around a pixel that its enlargement depends on
+MARGIN = 3  # source pixels around a pixel that its bicubic upscale depends on
 REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions over tokens
 
 
@@ -28,7 +28,7 @@ REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions ov
 class Canvas:
     """The frames of a session at output size. layout: of their padded size. height, width: without padding, pixels.
 
-    threads: frames are prepared, and pictures finished, several at a time; the session closes it.
+    threads: frames are prepared and finished several at a time; the session closes it.
     """
 
     height: int
@@ -38,7 +38,7 @@ class Canvas:
     threads: Executor
 
     def prepare(self, pixels: Pixels, part: Tile | None = None) -> Pixels:
-        """A source frame, enlarged and padded with its edges, or a part of that; only what the part needs is computed."""
+        """Upscale a source frame and pad it with its edges, or a part of that; only what the part needs is computed."""
         part = part or Tile(0, 0, self.layout.height, self.layout.width)
         bottom, right = min(part.top + part.height, self.height), min(part.left + part.width, self.width)
         top, left = (max(0, start // self.scale - MARGIN) for start in (part.top, part.left))
@@ -47,9 +47,9 @@ class Canvas:
         large = inner.within(Tile(top * self.scale, left * self.scale, 0, 0)).cut_frame(upscale(source, self.scale))
         return np.pad(large, ((0, part.height - inner.height), (0, part.width - inner.width), (0, 0)), mode="edge")
 
-    def finish(self, picture: Tensor, frame: Pixels) -> Pixels:
-        """A decoded picture (3, H, W), cropped and given the colours of its frame: (height, width, 3) uint8."""
-        return to_pixels(match_colour(picture[:, : self.height, : self.width], frame[: self.height, : self.width]))
+    def finish(self, decoded: Tensor, frame: Pixels) -> Pixels:
+        """Crop a decoded frame (3, H, W) and give it the colors of its source: (height, width, 3) uint8."""
+        return to_pixels(match_color(decoded[:, : self.height, : self.width], frame[: self.height, : self.width]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Frames(Protocol):
 
     def __len__(self) -> int: ...
     def clip(self, indexes: Iterable[int], /) -> Pixels:
-        """Some of them, (n, H, W, 3)."""
+        """Stack some of them, (n, H, W, 3)."""
         ...
 
 
@@ -74,20 +74,20 @@ class Shot(Protocol):
     """A shot being upscaled."""
 
     def push(self, pixels: Pixels) -> Iterator[Pixels]:
-        """Take the next source frame; give the pictures that are ready."""
+        """Take the next source frame; give the upscaled frames that are ready."""
         ...
 
     def finish(self) -> Iterator[Pixels]:
-        """Give the pictures that are left, so that there are as many as frames were pushed."""
+        """Give the frames that are left, so that as many have come out as were pushed."""
         ...
 
     def close(self) -> None:
-        """Let go of what the shot holds; safe to call twice."""
+        """Release what the shot keeps; safe to call twice."""
         ...
 
 
 class LiveShot:
-    """A shot upscaled as it comes: the first picture after 25 frames, then 8 at a time; every tile keeps its own state."""
+    """A shot upscaled as it comes: the first frame after 25, then 8 at a time; every tile keeps its own state."""
 
     def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, *, pause: Callable[[], None]) -> None:
         """pause: called before every step of a tile and every latent frame decoded; may raise, to end the work."""
@@ -98,18 +98,18 @@ class LiveShot:
         self._latents = 0
 
     def push(self, pixels: Pixels) -> Iterator[Pixels]:
-        """Take the next source frame; give the pictures that are ready."""
+        """Take the next source frame; give the upscaled frames that are ready."""
         self._frames.append(self._canvas.threads.submit(self._canvas.prepare, pixels))
         if len(self._frames) == needed(self._latents):
             yield from self._step()
 
     def finish(self) -> Iterator[Pixels]:
-        """Give the pictures that are left."""
+        """Give the frames that are left."""
         while decoded(self._latents) < len(self._frames):
             yield from self._step()
 
     def close(self) -> None:
-        """Let go of the frames."""
+        """Release the frames."""
         self._frames = Window()
 
     def _step(self) -> Iterator[Pixels]:
@@ -125,7 +125,7 @@ class LiveShot:
         self._frames.forget(decoded(latents.stop))
 
     def _clean(self, latents: range) -> Tensor:
-        """The clean latents of a step, (1, 16, f, H/8, W/8), blended over the tiles."""
+        """Compute the clean latents of a step, (1, 16, f, H/8, W/8), blended over the tiles."""
         layout = self._canvas.layout
         rows, columns = layout.height // LATENT_PIXELS, layout.width // LATENT_PIXELS
         noise = np.stack([self._noise(latent, rows, columns) for latent in latents], 1)[None]
@@ -134,8 +134,8 @@ class LiveShot:
         for tile, share, transformer in zip(layout.tiles, self._shares, self._networks.transformers, strict=True):
             self._pause()
             part = cut_tokens(tokens, layout.width, tile)
-            given = transformer.push(tile.cut(noise, LATENT_PIXELS), part, latents.start)
-            tile.cut(blended, LATENT_PIXELS)[...] += given["clean"] * share
+            outputs = transformer.push(tile.cut(noise, LATENT_PIXELS), part, latents.start)
+            tile.cut(blended, LATENT_PIXELS)[...] += outputs["clean"] * share
         return blended
 
 
@@ -150,7 +150,7 @@ class Window:
         return self._forgotten + len(self._frames)
 
     def clip(self, indexes: Iterable[int]) -> Pixels:
-        """Some frames, (n, H, W, 3)."""
+        """Stack some frames, (n, H, W, 3)."""
         last = len(self) - 1
         return np.stack([self._frames[min(index, last) - self._forgotten].result() for index in indexes])
 
@@ -159,34 +159,34 @@ class Window:
         self._frames.append(frame)
 
     def forget(self, count: int) -> None:
-        """Let go of the first so many frames of the shot, but the last one."""
+        """Release the first so many frames of the shot, but never the last one."""
         while self._forgotten < min(count, len(self) - 1):
             self._frames.popleft()
             self._forgotten += 1
 
 
 def step(first: int) -> int:
-    """How many latent frames the step takes that begins with this one."""
+    """Count the latent frames of the step that starts with this one."""
     return FIRST if first == 0 else NEXT
 
 
 def needed(latents: int) -> int:
-    """How many frames there must be for the step that follows so many latent frames."""
+    """Count the frames that the step after so many latent frames needs."""
     return CLIP * (latents + step(latents)) + 1
 
 
 def decoded(latents: int) -> int:
-    """How many pictures a shot's first so many latent frames give."""
+    """Count the frames that a shot's first so many latent frames are decoded to."""
     return max(0, CLIP * latents - 3)
 
 
 def seen(latent: int) -> range:
-    """The frames the projector takes for a latent frame."""
+    """List the numbers of the frames that the projector takes for a latent frame."""
     return range(CLIP * latent + 1, CLIP * latent + 5)
 
 
 def decode(canvas: Canvas, decoder: Decoder, frames: Frames, clean: Tensor, latent: int) -> Iterator[Pixels]:
-    """The pictures of a latent frame, (1, 16, H/8, W/8), as far as frames go; of the first one only the last is a picture.
+    """Decode a latent frame, (1, 16, H/8, W/8), as far as the shot goes; of the first one only the last frame is shown.
 
     A latent frame wholly beyond the last frame, which fills up a shot's last step, is not decoded.
     """
@@ -194,13 +194,13 @@ def decode(canvas: Canvas, decoder: Decoder, frames: Frames, clean: Tensor, late
     if shown.start >= len(frames):
         return
     clip = frames.clip(max(index, 0) for index in shown)
-    pictures = decoder.push(clean, clip)
+    decoded = decoder.push(clean, clip)
     there = slice(max(0, -shown.start), len(frames) - shown.start)
-    yield from canvas.threads.map(canvas.finish, pictures[there], clip[there])
+    yield from canvas.threads.map(canvas.finish, decoded[there], clip[there])
 
 
 def cut_tokens(tokens: list[Tensor], width: int, tile: Tile) -> Tensor:
-    """The tokens of a tile, (1, f * rows * columns, dim), from those of latent frames of this width."""
+    """Cut the tokens of a tile, (1, f * rows * columns, dim), from those of latent frames of this width."""
     dim = tokens[0].shape[-1]
     fields = (part.reshape(-1, width // GRID, dim).transpose(2, 0, 1) for part in tokens)
     return np.stack([tile.cut(field, GRID).transpose(1, 2, 0) for field in fields]).reshape(1, -1, dim)

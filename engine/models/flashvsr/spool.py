@@ -40,7 +40,7 @@ class SpooledShot:
         return iter(())
 
     def finish(self) -> Iterator[Pixels]:
-        """Give all pictures."""
+        """Give all frames."""
         canvas = self._canvas
         source, latents = self._mapped(latent_frames(self._count))
         for tile, share in zip(canvas.layout.tiles, canvas.layout.shares(), strict=True):
@@ -53,7 +53,7 @@ class SpooledShot:
             yield from decode(canvas, self._networks.decoder, frames, clean, latent)
 
     def close(self) -> None:
-        """Let go of the spooled frames and latents."""
+        """Release the spooled frames and latents."""
         for file in (self._frames, self._latents):
             with suppress(OSError):  # of a full disk: what was not written yet is not wanted any more
                 file.close()
@@ -66,7 +66,7 @@ class SpooledShot:
             raise self._full(error) from error
 
     def _mapped(self, count: int) -> tuple[Tensor, Tensor]:
-        """The source's frames, and so many latent frames of zeros.
+        """Map the source's frames, and so many latent frames of zeros.
 
         The space of the latents is taken at once, for a mapped file has no way to say that the disk is full.
         """
@@ -118,7 +118,7 @@ class Prepared:
         return len(self._source)
 
     def clip(self, indexes: Iterable[int]) -> Pixels:
-        """Some frames, (n, H, W, 3)."""
+        """Stack some frames, (n, H, W, 3)."""
         return np.stack(list(self._canvas.threads.map(self._frame, indexes)))
 
     def _frame(self, index: int) -> Pixels:
@@ -126,7 +126,7 @@ class Prepared:
 
 
 def latent_frames(frames: int) -> int:
-    """How many latent frames a shot of so many frames is made from."""
+    """Count the latent frames that a shot of so many frames is made from."""
     count = FIRST
     while decoded(count) < frames:
         count += NEXT
@@ -134,6 +134,6 @@ def latent_frames(frames: int) -> int:
 
 
 def spooled_bytes(layout: Layout, width: int, height: int, frames: int) -> int:
-    """Disk that a shot of so many source frames of this size takes while it is upscaled."""
+    """Predict the disk that a shot of so many source frames of this size takes while it is upscaled."""
     samples = LATENT * (layout.height // LATENT_PIXELS) * (layout.width // LATENT_PIXELS)
     return frames * width * height * 3 + latent_frames(frames) * samples * 4

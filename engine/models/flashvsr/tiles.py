@@ -25,23 +25,23 @@ class Tile:
     width: int
 
     def cut(self, field: Tensor, pixels: int) -> Tensor:
-        """This part of a field (..., rows, columns) whose samples are this many pixels large."""
+        """Cut this part of a field (..., rows, columns) whose samples are this many pixels large."""
         rows = slice(self.top // pixels, (self.top + self.height) // pixels)
         columns = slice(self.left // pixels, (self.left + self.width) // pixels)
         return field[..., rows, columns]
 
     def cut_frame(self, frames: Pixels) -> Pixels:
-        """This part of frames (..., height, width, 3)."""
+        """Cut this part of frames (..., height, width, 3)."""
         return frames[..., self.top : self.top + self.height, self.left : self.left + self.width, :]
 
     def grown(self, halo: int, height: int, width: int) -> "Tile":
-        """With a halo, as far as the frame goes."""
+        """Grow by a halo, as far as the frame goes."""
         top, left = max(0, self.top - halo), max(0, self.left - halo)
         bottom, right = min(height, self.top + self.height + halo), min(width, self.left + self.width + halo)
         return Tile(top, left, bottom - top, right - left)
 
     def within(self, outer: "Tile") -> "Tile":
-        """The same rectangle as seen from a corner of another one."""
+        """Move the origin to a corner of another rectangle."""
         return Tile(self.top - outer.top, self.left - outer.left, self.height, self.width)
 
 
@@ -55,7 +55,7 @@ class Layout:
     tiles: tuple[Tile, ...]
 
     def shares(self) -> list[Tensor]:
-        """The weight of each tile's latents, (rows, columns) float32: ramps over the overlaps, summing to 1 everywhere."""
+        """Weigh each tile's latents, (rows, columns) float32: ramps over the overlaps, summing to 1 everywhere."""
         down = _ramps(self.height, sorted({tile.top for tile in self.tiles}), self.profile.height)
         across = _ramps(self.width, sorted({tile.left for tile in self.tiles}), self.profile.width)
         return [np.outer(down[tile.top], across[tile.left]).astype(np.float32) for tile in self.tiles]
@@ -74,7 +74,7 @@ def _cover(profile: Profile, height: int, width: int) -> Layout:
 
 
 def _starts(size: int, tile: int) -> list[int]:
-    """Where tiles begin along an axis: evenly, on the token grid, sharing at least the overlap; the last ends the padded axis."""
+    """Place tiles along an axis: evenly, on the token grid, sharing at least the overlap; the last ends the padded axis."""
     last = max(0, -(-(size - tile) // GRID) * GRID)
     if last == 0:
         return [0]
@@ -83,7 +83,7 @@ def _starts(size: int, tile: int) -> list[int]:
 
 
 def _ramps(size: int, starts: list[int], tile: int) -> dict[int, Tensor]:
-    """The weight of each tile along an axis, by where it begins, in latent samples."""
+    """Weigh each tile along an axis, by where it starts, in latent samples."""
     samples = size // LATENT_PIXELS
     weights = np.zeros((len(starts), samples))
     for row, start in zip(weights, starts, strict=True):

@@ -12,7 +12,7 @@ import torch
 
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Frame, Pixels
-from upres.engine.models.flashvsr.color import match_colour, to_pixels, upscale
+from upres.engine.models.flashvsr.color import match_color, to_pixels, upscale
 from upres.engine.models.flashvsr.manifest import read
 from upres.engine.models.flashvsr.model import FlashVSR
 from upres.engine.models.flashvsr.networks import draw_noise
@@ -106,7 +106,7 @@ def _frames_of_pytorch(weights: WeightSet, frames: list[Pixels]) -> list[Pixels]
     rule = settings.attention(side, side)
     outcomes = run_torch(weights, Golden(large, noise, 0, settings.local_range, {}), rule)
     decoded = np.concatenate([outcome.frames for outcome in outcomes])[3:]
-    return [to_pixels(match_colour(picture, frame)) for picture, frame in zip(decoded, large, strict=False)]
+    return [to_pixels(match_color(picture, frame)) for picture, frame in zip(decoded, large, strict=False)]
 
 
 def _frames_of_session(graphs: Path, frames: list[Pixels]) -> list[Pixels]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from upres.engine.models.flashvsr.color import match_colour
+from upres.engine.models.flashvsr.color import match_color
 from upres.engine.models.flashvsr.networks import FIRST, rotation
 from upres.engine.runtime.base import cpus
 from upres.engine.runtime.openvino_cpu import OpenVINOGraph
@@ -86,7 +86,7 @@ def _differences(name: str, outcomes: list[Outcome], golden: Golden) -> Iterator
         decoded.append(outcome.frames)
     if "out" in golden.expected:
         shown, index = np.concatenate(decoded)[3:], golden.expected["out_index"]
-        matched = np.stack([match_colour(shown[at], golden.frames[at]) for at in index]).transpose(3, 0, 1, 2)
+        matched = np.stack([match_color(shown[at], golden.frames[at]) for at in index]).transpose(3, 0, 1, 2)
         worst = float(np.abs(matched - golden.expected["out"]).max())
         yield Difference(f"{name} out", worst, FRAME_TOLERANCE, f"{len(shown)} frames, {len(index)} of them compared")
 

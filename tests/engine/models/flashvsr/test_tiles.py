@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from upres.engine.models.flashvsr.color import match_colour, to_pixels, upscale
+from upres.engine.models.flashvsr.color import match_color, to_pixels, upscale
 from upres.engine.models.flashvsr.manifest import Profile
 from upres.engine.models.flashvsr.tiles import GRID, OVERLAP, Tile, lay_out
 
@@ -70,7 +70,7 @@ def test_colours_are_those_of_the_frame():
     source = np.random.default_rng(0)
     frame = source.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     picture = source.normal(0.3, 0.1, (3, 64, 64)).astype(np.float32)
-    matched = match_colour(picture, frame // 2 + 64)
+    matched = match_color(picture, frame // 2 + 64)
     wanted = (frame // 2 + 64) / 127.5 - 1
     assert np.abs(matched.mean((0, 1)) - wanted.mean((0, 1))).max() < 5e-3
     assert np.abs(matched.std((0, 1)) - wanted.std((0, 1))).max() < 5e-3
@@ -80,7 +80,7 @@ def test_colours_of_a_few_pixels_are_matched_as_the_release_does():
     # (x - mean) / sqrt(variance + 1e-5) * sqrt(variance of the frame + 1e-5) + mean of the frame; variances over n samples.
     picture = np.array([0, 0.004], np.float32).reshape(1, 1, 2).repeat(3, 0)
     frame = np.array([102, 153], np.uint8).reshape(1, 2, 1).repeat(3, 2)
-    assert match_colour(picture, frame)[0, :, 1] == pytest.approx([-0.10692, 0.10692], abs=1e-5)
+    assert match_color(picture, frame)[0, :, 1] == pytest.approx([-0.10692, 0.10692], abs=1e-5)
 
 
 def test_pixels_are_truncated():
