@@ -1,15 +1,17 @@
 """One file from a web address: resumed, limited in size, complete before it has its own name."""
 
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Generator
+from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from rich.console import Console
-from rich.progress import wrap_file
+from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from upres.engine.core.errors import SourceError
 
@@ -17,25 +19,29 @@ CHUNK = 1 << 20
 LIMIT = 256 << 20
 """Bytes. The largest weights of RealESRGAN are 67 MB."""
 TIMEOUT_SECONDS = 30.0
+"""For the server's next bytes."""
+DOWNLOAD_SECONDS = 3600.0
+"""For all of them."""
 
 
-def download(url: str, target: Path, *, limit: int = LIMIT) -> None:
+def download(url: str, target: Path, *, limit: int = LIMIT, seconds: float = DOWNLOAD_SECONDS) -> None:
     """Download a URL into a file; a partial download is kept in `TARGET.part` and resumed.
 
-    Raises SourceError where the address is not http(s), does not answer, is interrupted or has more bytes than the limit.
+    Raises SourceError where the address is not http(s), does not answer, is interrupted, has more bytes than the limit or
+    takes longer than `seconds`.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise SourceError(f"{url} is not an http or https address")
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _fetch(url, part, limit)
+        _fetch(url, part, limit, time.monotonic() + seconds)
     except (OSError, ValueError, HTTPException) as error:
         raise SourceError(f"the download failed: {error}") from error
     part.replace(target)
 
 
-def _fetch(url: str, part: Path, limit: int) -> None:
+def _fetch(url: str, part: Path, limit: int, deadline: float) -> None:
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -45,12 +51,22 @@ def _fetch(url: str, part: Path, limit: int) -> None:
             raise
         error.close()
         part.unlink()  # It is not the start of what the server has now.
-        return _fetch(url, part, limit)
+        return _fetch(url, part, limit, deadline)
     with response:
         if not _continues(response, have):
             have = 0
-        with part.open("ab" if have else "wb") as file:
-            _copy(response, file, url, limit - have)
+        announced = int(response.headers.get("Content-Length") or 0)
+        received = 0
+        with part.open("ab" if have else "wb") as file, closing(_chunks(response, url, announced)) as chunks:
+            for chunk in chunks:
+                received += len(chunk)
+                if have + max(received, announced) > limit:
+                    raise OSError(f"more than {limit} bytes, so these are not the weights")
+                file.write(chunk)
+                if time.monotonic() > deadline:
+                    raise OSError(f"it is too slow: {received} bytes until now; run the command again to resume it")
+    if received < announced:
+        raise OSError(f"it was cut off after {received} of {announced} bytes; run the command again to resume it")
     return None
 
 
@@ -60,15 +76,11 @@ def _continues(response: HTTPResponse, have: int) -> bool:
     )
 
 
-def _copy(response: HTTPResponse, file: BinaryIO, url: str, limit: int) -> None:
-    announced = int(response.headers.get("Content-Length") or 0)
-    received = 0
-    reader = wrap_file(response, announced, description=url.rsplit("/", 1)[-1], console=Console(stderr=True))
-    with reader as source:
-        while chunk := source.read(CHUNK):
-            received += len(chunk)
-            if max(received, announced) > limit:
-                raise OSError(f"more than {limit} bytes, so these are not the weights")
-            file.write(chunk)
-    if received < announced:
-        raise OSError(f"it was cut off after {received} of {announced} bytes; run the command again to resume it")
+def _chunks(response: HTTPResponse, url: str, announced: int) -> Generator[bytes]:
+    """Read what arrives, as it arrives, with a progress bar on stderr."""
+    columns = "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(url.rsplit("/", 1)[-1], total=announced or None)
+        while chunk := response.read1(CHUNK):
+            progress.advance(task, len(chunk))
+            yield chunk

@@ -78,6 +78,14 @@ def test_what_breaks_off_is_kept_for_the_next_time(server, tmp_path):
     assert server.ranges == [None, "bytes=1000-"]
 
 
+def test_a_download_that_takes_too_long_ends_and_can_be_resumed(server, tmp_path):
+    with pytest.raises(SourceError, match=r"too slow: .* run the command again to resume it"):
+        download(f"{server.url}/file", tmp_path / "file", seconds=0)
+    assert (tmp_path / "file.part").stat().st_size > 0
+    download(f"{server.url}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize(("path", "message"), [("gone", "404"), ("file", "more than 5000 bytes")])
 def test_no_file_is_left_where_it_cannot_be_had(server, tmp_path, path, message):
     with pytest.raises(SourceError, match=f"the download failed: .*{message}"):
