@@ -2,7 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak bench lint proto proto-check clean
+SECONDS ?= 60
+SEED ?= 1
+
+.PHONY: demo test soak fuzz bench lint proto proto-check clean
 
 demo: .venv/installed
 	$(BIN)/upres tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_x4.mp4 --overwrite
@@ -14,7 +17,10 @@ test: .venv/tested
 
 soak: .venv/tested
 	@mkdir -p soak
-	$(BIN)/pytest -m soak -o timeout=3600 -rs
+	$(BIN)/pytest -m soak -o timeout=14400 -rs
+
+fuzz: .venv/tested
+	PYTHONPATH=tests/support $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py

@@ -1,5 +1,6 @@
 """A container opened with PyAV, and which of its tracks are carried."""
 
+import errno
 from dataclasses import dataclass
 from typing import IO, Any, TypeAlias
 
@@ -42,6 +43,26 @@ class Tracks:
         return (self.video, *self.audio, *self.subtitles)
 
 
+class Seekable:
+    """A file as libavformat knows one: a place that no file has is an error code, which it handles, and not an exception."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.read = file.read
+        self.tell = file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Return the new position, or a negative error number."""
+        try:
+            return self._file.seek(offset, whence)
+        except ValueError:  # of a negative place, in memory
+            return -errno.EINVAL
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return -errno.EINVAL
+
+
 def open_container(
     name: str, file: str | IO[bytes] | Readable, formats: tuple[str, ...] | None, *, live: bool
 ) -> InputContainer:
@@ -49,6 +70,8 @@ def open_container(
     options, ahead = (LIVE_PROBE, LIVE_BUFFER) if live else ({}, BUFFER)
     if formats is not None:
         options = {**options, "format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
+    if not isinstance(file, str) and hasattr(file, "seek"):
+        file = Seekable(file)
     try:
         return av.open(file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead)
     except (av.FFmpegError, ValueError) as error:

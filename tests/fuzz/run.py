@@ -20,13 +20,15 @@ from pathlib import Path
 import psutil
 from mutation import minimized, mutated
 from paths import SOAK
-from serving import ServerProcess
+from serving import Rpc, ServerProcess
 from targets import Log, Target, protobufs, requests, sources
+
+from upres.v2 import upscale_pb2 as pb
 
 TARGETS = {make.__name__: make for make in (sources, protobufs, requests)}
 MOST_GROWTH = 256 << 20  # bytes, of the server's own process
 MOST_MEMORY = 4 << 30  # bytes, of it and all that it started
-MOST_KEPT = 20  # failing inputs, after which a run ends
+MOST_FAULTS = 20  # after which a run ends
 SMALL_TRIES = 40  # to make one smaller
 
 
@@ -41,7 +43,7 @@ class Watch:
         self.peak = 0
 
     def fault(self, send: Callable[[bytes], str | None], data: bytes) -> str | None:
-        """What is wrong with how the server took this. Of what is under way together, one may be blamed for another."""
+        """What is wrong with how the server took this; where others are under way, one of them may have logged it."""
         answer = send(data)
         with self._lock:
             logged = next(self._log.faults(), None)
@@ -73,46 +75,52 @@ def inputs(target: Target, seed: int, end: float, most: int | None) -> Iterator[
 
 def fuzz(target: Target, watch: Watch, args: argparse.Namespace) -> dict[str, object]:
     """Send inputs until time or count is over; what came of it."""
-    start, sent, kept = time.monotonic(), 0, []
+    start, sent, faults = time.monotonic(), count(), {}
     each = inputs(target, args.seed, start + args.seconds / len(args.kinds), args.count)
-    lock, first, last = threading.Lock(), watch.memory(), 0
+    lock, first = threading.Lock(), watch.memory()
 
     def work() -> None:
-        nonlocal sent, last
-        while len(kept) < MOST_KEPT:
+        while len(faults) < MOST_FAULTS:
             with lock:
-                data, sent = next(each, None), sent + 1
-                last = watch.memory() if sent % 50 == 0 else last
-            if data is None:
-                return
+                data = next(each, None)
+                if data is None:
+                    return
+                if next(sent) % 50 == 0:
+                    watch.memory()
             if fault := watch.fault(target.send, data):
-                kept.append(keep(target, watch, data, fault, args.kept))
+                faults[data] = fault
 
     with ThreadPoolExecutor(target.at_once) as pool:
         for done in [pool.submit(work) for _ in range(target.at_once)]:
             done.result()
-    sent -= target.at_once
-    seconds = round(time.monotonic() - start, 1)
-    grown, peak = max(watch.memory() - first, 0), watch.peak
-    told = {"kind": target.name, "seed": args.seed, "inputs": sent, "seconds": seconds, "failed": kept}
-    return {**told, "grown_bytes": grown, "peak_bytes": peak, "bounded": grown < MOST_GROWTH and peak < MOST_MEMORY}
+    seconds, grown, peak = round(time.monotonic() - start, 1), max(watch.memory() - first, 0), watch.peak
+    told = {"kind": target.name, "seed": args.seed, "inputs": next(sent), "seconds": seconds}
+    told |= {"grown_bytes": grown, "peak_bytes": peak, "bounded": grown < MOST_GROWTH and peak < MOST_MEMORY}
+    return {**told, "failed": kept(target, watch, faults, args.kept)}
 
 
-def keep(target: Target, watch: Watch, data: bytes, fault: str, folder: Path) -> str:
-    """Make an input that failed small, and write it and what is wrong beside it; its name."""
-    small = minimized(data, lambda data: watch.fault(target.send, data), SMALL_TRIES)
-    name = f"{target.name}-{hashlib.sha256(small).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(small)
-    (folder / f"{name}.txt").write_text(fault + "\n")
-    return name
+def kept(target: Target, watch: Watch, faults: dict[bytes, str], folder: Path) -> list[str]:
+    """Write what failed, and why, one input after the other: small if it fails by itself too; else only if none does."""
+    alone = {data: fault for data in faults if (fault := watch.fault(target.send, data))}
+    names = []
+    for data, fault in (alone or faults).items():
+        fails = lambda data: watch.fault(target.send, data)  # noqa: E731
+        small = minimized(data, fails, SMALL_TRIES) if alone else data
+        names.append(f"{target.name}-{hashlib.sha256(small).hexdigest()[:12]}")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / names[-1]).write_bytes(small)
+        (folder / f"{names[-1]}.txt").write_text(fault + "\n")
+    return names
 
 
 def left(server: ServerProcess) -> list[str]:
-    """What is left of the jobs that were sent and deleted: their files."""
-    return sorted(
-        path.name for kind in ("jobs", "results") for path in Path(server.settings["state"]).glob(f"{kind}/*")
-    )
+    """The files that are left of the jobs that were sent, once all are deleted."""
+    with Rpc(server.target) as rpc:
+        while jobs := rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs:
+            for job in jobs:
+                rpc.call(rpc.jobs.DeleteJob, pb.DeleteJobRequest(request_id=job.request_id))
+    state = Path(server.settings["state"])
+    return sorted(path.name for kind in ("jobs", "results") for path in state.glob(f"{kind}/*-*-*-*-*"))
 
 
 def main() -> int:
@@ -130,7 +138,7 @@ def main() -> int:
             with ServerProcess(Path(name) / "state", source_idle_seconds=3, **settings) as server:
                 watch, made = Watch(server.ready()), TARGETS[kind](server, Path(name))
                 told = fuzz(made, watch, args)
-                told["left"] = left(server) if kind == "sources" else []
+                told["left"] = left(server)[:10]
                 server.stop()
         print(json.dumps(told), flush=True)  # noqa: T201 - a script
         wrong |= bool(told["failed"] or told["left"] or not told["bounded"])

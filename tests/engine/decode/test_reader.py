@@ -298,6 +298,16 @@ def test_what_is_not_a_video_is_refused_in_words(tmp_path, monkeypatch):
     refused(tmp_path / "song.mp4", "no video track .*aac")
 
 
+def test_a_header_that_points_before_its_file_is_refused(tmp_path):
+    """Of ASF, whose first object is longer than 63 bits can say: FFmpeg looks for what follows at a negative place."""
+    data = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6cf502cf118ee400c00c20536568") + bytes(23) + b"\xfd\x28"
+    (tmp_path / "in.wmv").write_bytes(data)
+    refused(tmp_path / "in.wmv", "not a video")
+    refused(io.BytesIO(data), "not a video")
+    with (tmp_path / "in.wmv").open("rb") as file:
+        refused(file, "not a video")
+
+
 def test_a_header_without_frames_is_refused(tmp_path):
     clip = media.clip(tmp_path / "in.mkv", *H264)
     first = clip.read_bytes().index(b"\x1f\x43\xb6\x75")

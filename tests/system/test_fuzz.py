@@ -1,0 +1,35 @@
+"""The fuzzer: what it makes and keeps; and, as a soak test, twenty thousand sources that are nearly right."""
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+from mutation import minimized, mutated
+from paths import SOAK, SUPPORT, TESTS
+
+RUN = [sys.executable, str(TESTS / "fuzz" / "run.py")]
+
+
+def fuzz(*options, timeout):
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+    done = subprocess.run([*RUN, *options], capture_output=True, text=True, timeout=timeout, env=environment)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_same_seed_makes_the_same_inputs():
+    seeds = [bytes(range(256)), b"short"]
+    made = [[mutated(random.Random(seed), seeds) for seed in range(200)] for _ in range(2)]
+    assert made[0] == made[1] and len({*made[0]}) > 150
+
+
+def test_what_fails_is_made_as_small_as_it_can_be():
+    assert minimized(bytes(500) + b"!" + bytes(400) + b"?", lambda data: b"!" in data and b"?" in data) == b"!?"
+
+
+@pytest.mark.soak
+def test_twenty_thousand_sources_leave_the_server_as_it_was():
+    code, said = fuzz("--kinds", "sources", "--count", "20000", "--kept", str(SOAK / "fuzz"), timeout=4 * 3600)
+    (SOAK / "fuzz.json").write_text(said)
+    assert code == 0, said
