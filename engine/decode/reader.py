@@ -154,6 +154,8 @@ class Reader:
             return None
         seekable = cast(IO[bytes], file)
         position = None if isinstance(file, str) else seekable.tell()
+        if position is not None:
+            seekable.seek(0)
         with open_container(self._name, file, self._formats, live=False) as container:
             surveyed = survey(container, choose(self._name, container, live=False))
         if position is not None:

@@ -7,6 +7,7 @@ from upres.engine.core.errors import UpresError
 from upres.engine.decode.reader import Reader
 from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
 
+from .attempt.activity import ReadAhead
 from .sandbox.confinement import confine
 from .sandbox.limits import Bounds, name_process
 
@@ -30,7 +31,7 @@ def run(*, path: str, spec: dict[str, Any], limits: dict[str, Any]) -> dict[str,
         confine(BOUNDS)
         try:
             wanted = Spec.from_json(spec)
-            with Reader(file, formats=FORMATS, tonemap=wanted.tonemap) as reader:
+            with Reader(ReadAhead(file), formats=FORMATS, tonemap=wanted.tonemap) as reader:
                 info = reader.info
                 check_source(info, wanted, Limits(**limits))
                 frames = info.frames or round((info.seconds or 0) * info.shape.rate)

@@ -4,6 +4,7 @@ Code that loops, or reads the same bytes again and again, moves none of them, wh
 it has not heard of for long, so what moves is reported, and nothing else.
 """
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -30,8 +31,11 @@ class ReadAhead:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to an offset."""
-        return self._file.seek(offset, whence)
+        """Go to an offset; one that cannot be is answered as libavformat's own files do, for a damaged source may ask for it."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
 
     def tell(self) -> int:
         """Return the offset of the next byte."""

@@ -233,7 +233,8 @@ def run_order(order: Order, channel: Channel) -> None:
             with FileLock(folder.lock, timeout=LOCK_SECONDS):
                 totals = Attempt(order, channel, live).run()
     except UpresError as error:
-        channel.send({"report": "failed", "error": type(error).__name__, "message": str(error)})
+        message = str(error).replace(f"{order.folder}/", "")  # nobody outside shall read a path of the server's
+        channel.send({"report": "failed", "error": type(error).__name__, "message": message})
     else:
         logger.info("%d frames are in the log, %d were there before", totals["frames"], totals["frames_resumed"])
         channel.send({"report": "joined", "totals": totals})
