@@ -2,7 +2,7 @@
 
 import errno
 from dataclasses import dataclass
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 
 import av
 from av import AudioStream, CodecContext, Packet, VideoStream
@@ -71,7 +71,7 @@ def open_container(
     if formats is not None:
         options = {**options, "format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
     if not isinstance(file, str) and hasattr(file, "seek"):
-        file = Seekable(file)
+        file = Seekable(cast(IO[bytes], file))
     try:
         return av.open(file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead)
     except (av.FFmpegError, ValueError) as error:
