@@ -5,7 +5,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: demo test soak fuzz bench lint proto proto-check clean
+.PHONY: demo test soak fuzz bench picture lint proto proto-check clean
 
 demo: .venv/installed
 	$(BIN)/upres tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_x4.mp4 --overwrite
@@ -25,6 +25,9 @@ fuzz: .venv/tested
 bench: .venv/tested
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/service.py tests/data/bigbuckbunny.mp4
+
+picture: .venv/tested
+	$(BIN)/python bench/picture.py tests/data/bigbuckbunny.mp4 docs/before-after.jpg
 
 lint: .venv/tested
 	$(BIN)/ruff check .
