@@ -29,7 +29,7 @@ ROWS = 64  # worked on at a time, so that memory stays small beside the frame
 
 
 def shallow(pixels: Deep) -> Pixels:
-    """(height, width, 3) uint16, white at FULL, to uint8 by ordered dithering: the mean over 8x8 pixels is that of the input."""
+    """Dither (height, width, 3) uint16, white at FULL, to uint8, in order: the mean over 8x8 pixels is that of the input."""
     result = np.empty(pixels.shape, np.uint8)
     for top in range(0, len(pixels), ROWS):
         strip = np.minimum(pixels[top : top + ROWS], FULL)
@@ -38,7 +38,7 @@ def shallow(pixels: Deep) -> Pixels:
 
 
 def tonemapped(pixels: Deep, transfer: str) -> Deep:
-    """(height, width, 3) uint16 of BT.2020 in PQ (smpte2084) or HLG (arib-std-b67) to BT.709, still uint16, white at FULL."""
+    """Bring (height, width, 3) uint16 of BT.2020 in PQ (smpte2084) or HLG (arib-std-b67) to BT.709; uint16, white at FULL."""
     light_of: Callable[[Deep], Light] = _pq if transfer == "smpte2084" else _hlg
     result = np.empty_like(pixels)
     for top in range(0, len(pixels), ROWS):
@@ -48,7 +48,7 @@ def tonemapped(pixels: Deep, transfer: str) -> Deep:
 
 
 def _compressed(light: Light) -> Light:
-    """Highlights rolled off (extended Reinhard, above the knee) by their brightest channel, so that hues stay."""
+    """Roll highlights off (extended Reinhard, above the knee) by their brightest channel, so that hues stay."""
     brightest = np.maximum(light.max(axis=2, keepdims=True), 1e-6)
     above = np.maximum(brightest - KNEE, 0) / (1 - KNEE)
     rolled = KNEE + (1 - KNEE) * above * (1 + above / PEAK**2) / (1 + above)
@@ -86,7 +86,7 @@ def _hlg(codes: Deep) -> Light:
 
 @cache
 def _bayer() -> Deep:
-    """Thresholds 0..255 of an 8x8 ordered dither (Bayer, 1973)."""
+    """Return the thresholds, 0..255, of an 8x8 ordered dither (Bayer, 1973)."""
     pattern = np.zeros((1, 1))
     for _ in range(3):
         pattern = np.block([[4 * pattern, 4 * pattern + 2], [4 * pattern + 3, 4 * pattern + 1]])

@@ -44,7 +44,7 @@ PAL_HEIGHTS = (288, 576)
 
 
 def resolve(frame: VideoFrame) -> Color:
-    """What a decoded frame's colors mean; what it leaves unsaid is taken from its size, as players do.
+    """Say what a decoded frame's colors mean; what it leaves unsaid is taken from its size, as players do.
 
     Raises SourceError for a matrix that swscale has no coefficients for.
     """
@@ -78,17 +78,17 @@ def _usual(frame: VideoFrame) -> tuple[str, str]:
 
 
 def has_hdr_metadata(frame: VideoFrame) -> bool:
-    """Whether metadata beside a frame says how bright its mastering was, which only PQ needs."""
+    """Return whether metadata beside a frame says how bright its mastering was, which only PQ needs."""
     return any(frame.side_data.get(name) for name in HDR_METADATA)
 
 
 def has_alpha(frame: VideoFrame) -> bool:
-    """Whether some of a frame may be transparent."""
+    """Return whether some of a frame may be transparent."""
     return any(component.is_alpha for component in frame.format.components)
 
 
 def encoded(color: Color) -> Color:
-    """The color a result is encoded in: the source's own, RGB sources as BT.709, high dynamic range tone-mapped to BT.709."""
+    """Return the color to encode in: the source's own; BT.709 for RGB sources and for high dynamic range, which is tone-mapped."""
     if color.matrix == "gbr":
         return Color("bt709", "tv", "bt709", "bt709")
     if color.transfer in HDR:
@@ -97,7 +97,7 @@ def encoded(color: Color) -> Color:
 
 
 class ToRGB:
-    """Decoded frames to RGB arrays of 8 bits; high dynamic range is brought down to BT.709."""
+    """Converts decoded frames to RGB arrays of 8 bits, over black, and high dynamic range to BT.709."""
 
     def __init__(self, color: Color, orientation: Orientation = UPRIGHT) -> None:
         self._color = color
@@ -105,7 +105,7 @@ class ToRGB:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Pixels:
-        """(height, width, 3) uint8, full range, upright: of 8-bit sources a view of the frame swscale wrote, not a copy."""
+        """Return (height, width, 3) uint8, full range, upright: of 8-bit sources a view of what swscale wrote, not a copy."""
         hdr, alpha = self._color.transfer in HDR, has_alpha(frame)
         if not hdr and depth_of(frame) <= 8:
             pixels = (
@@ -134,7 +134,7 @@ class ToRGB:
 
 
 def depth_of(frame: VideoFrame) -> int:
-    """Bits a channel."""
+    """Return the bits a channel."""
     return max((component.bits for component in frame.format.components), default=8)
 
 
@@ -176,7 +176,7 @@ def _deep_rows(frame: VideoFrame, channels: int) -> Deep:
 
 
 class FromRGB:
-    """RGB arrays to frames an encoder takes. size: width and height to resample to, or None."""
+    """Converts RGB arrays to frames that an encoder takes. size: width and height to resample to, or None."""
 
     def __init__(self, color: Color, pixel_format: str, size: tuple[int, int] | None = None) -> None:
         self._format = pixel_format
@@ -186,7 +186,7 @@ class FromRGB:
         self._reformatter = VideoReformatter()
 
     def __call__(self, pixels: Pixels) -> VideoFrame:
-        """(height, width, 3) uint8 RGB to the pixel format; the same bytes where the format is rgb24 and the size is right."""
+        """Convert (height, width, 3) uint8 RGB; the same bytes where the format is rgb24 and the size is right."""
         rgb = VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")
         width, height = self._size or (rgb.width, rgb.height)
         if self._format == "rgb24" and (width, height) == (rgb.width, rgb.height):

@@ -1,4 +1,4 @@
-"""How a picture has to be turned and mirrored to stand upright, from the display matrix that cameras write."""
+"""How a frame has to be turned and mirrored to stand upright, from the display matrix that cameras write."""
 
 import struct
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ class Orientation:
 
     @property
     def lying(self) -> bool:
-        """Whether width and height change places."""
+        """Return whether width and height change places."""
         return self.turns % 2 == 1
 
     def upright(self, pixels: Pixels) -> Pixels:
-        """The picture as it is to be seen: a view, not a copy."""
+        """Turn pixels the way they are to be seen: a view, not a copy."""
         turned = np.rot90(pixels, self.turns)
         return turned[:, ::-1] if self.mirrored else turned
 
 
 def orientation(frame: VideoFrame) -> Orientation:
-    """The orientation of a decoded frame, to the nearest quarter turn."""
+    """Read the orientation of a decoded frame, to the nearest quarter turn."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(data, Buffer):
         return Orientation()

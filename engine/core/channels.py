@@ -53,7 +53,7 @@ class Channels:
 
     @property
     def native(self) -> bool:
-        """Whether samples are in native order, or nothing says otherwise."""
+        """Return whether samples are in native order, or nothing says otherwise."""
         return self.names == self.ordered
 
     @property

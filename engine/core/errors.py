@@ -62,7 +62,7 @@ class Interrupted(UpresError):
 
 @contextmanager
 def os_errors_as(path: str | Path, kind: type[UpresError]) -> Iterator[None]:
-    """What the system says of a path that a user named (it is too long, it may not be read …), as an error of this kind."""
+    """Raise what the system says of a path that a user named (it is too long, may not be read …) as an error of this kind."""
     try:
         yield
     except OSError as error:

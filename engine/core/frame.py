@@ -11,7 +11,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a video.
+    """One frame of a video.
 
     pixels: (height, width, 3) uint8, RGB, full range, upright.
     pts, duration: ticks of the session's time base; pts rises strictly from frame to frame.

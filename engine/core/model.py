@@ -11,15 +11,15 @@ class Session(Protocol):
     """One run of a model over consecutive frames of one size."""
 
     def push(self, frame: Frame) -> Iterable[Frame]:
-        """Take a frame; give the frames that are ready, each with its own pts and duration, larger by the model's scale."""
+        """Take a frame; yield the frames that are ready, each with its own pts and duration, upscaled by the model's scale."""
         ...
 
     def flush(self) -> Iterable[Frame]:
-        """Give what is still held back. As many frames have come out by then as went in; what is pushed later begins anew."""
+        """Yield what is still held back: by then as many frames have come out as went in. A later push starts a new run."""
         ...
 
     def close(self) -> None:
-        """Let go of buffers and temporary files; safe to call twice."""
+        """Release buffers and temporary files; safe to call twice."""
         ...
 
 
@@ -27,13 +27,13 @@ class Session(Protocol):
 class Stoppable(Protocol):
     """A session whose push or flush may take many steps before it gives a frame.
 
-    between: called before each of them, by whoever consumes the frames; the device may be lent to others meanwhile.
+    between: called before each of them, by the consumer of the frames; the device may be lent to others meanwhile.
     """
 
     between: Callable[[], None]
 
     def stop(self) -> None:
-        """From any thread: what is under way ends soon, Interrupted, and so does all that is asked later, but closing."""
+        """Stop, from any thread: what is under way ends soon with Interrupted, and so does every later call but close."""
         ...
 
 
@@ -62,16 +62,16 @@ class Model(Protocol):
         ...
 
     def memory(self, width: int, height: int) -> int:
-        """Bytes a session on frames of this size needs at its peak, predicted."""
+        """Predict the bytes that a session on frames of this size needs at its peak."""
         ...
 
 
 @runtime_checkable
 class Predicting(Protocol):
-    """A model that predicts its own time, because a short run cannot tell it: it holds frames back before it works."""
+    """A model that predicts its own time, because a short run cannot show it: it holds frames back before it works."""
 
     def seconds(self, width: int, height: int) -> float:
-        """Seconds a frame of this size takes."""
+        """Predict the seconds that a frame of this size takes."""
         ...
 
 
@@ -80,11 +80,11 @@ class Spooling(Protocol):
     """A model that may keep the frames of a shot on disk until it is complete."""
 
     def open(self, width: int, height: int, *, live: bool = False) -> Session:
-        """As any model's. live: frames are given as soon as they can be made, and none is kept on disk."""
+        """Start a session, as any model. live: frames are yielded as soon as they can be made, and none is kept on disk."""
         ...
 
     def memory(self, width: int, height: int, *, live: bool = False) -> int:
-        """As any model's. live: of such a session, which holds all that others do one after the other."""
+        """Predict the bytes, as any model. live: of such a session, which holds at once what others hold one after the other."""
         ...
 
     @property
@@ -93,5 +93,5 @@ class Spooling(Protocol):
         ...
 
     def spooled(self, width: int, height: int, frames: int) -> int:
-        """Bytes that a shot of so many frames of this size takes there."""
+        """Predict the bytes that a shot of so many frames of this size takes there."""
         ...

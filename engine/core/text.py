@@ -2,5 +2,5 @@
 
 
 def counted(count: int, noun: str) -> str:
-    """A number with its noun, whose plural has an s: 1 frame, 2 frames."""
+    """Write a number with its noun, whose plural has an s: 1 frame, 2 frames."""
     return f"{count} {noun}{'s' * (count != 1)}"

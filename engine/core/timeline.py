@@ -82,20 +82,20 @@ T = TypeVar("T", bound=Timed)
 
 
 def with_durations(items: Iterator[T], nominal: int) -> Iterator[T]:
-    """Give each item the duration up to the next one's pts; the last keeps its own, or the nominal one where it has none."""
-    held: T | None = None
+    """Yield each item with the duration up to the next one's pts; the last keeps its own, or the nominal one where it has none."""
+    previous: T | None = None
     for item in items:
-        if held is not None and held.pts is not None and item.pts is not None:
-            held.duration = item.pts - held.pts
-            yield held
-        held = item
-    if held is not None:
-        held.duration = held.duration or nominal
-        yield held
+        if previous is not None and previous.pts is not None and item.pts is not None:
+            previous.duration = item.pts - previous.pts
+            yield previous
+        previous = item
+    if previous is not None:
+        previous.duration = previous.duration or nominal
+        yield previous
 
 
 def with_nominal(items: Iterator[T], nominal: int) -> Iterator[T]:
-    """Give each item that has no duration the nominal one; nothing is held back to look at the next."""
+    """Yield each item, with the nominal duration where it has none; nothing is held back to look at the next."""
     for item in items:
         item.duration = item.duration or nominal
         yield item

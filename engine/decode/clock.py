@@ -131,7 +131,7 @@ class Clock:
         return track.last - TOLERANCE <= time <= self.now + self._limit
 
     def _hold(self, packet: MediaPacket, track: _Track, raw: Fraction) -> Iterator[MediaPacket]:
-        """Keep a packet until the jump is placed; whether it lies behind the jump is told by what it is nearer to."""
+        """Keep a packet until the jump is placed; what it is nearer to decides whether it lies behind the jump."""
         jump = self._pending or _Jump()
         index = packet.stream.index
         again = index in jump.starts and raw < jump.newest - HELD_SECONDS / 2
@@ -152,7 +152,7 @@ class Clock:
             yield from self._settle()
 
     def _is_enough(self, jump: _Jump) -> bool:
-        """Whether every track that has come so far has reached the jump, or more would be too much to hold."""
+        """Return whether every track that has come so far has reached the jump, or more would be too much to hold."""
         alive = {index for index, track in self._tracks.items() if track.top is not None and not track.sparse}
         oldest = min((start for start, _ in jump.starts.values()), default=jump.newest)
         full = len(jump.held) >= HELD_PACKETS or jump.size >= HELD_BYTES or jump.newest - oldest > HELD_SECONDS

@@ -79,7 +79,10 @@ def open_container(
 
 
 def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
-    """The default video track, ready to be decoded, and all sound and subtitles; SourceError where there is no such video."""
+    """Return the default video track, ready to be decoded, and all sound and subtitles.
+
+    Raises SourceError where there is no video that can be decoded.
+    """
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
         raise SourceError(f"{name}: holds no video track (found: {listed(container)})")
@@ -99,22 +102,22 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
 
 
 def check_size(name: str, width: int, height: int) -> None:
-    """SourceError for frames larger than can be held."""
+    """Raise SourceError for frames larger than can be held."""
     if width > LONGEST_SIDE or height > LONGEST_SIDE or width * height > MOST_PIXELS:
         raise SourceError(f"{name}: frames of {width}x{height} are larger than can be held; the limit is {LIMIT}")
 
 
 def listed(container: InputContainer) -> str:
-    """A container's tracks, for people."""
+    """List a container's tracks, for people."""
     return ", ".join(f"{s.type} {codec_name(s)}" for s in container.streams) or "no tracks"
 
 
 def codec_name(stream: Stream) -> str:
-    """A track's codec under its usual name, which is not always its decoder's (mp3float)."""
+    """Return a track's codec by its usual name, which is not always its decoder's (mp3float)."""
     context: CodecContext | None = stream.codec_context
     return "unknown" if context is None else context.codec.canonical_name
 
 
 def reason(error: Exception) -> str:
-    """FFmpeg's own words for an error, without the number and the file name around them."""
+    """Return FFmpeg's own words for an error, without the number and the file name around them."""
     return str(getattr(error, "strerror", None) or error)

@@ -44,7 +44,7 @@ class Demuxer:
         start, time_base = tracks.video.start_time, tracks.video.time_base
         known = start * time_base if start is not None and time_base and not sought else None
         self._clock = Clock(self._streams, repairs, flags=container.format.flags, start=known)
-        self.reached_byte = 0
+        self.reached_byte = self.video_byte = 0
 
     @property
     def reached(self) -> Fraction | None:
@@ -88,7 +88,7 @@ class Demuxer:
                 for packet in container.demux(*streams):
                     searches = 0
                     if packet.size or packet.pts is not None:  # or it is the end of its track
-                        self.reached_byte = max(self.reached_byte, (packet.pos or 0) + packet.size)
+                        self._account(packet)
                         yield packet
                 return
             except av.BlockingIOError:
@@ -97,3 +97,11 @@ class Demuxer:
             except av.FFmpegError:
                 self._repairs.damaged += 1
                 return
+            except IndexError:  # PyAV's at the end, where tracks have appeared that it does not know
+                return
+
+    def _account(self, packet: MediaPacket) -> None:
+        end = (packet.pos or 0) + packet.size
+        self.reached_byte = max(self.reached_byte, end)
+        if packet.stream is self._streams[0]:
+            self.video_byte = max(self.video_byte, end)

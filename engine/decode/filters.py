@@ -1,4 +1,4 @@
-"""What can be done to frames before they are enlarged, each a libavfilter chain; and where shots begin. All off by default."""
+"""What can be done to frames before they are upscaled, each a libavfilter chain; and where shots begin. All off by default."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ SHOT_START = "lavfi.scd.time"  # the frame metadata that scdet writes on the fir
 
 
 def check(names: Iterable[str]) -> None:
-    """SettingsError that names every unknown pre-filter."""
+    """Raise SettingsError that names every unknown pre-filter."""
     if unknown := [name for name in names if name not in PREFILTERS]:
         raise SettingsError(f"unknown pre-filter: {', '.join(unknown)}; there are: {', '.join(PREFILTERS)}")
 
@@ -51,14 +51,14 @@ def prefiltered(
 ) -> Iterator[VideoFrame]:
     """Run decoded frames through the named pre-filters; with `shots`, first frames of shots carry SHOT_START.
 
-    Times are in each frame's own time base, which a filter may have refined; durations are the caller's to derive anew.
+    Times are in each frame's own time base, which a filter may have refined; durations are the caller's to derive again.
     """
     chain = [PREFILTERS[name].chain for name in names] + [SHOTS] * shots
     return filtered(frames, shape, ",".join(chain)) if chain else frames
 
 
 def filtered(frames: Iterator[VideoFrame], shape: Shape, chain: str) -> Iterator[VideoFrame]:
-    """Frames through a chain in libavfilter's notation; pts stay in the shape's time base."""
+    """Run frames through a chain in libavfilter's notation; pts stay in the shape's time base."""
     graph: Graph | None = None
     for frame in frames:
         graph = graph or _graph(frame, shape, chain)

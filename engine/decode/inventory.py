@@ -96,7 +96,7 @@ def _kind(stream: Stream, tracks: Tracks) -> Kind:
 
 
 def _names_chapters(stream: Stream) -> bool:
-    """Whether a track holds the names of chapters: libavformat has read it already, and calls only such a track binary."""
+    """Return whether a track holds the names of chapters: libavformat has read it already, and calls only such a track binary."""
     return isinstance(stream, DataStream) and stream.name == "bin_data"
 
 
@@ -115,7 +115,7 @@ def _beside_pixels(tracks: Tracks, first: VideoFrame) -> Iterator[Item]:
 
 
 def has_alpha_layer(stream: Stream) -> bool:
-    """Whether a track of VP8 or VP9 has its transparency beside its packets, as WebM says in a tag."""
+    """Return whether a track of VP8 or VP9 has its transparency beside its packets, as WebM says in a tag."""
     return any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
 
 

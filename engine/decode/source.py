@@ -106,7 +106,7 @@ class SeekableOpener:
 
 
 class WebOpener:
-    """Refuses what lies on the web: a download that breaks off cannot be told from a clip that ends."""
+    """Refuses what lies on the web: a download that breaks off looks like a clip that ends."""
 
     live, reconnect = False, 0
 

@@ -36,7 +36,7 @@ def declared_rate(tracks: Tracks) -> Fraction | None:
 
 
 def is_needed(container: InputContainer, tracks: Tracks) -> bool:
-    """Whether a container's word on its length is worth little: its clock may jump, or it declares no frame rate."""
+    """Return whether a container's word on its length is worth little: its clock may jump, or it declares no frame rate."""
     return bool(container.format.flags & CLOCK_MAY_JUMP) or declared_rate(tracks) is None
 
 
