@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
+from .repeated_lines import RepeatLimit
+
 Format = Literal["json", "text"]
 FIELDS = "{asctime}{levelname}{name}{request_id}{message}"
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
@@ -30,13 +32,13 @@ _request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 def bind_job_id(request_id: str) -> None:
-    """From now on, lines of this task, and of tasks and threads that it starts, are about a job."""
+    """Bind the lines of this task from now on, and of tasks and threads that it starts, to a job."""
     _request_id.set(request_id)
 
 
 @contextmanager
 def about(request_id: str) -> Iterator[None]:
-    """Lines inside are about a job."""
+    """Bind the lines inside to a job."""
     token = _request_id.set(request_id)
     try:
         yield
@@ -48,6 +50,7 @@ def configure(form: Format | None = None) -> None:
     """Log to stderr, from INFO on; by default as text on a terminal, as JSON elsewhere."""
     form = form or ("text" if sys.stderr.isatty() else "json")
     handler = logging.StreamHandler()
+    handler.addFilter(RepeatLimit())
     handler.addFilter(_tag)
     handler.setFormatter(_Text(TEXT) if form == "text" else _Json(FIELDS, style="{", rename_fields=NAMES))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
@@ -55,7 +58,7 @@ def configure(form: Format | None = None) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that a client got wrong
     sys.excepthook = _uncaught
-    threading.excepthook = lambda told: _uncaught(told.exc_type, told.exc_value, told.exc_traceback)
+    threading.excepthook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
 
 
 def pass_on(line: str) -> None:
@@ -64,12 +67,12 @@ def pass_on(line: str) -> None:
     Whatever a process that strangers' media has taken over may write costs one line.
     """
     try:
-        told = json.loads(line)
-        level = logging.getLevelNamesMapping()[told["level"]]
-        record = logging.LogRecord(str(told["logger"]), level, "", 0, str(told["message"]), None, None)
-        record.created = datetime.fromisoformat(told["time"]).astimezone(UTC).timestamp()
-        record.request_id = str(told["request_id"])
-        record.exc_text = str(told["exc_info"]) if "exc_info" in told else None
+        values = json.loads(line)
+        level = logging.getLevelNamesMapping()[values["level"]]
+        record = logging.LogRecord(str(values["logger"]), level, "", 0, "%s", (str(values["message"]),), None)
+        record.created = datetime.fromisoformat(values["time"]).astimezone(UTC).timestamp()
+        record.request_id = str(values["request_id"])
+        record.exc_text = str(values["exc_info"]) if "exc_info" in values else None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         logger.warning("%s", line[:MOST_CHARACTERS])
     else:
@@ -77,7 +80,7 @@ def pass_on(line: str) -> None:
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    """What ends a process or a thread is a line too."""
+    """Log what ends a process or a thread."""
     if not issubclass(kind, KeyboardInterrupt):
         logger.critical("uncaught", exc_info=(kind, error or kind(), trace))
 

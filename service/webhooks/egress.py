@@ -102,11 +102,12 @@ class Egress:
             raise RefusedError(f"The URL must not be longer than {MOST_CHARACTERS} characters.")
         try:
             url = httpx.URL(text)
+            host = url.host  # an internationalised name is only decoded here
         except (httpx.InvalidURL, ValueError) as error:
-            raise RefusedError(f"The URL is malformed: {error}.") from error
+            raise RefusedError(f"The URL is malformed: {str(error).rstrip('.')}.") from error
         if url.scheme != "https" and not (url.scheme == "http" and self.allowed.http):
             raise RefusedError(f"The URL must begin with https://{' or http://' if self.allowed.http else ''}.")
-        if not url.host or not 0 < _port(url) < 65536:
+        if not host or not 0 < _port(url) < 65536:
             raise RefusedError("The URL must have a host, and a port between 1 and 65535 if any.")
         return url
 

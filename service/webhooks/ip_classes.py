@@ -1,4 +1,4 @@
-"""What kind of address an IP address is, and so whether a stranger may make this server connect to it. Knows no names."""
+"""What kind of address an IP address is, and so whether a stranger may make this server connect to it. Knows no host names."""
 
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -8,7 +8,7 @@ Network = IPv4Network | IPv6Network
 
 
 class Kind(StrEnum):
-    """Whom an address belongs to; the words stand in error messages."""
+    """Who uses an address; the words stand in error messages."""
 
     PUBLIC = "public"
     LOOPBACK = "loopback"
@@ -38,38 +38,24 @@ METADATA = frozenset(
     )
 )
 
-# IANA IPv4 Special-Purpose Address Registry, and RFC 5771 (multicast).
-SPECIAL_IPV4 = {
-    IPv4Network("0.0.0.0/8"): Kind.UNSPECIFIED,
-    IPv4Network("10.0.0.0/8"): Kind.PRIVATE,
-    IPv4Network("100.64.0.0/10"): Kind.SHARED,
-    IPv4Network("127.0.0.0/8"): Kind.LOOPBACK,
-    IPv4Network("169.254.0.0/16"): Kind.LINK_LOCAL,
+NAMED = {
+    "is_unspecified": Kind.UNSPECIFIED,
+    "is_loopback": Kind.LOOPBACK,
+    "is_link_local": Kind.LINK_LOCAL,
+    "is_multicast": Kind.MULTICAST,
+}
+NETWORKS = {
+    IPv4Network("10.0.0.0/8"): Kind.PRIVATE,  # RFC 1918
     IPv4Network("172.16.0.0/12"): Kind.PRIVATE,
-    IPv4Network("192.0.0.0/24"): Kind.RESERVED,
-    IPv4Network("192.0.2.0/24"): Kind.RESERVED,
-    IPv4Network("192.88.99.0/24"): Kind.RESERVED,
     IPv4Network("192.168.0.0/16"): Kind.PRIVATE,
-    IPv4Network("198.18.0.0/15"): Kind.RESERVED,
-    IPv4Network("198.51.100.0/24"): Kind.RESERVED,
-    IPv4Network("203.0.113.0/24"): Kind.RESERVED,
-    IPv4Network("224.0.0.0/4"): Kind.MULTICAST,
-    IPv4Network("240.0.0.0/4"): Kind.RESERVED,
-}
-
-# IANA IPv6 Special-Purpose Address Registry. What is in none of these is public only inside 2000::/3.
-SPECIAL_IPV6 = {
-    IPv6Network("::/128"): Kind.UNSPECIFIED,
-    IPv6Network("::1/128"): Kind.LOOPBACK,
-    IPv6Network("fc00::/7"): Kind.PRIVATE,
+    IPv4Network("100.64.0.0/10"): Kind.SHARED,  # RFC 6598
+    IPv6Network("fc00::/7"): Kind.PRIVATE,  # RFC 4193
     IPv6Network("fec0::/10"): Kind.PRIVATE,  # site-local, RFC 3879
-    IPv6Network("fe80::/10"): Kind.LINK_LOCAL,
-    IPv6Network("ff00::/8"): Kind.MULTICAST,
-    IPv6Network("2001::/23"): Kind.RESERVED,  # Teredo among them
-    IPv6Network("2001:db8::/32"): Kind.RESERVED,
-    IPv6Network("3fff::/20"): Kind.RESERVED,
+    IPv4Network("192.88.99.0/24"): Kind.RESERVED,  # relays of 6to4, RFC 7526; the standard library calls them global
+    IPv6Network("2001::/23"): Kind.RESERVED,  # IETF protocols, Teredo among them; not in every version of the library
+    IPv6Network("3fff::/20"): Kind.RESERVED,  # documentation, RFC 9637; likewise
 }
-GLOBAL_IPV6 = IPv6Network("2000::/3")
+GLOBAL_IPV6 = IPv6Network("2000::/3")  # outside it the standard library calls global what is not assigned
 
 # IPv6 forms of an IPv4 address, and how many bits follow the IPv4 address in them.
 FORMS = {
@@ -80,17 +66,21 @@ FORMS = {
 
 
 def kind(address: Address) -> Kind:
-    """What an address is; an IPv6 form of an IPv4 address is what that one is."""
+    """Classify an address; an IPv6 form of an IPv4 address is what that one is."""
     if (plain := unwrapped(address)) in METADATA:
         return Kind.METADATA
-    if isinstance(plain, IPv4Address):
-        return next((found for network, found in SPECIAL_IPV4.items() if plain in network), Kind.PUBLIC)
-    other = Kind.PUBLIC if plain in GLOBAL_IPV6 else Kind.RESERVED
-    return next((found for network, found in SPECIAL_IPV6.items() if plain in network), other)
+    for name, named in NAMED.items():
+        if getattr(plain, name):
+            return named
+    for network, of_network in NETWORKS.items():
+        if plain in network:
+            return of_network
+    assigned = isinstance(plain, IPv4Address) or plain in GLOBAL_IPV6
+    return Kind.PUBLIC if plain.is_global and not plain.is_reserved and assigned else Kind.RESERVED
 
 
 def unwrapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, where it does; else the address itself, without its zone."""
+    """Give the IPv4 address that an IPv6 one stands for, where it does; else the address itself, without its zone."""
     if isinstance(address, IPv4Address):
         return address
     for network, bits in FORMS.items():

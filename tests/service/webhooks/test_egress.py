@@ -63,6 +63,9 @@ def addresses(egress, url):
         ("https://hooks.example/\n", "malformed"),
         ("https://1.2.3.999/", "malformed"),
         ("https://hooks.example/\ud800", "malformed"),
+        ("https://xn--a/hook", "malformed"),
+        ("https://xn--zzzzzzzz.example/", "malformed"),
+        ("https://xn--/", "malformed"),
         ("https://hooks.example/" + "a" * 2048, "2048 characters"),
     ],
 )

@@ -1,0 +1,163 @@
+"""Slots and places are shared fairly, attempts are counted fairly, and what fails in the scheduler is restarted."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+import referee
+from running_jobs import SPEC, ended, published, result, serving, submit, until
+
+from upres.service.domain.errors import BusyError, ConflictError
+from upres.service.domain.limits import Policy
+from upres.service.domain.request_id import new_id
+from upres.service.domain.spec import Limits
+from upres.service.domain.states import Reason, Status
+from upres.service.execution.local import LocalExecutor
+
+pytestmark = pytest.mark.usefixtures("fake_models")
+STREAMED = replace(SPEC, streamed=True)
+
+
+def test_senders_that_pause_give_their_slots_to_jobs_that_wait_and_resume(tmp_path, clip):
+    """Two streams hold both slots and send nothing more; somebody else's job ends, then they do, with every frame."""
+
+    async def scenario():
+        data = clip("a.ts").read_bytes()
+        half = len(data) * 3 // 4
+        async with serving(tmp_path) as jobs:
+            streams = [(await jobs.create(STREAMED, "alice"))[0].request_id for _ in range(2)]
+            for request_id in streams:
+                await jobs.write(request_id, 0, data[:half])
+            for request_id in streams:
+                await until(jobs, request_id, published(jobs))
+            other = await submit(jobs, clip("a.mp4", 1))
+            assert (await until(jobs, other.request_id, ended)).state.status is Status.DONE
+            for request_id in streams:
+                await jobs.write(request_id, half, data[half:])
+                await jobs.end_source(request_id)
+            for number, request_id in enumerate(streams):
+                job = await until(jobs, request_id, ended)
+                assert (job.state.status, job.state.attempts) == (Status.DONE, 1), job
+                out = await result(jobs, request_id, tmp_path / f"{number}.mp4")
+                assert referee.count(out) == referee.count(clip("a.ts"))
+
+    asyncio.run(scenario())
+
+
+def test_an_owner_who_holds_every_slot_gives_one_to_another(tmp_path, clip):
+    """Both slots are busy with alice's long jobs; bob's short one does not wait for their end."""
+
+    async def scenario():
+        long = clip("long.mp4", 40, "-preset", "ultrafast")
+        async with serving(tmp_path) as jobs:
+            spec = replace(SPEC, split=True)
+            both = [await submit(jobs, long, spec) for _ in range(2)]
+            for job in both:
+                await until(jobs, job.request_id, published(jobs))
+            job, _ = await jobs.create(SPEC, "bob")
+            await jobs.write(job.request_id, 0, clip("a.mp4", 1).read_bytes())
+            await jobs.end_source(job.request_id)
+            async with asyncio.timeout(60):
+                while not (state := (await jobs.get(job.request_id, "bob")).state).ended:
+                    await asyncio.sleep(0.05)
+            assert state.status is Status.DONE
+            states = [(await jobs.get(job.request_id, "alice")).state for job in both]
+            assert not any(state.ended for state in states) and max(state.attempts for state in states) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_queue_holds_as_many_as_it_may_however_many_call_at_once(tmp_path):
+    async def scenario():
+        async with serving(tmp_path, policy=Policy(Limits(), queue=20), workers=0) as jobs:
+            calls = [jobs.create(SPEC, f"key-{number % 7}") for number in range(500)]
+            done = await asyncio.gather(*calls, return_exceptions=True)
+            assert sum(isinstance(one, BusyError) for one in done) == 480
+            made = jobs.store.page()
+            assert len(made) == 20
+            with pytest.raises(BusyError):  # uploads that are not accepted yet hold a place
+                await jobs.create(SPEC, "alice")
+            await jobs.delete(made[0].request_id, made[0].owner)
+            taken, _ = await jobs.create(SPEC, "alice")
+            with pytest.raises(BusyError):
+                await jobs.create(SPEC, "alice")
+            await jobs.delete(taken.request_id, "alice")
+            with pytest.raises(ConflictError):  # what was refused for another reason holds none
+                await jobs.create(SPEC, "alice", request_id=made[1].request_id)
+            await jobs.create(SPEC, "alice")
+
+    asyncio.run(scenario())
+
+
+class Dying(Exception):
+    """In place of the process, which ends here without a word."""
+
+
+async def crash(folder, clip, request_id):
+    """Let a server end without warning while the job is attempted."""
+    executor = LocalExecutor(workers=1, slots=2, models="fake:load")
+    with pytest.raises(Dying):
+        async with serving(folder, executor=executor) as jobs:
+            if request_id is None:
+                request_id = (await jobs.create(STREAMED, "alice"))[0].request_id
+                data = clip("a.ts").read_bytes()
+                await jobs.write(request_id, 0, data[: len(data) * 3 // 4])
+            await until(jobs, request_id, lambda job: request_id in jobs.runner.attempts)
+            jobs.runner.attempts.clear()  # a clean stop would take the attempts back
+            raise Dying
+    return request_id
+
+
+def test_a_job_that_ends_the_server_at_every_attempt_is_given_up(tmp_path, clip):
+    async def scenario():
+        request_id = None
+        for _ in range(3):
+            request_id = await crash(tmp_path, clip, request_id)
+        async with serving(tmp_path) as jobs:
+            state = (await jobs.get(request_id, "alice")).state
+            assert (state.status, state.failure.reason) == (Status.ERROR, Reason.PROCESSING_FAILED)
+            assert state.attempts == 3 and "server ended unexpectedly" in state.failure.message
+
+    asyncio.run(scenario())
+
+
+def test_clean_stops_cost_no_attempt(tmp_path, clip):
+    async def scenario():
+        data, request_id = clip("a.ts").read_bytes(), new_id()
+        for _ in range(4):
+            async with serving(tmp_path) as jobs:
+                if not jobs.store.page():
+                    await jobs.create(STREAMED, "alice", request_id=request_id)
+                    await jobs.write(request_id, 0, data[: len(data) * 3 // 4])
+                await until(jobs, request_id, lambda job: request_id in jobs.runner.attempts)
+                await until(jobs, request_id, published(jobs))
+        async with serving(tmp_path) as jobs:
+            await jobs.write(request_id, len(data) * 3 // 4, data[len(data) * 3 // 4 :])
+            await jobs.end_source(request_id)
+            job = await until(jobs, request_id, ended)
+            assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
+
+    asyncio.run(scenario())
+
+
+class Stumbling(LocalExecutor):
+    """An executor that fails at its first order."""
+
+    failed = False
+
+    async def run(self, order):
+        if not self.failed:
+            self.failed = True
+            raise OSError("no process can be started now")
+        await super().run(order)
+
+
+def test_an_order_that_the_executor_does_not_take_is_given_again(tmp_path, clip):
+    async def scenario():
+        executor = Stumbling(workers=1, slots=2, models="fake:load")
+        async with serving(tmp_path, executor=executor) as jobs:
+            for attempts in (2, 1):
+                job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+                assert (job.state.status, job.state.attempts) == (Status.DONE, attempts)
+
+    asyncio.run(scenario())
