@@ -44,7 +44,7 @@ NAMED = {
     "is_link_local": Kind.LINK_LOCAL,
     "is_multicast": Kind.MULTICAST,
 }
-NETWORKS = {
+NETWORKS: dict[IPv4Network | IPv6Network, Kind] = {
     IPv4Network("10.0.0.0/8"): Kind.PRIVATE,  # RFC 1918
     IPv4Network("172.16.0.0/12"): Kind.PRIVATE,
     IPv4Network("192.168.0.0/16"): Kind.PRIVATE,

@@ -8,6 +8,8 @@ from upres.service.domain.repeated_lines import MOST_LINES, WINDOW_SECONDS, Repe
 def test_a_line_that_repeats_is_limited_and_counted_and_others_are_not():
     now, lines = [0.0], []
     logger = logging.getLogger("test of repeats")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
     handler.addFilter(RepeatLimit(lambda: now[0]))
