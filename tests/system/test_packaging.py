@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from statistics import median
 
 import pytest
 from paths import ROOT
@@ -13,6 +14,8 @@ from paths import ROOT
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 FOLDERS = SETUPTOOLS["package-dir"]
 MOST_MODULES = 14  # in one folder
+MOST_LINES = 60  # of one function
+MEDIAN_FUNCTION, MEDIAN_FILE = 6, 99
 
 
 def packages():
@@ -61,6 +64,21 @@ def test_no_folder_holds_more_modules_than_can_be_read_at_once():
         name: len([path for path in folder.glob("*.py") if path.stem != "__init__"]) for name, folder in packages()
     }
     assert max(sizes.values()) <= MOST_MODULES, sizes
+
+
+def test_functions_and_files_are_read_in_one_sitting():
+    functions, files = {}, []
+    for package, folder in packages():
+        for path in folder.glob("*.py"):
+            if not path.name.endswith(("_pb2.py", "_pb2_grpc.py")):
+                text = path.read_text()
+                files.append(len(text.splitlines()))
+                for node in ast.walk(ast.parse(text)):
+                    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                        name = f"{package}.{path.stem}:{node.lineno} {node.name}"
+                        functions[name] = node.end_lineno - node.lineno + 1
+    assert {name: lines for name, lines in functions.items() if lines > MOST_LINES} == {}
+    assert median(functions.values()) <= MEDIAN_FUNCTION and median(files) <= MEDIAN_FILE
 
 
 def test_the_namespace_has_no_init():
