@@ -221,9 +221,10 @@ def test_an_idempotency_key_holds_no_request_that_was_lost_before_it_was_answere
     with pytest.raises(httpx.TransportError):
         send()
     server.wait()
-    with server.start(source_idle_seconds=0.1), Rpc(server.target) as rpc:
+    with server.start(source_idle_seconds=0.1, workers=0), Rpc(server.target) as rpc:
         (lost,) = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
         assert list(rpc.watch(lost.request_id))[-1].job.error.reason == "SOURCE_INCOMPLETE"
+    with server.start(), Rpc(server.target) as rpc:
         first, again = (send().json()["data"]["request_id"] for _ in range(2))
         assert first == again != lost.request_id
         assert list(rpc.watch(first))[-1].event == "done"

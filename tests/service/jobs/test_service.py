@@ -166,13 +166,14 @@ def test_a_job_that_always_kills_its_worker_fails_after_three_attempts(tmp_path,
 
 def test_a_cancelled_job_stops_and_a_silent_sender_is_not_waited_for(tmp_path, clip):
     async def scenario():
-        async with serving(tmp_path, policy=Policy(Limits(), source_idle_seconds=0.1)) as jobs:
-            spec = replace(SPEC, streamed=True)
+        spec = replace(SPEC, streamed=True)
+        async with serving(tmp_path) as jobs:
             job, _ = await jobs.create(spec, "alice")
             job = await jobs.cancel(job.request_id, "alice")
             assert (job.state.status, job.state.failure.reason) == (Status.ERROR, Reason.CANCELLED)
             with pytest.raises(TransitionError):
                 await jobs.cancel(job.request_id, "alice")
+        async with serving(tmp_path, policy=Policy(Limits(), source_idle_seconds=0.1)) as jobs:
             job, _ = await jobs.create(spec, "alice")
             job = await until(jobs, job.request_id, ended)
             assert job.state.failure.reason is Reason.SOURCE_INCOMPLETE
