@@ -1,0 +1,69 @@
+"""Everything a source holds is in its inventory, and what does not reach the result is named to the user."""
+
+import media
+import pytest
+from fake import upscaled
+from paths import CASES
+
+from upres.engine.decode.inventory import Kind
+from upres.engine.decode.reader import Reader
+
+TIMECODE = ("-timecode", "01:00:00:00")
+
+
+def kinds(source):
+    with Reader(source) as reader:
+        return [item.kind for item in reader.inventory]
+
+
+@pytest.fixture(scope="module")
+def rich(clips):
+    """A Matroska file with two video tracks, a cover, an attachment, subtitles, chapters and tags."""
+    (clips / "font.ttf").write_bytes(b"\0\1\0\0" + bytes(200))
+    (clips / "labels.txt").write_text(
+        ";FFMETADATA1\ntitle=A film\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=One\n"
+    )
+    (clips / "lines.srt").write_text("1\n00:00:00,100 --> 00:00:00,900\nHello\n")
+    media.clip(clips / "cover.png", "-frames:v", 1)
+    path = clips / "rich.mkv"
+    inputs = ("-f", "lavfi", "-i", media.PICTURE, "-f", "lavfi", "-i", media.SOUND)
+    texts = ("-i", clips / "lines.srt", "-i", clips / "labels.txt", "-map_metadata", 3)
+    tracks = ("-map", 0, "-map", 0, "-map", 1, "-map", 2, "-c:v", "libx264", "-c:a", "aac", "-c:s", "srt")
+    font = ("-attach", clips / "font.ttf", "-metadata:s:t:0", "mimetype=font/ttf")
+    cover = ("-attach", clips / "cover.png", "-metadata:s:t:1", "mimetype=image/png")
+    media.ffmpeg(*inputs, *texts, *tracks, *font, *cover, path)
+    return path
+
+
+def test_tracks_and_what_belongs_to_the_whole_file_are_listed(rich):
+    tracks = [Kind.VIDEO, Kind.OTHER_VIDEO, Kind.AUDIO, Kind.SUBTITLES, Kind.COVER, Kind.ATTACHMENT]
+    assert sorted(kinds(rich)) == sorted([*tracks, Kind.CHAPTERS, Kind.TAGS])
+    assert kinds(CASES / "iphone.mov") == [Kind.VIDEO, Kind.AUDIO, Kind.AUDIO, Kind.TIMECODE, Kind.TAGS]
+
+
+def test_what_lies_beside_the_pixels_is_listed(tmp_path):
+    assert kinds(CASES / "spherical.mp4") == [Kind.VIDEO, Kind.SPHERICAL]
+    assert kinds(CASES / "prores4444_alpha.mov") == [Kind.VIDEO, Kind.ALPHA]
+    stereo = media.clip(tmp_path / "in.mkv", "-c:v", "libx264", "-metadata:s:v", "stereo_mode=left_right")
+    assert kinds(stereo) == [Kind.VIDEO, Kind.STEREO]
+
+
+def test_a_track_of_chapter_names_is_no_item_of_its_own(rich, tmp_path):
+    media.ffmpeg("-i", rich, "-map", "0:v:0", "-map", "0:a", "-c", "copy", tmp_path / "in.mp4")
+    assert kinds(tmp_path / "in.mp4") == [Kind.VIDEO, Kind.AUDIO, Kind.CHAPTERS, Kind.TAGS]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_what_does_not_reach_the_result_is_named(rich, tmp_path, suffix):
+    notes = "\n".join(upscaled(rich, tmp_path / f"rich{suffix}").warnings)
+    assert "other video, track 1 (h264) is left out: one video track is upscaled" in notes
+    assert "cover" in notes
+    coded = media.clip(tmp_path / "in.mov", "-c:v", "libx264", *TIMECODE)
+    for source, word in (
+        (CASES / "spherical.mp4", "spherical projection"),
+        (CASES / "iphone.mov", "no decoder for it"),
+        (CASES / "iphone.mov", "time code"),
+        (coded, "time code"),
+    ):
+        notes = "\n".join(upscaled(source, tmp_path / f"{source.stem}-{word}{suffix}").warnings)
+        assert word in notes
