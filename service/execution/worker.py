@@ -24,7 +24,7 @@ from upres.engine.models.catalog import SLUGS
 from upres.engine.models.manifest import cache_folder
 from upres.service.domain import job_logging
 
-from .base import NEWS, VERDICTS
+from .base import VERDICTS, checked
 from .channel import Channel
 from .device_scheduler import Device
 from .memory_budget import MemoryBudget, usable_memory
@@ -36,9 +36,7 @@ from .sandbox.limits import die_with_parent, name_process
 
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 60.0
-STALL_SECONDS_A_PIXEL = (
-    6e-6  # more: emptying an encoder of 60 upscaled frames is one step, at 0.1 us a pixel on a busy CPU
-)
+STALL_SECONDS_A_PIXEL = 6e-6  # more, of an upscaled frame: emptying an encoder of 60 of them is one step
 
 KILL_SECONDS = 10.0  # for the kernel to end a process that was killed
 
@@ -134,12 +132,15 @@ class Worker:
             channel.limit(stall)
             try:
                 message, frame = channel.receive()
-                if message.get("report") in VERDICTS:
-                    return message
-                if message.get("report") in NEWS:
-                    self._report(**{**message, "request_id": order.request_id})
-                elif "report" not in message:
+                if "report" not in message:
                     host.answer(message, frame)
+                elif message["report"] != "active":
+                    report = checked(message)
+                    if report is None:
+                        raise ValueError("a report that is none")
+                    if report["report"] in VERDICTS:
+                        return report
+                    self._report(**{**report, "request_id": order.request_id})
             except TimeoutError:
                 return {"report": "late", "stalled_seconds": stall}
 

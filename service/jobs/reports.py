@@ -15,7 +15,7 @@ from upres.service.domain.errors import NotFoundError, StoreError
 from upres.service.domain.failures import failure_of
 from upres.service.domain.limits import Policy
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
-from upres.service.execution.base import Report
+from upres.service.execution.base import NEWS, Report
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results, keys
@@ -27,7 +27,6 @@ from .uploads import Intake
 
 PROGRESS_STEP = 2.0  # percent between two rows of progress
 NOTE_SECONDS = 1.0  # between two tries to write into a database that takes nothing
-NEWS = ("progress", "fragment", "waiting")  # reports that do not end an attempt
 DIED = Failure(Reason.PROCESSING_FAILED, "Processing stopped unexpectedly; the job can be submitted again.")
 
 logger = logging.getLogger(__name__)
@@ -113,6 +112,10 @@ class Reports:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
             await noted(partial(self._forsake, request_id))
             ended = True
+        except Exception:  # whatever it is, a job must not be left as if its attempt still ran
+            logger.exception("%s: what its attempt reported cannot be used", request_id)
+            await noted(partial(self._act, request_id, {"report": "died"}))
+            ended = True
         finally:
             if ended:  # a server that stops takes back what was under way
                 self._remove(request_id)
@@ -146,6 +149,8 @@ class Reports:
                 await self._progress(request_id, percent)
             case {"report": "fragment"}:
                 self._ledger.publish(request_id)
+            case {"report": "waiting"}:
+                pass  # that its source has stopped coming is seen where it comes in
             case {"report": "joined", "totals": totals}:
                 await self._finish(request_id, totals)
             case {"report": "failed", "error": kind, "message": message}:
@@ -158,6 +163,8 @@ class Reports:
                 await self._schedule.fail(request_id, Failure(Reason.TIMEOUT, message))
             case {"report": "died"}:
                 await self._died(request_id)
+            case _:
+                raise ValueError(f"a report that is none: {report['report']!r}")
 
     async def _progress(self, request_id: str, percent: float) -> None:
         job = await self._ledger.get(request_id)

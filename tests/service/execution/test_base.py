@@ -1,0 +1,82 @@
+"""What an executor passes on of what an attempt says, and what becomes of a job whose executor says nonsense."""
+
+import asyncio
+
+import pytest
+from running_jobs import ended, serving, submit, until
+
+from upres.service.domain.states import Reason
+from upres.service.execution.base import MOST_CHARACTERS, checked
+
+TOTALS = {"frames": 1, "duration_seconds": 0.1, "seconds": {}}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"report": "fragment"},
+        {"report": "waiting"},
+        {"report": "progress", "percent": 1.5, "state": {"frames_in": 3}},
+        {"report": "joined", "totals": TOTALS},
+        {"report": "failed", "error": "SourceError", "message": "not a video"},
+    ],
+)
+def test_what_attempts_say_is_passed_on(report):
+    assert checked(report) == report
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"report": "ready", "unavailable": {}},
+        {"report": "died"},
+        {"report": ["x"]},
+        {"report": "progress"},
+        {"report": "progress", "percent": "1", "state": {}},
+        {"report": "joined"},
+        {"report": "joined", "totals": {**TOTALS, "frames": "1"}},
+        {"report": "failed", "error": 1, "message": "x"},
+    ],
+)
+def test_what_is_no_report_is_not(report):
+    assert checked(report) is None
+
+
+def test_a_message_is_cut():
+    report = checked({"report": "failed", "error": "SourceError", "message": "x" * 100_000})
+    assert len(report["message"]) == MOST_CHARACTERS
+
+
+class Talking:
+    """An executor whose attempts end at once, with the same report each."""
+
+    ready, unavailable, room, live_room = True, {}, 1, 0
+
+    def __init__(self, report):
+        self.report = report
+
+    async def start(self, on_report):
+        self.on_report = on_report
+
+    async def run(self, order):
+        asyncio.get_running_loop().create_task(self.on_report(order.request_id, dict(self.report)))
+
+    async def cancel(self, request_id):
+        pass
+
+    async def stop(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "report",
+    [{"report": "joined", "totals": {}}, {"report": "failed", "error": [], "message": "x"}, {"report": "sings"}],
+)
+def test_a_job_whose_executor_says_nonsense_ends(tmp_path, clip, report):
+    async def scenario():
+        async with serving(tmp_path, executor=Talking(report)) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            job = await until(jobs, job.request_id, ended)
+            assert job.state.failure.reason is Reason.PROCESSING_FAILED
+
+    asyncio.run(scenario())
