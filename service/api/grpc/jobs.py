@@ -15,7 +15,17 @@ from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
 from .decorators import Service, first_of, many, one
-from .messages import STATUSES, cursors_of, dropped_of, fragments_of, init_of, model_of, spec_of, time_of
+from .messages import (
+    FRAGMENT_BYTES,
+    STATUSES,
+    cursors_of,
+    dropped_of,
+    fragments_of,
+    init_of,
+    model_of,
+    spec_of,
+    time_of,
+)
 
 PAGE, MOST_A_PAGE = 25, 100
 DIGITS = 18  # of a number that every database holds
@@ -134,11 +144,12 @@ class JobService(Service, stubs.JobServiceServicer):
         size = await self.jobs.result_size(key)
         if offset > size:
             raise OffsetError(f"bytes from offset {offset} on were asked for, the file has {size}")
-        async for data in self.jobs.read_result(key, offset, size):
-            for start in range(0, len(data), 1 << 20):
-                chunk = pb.ReadResultResponse.FileChunk(offset=offset + start, data=data[start : start + (1 << 20)])
-                yield pb.ReadResultResponse(chunk=chunk)
-            offset += len(data)
+        async with aclosing(self.jobs.read_result(key, offset, size)) as chunks:
+            async for data in chunks:
+                for start in range(0, len(data), FRAGMENT_BYTES):
+                    part = data[start : start + FRAGMENT_BYTES]
+                    yield pb.ReadResultResponse(chunk=pb.ReadResultResponse.FileChunk(offset=offset + start, data=part))
+                offset += len(data)
 
     async def _log(
         self, request: pb.ReadResultRequest, request_id: str, owner: str

@@ -101,9 +101,9 @@ class UpscaleForm(BaseModel):
     def spec(self) -> Spec:
         """Make the spec, with defaults for what is absent or wrong."""
         values = {name: value for name, value in self if name in SPEC_FIELDS and not isinstance(value, Problem)}
-        secret = values["webhook_secret"]
-        values["webhook_secret"] = secret if secret and secret.strip() else None
         present = {name: value for name, value in values.items() if value is not None}
+        if not present.get("webhook_secret", "").strip():
+            present.pop("webhook_secret", None)
         model = "" if self.model is None or isinstance(self.model, Problem) else self.model
         return Spec(model, prefilters=tuple(self.prefilters), **present)
 

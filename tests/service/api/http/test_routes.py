@@ -1,5 +1,6 @@
 """The v2 HTTP contract, over real HTTP to a real server process."""
 
+import json
 import re
 import socket
 import sqlite3
@@ -223,6 +224,16 @@ def test_a_whole_number_with_a_point_is_an_integer(web):
     answer = web.post("/api/v2/videos/upscales/price", json=measures)
     assert set(answer.json()["errors"]) == {"scale"} and "fixed at 4" in answer.json()["message"]
     assert web.post("/api/v2/videos/upscales/price", json={**measures, "scale": None}).status_code == 200
+
+
+@pytest.mark.parametrize("wrong", [{"a": 1}, ["x", {}], "\u0000", 1e400], ids=repr)
+def test_values_of_any_type_in_json_are_named_where_they_are_wrong(web, wrong):
+    names = ("scale", "crf", "segment_seconds", "split", "width", "height", "duration")
+    words = ("content", "codec", "preset", "webhook_secret")
+    body = json.dumps({"model": "RealESRGAN_Vid_x4", **dict.fromkeys((*names, *words), wrong)})
+    url = "/api/v2/videos/upscales/price"
+    answer = web.post(url, headers={"Content-Type": "application/json"}, content=body)
+    assert answer.status_code == 422 and set(answer.json()["errors"]) == {*names, *words}, answer.text
 
 
 def test_a_trailing_slash_changes_nothing(server, web):
