@@ -24,7 +24,7 @@ FIELDS = "{asctime}{levelname}{name}{request_id}{message}"
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 TEXT = "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s"
 KEPT = ("time", "level", "logger", "request_id", "message", "exc_info")
-LOUD = ("httpx", "httpcore")  # they log whole URLs, in which receivers of webhooks keep tokens
+LOUD = ("httpx", "httpcore", "alembic")  # whole URLs, in which receivers of webhooks keep tokens; every plug-in
 MOST_CHARACTERS = 4000  # of a line that was not written to be logged
 
 logger = logging.getLogger(__name__)
