@@ -74,7 +74,7 @@ def open_container(
         file = Seekable(cast(IO[bytes], file))
     try:
         return av.open(file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead)
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, ValueError, OSError) as error:  # OSError: a seek of the demuxer that a file refuses
         raise SourceError(f"{name}: not a video that can be read ({reason(error)})") from error
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 import av
-from av.stream import Stream
+from av.stream import AttachmentStream, Stream
 
 from upres.engine.core.channels import Channels
 from upres.engine.decode.inventory import Item, Kind
 from upres.engine.encode.audio.aac import layout_for
 
 from .fragment import add_copy, early_header
+from .subtitles import TEXT
 
 
 class Fate(Enum):
@@ -32,11 +33,11 @@ class Decision:
     note: str | None = None
 
 
+LARGEST_ATTACHMENT = 32 << 20  # bytes: they lie in the log's index
 HEADER_FROM_PACKETS = ("ac3", "eac3")  # MP4's header for these is made of the first packets
 LEFT_OUT = {
     Kind.OTHER_VIDEO: "one video track is upscaled",
     Kind.COVER: "cover pictures are not carried",
-    Kind.ATTACHMENT: "attachments are not carried",
     Kind.DATA: "tracks that are neither video, sound nor subtitles are not carried",
     Kind.TIMECODE: "time codes are not carried",
     Kind.SPHERICAL: "projections are not carried",
@@ -55,7 +56,9 @@ def decide(item: Item, container: str, channels: Mapping[int, Channels]) -> Deci
     if item.kind is Kind.AUDIO and item.stream is not None:
         return _audio(item, item.stream, container, channels[item.stream.index])
     if item.kind is Kind.SUBTITLES and item.stream is not None and not takes(container, item.stream):
-        return _left_out(item, f"{container} cannot hold it")
+        return _subtitles(item, item.stream, container)
+    if item.kind is Kind.ATTACHMENT:
+        return _attachment(item, container)
     if item.kind is Kind.ALPHA:
         return Decision(item, Fate.CONVERTED, "transparent parts are shown over black: the result has no transparency")
     converted = item.kind in (Kind.VIDEO, Kind.HDR)
@@ -63,14 +66,33 @@ def decide(item: Item, container: str, channels: Mapping[int, Channels]) -> Deci
 
 
 def _audio(item: Item, stream: Stream, container: str, channels: Channels) -> Decision:
-    if not takes(container, stream):
-        return Decision(item, Fate.CONVERTED, f"{item.name} cannot be copied into {container} and becomes AAC")
-    if not channels.native and stream.codec_context.name.startswith("pcm_"):
-        order = f"from {'+'.join(channels.names)} to {layout_for(channels)}"
-        return Decision(
-            item, Fate.CONVERTED, f"{item.name} has its channels in an order of its own and becomes AAC, {order}"
-        )
+    ordered = channels.native or not stream.codec_context.name.startswith("pcm_")
+    if ordered and takes(container, stream):
+        return Decision(item, Fate.CARRIED)
+    what = "cannot be copied into " + container if ordered else "has its channels in an order of its own"
+    layout = "" if ordered else f", from {'+'.join(channels.names)} to {layout_for(channels)}"
+    return Decision(item, Fate.CONVERTED, f"{item.name} {what} and becomes AAC{layout}")
+
+
+def _subtitles(item: Item, stream: Stream, container: str) -> Decision:
+    if not stream.codec_context.codec.text_sub:
+        return _left_out(item, f"{container} cannot hold it")
+    return Decision(
+        item, Fate.CONVERTED, f"{item.name} cannot be copied into {container} and becomes {TEXT[container]}"
+    )
+
+
+def _attachment(item: Item, container: str) -> Decision:
+    if container != "matroska":
+        return _left_out(item, "only Matroska holds attachments")
+    if len(attached(item.stream)) > LARGEST_ATTACHMENT:
+        return _left_out(item, f"attachments over {LARGEST_ATTACHMENT >> 20} MiB are not carried")
     return Decision(item, Fate.CARRIED)
+
+
+def attached(stream: Stream | None) -> bytes:
+    """Return the content of an attachment."""
+    return bytes(stream.data or b"") if isinstance(stream, AttachmentStream) else b""
 
 
 def takes(container: str, stream: Stream) -> bool:

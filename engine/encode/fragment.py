@@ -104,7 +104,8 @@ def add_copy(container: OutputContainer, template: Stream) -> Stream:
 def specimen(stream: Stream, container: str, title: str = "") -> bytes:
     """Return a file with this stream and one packet of a byte, without which it would not open: the way its header is kept."""
     file = io.BytesIO()
-    with av.open(file, "w", format=container, options={"fflags": "+bitexact", "write_crc32": "0"}) as output:
+    options = {"fflags": "+bitexact", **({"write_crc32": "0"} if container == "matroska" else {})}
+    with av.open(file, "w", format=container, options=options) as output:
         copy = add_copy(output, stream)
         copy.metadata["title"] = title
         output.start_encoding()

@@ -66,17 +66,25 @@ def _write(log: Log, path: Path, container: str) -> None:
     tracks = _ordered(log)
     options = _options(tracks, container)
     sources: list[_LogTrack | _LogSubtitles] = [_LogTrack(log, track, container) for track in tracks]
-    sources += [_LogSubtitles(log, extra) for extra in log.extras if "subtitles" in extra]
+    sources += [_LogSubtitles(log, extra, _end(log)) for extra in log.extras if "subtitles" in extra]
     try:
         with av.open(str(path), "w", format=container, options=options) as output:
             for source in sources:
                 source.add_to(output)
             _label(log, output)
+            for extra in log.extras:
+                if "attachment" in extra and container == "matroska":
+                    output.add_attachment(extra["attachment"], extra["mimetype"], base64.b64decode(extra["data"]))
             for _, _, packet in heapq.merge(*(source.packets() for source in sources)):
                 output.mux(packet)
     finally:
         for source in sources:
             source.close()
+
+
+def _end(log: Log) -> Fraction:
+    track, last = log.tracks["video"], log.fragments("video")[-1]
+    return (track.start + last.pts + last.duration) * track.time_base
 
 
 def _ordered(log: Log) -> list[Track]:
@@ -169,10 +177,11 @@ class _LogTrack:
 
 
 class _LogSubtitles:
-    """One subtitle track, from its records."""
+    """One subtitle track, from its records. end: of the video, in seconds, which no subtitle outlasts."""
 
-    def __init__(self, log: Log, header: dict[str, Any]) -> None:
+    def __init__(self, log: Log, header: dict[str, Any], end: Fraction) -> None:
         self._header = header
+        self._end = end
         self._records = [extra for extra in log.extras if extra.get("subtitle") == header["subtitles"]]
         self._input = av.open(io.BytesIO(base64.b64decode(header["init"])), mode="r")
         self._template: Stream = self._input.streams[0]
@@ -183,13 +192,16 @@ class _LogSubtitles:
         self._output.disposition = Disposition(self._header["disposition"])
 
     def packets(self) -> Iterator[Timed]:
-        time_base = Fraction(self._header["time_base"])
-        for record in self._records:
+        time_base, before = Fraction(self._header["time_base"]), -1
+        for record in sorted(self._records, key=lambda record: int(record["pts"])):
+            at = before = max(record["pts"], before + 1)
             packet: Packet[Any] = Packet(base64.b64decode(record["data"]))
-            packet.pts = packet.dts = record["pts"]
-            packet.duration, packet.time_base, packet.stream = record["duration"], time_base, self._output
+            packet.pts = packet.dts = at
+            longest = max(1, round(self._end / time_base) - at)
+            packet.duration = min(record["duration"], longest)
+            packet.time_base, packet.stream = time_base, self._output
             packet.is_keyframe = True
-            yield record["pts"] * time_base, self._output.index, packet
+            yield at * time_base, self._output.index, packet
 
     def close(self) -> None:
         self._input.close()

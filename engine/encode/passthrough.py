@@ -1,5 +1,6 @@
 """Tracks that are carried, not upscaled: sound into the log as tracks of its own, subtitles and labels as records beside it."""
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,15 +13,18 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
 from upres.engine.core.errors import SourceError
+from upres.engine.decode.container import reason
+from upres.engine.decode.inventory import Item, Kind
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.audio.copied import CopiedAudio
 from upres.engine.encode.audio.encoded import EncodedAudio
 from upres.engine.encode.audio.track import AudioTrack, Route
 
-from .carriage import Fate, decide, takes
+from .carriage import Fate, attached, decide, takes
 from .publisher import Publisher
-from .subtitles import SubtitleTrack
+from .subtitles import ConvertedSubtitles, SubtitleTrack
 
+SKIPPED = ("opus",)  # codecs of which players skip in Matroska what lies before 0; the rest is heard
 UNCARRIED = (
     "encoder",
     "major_brand",
@@ -52,11 +56,15 @@ class Passthrough:
             labels[f"audio{number}"] = _labels(stream)
             self._add_audio(number, stream, copied=fates[stream] is Fate.CARRIED)
         for number, subtitles in enumerate(reader.subtitles):
-            if fates[subtitles] is Fate.CARRIED:
-                self._add_subtitles(number, subtitles)
+            if fates[subtitles] is not Fate.LEFT_OUT:
+                kind = SubtitleTrack if fates[subtitles] is Fate.CARRIED else ConvertedSubtitles
+                self._add_subtitles(number, subtitles, kind)
         if not any("chapters" in extra for extra in publisher.log.extras):
             metadata = carried_metadata(reader.container.metadata)
             publisher.log.note({"metadata": metadata, "chapters": _chapters(reader), "tracks": labels})
+            for decision in decisions:
+                if decision.item.kind is Kind.ATTACHMENT and decision.fate is Fate.CARRIED:
+                    publisher.log.note(_attachment(decision.item))
 
     @property
     def notes(self) -> list[str]:
@@ -79,6 +87,8 @@ class Passthrough:
     def _add_audio(self, number: int, stream: AudioStream, *, copied: bool) -> None:
         channels, codec = self._reader.channels[stream.index], stream.codec_context.name
         route = Route(self._reader, stream, f"audio{number}", self._publisher, self._length)
+        if self._container == "matroska" and codec not in SKIPPED:
+            route = replace(route, preroll=Fraction(0))
         try:
             if copied:
                 holder = "mp4" if takes("mp4", stream) else self._container
@@ -86,11 +96,17 @@ class Passthrough:
             else:
                 self._tracks[stream.index] = EncodedAudio(route, channels)
         except (av.FFmpegError, ValueError) as error:
-            self.warnings.append(f"audio, track {stream.index} ({codec}) is left out: it cannot be decoded ({error})")
+            self.warnings.append(
+                f"audio, track {stream.index} ({codec}) is left out: it cannot be decoded ({reason(error)})"
+            )
 
-    def _add_subtitles(self, number: int, stream: SubtitleStream) -> None:
+    def _add_subtitles(self, number: int, stream: SubtitleStream, kind: type[SubtitleTrack]) -> None:
         log, labels = self._publisher.log, _labels(stream)
-        self._tracks[stream.index] = SubtitleTrack(self._reader, stream, number, log, self._container, labels)
+        try:
+            self._tracks[stream.index] = kind(self._reader, stream, number, log, self._container, labels)
+        except (av.FFmpegError, ValueError) as error:
+            codec = stream.codec_context.name
+            self.warnings.append(f"subtitles, track {stream.index} ({codec}) is left out: {reason(error)}")
 
 
 @contextmanager
@@ -98,7 +114,9 @@ def _as_source_error(stream: Stream) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, OverflowError, ValueError) as error:
-        raise SourceError(f"track {stream.index} ({stream.type}) of the source cannot be carried ({error})") from error
+        raise SourceError(
+            f"track {stream.index} ({stream.type}) of the source cannot be carried ({reason(error)})"
+        ) from error
 
 
 def carried_metadata(metadata: dict[str, str]) -> dict[str, str]:
@@ -108,6 +126,12 @@ def carried_metadata(metadata: dict[str, str]) -> dict[str, str]:
 
 def _labels(stream: Stream) -> dict[str, Any]:
     return {"metadata": carried_metadata(stream.metadata), "disposition": int(stream.disposition)}
+
+
+def _attachment(item: Item) -> dict[str, Any]:
+    metadata = item.stream.metadata if item.stream else {}
+    name, kind = metadata.get("filename", "attachment"), metadata.get("mimetype", "application/octet-stream")
+    return {"attachment": name, "mimetype": kind, "data": base64.b64encode(attached(item.stream)).decode()}
 
 
 def _chapters(reader: Reader) -> list[dict[str, Any]]:

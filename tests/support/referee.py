@@ -70,6 +70,7 @@ def _stream(line: re.Match[str]) -> dict[str, Any]:
     if sound := SOUND.search(rest):
         layout = sound["layout"].partition("(")[0].removesuffix(" channels")
         stream |= {"sample_rate": int(sound["sample_rate"]), "channels": CHANNELS.get(layout) or _channels(layout)}
+        stream["channel_layout"] = sound["layout"]
     return stream
 
 

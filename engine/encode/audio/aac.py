@@ -127,6 +127,8 @@ def layout_for(channels: Channels) -> str:
     if not channels.names:
         return UNNAMED.get(channels.count, "stereo" if channels.count < LARGEST else "7.1")
     names = {*channels.names}
+    if {"LFE", "BC"} <= names:  # no layout has both
+        names = names - {"BC"} | {"BL", "BR"}
     if not names & {"BL", "BR"}:
         names = {SIDE_AS_BACK.get(name, name) for name in names}
     return next((layout for layout, known in LAYOUTS.items() if names <= known), "7.1")

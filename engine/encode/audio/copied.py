@@ -16,7 +16,7 @@ from upres.engine.encode.fragment import add_copy
 
 from . import parameters
 from .aac import AacEncoder
-from .track import AudioTrack, Route
+from .track import PREROLL, AudioTrack, Route
 
 LONGEST_PACKET = 10  # seconds; FLAC's longest takes 8
 LARGEST_FRAME = (
@@ -77,13 +77,17 @@ class CopiedAudio(AudioTrack):
             last.duration = max(1, (last.duration or 0) - self._trim * self._counted)
             if not any(extra.get("trim") == self._name for extra in self._log.extras):
                 self._log.note({"trim": self._name, "samples": self._trim})
+        elif self._packets and (total := parameters.tta_samples(self._stream)):
+            self._packets[-1].duration = _rest_of_tta(self._packets[-1].pts or 0, total, self._ticks)
         super().finish()
 
     def _copy(self, packet: "Packet[Any]") -> None:
+        before, after = hidden(packet)
+        if self._last is None and before <= PREROLL / self._ticks:  # the codec's priming, which is kept whole
+            self._earliest = min(self._earliest, -before * self._ticks / self._source)
         at = self._place(packet.pts, packet.dts, packet.duration or 0)
         if at is None:
             return
-        before, after = hidden(packet)
         seconds = (packet.duration or 0) * self._source
         stamped = round(seconds / self._ticks) if 0 <= seconds <= LONGEST_PACKET else 0
         if self._sample:
@@ -146,6 +150,15 @@ class CopiedAudio(AudioTrack):
             second = float((packet.pts or 0) * self._source - self._reader.origin)
             name = f"audio, track {self._stream.index} ({self._stream.codec_context.name})"
             self.notes.append(f"{name} changes its parameters at {second:.1f} s; from there on it {what}")
+
+
+def _rest_of_tta(pts: int, total: int, ticks: Fraction) -> int:
+    """Return the duration of the last packet: Matroska's demuxer makes TTA's header from the file's end, in milliseconds.
+
+    One that is too late makes the decoder refuse the packet, so it is rounded down.
+    """
+    milliseconds = Fraction(1, 1000) / ticks
+    return max(1, round((total // milliseconds - round(pts / milliseconds)) * milliseconds))
 
 
 def _raw_sample(codec: str, channels: Channels) -> int:

@@ -3,6 +3,7 @@
 AAC: ISO/IEC 14496-3, 1.6.2.1 (AudioSpecificConfig) and 1.A.3.2 (ADTS). Vorbis: its specification, 4.2.
 """
 
+import struct
 from typing import Any
 
 from av import AudioStream, Packet
@@ -15,6 +16,7 @@ RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 1
 LC_BASED = (2, 5, 29)  # audio object types whose packets may be those of an encoder for AAC LC
 IDENTIFICATION, SETUP = b"\x01vorbis", b"\x05vorbis"
 IDENTIFICATION_BYTES = 30
+TTA_HEADER = struct.Struct("<10xII")  # behind its magic, format, channels and bits: rate, samples
 
 
 def of_track(stream: AudioStream) -> bytes:
@@ -40,6 +42,12 @@ def encodable(codec: str, parameters: bytes) -> tuple[int, str] | None:
     if object_type not in LC_BASED or rate >= len(RATES) or not 1 <= channels <= len(LAYOUTS):
         return None
     return RATES[rate], list(LAYOUTS)[channels - 1]
+
+
+def tta_samples(stream: AudioStream) -> int:
+    """Return how many samples a track of TTA has, by its header; 0 for another codec."""
+    header = stream.codec_context.extradata or b""
+    return TTA_HEADER.unpack_from(header)[1] if header[:4] == b"TTA1" and len(header) >= TTA_HEADER.size else 0
 
 
 def _normal(codec: str, header: bytes) -> bytes:

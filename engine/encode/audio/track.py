@@ -21,14 +21,14 @@ from upres.engine.encode.fragment import LONGEST_TICKS, mux
 from upres.engine.encode.publisher import Publisher
 from upres.engine.segments.model import Fragment, Track
 
-PREROLL = Fraction(1, 10)  # seconds of sound kept before 0, hidden, so that its decoder is warm there
+PREROLL = Fraction(1, 10)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """The way of one track: from a stream of a reader, under a name, to a publisher, in fragments of about `length` seconds.
 
-    container: the format of the fragments.
+    container: the format of the fragments. preroll: seconds of sound to keep before 0, hidden, to warm its decoder up.
     """
 
     reader: Reader
@@ -37,6 +37,7 @@ class Route:
     publisher: Publisher
     length: Fraction
     container: str = "mp4"
+    preroll: Fraction = PREROLL
 
 
 class AudioTrack(ABC):
@@ -57,7 +58,7 @@ class AudioTrack(ABC):
         self._repairs = reader.repairs
         self._timeline = reader.timeline(stream, 1)
         self._origin = reader.origin / self._source
-        self._earliest = -PREROLL / self._source
+        self._earliest = -route.preroll / self._source
         self._end = None if reader.cut.duration is None else reader.cut.duration / self._source
         self._template: Stream = stream
         self._ticks = Fraction(1, rate)
@@ -82,9 +83,8 @@ class AudioTrack(ABC):
     def _place(self, pts: int | None, dts: int | None, duration: int) -> Fraction | None:
         """Return seconds from the origin; None where they lie outside the cut, or too far before 0 to be of use."""
         at = self._timeline.place(pts, dts) - self._origin
-        return (
-            None if at + duration < self._earliest or (self._end is not None and at >= self._end) else at * self._source
-        )
+        too_early = at < self._earliest and at + duration <= self._earliest
+        return None if too_early or (self._end is not None and at >= self._end) else at * self._source
 
     def _exactly(self, sample: int, first: int | None = None) -> int:
         """Return a packet's first sample: next to the one before it, unless its stamp differs by more than rounding does."""

@@ -1,5 +1,7 @@
 """What is carried beside the picture: sound tracks, subtitles, chapters, labels; copied where the container takes it."""
 
+from pathlib import Path
+
 import media
 import pytest
 import referee
@@ -7,6 +9,7 @@ from fake import upscaled
 
 pytestmark = pytest.mark.referee
 
+CASES = Path(__file__).parents[2] / "data" / "cases"
 LINES = "1\n00:00:00,100 --> 00:00:00,400\none\n\n2\n00:00:00,500 --> 00:00:00,900\ntwo\n\n"
 CHAPTERS = """;FFMETADATA1
 title=The title
@@ -72,12 +75,42 @@ def lines(path):
     return media.ffmpeg("-i", path, "-map", "0:s:0", "-f", "srt", "-")
 
 
-def test_what_the_target_cannot_hold_is_named_and_left_out(rich, tmp_path):
-    clip = rich("rich.mkv", "srt")
-    progress = upscaled(clip, tmp_path / "out.mp4")
-    assert progress.warnings == ["subtitles, track 3 (subrip) is left out: mp4 cannot hold it"]
-    assert referee.streams(tmp_path / "out.mp4", "subtitle") == []
-    assert len(referee.streams(tmp_path / "out.mp4", "audio")) == 2
+@pytest.mark.parametrize("name", ["rich.mkv", "ass.mkv", "web.mkv"])
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov"])
+def test_text_becomes_what_mp4_and_mov_show(rich, tmp_path, name, target):
+    clip, out = rich(name, {"rich.mkv": "srt", "ass.mkv": "ass", "web.mkv": "webvtt"}[name]), tmp_path / target
+    (note,) = (note for note in upscaled(clip, out).warnings if note.startswith("subtitles"))
+    assert note.endswith("and becomes mov_text")
+    (track,) = referee.streams(out, "subtitle")
+    assert (track["codec_name"], track["tags"]["language"]) == ("mov_text", "ita")
+    assert lines(out) == lines(clip)
+
+
+def test_mov_text_becomes_text_that_matroska_holds(rich, tmp_path):
+    clip, out = rich("rich.mp4", "mov_text"), tmp_path / "out.mkv"
+    (note,) = upscaled(clip, out).warnings
+    assert note.endswith("cannot be copied into matroska and becomes subrip")
+    assert lines(out) == lines(clip)
+
+
+def test_fonts_are_carried_into_matroska_and_named_elsewhere(tmp_path):
+    font = bytes(range(256)) * 40
+    (tmp_path / "made.ttf").write_bytes(font)
+    plain = media.clip(tmp_path / "plain.mkv", "-c:v", "libx264")
+    attached = ("-attach", tmp_path / "made.ttf", "-metadata:s:t", "mimetype=application/x-truetype-font")
+    media.ffmpeg("-i", plain, "-c", "copy", *attached, tmp_path / "made.mkv")
+    for clip in (CASES / "anime.mkv", tmp_path / "made.mkv"):
+        out = tmp_path / f"out.{clip.name}"
+        assert upscaled(clip, out).warnings == []
+        assert dumped(out, tmp_path) == dumped(clip, tmp_path)
+        notes = upscaled(clip, tmp_path / f"{clip.stem}.mp4").warnings
+        assert any("is left out: only Matroska holds attachments" in note for note in notes)
+
+
+def dumped(path, tmp_path):
+    """The first attachment of a file."""
+    media.ffmpeg("-dump_attachment:t:0", tmp_path / "dumped", "-i", path, "-t", 0.1, "-f", "null", "-")
+    return (tmp_path / "dumped").read_bytes()
 
 
 def test_sound_the_target_cannot_hold_becomes_aac_and_is_named(tmp_path):

@@ -1,0 +1,102 @@
+"""Sound that is damaged, or says impossible things: clamped, dropped and counted; the picture is upscaled."""
+
+from pathlib import Path
+
+import media
+import pytest
+import referee
+from fake import Pipe, upscaled
+
+from upres.engine.core.errors import SourceError
+
+CASES = Path(__file__).parents[3] / "data" / "cases"
+PICTURE = "testsrc2=size=64x48:rate=10:duration=3"
+
+
+@pytest.mark.parametrize("target", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [
+        ("audio-jump.mkv", 2), ("chained.ogg", 24), ("malformed-aac.mp4", 11), ("opus-no-channels.mkv", 9),
+        ("wrong-log-error.frag.mp4", 4), ("wrong-target-error.mp4", 12),
+    ],
+)  # fmt: skip
+def test_what_can_be_read_is_upscaled(tmp_path, name, frames, target):
+    out = tmp_path / f"out{target}"
+    assert upscaled(CASES / name, out).frames_out == frames
+    assert len(referee.video(out).times) == frames
+    assert out.stat().st_size < 2_000_000 and referee.audio(out).end < 5
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_header_alone_is_an_error_of_the_source(tmp_path):
+    path = CASES / "header-only.wmv"
+    with path.open("rb") as file:
+        for source in (path, file, Pipe(path.read_bytes())):
+            with pytest.raises(SourceError):
+                upscaled(source, tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_both_links_of_a_chained_ogg_are_heard(tmp_path):
+    link = media.clip(tmp_path / "link.ogv", "-c:v", "libtheora", "-c:a", "libvorbis", sound=media.SOUND)
+    chained, out = tmp_path / "chained.ogv", tmp_path / "out.mkv"
+    chained.write_bytes(2 * link.read_bytes())
+    assert upscaled(chained, out).frames_out == 20
+    assert referee.sound(out).size == pytest.approx(2 * 44100, abs=3000)
+
+
+def gap(tmp_path, seconds, codec, suffix):
+    """Sound with a hole after its first second; frames go on through it if it is long."""
+    rate = max(0.1, 4 / seconds)
+    picture = f"testsrc2=size=64x48:rate={rate}:duration={seconds + 4}"
+    whole = media.clip(
+        tmp_path / f"whole{suffix}", "-c:v", "mpeg4", "-c:a", codec, picture=picture, sound="sine=duration=3"
+    )
+    shift = f"gt(PTS,1/TB)*{seconds}/TB"
+    holed = tmp_path / f"in{suffix}"
+    media.ffmpeg("-i", whole, "-c", "copy", "-bsf:a", f"setts=pts='PTS+{shift}':dts='DTS+{shift}'", holed)
+    return holed
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(30, 33), (2000, 4)])
+def test_a_hole_is_silence_to_a_minute_and_stays_a_hole_beyond(tmp_path, seconds, written):
+    clip, out = gap(tmp_path, seconds, "pcm_s16le", ".mkv"), tmp_path / "out.mp4"
+    upscaled(clip, out)
+    sound = referee.audio(out)
+    assert float(sound.end) == pytest.approx(3 + seconds, abs=0.2)
+    assert sound.samples / 44100 == pytest.approx(written, abs=0.2)
+
+
+def test_only_the_priming_is_hidden_of_sound_that_an_edit_list_hides(tmp_path):
+    made = tmp_path / "made.mp4"
+    whole = media.clip(
+        tmp_path / "whole.mp4",
+        "-c:v",
+        "libx264",
+        "-bf",
+        0,
+        "-g",
+        1,
+        "-c:a",
+        "aac",
+        picture=PICTURE,
+        sound="sine=duration=3",
+    )
+    media.ffmpeg("-ss", 1.3, "-i", whole, "-c", "copy", made)
+    for clip, seconds in ((CASES / "phone_vfr_edit.mp4", 4.012), (made, 1.7)):
+        for target in (".mkv", ".mp4"):
+            out = tmp_path / f"{clip.stem}{target}.{target}"
+            upscaled(clip, out)
+            assert referee.audio(out).samples / referee.streams(out, "audio")[0]["sample_rate"] == pytest.approx(
+                seconds, abs=0.03
+            )
+
+
+def test_the_last_packet_of_tta_is_decoded(tmp_path):
+    for seconds in (5, 3.3337):
+        sound = f"anoisesrc=duration={seconds}:sample_rate=44100:seed=1"
+        clip = media.clip(tmp_path / f"{seconds}.mkv", "-c:v", "mpeg4", "-c:a", "tta", picture=PICTURE, sound=sound)
+        out = tmp_path / f"out{seconds}.mkv"
+        upscaled(clip, out)
+        assert referee.sound(out).size == pytest.approx(referee.sound(clip).size, abs=50)
