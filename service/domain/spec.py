@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -10,7 +10,7 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.core.model import Model
 from upres.engine.decode.filters import PREFILTERS
 from upres.engine.decode.info import Info
-from upres.engine.encode.options import Encoder
+from upres.engine.encode.options import Encoder, resolve
 from upres.engine.models.catalog import SLUGS
 from upres.engine.models.registry import CONTENTS
 from upres.engine.pipeline.options import Job
@@ -59,9 +59,10 @@ class Spec:
 
     def job(self, model: Model) -> Job:
         """What the engine is told to do."""
-        return Job((model,), self._encoder(), prefilters=self.prefilters, split=self.split, tonemap=self.tonemap)
+        return Job((model,), self.encoder(), prefilters=self.prefilters, split=self.split, tonemap=self.tonemap)
 
-    def _encoder(self) -> Encoder:
+    def encoder(self) -> Encoder:
+        """Gather how the result is encoded."""
         return Encoder(
             codec=self.codec,  # type: ignore[arg-type]  # checked by Encoder itself
             crf=self.crf,
@@ -121,7 +122,7 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
     elif len(set(spec.prefilters)) < len(spec.prefilters):
         problems["prefilters"].append("A pre-filter can be given once only.")
     try:
-        spec._encoder()
+        spec.encoder()
     except SettingsError as error:
         for problem in str(error).split("; "):
             problems[problem.partition(" ")[0]].append(f"{problem[0].upper()}{problem[1:]}.")
@@ -176,8 +177,8 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
 
 
 def check_source(info: Info, spec: Spec, limits: Limits) -> None:
-    """TooLargeError that names every limit a source exceeds. Its length counts only where its container tells it."""
-    problems = []
+    """Raise TooLargeError that names every limit a source exceeds. Its length counts only where its container tells it."""
+    problems = [*_unencodable(info, spec)]
     low, high = SIDES
     if not all(low <= side <= high for side in (info.shape.width, info.shape.height)):
         problems.append(
@@ -192,3 +193,16 @@ def check_source(info: Info, spec: Spec, limits: Limits) -> None:
         problems.append(f"The video must not have more than {limits.tracks} tracks, it has {tracks}.")
     if problems:
         raise TooLargeError(" ".join(problems))
+
+
+def _unencodable(info: Info, spec: Spec) -> list[str]:
+    """Name a size of the result that no encoder takes."""
+    if spec.model not in SLUGS:
+        return []
+    scale = spec.resolved_scale()
+    upscaled = replace(info.shape, width=info.shape.width * scale, height=info.shape.height * scale)
+    try:
+        resolve(spec.encoder(), upscaled)
+    except SettingsError as error:
+        return [f"{str(error)[0].upper()}{str(error)[1:]}."]
+    return []

@@ -232,7 +232,9 @@ def test_a_live_session_that_is_stopped_ends_with_the_step_of_a_tile(folder, mon
 
 
 def test_values_that_are_not_finite_are_an_error_and_never_pictures(folder):
-    with pytest.raises(ModelError, match=r"transformer gave values that are not finite.* with .precision. bf16 or fp32"):
+    with pytest.raises(
+        ModelError, match=r"transformer gave values that are not finite.* with .precision. bf16 or fp32"
+    ):
         upscale(
             FlashVSR(folder), clip(1), noise=lambda latent, rows, columns: np.full((16, rows, columns), np.nan, "f4")
         )
