@@ -1,0 +1,148 @@
+"""What the service itself costs: jobs a second with a model that only repeats pixels, by HTTP and by stream.
+
+`python bench/control.py CLIP` starts a server of its own and prints one table. Take a clip of a second, so that little of the
+time goes into decoding and encoding it.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import grpc
+import httpx
+import psutil
+
+from upres.engine.core.frame import Frame
+from upres.service.client import Client
+from upres.v2 import upscale_pb2 as pb
+
+KEY = "upres_bench_key_of_some_length"
+PORTS = {"UPRES_HTTP_PORT": "18190", "UPRES_GRPC_PORT": "18191"}
+MODEL = "RealESRGAN_Vid_x2"
+CLIENTS = 16
+JOBS = 96
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """A model that repeats pixels, and is its own session."""
+
+    scale: int
+    name: str = "nearest"
+    warmup: int | None = 0
+    report: str = "numpy"
+    digest: str = "nearest"
+
+    def open(self, width: int, height: int) -> "Nearest":
+        """Open a session."""
+        return self
+
+    def memory(self, width: int, height: int) -> int:
+        """Predict the bytes of a session."""
+        return width * height * self.scale**2 * 3
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        """Upscale a frame."""
+        yield replace(frame, pixels=frame.pixels.repeat(self.scale, 0).repeat(self.scale, 1))
+
+    def flush(self) -> Iterator[Frame]:
+        """Yield nothing: no frame is held back."""
+        yield from ()
+
+    def close(self) -> None:
+        """Release nothing."""
+
+
+def load(slug: str, scale: int, content: str) -> tuple[Nearest, None]:
+    """Load the model that repeats pixels, whichever is asked for."""
+    return Nearest(scale), None
+
+
+def main() -> None:
+    """Start a server with that model, and send it jobs from many clients at once."""
+    clip = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {
+            "STATE": f"{folder}/state",
+            "API_KEY": KEY,
+            "MODELS": "control:load",
+            "REQUESTS_PER_MINUTE": "1000000",
+        }
+        environment = {**os.environ, **PORTS, **{f"UPRES_{name}": value for name, value in settings.items()}}
+        environment["PYTHONPATH"] = str(Path(__file__).parent)
+        serve = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "serve"]
+        server = subprocess.Popen(serve, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for row in rows(clip, psutil.Process(server.pid)):
+                sys.stdout.write("{:52} {:8.2f}\n".format(*row))
+                sys.stdout.flush()
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def rows(clip: Path, server: psutil.Process) -> Iterator[tuple[str, float]]:
+    """Yield names and figures."""
+    address = f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}"
+    with grpc.insecure_channel(address) as channel:
+        grpc.channel_ready_future(channel).result(60)
+    base = f"http://127.0.0.1:{PORTS['UPRES_HTTP_PORT']}"
+    headers = {"Authorization": f"Bearer {KEY}", "Accept": "application/json"}
+    with Client(address, KEY) as client, httpx.Client(base_url=base, headers=headers, timeout=120) as web:
+        by_stream(client, clip)  # warm
+        yield "stream, to the first fragment, s", median(by_stream(client, clip) for _ in range(5))
+        for name, job in (("streams", lambda _: by_stream(client, clip)), ("HTTP", lambda _: by_http(web, clip))):
+            busy, start = cpu_seconds(server), time.perf_counter()
+            at_once(job)
+            yield f"{name}, {CLIENTS} clients, jobs/s", JOBS / (time.perf_counter() - start)
+            yield f"{name}, CPU of the server and attempts, s a job", (cpu_seconds(server) - busy) / JOBS
+
+
+def at_once(job: Callable[[int], object]) -> None:
+    """Make all jobs, from as many clients as there are."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(job, range(JOBS)))
+
+
+def by_stream(client: Client, clip: Path) -> float:
+    """Upscale as a stream to its end; seconds to the first fragment."""
+    start, first = time.perf_counter(), 0.0
+    with clip.open("rb") as file:
+        for part in client.stream(file, pb.UpscaleConfig(model=MODEL, preset="ultrafast")):
+            if isinstance(part, pb.Fragment) and not first:
+                first = time.perf_counter() - start
+    return first
+
+
+def by_http(web: httpx.Client, clip: Path) -> None:
+    """Upload over HTTP, and poll until the job is done."""
+    answer = web.post("/api/v2/videos/upscales", files={"video": (clip.name, clip.read_bytes())}, data={"model": MODEL})
+    url = f"/api/v2/jobs/{answer.raise_for_status().json()['data']['request_id']}"
+    while (job := web.get(url).json()["data"])["status"] != "done":
+        if job["status"] == "error":
+            raise RuntimeError(job)
+        time.sleep(POLL_SECONDS)
+
+
+def cpu_seconds(server: psutil.Process) -> float:
+    """Sum the CPU time of a process and all that it has started."""
+    total = 0.0
+    for process in (server, *server.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:  # it has ended, and its parent counts it
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+if __name__ == "__main__":
+    main()
