@@ -5,6 +5,8 @@
 #   docker run --rm --read-only --tmpfs /tmp --user "$(id -u):$(id -g)" -v "$PWD:/media" -w /media upres in.mp4 out.mp4
 #
 # The first start prints an API key once; `-e UPRES_API_KEY=…` sets one. Every setting of `upres serve` is a UPRES_… variable.
+# Links in answers and webhooks lead where the request came to. Behind a proxy: `-e UPRES_PUBLIC_URL=https://video.example`, or
+# `-e UPRES_TRUSTED_PROXIES='["172.16.0.0/12"]'` to take its X-Forwarded-… headers.
 
 FROM debian:trixie-slim AS build
 RUN apt-get update \
@@ -17,7 +19,7 @@ RUN python3 -m venv /opt/upres \
     && /opt/upres/bin/pip uninstall --yes pip
 
 FROM debian:trixie-slim
-# tini reaps the processes that media is decoded in when their worker was killed, and hands signals on.
+# tini reaps the processes that media is decoded in when their worker was killed, and passes signals on.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates python3 tini \
     && rm -rf /var/lib/apt/lists/* \

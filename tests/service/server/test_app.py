@@ -2,6 +2,7 @@
 
 import socket
 
+import grpc
 import httpx
 import pytest
 from receiver import receiving
@@ -63,3 +64,19 @@ def test_a_second_server_on_the_same_state_is_refused_and_touches_nothing(tmp_pa
         with pytest.raises(StoreError, match="another server"):
             Server(Settings(state=tmp_path / "state", http_port=free_port(), grpc_port=free_port()))
         assert upload.exists()
+
+
+def test_a_full_disk_is_reported_by_readiness_and_every_door(clip, tmp_path):
+    with ServerProcess(tmp_path / "state", free_bytes=1 << 62) as server:
+        with Rpc(server.target) as rpc, pytest.raises(grpc.RpcError) as caught:
+            rpc.create(b"x", CONFIG)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "disk" in caught.value.details()
+        ready = httpx.get(f"{server.base}/readyz")
+        assert ready.status_code == 503 and ready.json()["status"] == "not ready"
+        files, headers = {"video": clip("a.mp4", 1).read_bytes()}, {"Authorization": f"Bearer {KEY}"}
+        data = {"model": "RealESRGAN_Vid_x2"}
+        answer = httpx.post(
+            f"{server.base}/api/v2/videos/upscales", headers=headers, files=files, data=data, timeout=60
+        )
+        assert answer.status_code == 503 and "disk" in answer.json()["message"]
+        assert httpx.get(f"{server.base}/healthz").status_code == 200

@@ -1,13 +1,16 @@
 """The job store, on a file and in memory."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from upres.service.auth.api_keys import Keys
 from upres.service.domain import states
-from upres.service.domain.errors import ConflictError, NotFoundError, StoreError
+from upres.service.domain.errors import ConflictError, DiskFullError, NotFoundError, StoreError
 from upres.service.domain.request_id import new_id
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.storage.job_store import Job, Store
+from upres.service.storage.schema import jobs
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -120,3 +123,26 @@ def test_keys_are_known_by_their_hash_only(store):
     assert keys.owner("chosen") is None
     with pytest.raises(NotFoundError):
         keys.revoke("alice")
+
+
+def test_reads_wait_for_no_writer(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/jobs.db")
+    job = accepted(store)
+    with store.transaction() as connection, ThreadPoolExecutor(1) as reader:
+        connection.execute(jobs.update().values(owner="bob"))
+        assert reader.submit(store.get, job.request_id, "alice").result(5) == job
+        assert reader.submit(store.page).result(5) == [job]
+        assert [event.kind for event in reader.submit(store.events).result(5)] == ["accepted"]
+    assert store.get(job.request_id).owner == "bob"
+    store.close()
+
+
+def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/jobs.db")
+    job = accepted(store)
+    with pytest.raises(DiskFullError, match="nothing is lost"), store.transaction() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")  # as if the disk had no more
+        connection.execute(jobs.update().values(owner="b" * 100_000))
+    assert store.get(job.request_id) == job
+    store.close()

@@ -1,0 +1,116 @@
+"""Connections that carry nothing: they are bounded, closed in time, and leave room for work."""
+
+import asyncio
+import resource
+import socket
+from contextlib import closing
+from http.client import HTTPConnection
+
+import httpx
+import pytest
+from serving import Rpc, ServerProcess
+
+from upres.service.server.connections import WORK_FILES, Bounded, Idle, most_connections, raise_file_limit
+from upres.service.server.http_server import _listening
+from upres.v2 import upscale_pb2 as pb
+
+MANY = 1100
+
+
+@pytest.fixture
+def few_files():
+    """A soft limit of 1024 open files in processes that are started here, as most shells have it; more in this one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4 * MANY:
+        pytest.skip(f"this system allows {hard} open files only")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4 * MANY, hard))
+    yield lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def connect(port, count):
+    return [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("port", ["http_port", "grpc_port"])
+def test_a_thousand_connections_that_say_nothing_hold_nobody_up(few_files, tmp_path, port):
+    server = ServerProcess(tmp_path / "state", workers=0)
+    few_files()
+    with server.start():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4 * MANY, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        idle = connect(server.settings[port], MANY)
+        try:
+            assert httpx.get(f"{server.base}/healthz", timeout=20).status_code == 200
+            with Rpc(server.target) as rpc:
+                assert rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest(), timeout=20).jobs == []
+        finally:
+            for connection in idle:
+                connection.close()
+        assert server.stop() == 0
+    assert server.log.stat().st_size < 100_000
+
+
+def answered(connection):
+    connection.request("GET", "/healthz")
+    response = connection.getresponse()
+    return response.status == 200 and response.read()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow: "], ids=["nothing", "half a head"])
+def test_a_connection_without_a_whole_request_is_closed_and_one_that_has_had_one_is_not(tmp_path, sent):
+    with ServerProcess(tmp_path / "state", workers=0, request_seconds=0.5) as server:
+        port = server.settings["http_port"]
+        with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as kept:
+            assert answered(kept)
+            own = kept.sock.getsockname()
+            with socket.create_connection(("127.0.0.1", port), 20) as slow:
+                slow.sendall(sent)
+                slow.settimeout(20)
+                with pytest.raises(ConnectionResetError):
+                    if slow.recv(1) == b"":
+                        raise ConnectionResetError
+            assert answered(kept) and kept.sock.getsockname() == own
+
+
+def test_at_the_cap_the_connection_that_has_been_idle_for_longest_makes_room():
+    class Transport:
+        aborted = False
+
+        def abort(self):
+            self.aborted = True
+
+    idle, connections = Idle(2), []
+    for _ in range(3):
+        connection = Bounded.__new__(Bounded)
+        connection.transport = Transport()
+        connections.append(connection)
+        idle.add(connection)
+    idle.remove(connections[0])  # it has a request
+    idle.make_room()
+    assert [connection.transport.aborted for connection in connections] == [False, True, False]
+
+
+def test_the_limit_of_open_files_is_raised_and_shared(few_files):
+    few_files()
+    limit = raise_file_limit()
+    assert limit == resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 1024
+    assert 2 * most_connections() + WORK_FILES <= limit
+
+
+def test_answers_leave_at_once():
+    """Without TCP_NODELAY, a client that delays its acknowledgements gets each answer 40 ms late."""
+
+    async def scenario():
+        options = asyncio.get_running_loop().create_future()
+
+        async def serve(reader, writer):
+            options.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listening = _listening("127.0.0.1", 0)
+        async with await asyncio.start_server(serve, sock=listening):
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            assert await asyncio.wait_for(options, 20) == 1
+            writer.close()
+
+    asyncio.run(scenario())
