@@ -11,11 +11,12 @@ Command = Callable[..., None]
 def built(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
     """Build parameters of a command by functions, whose own parameters become the command's options.
 
-    Context managers are entered, and left when the command ends.
+    A maker with a PANEL has its options under that heading in the help. Context managers are entered, and left when the command
+    ends.
     """
 
     def decorate(command: Command) -> Command:
-        options = {name: list(signature(maker).parameters.values()) for name, maker in makers.items()}
+        options = {name: _options(maker) for name, maker in makers.items()}
         own = [parameter for parameter in signature(command).parameters.values() if parameter.name not in makers]
 
         def run(**values: Any) -> None:  # noqa: ANN401 - as the command's
@@ -30,6 +31,14 @@ def built(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
         return run
 
     return decorate
+
+
+def _options(maker: Callable[..., Any]) -> list[Parameter]:
+    options = list(signature(maker).parameters.values())
+    for option in options:
+        for info in getattr(option.annotation, "__metadata__", ()):
+            info.rich_help_panel = getattr(maker, "PANEL", None)
+    return options
 
 
 def _signed(run: Command, parameters: list[Parameter]) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import typer
 
@@ -23,6 +23,8 @@ STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
     """Which models run, and how."""
+
+    PANEL: ClassVar = "Model"
 
     model: Annotated[str, typer.Option("--model", "-m", help="A model or network; see `upres models`.")] = (
         "RealESRGAN_Vid_x4"
@@ -57,6 +59,8 @@ class ModelOptions:
 class EncodingOptions:
     """How the result is encoded."""
 
+    PANEL: ClassVar = "Encoding"
+
     codec: Annotated[str, typer.Option(help="auto, h264 or hevc.")] = "auto"
     lossless: Annotated[
         bool, typer.Option("--lossless", help="Keep exactly what the network computed, as RGB H.264; needs .mkv.")
@@ -86,6 +90,8 @@ class EncodingOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
     """What of the source is upscaled, and what is done to it before."""
+
+    PANEL: ClassVar = "Source"
 
     start: Annotated[str, typer.Option(metavar="TIME", help="Start there: seconds, or \\[h:]m:s.")] = "0"
     duration: Annotated[
@@ -117,6 +123,8 @@ class SourceOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """What happens with results that are there already, and how the run is reported."""
+
+    PANEL: ClassVar = "Run"
 
     yes: Annotated[bool, typer.Option("--yes", help="Start even what takes very long on this machine.")] = False
     resume: Annotated[

@@ -101,7 +101,7 @@ def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
         ("results cannot be kept", {"UPRES_RESULTS": str(tmp_path / "file" / "results")}),
         ("cannot be read for TLS", {"UPRES_TLS_CERTIFICATE": "/none", "UPRES_TLS_KEY": "/none"}),
         ("no URL of a database", {"UPRES_DATABASE": "nonsense"}),
-        ("cannot be opened", {"UPRES_DATABASE": f"sqlite:///{tmp_path}/none/x.db"}),
+        ("cannot be used", {"UPRES_DATABASE": f"sqlite:///{tmp_path}/none/x.db"}),
         ("must be one of auto", {"UPRES_RUNTIME": "tpu"}),
     ]:
         wrong = upres("serve", **{"UPRES_STATE": str(tmp_path / "state"), **settings})

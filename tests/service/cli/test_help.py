@@ -32,3 +32,10 @@ def test_a_flag_has_no_type_and_every_argument_an_explanation(args):
 
 def test_a_time_is_shown_with_its_hours():
     assert "seconds, or [h:]m:s" in shown("run")
+
+
+def test_the_options_of_a_run_are_grouped():
+    text = shown("run")
+    places = [text.index(f"─ {panel} ─") for panel in ("Model", "Encoding", "Source", "Run")]
+    assert places == sorted(places)
+    assert places[0] < text.index("--quality") < places[1] < text.index("--crf") < places[2] < text.index("--still")
