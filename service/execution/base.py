@@ -48,7 +48,7 @@ class Executor(Protocol):
     Reports are JSON objects whose `report` is the kind. News: `progress` (percent, state), `fragment` (one was published),
     `waiting` (for its source). Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class
     name, message), `late` (it used up its time, or made no progress for `stalled_seconds`), `died` (which is no verdict on the
-    job: it may be tried again).
+    job: it may be tried again). One of no job, whose id is empty: `ready`, when there is room that was not there before.
     """
 
     @property

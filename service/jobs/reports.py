@@ -81,6 +81,9 @@ class Reports:
 
     async def take(self, request_id: str, report: Report) -> None:
         """Take a report. What ends an attempt is done apart: it may take long, and holds up no other report."""
+        if report["report"] == "ready":  # of no job: there is room now
+            self._schedule.wake()
+            return
         if report["report"] not in NEWS:
             verdict = asyncio.create_task(self._verdict(request_id, report))
             self._verdicts.add(verdict)

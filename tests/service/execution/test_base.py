@@ -80,3 +80,14 @@ def test_a_job_whose_executor_says_nonsense_ends(tmp_path, clip, report):
             assert job.state.failure.reason is Reason.PROCESSING_FAILED
 
     asyncio.run(scenario())
+
+
+def test_readiness_is_news_of_no_job(tmp_path, caplog):
+    async def scenario():
+        executor = Talking({})
+        async with serving(tmp_path, executor=executor):
+            await executor.on_report("", {"report": "ready", "unavailable": {}})
+            await asyncio.sleep(0)
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+    asyncio.run(scenario())
