@@ -31,6 +31,7 @@ from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.domain.waiting import to_the_end
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
+from upres.service.execution.inspection import Facts
 from upres.service.live.relay import Relay
 from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.job_store import Event, Job, Store
@@ -64,7 +65,7 @@ class Jobs:
         policy: Policy,
         folder: Path,
         *,
-        probe: Callable[[Path, Spec, str], Awaitable[object]],
+        probe: Callable[[Path, Spec, str], Awaitable[Facts]],
         checkpoint: Callable[[str], None] = lambda step: None,
         on_failing: Callable[[str, Exception], None] = lambda name, error: None,
     ) -> None:
@@ -273,6 +274,10 @@ class Jobs:
         job = await self.ledger.get(request_id, owner)
         job_logging.bind_job_id(request_id)
         return job
+
+    async def probe(self, path: Path, spec: Spec, owner: str) -> Facts:
+        """Probe a source before there is a job of it; raises SourceError, TooLargeError, BusyError, UnavailableError."""
+        return await self._probe(path, spec, owner)
 
     async def find(self, request_id: str) -> Job:
         """Look up a job, whoever owns it; raises NotFoundError."""

@@ -103,16 +103,15 @@ class Server:
             public_url=settings.public_url,
             wait=partial(asyncio.sleep, settings.ping_seconds),
         )
-        self._http = Http(settings, self._web(probe, quota))
+        self._http = Http(settings, self._web(quota))
 
-    def _web(self, probe: Probe, quota: Quota) -> ASGIApp:
+    def _web(self, quota: Quota) -> ASGIApp:
         settings = self._settings
         incoming = settings.state / "incoming"
         shutil.rmtree(incoming, ignore_errors=True)  # what a crash left of uploads
         incoming.mkdir()
         submissions = Submissions(
             self.jobs,
-            probe,
             upload_bytes=settings.upload_bytes,
             incoming=incoming,
             url_problems=partial(url_problems, self._egress),

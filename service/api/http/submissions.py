@@ -14,7 +14,6 @@ from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import InvalidError, TooLargeError
 from upres.service.domain.spec import SIDES, Spec, problems_of
 from upres.service.execution.inspection import Facts
-from upres.service.execution.probe import Probe
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job
 
@@ -37,14 +36,12 @@ class Submissions:
     def __init__(
         self,
         jobs: Jobs,
-        probe: Probe,
         *,
         upload_bytes: int,
         incoming: Path,
         url_problems: Callable[[str | None], Awaitable[Problems]],
     ) -> None:
         self._jobs = jobs
-        self._probe = probe
         self._upload_bytes = upload_bytes
         self._incoming = incoming
         self._url_problems = url_problems
@@ -114,7 +111,7 @@ class Submissions:
             return [f"The video must not be larger than {self._upload_bytes} bytes."], None
         await asyncio.to_thread(_copy, video, path)
         try:
-            return [], await self._probe(path, spec, owner)
+            return [], await self._jobs.probe(path, spec, owner)
         except TooLargeError as error:
             return [str(error)], None
         except SourceError as error:
