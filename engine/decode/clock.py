@@ -28,6 +28,7 @@ LOOSE_TOLERANCE = Fraction(1)  # likewise of presentation times, where there are
 JUMPY_LIMIT = Fraction(10)  # seconds ahead of all tracks, in containers whose clock may jump (MPEG-TS, Ogg, …)
 STEADY_LIMIT = Fraction(600)  # likewise in all others, where it may be one frame that is shown for long
 MPEG_STAMP_RANGE = Fraction(1 << 33, 90000)  # ISO/IEC 13818-1, 2.4.3.6: PTS and DTS are 33 bits of a 90 kHz clock
+MOST_DELAY = Fraction(60)  # seconds between decoding and showing a frame: sixteen reordered frames, however slow
 LAG = Fraction(3)  # seconds that one track may be interleaved behind the others
 HELD_SECONDS, HELD_PACKETS, HELD_BYTES = Fraction(2), 1000, 8 << 20
 MOST_JUMPS = 16  # that a track may be behind
@@ -48,7 +49,10 @@ class _Track:
 
 @dataclass(slots=True)
 class _Jump:
-    """A jump that is not placed yet: the packets held, and by track its first times after it, as (decoding, presentation)."""
+    """A jump that is not placed yet.
+
+    held: packets, and whether each is its track's first behind the jump. starts: by track, that one's times (decoding, showing).
+    """
 
     held: list[tuple[MediaPacket, bool]] = field(default_factory=list)
     starts: dict[int, tuple[Fraction, Fraction]] = field(default_factory=dict)
@@ -83,7 +87,7 @@ class Clock:
 
     def _take(self, packet: MediaPacket) -> Iterator[MediaPacket]:
         track = self._tracks[packet.stream.index]
-        raw = _time(packet, track)
+        raw = self._plausible(packet, track)
         if raw is None:
             yield from self._settle() if not packet.size else ()
             yield packet
@@ -97,13 +101,21 @@ class Clock:
             yield self._shifted(packet, track)
         elif self._wraps(track, raw):
             self._repairs.wrapped += 1
-            self._join(track, self._new_jump(track.shift + MPEG_STAMP_RANGE))
+            track.jump, track.shift = self._new_jump(track.shift + MPEG_STAMP_RANGE)
             yield self._shifted(packet, track)
         elif track.sparse:
-            yield self._shifted(packet, track)
+            self._repairs.damaged += 1  # a jump of its own; there is nothing to place it by
         else:
             self._pending = _Jump()
             yield from self._hold(packet, track, raw)
+
+    def _plausible(self, packet: MediaPacket, track: _Track) -> Fraction | None:
+        """Return a packet's raw time; where its two stamps contradict each other, it is shown when it is decoded."""
+        raw = _time(packet, track)
+        if packet.pts is not None and raw is not None and abs(packet.pts * track.time_base - raw) > MOST_DELAY:
+            self._repairs.damaged += 1
+            packet.pts = packet.dts
+        return raw
 
     def _nearest(self, track: _Track, raw: Fraction) -> tuple[int, Fraction]:
         """Return the number and shift, of the track's own and of jumps it has not joined, that best continue the track."""
@@ -111,8 +123,8 @@ class Clock:
         newer = [jump for jump in self._jumps if jump[0] > track.jump]
         if not newer or self.now is None:
             return own
-        end = self.now if track.sparse else track.end or track.top or self.now
-        expected = max(end, self.now - LAG)
+        end = None if track.sparse else track.end if track.end is not None else track.top
+        expected = self.now if end is None else max(end, self.now - LAG)
         return min((own, *newer), key=lambda jump: abs(raw + jump[1] - expected))
 
     def _fits(self, track: _Track, time: Fraction, packet: MediaPacket) -> bool:
@@ -134,19 +146,21 @@ class Clock:
         """Keep a packet until the jump is placed; what it is nearer to decides whether it lies behind the jump."""
         jump = self._pending or _Jump()
         index = packet.stream.index
-        again = index in jump.starts and raw < jump.newest - HELD_SECONDS / 2
+        again = index in jump.starts and not jump.newest - HELD_SECONDS / 2 <= raw <= jump.newest + self._limit
         if again or self._is_enough(jump):
             yield from self._settle()
             yield from self._take(packet)
             return
-        end = track.end or track.top
-        before = abs(raw + track.shift - end) if end is not None else None
-        behind = not jump.held or index in jump.starts or (before is not None and abs(raw - jump.newest) < before)
+        end = track.end if track.end is not None else track.top
+        before = abs(raw + track.shift - end) if end is not None else self._limit
+        near = abs(raw - jump.newest)
+        behind = not jump.held or index in jump.starts or near < min(before, self._limit)
+        first = behind and not track.sparse and index not in jump.starts
+        if first:
+            jump.starts[index] = raw, packet.pts * track.time_base if packet.pts is not None else raw
         if behind and not track.sparse:
-            shown = packet.pts * track.time_base if packet.pts is not None else raw
-            jump.starts.setdefault(index, (raw, shown))
-            jump.newest = max(jump.newest, raw) if len(jump.starts) > 1 or jump.held else raw
-        jump.held.append((packet, behind))
+            jump.newest = max(jump.newest, raw) if jump.held else raw
+        jump.held.append((packet, first))
         jump.size += packet.size
         if self._is_enough(jump):
             yield from self._settle()
@@ -168,11 +182,13 @@ class Clock:
         shift = max(exact, max(shifts.values()) - TOLERANCE)
         self._count_jump(jump, shift)
         joined = self._new_jump(shift)
-        for packet, behind in jump.held:
-            track = self._tracks[packet.stream.index]
-            if behind:
-                self._join(track, joined)
-            yield self._shifted(packet, track)
+        for packet, first in jump.held:
+            if first:
+                track = self._tracks[packet.stream.index]
+                track.jump, track.shift = joined
+                yield self._shifted(packet, track)
+            else:
+                yield from self._take(packet)
 
     def _continuing(self, index: int, decoded: Fraction, shown: Fraction) -> Fraction:
         """Return the shift with which a track goes on where it ended, and no earlier."""
@@ -192,9 +208,6 @@ class Clock:
         self._count += 1
         self._jumps.append((self._count, shift))
         return self._jumps[-1]
-
-    def _join(self, track: _Track, jump: tuple[int, Fraction]) -> None:
-        track.jump, track.shift = jump
 
     def _shifted(self, packet: MediaPacket, track: _Track) -> MediaPacket:
         ticks = round(track.shift / track.time_base)
@@ -219,6 +232,6 @@ class Clock:
 
 
 def _time(packet: MediaPacket, track: _Track) -> Fraction | None:
-    """Seconds by the packet's own stamps: when it is decoded, or shown where that is all it says."""
+    """Return the seconds that a packet's own stamps say: when it is decoded, or shown where that is all it says."""
     stamp = packet.dts if packet.dts is not None else packet.pts
     return None if stamp is None else stamp * track.time_base

@@ -216,6 +216,25 @@ def test_a_wrapped_clock_continues_as_if_it_had_not(start, steps):
     assert repairs.wrapped == (true[-1] >= wrap)
 
 
+anything = st.integers(-(2**40), 2**40)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([VIDEO, SOUND]), anything, anything), max_size=40),
+    st.sampled_from([0, CLOCK_MAY_JUMP]),
+)
+def test_whatever_stamps_come_no_packet_lies_far_ahead_of_all_others(found, flags):
+    packets = [Packet(stream, pts, min(abs(duration), 10**12)) for stream, pts, duration in found]
+    repairs = Repairs()
+    clock = Clock((VIDEO, SOUND), repairs, flags=flags, start=None)
+    limit = (10 if flags else 600) * 1000
+    reached = None
+    for packet in clock.place(iter(packets)):
+        assert reached is None or packet.pts <= reached + 2 * limit
+        reached = max(packet.pts, reached if reached is not None else packet.pts)
+
+
 @given(st.lists(st.integers(1, 500_000), min_size=1, max_size=50))
 def test_what_rises_by_less_than_the_limit_is_left_alone(steps):
     times = np.cumsum(steps).tolist()
