@@ -121,15 +121,21 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
         problems["prefilters"].append(f"There is no pre-filter {names}; there are {known}.")
     elif len(set(spec.prefilters)) < len(spec.prefilters):
         problems["prefilters"].append("A pre-filter can be given once only.")
-    try:
-        spec.encoder()
-    except SettingsError as error:
-        for problem in str(error).split("; "):
-            problems[problem.partition(" ")[0]].append(f"{problem[0].upper()}{problem[1:]}.")
+    for problem in _encoder_problems(spec):
+        problems[problem.partition(" ")[0]].append(f"{problem[0].upper()}{problem[1:]}.")
     _check_webhook(spec, limits, problems)
     if spec.live:
         _check_live(spec, limits, problems)
     return dict(problems)
+
+
+def _encoder_problems(spec: Spec) -> list[str]:
+    """Name what is wrong with the settings of the encoding; each begins with the name of its field."""
+    try:
+        spec.encoder()
+    except SettingsError as error:
+        return str(error).split("; ")
+    return []
 
 
 def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
@@ -196,8 +202,9 @@ def check_source(info: Info, spec: Spec, limits: Limits) -> None:
 
 
 def _unencodable(info: Info, spec: Spec) -> list[str]:
-    """Name a size of the result that no encoder takes."""
-    if spec.model not in SLUGS:
+    """Name a size of the result that no encoder takes; what is wrong with the request itself is named elsewhere."""
+    slug = SLUGS.get(spec.model)
+    if slug is None or spec.scale not in (None, *slug.scales) or _encoder_problems(spec):
         return []
     scale = spec.resolved_scale()
     upscaled = replace(info.shape, width=info.shape.width * scale, height=info.shape.height * scale)
