@@ -26,6 +26,7 @@ ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }  # NumPy starts more on import
+FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}  # or glibc reserves 64 MB of a bounded address space for each decoder thread
 
 
 class Child:
@@ -107,7 +108,7 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=environment() | ONE_THREAD,
+                env=environment() | ONE_THREAD | FEW_ARENAS,
                 start_new_session=True,
             )
         watched = self._control, self._children

@@ -5,6 +5,7 @@ import os
 import signal
 from contextlib import asynccontextmanager
 
+import media
 import psutil
 import pytest
 
@@ -16,6 +17,7 @@ from upres.service.execution.inspection import Facts
 from upres.service.execution.probe import AT_ONCE, TRIES, Probe
 
 SPEC = Spec("RealESRGAN_Vid_x2")
+LARGE = "testsrc2=size=4096x2160:rate=10:duration=0.4"
 
 
 @asynccontextmanager
@@ -134,5 +136,16 @@ def test_a_key_that_asks_for_too_much_is_told_to_come_again(tmp_path):
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
             assert refused == 100 - AT_ONCE - MOST_WAITING_EACH + 1
+
+    asyncio.run(scenario())
+
+
+def test_the_largest_frames_there_may_be_fit_into_a_probes_memory(tmp_path):
+    """HEVC's decoder takes most, and each of its threads some."""
+    source = media.clip(tmp_path / "large.mp4", "-c:v", "libx265", "-preset", "ultrafast", picture=LARGE)
+
+    async def scenario():
+        async with probing() as probe:
+            assert await probe(source, SPEC, "alice") == Facts(4096, 2160, 4)
 
     asyncio.run(scenario())
