@@ -15,12 +15,12 @@ from av import Packet, VideoStream
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
-from upres.engine.core.errors import LogError, TargetError
+from upres.engine.core.errors import EncoderError, LogError, TargetError
 from upres.engine.segments.folder import sync_folder
 from upres.engine.segments.model import Fragment, Log, Track
 
 from .codec_delay import delayed, hide_end
-from .fragment import add_copy
+from .fragment import LONGEST_TICKS, add_copy
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -45,7 +45,8 @@ def part_of(target: Path) -> Path:
 def join(log: Log, target: Path, container: str) -> None:
     """Write the joined file. It appears under its name only once it is complete and on disk.
 
-    Raises TargetError where it cannot be written, LogError where the log is damaged or has no frame.
+    Raises TargetError where it cannot be written, EncoderError where the container refuses it, LogError where the log is
+    damaged or has no frame.
     """
     if not log.fragments("video"):
         raise LogError("the log holds no frame yet, so there is nothing to join")
@@ -56,6 +57,8 @@ def join(log: Log, target: Path, container: str) -> None:
             os.fsync(file.fileno())
         part.replace(target)
         sync_folder(target.parent)
+    except av.ArgumentError as error:
+        raise EncoderError(f"{target}: {container} refuses what was made ({error.strerror})") from error
     except (OSError, av.FFmpegError) as error:
         raise TargetError(f"{target}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -143,11 +146,18 @@ class _LogTrack:
         self._output = add_copy(output, template)
         self._output.time_base = self._stream.time_base
         if isinstance(self._output, VideoStream):
+            self._output.time_base = (self._stream.time_base or self._track.time_base) * self._coarser()
             self._output.codec_context.framerate = self._rate()
         self._output.disposition = Disposition(self._track.disposition)
         self._output.metadata.update(self._labels.get("metadata", {}))
         if self._track.language:
             self._output.metadata["language"] = self._track.language
+
+    def _coarser(self) -> int:
+        """Return how many ticks become one, so that the longest frame has a duration that a file can say."""
+        fragments = self._log.fragments(self._track.name)
+        longest = max((fragment.duration for fragment in fragments), default=0)
+        return 1 + longest // LONGEST_TICKS
 
     def _rate(self) -> Fraction:
         """Return the average frame rate, for Matroska's header."""

@@ -68,8 +68,12 @@ class FolderLog(MemoryLog):
         Raises LogError where the folder holds something else.
         """
         _check_log(folder)
-        fragments = [record["fragment"] for record in _records(folder / "index.jsonl") if "fragment" in record]
-        return sum(1 for fragment in fragments if fragment["track"] == "video" and fragment["last"])
+        index = folder / "index.jsonl"
+        try:
+            fragments = [record["fragment"] for record in _records(index) if "fragment" in record]
+            return sum(1 for fragment in fragments if fragment["track"] == "video" and fragment["last"])
+        except (KeyError, TypeError) as error:
+            raise _damaged(index, error) from error
 
     def close(self) -> None:
         """Close the index and unlock the folder; safe to call twice and from any thread."""
@@ -89,8 +93,11 @@ class FolderLog(MemoryLog):
             raise LogError(
                 f"{self.folder} was started with other settings and cannot be resumed with these ({differences})"
             )
-        for record in records[1:]:
-            self._replay(record)
+        try:
+            for record in records[1:]:
+                self._replay(record)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(self.folder / "index.jsonl", error) from error
         for name in self.tracks:
             self._check(name)
 
@@ -209,7 +216,11 @@ def _records(index: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
     except ValueError as error:
-        raise LogError(f"{index} is damaged ({error}); delete {index.parent} and start again") from error
+        raise _damaged(index, error) from error
+
+
+def _damaged(index: Path, error: Exception) -> LogError:
+    return LogError(f"{index} is damaged ({error or type(error).__name__}); delete {index.parent} and start again")
 
 
 def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:

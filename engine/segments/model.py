@@ -4,16 +4,22 @@ A segment is complete once its last fragment is in the log. Fragments of an inco
 seen them already. `MemoryLog` and `FolderLog` keep a log in memory and on disk.
 """
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
+
+from upres.engine.core.errors import LogError
+
+NAMES = re.compile(r"[a-z]{1,16}[0-9]{0,4}")
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
     """One track of the result.
 
-    name: video, audio0, … start: ticks to add to the log's times, which start at 0 or later.
+    name: video, audio0, …; a log from elsewhere may not name another file.
+    start: ticks to add to the log's times, which start at 0 or later.
     init: the header that every fragment of this track plays behind. language, disposition: as in the source.
     container: libavformat's name of the format of header and fragments; not mp4 only where MP4 has no mapping for the codec.
     """
@@ -26,6 +32,10 @@ class Track:
     language: str | None = None
     disposition: int = 0
     container: str = "mp4"
+
+    def __post_init__(self) -> None:
+        if not NAMES.fullmatch(self.name) or not NAMES.fullmatch(self.container):
+            raise LogError(f"a track cannot be called {self.name!r} in {self.container!r}: letters, then digits")
 
     @property
     def file(self) -> str:

@@ -36,7 +36,10 @@ class Tail:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        items = [self._parse(line) for line in whole.splitlines()]
+        try:
+            items = [self._parse(line) for line in whole.splitlines()]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise LogError(f"{self._index} is damaged ({error or type(error).__name__})") from error
         return [item for item in items if item is not None]
 
     def read(self, fragment: Fragment) -> bytes:

@@ -116,12 +116,20 @@ def test_a_file_shorter_than_its_index_says_is_an_error_with_the_remedy(tmp_path
         opened(tmp_path)
 
 
-def test_a_damaged_index_is_an_error_with_the_remedy(tmp_path):
+@pytest.mark.parametrize("line", ["not json", '{"fragment": 1}', '{"fragment": {"track": "audio7"}}', '{"track": {}}'])
+def test_a_damaged_index_is_an_error_with_the_remedy(tmp_path, line):
     opened(tmp_path).close()
     with (tmp_path / "index.jsonl").open("a") as index:
-        index.write("not json\n")
+        index.write(f"{line}\n")
     with pytest.raises(LogError, match=r"index\.jsonl is damaged .*; delete"):
         opened(tmp_path)
+    FolderLog.discard(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../video", "/tmp/video", "", "video.mp4", "a" * 40])
+def test_a_track_cannot_name_a_file_elsewhere(name):
+    with pytest.raises(LogError, match="a track cannot be called"):
+        track(name)
 
 
 def test_settings_that_differ_are_all_named(tmp_path):

@@ -109,6 +109,7 @@ SEVEN_HOURS = [n * 90000 * 600 for n in range(43)]
     (Fraction(1, 90000), SEVEN_HOURS),
     (Fraction(1, 10_000_000), [n * 100 * 10_000_000 for n in range(6)]),
     (Fraction(1, 1_000_000), [n * 3600 * 1_000_000 for n in range(3)]),
+    (Fraction(1, 10_000_000), [n * 300 * 10_000_000 for n in range(4)]),
 ])  # fmt: skip
 @pytest.mark.parametrize("target", [".mp4", ".mkv"])
 def test_frames_that_stay_for_minutes_keep_their_times(tmp_path, time_base, ticks, target):
