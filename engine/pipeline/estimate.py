@@ -11,6 +11,7 @@ import numpy as np
 from upres.engine.core.frame import Frame, Shape
 from upres.engine.core.model import Model, Predicting, Spooling
 from upres.engine.decode.reader import Reader
+from upres.engine.encode.memory import encoder_memory
 from upres.engine.encode.options import Encoding
 from upres.engine.runtime.base import cpus
 
@@ -20,7 +21,6 @@ from .stage import queue_budget
 
 TRIAL_SIDE = 128  # pixels a side of the frame that the speed is measured on
 BITS_A_PIXEL = 0.25  # of H.264 at CRF 18; clean upscaled video takes less
-ENCODER_FRAMES = 40  # that x264 keeps for its look-ahead, references and threads
 DECODER_FRAMES = 17  # that H.264 and HEVC may keep as references, and the one being decoded
 BASE_MEMORY = 170 << 20  # interpreter, libraries, weights
 
@@ -63,7 +63,7 @@ def predict(reader: Reader, job: Job) -> Prediction:
         height=encoding.height,
         frames=frames,
         seconds=None if frames is None else frames * per_frame,
-        memory=estimate_memory(job, shape, encoding),
+        memory=estimate_memory(job, shape, encoding, frames),
         disk=None if frames is None else frames * frame_disk,
         frame_seconds=per_frame,
         frame_disk=frame_disk,
@@ -71,18 +71,24 @@ def predict(reader: Reader, job: Job) -> Prediction:
     )
 
 
-def estimate_memory(job: Job, shape: Shape, encoding: Encoding) -> int:
-    """Predict the bytes that an upscale of frames of this shape takes at its peak, models, decoder and encoder included."""
+def estimate_memory(job: Job, shape: Shape, encoding: Encoding, frames: int | None = None) -> int:
+    """Predict the bytes that an upscale takes at its peak, models, decoder and encoder included.
+
+    shape: of the source's frames, pre-filtered. frames: of the whole result; None where that is unknown.
+    """
     models = sum(model.memory(width, height) for model, width, height in _stages(job, shape))
-    return models + media_memory(shape, encoding, job.scale)
+    return models + media_memory(shape, encoding, job.scale, frames)
 
 
-def media_memory(shape: Shape, encoding: Encoding, scale: int) -> int:
-    """Predict the bytes that all but the models takes: the process itself, decoder, queues and encoder."""
+def media_memory(shape: Shape, encoding: Encoding, scale: int, frames: int | None = None) -> int:
+    """Predict the bytes that all but the models takes: the process itself, decoder, queues and encoder.
+
+    frames: of the whole result; None where that is unknown.
+    """
     upscaled = replace(shape, width=shape.width * scale, height=shape.height * scale)
     decoder = (DECODER_FRAMES + cpus()) * shape.width * shape.height * 3 // 2
-    encoder = ENCODER_FRAMES * encoding.width * encoding.height * 3 // 2
-    return BASE_MEMORY + decoder + queue_budget(shape) + queue_budget(upscaled) + encoder
+    queues = queue_budget(shape) + queue_budget(upscaled)
+    return BASE_MEMORY + decoder + queues + encoder_memory(encoding, frames)
 
 
 def _stages(job: Job, shape: Shape) -> Iterator[tuple[Model, int, int]]:

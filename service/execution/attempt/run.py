@@ -109,10 +109,10 @@ class Attempt:
         spec = self._spec
         with self._source() as source, Reader(source, formats=FORMATS, tonemap=spec.tonemap) as reader:
             check_source(reader.info, spec, self._limits)
-            _reserve_memory(model, job, reader.info.shape)
             if spec.streamed and reader.subtitles:
                 self._progress.warnings.append(SUBTITLES)
             self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
+            _reserve_memory(model, job, reader.info.shape, self._expected or None)
             with closing(self._log(job)) as log:
                 with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
                     for fragment in fragments:
@@ -211,10 +211,13 @@ class Attempt:
         return totals
 
 
-def _reserve_memory(model: RemoteModel, job: Job, shape: Shape) -> None:
-    """Wait for the memory that the run is predicted to take; SettingsError for a size that no encoder takes."""
+def _reserve_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None = None) -> None:
+    """Wait for the memory that the run is predicted to take; SettingsError for a size that no encoder takes.
+
+    frames: of the result; None where that is unknown.
+    """
     _, encoding = resolved(job, shape)
-    model.reserve(shape.width, shape.height, media_memory(shape, encoding, job.scale))
+    model.reserve(shape.width, shape.height, media_memory(shape, encoding, job.scale, frames))
 
 
 def report(channel: Channel, kind: str) -> None:

@@ -24,7 +24,7 @@ def test_models_decoder_and_encoder_are_all_in_it():
     models = Nearest(2).memory(640, 480) + Nearest(2).memory(1280, 960)
     media = media_memory(source, encoding, job.scale)
     assert estimate_memory(job, source, encoding) == models + media
-    assert media > 40 * 2560 * 1920 * 3 // 2
+    assert media > 33 * 2560 * 1920
 
 
 def test_a_result_that_is_made_smaller_again_takes_less():

@@ -1,0 +1,43 @@
+"""How much memory an encoder takes, fitted to what x264 and x265 were seen to take with 4 threads and no B-frames."""
+
+from dataclasses import dataclass
+
+from .options import PRESETS, Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Bytes a pixel of the result: of the encoder, and of each frame that it looks ahead, by preset, or keeps as a reference.
+
+    Fitted over six presets of x264 at 1920x1080, at most 7 % off, and four of x265, which takes up to 20 % more for noise.
+    """
+
+    base: float
+    ahead: float
+    frames_ahead: dict[str, int]
+    reference: float = 0.0
+    references: dict[str, int] | None = None
+
+
+COSTS = {
+    "libx264": Cost(
+        33,
+        3.6,
+        dict(zip(PRESETS, (0, 0, 10, 20, 30, 40, 50, 60, 60), strict=True)),
+        4.5,
+        dict(zip(PRESETS, (0, 0, 0, 1, 1, 2, 4, 7, 15), strict=True)),
+    ),
+    "libx264rgb": Cost(70, 0.0, dict.fromkeys(PRESETS, 0)),  # at a constant quantizer it does not look ahead
+    "libx265": Cost(85, 5.2, dict(zip(PRESETS, (5, 10, 15, 15, 15, 20, 25, 40, 40), strict=True))),
+}
+FULL_CHROMA = 1.6  # times as much for 4:4:4
+
+
+def encoder_memory(encoding: Encoding, frames: int | None = None) -> int:
+    """Predict the bytes that an encoder takes at its peak. frames: that it gets at most."""
+    cost, encoder = COSTS[encoding.library], encoding.encoder
+    ahead = 0 if encoder.live or encoder.fragment == "frame" else cost.frames_ahead[encoder.preset]
+    references = 0 if cost.references is None else cost.references[encoder.preset]
+    a_pixel = cost.base + cost.ahead * (ahead if frames is None else min(ahead, frames)) + cost.reference * references
+    chroma = FULL_CHROMA if encoding.pixel_format == "yuv444p" else 1.0
+    return int(a_pixel * chroma * encoding.width * encoding.height)

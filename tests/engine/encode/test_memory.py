@@ -1,0 +1,44 @@
+"""What an encoder is predicted to take, against what it takes."""
+
+import subprocess
+import sys
+from fractions import Fraction
+
+import pytest
+
+from upres.engine.core.frame import Color, Shape
+from upres.engine.encode.memory import encoder_memory
+from upres.engine.encode.options import Encoder, resolve
+
+SDR = Color("bt709", "tv", "bt709", "bt709")
+SHAPE = Shape(1920, 1080, Fraction(1, 25), Fraction(25), Fraction(1), SDR)
+# Memory that the encoder itself takes: the frames that go in are one.
+MEASURED = """
+import resource, sys
+import numpy as np
+from test_memory import SHAPE
+from upres.engine.core.frame import Frame
+from upres.engine.encode.options import Encoder, resolve
+from upres.engine.encode.video import pieces
+grey = np.full((SHAPE.height, SHAPE.width, 3), 99, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+encoding = resolve(Encoder(codec=sys.argv[1], preset=sys.argv[2], segment_seconds=10), SHAPE)
+for _ in pieces((Frame(grey, n, 1) for n in range(70)), encoding, SHAPE, at_shots=False):
+    pass
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+@pytest.mark.parametrize(("codec", "preset"), [("h264", "fast"), ("hevc", "fast")])
+def test_a_prediction_is_near_what_is_taken(request, codec, preset):
+    command = [sys.executable, "-c", MEASURED, codec, preset]
+    done = subprocess.run(command, cwd=request.path.parent, capture_output=True, check=True, timeout=120)
+    predicted = encoder_memory(resolve(Encoder(codec=codec, preset=preset), SHAPE))
+    assert 0.7 < predicted / int(done.stdout) < 1.5
+
+
+def test_a_short_clip_fills_no_look_ahead():
+    encoding = resolve(Encoder(), SHAPE)
+    assert encoder_memory(encoding, 3) < encoder_memory(encoding) / 2
+    live = resolve(Encoder(fragment="frame", live=True), SHAPE)
+    assert encoder_memory(live) < encoder_memory(encoding) / 2
