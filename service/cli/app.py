@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from upres.engine.core.errors import UpresError
+from upres.engine.core.errors import SettingsError, UpresError
 
 from . import info
 from .bench import bench
@@ -89,6 +89,13 @@ def follow(app: typer.Typer, args: list[str]) -> None:
         for note in getattr(error, "__notes__", ()):
             typer.echo(f"  {in_flags(note)}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if args[0] not in PANELS["Server"] + PANELS["Client"] or (error.name or "").startswith("upres"):
+            raise
+        typer.secho(
+            f"upres: {args[0]} needs {error.name}; install it with: pip install 'upres[service]'", fg="red", err=True
+        )
+        sys.exit(SettingsError.exit_code)
 
 
 def _add(app: typer.Typer, name: str, command: Callable[..., Any] | typer.Typer, panel: str | None) -> None:

@@ -42,6 +42,22 @@ def test_a_clip_is_upscaled(tmp_path):
     assert (referee.size(tmp_path / "out.mp4"), referee.count(tmp_path / "out.mp4")) == ((64, 48), 5)
 
 
+WITHOUT_SERVICE = """
+import sys
+for name in ("fastapi", "grpc", "pydantic_settings", "sqlalchemy", "uvicorn"):
+    sys.modules[name] = None
+from upres.service.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("args", [["serve"], ["keys", "list"], ["jobs", "--key", "x"]], ids=" ".join)
+def test_without_the_packages_of_the_service_its_commands_say_how_to_get_them(args):
+    result = subprocess.run([sys.executable, "-c", WITHOUT_SERVICE, *args], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert "pip install 'upres[service]'" in result.stderr
+
+
 def test_a_server_is_refused_in_one_message():
     result = upres("serve")
     assert (result.returncode, result.stderr.count("\n")) == (2, 1) and "Linux" in result.stderr
