@@ -32,7 +32,7 @@ def side_data(packet: "Packet[Any]", kind: Literal["skip_samples", "new_extradat
 def hidden(packet: "Packet[Any]") -> tuple[int, int]:
     """Return how many samples of a packet are not played: at its start, at its end."""
     data = side_data(packet, "skip_samples")
-    start, end, _, _ = SKIP_SAMPLES.unpack(data) if data else (0, 0, 0, 0)
+    start, end, _, _ = SKIP_SAMPLES.unpack_from(data) if len(data) >= SKIP_SAMPLES.size else (0, 0, 0, 0)
     return start, end
 
 

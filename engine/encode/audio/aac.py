@@ -27,6 +27,7 @@ LAYOUTS = {  # what every AAC decoder knows, by its channel configuration from 1
 SIDE_AS_BACK = {"SL": "BL", "SR": "BR"}
 UNNAMED = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1"}
 LARGEST = 8  # channels
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second
 SIZE = 1024  # samples of a frame
 LONGEST_SILENCE = 60  # seconds that are written out; of a longer hole only the first one is, the rest is a jump in time
 
@@ -120,6 +121,15 @@ class AacEncoder:
             return _graph([buffer, *([("pan", {"args": chosen})] if chosen else []), resample, layout])
         count = min(frame.layout.nb_channels, av.AudioLayout(self._layout).nb_channels)
         return _graph([buffer, ("pan", {"args": _mapped(self._layout, range(count))}), resample, layout])
+
+
+def rate_for(rate: int) -> int:
+    """Return the sample rate of AAC for a source's; ValueError for one that no sound has."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise ValueError(f"it has {rate} samples a second, where {LOWEST_RATE} to {HIGHEST_RATE} can be")
+    if rate in RATES:
+        return rate
+    return RATES[0] if rate < RATES[0] else 48000
 
 
 def layout_for(channels: Channels) -> str:

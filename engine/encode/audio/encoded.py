@@ -7,7 +7,7 @@ from av import AudioFrame, Packet
 
 from upres.engine.core.channels import Channels
 
-from .aac import RATES, AacEncoder, layout_for
+from .aac import AacEncoder, layout_for, rate_for
 from .track import AudioTrack, Route
 
 
@@ -20,7 +20,7 @@ class EncodedAudio(AudioTrack):
     def __init__(self, route: Route, channels: Channels) -> None:
         super().__init__(route)
         rate = self._stream.codec_context.sample_rate
-        self._encoder = AacEncoder(rate if rate in RATES else 48000, layout_for(channels), channels)
+        self._encoder = AacEncoder(rate_for(rate), layout_for(channels), channels)
         self._template = self._encoder.stream
         self._ticks = self._encoder.stream.codec_context.time_base
 
@@ -53,5 +53,8 @@ class EncodedAudio(AudioTrack):
         else:
             return
         self._next = frame.pts + frame.samples
-        for packet in self._encoder.encode(frame):
-            self._add(packet)
+        try:
+            for packet in self._encoder.encode(frame):
+                self._add(packet)
+        except av.FFmpegError:  # samples that are no numbers
+            self._repairs.damaged += 1

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import media
+import numpy as np
 import pytest
 import referee
 from fake import Pipe, upscaled
@@ -100,3 +101,29 @@ def test_the_last_packet_of_tta_is_decoded(tmp_path):
         out = tmp_path / f"out{seconds}.mkv"
         upscaled(clip, out)
         assert referee.sound(out).size == pytest.approx(referee.sound(clip).size, abs=50)
+
+
+def raw(tmp_path, name, samples, form, rate):
+    """A clip whose sound has these samples."""
+    (tmp_path / "samples").write_bytes(samples.tobytes())
+    sound = ("-f", form, "-ar", rate, "-ac", 1, "-i", tmp_path / "samples")
+    media.ffmpeg("-f", "lavfi", "-i", PICTURE, *sound, "-c:v", "mpeg4", "-c:a", f"pcm_{form}", tmp_path / name)
+    return tmp_path / name
+
+
+def test_samples_that_are_no_numbers_are_counted_and_the_rest_is_heard(tmp_path):
+    samples = np.sin(np.arange(3 * 48000) / 20).astype(np.float32)
+    samples[48000:48100] = np.nan
+    out = tmp_path / "out.mp4"
+    progress = upscaled(raw(tmp_path, "in.mkv", samples, "f32le", 48000), out)
+    assert progress.frames_out == 30 and progress.repairs.damaged
+    sound = referee.sound(out)
+    assert np.abs(sound[:40000]).max() > 0.9 and np.abs(sound[-40000:]).max() > 0.9
+
+
+@pytest.mark.parametrize(("rate", "tracks"), [(1, 0), (2000, 1), (5512, 1)])
+def test_sound_of_a_rate_that_no_sound_has_is_left_out(tmp_path, rate, tracks):
+    samples, out = np.zeros(3 * rate, np.int16), tmp_path / "out.mp4"
+    (*_, note) = upscaled(raw(tmp_path, "in.mkv", samples, "s16le", rate), out).warnings
+    assert ("is left out: it cannot be decoded" in note) == (not tracks)
+    assert len(referee.streams(out, "audio")) == tracks

@@ -1,15 +1,21 @@
 """Sound whose parameters change on the way, or whose header cannot be made from every packet alike."""
 
+from contextlib import closing
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import media
 import numpy as np
 import pytest
 import referee
-from fake import upscaled
+from fake import job, upscaled
 
+from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.run import run
+from upres.engine.segments.folder import FolderLog
 
 CASES = Path(__file__).parents[3] / "data" / "cases"
 PICTURE = "testsrc2=size=64x48:rate=10:duration=4"
@@ -121,3 +127,22 @@ def test_frames_that_stay_for_minutes_keep_their_times(tmp_path, time_base, tick
     shown = list(zip(referee.video(out).times, referee.video(clip).times, strict=True))
     assert len(shown) == len(ticks)
     assert all(abs(now - was) <= Fraction(1, 2000) for now, was in shown)
+
+
+def tracks(folder, clip, target, *, stop=None):
+    """The bytes of a log's tracks after a run that ended by itself, or was stopped after so many fragments."""
+    wanted = job(target, encoder=SHORT)
+    with closing(FolderLog(folder, wanted.settings())) as log:
+        with Reader(clip) as reader, closing(run(reader, wanted, log, Progress())) as fragments:
+            for _ in islice(fragments, stop):
+                pass
+        return {name: log.path(name).read_bytes() for name in log.tracks}
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_a_resumed_run_writes_the_same_sound(tmp_path, stop):
+    parts = part(tmp_path / "a.ts", "aac", 440, "stereo"), part(tmp_path / "b.ts", "aac", 1000, "5.1", start=2)
+    for name, clip in (("mp3", CASES / "k_mp3vbr.avi"), ("aac", joined(tmp_path, *parts))):
+        tracks(tmp_path / name, clip, tmp_path / "out.mp4", stop=stop)
+        resumed = tracks(tmp_path / name, clip, tmp_path / "out.mp4")
+        assert resumed == tracks(tmp_path / f"{name}.whole", clip, tmp_path / "out.mp4")
