@@ -81,7 +81,7 @@ def by_engine(source, path):
 def running(name):
     """The one process of this kind below this one."""
     processes = psutil.Process().children(recursive=True)
-    (found,) = (process for process in processes if f"upres.service.{name}" in process.cmdline())
+    (found,) = (process for process in processes if process.name() == f"upres-{name}")
     return found
 
 
@@ -201,7 +201,7 @@ def test_a_live_source_gives_what_a_job_gives_while_it_still_comes_and_nothing_i
     ("kind", "why"),
     [
         ("slow", "is about 25 times too slow here for a live source of 96x48 at 25 frames a second"),
-        ("vast", "needs about 1.2 EB of memory for a live source of 96x48, whose tiles are all held at once"),
+        ("vast", "needs about 1.2 EB of memory for a live source of 96x48, whose tiles are all kept at once"),
     ],
 )
 def test_a_live_source_that_cannot_be_kept_up_with_is_refused(tmp_path, kind, why):
