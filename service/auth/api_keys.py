@@ -1,4 +1,4 @@
-"""API keys: made here, kept as hashes only, told apart in constant time."""
+"""API keys: made here, kept as hashes only, compared in constant time."""
 
 import hashlib
 import hmac
@@ -60,22 +60,22 @@ class Keys:
                 raise NotFoundError(f"there is no key named {name!r} in use")
 
     def all(self) -> list[Key]:
-        """Every key, oldest first, revoked ones too."""
-        with self._store.transaction() as connection:
+        """List every key, oldest first, revoked ones too."""
+        with self._store.snapshot() as connection:
             return [Key(**row) for row in connection.execute(keys.select().order_by(keys.c.created_at)).mappings()]
 
     def in_use(self) -> set[str]:
-        """The names of the keys that are not revoked."""
+        """List the names of the keys that are not revoked."""
         return {key.name for key in self.all() if key.revoked_at is None}
 
     def owner(self, secret: str) -> str | None:
-        """The name of the key that this is the text of; None where it is unknown or revoked."""
+        """Give the name of the key that this is the text of; None where it is unknown or revoked."""
         hashed = _hash(secret)
-        found = None
+        name = None
         for key in self.all():
             if hmac.compare_digest(key.hash, hashed) and key.revoked_at is None:
-                found = key.name
-        return found
+                name = key.name
+        return name
 
 
 def _hash(secret: str) -> str:

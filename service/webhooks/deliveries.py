@@ -162,9 +162,9 @@ class Deliveries:
     def counts(self) -> dict[Stage, int]:
         """How many there are of each stage."""
         query = sa.select(table.c.stage, sa.func.count()).group_by(table.c.stage)
-        with self._store.transaction() as connection:
-            found = {str(stage): int(count) for stage, count in connection.execute(query)}
-        return {stage: found.get(stage, 0) for stage in Stage}
+        with self._store.snapshot() as connection:
+            counts = {str(stage): int(count) for stage, count in connection.execute(query)}
+        return {stage: counts.get(stage, 0) for stage in Stage}
 
 
 def _row(found: sa.RowMapping) -> dict[str, Any]:
