@@ -18,6 +18,8 @@ from upres.engine.pipeline.options import Job
 from .errors import InvalidError, TooLargeError
 
 FORMATS = ("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc")
+MOST_ECHOED = 40  # characters of a word that a message repeats
+ENCODER_FIELDS = ("codec", "crf", "preset", "segment_seconds")
 SIDES = (16, 4096)  # pixels of the source's sides
 
 Delivery = Literal["segments", "frames"]
@@ -50,15 +52,15 @@ class Spec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Spec":
-        """The spec that `as_json` told."""
+        """Restore what `as_json` gave."""
         return cls(**{**values, "prefilters": tuple(values["prefilters"])})
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Give plain values."""
         return {**asdict(self), "prefilters": list(self.prefilters)}
 
     def job(self, model: Model) -> Job:
-        """What the engine is told to do."""
+        """Give the engine's job."""
         return Job((model,), self.encoder(), prefilters=self.prefilters, split=self.split, tonemap=self.tonemap)
 
     def encoder(self) -> Encoder:
@@ -73,7 +75,7 @@ class Spec:
         )
 
     def resolved_scale(self) -> int:
-        """The scale asked for, or the model's smallest."""
+        """Give the scale asked for, or the model's smallest."""
         return self.scale or SLUGS[self.model].scales[0]
 
 
@@ -93,7 +95,7 @@ class Limits:
     live_segment_seconds: float = 5.0
 
     def longest(self, spec: Spec) -> float | None:
-        """Seconds of source that may be upscaled in one job; None where shots are cut apart, and for no model.
+        """Give the seconds of source that may be upscaled in one job; None where shots are cut apart, and for no model.
 
         The models' own limits are for clips; a live source has the operator's only.
         """
@@ -105,13 +107,13 @@ class Limits:
 
 
 def check(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> None:
-    """InvalidError that names every wrong field. unavailable: why slugs that are known cannot run here."""
+    """Raise InvalidError that names every wrong field. unavailable: why slugs that are known cannot run here."""
     if problems := problems_of(spec, limits, unavailable):
         raise InvalidError(problems)
 
 
 def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> dict[str, list[str]]:
-    """What is wrong with each field; empty if nothing is."""
+    """Find what is wrong with each field; empty if nothing is."""
     problems: defaultdict[str, list[str]] = defaultdict(list)
     _check_model(spec, unavailable, problems)
     if spec.content not in CONTENTS:
@@ -122,7 +124,8 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
     elif len(set(spec.prefilters)) < len(spec.prefilters):
         problems["prefilters"].append("A pre-filter can be given once only.")
     for problem in _encoder_problems(spec):
-        problems[problem.partition(" ")[0]].append(f"{problem[0].upper()}{problem[1:]}.")
+        name = problem.partition(" ")[0]
+        problems[name if name in ENCODER_FIELDS else "codec"].append(f"{problem[0].upper()}{problem[1:]}.")
     _check_webhook(spec, limits, problems)
     if spec.live:
         _check_live(spec, limits, problems)
@@ -130,9 +133,12 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
 
 
 def _encoder_problems(spec: Spec) -> list[str]:
-    """Name what is wrong with the settings of the encoding; each begins with the name of its field."""
+    """Name what is wrong with the settings of the encoding; each starts with the name of its field.
+
+    Text is cut first: it is echoed, and gRPC's trailers hold 8 KiB.
+    """
     try:
-        spec.encoder()
+        replace(spec, codec=spec.codec[:MOST_ECHOED], preset=spec.preset[:MOST_ECHOED]).encoder()
     except SettingsError as error:
         return str(error).split("; ")
     return []
@@ -140,7 +146,7 @@ def _encoder_problems(spec: Spec) -> list[str]:
 
 def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
     if not spec.streamed:
-        problems["live"].append("A live source is sent by Upscale; a job has all of its source before it begins.")
+        problems["live"].append("A live source is sent by Upscale; a job has all of its source before it starts.")
     if spec.split:
         problems["split"].append("A live source is not split: it has one encoder, and no limit of length by its model.")
     if spec.segment_seconds > limits.live_segment_seconds:

@@ -43,7 +43,7 @@ class Recovery:
         await self._results.tidy(self._ledger.store.result_prefix)
 
     async def _resume(self, job: Job) -> None:
-        """The rest of a source is to come, unless all of it came and only the row does not say so. A live source is gone."""
+        """Take the rest of a source, unless all of it came and only the row does not say so. A live source is gone."""
         folder = self._intake.folder(job.request_id)
         if job.spec.get("live"):
             await self._ledger.change(job.request_id, lambda state: states.failed(state, LIVE_FAILED))

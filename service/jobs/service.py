@@ -5,7 +5,7 @@ After a crash at any point `start` resumes from what was committed.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from upres.service.domain import job_logging
 from upres.service.domain.errors import (
     BusyError,
     DiskFullError,
-    ResultMissingError,
     StoppingError,
     StoreError,
     TooLargeError,
@@ -27,31 +26,29 @@ from upres.service.domain.failures import failure_of
 from upres.service.domain.limits import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Spec, check
-from upres.service.domain.states import Failure, Reason, Status, TransitionError
+from upres.service.domain.states import Failure, Reason, TransitionError
 from upres.service.domain.waiting import to_the_end
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
 from upres.service.execution.inspection import Facts
 from upres.service.live.relay import Relay
-from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.job_store import Event, Job, Store
-from upres.service.storage.results import Results, keys
+from upres.service.storage.job_store import Job, Store
+from upres.service.storage.results import Results
 
-from .change_events import Ledger
 from .cleaning import Cleaner
 from .idle_timeout import keep_watch
+from .reading import JobReader
 from .recovery import LIVE_FAILED, Recovery
 from .scheduler import Runner
 from .uploads import Intake
 
-UNKNOWN_SECONDS_PER_PIXEL = 2e-6  # one core of a desktop, before any job was done
 DISK_FULL = "the server's disk is almost full; try again later"
 LOADING = "its engine is not loaded yet; ask again when the server is ready"
 
 logger = logging.getLogger(__name__)
 
 
-class Jobs:
+class Jobs(JobReader):
     """What the protocols talk to. Every wait of a client for a job goes through `change`.
 
     on_failing: called with the name of a task of this server, and its error, when restarting it does not help.
@@ -69,11 +66,8 @@ class Jobs:
         checkpoint: Callable[[str], None] = lambda step: None,
         on_failing: Callable[[str, Exception], None] = lambda name, error: None,
     ) -> None:
-        self.store = store
-        self.results = results
+        super().__init__(store, results, folder)
         self.policy = policy
-        self.ledger = Ledger(store)
-        self._root = folder
         self._intake = Intake(
             folder,
             largest=policy.limits.source_bytes,
@@ -134,17 +128,9 @@ class Jobs:
         await self._tasks.stop()
         await self.runner.stop()
 
-    def folder(self, request_id: str) -> JobFolder:
-        """Locate a job's files."""
-        return self._intake.folder(request_id)
-
     def sending(self, request_id: str) -> AbstractContextManager[None]:
         """Enter this while a call sends a job's source and limits its pauses itself."""
         return self._intake.sending(request_id)
-
-    def change(self, request_id: str) -> asyncio.Event:
-        """Give what is set when the next thing happens to a job. Ask for it before looking, so that nothing is missed."""
-        return self.ledger.next(request_id)
 
     def news(self, request_id: str) -> dict[str, Any]:
         """Give what a running attempt last reported."""
@@ -269,56 +255,9 @@ class Jobs:
                 await self._inspect(job)
             return await self._end_source(job)
 
-    async def get(self, request_id: str, owner: str) -> Job:
-        """Read a job of this owner, and bind this task's log lines to it; NotFoundError where there is none."""
-        job = await self.ledger.get(request_id, owner)
-        job_logging.bind_job_id(request_id)
-        return job
-
     async def probe(self, path: Path, spec: Spec, owner: str) -> Facts:
         """Probe a source before there is a job of it; raises SourceError, TooLargeError, BusyError, UnavailableError."""
         return await self._probe(path, spec, owner)
-
-    async def find(self, request_id: str) -> Job:
-        """Look up a job, whoever owns it; raises NotFoundError."""
-        return await self.ledger.get(request_id)
-
-    async def page(self, owner: str, *, status: Status | None, below: int | None, limit: int) -> list[Job]:
-        """List an owner's jobs, newest first; below: only those with a smaller number."""
-        return await asyncio.to_thread(self.store.page, owner, status=status, below=below, limit=limit)
-
-    async def newest_event(self) -> int:
-        """Find the cursor of the latest event; 0 where there is none."""
-        return await asyncio.to_thread(self.store.newest)
-
-    async def events(self, after: int, request_id: str | None = None) -> list[Event]:
-        """Read the events behind a cursor, in order; of all jobs, or of one."""
-        return await asyncio.to_thread(self.store.events, after, request_id=request_id)
-
-    def has_preview(self, job: Job) -> bool:
-        """Report whether the first frame of a job's result can be seen yet."""
-        return job.state.status is Status.DONE or self.folder(job.request_id).preview.exists()
-
-    async def local_preview(self, request_id: str) -> bytes | None:
-        """Read the preview while it lies in the job's folder; None once it lies with the results."""
-        path = self.folder(request_id).preview
-        return await asyncio.to_thread(path.read_bytes) if path.exists() else None
-
-    async def result_size(self, key: str) -> int:
-        """Find the size of a stored result in bytes; raises NotFoundError."""
-        return await self.results.size(key)
-
-    def read_result(self, key: str, start: int, end: int) -> AsyncGenerator[bytes]:
-        """Read bytes of a stored result, from `start` to before `end`."""
-        return self.results.read(key, start, end)
-
-    async def seconds_per_pixel(self) -> float:
-        """Estimate what a source pixel takes from the latest jobs that did not wait for their sender."""
-        latest = await asyncio.to_thread(self.store.page, status=Status.DONE, limit=20)
-        done = [job for job in latest if job.totals.get("pixels")]
-        pixels = sum(job.totals["pixels"] for job in done)
-        seconds = sum((job.ended_at or 0) - (job.started_at or 0) for job in done)
-        return seconds / pixels if pixels else UNKNOWN_SECONDS_PER_PIXEL
 
     async def cancel(self, request_id: str, owner: str) -> Job:
         """End a job now; TransitionError where it has ended."""
@@ -338,21 +277,6 @@ class Jobs:
         await asyncio.to_thread(self.store.delete, job.request_id)
         await self._cleaner.everything(job.request_id, job.result_prefix)
         self.ledger.publish(job.request_id)
-
-    async def result_key(self, request_id: str, owner: str) -> str:
-        """Give the key of the joined file in the result store; ResultMissingError where the job has not ended well."""
-        job = await self.get(request_id, owner)
-        if job.state.status is not Status.DONE:
-            raise ResultMissingError(f"the job is {job.state.status}; its joined file can be read when it is done")
-        if job.spec.get("live"):
-            raise ResultMissingError("the job was live; what was not read while it ran is gone")
-        return keys(job.result_prefix, request_id)[0]
-
-    async def key_of(self, name: str) -> str:
-        """Give the key of a file in the result store by its name in a link; NotFoundError where its job is deleted."""
-        request_id, _, kind = name.rpartition(".")
-        job = await self.ledger.get(request_id)
-        return keys(job.result_prefix, request_id)[kind == "jpg"]
 
     def _alone(self, request_id: str) -> asyncio.Lock:
         """Give what is held while a job is being accepted, so that a request that was sent twice makes one attempt."""

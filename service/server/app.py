@@ -116,7 +116,7 @@ class Server:
             incoming=incoming,
             url_problems=partial(url_problems, self._egress),
         )
-        metrics = Metrics(self.jobs, self._deliveries).told
+        metrics = Metrics(self.jobs, self._deliveries).text
         app = Web(self.jobs, self._links, submissions, public_url=settings.public_url, metrics=metrics).app()
         self._pusher.mount(app)
         protect(app, self.keys, quota, idle_seconds=settings.policy.source_idle_seconds, origins=settings.cors_origins)

@@ -1,4 +1,4 @@
-"""Asks the server on this machine whether it lives, for a container's health check: `python -m upres.service.server.health`.
+"""The health check of a container: `python -m upres.service.server.health` asks the server on this machine.
 
 Imports nothing of the service, since it runs every half minute on the smallest box. It knows the port and TLS from the
 environment only, not from a TOML file.
@@ -15,7 +15,7 @@ SECONDS = 4.0
 
 
 def check(environment: Mapping[str, str]) -> str | None:
-    """What is wrong with the server; None where it answers. The certificate is not checked: it names another host."""
+    """Find what is wrong with the server; None where it answers. The certificate is not checked: it names another host."""
     secure = bool(environment.get("UPRES_TLS_CERTIFICATE"))
     port = environment.get("UPRES_HTTP_PORT", "8080")
     try:

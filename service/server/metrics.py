@@ -20,12 +20,12 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def told(self) -> tuple[bytes, str]:
-        """The text, and its content type."""
+    def text(self) -> tuple[bytes, str]:
+        """Give the text, and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, as it is now."""
+        """Yield every metric, as it is now."""
         jobs = self._jobs
         yield GaugeMetricFamily("upres_ready", "Whether models are warm", float(jobs.ready))
         yield GaugeMetricFamily("upres_queue_jobs", "Jobs that wait for a device", len(jobs.runner.queue))
@@ -36,8 +36,8 @@ class Metrics(Collector):
             by_status.add_metric([status], count)
         yield by_status
         webhooks = GaugeMetricFamily("upres_webhooks", "Webhooks of jobs in the database", labels=["stage"])
-        for found, count in self._deliveries.counts().items():
-            webhooks.add_metric([found], count)
+        for delivery_stage, count in self._deliveries.counts().items():
+            webhooks.add_metric([delivery_stage], count)
         yield webhooks
         stages = CounterMetricFamily("upres_stage_seconds", "Busy time of finished attempts", labels=["stage"])
         for stage, seconds in jobs.runner.reports.stage_seconds.items():

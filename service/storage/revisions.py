@@ -30,7 +30,7 @@ def upgrade(connection: sa.Connection) -> None:
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    """The newest step that the database has; None where it has no tables yet."""
+    """Find the newest step that the database has; None where it has no tables yet."""
     tables = sa.inspect(connection)
     if tables.has_table("alembic_version"):
         revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))

@@ -1,4 +1,4 @@
-"""What is to be told to whom, as rows: one for each event of a job that somebody wants to hear of.
+"""Webhook deliveries as rows: one for each event of a job that a webhook was asked for.
 
 Rows are made from the event log, in one transaction with the cursor behind which it was read, so that each event becomes one
 row however often a process dies. An attempt is counted before it is made, and one whose outcome was never written down, because
@@ -40,7 +40,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event that somebody wants to hear of. cursor, kind, previous, at: the event's. attempts: begun so far.
+    """One event to deliver. cursor, kind, previous, at: the event's. attempts: started so far.
 
     owner: the job's API key. receiver: the URL's host and port.
     """
@@ -67,7 +67,7 @@ class Deliveries:
         store.meta(CURSOR, lambda: "0")
 
     def collect(self) -> int:
-        """Make a row of every event behind the cursor that a webhook was asked for, and move the cursor; how many."""
+        """Make a row of every event behind the cursor that a webhook was asked for, and move the cursor; give how many."""
         known = sa.select(sa.cast(meta.c.value, sa.BigInteger)).where(meta.c.name == CURSOR).scalar_subquery()
         query = (
             sa.select(events, jobs.c.owner, jobs.c.spec)
@@ -79,15 +79,15 @@ class Deliveries:
             newest = connection.scalar(sa.select(sa.func.max(events.c.cursor)).where(events.c.cursor > known))
             if newest is None:
                 return 0
-            found = connection.execute(query).mappings()
-            rows = [_row(row) for row in found if row["spec"].get("webhook_url")]
+            events_ = connection.execute(query).mappings()
+            rows = [_row(row) for row in events_ if row["spec"].get("webhook_url")]
             if rows:
                 connection.execute(table.insert(), rows)
             connection.execute(meta.update().where(meta.c.name == CURSOR).values(value=str(newest)))
             return len(rows)
 
     def recover(self, now: float) -> None:
-        """After a start: attempts that were under way when the last process ended are due."""
+        """Make attempts due that were under way when the last process ended."""
         with self._store.transaction() as connection:
             connection.execute(table.update().where(table.c.stage == Stage.SENDING).values(due_at=now))
 
@@ -99,12 +99,12 @@ class Deliveries:
         receivers: Collection[str] = (),
         owners: Collection[str] = (),
     ) -> Delivery | None:
-        """The delivery that has been due longest, its attempt counted; None where none is.
+        """Give the delivery that has been due longest, its attempt counted; None where none is.
 
         Jobs that are busy, and the receivers and owners named, are left out. One whose last attempt has no outcome has failed.
         """
         earlier = table.alias()
-        held = sa.exists().where(
+        blocked = sa.exists().where(
             earlier.c.request_id == table.c.request_id,
             earlier.c.cursor < table.c.cursor,
             earlier.c.stage.in_(OPEN),
@@ -120,7 +120,7 @@ class Deliveries:
         with self._store.transaction() as connection:
             lost = table.update().where(*due, table.c.attempts >= MOST_ATTEMPTS)
             connection.execute(lost.values(stage=Stage.FAILED, problem="the last attempt has no outcome"))
-            query = table.select().where(*due, ~held).order_by(table.c.due_at, table.c.cursor).limit(1)
+            query = table.select().where(*due, ~blocked).order_by(table.c.due_at, table.c.cursor).limit(1)
             row = connection.execute(query).mappings().first()
             if row is None:
                 return None
@@ -129,14 +129,14 @@ class Deliveries:
             return Delivery(**{name: {**row, **values}[name] for name in Delivery.__slots__})
 
     def job(self, delivery: Delivery) -> Job | None:
-        """The job to tell of; None where it is forgotten."""
+        """Read the job of a delivery; None where it is deleted."""
         try:
             return self._store.get(delivery.request_id)
         except NotFoundError:
             return None
 
     def delivered(self, delivery: Delivery) -> None:
-        """It has arrived; what earlier events of its job are still open would tell of the past, and end here."""
+        """Mark it as arrived; earlier events of its job that are still open would report the past, and end here."""
         before = (table.c.request_id == delivery.request_id, table.c.cursor < delivery.cursor, table.c.stage.in_(OPEN))
         with self._store.transaction() as connection:
             connection.execute(table.update().where(*before).values(stage=Stage.PASSED))
@@ -144,7 +144,7 @@ class Deliveries:
             connection.execute(this.values(stage=Stage.DELIVERED, problem=None))
 
     def missed(self, delivery: Delivery, problem: str, now: float) -> bool:
-        """It has not arrived; whether it will be tried again, after a wait that begins now."""
+        """Mark an attempt as failed; give whether there will be another, after a wait that starts now."""
         again = delivery.attempts < MOST_ATTEMPTS
         due_at = now + WAITS[delivery.attempts - 1] if again else now
         stage = Stage.WAITING if again else Stage.FAILED
@@ -154,27 +154,27 @@ class Deliveries:
         return again
 
     def sweep(self) -> int:
-        """Forget the deliveries of jobs that are forgotten; how many."""
+        """Delete the deliveries of jobs that are deleted; give how many."""
         gone = table.c.request_id.not_in(sa.select(jobs.c.request_id))
         with self._store.transaction() as connection:
             return connection.execute(table.delete().where(gone)).rowcount
 
     def counts(self) -> dict[Stage, int]:
-        """How many there are of each stage."""
+        """Count the deliveries of each stage."""
         query = sa.select(table.c.stage, sa.func.count()).group_by(table.c.stage)
         with self._store.snapshot() as connection:
             counts = {str(stage): int(count) for stage, count in connection.execute(query)}
         return {stage: counts.get(stage, 0) for stage in Stage}
 
 
-def _row(found: sa.RowMapping) -> dict[str, Any]:
+def _row(event: sa.RowMapping) -> dict[str, Any]:
     return {
-        **{name: found[name] for name in ("cursor", "request_id", "kind", "previous", "at", "owner")},
+        **{name: event[name] for name in ("cursor", "request_id", "kind", "previous", "at", "owner")},
         "delivery_id": str(uuid.uuid4()),
-        "receiver": _receiver(found["spec"]["webhook_url"]),
+        "receiver": _receiver(event["spec"]["webhook_url"]),
         "stage": Stage.WAITING,
         "attempts": 0,
-        "due_at": found["at"],
+        "due_at": event["at"],
     }
 
 

@@ -1,4 +1,4 @@
-"""Webhooks: each change of a job that its owner wants to hear of, told by a signed POST, in order, until it has arrived.
+"""Webhooks: each change of a job is sent to its owner's URL by a signed POST, in order, until it has arrived.
 
 A job never waits for one: they are read from the event log. An event arrives at least once, under one delivery id, and never
 after a later one of the same job. Where an attempt fails it is made again, ten times in all, over 23 hours.
@@ -47,10 +47,10 @@ class Most:
 
 
 class Webhooks:
-    """Tells of jobs while `run` runs.
+    """Sends events of jobs while `run` runs.
 
     post: sends bytes to a URL once and gives the status, or raises an UpresError. result_url: an absolute, signed URL of the
-    result of a request_id, asked for anew for every attempt. account_secret: the secret of an API key whose request had none.
+    result of a request_id, made again for every attempt. account_secret: the secret of an API key whose request had none.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Webhooks:
         self._running: dict[str, Delivery] = {}  # by job: one at a time keeps them in order
 
     def wake(self) -> None:
-        """Something has happened to a job; look now. Nothing is lost without it, it only comes later."""
+        """Look for events now. Nothing is lost without it, it only comes later."""
         self._news.set()
 
     async def run(self) -> None:
@@ -122,8 +122,8 @@ class Webhooks:
             else:
                 again = await asyncio.to_thread(self._deliveries.missed, delivery, problem, self._clock())
                 level, then = (logging.INFO, "will be") if again else (logging.WARNING, "is not")
-                told = (delivery.delivery_id, delivery.receiver, delivery.attempts, problem, then)
-                logger.log(level, "webhook %s to %s, attempt %d: %s; it %s tried again", *told)
+                values = (delivery.delivery_id, delivery.receiver, delivery.attempts, problem, then)
+                logger.log(level, "webhook %s to %s, attempt %d: %s; it %s tried again", *values)
         except Exception:
             logger.exception("webhook %s", delivery.delivery_id)
         finally:
@@ -131,7 +131,7 @@ class Webhooks:
             self.wake()
 
     async def _send(self, delivery: Delivery) -> str | None:
-        """Send it once; None where it has arrived or its job is forgotten, else what went wrong."""
+        """Send it once; None where it has arrived or its job is deleted, else what went wrong."""
         job = await asyncio.to_thread(self._deliveries.job, delivery)
         if job is None:
             return None
@@ -154,12 +154,12 @@ class Webhooks:
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """What X-DeAPI-Signature carries; timestamp: the text in X-DeAPI-Timestamp; body: the very bytes sent."""
+    """Make what X-DeAPI-Signature carries; timestamp: the text in X-DeAPI-Timestamp; body: the very bytes sent."""
     return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 def payload(job: Job, delivery: Delivery, result_url: str | None) -> dict[str, Any]:
-    """The body that tells of an event: of what the job was then, and when that was."""
+    """Make the body that reports an event: what the job was then, and when that was."""
     event, at = EVENTS[Status(delivery.kind)], schemas.moment(delivery.at)
     data: dict[str, Any] = {"job_request_id": job.request_id, "status": delivery.kind}
     data |= {"previous_status": delivery.previous, "job_type": JOB_TYPE}
@@ -174,9 +174,9 @@ def payload(job: Job, delivery: Delivery, result_url: str | None) -> dict[str, A
 
 
 async def url_problems(egress: Egress, url: str | None) -> dict[str, list[str]]:
-    """What is wrong with the webhook URL of a request, by field; empty if nothing is.
+    """Find what is wrong with the webhook URL of a request, by field; empty if nothing is.
 
-    One that cannot be resolved now is taken: it may be later, and is checked anew at every attempt.
+    One that cannot be resolved now is taken: it may be later, and is checked again at every attempt.
     """
     try:
         if url is not None:

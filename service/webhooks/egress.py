@@ -97,7 +97,7 @@ class Egress:
     seconds: float = ATTEMPT_SECONDS
 
     def parse(self, text: str) -> httpx.URL:
-        """A URL that may be called as far as can be told without resolving its host; RefusedError says what is wrong."""
+        """Parse a URL that may be called as far as is known without resolving its host; RefusedError says what is wrong."""
         if len(text) > MOST_CHARACTERS:
             raise RefusedError(f"The URL must not be longer than {MOST_CHARACTERS} characters.")
         try:

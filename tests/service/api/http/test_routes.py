@@ -14,7 +14,7 @@ import pytest
 import referee
 from serving import KEY, Rpc, ServerProcess
 
-from upres.service.jobs.service import UNKNOWN_SECONDS_PER_PIXEL
+from upres.service.jobs.reading import UNKNOWN_SECONDS_PER_PIXEL
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 GARBAGE = ("x.mp4", b"garbage" * 1000, "video/mp4")
