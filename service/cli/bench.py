@@ -54,7 +54,7 @@ def bench(
         float, typer.Option(help="About how long each case may infer in a round; sets the number of frames.")
     ] = 5.0,
     rounds: Annotated[
-        int, typer.Option(min=1, help="How often each case is measured, within about a minute; the median is told.")
+        int, typer.Option(min=1, help="How often each case is measured, within about a minute; the median is reported.")
     ] = 3,
     out: Annotated[Path | None, typer.Option(help="A file for the results as JSON.")] = None,
 ) -> None:
@@ -173,7 +173,7 @@ def stages_alone(case: Case) -> dict[str, Any]:
 
 
 def encode_alone(case: Case, frames: list[Frame], model: per_frame.PerFrameModel) -> float:
-    """CPU seconds a frame of encoding the real results; they are made anew piece by piece so that memory stays small."""
+    """CPU seconds a frame of encoding the real results; they are made again piece by piece so that memory stays small."""
     with Reader(case.clip) as reader:
         shape = reader.info.shape
     larger = type(shape)(

@@ -23,8 +23,9 @@ from upres.engine.decode.cut import Cut
 from upres.engine.encode.options import Encoder
 from upres.engine.models import registry
 from upres.engine.models.flashvsr.manifest import folder_of
-from upres.engine.models.flashvsr.model import FlashVSR, FlashVSRSession
+from upres.engine.models.flashvsr.model import FlashVSR
 from upres.engine.models.flashvsr.networks import Transformer
+from upres.engine.models.flashvsr.session import FlashVSRSession
 from upres.engine.pipeline.options import Job
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")

@@ -4,10 +4,7 @@ import hashlib
 import json
 import math
 import os
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -15,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from upres.engine.core.errors import Interrupted, ModelError, SettingsError, SourceError
-from upres.engine.core.frame import Frame, Pixels
+from upres.engine.core.errors import ModelError, SettingsError, SourceError
 from upres.engine.models.manifest import Installed, cache_folder
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import Device, cpus
@@ -24,8 +20,9 @@ from upres.engine.runtime.ort import OnnxRuntimeGraph
 
 from .manifest import Profile, check, find, read
 from .networks import CLIP, LATENT, NEXT, Decoder, Projector, Transformer, decoder_parts, draw_noise
-from .shot import Canvas, LiveShot, Networks, Noise, Shot
-from .spool import SpooledShot, spooled_bytes
+from .session import FlashVSRSession
+from .shot import Canvas, Networks, Noise
+from .spool import spooled_bytes
 from .tiles import LATENT_PIXELS, Layout, lay_out
 
 SCALES = (2, 3, 4)
@@ -202,71 +199,3 @@ def product_flops() -> float:
         matrix @ matrix
         best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best
-
-
-class FlashVSRSession:
-    """One run over frames of one size. State starts again with every shot; the length of a run has no limit.
-
-    between: called before every step of a tile, and every latent frame decoded.
-    """
-
-    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, spool: Path | None) -> None:
-        self._canvas, self._networks, self._noise = canvas, networks, noise
-        self._spool = spool
-        self.between: Callable[[], None] = lambda: None
-        self._shot: Shot | None = None
-        self._stopping = threading.Event()
-        self._times: deque[tuple[int, int, bool]] = deque()
-
-    def push(self, frame: Frame) -> Iterator[Frame]:
-        """Take a frame; give the frames that are ready. To be consumed before the next push."""
-        size = (frame.height * self._canvas.scale, frame.width * self._canvas.scale)
-        if size != (self._canvas.height, self._canvas.width):
-            expected = f"{self._canvas.width // self._canvas.scale}x{self._canvas.height // self._canvas.scale}"
-            raise SourceError(f"a frame of {frame.width}x{frame.height} came into a session of {expected}")
-        if frame.shot:
-            yield from self.flush()
-        self._check()
-        self._shot = self._shot or self._begin()
-        self._times.append((frame.pts, frame.duration, frame.shot))
-        yield from self._timed(self._shot.push(frame.pixels))
-
-    def flush(self) -> Iterator[Frame]:
-        """Give what is still held back; a frame pushed after it starts a new shot."""
-        self._check()
-        if self._shot is not None:
-            yield from self._timed(self._shot.finish())
-            self._shot.close()
-            self._shot = None
-
-    def stop(self) -> None:
-        """End what runs at its next step, and whatever is asked later, with Interrupted; from any thread."""
-        self._stopping.set()
-
-    def close(self) -> None:
-        """Release state, spooled files and threads."""
-        self.stop()
-        try:
-            self._canvas.threads.shutdown(cancel_futures=True)
-        finally:
-            if self._shot is not None:
-                self._shot.close()
-                self._shot = None
-
-    def _check(self) -> None:
-        if self._stopping.is_set():
-            raise Interrupted("the session was stopped")
-
-    def _pause(self) -> None:
-        self.between()
-        self._check()
-
-    def _begin(self) -> Shot:
-        if self._spool is None:
-            return LiveShot(self._canvas, self._networks, self._noise, pause=self._pause)
-        return SpooledShot(self._canvas, self._networks, self._noise, self._spool, pause=self._pause)
-
-    def _timed(self, results: Iterator[Pixels]) -> Iterator[Frame]:
-        for pixels in results:
-            pts, duration, shot = self._times.popleft()
-            yield Frame(pixels, pts, duration, shot)
