@@ -45,7 +45,7 @@ def versions() -> Mapping[str, str]:
 
 
 def peak_memory() -> int:
-    """Return the most bytes of main memory that this process has used so far; a page of a file counts once for every mapping."""
+    """Return the most bytes of main memory that this process has used so far; a page of a file counts once for each mapping."""
     import resource  # not on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024

