@@ -17,7 +17,7 @@ OnPacket = Callable[[MediaPacket], None]
 
 
 class Decoder:
-    """accounted: frames that came out, or that an edit list hides. chunks: packets by AVI's own count. resized: see `frames`."""
+    """accounted: frames that came out, or that an edit list hides. chunks: packets by AVI's own count."""
 
     def __init__(self, video: VideoStream, container: str, repairs: Repairs) -> None:
         self._video = video
@@ -31,18 +31,26 @@ class Decoder:
         self._first: VideoFrame | None = None
         self._reformatter = VideoReformatter()
         self.accounted = self.chunks = 0
-        self.resized: list[str] = []
+        self._sizes: list[str] = []
 
     def frames(self, packets: Iterable[MediaPacket], on_other: OnPacket) -> Iterator[VideoFrame]:
         """Yield decoded frames; what cannot be decoded is counted and left out. Packets of other tracks go to `on_other`.
 
-        Frames of another size or pixel format than the first become like it; `resized` then says which sizes there were.
+        Frames of another size or pixel format than the first become like it; `notes` then says which sizes there were.
         """
         for packet in packets:
             if packet.stream.index != self._video.index:
                 on_other(packet)
             elif packet.size or packet.pts is None:  # else it is Theora's way to show a frame for longer
                 yield from self._decode(packet)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of frames that were changed."""
+        if not self._sizes or self._first is None:
+            return []
+        first = f"{self._first.width}x{self._first.height}"
+        return [f"frames change from {first} to {', '.join(self._sizes)}; they are scaled to the first size"]
 
     def _decode(self, packet: MediaPacket) -> Iterator[VideoFrame]:
         self._repairs.damaged += packet.is_corrupt
@@ -57,11 +65,15 @@ class Decoder:
                 yield self._alike(self._stamped(frame))
         except av.FFmpegError:
             self._repairs.damaged += 1
+            if self._times and self._times[-1] == packet.dts:
+                self._times.pop()  # no frame comes for it
 
     def _note_time(self, packet: MediaPacket) -> None:
         self._reordered = self._reordered or packet.pts != packet.dts
         self._step = packet.duration or self._step
-        if packet.dts is not None and not packet.is_discard and not self._reordered:
+        if self._reordered:
+            self._times.clear()
+        elif packet.dts is not None and not packet.is_discard:
             self._times.append(packet.dts)
 
     def _stamped(self, frame: VideoFrame) -> VideoFrame:
@@ -70,13 +82,14 @@ class Decoder:
         AVI holds decoding times only, and what libavformat makes of them for reordered frames is a guess. Other containers
         whose stamps all equal the decoding times, although the codec reorders frames, were written by a muxer that lost them.
         """
+        time = self._times.popleft() if self._times else None
         if self._avi:
             if frame.dts is not None:
                 frame.pts = frame.dts
             elif self._before is not None:
                 frame.pts = self._before + self._step
-        elif not self._reordered and self._context.has_b_frames and self._times:
-            frame.pts = self._times.popleft()
+        elif time is not None and not self._reordered and self._context.has_b_frames:
+            frame.pts = time
         self._before = frame.pts
         return frame
 
@@ -85,8 +98,8 @@ class Decoder:
         wanted, got = _looks(first), _looks(frame)
         if wanted == got:
             return frame
-        if got[:2] != wanted[:2] and (size := f"{frame.width}x{frame.height}") not in self.resized:
-            self.resized.append(size)
+        if got[:2] != wanted[:2] and (size := f"{frame.width}x{frame.height}") not in self._sizes:
+            self._sizes.append(size)
         return self._reformatter.reformat(
             frame, first.width, first.height, first.format.name, interpolation=Interpolation.BICUBIC, threads=1
         )

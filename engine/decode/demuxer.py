@@ -15,6 +15,7 @@ from upres.engine.core.timeline import Repairs
 from .clock import Clock
 from .container import MediaPacket, Tracks
 
+UNREAD_SHARE = 0.2  # of MPEG-TS that may be tables, stuffing and tracks that end late
 MOST_SEARCHES = 1 << 14  # for the next packet of MPEG-TS behind a hole, 64 KiB each
 
 Reopen = Callable[[], tuple[InputContainer, Tracks]]
@@ -52,9 +53,24 @@ class Demuxer:
         return self._clock.now
 
     @property
-    def removed(self) -> Fraction:
-        """Seconds that no track filled, and that were cut out."""
-        return self._clock.removed
+    def notes(self) -> list[str]:
+        """What a user should know of what was not read, or was read at other times."""
+        removed = self._clock.removed
+        cut_out = f"{float(removed):.1f} s that no track fills are cut out: the source's clock jumps there"
+        return [cut_out] if removed else []
+
+    @property
+    def other_identifiers(self) -> str | None:
+        """Where a recording, read to its end, continues under other packet identifiers: libavformat's other tracks."""
+        start, enough = self.video_byte, (1 - UNREAD_SHARE) * self._container.size
+        if self._container.format.name != "mpegts" or start > enough:
+            return None
+        if self.reached_byte > enough and len(self._container.streams.video) == 1:
+            return None
+        return (
+            f"its video ends at byte {start} of {self._container.size}: what follows has other packet identifiers (PIDs) "
+            f"and is not read; `tail -c +{start + 1}` of the file gives the rest as a clip of its own"
+        )
 
     def __iter__(self) -> Iterator[MediaPacket]:
         yield from self._clock.place(self._connected())

@@ -33,12 +33,11 @@ from .decoder import Decoder
 from .demuxer import Demuxer
 from .dolby_vision import dolby_vision
 from .info import announced_seconds, describe
-from .inventory import Kind, take_inventory
+from .inventory import take_inventory
 from .source import Opened, Source, opener_for
 from .survey import Survey, is_needed, survey
 
 SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
-UNREAD_SHARE = 0.2  # of MPEG-TS that may be tables, stuffing and tracks that end late
 SHORT_SECONDS, SHORT_SHARE = 0.5, 0.02  # less than this is missing where a container rounds
 
 OnPacket = Callable[[MediaPacket], None]
@@ -133,15 +132,10 @@ class Reader:
     @property
     def closing_notes(self) -> list[str]:
         """What a user should know of a source once it was read: what is missing, cut out or changed in it."""
-        notes: list[str | None] = [self._missing_frames() or self._missing_seconds()]
-        if removed := self._demuxer.removed:
-            notes.append(f"{float(removed):.1f} s that no track fills are cut out: the source's clock jumps there")
-        if self._opened.again and self.info.container == "mpegts" and self.cut == WHOLE:
-            notes.append(self._other_identifiers())
-        if sizes := self._decoder.resized:
-            first = f"{self._first.width}x{self._first.height}"
-            notes.append(f"frames change from {first} to {', '.join(sizes)}; they are scaled to the first size")
-        return [note for note in notes if note]
+        missing = self._missing_frames() or self._missing_seconds()
+        notes = [*([missing] if missing else []), *self._demuxer.notes, *self._decoder.notes]
+        other = self._demuxer.other_identifiers if self._opened.again and self.cut == WHOLE else None
+        return [*notes, other] if other else notes
 
     def _open(self) -> tuple[Opened, InputContainer, Tracks]:
         opened = self._opener.open(self.source, spool=not self._live)
@@ -240,17 +234,6 @@ class Reader:
         if announced - read <= max(SHORT_SECONDS, SHORT_SHARE * announced):
             return None
         return f"the source announces {announced:.1f} s, {read:.1f} s of them could be read"
-
-    def _other_identifiers(self) -> str | None:
-        """Say where a recording continues under other packet identifiers, which libavformat takes for other tracks."""
-        start, enough = self._demuxer.video_byte, (1 - UNREAD_SHARE) * self.container.size
-        other = any(item.kind is Kind.OTHER_VIDEO for item in self.inventory)
-        if start > enough or (self._demuxer.reached_byte > enough and not other):
-            return None
-        return (
-            f"its video ends at byte {start} of {self.container.size}: what follows has other packet identifiers (PIDs) "
-            f"and is not read; `tail -c +{start + 1}` of the file gives the rest as a clip of its own"
-        )
 
     def _nothing(self) -> str:
         """Say what is known of a source that gives no frame."""
