@@ -47,6 +47,44 @@ def test_both_links_of_a_chained_ogg_are_heard(tmp_path):
     assert referee.sound(out).size == pytest.approx(2 * 44100, abs=3000)
 
 
+def renumbered(data, serials):
+    """An Ogg file with the serial numbers of another one (RFC 3533, 6), so that it can be a link behind it."""
+    pages = b""
+    numbers = {}
+    while data:
+        count = data[26]
+        size = 27 + count + sum(data[27 : 27 + count])
+        page, data = bytearray(data[:size]), data[size:]
+        page[14:18] = numbers.setdefault(bytes(page[14:18]), serials[len(numbers) % len(serials)])
+        page[22:26] = bytes(4)
+        page[22:26] = checksum(page).to_bytes(4, "little")
+        pages += page
+    return pages
+
+
+def checksum(page):
+    register = 0
+    for byte in page:
+        register ^= byte << 24
+        for _ in range(8):
+            register = (register << 1 ^ (0x04C11DB7 if register >> 31 else 0)) & 0xFFFFFFFF
+    return register
+
+
+def test_vorbis_with_other_codebooks_is_left_out_by_name(tmp_path):
+    """A track has one header, and there is no encoder whose packets would go with it."""
+    links = []
+    for quality in (1, 9):
+        options = ("-c:v", "libtheora", "-c:a", "libvorbis", "-q:a", quality)
+        links.append(media.clip(tmp_path / f"{quality}.ogv", *options, sound=media.SOUND).read_bytes())
+    chained, out = tmp_path / "chained.ogv", tmp_path / "out.mkv"
+    chained.write_bytes(b"".join(renumbered(link, [b"one.", b"two."]) for link in links))
+    progress = upscaled(chained, out)
+    assert progress.frames_out == 20
+    assert "audio, track 1 (vorbis) changes its parameters at 1.0 s; from there on it is left out" in progress.warnings
+    assert referee.sound(out).size == pytest.approx(44100, abs=1500)
+
+
 def gap(tmp_path, seconds, codec, suffix):
     """Sound with a hole after its first second; frames go on through it if it is long."""
     rate = max(0.1, 4 / seconds)
