@@ -224,7 +224,7 @@ def end_to_end(case: Case) -> dict[str, Any]:
 
 
 def decoded(clip: str, count: int) -> list[Frame]:
-    """The first frames of a clip as RGB."""
+    """Read the first frames of a clip as RGB."""
     with Reader(clip) as reader:
         to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
         return [Frame(to_rgb(frame), frame.pts or 0, frame.duration) for frame in islice(reader.frames(), count)]
@@ -270,7 +270,7 @@ def gemm_peak(precision: str, side: int = 1536, runs: int = 7) -> float:
 
 
 def cpu() -> str:
-    """The processor's name."""
+    """Name the processor."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for row in info.read_text().splitlines():

@@ -40,7 +40,7 @@ class JobReader:
         return job
 
     async def find(self, request_id: str) -> Job:
-        """Look up a job, whoever owns it; raises NotFoundError."""
+        """Look up a job of any owner; raises NotFoundError."""
         return await self.ledger.get(request_id)
 
     async def page(self, owner: str, *, status: Status | None, below: int | None, limit: int) -> list[Job]:
