@@ -13,7 +13,7 @@ import pytest
 
 from upres.service.domain.spec import Limits, Spec
 from upres.service.execution.order import Order
-from upres.service.execution.worker import Worker
+from upres.service.execution.worker import Worker, load
 from upres.service.storage.job_folder import JobFolder
 
 SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
@@ -148,3 +148,10 @@ def test_an_attempt_is_confined_and_has_a_name(tmp_path, source):
         with open(f"/proc/{attempt.pid}/status") as status:  # noqa: PTH123
             lines = status.read().splitlines()
         assert {"Seccomp:\t2", "NoNewPrivs:\t1"} <= set(lines)
+
+
+def test_the_operators_quality_reaches_the_models(monkeypatch):
+    monkeypatch.setenv("UPRES_RUNTIME", "openvino")
+    monkeypatch.setenv("UPRES_QUALITY", "exact")
+    model, _ = load("RealESRGAN_Vid_x2", 2, "auto")
+    assert "OpenVINO" in model.report and model.report.endswith("fp32")

@@ -27,6 +27,12 @@ def test_every_wrong_setting_is_named(tmp_path):
         load(file)
 
 
+def test_a_runtime_and_a_quality_are_those_of_the_engine():
+    with pytest.raises(SettingsError, match=r"runtime.*auto, cuda, onnxruntime, openvino.*quality.*exact, high"):
+        load(runtime="tensorrt", quality="best")
+    assert (load(runtime="openvino", quality="exact").quality, load().quality) == ("exact", "high")
+
+
 def test_secrets_are_not_shown(monkeypatch):
     monkeypatch.setenv("UPRES_API_KEY", "very-secret")
     assert "very-secret" not in repr(load())
