@@ -19,9 +19,7 @@ from .aac import AacEncoder
 from .track import PREROLL, AudioTrack, Route
 
 LONGEST_PACKET = 10  # seconds; FLAC's longest takes 8
-LARGEST_FRAME = (
-    8192  # samples that may be hidden at the end of a packet whose length is not known; Vorbis' largest block
-)
+LARGEST_FRAME = 8192  # samples that may be hidden at the end of a packet of unknown length: Vorbis' largest block
 LOOSE_STAMPS = Fraction(1, 5)  # seconds; a PES packet, which has one stamp, holds several frames
 DESCRIBED = ("vorbis", "alac")  # codecs whose packets mean nothing without the right header
 
@@ -47,6 +45,8 @@ class CopiedAudio(AudioTrack):
         self._start = 0
         self._header = self._parameters = parameters.of_track(stream)
         self._encoder: AacEncoder | None = None
+        self._changed = False
+        self._suspect: Packet[Any] | None = None
 
     def push(self, packet: "Packet[Any]") -> None:
         """Take one packet."""
@@ -54,9 +54,21 @@ class CopiedAudio(AudioTrack):
             return
         self._parameters = parameters.of_packet(self._stream, packet) or self._parameters
         self._header = self._header or self._parameters
-        if self._encoder is not None or self._parameters != self._header:
-            self._take_changed(packet)
+        changed = self._parameters != self._header
+        if changed and not self._changed:  # a damaged header, unless the next packet agrees with it
+            self._changed, self._suspect = True, packet
             return
+        suspect, self._suspect, self._changed = self._suspect, None, changed
+        if suspect is not None and changed:
+            self._take_changed(suspect)
+        self._repairs.damaged += suspect is not None and not changed
+        if changed or self._encoder is not None:
+            self._take_changed(packet)
+        else:
+            self._take(packet)
+
+    def _take(self, packet: "Packet[Any]") -> None:
+        """Take a packet that goes with the track's header."""
         try:
             packets = self._strip.filter(packet) if self._strip else [packet]
         except av.FFmpegError:

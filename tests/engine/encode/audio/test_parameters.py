@@ -100,6 +100,18 @@ def test_aac_that_changes_is_encoded_again_with_what_the_track_began_with(tmp_pa
     assert np.abs(sound[48000 * 19 // 10 : 48000 * 21 // 10]).max() < 0.5  # no crack where they meet
 
 
+def test_one_damaged_header_is_no_change(tmp_path):
+    clip, out = part(tmp_path / "in.ts", "aac", 440, "stereo"), tmp_path / "out.mp4"
+    data = bytearray(clip.read_bytes())
+    header = b"\xff\xf1\x4c\x80"  # AAC LC, 48 kHz, stereo
+    at = data.index(header, len(data) // 2)
+    data[at + 3] ^= 0x40  # another number of channels
+    clip.write_bytes(data)
+    progress = upscaled(clip, out, encoder=SHORT)
+    assert progress.warnings == [] and progress.repairs.damaged == 1
+    assert len(referee.sound(out)) == pytest.approx(2 * 48000, abs=4096)
+
+
 @pytest.mark.parametrize("target", [".mp4", ".mov", ".mkv"])
 def test_a_track_of_more_than_31_bits_of_ticks(tmp_path, target):
     clip, out = CASES / "timescale_1e7_260s.mp4", tmp_path / f"out{target}"
