@@ -17,7 +17,7 @@ OnPacket = Callable[[MediaPacket], None]
 
 
 class Decoder:
-    """accounted: frames that came out, or that an edit list hides. chunks: packets by AVI's own count."""
+    """One video track's decoder. accounted: frames that came out, or that an edit list hides. chunks: packets by AVI's count."""
 
     def __init__(self, video: VideoStream, container: str, repairs: Repairs) -> None:
         self._video = video

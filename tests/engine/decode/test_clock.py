@@ -8,7 +8,7 @@ import media
 import numpy as np
 import pytest
 import referee
-from fake import upscaled
+from fake import Pipe, upscaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import CASES
@@ -72,6 +72,14 @@ def test_a_clock_that_starts_again_moves_picture_and_sound_together(playlist, tm
     assert progress.repairs.backward == count / (2 if name == "hls_short.ts" else 1) - 1
     with Reader(source) as reader:
         assert reader.info.seconds == pytest.approx(float(times[-1] - times[0]), abs=0.2)
+
+
+def test_a_stream_that_cannot_be_read_twice_has_the_same_clock(tmp_path):
+    source = CASES / "hls_short.ts"
+    upscaled(source, tmp_path / "file.mp4")
+    upscaled(Pipe(source.read_bytes()), tmp_path / "pipe.mp4")
+    for track in (referee.video, referee.audio):
+        assert track(tmp_path / "pipe.mp4") == track(tmp_path / "file.mp4")
 
 
 @pytest.mark.parametrize("second", [2, 5])
