@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import io
+import itertools
 import os
 import threading
+from types import SimpleNamespace
 
 import grpc
 import media
@@ -14,7 +16,7 @@ from cutting_proxy import CuttingProxy
 from serving import KEY, Rpc, ServerProcess
 
 from upres.engine.core.errors import SourceError
-from upres.service.client import Client
+from upres.service.client import Client, retry
 from upres.service.client.aio import AsyncClient
 from upres.service.client.assembly import Assembly
 from upres.service.client.errors import RemoteError
@@ -183,13 +185,18 @@ def test_an_error_in_reading_the_source_reaches_the_caller(server, clip, tmp_pat
             list(client.stream(Failing(), CONFIG))
 
 
-def test_an_upload_is_not_given_up_while_each_connection_brings_it_further(server, tmp_path):
-    """Every connection is cut after some of the upload; the client waits for three seconds without progress."""
+def test_an_upload_is_not_given_up_while_each_connection_brings_it_further(server, tmp_path, monkeypatch):
+    """Every connection is cut after some of the upload; the client waits for eight ticks of its clock without progress.
+
+    The clock ticks at each failure, so that it does not matter how fast the machine is.
+    """
+    ticks = itertools.count()
+    monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     source = tmp_path / "noise"
     source.write_bytes(os.urandom(8_000_000))
     with (
         CuttingProxy(server, after=700_000) as proxy,
-        Client(proxy.target, KEY, patience=3.0) as client,
+        Client(proxy.target, KEY, patience=8) as client,
         pytest.raises(RemoteError) as refused,
     ):
         client.submit(source, CONFIG)
