@@ -18,7 +18,7 @@ class Interruptible:
         self._changed = threading.Condition()
         self._wanted: int | None = None
         self._answer: bytes | BaseException | None = None
-        self._closed = False
+        self._closed = self._busy = False
         self._thread: threading.Thread | None = None
 
     def read(self, size: int = 65536, /) -> bytes:
@@ -43,6 +43,9 @@ class Interruptible:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            busy = self._busy
+        if self._thread is not None and not busy:
+            self._thread.join()
 
     def _serve(self) -> None:
         while True:
@@ -51,10 +54,11 @@ class Interruptible:
                 if self._closed or self._wanted is None:
                     return
                 size, self._wanted = self._wanted, None
+                self._busy = True
             try:
                 answer: bytes | BaseException = self._source.read(size)
             except BaseException as error:  # raised where the bytes were asked for
                 answer = error
             with self._changed:
-                self._answer = answer
+                self._answer, self._busy = answer, False
                 self._changed.notify_all()

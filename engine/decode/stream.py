@@ -25,23 +25,31 @@ class StreamOpener:
         """
         assert not isinstance(source, str) and hasattr(source, "read")
         waiting = Interruptible(source)
-        head, late = peek(waiting)
-        if not head:
-            raise SourceError("the stream ended before its first byte")
-        stream = _Joined(head, waiting)
-        if not late:
-            return Opened(stream, close=waiting.close, interrupt=waiting.close)
-        if not spool:
-            raise SourceError(
-                "this MP4's index lies behind its media, so it cannot be upscaled live; "
-                "send fragmented MP4, MPEG-TS or Matroska"
-            )
-        with os_errors_as(tempfile.gettempdir(), TargetError):
-            file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
-            shutil.copyfileobj(stream, file)
-            file.seek(0)
-        waiting.close()
-        return Opened(file, again=True, close=file.close)
+        try:
+            return _opened(waiting, spool=spool)
+        except BaseException:
+            waiting.close()
+            raise
+
+
+def _opened(waiting: Interruptible, *, spool: bool) -> Opened:
+    head, late = peek(waiting)
+    if not head:
+        raise SourceError("the stream ended before its first byte")
+    stream = _Joined(head, waiting)
+    if not late:
+        return Opened(stream, close=waiting.close, interrupt=waiting.close)
+    if not spool:
+        raise SourceError(
+            "this MP4's index lies behind its media, so it cannot be upscaled live; "
+            "send fragmented MP4, MPEG-TS or Matroska"
+        )
+    with os_errors_as(tempfile.gettempdir(), TargetError):
+        file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
+        shutil.copyfileobj(stream, file)
+        file.seek(0)
+    waiting.close()
+    return Opened(file, again=True, close=file.close)
 
 
 def peek(source: Readable) -> tuple[bytes, bool]:

@@ -148,7 +148,8 @@ def test_what_comes_out_otherwise_than_it_was_published_is_told_and_changes_noth
     monkeypatch.setattr(NearestSession, "push", other)
     with pytest.raises(LogError, match="differs from the published one"):
         run(monkeypatch, clip, target, Nearest(), fragment="frame", resume=True)
-    assert published(target) == before
+    fragments, data = published(target)
+    assert fragments == before[0] and before[1].startswith(data)  # what was never recorded is cut off
 
 
 def test_stopped_again_and_again_it_ends_the_same(monkeypatch, clip, tmp_path):
