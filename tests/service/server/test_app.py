@@ -1,6 +1,8 @@
 """One server process on a machine."""
 
 import socket
+import sqlite3
+from contextlib import closing
 
 import grpc
 import httpx
@@ -64,6 +66,15 @@ def test_a_second_server_on_the_same_state_is_refused_and_touches_nothing(tmp_pa
         with pytest.raises(StoreError, match="another server"):
             Server(Settings(state=tmp_path / "state", http_port=free_port(), grpc_port=free_port()))
         assert upload.exists()
+
+
+@pytest.mark.soak
+def test_a_server_whose_parts_cannot_be_kept_alive_ends_for_a_supervisor_to_start_it_again(tmp_path):
+    with ServerProcess(tmp_path / "state", workers=0) as server:
+        with closing(sqlite3.connect(tmp_path / "state" / "upres.db")) as database:
+            database.execute("DROP TABLE deliveries")
+        assert server.wait() == 1
+        assert any(line["level"] == "CRITICAL" and "webhooks" in line["message"] for line in server.lines)
 
 
 def test_a_full_disk_is_reported_by_readiness_and_every_door(clip, tmp_path):
