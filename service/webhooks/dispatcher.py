@@ -50,7 +50,7 @@ class Webhooks:
     """Sends events of jobs while `run` runs.
 
     post: sends bytes to a URL once and gives the status, or raises an UpresError. result_url: an absolute, signed URL of the
-    result of a request_id, made again for every attempt. account_secret: the secret of an API key whose request had none.
+    result of a request_id, made again for each attempt. account_secret: the secret of an API key whose request had none.
     """
 
     def __init__(
