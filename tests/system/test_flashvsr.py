@@ -181,13 +181,13 @@ def test_a_shot_begins_anew_in_the_session_that_there_is(model, tmp_path):
 def test_models_and_scales_are_told_apart(model, tmp_path):
     listed = upres("models")
     assert f"  {NETWORK:26} photo      here, experimental" in listed.output
-    with pytest.raises(SettingsError, match="FlashVSR_Tiny enlarges 2 or 3 or 4 times, not 5 times"):
+    with pytest.raises(SettingsError, match="FlashVSR_Tiny upscales 2 or 3 or 4 times, not 5 times"):
         upres("run", film(tmp_path / "in.mp4", 1), tmp_path / "out.mp4", "-m", "FlashVSR_Tiny", "--scale", 5)
 
 
 def test_what_takes_very_long_wants_a_yes(model, tmp_path, monkeypatch):
     monkeypatch.setattr(FlashVSR, "seconds", lambda self, width, height: 1000.0)
     words = ["run", film(tmp_path / "in.mp4", 2), tmp_path / "out.mp4", "-m", "FlashVSR_Tiny", "--scale", 2]
-    with pytest.raises(SettingsError, match=r"would take about 0\.6 hours on this machine; --yes starts it"):
+    with pytest.raises(SettingsError, match=r"would take about 0\.6 hours on this machine; `yes` starts it"):
         upres(*words)
     assert upres(*words, "--yes").exit_code == 0
