@@ -72,7 +72,7 @@ def test_everything_is_carried_into_the_same_container(rich, tmp_path, name, sub
 
 def lines(path):
     """What is read on the screen, and when."""
-    return media.ffmpeg("-i", path, "-map", "0:s:0", "-f", "srt", "-")
+    return media.ffmpeg("-copyts", "-i", path, "-map", "0:s:0", "-f", "srt", "-")
 
 
 @pytest.mark.parametrize("name", ["rich.mkv", "ass.mkv", "web.mkv"])
