@@ -87,7 +87,9 @@ def _engine(data: bytes, model: object) -> float:
 def _small(clip: Path, container: str) -> tuple[list[bytes], Fraction]:
     """Repeat the clip, small, each frame's bytes apart; give its rate, too."""
     file, ends = io.BytesIO(), []
-    options = {"movflags": "frag_every_frame+empty_moov+default_base_moof", "flush_packets": "1"}
+    options = {"flush_packets": "1"}
+    if container == "mp4":
+        options["movflags"] = "frag_every_frame+empty_moov+default_base_moof"
     with av.open(str(clip)) as source, av.open(file, "w", format=container, options=options) as target:
         rate = source.streams.video[0].average_rate or Fraction(25)
         stream = target.add_stream(
