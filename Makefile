@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Words that package sources and help do without.
+# Words that sources, help and pages do without.
 WORDS := \banew\b|gone on\b|\btold\b|whoever|for ever\b|let go\b|begun|enlarge
 SECONDS ?= 60
 SEED ?= 1
@@ -36,7 +36,7 @@ lint: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	@! grep -rnE --include='*.py' '$(WORDS)' engine export service bench || (echo 'these words say less than plain ones: upscale, reported, again, indefinitely, started' && false)
+	@! grep -rnE --include='*.py' --include='*.md' '$(WORDS)' engine export service bench docs README.md CONTRIBUTING.md CHANGELOG.md || (echo 'these words say less than plain ones: upscale, reported, again, indefinitely, started' && false)
 
 proto:
 	proto/generate.sh
