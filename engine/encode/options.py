@@ -1,6 +1,8 @@
 """How the result is encoded: the settings a user chooses, and what they mean for frames of one size."""
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from upres.engine.color.convert import encoded
@@ -13,6 +15,12 @@ LONGEST_SIDE = 16384  # pixels, that x264 takes, and that decoders of HEVC do
 MOST_PIXELS = 1 << 28  # that libavutil takes, with 128 more a side (av_image_check_size)
 LARGEST_H264 = 4096  # a side; H.264's level 5.2, the last that hardware decoders take, ends at 4096x2304
 THREADS = 4  # pinned: the same frames and settings then give the same bytes
+# libx264 and libx265 look ahead in blocks of 16 pixels and weigh how later frames depend on each (mbtree, cuTree), 8 blocks at
+# a time. In rows of other widths, x264's code for AVX-512 also counts blocks behind the row: behind the last row, whatever
+# earlier encoders left in memory. x265 writes behind its buffer. So one does without AVX-512 there, and the other without the
+# tree. Whether that applies depends on the width only; without AVX-512 x264 gives the same bytes as on a CPU that has none.
+TREE_STEP = 8 * 16
+BEFORE_AVX512 = "MMX2,SSE2,SSSE3,SSE4,AVX,FMA3,LZCNT,BMI1,BMI2,AVX2"  # in x264's names; a CPU with AVX-512 has them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +108,25 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
     quality = (*common, ("crf", str(encoder.crf)))
     # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
     centered = () if odd else ("chromaloc=1",)
+    whole = -(-width // 16) * 16 % TREE_STEP == 0
     if codec == "h264":
-        options = (*quality, *(("x264-params", place) for place in centered))
+        parameters = ":".join((*centered, *((f"asm={BEFORE_AVX512}",) if not whole and _has_avx512() else ())))
+        options = (*quality, *((("x264-params", parameters),) if parameters else ()))
         return Encoding("libx264", pixel_format, width, height, color, options, encoder, why)
     x265 = f"log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:pools={THREADS}:frame-threads=1:info=0"
-    parameters = (
-        ("x265-params", ":".join((x265, *centered))),
-        ("a53cc", "1"),
-    )  # captions, which libx264 takes by itself
-    return Encoding("libx265", pixel_format, width, height, color, (*quality, *parameters), encoder, why)
+    tree = () if whole else ("cutree=0",)
+    captions = ("a53cc", "1")  # libx264 takes them by itself
+    options = (*quality, ("x265-params", ":".join((x265, *centered, *tree))), captions)
+    return Encoding("libx265", pixel_format, width, height, color, options, encoder, why)
+
+
+@cache
+def _has_avx512() -> bool:
+    """Return whether Linux reports AVX-512."""
+    try:
+        return "avx512f" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def _size(encoder: Encoder, shape: Shape) -> tuple[int, int]:
