@@ -1,4 +1,4 @@
-"""Frames in, upscaled frames out: reading, inference, the segment log and the joined file. Knows nothing of jobs or networks.
+"""Frames in, upscaled frames out: reading, inference, the segment log and the joined file. Knows nothing of the service.
 
 The public names are imported when they are first used, so that a client of the service needs neither PyAV nor a runtime.
 """

@@ -1,4 +1,4 @@
-"""Time repaired by a written rule: pts that are missing, doubled or backward become a strictly rising sequence.
+"""Stamps of one track, repaired by a written rule: missing, doubled or backward ones become a strictly rising sequence.
 
 The rule, in this order, for each stamp of one track, once the file's clock has been made one (`decode.clock`):
 1. missing: the dts stands in, if there is one and it rises; else the stamp before plus one nominal duration.

@@ -1,4 +1,4 @@
-"""One clock for a whole file: where its time jumps, all tracks are shifted by the same amount.
+"""Jumps of a whole file's clock: all tracks shift by the same amount. Single stamps are repaired in `core.timeline`.
 
 A recording whose clock was reset (a joined MPEG-TS, an HLS playlist, a camera that wrapped) has one discontinuity, which every
 track reaches in its own packet. The rule, for packets in the order of the file:

@@ -1,4 +1,4 @@
-"""How the result is encoded: the settings a user chooses, and what they mean for frames of one size."""
+"""Settings of a result: those a user chooses, and the codec, size and pixel format that follow for frames of one shape."""
 
 from dataclasses import dataclass
 from functools import cache

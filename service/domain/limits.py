@@ -1,4 +1,4 @@
-"""What the operator allows jobs to use."""
+"""What the operator allows: waiting jobs, time, memory, disk, and the log of a live job. Limits of one job: `spec.Limits`."""
 
 from dataclasses import dataclass, field
 

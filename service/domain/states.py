@@ -1,4 +1,4 @@
-"""The life of a job, pure: which state follows which change. Knows nothing of storage, workers or protocols.
+"""The life of a job, pure: which state follows which change, and which attempts count. Knows no storage or protocols.
 
 pending → processing → done | error. A cancelled job is an error with the reason CANCELLED. An attempt that dies leaves the
 job processing until it has had MOST_ATTEMPTS. The words are the v2 contract's.

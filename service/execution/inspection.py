@@ -1,4 +1,4 @@
-"""The look at an uploaded source, in a process of its own that a poison file may kill."""
+"""What a probe's process does: look at one uploaded source, which may end it. `probe` starts it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

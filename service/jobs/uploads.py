@@ -1,4 +1,4 @@
-"""Sources that are still arriving: written to their jobs' folders, within a size and the room on the disk, and not too slowly."""
+"""Sources that are still arriving: written to their jobs' folders, within a size and the disk's room; pauses are measured."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""Webhook deliveries as rows: one for each event of a job that a webhook was asked for.
+"""Webhook deliveries as rows: one for each event a webhook was asked for, when it is due, and how long a retry waits.
 
 Rows are made from the event log, in one transaction with the cursor behind which it was read, so that each event becomes one
 row however often a process dies. An attempt is counted before it is made, and one whose outcome was never written down, because

@@ -1,4 +1,4 @@
-"""What every request passes first: a key, a rate, a size, and other origins. Every response leaves with its rate headers."""
+"""What every request passes first: a key, a rate, a size, no long pause, and other origins. Responses leave with rate headers."""
 
 import asyncio
 from collections.abc import Sequence
