@@ -46,17 +46,19 @@ class FairSlots:
             owner = next((owner for owner in self._waiting if self._running[owner] < self._each), None)
             if owner is None:
                 return
-            self._take(owner).set_result(None)
-            self._running[owner] += 1
+            place = self._take(owner)
+            if not place.done():  # otherwise its wait was cancelled, and its task has not run since
+                place.set_result(None)
+                self._running[owner] += 1
 
     def _take(self, owner: str) -> asyncio.Future[None]:
-        """Take an owner's first place; the owner comes last in turn now."""
+        """Take an owner's first place; the owner comes last in turn now, unless the wait for it was cancelled."""
         places = self._waiting[owner]
         place = places.popleft()
-        if places:
-            self._waiting.move_to_end(owner)
-        else:
+        if not places:
             del self._waiting[owner]
+        elif not place.done():
+            self._waiting.move_to_end(owner)
         return place
 
     def _leave(self, owner: str, place: asyncio.Future[None]) -> None:

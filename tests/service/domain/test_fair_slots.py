@@ -103,6 +103,21 @@ def test_a_slot_whose_owner_gives_up_as_it_comes_is_not_lost():
     run(scenario)
 
 
+def test_who_gives_up_as_a_slot_is_given_back_takes_no_turn_and_holds_nobody_up():
+    async def scenario(hall):
+        for name in ("a1", "b1", "c1", "c2", "d1"):
+            await hall.come(name)
+        hall.leave["a1"].set()
+        hall.tasks["c1"].cancel()
+        await hall.settle()
+        assert hall.tasks["a1"].done() and hall.tasks["a1"].exception() is None
+        assert hall.entered == ["a1", "b1", "c2"]
+        await hall.go("b1")
+        assert hall.entered[-1] == "d1"
+
+    run(scenario)
+
+
 def test_one_owner_waits_in_a_queue_of_its_own_and_all_in_one_that_is_bounded():
     async def scenario():
         slots = FairSlots(2, what="wait")
