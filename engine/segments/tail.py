@@ -11,6 +11,8 @@ from upres.engine.core.errors import LogError
 
 from .model import Fragment, Track
 
+PIECE = 1 << 20  # bytes of the index that are read at once, and of its longest line: one with a track's init section
+
 
 class Tail:
     """A reader of a log's folder, which need not exist yet. Takes no lock, changes nothing.
@@ -27,17 +29,31 @@ class Tail:
 
     def news(self) -> list[Track | Fragment]:
         """Return the tracks and fragments published since the last call, in order, incomplete segments included."""
+        items: list[Track | Fragment] = []
+        more = True
+        while more:
+            piece = self._piece()
+            lines = piece[: piece.rfind(b"\n") + 1]
+            more = len(piece) == PIECE
+            if more and not lines:
+                raise LogError(f"{self._index} is damaged (a line of more than {PIECE} bytes)")
+            self._offset += len(lines)
+            items += self._parsed(lines)
+        return items
+
+    def _piece(self) -> bytes:
+        """Read the index from where it was read to, at most a piece of it."""
         try:
             with self._index.open("rb") as file:
                 self._check_same(self._index.stat().st_ino)
                 file.seek(self._offset)
-                data = file.read()
+                return file.read(PIECE)
         except FileNotFoundError:
-            return []
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
+            return b""
+
+    def _parsed(self, lines: bytes) -> list[Track | Fragment]:
         try:
-            items = [self._parse(line) for line in whole.splitlines()]
+            items = [self._parse(line) for line in lines.splitlines()]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise LogError(f"{self._index} is damaged ({error or type(error).__name__})") from error
         return [item for item in items if item is not None]

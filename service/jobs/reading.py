@@ -60,9 +60,8 @@ class JobReader:
         return job.state.status is Status.DONE or self.folder(job.request_id).preview.exists()
 
     async def local_preview(self, request_id: str) -> bytes | None:
-        """Read the preview while it lies in the job's folder; None once it lies with the results."""
-        path = self.folder(request_id).preview
-        return await asyncio.to_thread(path.read_bytes) if path.exists() else None
+        """Read the preview while it lies in the job's folder; None once it lies with the results, or where it is too large."""
+        return await asyncio.to_thread(self.folder(request_id).read_preview)
 
     async def result_size(self, key: str) -> int:
         """Find the size of a stored result in bytes; raises NotFoundError."""

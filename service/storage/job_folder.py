@@ -5,6 +5,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+LARGEST_PREVIEW = 8 << 20  # bytes that are read at once of what an attempt wrote
+
 
 @dataclass(frozen=True, slots=True)
 class JobFolder:
@@ -79,6 +81,15 @@ class JobFolder:
         part = self.path / "preview.part"
         part.write_bytes(data)
         part.replace(self.preview)
+
+    def read_preview(self) -> bytes | None:
+        """Read the preview; None where there is none, or it has more than LARGEST_PREVIEW bytes."""
+        try:
+            with self.preview.open("rb") as file:
+                data = file.read(LARGEST_PREVIEW + 1)
+        except FileNotFoundError:
+            return None
+        return data if len(data) <= LARGEST_PREVIEW else None
 
     def spend(self) -> None:
         """Remove what nobody reads once a job has ended."""

@@ -1,9 +1,12 @@
 """The folder of one job."""
 
+import os
 import resource
 import signal
 import subprocess
 import sys
+
+from upres.service.storage.job_folder import LARGEST_PREVIEW, JobFolder
 
 WRITES = """
 from pathlib import Path
@@ -25,3 +28,12 @@ def test_a_picture_that_cannot_be_written_whole_is_not_there(tmp_path):
     subprocess.run(command, check=True, timeout=60)
     assert (tmp_path / "preview.jpg").read_bytes() == bytes(10_000)
     assert [path.name for path in tmp_path.iterdir()] == ["preview.jpg"]
+
+
+def test_a_preview_larger_than_any_is_not_read(tmp_path):
+    folder = JobFolder(tmp_path)
+    assert folder.read_preview() is None
+    folder.put_preview(bytes(LARGEST_PREVIEW))
+    assert folder.read_preview() == bytes(LARGEST_PREVIEW)
+    os.truncate(folder.preview, 1 << 36)
+    assert folder.read_preview() is None
