@@ -12,13 +12,14 @@ NONE: Mapping[str, int] = {}
 class FairQueue:
     """Jobs that wait for an attempt, and places held by jobs whose source is still to come.
 
-    most: how many may wait or hold a place; a job that returns after an interruption always may.
+    most: how many may wait or hold a place, of which one owner gets half; a job that returns after an interruption always may.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._each = (most + 1) // 2
         self._waiting: OrderedDict[str, deque[str]] = OrderedDict()
-        self._places: set[str] = set()
+        self._places: dict[str, str] = {}  # owners
 
     def __len__(self) -> int:
         return sum(len(waiting) for waiting in self._waiting.values())
@@ -28,19 +29,28 @@ class FairQueue:
         """List the owners of jobs that wait, in turn."""
         return list(self._waiting)
 
-    def reserve(self, request_id: str, *, always: bool = False) -> None:
-        """Hold a place for a job until it is put or removed; BusyError where there is none, unless always."""
-        if not always and len(self) + len(self._places) >= self._most:
-            raise BusyError(f"{self._most} jobs are waiting already; try again in {RETRY_SECONDS} s", RETRY_SECONDS)
-        self._places.add(request_id)
+    def reserve(self, request_id: str, owner: str, *, always: bool = False) -> None:
+        """Hold a place for a job until it is put or removed; BusyError where there is none for its owner, unless always."""
+        if not always:
+            self._check(owner)
+        self._places[request_id] = owner
+
+    def _check(self, owner: str) -> None:
+        again = f"try again in {RETRY_SECONDS} s"
+        if len(self) + len(self._places) >= self._most:
+            raise BusyError(f"{self._most} jobs are waiting already; {again}", RETRY_SECONDS)
+        if len(self._waiting.get(owner, ())) + list(self._places.values()).count(owner) >= self._each:
+            raise BusyError(
+                f"{self._each} jobs of this key are waiting already, which is its share; {again}", RETRY_SECONDS
+            )
 
     def release(self, request_id: str) -> None:
         """Give up a place."""
-        self._places.discard(request_id)
+        self._places.pop(request_id, None)
 
     def put(self, request_id: str, owner: str, *, again: bool = False) -> None:
         """Add a job behind its owner's others; again: before them."""
-        self._places.discard(request_id)
+        self._places.pop(request_id, None)
         waiting = self._waiting.setdefault(owner, deque())
         if again:
             waiting.appendleft(request_id)
@@ -62,7 +72,7 @@ class FairQueue:
 
     def remove(self, request_id: str) -> bool:
         """Take a job, and its place, out; report whether it was waiting."""
-        self._places.discard(request_id)
+        self._places.pop(request_id, None)
         for owner, waiting in self._waiting.items():
             if request_id in waiting:
                 waiting.remove(request_id)

@@ -61,7 +61,7 @@ class Recovery:
             self._runner.put(job, again=job.state.status is Status.PROCESSING)
             logger.info("resumed after a restart")
         else:
-            self._runner.queue.reserve(job.request_id, always=True)
+            self._runner.queue.reserve(job.request_id, job.owner, always=True)
 
     async def _count(self, job: Job) -> Job:
         """Count the attempt that was under way, for its job may be what ended the server; a clean stop has taken it back."""

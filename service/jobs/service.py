@@ -167,7 +167,7 @@ class Jobs(JobReader):
             return await self._create_live(job), True
         if self._intake.disk_full:
             raise DiskFullError(DISK_FULL)
-        self.runner.queue.reserve(job.request_id)  # before the first wait, so that parallel calls see it
+        self.runner.queue.reserve(job.request_id, owner)  # before the first wait, so that parallel calls see it
         job, new = await to_the_end(self._add(job, streamed=spec.streamed))
         job_logging.bind_job_id(job.request_id)
         return job, new

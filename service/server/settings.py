@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     runtime: Runtime = Field("auto", description=f"what runs the models: {', '.join(runtimes.names())}")
     quality: Quality = Field("high", description=f"of the models' arithmetic: {' or '.join(QUALITIES)}")
     models: str = Field("upres.service.execution.worker:load", description="module:function that loads a model")
-    queue: int = Field(256, ge=1, description="jobs that may wait")
+    queue: int = Field(256, ge=1, description="jobs that may wait, half of them of one key")
     upload_bytes: Bytes = Field(52_428_800, description="largest video that is uploaded over HTTP")
     source_bytes: Bytes = Field(2 << 30, description="largest source that is sent over gRPC")
     clip_seconds: dict[str, Seconds] = Field(default_factory=dict, description="longest clip by model, over its own")

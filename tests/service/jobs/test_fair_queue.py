@@ -37,17 +37,32 @@ def test_those_that_come_back_go_before_their_owners_others():
 
 def test_a_full_queue_says_when_to_come_back():
     queue = FairQueue(1)
-    queue.reserve("1")
+    queue.reserve("1", "a")
     with pytest.raises(BusyError) as caught:
-        queue.reserve("2")
+        queue.reserve("2", "a")
     assert caught.value.retry_seconds > 0
     queue.put("1", "a")
     with pytest.raises(BusyError):
-        queue.reserve("2")
+        queue.reserve("2", "a")
     queue.remove("1")
-    queue.reserve("2")
+    queue.reserve("2", "a")
     queue.release("2")
-    queue.reserve("3")
+    queue.reserve("3", "a")
+
+
+def test_one_owner_does_not_fill_the_queue_for_the_others():
+    queue = FairQueue(4)
+    queue.reserve("1", "a")
+    queue.put("1", "a")
+    queue.reserve("2", "a")
+    with pytest.raises(BusyError, match="2 jobs of this key are waiting already, which is its share"):
+        queue.reserve("3", "a")
+    queue.reserve("3", "b")
+    queue.remove("2")
+    queue.reserve("4", "a")
+    queue.reserve("5", "a", always=True)
+    with pytest.raises(BusyError, match="4 jobs are waiting already"):
+        queue.reserve("6", "c")
 
 
 def test_an_owner_with_fewer_attempts_under_way_goes_first():
