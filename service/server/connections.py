@@ -50,8 +50,9 @@ class Idle:
         self._idle.pop(connection, None)
 
     def make_room(self) -> None:
-        """Close the connection that has been idle for longest."""
-        if (oldest := next(iter(self._idle), None)) is not None:
+        """Close the connection that has been idle for longest, of those that are not closing already."""
+        oldest = next((each for each in self._idle if not each.transport.is_closing()), None)
+        if oldest is not None:
             self.remove(oldest)
             oldest.transport.abort()
 
@@ -81,7 +82,7 @@ class Bounded(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; those of a request's head must make it whole in time."""
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._upgraded or (self.cycle is not None and not self.cycle.response_complete):
             self._stop_waiting()
         elif self._timer is None:
             self._wait()
@@ -89,8 +90,15 @@ class Bounded(H11Protocol):
     def on_response_complete(self) -> None:
         """Count the connection as idle again; how long it may be so is uvicorn's to bound until bytes come."""
         super().on_response_complete()
-        if not self.transport.is_closing():
+        if self._upgraded:
+            self._stop_waiting()
+        elif not self.transport.is_closing():
             self._idle.add(self)
+
+    @property
+    def _upgraded(self) -> bool:
+        """Report whether this is a WebSocket now; uvicorn counts it among the connections until it closes."""
+        return self.transport.get_protocol() is not self
 
     def _wait(self) -> None:
         self._timer = self.loop.call_later(self._seconds, self._expire)
@@ -102,5 +110,4 @@ class Bounded(H11Protocol):
             self._timer = None
 
     def _expire(self) -> None:
-        if self.transport.get_protocol() is self:  # otherwise it has become a WebSocket
-            self.transport.abort()
+        self.transport.abort()

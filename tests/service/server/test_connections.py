@@ -3,11 +3,14 @@
 import asyncio
 import resource
 import socket
-from contextlib import closing
+from contextlib import asynccontextmanager, closing, nullcontext, suppress
+from functools import partial
 from http.client import HTTPConnection
 
 import httpx
 import pytest
+import uvicorn
+import websockets
 from serving import Rpc, ServerProcess
 
 from upres.service.server.connections import WORK_FILES, Bounded, Idle, most_connections, raise_file_limit
@@ -74,20 +77,74 @@ def test_a_connection_without_a_whole_request_is_closed_and_one_that_has_had_one
 
 def test_at_the_cap_the_connection_that_has_been_idle_for_longest_makes_room():
     class Transport:
-        aborted = False
+        aborted = closing = False
 
         def abort(self):
             self.aborted = True
 
+        def is_closing(self):
+            return self.closing
+
     idle, connections = Idle(2), []
-    for _ in range(3):
+    for _ in range(4):
         connection = Bounded.__new__(Bounded)
         connection.transport = Transport()
         connections.append(connection)
         idle.add(connection)
     idle.remove(connections[0])  # it has a request
+    connections[1].transport.closing = True
     idle.make_room()
-    assert [connection.transport.aborted for connection in connections] == [False, True, False]
+    assert [connection.transport.aborted for connection in connections] == [False, False, True, False]
+
+
+@asynccontextmanager
+async def sockets_of_one_endpoint(most):
+    """Serve WebSockets that answer each message with itself; gives the port."""
+
+    async def app(scope, receive, send):
+        while (message := await receive())["type"] != "websocket.disconnect":
+            answer = (
+                {"type": "websocket.accept"} if message["type"] == "websocket.connect" else {"type": "websocket.send"}
+            )
+            await send(answer | {key: message[key] for key in ("text",) if key in message})
+
+    http = partial(Bounded, idle=Idle(most), seconds=60)
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, http=http, ws="websockets-sansio"))
+    server.capture_signals = nullcontext
+    listening = _listening("127.0.0.1", 0)
+    async with asyncio.timeout(60):
+        serving = asyncio.create_task(server.serve([listening]))
+        while not server.started:
+            await asyncio.sleep(0)
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        await serving
+
+
+async def closed(reader):
+    """Report whether the server closes a connection; fails after a while."""
+    with suppress(ConnectionResetError):
+        return await asyncio.wait_for(reader.read(1), 20) == b""
+    return True
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["open", "closed"])
+def test_a_websocket_is_not_idle_and_a_closed_one_saves_no_other_connection(left):
+    async def scenario():
+        async with sockets_of_one_endpoint(2) as port, websockets.connect(f"ws://127.0.0.1:{port}") as live:
+            await live.send("before")
+            assert await live.recv() == "before"
+            if left:
+                await live.close()
+            plain = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 + left)]
+            assert await closed(plain[0][0])
+            if not left:
+                await live.send("after")
+                assert await live.recv() == "after"
+            for _, writer in plain:
+                writer.close()
+
+    asyncio.run(scenario())
 
 
 def test_the_limit_of_open_files_is_raised_and_shared(few_files):
