@@ -1,5 +1,6 @@
 """How each error is answered: its gRPC status, its HTTP code and the reason that machines read."""
 
+import errno
 from dataclasses import dataclass
 
 import grpc
@@ -55,7 +56,15 @@ ANSWERS: dict[type[BaseException], Answer] = {
     LogError: Answer(grpc.StatusCode.DATA_LOSS, 500, "LOG"),
     TargetError: Answer(grpc.StatusCode.INTERNAL, 500, "TARGET"),
 }
+FULL = (errno.ENOSPC, errno.EDQUOT)
 UNKNOWN = Answer(grpc.StatusCode.INTERNAL, 500, "INTERNAL")
+
+
+def known(error: Exception) -> Exception:
+    """Give what is answered in place of an error: DiskFullError for the system's own, any other itself."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return DiskFullError("a disk of the server is full; try again when there is room")
+    return error
 
 
 def answer(error: BaseException) -> Answer:

@@ -136,6 +136,11 @@ class Jobs(JobReader):
         """Give what a running attempt last reported."""
         return self.runner.news(request_id)
 
+    def check_room(self) -> None:
+        """Raise DiskFullError where the disk takes no source now."""
+        if self._intake.disk_full:
+            raise DiskFullError(DISK_FULL)
+
     async def create(
         self,
         spec: Spec,
@@ -165,8 +170,7 @@ class Jobs(JobReader):
         )
         if spec.live:
             return await self._create_live(job), True
-        if self._intake.disk_full:
-            raise DiskFullError(DISK_FULL)
+        self.check_room()
         self.runner.queue.reserve(job.request_id, owner)  # before the first wait, so that parallel calls see it
         job, new = await to_the_end(self._add(job, streamed=spec.streamed))
         job_logging.bind_job_id(job.request_id)

@@ -11,7 +11,7 @@ from google.rpc.status_pb2 import Status
 from grpc import Status as GrpcStatus
 from grpc_status import rpc_status
 
-from upres.service.api.error_map import answer
+from upres.service.api.error_map import answer, known
 from upres.service.api.public_text import public
 from upres.service.domain.errors import BusyError, InvalidError, OffsetError, StoppingError
 
@@ -24,19 +24,20 @@ logger = logging.getLogger(__name__)
 
 def status_of(error: Exception) -> GrpcStatus:
     """Map an exception to code, message and details; an error that is not ours discloses nothing."""
-    known = answer(error)
-    ours = known.reason != "INTERNAL"
+    error = known(error)
+    status = answer(error)
+    ours = status.reason != "INTERNAL"
     if not ours:
         logger.error("an error that is not disclosed: %s", json.dumps(str(error)), exc_info=error)
     where = error.where if isinstance(error, OffsetError) else {}
-    details: list[Message] = [ErrorInfo(reason=known.reason, domain=DOMAIN, metadata=where)]
+    details: list[Message] = [ErrorInfo(reason=status.reason, domain=DOMAIN, metadata=where)]
     if isinstance(error, InvalidError):
         details.append(BadRequest(field_violations=_violations(error)))
     if isinstance(error, BusyError | StoppingError):
         seconds = error.retry_seconds if isinstance(error, BusyError) else STOPPING_SECONDS
         details.append(RetryInfo(retry_delay=Duration(seconds=seconds)))
     message = public(_message(error), MESSAGE_BYTES) if ours else "internal error"
-    return rpc_status.to_status(Status(code=known.grpc.value[0], message=message, details=[_any(d) for d in details]))
+    return rpc_status.to_status(Status(code=status.grpc.value[0], message=message, details=[_any(d) for d in details]))
 
 
 def _message(error: Exception) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from upres.service.api.error_map import answer
+from upres.service.api.error_map import answer, known
 from upres.service.api.public_text import public
 from upres.service.domain.errors import BusyError, InvalidError
 
@@ -22,21 +22,22 @@ logger = logging.getLogger(__name__)
 
 def response_of(error: Exception) -> JSONResponse:
     """Map an exception to status, body and headers; an error that is not ours discloses nothing."""
-    known = answer(error)
-    body: dict[str, object] = {"message": FIXED.get(known.http, public(str(error)))}
+    error = known(error)
+    status = answer(error)
+    body: dict[str, object] = {"message": FIXED.get(status.http, public(str(error)))}
     headers = {}
-    if known.http == 500:
+    if status.http == 500:
         logger.error("an error that is not disclosed", exc_info=error)
-    if known.http == 422:
-        problems = error.problems if isinstance(error, InvalidError) else {known.reason.lower(): [str(error)]}
+    if status.http == 422:
+        problems = error.problems if isinstance(error, InvalidError) else {status.reason.lower(): [str(error)]}
         body["errors"] = {public(name, 100): [public(text) for text in texts] for name, texts in problems.items()}
     if isinstance(error, BusyError):
         headers = {"X-RateLimit-Type": error.kind, "Retry-After": str(error.retry_seconds)}
-    if known.http == 408:
+    if status.http == 408:
         headers = {"Connection": "close"}  # the rest of the body would be taken for the next request
-    if known.http == 503:
+    if status.http == 503:
         headers = {"Retry-After": "5"}
-    return JSONResponse(body, known.http, headers)
+    return JSONResponse(body, status.http, headers)
 
 
 async def handle_error(request: Request, error: Any) -> Response:  # noqa: ANN401 - Starlette's handlers take any error

@@ -104,11 +104,12 @@ class Submissions:
         return problems
 
     async def _probed(self, video: object, path: Path, spec: Spec, owner: str) -> tuple[list[str], Facts | None]:
-        """Copy an upload to `path` and probe it; gives what is wrong with it, and its facts where nothing is."""
+        """Copy an upload to `path`, where there is room, and probe it; gives what is wrong, and its facts where nothing is."""
         if not isinstance(video, UploadFile):
             return ["The video field is required."], None
         if (video.size or 0) > self._upload_bytes:
             return [f"The video must not be larger than {self._upload_bytes} bytes."], None
+        self._jobs.check_room()
         await asyncio.to_thread(_copy, video, path)
         try:
             return [], await self._jobs.probe(path, spec, owner)

@@ -90,4 +90,10 @@ def test_a_full_disk_is_reported_by_readiness_and_every_door(clip, tmp_path):
             f"{server.base}/api/v2/videos/upscales", headers=headers, files=files, data=data, timeout=60
         )
         assert answer.status_code == 503 and "disk" in answer.json()["message"]
+        files["video"] = b"no video, which nobody finds out"
+        for path in ("upscales", "upscales/price"):
+            answer = httpx.post(
+                f"{server.base}/api/v2/videos/{path}", headers=headers, files=files, data=data, timeout=60
+            )
+            assert answer.status_code == 503 and "disk" in answer.json()["message"]
         assert httpx.get(f"{server.base}/healthz").status_code == 200
