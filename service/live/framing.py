@@ -57,7 +57,8 @@ def check_payload(header: Header, most: int) -> int:
 def send(to: socket.socket, header: Header, payload: bytes | memoryview = b"") -> None:
     """Send a message; waits while the other end takes nothing. Not safe from several threads."""
     to.sendall(encoded(header, len(payload)))
-    to.sendall(payload)
+    if len(payload):  # who is answered by the header alone may be gone by now
+        to.sendall(payload)
 
 
 def receive_header(come_from: socket.socket) -> Header:

@@ -1,0 +1,18 @@
+"""Messages between processes: a header, and the payload that it announces."""
+
+import socket
+
+import pytest
+
+from upres.service.live import framing
+
+
+def test_a_message_without_a_payload_is_one_packet():
+    """A peer that is answered by the header alone may close its end at once: a second packet would meet nobody."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        framing.send(ours, {"confine": {}})
+        theirs.setblocking(False)
+        assert theirs.recv(4096)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(4096)
