@@ -30,6 +30,7 @@ STEADY_LIMIT = Fraction(600)  # likewise in all others, where it may be one fram
 MPEG_STAMP_RANGE = Fraction(1 << 33, 90000)  # ISO/IEC 13818-1, 2.4.3.6: PTS and DTS are 33 bits of a 90 kHz clock
 MOST_DELAY = Fraction(60)  # seconds between decoding and showing a frame: sixteen reordered frames, however slow
 LAG = Fraction(3)  # seconds that one track may be interleaved behind the others
+LARGEST_STAMP = 1 << 62  # ticks; FFmpeg's stamps have 64 bits, and sums of them must not leave these
 HELD_SECONDS, HELD_PACKETS, HELD_BYTES = Fraction(2), 1000, 8 << 20
 MOST_JUMPS = 16  # that a track may be behind
 
@@ -212,8 +213,8 @@ class Clock:
     def _shifted(self, packet: MediaPacket, track: _Track) -> MediaPacket:
         ticks = round(track.shift / track.time_base)
         if ticks:
-            packet.pts = None if packet.pts is None else packet.pts + ticks
-            packet.dts = None if packet.dts is None else packet.dts + ticks
+            packet.pts = _moved(packet.pts, ticks)
+            packet.dts = _moved(packet.dts, ticks)
         time = _time(packet, track)
         if time is not None:
             self._advance(packet, track, time)
@@ -229,6 +230,11 @@ class Clock:
         track.top = shown + lasts if track.top is None else max(track.top, shown + lasts)
         if not track.sparse:
             self.now = track.top if self.now is None else max(self.now, track.top)
+
+
+def _moved(stamp: int | None, ticks: int) -> int | None:
+    """Shift a stamp; None where FFmpeg's 64 bits could not hold it, so that the track's rule finds another."""
+    return stamp + ticks if stamp is not None and abs(stamp + ticks) < LARGEST_STAMP else None
 
 
 def _time(packet: MediaPacket, track: _Track) -> Fraction | None:

@@ -15,18 +15,28 @@ LOOK_SECONDS = 1.0  # between two looks whether the one that waits is still ther
 CGROUP = Path("/sys/fs/cgroup")  # version 2, which containers see their own limit in
 
 
-def usable_memory() -> int:
+def usable_memory(cgroup: Path = CGROUP) -> int:
     """Return most of the bytes that are free now: of the machine, and of the container that this is in."""
     free = psutil.virtual_memory().available
     try:
-        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+        used -= _reclaimable(cgroup)
     except (OSError, ValueError):  # there is no limit, which reads "max", or no cgroup
         limit, used = free, 0
     return int(SHARE * min(free, max(0, limit - used)))
 
 
+def _reclaimable(cgroup: Path) -> int:
+    """Return the bytes of files that the kernel keeps while nobody needs them: they fill a container, and are as good as free."""
+    lines = (line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    return sum(int(value) for name, value in lines if name in ("active_file", "inactive_file"))
+
+
 class MemoryBudget:
-    """total: bytes. First come, first served, so that a large job is not kept waiting by small ones behind it."""
+    """total: bytes. First come, first served, so that a large job is not kept waiting by small ones behind it.
+
+    What cannot wait is served before those who do, where it fits.
+    """
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -49,7 +59,7 @@ class MemoryBudget:
         with self._changed:
             self._waiting.append(place)
             try:
-                while not self._fits(size, place):
+                while not self._fits(size, place, first=not wait):
                     if not wait:
                         raise SourceError(
                             f"this needs about {decimal(size)} of memory, which other jobs hold now; try again later"
@@ -68,5 +78,5 @@ class MemoryBudget:
             self._reserved -= size
             self._changed.notify_all()
 
-    def _fits(self, size: int, place: object) -> bool:
-        return self._waiting[0] is place and self._reserved + size <= self._total
+    def _fits(self, size: int, place: object, *, first: bool) -> bool:
+        return (first or self._waiting[0] is place) and self._reserved + size <= self._total

@@ -116,6 +116,8 @@ class ModelHost:
         model = self._chosen()
         if self._reserved or media < 0:
             raise ValueError("memory is reserved once, and not less than none")
+        if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
+            raise ValueError(f"there is no memory to reserve for frames of {width}x{height}")
         needed = media + _memory(model, width, height, live=self._live)
         self._memory.reserve(needed, lambda: self._gone, wait=not self._live)
         self._reserved = needed

@@ -249,3 +249,15 @@ def test_what_rises_by_less_than_the_limit_is_left_alone(steps):
     packets, repairs = placed([Packet(VIDEO, time, 40) for time in times], flags=0)
     assert [packet.pts for packet in packets] == times
     assert not repairs
+
+
+def test_a_stamp_that_sixty_four_bits_cannot_hold_once_it_is_moved_is_left_out(tmp_path):
+    options = ("-g", "5", "-video_track_timescale", "1000", "-movflags", "frag_keyframe+empty_moov")
+    clip = media.clip(tmp_path / "in.mp4", *options, picture=media.PICTURE, sound=media.SOUND)
+    data = bytearray(clip.read_bytes())
+    at = data.find(b"tfdt")
+    assert data[at + 4] == 1  # its version: a time of eight bytes
+    data[at + 8 : at + 16] = (1 << 62).to_bytes(8, "big")
+    clip.write_bytes(data)
+    with Reader(clip) as reader:
+        assert sum(1 for _ in reader.frames()) >= 5

@@ -81,3 +81,23 @@ def test_one_that_is_gone_waits_no_longer_and_holds_nobody_up():
 
 def test_some_memory_is_usable_here():
     assert 0 < usable_memory() < 1 << 50
+
+
+def test_files_that_a_container_has_read_are_not_memory_that_it_lacks(tmp_path):
+    statistics = f"anon 9\nactive_file {GB // 4}\ninactive_file {GB // 4}\n"
+    files = {"memory.max": f"{GB}\n", "memory.current": f"{GB}\n", "memory.stat": statistics}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert usable_memory(tmp_path) == pytest.approx(0.45 * GB, rel=0.01)
+
+
+def test_what_cannot_wait_is_not_held_up_by_what_waits():
+    budget = MemoryBudget(10 * GB)
+    budget.reserve(6 * GB, here)
+    thread = started(budget.reserve, 5 * GB, here)
+    thread.join(0.2)
+    assert thread.is_alive()
+    budget.reserve(1 * GB, here, wait=False)
+    budget.release(7 * GB)
+    thread.join(10)
+    assert not thread.is_alive()
