@@ -48,7 +48,7 @@ def describe(container: InputContainer, tracks: Tracks, first: VideoFrame, surve
         orientation=orientation(first),
         interlaced=first.interlaced_frame,
         seconds=float(surveyed.seconds) if surveyed else announced_seconds(container, tracks),
-        frames=tracks.video.frames or None,
+        frames=max(tracks.video.frames, 0) or None,
         audio=tuple(map(codec_name, tracks.audio)),
         subtitles=tuple(map(codec_name, tracks.subtitles)),
     )
@@ -69,7 +69,7 @@ def _shape(tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Shape:
 
 
 def announced_seconds(container: InputContainer, tracks: Tracks) -> float | None:
-    """Return how long a container says that it lasts."""
-    if tracks.video.duration and tracks.video.time_base:
+    """Return how long a container says that it lasts; None where it says nothing, or less than nothing."""
+    if (tracks.video.duration or 0) > 0 and tracks.video.time_base:
         return float(tracks.video.duration * tracks.video.time_base)
-    return container.duration / av.time_base if container.duration else None
+    return container.duration / av.time_base if (container.duration or 0) > 0 else None

@@ -30,7 +30,7 @@ def declared_rate(tracks: Tracks) -> Fraction | None:
     """Return the frame rate that a container declares; None where it only repeats its clock (1000 in Matroska, 60000 in DV)."""
     video = tracks.video
     for rate in (video.average_rate, video.guessed_rate):
-        if rate and (rate <= FASTEST or rate * (video.time_base or 1) != 1):
+        if rate and rate > 0 and (rate <= FASTEST or rate * (video.time_base or 1) != 1):
             return rate
     return None
 

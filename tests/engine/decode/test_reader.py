@@ -18,6 +18,7 @@ from upres.engine.decode.reader import Reader
 pytestmark = pytest.mark.referee
 
 H264 = ("-c:v", "libx264")
+ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 def read(source, **settings):
@@ -346,3 +347,16 @@ def test_a_frame_larger_than_can_be_held_is_refused(tmp_path, monkeypatch):
 def test_an_animated_webp_is_refused_with_what_works(tmp_path):
     clip = media.clip(tmp_path / "in.webp", "-c:v", "libwebp_anim", "-loop", 0)
     refused(clip, "animated WebP, convert it first")
+
+
+def test_a_length_below_zero_is_no_length(tmp_path):
+    clip = media.clip(tmp_path / "in.wmv", "-c:v", "wmv2", picture="testsrc2=size=32x32:rate=10:duration=0.4")
+    data = bytearray(clip.read_bytes())
+    preroll = data.index(ASF_FILE_PROPERTIES) + 80  # milliseconds, which are taken off the length
+    data[preroll : preroll + 8] = (2**32 - 1).to_bytes(8, "little")
+    clip.write_bytes(data)
+    with Reader(clip) as reader:
+        assert reader.info.seconds is None
+        assert len(list(reader.frames())) == 4
+    upscaled(clip, tmp_path / "out.mp4")
+    assert len(referee.video(tmp_path / "out.mp4").times) == 4
