@@ -19,7 +19,7 @@ CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", preset="ultrafast")
 SECONDS = 60.0  # within which everything has to be answered
 LARGEST_SEED = 20_000
 OURS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS}
-NOT_OURS = {"SOURCE_UNPROCESSABLE", "SOURCE_INCOMPLETE", "MODEL_LIMIT", "CANCELLED", "INVALID"}
+NOT_OURS = {"SOURCE_UNPROCESSABLE", "SOURCE_INCOMPLETE", "INPUT_TOO_LARGE", "MODEL_LIMIT", "CANCELLED", "INVALID"}
 
 
 @dataclass(frozen=True)
