@@ -70,6 +70,7 @@ def _shape(tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Shape:
 
 def announced_seconds(container: InputContainer, tracks: Tracks) -> float | None:
     """Return how long a container says that it lasts; None where it says nothing, or less than nothing."""
-    if (tracks.video.duration or 0) > 0 and tracks.video.time_base:
-        return float(tracks.video.duration * tracks.video.time_base)
-    return container.duration / av.time_base if (container.duration or 0) > 0 else None
+    video = tracks.video
+    if video.duration and video.duration > 0 and video.time_base:
+        return float(video.duration * video.time_base)
+    return container.duration / av.time_base if container.duration and container.duration > 0 else None

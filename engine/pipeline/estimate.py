@@ -11,7 +11,7 @@ import numpy as np
 from upres.engine.core.frame import Frame, Shape
 from upres.engine.core.model import Model, Predicting, Spooling
 from upres.engine.decode.reader import Reader
-from upres.engine.encode.memory import encoder_memory
+from upres.engine.encode.encoder_memory import encoder_memory
 from upres.engine.encode.options import Encoding
 from upres.engine.runtime.base import cpus
 

@@ -12,7 +12,7 @@ from upres.service.domain.fair_slots import FairSlots
 from upres.service.domain.spec import Limits, Spec
 from upres.service.live import framing
 
-from .inspection import SECONDS, Facts
+from .probe_process import SECONDS, Facts
 from .sandbox.confinement import Confinement
 from .sandbox.fork_server import ForkServer
 

@@ -13,16 +13,16 @@ from typing import Any, Protocol
 from upres.service.domain import job_logging, states
 from upres.service.domain.errors import NotFoundError, StoreError
 from upres.service.domain.failures import failure_of
-from upres.service.domain.limits import Policy
+from upres.service.domain.policy import Policy
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.execution.base import NEWS, Report
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results, keys
 
+from .attempts import Attempts
 from .change_events import Ledger
 from .cleaning import Cleaner
-from .running import Attempts
 from .uploads import Intake
 
 PROGRESS_STEP = 2.0  # percent between two rows of progress

@@ -14,7 +14,7 @@ from typing import Any
 
 from upres.engine.core.errors import UpresError
 from upres.service.domain import errors, job_logging, states
-from upres.service.domain.limits import Policy
+from upres.service.domain.policy import Policy
 from upres.service.domain.states import Failure, State, TransitionError
 from upres.service.domain.waiting import wait_for
 from upres.service.domain.watched_tasks import WatchedTasks
@@ -24,11 +24,11 @@ from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results
 
+from .attempts import Attempt, Attempts
 from .change_events import Ledger
 from .cleaning import Cleaner
 from .fair_queue import RETRY_SECONDS, FairQueue, owner_to_yield
 from .reports import Reports, noted
-from .running import Attempt, Attempts
 from .uploads import Intake
 
 IDLE_POLL_SECONDS = 0.05
@@ -58,7 +58,7 @@ class Runner:
         self.executor = executor
         self.attempts = Attempts()
         self.queue = FairQueue(policy.queue)
-        self.live = Live(policy.retention)
+        self.live = Live(policy.live_log)
         self.reports = Reports(self, ledger, intake, results, cleaner, policy, checkpoint)
         self._ledger = ledger
         self._intake = intake

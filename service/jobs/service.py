@@ -23,14 +23,14 @@ from upres.service.domain.errors import (
     UnavailableError,
 )
 from upres.service.domain.failures import failure_of
-from upres.service.domain.limits import Policy
+from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Spec, check
 from upres.service.domain.states import Failure, Reason, TransitionError
 from upres.service.domain.waiting import to_the_end
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
-from upres.service.execution.inspection import Facts
+from upres.service.execution.probe_process import Facts
 from upres.service.live.relay import Relay
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.results import Results

@@ -18,7 +18,7 @@ from prometheus_client import Histogram
 
 from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.errors import OffsetError
-from upres.service.domain.limits import Retention
+from upres.service.domain.policy import LiveLogBounds
 from upres.service.domain.states import TransitionError
 from upres.service.storage.job_folder import JobFolder
 
@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 class Live:
     """The relays of live jobs. late: how long after the source's bytes had come fragments were published; seconds."""
 
-    def __init__(self, retention: Retention) -> None:
+    def __init__(self, bounds: LiveLogBounds) -> None:
         self.late = Histogram(
             "upres_live_late_seconds", "From a live frame's bytes to its fragment", buckets=LATE_SECONDS, registry=None
         )
-        self._retention = retention
+        self._bounds = bounds
         self._relays: dict[str, Relay] = {}
 
     def get(self, request_id: str) -> "Relay | None":
@@ -49,7 +49,7 @@ class Live:
 
     def open(self, request_id: str, folder: JobFolder, *, waits: bool) -> None:
         """Listen for a live job's attempt. waits: the job's first reader is waited for when it is slow."""
-        ring = Ring(most_bytes=self._retention.bytes, most_seconds=self._retention.seconds, holds=waits)
+        ring = Ring(most_bytes=self._bounds.bytes, most_seconds=self._bounds.seconds, holds=waits)
         self._relays[request_id] = Relay(ring, folder, self.late.observe)
 
     def close(self, request_id: str, *, cut: bool) -> None:

@@ -33,7 +33,7 @@ from upres.service.webhooks.deliveries import Deliveries
 from upres.service.webhooks.dispatcher import Webhooks, url_problems
 from upres.service.webhooks.egress import Allowed, Egress, Resolver
 
-from .confinement import check_confinement
+from .confinement_check import check_confinement
 from .connections import raise_file_limit
 from .forwarded import Forwarded, parse_networks
 from .grpc_server import Endpoint

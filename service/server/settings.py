@@ -13,7 +13,7 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.models.manifest import QUALITIES
 from upres.engine.runtime import registry as runtimes
 from upres.service.domain.job_logging import Format
-from upres.service.domain.limits import Policy, Retention
+from upres.service.domain.policy import LiveLogBounds, Policy
 from upres.service.domain.spec import Limits
 
 EVERYWHERE = ("0.0.0.0", "::")
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
             memory_bytes=self.decoder_bytes,
             source_idle_seconds=self.source_idle_seconds,
             free_bytes=self.free_bytes,
-            retention=Retention(self.live_log_bytes, self.live_log_seconds),
+            live_log=LiveLogBounds(self.live_log_bytes, self.live_log_seconds),
         )
 
     @property

@@ -9,7 +9,7 @@ import psutil
 
 from upres.engine.segments.model import Fragment
 from upres.engine.segments.tail import Tail
-from upres.service.domain.limits import Policy
+from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Limits, Spec
 from upres.service.execution.local import LocalExecutor
 from upres.service.execution.probe import Probe

@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import InvalidError, TooLargeError
 from upres.service.domain.spec import SIDES, Spec, problems_of
-from upres.service.execution.inspection import Facts
+from upres.service.execution.probe_process import Facts
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job
 

@@ -18,7 +18,7 @@ from upres.service.domain import job_logging
 from .environment import environment
 from .forking import FORK, KILL, NOTICE, REQUEST
 
-CHILD = "upres.service.execution.child"  # run as `python -m CHILD DESCRIPTOR`
+CHILD = "upres.service.execution.fork_parent"  # run as `python -m CHILD DESCRIPTOR`
 LINE_BYTES = 1 << 16  # of its log
 STOP_SECONDS = 5.0  # for a server to end once its control socket is closed
 ONE_THREAD = {

@@ -13,8 +13,8 @@ from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import BusyError, TooLargeError, UnavailableError
 from upres.service.domain.fair_slots import MOST_WAITING_EACH
 from upres.service.domain.spec import Limits, Spec
-from upres.service.execution.inspection import Facts
 from upres.service.execution.probe import AT_ONCE, TRIES, Probe
+from upres.service.execution.probe_process import Facts
 
 SPEC = Spec("RealESRGAN_Vid_x2")
 LARGE = "testsrc2=size=4096x2160:rate=10:duration=0.1"

@@ -7,7 +7,7 @@ import pytest
 from running_jobs import SPEC, ended, result, serving, submit, until
 
 from upres.service.domain.errors import DiskFullError, ResultMissingError
-from upres.service.domain.limits import Policy
+from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Limits
 from upres.service.domain.states import Status
 from upres.service.jobs.follow import follow

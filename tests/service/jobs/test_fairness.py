@@ -8,7 +8,7 @@ import referee
 from running_jobs import SPEC, ended, published, result, serving, submit, until
 
 from upres.service.domain.errors import BusyError, ConflictError
-from upres.service.domain.limits import Policy
+from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Limits
 from upres.service.domain.states import Reason, Status

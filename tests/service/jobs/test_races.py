@@ -11,7 +11,7 @@ from upres.service.domain.errors import (
     BusyError,
     NotFoundError,
 )
-from upres.service.domain.limits import Policy
+from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Limits
 from upres.service.domain.states import Failure, Reason, Status, TransitionError

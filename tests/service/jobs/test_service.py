@@ -21,7 +21,7 @@ from upres.service.domain.errors import (
     StoppingError,
     TooLargeError,
 )
-from upres.service.domain.limits import Policy
+from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Reason, Status, TransitionError

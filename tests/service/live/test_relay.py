@@ -13,7 +13,7 @@ from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.errors import OffsetError
 from upres.service.domain.states import TransitionError
 from upres.service.live.attempt_socket import LiveSocket, address
-from upres.service.live.relay import Live, Retention
+from upres.service.live.relay import Live, LiveLogBounds
 from upres.service.storage.job_folder import JobFolder
 
 TRACK = Track("video", "h264", Fraction(1, 10), 0, b"init")
@@ -22,7 +22,7 @@ LONG = "x" * 100  # a socket's name may have 107 bytes only
 
 @asynccontextmanager
 async def opened(folder, *, waits=False):
-    live = Live(Retention(1000, 10))
+    live = Live(LiveLogBounds(1000, 10))
     path = folder / LONG
     path.mkdir()
     live.open("job", JobFolder(path), waits=waits)

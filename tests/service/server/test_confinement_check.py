@@ -4,7 +4,7 @@ import pytest
 
 from upres.engine.core.errors import SettingsError
 from upres.service.execution.sandbox.confinement import Confinement
-from upres.service.server.confinement import check_confinement, is_loopback
+from upres.service.server.confinement_check import check_confinement, is_loopback
 
 NOTHING = Confinement(network=False, files=False)
 

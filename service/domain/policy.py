@@ -6,7 +6,7 @@ from .spec import Limits
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class LiveLogBounds:
     """What the log of a live job holds at most; whichever is less."""
 
     bytes: int = 64 << 20
@@ -25,4 +25,4 @@ class Policy:
     memory_bytes: int = 16 << 30
     source_idle_seconds: float = 60.0
     free_bytes: int = 1 << 30
-    retention: Retention = field(default_factory=Retention)
+    live_log: LiveLogBounds = field(default_factory=LiveLogBounds)

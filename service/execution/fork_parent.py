@@ -15,7 +15,7 @@ from pathlib import Path
 
 from upres.service.domain import job_logging
 
-from . import inspection
+from . import probe_process
 from .attempt.run import run_order
 from .channel import Channel
 from .order import Order
@@ -38,7 +38,7 @@ def run(end: socket.socket) -> None:
             case {"attempt": order}:
                 run_order(Order(**order), channel)
             case {"inspect": request}:
-                channel.send(inspection.run(**request))
+                channel.send(probe_process.run(**request))
             case {"confine": _}:
                 channel.send(asdict(confine(TRIAL)))
             case message:

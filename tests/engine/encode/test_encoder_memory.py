@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from upres.engine.core.frame import Color, Shape
-from upres.engine.encode.memory import encoder_memory
+from upres.engine.encode.encoder_memory import encoder_memory
 from upres.engine.encode.options import Encoder, resolve
 
 SDR = Color("bt709", "tv", "bt709", "bt709")
