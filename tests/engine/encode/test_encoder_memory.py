@@ -18,7 +18,7 @@ SHAPE = Shape(1920, 1080, Fraction(1, 25), Fraction(25), Fraction(1), SDR)
 MEASURED = """
 import sys
 import numpy as np
-from test_memory import SHAPE
+from test_encoder_memory import SHAPE
 from upres.engine.core.frame import Frame
 from upres.engine.encode.options import Encoder, resolve
 from upres.engine.encode.video import pieces
