@@ -13,7 +13,8 @@ from upres.export.measurements import record
 
 Results = Annotated[Path | None, typer.Option(help="A JSON file to record the results in, with the machine.")]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+# Plain help, which shows no type beside a flag.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback()
