@@ -1,17 +1,16 @@
 """The calls of the Python interface: a file to a file, and a source to fragments as they are made."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
-from upres.engine.core.errors import SettingsError, TargetError, UpresError
+from upres.engine.core.errors import SettingsError, UpresError
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
-from upres.engine.encode import join
+from upres.engine.encode.join.file import container_for, join
+from upres.engine.encode.join.stream import StreamedFile, Writable
 from upres.engine.models import registry
 from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
@@ -22,12 +21,6 @@ from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment, Track
 
 DEFAULT_MODEL = "RealESRGAN_Vid_x4"
-
-
-class Writable(Protocol):
-    """An open file, or anything that takes bytes."""
-
-    def write(self, data: bytes, /) -> object: ...  # noqa: D102
 
 
 def upscale(
@@ -48,10 +41,11 @@ def upscale(
     job: models and settings, its container the one the target's name asks for; without it, `model` with the usual settings.
     scale: for a model by name that offers several; its largest by default.
     resume: continue from the log that an interrupted run left beside the target (`TARGET.upres`), byte for byte as if it had
-    not been interrupted. tick: called after every frame. A target that is an open file gets the whole result at the end.
+    not been interrupted. tick: called after every frame. A target that is an open file gets the result while it is made, as
+    fragmented MP4 or Matroska without an index.
     Raises UpresError; then nothing is left behind, unless there is something to resume.
     """
-    container = join.container_for(Path(target)) if isinstance(target, str | Path) else "mp4"
+    container = container_for(Path(target)) if isinstance(target, str | Path) else "mp4"
     job = job or default_job(model, container, scale=scale)
     with prepared(source, target, job, resume=resume, overwrite=overwrite) as work:
         return work.run(progress, tick)
@@ -109,22 +103,21 @@ class Prepared:
         return progress
 
     def _out(self, target: Writable, progress: Progress, tick: Callable[[], None]) -> None:
-        """Join into a temporary file, for an index needs a place to be written back to; then copy it out."""
-        suffix = next(suffix for suffix, container in join.CONTAINERS.items() if container == self.job.container)
-        with tempfile.TemporaryDirectory(prefix="upres-") as folder, log_within(Path(folder), self.job) as log:
-            whole = Path(folder) / f"out{suffix}"
-            self._into(whole, log, progress, tick)
-            try:
-                with whole.open("rb") as file:
-                    shutil.copyfileobj(file, target)
-            except OSError as error:
-                raise TargetError(f"the result cannot be written out ({error.strerror or error})") from error
+        """Write the result while it is made. The log lies in a temporary folder."""
+        with (
+            tempfile.TemporaryDirectory(prefix="upres-") as folder,
+            log_within(Path(folder), self.job) as log,
+            StreamedFile(log, target, self.job.container) as file,
+            closing(run(self.reader, self.job, log, progress, tick)) as fragments,
+        ):
+            for fragment in fragments:
+                file.push(fragment)
 
     def _into(self, target: Path, log: FolderLog, progress: Progress, tick: Callable[[], None]) -> None:
         with closing(run(self.reader, self.job, log, progress, tick)) as fragments:
             for _ in fragments:
                 pass
-        join.join(log, target, self.job.container)
+        join(log, target, self.job.container)
 
 
 @contextmanager
@@ -158,7 +151,7 @@ def prepared(
     with opened as reader:
         if errors:
             raise _joined(errors)
-        yield Prepared(reader, place, job, resume)
+        yield Prepared(reader, place, job if isinstance(place, Path) else replace(job, streamed=True), resume)
 
 
 def _joined(errors: list[UpresError]) -> UpresError:

@@ -47,14 +47,19 @@ LEFT_OUT = {
 """Why, for kinds that no container takes from here."""
 
 
-def decide(item: Item, container: str, channels: Mapping[int, Channels]) -> Decision:
-    """Decide what becomes of an item in a result of this container (libavformat's name). channels: of tracks of sound."""
+def decide(item: Item, container: str, channels: Mapping[int, Channels], *, streamed: bool = False) -> Decision:
+    """Decide what becomes of an item in a result of this container (libavformat's name). channels: of tracks of sound.
+
+    streamed: the result is written while it is made. libavformat's fragments of MP4 cannot hold gaps between subtitles.
+    """
     if item.obstacle is not None:
         return _left_out(item, item.obstacle)
     if item.kind in LEFT_OUT:
         return _left_out(item, LEFT_OUT[item.kind])
     if item.kind is Kind.AUDIO and item.stream is not None:
         return _audio(item, item.stream, container, channels[item.stream.index])
+    if item.kind is Kind.SUBTITLES and streamed and container != "matroska":
+        return _left_out(item, f"{container} that is written while it is made has no subtitles; use `container` mkv")
     if item.kind is Kind.SUBTITLES and item.stream is not None and not takes(container, item.stream):
         return _subtitles(item, item.stream, container)
     if item.kind is Kind.ATTACHMENT:

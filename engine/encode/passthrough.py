@@ -41,11 +41,12 @@ class Passthrough:
     """All carried tracks of a source on their way into a log.
 
     container: the format of the joined file, which decides what can be copied. seconds: of sound in a fragment.
+    streamed: that file is written while it is made.
     warnings: what cannot be carried as it is. notes: what else a user should know, complete once it is finished.
     """
 
-    def __init__(self, reader: Reader, publisher: Publisher, *, container: str, seconds: float) -> None:
-        decisions = [decide(item, container, reader.channels) for item in reader.inventory]
+    def __init__(self, reader: Reader, publisher: Publisher, *, container: str, seconds: float, streamed: bool) -> None:
+        decisions = [decide(item, container, reader.channels, streamed=streamed) for item in reader.inventory]
         self.warnings = [decision.note for decision in decisions if decision.note]
         self._reader, self._publisher, self._container = reader, publisher, container
         self._length = Fraction(seconds).limit_denominator(1000)
@@ -53,8 +54,8 @@ class Passthrough:
         labels = {"video": _labels(reader.video)}
         fates = {decision.item.stream: decision.fate for decision in decisions if decision.item.stream}
         for number, stream in enumerate(reader.audio):
-            labels[f"audio{number}"] = _labels(stream)
-            self._add_audio(number, stream, copied=fates[stream] is Fate.CARRIED)
+            if self._add_audio(number, stream, copied=fates[stream] is Fate.CARRIED):
+                labels[f"audio{number}"] = _labels(stream)
         for number, subtitles in enumerate(reader.subtitles):
             if fates[subtitles] is not Fate.LEFT_OUT:
                 kind = SubtitleTrack if fates[subtitles] is Fate.CARRIED else ConvertedSubtitles
@@ -84,7 +85,8 @@ class Passthrough:
             with _as_source_error(self._reader.container.streams[index]):
                 track.finish()
 
-    def _add_audio(self, number: int, stream: AudioStream, *, copied: bool) -> None:
+    def _add_audio(self, number: int, stream: AudioStream, *, copied: bool) -> bool:
+        """Make an audio track, and tell whether it could be made."""
         channels, codec = self._reader.channels[stream.index], stream.codec_context.name
         route = Route(self._reader, stream, f"audio{number}", self._publisher, self._length)
         if self._container == "matroska" and codec not in SKIPPED:
@@ -99,6 +101,8 @@ class Passthrough:
             self.warnings.append(
                 f"audio, track {stream.index} ({codec}) is left out: it cannot be decoded ({reason(error)})"
             )
+            return False
+        return True
 
     def _add_subtitles(self, number: int, stream: SubtitleStream, kind: type[SubtitleTrack]) -> None:
         log, labels = self._publisher.log, _labels(stream)

@@ -19,7 +19,8 @@ from upres.engine.encode.options import Encoder, Encoding
 class Job:
     """What is to be done to a source. models: one, or several that run after each other with no encoding between.
 
-    container: libavformat's name of the joined file's format. split: cut at shot boundaries; no model remembers across them.
+    container: libavformat's name of the joined file's format. streamed: it is written while it is made.
+    split: cut at shot boundaries; no model remembers across them.
     Raises SettingsError for an unknown pre-filter.
     """
 
@@ -30,6 +31,7 @@ class Job:
     split: bool = False
     cut: Cut = WHOLE
     tonemap: bool = False
+    streamed: bool = False
 
     def __post_init__(self) -> None:
         filters.check(self.prefilters)

@@ -44,7 +44,9 @@ def run(
         raise LogError("a live log cannot be resumed: its encoder is gone; start a new one")
     publisher = Publisher(log)
     video = VideoTrack(publisher, upscaled.time_base)
-    others = Passthrough(reader, publisher, container=job.container, seconds=_audio_seconds(job.encoder))
+    others = Passthrough(
+        reader, publisher, container=job.container, seconds=_audio_seconds(job.encoder), streamed=job.streamed
+    )
     progress.warnings += [*reader.warnings, *others.warnings, *([encoding.why] if encoding.why else [])]
     progress.warnings += _combs(reader, job)
     first = video.resume_point(stateless=all(model.warmup == 0 for model in job.models))

@@ -7,7 +7,7 @@ from pathlib import Path
 from upres.engine.core.errors import TargetError, os_errors_as
 from upres.engine.core.text import counted
 from upres.engine.decode.source import Source
-from upres.engine.encode import join
+from upres.engine.encode.join.file import container_for, part_of
 from upres.engine.segments.folder import FolderLog
 
 
@@ -19,7 +19,7 @@ def log_folder(target: Path) -> Path:
 def check_target(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool = False) -> None:
     """Raise TargetError that names everything that stands in the way of writing a file. source: what it must not be."""
     with os_errors_as(target, TargetError):
-        for place in (target, log_folder(target), join.part_of(target)):
+        for place in (target, log_folder(target), part_of(target)):
             with suppress(FileNotFoundError, NotADirectoryError):
                 place.lstat()
         problems = [
@@ -33,7 +33,7 @@ def check_target(source: Source | None, target: Path, container: str, *, overwri
 
 
 def _wrong_name(target: Path, container: str) -> list[str]:
-    named = join.container_for(target)
+    named = container_for(target)
     return [] if named == container else [f"its name asks for {named}, the settings for {container}"]
 
 

@@ -16,7 +16,7 @@ from upres.engine.core.errors import Interrupted, SettingsError, SourceError, Ta
 from upres.engine.core.model import Model
 from upres.engine.core.text import counted
 from upres.engine.decode.source import kind_of
-from upres.engine.encode import join
+from upres.engine.encode.join.file import CONTAINERS
 from upres.engine.encode.options import Encoder
 from upres.engine.pipeline import admission, estimate
 from upres.engine.pipeline.options import Job
@@ -141,7 +141,7 @@ class Batch:
     def _container(self, target: str) -> str:
         """Choose the container of a target; for a name without one, one that the check of the target then refuses."""
         suffix = self.stdout_suffix if target == "-" else Path(target).suffix
-        container = join.CONTAINERS.get(suffix.lower(), "mp4")
+        container = CONTAINERS.get(suffix.lower(), "mp4")
         if self.encoder.codec == "lossless" and container != "matroska":
             name = "use --container mkv" if target == "-" else f"name the output {Path(target).stem}.mkv"
             raise SettingsError(f"--lossless writes RGB H.264, which players know in .mkv only; {name}")

@@ -5,6 +5,7 @@ import re
 from upres.engine.pipeline.advice import Rule
 
 SAME = (
+    "container",
     "duration",
     "height",
     "model",

@@ -160,7 +160,7 @@ def stream(
 ) -> None:
     """Upscale on a server while the source is sent; resumes after a lost connection unless live, and joins the result here."""
     from upres.engine.core.errors import SettingsError
-    from upres.engine.encode.join import container_for
+    from upres.engine.encode.join.file import container_for
     from upres.engine.pipeline.target import check_target
     from upres.service.client.assembly import Assembly
     from upres.service.client.errors import RemoteError

@@ -69,9 +69,9 @@ class EncodingOptions:
     preset: Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")] = "fast"
     segment: Annotated[float, typer.Option(help="Seconds that each segment of the log lasts.")] = 2.0
     height: Annotated[int | None, typer.Option(help="Resample the result down to this height, e.g. 1080.")] = None
-    container: Annotated[str, typer.Option(help="For stdout, which gets the result at the end: mp4, mov or mkv.")] = (
-        "mkv"
-    )
+    container: Annotated[
+        str, typer.Option(help="For stdout, which gets the result while it is made: mkv, mp4 or mov.")
+    ] = "mkv"
 
     def encoder(self) -> Encoder:
         """Make the engine's options; raises SettingsError."""

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from upres.engine.core.errors import TargetError
-from upres.engine.encode.join import container_for, join
+from upres.engine.encode.join.file import container_for, join
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment, Track
 from upres.v2 import upscale_pb2 as pb

@@ -1,7 +1,6 @@
 """The two calls: one clear message for whatever is wrong, and nothing left behind."""
 
 import errno
-import io
 import os
 import shutil
 import signal
@@ -67,13 +66,6 @@ def test_overwrite_replaces_only_when_the_result_is_whole(clip, tmp_path):
     assert target.read_text() == "old"
     upscale(clip, target, job(target), overwrite=True)
     assert len(referee.video(target).times) == 10
-
-
-def test_what_is_not_kept_is_not_promised(clip, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(TargetError) as raised:
-        patch.setattr(Path, "replace", full)
-        upscale(clip, io.BytesIO(), job(Path("out.mp4")))
-    assert raised.value.__notes__ == ["nothing is kept: only what goes from a file into a file can be resumed"]
 
 
 def full(*_):

@@ -23,7 +23,7 @@ from upres.engine.core.frame import Shape
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
 from upres.engine.decode.stream import peek
-from upres.engine.encode.join import join
+from upres.engine.encode.join.file import join
 from upres.engine.pipeline.estimate import media_memory
 from upres.engine.pipeline.options import Job, after_prefilters, resolved
 from upres.engine.pipeline.progress import Progress

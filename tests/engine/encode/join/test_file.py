@@ -7,7 +7,7 @@ from fake import job
 
 from upres.engine.core.errors import LogError, TargetError
 from upres.engine.decode.reader import Reader
-from upres.engine.encode import join
+from upres.engine.encode.join.file import container_for, join
 from upres.engine.encode.options import Encoder
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
@@ -34,7 +34,7 @@ def log(tmp_path):
 @pytest.mark.parametrize("container", NAMES)
 def test_pictures_and_times_are_those_of_the_log(log, tmp_path, container):
     out = tmp_path / NAMES[container]
-    join.join(log, out, container)
+    join(log, out, container)
     assert (referee.pictures(out) == referee.pictures(log.path("video"))).all()
     shown = zip(referee.video(out).times, referee.video(log.path("video")).times, strict=True)
     assert all(abs(a - b) <= (0.0005 if container == "matroska" else 0) for a, b in shown)
@@ -43,7 +43,7 @@ def test_pictures_and_times_are_those_of_the_log(log, tmp_path, container):
 @pytest.mark.parametrize("container", NAMES)
 def test_the_same_log_gives_the_same_bytes(log, tmp_path, container):
     for name in ("one", "two"):
-        join.join(log, tmp_path / name, container)
+        join(log, tmp_path / name, container)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -54,7 +54,7 @@ def test_a_track_of_the_log_is_a_file_that_plays(log):
 
 def test_a_log_without_a_frame_is_refused(tmp_path):
     with pytest.raises(LogError, match="holds no frame yet"):
-        join.join(MemoryLog({}), tmp_path / "out.mp4", "mp4")
+        join(MemoryLog({}), tmp_path / "out.mp4", "mp4")
 
 
 def test_a_damaged_log_leaves_no_file(log, tmp_path):
@@ -62,7 +62,7 @@ def test_a_damaged_log_leaves_no_file(log, tmp_path):
     data[-20] ^= 1
     log.path("video").write_bytes(data)
     with pytest.raises(LogError, match="damaged"):
-        join.join(log, tmp_path / "out.mp4", "mp4")
+        join(log, tmp_path / "out.mp4", "mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "log"]
 
 
@@ -70,9 +70,9 @@ def test_a_damaged_log_leaves_no_file(log, tmp_path):
     ("name", "container"), [("a.mp4", "mp4"), ("a.M4V", "mp4"), ("a.mov", "mov"), ("a.mkv", "matroska")]
 )
 def test_the_name_asks_for_the_container(tmp_path, name, container):
-    assert join.container_for(tmp_path / name) == container
+    assert container_for(tmp_path / name) == container
 
 
 def test_a_name_that_asks_for_none_is_refused(tmp_path):
     with pytest.raises(TargetError, match=r"must end in \.mp4, \.m4v, \.mov, \.mkv"):
-        join.container_for(tmp_path / "out.avi")
+        container_for(tmp_path / "out.avi")

@@ -1,0 +1,97 @@
+"""One file from a log: packets copied, nothing decoded; written beside the target and renamed once complete."""
+
+import heapq
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from upres.engine.core.errors import EncoderError, LogError, TargetError
+from upres.engine.segments.folder import sync_folder
+from upres.engine.segments.model import Log, Track
+
+from .tracks import LogSubtitles, LogTrack, label, movie_timescale, ordered
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+def container_for(path: Path) -> str:
+    """Return the container format of a file name; TargetError where none is known for it."""
+    if path.suffix.lower() not in CONTAINERS:
+        still = "; one frame goes into a name that ends in .png with `still` 0" * (path.suffix.lower() in PICTURES)
+        raise TargetError(f"{path}: the name must end in {', '.join(CONTAINERS)}{still}")
+    return CONTAINERS[path.suffix.lower()]
+
+
+def part_of(target: Path) -> Path:
+    """Return where a file is written until it is complete."""
+    return target.with_name(f".{target.name}.{os.getpid()}.part")
+
+
+def join(log: Log, target: Path, container: str) -> None:
+    """Write the joined file. It appears under its name only once it is complete and on disk.
+
+    Raises TargetError where it cannot be written, EncoderError where the container refuses it, LogError where the log is
+    damaged or has no frame.
+    """
+    check_has_frames(log)
+    part = part_of(target)
+    try:
+        with as_ours(str(target), container):
+            _write(log, part, container)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(target)
+            sync_folder(target.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_has_frames(log: Log) -> None:
+    """Raise LogError where there is nothing to join."""
+    if not log.fragments("video"):
+        raise LogError("the log holds no frame yet, so there is nothing to join")
+
+
+@contextmanager
+def as_ours(name: str, container: str) -> Iterator[None]:
+    """Raise what a muxer and the system raise as TargetError, and as EncoderError where the container is why. name: the file's."""
+    try:
+        yield
+    except av.ArgumentError as error:
+        raise EncoderError(f"{name}: {container} refuses what was made ({error.strerror})") from error
+    except (OSError, av.FFmpegError) as error:
+        raise TargetError(f"{name}: cannot be written ({error.strerror or error})") from error
+
+
+def _write(log: Log, path: Path, container: str) -> None:
+    tracks = ordered(log)
+    options = _options(tracks, container)
+    sources: list[LogTrack | LogSubtitles] = [LogTrack(log, track, container) for track in tracks]
+    sources += [LogSubtitles(log, extra, _end(log)) for extra in log.extras if "subtitles" in extra]
+    try:
+        with av.open(str(path), "w", format=container, options=options) as output:
+            for source in sources:
+                source.add_to(output)
+            label(log, output)
+            for _, _, packet in heapq.merge(*(source.packets() for source in sources)):
+                output.mux(packet)
+    finally:
+        for source in sources:
+            source.close()
+
+
+def _end(log: Log) -> Fraction:
+    track, last = log.tracks["video"], log.fragments("video")[-1]
+    return (track.start + last.pts + last.duration) * track.time_base
+
+
+def _options(tracks: list[Track], container: str) -> dict[str, str]:
+    options = {"fflags": "+bitexact"}  # nothing random, so that equal logs give equal files
+    if container == "matroska":
+        return options
+    return {**options, "movflags": "+faststart", "movie_timescale": movie_timescale(tracks)}

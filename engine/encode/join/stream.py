@@ -1,0 +1,142 @@
+"""A log written out while it grows: fragmented MP4, or Matroska without an index, into a pipe."""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import av
+from av import Packet
+
+from upres.engine.segments.model import Fragment, Log
+
+from .file import as_ours, check_has_frames
+from .tracks import LogSubtitles, LogTrack, label, movie_timescale, ordered
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+
+PIECE_MILLISECONDS = 500  # of the file that are written at once; a player waits for them
+APART_MILLISECONDS = 2000  # by which a track may be ahead of the others before it is written alone
+
+
+class Writable(Protocol):
+    """An open file, or anything that takes bytes."""
+
+    def write(self, data: bytes, /) -> object: ...  # noqa: D102
+
+
+class StreamedFile:
+    """One file from a log, written as far as the log goes. Leaving its `with` writes the end, unless an error is why.
+
+    The header names every track, so nothing is written before each has its first fragment: none is lost for coming late.
+    Raises TargetError where it cannot be written, EncoderError where the container refuses it, LogError where the log is
+    damaged or has no frame.
+    """
+
+    def __init__(self, log: Log, target: Writable, container: str) -> None:
+        self._log = log
+        self._target = target
+        self._container = container
+        self._waiting: dict[str, list[Fragment]] = defaultdict(list)
+        self._tracks: dict[str, LogTrack] = {}
+        self._subtitles: list[LogSubtitles] = []
+        self._held: dict[int, Packet[Any] | None] = {}
+        self._output: OutputContainer | None = None
+
+    def __enter__(self) -> "StreamedFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            for source in self._sources():
+                source.close()
+            with suppress(OSError, av.FFmpegError):  # of a pipe that nobody reads: what was raised before says so
+                if self._output is not None:
+                    self._output.close()
+
+    def push(self, fragment: Fragment) -> None:
+        """Take a fragment that the log has got, in the order of the log."""
+        self._waiting[fragment.track].append(fragment)
+        if self._output is not None or _announced(self._log) <= self._waiting.keys():
+            with as_ours("the result", self._container):
+                self._write()
+
+    def _finish(self) -> None:
+        check_has_frames(self._log)
+        with as_ours("the result", self._container):
+            output = self._write()
+            for track in self._tracks.values():
+                last = self._held[track.index]
+                if last is not None:
+                    track.trim(last)
+                    output.mux(last)
+            output.close()
+
+    def _write(self) -> "OutputContainer":
+        """Write what waits, but the latest packet of each track, which may turn out to be its last."""
+        waiting, self._waiting = self._waiting, defaultdict(list)
+        output = self._output or self._open(waiting)
+        pieces = [self._tracks[name].continued(fragments) for name, fragments in waiting.items()]
+        try:
+            packets = [*(piece.packets(whole=False) for piece in pieces), *(text.packets() for text in self._subtitles)]
+            for _, index, packet in heapq.merge(*packets):
+                ready: Packet[Any] | None = packet
+                if index in self._held:
+                    ready, self._held[index] = self._held[index], packet
+                if ready is not None:
+                    output.mux(ready)
+        finally:
+            for piece in pieces:
+                piece.close()
+        return output
+
+    def _open(self, first: Mapping[str, list[Fragment]]) -> "OutputContainer":
+        """Open the file with all tracks of the log. first: fragments of each, which its header is made from."""
+        log, tracks = self._log, [track for track in ordered(self._log) if track.name in first]
+        options = {
+            "fflags": "+bitexact",  # nothing random, so that equal logs give equal files
+            "flush_packets": "1",
+            "max_interleave_delta": str(APART_MILLISECONDS * 1000),
+        }
+        if self._container == "matroska":
+            options |= {"cluster_time_limit": str(PIECE_MILLISECONDS)}
+        else:
+            flags = {"movflags": "delay_moov+default_base_moof", "frag_duration": str(PIECE_MILLISECONDS * 1000)}
+            options |= {**flags, "movie_timescale": movie_timescale(tracks)}
+        self._tracks = {track.name: LogTrack(log, track, self._container, first[track.name]) for track in tracks}
+        self._subtitles = [LogSubtitles(log, extra, None) for extra in log.extras if "subtitles" in extra]
+        output = self._output = av.open(_Pipe(self._target), "w", format=self._container, options=options)
+        for source in self._sources():
+            source.add_to(output)
+        label(log, output)
+        self._held = dict.fromkeys(track.index for track in self._tracks.values())
+        return output
+
+    def _sources(self) -> list[LogTrack | LogSubtitles]:
+        return [*self._tracks.values(), *self._subtitles]
+
+
+def _announced(log: Log) -> set[str]:
+    """Return the names of all tracks that the log will have."""
+    return {"video", *(name for extra in log.extras for name in extra.get("tracks", ()))}
+
+
+class _Pipe:
+    """What can only be written to, so that libavformat does not go back in it."""
+
+    def __init__(self, target: Writable) -> None:
+        self._target = target
+
+    def write(self, data: bytes) -> int:
+        self._target.write(bytes(data))
+        if flush := getattr(self._target, "flush", None):
+            flush()
+        return len(data)

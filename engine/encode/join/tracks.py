@@ -1,0 +1,194 @@
+"""The tracks of a log as a muxer takes them: read back through libavformat, packets copied."""
+
+import base64
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from math import lcm
+from typing import TYPE_CHECKING, Any
+
+import av
+from av import Packet, VideoStream
+from av.container import OutputContainer
+from av.stream import Disposition, Stream
+
+from upres.engine.core.errors import LogError
+from upres.engine.encode.codec_delay import delayed, hide_end
+from upres.engine.encode.fragment import LONGEST_TICKS, add_copy
+from upres.engine.segments.model import Fragment, Log, Track
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+Timed = tuple[Fraction, int, "Packet[Any]"]
+
+
+def ordered(log: Log) -> list[Track]:
+    """Return the tracks of a log as files list them: video first."""
+    return sorted(log.tracks.values(), key=lambda track: (track.name != "video", track.name))
+
+
+def label(log: Log, output: OutputContainer) -> None:
+    """Give a file the tags, chapters and attachments of a log."""
+    for extra in log.extras:
+        if "metadata" in extra and "chapters" in extra:
+            output.metadata.update(extra["metadata"])
+            output.set_chapters([_chapter(chapter) for chapter in extra["chapters"]])
+        if "attachment" in extra and output.format.name == "matroska":
+            output.add_attachment(extra["attachment"], extra["mimetype"], base64.b64decode(extra["data"]))
+
+
+def _chapter(chapter: dict[str, Any]) -> "Chapter":
+    start, end = round(chapter["start"] * 1000), round(chapter["end"] * 1000)
+    return {
+        "id": chapter["id"],
+        "start": start,
+        "end": end,
+        "time_base": Fraction(1, 1000),
+        "metadata": chapter["metadata"],
+    }
+
+
+def movie_timescale(tracks: list[Track]) -> str:
+    """Return the ticks of an MP4's own clock, in which a track that starts later than another is delayed."""
+    clock = lcm(*(track.time_base.denominator for track in tracks))
+    return str(clock if clock < 1 << 31 else tracks[0].time_base.denominator)
+
+
+class LogTrack:
+    """One track of the log, read back through libavformat.
+
+    fragments: those to read, by default all that the log has so far; more of them come with `continued`.
+    """
+
+    def __init__(self, log: Log, track: Track, container: str, fragments: list[Fragment] | None = None) -> None:
+        self._log = log
+        self._track = track
+        self._fragments = log.fragments(track.name) if fragments is None else fragments
+        self._expected = sum(fragment.frames for fragment in self._fragments)
+        self._labels: dict[str, Any] = next(
+            (extra["tracks"].get(track.name, {}) for extra in log.extras if "tracks" in extra), {}
+        )
+        self._matroska = container == "matroska"
+        self._container = container
+        self._input = av.open(_TrackBytes(log, track, self._fragments), mode="r", format=track.container)
+        self._stream = self._input.streams[0]
+
+    def add_to(self, output: OutputContainer) -> None:
+        """Add the track to a file."""
+        hides = self._matroska and self._track.start < 0 and self._stream.type == "audio"
+        template = delayed(self._stream, -self._track.start * self._track.time_base) if hides else self._stream
+        self._output = add_copy(output, template)
+        self._output.time_base = self._stream.time_base
+        if isinstance(self._output, VideoStream):
+            self._output.time_base = (self._stream.time_base or self._track.time_base) * self._coarser()
+            self._output.codec_context.framerate = self._rate()
+        self._output.disposition = Disposition(self._track.disposition)
+        self._output.metadata.update(self._labels.get("metadata", {}))
+        if self._track.language:
+            self._output.metadata["language"] = self._track.language
+
+    @property
+    def index(self) -> int:
+        """Its place in the file."""
+        return self._output.index
+
+    def continued(self, fragments: list[Fragment]) -> "LogTrack":
+        """Return the same track of the same file, with other fragments."""
+        track = LogTrack(self._log, self._track, self._container, fragments)
+        track._output = self._output
+        return track
+
+    def _coarser(self) -> int:
+        """Return how many ticks become one, so that the longest frame has a duration that a file can say."""
+        longest = max((fragment.duration for fragment in self._fragments), default=0)
+        return 1 + longest // LONGEST_TICKS
+
+    def _rate(self) -> Fraction:
+        """Return the average frame rate, for Matroska's header."""
+        ticks = sum(fragment.duration for fragment in self._fragments)
+        return (self._expected / (max(1, ticks) * self._track.time_base)).limit_denominator(1001)
+
+    def packets(self, *, whole: bool = True) -> Iterator[Timed]:
+        """Yield packets with the track's start added back; LogError where there are fewer or more than the log counts.
+
+        whole: these are all fragments of the track, so that its end is trimmed.
+        """
+        time_base = self._stream.time_base or Fraction(1)
+        shift = round(self._track.start * self._track.time_base / time_base)
+        count = 0
+        for packet in self._input.demux(self._stream):
+            if packet.pts is None or packet.dts is None:
+                continue
+            count += 1
+            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            packet.stream = self._output
+            if whole and count == self._expected:
+                self.trim(packet)
+            yield packet.dts * time_base, self._output.index, packet
+        if count != self._expected:
+            raise LogError(f"track {self._track.name} gave {count} packets, its log counts {self._expected}")
+
+    def trim(self, last: "Packet[Any]") -> None:
+        """Hide what the source hides behind its last packet; in MP4 the packet's duration says it."""
+        samples = next((extra["samples"] for extra in self._log.extras if extra.get("trim") == self._track.name), 0)
+        if self._matroska and samples:
+            last.duration = (last.duration or 0) + samples
+            hide_end(last, samples)
+
+    def close(self) -> None:
+        """Release the log's bytes."""
+        self._input.close()
+
+
+class LogSubtitles:
+    """One subtitle track, from its records. end: of the video, in seconds, which no subtitle outlasts; None: unknown yet."""
+
+    def __init__(self, log: Log, header: dict[str, Any], end: Fraction | None) -> None:
+        self._header = header
+        self._log = log
+        self._end = end
+        self._before = -1
+        self._read = 0
+        self._input = av.open(io.BytesIO(base64.b64decode(header["init"])), mode="r")
+        self._template: Stream = self._input.streams[0]
+
+    def add_to(self, output: OutputContainer) -> None:
+        """Add the track to a file."""
+        self._output = output.add_stream_from_template(self._template)
+        self._output.metadata.update(self._header["metadata"])
+        self._output.disposition = Disposition(self._header["disposition"])
+
+    def packets(self) -> Iterator[Timed]:
+        """Yield the packets of the records that have come since the last call."""
+        every = [extra for extra in self._log.extras if extra.get("subtitle") == self._header["subtitles"]]
+        records, self._read = every[self._read :], len(every)
+        time_base = Fraction(self._header["time_base"])
+        for record in sorted(records, key=lambda record: int(record["pts"])):
+            at = self._before = max(record["pts"], self._before + 1)
+            packet: Packet[Any] = Packet(base64.b64decode(record["data"]))
+            packet.pts = packet.dts = at
+            packet.duration = record["duration"]
+            if self._end is not None:
+                packet.duration = min(packet.duration, max(1, round(self._end / time_base) - at))
+            packet.time_base, packet.stream = time_base, self._output
+            packet.is_keyframe = True
+            yield at * time_base, self._output.index, packet
+
+    def close(self) -> None:
+        """Release the records."""
+        self._input.close()
+
+
+class _TrackBytes:
+    """A track as a stream of bytes: its init section, then fragments, each checked as it is read."""
+
+    def __init__(self, log: Log, track: Track, fragments: list[Fragment]) -> None:
+        self._log = log
+        self._left = fragments[::-1]
+        self._chunk = io.BytesIO(track.init)
+
+    def read(self, size: int = 65536, /) -> bytes:
+        while not (data := self._chunk.read(size)) and self._left:
+            self._chunk = io.BytesIO(self._log.read(self._left.pop()))
+        return data

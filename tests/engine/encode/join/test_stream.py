@@ -1,0 +1,103 @@
+"""What goes into a pipe while it is made is the joined file: the same pictures and the same sound at the same times."""
+
+import errno
+import os
+
+import media
+import pytest
+import referee
+from fake import job
+
+from upres.engine.api import upscale
+from upres.engine.core.errors import TargetError
+from upres.engine.encode.options import Encoder
+from upres.engine.pipeline.progress import Progress
+
+pytestmark = pytest.mark.referee
+
+NAMES = ("out.mp4", "out.mov", "out.mkv")
+SUBTITLES = "1\n00:00:00,500 --> 00:00:01,000\nhello\n\n2\n00:00:02,200 --> 00:00:02,700\nbye\n"
+PICTURE = "testsrc2=size=64x48:rate=10:duration=3"
+EARLY, LATE = "sine=duration=2", "sine=frequency=880:duration=1.6"
+
+
+class Pipe:
+    """A pipe that notes after how many frames it got its first bytes."""
+
+    def __init__(self, progress):
+        self.data = b""
+        self.progress = progress
+        self.first = None
+
+    def write(self, data):
+        self.first = self.progress.frames_out if self.first is None else self.first
+        self.data += data
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A clip with sound that ends early, sound that starts late, and subtitles."""
+    folder = tmp_path_factory.mktemp("source")
+    (folder / "text.srt").write_text(SUBTITLES)
+    inputs = ["-f", "lavfi", "-i", EARLY, "-itsoffset", 1.2, "-f", "lavfi", "-i", LATE, "-i", folder / "text.srt"]
+    codecs = ["-c:v", "libx264", "-bf", 2, "-c:a:0", "libopus", "-c:a:1", "ac3", "-c:s", "srt"]
+    media.ffmpeg("-f", "lavfi", "-i", PICTURE, *inputs, *maps(4), *codecs, folder / "in.mkv")
+    return folder / "in.mkv"
+
+
+def maps(count):
+    return [part for number in range(count) for part in ("-map", number)]
+
+
+def piped(source, target):
+    """Upscale into a file, and into a pipe; give what came of the second, and after how many frames it started."""
+    wanted = job(target, encoder=Encoder(segment_seconds=0.5))
+    upscale(source, target, wanted)
+    progress = Progress()
+    pipe = Pipe(progress)
+    upscale(source, pipe, wanted, progress=progress)
+    out = target.with_stem("piped")
+    out.write_bytes(pipe.data)
+    return out, pipe.first, progress
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_the_joined_file_and_starts_long_before_the_end(source, tmp_path, name):
+    out, first, progress = piped(source, tmp_path / name)
+    assert first < progress.frames_out == 30
+    joined = tmp_path / name
+    assert (referee.pictures(out) == referee.pictures(joined)).all()
+    assert referee.video(out).times == pytest.approx(referee.video(joined).times, abs=0.001)
+    for track in (0, 1):
+        assert abs(len(referee.sound(out, track)) - len(referee.sound(joined, track))) <= 1024  # priming that is heard
+
+
+def test_in_matroska_the_sound_is_the_same_and_subtitles_are_there(source, tmp_path):
+    out, _, progress = piped(source, tmp_path / "out.mkv")
+    assert not progress.warnings
+    for track in (0, 1):
+        assert referee.sound_digest(out, track) == referee.sound_digest(tmp_path / "out.mkv", track)
+    assert b"hello" in media.ffmpeg("-i", out, "-map", "0:s:0", "-f", "srt", "-")
+
+
+def test_subtitles_that_mp4_cannot_hold_in_fragments_are_named(source, tmp_path):
+    _, _, progress = piped(source, tmp_path / "out.mp4")
+    [note] = progress.warnings
+    assert "subtitles, track 3 (subrip) is left out" in note
+    assert "use `container` mkv" in note
+
+
+def test_the_same_source_gives_the_same_bytes(source, tmp_path):
+    one, _, _ = piped(source, tmp_path / "out.mkv")
+    two, _, _ = piped(source, tmp_path / "again.mkv")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_reader_that_goes_away_ends_the_run_with_one_sentence(source, tmp_path):
+    class Closed:
+        def write(self, data):
+            raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    with pytest.raises(TargetError, match=r"the result: cannot be written .Broken pipe") as raised:
+        upscale(source, Closed(), job(tmp_path / "out.mkv", encoder=Encoder(segment_seconds=0.5)))
+    assert raised.value.__notes__ == ["nothing is kept: only what goes from a file into a file can be resumed"]
