@@ -18,7 +18,7 @@ def names() -> tuple[str, ...]:
 
 def every() -> list[Runtime]:
     """Load all of them, available or not, the preferred first."""
-    return sorted(map(_load, _entries()), key=lambda runtime: runtime.preference, reverse=True)
+    return sorted(map(load, _entries()), key=lambda runtime: runtime.preference, reverse=True)
 
 
 def choose(name: str = AUTO) -> Runtime:
@@ -30,7 +30,7 @@ def choose(name: str = AUTO) -> Runtime:
         raise SettingsError(f"unknown runtime {name!r}; there are: {', '.join(names())}")
     if name == AUTO:
         return _preferred()
-    runtime = _load(name)
+    runtime = load(name)
     if reason := runtime.unavailable():
         raise ModelError(f"the runtime {name} cannot run here: {reason}")
     return runtime
@@ -45,7 +45,8 @@ def _preferred() -> Runtime:
     raise ModelError(f"no runtime can run here ({'; '.join(reasons) or 'none is registered: install upres again'})")
 
 
-def _load(name: str) -> Runtime:
+def load(name: str) -> Runtime:
+    """Load a runtime by its name, whether it can run here or not."""
     made: Runtime = _entries()[name].load()()
     return made
 

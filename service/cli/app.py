@@ -15,6 +15,7 @@ from upres.engine.core.errors import SettingsError, UpresError
 from . import info
 from .bench import bench
 from .flags import in_flags
+from .machine.doctor import doctor
 from .run import run
 
 HELP = """Upscale video two to four times while it streams.
@@ -65,8 +66,8 @@ def build() -> typer.Typer:
         cls=Group, no_args_is_help=True, epilog=EPILOG, pretty_exceptions_enable=False, context_settings=names
     )
     app.callback(help=HELP, options_metavar="IN OUT [OPTIONS]", subcommand_metavar="| COMMAND …")(_options)
-    commands: dict[str, Any] = {"run": run, "bench": bench}
-    commands |= {command.__name__: command for command in (info.models, info.probe, info.doctor, info.licenses)}
+    commands: dict[str, Any] = {"run": run, "bench": bench, "doctor": doctor}
+    commands |= {command.__name__: command for command in (info.models, info.probe, info.licenses)}
     commands |= {entry.name: entry.load() for entry in entry_points(group="upres.commands")}
     for panel, members in PANELS.items():
         for name in members:

@@ -1,30 +1,22 @@
-"""Commands that only report: models, probe, doctor, licenses."""
+"""Commands that only report: models, probe, licenses."""
 
 import json as jsonlib
-import platform
-from importlib.metadata import files, version
+from importlib.metadata import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import av
-import psutil
 import typer
 
-from upres.engine.core.errors import ModelError
 from upres.engine.decode.filters import PREFILTERS
 from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
-from upres.engine.models import manifest, registry
+from upres.engine.models import registry
 from upres.engine.models.catalog import NETWORKS, SLUGS
 from upres.engine.pipeline import advice
 from upres.engine.pipeline.advice import Measured
-from upres.engine.runtime import registry as runtimes
-from upres.engine.runtime.base import cpus
 
 from .batch import stdin
 from .flags import option
-
-NEEDED = {"libx264": "H.264", "libx264rgb": "lossless", "libx265": "HEVC", "aac": "AAC"}
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
@@ -122,36 +114,6 @@ def _readable(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
         "noise": f"{facts['noise']} ({words['noise']})",
         **{name: "unknown" for name in ("seconds", "frames") if facts[name] is None},
     }
-
-
-def doctor() -> None:
-    """Show what this machine can run, what is missing and the command that fixes it; exit 1 where something needed is missing."""
-    typer.echo(
-        f"upres {version('upres')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    )
-    typer.echo(f"CPUs {cpus()}, memory {psutil.virtual_memory().total / 1e9:.1f} GB, cache {manifest.cache_folder()}")
-    problems = []
-    for runtime in runtimes.every():
-        state = runtime.unavailable() or f"available on {runtime.device}, in {' and '.join(runtime.precisions())}"
-        typer.echo(f"runtime {runtime.name}: {state}")
-    try:
-        runtimes.choose()
-    except ModelError as error:
-        problems.append(f"{error}: pip install onnxruntime")
-    typer.echo(f"PyAV {av.__version__}, FFmpeg {'.'.join(map(str, av.library_versions['libavcodec']))} (libavcodec)")
-    for codec, what in NEEDED.items():
-        there = codec in av.codecs_available
-        typer.echo(f"encoder {codec} ({what}): {'available' if there else 'missing'}")
-        if not there:
-            problems.append(f"no {what}: pip install --force-reinstall --only-binary av av")
-    for name, network in NETWORKS.items():
-        if network.ships and not registry.is_here(name):
-            problems.append(f"network {name} is not in the package: pip install --force-reinstall upres")
-    for problem in problems:
-        typer.secho(problem, fg="red")
-    typer.echo("nothing is missing" if not problems else f"{len(problems)} things are missing")
-    if problems:
-        raise typer.Exit(1)
 
 
 def licenses() -> None:

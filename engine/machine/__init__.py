@@ -1,0 +1,1 @@
+"""What this machine has: driver, GPUs, packages, hardware codecs. What may hang or crash is asked in a process of its own."""

@@ -1,0 +1,86 @@
+"""NVIDIA's driver and the GPUs that it shows."""
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from .child import ask
+
+PROBE = f"{__package__}.nvidia_process"
+PCI = Path("/sys/bus/pci/devices")
+NVIDIA, DISPLAY = "0x10de", "0x03"  # the vendor, and the class of graphics and 3D controllers
+DRIVER_FILES = Path("/proc/driver/nvidia")
+
+
+@dataclass(frozen=True, slots=True)
+class GPU:
+    """One GPU. capability: compute capability, as (9, 0). memory: bytes, of all; on a Jetson it is the CPU's too."""
+
+    index: int
+    name: str
+    capability: tuple[int, int]
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What the driver says. version: its own, as 580.65. cuda: the newest CUDA that it runs, as 13.0. Both None if unknown.
+
+    problem: why no GPU can be used; None where one can. on_bus: an NVIDIA GPU is plugged in, whatever the driver says.
+    """
+
+    version: str | None
+    cuda: str | None
+    gpus: tuple[GPU, ...]
+    problem: str | None
+    on_bus: bool
+
+
+def driver(probe: str = PROBE) -> Driver:
+    """Ask the driver, in a process of its own; never raises, and waits a bounded time."""
+    found = ask(probe)
+    gpus = tuple(
+        GPU(index, each["name"], tuple(each["capability"]), each["memory"])
+        for index, each in enumerate(found.get("gpus", []))
+    )
+    problem = found.get("problem") or (None if gpus else "the driver shows no GPU")
+    return Driver(found.get("driver"), found.get("cuda"), gpus, problem, on_bus() or is_jetson())
+
+
+def on_bus(devices: Path = PCI) -> bool:
+    """Tell whether an NVIDIA GPU is plugged in; False where that cannot be read."""
+    return any(_is(each / "vendor", NVIDIA) and _is(each / "class", DISPLAY) for each in _folders(devices))
+
+
+def is_jetson() -> bool:
+    """Tell whether this is a Jetson, whose GPU is on no bus."""
+    return "tegra" in platform.release() or Path("/etc/nv_tegra_release").exists()
+
+
+def names(files: Path = DRIVER_FILES) -> tuple[str, ...]:
+    """Name the GPUs as the kernel's files do: at once, without waking the driver. Empty where there are no such files."""
+    found = []
+    for folder in sorted(_folders(files / "gpus")):
+        rows = _text(folder / "information").splitlines()
+        found += [row.partition(":")[2].strip() for row in rows if row.startswith("Model")]
+    if not found and is_jetson():
+        found = [_text(Path("/proc/device-tree/model")).strip("\0\n") or "Jetson"]
+    return tuple(found)
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return list(path.iterdir())
+    except OSError:
+        return []
+
+
+def _is(file: Path, start: str) -> bool:
+    return _text(file).startswith(start)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""

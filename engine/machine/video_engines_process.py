@@ -1,0 +1,50 @@
+"""The process that opens NVENC and NVDEC once through PyAV, and prints what came of it as a line of JSON."""
+
+import json
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.codec.hwaccel import HWAccel, hwdevices_available
+
+ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
+SIDE = 256  # pixels; NVENC takes none below 145 or so
+
+
+def main() -> None:
+    """Print both, each with what is built in and the problem, if any."""
+    encoders = [name for name in ENCODERS if name in av.codecs_available]
+    devices = [name for name in hwdevices_available() if name == "cuda"]
+    found = {"nvenc": _look(encoders, _open_encoder), "nvdec": _look(devices, _open_decoder)}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+def _look(built_in: list[str], attempt: Callable[[str], None]) -> dict[str, Any]:
+    if not built_in:
+        return {"built_in": [], "problem": "this PyAV's FFmpeg was built without it"}
+    try:
+        attempt(built_in[0])
+    except Exception as error:  # of FFmpeg, the driver or the codec: each is the answer
+        return {"built_in": built_in, "problem": f"it does not open ({getattr(error, 'strerror', None) or error})"}
+    return {"built_in": built_in, "problem": None}
+
+
+def _open_encoder(name: str) -> None:
+    """Encode one frame: some drivers only refuse then."""
+    encoder: Any = av.CodecContext.create(name, "w")
+    encoder.width = encoder.height = SIDE
+    encoder.pix_fmt, encoder.time_base = "nv12", Fraction(1, 25)
+    frame = av.VideoFrame(SIDE, SIDE, "nv12")
+    frame.pts = 0
+    encoder.encode(frame)
+    encoder.encode(None)
+
+
+def _open_decoder(device: str) -> None:
+    HWAccel(device, allow_software_fallback=False).create(av.Codec("h264", "r"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""`upres doctor`: what this machine can run, what is missing, and what to do about it."""
+
+import json as jsonlib
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Annotated
+
+import av
+import psutil
+import typer
+
+from upres.engine.core.text import counted
+from upres.engine.machine import nvidia, packages
+from upres.engine.machine.nvidia import Driver
+from upres.engine.machine.video_engines import VideoEngine, video_engines
+from upres.engine.models import manifest, registry
+from upres.engine.models.catalog import NETWORKS
+from upres.engine.runtime import registry as runtimes
+from upres.engine.runtime.base import cpus
+
+NEEDED = {"libx264": "H.264", "libx264rgb": "lossless", "libx265": "HEVC", "aac": "AAC"}
+GPU_WHEEL = "pip uninstall --yes onnxruntime onnxruntime-gpu; pip install 'onnxruntime-gpu[cuda,cudnn]'"
+CPU_WHEEL = "pip uninstall --yes onnxruntime onnxruntime-gpu; pip install onnxruntime"
+CONTAINER = "in a container, start it with `--gpus all` and NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
+WHEEL_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0), (12, 1))
+"""What onnxruntime-gpu on PyPI has machine code for, on one processor or the other; it has none that a driver could translate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing about this machine. remedy: what to do about it, if anything. missing: upres does not work without it."""
+
+    name: str
+    state: str
+    remedy: str | None = None
+    missing: bool = False
+
+
+def doctor(json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False) -> None:
+    """Show what this machine can run, what is missing and what to do; exit 1 where something needed is missing."""
+    found = list(findings(nvidia.driver(), packages.versions(), video_engines()))
+    missing = [finding for finding in found if finding.missing]
+    if json:
+        typer.echo(jsonlib.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        for finding in found:
+            typer.secho(f"{finding.name}: {finding.state}", fg="red" if finding.missing else None)
+            if finding.remedy:
+                typer.echo(f"  -> {finding.remedy}")
+        typer.echo(f"{counted(len(missing), 'thing')} missing" if missing else "nothing is missing")
+    if missing:
+        raise typer.Exit(1)
+
+
+def findings(driver: Driver, installed: dict[str, str], engines: tuple[VideoEngine, ...]) -> Iterator[Finding]:
+    """Judge what was found. installed: versions of packages by name."""
+    yield Finding(
+        f"upres {version('upres')}",
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {counted(cpus(), 'CPU')}, "
+        f"{psutil.virtual_memory().total / 1e9:.1f} GB of memory",
+    )
+    yield Finding("cache", str(manifest.cache_folder()))
+    yield from _runtimes()
+    yield from _onnx_runtime(installed, driver)
+    yield from _gpus(driver)
+    yield from _nvidia_packages(installed)
+    yield from _media(engines, driver)
+    for name, network in NETWORKS.items():
+        if network.ships and not registry.is_here(name):
+            yield Finding(f"network {name}", "not in the package", "pip install --force-reinstall upres", missing=True)
+
+
+def _runtimes() -> Iterator[Finding]:
+    usable = False
+    for name in runtimes.names():
+        if name != runtimes.AUTO:
+            reason, state = _state(name)
+            usable = usable or reason is None
+            yield Finding(f"runtime {name}", reason or state)
+    if not usable:
+        yield Finding("runtimes", "none can run here", CPU_WHEEL, missing=True)
+
+
+def _state(name: str) -> tuple[str | None, str]:
+    """Ask a runtime why it cannot run here, and what it computes in; a broken installation may raise anything."""
+    try:
+        runtime = runtimes.load(name)
+        return runtime.unavailable(), f"available on {runtime.device}, in {' and '.join(runtime.precisions())}"
+    except Exception as error:
+        return f"broken ({type(error).__name__}: {error})", ""
+
+
+def _onnx_runtime(installed: dict[str, str], driver: Driver) -> Iterator[Finding]:
+    """Name the wheels of ONNX Runtime: two of them share their files, and neither pip nor ONNX Runtime says so."""
+    wheels = [f"{name} {installed[name]}" for name in packages.ONNX_RUNTIMES if name in installed]
+    both = packages.both_onnx_runtimes(installed)
+    remedy: str | None = None
+    if both:
+        remedy = f"they overwrite each other's files; leave one: {GPU_WHEEL if driver.gpus else CPU_WHEEL}"
+    elif driver.gpus and "onnxruntime-gpu" not in installed:
+        remedy = f"for the runtime cuda: {GPU_WHEEL}"
+    state = f"{' and '.join(wheels) or 'not installed'}{', two wheels at once' if both else ''}"
+    yield Finding("ONNX Runtime", f"{state}, {_providers()}" if wheels else state, remedy)
+
+
+def _providers() -> str:
+    """List what the ONNX Runtime that is imported was built with; which of it starts is another question."""
+    try:
+        import onnxruntime
+
+        names = onnxruntime.get_available_providers()
+    except Exception as error:  # of an installation whose files are a mixture, anything
+        return f"cannot be imported ({error})"
+    return f"built with {', '.join(name.removesuffix('ExecutionProvider') for name in names)}"
+
+
+def _gpus(driver: Driver) -> Iterator[Finding]:
+    versions = [f"{what} {known}" for what, known in (("driver", driver.version), ("CUDA", driver.cuda)) if known]
+    if driver.problem is None:
+        yield Finding("NVIDIA driver", f"{', '.join(versions)}, {counted(len(driver.gpus), 'GPU')}")
+    elif driver.on_bus or driver.version:
+        remedy = f"install NVIDIA's driver, 580 or later, and restart; {CONTAINER}"
+        yield Finding("NVIDIA driver", f"{driver.problem}, but an NVIDIA GPU is in this machine", remedy)
+    else:
+        yield Finding("NVIDIA driver", f"{driver.problem}; no NVIDIA GPU is in this machine, so models run on the CPU")
+    for gpu in driver.gpus:
+        major, minor = gpu.capability
+        state = f"{gpu.name}, compute capability {major}.{minor}, {gpu.memory / 1e9:.1f} GB"
+        known = gpu.capability in WHEEL_CAPABILITIES
+        advice = None if known else "onnxruntime-gpu of PyPI has no code for it; use TensorRT (the Dockerfile's jetson)"
+        yield Finding(f"GPU {gpu.index}", state, advice)
+    if driver.gpus:
+        yield Finding("GPU check", "not run by this command", "upres selftest --device loads, compares and measures")
+
+
+def _nvidia_packages(installed: dict[str, str]) -> Iterator[Finding]:
+    for name, group in {
+        "cuda-core": ("cuda-core",),
+        "TensorRT": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-lean-cu13"),
+        "TensorRT for RTX": ("tensorrt-rtx", "onnxruntime-ep-nv-tensorrt-rtx-cu13"),
+    }.items():
+        here = [f"{package} {installed[package]}" for package in group if package in installed]
+        yield Finding(name, ", ".join(here) or "not installed")
+
+
+def _media(engines: tuple[VideoEngine, ...], driver: Driver) -> Iterator[Finding]:
+    libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
+    yield Finding("PyAV", f"{av.__version__}, FFmpeg {libavcodec} (libavcodec)")
+    for codec, what in NEEDED.items():
+        there = codec in av.codecs_available
+        remedy = None if there else "pip install --force-reinstall --only-binary av av"
+        yield Finding(f"encoder {codec} ({what})", "available" if there else "missing", remedy, missing=not there)
+    for engine in engines:
+        built_in = ", ".join(engine.built_in) or "not built in"
+        state = f"{built_in}; {engine.problem or 'opens'}"
+        yield Finding(engine.name, state, _video_remedy(engine) if engine.problem and driver.gpus else None)
+
+
+def _video_remedy(engine: VideoEngine) -> str:
+    if not engine.built_in:
+        return "PyAV's wheels have it on x86-64 alone; elsewhere: pip install --no-binary av av, with an FFmpeg that has it"
+    none = " (H100, H200 and A100 have no NVENC)" if engine.name == "NVENC" else ""
+    return f"the CPU does it instead; driver 570 or later and a GPU that has it are needed{none}; {CONTAINER}"

@@ -1,0 +1,93 @@
+"""`upres doctor` on machines that are not this one: what each is told, and what to do."""
+
+import json
+from importlib.metadata import EntryPoint
+
+import pytest
+from typer.testing import CliRunner
+
+from upres.engine.machine.nvidia import GPU, Driver
+from upres.engine.machine.video_engines import VideoEngine
+from upres.engine.runtime import registry
+from upres.service.cli import app
+from upres.service.cli.machine import doctor
+
+H100 = GPU(0, "NVIDIA H100", (9, 0), 80 << 30)
+ORIN = GPU(1, "Orin", (8, 7), 64 << 30)
+NO_DRIVER = "no driver (libcuda.so.1 is not there)"
+CLOSED = "it does not open (Operation not permitted)"
+OPEN = (VideoEngine("NVENC", ("h264_nvenc",), None), VideoEngine("NVDEC", ("cuda",), None))
+CPU_ONLY = {"onnxruntime": "1.32.0"}
+
+
+def judged(driver, installed=CPU_ONLY, engines=OPEN):
+    """Findings by name."""
+    return {finding.name: finding for finding in doctor.findings(driver, dict(installed), engines)}
+
+
+def with_gpus(*gpus):
+    return Driver("580.65", "13.0", gpus, None, on_bus=True)
+
+
+def test_a_machine_without_a_gpu_misses_nothing():
+    found = judged(Driver(None, None, (), NO_DRIVER, on_bus=False))
+    assert "no NVIDIA GPU is in this machine" in found["NVIDIA driver"].state
+    assert not [finding for finding in found.values() if finding.remedy or finding.missing]
+
+
+def test_a_gpu_without_a_driver_is_told_to_get_one():
+    found = judged(Driver(None, None, (), NO_DRIVER, on_bus=True))["NVIDIA driver"]
+    assert "an NVIDIA GPU is in this machine" in found.state
+    assert "install NVIDIA's driver" in found.remedy and "--gpus all" in found.remedy
+
+
+def test_two_gpus_are_named_each_with_what_runs_on_it():
+    found = judged(with_gpus(H100, ORIN))
+    assert found["NVIDIA driver"].state == "driver 580.65, CUDA 13.0, 2 GPUs"
+    assert "NVIDIA H100, compute capability 9.0, 85.9 GB" in found["GPU 0"].state and found["GPU 0"].remedy is None
+    assert "TensorRT" in found["GPU 1"].remedy
+    assert "onnxruntime-gpu" in found["ONNX Runtime"].remedy  # the wheel that is here has no CUDA
+
+
+def test_two_wheels_at_once_are_named_with_the_one_command_that_leaves_the_right_one():
+    both = CPU_ONLY | {"onnxruntime-gpu": "1.31.1"}
+    found = judged(with_gpus(H100), both)["ONNX Runtime"]
+    assert "onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1, two wheels at once" in found.state
+    assert found.remedy.endswith("pip install 'onnxruntime-gpu[cuda,cudnn]'")
+    without = judged(Driver(None, None, (), NO_DRIVER, on_bus=False), both)["ONNX Runtime"]
+    assert without.remedy.endswith("pip install onnxruntime")
+
+
+def test_nvenc_that_is_not_there_is_explained_by_its_reason():
+    closed = (VideoEngine("NVENC", ("h264_nvenc",), CLOSED), VideoEngine("NVDEC", (), "built without it"))
+    found = judged(with_gpus(H100), engines=closed)
+    assert CLOSED in found["NVENC"].state and "H100, H200 and A100 have no NVENC" in found["NVENC"].remedy
+    assert "--no-binary av" in found["NVDEC"].remedy
+    assert judged(with_gpus(H100))["NVENC"].remedy is None
+
+
+def test_versions_of_what_engines_need_are_shown():
+    installed = CPU_ONLY | {"cuda-core": "1.2.0", "tensorrt-cu13": "11.4.0", "tensorrt-rtx": "1.7.1"}
+    found = judged(with_gpus(H100), installed)
+    assert found["cuda-core"].state == "cuda-core 1.2.0"
+    assert found["TensorRT"].state == "tensorrt-cu13 11.4.0"
+    assert found["TensorRT for RTX"].state == "tensorrt-rtx 1.7.1"
+    assert judged(with_gpus(H100))["TensorRT"].state == "not installed"
+
+
+def test_a_runtime_that_is_broken_is_a_finding_and_no_crash(monkeypatch):
+    entry = EntryPoint("broken", "upres.nowhere:Nothing", registry.GROUP)
+    monkeypatch.setattr(registry, "_entries", lambda: {"broken": entry})
+    found = judged(Driver(None, None, (), NO_DRIVER, on_bus=False))
+    assert "ModuleNotFoundError" in found["runtime broken"].state
+    assert found["runtimes"].missing and "pip install onnxruntime" in found["runtimes"].remedy
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_what_is_missing_ends_in_exit_code_1(monkeypatch, missing):
+    found = [doctor.Finding("network x", "not in the package", "pip install it", missing=missing)]
+    monkeypatch.setattr(doctor, "findings", lambda *arguments: found)
+    monkeypatch.setattr(doctor, "video_engines", lambda: OPEN)
+    done = CliRunner().invoke(app.build(), ["doctor", "--json"])
+    assert done.exit_code == missing
+    assert json.loads(done.stdout)[0]["remedy"] == "pip install it"
