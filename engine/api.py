@@ -12,10 +12,12 @@ from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import container_for, join
 from upres.engine.encode.join.stream import StreamedFile, Writable
 from upres.engine.models import registry
-from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.estimate import Prediction
+from upres.engine.pipeline.options import Job, after_prefilters
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.resumable import log_beside, log_within
 from upres.engine.pipeline.run import run
+from upres.engine.pipeline.segment_length import cut_by_work
 from upres.engine.pipeline.target import check_target
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment, Track
@@ -91,6 +93,12 @@ class Prepared:
     target: Path | Writable
     job: Job
     resume: bool
+
+    def cut_by_work(self, prediction: Prediction) -> "Prepared":
+        """Return the same with segments of at most about 15 s of predicted work, or with those of the log that it resumes."""
+        rate = after_prefilters(self.reader.info.shape, self.job.prefilters).rate
+        resumes = self.target if self.resume and isinstance(self.target, Path) else None
+        return replace(self, job=cut_by_work(self.job, prediction, rate, resumes))
 
     def run(self, progress: Progress | None = None, tick: Callable[[], None] = lambda: None) -> Progress:
         """Upscale; return what was done. tick: called after every frame."""

@@ -11,6 +11,7 @@ from upres.engine.core.frame import Color, Shape
 
 Codec = Literal["auto", "h264", "hevc", "lossless"]
 Unit = Literal["segment", "frame"]
+SEGMENT_SECONDS = 2.0
 LONGEST_SIDE = 16384  # pixels, that x264 takes, and that decoders of HEVC do
 MOST_PIXELS = 1 << 28  # that libavutil takes, with 128 more a side (av_image_check_size)
 LARGEST_H264 = 4096  # a side; H.264's level 5.2, the last that hardware decoders take, ends at 4096x2304
@@ -35,7 +36,7 @@ class Encoder:
     codec: Codec = "auto"
     crf: int = 18
     preset: str = "fast"
-    segment_seconds: float = 2.0
+    segment_seconds: float = SEGMENT_SECONDS
     height: int | None = None
     fragment: Unit = "segment"
     live: bool = False

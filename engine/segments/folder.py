@@ -62,6 +62,13 @@ class FolderLog(MemoryLog):
             shutil.rmtree(folder)
 
     @staticmethod
+    def read_header(folder: Path) -> dict[str, Any]:
+        """Return the header of a folder's log, changing nothing; empty where there is none yet. LogError where it is damaged."""
+        records = _records(folder / "index.jsonl")
+        header = records[0].get("header") if records and isinstance(records[0], dict) else None
+        return header if isinstance(header, dict) else {}
+
+    @staticmethod
     def segments(folder: Path) -> int:
         """Count the complete segments of video in a folder's log, changing nothing: another process may be writing it.
 

@@ -85,7 +85,10 @@ def not_searched(source: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Upscale several inputs alike. settings: the rest of a Job's fields. stdout_suffix: the container for `-`."""
+    """Upscale several inputs alike. settings: the rest of a Job's fields. stdout_suffix: the container for `-`.
+
+    by_work: segments are shorter than the encoder's where they would take long.
+    """
 
     models: tuple[Model, ...]
     encoder: Encoder
@@ -93,6 +96,7 @@ class Batch:
     stdout_suffix: str
     report: Report
     options: RunOptions
+    by_work: bool
 
     def run(self, every: list[Pair], folder: Path | None) -> int:
         """Upscale all; gives the exit code. A single input's error is raised; one of several is reported and skipped."""
@@ -133,6 +137,8 @@ class Batch:
             self.report.predicted(name, prediction, job)
             if not self.options.yes:
                 admission.refuse_what_takes_long(prediction, job.models)
+            if self.by_work:
+                work = work.cut_by_work(prediction)
             progress = Progress()
             with self.report.running(name, progress) as tick:
                 work.run(progress, tick)

@@ -43,7 +43,9 @@ def run(
             still.write(opened, Path(target), models, at=time, tonemap=part.tonemap, overwrite=options.overwrite)
             report.say(f"{target}: before on the left, after on the right")
             return
-        batch = Batch(tuple(models), encoder, settings, stdout_suffix, report, options)
+        batch = Batch(
+            tuple(models), encoder, settings, stdout_suffix, report, options, by_work=encoding.segment is None
+        )
         chosen, folder = pairs(source, target, suffix)
         if passed := not_searched(source):
             report.warn(passed)

@@ -10,7 +10,7 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.core.model import Model
 from upres.engine.decode.cut import Cut
 from upres.engine.decode.filters import PREFILTERS
-from upres.engine.encode.options import Codec, Encoder
+from upres.engine.encode.options import SEGMENT_SECONDS, Codec, Encoder
 from upres.engine.models import registry
 from upres.engine.models.catalog import slug_of
 from upres.engine.runtime import registry as runtimes
@@ -67,7 +67,10 @@ class EncodingOptions:
     ] = False
     crf: Annotated[int, typer.Option(help="Quality of the encoding: lower is better and larger.")] = 18
     preset: Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")] = "fast"
-    segment: Annotated[float, typer.Option(help="Seconds that each segment of the log lasts.")] = 2.0
+    segment: Annotated[
+        float | None,
+        typer.Option(help="Seconds of video in a segment of the log; by default 2, or what takes about 15 s of work."),
+    ] = None
     height: Annotated[int | None, typer.Option(help="Resample the result down to this height, e.g. 1080.")] = None
     container: Annotated[
         str, typer.Option(help="For stdout, which gets the result while it is made: mkv, mp4 or mov.")
@@ -78,7 +81,8 @@ class EncodingOptions:
         if self.codec not in ("auto", "h264", "hevc"):
             raise SettingsError(f"codec must be auto, h264 or hevc, got {self.codec!r}; exact pixels are --lossless")
         codec = "lossless" if self.lossless else cast(Codec, self.codec)
-        return Encoder(codec, self.crf, self.preset, self.segment, self.height)
+        segment = SEGMENT_SECONDS if self.segment is None else self.segment
+        return Encoder(codec, self.crf, self.preset, segment, self.height)
 
     def suffixes(self) -> tuple[str, str]:
         """Give the suffix of results in a folder, and that of a result on stdout; raises SettingsError."""

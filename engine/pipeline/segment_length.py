@@ -1,0 +1,42 @@
+"""How long segments are: short enough that an interruption costs little work. Decided before the start, and kept in the log."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from upres.engine.segments.folder import FolderLog
+
+from .estimate import Prediction
+from .options import Job
+from .target import log_folder
+
+WORK_SECONDS = 15.0  # that a segment is predicted to take at most: an interruption loses the incomplete one
+SHORTEST_SECONDS = (
+    0.25  # of video. With segments so short a file was 11 % larger than with 2 seconds; with 0.5 seconds, 2 %
+)
+
+
+def cut_by_work(job: Job, prediction: Prediction, rate: Fraction, resumes: Path | None = None) -> Job:
+    """Return a job whose segments take at most about 15 s of predicted work, and at most its `segment_seconds` of video.
+
+    rate: of the frames that the models get. resumes: the target whose log is continued, with the segments that it has.
+    A model that remembers earlier frames starts its shot again after an interruption, so its segments stay as they are.
+    Raises LogError where that log is damaged.
+    """
+    kept = _segment_seconds(resumes) if resumes else None
+    if kept is not None:
+        return _with_segments(job, kept)
+    if any(model.warmup != 0 for model in job.models):
+        return job
+    seconds = max(SHORTEST_SECONDS, int(WORK_SECONDS / max(1e-9, prediction.frame_seconds)) / float(rate))
+    return _with_segments(job, round(seconds, 3)) if seconds < job.encoder.segment_seconds else job
+
+
+def _segment_seconds(target: Path) -> float | None:
+    encoder = FolderLog.read_header(log_folder(target)).get("encoder")
+    seconds = encoder.get("segment_seconds") if isinstance(encoder, dict) else None
+    return seconds if isinstance(seconds, int | float) else None
+
+
+def _with_segments(job: Job, seconds: float) -> Job:
+    return replace(job, encoder=replace(job.encoder, segment_seconds=seconds))
