@@ -1,15 +1,19 @@
 """Between an attempt, which opens strangers' media, and its worker, which holds the models: messages and frames."""
 
+import os
 import socket
 import threading
 from typing import Any
 
 import numpy as np
 
-from upres.engine.core.frame import Frame
+from upres.engine.core.frame import Frame, Pixels
 from upres.engine.decode.container import MOST_PIXELS
 from upres.service.live import framing
 from upres.service.live.framing import FramingError
+
+from . import shared_frames
+from .shared_frames import SharedFrames, Sizes
 
 MOST_PIXELS_UPSCALED = 16 * MOST_PIXELS
 CHANNELS = 3
@@ -18,25 +22,55 @@ Message = dict[str, Any]
 
 
 class Channel:
-    """One end. Sending is safe from several threads; receiving is for one. Raises EOFError, OSError where the other end is gone."""
+    """One end. Messages are safe to send from several threads; frames, and receiving, are for one.
+
+    Frames pass through shared memory once the worker shares some, and through the socket before, where they do not fit, and
+    where the system has none to share. Raises EOFError, OSError where the other end is gone.
+    """
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         self._sending = threading.Lock()
+        self._shared: SharedFrames | None = None
 
     def send(self, message: Message, frame: Frame | None = None) -> None:
         """Send a message, with a frame if there is one."""
         pixels: bytes | memoryview = b""
-        if frame is not None:
-            place = {"pts": frame.pts, "duration": frame.duration, "shot": frame.shot}
-            message = {**message, "frame": {**place, "width": frame.width, "height": frame.height}}
-            pixels = np.ascontiguousarray(frame.pixels).data.cast("B")
-        with self._sending:
-            try:
+        try:
+            if frame is not None:
+                slot = None if self._shared is None else self._shared.put(frame.pixels)
+                place = {"pts": frame.pts, "duration": frame.duration, "shot": frame.shot, "slot": slot}
+                message = {**message, "frame": {**place, "width": frame.width, "height": frame.height}}
+                if slot is None:
+                    pixels = np.ascontiguousarray(frame.pixels).data.cast("B")
+            with self._sending:
                 framing.send(self._socket, message, pixels)
-            except OSError:  # perhaps in the middle of a message: nothing can follow it
-                self._socket.close()
-                raise
+        except OSError:  # perhaps in the middle of a message: nothing can follow it
+            self._socket.close()
+            raise
+
+    def share(self, sizes: Sizes) -> None:
+        """Share memory for frames of these sizes with the other end, once, if the system can; tell it so."""
+        made = None if self._shared else shared_frames.create(sizes)
+        if made is None:
+            return
+        self._shared, descriptor, permits = made
+        try:
+            with permits, self._sending:
+                framing.send(self._socket, {"shared": sizes})
+                socket.send_fds(self._socket, [b"\0"], [descriptor, permits.fileno()])
+        finally:
+            os.close(descriptor)
+
+    def attach(self, sizes: Sizes) -> None:
+        """Take the memory that the other end shares; `sizes` is what its message says."""
+        descriptors = socket.recv_fds(self._socket, 1, 2)[1]
+        if len(descriptors) != 2:  # this process has too many open, or the other end is gone
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise EOFError("no shared memory came")
+        descriptor, permits = descriptors
+        self._shared = SharedFrames.attach(descriptor, socket.socket(fileno=permits), sizes)
 
     def receive(self) -> tuple[Message, Frame | None]:
         """Receive the next message, with its frame; EOFError at the end, FramingError where it is none."""
@@ -50,10 +84,14 @@ class Channel:
     def limit(self, seconds: float) -> None:
         """Raise TimeoutError from now on where the other end sends or takes nothing for so long."""
         self._socket.settimeout(seconds)
+        if self._shared is not None:
+            self._shared.limit(seconds)
 
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
+        if self._shared is not None:
+            self._shared.close()
 
     def _receive_frame(self, place: dict[str, Any], size: int) -> Frame:
         try:
@@ -63,8 +101,16 @@ class Channel:
             raise FramingError(f"a frame without {error}") from error
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise FramingError(f"a frame of {width}x{height}")
-        if size != width * height * CHANNELS:
+        slot = place.get("slot")
+        if size != (width * height * CHANNELS if slot is None else 0):
             raise FramingError(f"a frame of {width}x{height} with {size} bytes")
+        return Frame(self._pixels(slot, height, width), pts, duration, shot)
+
+    def _pixels(self, slot: object, height: int, width: int) -> Pixels:
+        if slot is not None:
+            if self._shared is None:
+                raise FramingError("a frame in shared memory where there is none")
+            return self._shared.take(slot, height, width, CHANNELS)
         pixels = np.empty((height, width, CHANNELS), np.uint8)
         framing.receive_into(self._socket, pixels.data.cast("B"))
-        return Frame(pixels, pts, duration, shot)
+        return pixels

@@ -1,6 +1,7 @@
 """The worker's side of a channel: one attempt's model and sessions, and a turn on the device for each step of them.
 
-A question is a message whose `do` names it. The reply is frames, if any, then `{"end": value}` or `{"error": …, "text": …}`.
+A question is a message whose `do` names it. The reply is frames or shared memory for them, if any, then `{"end": value}` or
+`{"error": …, "text": …}`.
 """
 
 import logging
@@ -14,8 +15,9 @@ from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model, Session, Spooling, Stoppable
 from upres.engine.pipeline.admission import refuse_what_cannot_run_live
 
-from .channel import MOST_PIXELS_UPSCALED, Channel, Message
+from .channel import CHANNELS, MOST_PIXELS_UPSCALED, Channel, Message
 from .memory_budget import MemoryBudget
+from .shared_frames import shared_bytes
 
 MOST_SESSIONS = 4  # of one attempt; it needs one at a time
 
@@ -112,15 +114,21 @@ class ModelHost:
         return None
 
     def _reserve(self, width: int, height: int, media: int) -> None:
-        """Wait until what an attempt takes fits: its model's memory for such frames, and so many bytes for all else."""
+        """Wait until what an attempt takes fits: its model's memory for such frames, and so many bytes for all else.
+
+        Then share memory for the frames themselves, which is counted, too.
+        """
         model = self._chosen()
         if self._reserved or media < 0:
             raise ValueError("memory is reserved once, and not less than none")
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise ValueError(f"there is no memory to reserve for frames of {width}x{height}")
-        needed = media + _memory(model, width, height, live=self._live)
+        frame = width * height * CHANNELS
+        sizes = frame, frame * model.scale**2
+        needed = media + _memory(model, width, height, live=self._live) + shared_bytes(sizes)
         self._memory.reserve(needed, lambda: self._gone, wait=not self._live)
         self._reserved = needed
+        self._channel.share(sizes)
 
     def _open(self, width: int, height: int) -> int:
         """Open a session; its number."""

@@ -31,11 +31,17 @@ class RemoteModel:
         return int(_ask(self._channel, {"do": "memory", "width": width, "height": height}))
 
     def reserve(self, width: int, height: int, media: int) -> None:
-        """Wait until the worker has memory for frames of this size, and `media` bytes for all but the model.
+        """Wait until the worker has memory for frames of this size, and `media` bytes for all but the model; share some of it.
 
         Raises SourceError where it never has; for a live source, where it has none now.
         """
-        _ask(self._channel, {"do": "reserve", "width": width, "height": height, "media": media})
+        self._channel.send({"do": "reserve", "width": width, "height": height, "media": media})
+        message, _ = self._channel.receive()
+        if "shared" in message:
+            frame, upscaled = message["shared"]
+            self._channel.attach((frame, upscaled))
+            message, _ = self._channel.receive()
+        _value(message)
 
     def check_live(self, width: int, height: int, rate: float) -> None:
         """Check that it keeps up with a live source of this size and frames a second; ModelError where it does not."""

@@ -5,7 +5,8 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import fake
 import psutil
@@ -148,6 +149,51 @@ def test_an_attempt_is_confined_and_has_a_name(tmp_path, source):
         with open(f"/proc/{attempt.pid}/status") as status:  # noqa: PTH123
             lines = status.read().splitlines()
         assert {"Seccomp:\t2", "NoNewPrivs:\t1"} <= set(lines)
+
+
+@dataclass(frozen=True)
+class Held(fake.Nearest):
+    """Notes that it has got a frame, and keeps it until it may go on."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def open(self, width, height):
+        session = super().open(width, height)
+        push = session.push
+
+        def held(frame):
+            self.reached.set()
+            self.released.wait(60)
+            yield from push(frame)
+
+        session.push = held
+        return session
+
+
+def open_here():
+    """What this process has open, and the shared frames that it has mapped."""
+    shared = [line for line in Path("/proc/self/maps").read_text().splitlines() if "upres-frames" in line]
+    return len(os.listdir("/proc/self/fd")), len(shared)  # noqa: PTH208
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_attempt_that_is_killed_leaves_no_shared_memory_and_nothing_open(tmp_path, source):
+    model = Held()
+    with working(tmp_path / "job", lambda *_: (model, None)) as desk:
+        desk.folder.source.write_bytes(source.read_bytes())
+        seen = []
+        for _ in range(2):
+            model.reached.clear()
+            model.released.clear()
+            desk.order()
+            assert model.reached.wait(60)
+            shared = open_here()[1]
+            desk.send({"cancel": REQUEST})
+            model.released.set()
+            assert shared == 1 and desk.verdict() == {"report": "died"}
+            seen.append(open_here())
+        assert seen[0] == seen[1] and not seen[0][1]
 
 
 def test_the_operators_quality_reaches_the_models(monkeypatch):
