@@ -28,7 +28,7 @@ Sizes = tuple[int, int]  # bytes of a frame, and of an upscaled one
 class SharedFrames:
     """One end; frames are sent by one thread, and received by one.
 
-    memory: all of it, mapped for as long as this lives; whoever feeds a device from it may register it there once.
+    memory: all of it, mapped for as long as this lives; a device that is fed from it may have it registered once.
     sends, receives: the offsets of the slots each way; their step is their size. lends: whether a frame may stay in its slot
     while it is used, because the other end is trusted to leave it alone.
     """
