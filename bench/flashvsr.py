@@ -24,6 +24,7 @@ import torch
 from flashvsr_runners import FRAMES, Steps, onnxruntime_steps, pytorch_steps
 
 from upres.engine.core.errors import ModelError
+from upres.engine.machine.host import peak_memory
 from upres.engine.models.flashvsr.manifest import FlashVSRManifest, read
 from upres.engine.models.flashvsr.tiles import Layout, lay_out
 from upres.export.flashvsr.graphs.settings import Settings
@@ -31,7 +32,7 @@ from upres.export.flashvsr.graphs.write import write_graphs
 from upres.export.flashvsr.weights.configuration import Configuration
 from upres.export.flashvsr.weights.random_weights import random_weights
 from upres.export.flashvsr.weights.weight_set import WeightSet
-from upres.export.measurements import peak_memory, record
+from upres.export.measurements import record
 
 WARM = 2  # steps before those that count; the first one compiles
 SMALL = Configuration(

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from upres.engine.machine.host import cpu_name
 from upres.engine.runtime.base import cpus
 
 PACKAGES = ("upres", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt-rtx")
@@ -27,10 +27,7 @@ def record(path: Path, part: str, results: object) -> None:
 
 def machine() -> Mapping[str, Any]:
     """Describe the machine: processor, CPUs that this process may use, bytes of memory."""
-    info = Path("/proc/cpuinfo")
-    rows = info.read_text().splitlines() if info.exists() else []
-    name = next((row.split(":", 1)[1].strip() for row in rows if row.startswith("model name")), platform.machine())
-    return {"cpu": name, "cpus": cpus(), "memory": psutil.virtual_memory().total}
+    return {"cpu": cpu_name(), "cpus": cpus(), "memory": psutil.virtual_memory().total}
 
 
 def versions() -> Mapping[str, str]:
@@ -42,11 +39,3 @@ def versions() -> Mapping[str, str]:
         except PackageNotFoundError:
             continue
     return installed
-
-
-def peak_memory() -> int:
-    """Return the most bytes of main memory that this process has used so far; a page of a file counts once for each mapping."""
-    import resource  # not on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

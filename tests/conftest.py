@@ -13,6 +13,14 @@ from upres.export.fetch.pull import from_package
 NCNN_MODELS = ("realesr-animevideov3-x4", "realesr-animevideov3-x2", "realesrgan-x4plus-anime")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def untuned(tmp_path_factory):
+    """Nothing that `upres tune` has measured on this machine counts in tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def ncnn_models(request):
     """The folder of ncnn's files, fetched once with pip; skipped where there is no network, except in CI."""

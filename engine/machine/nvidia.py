@@ -68,6 +68,11 @@ def names(files: Path = DRIVER_FILES) -> tuple[str, ...]:
     return tuple(found)
 
 
+def kernel_module(files: Path = DRIVER_FILES) -> str | None:
+    """Read the version line of the driver's kernel module, without waking it; None where there is none."""
+    return next(iter(_text(files / "version").splitlines()), None)
+
+
 def _folders(path: Path) -> list[Path]:
     try:
         return list(path.iterdir())

@@ -1,6 +1,6 @@
 """Networks that take every frame by itself: a session that holds nothing between frames, in as many tiles as it needs."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import psutil
@@ -8,11 +8,12 @@ import psutil
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame, Pixels
 from upres.engine.runtime import registry as runtimes
-from upres.engine.runtime.base import Graph
+from upres.engine.runtime.base import Graph, Runtime
 
-from . import manifest
+from . import manifest, tuned
 from .manifest import Installed, Manifest, Variant
 from .tiling import TILE_LIMIT, Plan, plan, upscale, upscale_blended
+from .tuned import Choice
 
 TILE_MEMORY = 2 << 30  # bytes one tile's activations may take, and at most a quarter of the machine's
 
@@ -30,11 +31,12 @@ class PerFrameModel:
         variant: Variant | None = None,
         tile_memory: int = TILE_MEMORY,
         tile_limit: int = TILE_LIMIT,
+        why: str | None = None,
     ) -> None:
         """Take a loaded graph.
 
         variant: which of the manifest's it is, the one in float32 by default. tile_memory: bytes that a tile's activations may
-        take. tile_limit: pixels of a tile's longest side.
+        take. tile_limit: pixels of a tile's longest side. why: it runs on what it runs on, where that was measured.
         """
         self._graph = graph
         self._facts = facts
@@ -43,7 +45,8 @@ class PerFrameModel:
         self._tile_limit = tile_limit
         self.name = facts.network
         self.scale = facts.scale
-        self.report = graph.report
+        self.report = graph.report if tile_limit == TILE_LIMIT else f"{graph.report}, tiles up to {tile_limit}"
+        self.why = why
         self.digest = facts.graph_sha256 if variant is None else variant.sha256
 
     def open(self, width: int, height: int) -> "PerFrameSession":
@@ -56,15 +59,20 @@ class PerFrameModel:
         return int(self._plan(width, height).largest * self._bytes_per_pixel) + result
 
     def _plan(self, width: int, height: int) -> Plan:
-        facts = self._facts
-        return plan(
-            _padded(width, facts.pad, facts.multiple),
-            _padded(height, facts.pad, facts.multiple),
-            halo=facts.halo,
-            multiple=facts.multiple,
-            limit=self._tile_limit,
-            pixels=max(1, int(self._tile_memory / self._bytes_per_pixel)),
-        )
+        pixels = max(1, int(self._tile_memory / self._bytes_per_pixel))
+        return cut(self._facts, width, height, self._tile_limit, pixels=pixels)
+
+
+def cut(facts: Manifest, width: int, height: int, limit: int, *, pixels: int | None = None) -> Plan:
+    """Plan the tiles of a frame for a network. limit: of a tile's longest side. pixels: of a tile, by default limit squared."""
+    return plan(
+        _padded(width, facts.pad, facts.multiple),
+        _padded(height, facts.pad, facts.multiple),
+        halo=facts.halo,
+        multiple=facts.multiple,
+        limit=limit,
+        pixels=pixels,
+    )
 
 
 def _padded(length: int, pad: int, multiple: int) -> int:
@@ -116,15 +124,44 @@ def installed(network: str) -> Installed | None:
     return Installed(facts.scale, facts.halo, facts.psnr)
 
 
-def load(network: str, *, scale: int | None = None, quality: str = "high", runtime: str = "auto") -> PerFrameModel:
+def load(
+    network: str,
+    *,
+    scale: int | None = None,
+    quality: str = "high",
+    runtime: str = "auto",
+    resumed: Collection[str] = (),
+) -> PerFrameModel:
     """Load a network from the package or the cache; ModelError where it is not on this machine or its graph is damaged.
 
-    scale: not looked at, for a network of this family has one.
+    scale: not looked at, for a network of this family has one. runtime: auto is what a fresh table of `upres tune` says, and
+    the preferred one without. resumed: as in `tuned.pick`.
     """
-    path, facts = manifest.find(network)
+    if runtime == runtimes.AUTO and (picked := tuned.pick(network, quality, resumed)):
+        choice, why = picked
+        return load_choice(network, choice, why=why)
     chosen = runtimes.choose(runtime)
-    variant = facts.variant(quality, chosen.precisions())
+    return _load(network, chosen, quality, chosen.precisions())
+
+
+def load_choice(network: str, choice: Choice, *, why: str | None = None) -> PerFrameModel:
+    """Load a network to run as a choice says; ModelError as from `load`. why: it was chosen."""
+    return _load(network, runtimes.choose(choice.runtime), "high", (choice.precision,), tile=choice.tile, why=why)
+
+
+def _load(
+    network: str,
+    runtime: Runtime,
+    quality: str,
+    precisions: tuple[str, ...],
+    *,
+    tile: int = TILE_LIMIT,
+    why: str | None = None,
+) -> PerFrameModel:
+    path, facts = manifest.find(network)
+    variant = facts.variant(quality, precisions)
     graph = path.with_name(variant.file)
     manifest.check(graph, variant)
     memory = min(TILE_MEMORY, psutil.virtual_memory().total // 4)
-    return PerFrameModel(chosen.load(graph, variant.precision), facts, tile_memory=memory, variant=variant)
+    loaded = runtime.load(graph, variant.precision)
+    return PerFrameModel(loaded, facts, tile_memory=memory, tile_limit=tile, variant=variant, why=why)

@@ -1,6 +1,6 @@
 """From the name a user gives to a network that runs: slugs, content, and what is on this machine."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,8 +22,10 @@ class Sessions(Protocol):
         """Describe a network that is on this machine; None where it is not."""
         ...
 
-    def load(self, network: str, *, scale: int | None, quality: str, runtime: str) -> Model:
-        """Load a network; ModelError with the remedy where it is not on this machine."""
+    def load(
+        self, network: str, *, scale: int | None, quality: str, runtime: str, resumed: Collection[str] = ()
+    ) -> Model:
+        """Load a network; ModelError with the remedy where it is not on this machine. resumed: as in `registry.load`."""
         ...
 
 
@@ -83,11 +85,13 @@ def load(
     quality: str = "high",
     runtime: str = "auto",
     scale: int | None = None,
+    resumed: Collection[str] = (),
 ) -> tuple[Model, str | None]:
     """Load a model, and a line for the user where a better network exists; ModelError with the remedy where it is not here.
 
     name: a slug, a network, or a network of one's own in the cache. scale: for a model that offers several, its largest by
-    default. Raises SettingsError naming what is not offered.
+    default. resumed: the models of a run that is resumed, as its log names them: `runtime` auto then is what they ran on.
+    Raises SettingsError naming what is not offered.
     """
     if quality not in QUALITIES:
         raise SettingsError(f"quality must be one of {', '.join(QUALITIES)}, got {quality!r}")
@@ -96,7 +100,9 @@ def load(
         offered = " or ".join(map(str, slug.scales))
         raise SettingsError(f"{slug.slug} upscales {offered} times, not {scale} times")
     wanted = scale or max(slug.scales)
-    model = _sessions(choice.network).load(choice.network, scale=wanted, quality=quality, runtime=runtime)
+    model = _sessions(choice.network).load(
+        choice.network, scale=wanted, quality=quality, runtime=runtime, resumed=resumed
+    )
     return model, choice.note or _warning(slug.slug, choice.network)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,19 @@ def log_beside(source: Source, target: Path, job: Job, *, resume: bool) -> Itera
             raise
         with os_errors_as(log.folder, TargetError):
             shutil.rmtree(log.folder)  # while it is still claimed, so that no other run can start in it
+
+
+def resumed_models(target: Path) -> tuple[str, ...]:
+    """Read which models the interrupted run to this target had, and what they ran on; none where there is no log to read.
+
+    target: a file; or a folder that several go to, which one command has made with the same models.
+    """
+    logs = sorted(target.glob("*.upres")) if target.is_dir() else [log_folder(target)]
+    with suppress(UpresError, OSError):
+        for models in (FolderLog.read_header(log).get("models") for log in logs):
+            if isinstance(models, list):
+                return tuple(map(str, models))
+    return ()
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from upres.engine.machine.host import peak_memory
 from upres.engine.models.flashvsr.manifest import FlashVSRManifest, Profile, read
 from upres.engine.models.flashvsr.networks import FIRST, LATENT, NEXT, Decoder, Projector, rotation
 from upres.engine.runtime.base import Device, cpus
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.engine.runtime.ort_state import BoundState
-from upres.export.measurements import peak_memory
 
 from .graphs.settings import Settings
 from .graphs.write import write_graphs

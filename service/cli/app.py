@@ -16,6 +16,8 @@ from . import info
 from .bench import bench
 from .flags import in_flags
 from .machine.doctor import doctor
+from .machine.selftest import selftest
+from .machine.tune import tune
 from .run import run
 
 HELP = """Upscale video two to four times while it streams.
@@ -35,7 +37,7 @@ EPILOG = (
     "130 interrupted. With several inputs: that of the first failure."
 )
 PANELS = {
-    "Local": ("run", "probe", "bench", "doctor", "licenses"),
+    "Local": ("run", "probe", "bench", "tune", "doctor", "selftest", "licenses"),
     "Server": ("serve", "keys"),
     "Client": ("stream", "submit", "jobs", "watch", "get", "cancel"),
     "Models": ("models", "pull", "export", "cache"),
@@ -66,7 +68,7 @@ def build() -> typer.Typer:
         cls=Group, no_args_is_help=True, epilog=EPILOG, pretty_exceptions_enable=False, context_settings=names
     )
     app.callback(help=HELP, options_metavar="IN OUT [OPTIONS]", subcommand_metavar="| COMMAND …")(_options)
-    commands: dict[str, Any] = {"run": run, "bench": bench, "doctor": doctor}
+    commands: dict[str, Any] = {"run": run, "bench": bench, "tune": tune, "doctor": doctor, "selftest": selftest}
     commands |= {command.__name__: command for command in (info.models, info.probe, info.licenses)}
     commands |= {entry.name: entry.load() for entry in entry_points(group="upres.commands")}
     for panel, members in PANELS.items():

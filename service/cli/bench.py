@@ -25,6 +25,7 @@ from upres.engine.core.frame import Frame, Pixels
 from upres.engine.decode.cut import Cut
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import options, video
+from upres.engine.machine.host import cpu_name, peak_memory
 from upres.engine.models import manifest, per_frame, registry
 from upres.engine.models.manifest import QUALITIES
 from upres.engine.pipeline.options import Job
@@ -63,7 +64,7 @@ def bench(
         out.parent.mkdir(parents=True, exist_ok=True)
     peaks = {name: gemm_peak(name) for name in ("f32", *(["bf16"] if has_bfloat16() else []))}
     typer.echo(
-        f"{cpu()}, {cpus()} CPUs; measured matrix peak: "
+        f"{cpu_name()}, {cpus()} CPUs; measured matrix peak: "
         + ", ".join(f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in peaks.items())
     )
     results = []
@@ -76,7 +77,7 @@ def bench(
                 results.append(median(list(measured(case, peaks, rounds))))
                 typer.echo(line(results[-1]))
     if out is not None:
-        machine = {"cpu": cpu(), "cpus": cpus(), "peak_flops": peaks, "python": platform.python_version()}
+        machine = {"cpu": cpu_name(), "cpus": cpus(), "peak_flops": peaks, "python": platform.python_version()}
         versions = {name: version(name) for name in ("upres", "av", "onnxruntime", "openvino", "numpy")}
         document = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, "versions": versions}
         out.write_text(json.dumps({**document, "results": results}, indent=2) + "\n")
@@ -217,10 +218,12 @@ def end_to_end(case: Case) -> dict[str, Any]:
             tick=lambda: ticks.append(time.perf_counter()),
         )
     wall = (ticks[-1] - ticks[WARM_FRAMES - 1]) / (len(ticks) - WARM_FRAMES)
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"fps": 1 / wall, "wall_s_a_frame": wall, "frames_out": progress.frames_out, "peak_memory_mb": peak}
+    return {
+        "fps": 1 / wall,
+        "wall_s_a_frame": wall,
+        "frames_out": progress.frames_out,
+        "peak_memory_mb": peak_memory() / 2**20,
+    }
 
 
 def decoded(clip: str, count: int) -> list[Frame]:
@@ -267,13 +270,3 @@ def gemm_peak(precision: str, side: int = 1536, runs: int = 7) -> float:
         request.infer([left])
         times.append(time.perf_counter() - start)
     return 2 * side**3 / min(times)
-
-
-def cpu() -> str:
-    """Name the processor."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for row in info.read_text().splitlines():
-            if row.startswith("model name"):
-                return row.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -7,6 +7,7 @@ import typer
 
 from upres.engine.core.errors import SettingsError
 from upres.engine.pipeline import still
+from upres.engine.pipeline.resumable import resumed_models
 
 from . import signals
 from .batch import Batch, interruptible, not_searched, pairs, stdin
@@ -35,7 +36,7 @@ def run(
         _check_names(context.args)
         settings, encoder, (suffix, stdout_suffix) = part.settings(), encoding.encoder(), encoding.suffixes()
         with signals.immediate():
-            models, notes = choice.load()
+            models, notes = choice.load(resumed_models(Path(target)) if options.resume else ())
         for note in notes:
             report.warn(note)
         if (time := part.still()) is not None:

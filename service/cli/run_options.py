@@ -1,5 +1,6 @@
 """The options of `upres IN OUT` in groups: each field is an option, each method what its group is for."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, cast
@@ -13,6 +14,7 @@ from upres.engine.decode.filters import PREFILTERS
 from upres.engine.encode.options import SEGMENT_SECONDS, Codec, Encoder
 from upres.engine.models import registry
 from upres.engine.models.catalog import slug_of
+from upres.engine.models.per_frame import PerFrameModel
 from upres.engine.runtime import registry as runtimes
 
 from .duration import exactly
@@ -35,13 +37,19 @@ class ModelOptions:
     quality: Annotated[
         str, typer.Option(help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB or more.")
     ] = "high"
-    runtime: Annotated[str, typer.Option(help=f"{', '.join(runtimes.names())}; cuda: an NVIDIA GPU.")] = "auto"
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help=f"{', '.join(runtimes.names())}; cuda: an NVIDIA GPU. auto: the fastest that `upres tune` found."
+        ),
+    ] = "auto"
 
-    def load(self) -> tuple[list[Model], list[str]]:
-        """Load the models; gives them, and what a user should know of the choice."""
+    def load(self, resumed: Collection[str] = ()) -> tuple[list[Model], list[str]]:
+        """Load the models; gives them, and what a user should know of the choice. resumed: as in `registry.load`."""
         names = [name.strip() for name in (self.chain or self.model).split(",")]
-        loaded = [self._load(name, alone=len(names) == 1) for name in names]
+        loaded = [self._load(name, alone=len(names) == 1, resumed=resumed) for name in names]
         models, notes = [model for model, _ in loaded], [note for _, note in loaded if note]
+        notes += [model.why for model in models if isinstance(model, PerFrameModel) and model.why]
         if self.quality == "high" and (exact := [model.report for model in models if "fp32" in model.report]):
             why = "ONNX Runtime computes in float32 only" if "ONNX" in exact[0] else "this CPU has no bfloat16"
             notes.append(f"{why}, so high is exact ({exact[0]})")
@@ -49,10 +57,11 @@ class ModelOptions:
             notes.append("x2 after x2 upscales artefacts twice; x4 is the better way to 4")
         return models, notes
 
-    def _load(self, name: str, *, alone: bool) -> tuple[Any, str | None]:
+    def _load(self, name: str, *, alone: bool, resumed: Collection[str]) -> tuple[Any, str | None]:
         """Load one model. In a chain, the scale is for those that offer several."""
         scale = self.scale if alone or len(slug_of(name).scales) > 1 else None
-        return registry.load(name, content=self.content, quality=self.quality, runtime=self.runtime, scale=scale)
+        how = {"content": self.content, "quality": self.quality, "runtime": self.runtime}
+        return registry.load(name, **how, scale=scale, resumed=resumed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 import json
 
-from upres.export.measurements import peak_memory, record
+from upres.engine.machine.host import peak_memory
+from upres.export.measurements import record
 
 
 def test_a_file_keeps_the_parts_that_were_measured_before(tmp_path):

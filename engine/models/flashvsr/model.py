@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -178,10 +179,18 @@ def installed(network: str) -> Installed | None:
     return Installed(max(SCALES), experimental=facts.experimental)
 
 
-def load(network: str, *, scale: int | None = None, quality: str = "high", runtime: str = "auto") -> FlashVSR:
+def load(
+    network: str,
+    *,
+    scale: int | None = None,
+    quality: str = "high",
+    runtime: str = "auto",
+    resumed: Collection[str] = (),
+) -> FlashVSR:
     """Load the export of this network that lies in the cache, for files; ModelError with the remedy where there is none.
 
     quality: not looked at, for an export has one precision. runtime: its device counts, for only ONNX Runtime keeps state.
+    resumed: not looked at, for nothing is chosen.
     """
     device = runtimes.choose(runtime).device
     options = Options(spool=cache_folder() / "spool", device=device)

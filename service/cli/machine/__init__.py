@@ -1,1 +1,1 @@
-"""Commands about this machine: what it has (`doctor`)."""
+"""Commands about this machine: what it has (`doctor`), what is fastest on it (`tune`), whether it computes right (`selftest`)."""

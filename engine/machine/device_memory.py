@@ -1,0 +1,34 @@
+"""A GPU's free memory, asked of the driver."""
+
+import ctypes
+import os
+from typing import Any
+
+from upres.engine.core.errors import ModelError
+
+LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+
+
+def free(device: int = 0) -> int:
+    """Return the bytes of a GPU's memory that are free; ModelError where the driver does not say."""
+    try:
+        cuda = ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        raise ModelError(f"no NVIDIA driver is here: {error}") from error
+    return _free(cuda, device)
+
+
+def _free(cuda: Any, device: int) -> int:  # noqa: ANN401 - a C library has no types
+    """Ask in the context that everything in this process shares, so that asking takes no memory of its own."""
+    handle, context, unused, total = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+    code = (
+        cuda.cuInit(0)
+        or cuda.cuDeviceGet(ctypes.byref(handle), device)
+        or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), handle)
+        or cuda.cuCtxPushCurrent_v2(context)
+        or cuda.cuMemGetInfo_v2(ctypes.byref(unused), ctypes.byref(total))
+        or cuda.cuCtxPopCurrent_v2(ctypes.byref(context))
+    )
+    if code:
+        raise ModelError(f"the NVIDIA driver does not say how much memory is free: error {code}")
+    return unused.value

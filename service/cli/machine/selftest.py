@@ -1,0 +1,78 @@
+"""`upres selftest`: everything that can run here is loaded, run, compared and measured; the result is one file to send."""
+
+import json
+import platform
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from upres.engine.core.errors import ModelError, SettingsError, TargetError, os_errors_as
+from upres.engine.machine import nvidia, packages
+from upres.engine.machine.video_engines import video_engines
+from upres.engine.models import tuned
+from upres.engine.models.tuned import Row
+from upres.engine.tuning import tune as tuning
+from upres.engine.tuning.trial import REFERENCE
+
+from .doctor import findings
+from .tune import line, parsed
+
+NETWORKS = ("realesr-animevideov3-x2", "realesr-animevideov3-x4")
+
+
+def selftest(
+    device: Annotated[bool, typer.Option("--device", help="The device's runtimes on the networks that ship.")] = False,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Size of the frames that go in.")] = "640x360",
+    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="To measure each runtime for, loading apart.")] = 2.0,
+    out: Annotated[Path, typer.Option(help="The JSON file that is written.")] = Path("upres-selftest.json"),
+) -> None:
+    """Load, run, compare and measure what runs here; write JSON to send to the maintainers. Exit 1 where a result is wrong."""
+    if not device:
+        raise SettingsError("say what is to be tested: upres selftest --device")
+    width, height = parsed(size)
+    driver, installed, engines = nvidia.driver(), packages.versions(), video_engines()
+    if driver.gpus:
+        typer.echo(f"GPUs: {', '.join(gpu.name for gpu in driver.gpus)}")
+    else:
+        typer.echo(f"no GPU is tested ({driver.problem}): the runtimes of the CPU are")
+    found = list(findings(driver, installed, engines))
+    results = [_tested(network, width, height, seconds) for network in NETWORKS]
+    wrong = [problem for result in results for problem in result["wrong"]]
+    document = {
+        **tuned.stamp(),
+        "when": tuned.now(),
+        "system": platform.platform(),
+        "python": sys.version,
+        "driver": asdict(driver),
+        "doctor": [asdict(finding) for finding in found],
+        "results": results,
+        "wrong": wrong,
+    }
+    with os_errors_as(out, TargetError):
+        out.write_text(json.dumps(document, indent=2) + "\n")
+    typer.echo(
+        f"written to {out}; it names this machine's processor, GPUs and versions, and nothing of you: please send it"
+    )
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _tested(network: str, width: int, height: int, seconds: float) -> dict[str, Any]:
+    """Measure a network on all that runs here, in tiles as usual; and judge it."""
+    try:
+        table = tuning.tune(network, width, height, seconds=seconds, tiles=(REFERENCE.tile,), say=_say)
+    except ModelError as error:
+        typer.secho(f"{network}: {error}", fg="red")
+        return {"network": network, "rows": [], "failed": {}, "wrong": [f"{network}: {error}"]}
+    wrong = [f"{tuning.name_of(row.choice)}: {row.psnr:.1f} dB is too far off" for row in table.rows if not row.right]
+    wrong += [f"{name}: {reason}" for name, reason in table.failed.items()]
+    for problem in wrong:
+        typer.secho(f"{network}: {problem}", fg="red")
+    return {**asdict(table), "wrong": wrong}
+
+
+def _say(name: str, outcome: Row | str) -> None:
+    typer.echo(line(name, outcome))

@@ -1,0 +1,86 @@
+"""What `upres tune` measured decides what `runtime` auto is, on the machine and with the versions that it was measured with."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tables import EXACT, X2, keep, row
+
+from upres.engine.core.errors import TargetError
+from upres.engine.models import registry, tuned
+from upres.engine.models.per_frame import load
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+def test_auto_is_the_fastest_that_reaches_the_quality_and_says_why():
+    keep(
+        row(tile=512, fps=3),
+        row("openvino", "bf16", 1024, fps=9, psnr=52.7),
+        row("openvino", "fp32", 256, fps=8, psnr=20.0),  # float32 in name only
+    )
+    exact, high = load(X2, quality="exact"), load(X2)
+    assert exact.report.startswith("ONNX Runtime") and exact.report.endswith("CPU fp32, tiles up to 512")
+    assert "runtime auto is onnxruntime in fp32, tiles up to 512: the fastest of 3" in exact.why
+    assert high.report.startswith("OpenVINO") and "runtime auto is openvino in bf16" in high.why
+    assert load(X2, runtime="onnxruntime").why is None  # a name is a name
+
+
+def test_tiles_of_another_size_are_another_report_and_so_another_run():
+    keep(row(tile=256, fps=3))
+    assert load(X2).report != load(X2, runtime="onnxruntime").report
+
+
+def test_without_a_table_auto_is_the_preferred_runtime():
+    assert load(X2).why is None and load(X2).report.startswith("OpenVINO")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"versions": {"onnxruntime": "0.1"}},
+        {"machine": {"cpu": "another"}},
+        {"format": tuned.FORMAT + 1},
+        {"rows": [{"fps": 1}]},
+        {"rows": 3},
+    ],
+    ids=str,
+)
+def test_a_table_of_another_machine_or_version_or_a_damaged_one_counts_for_nothing(change):
+    path = keep(row(fps=3))
+    assert tuned.fresh(X2) is not None
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert tuned.fresh(X2) is None and tuned.pick(X2, "exact") is None
+    path.write_text("{")
+    assert tuned.fresh(X2) is None
+
+
+def test_a_runtime_that_is_gone_is_not_taken():
+    keep(row("gone", fps=99), row(tile=512, fps=1))
+    assert load(X2).report.endswith("tiles up to 512")
+    keep(row("gone", fps=99))
+    assert load(X2).why is None
+
+
+def test_a_table_is_written_whole_or_not_at_all(monkeypatch):
+    path = keep(row(fps=3))
+    before = path.read_bytes()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(TargetError, match="No space"):
+        keep(row(fps=4))
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_a_run_that_is_resumed_stays_on_what_it_ran_on():
+    keep(row("openvino", "bf16", fps=9, psnr=52.7, report="OpenVINO"), row(fps=1))
+    model, _ = registry.load("RealESRGAN_Vid_x2", resumed=(f"{X2} on {EXACT}",))
+    assert model.report.startswith("ONNX Runtime") and "as in the run that is resumed" in model.why
+    model, _ = registry.load("RealESRGAN_Vid_x2", resumed=(f"{X2} on something else",))
+    assert model.report.startswith("OpenVINO")

@@ -1,0 +1,91 @@
+"""`upres tune` and `upres selftest`, as a user calls them; trials run in this process, which is faster."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from paths import SAMPLE
+from tables import X2, keep, row
+from typer.testing import CliRunner
+
+from upres.engine.core.errors import ModelError, SettingsError
+from upres.engine.machine.nvidia import Driver
+from upres.engine.models import tuned
+from upres.engine.pipeline.resumable import resumed_models
+from upres.engine.segments.folder import FolderLog
+from upres.engine.tuning import trial
+from upres.service.cli import app
+from upres.service.cli.machine import selftest
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(trial, "run", trial.measure)
+    monkeypatch.setattr(selftest, "video_engines", lambda: ())
+    monkeypatch.setattr(selftest.nvidia, "driver", lambda: Driver(None, None, (), "no driver", on_bus=False))
+
+
+def upres(*arguments):
+    return CliRunner().invoke(app.build(), [str(each) for each in arguments])
+
+
+def test_tune_keeps_a_table_that_auto_then_takes():
+    done = upres("tune", "--size", "40x24", "--model", "RealESRGAN_Vid_x2", "--seconds", "0.1", "--json")
+    assert done.exit_code == 0, done.output
+    shown, table = json.loads(done.stdout), tuned.fresh(X2)
+    assert (table.width, table.height) == (40, 24) == (shown["width"], shown["height"])
+    assert shown["machine"]["cpus"] and shown["versions"]["onnxruntime"] and shown["when"]
+    assert len(shown["rows"]) == len(table.rows) >= 2
+    assert tuned.pick(X2, "exact")[0] == table.best("exact").choice
+
+
+@pytest.mark.parametrize("size", ["720", "0x5", "5x", "99999x10", "-1x3"])
+def test_what_is_no_size_is_refused(size):
+    done = upres("tune", "--size", size)
+    assert isinstance(done.exception, SettingsError) and "as 1280x720" in str(done.exception)
+
+
+def test_flashvsr_has_nothing_to_tune():
+    done = upres("tune", "--size", "64x64", "--model", "FlashVSR_Tiny")
+    assert isinstance(done.exception, ModelError) and "nothing to choose" in str(done.exception)
+
+
+def test_resume_takes_what_the_log_names_although_the_table_has_changed(tmp_path):
+    keep(row("openvino", "bf16", fps=9, psnr=52.7, report="OpenVINO 0"), row(fps=1, tile=512, report="slow"))
+    target = tmp_path / "out.mp4"
+    FolderLog(tmp_path / "out.mp4.upres", {"models": [f"{X2} on slow"]}).close()
+    assert resumed_models(target) == resumed_models(tmp_path) == (f"{X2} on slow",)
+    assert resumed_models(tmp_path / "other.mp4") == ()
+    done = upres("run", SAMPLE, target, "--model", "RealESRGAN_Vid_x2", "--resume")
+    assert "runtime auto is onnxruntime, as in the run that is resumed" in done.output
+
+
+def test_selftest_without_a_gpu_tests_the_cpu_says_so_and_writes_one_file(tmp_path):
+    out = tmp_path / "found.json"
+    done = upres("selftest", "--device", "--size", "40x24", "--seconds", "0.1", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "no GPU is tested (no driver): the runtimes of the CPU are" in done.output
+    found = json.loads(out.read_text())
+    assert found["driver"]["gpus"] == [] and found["doctor"] and found["wrong"] == []
+    assert [result["network"] for result in found["results"]] == list(selftest.NETWORKS)
+    assert all(len(result["rows"]) >= 2 for result in found["results"])
+
+
+def test_selftest_of_a_device_that_computes_wrong_or_not_at_all_fails(tmp_path, monkeypatch):
+    def wrong(tried):
+        found = row(tried.choice.runtime, tried.choice.precision)
+        if tried.choice.runtime == "openvino":
+            raise ModelError("it does not start")
+        return replace(found, psnr=31.0)
+
+    monkeypatch.setattr(trial, "run", wrong)
+    out = tmp_path / "found.json"
+    done = upres("selftest", "--device", "--out", out)
+    assert done.exit_code == 1
+    said = " ".join(json.loads(out.read_text())["wrong"])
+    assert "31.0 dB is too far off" in said and "it does not start" in said
+
+
+def test_selftest_asks_what_to_test():
+    assert isinstance(upres("selftest").exception, SettingsError)
