@@ -1,0 +1,111 @@
+"""What this machine's GPU does with upres, in parts that run one by one: python bench/gpu.py [--only PART] [--device host].
+
+- correct: results against ONNX Runtime's CPU, and a thousand frames in order
+- overlap: a frame's way in, through and out
+- speed: frames a second of the networks, and their share of the measured peak
+- x4plus: the large network beside PyTorch
+- end_to_end: from file to file, with and without an encoder
+- flashvsr: bench/flashvsr.py at full size
+- rtx: whether TensorRT for RTX takes this chip
+
+Each part runs in a process of its own for a bounded time, ten minutes for all; what cannot run here says why in the JSON.
+--device host takes tiny sizes on the CPU, to see that this file works.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from upres.engine.machine import nvidia
+from upres.engine.machine.child import answer
+from upres.export.measurements import record
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part: the function that does it, in a module beside this one, and the seconds that it may take."""
+
+    module: str
+    seconds: int
+
+
+PARTS: Mapping[str, Part] = {
+    "correct": Part("gpu_correct", 100),
+    "overlap": Part("gpu_speed", 40),
+    "speed": Part("gpu_speed", 90),
+    "x4plus": Part("gpu_x4plus", 60),
+    "end_to_end": Part("gpu_media", 80),
+    "flashvsr": Part("gpu_engines", 180),
+    "rtx": Part("gpu_engines", 40),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What every part gets. device: cuda, or host for tiny sizes. graphs: a full-size export of FlashVSR."""
+
+    device: str
+    graphs: str | None = None
+    register: str | None = None
+
+    @property
+    def tiny(self) -> bool:
+        """Tell whether this only shows that the parts work."""
+        return self.device == "host"
+
+
+def main() -> None:
+    """Run the parts that are asked for, and write each result as soon as it is there."""
+    arguments = _arguments()
+    options = Options(arguments.device, arguments.graphs, arguments.register)
+    if arguments.inside:
+        sys.stdout.write(json.dumps(inside(arguments.inside, options)) + "\n")
+        return
+    card = [gpu.name for gpu in nvidia.driver().gpus] if options.device == "cuda" else ["none: the host's CPU"]
+    for name in arguments.only or PARTS:
+        found = answer([sys.executable, __file__, *sys.argv[1:], "--inside", name], PARTS[name].seconds)
+        record(arguments.out, f"{name}, {options.device}", {"card": card, **found})
+        say(f"{name}: {json.dumps(found)}")
+    say(f"written to {arguments.out}")
+
+
+def inside(name: str, options: Options) -> dict[str, Any]:
+    """Do a part in this process; what it lacks is its result."""
+    if options.register:
+        importlib.import_module("flashvsr").register(Path(options.register))
+    try:
+        part = getattr(importlib.import_module(PARTS[name].module), name)
+        found: dict[str, Any] = part(options)
+    except ImportError as error:
+        found = {"skipped": f"{error.name or error} is not installed"}
+    return found
+
+
+def say(line: str) -> None:
+    """Print a line, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "host"), default="cuda")
+    parser.add_argument("--only", action="append", choices=tuple(PARTS), help="repeatable; all by default")
+    parser.add_argument("--graphs", help="a full-size export of FlashVSR in fp16: bench/flashvsr.py --graphs writes it")
+    parser.add_argument("--register", help="libonnxruntime_providers_cuda.so for an ONNX Runtime without it")
+    parser.add_argument("--out", type=Path, help="JSON; results that it has already stay")
+    parser.add_argument("--inside", choices=tuple(PARTS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    results = Path(__file__).parent / "results"
+    arguments.out = arguments.out or results / f"gpu-{arguments.device}-{datetime.now(UTC):%Y-%m-%d}.json"
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Whether a GPU computes what ONNX Runtime's CPU computes, and gives back every frame in its place, for bench/gpu.py."""
+
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gpu_networks import EXACT, X2, X4, choices, frames, load_choice, named, nothing, one, upscale
+
+from upres.engine.core.errors import ModelError
+from upres.engine.core.frame import Pixels
+from upres.engine.models.tuned import Choice
+
+if TYPE_CHECKING:
+    from gpu import Options
+
+LEAST = {"fp32": 85.0, "fp16": 58.0, "bf16": 50.0}  # PSNR in dB to the reference
+MOST = {"fp32": 1, "fp16": 3}  # levels of 255 that any value may differ
+DISTINCT = 5  # frames that are repeated, in the test of their order
+SANITIZER_SECONDS = 60
+
+
+def correct(options: "Options") -> dict[str, Any]:
+    """Compare every runtime and precision on both networks that ship, and the order of many frames."""
+    size, count = ((32, 24), 12) if options.tiny else ((320, 180), 1000)
+    found: dict[str, Any] = {}
+    for network in (X2, X4):
+        sample = frames(3, *size)
+        reference = [one(load_choice(network, EXACT), each) for each in sample]
+        for choice in choices(network, options.device):
+            found[f"{network}, {named(choice)}"] = _judged(network, choice, sample, reference, count)
+    if not found:
+        return nothing(options.device)
+    return {"results": found, "right": all(each.get("right") for each in found.values()), **_sanitized(options)}
+
+
+def _judged(network: str, choice: Choice, sample: list[Pixels], reference: list[Pixels], count: int) -> dict[str, Any]:
+    try:
+        model = load_choice(network, choice)
+        results = [frame.pixels for frame in upscale(model, sample)]
+        misplaced = _misplaced(network, choice, count)
+    except ModelError as error:
+        return {"right": False, "problem": str(error)}
+    differences = [np.abs(a.astype(int) - b) for a, b in zip(results, reference, strict=True)]
+    most, error = max(int(each.max()) for each in differences), float(np.mean([np.mean(d**2) for d in differences]))
+    psnr = 10 * math.log10(255**2 / error) if error else None
+    near = psnr is None or psnr >= LEAST.get(choice.precision, LEAST["bf16"])
+    right = near and most <= MOST.get(choice.precision, 255) and not misplaced
+    return {
+        "runs_on": model.report, "psnr": psnr, "max_difference": most, "frames": count, "misplaced": misplaced, "right": right
+    }  # fmt: skip
+
+
+def _misplaced(network: str, choice: Choice, count: int) -> int:
+    """Count the frames that come out at another place than they went in, or with another's picture."""
+    model, sources = load_choice(network, choice), frames(DISTINCT, 32, 24)
+    alone = [one(model, each) for each in sources]
+    results = upscale(model, [sources[number % DISTINCT] for number in range(count)])
+    wrong = sum(
+        frame.pts != number or int(np.abs(frame.pixels.astype(int) - alone[number % DISTINCT]).max()) > 1
+        for number, frame in enumerate(results)
+    )
+    return wrong + abs(count - len(results))
+
+
+def _sanitized(options: "Options") -> dict[str, Any]:
+    """Run compute-sanitizer over a part of this, where it is installed."""
+    program = shutil.which("compute-sanitizer")
+    if options.tiny or program is None:
+        return {"sanitizer": "no GPU" if options.tiny else "compute-sanitizer is not installed"}
+    command = [program, "--error-exitcode", "9", sys.executable, str(Path(__file__)), options.device]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SANITIZER_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return {"sanitizer": f"not done within {SANITIZER_SECONDS} s"}
+    return {"sanitizer": "clean" if done.returncode == 0 else (done.stdout + done.stderr)[-2000:]}
+
+
+if __name__ == "__main__":  # under compute-sanitizer
+    for fastest in list(choices(X2, sys.argv[1]))[:1]:
+        sys.exit(_misplaced(X2, fastest, 2 * DISTINCT))

@@ -1,0 +1,79 @@
+"""FlashVSR at full size, and what TensorRT for RTX says of a chip, for bench/gpu.py."""
+
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpu_networks import X2
+
+from upres.engine.core.errors import ModelError
+from upres.engine.machine import nvidia
+from upres.engine.models.manifest import find
+from upres.export.trt import rtx_builder
+
+if TYPE_CHECKING:
+    from gpu import Options
+
+FLASHVSR_SECONDS = 170
+CAPABILITIES = ("SM80", "SM89", "SM120")  # an engine for the first may run on whatever came later
+SIZE = (64, 96)  # of the frame that the engine takes
+
+
+def flashvsr(options: "Options") -> dict[str, Any]:
+    """Run bench/flashvsr.py: PyTorch as it is and compiled, and ONNX Runtime."""
+    if options.device != "cuda":
+        return {"skipped": "its full size needs a GPU; bench/flashvsr.py --small tries the file on any machine"}
+    if not options.graphs:
+        return {
+            "skipped": "needs --graphs FOLDER, an export that bench/flashvsr.py --graphs FOLDER writes in some minutes"
+        }
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "flashvsr.json"
+        command = [sys.executable, str(Path(__file__).with_name("flashvsr.py")), "--device", "cuda", "--steps", "3"]
+        command += ["--graphs", options.graphs, "--out", str(out)]
+        command += ["--register", options.register] if options.register else []
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=FLASHVSR_SECONDS, check=False)
+            problem = done.stderr[-2000:] if done.returncode else None
+        except subprocess.TimeoutExpired:
+            problem = f"not done within {FLASHVSR_SECONDS} s; what was done by then is here"
+        results = json.loads(out.read_text())["results"] if out.exists() else {}
+    return {"results": results, **({"problem": problem} if problem else {})}
+
+
+def rtx(options: "Options") -> dict[str, Any]:
+    """Build a shipped network's engine and ask TensorRT for RTX whether it takes it here; "refused" is a result."""
+    trt: Any = importlib.import_module("tensorrt_rtx")
+    graph, _ = find(X2)
+    driver, found = nvidia.driver(), {}
+    for capability in CAPABILITIES[:1] if options.tiny else CAPABILITIES:
+        with tempfile.TemporaryDirectory() as folder:
+            engine = Path(folder) / "x2.engine"
+            try:
+                rtx_builder.build(
+                    graph, dict(zip(("height", "width"), SIZE, strict=True)), engine, capability=capability
+                )
+            except ModelError as error:
+                found[capability] = {"problem": str(error)}
+                continue
+            found[capability] = _verdict(trt, engine.read_bytes(), run=driver.problem is None)
+    return {"tensorrt_rtx": trt.__version__, "driver": driver.problem or "there", "engines": found}
+
+
+def _verdict(trt: Any, engine: bytes, *, run: bool) -> dict[str, Any]:  # noqa: ANN401 - the package has no types
+    """Ask for an engine's validity; load it where a driver is there: without one that is refused as well."""
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    validity, diagnostics = runtime.get_engine_validity(engine[: runtime.engine_header_size]), None
+    if isinstance(validity, tuple):
+        validity, diagnostics = validity
+    loaded = run and runtime.deserialize_cuda_engine(engine) is not None
+    return {
+        "bytes": len(engine),
+        "validity": str(validity).rpartition(".")[2],
+        "diagnostics": None if diagnostics is None else int(diagnostics),
+        "verdict": "accepted" if loaded else "refused",
+    }

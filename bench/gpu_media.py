@@ -1,0 +1,95 @@
+"""From file to file on a GPU, with and without an encoder, for bench/gpu.py."""
+
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+from gpu_networks import X2, choices, frames, load_choice, named, nothing
+
+from upres.engine.api import upscale
+from upres.engine.color.convert import ToRGB
+from upres.engine.core.errors import ModelError
+from upres.engine.core.frame import Frame
+from upres.engine.decode.reader import Reader
+from upres.engine.encode import video
+from upres.engine.models.per_frame import PerFrameModel
+from upres.engine.pipeline.options import Job, resolved
+from upres.engine.pipeline.progress import Progress
+from upres.engine.runtime.base import cpus
+
+if TYPE_CHECKING:
+    from gpu import Options
+
+WARM = 2  # frames that do not count
+
+
+def end_to_end(options: "Options") -> dict[str, Any]:
+    """Measure a clip without an encoder, with it, and the encoder alone; name the stage that bounds."""
+    width, height, count = (64, 48, 8) if options.tiny else (1280, 720, 150)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "in.mp4"
+        _write(clip, width, height, count)
+        for choice in choices(X2, options.device):
+            try:
+                found[named(choice)] = _measured(load_choice(X2, choice), clip, Path(folder) / "out.mp4", count)
+            except ModelError as error:
+                found[named(choice)] = {"problem": str(error)}
+    if not found:
+        return nothing(options.device)
+    return {"source": f"{width}x{height}, {count} frames", "cores": cpus(), "results": found}
+
+
+def _measured(model: PerFrameModel, clip: Path, target: Path, count: int) -> dict[str, Any]:
+    without, results = _without_encoder(model, clip)
+    job = Job((model,))
+    start = time.process_time()
+    with Reader(str(clip)) as reader:
+        upscaled, resolved_encoding = resolved(job, reader.info.shape)
+    for _ in video.pieces(iter(results), resolved_encoding, upscaled, at_shots=False):
+        pass
+    encoding_cpu = (time.process_time() - start) / len(results)
+    progress, ticks = Progress(), []
+    upscale(str(clip), target, job, overwrite=True, progress=progress, tick=lambda: ticks.append(time.perf_counter()))
+    wall = (ticks[-1] - ticks[WARM - 1]) / (len(ticks) - WARM)
+    return {
+        "runs_on": model.report,
+        "fps_without_encoder": without,
+        "fps": 1 / wall,
+        "frames": progress.frames_out,
+        "encoding_cpu_seconds_a_frame": encoding_cpu,
+        "wall_over_encoding_floor": wall / (encoding_cpu / cpus()),
+        "bound_by": max(progress.seconds, key=lambda stage: progress.seconds[stage]),
+        "seconds_of_stages": progress.seconds,
+        "complete": progress.frames_out == count,
+    }
+
+
+def _without_encoder(model: PerFrameModel, clip: Path) -> tuple[float, list[Frame]]:
+    """Decode, convert and upscale one frame after the other; the last frames are kept for the encoder."""
+    results: list[Frame] = []
+    with Reader(str(clip)) as reader:
+        to_rgb, shape = ToRGB(reader.info.shape.color, reader.info.orientation), reader.info.shape
+        session, start, done = model.open(shape.width, shape.height), 0.0, 0
+        for number, frame in enumerate(reader.frames()):
+            if number == WARM:
+                start = time.perf_counter()
+            out = session.push(Frame(to_rgb(frame), frame.pts or 0, frame.duration))
+            results = [*results[-31:], *out]
+            done += number >= WARM
+        session.flush()
+        session.close()
+        return done / (time.perf_counter() - start), results
+
+
+def _write(path: Path, width: int, height: int, count: int) -> None:
+    """Write a clip of a picture that moves."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(25), options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for pixels in frames(count, width, height):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))

@@ -1,0 +1,133 @@
+"""How fast networks run on a GPU, beside what it reaches at best, for bench/gpu.py."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gpu_networks import X2, X4, choices, frames, load_choice, named, nothing, upscale
+
+from upres.engine.core.errors import ModelError
+from upres.engine.core.frame import Pixels
+from upres.engine.models.manifest import find
+from upres.engine.models.per_frame import PerFrameModel
+
+if TYPE_CHECKING:
+    from gpu import Options
+
+CASES = ((X2, 1280, 720, 180), (X2, 1920, 1080, 80), (X4, 854, 480, 400))  # frames a second that fp16 is to reach
+SECONDS = 3.0  # for each
+WARM = 3  # frames that do not count
+
+
+def speed(options: "Options") -> dict[str, Any]:
+    """Measure frames a second of every runtime and precision, and the share of the peak."""
+    peaks, found = _peaks(options.device), {}
+    for network, width, height, goal in CASES:
+        size = (width // 40, height // 40) if options.tiny else (width, height)
+        _, facts = find(network)
+        for choice in choices(network, options.device):
+            name = f"{network}, {size[0]}x{size[1]}, {named(choice)}"
+            try:
+                model = load_choice(network, choice)
+                fps = _fps(model, frames(4, *size), 0.02 if options.tiny else SECONDS)
+            except ModelError as error:
+                found[name] = {"problem": str(error)}
+                continue
+            flops, peak = facts.flops_per_pixel * size[0] * size[1] * fps, peaks.get(choice.precision)
+            found[name] = {
+                "runs_on": model.report,
+                "fps": fps,
+                "goal": None if options.tiny or choice.precision != "fp16" else goal,
+                "tflops": flops / 1e12,
+                "share_of_peak": None if peak is None else flops / peak,
+            }
+    if not found:
+        return nothing(options.device)
+    return {"peaks": peaks, "results": found}
+
+
+def overlap(options: "Options") -> dict[str, Any]:
+    """Measure a frame's way into the device, through the network and out, one by one; and the whole way as it is used."""
+    network, width, height, seconds = X2, *((64, 48, 0.02) if options.tiny else (1280, 720, 1.0))
+    found: dict[str, Any] = {}
+    for choice in choices(network, options.device):
+        try:
+            model = load_choice(network, choice)
+            found[named(choice)] = {
+                "runs_on": model.report,
+                "whole": 1 / _fps(model, frames(4, width, height), seconds),
+            }
+        except ModelError as error:
+            found[named(choice)] = {"problem": str(error)}
+    if not found:
+        return nothing(options.device)
+    return {
+        "seconds": found,
+        "copies": _copies(options, width, height),
+        "verdict": "this version keeps one frame under way: nothing overlaps on the device",
+    }
+
+
+def _copies(options: "Options", width: int, height: int) -> dict[str, Any]:
+    """Time the copies of a frame in and of its result out, by the device's own events."""
+    if options.device != "cuda":
+        return {"skipped": "the host's memory is the device's"}
+    import torch
+
+    sizes = {"in": width * height * 3, "out": 4 * width * height * 3}
+    found: dict[str, Any] = {}
+    for kind in ("pinned", "pageable"):
+        for way, size in sizes.items():
+            host = torch.empty(size, dtype=torch.uint8, pin_memory=kind == "pinned")
+            there = torch.empty(size, dtype=torch.uint8, device="cuda")
+            source, target = (host, there) if way == "in" else (there, host)
+            found[f"{way}, {kind}"] = _event_seconds(lambda s=source, t=target: t.copy_(s, non_blocking=True))
+    return found
+
+
+def _event_seconds(work: Callable[[], object], runs: int = 20) -> float:
+    import torch
+
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    work()
+    start.record()
+    for _ in range(runs):
+        work()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1000 / runs
+
+
+def _fps(model: PerFrameModel, sources: list[Pixels], seconds: float) -> float:
+    """Take frames a second over rounds of frames, for about so long; at least one round."""
+    upscale(model, sources[:WARM])
+    start, done = time.perf_counter(), 0
+    while not done or time.perf_counter() - start < seconds:
+        done += len(upscale(model, sources * (1 if not done else 4)))
+    return done / (time.perf_counter() - start)
+
+
+def _peaks(device: str) -> dict[str, float]:
+    """Measure operations a second in large matrix products, by precision."""
+    if device == "host":
+        left = np.ones((512, 512), np.float32)
+        return {"fp32": _product_flops(lambda: left @ left, 512)}
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    peaks = {}
+    for name, kind in kinds.items():
+        matrix = torch.randn(8192, 8192, device="cuda", dtype=kind)
+        peaks[name] = 2 * 8192**3 / _event_seconds(lambda m=matrix: m @ m, 10)
+    return peaks
+
+
+def _product_flops(product: Callable[[], object], side: int) -> float:
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        product()
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best

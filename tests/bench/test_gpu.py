@@ -1,0 +1,99 @@
+"""The measurement that is made for a GPU runs on any machine at tiny sizes, part by part, and says what it cannot do there."""
+
+import importlib
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from paths import ROOT
+from tables import X2
+
+from upres.engine.models.tuned import Choice
+
+BENCH = ROOT / "bench" / "gpu.py"
+PARTS = ["correct", "overlap", "speed", "end_to_end", "flashvsr", "rtx"]
+
+
+def bench(*words):
+    return subprocess.run([sys.executable, BENCH, *map(str, words)], capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """Modules of the benchmark, by name."""
+    monkeypatch.syspath_prepend(BENCH.parent)
+    return importlib.import_module
+
+
+def test_every_part_runs_on_the_host_and_leaves_its_result(tmp_path):
+    out = tmp_path / "found.json"
+    done = bench("--device", "host", "--out", out, *(word for part in PARTS for word in ("--only", part)))
+    assert done.returncode == 0, done.stderr
+    document = json.loads(out.read_text())
+    found = {name.removesuffix(", host"): part for name, part in document["results"].items()}
+    assert list(found) == PARTS and document["versions"]["onnxruntime"]
+    assert not [name for name, part in found.items() if "problem" in part], found
+    correct = found["correct"]
+    assert correct["right"] and len(correct["results"]) == 2 and correct["sanitizer"] == "no GPU"
+    assert all(each["misplaced"] == 0 for each in correct["results"].values())
+    assert all(case["fps"] > 0 for case in found["speed"]["results"].values())
+    assert all(case["complete"] and case["bound_by"] for case in found["end_to_end"]["results"].values())
+    assert "needs a GPU" in found["flashvsr"]["skipped"]
+    if find_spec("tensorrt_rtx"):
+        assert {engine["verdict"] for engine in found["rtx"]["engines"].values()} <= {"accepted", "refused"}
+    else:
+        assert found["rtx"]["skipped"] == "tensorrt_rtx is not installed"
+
+
+def test_a_part_by_itself_adds_to_what_is_there_and_a_device_that_is_not_here_is_said(tmp_path, parts):
+    out = tmp_path / "found.json"
+    done = bench("--device", "host", "--only", "flashvsr", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(out.read_text())["results"]) == ["flashvsr, host"]
+    said = parts("gpu_networks").nothing("cuda")["skipped"]
+    assert "no runtime runs on cuda here" in said and "onnxruntime: on the CPU" in said
+
+
+def test_all_parts_together_take_less_than_ten_minutes(parts):
+    assert sum(part.seconds for part in parts("gpu").PARTS.values()) < 600
+
+
+def test_frames_that_change_places_or_values_are_seen(parts, monkeypatch):
+    gpu_correct, choice = parts("gpu_correct"), Choice("onnxruntime", "fp32")
+    push = gpu_correct.upscale
+
+    def swapped(model, pixels):
+        results = push(model, pixels)
+        if len(results) > 2:
+            results[0], results[1] = results[1], results[0]
+        return results
+
+    assert gpu_correct._misplaced(X2, choice, 6) == 0
+    monkeypatch.setattr(gpu_correct, "upscale", swapped)
+    assert gpu_correct._misplaced(X2, choice, 6) == 2
+    monkeypatch.setattr(gpu_correct, "upscale", lambda model, pixels: push(model, pixels)[1:])
+    assert gpu_correct._misplaced(X2, choice, 6) >= 1
+    monkeypatch.setattr(gpu_correct, "upscale", push)
+    sample = parts("gpu_networks").frames(2, 16, 12)
+    black = [np.zeros((24, 32, 3), np.uint8)] * 2
+    assert gpu_correct._judged(X2, choice, sample, black, 2)["right"] is False
+
+
+def test_pytorch_beside_x4plus_computes_the_same_network(parts, tmp_path):
+    torch = pytest.importorskip("torch")
+    gpu_x4plus = parts("gpu_x4plus")
+    network, path = gpu_x4plus.TINY, tmp_path / "x4plus.onnx"
+    tensors = gpu_x4plus._random(network)
+    path.write_bytes(network.write(tensors, 4, "x4plus"))
+    frame = parts("gpu_networks").frames(1, 24, 16)
+    graph = parts("upres.engine.runtime.registry").choose("onnxruntime").load(path, "fp32")
+    ours = graph.run({"frame": frame[0][None]})["upscaled"][0]
+    weights = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    planes = torch.from_numpy(frame[0]).permute(2, 0, 1)[None].float()
+    theirs = gpu_x4plus._forward(network, weights, planes)[0].permute(1, 2, 0).numpy()
+    assert np.abs(ours.astype(int) - theirs).max() <= 1 and ours.std() > 1
+    found = gpu_x4plus.x4plus(parts("gpu").Options("host"))
+    assert found["ratio"] > 0 and found["pytorch"] > 0
