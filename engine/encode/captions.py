@@ -23,19 +23,24 @@ class Captions:
         if frame.side_data.get("A53_CC"):
             self._carriers[frame.pts or 0] = frame.reformat(CARRIER_SIDE, CARRIER_SIDE, "yuv420p", threads=1)
 
-    def restore(self, picture: VideoFrame, pts: int) -> VideoFrame:
-        """Return a frame that is about to be encoded with the captions of its time; itself where there are none."""
+    def take(self, pts: int) -> VideoFrame | None:
+        """Return what carries the captions of a time, and forget all before it; None where there are none."""
         carrier = self._carriers.pop(pts, None)
         for passed in [time for time in tuple(self._carriers) if time < pts]:  # of frames that are not encoded again
             self._carriers.pop(passed, None)
-        if carrier is None:
-            return picture
-        restored = carrier.reformat(picture.width, picture.height, picture.format.name, threads=1)
-        for plane, other in zip(restored.planes, picture.planes, strict=True):
-            width = min(plane.line_size, other.line_size)
-            _rows(plane)[:, :width] = _rows(other)[:, :width]
-        restored.pict_type = PictureType.NONE  # the source's own would be obeyed
-        return restored
+        return carrier
+
+
+def captioned(picture: VideoFrame, carrier: VideoFrame | None) -> VideoFrame:
+    """Return a frame that is about to be encoded with the captions that were kept; itself where there are none."""
+    if carrier is None:
+        return picture
+    restored = carrier.reformat(picture.width, picture.height, picture.format.name, threads=1)
+    for plane, other in zip(restored.planes, picture.planes, strict=True):
+        width = min(plane.line_size, other.line_size)
+        _rows(plane)[:, :width] = _rows(other)[:, :width]
+    restored.pict_type = PictureType.NONE  # the source's own would be obeyed
+    return restored
 
 
 def _rows(plane: VideoPlane) -> NDArray[np.uint8]:

@@ -1,57 +1,80 @@
 """Frames to segments of encoded video, published whole or frame by frame.
 
-Each segment has a fresh encoder, so that it depends on nothing but its frames. A live source keeps one encoder, which starts
+Each segment has a fresh encoder, so that it depends on nothing but its frames, and several may be encoded at once. A live source keeps one encoder, which starts
 every segment with an IDR frame.
 """
 
-import io
+import math
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 
-import av
-from av import Packet, VideoFrame, VideoStream
-from av.video.frame import PictureType
+from av import VideoFrame
 
-from upres.engine.color.convert import MATRICES, PRIMARIES, TRANSFERS, FromRGB
-from upres.engine.core.errors import EncoderError
-from upres.engine.core.frame import Color, Frame, Shape
+from upres.engine.color.convert import FromRGB
+from upres.engine.core.frame import Frame, Shape
 
-from .captions import Captions
+from .captions import Captions, captioned
+from .encoder import Piece, SegmentEncoder
 from .options import Encoding
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What becomes one fragment: packets in order, and the stream that encoded them. A segment is one piece, or several.
-
-    first, last: its place in its segment, which is a closed GOP. shot: whether a shot starts with it.
-    """
-
-    packets: list["Packet[VideoStream]"]
-    template: VideoStream
-    pts: int
-    duration: int
-    first: bool
-    last: bool
-    shot: bool
+from .parallel import Captioned, Convert, in_parallel
 
 
 def pieces(
-    frames: Iterator[Frame], encoding: Encoding, shape: Shape, *, at_shots: bool, captions: Captions | None = None
+    frames: Iterator[Frame],
+    encoding: Encoding,
+    shape: Shape,
+    *,
+    at_shots: bool,
+    captions: Captions | None = None,
+    encoders: int = 1,
 ) -> Generator[Piece]:
     """Encode frames and yield a segment or a frame at a time; a segment starts every `segment_seconds`, and at shots if asked.
 
     Only the next frame shows whether a frame is the last of its segment, so a frame is yielded once that has come. For a live
     source its own duration decides, shots are ignored, and the last segment may be left without an end.
+    encoders: segments that are encoded at once, to the same bytes, where they are published whole.
     """
     captions = captions or Captions()
-    convert = FromRGB(encoding.color, encoding.pixel_format, (encoding.width, encoding.height))
-    converted = ((captions.restore(convert(frame.pixels), frame.pts), frame) for frame in frames)
+    if encoders > 1 and not encoding.encoder.live and encoding.encoder.fragment == "segment":
+        marked = _marked(frames, _length(encoding, shape), at_shots, captions)
+        queue_bytes = waiting_bytes(encoding, shape, encoders)
+        return in_parallel(marked, lambda: _fresh(encoding, shape), encoders=encoders, queue_bytes=queue_bytes)
+    convert = _converter(encoding)
+    converted = ((convert(frame, captions.take(frame.pts)), frame) for frame in frames)
     if encoding.encoder.live:
         return _with_one_encoder(converted, encoding, shape)
     return _with_fresh_encoders(converted, encoding, shape, at_shots)
+
+
+def waiting_bytes(encoding: Encoding, shape: Shape, encoders: int) -> int:
+    """Say how many bytes of frames of this shape wait for that many encoders, so that all of them always have some.
+
+    Frames come in order. So while a segment is encoded, those ahead of it wait: of the one that is nearly done none, of the one
+    that has just been filled nearly all, which makes half a segment for each encoder but one.
+    """
+    frames = math.ceil(encoding.encoder.segment_seconds * shape.rate / 2)
+    return (encoders - 1) * frames * shape.width * shape.height * 3
+
+
+def _converter(encoding: Encoding) -> Convert:
+    """Make what converts frames to pictures for the encoder, for one thread."""
+    convert = FromRGB(encoding.color, encoding.pixel_format, (encoding.width, encoding.height))
+    return lambda frame, carrier: captioned(convert(frame.pixels), carrier)
+
+
+def _fresh(encoding: Encoding, shape: Shape) -> tuple[SegmentEncoder, Convert]:
+    return SegmentEncoder(encoding, shape), _converter(encoding)
+
+
+def _marked(
+    frames: Iterator[Frame], length: Fraction, at_shots: bool, captions: Captions
+) -> Iterator[tuple[bool, Captioned]]:
+    """Yield each frame, with its captions, and with whether a segment starts with it."""
+    start: int | None = None
+    for frame in frames:
+        first = start is None or frame.pts - start >= length or (at_shots and frame.shot)
+        start = frame.pts if first or start is None else start
+        yield first, (frame, captions.take(frame.pts))
 
 
 Converted = Iterator[tuple[VideoFrame, Frame]]
@@ -60,7 +83,7 @@ Converted = Iterator[tuple[VideoFrame, Frame]]
 def _with_fresh_encoders(converted: Converted, encoding: Encoding, shape: Shape, at_shots: bool) -> Generator[Piece]:
     """Encode each segment with an encoder of its own."""
     length = _length(encoding, shape)
-    current: _Encoder | None = None
+    current: SegmentEncoder | None = None
     try:
         for picture, frame in converted:
             if current is not None and (frame.pts - current.start >= length or (at_shots and frame.shot)):
@@ -69,7 +92,7 @@ def _with_fresh_encoders(converted: Converted, encoding: Encoding, shape: Shape,
                 current = None
             elif current is not None and encoding.encoder.fragment == "frame":
                 yield current.take(last=False)
-            current = current or _Encoder(encoding, shape)
+            current = current or SegmentEncoder(encoding, shape)
             current.encode(picture, frame)
         if current is not None:
             yield current.finish()
@@ -81,7 +104,7 @@ def _with_fresh_encoders(converted: Converted, encoding: Encoding, shape: Shape,
 def _with_one_encoder(converted: Converted, encoding: Encoding, shape: Shape) -> Generator[Piece]:
     """Encode all segments with one encoder, and yield each frame as soon as it is encoded."""
     length = _length(encoding, shape)
-    encoder = _Encoder(encoding, shape)
+    encoder = SegmentEncoder(encoding, shape)
     try:
         for picture, frame in converted:
             encoder.encode(picture, frame)
@@ -96,84 +119,3 @@ def _with_one_encoder(converted: Converted, encoding: Encoding, shape: Shape) ->
 
 def _length(encoding: Encoding, shape: Shape) -> Fraction:
     return Fraction(encoding.encoder.segment_seconds).limit_denominator(1000) / shape.time_base
-
-
-class _Encoder:
-    """One encoder. Its container is never written to: PyAV makes encoders as streams only.
-
-    start: pts of the segment's first frame. pending: whether anything was encoded that was not taken.
-    """
-
-    def __init__(self, encoding: Encoding, shape: Shape) -> None:
-        self.start = self._begin = self._end = 0
-        self.pending = False
-        self._first = self._key = True
-        self._shot = False
-        self._time_base = shape.time_base
-        self._packets: list[Packet[VideoStream]] = []
-        self._container = av.open(io.BytesIO(), "w", format="mp4")
-        with _translated(encoding):
-            stream = self._container.add_stream(encoding.library, rate=shape.rate, options=dict(encoding.options))
-        assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.pixel_format
-        stream.codec_context.time_base = shape.time_base
-        stream.codec_context.gop_size = 1 << 20
-        stream.codec_context.sample_aspect_ratio = shape.sample_aspect
-        _tag(stream, encoding.color)
-        with _translated(encoding):
-            self._container.start_encoding()
-        self._stream = stream
-        self._encoding = encoding
-
-    def encode(self, picture: VideoFrame, frame: Frame) -> None:
-        """Encode a frame; the first one of a segment becomes a key frame."""
-        if self._key:
-            self.start, picture.pict_type = frame.pts, PictureType.I
-        if not self.pending:
-            self._begin, self._first, self._shot = frame.pts, self._key, frame.shot
-        self.pending, self._key = True, False
-        picture.pts, picture.time_base, picture.duration = frame.pts, self._time_base, frame.duration
-        self._end = frame.pts + frame.duration
-        with _translated(self._encoding):
-            self._packets += self._stream.encode(picture)
-
-    def take(self, *, last: bool) -> Piece:
-        """Return what was encoded since the last call. last: the next frame starts a segment."""
-        packets, self._packets = self._packets, []
-        self.pending, self._key = False, last
-        span = self._begin, self._end - self._begin
-        return Piece(packets, self._stream, *span, first=self._first, last=last, shot=self._shot)
-
-    def finish(self) -> Piece:
-        """Return the rest, which ends a segment."""
-        with _translated(self._encoding):
-            self._packets += self._stream.encode(None)
-        return self.take(last=True)
-
-    def close(self) -> None:
-        """Release the encoder."""
-        self._container.close()
-
-
-@contextmanager
-def _translated(encoding: Encoding) -> Iterator[None]:
-    try:
-        yield
-    except av.codec.codec.UnknownCodecError as error:
-        raise EncoderError(f"this PyAV has no {encoding.library}; `upres doctor` says what to do") from error
-    except av.FFmpegError as error:
-        what = f"{encoding.width}x{encoding.height} as {encoding.pixel_format}"
-        raise EncoderError(f"{encoding.library} cannot encode {what}: {error.strerror}") from error
-
-
-def _tag(stream: VideoStream, color: Color) -> None:
-    """Write the color into the stream, so that no player has to guess it from the upscaled size."""
-    context = stream.codec_context
-    context.colorspace = _number(MATRICES, color.matrix)
-    context.color_range = 2 if color.range == "pc" else 1
-    context.color_primaries = _number(PRIMARIES, color.primaries)
-    context.color_trc = _number(TRANSFERS, color.transfer)
-
-
-def _number(names: dict[int, str], name: str) -> int:
-    return next(number for number, known in names.items() if known == name)

@@ -6,9 +6,9 @@ from fractions import Fraction
 from upres.engine.core.errors import LogError
 from upres.engine.segments.model import Fragment, Track
 
+from .encoder import Piece
 from .fragment import mux
 from .publisher import Publisher
-from .video import Piece
 
 
 class VideoTrack:

@@ -20,7 +20,7 @@ class Job:
     """What is to be done to a source. models: one, or several that run after each other with no encoding between.
 
     container: libavformat's name of the joined file's format. streamed: it is written while it is made.
-    split: cut at shot boundaries; no model remembers across them.
+    split: cut at shot boundaries; no model remembers across them. encoders: segments that are encoded at once, to the same bytes.
     Raises SettingsError for an unknown pre-filter.
     """
 
@@ -32,6 +32,7 @@ class Job:
     cut: Cut = WHOLE
     tonemap: bool = False
     streamed: bool = False
+    encoders: int = 1
 
     def __post_init__(self) -> None:
         filters.check(self.prefilters)

@@ -57,7 +57,16 @@ def run(
         closing(_ahead(source, job, shape, "read", reader.interrupt)) as frames,
         closing(_ahead(chain.run(frames), job, upscaled, "infer", chain.stop)) as results,
         closing(_unpublished(results, first, video.complete, progress, tick)) as unpublished,
-        closing(pieces(unpublished, encoding, upscaled, at_shots=job.at_shots, captions=captions)) as encoded,
+        closing(
+            pieces(
+                unpublished,
+                encoding,
+                upscaled,
+                at_shots=job.at_shots,
+                captions=captions,
+                encoders=job.encoders,
+            )
+        ) as encoded,
     ):
         for piece in encoded:
             video.push(piece)

@@ -90,6 +90,21 @@ def test_stopped_at_every_point_it_goes_on_to_the_same_bytes(monkeypatch, clip, 
         target.unlink()
 
 
+def test_stopped_while_segments_are_encoded_at_once_it_goes_on_to_the_bytes_of_one_after_the_other(
+    monkeypatch, clip, tmp_path
+):
+    whole, target = tmp_path / "whole.mkv", tmp_path / "out.mkv"
+    points = run(monkeypatch, clip, whole, Nearest())
+    before = set(threading.enumerate())
+    for point in range(1, points + 1, 5):
+        with pytest.raises(Stopped):
+            run(monkeypatch, clip, target, Nearest(), stop_at=point, encoders=3)
+        assert set(threading.enumerate()) <= before
+        run(monkeypatch, clip, target, Nearest(), resume=True, encoders=2)
+        assert target.read_bytes() == whole.read_bytes(), f"stopped at {point} of {points}"
+        target.unlink()
+
+
 def published(target):
     """A log's frames: where each fragment stands, and the bytes of all, without what a stopped write left behind them."""
     folder = log_folder(target)

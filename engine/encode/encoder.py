@@ -1,0 +1,113 @@
+"""One encoder: frames of one or more segments to packets."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import av
+from av import Packet, VideoFrame, VideoStream
+from av.video.frame import PictureType
+
+from upres.engine.color.convert import MATRICES, PRIMARIES, TRANSFERS
+from upres.engine.core.errors import EncoderError
+from upres.engine.core.frame import Color, Frame, Shape
+
+from .options import Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What becomes one fragment: packets in order, and the stream that encoded them. A segment is one piece, or several.
+
+    first, last: its place in its segment, which is a closed GOP. shot: whether a shot starts with it.
+    """
+
+    packets: list["Packet[VideoStream]"]
+    template: VideoStream
+    pts: int
+    duration: int
+    first: bool
+    last: bool
+    shot: bool
+
+
+class SegmentEncoder:
+    """One encoder. Its container is never written to: PyAV makes encoders as streams only.
+
+    start: pts of the segment's first frame. pending: whether anything was encoded that was not taken.
+    """
+
+    def __init__(self, encoding: Encoding, shape: Shape) -> None:
+        self.start = self._begin = self._end = 0
+        self.pending = False
+        self._first = self._key = True
+        self._shot = False
+        self._time_base = shape.time_base
+        self._packets: list[Packet[VideoStream]] = []
+        self._container = av.open(io.BytesIO(), "w", format="mp4")
+        with _translated(encoding):
+            stream = self._container.add_stream(encoding.library, rate=shape.rate, options=dict(encoding.options))
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.pixel_format
+        stream.codec_context.time_base = shape.time_base
+        stream.codec_context.gop_size = 1 << 20
+        stream.codec_context.sample_aspect_ratio = shape.sample_aspect
+        _tag(stream, encoding.color)
+        with _translated(encoding):
+            self._container.start_encoding()
+        self._stream = stream
+        self._encoding = encoding
+
+    def encode(self, picture: VideoFrame, frame: Frame) -> None:
+        """Encode a frame; the first one of a segment becomes a key frame."""
+        if self._key:
+            self.start, picture.pict_type = frame.pts, PictureType.I
+        if not self.pending:
+            self._begin, self._first, self._shot = frame.pts, self._key, frame.shot
+        self.pending, self._key = True, False
+        picture.pts, picture.time_base, picture.duration = frame.pts, self._time_base, frame.duration
+        self._end = frame.pts + frame.duration
+        with _translated(self._encoding):
+            self._packets += self._stream.encode(picture)
+
+    def take(self, *, last: bool) -> Piece:
+        """Return what was encoded since the last call. last: the next frame starts a segment."""
+        packets, self._packets = self._packets, []
+        self.pending, self._key = False, last
+        span = self._begin, self._end - self._begin
+        return Piece(packets, self._stream, *span, first=self._first, last=last, shot=self._shot)
+
+    def finish(self) -> Piece:
+        """Return the rest, which ends a segment."""
+        with _translated(self._encoding):
+            self._packets += self._stream.encode(None)
+        return self.take(last=True)
+
+    def close(self) -> None:
+        """Release the encoder."""
+        self._container.close()
+
+
+@contextmanager
+def _translated(encoding: Encoding) -> Iterator[None]:
+    try:
+        yield
+    except av.codec.codec.UnknownCodecError as error:
+        raise EncoderError(f"this PyAV has no {encoding.library}; `upres doctor` says what to do") from error
+    except av.FFmpegError as error:
+        what = f"{encoding.width}x{encoding.height} as {encoding.pixel_format}"
+        raise EncoderError(f"{encoding.library} cannot encode {what}: {error.strerror}") from error
+
+
+def _tag(stream: VideoStream, color: Color) -> None:
+    """Write the color into the stream, so that no player has to guess it from the upscaled size."""
+    context = stream.codec_context
+    context.colorspace = _number(MATRICES, color.matrix)
+    context.color_range = 2 if color.range == "pc" else 1
+    context.color_primaries = _number(PRIMARIES, color.primaries)
+    context.color_trc = _number(TRANSFERS, color.transfer)
+
+
+def _number(names: dict[int, str], name: str) -> int:
+    return next(number for number, known in names.items() if known == name)

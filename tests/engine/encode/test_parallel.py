@@ -1,0 +1,152 @@
+"""Segments encoded at once: the same bytes in the same order as one after the other, within bounds, and nothing left of them."""
+
+import threading
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import media
+import numpy as np
+import pytest
+from fake import Nearest, job
+
+from upres.engine.api import stream
+from upres.engine.core.errors import EncoderError, SourceError
+from upres.engine.core.frame import Frame
+from upres.engine.encode.options import Encoder
+from upres.engine.encode.parallel import in_parallel
+
+LENGTH = 3  # frames of a segment
+BYTES = 12  # of a frame
+WAIT = 30
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "lossless"])
+@pytest.mark.parametrize("unit", ["segment", "frame"])
+def test_it_makes_the_same_fragments(tmp_path, codec, unit):
+    picture = "testsrc2=size=64x48:rate=10:duration=1[a];color=red:size=64x48:rate=10:duration=1.1[b];[a][b]concat"
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", picture=picture)
+    encoder = Encoder(codec, segment_seconds=0.4, fragment=unit)
+    jobs = [job(tmp_path / "out.mkv", Nearest(3), encoder=encoder, split=True, encoders=count) for count in (1, 2, 5)]
+    results = [[(track.init, fragment, data) for track, fragment, data in stream(clip, one)] for one in jobs]
+    assert len({fragment.segment for _, fragment, _ in results[0]}) == 6
+    assert results[0] == results[1] == results[2]
+
+
+@dataclass
+class Encoders:
+    """Encoders that only note what they get. step: called with the number of a segment, before each of its frames."""
+
+    step: object = lambda number: None
+    frames: list[list[int]] = field(default_factory=list)
+    open: int = 0
+    most: int = 0
+    encoded: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self):
+        with self.lock:
+            self.open += 1
+            self.most = max(self.most, self.open)
+        got = []
+
+        def encode(picture, frame):
+            self.step(frame.pts // LENGTH)
+            got.append(frame.pts)
+            with self.lock:
+                self.encoded += 1
+
+        def close():
+            with self.lock:
+                self.open -= 1
+
+        return SimpleNamespace(encode=encode, finish=lambda: got, close=close), lambda frame, carrier: frame
+
+    def run(self, frames, encoders=2, queue_frames=100):
+        return in_parallel(frames, self.start, encoders=encoders, queue_bytes=queue_frames * BYTES)
+
+
+def numbered(count):
+    for pts in range(count):
+        yield pts % LENGTH == 0, (Frame(np.zeros((2, 2, 3), np.uint8), pts, 1, shot=False), None)
+
+
+def segments(count):
+    return [list(range(start, start + LENGTH)) for start in range(0, count, LENGTH)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_segment_is_encoded_beside_the_one_before_it_and_comes_after_it():
+    """The first one waits for the second."""
+    second = threading.Event()
+    encoders = Encoders(lambda number: second.set() if number else second.wait(WAIT))
+    assert list(encoders.run(numbered(6))) == segments(6)
+    assert second.is_set() and encoders.open == 0
+
+
+def test_no_more_encoders_are_open_and_no_more_frames_wait_than_may():
+    pulled = 0
+    enough = threading.Event()
+
+    def counted(frames):
+        nonlocal pulled
+        for frame in frames:
+            pulled += 1
+            assert pulled - encoders.encoded <= 4 + 3 + 1  # waiting, being encoded, on the way
+            if pulled >= 5:
+                enough.set()
+            yield frame
+
+    encoders = Encoders(lambda number: enough.wait(WAIT))
+    assert list(encoders.run(counted(numbered(60)), encoders=3, queue_frames=4)) == segments(60)
+    assert 2 <= encoders.most <= 3 and encoders.open == 0
+
+
+def test_an_error_of_a_segment_comes_after_the_segments_before_it():
+    failed = threading.Event()
+
+    def step(number):
+        if number == 2:
+            failed.set()
+            raise EncoderError("of the third")
+        failed.wait(WAIT)
+
+    encoders = Encoders(step)
+    found = []
+    with pytest.raises(EncoderError, match="third"):
+        for piece in encoders.run(numbered(60), encoders=4):
+            found.append(piece)  # noqa: PERF402 - those before the error count
+    assert found == segments(6) and encoders.open == 0
+
+
+def test_an_error_upstream_comes_after_every_segment_that_is_whole():
+    def broken():
+        yield from numbered(7)
+        raise SourceError("damaged")
+
+    found = []
+    encoders = Encoders()
+    with pytest.raises(SourceError, match="damaged"):
+        for piece in encoders.run(broken(), encoders=4):
+            found.append(piece)  # noqa: PERF402 - as above
+    assert found == segments(6) and encoders.open == 0
+
+
+def test_closing_it_ends_all_that_is_under_way():
+    going = threading.Event()
+
+    def step(number):
+        if number:
+            going.wait(WAIT)
+
+    encoders = Encoders(step)
+    pieces = encoders.run(numbered(60), encoders=3)
+    assert next(pieces) == [0, 1, 2]
+    going.set()
+    pieces.close()
+    assert encoders.open == 0 and encoders.encoded < 60
