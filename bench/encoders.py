@@ -89,7 +89,9 @@ def main() -> None:
         sys.stdout.write("  ".join(f"{name} {value}" for name, value in row.items()) + "\n")
     if options.results:
         machine = {"machine": platform.machine(), "cpus": cpus(), "load": os.getloadavg(), "rounds": options.rounds}
-        options.results.write_text(json.dumps({**machine, "same_bytes": True, "rows": rows, "runs": runs}, indent=1) + "\n")
+        options.results.write_text(
+            json.dumps({**machine, "same_bytes": True, "rows": rows, "runs": runs}, indent=1) + "\n"
+        )
 
 
 def one(clip: Path, encoders: int) -> dict[str, Any]:

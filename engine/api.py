@@ -100,6 +100,10 @@ class Prepared:
         resumes = self.target if self.resume and isinstance(self.target, Path) else None
         return replace(self, job=cut_by_work(self.job, prediction, rate, resumes))
 
+    def with_encoders(self, prediction: Prediction) -> "Prepared":
+        """Return the same with as many encoders as were predicted to keep up with its models."""
+        return replace(self, job=replace(self.job, encoders=prediction.encoders))
+
     def run(self, progress: Progress | None = None, tick: Callable[[], None] = lambda: None) -> Progress:
         """Upscale; return what was done. tick: called after every frame."""
         progress = progress or Progress()

@@ -1,7 +1,7 @@
 """Frames to segments of encoded video, published whole or frame by frame.
 
-Each segment has a fresh encoder, so that it depends on nothing but its frames, and several may be encoded at once. A live source keeps one encoder, which starts
-every segment with an IDR frame.
+Each segment has a fresh encoder, so that it depends on nothing but its frames, and several may be encoded at once. A live source
+keeps one encoder, which starts every segment with an IDR frame.
 """
 
 import math

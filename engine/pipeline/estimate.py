@@ -15,6 +15,7 @@ from upres.engine.encode.encoder_memory import encoder_memory
 from upres.engine.encode.options import Encoding
 from upres.engine.runtime.base import cpus
 
+from .encoders import another_encoder, encoders_that_fit
 from .frame_count import count_frames
 from .options import Job, after_prefilters, resolved
 from .stage import queue_budget
@@ -30,7 +31,7 @@ class Prediction:
     """width, height: of the result. frames, seconds, disk: None where the source does not say how long it is. bytes.
 
     frame_seconds, frame_disk: what each frame takes. disk: of the log and twice the result. spool: by folder, what models keep
-    on disk of a shot, if the whole source is one.
+    on disk of a shot, if the whole source is one. encoders: that work at once, to keep up with the models; memory counts them.
     """
 
     width: int
@@ -42,6 +43,7 @@ class Prediction:
     frame_seconds: float
     frame_disk: int
     spool: dict[str, int]
+    encoders: int = 1
 
 
 def predict(reader: Reader, job: Job) -> Prediction:
@@ -54,7 +56,10 @@ def predict(reader: Reader, job: Job) -> Prediction:
     shape = after_prefilters(reader.info.shape, job.prefilters)
     _, encoding = resolved(job, shape)
     frames = count_frames(reader, job)
-    per_frame = sum(_seconds_a_frame(*stage) for stage in _stages(job, shape))
+    per_frame = sum(seconds_a_frame(*stage) for stage in _stages(job, shape))
+    another = another_encoder(shape, encoding, job.scale, frames)
+    memory = estimate_memory(job, shape, encoding, frames)
+    encoders = encoders_that_fit(another, model_seconds=per_frame, memory=memory)
     frame_disk = 3 * math.ceil(
         encoding.width * encoding.height * (24 if encoding.library == "libx264rgb" else BITS_A_PIXEL) / 8
     )
@@ -63,16 +68,17 @@ def predict(reader: Reader, job: Job) -> Prediction:
         height=encoding.height,
         frames=frames,
         seconds=None if frames is None else frames * per_frame,
-        memory=estimate_memory(job, shape, encoding, frames),
+        memory=memory + (encoders - 1) * another.bytes,
         disk=None if frames is None else frames * frame_disk,
         frame_seconds=per_frame,
         frame_disk=frame_disk,
         spool={} if frames is None else _spool(job, shape, frames),
+        encoders=encoders,
     )
 
 
 def estimate_memory(job: Job, shape: Shape, encoding: Encoding, frames: int | None = None) -> int:
-    """Predict the bytes that an upscale takes at its peak, models, decoder and encoder included.
+    """Predict the bytes that an upscale takes at its peak, models, decoder and one encoder included.
 
     shape: of the source's frames, pre-filtered. frames: of the whole result; None where that is unknown.
     """
@@ -81,7 +87,7 @@ def estimate_memory(job: Job, shape: Shape, encoding: Encoding, frames: int | No
 
 
 def media_memory(shape: Shape, encoding: Encoding, scale: int, frames: int | None = None) -> int:
-    """Predict the bytes that all but the models takes: the process itself, decoder, queues and encoder.
+    """Predict the bytes that all but the models takes: the process itself, decoder, queues and one encoder.
 
     frames: of the whole result; None where that is unknown.
     """
@@ -99,7 +105,7 @@ def _stages(job: Job, shape: Shape) -> Iterator[tuple[Model, int, int]]:
         width, height = width * model.scale, height * model.scale
 
 
-def _seconds_a_frame(model: Model, width: int, height: int) -> float:
+def seconds_a_frame(model: Model, width: int, height: int) -> float:
     """Measure a model on a small frame, and scale its time up to a whole one."""
     if isinstance(model, Predicting):
         return model.seconds(width, height)

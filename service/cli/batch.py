@@ -139,6 +139,7 @@ class Batch:
                 admission.refuse_what_takes_long(prediction, job.models)
             if self.by_work:
                 work = work.cut_by_work(prediction)
+            work = work.with_encoders(prediction)
             progress = Progress()
             with self.report.running(name, progress) as tick:
                 work.run(progress, tick)

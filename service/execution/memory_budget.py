@@ -9,6 +9,7 @@ import psutil
 from rich.filesize import decimal
 
 from upres.engine.core.errors import SourceError
+from upres.engine.pipeline.encoders import SPARE_PART
 
 SHARE = 0.9  # of what is free: predictions are no promises
 LOOK_SECONDS = 1.0  # between two looks whether the one that waits is still there
@@ -71,6 +72,17 @@ class MemoryBudget:
             finally:
                 self._waiting.remove(place)
                 self._changed.notify_all()
+
+    def grant(self, size: int, most: int) -> int:
+        """Take up to `most` times `size` bytes beyond what was reserved, and return how often.
+
+        Nobody is kept waiting for it: it takes no more than a quarter of all, and nothing while others wait.
+        """
+        with self._changed:
+            room = 0 if self._waiting else min(self._total // SPARE_PART, self._total - self._reserved)
+            count = max(0, min(most, room // size))
+            self._reserved += count * size
+            return count
 
     def release(self, size: int) -> None:
         """Give bytes back."""

@@ -14,6 +14,8 @@ from typing import Any
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model, Session, Spooling, Stoppable
 from upres.engine.pipeline.admission import refuse_what_cannot_run_live
+from upres.engine.pipeline.encoders import AnotherEncoder
+from upres.engine.pipeline.estimate import seconds_a_frame
 
 from .channel import CHANNELS, MOST_PIXELS_UPSCALED, Channel, Message
 from .memory_budget import MemoryBudget
@@ -93,6 +95,7 @@ class ModelHost:
                 return self._chosen().memory(message["width"], message["height"])
             case "reserve":
                 self._reserve(int(message["width"]), int(message["height"]), int(message["media"]))
+                return self._encoders(message)
             case "check live":
                 with self._device():
                     refuse_what_cannot_run_live(self._chosen(), message["width"], message["height"], message["rate"])
@@ -129,6 +132,18 @@ class ModelHost:
         self._memory.reserve(needed, lambda: self._gone, wait=not self._live)
         self._reserved = needed
         self._channel.share(sizes)
+
+    def _encoders(self, message: Message) -> int:
+        """Count how many encoders an attempt may have: more than one where that keeps up with the model, and memory is there."""
+        asked = message["encoder"]
+        another = AnotherEncoder(int(asked["bytes"]), float(asked["frame_seconds"]), int(asked["most"]))
+        if self._live or another.most < 2 or another.bytes <= 0:
+            return 1
+        with self._device():
+            seconds = seconds_a_frame(self._chosen(), int(message["width"]), int(message["height"]))
+        beside = self._memory.grant(another.bytes, another.wanted(seconds) - 1)
+        self._reserved += beside * another.bytes
+        return 1 + beside
 
     def _open(self, width: int, height: int) -> int:
         """Open a session; its number."""

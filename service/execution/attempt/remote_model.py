@@ -1,11 +1,13 @@
 """A model that the worker holds, as an attempt sees it: the engine's protocol over a channel."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from upres.engine.core import errors
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Session
+from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.service.execution.channel import Channel, Message
 
 
@@ -30,18 +32,20 @@ class RemoteModel:
         """Predict the bytes that a session needs in the worker."""
         return int(_ask(self._channel, {"do": "memory", "width": width, "height": height}))
 
-    def reserve(self, width: int, height: int, media: int) -> None:
+    def reserve(self, width: int, height: int, media: int, encoder: AnotherEncoder) -> int:
         """Wait until the worker has memory for frames of this size, and `media` bytes for all but the model; share some of it.
 
+        encoder: what more than one of them take. Returns how many there may be.
         Raises SourceError where it never has; for a live source, where it has none now.
         """
-        self._channel.send({"do": "reserve", "width": width, "height": height, "media": media})
+        question = {"do": "reserve", "width": width, "height": height, "media": media, "encoder": asdict(encoder)}
+        self._channel.send(question)
         message, _ = self._channel.receive()
         if "shared" in message:
             frame, upscaled = message["shared"]
             self._channel.attach((frame, upscaled))
             message, _ = self._channel.receive()
-        _value(message)
+        return int(_value(message))
 
     def check_live(self, width: int, height: int, rate: float) -> None:
         """Check that it keeps up with a live source of this size and frames a second; ModelError where it does not."""

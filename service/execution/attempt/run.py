@@ -24,6 +24,7 @@ from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
 from upres.engine.decode.stream import peek
 from upres.engine.encode.join.file import join
+from upres.engine.pipeline.encoders import another_encoder
 from upres.engine.pipeline.estimate import media_memory
 from upres.engine.pipeline.options import Job, after_prefilters, resolved
 from upres.engine.pipeline.progress import Progress
@@ -89,7 +90,7 @@ class Attempt:
         with LiveReader(live, tonemap=self._spec.tonemap) as reader:
             check_source(reader.info, self._spec, self._limits)
             self._check_pace(model, reader.info.shape)
-            _reserve_memory(model, job, reader.info.shape)
+            job = _with_memory(model, job, reader.info.shape)
             log = SentLog(live, reader)
             seconds = 0.0
             with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
@@ -112,7 +113,7 @@ class Attempt:
             if spec.streamed and reader.subtitles:
                 self._progress.warnings.append(SUBTITLES)
             self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
-            _reserve_memory(model, job, reader.info.shape, self._expected or None)
+            job = _with_memory(model, job, reader.info.shape, self._expected or None)
             with closing(self._log(job)) as log:
                 with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
                     for fragment in fragments:
@@ -211,13 +212,15 @@ class Attempt:
         return totals
 
 
-def _reserve_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None = None) -> None:
-    """Wait for the memory that the run is predicted to take; SettingsError for a size that no encoder takes.
+def _with_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None = None) -> Job:
+    """Wait for the memory that the run is predicted to take; return the job with the encoders that it may have.
 
-    frames: of the result; None where that is unknown.
+    frames: of the result; None where that is unknown. Raises SettingsError for a size that no encoder takes.
     """
     _, encoding = resolved(job, shape)
-    model.reserve(shape.width, shape.height, media_memory(shape, encoding, job.scale, frames))
+    media = media_memory(shape, encoding, job.scale, frames)
+    encoder = another_encoder(shape, encoding, job.scale, frames)
+    return replace(job, encoders=model.reserve(shape.width, shape.height, media, encoder))
 
 
 def report(channel: Channel, kind: str) -> None:

@@ -120,7 +120,7 @@ def test_an_error_of_a_segment_comes_after_the_segments_before_it():
     found = []
     with pytest.raises(EncoderError, match="third"):
         for piece in encoders.run(numbered(60), encoders=4):
-            found.append(piece)  # noqa: PERF402 - those before the error count
+            found.append(piece)
     assert found == segments(6) and encoders.open == 0
 
 
@@ -133,7 +133,7 @@ def test_an_error_upstream_comes_after_every_segment_that_is_whole():
     encoders = Encoders()
     with pytest.raises(SourceError, match="damaged"):
         for piece in encoders.run(broken(), encoders=4):
-            found.append(piece)  # noqa: PERF402 - as above
+            found.append(piece)
     assert found == segments(6) and encoders.open == 0
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame
+from upres.engine.pipeline.encoders import AnotherEncoder
+from upres.service.execution import model_host
 from upres.service.execution.attempt.remote_model import RemoteModel
 from upres.service.execution.channel import Channel
 from upres.service.execution.memory_budget import MemoryBudget
@@ -196,3 +198,24 @@ def test_a_model_that_takes_many_steps_lends_the_device_between_them():
     host.close()
     mine.close()
     theirs.close()
+
+
+def test_an_attempt_gets_as_many_encoders_as_keep_up_with_its_model_and_their_memory_goes_with_it(monkeypatch):
+    seconds = iter((1.0, 0.1, 0.1))
+    monkeypatch.setattr(model_host, "seconds_a_frame", lambda *_: next(seconds))
+    budget, hosts, got = MemoryBudget(1 << 30), [], []
+    for live in (False, False, False, True):
+        mine, theirs = pair()
+        with closing(mine), closing(theirs):
+            host = ModelHost(theirs, fake.load, nullcontext, budget, live=live)
+            thread = threading.Thread(target=lambda: [host.answer(*theirs.receive()) for _ in range(2)])  # noqa: B023
+            thread.start()
+            model = RemoteModel(mine, "RealESRGAN_Vid_x2", 2, "auto")
+            got.append(model.reserve(70, 50, 1000, AnotherEncoder(bytes=100 << 20, frame_seconds=0.3, most=8)))
+            thread.join(30)
+            hosts.append(host)
+    assert got == [1, 3, 3, 1]
+    assert budget._reserved > 400 << 20
+    for host in hosts:
+        host.close()
+    assert budget._reserved == 0

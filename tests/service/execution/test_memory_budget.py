@@ -38,6 +38,21 @@ def test_what_fits_is_taken_at_once_and_what_does_not_waits_for_it_to_be_given_b
     assert order == ["given back", "taken"]
 
 
+def test_more_is_granted_up_to_a_quarter_of_all_and_to_what_is_free_and_never_before_one_that_waits():
+    budget, waits = MemoryBudget(8 * GB), threading.Event()
+    budget.reserve(5 * GB, here)
+    assert budget.grant(GB, 1) == 1  # 2 are left
+    assert budget.grant(GB, 9) == 2
+    assert budget.grant(1, 9) == 0
+    budget.release(8 * GB)
+    assert budget.grant(GB, 9) == 2
+    thread = started(lambda: budget.reserve(7 * GB, lambda: waits.set() or False))
+    assert waits.wait(10)
+    assert budget.grant(1, 1) == 0
+    budget.release(2 * GB)
+    thread.join(10)
+
+
 def test_a_large_one_is_not_kept_waiting_by_small_ones_behind_it():
     budget, order, waits = MemoryBudget(4 * GB), [], threading.Event()
     budget.reserve(3 * GB, here)

@@ -166,12 +166,13 @@ def test_it_is_counted_with_what_is_reserved_and_made_once():
     host = ModelHost(theirs, fake.load, nullcontext, budget)
     host.answer({"do": "model", "slug": "RealESRGAN_Vid_x2", "scale": 2, "content": "auto"}, None)
     mine.receive()
-    question = {"do": "reserve", "width": 70, "height": 50, "media": 1000}
+    one = {"bytes": 100, "frame_seconds": 1.0, "most": 1}
+    question = {"do": "reserve", "width": 70, "height": 50, "media": 1000, "encoder": one}
     host.answer(question, None)
     sizes = mine.receive()[0]["shared"]
     assert sizes == list(SIZES)
     mine.attach(sizes)
-    assert mine.receive()[0] == {"end": None}
+    assert mine.receive()[0] == {"end": 1}
     assert budget._reserved == 1000 + fake.Nearest(2).memory(70, 50) + shared_bytes(SIZES)
     host.answer(question, None)
     assert "once" in mine.receive()[0]["text"]

@@ -1,0 +1,52 @@
+"""How many segments are encoded at once: as many as it takes to keep up with the models, cores and memory allowing."""
+
+import math
+from dataclasses import dataclass, replace
+
+import psutil
+
+from upres.engine.core.frame import Shape
+from upres.engine.encode.encoder_memory import encoder_memory
+from upres.engine.encode.options import THREADS, Encoding
+from upres.engine.encode.video import waiting_bytes
+from upres.engine.runtime.base import cpus
+
+# CPU nanoseconds that a pixel of the result takes at the preset `fast`. Other presets may take a multiple, and then get no more
+# encoders than this says: more would need memory for little, or have their cores from the models.
+PIXEL_NANOSECONDS = {"libx264": 31.0, "libx264rgb": 31.0, "libx265": 62.0}
+SPARE_PART = 4  # encoders beside the first may together take one part in so many of the memory that is left
+
+
+@dataclass(frozen=True, slots=True)
+class AnotherEncoder:
+    """What an encoder beside the first takes, and when one is of use.
+
+    bytes: that each takes, with the frames that wait for it. frame_seconds: that one encoder takes for a frame.
+    most: of all encoders, the first included.
+    """
+
+    bytes: int
+    frame_seconds: float
+    most: int
+
+    def wanted(self, model_seconds: float) -> int:
+        """Count how many encoders it takes to keep up with models that take so long a frame."""
+        return max(1, min(self.most, math.ceil(self.frame_seconds / max(1e-9, model_seconds))))
+
+
+def another_encoder(shape: Shape, encoding: Encoding, scale: int, frames: int | None = None) -> AnotherEncoder:
+    """Say what another encoder takes for a source of this shape. frames: of the whole result; None where that is unknown."""
+    upscaled = replace(shape, width=shape.width * scale, height=shape.height * scale)
+    size = encoder_memory(encoding, frames) + waiting_bytes(encoding, upscaled, 2)
+    seconds = PIXEL_NANOSECONDS[encoding.library] * encoding.width * encoding.height / THREADS * 1e-9
+    whole = not encoding.encoder.live and encoding.encoder.fragment == "segment"
+    return AnotherEncoder(size, seconds, max(1, cpus() // THREADS) if whole else 1)
+
+
+def encoders_that_fit(another: AnotherEncoder, *, model_seconds: float, memory: int) -> int:
+    """Count the encoders that keep up with models which take so long a frame, as far as cores and free memory allow.
+
+    memory: that the run is predicted to take with one encoder.
+    """
+    spare = max(0, psutil.virtual_memory().available - memory) // SPARE_PART
+    return min(another.wanted(model_seconds), 1 + spare // another.bytes)

@@ -1,0 +1,84 @@
+"""How many segments are encoded at once: no more than keep up with the models, than cores there are, than memory holds."""
+
+from fractions import Fraction
+from types import SimpleNamespace
+
+import media
+import pytest
+from fake import Nearest
+
+from upres.engine.core.frame import Color, Shape
+from upres.engine.decode.reader import Reader
+from upres.engine.encode.options import Encoder
+from upres.engine.pipeline import encoders as module
+from upres.engine.pipeline.encoders import another_encoder, encoders_that_fit
+from upres.engine.pipeline.estimate import predict
+from upres.engine.pipeline.options import Job, resolved
+
+HD = Shape(1280, 720, Fraction(1, 30), Fraction(30), Fraction(1), Color("bt709", "tv", "bt709", "bt709"))
+GB = 1 << 30
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Set its cores and the memory that is free; 64 GB where a test does not say."""
+
+    def has(cores, free=64 * GB):
+        monkeypatch.setattr(module, "cpus", lambda: cores)
+        monkeypatch.setattr(module.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+
+    return has
+
+
+def another(**encoder):
+    return another_encoder(HD, resolved(Job((Nearest(2),), Encoder(**encoder)), HD)[1], 2)
+
+
+def chosen(model_seconds, **encoder):
+    return encoders_that_fit(another(**encoder), model_seconds=model_seconds, memory=GB)
+
+
+def test_a_fast_model_gets_as_many_as_the_cores_allow(machine):
+    for cores, count in ((2, 1), (4, 1), (8, 2), (16, 4), (32, 6)):
+        machine(cores)
+        assert chosen(0.005) == count
+
+
+def test_a_model_that_is_slower_than_one_encoder_gets_one(machine):
+    machine(64)
+    assert [chosen(seconds) for seconds in (1.0, 0.03, 0.02, 0.01)] == [1, 1, 2, 3]
+
+
+def test_what_is_published_frame_by_frame_has_one(machine):
+    machine(64)
+    assert chosen(0.001, fragment="frame") == chosen(0.001, live=True) == 1
+
+
+def test_memory_is_left_for_others(machine):
+    machine(16)
+    each = another().bytes
+    assert each > 2560 * 1440 * (33 + 30 * 3)  # an encoder, and a second of frames that wait
+    for spare, count in ((3.9, 1), (4.1, 2), (8.1, 3), (100, 4)):
+        machine(16, int(GB + spare * each))
+        assert chosen(0.005) == count
+
+
+class Fast(Nearest):
+    """Predicts its own time."""
+
+    def seconds(self, width, height):
+        return 0.001
+
+
+def test_a_prediction_counts_them(machine, tmp_path):
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", picture="testsrc2=size=640x480:rate=10:duration=0.2")
+    predictions = []
+    for cores in (2, 16):
+        machine(cores)
+        with Reader(clip) as reader:
+            predictions.append(predict(reader, Job((Fast(4),))))
+            shape = reader.info.shape
+    one, more = predictions
+    each = another_encoder(shape, resolved(Job((Fast(4),)), shape)[1], 4, 2).bytes
+    assert one.encoders == 1 < more.encoders
+    assert more.memory - one.memory == (more.encoders - 1) * each
