@@ -11,9 +11,9 @@ from upres.engine.encode.options import THREADS, Encoding
 from upres.engine.encode.video import waiting_bytes
 from upres.engine.runtime.base import cpus
 
-# CPU nanoseconds that a pixel of the result takes at the preset `fast`. Other presets may take a multiple, and then get no more
-# encoders than this says: more would need memory for little, or have their cores from the models.
-PIXEL_NANOSECONDS = {"libx264": 31.0, "libx264rgb": 31.0, "libx265": 62.0}
+# CPU nanoseconds that a pixel of the result takes at the preset `fast`: between those of two machines. Other presets take a third
+# to twice as much; so many encoders are near enough.
+PIXEL_NANOSECONDS = {"libx264": 50.0, "libx264rgb": 90.0, "libx265": 130.0}
 SPARE_PART = 4  # encoders beside the first may together take one part in so many of the memory that is left
 
 

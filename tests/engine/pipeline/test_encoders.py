@@ -1,5 +1,6 @@
 """How many segments are encoded at once: no more than keep up with the models, than cores there are, than memory holds."""
 
+import threading
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import media
 import pytest
 from fake import Nearest
 
+from upres.engine.api import prepared, upscale
 from upres.engine.core.frame import Color, Shape
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
@@ -39,14 +41,14 @@ def chosen(model_seconds, **encoder):
 
 
 def test_a_fast_model_gets_as_many_as_the_cores_allow(machine):
-    for cores, count in ((2, 1), (4, 1), (8, 2), (16, 4), (32, 6)):
+    for cores, count in ((2, 1), (4, 1), (8, 2), (16, 4), (32, 8)):
         machine(cores)
         assert chosen(0.005) == count
 
 
 def test_a_model_that_is_slower_than_one_encoder_gets_one(machine):
     machine(64)
-    assert [chosen(seconds) for seconds in (1.0, 0.03, 0.02, 0.01)] == [1, 1, 2, 3]
+    assert [chosen(seconds) for seconds in (1.0, 0.05, 0.03, 0.01)] == [1, 1, 2, 5]
 
 
 def test_what_is_published_frame_by_frame_has_one(machine):
@@ -82,3 +84,16 @@ def test_a_prediction_counts_them(machine, tmp_path):
     each = another_encoder(shape, resolved(Job((Fast(4),)), shape)[1], 4, 2).bytes
     assert one.encoders == 1 < more.encoders
     assert more.memory - one.memory == (more.encoders - 1) * each
+
+
+def test_a_run_has_as_many_as_were_predicted(machine, tmp_path):
+    machine(16)
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", picture="testsrc2=size=640x480:rate=10:duration=0.6")
+    encoder, names = Encoder(segment_seconds=0.2, preset="ultrafast"), set()
+    with prepared(clip, tmp_path / "more.mp4", Job((Fast(2),), encoder)) as work:
+        prediction = predict(work.reader, work.job)
+        work = work.with_encoders(prediction)
+        work.run(tick=lambda: names.update(thread.name for thread in threading.enumerate()))
+    assert prediction.encoders == 4 and any(name.startswith("encode_") for name in names)
+    upscale(clip, tmp_path / "one.mp4", Job((Fast(2),), encoder))
+    assert (tmp_path / "more.mp4").read_bytes() == (tmp_path / "one.mp4").read_bytes()
