@@ -12,6 +12,7 @@ from fake import Nearest, job
 from upres.engine.api import stream
 from upres.engine.core.errors import EncoderError, SourceError
 from upres.engine.core.frame import Frame
+from upres.engine.encode import parallel
 from upres.engine.encode.options import Encoder
 from upres.engine.encode.parallel import in_parallel
 
@@ -137,16 +138,37 @@ def test_an_error_upstream_comes_after_every_segment_that_is_whole():
     assert found == segments(6) and encoders.open == 0
 
 
-def test_closing_it_ends_all_that_is_under_way():
-    going = threading.Event()
+def with_the_first_held(until, going=None):
+    """Encoders whose first segment waits for so many frames to have come; the others for `going`, if there is one."""
+    enough = threading.Event()
+
+    def frames():
+        for number, frame in enumerate(numbered(60)):
+            if number == until:
+                enough.set()
+            yield frame
 
     def step(number):
-        if number:
+        if number == 0:
+            enough.wait(WAIT)
+        elif going:
             going.wait(WAIT)
 
-    encoders = Encoders(step)
-    pieces = encoders.run(numbered(60), encoders=3)
+    return Encoders(step), frames()
+
+
+def test_a_segment_that_waits_for_the_one_before_it_still_counts():
+    encoders, frames = with_the_first_held(2 * LENGTH)
+    assert list(encoders.run(frames)) == segments(60)
+    assert encoders.most == 2
+
+
+def test_closing_it_leaves_out_what_is_not_encoded_yet(monkeypatch):
+    """Those behind the first segment go on with their first frames once nothing but their ends is waited for."""
+    going, close = threading.Event(), parallel._Segment.close
+    encoders, frames = with_the_first_held(2 * LENGTH, going=going)
+    pieces = encoders.run(frames, encoders=3)
     assert next(pieces) == [0, 1, 2]
-    going.set()
+    monkeypatch.setattr(parallel._Segment, "close", lambda segment: going.set() or close(segment))
     pieces.close()
-    assert encoders.open == 0 and encoders.encoded < 60
+    assert LENGTH <= encoders.encoded <= LENGTH + 2 and encoders.open == 0
