@@ -20,6 +20,7 @@ import numpy as np
 
 from upres.engine.core.frame import Frame, Pixels
 from upres.engine.core.model import Model
+from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.engine.runtime.base import cpus
 from upres.service.execution.attempt.remote_model import RemoteModel
 from upres.service.execution.channel import Channel
@@ -30,6 +31,7 @@ from upres.service.execution.sandbox.limits import die_with_parent
 SIZES = ((640, 360), (1280, 720), (1920, 1080), (2560, 1440))
 ROUNDS = 15
 SCALE = 2
+ONE_ENCODER = AnotherEncoder(bytes=0, frame_seconds=0.0, most=1)
 
 
 class Free:
@@ -105,7 +107,7 @@ def attempt(width: int, height: int, *, share: bool) -> Any:  # noqa: ANN401 - a
     theirs.close()
     model = RemoteModel(Channel(mine), "free", SCALE, "auto")
     if share:
-        model.reserve(width, height, 0)
+        model.reserve(width, height, 0, ONE_ENCODER)
     return model.open(width, height)
 
 
