@@ -13,7 +13,8 @@ from gpu_networks import X2
 from upres.engine.core.errors import ModelError
 from upres.engine.machine import nvidia
 from upres.engine.models.manifest import find
-from upres.export.trt import rtx_builder
+from upres.engine.runtime.engines.manifest import Builder
+from upres.export.trt import builder
 
 if TYPE_CHECKING:
     from gpu import Options
@@ -54,9 +55,8 @@ def rtx(options: "Options") -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             engine = Path(folder) / "x2.engine"
             try:
-                rtx_builder.build(
-                    graph, dict(zip(("height", "width"), SIZE, strict=True)), engine, capability=capability
-                )
+                sizes = dict(zip(("height", "width"), SIZE, strict=True))
+                builder.build(graph, sizes, engine, Builder("tensorrt-rtx", trt.__version__, capability))
             except ModelError as error:
                 found[capability] = {"problem": str(error)}
                 continue

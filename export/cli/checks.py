@@ -94,10 +94,12 @@ def flashvsr_engines(
     results: Results = None,
 ) -> None:
     """Build FlashVSR's graphs with TensorRT for RTX; this needs no GPU."""
+    from upres.engine.machine.nvidia import driver
+    from upres.export.trt import builder
     from upres.export.trt.flashvsr_engines import build_engines
 
     engines = []
-    for engine in build_engines(folder, out, capability=capability):
+    for engine in build_engines(folder, out, builder=builder.find("tensorrt-rtx", driver(), capability)):
         engines.append({**asdict(engine), "path": engine.path.name})
         typer.echo(f"{engine.sha256}  {engine.path}  {engine.nbytes / 1e6:.1f} MB, {engine.seconds:.1f} s")
     if results is not None:

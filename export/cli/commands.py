@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upres.engine.models.flashvsr.manifest import Attention, Precision, Version
+from upres.engine.runtime.engines.manifest import Target
 from upres.export.flashvsr import command
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 cache = typer.Typer(help="List and delete what was pulled and exported.", no_args_is_help=True)
 FLASHVSR = "FlashVSR_Tiny"
 """The panel of its options in the help."""
+ENGINES = "Engines for NVIDIA GPUs"
 
 
 def export(
@@ -21,7 +23,8 @@ def export(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="A .pth, .safetensors or .param (its .bin beside it), or a folder with one of them; or the word FlashVSR_Tiny.",
+            help="A .pth, .safetensors or .param (its .bin beside it), or a folder with one of them; or the word FlashVSR_Tiny. "
+            "With --target: a model on this machine.",
         ),
     ],
     network: Annotated[
@@ -42,7 +45,8 @@ def export(
         typer.Option(help="Their release, where the names of the files do not say it.", rich_help_panel=FLASHVSR),
     ] = None,
     precision: Annotated[
-        Precision, typer.Option(help="Precision of the transformer.", rich_help_panel=FLASHVSR)
+        Precision,
+        typer.Option(help="Precision of the transformer; with --target, of the engine.", rich_help_panel=FLASHVSR),
     ] = "fp32",
     attention: Annotated[
         Attention, typer.Option(help="The published rule of attention, or dense.", rich_help_panel=FLASHVSR)
@@ -59,12 +63,32 @@ def export(
     clip: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A real clip for --acceptance.", rich_help_panel=FLASHVSR)
     ] = None,
+    target: Annotated[
+        Target | None, typer.Option(help="Build engines of a model on this machine.", rich_help_panel=ENGINES)
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Frames they are for; of FlashVSR a tile.", rich_help_panel=ENGINES),
+    ] = None,
+    capability: Annotated[
+        str | None,
+        typer.Option(metavar="SM89", help="GPUs they are for, where not the one here.", rich_help_panel=ENGINES),
+    ] = None,
 ) -> None:
     """Convert weights on this machine to a verified graph that upres runs."""
+    from upres.engine.core.errors import SettingsError
     from upres.engine.models.manifest import cache_folder
     from upres.export.exporter import export as run
     from upres.export.exporter import resolve
 
+    if target:
+        from upres.export.trt.command import Request, build
+
+        for engine in build(Request(str(source), target, precision, size, capability, out)):
+            typer.echo(f"{engine.path} ({engine.nbytes / 1e6:.1f} MB, {engine.seconds:.1f} s)")
+        return
+    if size or capability:
+        raise SettingsError("--size and --capability are of engines, and need --target tensorrt or tensorrt-rtx")
     if str(source) == command.SLUG:
         request = command.Request(weights, weights_version, precision, attention, verify, acceptance, clip)
         typer.echo(command.export(request, out))

@@ -1,53 +1,54 @@
-"""FlashVSR's graphs built ahead of time by TensorRT for RTX, on a machine that needs no GPU."""
+"""FlashVSR's graphs built for their tiles; they come in the precision that they were exported in."""
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from upres.engine.models.flashvsr.manifest import Profile, check, read
-from upres.export.weights.read import sha256
+from upres.engine.core.errors import SettingsError
+from upres.engine.models.flashvsr.manifest import FlashVSRManifest, Profile, check, read
+from upres.engine.runtime.engines.manifest import Builder
 
-from . import rtx_builder
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """A built engine. graph: the file it was built from. nbytes: its size. seconds: of the build, wall clock.
-
-    sha256: of its bytes, which are the same for the same graph and release of TensorRT for RTX.
-    """
-
-    graph: str
-    path: Path
-    nbytes: int
-    sha256: str
-    seconds: float
+from . import engine
 
 
-def build_engines(folder: Path, out: Path, *, capability: str = "SM89") -> Iterator[Engine]:
-    """Build every graph of an export for one compute capability, such as SM89.
+def build_engines(
+    folder: Path, out: Path, *, builder: Builder, command: str | None = None, size: tuple[int, int] | None = None
+) -> Iterator[engine.Engine]:
+    """Build every graph of an export.
 
     Projector and decoder, whose graphs take any size, are built for one tile of every profile and one latent frame at a time.
-    Raises ModelError where TensorRT for RTX is missing, or refuses a graph, with its message; SettingsError for a
-    capability that it does not know.
+    command: builds them again; None leaves out the manifest and the first run, which ONNX Runtime computes in float32 and
+    float16 only. size: width and height of the one tile to build for. Raises SettingsError where there is no such tile,
+    ModelError where the builder refuses a graph, with its message.
     """
-    rtx_builder.check(capability)
     manifest = read(folder)
     check(folder, manifest)
-    out.mkdir(parents=True, exist_ok=True)
-    for profile in manifest.profiles:
-        tile = f"{profile.height}x{profile.width}"
+    for profile in _chosen(manifest, size):
+        tile, sizes = f"{profile.height}x{profile.width}", _sizes(profile)
         for graph in (manifest.projector, manifest.decoder, profile.first, profile.following):
-            stem = Path(graph).stem.removesuffix(f"-{tile}")
-            yield _build(folder / graph, out / f"{stem}-{tile}-{capability.lower()}.engine", profile, capability)
+            stem = f"{manifest.network}-{manifest.precision}-{Path(graph).stem.removesuffix(f'-{tile}')}"
+            name = f"{stem}-{profile.width}x{profile.height}-{builder.target}-{builder.capability.lower()}.engine"
+            built = engine.build(folder / graph, sizes, out / name, builder)
+            if command:
+                engine.describe(
+                    built,
+                    folder / graph,
+                    sizes,
+                    reference=folder / graph,
+                    precision=manifest.precision,
+                    weights_sha256=manifest.weights_sha256,
+                    builder=builder,
+                    command=command,
+                )
+            yield built
 
 
-def _build(graph: Path, path: Path, profile: Profile, capability: str) -> Engine:
-    start = time.perf_counter()
-    rtx_builder.build(graph, _sizes(profile), path, capability=capability)
-    seconds = time.perf_counter() - start
-    return Engine(graph.name, path, path.stat().st_size, sha256(path), seconds)
+def _chosen(manifest: FlashVSRManifest, size: tuple[int, int] | None) -> tuple[Profile, ...]:
+    """Choose the tiles to build for; SettingsError where the export has no tile of this size."""
+    chosen = tuple(each for each in manifest.profiles if size in (None, (each.width, each.height)))
+    if not chosen:
+        known = ", ".join(f"{each.width}x{each.height}" for each in manifest.profiles)
+        raise SettingsError(f"this export of FlashVSR has no tile of that size; --size may be one of: {known}")
+    return chosen
 
 
 def _sizes(profile: Profile) -> dict[str, int]:

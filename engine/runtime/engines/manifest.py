@@ -1,0 +1,88 @@
+"""The manifest beside every engine: what it was built from, by what, and for what."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from upres.engine.core.errors import ModelError
+
+Target = Literal["tensorrt", "tensorrt-rtx"]
+MODULES: dict[Target, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""The Python package of every builder, which is its runtime too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an engine computes.
+
+    graph_sha256: of the ONNX file that it was built from, in the engine's precision. weights_sha256: of weights beside that file;
+    empty where they are inside. precision: fp32, fp16 or bf16. inputs: the shape of every input.
+    """
+
+    graph_sha256: str
+    weights_sha256: str
+    precision: str
+    inputs: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """What built an engine, and for which GPUs. version: of the package. capability: compute capability, as SM89."""
+
+    target: Target
+    version: str
+    capability: str
+
+    def __str__(self) -> str:
+        return f"{self.target} {self.version} for {self.capability}"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineManifest:
+    """What stands beside an engine. sha256, nbytes: of the engine. first_run_sha256: of the file of the first run.
+
+    command: builds the engine again.
+    """
+
+    contents: Contents
+    builder: Builder
+    sha256: str
+    nbytes: int
+    first_run_sha256: str
+    command: str
+
+    def write(self, engine: Path) -> None:
+        """Write as JSON beside the engine, whole or not at all."""
+        path = beside(engine)
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        part.replace(path)
+
+
+def beside(engine: Path) -> Path:
+    """Name the manifest of an engine."""
+    return engine.with_suffix(".json")
+
+
+def first_run_file(engine: Path) -> Path:
+    """Name the file of an engine's first run: inputs and outputs."""
+    return engine.with_suffix(".npz")
+
+
+def read(engine: Path) -> EngineManifest:
+    """Read an engine's manifest; ModelError where it is not one. Fields that this version does not know are ignored."""
+    path = beside(engine)
+    try:
+        values = json.loads(path.read_text())
+        contents = _known(Contents, values["contents"])
+        shapes = {name: tuple(shape) for name, shape in contents.pop("inputs").items()}
+        rest = _known(EngineManifest, values) | {"builder": Builder(**_known(Builder, values["builder"]))}
+        return EngineManifest(**rest | {"contents": Contents(**contents, inputs=shapes)})
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ModelError(f"{path} is no readable manifest of an engine ({error}); build the engine again") from error
+
+
+def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {each.name: values[each.name] for each in fields(kind)}

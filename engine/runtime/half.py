@@ -1,0 +1,59 @@
+"""A float32 graph made to compute in float16: the precision is set in the graph, where every runtime keeps to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+REALS = {"Resize": (1, 2)}
+"""Inputs that an operator takes in float32 whatever it computes in: region and scales."""
+
+
+def in_precision(path: Path, precision: str) -> bytes:
+    """Read a float32 graph as an ONNX file that computes in this precision, fp32 or fp16: the same bytes every time."""
+    if precision == "fp32":
+        return path.read_bytes()
+    return bytes(half(onnx.load(path)).SerializeToString(deterministic=True))
+
+
+def half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Rewrite a graph, in place, so that everything between its inputs and its outputs is float16; return it.
+
+    Weights that are stored in float16 lose their Cast to float32; the others are rounded. Inputs and outputs keep their types,
+    so the graph must cast its own, as graphs of frames do. Raises ValueError for a weight that float16 cannot hold.
+    """
+    graph = model.graph
+    kept = set(_kept(graph))
+    stored = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
+            tensor.CopyFrom(numpy_helper.from_array(_rounded(tensor), tensor.name))
+    renamed, nodes = {}, []
+    for node in graph.node:
+        if node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT:
+            if node.input[0] in stored:
+                renamed[node.output[0]] = node.input[0]
+                continue
+            node.attribute[0].i = TensorProto.FLOAT16
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        nodes.append(node)
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _kept(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        yield from (node.input[place] for place in REALS.get(node.op_type, ()) if place < len(node.input))
+
+
+def _rounded(tensor: onnx.TensorProto) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        values: NDArray[np.float16] = numpy_helper.to_array(tensor).astype(np.float16)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{tensor.name} holds a value that float16 cannot")
+    return values

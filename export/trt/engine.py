@@ -1,0 +1,92 @@
+"""One engine, whole: built, its first run computed by ONNX Runtime, and its manifest beside it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401 - NumPy knows bfloat16 with it
+import numpy as np
+import onnx
+from onnx import helper
+
+from upres.engine.core.errors import TargetError, os_errors_as
+from upres.engine.runtime.base import cpus
+from upres.engine.runtime.engines import first_run
+from upres.engine.runtime.engines.manifest import Builder, Contents, EngineManifest, beside, first_run_file
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.export.weights.read import sha256
+
+from . import builder as builders
+
+Inputs = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A built engine. graph: the file it was built from. nbytes: its size. seconds: of the build, wall clock.
+
+    sha256: of its bytes, which are the same for the same graph and release of TensorRT for RTX.
+    """
+
+    graph: str
+    path: Path
+    nbytes: int
+    sha256: str
+    seconds: float
+
+
+def build(graph: Path, sizes: Mapping[str, int], path: Path, builder: Builder) -> Engine:
+    """Build a graph into `path`, whose folder is made. sizes: of every named dimension of its inputs.
+
+    What stood beside an engine that was there is removed first: it is not this one's.
+    """
+    with os_errors_as(path, TargetError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in (beside(path), first_run_file(path)):
+            old.unlink(missing_ok=True)
+    start = time.perf_counter()
+    builders.build(graph, sizes, path, builder)
+    seconds = time.perf_counter() - start
+    return Engine(graph.name, path, path.stat().st_size, sha256(path), seconds)
+
+
+def describe(
+    engine: Engine,
+    graph: Path,
+    sizes: Mapping[str, int],
+    *,
+    reference: Path,
+    precision: str,
+    weights_sha256: str = "",
+    builder: Builder,
+    command: str,
+) -> EngineManifest:
+    """Write what stands beside an engine: first its first run, then its manifest, so that it never lacks one.
+
+    graph: what the engine was built from. reference: the same network, as its first run is computed with; float32 where there
+    is a choice. weights_sha256: of weights outside `graph`. command: builds the engine again.
+    """
+    inputs = inputs_of(graph, sizes)
+    loaded = OnnxRuntimeGraph(reference, cpus())
+    outputs = loaded.run(first_run.fixed_inputs(inputs))
+    loaded.close()
+    with os_errors_as(engine.path, TargetError):
+        first_run.write(engine.path, outputs)
+        shapes = {name: shape for name, (shape, _) in inputs.items()}
+        contents = Contents(sha256(graph), weights_sha256, precision, shapes)
+        stored = sha256(first_run_file(engine.path))
+        manifest = EngineManifest(contents, builder, engine.sha256, engine.nbytes, stored, command)
+        manifest.write(engine.path)
+    return manifest
+
+
+def inputs_of(graph: Path, sizes: Mapping[str, int]) -> Inputs:
+    """Read the shape and type of every input of a graph. sizes: of every named dimension."""
+    found: Inputs = {}
+    for value in onnx.load(graph, load_external_data=False).graph.input:
+        kind = value.type.tensor_type
+        shape = tuple(sizes[axis.dim_param] if axis.dim_param else axis.dim_value for axis in kind.shape.dim)
+        found[value.name] = (shape, helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    return found

@@ -1,0 +1,40 @@
+"""Networks that take every frame by itself, built for the tiles of one frame size."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from upres.engine.models import manifest
+from upres.engine.models.per_frame import cut
+from upres.engine.models.tiling import TILE_LIMIT, Span
+from upres.engine.runtime.engines.manifest import Builder
+from upres.engine.runtime.half import in_precision
+
+from . import engine
+
+
+def build_engines(
+    network: str, width: int, height: int, out: Path, *, precision: str, builder: Builder, command: str
+) -> Iterator[engine.Engine]:
+    """Build a network that is on this machine for frames of this size: an engine for every shape that their tiles have.
+
+    precision: fp32 or fp16. command: builds them again. Raises ModelError where the network is not on this machine, is damaged,
+    or the builder refuses it, with its message.
+    """
+    path, facts = manifest.find(network)
+    manifest.check(path, facts.variant("exact", ("fp32",)))
+    tiles = cut(facts, width, height, TILE_LIMIT)
+    shapes = {(_length(column), _length(row)) for column in tiles.columns for row in tiles.rows}
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / path.name
+        graph.write_bytes(in_precision(path, precision))
+        for wide, tall in sorted(shapes):
+            sizes = {"width": wide, "height": tall}
+            name = f"{network}-{precision}-{wide}x{tall}-{builder.target}-{builder.capability.lower()}.engine"
+            built = engine.build(graph, sizes, out / name, builder)
+            engine.describe(built, graph, sizes, reference=path, precision=precision, builder=builder, command=command)
+            yield built
+
+
+def _length(span: Span) -> int:
+    return span.stop - span.start
