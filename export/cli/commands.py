@@ -17,63 +17,71 @@ FLASHVSR = "FlashVSR_Tiny"
 """The panel of its options in the help."""
 ENGINES = "Engines for NVIDIA GPUs"
 
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A .pth, .safetensors or .param (its .bin beside it), or a folder with one of them; or the word FlashVSR_Tiny. "
+        "With --target: a model on this machine.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The network, where the file's name does not say it; for weights of your own, any name.",
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where to write; by default the cache, where upres looks.")
+]
+WeightsFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The folder of the weight files.", rich_help_panel=FLASHVSR)
+]
+WeightsVersion = Annotated[
+    Version | None,
+    typer.Option(help="Their release, where the names of the files do not say it.", rich_help_panel=FLASHVSR),
+]
+EnginePrecision = Annotated[
+    Precision,
+    typer.Option(help="Precision of the transformer; with --target, of the engine.", rich_help_panel=FLASHVSR),
+]
+Rule = Annotated[Attention, typer.Option(help="The published rule of attention, or dense.", rich_help_panel=FLASHVSR)]
+Verify = Annotated[bool, typer.Option("--verify", help="Compare the graphs with PyTorch.", rich_help_panel=FLASHVSR)]
+Acceptance = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Judge the export on --clip, and write a report there.", rich_help_panel=FLASHVSR),
+]
+Clip = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A real clip for --acceptance.", rich_help_panel=FLASHVSR)
+]
+EngineTarget = Annotated[
+    Target | None, typer.Option(help="Build engines of a model on this machine.", rich_help_panel=ENGINES)
+]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="WxH", help="Frames they are for; of FlashVSR a tile.", rich_help_panel=ENGINES),
+]
+Capability = Annotated[
+    str | None,
+    typer.Option(metavar="SM89", help="GPUs they are for, where not the one here.", rich_help_panel=ENGINES),
+]
+
 
 def export(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A .pth, .safetensors or .param (its .bin beside it), or a folder with one of them; or the word FlashVSR_Tiny. "
-            "With --target: a model on this machine.",
-        ),
-    ],
-    network: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The network, where the file's name does not say it; for weights of your own, any name.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write; by default the cache, where upres looks.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The folder of the weight files.", rich_help_panel=FLASHVSR)
-    ] = None,
-    weights_version: Annotated[
-        Version | None,
-        typer.Option(help="Their release, where the names of the files do not say it.", rich_help_panel=FLASHVSR),
-    ] = None,
-    precision: Annotated[
-        Precision,
-        typer.Option(help="Precision of the transformer; with --target, of the engine.", rich_help_panel=FLASHVSR),
-    ] = "fp32",
-    attention: Annotated[
-        Attention, typer.Option(help="The published rule of attention, or dense.", rich_help_panel=FLASHVSR)
-    ] = "exact",
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Compare the graphs with PyTorch.", rich_help_panel=FLASHVSR)
-    ] = False,
-    acceptance: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Judge the export on --clip, and write a report there.", rich_help_panel=FLASHVSR
-        ),
-    ] = None,
-    clip: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A real clip for --acceptance.", rich_help_panel=FLASHVSR)
-    ] = None,
-    target: Annotated[
-        Target | None, typer.Option(help="Build engines of a model on this machine.", rich_help_panel=ENGINES)
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(metavar="WxH", help="Frames they are for; of FlashVSR a tile.", rich_help_panel=ENGINES),
-    ] = None,
-    capability: Annotated[
-        str | None,
-        typer.Option(metavar="SM89", help="GPUs they are for, where not the one here.", rich_help_panel=ENGINES),
-    ] = None,
+    source: Source,
+    network: Name = None,
+    out: Out = None,
+    weights: WeightsFolder = None,
+    weights_version: WeightsVersion = None,
+    precision: EnginePrecision = "fp32",
+    attention: Rule = "exact",
+    verify: Verify = False,
+    acceptance: Acceptance = None,
+    clip: Clip = None,
+    target: EngineTarget = None,
+    size: Size = None,
+    capability: Capability = None,
 ) -> None:
     """Convert weights on this machine to a verified graph that upres runs."""
     from upres.engine.core.errors import SettingsError

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.engine.core.errors import ModelError
+from upres.engine.runtime.base import Tensor
 
-from ..base import Tensor
 from .manifest import EngineManifest, first_run_file
 
 RunGraph = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
