@@ -1,6 +1,7 @@
 """The command `upres export NETWORK --target`, from its options to the engines it builds."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ class Request:
             "capability": self.capability,
             "out": self.out,
         }
-        return f"upres export {self.model}" + "".join(f" --{name} {value}" for name, value in options.items() if value)
+        words = [word for name, value in options.items() if value for word in (f"--{name}", str(value))]
+        return shlex.join(["upres", "export", self.model, *words])
 
 
 def build(request: Request) -> Iterator[Engine]:

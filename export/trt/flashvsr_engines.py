@@ -5,7 +5,7 @@ from pathlib import Path
 
 from upres.engine.core.errors import SettingsError
 from upres.engine.models.flashvsr.manifest import FlashVSRManifest, Profile, check, read
-from upres.engine.runtime.engines.manifest import Builder
+from upres.engine.runtime.engines.manifest import Builder, file_name
 
 from . import engine
 
@@ -25,8 +25,8 @@ def build_engines(
     for profile in _chosen(manifest, size):
         tile, sizes = f"{profile.height}x{profile.width}", _sizes(profile)
         for graph in (manifest.projector, manifest.decoder, profile.first, profile.following):
-            stem = f"{manifest.network}-{manifest.precision}-{Path(graph).stem.removesuffix(f'-{tile}')}"
-            name = f"{stem}-{profile.width}x{profile.height}-{builder.target}-{builder.capability.lower()}.engine"
+            part = f"{manifest.network}-{Path(graph).stem.removesuffix(f'-{tile}')}"
+            name = file_name(part, manifest.precision, profile.width, profile.height, builder)
             built = engine.build(folder / graph, sizes, out / name, builder)
             if command:
                 engine.describe(

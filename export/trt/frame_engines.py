@@ -7,7 +7,7 @@ from pathlib import Path
 from upres.engine.models import manifest
 from upres.engine.models.per_frame import cut
 from upres.engine.models.tiling import TILE_LIMIT, Span
-from upres.engine.runtime.engines.manifest import Builder
+from upres.engine.runtime.engines.manifest import Builder, file_name
 from upres.engine.runtime.half import in_precision
 
 from . import engine
@@ -30,8 +30,7 @@ def build_engines(
         graph.write_bytes(in_precision(path, precision))
         for wide, tall in sorted(shapes):
             sizes = {"width": wide, "height": tall}
-            name = f"{network}-{precision}-{wide}x{tall}-{builder.target}-{builder.capability.lower()}.engine"
-            built = engine.build(graph, sizes, out / name, builder)
+            built = engine.build(graph, sizes, out / file_name(network, precision, wide, tall, builder), builder)
             engine.describe(built, graph, sizes, reference=path, precision=precision, builder=builder, command=command)
             yield built
 

@@ -61,6 +61,11 @@ class EngineManifest:
         part.replace(path)
 
 
+def file_name(network: str, precision: str, width: int, height: int, builder: Builder) -> str:
+    """Name the file of an engine. width, height: of the tile that it takes."""
+    return f"{network}-{precision}-{width}x{height}-{builder.target}-{builder.capability.lower()}.engine"
+
+
 def beside(engine: Path) -> Path:
     """Name the manifest of an engine."""
     return engine.with_suffix(".json")

@@ -16,6 +16,7 @@ else:
     pytest.importorskip("tensorrt_rtx")
 
 from upres.engine.machine.nvidia import GPU, Driver
+from upres.engine.models.manifest import find
 from upres.engine.runtime.engines.manifest import Builder
 from upres.export.trt import builder
 
@@ -64,6 +65,15 @@ def test_a_builder_that_cannot_serve_says_what_to_do(monkeypatch, target, module
         monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__=module))
     with pytest.raises((ModelError, SettingsError), match=message):
         builder.find(target, driver, capability)
+
+
+def test_tensorrt_is_called_by_names_that_it_has():
+    # TensorRT cannot be installed here; its parser, builder and flags are those of TensorRT for RTX, which targets set apart.
+    real = importlib.import_module("tensorrt_rtx")
+    names = ("Builder", "Logger", "NetworkDefinitionCreationFlag", "OnnxParser", "BuilderFlag")
+    trt = SimpleNamespace(**{name: getattr(real, name) for name in names})
+    graph, _ = find("realesr-animevideov3-x2")
+    assert builder.plan(trt, str(graph), None, {"height": 16, "width": 16}).nbytes > 100_000
 
 
 def test_the_gpu_that_is_here_is_built_for(monkeypatch):

@@ -6,6 +6,7 @@ import os
 from itertools import product
 
 import numpy as np
+import onnxruntime
 import pytest
 import typer
 from small_networks import RRDB, tensors
@@ -15,6 +16,7 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.models import manifest
 from upres.engine.runtime.engines import first_run
 from upres.engine.runtime.engines.manifest import first_run_file, read
+from upres.engine.runtime.half import in_precision
 from upres.export.cli.commands import export
 from upres.export.trt.command import Request, build
 
@@ -31,6 +33,7 @@ SHIPPED = ("realesr-animevideov3-x4", "realesr-animevideov3-x2")
     ("network", "precision", "size"),
     [
         ("realesr-animevideov3-x2", "fp16", "32x24"),
+        ("realesr-animevideov3-x4", "fp32", "24x32"),
         *(pytest.param(*case, marks=pytest.mark.soak) for case in product(SHIPPED, ("fp32", "fp16"), ("1280x720",))),
     ],
 )
@@ -49,6 +52,14 @@ def test_the_largest_architecture_builds_to_the_same_bytes_twice(tmp_path, monke
 def test_what_is_wrong_with_the_options_is_said_at_once():
     with pytest.raises(SettingsError, match=r"in fp32 or fp16, not in bf16; --target needs --size WxH.* it is 0x720"):
         list(build(Request("realesr-animevideov3-x2", "tensorrt-rtx", "bf16", "0x720")))
+
+
+def test_the_command_that_rebuilds_can_be_pasted(tmp_path):
+    request = Request("x2", "tensorrt", "fp16", "64x48", out=tmp_path / "my engines")
+    assert (
+        request.command
+        == f"upres export x2 --target tensorrt --precision fp16 --size 64x48 --out '{tmp_path}/my engines'"
+    )
 
 
 def test_the_command_line_builds_them(tmp_path):
@@ -84,6 +95,15 @@ def _builds_twice(tmp_path, network, precision, size):
         with np.load(first_run_file(engine.path)) as stored:
             assert 0 < stored["upscaled"].size <= first_run.VALUES
             assert stored["upscaled"].std() > 1
+        _first_run_passes(engine.path, known, network)
+
+
+def _first_run_passes(engine, known, network):
+    """Run the graph in the engine's precision on a CPU instead of the engine."""
+    graph = in_precision(manifest.find(network)[0], known.contents.precision)
+    session = onnxruntime.InferenceSession(graph)
+    inputs = first_run.fixed_inputs({"frame": (known.contents.inputs["frame"], np.dtype(np.uint8))})
+    first_run.compare(engine, known, inputs, lambda feeds: {"upscaled": session.run(None, dict(feeds))[0]})
 
 
 def _put(folder, network, name):
