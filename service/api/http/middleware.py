@@ -30,7 +30,7 @@ def protect(app: FastAPI, keys: Keys, quota: Quota, *, idle_seconds: float, orig
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(origins),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Range"],
             expose_headers=[*(f"X-RateLimit-{name}" for name in RATE_HEADERS), "Retry-After", "Content-Range"],
         )

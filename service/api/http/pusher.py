@@ -33,8 +33,8 @@ from upres.service.storage.results import file_names
 
 from .forms import ChannelForm, FormRoute, Problem
 from .pusher_socket import OVER_CAPACITY, UNAUTHORIZED, WRONG_VERSION, Connection, refuse
-from .routes import BEARER, documented
-from .schemas import Authorization
+from .routes import BEARER
+from .schemas import Authorization, documented
 from .signed_links import Links
 
 KEY = "upres"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
@@ -15,27 +15,20 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from upres.engine.core.errors import UpresError
 from upres.engine.models.catalog import SLUGS
-from upres.service.domain.errors import InvalidError, NotFoundError
-from upres.service.domain.request_id import checked_id
+from upres.service.domain.errors import NotFoundError
 from upres.service.jobs.service import Jobs
-from upres.service.storage.results import file_names
 
 from . import schemas
 from .downloads import TYPES, Download, part
 from .errors import handle_error, handle_gone, handle_http, handle_invalid
 from .forms import FormRoute
-from .schemas import PAGE, Balance, Data, Health, Invalid, JobStatus, Message, Model, Page
+from .job_routes import JobRoutes
+from .schemas import PAGE, Balance, Data, Health, Model, Page, Responses, documented
 from .signed_links import PATH, Links
 from .submissions import Submissions
 
 BEARER = Security(HTTPBearer(auto_error=False, description="An API key: `upres keys add NAME`."))
 JSON_FORM = {"requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/PriceForm"}}}}}
-Responses = dict[int | str, dict[str, Any]]
-
-
-def documented(*codes: int) -> Responses:
-    """Describe the errors of a route, for OpenAPI."""
-    return {code: {"model": Invalid if code == 422 else Message} for code in codes}
 
 
 def _or_default(default: int) -> WrapValidator:
@@ -113,27 +106,11 @@ class Web:
         forms.add_api_route(f"/{upscales}", take.submit, methods=["POST"])
         forms.add_api_route(f"/{price}", take.price, methods=["POST"], openapi_extra=JSON_FORM)
         router.include_router(forms)
-        router.add_api_route(
-            f"/{jobs}/{{request_id}}",
-            self.job,
-            methods=["GET"],
-            responses=documented(404),
-            response_model_exclude_unset=True,
-        )
+        routes = JobRoutes(self._jobs, self._links, self._public_url)
+        (routes.add_to if jobs == "jobs" else routes.add_status)(router, f"/{jobs}")  # v1 is what it was
         router.add_api_route("/models", self.models, methods=["GET"])
         router.add_api_route(f"/{balance}", self.balance, methods=["GET"])
         return router
-
-    async def job(self, request: Request, request_id: str) -> Data[JobStatus]:
-        """Report where a job stands."""
-        try:
-            job = await self._jobs.get(checked_id(request_id), request.state.owner)
-        except InvalidError as error:
-            raise NotFoundError(str(error)) from error
-        base = self._public_url or str(request.base_url)
-        video, picture = file_names(job.request_id)
-        preview = self._links.make(base, picture) if self._jobs.has_preview(job) else None
-        return Data(data=schemas.job_status(job, preview=preview, result_url=self._links.make(base, video)))
 
     async def models(
         self, request: Request, limit: Limit = PAGE, page: Number = 1, inference_types: Types = "vid-upscale"

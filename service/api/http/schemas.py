@@ -64,6 +64,24 @@ class JobStatus(BaseModel):
     failed_at: str | None = None
 
 
+class JobEntry(JobStatus):
+    """A job in a list. Times are ISO 8601 in UTC."""
+
+    request_id: str
+    model: str
+    live: bool
+    created_at: str | None
+    started_at: str | None
+    ended_at: str | None
+
+
+class JobList(BaseModel):
+    """One page of jobs, newest first. next: the cursor of the page behind it; null on the last one."""
+
+    data: list[JobEntry]
+    next: str | None
+
+
 class ModelLimits(BaseModel):
     """Limits of a model's sources; scales are null where the scale is fixed, the duration where it has no limit."""
 
@@ -149,6 +167,27 @@ class Invalid(Message):
     """A request that is wrong; errors: every wrong field with all that is wrong with it."""
 
     errors: dict[str, list[str]]
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def documented(*codes: int) -> Responses:
+    """Describe the errors of a route, for OpenAPI."""
+    return {code: {"model": Invalid if code == 422 else Message} for code in codes}
+
+
+def job_entry(job: Job, status: JobStatus) -> JobEntry:
+    """Put a job and its status into the form that a list has."""
+    return JobEntry(
+        **status.model_dump(exclude_unset=True),
+        request_id=job.request_id,
+        model=job.spec["model"],
+        live=bool(job.spec.get("live")),
+        created_at=moment(job.created_at),
+        started_at=moment(job.started_at),
+        ended_at=moment(job.ended_at),
+    )
 
 
 def job_status(job: Job, *, preview: str | None, result_url: str | None) -> JobStatus:

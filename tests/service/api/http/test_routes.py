@@ -327,3 +327,36 @@ def test_health_readiness_metrics_and_openapi_need_no_key(server):
     assert "upres_ready 1.0" in metrics and "upres_queue_jobs" in metrics
     paths = httpx.get(f"{server.base}/openapi.json").json()["paths"]
     assert "/api/v2/videos/upscales" in paths
+
+
+def test_jobs_are_listed_cancelled_and_deleted(web, server, clip):
+    clips = [submit(web, clip()).json()["data"]["request_id"] for _ in range(3)]
+    listed = []
+    page = web.get("/api/v2/jobs?limit=1").json()
+    while len(listed) < 3:
+        listed += [job["request_id"] for job in page["data"]]
+        page = web.get(f"/api/v2/jobs?limit=1&cursor={page['next']}").json()
+    assert listed == clips[::-1]
+    newest = web.get("/api/v2/jobs").json()["data"][0]
+    assert newest["model"] == "RealESRGAN_Vid_x2" and not newest["live"] and newest["created_at"]
+    with Rpc(server.target) as rpc:
+        for request_id in clips:
+            assert list(rpc.watch(request_id))[-1].event == "done"
+    ended = web.post(f"/api/v2/jobs/{clips[0]}/cancel")
+    assert ended.status_code == 422 and "ended" in ended.text
+    assert web.delete(f"/api/v2/jobs/{clips[0]}").status_code == 200
+    for answer in (
+        web.get(f"/api/v2/jobs/{clips[0]}"),
+        web.delete(f"/api/v2/jobs/{clips[0]}"),
+        web.post("/api/v2/jobs/none/cancel"),
+    ):
+        assert answer.status_code == 404
+    assert clips[0] not in web.get("/api/v2/jobs?limit=50").text
+    for wrong in ("limit=0", "limit=51", "cursor=x"):
+        assert web.get(f"/api/v2/jobs?{wrong}").status_code == 422
+
+
+def test_a_job_that_has_not_ended_is_cancelled(web, server, clip):
+    request_id = submit(web, clip(seconds=20)).json()["data"]["request_id"]
+    answer = web.post(f"/api/v2/jobs/{request_id}/cancel").json()["data"]
+    assert answer["status"] == "error" and answer["error_reason"] == "CANCELLED"

@@ -1,0 +1,89 @@
+"""Jobs over HTTP: one, the list of a key's, cancelled, deleted."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from upres.service.domain.errors import InvalidError, NotFoundError
+from upres.service.domain.request_id import checked_id
+from upres.service.jobs.service import Jobs
+from upres.service.storage.job_store import Job
+from upres.service.storage.results import file_names
+
+from . import schemas
+from .schemas import LARGEST_PAGE, PAGE, Data, JobList, JobStatus, Message, documented
+from .signed_links import Links
+
+DIGITS = 18  # of a number that every database holds
+Cursor = Annotated[str, Query(description="`next` of the page before; absent for the newest jobs.")]
+Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Jobs on a page.")]
+
+
+class JobRoutes:
+    """public_url: how clients reach this server, if not as they just did."""
+
+    def __init__(self, jobs: Jobs, links: Links, public_url: str | None) -> None:
+        self._jobs = jobs
+        self._links = links
+        self._public_url = public_url
+
+    def add_to(self, router: APIRouter, path: str) -> None:
+        """Add all of them under a path, as in /jobs."""
+        one = f"{path}/{{request_id}}"
+        self.add_status(router, path)
+        router.add_api_route(path, self.list_jobs, methods=["GET"], response_model_exclude_unset=True)
+        responses = documented(404, 413)
+        router.add_api_route(
+            f"{one}/cancel", self.cancel, methods=["POST"], responses=responses, response_model_exclude_unset=True
+        )
+        router.add_api_route(one, self.delete, methods=["DELETE"], responses=documented(404))
+
+    def add_status(self, router: APIRouter, path: str) -> None:
+        """Add the status of one job alone."""
+        router.add_api_route(
+            f"{path}/{{request_id}}",
+            self.job,
+            methods=["GET"],
+            responses=documented(404),
+            response_model_exclude_unset=True,
+        )
+
+    async def job(self, request: Request, request_id: str) -> Data[JobStatus]:
+        """Report where a job stands."""
+        job = await self._jobs.get(_checked(request_id), request.state.owner)
+        return Data(data=await self._status(request, job))
+
+    async def list_jobs(self, request: Request, limit: Limit = PAGE, cursor: Cursor = "") -> JobList:
+        """List the jobs of this key, newest first."""
+        if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= DIGITS):
+            raise InvalidError({"cursor": ["The cursor must be the `next` of the page before."]})
+        below = int(cursor) if cursor else None
+        found = await self._jobs.page(request.state.owner, status=None, below=below, limit=limit + 1)
+        entries = [schemas.job_entry(job, await self._status(request, job)) for job in found[:limit]]
+        return JobList(data=entries, next=str(found[limit - 1].number) if len(found) > limit else None)
+
+    async def cancel(self, request: Request, request_id: str) -> Data[JobStatus]:
+        """End a job now; 422 where it has ended already."""
+        job = await self._jobs.cancel(_checked(request_id), request.state.owner)
+        return Data(data=await self._status(request, job))
+
+    async def delete(self, request: Request, request_id: str) -> Message:
+        """Delete a job and its result, ended or not."""
+        await self._jobs.delete(_checked(request_id), request.state.owner)
+        return Message(message="The job is deleted.")
+
+    async def _status(self, request: Request, job: Job) -> JobStatus:
+        base = self._public_url or str(request.base_url)
+        video, picture = file_names(job.request_id)
+        seen = await asyncio.to_thread(self._jobs.has_preview, job)
+        preview = self._links.make(base, picture) if seen else None
+        return schemas.job_status(job, preview=preview, result_url=self._links.make(base, video))
+
+
+def _checked(request_id: str) -> str:
+    """Give an id of the contract's form; anything else names no job."""
+    try:
+        return checked_id(request_id)
+    except InvalidError as error:
+        raise NotFoundError(str(error)) from error
