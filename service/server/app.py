@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from starlette.types import ASGIApp
 
+from upres.service.api.http.live.socket import LiveDoor
 from upres.service.api.http.middleware import protect
 from upres.service.api.http.pusher import Pusher
 from upres.service.api.http.routes import Web
@@ -119,7 +120,9 @@ class Server:
         metrics = Metrics(self.jobs, self._deliveries).text
         app = Web(self.jobs, self._links, submissions, public_url=settings.public_url, metrics=metrics).app()
         self._pusher.mount(app)
-        protect(app, self.keys, quota, idle_seconds=settings.policy.source_idle_seconds, origins=settings.cors_origins)
+        idle, origins = settings.policy.source_idle_seconds, settings.cors_origins
+        LiveDoor(self.jobs, self.keys, quota, origins=origins, idle_seconds=idle).mount(app)
+        protect(app, self.keys, quota, idle_seconds=idle, origins=origins)
         return Forwarded(app, parse_networks(settings.trusted_proxies))
 
     def _result_url(self, job: Job) -> str:

@@ -1,0 +1,228 @@
+"""The door for browsers: a WebSocket that takes a live source and gives its log, or reads along with a live job.
+
+The first message is JSON and holds the key, never the address: `{"key": …, "start": {"model": …}}` or
+`{"key": …, "attach": REQUEST_ID}`. A starter then sends the source's bytes as binary messages, and `{"end": true}`. What comes
+back is JSON, and behind each `track` and `fragment` one binary message: its header, or its moof and mdat.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from pydantic import ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from upres.engine.core.errors import UpresError
+from upres.engine.segments.model import Track
+from upres.service.api.http.errors import response_of
+from upres.service.api.http.forms import UpscaleForm
+from upres.service.api.public_text import public
+from upres.service.auth.api_keys import Keys
+from upres.service.auth.rate_limit import Quota
+from upres.service.domain.errors import BusyError, InvalidError, SilentError, UnauthenticatedError
+from upres.service.domain.request_id import checked_id
+from upres.service.domain.spec import Spec
+from upres.service.jobs.follow import followed
+from upres.service.jobs.service import Jobs
+from upres.service.live.ring import Dropped, Piece
+from upres.service.storage.job_store import Job
+
+PATH = "/api/v2/live"
+HELLO_SECONDS = 10.0  # for the first message, which holds the key
+MOST_SOCKETS = 256
+CLOSE_SECONDS = 5.0
+DONE, FAILED, FOREIGN = 1000, 4000, 4403
+
+logger = logging.getLogger(__name__)
+
+
+class LiveDoor:
+    """The sockets of one server. origins: those whose pages may open one beside the server's own, `*` for any.
+
+    idle_seconds: the longest that a viewer may take nothing, or a sender send nothing.
+    """
+
+    def __init__(self, jobs: Jobs, keys: Keys, quota: Quota, *, origins: Sequence[str], idle_seconds: float) -> None:
+        self._jobs = jobs
+        self._keys = keys
+        self._quota = quota
+        self._origins = origins
+        self._idle_seconds = idle_seconds
+        self._open = 0
+
+    def mount(self, app: FastAPI) -> None:
+        """Add the route."""
+        app.add_api_websocket_route(PATH, self.connect)
+
+    async def connect(self, websocket: WebSocket) -> None:
+        """Serve one client to its end; an error is sent as `{"error": …}` before the close."""
+        if not self._allowed(websocket):
+            await websocket.close(
+                FOREIGN, "this origin is not allowed; the operator's cors_origins name those that are"
+            )
+            return
+        self._open += 1
+        code = DONE
+        try:
+            await websocket.accept()
+            if self._open > MOST_SOCKETS:
+                raise BusyError(f"{MOST_SOCKETS} live sockets are open; try again in a moment", retry_seconds=5)
+            await self._serve(websocket)
+        except (WebSocketDisconnect, TimeoutError) as error:
+            logger.info("a viewer has gone: %r", error)
+            code = FAILED
+        except Exception as error:  # every error is answered
+            code = FAILED
+            with suppress(Exception):
+                await self._send(websocket, {"error": json.loads(bytes(response_of(error).body))})
+        finally:
+            self._open -= 1
+            with suppress(Exception):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await websocket.close(code)
+
+    def _allowed(self, websocket: WebSocket) -> bool:
+        """Report whether a page of this origin may connect; what is no browser names none."""
+        origin = websocket.headers.get("origin")
+        own = websocket.headers.get("host", "")
+        return origin is None or urlsplit(origin).netloc == own or bool({origin, "*"} & set(self._origins))
+
+    async def _serve(self, websocket: WebSocket) -> None:
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                first = _object(await websocket.receive_text())
+        except TimeoutError as error:
+            raise SilentError(f"the first message did not come within {HELLO_SECONDS:g} s") from error
+        except KeyError as error:  # Starlette's for bytes
+            raise InvalidError({"message": ["The first message must be JSON text with `key`."]}) from error
+        secret = first.get("key")
+        owner = await asyncio.to_thread(self._keys.owner, secret) if isinstance(secret, str) else None
+        if owner is None:
+            raise UnauthenticatedError("Unauthenticated.")
+        self._quota.take(owner)
+        if "start" in first:
+            job = (await self._jobs.create(_spec(first["start"]), owner))[0]
+            await self._run(websocket, job, sends=True)
+            return
+        job = await self._jobs.get(checked_id(str(first.get("attach", ""))), owner)
+        await self._run(websocket, job, sends=False)
+
+    async def _run(self, websocket: WebSocket, job: Job, *, sends: bool) -> None:
+        relay = self._jobs.live(job.request_id)
+        receiving = asyncio.create_task(self._receive(websocket, job, sends=sends))
+        sending = asyncio.create_task(self._follow(websocket, job, holds=sends))
+        try:
+            await asyncio.wait((receiving, sending), return_when=asyncio.FIRST_COMPLETED)
+            if receiving.done() and not sending.done() and (error := receiving.exception()):
+                await self._raise_unless_ended(error, job)
+            await sending
+        finally:
+            for task in (receiving, sending):
+                task.cancel()
+            await asyncio.gather(receiving, sending, return_exceptions=True)
+            if sends and relay is not None:
+                relay.end_source()
+                relay.ring.release()
+
+    async def _raise_unless_ended(self, error: BaseException, job: Job) -> None:
+        """Raise what ended the source, but not where the job has ended: then its last report says how."""
+        ended = isinstance(error, UpresError) and (await self._jobs.find(job.request_id)).state.ended
+        if not ended:
+            raise error
+
+    async def _receive(self, websocket: WebSocket, job: Job, *, sends: bool) -> None:
+        """Take the source to its end. Raises WebSocketDisconnect as soon as the client has gone, unless its end came before."""
+        offset = 0
+        while True:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", DONE))
+            if not sends:
+                raise InvalidError({"message": ["A socket that reads along sends nothing."]})
+            if data := message.get("bytes"):
+                offset = await self._jobs.write(job.request_id, offset, data)
+            elif _object(message.get("text") or "").get("end"):
+                await self._jobs.end_source(job.request_id)
+                return
+            else:
+                raise InvalidError({"message": ['Messages after the first are bytes of the source, or {"end": true}.']})
+
+    async def _follow(self, websocket: WebSocket, job: Job, *, holds: bool) -> None:
+        accepted = {"request_id": job.request_id, "model": job.spec["model"]}
+        await self._send(websocket, {"accepted": accepted})
+        async with aclosing(followed(self._jobs, job, {}, holds=holds)) as log:
+            async for item in log:
+                async for header, data in self._messages(item):
+                    await self._send(websocket, header, data)
+
+    async def _messages(
+        self, item: Track | Piece | Dropped | Job
+    ) -> AsyncIterator[tuple[dict[str, Any], bytes | None]]:
+        if isinstance(item, Track):
+            yield {"track": {"name": item.name, "codec": item.codec, "size": len(item.init)}}, item.init
+        elif isinstance(item, Piece):
+            fragment = item.fragment
+            seen = {"track": fragment.track, "frames": fragment.frames, "independent": fragment.independent}
+            yield {"fragment": {**seen, "size": len(item.data)}}, item.data
+        elif isinstance(item, Dropped):
+            yield {"dropped": {"track": item.fragment.track, "frames": item.frames}}, None
+        else:
+            yield {"progress": self._progress(item)}, None
+
+    def _progress(self, job: Job) -> dict[str, Any]:
+        report, relay = self._jobs.news(job.request_id) or job.totals, self._jobs.live(job.request_id)
+        failure = job.state.failure
+        return {
+            "status": job.state.status,
+            "frames_in": report.get("frames_in", 0),
+            "frames_out": report.get("frames_out", 0),
+            "stage_seconds": report.get("seconds", {}),
+            "late_seconds": None if relay is None else relay.late,
+            "notes": [public(text) for text in report.get("warnings", ())],
+            "error": failure and {"reason": failure.reason, "message": public(failure.message)},
+        }
+
+    async def _send(self, websocket: WebSocket, header: dict[str, Any], data: bytes | None = None) -> None:
+        """Send; TimeoutError where the client takes nothing for too long."""
+        async with asyncio.timeout(self._idle_seconds):
+            await websocket.send_text(json.dumps(header))
+            if data is not None:
+                await websocket.send_bytes(data)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidError({"message": ["The message must be JSON."]}) from error
+    if not isinstance(value, dict):
+        raise InvalidError({"message": ["The message must be a JSON object."]})
+    return value
+
+
+def _spec(values: object) -> Spec:
+    """Make the spec of a live job from the fields that a form has; raises InvalidError for those of the wrong type."""
+    if not isinstance(values, dict):
+        raise InvalidError({"start": ["`start` must be an object with the fields of an upscale."]})
+    drops = values.get("when_slow", "wait")
+    try:
+        form = UpscaleForm.model_validate({name: value for name, value in values.items() if name != "video"})
+    except ValidationError as error:
+        raise InvalidError({str(each["loc"][0]): [each["msg"]] for each in error.errors()}) from error
+    problems = form.problems()
+    if drops not in ("wait", "drop"):
+        problems["when_slow"] = ["The when_slow must be wait or drop."]
+    if problems:
+        raise InvalidError(problems)
+    return Spec(**{**_fields(form.spec()), "when_slow": drops, "live": True, "streamed": True, "delivery": "frames"})
+
+
+def _fields(spec: Spec) -> dict[str, Any]:
+    return {name: value for name, value in spec.as_json().items() if name != "prefilters"} | {
+        "prefilters": spec.prefilters
+    }

@@ -1,0 +1,95 @@
+"""The WebSocket for browsers, by a real client, to a real server process."""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+import referee
+from serving import KEY, ServerProcess
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+CHUNK = 1 << 15
+START = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state") as process:
+        yield process.ready()
+
+
+@contextmanager
+def opened(server, first, **options):
+    url = f"ws://127.0.0.1:{server.settings['http_port']}/api/v2/live"
+    with connect(url, max_size=None, open_timeout=30, **options) as socket:
+        socket.send(json.dumps({"key": KEY, **first}))
+        yield socket
+
+
+def messages(socket):
+    """Yield what comes, each header with its bytes, until the server closes."""
+    try:
+        while True:
+            header = json.loads(socket.recv(timeout=60))
+            yield header, socket.recv(timeout=60) if {"track", "fragment"} & set(header) else b""
+    except ConnectionClosed:
+        return
+
+
+def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
+    data = clip("frag.mp4", 3, "-movflags", "frag_keyframe+empty_moov").read_bytes()
+    with opened(server, {"start": START}) as sender:
+        request_id = json.loads(sender.recv(timeout=60))["accepted"]["request_id"]
+        with opened(server, {"attach": request_id}) as viewer:
+            for at in range(0, len(data), CHUNK):
+                sender.send(data[at : at + CHUNK])
+            sender.send(json.dumps({"end": True}))
+            seen = [list(messages(socket)) for socket in (sender, viewer)]
+    for found in seen:
+        video = [part for header, part in found if "video" in (header.get("track", {}) or {}).values()]
+        video += [part for header, part in found if header.get("fragment", {}).get("track") == "video"]
+        (tmp_path / "out.mp4").write_bytes(b"".join(video))
+        assert referee.size(tmp_path / "out.mp4") == (128, 96) and referee.count(tmp_path / "out.mp4") == 30
+        assert found[-1][0]["progress"]["status"] == "done" and found[-1][0]["progress"]["frames_out"] == 30
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ({"key": "wrong", "start": START}, "Unauthenticated"),
+        ({"start": {"model": "none"}}, "selected model is invalid"),
+        ({"start": {**START, "when_slow": "x"}}, "wait or drop"),
+        ({"attach": "none"}, "request_id"),
+        ({"start": 1}, "must be an object"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_close(server, first, said):
+    with opened(server, first) as socket:
+        assert said in json.dumps(json.loads(socket.recv(timeout=60))["error"])
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=60)
+
+
+def test_a_source_that_is_no_video_ends_with_why(server):
+    with opened(server, {"start": START}) as socket:
+        for _ in range(8):
+            socket.send(b"garbage!" * 4096)
+        socket.send(json.dumps({"end": True}))
+        *_, (last, _) = messages(socket)
+    assert last["progress"]["status"] == "error" and last["progress"]["error"]["message"]
+
+
+def test_a_viewer_who_sends_something_is_refused(server, clip):
+    with opened(server, {"start": START}) as sender:
+        request_id = json.loads(sender.recv(timeout=60))["accepted"]["request_id"]
+        with opened(server, {"attach": request_id}) as viewer:
+            viewer.send(b"bytes")
+            *_, (last, _) = messages(viewer)
+            assert "reads along" in json.dumps(last["error"])
+        sender.send(json.dumps({"end": True}))
+
+
+def test_pages_of_other_origins_are_refused(server):
+    with pytest.raises(InvalidStatus), opened(server, {"start": START}, origin="https://elsewhere.example"):
+        pass
