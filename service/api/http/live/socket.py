@@ -8,6 +8,8 @@ back is JSON, and behind each `track` and `fragment` one binary message: its hea
 import asyncio
 import json
 import logging
+import time
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
@@ -34,7 +36,9 @@ from upres.service.storage.job_store import Job
 
 PATH = "/api/v2/live"
 HELLO_SECONDS = 10.0  # for the first message, which holds the key
-MOST_SOCKETS = 256
+MOST_STRANGERS = 64  # sockets without a key yet; one more ends the wait for the oldest
+MOST_SOCKETS = 64  # of a key
+RECHECK_SECONDS = 10.0  # between two looks at whether the key still holds
 CLOSE_SECONDS = 5.0
 DONE, FAILED, FOREIGN = 1000, 4000, 4403
 
@@ -53,7 +57,8 @@ class LiveDoor:
         self._quota = quota
         self._origins = origins
         self._idle_seconds = idle_seconds
-        self._open = 0
+        self._open: Counter[str] = Counter()
+        self._strangers: deque[asyncio.Timeout] = deque()
 
     def mount(self, app: FastAPI) -> None:
         """Add the route."""
@@ -66,12 +71,9 @@ class LiveDoor:
                 FOREIGN, "this origin is not allowed; the operator's cors_origins name those that are"
             )
             return
-        self._open += 1
         code = DONE
         try:
             await websocket.accept()
-            if self._open > MOST_SOCKETS:
-                raise BusyError(f"{MOST_SOCKETS} live sockets are open; try again in a moment", retry_seconds=5)
             await self._serve(websocket)
         except (WebSocketDisconnect, TimeoutError) as error:
             logger.info("a viewer has gone: %r", error)
@@ -81,7 +83,6 @@ class LiveDoor:
             with suppress(Exception):
                 await self._send(websocket, {"error": json.loads(bytes(response_of(error).body))})
         finally:
-            self._open -= 1
             with suppress(Exception):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await websocket.close(code)
@@ -93,29 +94,51 @@ class LiveDoor:
         return origin is None or urlsplit(origin).netloc == own or bool({origin, "*"} & set(self._origins))
 
     async def _serve(self, websocket: WebSocket) -> None:
+        first = await self._first(websocket)
+        secret = first.get("key")
+        owner = await self._owner(secret)
+        self._quota.take(owner)
+        if self._open[owner] >= MOST_SOCKETS:
+            raise BusyError(f"this key has {MOST_SOCKETS} live sockets open; close one", retry_seconds=5)
+        self._open[owner] += 1
         try:
-            async with asyncio.timeout(HELLO_SECONDS):
-                first = _object(await websocket.receive_text())
+            starts = "start" in first
+            if starts:
+                job = (await self._jobs.create(_spec(first["start"]), owner))[0]
+            else:
+                job = await self._jobs.get(checked_id(str(first.get("attach", ""))), owner)
+            await self._run(websocket, job, secret, sends=starts)
+        finally:
+            self._open[owner] -= 1
+            self._open += Counter()  # without those at zero
+
+    async def _first(self, websocket: WebSocket) -> dict[str, Any]:
+        """Wait for the first message: some seconds, and no longer than until many others wait with none."""
+        try:
+            async with asyncio.timeout(HELLO_SECONDS) as limit:
+                self._strangers.append(limit)
+                if len(self._strangers) > MOST_STRANGERS:
+                    self._strangers.popleft().reschedule(0)
+                try:
+                    return _object(await websocket.receive_text())
+                finally:
+                    with suppress(ValueError):
+                        self._strangers.remove(limit)
         except TimeoutError as error:
             raise SilentError(f"the first message did not come within {HELLO_SECONDS:g} s") from error
         except KeyError as error:  # Starlette's for bytes
             raise InvalidError({"message": ["The first message must be JSON text with `key`."]}) from error
-        secret = first.get("key")
+
+    async def _owner(self, secret: object) -> str:
         owner = await asyncio.to_thread(self._keys.owner, secret) if isinstance(secret, str) else None
         if owner is None:
             raise UnauthenticatedError("Unauthenticated.")
-        self._quota.take(owner)
-        if "start" in first:
-            job = (await self._jobs.create(_spec(first["start"]), owner))[0]
-            await self._run(websocket, job, sends=True)
-            return
-        job = await self._jobs.get(checked_id(str(first.get("attach", ""))), owner)
-        await self._run(websocket, job, sends=False)
+        return owner
 
-    async def _run(self, websocket: WebSocket, job: Job, *, sends: bool) -> None:
+    async def _run(self, websocket: WebSocket, job: Job, secret: object, *, sends: bool) -> None:
         relay = self._jobs.live(job.request_id)
         receiving = asyncio.create_task(self._receive(websocket, job, sends=sends))
-        sending = asyncio.create_task(self._follow(websocket, job, holds=sends))
+        sending = asyncio.create_task(self._follow(websocket, job, secret, holds=sends))
         try:
             await asyncio.wait((receiving, sending), return_when=asyncio.FIRST_COMPLETED)
             if receiving.done() and not sending.done() and (error := receiving.exception()):
@@ -152,11 +175,16 @@ class LiveDoor:
             else:
                 raise InvalidError({"message": ['Messages after the first are bytes of the source, or {"end": true}.']})
 
-    async def _follow(self, websocket: WebSocket, job: Job, *, holds: bool) -> None:
+    async def _follow(self, websocket: WebSocket, job: Job, secret: object, *, holds: bool) -> None:
+        """Send the log as it grows; raises UnauthenticatedError soon after the key was revoked."""
         accepted = {"request_id": job.request_id, "model": job.spec["model"]}
         await self._send(websocket, {"accepted": accepted})
+        checked = time.monotonic()
         async with aclosing(followed(self._jobs, job, {}, holds=holds)) as log:
             async for item in log:
+                if time.monotonic() > checked + RECHECK_SECONDS:
+                    await self._owner(secret)
+                    checked = time.monotonic()
                 async for header, data in self._messages(item):
                     await self._send(websocket, header, data)
 

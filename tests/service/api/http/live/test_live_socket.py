@@ -1,13 +1,15 @@
 """The WebSocket for browsers, by a real client, to a real server process."""
 
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import referee
 from serving import KEY, ServerProcess
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+
+from upres.service.api.http.live.socket import MOST_STRANGERS
 
 CHUNK = 1 << 15
 START = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast"}
@@ -93,3 +95,12 @@ def test_a_viewer_who_sends_something_is_refused(server, clip):
 def test_pages_of_other_origins_are_refused(server):
     with pytest.raises(InvalidStatus), opened(server, {"start": START}, origin="https://elsewhere.example"):
         pass
+
+
+def test_clients_without_a_key_do_not_keep_others_out(server):
+    url = f"ws://127.0.0.1:{server.settings['http_port']}/api/v2/live"
+    with ExitStack() as stack:
+        silent = [stack.enter_context(connect(url, open_timeout=30)) for _ in range(MOST_STRANGERS)]
+        with opened(server, {"start": 1}) as socket:
+            assert "must be an object" in json.dumps(json.loads(socket.recv(timeout=60))["error"])
+        assert "first message" in json.dumps(json.loads(silent[0].recv(timeout=5))["error"])
