@@ -206,6 +206,8 @@ async def serve(
         await server.start()
         tell(f"HTTP on {settings.address(server.http_port)}")
         tell(f"gRPC on {settings.address(server.grpc_port)}")
+        base = settings.public_url or settings.local_url(server.http_port)
+        tell(f"page: {base.rstrip('/')}/{f'#key={key}' if key else ''}")
         await _signal_or_failure(signalled, server)
         tell("stopping")
         stopping = asyncio.create_task(server.stop(settings.grace_seconds))

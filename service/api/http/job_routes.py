@@ -12,7 +12,7 @@ from upres.service.storage.job_store import Job
 from upres.service.storage.results import file_names
 
 from . import schemas
-from .schemas import LARGEST_PAGE, PAGE, Data, JobList, JobStatus, Message, documented
+from .schemas import CHANNELS, LARGEST_PAGE, PAGE, Data, JobList, JobStatus, Message, documented
 from .signed_links import Links
 
 DIGITS = 18  # of a number that every database holds
@@ -61,7 +61,8 @@ class JobRoutes:
         below = int(cursor) if cursor else None
         found = await self._jobs.page(request.state.owner, status=None, below=below, limit=limit + 1)
         entries = [schemas.job_entry(job, await self._status(request, job)) for job in found[:limit]]
-        return JobList(data=entries, next=str(found[limit - 1].number) if len(found) > limit else None)
+        following = str(found[limit - 1].number) if len(found) > limit else None
+        return JobList(data=entries, next=following, channel=CHANNELS + request.state.owner)
 
     async def cancel(self, request: Request, request_id: str) -> Data[JobStatus]:
         """End a job now; 422 where it has ended already."""

@@ -34,13 +34,12 @@ from upres.service.storage.results import file_names
 from .forms import ChannelForm, FormRoute, Problem
 from .pusher_socket import OVER_CAPACITY, UNAUTHORIZED, WRONG_VERSION, Connection, refuse
 from .routes import BEARER
-from .schemas import Authorization, documented
+from .schemas import CHANNELS, Authorization, documented
 from .signed_links import Links
 
 KEY = "upres"
 VERSIONS = ("5", "6", "7")  # what their messages look like here is the same
 EVENT = "request.status.updated"
-CHANNELS = "private-client."
 MOST_SOCKETS = 2000
 WORDS = {"processing": "processing", "progress": "in_progress", "done": "done"}  # of each kind of event that is sent
 SOCKET_ID = re.compile(r"\d{1,20}\.\d{1,20}", re.ASCII)

@@ -23,6 +23,7 @@ from .downloads import TYPES, Download, part
 from .errors import handle_error, handle_gone, handle_http, handle_invalid
 from .forms import FormRoute
 from .job_routes import JobRoutes
+from .page import assets
 from .schemas import PAGE, Balance, Data, Health, Model, Page, Responses, documented
 from .signed_links import PATH, Links
 from .submissions import Submissions
@@ -87,6 +88,7 @@ class Web:
             app.add_api_route(
                 f"{PATH}{{name}}", self.result, methods=[method], response_class=Response, responses=files
             )
+        assets.mount(app)
         app.add_api_route("/healthz", self.health, methods=["GET"])
         app.add_api_route("/readyz", self.ready, methods=["GET"], responses={503: {"model": Health}})
         app.add_api_route("/metrics", self.metrics, methods=["GET"], response_class=PlainTextResponse)

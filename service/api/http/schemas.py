@@ -13,6 +13,7 @@ from upres.service.domain.states import Status
 from upres.service.storage.job_store import Job
 
 T = TypeVar("T")
+CHANNELS = "private-client."  # with a key's name: where the progress socket reports on its jobs
 PAGE, LARGEST_PAGE = 25, 50
 BALANCE = 1_000_000.0  # a self-hosted server has no price; clients refuse to submit at 0
 
@@ -76,10 +77,14 @@ class JobEntry(JobStatus):
 
 
 class JobList(BaseModel):
-    """One page of jobs, newest first. next: the cursor of the page behind it; null on the last one."""
+    """One page of jobs, newest first. next: the cursor of the page behind it; null on the last one.
+
+    channel: of the progress socket, that reports a change of any of them.
+    """
 
     data: list[JobEntry]
     next: str | None
+    channel: str
 
 
 class ModelLimits(BaseModel):

@@ -192,7 +192,11 @@ class LiveDoor:
         self, item: Track | Piece | Dropped | Job
     ) -> AsyncIterator[tuple[dict[str, Any], bytes | None]]:
         if isinstance(item, Track):
-            yield {"track": {"name": item.name, "codec": item.codec, "size": len(item.init)}}, item.init
+            start = float(item.start * item.time_base)
+            yield (
+                {"track": {"name": item.name, "codec": item.codec, "start_seconds": start, "size": len(item.init)}},
+                item.init,
+            )
         elif isinstance(item, Piece):
             fragment = item.fragment
             seen = {"track": fragment.track, "frames": fragment.frames, "independent": fragment.independent}

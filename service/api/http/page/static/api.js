@@ -1,0 +1,45 @@
+// The API as this page uses it. The key is kept for the tab only.
+const KEY = "upres.key";
+
+export function takeKeyFromLink() {
+  const found = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (found) {
+    sessionStorage.setItem(KEY, found);
+    history.replaceState(null, "", location.pathname);
+  }
+}
+
+export const key = () => sessionStorage.getItem(KEY);
+export const keepKey = (text) => sessionStorage.setItem(KEY, text);
+export const forgetKey = () => sessionStorage.removeItem(KEY);
+
+export async function call(method, path, body) {
+  const answer = await fetch(path, { method, body, headers: { Authorization: `Bearer ${key()}`, Accept: "application/json" } });
+  const data = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw Object.assign(new Error(sentence(data, answer.status)), { status: answer.status });
+  return data;
+}
+
+// fetch() cannot say how far an upload has come, so this one request is made the old way.
+export function upload(path, form, onProgress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", path);
+    request.setRequestHeader("Authorization", `Bearer ${key()}`);
+    request.responseType = "json";
+    request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    request.onload = () => (request.status < 300 ? resolve(request.response) : reject(new Error(sentence(request.response, request.status))));
+    request.onerror = () => reject(new Error("the server cannot be reached"));
+    request.send(form);
+  });
+}
+
+export function socket(path) {
+  return new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`);
+}
+
+export function sentence(data, status) {
+  if (status === 401) return "This key is not known to the server.";
+  const fields = Object.values(data?.errors ?? {}).flat();
+  return fields.join(" ") || data?.message || `The server answered ${status}.`;
+}

@@ -1,0 +1,89 @@
+// The list of a key's jobs. The server says when one has changed, over the socket that clients of its API use too.
+import { call, key, socket } from "./api.js";
+
+const WORDS = { pending: "waiting", processing: "running", done: "done", error: "failed" };
+const AGAIN = 5000; // ms until a lost socket is opened again
+
+export class JobList {
+  // on: {watch(id), play(url), error(text)}
+  constructor(byId, on) {
+    this.rows = byId("jobs");
+    this.empty = byId("empty");
+    this.on = on;
+  }
+
+  async start() {
+    await this.refresh();
+    this.listen();
+  }
+
+  async refresh() {
+    const { data, channel } = await call("GET", "/api/v2/jobs?limit=20");
+    this.channel = channel;
+    this.empty.hidden = data.length > 0;
+    this.rows.replaceChildren(...data.map((job) => this.row(job)));
+  }
+
+  row(job) {
+    const row = document.createElement("tr");
+    row.dataset.id = job.request_id;
+    row.dataset.status = job.status;
+    const started = job.created_at ? new Date(job.created_at).toLocaleTimeString() : "–";
+    const cells = [started, `${job.model}${job.live ? " (live)" : ""}`, this.status(job), this.actions(job)];
+    row.append(...cells.map((content) => cell(content)));
+    return row;
+  }
+
+  status(job) {
+    if (job.status === "error") return job.error_reason === "CANCELLED" ? "cancelled" : `failed: ${job.error_message ?? ""}`;
+    return job.status === "processing" ? `running, ${Math.round(job.progress)} %` : WORDS[job.status];
+  }
+
+  actions(job) {
+    const shown = document.createDocumentFragment(), id = job.request_id;
+    const button = (text, act) => {
+      const made = Object.assign(document.createElement("button"), { type: "button", textContent: text, ariaLabel: `${text} job ${id}` });
+      made.addEventListener("click", () => Promise.resolve(act()).catch((error) => this.on.error(error.message)));
+      shown.append(made);
+    };
+    if (job.result_url) {
+      button("Play", () => this.on.play(job));
+      shown.append(Object.assign(document.createElement("a"), { href: job.result_url, download: `${id}.mp4`, textContent: "Download", ariaLabel: `Download job ${id}` }));
+    }
+    const ended = job.status === "done" || job.status === "error";
+    if (!ended) {
+      button("Watch", () => this.on.watch(id, job.live));
+      button("Cancel", () => call("POST", `/api/v2/jobs/${id}/cancel`).then(() => this.refresh()));
+    } else button("Delete", () => call("DELETE", `/api/v2/jobs/${id}`).then(() => this.refresh()));
+    return shown;
+  }
+
+  async subscribe(events, id) {
+    const form = new URLSearchParams({ socket_id: id, channel_name: this.channel });
+    const { auth } = await call("POST", "/broadcasting/auth", form);
+    events.send(JSON.stringify({ event: "pusher:subscribe", data: { channel: this.channel, auth } }));
+  }
+
+  changed({ request_id: id, status, progress }) {
+    const row = [...this.rows.children].find((row) => row.dataset.id === id);
+    if (row && status === "processing" && row.dataset.status === status) row.children[2].textContent = `running, ${Math.round(progress)} %`;
+    else this.refresh().catch(() => {});
+  }
+
+  listen() {
+    const events = socket(`/app/upres?protocol=7&client=page`);
+    events.onmessage = async ({ data }) => {
+      const { event, data: text } = JSON.parse(data);
+      if (event === "pusher:ping") events.send(JSON.stringify({ event: "pusher:pong" }));
+      else if (event === "pusher:connection_established") await this.subscribe(events, JSON.parse(text).socket_id);
+      else if (!event.startsWith("pusher")) this.changed(JSON.parse(text));
+    };
+    events.onclose = () => key() && setTimeout(() => this.refresh().then(() => this.listen()).catch(() => this.listen()), AGAIN);
+  }
+}
+
+function cell(content) {
+  const made = document.createElement("td");
+  made.append(content);
+  return made;
+}

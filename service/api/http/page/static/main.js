@@ -1,0 +1,206 @@
+// Puts the page together: the key, the live preview, the jobs.
+import { call, forgetKey, keepKey, key, takeKeyFromLink, upload } from "./api.js";
+import { Compare } from "./compare.js";
+import { Facts } from "./facts.js";
+import { JobList } from "./jobs.js";
+import { Player } from "./player.js";
+import { Session } from "./session.js";
+
+const byId = (name) => document.getElementById(name);
+const original = byId("original"), upscaled = byId("upscaled"), stage = byId("stage");
+const RECORDED = ["video/webm;codecs=vp8", "video/webm", "video/mp4"]; // what a camera is recorded as, best first
+const SLICE = 100; // ms of the camera in one message
+const APART = 0.15; // seconds by which the original may be beside the upscaled picture
+
+const compare = new Compare({ stage, pictures: byId("pictures"), line: byId("line"), divider: byId("divider"), original, upscaled });
+const facts = new Facts(byId);
+const jobs = new JobList(byId, { watch: (id, live) => watch(id, { live }), play, error: fail });
+let running = null; // { session, player, source, restart }
+
+function fail(text) {
+  byId("message").textContent = text;
+  byId("message").hidden = !text;
+}
+
+async function open() {
+  if (!key()) return void (byId("key-form").hidden = false);
+  try {
+    await models();
+    byId("key-form").hidden = true;
+    byId("studio").hidden = byId("list").hidden = false;
+    fail("");
+    await jobs.start();
+  } catch (error) {
+    if (error.status === 401) forgetKey();
+    byId("key-form").hidden = false;
+    fail(error.message);
+  }
+}
+
+async function models() {
+  const { data } = await call("GET", "/api/v2/models?limit=50");
+  if (!data.length) throw new Error("No model is loaded yet; open this page again in a moment.");
+  byId("model").replaceChildren(...data.map((model) => Object.assign(new Option(model.name, model.slug), { limits: model.info.limits })));
+  const light = data.find((model) => model.slug.endsWith("x2"));
+  if (light) byId("model").value = light.slug;
+  scales();
+}
+
+function scales() {
+  const { min_scale: least, max_scale: most } = byId("model").selectedOptions[0].limits;
+  byId("scale-label").hidden = !most;
+  if (most) byId("scale").replaceChildren(...Array.from({ length: most - least + 1 }, (_, n) => new Option(`${least + n}x`, least + n)));
+}
+
+function settings() {
+  const chosen = { model: byId("model").value };
+  if (!byId("scale-label").hidden) chosen.scale = Number(byId("scale").value);
+  if (byId("prefilter").value) chosen.prefilters = [byId("prefilter").value];
+  return chosen;
+}
+
+// A file is a job: it is sent whole, and watched while it is made.
+async function file(chosen) {
+  stop();
+  original.srcObject = null;
+  original.src = URL.createObjectURL(chosen);
+  const form = new FormData();
+  for (const [name, value] of Object.entries(settings())) form.append(name, value);
+  form.append("video", chosen);
+  stage.classList.add("busy");
+  try {
+    const { data } = await upload("/api/v2/videos/upscales", form, (part) => (byId("made").textContent = `${Math.round(100 * part)} % sent`));
+    watch(data.request_id, { live: false, restart: () => file(chosen) });
+    jobs.refresh();
+  } catch (error) {
+    stop();
+    fail(error.message);
+  }
+}
+
+// A camera is a live source: what is recorded goes to the server as it comes, and what it drops is never waited for.
+async function camera() {
+  stop();
+  try {
+    const source = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 240 }, audio: false });
+    original.src = "";
+    original.srcObject = source;
+    await original.play();
+    const recorder = new MediaRecorder(source, { mimeType: RECORDED.find((type) => MediaRecorder.isTypeSupported(type)) });
+    const session = watch(null, { live: true, source, restart: camera, first: { start: { ...settings(), when_slow: "drop" } } });
+    recorder.ondataavailable = ({ data }) => data.size && session.send(data);
+    recorder.onstop = () => session.endSource();
+    session.socket.addEventListener("open", () => recorder.start(SLICE));
+    session.socket.addEventListener("close", () => recorder.state !== "inactive" && recorder.stop());
+    running.recorder = recorder;
+  } catch (error) {
+    stop();
+    fail(`The camera cannot be used: ${error.message}`);
+  }
+}
+
+function watch(id, { live, source = null, restart = null, first = { attach: id } }) {
+  if (!source && !restart) stop();
+  fail("");
+  facts.reset();
+  const player = new Player(upscaled, { live, onError: fail });
+  const session = new Session(first, player, {
+    accepted: (accepted) => (running.id = accepted),
+    progress: (progress) => {
+      facts.progress(progress);
+      if (progress.error && progress.error.reason !== "CANCELLED") fail(progress.error.message);
+    },
+    dropped: (lost) => facts.dropped(lost),
+    error: fail,
+    end: () => jobs.refresh().catch(() => {}),
+  });
+  running = { session, player, source, restart };
+  stage.classList.add("busy");
+  byId("stop").disabled = false;
+  return session;
+}
+
+async function play(job) {
+  stop();
+  original.removeAttribute("src");
+  upscaled.src = job.result_url;
+  stage.classList.add("busy");
+  byId("stop").disabled = false;
+  compare.divide(0);
+  await upscaled.play();
+}
+
+function stop() {
+  if (running) {
+    if (running.recorder?.state === "recording") running.recorder.stop();
+    for (const track of running.source?.getTracks() ?? []) track.stop();
+    running.session.close();
+    running.player.close();
+    running = null;
+  }
+  for (const video of [original, upscaled]) {
+    video.srcObject = null;
+    video.removeAttribute("src");
+    video.load();
+  }
+  stage.classList.remove("busy");
+  byId("stop").disabled = true;
+}
+
+// The original follows the upscaled picture, which may have to wait for the server.
+function follow() {
+  facts.size(original, upscaled);
+  if (original.srcObject || !original.src || !upscaled.src) return;
+  const waits = upscaled.paused || upscaled.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+  if (Math.abs(original.currentTime - upscaled.currentTime) > (waits ? 0.01 : APART)) original.currentTime = upscaled.currentTime;
+  if (waits) original.pause();
+  else original.play().catch(() => {});
+}
+
+async function still() {
+  const picture = await compare.still();
+  if (!picture) return;
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(picture), download: "upres.png" });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+const on = (name, event, act) => byId(name).addEventListener(event, act);
+on("key-form", "submit", (event) => {
+  event.preventDefault();
+  keepKey(byId("key").value.trim());
+  open();
+});
+on("choose", "click", () => byId("file").click());
+on("file", "change", () => byId("file").files[0] && file(byId("file").files[0]));
+on("camera", "click", camera);
+on("stop", "click", stop);
+on("model", "change", () => {
+  scales();
+  running?.restart?.();
+});
+for (const name of ["scale", "prefilter"]) on(name, "change", () => running?.restart?.());
+on("play", "click", () => {
+  const paused = !upscaled.paused;
+  if (paused) upscaled.pause();
+  else upscaled.play();
+  byId("play").textContent = paused ? "Play" : "Pause";
+  byId("play").setAttribute("aria-pressed", paused);
+});
+on("sound", "click", () => {
+  upscaled.muted = !upscaled.muted;
+  byId("sound").setAttribute("aria-pressed", !upscaled.muted);
+});
+on("fit", "click", () => compare.fit());
+on("exact", "click", () => compare.exact());
+on("still", "click", still);
+for (const event of ["dragover", "dragleave", "drop"]) {
+  stage.addEventListener(event, (dropped) => {
+    dropped.preventDefault();
+    stage.classList.toggle("over", event === "dragover");
+    if (event === "drop" && dropped.dataTransfer.files[0]) file(dropped.dataTransfer.files[0]);
+  });
+}
+setInterval(follow, 200);
+takeKeyFromLink();
+open();

@@ -1,0 +1,133 @@
+// Plays the tracks of a result while they are made: one SourceBuffer a track, fed in the order in which fragments arrive.
+const SOUND = { aac: "mp4a.40.2", opus: "opus", flac: "flac", mp3: "mp4a.6B", ac3: "ac-3", eac3: "ec-3" };
+const WAIT_FOR_SOUND = 1500; // ms, after the first picture: buffers cannot be added once one has been played from
+const KEPT_SECONDS = 30; // behind the picture
+const LIVE_SECONDS = 0.6; // a live picture is never further behind the newest one
+
+export class Player {
+  constructor(video, { live, onError }) {
+    this.video = video;
+    this.live = live;
+    this.onError = onError;
+    this.tracks = new Map(); // name -> { codec, start, parts, buffer }
+    this.media = new MediaSource();
+    this.video.src = URL.createObjectURL(this.media);
+    this.ready = false;
+    this.opened = new Promise((resolve) => this.media.addEventListener("sourceopen", resolve, { once: true }));
+    this.timer = setInterval(() => this.keepUp(), 250);
+  }
+
+  track({ name, codec, start_seconds: start }, init) {
+    this.tracks.set(name, { type: typeOf(codec, init), codec, start: start ?? 0, parts: [init], buffer: null });
+  }
+
+  async fragment(name, data) {
+    const track = this.tracks.get(name);
+    if (!track) return;
+    track.parts.push(data);
+    if (!this.ready && name === "video") this.starting ??= this.begin();
+    this.feed(track);
+  }
+
+  async begin() {
+    await this.opened;
+    if (!this.live && ![...this.tracks.keys()].some((name) => name !== "video")) await pause(WAIT_FOR_SOUND);
+    for (const [name, track] of this.tracks) {
+      if (!track.type || !MediaSource.isTypeSupported(track.type)) {
+        if (name === "video") return this.onError(`this browser cannot play ${track.codec} (${track.type ?? "unknown"}) of this size; a smaller scale may be H.264`);
+        continue;
+      }
+      if (name !== "video" && !name.startsWith("audio0")) continue; // browsers play one track of sound
+      track.buffer = this.media.addSourceBuffer(track.type);
+      track.buffer.timestampOffset = track.start;
+      track.buffer.addEventListener("updateend", () => this.feed(track));
+    }
+    this.ready = true;
+    for (const track of this.tracks.values()) this.feed(track);
+    this.video.play().catch(() => {});
+  }
+
+  feed(track) {
+    const { buffer, parts } = track;
+    if (!this.ready || !buffer || buffer.updating || this.media.readyState === "closed") return;
+    if (!parts.length) {
+      if (this.ended) this.finish();
+      return;
+    }
+    try {
+      buffer.appendBuffer(joined(parts.splice(0)));
+    } catch (error) {
+      if (error.name !== "QuotaExceededError") return this.onError(`the picture cannot be shown (${error.message})`);
+      buffer.remove(0, Math.max(0.1, this.video.currentTime - 1));
+    }
+  }
+
+  end() {
+    this.ended = true;
+    this.finish();
+  }
+
+  finish() {
+    const waits = [...this.tracks.values()].some((track) => track.buffer && (track.buffer.updating || track.parts.length));
+    if (this.ready && !waits && this.media.readyState === "open") this.media.endOfStream();
+  }
+
+  // Steps over what was dropped, stays near the newest frame of a live source, and frees what was seen.
+  keepUp() {
+    const { video } = this, ranges = video.buffered;
+    if (!ranges.length || video.paused) return;
+    const now = video.currentTime, last = ranges.end(ranges.length - 1);
+    if (this.live && last - now > LIVE_SECONDS) video.currentTime = last - 0.1;
+    else if (![...Array(ranges.length).keys()].some((n) => ranges.start(n) <= now && now < ranges.end(n))) {
+      for (let n = 0; n < ranges.length; n++) if (ranges.start(n) > now) return void (video.currentTime = ranges.start(n));
+    }
+    const buffer = this.tracks.get("video")?.buffer;
+    if (this.live && buffer && !buffer.updating && now - ranges.start(0) > KEPT_SECONDS) buffer.remove(0, now - KEPT_SECONDS / 2);
+  }
+
+  close() {
+    clearInterval(this.timer);
+    URL.revokeObjectURL(this.video.src);
+    this.video.removeAttribute("src");
+    this.video.load();
+  }
+}
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+function joined(parts) {
+  const whole = new Uint8Array(parts.reduce((size, part) => size + part.byteLength, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(new Uint8Array(part), at);
+    at += part.byteLength;
+  }
+  return whole;
+}
+
+// The type of a track (RFC 6381), from its header: H.264 and HEVC name profile and level in their configuration box.
+function typeOf(codec, init) {
+  if (codec in SOUND) return `audio/mp4; codecs="${SOUND[codec]}"`;
+  const bytes = new Uint8Array(init);
+  const hex = (value) => value.toString(16).padStart(2, "0");
+  const h264 = find(bytes, "avcC");
+  if (h264 >= 0) return `video/mp4; codecs="avc1.${[5, 6, 7].map((at) => hex(bytes[h264 + at])).join("")}"`;
+  const hevc = find(bytes, "hvcC");
+  if (hevc < 0) return null;
+  const at = hevc + 5, profile = bytes[at] & 31, tier = bytes[at] & 32 ? "H" : "L";
+  const flags = [...bytes.slice(at + 1, at + 5)].reverse().map((byte) => reversed(byte));
+  const compatible = flags.reduce((value, byte) => value * 256 + byte, 0).toString(16);
+  return `video/mp4; codecs="hvc1.${profile}.${compatible}.${tier}${bytes[at + 11]}.${hex(bytes[at + 5])}"`;
+}
+
+function reversed(byte) {
+  let value = 0;
+  for (let bit = 0; bit < 8; bit++) value |= ((byte >> bit) & 1) << (7 - bit);
+  return value;
+}
+
+function find(bytes, name) {
+  const wanted = [...name].map((letter) => letter.charCodeAt(0));
+  for (let at = 0; at + 16 < bytes.length; at++) if (wanted.every((code, n) => bytes[at + n] === code)) return at;
+  return -1;
+}
