@@ -54,6 +54,10 @@ class BusyError(UpresError):
         self.kind = kind
 
 
+class NoRoomError(UpresError):
+    """Raised when what an attempt needs is taken by others now."""
+
+
 class StoppingError(UpresError):
     """Raised when the server is about to stop and takes nothing new."""
 

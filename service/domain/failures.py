@@ -2,7 +2,7 @@
 
 from upres.engine.core.errors import EncoderError, ModelError, SettingsError, SourceError
 
-from .errors import TooLargeError
+from .errors import NoRoomError, TooLargeError
 from .states import Failure, Reason
 
 REASONS = {
@@ -10,6 +10,7 @@ REASONS = {
     ModelError.__name__: Reason.MODEL_UNAVAILABLE,
     TooLargeError.__name__: Reason.INPUT_TOO_LARGE,
     SettingsError.__name__: Reason.UNSUPPORTED,
+    NoRoomError.__name__: Reason.CAPACITY_UNAVAILABLE,
     EncoderError.__name__: Reason.UNSUPPORTED,
 }
 

@@ -61,10 +61,11 @@ def configure(form: Format | None = None) -> None:
     threading.excepthook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
 
 
-def pass_on(line: str) -> None:
+def pass_on(line: str, source: int) -> None:
     """Log again what another process logged as JSON; anything else, such as what a library printed, as a warning.
 
-    Whatever a process that strangers' media has taken over may write costs one line.
+    Whatever a process that strangers' media has taken over may write costs one line, and of those only so many. source: the
+    pipe that it came through, whose lines are limited together, for it may give each another name.
     """
     try:
         values = json.loads(line)
@@ -73,8 +74,9 @@ def pass_on(line: str) -> None:
         record.created = datetime.fromisoformat(values["time"]).astimezone(UTC).timestamp()
         record.request_id = str(values["request_id"])
         record.exc_text = str(values["exc_info"]) if "exc_info" in values else None
+        record.source = source
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        logger.warning("%s", line[:MOST_CHARACTERS])
+        logger.warning("%s", line[:MOST_CHARACTERS], extra={"source": source})
     else:
         logger.handle(record)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MOST_LINES = 10  # of one kind in one window
+MOST_PASSED_ON = 200  # from another process in one window
 WINDOW_SECONDS = 10.0
 MOST_KINDS = 1000  # that are remembered
 
@@ -21,7 +22,8 @@ class _Window:
 class RepeatLimit(logging.Filter):
     """Lets through ten lines a window of each kind: those of one logger and level with one message before its values.
 
-    What was left out is counted in the next line of its kind. Lines below WARNING always pass.
+    What was left out is counted in the next line of its kind. Lines below WARNING always pass. Lines with a `source`, which came
+    from another process, are of one kind whatever they say.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,12 +34,14 @@ class RepeatLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Report whether a line is to be written."""
-        if record.levelno < logging.WARNING:
+        source = getattr(record, "source", None)
+        if source is None and record.levelno < logging.WARNING:
             return True
+        kind = (record.name, record.levelno, str(record.msg)) if source is None else (str(source), 0, "")
         with self._lock:
-            window, left_out = self._window((record.name, record.levelno, str(record.msg)))
+            window, left_out = self._window(kind)
             window.lines += 1
-            if window.lines > MOST_LINES:
+            if window.lines > (MOST_LINES if source is None else MOST_PASSED_ON):
                 window.left_out += 1
                 return False
         if left_out:

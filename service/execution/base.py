@@ -17,7 +17,6 @@ GROUP = "upres.executors"
 NEWS = ("progress", "fragment", "waiting")  # reports that do not end an attempt
 VERDICTS = ("joined", "failed", "late", "died")  # reports that end an attempt
 
-MOST_CHARACTERS = 1000  # of a message
 
 Report = dict[str, Any]
 OnReport = Callable[[str, Report], Awaitable[None]]
@@ -86,20 +85,6 @@ class Executor(Protocol):
     async def stop(self) -> None:
         """Stop everything; no report comes after this."""
         ...
-
-
-def checked(report: Report) -> Report | None:
-    """Return a report of an attempt that may be passed on; None for what is none, which one that was taken over may send."""
-    match report:
-        case {"report": "fragment" | "waiting"}:
-            return {"report": report["report"]}
-        case {"report": "progress", "percent": int() | float(), "state": dict()}:
-            return report
-        case {"report": "joined", "totals": {"frames": int(), "duration_seconds": int() | float(), "seconds": dict()}}:
-            return report
-        case {"report": "failed", "error": str(), "message": str(message)}:
-            return {**report, "message": message[:MOST_CHARACTERS]}
-    return None
 
 
 def make_executor(name: str, options: ExecutorOptions) -> Executor:

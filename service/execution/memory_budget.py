@@ -10,6 +10,7 @@ from rich.filesize import decimal
 
 from upres.engine.core.errors import SourceError
 from upres.engine.pipeline.encoders import SPARE_PART
+from upres.service.domain.errors import NoRoomError
 
 SHARE = 0.9  # of what is free: predictions are no promises
 LOOK_SECONDS = 1.0  # between two looks whether the one that waits is still there
@@ -48,8 +49,8 @@ class MemoryBudget:
     def reserve(self, size: int, gone: Callable[[], bool], *, wait: bool = True) -> None:
         """Take `size` bytes; waits until they are free, unless whom they are for is gone.
 
-        Raises SourceError where there will never be as many, or without `wait` where there are not now; TimeoutError where it
-        is gone.
+        Raises SourceError where there will never be as many, NoRoomError without `wait` where there are not now, TimeoutError
+        where it is gone.
         """
         if size > self._total:
             raise SourceError(
@@ -62,7 +63,7 @@ class MemoryBudget:
             try:
                 while not self._fits(size, place, first=not wait):
                     if not wait:
-                        raise SourceError(
+                        raise NoRoomError(
                             f"this needs about {decimal(size)} of memory, which other jobs hold now; try again later"
                         )
                     if gone():

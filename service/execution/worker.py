@@ -24,12 +24,13 @@ from upres.engine.models.catalog import SLUGS
 from upres.engine.models.manifest import cache_folder
 from upres.service.domain import job_logging
 
-from .base import VERDICTS, checked
+from .base import VERDICTS
 from .channel import Channel
 from .device_scheduler import Device
 from .memory_budget import MemoryBudget, usable_memory
 from .model_host import Load, ModelHost
 from .order import Order
+from .report_shape import checked
 from .sandbox.environment import QUALITY, RUNTIME
 from .sandbox.fork_server import Child, ForkServer
 from .sandbox.limits import die_with_parent, name_process

@@ -14,6 +14,7 @@ from typing import Any
 
 from upres.service.domain import job_logging
 from upres.service.domain.waiting import to_the_end
+from upres.service.live.framing import HEADER_BYTES
 
 from .base import VERDICTS, OnReport
 from .order import Order
@@ -21,7 +22,7 @@ from .sandbox.environment import environment
 
 BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead
 LAST_WORDS_SECONDS = 1.0  # for what a worker that died still has to log
-LINE_BYTES = 1 << 20
+LINE_BYTES = 8 * HEADER_BYTES  # of JSON, in which a character of an attempt's message may take six bytes
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ async def _log(process: Process) -> None:
             continue
         if not line:
             return
-        job_logging.pass_on(line.decode(errors="replace").rstrip())
+        job_logging.pass_on(line.decode(errors="replace").rstrip(), source=process.pid)
 
 
 async def _end(process: Process, last_words: asyncio.Task[None]) -> None:

@@ -12,6 +12,7 @@ class Attempt:
     """One attempt. news: what it last reported. since: when it started, on the monotonic clock.
 
     yielding: it was ended to give its slot to somebody else, and its job is put back when it has gone. gone: set then.
+    writing: it may still make files, or its result is on its way into the store.
     """
 
     owner: str
@@ -19,11 +20,22 @@ class Attempt:
     news: dict[str, Any] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
     yielding: bool = False
+    writing: bool = True
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Attempts(dict[str, Attempt]):
     """The attempts by job."""
+
+    def writing(self, request_id: str) -> bool:
+        """Report whether files of a job may still be made, so that what is removed of it now may be there again."""
+        attempt = self.get(request_id)
+        return attempt is not None and attempt.writing
+
+    def written(self, request_id: str) -> None:
+        """Note that no more files of a job are made."""
+        if attempt := self.get(request_id):
+            attempt.writing = False
 
     def by_owner(self) -> Counter[str]:
         """Count the attempts of each owner, live ones apart."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from upres.engine.core.errors import TargetError
@@ -19,50 +20,76 @@ logger = logging.getLogger(__name__)
 
 
 class Cleaner:
-    """root: the folder of the jobs' folders."""
+    """root: the folder of the jobs' folders. writing: whether files of a job may still be made.
 
-    def __init__(self, root: Path, store: Store, results: Results) -> None:
+    What is removed of such a job is removed again later, so that nothing is left however the attempt, or the server, ends.
+    """
+
+    def __init__(self, root: Path, store: Store, results: Results, writing: Callable[[str], bool]) -> None:
         self._root = root
         self._store = store
         self._results = results
+        self._writing = writing
 
     async def run(self) -> None:
         """Work off what is due, for as long as this task lives."""
         while True:
-            while cleanups := await asyncio.to_thread(self._store.cleanups.due, time.time()):
-                for cleanup in cleanups:
-                    await self._remove(cleanup)
+            await self._work_off()
             await asyncio.sleep(CHECK_SECONDS)
 
     async def source(self, request_id: str) -> None:
         """Remove the source and the joined file of a job that has ended."""
         await self._remove(Cleanup(request_id, What.SOURCE, "", 0.0))
 
+    async def folder(self, request_id: str) -> None:
+        """Remove the folder of a live job that has ended."""
+        await self._remove(Cleanup(request_id, What.FOLDER, "", 0.0))
+
+    async def result(self, request_id: str, result_prefix: str) -> None:
+        """Remove what was stored of a job that has ended in error."""
+        await self._remove(Cleanup(request_id, What.RESULT, result_prefix, 0.0))
+
     async def everything(self, request_id: str, result_prefix: str) -> None:
         """Remove all files of a job that was deleted."""
         await self._remove(Cleanup(request_id, What.EVERYTHING, result_prefix, 0.0))
 
-    async def _remove(self, cleanup: Cleanup) -> None:
-        """Remove, then strike out; what fails stays a row and is tried again."""
+    async def _work_off(self) -> None:
+        """Remove what is due, until nothing is or the database takes nothing."""
+        while cleanups := await asyncio.to_thread(self._store.cleanups.due, time.time()):
+            for cleanup in cleanups:
+                if not await self._remove(cleanup):
+                    return
+
+    async def _remove(self, cleanup: Cleanup) -> bool:
+        """Remove, then strike out; what fails, or may be there again, is a row and tried again. False where no row changes."""
+        try:
+            if await self._is_gone(cleanup):
+                await asyncio.to_thread(self._store.cleanups.done, cleanup.request_id, cleanup.what)
+            else:
+                await asyncio.to_thread(self._store.cleanups.postpone, cleanup, time.time() + AGAIN_SECONDS)
+        except StoreError:
+            logger.exception("what became of files of %s cannot be noted yet", cleanup.request_id)
+            return False
+        return True
+
+    async def _is_gone(self, cleanup: Cleanup) -> bool:
+        """Remove files, and return whether they stay removed."""
+        writing = self._writing(cleanup.request_id)  # before: what ends in between is not seen by this removal
         try:
             await asyncio.to_thread(self._remove_files, cleanup)
-            if cleanup.what is What.EVERYTHING:
+            if cleanup.what in (What.RESULT, What.EVERYTHING):
                 await self._results.remove(*keys(cleanup.result_prefix, cleanup.request_id))
-            await asyncio.to_thread(self._store.cleanups.done, cleanup.request_id, cleanup.what)
         except (TargetError, OSError) as error:
             logger.warning("files of %s cannot be removed yet: %s", cleanup.request_id, error)
-            await asyncio.to_thread(self._store.cleanups.postpone, cleanup, time.time() + AGAIN_SECONDS)
-        except StoreError:
-            logger.exception("files of %s are removed, which cannot be noted yet", cleanup.request_id)
+            return False
+        return not writing
 
     def _remove_files(self, cleanup: Cleanup) -> None:
         folder = JobFolder(self._root / cleanup.request_id)
         match cleanup.what:
             case What.SOURCE:
                 folder.spend()
-            case What.LOG if (
-                self._results.remote
-            ):  # otherwise the result lies on the same disk, and the log is as large
+            case What.LOG if self._results.remote:  # otherwise the result is on the same disk, and the log as large
                 folder.remove_log()
-            case What.EVERYTHING:
+            case What.FOLDER | What.EVERYTHING:
                 folder.remove()

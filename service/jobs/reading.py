@@ -74,7 +74,7 @@ class JobReader:
     async def seconds_per_pixel(self) -> float:
         """Estimate what a source pixel takes from the latest jobs that did not wait for their sender."""
         latest = await asyncio.to_thread(self.store.page, status=Status.DONE, limit=20)
-        done = [job for job in latest if job.totals.get("pixels")]
+        done = [job for job in latest if isinstance(job.totals.get("pixels"), int)]
         pixels = sum(job.totals["pixels"] for job in done)
         seconds = sum((job.ended_at or 0) - (job.started_at or 0) for job in done)
         return seconds / pixels if pixels else UNKNOWN_SECONDS_PER_PIXEL

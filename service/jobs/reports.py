@@ -85,6 +85,8 @@ class Reports:
             self._schedule.wake()
             return
         if report["report"] not in NEWS:
+            if report["report"] != "joined":
+                self._schedule.attempts.written(request_id)
             verdict = asyncio.create_task(self._verdict(request_id, report))
             self._verdicts.add(verdict)
             verdict.add_done_callback(self._verdicts.discard)
@@ -102,26 +104,29 @@ class Reports:
         await asyncio.gather(*self._verdicts, return_exceptions=True)
 
     async def _verdict(self, request_id: str, report: Report) -> None:
-        """Let what an attempt ended with decide how its job continues."""
-        live, ended = self._is_live(request_id), False
+        """Let what an attempt ended with decide how its job continues; whatever that meets, the attempt is over.
+
+        Only a server that stops leaves it: it takes back what was under way.
+        """
+        for verdict in (report, {"report": "died"}):  # a job must not be left as if its attempt still ran
+            try:
+                await self._settle(request_id, verdict)
+                break
+            except Exception:  # whatever it is
+                logger.exception("%s: what its attempt reported cannot be used", request_id)
+        self._remove(request_id)
+
+    async def _settle(self, request_id: str, report: Report) -> None:
         try:
-            if live:  # it leaves nothing behind, now that its attempt has ended
+            if self._is_live(request_id):  # it leaves nothing behind, now that its attempt has ended
+                self._schedule.attempts.written(request_id)
                 self._schedule.live.close(request_id, cut=report["report"] != "joined")
-                await asyncio.to_thread(self._intake.folder(request_id).remove)
+                await self._cleaner.folder(request_id)
             with job_logging.about(request_id):
                 await noted(partial(self._act, request_id, report))
-            ended = True
         except (NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
             await noted(partial(self._forsake, request_id))
-            ended = True
-        except Exception:  # whatever it is, a job must not be left as if its attempt still ran
-            logger.exception("%s: what its attempt reported cannot be used", request_id)
-            await noted(partial(self._act, request_id, {"report": "died"}))
-            ended = True
-        finally:
-            if ended:  # a server that stops takes back what was under way
-                self._remove(request_id)
 
     def _remove(self, request_id: str) -> None:
         if attempt := self._schedule.attempts.pop(request_id, None):
@@ -135,6 +140,7 @@ class Reports:
 
     async def _forsake(self, request_id: str) -> None:
         """Remove what an attempt has made whose job was ended or deleted while it was still at work."""
+        self._schedule.attempts.written(request_id)
         try:
             job = await self._ledger.get(request_id)
         except NotFoundError:
@@ -142,7 +148,7 @@ class Reports:
             return
         if job.state.status is Status.ERROR:
             await self._cleaner.source(request_id)
-            await self._results.remove(*keys(job.result_prefix, request_id))
+            await self._cleaner.result(request_id, job.result_prefix)
 
     async def _act(self, request_id: str, report: Report) -> None:
         match report:
@@ -180,21 +186,28 @@ class Reports:
         if self._is_live(request_id):
             await self._finished(request_id, totals)
             return
-        folder = self._intake.folder(request_id)
-        video, picture = keys((await self._ledger.get(request_id)).result_prefix, request_id)
+        job = await self._ledger.get(request_id)
         try:
-            wanted = partial(self._wanted, request_id)
-            totals["bytes"] = await self._results.keep(video, folder.joined, wanted)
-            self._checkpoint("video stored")
-            if folder.preview.exists():
-                await self._results.keep(picture, folder.preview, wanted)
+            totals["bytes"] = await self._store_result(job)
         except Exception:  # whatever it is, another attempt may succeed
             logger.exception("the result cannot be stored")
             await self._died(request_id)
             return
+        finally:
+            self._schedule.attempts.written(request_id)
         self._checkpoint("result stored")
         await self._finished(request_id, totals)
         await self._cleaner.source(request_id)
+
+    async def _store_result(self, job: Job) -> int:
+        """Store the joined file and its picture; return the bytes of the first. A picture that nobody reads is left out."""
+        folder, wanted = self._intake.folder(job.request_id), partial(self._wanted, job.request_id)
+        video, picture = keys(job.result_prefix, job.request_id)
+        size = await self._results.keep(video, folder.joined, wanted)
+        self._checkpoint("video stored")
+        if folder.has_preview:
+            await self._results.keep(picture, folder.preview, wanted)
+        return size
 
     async def _wanted(self, request_id: str) -> bool:
         return not (await self._ledger.get(request_id)).state.ended
@@ -207,8 +220,12 @@ class Reports:
             self.stage_seconds[stage] += seconds
 
     async def _failed(self, request_id: str, failure: Failure) -> None:
-        """Take the attempt's own verdict; one that may end otherwise next time counts as a death."""
-        if failure.reason.retryable:
+        """Take the attempt's own verdict; one that may end otherwise next time counts as a death.
+
+        A live job is not tried again, so its caller reads that there is no room for it now.
+        """
+        refused = self._is_live(request_id) and failure.reason is Reason.CAPACITY_UNAVAILABLE
+        if failure.reason.retryable and not refused:
             await self._died(request_id)
         else:
             await self._schedule.fail(request_id, failure)

@@ -75,7 +75,7 @@ class Jobs(JobReader):
             free_bytes=policy.free_bytes,
             on_bytes=lambda request_id: self.runner.source_came(request_id),
         )
-        self._cleaner = Cleaner(folder, store, results)
+        self._cleaner = Cleaner(folder, store, results, lambda request_id: self.runner.attempts.writing(request_id))
         self.runner = Runner(self.ledger, self._intake, results, self._cleaner, executor, policy, checkpoint)
         self._probe = probe
         self._checkpoint = checkpoint
@@ -183,11 +183,16 @@ class Jobs(JobReader):
         finally:
             if not new:
                 self.runner.queue.release(request_id)
-        if new:
-            await self._intake.expect(job.request_id)
-        if new and streamed:
-            job = self._put(await self.ledger.change(job.request_id, accepted=True))
-        return job, new
+        if not new:
+            return job, new
+        try:
+            await self._intake.expect(request_id)
+            return self._put(await self.ledger.change(request_id, accepted=True)) if streamed else job, new
+        except Exception:  # the caller reads that there is no job, so there must be none
+            self.runner.queue.release(request_id)
+            with suppress(StoreError):  # then it ends as a source that never came
+                await self.forget(job)
+            raise
 
     async def _create_live(self, job: Job) -> Job:
         job_logging.bind_job_id(job.request_id)

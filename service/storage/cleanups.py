@@ -3,7 +3,7 @@
 Nothing is ever removed because no row knows it: it may belong to another server, or to a database that was lost or restored.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import sqlalchemy as sa
@@ -13,10 +13,12 @@ from .schema import cleanups as table
 
 
 class What(StrEnum):
-    """Which files of a job: its source and the joined file beside it, its log, or all files and results."""
+    """Which files of a job: its source and the joined file beside it, its log, its folder, its result, or all of them."""
 
     SOURCE = "source"
     LOG = "log"
+    FOLDER = "folder"
+    RESULT = "result"
     EVERYTHING = "everything"
 
 
@@ -50,10 +52,9 @@ class Cleanups:
             connection.execute(table.delete().where(*this))
 
     def postpone(self, cleanup: Cleanup, due_at: float) -> None:
-        """Try again later."""
-        this = (table.c.request_id == cleanup.request_id, table.c.what == cleanup.what)
+        """Try again later, whether or not it was a row before."""
         with self._database.transaction() as connection:
-            connection.execute(table.update().where(*this).values(due_at=due_at))
+            schedule(connection, replace(cleanup, due_at=due_at))
 
 
 def schedule(connection: sa.Connection, cleanup: Cleanup) -> None:

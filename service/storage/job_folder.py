@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,14 @@ class JobFolder:
         os.fsync(descriptor)
         os.close(descriptor)
 
+    @property
+    def has_preview(self) -> bool:
+        """Report whether there is a preview, of at most LARGEST_PREVIEW bytes."""
+        try:
+            return self.preview.stat().st_size <= LARGEST_PREVIEW
+        except FileNotFoundError:
+            return False
+
     def put_preview(self, data: bytes) -> None:
         """Write the preview; it appears under its name only when it is whole."""
         part = self.path / "preview.part"
@@ -97,9 +106,16 @@ class JobFolder:
             path.unlink(missing_ok=True)
 
     def remove_log(self) -> None:
-        """Remove the segment log."""
-        shutil.rmtree(self.log, ignore_errors=True)
+        """Remove the segment log; OSError where that is not possible now."""
+        _remove_tree(self.log)
 
     def remove(self) -> None:
-        """Remove everything."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove everything; OSError where that is not possible now."""
+        _remove_tree(self.path)
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a folder, if it is there; what somebody else removes at the same time is removed, too."""
+    while path.exists():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)

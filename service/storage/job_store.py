@@ -128,6 +128,8 @@ class Store(Database):
                 job = replace(job, ended_at=now)
                 self._schedule(connection, job, What.SOURCE, now)
                 self._schedule(connection, job, What.LOG, now + LOG_SECONDS)
+                if state.status is Status.ERROR and before.state.status is Status.PROCESSING:
+                    self._schedule(connection, job, What.RESULT, now)  # it may be on its way into the store
             if totals is not None:
                 job = replace(job, totals={**job.totals, **totals})
             connection.execute(jobs.update().where(jobs.c.request_id == request_id).values(_row(job)))

@@ -8,6 +8,7 @@ from upres.engine.core import errors
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Session
 from upres.engine.pipeline.encoders import AnotherEncoder
+from upres.service.domain.errors import NoRoomError
 from upres.service.execution.channel import Channel, Message
 
 
@@ -93,7 +94,7 @@ def _ask(channel: Channel, message: Message) -> Any:  # noqa: ANN401 - JSON
 def _value(message: Message) -> Any:  # noqa: ANN401 - JSON
     if "error" not in message:
         return message["end"]
-    kind = getattr(errors, message["error"], None)
+    kind = NoRoomError if message["error"] == NoRoomError.__name__ else getattr(errors, message["error"], None)
     if isinstance(kind, type) and issubclass(kind, errors.UpresError):
         raise kind(message["text"])
     raise RuntimeError(f"the worker failed: {message['text']}")

@@ -145,7 +145,7 @@ def _log(output: IO[bytes]) -> None:
     """Pass on what the server and its children log."""
     with output:
         while line := output.readline(LINE_BYTES):
-            job_logging.pass_on(line.decode(errors="replace").rstrip())
+            job_logging.pass_on(line.decode(errors="replace").rstrip(), source=id(output))
 
 
 def _received(control: socket.socket) -> bytes:

@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from receiver import receiving
 from serving import KEY, Rpc, ServerProcess
 
 from upres.service.domain import job_logging
+from upres.service.domain.repeated_lines import MOST_PASSED_ON
 from upres.v2 import upscale_pb2 as pb
 
 SECRET, TOKEN, WRONG = (
@@ -69,14 +71,31 @@ def test_what_another_process_said_is_passed_on_as_it_was_meant(configured):
         "request_id": "j",
         "message": "%s",
     }
-    job_logging.pass_on(json.dumps(line))
-    job_logging.pass_on("libx said: {")
+    job_logging.pass_on(json.dumps(line), source=1)
+    job_logging.pass_on("libx said: {", source=1)
     for odd in ODD:
-        job_logging.pass_on(odd)
+        job_logging.pass_on(odd, source=1)
     first, second, *others = map(json.loads, captured.readouterr().err.splitlines())
     assert first == line
     assert (second["level"], second["message"]) == ("WARNING", "libx said: {")
     assert [other["message"] for other in others] == [odd[: job_logging.MOST_CHARACTERS] for odd in ODD]
+
+
+def test_another_process_fills_no_disk_whatever_it_calls_its_lines(configured):
+    captured = configured("json")
+    for number in range(5 * MOST_PASSED_ON):
+        line = {
+            "time": "2026-01-02T03:04:05+00:00",
+            "level": "INFO",
+            "logger": f"l{number}",
+            "request_id": "j",
+            "message": "x",
+        }
+        job_logging.pass_on(json.dumps(line), source=1)
+    job_logging.pass_on("from a second one", source=2)
+    lines = captured.readouterr().err.splitlines()
+    assert len(lines) == MOST_PASSED_ON + 1
+    assert "from a second one" in lines[-1]
 
 
 def test_text_is_for_people(configured):
@@ -128,6 +147,10 @@ def test_a_full_run_is_told_by_job_and_holds_no_secret(tmp_path, clip):
                 == 401
             )
             receiver.bodies(1)
+            end = time.monotonic() + 20
+            while '"webhook' not in server.log.read_text():  # the answer is on its way to the server
+                assert time.monotonic() < end
+                time.sleep(0.01)
             assert server.stop() == 0
     lines = server.lines
     assert all(set(line) - {"exc_info"} == FIELDS for line in lines)

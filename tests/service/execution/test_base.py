@@ -6,7 +6,7 @@ import pytest
 from running_jobs import ended, serving, submit, until
 
 from upres.service.domain.states import Reason
-from upres.service.execution.base import MOST_CHARACTERS, checked
+from upres.service.execution.report_shape import MOST_CHARACTERS, MOST_WARNINGS, checked
 
 TOTALS = {"frames": 1, "duration_seconds": 0.1, "seconds": {}}
 
@@ -35,11 +35,25 @@ def test_what_attempts_say_is_passed_on(report):
         {"report": "progress", "percent": "1", "state": {}},
         {"report": "joined"},
         {"report": "joined", "totals": {**TOTALS, "frames": "1"}},
+        {"report": "joined", "totals": {**TOTALS, "frames": -1}},
+        {"report": "joined", "totals": {**TOTALS, "pixels": "z"}},
+        {"report": "joined", "totals": {**TOTALS, "pixels": 1 << 200}},
+        {"report": "joined", "totals": {**TOTALS, "duration_seconds": float("nan")}},
+        {"report": "joined", "totals": {**TOTALS, "seconds": {"read": float("inf")}}},
+        {"report": "joined", "totals": {**TOTALS, "seconds": {str(n): 0.1 for n in range(100)}}},
+        {"report": "progress", "percent": float("nan"), "state": {}},
+        {"report": "progress", "percent": 101, "state": {}},
+        {"report": "progress", "percent": 1, "state": {"warnings": [{}]}},
         {"report": "failed", "error": 1, "message": "x"},
     ],
 )
 def test_what_is_no_report_is_not(report):
     assert checked(report) is None
+
+
+def test_what_nobody_asked_for_is_left_out():
+    report = checked({"report": "progress", "percent": 1, "state": {"warnings": ["x"] * 9999, "more": ["x"]}})
+    assert set(report["state"]) == {"warnings"} and len(report["state"]["warnings"]) == MOST_WARNINGS
 
 
 def test_a_message_is_cut():
@@ -78,6 +92,22 @@ def test_a_job_whose_executor_says_nonsense_ends(tmp_path, clip, report):
             job = await submit(jobs, clip("a.mp4", 1))
             job = await until(jobs, job.request_id, ended)
             assert job.state.failure.reason is Reason.PROCESSING_FAILED
+
+    asyncio.run(scenario())
+
+
+def test_an_attempt_is_over_whatever_its_verdict_meets(tmp_path, clip, monkeypatch):
+    async def refused(self, request_id, report):
+        raise RuntimeError("nothing works")
+
+    async def scenario():
+        async with serving(tmp_path, executor=Talking({"report": "died"})) as jobs:
+            monkeypatch.setattr("upres.service.jobs.reports.Reports._act", refused)
+            job = await submit(jobs, clip("a.mp4", 1))
+            await jobs.cancel(job.request_id, "alice")
+            async with asyncio.timeout(20):
+                while jobs.runner.attempts or jobs.runner.reports.pending:
+                    await asyncio.sleep(0)
 
     asyncio.run(scenario())
 

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from upres.engine.core.errors import SourceError
+from upres.service.domain.errors import NoRoomError
 from upres.service.execution.memory_budget import MemoryBudget, usable_memory
 
 GB = 1 << 30
@@ -81,7 +82,7 @@ def test_what_will_never_fit_is_refused_with_both_figures():
 def test_a_live_source_does_not_wait():
     budget = MemoryBudget(4 * GB)
     budget.reserve(3 * GB, here)
-    with pytest.raises(SourceError, match="hold now; try again later"):
+    with pytest.raises(NoRoomError, match="hold now; try again later"):
         budget.reserve(2 * GB, here, wait=False)
     budget.reserve(GB, here, wait=False)
 

@@ -1,0 +1,94 @@
+"""What an attempt may report of its progress and its end. It may have been taken over, so every value has a type and a bound."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat
+
+MOST_WARNINGS = 200
+MOST_CHARACTERS = 1000  # of a message
+COUNTED = 1 << 53  # what every reader of JSON holds exactly
+
+
+def _cut(most: int) -> BeforeValidator:
+    return BeforeValidator(lambda value: value[:most] if isinstance(value, str | list) else value)
+
+
+Count = Annotated[int, Field(strict=True, ge=0, le=COUNTED)]
+Seconds = Annotated[FiniteFloat, Field(strict=True, ge=0, le=COUNTED)]
+Percent = Annotated[FiniteFloat, Field(strict=True, ge=0, le=100)]
+Name = Annotated[str, Field(strict=True, max_length=64)]
+Message = Annotated[str, Field(strict=True), _cut(MOST_CHARACTERS)]
+
+
+class Encoding(BaseModel):
+    """The encoder that was chosen, and its frames."""
+
+    encoder: Name
+    width: Count
+    height: Count
+
+
+class State(BaseModel):
+    """How far an attempt has come. seconds: by stage."""
+
+    frames_in: Count = 0
+    frames_out: Count = 0
+    frames_resumed: Count = 0
+    seconds: Annotated[dict[Name, Seconds], Field(max_length=16)] = {}
+    warnings: Annotated[list[Message], _cut(MOST_WARNINGS)] = []
+    encoding: Encoding | None = None
+
+
+class Totals(State):
+    """What a job's row keeps. pixels: of the source, unless its sender set the pace."""
+
+    frames: Count
+    duration_seconds: Seconds
+    seconds: Annotated[dict[Name, Seconds], Field(max_length=16)]
+    repairs: Annotated[dict[Name, Count], Field(max_length=16)] = {}
+    pixels: Count | None = None
+
+
+class Progress(BaseModel):
+    """The report `progress`."""
+
+    percent: Percent
+    state: State
+
+
+class Joined(BaseModel):
+    """The report `joined`."""
+
+    totals: Totals
+
+
+class Failed(BaseModel):
+    """The report `failed`. error: an error's class."""
+
+    error: Name
+    message: Message
+
+
+class Plain(BaseModel):
+    """A report without values."""
+
+
+SHAPES: dict[str, type[BaseModel]] = {
+    "fragment": Plain,
+    "waiting": Plain,
+    "progress": Progress,
+    "joined": Joined,
+    "failed": Failed,
+}
+
+
+def checked(report: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a report of an attempt as it may be passed on, without what else it holds; None for what is none."""
+    kind = report.get("report")
+    shape = SHAPES.get(kind) if isinstance(kind, str) else None
+    try:
+        return (
+            None if shape is None else {"report": kind, **shape.model_validate(report).model_dump(exclude_unset=True)}
+        )
+    except ValueError:
+        return None
