@@ -8,7 +8,7 @@ from typing import Any
 class Order:
     """One attempt. owner: whose job it is. folder: the job's. spec, limits: as JSON.
 
-    The rest bounds what the attempt's process may use; None sets no bound.
+    The rest bounds what the attempt's process may use; None sets no bound. free_bytes: of the disk, that it leaves free.
     """
 
     request_id: str
@@ -20,6 +20,7 @@ class Order:
     cpu_seconds: int | None
     file_bytes: int
     wall_seconds: float | None
+    free_bytes: int = 0
 
     @property
     def live(self) -> bool:

@@ -220,12 +220,8 @@ class Reports:
             self.stage_seconds[stage] += seconds
 
     async def _failed(self, request_id: str, failure: Failure) -> None:
-        """Take the attempt's own verdict; one that may end otherwise next time counts as a death.
-
-        A live job is not tried again, so its caller reads that there is no room for it now.
-        """
-        refused = self._is_live(request_id) and failure.reason is Reason.CAPACITY_UNAVAILABLE
-        if failure.reason.retryable and not refused:
+        """Take the attempt's own verdict; one that may end otherwise at once counts as a death. Room takes longer to come."""
+        if failure.reason.retryable and failure.reason is not Reason.CAPACITY_UNAVAILABLE:
             await self._died(request_id)
         else:
             await self._schedule.fail(request_id, failure)

@@ -229,6 +229,7 @@ class Runner:
             cpu_seconds=None if live else round(policy.wall_seconds * CORES),
             file_bytes=FILE_BYTES,
             wall_seconds=None if live else policy.wall_seconds,
+            free_bytes=policy.free_bytes,
         )
 
     async def _recall(self, request_id: str) -> None:

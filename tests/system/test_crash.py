@@ -270,11 +270,11 @@ def kill_at_random(server, path, kills, seed, wanted):
         yield {**told, "result_equal": equal, "seconds": round(time.perf_counter() - start, 2)}
 
 
-def test_five_random_kills_change_no_result(server, clip, wanted):
+def test_three_random_kills_change_no_result(server, clip, wanted):
     path, seed = clip("a.mp4", 12), random.randrange(1 << 30)
     with server.start():
-        told = list(kill_at_random(server, path, 5, seed, wanted[path]))
-    assert sum(line["killed"] > 0 for line in told) == 5
+        told = list(kill_at_random(server, path, 3, seed, wanted[path]))
+    assert sum(line["killed"] > 0 for line in told) == 3
     assert all(line["result_equal"] for line in told), told
 
 

@@ -5,6 +5,7 @@ in the folder; what it reports is only news of that.
 """
 
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from upres.engine.pipeline.run import run
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment
 from upres.service.domain import job_logging
-from upres.service.domain.errors import TooLargeError
+from upres.service.domain.errors import NoRoomError, TooLargeError
 from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
 from upres.service.execution.channel import Channel
 from upres.service.execution.order import Order
@@ -74,6 +75,7 @@ class Attempt:
         )
         self._reported = 0.0
         self._expected = 0
+        self._free_bytes = order.free_bytes
 
     def run(self) -> dict[str, Any]:
         """Make the log, and return the totals: of a live source as it comes, else what is missing of it, and joined."""
@@ -177,6 +179,8 @@ class Attempt:
             self._report_progress()
         else:
             self._tick()
+        if shutil.disk_usage(self._folder.path).free < self._free_bytes:
+            raise NoRoomError("the server's disk is nearly full; submit the job again later")
         self._check_length(float((fragment.pts + fragment.duration) * track.time_base))
 
     def _check_length(self, seconds: float) -> None:

@@ -12,7 +12,9 @@ import fake
 import psutil
 import pytest
 
+from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import Limits, Spec
+from upres.service.domain.states import Reason
 from upres.service.execution.order import Order
 from upres.service.execution.worker import Worker, load
 from upres.service.storage.job_folder import JobFolder
@@ -70,6 +72,18 @@ def working(folder, load=fake.load, **options):
 @pytest.fixture
 def source(clip):
     return clip("a.mp4", 1)
+
+
+def test_an_attempt_leaves_the_disk_what_stays_free(tmp_path, source):
+    with working(tmp_path / "job") as desk:
+        desk.folder.source.write_bytes(source.read_bytes())
+        desk.order(free_bytes=1 << 62)
+        assert desk.verdict() == {
+            "report": "failed",
+            "error": "NoRoomError",
+            "message": "the server's disk is nearly full; submit the job again later",
+        }
+        assert failure_of("NoRoomError", "").reason is Reason.CAPACITY_UNAVAILABLE
 
 
 def test_an_attempt_ends_with_a_joined_file_and_what_it_took(tmp_path, source):
