@@ -13,7 +13,7 @@ from upres.engine.core.errors import EncoderError, LogError, TargetError
 from upres.engine.segments.folder import sync_folder
 from upres.engine.segments.model import Log, Track
 
-from .tracks import LogSubtitles, LogTrack, label, movie_timescale, ordered
+from .tracks import LogSubtitles, LogTrack, label, movflags, movie_timescale, ordered
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -70,7 +70,7 @@ def as_ours(name: str, container: str) -> Iterator[None]:
 
 def _write(log: Log, path: Path, container: str) -> None:
     tracks = ordered(log)
-    options = _options(tracks, container)
+    options = _options(log, tracks, container)
     sources: list[LogTrack | LogSubtitles] = [LogTrack(log, track, container) for track in tracks]
     sources += [LogSubtitles(log, extra, _end(log)) for extra in log.extras if "subtitles" in extra]
     try:
@@ -90,8 +90,8 @@ def _end(log: Log) -> Fraction:
     return (track.start + last.pts + last.duration) * track.time_base
 
 
-def _options(tracks: list[Track], container: str) -> dict[str, str]:
+def _options(log: Log, tracks: list[Track], container: str) -> dict[str, str]:
     options = {"fflags": "+bitexact"}  # nothing random, so that equal logs give equal files
     if container == "matroska":
         return options
-    return {**options, "movflags": "+faststart", "movie_timescale": movie_timescale(tracks)}
+    return {**options, "movflags": movflags(log, "faststart"), "movie_timescale": movie_timescale(tracks)}

@@ -13,7 +13,7 @@ from av import Packet
 from upres.engine.segments.model import Fragment, Log
 
 from .file import as_ours, check_has_frames
-from .tracks import LogSubtitles, LogTrack, label, movie_timescale, ordered
+from .tracks import LogSubtitles, LogTrack, label, movflags, movie_timescale, ordered
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -109,7 +109,10 @@ class StreamedFile:
         if self._container == "matroska":
             options |= {"cluster_time_limit": str(PIECE_MILLISECONDS)}
         else:
-            flags = {"movflags": "delay_moov+default_base_moof", "frag_duration": str(PIECE_MILLISECONDS * 1000)}
+            flags = {
+                "movflags": movflags(log, "delay_moov", "default_base_moof"),
+                "frag_duration": str(PIECE_MILLISECONDS * 1000),
+            }
             options |= {**flags, "movie_timescale": movie_timescale(tracks)}
         self._tracks = {track.name: LogTrack(log, track, self._container, first[track.name]) for track in tracks}
         self._subtitles = [LogSubtitles(log, extra, None) for extra in log.extras if "subtitles" in extra]

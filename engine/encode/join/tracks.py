@@ -20,6 +20,8 @@ from upres.engine.segments.model import Fragment, Log, Track
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
+CAMERA_KEYS = "com.apple.quicktime."  # date, place and model, as phones write them
+
 Timed = tuple[Fraction, int, "Packet[Any]"]
 
 
@@ -47,6 +49,12 @@ def _chapter(chapter: dict[str, Any]) -> "Chapter":
         "time_base": Fraction(1, 1000),
         "metadata": chapter["metadata"],
     }
+
+
+def movflags(log: Log, *flags: str) -> str:
+    """Return flags for MP4's and QuickTime's muxer: with keys of its own where a camera wrote such, which it else leaves out."""
+    keyed = any(name.startswith(CAMERA_KEYS) for extra in log.extras for name in extra.get("metadata", ()))
+    return "+".join((*flags, *(("use_metadata_tags",) if keyed else ())))
 
 
 def movie_timescale(tracks: list[Track]) -> str:

@@ -53,6 +53,18 @@ def test_a_track_of_chapter_names_is_no_item_of_its_own(rich, tmp_path):
     assert kinds(tmp_path / "in.mp4") == [Kind.VIDEO, Kind.AUDIO, Kind.CHAPTERS, Kind.TAGS]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_what_a_phone_wrote_of_date_place_and_model_is_carried(tmp_path, suffix):
+    upscaled(CASES / "iphone.mov", tmp_path / f"out{suffix}")
+    tags = media.ffmpeg("-i", tmp_path / f"out{suffix}", "-f", "ffmetadata", "-").decode().lower()
+    for key, value in (
+        ("creationdate", "2024-05-01t10:11:12+0200"),
+        ("location.iso6709", "+48.2082"),
+        ("make", "apple"),
+    ):
+        assert f"com.apple.quicktime.{key}={value}" in tags
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_what_does_not_reach_the_result_is_named(rich, tmp_path, suffix):
     notes = "\n".join(upscaled(rich, tmp_path / f"rich{suffix}").warnings)
