@@ -45,6 +45,10 @@ def mux(packets: Sequence["Packet[Any]"], template: Stream, number: int, contain
     # The header of raw sound would count the samples of its fragment, were it written after them.
     raw = template.codec_context.name.startswith("pcm_")
     head = early_header(template, container) if raw else data
+    if not raw and sum(packet.duration or 0 for packet in packets) >= LONGEST_TICKS:
+        # Its header would count in 64 bits, unlike those of shorter fragments: it is made with a short packet.
+        packets[0].duration = 1
+        head, _ = _muxed(packets[:1], template, container, options)
     return _only(head, b"ftyp", b"moov"), _delayed(_only(data, b"moof", b"mdat"), round(start / time_base))
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import av
 from filelock import FileLock
 
-from upres.engine.core.errors import LogError, UpresError
+from upres.engine.core.errors import LogError, SourceError, UpresError
 from upres.engine.core.frame import Shape
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
@@ -116,7 +116,7 @@ class Attempt:
                 self._progress.warnings.append(SUBTITLES)
             self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
             job = _with_memory(model, job, reader.info.shape, self._expected or None)
-            with closing(self._log(job)) as log:
+            with closing(self._log(job)) as log, _contradictions(fresh=not log.tracks):
                 with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
                     for fragment in fragments:
                         self._published(fragment, log)
@@ -214,6 +214,17 @@ class Attempt:
         if progress.shape is not None and not self._spec.streamed:
             totals["pixels"] = frames * progress.shape.width * progress.shape.height
         return totals
+
+
+@contextmanager
+def _contradictions(*, fresh: bool) -> Iterator[None]:
+    """Raise LogError as SourceError where the log is of this attempt alone: then only the source can contradict itself."""
+    try:
+        yield
+    except LogError as error:
+        if not fresh:
+            raise
+        raise SourceError(f"the source contradicts itself, so that its tracks cannot be written ({error})") from error
 
 
 def _with_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None = None) -> Job:

@@ -11,6 +11,7 @@ from pathlib import Path
 import fake
 import psutil
 import pytest
+from paths import CASES
 
 from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import Limits, Spec
@@ -84,6 +85,14 @@ def test_an_attempt_leaves_the_disk_what_stays_free(tmp_path, source):
             "message": "the server's disk is nearly full; submit the job again later",
         }
         assert failure_of("NoRoomError", "").reason is Reason.CAPACITY_UNAVAILABLE
+
+
+def test_a_source_that_contradicts_itself_is_no_fault_of_the_log(tmp_path):
+    with working(tmp_path / "job") as desk:
+        desk.folder.source.write_bytes((CASES / "short-ac3.mkv").read_bytes())
+        desk.order()
+        verdict = desk.verdict()
+    assert verdict["error"] == "SourceError" and "contradicts itself" in verdict["message"]
 
 
 def test_an_attempt_ends_with_a_joined_file_and_what_it_took(tmp_path, source):
