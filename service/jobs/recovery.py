@@ -6,6 +6,7 @@ database does not know is not this server's to remove.
 
 import asyncio
 import logging
+from contextlib import suppress
 from functools import partial
 
 from upres.service.domain import job_logging, states
@@ -47,7 +48,8 @@ class Recovery:
         folder = self._intake.folder(job.request_id)
         if job.spec.get("live"):
             await self._ledger.change(job.request_id, lambda state: states.failed(state, LIVE_FAILED))
-            await asyncio.to_thread(folder.remove)
+            with suppress(OSError):  # no reason not to start: what it leaves is among what is removed later
+                await asyncio.to_thread(folder.remove)
             return
         if job.state.status is Status.PROCESSING and (await self._count(job)).state.ended:
             return
