@@ -13,7 +13,7 @@ from upres.engine.models.flashvsr.manifest import read
 from upres.engine.models.flashvsr.networks import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer, draw_noise
 from upres.engine.models.flashvsr.shot import Canvas, LiveShot, Networks
 from upres.engine.models.flashvsr.tiles import GRID, LATENT_PIXELS, Layout
-from upres.engine.runtime.base import Device, cpus
+from upres.engine.runtime.base import DeviceKind, cpus
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.export.flashvsr.graphs.attention import Attention
 from upres.export.flashvsr.verify import reference
@@ -82,7 +82,7 @@ def pytorch_steps(layout: Layout, weights: WeightSet, device: str, backend: str 
     )
 
 
-def onnxruntime_steps(layout: Layout, graphs: Path, device: Device) -> Steps:
+def onnxruntime_steps(layout: Layout, graphs: Path, device: DeviceKind) -> Steps:
     """Prepare the exported graphs as a live session runs them, colors and the bicubic upscale included in the whole."""
     manifest, profile = read(graphs), layout.profile
 

@@ -28,6 +28,10 @@ class ModelError(UpresError):
     exit_code = 4
 
 
+class MemoryShortError(ModelError):
+    """Raised when a device has not the memory for what was asked of it; less at once may fit."""
+
+
 class TargetError(UpresError):
     """Raised when the result cannot be written: no such folder, no permission, a container that cannot carry it, a full disk."""
 

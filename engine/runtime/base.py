@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tensor = NDArray[Any]
-Device = Literal["cpu", "cuda"]
+DeviceKind = Literal["cpu", "cuda"]
 
 
 class Graph(Protocol):
@@ -39,7 +39,7 @@ class Runtime(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
-    def device(self) -> Device: ...  # noqa: D102
+    def device(self) -> DeviceKind: ...  # noqa: D102
     @property
     def preference(self) -> int: ...  # noqa: D102
 

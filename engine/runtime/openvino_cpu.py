@@ -5,7 +5,7 @@ from pathlib import Path
 
 from upres.engine.core.errors import ModelError
 
-from .base import Device, Tensor, contiguous, cpus
+from .base import DeviceKind, Tensor, contiguous, cpus
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -14,7 +14,7 @@ class OpenVINO:
     """OpenVINO's CPU device. It rounds float32 graphs to bfloat16 where it is asked to and the CPU has it."""
 
     name = "openvino"
-    device: Device = "cpu"
+    device: DeviceKind = "cpu"
     preference = 2
 
     def unavailable(self) -> str | None:

@@ -1,17 +1,23 @@
-"""ONNX Runtime on a CPU, and on an NVIDIA GPU."""
+"""ONNX Runtime: its CPU as a runtime, and graphs on any of its devices."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from upres.engine.core.errors import ModelError
+from upres.engine.core.errors import MemoryShortError, ModelError
 
-from .base import Device, Tensor, contiguous, cpus
+from .base import DeviceKind, Tensor, contiguous, cpus
 
-PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+if TYPE_CHECKING:
+    from .ring.device import Bound
+
+PROVIDERS: dict[DeviceKind, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TensorFloat-32, CUDA's default, keeps 10 of float32's 23 bits.
-PROVIDER_OPTIONS: dict[Device, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+PROVIDER_OPTIONS: dict[DeviceKind, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+NO_MEMORY = re.compile("out of memory|failed to allocate|ALLOC_FAILED|bad allocation|bad_alloc", re.IGNORECASE)
 GPU_INSTALL = "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 
@@ -19,13 +25,13 @@ class OnnxRuntime:
     """ONNX Runtime's CPU provider, which computes in the graph's own precision."""
 
     name = "onnxruntime"
-    device: Device = "cpu"
+    device: DeviceKind = "cpu"
     preference = 1
 
     def unavailable(self) -> str | None:
         """Say why graphs cannot run here, and what to do about it."""
         try:
-            return _missing_provider(self.device)
+            return missing_provider(self.device)
         except ImportError:
             return "it is not installed; get it with: pip install onnxruntime"
 
@@ -38,14 +44,6 @@ class OnnxRuntime:
         return OnnxRuntimeGraph(path, cpus(), device=self.device)
 
 
-class Cuda(OnnxRuntime):
-    """ONNX Runtime's CUDA provider. Taken by name only: its driver and libraries are the user's choice."""
-
-    name = "cuda"
-    device: Device = "cuda"
-    preference = 0
-
-
 class OnnxRuntimeGraph:
     """A graph on ONNX Runtime, in float32 unless it says otherwise itself.
 
@@ -54,27 +52,37 @@ class OnnxRuntimeGraph:
 
     memory_factor = 1.0
 
-    def __init__(self, path: Path, threads: int, *, mapped: bool = False, device: Device = "cpu") -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        *,
+        mapped: bool = False,
+        device: DeviceKind = "cpu",
+        precision: str = "fp32",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         """Load a graph.
 
         mapped: weights in an external file stay there, mapped into memory, and graphs that share the file share them.
+        precision: fp32, or fp16 to round a graph in float32. settings: of the provider, besides those that make it right.
         Raises ModelError where the graph cannot be loaded, or this ONNX Runtime was not built for the device or cannot
         start it.
         """
         import onnxruntime
 
-        if reason := _missing_provider(device):
+        if reason := missing_provider(device):
             raise ModelError(reason)
         provider = PROVIDERS[device]
-        options = _session_options(threads, mapped)
+        options, wanted = _session_options(threads, mapped), {**PROVIDER_OPTIONS[device], **(settings or {})}
         built_in = provider in onnxruntime.get_available_providers()
         if not built_in:
-            options.add_provider_for_devices(_plugged(provider)[:1], {})
+            options.add_provider_for_devices(_plugged(provider)[:1], wanted)
         elif device == "cuda":
             onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them are on no search path
-        providers = [(provider, PROVIDER_OPTIONS[device])] if built_in else None
+        providers = [(provider, wanted)] if built_in else None
         try:
-            self._session = onnxruntime.InferenceSession(_model(path, device), options, providers=providers)
+            self._session = onnxruntime.InferenceSession(_model(path, device, precision), options, providers=providers)
         except Exception as error:
             raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
         # A provider whose libraries or driver are not there is left out without a word.
@@ -82,13 +90,29 @@ class OnnxRuntimeGraph:
             raise ModelError(
                 f"{provider} does not start here, {started[0]} would run instead; it needs a driver, CUDA and cuDNN: {GPU_INSTALL}"
             )
+        self._inputs = {value.name for value in self._session.get_inputs()}
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._unsynchronized = onnxruntime.RunOptions()
+        self._unsynchronized.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self.device = device
-        self.report = f"ONNX Runtime {onnxruntime.__version__} {provider.removesuffix('ExecutionProvider')} fp32"
+        self.report = f"ONNX Runtime {onnxruntime.__version__} {provider.removesuffix('ExecutionProvider')} {precision}"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run once; outputs are owned by the caller."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+        """Run once; outputs are owned by the caller. Raises MemoryShortError where the device has not the memory for it."""
+        with _memory_errors():
+            return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+
+    def enqueue(self, bound: "Mapping[str, Bound]") -> None:
+        """Run once on memory of the device, without waiting for it. Every input and output is bound.
+
+        Raises MemoryShortError where the device has not the memory for what lies between.
+        """
+        binding = self._session.io_binding()
+        for name, each in bound.items():
+            bind = binding.bind_input if name in self._inputs else binding.bind_output
+            bind(name, self.device, 0, each.spec.dtype, each.spec.shape, each.memory.address)
+        with _memory_errors():
+            self._session.run_with_iobinding(binding, self._unsynchronized)
 
     def close(self) -> None:
         """Release the graph, and the weights that it has mapped; it cannot run after this."""
@@ -139,7 +163,7 @@ class StateInfo:
     new: int
 
 
-def _missing_provider(device: Device) -> str | None:
+def missing_provider(device: DeviceKind) -> str | None:
     """Say what this ONNX Runtime lacks for a device."""
     import onnxruntime
 
@@ -169,7 +193,20 @@ def _session_options(threads: int, mapped: bool) -> Any:  # noqa: ANN401 - ONNX 
     return options
 
 
-def _model(path: Path, device: Device) -> Path | bytes:
-    from . import ort_prelu
+def _model(path: Path, device: DeviceKind, precision: str) -> Path | bytes:
+    from . import half, ort_prelu
 
-    return ort_prelu.for_onnxruntime(path) if device == "cpu" else path
+    if device == "cpu":
+        return ort_prelu.for_onnxruntime(path)
+    return path if precision == "fp32" else half.in_precision(path, precision)
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Raise what ONNX Runtime says of memory that it does not get as a MemoryShortError: it has no type for it."""
+    try:
+        yield
+    except Exception as error:
+        if NO_MEMORY.search(str(error)):
+            raise MemoryShortError(f"ONNX Runtime gets no memory: {error}") from error
+        raise

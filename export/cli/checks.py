@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from upres.engine.models.flashvsr.manifest import Precision
-from upres.engine.runtime.base import Device
+from upres.engine.runtime.base import DeviceKind
 from upres.export.measurements import record
 
 Results = Annotated[Path | None, typer.Option(help="A JSON file to record the results in, with the machine.")]
@@ -56,7 +56,7 @@ def flashvsr_measure(
     verify: Annotated[
         bool, typer.Option("--verify", help="Measure a comparison of such an export with PyTorch.")
     ] = False,
-    device: Annotated[Device, typer.Option(help="The device that the steps run on.")] = "cpu",
+    device: Annotated[DeviceKind, typer.Option(help="The device that the steps run on.")] = "cpu",
     dense: Annotated[
         bool, typer.Option("--dense", help="With --export: dense attention instead of the published rule.")
     ] = False,

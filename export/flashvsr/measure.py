@@ -11,7 +11,7 @@ import numpy as np
 from upres.engine.machine.host import peak_memory
 from upres.engine.models.flashvsr.manifest import FlashVSRManifest, Profile, read
 from upres.engine.models.flashvsr.networks import FIRST, LATENT, NEXT, Decoder, Projector, rotation
-from upres.engine.runtime.base import Device, cpus
+from upres.engine.runtime.base import DeviceKind, cpus
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.engine.runtime.ort_state import BoundState
 
@@ -59,7 +59,7 @@ def verify_random(folder: Path) -> tuple[dict[str, float], Cost]:
     return differences, cost
 
 
-def run_steps(folder: Path, device: Device = "cpu") -> Iterator[Cost]:
+def run_steps(folder: Path, device: DeviceKind = "cpu") -> Iterator[Cost]:
     """Load each graph of the smallest profile in turn and run it twice on noise."""
     manifest = read(folder)
     profile = min(manifest.profiles, key=lambda profile: profile.pixels)
@@ -69,7 +69,7 @@ def run_steps(folder: Path, device: Device = "cpu") -> Iterator[Cost]:
         yield _step_cost(graph, f"{name}, {frames} latent frames", manifest, (frames, profile.height, profile.width))
 
 
-def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile, device: Device) -> Iterator[Cost]:
+def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile, device: DeviceKind) -> Iterator[Cost]:
     height, width = profile.height, profile.width
     draw = np.random.Generator(np.random.Philox(SEED))
     frames = draw.integers(0, 256, (4, height, width, 3), dtype=np.uint8)

@@ -16,7 +16,7 @@ import numpy as np
 from upres.engine.core.errors import ModelError, SettingsError, SourceError
 from upres.engine.models.manifest import Installed, cache_folder
 from upres.engine.runtime import registry as runtimes
-from upres.engine.runtime.base import Device, cpus
+from upres.engine.runtime.base import DeviceKind, cpus
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 
 from .manifest import Profile, check, find, read
@@ -47,7 +47,7 @@ class Options:
     seed: int = 0
     spool: Path | None = None
     threads: int | None = None
-    device: Device = "cpu"
+    device: DeviceKind = "cpu"
 
 
 class FlashVSR:

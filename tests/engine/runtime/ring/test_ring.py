@@ -1,0 +1,154 @@
+"""The ring on a device that runs late and in any order its waits allow: same results, same order, and nothing left behind."""
+
+import numpy as np
+import pytest
+from small_networks import SMALL, frame, tensors
+
+from upres.engine.core.errors import MemoryShortError, ModelError
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ring.device import Spec
+from upres.engine.runtime.ring.host import HostDevice, HostEvent, HostGraph, HostStream
+from upres.engine.runtime.ring.ring import Ring
+
+WIDTH, HEIGHT, FRAMES = 12, 8, 9
+INPUTS = {"frame": Spec((1, HEIGHT, WIDTH, 3), np.dtype(np.uint8))}
+OUTPUTS = {"upscaled": Spec((1, 4 * HEIGHT, 4 * WIDTH, 3), np.dtype(np.uint8))}
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A real graph on ONNX Runtime's CPU, frames, and what it makes of each."""
+    path = tmp_path_factory.mktemp("ring") / "small.onnx"
+    path.write_bytes(SMALL.write(tensors(SMALL), SMALL.scale, "small"))
+    graph = OnnxRuntimeGraph(path, 1)
+    frames = [frame(WIDTH, HEIGHT, seed)[None] for seed in range(FRAMES)]
+    return graph, frames, [graph.run({"frame": each})["upscaled"] for each in frames]
+
+
+def through(ring, frames):
+    """What comes out of a ring that is kept full, in the order that it comes in."""
+    results = []
+    for each in frames:
+        if ring.full:
+            results.append(ring.collect()["upscaled"].copy())
+        ring.submit({"frame": each})
+    while len(ring):
+        results.append(ring.collect()["upscaled"].copy())
+    return results
+
+
+def same(results, expected):
+    return all(np.array_equal(*pair) for pair in zip(results, expected, strict=True))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_whatever_order_a_device_works_in_results_and_their_order_are_those_of_plain_runs(network, depth):
+    graph, frames, expected = network
+    for seed in range(200):
+        device = HostDevice(seed)
+        ring = Ring(HostGraph(graph, device), INPUTS, OUTPUTS, depth)
+        assert same(through(ring, frames), expected), f"seed {seed}"
+        ring.close()
+        ring.close()
+        assert device.taken == 0
+
+
+class Hasty(HostDevice):
+    """A device on which one of the ring's waits is missing: that of its stream of this number, or the host's."""
+
+    def __init__(self, seed, missing):
+        super().__init__(seed)
+        self.missing = missing
+
+    def stream(self):
+        stream = super().stream()
+        stream.__class__ = HastyStream
+        return stream
+
+
+class HastyStream(HostStream):
+    def wait(self, event):
+        if self.handle != self._device.missing:
+            super().wait(event)
+
+    def record(self):
+        event = super().record()
+        event.__class__ = HastyEvent
+        return event
+
+
+class HastyEvent(HostEvent):
+    def wait(self):
+        if self._device.missing != "host":
+            super().wait()
+
+
+@pytest.mark.parametrize(("missing", "wrong"), [(None, False), (1, True), (3, True), ("host", True)])
+def test_without_any_one_of_its_waits_the_results_would_be_wrong(network, missing, wrong):
+    """Streams count from 1: the graph's own, copies in, copies out."""
+    graph, frames, expected = network
+
+    def right(seed):
+        ring = Ring(HostGraph(graph, Hasty(seed, missing)), INPUTS, OUTPUTS, 2)
+        return same(through(ring, frames), expected)
+
+    assert (not all(map(right, range(40)))) == wrong
+
+
+class Failing(HostGraph):
+    """Fails at one run, before or after its work was queued."""
+
+    def __init__(self, graph, device, at, *, queued):
+        super().__init__(graph, device)
+        self.left, self.queued = at, queued
+
+    def enqueue(self, bound):
+        self.left -= 1
+        if self.left == 0 and not self.queued:
+            raise MemoryShortError("no memory")
+        super().enqueue(bound)
+        if self.left == 0:
+            raise ModelError("refused")
+
+
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_that_fails_costs_itself_alone(network, seed, queued):
+    graph, frames, expected = network
+    device = HostDevice(seed)
+    ring = Ring(Failing(graph, device, 2, queued=queued), INPUTS, OUTPUTS, 2)
+    ring.submit({"frame": frames[0]})
+    with pytest.raises(ModelError):
+        ring.submit({"frame": frames[1]})
+    ring.submit({"frame": frames[2]})
+    assert ring.full
+    results = [ring.collect()["upscaled"].copy() for _ in range(2)]
+    assert same(results, [expected[0], expected[2]])
+    ring.close()
+    assert device.taken == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_ring_that_is_abandoned_with_runs_under_way_leaves_nothing_taken(network, seed):
+    graph, frames, _ = network
+    device = HostDevice(seed)
+    ring = Ring(HostGraph(graph, device), INPUTS, OUTPUTS, 3)
+    for each in frames[:3]:
+        ring.submit({"frame": each})
+    ring.close()
+    assert device.taken == 0
+
+
+def test_memory_that_is_short_for_the_ring_itself_is_all_given_back(network):
+    device = HostDevice(memory=3 * (INPUTS["frame"].nbytes + OUTPUTS["upscaled"].nbytes))
+    with pytest.raises(MemoryShortError):
+        Ring(HostGraph(network[0], device), INPUTS, OUTPUTS, 2)
+    assert device.taken == 0
+
+
+def test_a_run_of_the_wrong_size_is_refused(network):
+    ring = Ring(HostGraph(network[0], HostDevice()), INPUTS, OUTPUTS, 1)
+    with pytest.raises(ValueError, match="broadcast"):
+        ring.submit({"frame": np.zeros((1, HEIGHT, WIDTH + 1, 3), np.uint8)})
+    assert not ring.full
+    ring.close()
