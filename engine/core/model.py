@@ -37,6 +37,22 @@ class Stoppable(Protocol):
         ...
 
 
+@runtime_checkable
+class Pipelined(Protocol):
+    """A session that has several frames under way at once, so that a push may give those of earlier ones."""
+
+    def hold_none(self) -> None:
+        """Give every frame from the push that brings it, from now on: for a live source. Called before the first push."""
+        ...
+
+
+@runtime_checkable
+class Noting(Protocol):
+    """A session that may have to tell the user something. notes: lines, as they come."""
+
+    notes: list[str]
+
+
 class Model(Protocol):
     """A network on a device, ready to open sessions.
 
@@ -73,6 +89,14 @@ class Predicting(Protocol):
     def seconds(self, width: int, height: int) -> float:
         """Predict the seconds that a frame of this size takes."""
         ...
+
+
+@runtime_checkable
+class TrialSize(Protocol):
+    """A model that knows what a short run of it has to be like. trial_side: pixels of the frame's sides; None: as they are."""
+
+    @property
+    def trial_side(self) -> int | None: ...  # noqa: D102
 
 
 @runtime_checkable

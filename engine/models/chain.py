@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from upres.engine.core.frame import Frame, Pixels
-from upres.engine.core.model import Model, Session, Stoppable
+from upres.engine.core.model import Model, Noting, Pipelined, Session, Stoppable
 
 logger = logging.getLogger(__name__)
 
@@ -16,12 +16,17 @@ Busy = Callable[[str], AbstractContextManager[None]]
 class Chain:
     """One run of frames through several models.
 
-    busy: entered while a model works, with the name of the stage.
+    busy: entered while a model works, with the name of the stage. live: no frame is kept under way while the next is waited for.
+    notes: what its sessions had to tell, once they are closed.
     """
 
-    def __init__(self, models: Sequence[Model], busy: Busy = lambda stage: nullcontext()) -> None:
+    def __init__(
+        self, models: Sequence[Model], busy: Busy = lambda stage: nullcontext(), *, live: bool = False
+    ) -> None:
         self._models = models
         self._busy = busy
+        self._live = live
+        self.notes: list[str] = []
         self._sessions: list[Session] = []
         self._stopped = threading.Event()
 
@@ -48,7 +53,9 @@ class Chain:
     def _open(self, frame: Frame) -> None:
         width, height = frame.width, frame.height
         for model in self._models:
-            self._sessions.append(model.open(width, height))
+            self._sessions.append(session := model.open(width, height))
+            if self._live and isinstance(session, Pipelined):
+                session.hold_none()
             width, height = width * model.scale, height * model.scale
         if self._stopped.is_set():  # before there was a session to stop
             self.stop()
@@ -70,8 +77,11 @@ class Chain:
     def _close(self) -> None:
         """Close every session. One that fails to close costs its own resources, not the frames that came out of it."""
         while self._sessions:
+            session = self._sessions.pop()
+            if isinstance(session, Noting):
+                self.notes += session.notes
             try:
-                self._sessions.pop().close()
+                session.close()
             except Exception:
                 logger.exception("a session could not be closed")
 

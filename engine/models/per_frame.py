@@ -1,21 +1,29 @@
 """Networks that take every frame by itself: a session that holds nothing between frames, in as many tiles as it needs."""
 
+import math
 from collections.abc import Collection, Iterator
+from functools import partial
 
 import numpy as np
 import psutil
 
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame, Pixels
+from upres.engine.core.model import Session
+from upres.engine.machine import device_memory
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import Graph, Runtime
+from upres.engine.runtime.ring.device import DeviceGraph
 
 from . import manifest, tuned
 from .manifest import Installed, Manifest, Variant
-from .tiling import TILE_LIMIT, Plan, plan, upscale, upscale_blended
+from .padding import pad, padded, unpad
+from .tiling import TILE_LIMIT, Plan, plan, upscale
 from .tuned import Choice
+from .under_way import DEPTH, UnderWaySession
 
-TILE_MEMORY = 2 << 30  # bytes one tile's activations may take, and at most a quarter of the machine's
+TILE_MEMORY = 2 << 30  # bytes one tile's activations may take on a CPU, and at most a quarter of the machine's
+TRIAL_SIDE = 128  # pixels a side of the frame that a CPU's speed is measured on
 
 
 class PerFrameModel:
@@ -49,34 +57,34 @@ class PerFrameModel:
         self.why = why
         self.digest = facts.graph_sha256 if variant is None else variant.sha256
 
-    def open(self, width: int, height: int) -> "PerFrameSession":
+    def open(self, width: int, height: int) -> Session:
         """Open a session on frames of this size: any size from 1x1 up."""
+        if isinstance(self._graph, DeviceGraph):
+            return UnderWaySession(self._graph, self._facts, partial(self._plan, width, height), width, height)
         return PerFrameSession(self._graph, self._facts, self._plan(width, height))
 
     def memory(self, width: int, height: int) -> int:
-        """Predict the bytes that a session needs at its peak: the largest tile's activations, and the whole result."""
-        result = width * height * self.scale**2 * 3 * (1 if self._facts.exact_halo else 5)
-        return int(self._plan(width, height).largest * self._bytes_per_pixel) + result
+        """Predict the bytes of main memory that a session needs at its peak: the result, and a tile's activations or copies."""
+        result, tile = width * height * self.scale**2 * 3, self._plan(width, height).largest
+        if isinstance(self._graph, DeviceGraph):
+            frames = 1 + math.ceil(DEPTH / self._plan(width, height).count)  # that results are put together for
+            return frames * result * (1 if self._facts.exact_halo else 5) + DEPTH * tile * 3 * (1 + self.scale**2)
+        return int(tile * self._bytes_per_pixel) + result * (1 if self._facts.exact_halo else 5)
 
-    def _plan(self, width: int, height: int) -> Plan:
-        pixels = max(1, int(self._tile_memory / self._bytes_per_pixel))
-        return cut(self._facts, width, height, self._tile_limit, pixels=pixels)
+    @property
+    def trial_side(self) -> int | None:
+        """Give the side of a frame that shows how fast it is: a GPU is not filled by less than a whole one."""
+        return None if isinstance(self._graph, DeviceGraph) else TRIAL_SIDE
+
+    def _plan(self, width: int, height: int, pixels: int | None = None) -> Plan:
+        most = max(1, int(self._tile_memory / self._bytes_per_pixel))
+        return cut(self._facts, width, height, self._tile_limit, pixels=min(most, pixels or most))
 
 
 def cut(facts: Manifest, width: int, height: int, limit: int, *, pixels: int | None = None) -> Plan:
     """Plan the tiles of a frame for a network. limit: of a tile's longest side. pixels: of a tile, by default limit squared."""
-    return plan(
-        _padded(width, facts.pad, facts.multiple),
-        _padded(height, facts.pad, facts.multiple),
-        halo=facts.halo,
-        multiple=facts.multiple,
-        limit=limit,
-        pixels=pixels,
-    )
-
-
-def _padded(length: int, pad: int, multiple: int) -> int:
-    return -(-(length + 2 * pad) // multiple) * multiple
+    wide, tall = padded(width, facts), padded(height, facts)
+    return plan(wide, tall, halo=facts.halo, multiple=facts.multiple, limit=limit, pixels=pixels)
 
 
 class PerFrameSession:
@@ -101,14 +109,8 @@ class PerFrameSession:
     def _upscale(self, pixels: Pixels) -> Pixels:
         facts = self._facts
         height, width, _ = pixels.shape
-        tall, wide = _padded(height, facts.pad, facts.multiple), _padded(width, facts.pad, facts.multiple)
-        if (tall, wide) != (height, width):
-            borders = ((facts.pad, tall - height - facts.pad), (facts.pad, wide - width - facts.pad), (0, 0))
-            pixels = np.pad(pixels, borders, mode="reflect")
-        tiled = upscale if facts.exact_halo else upscale_blended
-        result = tiled(pixels, self._tiles, facts.scale, self._run)
-        top = facts.pad * facts.scale
-        return result[top : top + height * facts.scale, top : top + width * facts.scale]
+        result = upscale(pad(pixels, facts), self._tiles, facts.scale, self._run, exact=facts.exact_halo)
+        return unpad(result, width, height, facts)
 
     def _run(self, tile: Pixels) -> Pixels:
         upscaled: Pixels = self._graph.run({"frame": np.ascontiguousarray(tile)[None]})["upscaled"][0]
@@ -162,6 +164,12 @@ def _load(
     variant = facts.variant(quality, precisions)
     graph = path.with_name(variant.file)
     manifest.check(graph, variant)
-    memory = min(TILE_MEMORY, psutil.virtual_memory().total // 4)
     loaded = runtime.load(graph, variant.precision)
-    return PerFrameModel(loaded, facts, tile_memory=memory, tile_limit=tile, variant=variant, why=why)
+    return PerFrameModel(loaded, facts, tile_memory=_tile_memory(runtime), tile_limit=tile, variant=variant, why=why)
+
+
+def _tile_memory(runtime: Runtime) -> int:
+    """Bound the bytes of a tile's activations: on a GPU by what is free there now, half of it."""
+    if runtime.device == "cuda":
+        return device_memory.free() // 2
+    return min(TILE_MEMORY, psutil.virtual_memory().total // 4)

@@ -1,9 +1,9 @@
 """Frames cut into tiles and put together again. Knows pixels and a function that upscales them, not models or runtimes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,23 +27,47 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Rows and columns of tiles that cover a frame; with one of each the frame goes in whole."""
+    """Rows and columns of tiles of one size that cover a frame; with one of each the frame goes in whole."""
 
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
 
     @property
     def largest(self) -> int:
-        """Pixels of the largest tile, halo included."""
-        return _longest(self.rows) * _longest(self.columns)
+        """Pixels of a tile, halo included."""
+        return self.width * self.height
+
+    @property
+    def width(self) -> int:
+        """Pixels across a tile, halo included."""
+        return _longest(self.columns)
+
+    @property
+    def height(self) -> int:
+        """Pixels down a tile, halo included."""
+        return _longest(self.rows)
+
+    @property
+    def count(self) -> int:
+        """Tiles of a frame."""
+        return len(self.rows) * len(self.columns)
+
+    def cut(self, pixels: Pixels) -> Iterator[Pixels]:
+        """Cut a frame into its tiles, row by row; they share its memory."""
+        return (pixels[row.start : row.stop, column.start : column.stop] for row, column in self.places())
+
+    def places(self) -> Iterator[tuple[Span, Span]]:
+        """Yield the row and the column of every tile, row by row."""
+        return product(self.rows, self.columns)
 
 
 def plan(
     width: int, height: int, *, halo: int, multiple: int = 1, limit: int = TILE_LIMIT, pixels: int | None = None
 ) -> Plan:
-    """Tiles of nearly equal size, none longer than `limit` a side nor larger than `pixels`, halo included.
+    """Plan tiles of one size, not longer than `limit` a side nor larger than `pixels`, halo included.
 
-    Cuts lie on multiples of `multiple`. Where memory asks for smaller tiles, the longer side is cut first.
+    One size is one shape for a runtime to search for, or to build an engine for. width, height: multiples of `multiple`, as are
+    all cuts. Where memory asks for smaller tiles, the longer side is cut first.
     """
     halo = math.ceil(halo / multiple) * multiple
     smallest = 6 * halo + multiple  # so that no pixel lies in more than two tiles of a row
@@ -63,51 +87,77 @@ def _longest(spans: tuple[Span, ...]) -> int:
 
 
 def _cut(length: int, halo: int, multiple: int, limit: int) -> tuple[Span, ...]:
+    """Spread as few spans of one length as the limit allows, cut apart in the middle of what two of them share."""
     if length <= limit:
         return (Span(0, length, 0, length),)
-    units = math.ceil(length / multiple)
-    count = math.ceil(units / ((limit - 2 * halo) // multiple))
-    cuts = [units * i // count * multiple for i in range(count)] + [length]
-    return tuple(Span(max(0, a - halo), min(length, b + halo), a, b) for a, b in pairwise(cuts))
+    units, margin = length // multiple, halo // multiple
+    count = math.ceil((units - 2 * margin) / (limit // multiple - 2 * margin))
+    size = math.ceil((units + (count - 1) * 2 * margin) / count)
+    starts = [(units - size) * i // (count - 1) * multiple for i in range(count)]
+    size *= multiple
+    cuts = [0, *((a + size + b) // (2 * multiple) * multiple for a, b in pairwise(starts)), length]
+    return tuple(Span(start, start + size, a, b) for start, (a, b) in zip(starts, pairwise(cuts), strict=True))
 
 
-def upscale(pixels: Pixels, tiles: Plan, scale: int, run: Upscale) -> Pixels:
-    """Run every tile and keep its inner part: equal to the whole frame where the network sees no further than the halo."""
-    if len(tiles.rows) == len(tiles.columns) == 1:
+def upscale(pixels: Pixels, tiles: Plan, scale: int, run: Upscale, *, exact: bool = True) -> Pixels:
+    """Run every tile, one after the other, and put the results together. exact: as in `Assembly`."""
+    if tiles.count == 1:
         return run(pixels)
-    height, width, channels = pixels.shape
-    result = np.empty((height * scale, width * scale, channels), np.uint8)
-    for row in tiles.rows:
-        for column in tiles.columns:
-            tile = run(pixels[row.start : row.stop, column.start : column.stop])
-            top, left = (row.inner_start - row.start) * scale, (column.inner_start - column.start) * scale
-            tall, wide = (row.inner_stop - row.inner_start) * scale, (column.inner_stop - column.inner_start) * scale
-            into = result[
-                row.inner_start * scale : row.inner_stop * scale, column.inner_start * scale : column.inner_stop * scale
-            ]
-            into[:] = tile[top : top + tall, left : left + wide]
-    return result
+    assembly = Assembly(tiles, scale, exact=exact)
+    for tile in tiles.cut(pixels):
+        assembly.add(run(tile))
+    return assembly.pixels()
 
 
-def upscale_blended(pixels: Pixels, tiles: Plan, scale: int, run: Upscale) -> Pixels:
-    """Run every tile and cross-fade neighbours linearly over their overlap, for networks that see beyond any halo."""
-    if len(tiles.rows) == len(tiles.columns) == 1:
-        return run(pixels)
-    height, width, channels = pixels.shape
-    result = np.zeros((height * scale, width * scale, channels), np.float32)
-    for i, row in enumerate(tiles.rows):
-        down = _ramp(tiles.rows, i, scale)[:, None, None]
-        for j, column in enumerate(tiles.columns):
-            across = _ramp(tiles.columns, j, scale)[None, :, None]
-            tile = run(pixels[row.start : row.stop, column.start : column.stop])
-            into = result[row.start * scale : row.stop * scale, column.start * scale : column.stop * scale]
-            into += tile * (down * across)
-    return np.rint(result, out=result).astype(np.uint8)
+class Assembly:
+    """An upscaled frame that is put together from its tiles.
+
+    exact: the network sees no further than the halo, so that the inner part of every tile is what the whole frame would give;
+    otherwise neighbours are cross-faded linearly over all that they share.
+    """
+
+    def __init__(self, tiles: Plan, scale: int, *, exact: bool) -> None:
+        self._tiles = tiles
+        self._scale = scale
+        self._exact = exact
+        self._places = tiles.places()
+        self._left = tiles.count
+        size = (tiles.rows[-1].inner_stop * scale, tiles.columns[-1].inner_stop * scale, 3)
+        self._sum = None if exact else np.zeros(size, np.float32)
+        self._result = np.empty(size, np.uint8)
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether every tile is in."""
+        return not self._left
+
+    def add(self, tile: Pixels) -> None:
+        """Copy the next tile in, in the order of `Plan.cut`; it is upscaled."""
+        row, column = next(self._places)
+        self._left -= 1
+        if self._sum is None:
+            inner = tile[self._inner(row, row.start), self._inner(column, column.start)]
+            self._result[self._inner(row), self._inner(column)] = inner
+        else:
+            across, down = _ramp(self._tiles.columns, column, self._scale), _ramp(self._tiles.rows, row, self._scale)
+            self._sum[self._whole(row), self._whole(column)] += tile * (down[:, None, None] * across[None, :, None])
+
+    def pixels(self) -> Pixels:
+        """Give the frame, once it is complete."""
+        if self._sum is not None:
+            self._result[:] = np.rint(self._sum, out=self._sum)
+        return self._result
+
+    def _inner(self, span: Span, origin: int = 0) -> slice:
+        return slice((span.inner_start - origin) * self._scale, (span.inner_stop - origin) * self._scale)
+
+    def _whole(self, span: Span) -> slice:
+        return slice(span.start * self._scale, span.stop * self._scale)
 
 
-def _ramp(spans: tuple[Span, ...], index: int, scale: int) -> NDArray[np.float32]:
+def _ramp(spans: tuple[Span, ...], span: Span, scale: int) -> NDArray[np.float32]:
     """Weights along one tile: rising where it overlaps the one before, falling where the next does; neighbours sum to 1."""
-    span = spans[index]
+    index = spans.index(span)
     weights = np.ones((span.stop - span.start) * scale, np.float32)
     if index and (overlap := (spans[index - 1].stop - span.start) * scale):
         weights[:overlap] *= (np.arange(overlap, dtype=np.float32) + 0.5) / overlap

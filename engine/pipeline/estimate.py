@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from upres.engine.core.frame import Frame, Shape
-from upres.engine.core.model import Model, Predicting, Spooling
+from upres.engine.core.model import Model, Pipelined, Predicting, Session, Spooling, TrialSize
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.encoder_memory import encoder_memory
 from upres.engine.encode.options import Encoding
@@ -106,18 +106,28 @@ def _stages(job: Job, shape: Shape) -> Iterator[tuple[Model, int, int]]:
 
 
 def seconds_a_frame(model: Model, width: int, height: int) -> float:
-    """Measure a model on a small frame, and scale its time up to a whole one."""
+    """Measure a model on a small frame, or on as large a one as it asks for, and scale its time up to a whole one."""
     if isinstance(model, Predicting):
         return model.seconds(width, height)
-    side_x, side_y = min(TRIAL_SIDE, width), min(TRIAL_SIDE, height)
+    side = model.trial_side if isinstance(model, TrialSize) else TRIAL_SIDE
+    side_x, side_y = (min(side or length, length) for length in (width, height))
     trial = Frame(np.zeros((side_y, side_x, 3), np.uint8), 0, 1)
     session = model.open(side_x, side_y)
-    for _ in range(2):  # the first run also warms up
-        start = time.perf_counter()
-        list(session.push(trial))
-        once = time.perf_counter() - start
+    once = _time(session, trial)
     session.close()
     return once * width * height / (side_x * side_y)
+
+
+def _time(session: Session, trial: Frame) -> float:
+    """Take the seconds that a frame takes: the first run warms up, and of several under way at once each takes its share."""
+    frames = 4 if isinstance(session, Pipelined) else 1
+    for _ in range(2):
+        start = time.perf_counter()
+        for _ in range(frames):
+            list(session.push(trial))
+        list(session.flush())
+        once = (time.perf_counter() - start) / frames
+    return once
 
 
 def _spool(job: Job, shape: Shape, frames: int) -> dict[str, int]:

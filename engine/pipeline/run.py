@@ -50,7 +50,7 @@ def run(
     progress.warnings += [*reader.warnings, *others.warnings, *([encoding.why] if encoding.why else [])]
     progress.warnings += _combs(reader, job)
     first = video.resume_point(stateless=all(model.warmup == 0 for model in job.models))
-    chain = Chain(job.models, progress.busy)
+    chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
     source = _frames(reader, job, shape, progress, others, first, captions)
     with (
@@ -73,7 +73,7 @@ def run(
             yield from publisher.published()
         others.finish()
         yield from publisher.published()
-    progress.warnings += [*others.notes, *reader.closing_notes]
+    progress.warnings += [*chain.notes, *others.notes, *reader.closing_notes]
 
 
 def _frames(

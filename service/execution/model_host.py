@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from upres.engine.core.frame import Frame
-from upres.engine.core.model import Model, Session, Spooling, Stoppable
+from upres.engine.core.model import Model, Pipelined, Session, Spooling, Stoppable
 from upres.engine.pipeline.admission import refuse_what_cannot_run_live
 from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.engine.pipeline.estimate import seconds_a_frame
@@ -156,6 +156,8 @@ class ModelHost:
             session = model.open(width, height, live=live) if isinstance(model, Spooling) else model.open(width, height)
         if isinstance(session, Stoppable):
             session.between = self._lend
+        if live and isinstance(session, Pipelined):
+            session.hold_none()
         self._opened += 1
         self.pixels = max(self.pixels, width * height * model.scale**2)
         self._sessions[self._opened] = _Opened(session, width, height)

@@ -1,0 +1,143 @@
+"""A session on a device: tiles of several frames are under way at once, so that neither copies nor the host hold it up."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from upres.engine.core.errors import MemoryShortError
+from upres.engine.core.frame import Frame, Pixels
+from upres.engine.runtime.ring.device import DeviceGraph, Spec
+from upres.engine.runtime.ring.ring import Ring
+
+from .manifest import Manifest
+from .padding import pad, unpad
+from .tiling import Assembly, Plan
+
+DEPTH = 3  # tiles under way: one is copied in, one computes, one is copied out
+
+logger = logging.getLogger(__name__)
+
+Tiles = Callable[[int | None], Plan]
+"""Plan the tiles of a frame, none with more pixels than this."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A frame whose result is not complete."""
+
+    frame: Frame
+    result: Assembly
+
+
+class UnderWaySession:
+    """Frames of one size on a device. Where its memory is short, tiles are halved and the frames under way begin again.
+
+    notes: what happened that a user should know.
+    """
+
+    def __init__(self, graph: DeviceGraph, facts: Manifest, tiles: Tiles, width: int, height: int) -> None:
+        """Take the device's memory; MemoryShortError where the smallest tile is too large, ModelError where it cannot start."""
+        self._graph = graph
+        self._facts = facts
+        self._plan = tiles
+        self._size = width, height
+        self._depth = DEPTH
+        self._ring: Ring | None = None
+        self._pending: deque[_Pending] = deque()
+        self.notes: list[str] = []
+        self._tiles = tiles(None)
+        self._start()
+
+    def hold_none(self) -> None:
+        """Give every frame from the push that brings it, as a live source needs it: one tile is under way at a time."""
+        self._depth = 1
+        self._restart()
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        """Send a frame on its way; yield those that are complete."""
+        self._send([frame])
+        while self._depth == 1 and self._ring:
+            self._collect()
+        yield from self._complete()
+
+    def flush(self) -> Iterator[Frame]:
+        """Yield the frames that are under way."""
+        while self._ring:
+            self._collect()
+        yield from self._complete()
+
+    def close(self) -> None:
+        """Give the device's memory back; frames under way are dropped."""
+        self._pending.clear()
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+
+    def _send(self, frames: Iterable[Frame]) -> None:
+        """Submit every tile of some frames, with smaller ones from the first that is not complete where memory is short."""
+        left = deque(frames)
+        while left:
+            frame = left.popleft()
+            self._pending.append(_Pending(frame, Assembly(self._tiles, self._facts.scale, exact=self._facts.exact_halo)))
+            try:
+                for tile in self._tiles.cut(pad(frame.pixels, self._facts)):
+                    self._submit(tile)
+            except MemoryShortError as error:
+                incomplete = [pending for pending in self._pending if not pending.result.complete]
+                for pending in incomplete:
+                    self._pending.remove(pending)
+                left.extendleft(pending.frame for pending in reversed(incomplete))
+                self._halve(error)
+
+    def _submit(self, tile: Pixels) -> None:
+        assert self._ring is not None, "the session is closed"
+        if self._ring.full:
+            self._collect()
+        self._ring.submit({"frame": tile[None]})
+
+    def _collect(self) -> None:
+        """Put the oldest tile under way into its frame."""
+        assert self._ring is not None
+        incomplete = next(pending for pending in self._pending if not pending.result.complete)
+        incomplete.result.add(self._ring.collect()["upscaled"][0])
+
+    def _complete(self) -> Iterator[Frame]:
+        while self._pending and self._pending[0].result.complete:
+            pending = self._pending.popleft()
+            frame, pixels = pending.frame, unpad(pending.result.pixels(), *self._size, self._facts)
+            yield Frame(pixels, frame.pts, frame.duration, frame.shot)
+
+    def _start(self) -> None:
+        """Take memory for tiles of the size that is planned, or of the largest below it that there is memory for."""
+        try:
+            self._restart()
+        except MemoryShortError as error:
+            self._halve(error)
+
+    def _halve(self, error: MemoryShortError) -> None:
+        """Plan tiles of half as many pixels and begin with them; raise the error where they cannot be smaller."""
+        before = self._tiles
+        self._tiles = self._plan(before.largest // 2)
+        if self._tiles.largest >= before.largest:
+            raise error
+        note = (
+            f"the GPU's memory is short: {self._facts.network} goes on with tiles of {self._tiles.width}x{self._tiles.height}, "
+            f"not {before.width}x{before.height}"
+        )
+        self.notes.append(note)
+        logger.warning("%s (%s)", note, error)
+        self._start()
+
+    def _restart(self) -> None:
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+        scale, tiles, dtype = self._facts.scale, self._tiles, np.dtype(np.uint8)
+        inputs = {"frame": Spec((1, tiles.height, tiles.width, 3), dtype)}
+        outputs = {"upscaled": Spec((1, tiles.height * scale, tiles.width * scale, 3), dtype)}
+        width, height = self._size
+        self._graph.prepare(inputs, width=width, height=height)
+        self._ring = Ring(self._graph, inputs, outputs, self._depth)

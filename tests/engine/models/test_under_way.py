@@ -1,0 +1,131 @@
+"""Frames under way on a device: the same results as one by one, whatever the order of the work, and with less memory than asked."""
+
+import numpy as np
+import pytest
+from small_networks import frame
+
+from upres.engine.core.errors import MemoryShortError, ModelError
+from upres.engine.core.frame import Frame
+from upres.engine.models import manifest
+from upres.engine.models.chain import Chain
+from upres.engine.models.per_frame import PerFrameModel
+from upres.engine.models.under_way import DEPTH
+from upres.engine.pipeline.estimate import seconds_a_frame
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ring.host import HostDevice, HostGraph
+
+X2 = "realesr-animevideov3-x2"
+WIDTH, HEIGHT, FRAMES = 300, 60, 5
+
+
+@pytest.fixture(scope="module")
+def network():
+    path, facts = manifest.find(X2)
+    return OnnxRuntimeGraph(path, 2), facts
+
+
+@pytest.fixture(scope="module")
+def expected(network):
+    session = PerFrameModel(*network).open(WIDTH, HEIGHT)
+    return [next(iter(session.push(each))).pixels for each in frames()]
+
+
+def frames():
+    return [Frame(frame(WIDTH, HEIGHT, number), 3 * number, 3, shot=number == 2) for number in range(FRAMES)]
+
+
+def in_tiles(network, device, side, graph=HostGraph):
+    """A model on a device, with memory for tiles of about this side."""
+    return PerFrameModel(graph(network[0], device), network[1], tile_memory=side * side * network[1].bytes_per_pixel)
+
+
+@pytest.mark.parametrize("side", [120, 1000])
+@pytest.mark.parametrize("seed", range(3))
+def test_frames_come_out_as_one_by_one_and_in_their_order(network, expected, seed, side):
+    device = HostDevice(seed)
+    session = in_tiles(network, device, side).open(WIDTH, HEIGHT)
+    results = [result for each in frames() for result in session.push(each)]
+    assert len(results) < FRAMES
+    results += session.flush()
+    assert [(r.pts, r.duration, r.shot) for r in results] == [(f.pts, f.duration, f.shot) for f in frames()]
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result.pixels, wanted)
+    again = [*session.push(frames()[0]), *session.flush()]
+    np.testing.assert_array_equal(again[0].pixels, expected[0])
+    session.close()
+    session.close()
+    assert device.taken == 0
+
+
+def test_a_live_source_gets_every_frame_from_the_push_that_brings_it(network, expected):
+    device = HostDevice(1)
+    chain = Chain([in_tiles(network, device, 120)], live=True)
+    given = []
+
+    def source():
+        for each in frames():
+            yield each
+            assert len(given) == each.pts // 3 + 1
+
+    for result in chain.run(source()):
+        given.append(result.pixels)
+    for result, wanted in zip(given, expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
+    assert device.taken == 0
+
+
+class Short(HostGraph):
+    """A device that has memory for the activations of tiles of so many pixels, from its so manieth run on."""
+
+    pixels, runs = 12_000, 0
+
+    def enqueue(self, bound):
+        self.runs += 1
+        if self.runs > 4 and bound["frame"].spec.nbytes > 3 * self.pixels:
+            raise MemoryShortError("the GPU has no memory left")
+        super().enqueue(bound)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_memory_is_short_tiles_are_halved_and_no_frame_is_lost(network, expected, seed):
+    device = HostDevice(seed)
+    chain = Chain([in_tiles(network, device, 1000, Short)])
+    results = list(chain.run(iter(frames())))
+    assert [each.pts for each in results] == [each.pts for each in frames()]
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result.pixels, wanted)
+    assert len(chain.notes) == 1
+    assert "the GPU's memory is short: realesr-animevideov3-x2 goes on with tiles of " in chain.notes[0]
+    assert device.taken == 0
+
+
+def test_memory_that_is_short_for_the_smallest_tile_is_an_error_and_leaves_nothing_taken(network):
+    device = HostDevice(memory=10_000)
+    with pytest.raises(MemoryShortError):
+        in_tiles(network, device, 1000).open(WIDTH, HEIGHT)
+    assert device.taken == 0
+    assert issubclass(MemoryShortError, ModelError)
+
+
+def test_a_session_that_is_abandoned_gives_its_memory_back(network):
+    device = HostDevice(2)
+    session = in_tiles(network, device, 120).open(WIDTH, HEIGHT)
+    for each in frames()[:2]:
+        list(session.push(each))
+    assert device.taken
+    session.close()
+    assert device.taken == 0
+
+
+def test_a_speed_trial_fills_the_device_and_leaves_it(network):
+    device, sizes = HostDevice(), set()
+
+    class Seen(HostGraph):
+        def enqueue(self, bound):
+            sizes.add(bound["frame"].spec.shape)
+            super().enqueue(bound)
+
+    assert seconds_a_frame(in_tiles(network, device, 1000, Seen), WIDTH, HEIGHT) > 0
+    assert sizes == {(1, HEIGHT + 4, WIDTH + 4, 3)}
+    assert device.taken == 0
+    assert DEPTH > 1
