@@ -2,20 +2,21 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from upres.engine.core.errors import ModelError
+from upres.engine.machine.cache import cache_folder
 
 from .catalog import NETWORKS
 
 QUALITIES = {"exact": float("inf"), "high": 50.0}
 """What a quality demands of every precision below float32: PSNR, in dB, to the result in float32."""
+
+ROUNDED = {"bf16": 50.0, "fp16": 58.0}
+"""PSNR, in dB, that a network computed in these precisions reaches at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,12 @@ class Manifest:
     def variant(self, quality: str, precisions: Sequence[str]) -> Variant:
         """Choose the graph for a quality on a runtime that computes in these precisions, fastest first.
 
-        bf16 may be the float32 graph, which the runtime rounds: that was measured at more than 50 dB on every network.
+        bf16 and fp16 may be the float32 graph, which the runtime rounds: that was measured at more than these PSNRs.
         """
         file = f"{self.network}.onnx"
         exact = Variant("fp32", file, self.graph_sha256, self.psnr)
-        known = [*self.variants, exact, Variant("bf16", file, self.graph_sha256, QUALITIES["high"])]
+        rounded = (Variant(name, file, self.graph_sha256, psnr) for name, psnr in ROUNDED.items())
+        known = [*self.variants, exact, *rounded]
         for precision in precisions:
             for variant in known:
                 enough = variant.psnr is None or variant.psnr >= QUALITIES[quality]
@@ -114,11 +116,6 @@ def known_fields(kind: type[Any], values: dict[str, Any], path: Path) -> dict[st
     if missing := [name for name in required if name not in values]:
         raise ModelError(f"{path} is no manifest of this version (missing: {', '.join(missing)}); export it again")
     return {each.name: values[each.name] for each in every if each.name in values}
-
-
-def cache_folder() -> Path:
-    """Get the folder of pulled and exported graphs: UPRES_CACHE, else the platform's cache folder."""
-    return Path(os.environ.get("UPRES_CACHE") or platformdirs.user_cache_path("upres"))
 
 
 def find(network: str) -> tuple[Path, Manifest]:

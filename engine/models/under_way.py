@@ -81,7 +81,9 @@ class UnderWaySession:
         left = deque(frames)
         while left:
             frame = left.popleft()
-            self._pending.append(_Pending(frame, Assembly(self._tiles, self._facts.scale, exact=self._facts.exact_halo)))
+            self._pending.append(
+                _Pending(frame, Assembly(self._tiles, self._facts.scale, exact=self._facts.exact_halo))
+            )
             try:
                 for tile in self._tiles.cut(pad(frame.pixels, self._facts)):
                     self._submit(tile)
@@ -139,5 +141,7 @@ class UnderWaySession:
         inputs = {"frame": Spec((1, tiles.height, tiles.width, 3), dtype)}
         outputs = {"upscaled": Spec((1, tiles.height * scale, tiles.width * scale, 3), dtype)}
         width, height = self._size
-        self._graph.prepare(inputs, width=width, height=height)
+        note = self._graph.prepare(inputs, width=width, height=height)
+        if note and note not in self.notes:
+            self.notes.append(note)
         self._ring = Ring(self._graph, inputs, outputs, self._depth)

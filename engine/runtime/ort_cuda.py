@@ -6,7 +6,7 @@ from pathlib import Path
 from .base import DeviceKind, cpus
 from .ort import OnnxRuntimeGraph, missing_provider
 from .ring import cuda
-from .ring.device import Device, Spec
+from .ring.device import Device, Spec, Stream
 
 
 class Cuda:
@@ -35,12 +35,15 @@ class Cuda:
 class CudaGraph(OnnxRuntimeGraph):
     """A graph on ONNX Runtime's CUDA provider, whose runs are queued on `compute`."""
 
-    def __init__(self, path: Path, precision: str, on: Device) -> None:
-        """Load a graph in float32 to be computed in fp32, without TensorFloat-32, or in fp16; ModelError where it cannot be."""
+    def __init__(self, path: Path, precision: str, on: Device, compute: Stream | None = None) -> None:
+        """Load a graph in float32 to be computed in fp32, without TensorFloat-32, or in fp16; ModelError where it cannot be.
+
+        compute: the stream to run on, by default one of its own.
+        """
         self.on = on
-        self.compute = on.stream()
+        self.compute = compute or on.stream()
         stream = {"user_compute_stream": str(self.compute.handle)}
         super().__init__(path, cpus(), device="cuda", precision=precision, settings=stream)
 
-    def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> None:
+    def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
         """Do nothing: it takes any shape."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upres.engine.core.errors import ModelError, TargetError
-from upres.engine.models.manifest import cache_folder
+from upres.engine.machine.cache import cache_folder
 
 FOLDERS = ("models", "downloads")
 

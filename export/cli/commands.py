@@ -85,7 +85,7 @@ def export(
 ) -> None:
     """Convert weights on this machine to a verified graph that upres runs."""
     from upres.engine.core.errors import SettingsError
-    from upres.engine.models.manifest import cache_folder
+    from upres.engine.machine.cache import cache_folder
     from upres.export.exporter import export as run
     from upres.export.exporter import resolve
 

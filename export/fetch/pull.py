@@ -14,8 +14,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from upres.engine.core.errors import ModelError, SourceError, TargetError
+from upres.engine.machine.cache import cache_folder
 from upres.engine.models.catalog import NCNN_PACKAGE, NETWORKS, STATED, Network
-from upres.engine.models.manifest import cache_folder, read
+from upres.engine.models.manifest import read
 from upres.export.exporter import Exported, export
 from upres.export.weights.read import sha256
 

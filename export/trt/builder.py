@@ -23,11 +23,10 @@ from typing import Any
 from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.machine.nvidia import Driver
 from upres.engine.runtime.engines.check import capability_of
-from upres.engine.runtime.engines.manifest import MODULES, Builder, Target
+from upres.engine.runtime.engines.manifest import INSTALL, MODULES, Builder, Target
 
 BUILD_SECONDS = 3600
 ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")  # what would move the builder's allocations
-INSTALL = {"tensorrt": "pip install 'tensorrt-cu13>=10.14,<12'", "tensorrt-rtx": "pip install tensorrt-rtx"}
 USUAL = "SM89"
 """What TensorRT for RTX builds for where no GPU is here and none is named."""
 

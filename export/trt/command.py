@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upres.engine.core.errors import SettingsError
+from upres.engine.machine.cache import cache_folder
 from upres.engine.machine.nvidia import driver
 from upres.engine.models.catalog import SLUGS
 from upres.engine.models.flashvsr.manifest import folder_of
-from upres.engine.models.manifest import cache_folder
 from upres.engine.runtime.engines.manifest import Target
 
 from . import builder as builders

@@ -40,7 +40,7 @@ class ModelOptions:
     runtime: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(runtimes.names())}; cuda: an NVIDIA GPU. auto: the fastest that `upres tune` found."
+            help=f"{', '.join(runtimes.names())}; cuda, tensorrt …: an NVIDIA GPU. auto: the fastest that `upres tune` found."
         ),
     ] = "auto"
 

@@ -19,9 +19,9 @@ from typing import IO, Any
 
 from upres.engine.core.errors import ModelError
 from upres.engine.core.model import Model, Predicting
+from upres.engine.machine.cache import cache_folder
 from upres.engine.models import registry
 from upres.engine.models.catalog import SLUGS
-from upres.engine.models.manifest import cache_folder
 from upres.service.domain import job_logging
 
 from .base import VERDICTS

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from upres.engine.core.errors import ModelError
-from upres.engine.models.manifest import cache_folder, known_fields
+from upres.engine.machine.cache import cache_folder
+from upres.engine.models.manifest import known_fields
 
 FILE = "flashvsr.json"
 Version = Literal["v1.1", "v1"]

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from upres.engine.core.errors import ModelError, SettingsError, SourceError
-from upres.engine.models.manifest import Installed, cache_folder
+from upres.engine.machine.cache import cache_folder
+from upres.engine.models.manifest import Installed
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import DeviceKind, cpus
 from upres.engine.runtime.ort import OnnxRuntimeGraph

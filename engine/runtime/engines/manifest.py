@@ -11,6 +11,11 @@ from upres.engine.core.errors import ModelError
 Target = Literal["tensorrt", "tensorrt-rtx"]
 MODULES: dict[Target, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """The Python package of every builder, which is its runtime too."""
+INSTALL: dict[Target, str] = {
+    "tensorrt": "pip install 'tensorrt-cu13>=10.14,<12'",
+    "tensorrt-rtx": "pip install 'upres[rtx]'",
+}
+"""The command that installs it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,16 @@
 """An NVIDIA GPU as a ring's device, over cuda-core."""
 
 import ctypes
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from upres.engine.core.errors import MemoryShortError, ModelError
+from upres.engine.machine.device_memory import LIBRARY
 
 from .device import Memory
 
@@ -18,8 +19,13 @@ INSTALL = "pip install 'upres[cuda]'"
 
 def unavailable() -> str | None:
     """Say why there is no such device, as far as that is known without waking the driver, and what to do about it."""
-    if importlib.util.find_spec("cuda.core") is None or importlib.util.find_spec("cuda.bindings") is None:
+    # The parent first: to look below one that is missing is an error.
+    if not all(find_spec(name) for name in ("cuda", "cuda.core", "cuda.bindings")):
         return f"cuda-core is not installed; get it with: {INSTALL}"
+    try:
+        ctypes.CDLL(LIBRARY)
+    except OSError:
+        return f"no NVIDIA driver is here ({LIBRARY} is missing)"
     return None
 
 
@@ -47,7 +53,9 @@ class CudaDevice:
     def stream(self) -> "CudaStream":
         """Make a stream that does not wait for the default one."""
         with _errors():
-            return CudaStream(self._core, self._device.create_stream(options=self._core.StreamOptions(nonblocking=True)))
+            return CudaStream(
+                self._core, self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
+            )
 
     def memory(self, nbytes: int) -> "CudaMemory":
         """Take memory of the GPU."""

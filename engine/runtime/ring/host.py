@@ -8,13 +8,13 @@ import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import count
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from upres.engine.core.errors import MemoryShortError
-from upres.engine.runtime.base import Tensor
-from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.base import Graph, Tensor
 
 from .device import Bound, Event, Memory, Spec
 
@@ -152,10 +152,18 @@ class HostStream:
         self._device.forget(self)
 
 
-class HostGraph:
-    """A graph of ONNX Runtime's CPU whose runs are queued on a stream of the host."""
+class GraphInPlace(Graph, Protocol):
+    """A graph that runs at once on memory that it is shown, as ONNX Runtime's do."""
 
-    def __init__(self, graph: OnnxRuntimeGraph, device: HostDevice) -> None:
+    def enqueue(self, bound: Mapping[str, Bound]) -> None:
+        """Run once."""
+        ...
+
+
+class HostGraph:
+    """A graph on a CPU whose runs are queued on a stream of the host."""
+
+    def __init__(self, graph: GraphInPlace, device: HostDevice) -> None:
         self._graph = graph
         self.on = device
         self.compute = device.stream()
@@ -166,7 +174,7 @@ class HostGraph:
         """Run once, at once."""
         return self._graph.run(feeds)
 
-    def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> None:
+    def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
         """Do nothing: it takes any shape."""
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:

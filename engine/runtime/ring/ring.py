@@ -133,5 +133,3 @@ def _kept(taken: ExitStack, resource: Resource) -> Resource:
 def _as(memory: HostMemory, spec: Spec) -> Tensor:
     view: Tensor = memory.array.view(spec.dtype).reshape(spec.shape)
     return view
-
-

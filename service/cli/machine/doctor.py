@@ -13,9 +13,10 @@ import typer
 
 from upres.engine.core.text import counted
 from upres.engine.machine import nvidia, packages
+from upres.engine.machine.cache import cache_folder
 from upres.engine.machine.nvidia import Driver
 from upres.engine.machine.video_engines import VideoEngine, video_engines
-from upres.engine.models import manifest, registry
+from upres.engine.models import registry
 from upres.engine.models.catalog import NETWORKS
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import cpus
@@ -61,7 +62,7 @@ def findings(driver: Driver, installed: dict[str, str], engines: tuple[VideoEngi
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {counted(cpus(), 'CPU')}, "
         f"{psutil.virtual_memory().total / 1e9:.1f} GB of memory",
     )
-    yield Finding("cache", str(manifest.cache_folder()))
+    yield Finding("cache", str(cache_folder()))
     yield from _runtimes()
     yield from _onnx_runtime(installed, driver)
     yield from _gpus(driver)

@@ -51,7 +51,7 @@ def test_a_graph_that_it_cannot_build_is_named_with_its_own_words(tmp_path):
     ("target", "module", "driver", "capability", "message"),
     [
         ("tensorrt", None, ADA, None, "tensorrt is not installed; get it with: pip install 'tensorrt-cu13"),
-        ("tensorrt-rtx", None, ADA, None, "tensorrt-rtx is not installed; get it with: pip install tensorrt-rtx"),
+        ("tensorrt-rtx", None, ADA, None, r"tensorrt-rtx is not installed; get it with: pip install 'upres\[rtx\]'"),
         ("tensorrt", "11.4", NONE, None, "no NVIDIA driver is loaded; tensorrt-rtx builds without one"),
         ("tensorrt", "11.4", ADA, "SM90", "builds for the GPU that is here, which is SM89, not SM90"),
         ("tensorrt-rtx", "real", NONE, "SM10", "cannot build for the compute capability SM10; it has: SM75, .*SM89"),

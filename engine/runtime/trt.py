@@ -1,0 +1,149 @@
+"""TensorRT, 10.14 to 11, and TensorRT for RTX as runtimes: engines that were built ahead of time, queued on a stream.
+
+Nothing waits for a build: for tiles that there is no usable engine for, ONNX Runtime's CUDA provider runs the same graph.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from upres.engine.core.errors import MemoryShortError, ModelError
+from upres.engine.machine import nvidia
+from upres.engine.machine.cache import cache_folder
+
+from . import half
+from .base import DeviceKind, Tensor
+from .engines import check, first_run
+from .engines.manifest import INSTALL, MODULES, Builder, Contents, Target, file_name
+from .ort_cuda import Cuda, CudaGraph
+from .ring import cuda
+from .ring.device import Bound, Device, Spec
+from .ring.ring import run_once
+
+PRODUCTS: Mapping[Target, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
+
+
+class TensorRT:
+    """TensorRT's runtime. Taken by name, or by `auto` once `upres tune` has measured it."""
+
+    name: Target = "tensorrt"
+    device: DeviceKind = "cuda"
+    preference = 0
+
+    def unavailable(self) -> str | None:
+        """Say why engines cannot run here, and what to do about it."""
+        if importlib.util.find_spec(MODULES[self.name]) is None:
+            return f"{self.name} is not installed; get it with: {INSTALL[self.name]}"
+        return cuda.unavailable()
+
+    def precisions(self) -> tuple[str, ...]:
+        """Name the precisions that engines are built in, fastest first."""
+        return ("fp16", "fp32")
+
+    def load(self, path: Path, precision: str) -> "TensorRTGraph":
+        """Take a graph in float32, whose engines compute in this precision; ModelError where there is no GPU or driver."""
+        driver = nvidia.driver()
+        if driver.problem:  # TensorRT's own objects would crash
+            raise ModelError(f"{PRODUCTS[self.name]} needs an NVIDIA GPU and its driver: {driver.problem}")
+        return TensorRTGraph(path, precision, self.name, driver, cuda.CudaDevice())
+
+
+class TensorRTForRTX(TensorRT):
+    """TensorRT for RTX, whose engines can be built where there is no GPU."""
+
+    name: Target = "tensorrt-rtx"
+
+
+class TensorRTGraph:
+    """The engines of one graph, by the shape of its input, each loaded when a session first asks for it."""
+
+    memory_factor = 1.0
+
+    def __init__(self, path: Path, precision: str, target: Target, driver: nvidia.Driver, on: Device) -> None:
+        self._module = importlib.import_module(MODULES[target])
+        self._runtime = self._module.Runtime(self._module.Logger(self._module.Logger.ERROR))
+        self._path = path
+        self._precision = precision
+        self._driver = driver
+        self._builder = Builder(target, self._module.__version__, check.capability_of(driver.gpus[0]))
+        self._graph_sha256 = hashlib.sha256(half.in_precision(path, precision)).hexdigest()
+        self._contexts: dict[tuple[int, ...], Any] = {}
+        self._instead: CudaGraph | None = None
+        self._notes: dict[tuple[int, ...], str] = {}
+        self.on = on
+        self.compute = on.stream()
+        self.report = f"{PRODUCTS[target]} {self._module.__version__} {precision}"
+
+    def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
+        """Load the engine for inputs of these shapes, and run it once; or make ready what runs in its place, and say so.
+
+        Raises ModelError with the command that builds the engine where nothing can run in its place either.
+        """
+        shape = inputs["frame"].shape
+        if shape not in self._contexts and shape not in self._notes:
+            self.on.use()
+            try:
+                self._load(inputs, f"{width}x{height}")
+            except ModelError as error:
+                self._contexts.pop(shape, None)
+                if Cuda().unavailable():
+                    raise
+                self._instead = self._instead or CudaGraph(self._path, self._precision, self.on, self.compute)
+                self._notes[shape] = f"{self._instead.report} runs in place of {self.report}: {error}"
+        return self._notes.get(shape)
+
+    def enqueue(self, bound: Mapping[str, Bound]) -> None:
+        """Queue one run of the engine for these shapes."""
+        context = self._contexts.get(bound["frame"].spec.shape)
+        if context is None:
+            assert self._instead is not None, "nothing was prepared"
+            self._instead.enqueue(bound)
+            return
+        for name, each in bound.items():
+            context.set_tensor_address(name, each.memory.address)
+        if not context.execute_async_v3(self.compute.handle):
+            raise ModelError(f"{self.report} cannot run its engine; its log says why")
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run once and wait; outputs are owned by the caller."""
+        inputs = {name: Spec(value.shape, value.dtype) for name, value in feeds.items()}
+        _, height, width, _ = inputs["frame"].shape
+        self.prepare(inputs, width=width, height=height)
+        context = self._contexts.get(inputs["frame"].shape)
+        if context is None:
+            assert self._instead is not None
+            return self._instead.run(feeds)
+        return run_once(self, feeds, self._outputs(context.engine, inputs))
+
+    def _load(self, inputs: Mapping[str, Spec], size: str) -> None:
+        """Load an engine and compare its first run with the one that is stored. size: of the frames, WxH."""
+        target, network = self._builder.target, self._path.stem
+        _, height, width, _ = shape = inputs["frame"].shape
+        path = cache_folder() / "engines" / file_name(network, self._precision, width, height, self._builder)
+        command = f"upres export {network} --target {target} --precision {self._precision} --size {size}"
+        shapes = {name: spec.shape for name, spec in inputs.items()}
+        contents = Contents(self._graph_sha256, "", self._precision, shapes)
+        blob, known = check.check(path, contents, self._builder, self._driver, command=command)
+        check.check_validity(self._module, self._runtime, blob, engine=path, command=command)
+        engine = self._runtime.deserialize_cuda_engine(blob)
+        if engine is None:
+            raise ModelError(f"{self.report} cannot load {path}, its log says why; build it with: {command}")
+        context = engine.create_execution_context()
+        if context is None:
+            raise MemoryShortError(f"the GPU has no memory left for {path}")
+        self._contexts[shape] = context
+        fixed = first_run.fixed_inputs({name: (spec.shape, spec.dtype) for name, spec in inputs.items()})
+        outputs = self._outputs(engine, inputs)
+        first_run.compare(path, known, fixed, lambda feeds: run_once(self, feeds, outputs))
+
+    def _outputs(self, engine: Any, inputs: Mapping[str, Spec]) -> dict[str, Spec]:  # noqa: ANN401
+        names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)} - inputs.keys()
+        kinds: dict[str, np.dtype[Any]] = {
+            name: np.dtype(self._module.nptype(engine.get_tensor_dtype(name))) for name in names
+        }
+        return {name: Spec(tuple(engine.get_tensor_shape(name)), kinds[name]) for name in names}

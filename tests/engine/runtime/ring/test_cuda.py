@@ -1,0 +1,172 @@
+"""An NVIDIA GPU as a device: cuda-core is asked for what it has, and its errors are ours."""
+
+import ctypes
+import importlib
+import os
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+from small_networks import SMALL, frame, tensors
+
+from upres.engine.core.errors import MemoryShortError, ModelError
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ring import cuda
+from upres.engine.runtime.ring.device import Spec
+from upres.engine.runtime.ring.ring import Ring
+
+NAMES = {
+    "Device": ("allocate", "create_stream", "default_stream", "set_current"),
+    "Stream": ("close", "handle", "record", "sync", "wait"),
+    "Event": ("sync",),
+    "Buffer": ("close", "copy_to", "handle", "size"),
+    "LegacyPinnedMemoryResource": ("allocate",),
+    "StreamOptions": ("nonblocking",),
+    "EventOptions": ("blocking_sync",),
+}
+
+
+def test_every_name_that_is_used_exists_in_cuda_core():
+    real = importlib.import_module("cuda.core") if os.environ.get("CI") else pytest.importorskip("cuda.core")
+    for kind, names in NAMES.items():
+        fields = getattr(getattr(real, kind), "__dataclass_fields__", {})
+        for name in names:
+            assert hasattr(getattr(real, kind), name) or name in fields, f"cuda.core has no {kind}.{name}"
+
+
+class Buffer:
+    def __init__(self, size):
+        self.size = size
+        self.bytes = (ctypes.c_uint8 * size)()
+        self.handle = ctypes.addressof(self.bytes)
+        self.closed = False
+
+    def copy_to(self, target, *, stream):
+        assert target.size == self.size
+        ctypes.memmove(target.handle, self.handle, self.size)
+
+    def close(self):
+        self.closed = True
+
+
+class Event:
+    def sync(self):
+        pass
+
+
+class Stream:
+    handle = 7
+
+    def record(self, *, options):
+        assert options == {"blocking_sync": True}
+        return Event()
+
+    def wait(self, event):
+        assert isinstance(event, Event)
+
+    def sync(self):
+        pass
+
+    def close(self):
+        pass
+
+
+class Core(ModuleType):
+    """cuda-core over memory of the host, at once. left: bytes of the device."""
+
+    def __init__(self, left):
+        super().__init__("cuda.core")
+        self.left, self.buffers, outer = left, [], self
+
+        class Device:
+            default_stream = Stream()
+
+            def __init__(self, index):
+                assert index == 0
+
+            def set_current(self):
+                pass
+
+            def create_stream(self, *, options):
+                assert options == {"nonblocking": True}
+                return Stream()
+
+            def allocate(self, size, *, stream):
+                outer.left -= size
+                if outer.left < 0:
+                    raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: the API call failed")
+                outer.buffers.append(Buffer(size))
+                return outer.buffers[-1]
+
+        class LegacyPinnedMemoryResource:
+            def allocate(self, size, *, stream):
+                outer.buffers.append(Buffer(size))
+                return outer.buffers[-1]
+
+        self.Device, self.LegacyPinnedMemoryResource = Device, LegacyPinnedMemoryResource
+        self.StreamOptions = self.EventOptions = dict
+
+
+class Direct:
+    """A graph of ONNX Runtime's CPU on memory of the host, in place of a GPU's."""
+
+    def __init__(self, graph, device):
+        self.graph, self.on, self.compute = graph, device, device.stream()
+
+    def enqueue(self, bound):
+        self.graph.enqueue(bound)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    def of(left):
+        core = Core(left)
+        package = ModuleType("cuda")
+        package.core = core
+        monkeypatch.setitem(sys.modules, "cuda", package)
+        monkeypatch.setitem(sys.modules, "cuda.core", core)
+        monkeypatch.setattr(cuda, "find_spec", lambda name: True)
+        monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: None)
+        return cuda.CudaDevice(), core
+
+    return of
+
+
+def test_runs_go_through_pinned_memory_and_all_of_it_is_given_back(tmp_path, device):
+    path = tmp_path / "small.onnx"
+    path.write_bytes(SMALL.write(tensors(SMALL), SMALL.scale, "small"))
+    graph, pixels = OnnxRuntimeGraph(path, 1), frame(12, 8)[None]
+    kind = np.dtype(np.uint8)
+    on, core = device(1 << 20)
+    ring = Ring(Direct(graph, on), {"frame": Spec((1, 8, 12, 3), kind)}, {"upscaled": Spec((1, 32, 48, 3), kind)}, 2)
+    ring.submit({"frame": pixels})
+    np.testing.assert_array_equal(ring.collect()["upscaled"], graph.run({"frame": pixels})["upscaled"])
+    ring.close()
+    assert len(core.buffers) == 8
+    assert all(buffer.closed for buffer in core.buffers)
+
+
+def test_memory_that_is_short_is_told_from_other_errors(device):
+    on, _ = device(100)
+    with pytest.raises(MemoryShortError, match="the GPU has no memory left"):
+        on.memory(101)
+    with pytest.raises(ModelError, match="the GPU has failed"):
+        on.memory("many")
+
+
+def test_where_there_is_no_gpu_that_is_said(device, monkeypatch):
+    _, core = device(0)
+
+    def missing(index):
+        raise RuntimeError("libcuda.so.1 is not there")
+
+    monkeypatch.setattr(core, "Device", missing)
+    with pytest.raises(ModelError, match="no NVIDIA GPU can be used: libcuda"):
+        cuda.CudaDevice()
+
+
+def test_where_there_is_no_driver_the_runtimes_say_so(monkeypatch):
+    monkeypatch.setattr(cuda, "find_spec", lambda name: True)
+    monkeypatch.setattr(cuda, "LIBRARY", "libno_driver.so.1")
+    assert cuda.unavailable() == "no NVIDIA driver is here (libno_driver.so.1 is missing)"

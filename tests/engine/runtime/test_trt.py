@@ -1,0 +1,159 @@
+"""TensorRT's runner: driven by a fake with the names it may use, which the real packages are asked for."""
+
+import importlib
+import os
+import sys
+
+import fake_tensorrt
+import numpy as np
+import pytest
+from small_networks import frame
+
+from upres.engine.core.errors import MemoryShortError, ModelError
+from upres.engine.core.frame import Frame
+from upres.engine.models import manifest
+from upres.engine.models.per_frame import PerFrameModel
+from upres.engine.runtime import registry, trt
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ring.host import HostDevice, HostGraph
+
+X2 = "realesr-animevideov3-x2"
+WIDTH, HEIGHT = 40, 30
+
+
+@pytest.mark.parametrize("package", ["tensorrt_rtx", "tensorrt_lean_bindings"])
+def test_every_name_that_is_used_exists_in_the_real_packages(package):
+    real = importlib.import_module(package) if os.environ.get("CI") else pytest.importorskip(package)
+    for kind, names in fake_tensorrt.NAMES.items():
+        for name in names:
+            assert hasattr(getattr(real, kind) if kind else real, name), f"{package} has no {kind}.{name}"
+    assert sum(map(len, fake_tensorrt.NAMES.values())) <= 15
+
+
+def test_the_fake_has_no_other_names():
+    _, kinds = fake_tensorrt.module(HostDevice())
+    for kind, names in fake_tensorrt.NAMES.items():
+        known = {name for name in vars(kinds[kind]) if not name.startswith("_")}
+        assert known <= {*names}, kind  # beside what its objects are given
+
+
+class Here:
+    """This machine as one with a GPU, whose work the host does in an order of its own."""
+
+    def __init__(self, monkeypatch, cache, seed=0):
+        self.device = HostDevice(seed)
+        self.path, self.facts = manifest.find(X2)
+        self.engines = cache / "engines"
+        self.shape = (1, HEIGHT + 2 * self.facts.pad, WIDTH + 2 * self.facts.pad, 3)
+        module, _ = fake_tensorrt.module(self.device)
+        monkeypatch.setenv("UPRES_CACHE", str(cache))
+        monkeypatch.setattr(trt.nvidia, "driver", lambda: fake_tensorrt.DRIVER)
+        monkeypatch.setattr(trt.cuda, "CudaDevice", lambda: self.device)
+        monkeypatch.setattr(trt.cuda, "unavailable", lambda: None)
+        monkeypatch.setitem(sys.modules, "tensorrt", module)
+        monkeypatch.setattr(trt.Cuda, "unavailable", lambda self: "no provider here")
+
+    def build(self, precision="fp16", **faults):
+        return fake_tensorrt.build(self.engines, self.path, precision, self.shape, self.facts.scale, **faults)
+
+    def model(self, precision="fp16"):
+        return PerFrameModel(registry.choose("tensorrt").load(self.path, precision), self.facts)
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    return Here(monkeypatch, tmp_path)
+
+
+def upscaled(session, count=5):
+    frames = [Frame(frame(WIDTH, HEIGHT, number), number, 1) for number in range(count)]
+    results = [result for each in frames for result in session.push(each)] + list(session.flush())
+    assert [result.pts for result in results] == list(range(count))
+    return [result.pixels for result in results]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_engine_runs_frames_in_their_order(monkeypatch, tmp_path, seed):
+    here = Here(monkeypatch, tmp_path, seed)
+    here.build()
+    model = here.model()
+    assert model.report == "TensorRT 10.14 fp16"
+    session = model.open(WIDTH, HEIGHT)
+    results = upscaled(session)
+    session.close()
+    expected = upscaled(PerFrameModel(OnnxRuntimeGraph(here.path, 1), here.facts).open(WIDTH, HEIGHT))
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
+    assert session.notes == []
+    assert here.device.taken == 0
+
+
+def test_an_engine_that_is_not_there_is_named_with_the_command_that_builds_it(here):
+    with pytest.raises(
+        ModelError, match=f"upres export {X2} --target tensorrt --precision fp16 --size {WIDTH}x{HEIGHT}$"
+    ):
+        here.model().open(WIDTH, HEIGHT)
+    assert here.device.taken == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("refused", "cannot load .*build it with: upres export"), ("wrong", "does not compute what it was built for")],
+)
+def test_an_engine_that_cannot_be_used_is_refused_before_a_frame_leaves_it(here, fault, message):
+    here.build(**{fault: True})
+    for _ in range(2):
+        with pytest.raises(ModelError, match=message):
+            here.model().open(WIDTH, HEIGHT)
+    assert here.device.taken == 0
+
+
+def test_an_engine_that_fails_to_run_is_an_error_and_leaves_nothing_taken(here):
+    here.build(fails=True)
+    with pytest.raises(ModelError, match="cannot run its engine"):
+        here.model().open(WIDTH, HEIGHT)
+    assert here.device.taken == 0
+
+
+def test_an_engine_that_there_is_no_memory_for_says_so(here):
+    here.build(**{"no memory": True})
+    with pytest.raises(MemoryShortError, match="no memory left"):
+        here.model().open(WIDTH, HEIGHT)
+
+
+def test_where_there_is_no_engine_another_runtime_serves_and_says_so(here, monkeypatch):
+    class Instead(HostGraph):
+        def __init__(self, path, precision, on, compute):
+            super().__init__(OnnxRuntimeGraph(path, 1), on)
+            self.compute = compute
+            self.report = f"ONNX Runtime CUDA {precision}"
+
+    monkeypatch.setattr(trt.Cuda, "unavailable", lambda self: None)
+    monkeypatch.setattr(trt, "CudaGraph", Instead)
+    session = here.model().open(WIDTH, HEIGHT)
+    results = upscaled(session)
+    session.close()
+    assert len(results) == 5
+    assert len(session.notes) == 1
+    assert session.notes[0].startswith(
+        "ONNX Runtime CUDA fp16 runs in place of TensorRT 10.14 fp16: there is no engine "
+    )
+    assert f"build it with: upres export {X2} --target tensorrt" in session.notes[0]
+    assert here.device.taken == 0
+
+
+def test_without_a_driver_none_of_its_objects_is_made(here, monkeypatch):
+    gone = fake_tensorrt.Driver(None, None, (), "no driver (libcuda.so.1 is not there)", False)
+    monkeypatch.setattr(trt.nvidia, "driver", lambda: gone)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # to import it would be an error
+    with pytest.raises(ModelError, match="TensorRT needs an NVIDIA GPU and its driver: no driver"):
+        registry.load("tensorrt").load(here.path, "fp16")
+
+
+def test_what_is_not_installed_is_named_with_its_command(monkeypatch):
+    for package in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert registry.load("tensorrt").unavailable() == (
+        "tensorrt is not installed; get it with: pip install 'tensorrt-cu13>=10.14,<12'"
+    )
+    assert "upres[rtx]" in registry.load("tensorrt-rtx").unavailable()

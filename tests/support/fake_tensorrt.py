@@ -1,0 +1,115 @@
+"""TensorRT with the names that upres uses and no others. Its engines are files that name a graph, which ONNX Runtime computes."""
+
+import ctypes
+import hashlib
+import json
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import numpy as np
+
+from upres.engine.machine.nvidia import GPU, Driver
+from upres.engine.runtime import half
+from upres.engine.runtime.engines import first_run
+from upres.engine.runtime.engines.manifest import Builder, Contents, EngineManifest, file_name, first_run_file
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+
+NAMES = {
+    "": ("Logger", "Runtime", "nptype", "__version__"),
+    "Logger": ("ERROR",),
+    "Runtime": ("deserialize_cuda_engine",),
+    "ICudaEngine": (
+        "create_execution_context",
+        "get_tensor_dtype",
+        "get_tensor_name",
+        "get_tensor_shape",
+        "num_io_tensors",
+    ),
+    "IExecutionContext": ("engine", "execute_async_v3", "set_tensor_address"),
+}
+"""What upres uses, by class."""
+
+DRIVER = Driver("580.65", "13.0", (GPU(0, "NVIDIA L4", (8, 9), 24 << 30),), None, True)
+BUILDER = Builder("tensorrt", "10.14", "SM89")
+
+
+def module(device):
+    """The package, on a HostDevice."""
+
+    class Logger:
+        ERROR = 1
+
+        def __init__(self, severity):
+            assert severity == self.ERROR
+
+    class Runtime:
+        def __init__(self, logger):
+            assert isinstance(logger, Logger)
+
+        def deserialize_cuda_engine(self, blob):
+            facts = json.loads(blob)
+            return None if facts.get("refused") else ICudaEngine(facts)
+
+    class ICudaEngine:
+        def __init__(self, facts):
+            self._facts = facts
+            self.num_io_tensors = 2
+
+        def get_tensor_name(self, index):
+            return ("frame", "upscaled")[index]
+
+        def get_tensor_shape(self, name):
+            return self._facts["shapes"][name]
+
+        def get_tensor_dtype(self, name):
+            return "UINT8"
+
+        def create_execution_context(self):
+            return None if self._facts.get("no memory") else IExecutionContext(self)
+
+    class IExecutionContext:
+        def __init__(self, engine):
+            self.engine = engine
+            self._addresses = {}
+
+        def set_tensor_address(self, name, address):
+            self._addresses[name] = address
+            return True
+
+        def execute_async_v3(self, handle):
+            facts, at = self.engine._facts, dict(self._addresses)
+            stream = next(stream for stream in device._streams if stream.handle == handle)
+            stream.call(lambda: _compute(facts, at))
+            return not facts.get("fails")
+
+    made = ModuleType("tensorrt")
+    made.__spec__ = ModuleSpec("tensorrt", None)
+    made.__version__ = BUILDER.version
+    made.Logger, made.Runtime, made.nptype = Logger, Runtime, lambda kind: np.uint8
+    return made, {"": made, **{kind.__name__: kind for kind in (Logger, Runtime, ICudaEngine, IExecutionContext)}}
+
+
+def _compute(facts, addresses):
+    arrays = {}
+    for name, shape in facts["shapes"].items():
+        size = int(np.prod(shape))
+        arrays[name] = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(addresses[name])).reshape(shape)
+    result = OnnxRuntimeGraph(facts["graph"], 1).run({"frame": arrays["frame"]})["upscaled"]
+    arrays["upscaled"][:] = 255 - result if facts.get("wrong") else result
+
+
+def build(folder, graph, precision, shape, scale, **faults):
+    """Write an engine with its manifest and first run. faults: what is wrong with it, as the classes above read them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _, height, width, _ = shape
+    path = folder / file_name(graph.stem, precision, width, height, BUILDER)
+    larger = (1, height * scale, width * scale, 3)
+    path.write_text(json.dumps({"graph": str(graph), "shapes": {"frame": shape, "upscaled": larger}, **faults}))
+    inputs = first_run.fixed_inputs({"frame": (shape, np.dtype(np.uint8))})
+    first_run.write(path, OnnxRuntimeGraph(graph, 1).run(inputs))
+    digest = hashlib.sha256(half.in_precision(graph, precision)).hexdigest()
+    stored = hashlib.sha256(first_run_file(path).read_bytes()).hexdigest()
+    blob = path.read_bytes()
+    contents = Contents(digest, "", precision, {"frame": tuple(shape)})
+    EngineManifest(contents, BUILDER, hashlib.sha256(blob).hexdigest(), len(blob), stored, "build it").write(path)
+    return path
