@@ -1,5 +1,6 @@
 """NVIDIA's driver and the GPUs that it shows."""
 
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,14 @@ def names(files: Path = DRIVER_FILES) -> tuple[str, ...]:
     if not found and is_jetson():
         found = [_text(Path("/proc/device-tree/model")).strip("\0\n") or "Jetson"]
     return tuple(found)
+
+
+def visible(files: Path = DRIVER_FILES) -> tuple[str, ...]:
+    """List the GPUs that this process may use as CUDA_VISIBLE_DEVICES names them: at once, without waking the driver."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return tuple(map(str, range(len(names(files)))))
+    return tuple(name.strip() for name in chosen.split(",") if name.strip())
 
 
 def kernel_module(files: Path = DRIVER_FILES) -> str | None:

@@ -129,9 +129,13 @@ class UnderWaySession:
             f"the GPU's memory is short: {self._facts.network} goes on with tiles of {self._tiles.width}x{self._tiles.height}, "
             f"not {before.width}x{before.height}"
         )
-        self.notes.append(note)
-        logger.warning("%s (%s)", note, error)
+        self._tell(f"{note} ({error})")
         self._start()
+
+    def _tell(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+            logger.warning("%s", note)
 
     def _restart(self) -> None:
         if self._ring is not None:
@@ -141,7 +145,6 @@ class UnderWaySession:
         inputs = {"frame": Spec((1, tiles.height, tiles.width, 3), dtype)}
         outputs = {"upscaled": Spec((1, tiles.height * scale, tiles.width * scale, 3), dtype)}
         width, height = self._size
-        note = self._graph.prepare(inputs, width=width, height=height)
-        if note and note not in self.notes:
-            self.notes.append(note)
+        if note := self._graph.prepare(inputs, width=width, height=height):
+            self._tell(note)
         self._ring = Ring(self._graph, inputs, outputs, self._depth)

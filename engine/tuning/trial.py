@@ -15,10 +15,10 @@ import psutil
 
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame, Pixels
-from upres.engine.core.model import Session
+from upres.engine.core.model import Noting, Session
 from upres.engine.machine import child, device_memory
 from upres.engine.machine.host import peak_memory
-from upres.engine.models import per_frame
+from upres.engine.models import manifest, per_frame
 from upres.engine.models.tuned import Choice, Row
 from upres.engine.runtime import registry as runtimes
 
@@ -61,7 +61,10 @@ def measure(trial: Trial) -> Row:
     model = per_frame.load_choice(trial.network, trial.choice)
     psnr = _compare(model, trial)
     width, height = _part(model, trial)
-    fps, latency = _time(model.open(width, height), picture(width, height), trial.seconds)
+    session = model.open(width, height)
+    if isinstance(session, Noting) and session.notes:  # what runs is not what was chosen
+        raise ModelError(session.notes[0])
+    fps, latency = _time(session, picture(width, height), trial.seconds)
     share = width * height / (trial.width * trial.height)
     after = device_memory.free() if device == "cuda" else peak_memory()
     taken = before - after if device == "cuda" else after - before
@@ -69,20 +72,34 @@ def measure(trial: Trial) -> Row:
 
 
 def _compare(model: per_frame.PerFrameModel, trial: Trial) -> float | None:
-    """Take the PSNR to the reference's result on a small frame, in dB; None where nothing differs."""
-    result, file = _once(model, min(SIDE, trial.width), min(SIDE, trial.height)), Path(trial.reference)
+    """Take the PSNR to the reference's result on a small frame, in dB; None where nothing differs.
+
+    A GPU, whose engines take one size, gets it in the corner of a whole frame; what the rest of that shows in is left out.
+    """
+    width, height, file = min(SIDE, trial.width), min(SIDE, trial.height), Path(trial.reference)
+    small = picture(width, height)
+    if model.trial_side is None:
+        whole = np.zeros((trial.height, trial.width, 3), np.uint8)
+        whole[:height, :width] = small
+        halo, small = manifest.find(trial.network)[1].halo, whole
+        width, height = (
+            side - halo * (side < all_of) for side, all_of in ((width, trial.width), (height, trial.height))
+        )
+    result = _once(model, small)[: height * model.scale, : width * model.scale]
     if trial.choice == REFERENCE and not file.exists():
         np.save(file, result)
-    difference = np.load(file).astype(np.float32) - result
+    difference = np.load(file)[: height * model.scale, : width * model.scale].astype(np.float32) - result
     error = float(np.mean(np.square(difference)))
     return 10 * math.log10(255**2 / error) if error else None
 
 
 def _part(model: per_frame.PerFrameModel, trial: Trial) -> tuple[int, int]:
     """Choose as much of the frame as can be run some times within the seconds; all of it, where that is possible."""
+    if model.trial_side is None:
+        return trial.width, trial.height
     width, height = min(SIDE, trial.width), min(SIDE, trial.height)
     start = time.perf_counter()
-    _once(model, width, height)
+    _once(model, picture(width, height))
     whole = (time.perf_counter() - start) * trial.width * trial.height / (width * height)
     side = math.sqrt(trial.seconds / ((WARM + 1) * whole))
     if side >= 1:
@@ -91,9 +108,11 @@ def _part(model: per_frame.PerFrameModel, trial: Trial) -> tuple[int, int]:
     return max(shortest[0], int(trial.width * side)), max(shortest[1], int(trial.height * side))
 
 
-def _once(model: per_frame.PerFrameModel, width: int, height: int) -> Pixels:
-    session = model.open(width, height)
-    return next(islice((*session.push(Frame(picture(width, height), 0, 1)), *session.flush()), 1)).pixels
+def _once(model: per_frame.PerFrameModel, pixels: Pixels) -> Pixels:
+    session = model.open(pixels.shape[1], pixels.shape[0])
+    result = next(islice((*session.push(Frame(pixels, 0, 1)), *session.flush()), 1)).pixels
+    session.close()
+    return result
 
 
 def _time(session: Session, pixels: Pixels, seconds: float) -> tuple[float, float]:

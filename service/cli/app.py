@@ -40,7 +40,7 @@ PANELS = {
     "Local": ("run", "probe", "bench", "tune", "doctor", "selftest", "licenses"),
     "Server": ("serve", "keys"),
     "Client": ("stream", "submit", "jobs", "watch", "get", "cancel"),
-    "Models": ("models", "pull", "export", "cache"),
+    "Models": ("models", "pull", "export", "warm", "cache"),
 }
 OPTIONS = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
 

@@ -26,19 +26,21 @@ OnReport = Callable[[str, Report], Awaitable[None]]
 class ExecutorOptions:
     """What an operator sets for any executor.
 
-    workers: processes, one a device. slots: attempts that share a device, so that one that waits for its source idles none.
+    workers: processes, one a device; None is one for each GPU that the runtime may use, or one.
+    slots: attempts that share a device, so that one that waits for its source idles none.
     live_slots: likewise of live jobs, which never wait for others to end. models: `module:function` that loads a model.
     runtime, quality: what runs the models, and how exactly. memory_bytes: that all attempts may take together; None takes
-    most of what is free.
+    most of what is free. preload: MODEL@WxH, models that are made ready for frames of such a size before there is room.
     """
 
-    workers: int = 1
+    workers: int | None = None
     slots: int = 4
     live_slots: int = 1
     models: str = "upres.service.execution.worker:load"
     runtime: str = "auto"
     quality: str = "high"
     memory_bytes: int | None = None
+    preload: tuple[str, ...] = ()
 
 
 class Executor(Protocol):

@@ -1,8 +1,11 @@
 """The executor on this machine: worker processes, one a device."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Self
 
+from upres.engine.machine import nvidia
+from upres.engine.runtime import registry as runtimes
 from upres.service.domain.watched_tasks import WatchedTasks
 
 from .base import ExecutorOptions, OnReport
@@ -11,6 +14,8 @@ from .order import Order
 from .sandbox.environment import QUALITY, RUNTIME
 from .worker_process import WorkerProcess
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 
 class LocalExecutor:
     """Keeps the protocol `Executor`, by the options of the same names."""
@@ -18,18 +23,22 @@ class LocalExecutor:
     def __init__(
         self,
         *,
-        workers: int,
+        workers: int | None,
         slots: int,
         models: str,
         live_slots: int = 1,
         runtime: str = "auto",
         quality: str = "high",
         memory_bytes: int | None = None,
+        preload: Sequence[str] = (),
     ) -> None:
+        devices = one_each(workers, runtime)
+        count = len(devices)
+        share = None if memory_bytes is None and count == 1 else (memory_bytes or usable_memory()) // max(1, count)
+        command = ["--models", models, *(part for name in preload for part in ("--preload", name))]
+        command += [] if share is None else ["--memory", str(share)]
         engine = {RUNTIME: runtime, QUALITY: quality}
-        share = None if memory_bytes is None and workers == 1 else (memory_bytes or usable_memory()) // max(1, workers)
-        command = ["--models", models, *([] if share is None else ["--memory", str(share)])]
-        self._workers = [WorkerProcess(command, slots, live_slots, engine) for _ in range(workers)]
+        self._workers = [WorkerProcess(command, slots, live_slots, {**engine, **device}) for device in devices]
         self._tasks = WatchedTasks()
 
     @classmethod
@@ -43,6 +52,7 @@ class LocalExecutor:
             runtime=options.runtime,
             quality=options.quality,
             memory_bytes=options.memory_bytes,
+            preload=options.preload,
         )
 
     async def start(self, on_report: OnReport) -> None:
@@ -83,3 +93,19 @@ class LocalExecutor:
     async def stop(self) -> None:
         """End the workers, and with them every attempt."""
         await self._tasks.stop()
+
+
+def one_each(workers: int | None, runtime: str) -> list[dict[str, str]]:
+    """Return the variables of each worker that say which device is its own; empty ones where the CPU is all there is.
+
+    workers: how many; None is one for each GPU that the runtime may use, or one. More of them than GPUs share these in turn.
+    """
+    gpus = _gpus(runtime)
+    # Where the runtime is found by itself, it may be the CPU: two workers would share that.
+    count = workers if workers is not None else max(1, len(gpus)) if runtime != runtimes.AUTO else 1
+    return [{VISIBLE: gpus[number % len(gpus)]} if gpus else {} for number in range(count)]
+
+
+def _gpus(runtime: str) -> tuple[str, ...]:
+    on_gpu = runtime == runtimes.AUTO or runtimes.load(runtime).device == "cuda"
+    return nvidia.visible() if on_gpu else ()

@@ -11,13 +11,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import IO, Any
 
-from upres.engine.core.errors import ModelError
+import numpy as np
+
+from upres.engine.core.errors import ModelError, SourceError
+from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model, Predicting
 from upres.engine.machine.cache import cache_folder
 from upres.engine.models import registry
@@ -66,8 +69,11 @@ class Worker:
         self._forks = ForkServer()
         self._forks.start()  # it imports while models are loaded
 
-    def warm(self) -> None:
-        """Load every model that is here; then report which are not, and why. From now on the worker reports that it lives."""
+    def warm(self, preload: Sequence[str] = ()) -> None:
+        """Load every model that is here; then report which are not, and why. From now on the worker reports that it lives.
+
+        preload: MODEL@WxH, models that are made ready for frames of such a size.
+        """
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         unavailable = {}
         for slug in SLUGS.values():
@@ -77,7 +83,22 @@ class Worker:
                     model.seconds(1, 1)  # the device's speed is measured once: now, while nobody else works
             except ModelError as error:
                 unavailable[slug.slug] = str(error).replace(str(cache_folder()), "the cache")
+        for name in preload:
+            self._preload(name)
         self._report(report="ready", unavailable=unavailable)
+
+    def _preload(self, name: str) -> None:
+        """Run one frame of a size through a model, so that the first job finds engines loaded and kernels chosen."""
+        slug, _, size = name.partition("@")
+        width, height = map(int, size.split("x"))
+        try:
+            model, _ = self._load(slug, SLUGS[slug].scales[0], "auto")
+            session = model.open(width, height)
+            for _ in (*session.push(Frame(np.zeros((height, width, 3), np.uint8), 0, 1)), *session.flush()):
+                pass
+            session.close()
+        except (ModelError, SourceError) as error:
+            logger.warning("%s is not made ready: %s", name, error)
 
     def obey(self, orders: IO[str]) -> None:
         """Carry out orders until there are no more."""
@@ -204,12 +225,13 @@ def main() -> None:
     parser.add_argument(
         "--models", default="upres.service.execution.worker:load", help="module:function that loads a model"
     )
+    parser.add_argument("--preload", action="append", default=[], help="MODEL@WxH, to be ready for frames of this size")
     parser.add_argument("--memory", type=int, help="bytes that its attempts may take together")
     arguments = parser.parse_args()
     job_logging.configure("json")
     with _own_stdout() as reports:
         worker = Worker(loader(arguments.models), reports, memory_bytes=arguments.memory)
-        worker.warm()
+        worker.warm(arguments.preload)
         worker.obey(sys.stdin)
 
 

@@ -73,6 +73,7 @@ class Server:
             runtime=settings.runtime,
             memory_bytes=settings.job_memory_bytes,
             quality=settings.quality,
+            preload=tuple(settings.preload),
         )
         executor = make_executor(settings.executor, options)
         policy = settings.policy

@@ -1,5 +1,6 @@
 """What an operator sets: by `UPRES_…` in the environment, or in one TOML file; the environment wins."""
 
+import re
 import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from upres.engine.core.errors import SettingsError
+from upres.engine.models.catalog import SLUGS
 from upres.engine.models.manifest import QUALITIES
 from upres.engine.runtime import registry as runtimes
 from upres.service.domain.job_logging import Format
@@ -32,6 +34,17 @@ def _one_of(names: Callable[[], Collection[str]]) -> AfterValidator:
 
 
 Runtime = Annotated[str, _one_of(runtimes.names)]
+PRELOAD = re.compile(r"([\w.-]+)@[1-9]\d{0,4}x[1-9]\d{0,4}")
+
+
+def _preload(value: str) -> str:
+    match = PRELOAD.fullmatch(value)
+    if match is None or match[1] not in SLUGS:
+        raise ValueError(f"must be MODEL@WxH with one of {', '.join(SLUGS)}, as RealESRGAN_Vid_x2@1280x720")
+    return value
+
+
+Preload = Annotated[str, AfterValidator(_preload)]
 Quality = Annotated[str, _one_of(lambda: QUALITIES)]
 
 
@@ -57,7 +70,9 @@ class Settings(BaseSettings):
     tls_key: Path | None = Field(None, description="PEM; of the certificate")
     api_key: SecretStr | None = Field(None, description="the key named `default`")
     executor: str = Field("local", description="what runs attempts; more can be installed")
-    workers: int = Field(1, ge=0, description="worker processes, one a device")
+    workers: int | None = Field(
+        None, ge=0, description="worker processes; by default one for each GPU that the runtime uses, or one"
+    )
     slots: int = Field(4, ge=1, description="attempts that share a device")
     job_memory_bytes: int | None = Field(
         None,
@@ -67,6 +82,10 @@ class Settings(BaseSettings):
     live_slots: int = Field(1, ge=0, description="live jobs that share a device; more are refused until one ends")
     runtime: Runtime = Field("auto", description=f"what runs the models: {', '.join(runtimes.names())}")
     quality: Quality = Field("high", description=f"of the models' arithmetic: {' or '.join(QUALITIES)}")
+    preload: list[Preload] = Field(
+        default_factory=list,
+        description="sizes that models are made ready for at start, as RealESRGAN_Vid_x2@1280x720",
+    )
     models: str = Field("upres.service.execution.worker:load", description="module:function that loads a model")
     queue: int = Field(256, ge=1, description="jobs that may wait, half of them of one key")
     upload_bytes: Bytes = Field(52_428_800, description="largest video that is uploaded over HTTP")

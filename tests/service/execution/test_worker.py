@@ -1,5 +1,6 @@
 """A worker and the attempts that it runs, each in a real process."""
 
+import io
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from paths import CASES
 
+from upres.engine.core.errors import ModelError
 from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Reason
@@ -73,6 +75,25 @@ def working(folder, load=fake.load, **options):
 @pytest.fixture
 def source(clip):
     return clip("a.mp4", 1)
+
+
+def test_models_are_made_ready_for_the_sizes_that_were_asked_for(caplog):
+    loaded = {}
+
+    def load(slug, scale, content):
+        return loaded.setdefault(slug, fake.Nearest()), None
+
+    class Refusing(fake.Nearest):
+        def open(self, width, height):
+            raise ModelError("there is no engine")
+
+    loaded["RealESRGAN_Vid_x4"] = Refusing()
+    reports = io.StringIO()
+    Worker(load, reports).warm(["RealESRGAN_Vid_x4@32x24", "RealESRGAN_Vid_x2@64x48"])
+    [session] = loaded["RealESRGAN_Vid_x2"].opened
+    assert session.count == 0 and session.flushed == [1] and session.closed
+    assert json.loads(reports.getvalue().splitlines()[-1])["report"] == "ready"
+    assert "RealESRGAN_Vid_x4@32x24 is not made ready: there is no engine" in caplog.text
 
 
 def test_an_attempt_leaves_the_disk_what_stays_free(tmp_path, source):

@@ -1,0 +1,72 @@
+"""`upres warm` on a fake of TensorRT: what is missing or stale is built, and nothing else."""
+
+import sys
+
+import fake_tensorrt
+import pytest
+from typer.testing import CliRunner
+
+from upres.engine.core.errors import ModelError, SettingsError
+from upres.engine.models import manifest
+from upres.engine.runtime import trt
+from upres.engine.runtime.ring.host import HostDevice
+from upres.export.cli import warm as command
+from upres.export.trt import warm
+from upres.export.trt.engine import Engine
+
+X2 = "realesr-animevideov3-x2"
+SHAPE = (1, 28, 36, 3)  # of a frame of 32x24, padded
+
+
+@pytest.fixture
+def builds(monkeypatch, tmp_path):
+    """A machine with TensorRT; what was built, and a fault of what is built from now on."""
+    path, facts = manifest.find(X2)
+    made, fault = [], {}
+    device = HostDevice()
+    monkeypatch.setenv("UPRES_CACHE", str(tmp_path))
+    monkeypatch.setattr(trt.nvidia, "driver", lambda: fake_tensorrt.DRIVER)
+    monkeypatch.setattr(trt.cuda, "CudaDevice", lambda: device)
+    monkeypatch.setattr(trt.cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(trt.Cuda, "unavailable", lambda self: "no provider here")
+    monkeypatch.setattr("upres.engine.machine.device_memory.free", lambda device=0: 8 << 30)
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt.module(device)[0])
+
+    def build(request):
+        made.append((request.target, request.precision, request.size))
+        engine = fake_tensorrt.build(tmp_path / "engines", path, request.precision, SHAPE, facts.scale, **fault)
+        yield Engine(path.name, engine, engine.stat().st_size, "", 0.1)
+
+    monkeypatch.setattr(warm, "build", build)
+    return made, fault
+
+
+def said(*arguments):
+    app = command.typer.Typer()
+    app.command()(command.warm)
+    done = CliRunner().invoke(app, [X2, "--target", "tensorrt", *arguments], catch_exceptions=False)
+    return done.output
+
+
+def test_what_is_missing_is_built_once_and_what_is_stale_again(builds, tmp_path):
+    made, _ = builds
+    assert f"{X2} is ready for frames of 32x24\n" in said("--size", "32x24")
+    assert f"{X2} is ready for frames of 32x24, as it was\n" in said("--size", "32x24")
+    assert made == [("tensorrt", "fp16", "32x24")]
+    [engine] = (tmp_path / "engines").glob("*.engine")
+    engine.write_bytes(engine.read_bytes()[:-1])
+    said("--size", "32x24", "--size", "32x24")
+    said("--size", "32x24", "--quality", "exact")
+    assert made == [("tensorrt", "fp16", "32x24")] * 2 + [("tensorrt", "fp32", "32x24")]
+
+
+def test_what_cannot_be_used_even_when_it_is_new_is_an_error(builds):
+    _, fault = builds
+    fault["wrong"] = True
+    with pytest.raises(ModelError, match="does not compute what it was built for"):
+        said("--size", "32x24")
+
+
+def test_every_option_that_is_wrong_is_named(builds):
+    with pytest.raises(SettingsError, match=r"--size must be WxH.*not 720p; --quality must be high or exact, not best"):
+        said("--size", "720p", "--quality", "best")
