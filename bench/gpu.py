@@ -1,7 +1,7 @@
 """What this machine's GPU does with upres, in parts that run one by one: python bench/gpu.py [--only PART] [--device host].
 
 - correct: results against ONNX Runtime's CPU, and a thousand frames in order
-- overlap: a frame's way in, through and out
+- overlap: the ring beside its parts and beside plain runs
 - speed: frames a second of the networks, and their share of the measured peak
 - x4plus: the large network beside PyTorch
 - end_to_end: from file to file, with and without an encoder
@@ -37,11 +37,11 @@ class Part:
 
 PARTS: Mapping[str, Part] = {
     "correct": Part("gpu_correct", 100),
-    "overlap": Part("gpu_speed", 40),
+    "overlap": Part("gpu_overlap", 60),
     "speed": Part("gpu_speed", 90),
     "x4plus": Part("gpu_x4plus", 60),
     "end_to_end": Part("gpu_media", 80),
-    "flashvsr": Part("gpu_engines", 180),
+    "flashvsr": Part("gpu_engines", 160),
     "rtx": Part("gpu_engines", 40),
 }
 

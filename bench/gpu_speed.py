@@ -47,45 +47,6 @@ def speed(options: "Options") -> dict[str, Any]:
     return {"peaks": peaks, "results": found}
 
 
-def overlap(options: "Options") -> dict[str, Any]:
-    """Measure a frame's way into the device, through the network and out, one by one; and the whole way as it is used."""
-    network, width, height, seconds = X2, *((64, 48, 0.02) if options.tiny else (1280, 720, 1.0))
-    found: dict[str, Any] = {}
-    for choice in choices(network, options.device):
-        try:
-            model = load_choice(network, choice)
-            found[named(choice)] = {
-                "runs_on": model.report,
-                "whole": 1 / _fps(model, frames(4, width, height), seconds),
-            }
-        except ModelError as error:
-            found[named(choice)] = {"problem": str(error)}
-    if not found:
-        return nothing(options.device)
-    return {
-        "seconds": found,
-        "copies": _copies(options, width, height),
-        "verdict": "this version keeps one frame under way: nothing overlaps on the device",
-    }
-
-
-def _copies(options: "Options", width: int, height: int) -> dict[str, Any]:
-    """Time the copies of a frame in and of its result out, by the device's own events."""
-    if options.device != "cuda":
-        return {"skipped": "the host's memory is the device's"}
-    import torch
-
-    sizes = {"in": width * height * 3, "out": 4 * width * height * 3}
-    found: dict[str, Any] = {}
-    for kind in ("pinned", "pageable"):
-        for way, size in sizes.items():
-            host = torch.empty(size, dtype=torch.uint8, pin_memory=kind == "pinned")
-            there = torch.empty(size, dtype=torch.uint8, device="cuda")
-            source, target = (host, there) if way == "in" else (there, host)
-            found[f"{way}, {kind}"] = _event_seconds(lambda s=source, t=target: t.copy_(s, non_blocking=True))
-    return found
-
-
 def _event_seconds(work: Callable[[], object], runs: int = 20) -> float:
     import torch
 
