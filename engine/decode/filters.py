@@ -1,15 +1,19 @@
-"""What can be done to frames before they are upscaled, each a libavfilter chain; and where shots begin. All off by default."""
+"""What can be done to frames before they are upscaled, each a libavfilter chain; and where shots begin. All off by default.
+
+PyAV is imported by what uses it: the names of the pre-filters are shown by a help that starts fast.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import av
-from av import VideoFrame
-from av.filter import Graph
-
-from upres.engine.color.convert import MATRICES
 from upres.engine.core.errors import SettingsError
-from upres.engine.core.frame import Shape
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.filter import Graph
+
+    from upres.engine.core.frame import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,8 @@ def check(names: Iterable[str]) -> None:
 
 
 def prefiltered(
-    frames: Iterator[VideoFrame], shape: Shape, names: tuple[str, ...], *, shots: bool
-) -> Iterator[VideoFrame]:
+    frames: "Iterator[VideoFrame]", shape: "Shape", names: tuple[str, ...], *, shots: bool
+) -> "Iterator[VideoFrame]":
     """Run decoded frames through the named pre-filters; with `shots`, first frames of shots carry SHOT_START.
 
     Times are in each frame's own time base, which a filter may have refined; durations are the caller's to derive again.
@@ -57,7 +61,7 @@ def prefiltered(
     return filtered(frames, shape, ",".join(chain)) if chain else frames
 
 
-def filtered(frames: Iterator[VideoFrame], shape: Shape, chain: str) -> Iterator[VideoFrame]:
+def filtered(frames: "Iterator[VideoFrame]", shape: "Shape", chain: str) -> "Iterator[VideoFrame]":
     """Run frames through a chain in libavfilter's notation; pts stay in the shape's time base."""
     graph: Graph | None = None
     for frame in frames:
@@ -69,7 +73,12 @@ def filtered(frames: Iterator[VideoFrame], shape: Shape, chain: str) -> Iterator
         yield from _pull(graph)
 
 
-def _graph(frame: VideoFrame, shape: Shape, chain: str) -> Graph:
+def _graph(frame: "VideoFrame", shape: "Shape", chain: str) -> "Graph":
+    import av
+    from av.filter import Graph
+
+    from upres.engine.color.convert import MATRICES
+
     graph = Graph()
     source = graph.add(
         "buffer",
@@ -97,7 +106,9 @@ def _graph(frame: VideoFrame, shape: Shape, chain: str) -> Graph:
     return graph
 
 
-def _pull(graph: Graph) -> Iterator[VideoFrame]:
+def _pull(graph: "Graph") -> "Iterator[VideoFrame]":
+    import av
+
     while True:
         try:
             frame = graph.vpull()

@@ -130,9 +130,41 @@ SLUGS = {
 }
 
 
+SHORT = {slug.removeprefix("RealESRGAN_Vid_").removesuffix("_Tiny").lower(): slug for slug in SLUGS}
+"""Slugs as people write them: x4, x2, flashvsr."""
+BRANDS = ("realesrgan-", "realesr-")
+
+
+def full_name(name: str, scale: int | None = None) -> str:
+    """Find the slug or network that a short form or another tool's name of it means; a name of anything else is kept.
+
+    Upper and lower case, dashes and underscores are alike; a network goes without its brand, by the name of its original file, and
+    without its scale, which then decides (4 by default).
+    """
+    if name in SLUGS or name in NETWORKS:
+        return name
+    wanted = _plain(name)
+    known = {**SHORT, **{_plain(slug): slug for slug in SLUGS}}
+    for network in NETWORKS.values():
+        known |= {_plain(form): network.name for form in _forms(network)}
+    return known.get(wanted) or known.get(f"{wanted}-x{scale or 4}", name)
+
+
+def _forms(network: Network) -> list[str]:
+    brand = next((brand for brand in BRANDS if network.name.startswith(brand)), "")
+    original = network.file.rpartition(".")[0] if network.file else network.name
+    return [network.name, network.name.removeprefix(brand), original]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
 def slug_of(name: str) -> Slug:
     """Find the slug of this name, or the slug that a network belongs to; ModelError naming what there is."""
     for slug in SLUGS.values():
         if name == slug.slug or name in slug.networks:
             return slug
-    raise ModelError(f"unknown model {name!r}; there are: {', '.join(SLUGS)}; or a network: {', '.join(NETWORKS)}")
+    raise ModelError(
+        f"unknown model {name!r}; there are: {', '.join(SLUGS)} (or {', '.join(SHORT)}); or a network: {', '.join(NETWORKS)}"
+    )

@@ -8,7 +8,7 @@ from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.core.model import Model
 
 from . import per_frame
-from .catalog import NETWORKS, Slug, slug_of
+from .catalog import NETWORKS, Slug, full_name, slug_of
 from .flashvsr import model as flashvsr
 from .manifest import QUALITIES, Installed
 
@@ -42,12 +42,13 @@ class Choice:
 
 
 def choose(name: str, content: str = "auto") -> Choice:
-    """Choose the network for a slug or a network's own name: for content that asks for another, the heaviest that is here.
+    """Choose the network for a slug or a network's name or short form: for content that asks for another, the heaviest here.
 
     Raises ModelError for an unknown name, SettingsError for an unknown content.
     """
     if content not in CONTENTS:
         raise SettingsError(f"content must be one of {', '.join(CONTENTS)}, got {content!r}")
+    name = _named(name)
     slug = _slug(name)
     if name in slug.networks or content == "auto":
         return Choice(name if name in slug.networks else slug.networks[0])
@@ -89,21 +90,38 @@ def load(
 ) -> tuple[Model, str | None]:
     """Load a model, and a line for the user where a better network exists; ModelError with the remedy where it is not here.
 
-    name: a slug, a network, or a network of one's own in the cache. scale: for a model that offers several, its largest by
-    default. resumed: the models of a run that is resumed, as its log names them: `runtime` auto then is what they ran on.
-    Raises SettingsError naming what is not offered.
+    name: a slug, a network, a short form of either, or a network of one's own in the cache. scale: for a model that offers
+    several, its largest by default. resumed: the models of a run that is resumed, as its log names them: `runtime` auto then is
+    what they ran on. Raises SettingsError naming what is not offered.
     """
     if quality not in QUALITIES:
         raise SettingsError(f"quality must be one of {', '.join(QUALITIES)}, got {quality!r}")
+    name = _named(name, scale)
+    wanted = scale_of(name, scale)
     choice, slug = choose(name, content), _slug(name)
-    if scale is not None and scale not in slug.scales:
-        offered = " or ".join(map(str, slug.scales))
-        raise SettingsError(f"{slug.slug} upscales {offered} times, not {scale} times")
-    wanted = scale or max(slug.scales)
     model = _sessions(choice.network).load(
         choice.network, scale=wanted, quality=quality, runtime=runtime, resumed=resumed
     )
     return model, choice.note or _warning(slug.slug, choice.network)
+
+
+def scale_of(name: str, scale: int | None = None) -> int:
+    """Give how many times a model upscales where `scale` is asked for, if anything; SettingsError where it does not offer that."""
+    offered = scales_of(name, scale)
+    if scale is not None and scale not in offered:
+        model = _slug(_named(name, scale)).slug
+        raise SettingsError(f"{model} upscales {' or '.join(map(str, offered))} times, not {scale} times")
+    return scale or max(offered)
+
+
+def scales_of(name: str, scale: int | None = None) -> tuple[int, ...]:
+    """List how many times a model may upscale. scale: decides among networks where a short form means several."""
+    return _slug(_named(name, scale)).scales
+
+
+def _named(name: str, scale: int | None = None) -> str:
+    """Find what a short form means; a network of one's own in the cache keeps its name."""
+    return name if per_frame.installed(name) is not None else full_name(name, scale)
 
 
 def _warning(slug: str, network: str) -> str | None:

@@ -13,6 +13,7 @@ from upres.engine.decode.filters import filtered
 from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
 
+LARGE = 540  # pixels high, from where twice is enough
 FRAMES = 72  # how many frames are looked at
 INTERLACED = 0.3  # share of frames that idet calls interlaced
 BLOCKY = 1.25  # steps across the 8x8 grid over steps elsewhere
@@ -32,7 +33,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What the rules look at. content: auto, photo or animation. hdr: whether its range is high."""
+    """What the rules look at. height: the shorter side. content: auto, photo or animation. hdr: whether its range is high."""
 
     height: int
     seconds: float
@@ -52,8 +53,8 @@ class Rule:
 
 
 RULES = (
-    Rule("small", lambda c: c.height < 540, "below 540p: upscale four times", ("model", "RealESRGAN_Vid_x4")),
-    Rule("large", lambda c: c.height >= 540, "540p and above: upscale twice", ("model", "RealESRGAN_Vid_x2")),
+    Rule("small", lambda c: c.height < LARGE, "below 540p: upscale four times", ("model", "RealESRGAN_Vid_x4")),
+    Rule("large", lambda c: c.height >= LARGE, "540p and above: upscale twice", ("model", "RealESRGAN_Vid_x2")),
     Rule(
         "drawn",
         lambda c: c.content == "animation",
@@ -99,6 +100,11 @@ RULES = (
 )
 
 
+def model_for(height: int) -> str:
+    """Give the model that is advised for a source of this height: its shorter side, as in 540p."""
+    return "RealESRGAN_Vid_x2" if height >= LARGE else "RealESRGAN_Vid_x4"
+
+
 def advise(clip: Clip) -> list[Rule]:
     """List the rules that apply, in the order they are to be followed."""
     return [rule for rule in RULES if rule.applies(clip)]
@@ -106,7 +112,13 @@ def advise(clip: Clip) -> list[Rule]:
 
 def describe(info: Info, measured: Measured, content: str) -> Clip:
     """Gather what the rules look at, from what a reader found."""
-    return Clip(info.shape.height, info.seconds or 0.0, content, measured, info.shape.color.transfer in HDR)
+    return Clip(
+        min(info.shape.width, info.shape.height),
+        info.seconds or 0.0,
+        content,
+        measured,
+        info.shape.color.transfer in HDR,
+    )
 
 
 def in_words(measured: Measured) -> dict[str, str]:

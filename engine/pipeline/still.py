@@ -52,6 +52,12 @@ def write(
     _save(np.concatenate([before, after], axis=1), target)
 
 
+def height(source: str, *, tonemap: bool = False) -> int:
+    """Give the shorter side of a source's frames, in pixels; SourceError where it cannot be opened."""
+    with Reader(source, tonemap=tonemap) as reader:
+        return min(reader.info.shape.width, reader.info.shape.height)
+
+
 def _check_target(source: Source, target: Path, overwrite: bool) -> None:
     with os_errors_as(target, TargetError):
         if target.exists() and isinstance(source, str | Path) and Path(source).exists() and target.samefile(source):

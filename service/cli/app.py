@@ -1,30 +1,32 @@
-"""The command line: `upres IN OUT`, and commands beside it. Exit codes are those of the error tree; see `upres --help`."""
+"""The command line: `upres IN OUT`, and commands beside it. Exit codes are those of the error tree; see `upres --help`.
+
+Nothing of a command is imported before it is called: the help is made from the lines below.
+"""
 
 import os
 import re
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import entry_points, version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from upres.engine.core.errors import SettingsError, UpresError
+from upres.engine.core.errors import Interrupted, SettingsError, UpresError
 
-from . import info
-from .bench import bench
+from . import signals
 from .flags import in_flags
-from .machine.doctor import doctor
-from .machine.selftest import selftest
-from .machine.tune import tune
-from .run import run
 
 HELP = """Upscale video two to four times while it streams.
 
-upres in.mp4 out.mp4                      four times as wide and high
+upres in.mp4                              into in_x4.mp4 beside it, or in_x2.mp4 from 540p up
+
+upres in.mp4 out.mp4 --scale 2            twice as wide and high
 
 upres in.mp4 try.mp4 --duration 3         only the first three seconds
+
+upres a.mp4 b.mp4 clips/ upscaled/        several into a folder
 
 upres in.mp4 out.mp4 --model NAME         another one of `upres models`
 
@@ -37,12 +39,49 @@ EPILOG = (
     "130 interrupted. With several inputs: that of the first failure."
 )
 PANELS = {
-    "Local": ("run", "probe", "bench", "tune", "doctor", "selftest", "licenses"),
-    "Server": ("serve", "keys"),
-    "Client": ("stream", "submit", "jobs", "watch", "get", "cancel"),
-    "Models": ("models", "pull", "export", "warm", "cache"),
+    "Local": {
+        "run": "Upscale IN into OUT: what `upres IN OUT` does.",
+        "probe": "Show what a video holds, and advise on model and pre-filters.",
+        "bench": "Measure speed, overlap, memory and PSNR on clips.",
+        "tune": "Measure every way that this machine can run a network.",
+        "doctor": "Say what this machine can run, and what is missing.",
+        "selftest": "Compare and measure this machine's devices, into a file to send.",
+        "licenses": "Show the licences of the weights, the sample clip and the codecs.",
+    },
+    "Server": {
+        "serve": "Serve the v2 HTTP API and gRPC until SIGTERM.",
+        "keys": "Make, show and revoke the API keys of a server on this machine.",
+    },
+    "Client": {
+        "stream": "Upscale on a server while the source is sent.",
+        "submit": "Upload a clip as a job and print its request_id.",
+        "jobs": "List the latest jobs of this key.",
+        "watch": "Show a job's progress until it has ended.",
+        "get": "Wait for a job and download its result.",
+        "cancel": "End a job now.",
+    },
+    "Models": {
+        "models": "List the models, their networks, and which are on this machine.",
+        "pull": "Get networks and check them.",
+        "export": "Make a network from original weights, or an engine of one.",
+        "warm": "Make the engines that models on this machine's GPUs need.",
+        "cache": "List and delete what was pulled and exported.",
+    },
 }
-OPTIONS = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
+"""Every command of this package with what its help says, by heading."""
+OWN = {
+    "run": "upres.service.cli.run.command:run",
+    "probe": "upres.service.cli.info:probe",
+    "models": "upres.service.cli.info:models",
+    "licenses": "upres.service.cli.info:licenses",
+    "bench": "upres.service.cli.bench:bench",
+    "tune": "upres.service.cli.machine.tune:tune",
+    "doctor": "upres.service.cli.machine.doctor:doctor",
+    "selftest": "upres.service.cli.machine.selftest:selftest",
+}
+"""Where commands are that are not found by an entry point."""
+UsageError: Any = typer.BadParameter.__bases__[0]  # which Typer exports under no name
+OPTIONS = {"-h", "--help", "-V", "--version", "--install-completion", "--show-completion"}
 
 
 class Command(TyperCommand):
@@ -61,54 +100,90 @@ class Group(TyperGroup):
         return _flags_bare(super().get_params(ctx))
 
 
+class Root(Group):
+    """All commands. What is no command and no option of its own is what `run` takes."""
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - as TyperGroup's
+        super().__init__(**settings)
+        for panel, commands in PANELS.items():
+            for name, summary in commands.items():
+                self.add_command(TyperCommand(name, help=summary, rich_help_panel=panel))
+        for entry in entry_points(group="upres.commands"):
+            if entry.name not in self.commands:  # of packages installed beside this one
+                self.add_command(_loaded(entry.name))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Take what is no command for the arguments of `run`."""
+        if args and args[0] not in {*self.commands, *OPTIONS} and not _mistyped(args[0]):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
+        """Load the command that is called."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and _loaded(str(name)), rest
+
+
 def build() -> typer.Typer:
-    """Collect all commands. Those of other packages are found by name, so that nothing that runs imports the exporters."""
+    """Make the command line."""
     names = {"help_option_names": ["-h", "--help"]}
     app = typer.Typer(
-        cls=Group, no_args_is_help=True, epilog=EPILOG, pretty_exceptions_enable=False, context_settings=names
+        cls=Root, no_args_is_help=True, epilog=EPILOG, pretty_exceptions_enable=False, context_settings=names
     )
-    app.callback(help=HELP, options_metavar="IN OUT [OPTIONS]", subcommand_metavar="| COMMAND …")(_options)
-    commands: dict[str, Any] = {"run": run, "bench": bench, "tune": tune, "doctor": doctor, "selftest": selftest}
-    commands |= {command.__name__: command for command in (info.models, info.probe, info.licenses)}
-    commands |= {entry.name: entry.load() for entry in entry_points(group="upres.commands")}
-    for panel, members in PANELS.items():
-        for name in members:
-            if name in commands:
-                _add(app, name, commands.pop(name), panel)
-    for name, command in commands.items():  # of packages installed beside this one
-        _add(app, name, command, None)
+    app.callback(help=HELP, options_metavar="IN [OUT] [OPTIONS]", subcommand_metavar="| COMMAND …")(_options)
     return app
 
 
 def follow(app: typer.Typer, args: list[str]) -> None:
-    """Run a command line; every error of ours ends in one message and its exit code."""
-    commands = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    if args and args[0] not in commands | OPTIONS and not _mistyped(args[0]):
-        args = ["run", *args]
+    """Run a command line and end the process; every error ends in one message and its exit code."""
     try:
-        app(args, prog_name="upres")
+        sys.exit(app(args or ["--help"], prog_name="upres", standalone_mode=False))
     except UpresError as error:
-        typer.secho(f"upres: {in_flags(str(error))}", fg="red", err=True)
-        for note in getattr(error, "__notes__", ()):
-            typer.echo(f"  {in_flags(note)}", err=True)
+        _say(in_flags(str(error)), *map(in_flags, getattr(error, "__notes__", ())))
         sys.exit(error.exit_code)
+    except UsageError as error:
+        if message := error.format_message():
+            where = error.ctx.command_path if error.ctx else "upres"
+            _say(message, f"its options: {where} --help")
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        _say("not answered, so nothing was done; -y starts without asking")
+        sys.exit(Interrupted.exit_code)
     except ModuleNotFoundError as error:
-        if args[0] not in PANELS["Server"] + PANELS["Client"] or (error.name or "").startswith("upres"):
+        if args[0] not in (*PANELS["Server"], *PANELS["Client"]) or (error.name or "").startswith("upres"):
             raise
-        typer.secho(
-            f"upres: {args[0]} needs {error.name}; install it with: pip install 'upres[service]'", fg="red", err=True
+        _say(
+            f"{args[0]} needs {error.name}, which a plain install leaves out; install it: pip install 'upres[service]'"
         )
         sys.exit(SettingsError.exit_code)
 
 
-def _add(app: typer.Typer, name: str, command: Callable[..., Any] | typer.Typer, panel: str | None) -> None:
-    if not isinstance(command, typer.Typer):
-        settings = {"allow_extra_args": name == "run"}
-        app.command(name, cls=Command, rich_help_panel=panel, context_settings=settings)(command)
-        return
-    for inner in command.registered_commands:
-        inner.cls = Command
-    app.add_typer(command, name=name, cls=Group, rich_help_panel=panel)
+def _say(message: str, *notes: str) -> None:
+    typer.secho(f"upres: {message}", fg="red", err=True)
+    for note in notes:
+        typer.echo(f"  {note}", err=True)
+
+
+def _loaded(name: str) -> Any:  # noqa: ANN401
+    """Make a command from the function, or the group of functions, that it is."""
+    with signals.immediate():
+        command = _imported(name)
+    app = typer.Typer()
+    app.callback()(lambda: None)  # or a single command would not be one of a group
+    if isinstance(command, typer.Typer):
+        for inner in command.registered_commands:
+            inner.cls = Command
+        app.add_typer(command, name=name, cls=Group)
+    else:
+        app.command(name, cls=Command)(command)
+    return typer.main.get_group(app).commands[name]
+
+
+def _imported(name: str) -> Any:  # noqa: ANN401
+    if name not in OWN:
+        return entry_points(group="upres.commands")[name].load()
+    module, _, function = OWN[name].partition(":")
+    return getattr(import_module(module), function)
 
 
 def _flags_bare(parameters: list[Any]) -> list[Any]:
@@ -131,7 +206,7 @@ def _version(wanted: bool) -> None:
 
 def _options(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Hold the options beside the commands."""

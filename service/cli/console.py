@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import (
@@ -31,18 +32,23 @@ PLAIN_SECONDS = 5.0  # between two plain lines
 
 
 class Report:
-    """Report runs on stderr; with json, on stdout, unless the result goes there."""
+    """Report runs on stderr; with json, on stdout, unless the result goes there. quiet: nothing but what failed."""
 
-    def __init__(self, *, json: bool, beside_data: bool = False) -> None:
-        self._json = json
+    def __init__(self, *, json: bool, beside_data: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+        self._json, self._quiet, self._verbose = json, quiet, verbose
+        self._place = ""
         self._out = sys.stderr if beside_data or sys.stdout is None else sys.stdout
         self._warned = 0
         self._console = Console(stderr=True)
         self._total: int | None = None
-        self._started = time.perf_counter()
+        self._begin = self._started = time.perf_counter()
 
     def say(self, text: str, **fields: object) -> None:
         """Write one line, or one object with the line as its text; settings that it names become flags."""
+        if not self._quiet:
+            self._write(text, **fields)
+
+    def _write(self, text: str, **fields: object) -> None:
         text = in_flags(text)
         if self._json:
             self._out.write(json.dumps({"text": text, **fields}) + "\n")
@@ -50,15 +56,23 @@ class Report:
         else:
             self._console.out(text, highlight=False)  # above a progress bar, where one is shown
 
-    def warn(self, text: str) -> None:
+    def asks(self, question: str) -> bool:
+        """Ask a question that is answered with yes or no; no by default."""
+        return typer.confirm(question, err=True)
+
+    def counts(self, number: int, of: int) -> None:
+        """Let what follows say which of several inputs it is about."""
+        self._place = f"{number} of {of}: " * (of > 1)
+
+    def warn(self, text: str, **fields: object) -> None:
         """Write a line that a user should not miss."""
-        self.say(f"note: {text}", event="note")
+        self.say(f"note: {text}", event="note", **fields)
 
     def fail(self, source: str, error: UpresError) -> None:
         """Report that one input failed, with the notes of its error."""
         notes = list(getattr(error, "__notes__", ()))
         text = "\n  ".join([str(error) if source in str(error) else f"{source}: {error}", *notes])
-        self.say(text, event="failed", source=source, exit_code=error.exit_code)
+        self._write(f"{self._place}{text}", event="failed", source=source, exit_code=error.exit_code)
 
     @contextmanager
     def failures(self) -> Iterator[None]:
@@ -68,32 +82,34 @@ class Report:
         except UpresError as error:
             if self._json:
                 notes = [in_flags(note) for note in getattr(error, "__notes__", [])]
-                self.say(str(error), event="failed", exit_code=error.exit_code, notes=notes)
+                self._write(str(error), event="failed", exit_code=error.exit_code, notes=notes)
             raise
 
     def skipped(self, target: str) -> None:
         """Report that a target exists already and is left out."""
-        self.say(f"{target}: exists, left out", event="skipped", target=target)
+        self.say(f"{self._place}{target}: exists, left out", event="skipped", target=target)
 
     def ended(self, *, made: int, skipped: int, failed: int) -> None:
         """Sum up several inputs."""
         parts = [f"{made} done", *[f"{skipped} left out"] * bool(skipped), f"{failed} failed"]
+        parts.append(f"in {clock(time.perf_counter() - self._begin)}")
         self.say(", ".join(parts), event="end", made=made, skipped=skipped, failed=failed)
 
-    def predicted(self, source: str, prediction: Prediction, job: Job) -> None:
-        """Write the one line before the start: size, time, memory, disk and models."""
+    def predicted(self, source: str, target: str, prediction: Prediction, job: Job) -> None:
+        """Write the one line before the start: from where to where, size, time, memory, disk and models."""
         self._total = prediction.frames
         parts = [f"{prediction.width}x{prediction.height}", *_costs(prediction)]
         fields = {name: getattr(prediction, name) for name in prediction.__slots__}
         models = ", ".join(_models(job))
-        self.say(f"{source}: {', '.join(parts)} ({models})", event="predicted", source=source, **fields)
+        text = f"{self._place}{source} -> {target}: {', '.join(parts)} ({models})"
+        self.say(text, event="predicted", source=source, target=target, **fields)
 
     @contextmanager
     def running(self, name: str, progress: Progress) -> Iterator[Callable[[], None]]:
         """Show the progress of a run; yields what is to be called after each frame."""
         self._started = time.perf_counter()
         self._warned = 0
-        if self._json or not self._console.is_terminal:
+        if self._json or self._quiet or not self._console.is_terminal:
             yield self._plain(name, progress)
             return
         columns = (
@@ -103,7 +119,7 @@ class Report:
             TextColumn("{task.fields[speed]}"),
         )
         with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True) as bar:
-            task = bar.add_task(name, total=self._total, speed="")
+            task = bar.add_task(f"{self._place}{name}", total=self._total, speed="")
 
             def tick() -> None:
                 self._warn_new(progress)
@@ -123,7 +139,8 @@ class Report:
             self.say(summary, event="done", **fields, models=_models(job))
             return
         self.say(summary)
-        self.say(f"  frames per second of each stage while it works: {_stage_speeds(progress)}")
+        if self._verbose:
+            self.say(f"  frames per second of each stage while it works: {_stage_speeds(progress)}")
         if progress.repairs:
             self.say(f"  repairs: {progress.repairs}")
 
@@ -145,7 +162,7 @@ class Report:
             if time.perf_counter() - last >= PLAIN_SECONDS:
                 last = time.perf_counter()
                 of = f" of {self._total}" if self._total else ""
-                text = f"{name}: {progress.frames_out}{of} frames, {self._speed(progress):.2f} fps"
+                text = f"{self._place}{name}: {progress.frames_out}{of} frames, {self._speed(progress):.2f} fps"
                 self.say(text, event="progress", frames_out=progress.frames_out, frames=self._total)
 
         return tick

@@ -1,8 +1,10 @@
 """The engine's settings, which its messages name in backticks, as the flags of this command line."""
 
 import re
+from typing import TYPE_CHECKING
 
-from upres.engine.pipeline.advice import Rule
+if TYPE_CHECKING:
+    from upres.engine.pipeline.advice import Rule
 
 SAME = (
     "container",
@@ -28,7 +30,7 @@ def in_flags(text: str) -> str:
     return SETTING.sub(lambda match: FLAGS.get(match[1], match[0]), text)
 
 
-def option(rule: Rule) -> str:
+def option(rule: "Rule") -> str:
     """Write what a rule advises as an option, if anything."""
     if rule.setting is None:
         return ""

@@ -15,8 +15,8 @@ from upres.engine.models.catalog import NETWORKS, SLUGS
 from upres.engine.pipeline import advice
 from upres.engine.pipeline.advice import Measured
 
-from .batch import stdin
 from .flags import option
+from .stdio import stdin
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from . import signals
 from .options import built
 
 if TYPE_CHECKING:
@@ -166,8 +167,8 @@ def stream(
     from upres.service.client.errors import RemoteError
     from upres.v2 import upscale_pb2 as pb
 
-    from .batch import stdin
     from .console import RemoteBar
+    from .stdio import stdin
 
     if when_slow == "drop" and not live:
         raise SettingsError("--when-slow drop is for a live source; add --live")
@@ -226,9 +227,7 @@ def _received(parts: "Iterable[Part]", assembly: "Assembly", bar: "RemoteBar") -
 @contextmanager
 def _interruptible(note: str = "") -> "Iterator[None]":
     """Raise Interrupted for Ctrl-C and SIGTERM, with a note on what is left."""
-    from .batch import interruptible
-
-    with interruptible():
+    with signals.interruptible():
         try:
             yield
         except KeyboardInterrupt as stop:

@@ -28,7 +28,19 @@ ListSettings = Annotated[
 ]
 
 
-def serve(config: Config = None, *, list_settings: ListSettings = False) -> None:
+Host = Annotated[str | None, typer.Option(help="The address to listen on; 0.0.0.0 is all of this machine's.")]
+HttpPort = Annotated[int | None, typer.Option("--port", help="The port of HTTP; 8080 by default.")]
+GrpcPort = Annotated[int | None, typer.Option(help="The port of gRPC; 8081 by default.")]
+
+
+def serve(
+    config: Config = None,
+    host: Host = None,
+    port: HttpPort = None,
+    grpc_port: GrpcPort = None,
+    *,
+    list_settings: ListSettings = False,
+) -> None:
     """Serve the v2 HTTP API and gRPC until SIGTERM. The first start prints an API key, once."""
     if list_settings:
         from upres.service.server.settings_page import page
@@ -41,7 +53,8 @@ def serve(config: Config = None, *, list_settings: ListSettings = False) -> None
     from upres.service.domain import job_logging
     from upres.service.server.app import serve as run
 
-    settings = _settings(config)
+    named = {"host": host, "http_port": port, "grpc_port": grpc_port}
+    settings = _settings(config, **{name: value for name, value in named.items() if value is not None})
     job_logging.configure(settings.log_format)
     asyncio.run(run(settings, typer.echo))
 
@@ -69,10 +82,10 @@ def revoke(name: Annotated[str, typer.Argument(help="Whose key it was.")], confi
     typer.echo(f"{name}: revoked", err=True)
 
 
-def _settings(config: Path | None) -> "Settings":
+def _settings(config: Path | None, **named: str | int) -> "Settings":
     from upres.service.server.settings import load
 
-    return load(config)
+    return load(config, **named)
 
 
 def _keys(settings: "Settings") -> "Keys":

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from upres.engine.core.errors import Interrupted
+
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is not known on Windows
 INTERRUPTED = 130  # as Interrupted's
 
@@ -31,6 +33,18 @@ def immediate() -> Iterator[None]:
         yield
     finally:
         orderly()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise Interrupted for Ctrl-C and SIGTERM, with what was noted about resuming."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        error = Interrupted("interrupted")
+        for note in getattr(stop, "__notes__", ("nothing is kept: it had not started yet",)):
+            error.add_note(note)
+        raise error from stop
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> None:

@@ -85,7 +85,7 @@ def test_options(upres, tiny, tmp_path, options, size):
 
 
 def test_json_tells_the_same_as_one_object_a_line(upres, tiny, tmp_path):
-    code, out, _ = upres(tiny, tmp_path / "out.mp4", "--json")
+    code, out, _ = upres(tiny, tmp_path / "out.mp4", "--json", "--scale", "4")
     events = [json.loads(line) for line in out.splitlines()]
     assert code == 0
     assert [event["event"] for event in events] == ["predicted", "done"]
@@ -128,7 +128,8 @@ def test_a_folder_goes_into_a_folder_and_what_exists_can_be_skipped(upres, tiny,
     code, _, said = upres(inputs, outputs, "--skip-existing")
     assert code == 3
     assert "b.mp4: " in said
-    assert said.splitlines()[-1] == "0 done, 1 left out, 1 failed"
+    assert said.splitlines()[-1].startswith("0 done, 1 left out, 1 failed, in ")
+    assert "2 of 2: " in said
 
 
 def test_folders_inside_a_folder_are_told(upres, tiny, tmp_path):
@@ -174,7 +175,16 @@ def test_lossless_goes_into_mkv(upres, tiny, tmp_path):
 
 
 def test_the_log_and_the_result_do_not_share_stdout(tiny):
-    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", tiny, "-", "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        "from upres.service.cli.main import main; main()",
+        tiny,
+        "-",
+        "--json",
+        "--scale",
+        "4",
+    ]
     result = subprocess.run(command, capture_output=True, timeout=120)
     assert result.stdout[:4] == b"\x1aE\xdf\xa3"
     assert [json.loads(line)["event"] for line in result.stderr.splitlines()] == ["predicted", "done"]
@@ -195,14 +205,14 @@ def test_a_still_does_not_replace_its_own_source(upres, tmp_path):
 def test_stdin_to_stdout(tiny, suffix, said):
     source = tiny.with_name(f"piped{suffix}")
     media.ffmpeg("-i", tiny, "-c", "copy", source)
-    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "-", "-"]
+    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "-", "-", "--scale", "4"]
     # cat, so that it is a pipe: a file on stdin could be read to and fro
     with subprocess.Popen(["cat", source], stdout=subprocess.PIPE) as pipe:
         result = subprocess.run(command, stdin=pipe.stdout, capture_output=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout[:4] == b"\x1aE\xdf\xa3"  # EBML: Matroska
     first = result.stderr.decode().splitlines()[0]
-    assert first.startswith(f"stdin: {said}")
+    assert first.startswith(f"stdin -> stdout: {said}")
     assert "memory" in first
     assert "disk" in first
 
@@ -242,7 +252,13 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["{tiny}", "out.mp4", "--start", "1:00"], 3, "ends before second 60: it lasts 0.5 s"),
         (["{tiny}", "out.mp4", "--duration", "0"], 2, "must last longer than 0 s"),
         (["nothing*.mp4", "out"], 3, "no video matches"),
-        (["{tiny}", "other.mp4", "third.mp4", "out"], 2, "4 arguments, where IN and OUT are two"),
+        (["{tiny}", "other.mp4", "third.mp4", "out.mp4"], 2, "3 inputs need a folder to go to, and out.mp4 is not one"),
+        (["{tiny}", "other.mp4", "-"], 2, "and - is not one"),
+        (["-"], 2, "name where the result goes: upres - out.mp4"),
+        (["{tiny}", "--scale", "8"], 2, "--chain x4,x2 gives 8 times"),
+        (["{tiny}", "--model", "x2", "--chain", "x2,x2"], 2, "exclude each other"),
+        (["{tiny}", "nowhere/", "--crf", "99"], 2, "crf must lie in"),
+        (["none.mp4", "nowhere.mp4", "new/"], 3, "nowhere.mp4: no such file"),
         (["strem", "{tiny}", "out.mp4"], 2, "No such command 'strem'. Did you mean 'stream'?"),
         (["status"], 2, "No such command 'status'."),
         (["http://example.org/x.mp4?a=b", "out.mp4"], 3, "URLs are not taken; download it first, or pipe it in"),
@@ -351,7 +367,7 @@ def test_probe_says_that_a_source_is_hdr_and_what_is_unknown(upres, tmp_path):
 def test_help_begins_with_what_upres_is_for(upres, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     said = upres("--help")[1]
-    assert said.split()[:7] == ["Usage:", "upres", "IN", "OUT", "[OPTIONS]", "|", "COMMAND"]
+    assert said.split()[:7] == ["Usage:", "upres", "IN", "[OUT]", "[OPTIONS]", "|", "COMMAND"]
     shown = said.partition("Options")[0]
     assert all(option in shown for option in ("--model", "--duration", "--resume", "upres run --help"))
     options = re.sub(r"[│\s]+", " ", upres("run", "--help")[1])
@@ -369,3 +385,42 @@ def test_probe_models_doctor_and_licenses(upres):
     assert "RealESRGAN_Vid_x4" in upres("models")[1]
     assert "nothing is missing" in upres("doctor")[1]
     assert "BSD 3-Clause" in upres("licenses")[1]
+
+
+def test_one_name_is_enough_and_the_height_decides(upres, tiny, tmp_path):
+    code, _, said = upres(tiny)
+    assert code == 0
+    assert "32p: upscaled 4 times by RealESRGAN_Vid_x4; --scale 2" in said
+    assert size_and_frames(tmp_path / "tiny_x4.mp4") == (192, 128, 12)
+    assert f"{tiny} -> {tmp_path / 'tiny_x4.mp4'}: 192x128, 12 frames" in said
+    code, _, said = upres("-i", tiny, "-s", "3", "-q")
+    assert (code, said) == (0, "")
+    assert size_and_frames(tmp_path / "tiny_x3.mp4") == (144, 96, 12)
+
+
+def test_540p_is_upscaled_twice_unless_asked_otherwise(upres, tmp_path):
+    clip = media.clip(tmp_path / "a.mp4", "-frames:v", 2, picture="color=gray:size=960x540:rate=5")
+    code, _, said = upres(clip, "--dry-run")
+    assert code == 0
+    assert "540p: upscaled 2 times by RealESRGAN_Vid_x2; --scale 4" in said
+    assert f"{clip} -> {tmp_path / 'a_x2.mp4'}: 1920x1080, 2 frames" in said
+    assert names(tmp_path) == {"a.mp4"}
+
+
+def test_several_names_go_into_a_folder_that_is_made(upres, tiny, tmp_path):
+    other = tiny.with_name("other.mkv")
+    other.write_bytes(tiny.read_bytes())
+    code, _, said = upres(tiny, other, f"{tmp_path}/new/", "-s", "2", "--codec", "h265", "-v")
+    assert code == 0
+    assert names(tmp_path / "new") == {"tiny.mp4", "other.mp4"}
+    assert "1 of 2: " in said and "2 of 2: " in said and "infer" in said
+    assert said.splitlines()[-1].startswith("2 done, 0 failed, in ")
+    with av.open(str(tmp_path / "new" / "tiny.mp4")) as file:
+        assert file.streams.video[0].codec_context.name == "hevc"
+
+
+def test_a_mistake_in_the_options_is_one_message_like_any_other(upres, tiny):
+    code, out, said = upres(tiny, "--scael", "2")
+    assert (code, out) == (2, "")
+    assert said.splitlines()[0].startswith("upres: No such option: --scael")
+    assert said.splitlines()[1:] == ["  its options: upres run --help"]

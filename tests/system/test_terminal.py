@@ -61,7 +61,7 @@ main()
 
 
 @pytest.mark.parametrize(
-    "module", ["typer", "numpy", "av", "upres.engine.api", "upres.export.cli.commands", "openvino"]
+    "module", ["typer", "numpy", "av", "upres.engine.api", "upres.service.cli.run.batch", "openvino"]
 )
 def test_ctrl_c_while_everything_is_still_imported_ends_without_a_traceback(tmp_path, module):
     code = STOPPED_WHILE_IMPORTING.replace("MODULE", module)

@@ -1,38 +1,57 @@
 """The options of `upres IN OUT` in groups: each field is an option, each method what its group is for."""
 
-from collections.abc import Collection
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, cast
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from upres.engine.core.errors import SettingsError
-from upres.engine.core.model import Model
-from upres.engine.decode.cut import Cut
 from upres.engine.decode.filters import PREFILTERS
-from upres.engine.encode.options import SEGMENT_SECONDS, Codec, Encoder
-from upres.engine.models import registry
-from upres.engine.models.catalog import slug_of
-from upres.engine.models.per_frame import PerFrameModel
-from upres.engine.runtime import registry as runtimes
+from upres.engine.models.catalog import NETWORKS, SHORT, SLUGS
+from upres.service.cli.duration import exactly
 
-from .duration import exactly
+if TYPE_CHECKING:
+    from upres.engine.encode.options import Encoder
 
 STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
+CODECS = {"auto": "auto", "h264": "h264", "hevc": "hevc", "h265": "hevc"}
+"""What the engine calls them, by the name that users give."""
+RUNTIMES = ("auto", *sorted(entry.name for entry in entry_points(group="upres.runtimes")))
+"""As `upres.engine.runtime.registry` lists them, which imports NumPy."""
+
+
+def _models(incomplete: str) -> Iterator[str]:
+    """Complete the name of a model: of several, the last one."""
+    before, comma, last = incomplete.rpartition(",")
+    yield from (f"{before}{comma}{name}" for name in (*SHORT, *SLUGS, *NETWORKS) if name.startswith(last))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
-    """Which models run, and how."""
+    """Which models run, and how. Without a name and a scale, the height of each source decides."""
 
     PANEL: ClassVar = "Model"
 
-    model: Annotated[str, typer.Option("--model", "-m", help="A model or network; see `upres models`.")] = (
-        "RealESRGAN_Vid_x4"
-    )
-    chain: Annotated[str | None, typer.Option(help="Models one after the other, A,B; instead of --model.")] = None
-    scale: Annotated[int | None, typer.Option(help="2, 3 or 4, for a model that offers several.")] = None
+    scale: Annotated[
+        int | None,
+        typer.Option("--scale", "-s", help="2, 3 or 4 times as wide and high; by default 4, and 2 from 540p up."),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help=f"{', '.join(SHORT)}, or another one of `upres models`; by default as the scale asks for.",
+            autocompletion=_models,
+        ),
+    ] = None
+    chain: Annotated[
+        str | None,
+        typer.Option(help="Models one after the other, A,B; instead of --model.", autocompletion=_models),
+    ] = None
     content: Annotated[str, typer.Option(help="auto, photo or animation: which network inside a model.")] = "auto"
     quality: Annotated[
         str, typer.Option(help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB or more.")
@@ -40,28 +59,9 @@ class ModelOptions:
     runtime: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(runtimes.names())}; cuda, tensorrt …: an NVIDIA GPU. auto: the fastest that `upres tune` found."
+            help=f"{', '.join(RUNTIMES)}; cuda, tensorrt …: an NVIDIA GPU. auto: the fastest that `upres tune` found."
         ),
     ] = "auto"
-
-    def load(self, resumed: Collection[str] = ()) -> tuple[list[Model], list[str]]:
-        """Load the models; gives them, and what a user should know of the choice. resumed: as in `registry.load`."""
-        names = [name.strip() for name in (self.chain or self.model).split(",")]
-        loaded = [self._load(name, alone=len(names) == 1, resumed=resumed) for name in names]
-        models, notes = [model for model, _ in loaded], [note for _, note in loaded if note]
-        notes += [model.why for model in models if isinstance(model, PerFrameModel) and model.why]
-        if self.quality == "high" and (exact := [model.report for model in models if "fp32" in model.report]):
-            why = "ONNX Runtime computes in float32 only" if "ONNX" in exact[0] else "this CPU has no bfloat16"
-            notes.append(f"{why}, so high is exact ({exact[0]})")
-        if [model.scale for model in models].count(2) > 1:
-            notes.append("x2 after x2 upscales artefacts twice; x4 is the better way to 4")
-        return models, notes
-
-    def _load(self, name: str, *, alone: bool, resumed: Collection[str]) -> tuple[Any, str | None]:
-        """Load one model. In a chain, the scale is for those that offer several."""
-        scale = self.scale if alone or len(slug_of(name).scales) > 1 else None
-        how = {"content": self.content, "quality": self.quality, "runtime": self.runtime}
-        return registry.load(name, **how, scale=scale, resumed=resumed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class EncodingOptions:
 
     PANEL: ClassVar = "Encoding"
 
-    codec: Annotated[str, typer.Option(help="auto, h264 or hevc.")] = "auto"
+    codec: Annotated[str, typer.Option(help="auto, h264, or hevc, also known as h265.")] = "auto"
     lossless: Annotated[
         bool, typer.Option("--lossless", help="Keep exactly what the network computed, as RGB H.264; needs .mkv.")
     ] = False
@@ -85,11 +85,13 @@ class EncodingOptions:
         str, typer.Option(help="For stdout, which gets the result while it is made: mkv, mp4 or mov.")
     ] = "mkv"
 
-    def encoder(self) -> Encoder:
+    def encoder(self) -> "Encoder":
         """Make the engine's options; raises SettingsError."""
-        if self.codec not in ("auto", "h264", "hevc"):
-            raise SettingsError(f"codec must be auto, h264 or hevc, got {self.codec!r}; exact pixels are --lossless")
-        codec = "lossless" if self.lossless else cast(Codec, self.codec)
+        from upres.engine.encode.options import SEGMENT_SECONDS, Encoder
+
+        if self.codec not in CODECS:
+            raise SettingsError(f"codec must be {', '.join(CODECS)}, got {self.codec!r}; exact pixels are --lossless")
+        codec: Any = "lossless" if self.lossless else CODECS[self.codec]
         segment = SEGMENT_SECONDS if self.segment is None else self.segment
         return Encoder(codec, self.crf, self.preset, segment, self.height)
 
@@ -128,6 +130,8 @@ class SourceOptions:
 
     def settings(self) -> dict[str, Any]:
         """Give the fields of the engine's Job that are about the source; raises SettingsError."""
+        from upres.engine.decode.cut import Cut
+
         duration = None if self.duration is None else exactly("--duration", self.duration)
         cut = Cut(exactly("--start", self.start), duration)
         return {"prefilters": tuple(self.prefilter or ()), "split": self.split, "cut": cut, "tonemap": self.tonemap}
@@ -139,7 +143,10 @@ class RunOptions:
 
     PANEL: ClassVar = "Run"
 
-    yes: Annotated[bool, typer.Option("--yes", help="Start even what takes very long on this machine.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start even what takes long, and do not ask.")] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and what it would take, and do nothing.")
+    ] = False
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue where an interrupted run of the same command stopped.")
     ] = False
@@ -147,4 +154,6 @@ class RunOptions:
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out inputs whose output exists.")] = (
         False
     )
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say how fast each stage was, too.")] = False
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False

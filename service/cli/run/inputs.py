@@ -1,0 +1,140 @@
+"""Which inputs go where: names on a command line, as pairs of a source and its target."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from upres.engine.core.errors import SettingsError, SourceError, TargetError, os_errors_as
+from upres.engine.core.text import counted
+from upres.engine.decode.source import kind_of
+
+VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogg ogm ogv rm ts vob webm wmv y4m"
+VIDEO_SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A source and its target; None is a name beside the source that says how often it was upscaled."""
+
+    source: str
+    target: str | None
+
+    def named(self, upscaled: str, suffix: str) -> str:
+        """Give the target's name. upscaled: how, as x4. suffix: of a name that is chosen here."""
+        source = Path(self.source)
+        return self.target or str(source.with_name(f"{source.stem}_{upscaled}{suffix}"))
+
+
+def arranged(names: Sequence[str], inputs: Sequence[str], output: str | None) -> tuple[list[str], str | None]:
+    """Tell sources from the target, which is None where each result goes beside its source.
+
+    names: as they stand, the target last where there are two or more. inputs, output: those that were said to be that.
+    Raises SettingsError where there is no source.
+    """
+    every = [*inputs, *names]
+    if not every:
+        raise SettingsError("name a video: upres in.mp4, or upres in.mp4 out.mp4; all of it: upres --help")
+    if output is not None or not names or len(every) == 1:
+        return every, output
+    return every[:-1], every[-1]
+
+
+def pairs(sources: Sequence[str], target: str | None, suffix: str) -> tuple[list[Pair], Path | None]:
+    """Pair sources with targets; gives the pairs, and the folder that they go to, if any, which may have to be made.
+
+    What goes into a folder has its own name there with another suffix; in its own folder, as a result beside it.
+    Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
+    """
+    found = [_found(source) for source in sources]
+    chosen = [source for videos in found for source in videos]
+    several = len(sources) > 1 or chosen != list(sources)
+    if target is None:
+        _check_beside(sources, several=chosen != list(sources))
+        return [Pair(source, None) for source in chosen], None
+    folder = Path(target)
+    with os_errors_as(target, TargetError):
+        inside = target != "-" and (folder.is_dir() or target.endswith(("/", os.sep)))
+        taken = folder.is_file()
+    if not several and not inside:
+        return [Pair(chosen[0], target)], None
+    if taken or target == "-" or (folder.suffix and not inside):
+        raise SettingsError(
+            f"{counted(len(chosen), 'input')} need a folder to go to, and {target} is not one; name it last, with a / at its "
+            "end: upres a.mp4 b.mp4 upscaled/"
+        )
+    names = _names_in_folder(chosen)
+    return [
+        Pair(source, None if _lies_in(source, folder) else str(folder / f"{name}{suffix}"))
+        for source, name in zip(chosen, names, strict=True)
+    ], folder
+
+
+def _check_beside(sources: Sequence[str], *, several: bool) -> None:
+    """Raise SettingsError where a result cannot go beside its source."""
+    if "-" in sources:
+        raise SettingsError("name where the result goes: upres - out.mp4")
+    if several:
+        raise SettingsError(f"name a folder for the results: upres '{sources[0]}' upscaled/")
+
+
+def _names_in_folder(sources: Sequence[str]) -> list[str]:
+    """Give each a name of its own: the stem, with the suffix where two have the same one, and a number where that is the same."""
+    paths = [Path("stdin" if source == "-" else source) for source in sources]
+    stems, taken = Counter(path.stem for path in paths), Counter[str]()
+    names = []
+    for path in paths:
+        name = path.stem if stems[path.stem] == 1 else path.name
+        taken[name] += 1
+        names.append(name if taken[name] == 1 else f"{name}-{taken[name]}")
+    return names
+
+
+def _lies_in(source: str, folder: Path) -> bool:
+    parent = Path(source).absolute().parent
+    return source != "-" and parent.exists() and folder.exists() and parent.samefile(folder)
+
+
+def _found(source: str) -> list[str]:
+    """List what a name stands for: itself, or the videos in a folder or of a pattern."""
+    path = Path(source)
+    with os_errors_as(source, SourceError):
+        if source == "-" or kind_of(source) != "file" or path.is_file():
+            return [source]
+        if path.is_dir():
+            return list(map(str, _videos_in(path)))
+        if not glob.has_magic(source):
+            return [source]
+        found = sorted(map(Path, glob.glob(_pattern(path), recursive=True)))  # noqa: PTH207 - absolute patterns too
+    videos = [str(file) for file in found if file.suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        raise SourceError(f"{source}: no video matches")
+    return videos
+
+
+def _pattern(path: Path) -> str:
+    """Take folders that are there for what they are called, brackets included; the rest is a pattern."""
+    there = next(folder for folder in (*path.parents, Path()) if folder.is_dir())
+    rest = path.relative_to(there)
+    return str(Path(glob.escape(str(there))) / rest)
+
+
+def _videos_in(folder: Path) -> list[Path]:
+    videos = sorted(file for file in folder.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
+    if not videos:
+        passed = f"; {note}" if (note := not_searched(str(folder))) else ""
+        raise SourceError(f"{folder}: the folder holds no video (looked for {VIDEO_NAMES}){passed}")
+    return videos
+
+
+def not_searched(source: str) -> str | None:
+    """Name what is not searched in a folder: the folders in it, except logs of interrupted runs."""
+    path = Path(source)
+    with os_errors_as(source, SourceError):
+        inner = [place for place in path.iterdir() if place.is_dir()] if path.is_dir() else []
+    count = sum(not place.name.startswith(".") and place.suffix != ".upres" for place in inner)
+    if not count:
+        return None
+    return f"not searched: {counted(count, 'folder')} in {source}; '{path}/**/*.*' reaches into them"

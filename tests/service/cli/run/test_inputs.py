@@ -1,0 +1,90 @@
+"""Which of the names on a command line are inputs, and where each goes."""
+
+import pytest
+
+from upres.engine.core.errors import SettingsError, SourceError
+from upres.service.cli.run.inputs import Pair, arranged, pairs
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "b.mkv", "clips/c.mp4", "clips/d.mov", "more [x264]/e.mp4", "more [x264]/notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+
+def laid_out(*names, suffix=".mp4"):
+    chosen, folder = pairs(*arranged(names, [], None), suffix)
+    return [(pair.source, pair.named("x4", suffix)) for pair in chosen], folder and str(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "inputs", "output", "sources", "target"),
+    [
+        (["in.mp4"], [], None, ["in.mp4"], None),
+        (["in.mp4", "out.mp4"], [], None, ["in.mp4"], "out.mp4"),
+        (["a.mp4", "b.mp4", "to/"], [], None, ["a.mp4", "b.mp4"], "to/"),
+        (["out.mp4"], ["in.mp4"], None, ["in.mp4"], "out.mp4"),
+        ([], ["in.mp4"], "out.mp4", ["in.mp4"], "out.mp4"),
+        (["in.mp4"], [], "out.mp4", ["in.mp4"], "out.mp4"),
+        ([], ["a.mp4", "b.mp4"], None, ["a.mp4", "b.mp4"], None),
+    ],
+)
+def test_the_last_of_several_names_is_the_target_unless_it_is_said_otherwise(names, inputs, output, sources, target):
+    assert arranged(names, inputs, output) == (sources, target)
+
+
+def test_without_a_name_there_is_nothing_to_do():
+    with pytest.raises(SettingsError, match="name a video: upres in"):
+        arranged([], [], None)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected", "folder"),
+    [
+        (["a.mp4"], [("a.mp4", "a_x4.mp4")], None),
+        (["clips/d.mov"], [("clips/d.mov", "clips/d_x4.mp4")], None),
+        (["a.mp4", "b.mp4"], [("a.mp4", "b.mp4")], None),
+        (["a.mp4", "new/"], [("a.mp4", "new/a.mp4")], "new"),
+        (["a.mp4", "clips"], [("a.mp4", "clips/a.mp4")], "clips"),
+        (["clips/c.mp4", "clips/"], [("clips/c.mp4", "clips/c_x4.mp4")], "clips"),
+        (["a.mp4", "b.mkv", "new"], [("a.mp4", "new/a.mp4"), ("b.mkv", "new/b.mp4")], "new"),
+        (["a.mp4", "clips", "new.d/"], [("a.mp4", "new.d/a.mp4"), ("clips/c.mp4", "new.d/c.mp4"),
+                                       ("clips/d.mov", "new.d/d.mp4")], "new.d"),
+        (["more [x264]/*.mp4", "new"], [("more [x264]/e.mp4", "new/e.mp4")], "new"),
+        (["more [x264]/[a-f].*", "new"], [("more [x264]/e.mp4", "new/e.mp4")], "new"),
+        (["clips/*", "new"], [("clips/c.mp4", "new/c.mp4"), ("clips/d.mov", "new/d.mp4")], "new"),
+        (["a.mp4", "clips/../a.mp4", "new"], [("a.mp4", "new/a.mp4.mp4"), ("clips/../a.mp4", "new/a.mp4-2.mp4")], "new"),
+        (["-", "new/"], [("-", "new/stdin.mp4")], "new"),
+    ],
+)  # fmt: skip
+def test_each_input_has_a_place_of_its_own(names, expected, folder):
+    assert laid_out(*names) == (expected, folder)
+
+
+def test_a_result_beside_its_source_says_how_it_was_upscaled():
+    assert Pair("clips/c.mp4", None).named("x2", ".mkv") == "clips/c_x2.mkv"
+    assert Pair("c.mp4", "out.mov").named("x2", ".mkv") == "out.mov"
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a.mp4", "b.mkv", "clips/c.mp4"], "2 inputs need a folder to go to, and clips/c.mp4 is not one"),
+        (["clips", "out.mp4"], "out.mp4 is not one; name it last, with a / at its end"),
+        (["clips", "-"], "- is not one"),
+        (["clips"], "name a folder for the results: upres 'clips' upscaled/"),
+        (["-"], "name where the result goes"),
+    ],
+)
+def test_what_has_no_place_is_refused_with_what_to_name(names, words):
+    with pytest.raises(SettingsError) as refused:
+        laid_out(*names)
+    assert words in str(refused.value)
+
+
+def test_a_pattern_that_nothing_matches_is_said():
+    with pytest.raises(SourceError, match=r"no video matches"):
+        laid_out("more [x264]/*.txt", "new")

@@ -1,0 +1,38 @@
+"""How the command line starts: what it imports for its help, and what a shell is offered to complete."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("numpy", "av", "onnxruntime", "openvino", "grpc", "sqlalchemy")
+START = "import sys; from upres.service.cli.app import build; build()(sys.argv[1:], prog_name='upres', standalone_mode=False); "
+
+
+@pytest.mark.parametrize("args", [["--help"], ["run", "--help"], ["--version"]], ids=" ".join)
+def test_help_imports_no_media_and_no_arrays(args):
+    code = START + f"print('heavy:', *(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "heavy:\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "offered"),
+    [
+        ("upres in.mp4 --mod", 2, ["--model"]),
+        ("upres in.mp4 out.mp4 --model x", 4, ["x4", "x2"]),
+        ("upres in.mp4 --chain flashvsr,x", 3, ["flashvsr,x4", "flashvsr,x2"]),
+        ("upres -i in.mp4 --skip", 3, ["--skip-existing"]),
+        ("upres pro", 1, ["probe"]),
+        ("upres in.mp4 o", 2, []),  # the shell then offers files
+    ],
+)
+def test_the_documented_form_is_completed(words, at, offered, monkeypatch, capsys):
+    from upres.service.cli.app import build
+
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(at))
+    monkeypatch.setenv("_UPRES_COMPLETE", "complete_bash")
+    with pytest.raises(SystemExit):
+        build()([], prog_name="upres")
+    assert capsys.readouterr().out.split() == offered
