@@ -23,6 +23,7 @@ LIMIT = f"{LONGEST_SIDE} a side and {MOST_PIXELS // 10**6} million pixels"
 
 CLOCK_MAY_JUMP = 0x0200  # libavformat's AVFMT_TS_DISCONT
 
+OPENING_LIMIT = 256 << 20  # bytes of a stream before its tracks are known; a film's fonts and covers take less
 BUFFER = 32768  # bytes that are read ahead of the demuxer
 LIVE_BUFFER = 4096
 LIVE_PROBE = {"fpsprobesize": "6"}
@@ -63,6 +64,25 @@ class Seekable:
             return -errno.EINVAL
 
 
+class Unseekable:
+    """A stream as libavformat reads one. It must show its tracks early: a demuxer skips what makes no sense to its end.
+
+    left: bytes until it ends, None once it is open.
+    """
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self.left: int | None = OPENING_LIMIT
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes."""
+        if self.left is None:
+            return self._stream.read(size)
+        data = self._stream.read(min(size, self.left))
+        self.left -= len(data)
+        return data
+
+
 def open_container(
     name: str, file: str | IO[bytes] | Readable, formats: tuple[str, ...] | None, *, live: bool
 ) -> InputContainer:
@@ -70,8 +90,22 @@ def open_container(
     options, ahead = (LIVE_PROBE, LIVE_BUFFER) if live else ({}, BUFFER)
     if formats is not None:
         options = {**options, "format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
-    if not isinstance(file, str) and hasattr(file, "seek"):
-        file = Seekable(cast(IO[bytes], file))
+    if isinstance(file, str):
+        return _open(name, file, options, ahead)
+    if hasattr(file, "seek"):
+        return _open(name, Seekable(cast(IO[bytes], file)), options, ahead)
+    stream = Unseekable(file)
+    try:
+        return _open(name, stream, options, ahead)
+    finally:
+        if stream.left == 0:
+            raise SourceError(
+                f"{name}: not a video that can be read (no tracks within its first {OPENING_LIMIT >> 20} MiB)"
+            )
+        stream.left = None
+
+
+def _open(name: str, file: str | Seekable | Unseekable, options: dict[str, str], ahead: int) -> InputContainer:
     try:
         return av.open(file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead)
     except (av.FFmpegError, ValueError, OSError) as error:  # OSError: a seek of the demuxer that a file refuses

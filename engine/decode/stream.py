@@ -10,6 +10,8 @@ from .interruptible import Interruptible
 from .source import Opened, Readable, Source
 
 PROBE_LIMIT = 64 << 20  # bytes before an MP4's index that are kept in memory while it is looked for
+MOST_BOXES = 1000  # before an MP4's index; muxers write about ten
+STARTS = (b"ftyp", b"wide", b"mdat", b"free", b"skip")  # the kinds of an MP4's first box
 
 
 class StreamOpener:
@@ -53,22 +55,41 @@ def _opened(waiting: Interruptible, *, spool: bool) -> Opened:
 
 
 def peek(source: Readable) -> tuple[bytes, bool]:
-    """Return the first bytes of a stream, and whether they are an MP4 whose media comes before its index."""
+    """Return the first bytes of a stream, and whether they are an MP4 whose media comes before its index.
+
+    Raises SourceError where they begin as an MP4 and go on as none, or where it has no index.
+    """
     head = io.BytesIO()
     _fill(head, source, 12)
-    if head.getvalue()[4:8] not in (b"ftyp", b"wide", b"mdat", b"free", b"skip"):
+    if head.getvalue()[4:8] not in STARTS:
         return head.getvalue(), False
     at = 0
-    while at < PROBE_LIMIT:
-        _fill(head, source, at + 16)
-        box = head.getvalue()[at : at + 16]
-        size, kind = int.from_bytes(box[:4], "big"), box[4:8]
-        if len(box) < 8 or kind in (b"moov", b"moof"):
-            return head.getvalue(), False
-        if kind == b"mdat":
+    for _ in range(MOST_BOXES):
+        if at >= PROBE_LIMIT:
             return head.getvalue(), True
-        at += int.from_bytes(box[8:16], "big") if size == 1 else max(size, 8)
-    return head.getvalue(), True
+        _fill(head, source, at + 16)
+        box = bytes(head.getbuffer()[at : at + 16])
+        if len(box) < 8 or box[4:8] in (b"moov", b"moof"):
+            return head.getvalue(), False
+        size = _size(box, at)
+        if box[4:8] == b"mdat":
+            return head.getvalue(), True
+        at += size
+    raise SourceError(f"this MP4 has no index within its first {MOST_BOXES} boxes; it is damaged, or no MP4")
+
+
+def _size(box: bytes, at: int) -> int:
+    """Return the size of the box that begins with these bytes; SourceError where none begins so, or where it is the last."""
+    kind, size, least = box[4:8], int.from_bytes(box[:4], "big"), 8
+    if size == 1 and len(box) == 16:
+        size, least = int.from_bytes(box[8:16], "big"), 16
+    if size == 0 and kind.isascii() and kind.decode().isprintable():
+        raise SourceError(
+            f"this MP4 has no index: its box {kind.decode()!r} lasts until the end; it was not written to its end"
+        )
+    if size < least or not (kind.isascii() and kind.decode().isprintable()):
+        raise SourceError(f"this begins as an MP4, but holds no box at byte {at}; it is damaged, or no MP4")
+    return size
 
 
 def _fill(head: io.BytesIO, source: Readable, size: int) -> None:
