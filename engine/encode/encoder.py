@@ -59,10 +59,12 @@ class SegmentEncoder:
         self._stream = stream
         self._encoding = encoding
 
-    def encode(self, picture: VideoFrame, frame: Frame) -> None:
-        """Encode a frame; the first one of a segment becomes a key frame."""
+    def encode(self, picture: VideoFrame, frame: Frame, *, key: bool = False) -> None:
+        """Encode a frame; the first one of a segment becomes a key frame. key: so does this one."""
         if self._key:
-            self.start, picture.pict_type = frame.pts, PictureType.I
+            self.start = frame.pts
+        if self._key or key:
+            picture.pict_type = PictureType.I
         if not self.pending:
             self._begin, self._first, self._shot = frame.pts, self._key, frame.shot
         self.pending, self._key = True, False

@@ -105,9 +105,11 @@ def _with_one_encoder(converted: Converted, encoding: Encoding, shape: Shape) ->
     """Encode all segments with one encoder, and yield each frame as soon as it is encoded."""
     length = _length(encoding, shape)
     encoder = SegmentEncoder(encoding, shape)
+    before: Frame | None = None
     try:
         for picture, frame in converted:
-            encoder.encode(picture, frame)
+            encoder.encode(picture, frame, key=before is not None and _is_far(before, frame))
+            before = frame
             last = frame.pts + frame.duration - encoder.start >= length
             if last or encoding.encoder.fragment == "frame":
                 yield encoder.take(last=last)
@@ -115,6 +117,11 @@ def _with_one_encoder(converted: Converted, encoding: Encoding, shape: Shape) ->
             yield encoder.finish()
     finally:
         encoder.close()
+
+
+def _is_far(before: Frame, frame: Frame) -> bool:
+    """Tell whether so much is missing between two frames that players in browsers take nothing but a key frame."""
+    return frame.pts - before.pts > 2 * before.duration
 
 
 def _length(encoding: Encoding, shape: Shape) -> Fraction:

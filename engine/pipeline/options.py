@@ -21,6 +21,7 @@ class Job:
 
     container: libavformat's name of the joined file's format. streamed: it is written while it is made.
     split: cut at shot boundaries; no model remembers across them. encoders: segments that are encoded at once, to the same bytes.
+    keep_up: of a live source that is faster than the models, only the newest frame is upscaled each time.
     Raises SettingsError for an unknown pre-filter.
     """
 
@@ -33,6 +34,7 @@ class Job:
     tonemap: bool = False
     streamed: bool = False
     encoders: int = 1
+    keep_up: bool = False
 
     def __post_init__(self) -> None:
         filters.check(self.prefilters)

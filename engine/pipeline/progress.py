@@ -17,11 +17,16 @@ class Progress:
     frames_in: int = 0
     frames_out: int = 0
     frames_resumed: int = 0
+    frames_dropped: int = 0
     repairs: Repairs = field(default_factory=Repairs)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "infer": 0.0, "encode": 0.0})
     shape: Shape | None = None
     encoding: Encoding | None = None
+
+    def drop(self) -> None:
+        """Count a frame of a live source that was not upscaled, because a newer one had come."""
+        self.frames_dropped += 1
 
     @contextmanager
     def busy(self, stage: str) -> Iterator[None]:

@@ -22,17 +22,17 @@ def ahead(
     An error upstream is raised here, once, as itself, after the items before it. Closing this generator stops the thread
     after the item it works on and closes `items`. stop: called then, to make that item end early.
     """
-    stage = _Stage(items, budget, size, name)
+    stage = Stage(items, budget=budget, size=size, name=name)
     try:
         yield from stage.results()
     finally:
         stage.close(stop)
 
 
-class _Stage(Generic[T]):
-    """The queue between a producing thread and a consuming one."""
+class Stage(Generic[T]):
+    """The queue between a producing thread and a consuming one. Arguments as of `ahead`."""
 
-    def __init__(self, items: Iterable[T], budget: int, size: Callable[[T], int], name: str) -> None:
+    def __init__(self, items: Iterable[T], *, budget: int, size: Callable[[T], int], name: str) -> None:
         self._items = items
         self._budget = budget
         self._size = size
@@ -52,13 +52,16 @@ class _Stage(Generic[T]):
                 self._changed.wait_for(lambda: self._queue or self._ended)
                 if not self._queue:
                     break
-                item = self._queue.popleft()
-                self._bytes -= self._size(item)
-                self._changed.notify_all()
+                item = self._taken()
             yield item
             del item  # or this frame would be kept while the next is waited for
         if self._error is not None:
             raise self._error
+
+    def waiting(self) -> T | None:
+        """Take an item if one is there."""
+        with self._changed:
+            return self._taken() if self._queue else None
 
     def close(self, stop: Callable[[], None]) -> None:
         """Stop the producer after the item it works on, and wait for it."""
@@ -79,6 +82,12 @@ class _Stage(Generic[T]):
             self._error = error
         finally:
             self._finish()
+
+    def _taken(self) -> T:
+        item = self._queue.popleft()
+        self._bytes -= self._size(item)
+        self._changed.notify_all()
+        return item
 
     def _put(self, item: T) -> bool:
         with self._changed:

@@ -30,7 +30,8 @@ WhenSlow = Literal["wait", "drop"]
 class Spec:
     """One request, as it came; `check` says what is wrong with it. streamed: the source is read while it arrives.
 
-    live: it is not kept, and does not end by itself. when_slow: what happens when the client takes less than is made of it.
+    live: it is not kept, and does not end by itself. when_slow: what happens when the models make less than comes, or the client
+    takes less than is made.
     """
 
     model: str
@@ -61,7 +62,14 @@ class Spec:
 
     def job(self, model: Model) -> Job:
         """Give the engine's job."""
-        return Job((model,), self.encoder(), prefilters=self.prefilters, split=self.split, tonemap=self.tonemap)
+        return Job(
+            (model,),
+            self.encoder(),
+            prefilters=self.prefilters,
+            split=self.split,
+            tonemap=self.tonemap,
+            keep_up=self.live and self.when_slow == "drop",
+        )
 
     def encoder(self) -> Encoder:
         """Gather how the result is encoded."""
