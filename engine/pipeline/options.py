@@ -21,7 +21,7 @@ class Job:
 
     container: libavformat's name of the joined file's format. streamed: it is written while it is made.
     split: cut at shot boundaries; no model remembers across them. encoders: segments that are encoded at once, to the same bytes.
-    keep_up: of a live source that is faster than the models, only the newest frame is upscaled each time.
+    keep_up: of a live source that is faster than the models, frames that are late are not upscaled.
     Raises SettingsError for an unknown pre-filter.
     """
 

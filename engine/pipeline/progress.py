@@ -25,7 +25,7 @@ class Progress:
     encoding: Encoding | None = None
 
     def drop(self) -> None:
-        """Count a frame of a live source that was not upscaled, because a newer one had come."""
+        """Count a frame of a live source that was not upscaled, because it was late and a newer one had come."""
         self.frames_dropped += 1
 
     @contextmanager

@@ -23,7 +23,7 @@ from upres.engine.encode.video_track import VideoTrack
 from upres.engine.models.chain import Chain
 from upres.engine.segments.model import Fragment, Log
 
-from .newest import Newest
+from .keep_up import KeepUp
 from .options import Job, after_prefilters, resolved
 from .progress import Progress
 from .stage import ahead, queue_budget
@@ -54,11 +54,11 @@ def run(
     chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
     source = _frames(reader, job, shape, progress, others, first, captions)
-    newest = Newest(source, progress.drop) if job.keep_up else None
-    read = newest.frames(reader.interrupt) if newest else _ahead(source, job, shape, "read", reader.interrupt)
+    late = KeepUp(source, shape, progress.drop) if job.keep_up else None
+    read = late.frames(reader.interrupt) if late else _ahead(source, job, shape, "read", reader.interrupt)
     with (
         closing(read) as frames,
-        closing(_ahead(_upscaled(chain, frames, newest), job, upscaled, "infer", chain.stop)) as results,
+        closing(_ahead(_upscaled(chain, frames, late), job, upscaled, "infer", chain.stop)) as results,
         closing(_unpublished(results, first, video.complete, progress, tick)) as unpublished,
         closing(
             pieces(
@@ -104,9 +104,9 @@ def _frames(
             yield Frame(pixels, frame.pts or 0, frame.duration, SHOT_START in frame.metadata)
 
 
-def _upscaled(chain: Chain, frames: Iterator[Frame], newest: Newest | None) -> Iterator[Frame]:
+def _upscaled(chain: Chain, frames: Iterator[Frame], late: KeepUp | None) -> Iterator[Frame]:
     results = chain.run(frames)
-    return results if newest is None else newest.covering(results)
+    return results if late is None else late.covering(results)
 
 
 def _filtered(frames: Iterator[VideoFrame], reader: Reader, job: Job, shape: Shape) -> Iterator[VideoFrame]:

@@ -91,14 +91,16 @@ class Stage(Generic[T]):
 
     def _put(self, item: T) -> bool:
         with self._changed:
-            size = self._size(item)
-            self._changed.wait_for(lambda: self._closed or not self._queue or self._bytes + size <= self._budget)
+            self._changed.wait_for(lambda: self._closed or self._fits(item))
             if self._closed:
                 return False
             self._queue.append(item)
-            self._bytes += size
+            self._bytes += self._size(item)
             self._changed.notify_all()
             return True
+
+    def _fits(self, item: T) -> bool:
+        return not self._queue or self._bytes + self._size(item) <= self._budget
 
     def _finish(self) -> None:
         try:

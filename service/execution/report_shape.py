@@ -34,6 +34,7 @@ class State(BaseModel):
     frames_in: Count = 0
     frames_out: Count = 0
     frames_resumed: Count = 0
+    frames_dropped: Count = 0
     seconds: Annotated[dict[Name, Seconds], Field(max_length=16)] = {}
     warnings: Annotated[list[Message], _cut(MOST_WARNINGS)] = []
     encoding: Encoding | None = None

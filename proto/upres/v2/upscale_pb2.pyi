@@ -70,7 +70,7 @@ class JobError(_message.Message):
     def __init__(self, code: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., retryable: bool = ...) -> None: ...
 
 class Totals(_message.Message):
-    __slots__ = ("frames_in", "frames_out", "frames_resumed", "stage_seconds", "duration_seconds", "bytes")
+    __slots__ = ("frames_in", "frames_out", "frames_resumed", "stage_seconds", "duration_seconds", "bytes", "frames_dropped")
     class StageSecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -84,13 +84,15 @@ class Totals(_message.Message):
     STAGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DURATION_SECONDS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_DROPPED_FIELD_NUMBER: _ClassVar[int]
     frames_in: int
     frames_out: int
     frames_resumed: int
     stage_seconds: _containers.ScalarMap[str, float]
     duration_seconds: float
     bytes: int
-    def __init__(self, frames_in: _Optional[int] = ..., frames_out: _Optional[int] = ..., frames_resumed: _Optional[int] = ..., stage_seconds: _Optional[_Mapping[str, float]] = ..., duration_seconds: _Optional[float] = ..., bytes: _Optional[int] = ...) -> None: ...
+    frames_dropped: int
+    def __init__(self, frames_in: _Optional[int] = ..., frames_out: _Optional[int] = ..., frames_resumed: _Optional[int] = ..., stage_seconds: _Optional[_Mapping[str, float]] = ..., duration_seconds: _Optional[float] = ..., bytes: _Optional[int] = ..., frames_dropped: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
     __slots__ = ("request_id", "status", "progress", "config", "source_offset", "accepted", "attempts", "error", "totals", "created_at", "started_at", "ended_at", "warnings")

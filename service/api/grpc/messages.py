@@ -118,6 +118,7 @@ def totals_of(state: dict[str, Any]) -> pb.Totals:
         stage_seconds=state.get("seconds", {}),
         duration_seconds=state.get("duration_seconds", 0.0),
         bytes=state.get("bytes", 0),
+        frames_dropped=state.get("frames_dropped", 0),
     )
 
 

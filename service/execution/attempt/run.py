@@ -199,6 +199,7 @@ class Attempt:
             "frames_in": progress.frames_in,
             "frames_out": progress.frames_out,
             "frames_resumed": progress.frames_resumed,
+            "frames_dropped": progress.frames_dropped,
             "seconds": dict(progress.seconds),
             "warnings": list(progress.warnings),
         }

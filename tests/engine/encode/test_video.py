@@ -1,6 +1,7 @@
 """What is written: the codec, its settings, the tags; lossless means lossless."""
 
 from contextlib import nullcontext
+from fractions import Fraction
 
 import media
 import numpy as np
@@ -10,9 +11,11 @@ from fake import Nearest, job, upscaled
 
 from upres.engine.api import stream
 from upres.engine.core.errors import LogError, SettingsError
+from upres.engine.core.frame import Color, Frame, Shape
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import options as module
-from upres.engine.encode.options import Encoder
+from upres.engine.encode.options import Encoder, resolve
+from upres.engine.encode.video import pieces
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.segments.memory import MemoryLog
@@ -127,3 +130,14 @@ def test_the_index_of_an_mp4_comes_first(tmp_path):
     upscaled(clip, tmp_path / "out.mp4")
     data = (tmp_path / "out.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_behind_a_hole_that_a_live_source_leaves_a_key_frame_comes(codec):
+    shape = Shape(64, 48, Fraction(1, 25), Fraction(25), Fraction(1), Color("bt709", "tv", "bt709", "bt709"))
+    encoding = resolve(Encoder(codec=codec, live=True, fragment="frame", preset="ultrafast"), shape)
+    noise = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), np.uint8)
+    times = [0, 1, 3, 4, 9, 10]  # one frame is missing, then four
+    frames = [Frame(pixels, time, 1) for pixels, time in zip(noise, times, strict=True)]
+    made = [packet for piece in pieces(iter(frames), encoding, shape, at_shots=False) for packet in piece.packets]
+    assert [packet.is_keyframe for packet in made] == [True, False, False, False, True, False]

@@ -213,6 +213,7 @@ class LiveDoor:
             "status": job.state.status,
             "frames_in": report.get("frames_in", 0),
             "frames_out": report.get("frames_out", 0),
+            "frames_dropped": report.get("frames_dropped", 0),
             "stage_seconds": report.get("seconds", {}),
             "late_seconds": None if relay is None else relay.late,
             "notes": [public(text) for text in report.get("warnings", ())],

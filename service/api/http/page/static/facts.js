@@ -10,19 +10,21 @@ export class Facts {
 
   reset() {
     this.seen = [];
-    this.lost = 0;
+    this.lost = this.skipped = 0;
     for (const name of ["size", "made", "speed", "delay", "stages"]) this.byId(name).textContent = "–";
     this.byId("dropped").textContent = "0 frames";
     this.byId("notes").replaceChildren();
   }
 
-  progress({ status, frames_in: read, frames_out: made, stage_seconds: seconds, late_seconds: late, notes }) {
+  progress({ status, frames_in: read, frames_out: made, frames_dropped: skipped, stage_seconds: seconds, late_seconds: late, notes }) {
     const now = performance.now();
     this.seen = [...this.seen.filter(([time]) => now - time < SPAN), [now, made]];
     const [time, before] = this.seen[0];
     if (now > time) this.byId("speed").textContent = `${((1000 * (made - before)) / (now - time)).toFixed(1)} frames/s`;
     this.byId("made").textContent = status === "pending" ? "waiting for a slot" : `${made} of ${read} frames read`;
     if (late !== null && late !== undefined) this.byId("delay").textContent = `${Math.round(1000 * late)} ms`;
+    this.skipped = skipped ?? 0;
+    this.showDropped();
     this.stages(seconds);
     this.byId("notes").replaceChildren(...notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   }
@@ -41,7 +43,12 @@ export class Facts {
 
   dropped({ frames }) {
     this.lost += frames;
-    this.byId("dropped").textContent = `${this.lost} frames`;
+    this.showDropped();
+  }
+
+  // What came too fast for the model, and what came too fast for this page.
+  showDropped() {
+    this.byId("dropped").textContent = `${this.lost + this.skipped} frames`;
   }
 
   size(original, upscaled) {

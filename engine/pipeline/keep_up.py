@@ -1,0 +1,98 @@
+"""A live source that the models are too slow for: what is late is passed over, so that nothing gets ever later."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import replace
+
+from upres.engine.core.frame import Frame, Shape
+
+from .stage import Stage, queue_budget
+
+MOST_LATE = 3  # frames' time that a frame may be used late
+WINDOW_SECONDS = 2.0  # of arrivals that tell how long a frame is usually on its way
+LOOK_SECONDS = 0.02  # between two looks at whether what waits is late by now
+
+
+class KeepUp(Stage[Frame]):
+    """Frames read in a thread of its own, of which late ones are passed over while newer ones wait.
+
+    Sources send in bursts: a frame is due when its time has passed since the slowest of those that came lately had come, and
+    late MOST_LATE frames after that. So a burst that the models work off until the next costs nothing, and a file that comes
+    all at once waits as any other. shape: of the frames. dropped: called for each that is passed over.
+    """
+
+    def __init__(
+        self,
+        frames: Iterable[Frame],
+        shape: Shape,
+        dropped: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tick = float(shape.time_base)
+        self._patience = MOST_LATE / float(shape.rate)
+        self._dropped = dropped
+        self._clock = clock
+        self._offsets: deque[tuple[float, float]] = deque()
+        self._claimed: Frame | None = None
+        self._used: deque[int] = deque()
+        super().__init__(frames, budget=queue_budget(shape), size=lambda frame: frame.pixels.nbytes, name="read")
+
+    def frames(self, stop: Callable[[], None]) -> Generator[Frame]:
+        """Yield the frames that are used; closing this ends the thread. stop: called then, to end what waits for the source."""
+        try:
+            while (frame := self._next()) is not None:
+                self._used.append(frame.pts)
+                yield frame
+        finally:
+            self.close(stop)
+
+    def covering(self, results: Iterable[Frame]) -> Iterator[Frame]:
+        """Make each result last until the next, over what was dropped between: players stop at holes.
+
+        To be consumed by the thread that consumes `frames`: the frame that follows is the one it will be given next.
+        """
+        for result in results:
+            while self._used and self._used[0] <= result.pts:
+                self._used.popleft()
+            following = self._used[0] if self._used else self._claim()
+            end = result.pts + result.duration
+            yield result if following is None or following <= end else replace(result, duration=following - result.pts)
+
+    def _next(self) -> Frame | None:
+        frame, self._claimed = self._claimed, None
+        return frame if frame is not None else next(self.results(), None)
+
+    def _claim(self) -> int | None:
+        """Take the frame that waits, if there is one, for the next turn; return its time."""
+        if self._claimed is None:
+            self._claimed = self.waiting()
+        return None if self._claimed is None else self._claimed.pts
+
+    def _taken(self) -> Frame:
+        while len(self._queue) > 1 and self._is_late():
+            self._pass_over()
+        return super()._taken()
+
+    def _put(self, item: Frame) -> bool:
+        now = self._clock()
+        with self._changed:
+            self._offsets.append((now, now - item.pts * self._tick))
+            while self._offsets[0][0] < now - WINDOW_SECONDS:
+                self._offsets.popleft()
+            while not self._closed and not self._fits(item):
+                if self._is_late():
+                    self._pass_over()
+                else:
+                    self._changed.wait(LOOK_SECONDS)
+        return super()._put(item)
+
+    def _is_late(self) -> bool:
+        """Tell whether the frame that waits longest is late."""
+        usual = max(offset for _, offset in self._offsets)
+        return self._clock() > self._queue[0].pts * self._tick + usual + self._patience
+
+    def _pass_over(self) -> None:
+        super()._taken()
+        self._dropped()

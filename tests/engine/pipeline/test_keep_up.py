@@ -1,0 +1,182 @@
+"""Live sources that are faster than the models: what is late is passed over, and what is shown has no holes."""
+
+import io
+import threading
+from fractions import Fraction
+from functools import partial
+
+import av
+import fake
+import numpy as np
+import pytest
+from paths import SAMPLE
+
+from upres.engine.core.frame import Color, Frame, Shape
+from upres.engine.decode.reader import Reader
+from upres.engine.encode.options import Encoder
+from upres.engine.pipeline.keep_up import KeepUp
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.run import run
+from upres.engine.segments.memory import MemoryLog
+
+PIXELS = np.zeros((2, 2, 3), np.uint8)
+SHAPE = Shape(2, 2, Fraction(1, 10), Fraction(10), Fraction(1), Color("bt709", "tv", "bt709", "bt709"))
+
+
+class World:
+    """A source of ten frames a second, and a clock that the test sets. late: frames' time that each is on its way."""
+
+    def __init__(self, **options):
+        self.now, self.dropped = 0.0, []
+        self._turn, self._came = threading.Semaphore(0), threading.Semaphore(0)
+        self._pts, self._end = 0, None
+        self.stage = KeepUp(self._source(), SHAPE, lambda: self.dropped.append(1), clock=lambda: self.now)
+        self.frames = self.stage.frames(self._turn.release)
+
+    def _source(self):
+        while True:
+            self._came.release()
+            assert self._turn.acquire(timeout=30)
+            if self._end:
+                if isinstance(self._end, Exception):
+                    raise self._end
+                return
+            yield Frame(PIXELS, self._pts, 1)
+            self._pts += 1
+
+    def bring(self, count=1):
+        """Let frames come, and wait until they are there."""
+        for _ in range(count):
+            assert self._came.acquire(timeout=30)
+            self._turn.release()
+        assert self._came.acquire(timeout=30)
+        self._came.release()
+
+    def finish(self, end=True):
+        self._end = end
+        self._turn.release()
+
+    def close(self):
+        self.finish()
+        self.frames.close()
+
+
+@pytest.fixture
+def world():
+    made = World()
+    yield made
+    made.close()
+
+
+def test_what_is_late_is_passed_over_and_covered_by_what_was_shown_before(world):
+    world.bring()
+    first = next(world.frames)
+    for _ in range(8):
+        world.now += 0.1
+        world.bring()
+    [shown] = world.stage.covering([first])  # 0.8 s later: frames 1 to 4 are more than 0.3 s late
+    following = next(world.frames)
+    assert (shown.pts, shown.duration, following.pts) == (0, 5, 5)
+    assert len(world.dropped) == 4
+
+
+def test_a_burst_that_is_worked_off_before_the_next_costs_nothing(world):
+    seen = []
+    for burst in range(5):
+        world.now = 0.5 * (burst + 1)  # half a second of frames, as a browser records them
+        world.bring(5)
+        for _ in range(5):
+            seen.append(next(world.frames).pts)
+            world.now += 0.09
+    assert seen == list(range(25)) and world.dropped == []
+
+
+def test_after_the_source_was_held_up_its_delay_is_not_kept(world):
+    world.bring()
+    next(world.frames)
+    world.now = 3.0  # of which nothing came
+    world.bring(12)
+    assert next(world.frames).pts == 1
+    for _ in range(22):
+        world.now += 0.1
+        world.bring()
+    world.now += 0.1
+    newest = world._pts - 1
+    assert next(world.frames).pts >= newest - 4
+
+
+def test_of_a_file_that_comes_at_once_nothing_is_dropped(world):
+    world.bring(16)
+    assert [next(world.frames).pts for _ in range(16)] == list(range(16))
+    assert world.dropped == []
+
+
+def test_a_model_that_is_as_fast_as_its_source_drops_nothing(world):
+    for number in range(5):
+        world.bring()
+        frame = next(world.frames)
+        [shown] = world.stage.covering([frame])
+        assert (shown.pts, shown.duration) == (number, 1)
+        world.now += 0.1
+    assert world.dropped == []
+
+
+def test_an_error_of_the_source_comes_after_the_frame_before_it(world):
+    world.bring()
+    assert next(world.frames).pts == 0
+    world.finish(OSError("gone"))
+    with pytest.raises(OSError, match="gone"):
+        next(world.frames)
+
+
+class Slow(fake.Nearest):
+    """Works on its first frame until the whole source has been read."""
+
+    read: threading.Event
+
+    def open(self, width, height):
+        session = super().open(width, height)
+        push = session.push
+
+        def slow(frame):
+            assert self.read.wait(60)
+            return push(frame)
+
+        session.push = slow
+        return session
+
+
+class Paced(Reader):
+    """Moves a clock on with every frame that it reads."""
+
+    def frames(self, on_packet=lambda packet: None):
+        for frame in super().frames(on_packet):
+            self.now[0] = float(frame.pts * self.info.shape.time_base)
+            yield frame
+        self.all_read.set()
+
+
+def test_a_run_that_keeps_up_shows_its_first_frame_until_the_next_and_keeps_the_sound(monkeypatch):
+    model, now = Slow(), [0.0]
+    object.__setattr__(model, "read", threading.Event())
+    monkeypatch.setattr("upres.engine.pipeline.run.KeepUp", partial(KeepUp, clock=lambda: now[0]))
+    progress, log = Progress(), MemoryLog({})
+    job = Job((model,), Encoder(fragment="frame", live=True, preset="ultrafast"), keep_up=True)
+    with Paced(SAMPLE, live=True) as reader:
+        reader.now, reader.all_read = now, model.read
+        for _ in run(reader, job, log, progress):
+            pass
+    total = progress.frames_in
+    assert total == 75
+    assert progress.frames_out + progress.frames_dropped == total and progress.frames_out <= 6
+    video = log.fragments("video")
+    ends = [fragment.pts + fragment.duration for fragment in video]
+    assert [fragment.pts for fragment in video[1:]] == ends[:-1]
+    data = log.tracks["video"].init + b"".join(log.read(fragment) for fragment in video)
+    with av.open(io.BytesIO(data)) as file:
+        assert len(list(file.decode(video=0))) == progress.frames_out
+    [name] = log.tracks.keys() - {"video"}
+    sound = log.fragments(name)
+    seconds = (sound[-1].pts + sound[-1].duration) * log.tracks[name].time_base
+    assert abs(seconds - ends[-1] * log.tracks["video"].time_base) < Fraction(1, 10)
