@@ -37,7 +37,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Slug:
-    """A model as users name it. scales: what `scale` may be. seconds: the longest clip the service takes by default.
+    """A model as users name it. scales: what `scale` may be. seconds: the longest clip that the hosted API takes.
 
     networks: the default first, then the heavier ones.
     """

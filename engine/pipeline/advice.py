@@ -64,12 +64,12 @@ RULES = (
     Rule(
         "long",
         lambda c: 15 < c.seconds <= 30,
-        "longer than 15 s: on a service x2 takes up to 30 s; here there is no limit",
+        "longer than 15 s: under the hosted API's limits x2 takes up to 30 s; here there is no limit",
     ),
     Rule(
         "longer",
         lambda c: c.seconds > 30,
-        "longer than 30 s: on a service split it at its shots; here there is no limit",
+        "longer than 30 s: under the hosted API's limits split it at its shots; here there is no limit",
         ("split", True),
     ),
     Rule(

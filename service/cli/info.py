@@ -29,7 +29,9 @@ def models(json: Json = False) -> None:
         return
     for slug in SLUGS.values():
         scales = " or ".join(f"{scale}x" for scale in slug.scales)
-        typer.echo(f"{slug.slug}  upscales {scales}; on a service up to {slug.seconds} s a clip")
+        typer.echo(
+            f"{slug.slug}  upscales {scales}; on a service with UPRES_LIMITS=deapi up to {slug.seconds} s a clip"
+        )
         for row in (row for row in rows if row["model"] == slug.slug):
             measured = f", {row['psnr']} dB to its reference" if row["psnr"] else ""
             state = ", experimental" if row["experimental"] else ""

@@ -21,6 +21,11 @@ FORMATS = ("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi
 MOST_ECHOED = 40  # characters of a word that a message repeats
 ENCODER_FIELDS = ("codec", "crf", "preset", "segment_seconds")
 SIDES = (16, 4096)  # pixels of the source's sides
+PROFILES: Mapping[str, Mapping[str, float]] = {
+    "none": {},
+    "deapi": {name: slug.seconds for name, slug in SLUGS.items()},
+}
+"""Limits of a clip's length by what they are called: none, or the hosted API's, in seconds by model."""
 
 Delivery = Literal["segments", "frames"]
 WhenSlow = Literal["wait", "drop"]
@@ -89,7 +94,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator takes. seconds: longest clip by slug, in place of the catalogue's. tracks: of the source.
+    """What the operator takes. seconds: longest clip by slug; of others there is no limit. tracks: of the source.
 
     http_webhooks: whether webhooks may go in the clear. live_seconds: longest live source; None, the default, sets no limit.
     live_segment_seconds: longest segment of one, which a ring has to hold.
@@ -105,13 +110,11 @@ class Limits:
     def longest(self, spec: Spec) -> float | None:
         """Give the seconds of source that may be upscaled in one job; None where shots are cut apart, and for no model.
 
-        The models' own limits are for clips; a live source has the operator's only.
+        Limits by model are for clips; a live source has one of its own.
         """
         if spec.live:
             return self.live_seconds
-        if spec.split or spec.model not in SLUGS:
-            return None
-        return self.seconds.get(spec.model, SLUGS[spec.model].seconds)
+        return None if spec.split else self.seconds.get(spec.model)
 
 
 def check(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> None:
@@ -206,13 +209,22 @@ def check_source(info: Info, spec: Spec, limits: Limits) -> None:
         )
     longest = limits.longest(spec)
     if longest is not None and info.seconds is not None and info.seconds > longest + 0.1:
-        problems.append(
-            f"The video must not be longer than {longest:g} seconds for {spec.model}, it has {info.seconds:.1f}."
-        )
+        problems.append(too_long(spec, longest, info.seconds))
     if (tracks := 1 + len(info.audio) + len(info.subtitles)) > limits.tracks:
         problems.append(f"The video must not have more than {limits.tracks} tracks, it has {tracks}.")
     if problems:
         raise TooLargeError(" ".join(problems))
+
+
+def too_long(spec: Spec, longest: float, seconds: float | None = None) -> str:
+    """Say that a source is too long, and what helps. seconds: its length, where its container tells it."""
+    it_has = "" if seconds is None else f", it has {seconds:.1f}"
+    if spec.live:
+        return f"The live source must not be longer than {longest:g} seconds{it_has}; the operator's setting is live_seconds."
+    return (
+        f"The video must not be longer than {longest:g} seconds for {spec.model}{it_has}. With `split` it is cut at its shots "
+        "and may have any length; the operator's settings are limits and clip_seconds."
+    )
 
 
 def _unencodable(info: Info, spec: Spec) -> list[str]:

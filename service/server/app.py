@@ -114,7 +114,7 @@ class Server:
         incoming.mkdir()
         submissions = Submissions(
             self.jobs,
-            upload_bytes=settings.upload_bytes,
+            upload_bytes=settings.largest_upload,
             incoming=incoming,
             url_problems=partial(url_problems, self._egress),
         )

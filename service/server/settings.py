@@ -16,9 +16,12 @@ from upres.engine.models.manifest import QUALITIES
 from upres.engine.runtime import registry as runtimes
 from upres.service.domain.job_logging import Format
 from upres.service.domain.policy import LiveLogBounds, Policy
-from upres.service.domain.spec import Limits
+from upres.service.domain.spec import PROFILES, Limits
 
 EVERYWHERE = ("0.0.0.0", "::")
+
+HOSTED_UPLOAD = 52_428_800  # bytes
+HOUR, WEEK = 3600.0, 7 * 86400.0  # seconds
 
 Bytes = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -33,6 +36,7 @@ def _one_of(names: Callable[[], Collection[str]]) -> AfterValidator:
     return AfterValidator(check)
 
 
+Profile = Annotated[str, _one_of(lambda: PROFILES)]
 Runtime = Annotated[str, _one_of(runtimes.names)]
 PRELOAD = re.compile(r"([\w.-]+)@[1-9]\d{0,4}x[1-9]\d{0,4}")
 
@@ -88,10 +92,21 @@ class Settings(BaseSettings):
     )
     models: str = Field("upres.service.execution.worker:load", description="module:function that loads a model")
     queue: int = Field(256, ge=1, description="jobs that may wait, half of them of one key")
-    upload_bytes: Bytes = Field(52_428_800, description="largest video that is uploaded over HTTP")
+    limits: Profile = Field(
+        "none",
+        description="of what clients send: none, or deapi, the hosted API's: clips of 15 s (x4), 30 s (x2) and 10 s (FlashVSR), "
+        "uploads of 52,428,800 bytes, an hour a job; settings of single limits go before it",
+    )
+    upload_bytes: Bytes | None = Field(
+        None, description="largest video that is uploaded over HTTP; by default as source_bytes, or as limits say"
+    )
     source_bytes: Bytes = Field(2 << 30, description="largest source that is sent over gRPC")
-    clip_seconds: dict[str, Seconds] = Field(default_factory=dict, description="longest clip by model, over its own")
-    job_seconds: Seconds = Field(3600.0, description="longest that one attempt of a job may take")
+    clip_seconds: dict[str, Seconds] = Field(
+        default_factory=dict, description="longest clip by model, in place of what limits say"
+    )
+    job_seconds: Seconds | None = Field(
+        None, description="longest that one attempt of a job may take; by default a week, or as limits say"
+    )
     live_seconds: Seconds | None = Field(None, description="longest live source; without a limit by default")
     live_log_seconds: Seconds = Field(10.0, description="how much of a live log can be read again")
     live_log_bytes: Bytes = Field(64 << 20, ge=1 << 20, description="likewise, in bytes of memory; whichever is less")
@@ -102,7 +117,7 @@ class Settings(BaseSettings):
     )
     grace_seconds: Seconds = Field(20.0, description="time for running jobs to end after SIGTERM")
     result_url_seconds: Seconds = Field(3600.0, description="how long a link to a result is valid")
-    keep_seconds: Seconds = Field(7 * 86400.0, description="how long ended jobs and their results are kept")
+    keep_seconds: Seconds = Field(WEEK, description="how long ended jobs and their results are kept")
     requests_per_minute: int = Field(600, ge=1, description="by key")
     requests_per_day: int = Field(100_000, ge=1, description="by key")
     ping_seconds: Seconds = Field(30.0, description="between two pings of a progress socket")
@@ -138,18 +153,25 @@ class Settings(BaseSettings):
         return f"{scheme}://localhost:{port}" if self.host in EVERYWHERE else f"{scheme}://{self.address(port)}"
 
     @property
+    def largest_upload(self) -> int:
+        """Give the bytes that may be uploaded over HTTP."""
+        if self.upload_bytes is not None:
+            return self.upload_bytes
+        return HOSTED_UPLOAD if self.limits == "deapi" else self.source_bytes
+
+    @property
     def policy(self) -> Policy:
         """Give the part that jobs keep to."""
         return Policy(
             Limits(
                 self.source_bytes,
-                self.clip_seconds,
+                {**PROFILES[self.limits], **self.clip_seconds},
                 http_webhooks=self.webhook_http,
                 live_seconds=self.live_seconds,
                 live_segment_seconds=self.live_log_seconds / 2,
             ),
             queue=self.queue,
-            wall_seconds=self.job_seconds,
+            wall_seconds=self.job_seconds or (HOUR if self.limits == "deapi" else WEEK),
             memory_bytes=self.decoder_bytes,
             source_idle_seconds=self.source_idle_seconds,
             free_bytes=self.free_bytes,

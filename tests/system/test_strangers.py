@@ -38,7 +38,9 @@ def fuzzed(test, examples):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server") / "state", requests_per_minute=100_000) as process:
+    with ServerProcess(
+        tmp_path_factory.mktemp("server") / "state", requests_per_minute=100_000, limits="deapi"
+    ) as process:
         yield process
 
 

@@ -183,11 +183,11 @@ def dropped_of(dropped: Dropped) -> pb.Dropped:
 
 def model_of(slug: Slug, limits: Limits, unavailable: str | None) -> pb.Model:
     """Convert a model, with its limits."""
-    longest = limits.longest(Spec(slug.slug)) or 0.0
+    longest = limits.longest(Spec(slug.slug))
     return pb.Model(
         slug=slug.slug,
         scales=slug.scales,
-        longest=Duration(seconds=int(longest), nanos=round(longest % 1 * 1e9)),
+        longest=None if longest is None else Duration(seconds=int(longest), nanos=round(longest % 1 * 1e9)),
         available=unavailable is None,
         unavailable_reason=public(unavailable or ""),
     )

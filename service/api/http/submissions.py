@@ -100,7 +100,9 @@ class Submissions:
             if form.duration < SHORTEST_SECONDS:
                 problems["duration"] = [f"The duration must be at least {SHORTEST_SECONDS} seconds."]
             elif longest is not None and form.duration > longest:
-                problems["duration"] = [f"The duration must be at most {longest:g} seconds for {spec.model}."]
+                problems["duration"] = [
+                    f"The duration must be at most {longest:g} seconds for {spec.model}, unless `split` is set."
+                ]
         return problems
 
     async def _probed(self, video: object, path: Path, spec: Spec, owner: str) -> tuple[list[str], Facts | None]:
@@ -108,7 +110,9 @@ class Submissions:
         if not isinstance(video, UploadFile):
             return ["The video field is required."], None
         if (video.size or 0) > self._upload_bytes:
-            return [f"The video must not be larger than {self._upload_bytes} bytes."], None
+            return [
+                f"The video must not be larger than {self._upload_bytes} bytes; the operator's setting is upload_bytes."
+            ], None
         self._jobs.check_room()
         await asyncio.to_thread(_copy, video, path)
         try:

@@ -34,7 +34,7 @@ from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment
 from upres.service.domain import job_logging
 from upres.service.domain.errors import NoRoomError, TooLargeError
-from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
+from upres.service.domain.spec import FORMATS, Limits, Spec, check_source, too_long
 from upres.service.execution.channel import Channel
 from upres.service.execution.order import Order
 from upres.service.execution.sandbox.confinement import confine
@@ -186,7 +186,7 @@ class Attempt:
     def _check_length(self, seconds: float) -> None:
         longest = self._limits.longest(self._spec)
         if longest is not None and seconds > longest + 0.5:
-            raise TooLargeError(f"The video must not be longer than {longest:g} seconds for {self._spec.model}.")
+            raise TooLargeError(too_long(self._spec, longest))
 
     def _report_progress(self) -> None:
         progress, self._reported = self._progress, time.monotonic()

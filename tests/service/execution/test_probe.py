@@ -12,7 +12,7 @@ import pytest
 from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import BusyError, TooLargeError, UnavailableError
 from upres.service.domain.fair_slots import MOST_WAITING_EACH
-from upres.service.domain.spec import Limits, Spec
+from upres.service.domain.spec import PROFILES, Limits, Spec
 from upres.service.execution.probe import AT_ONCE, TRIES, Probe
 from upres.service.execution.probe_process import Facts
 
@@ -22,7 +22,7 @@ LARGE = "testsrc2=size=4096x2160:rate=10:duration=0.1"
 
 @asynccontextmanager
 async def probing():
-    probe = Probe(Limits())
+    probe = Probe(Limits(seconds=PROFILES["deapi"]))
     try:
         yield probe
     finally:

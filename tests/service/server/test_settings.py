@@ -48,3 +48,15 @@ def test_the_page_of_settings_is_what_the_settings_are():
 
 def test_every_setting_is_explained():
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_limits_are_a_profile_that_single_settings_go_before():
+    free, hosted = load(), load(limits="deapi")
+    assert (free.policy.limits.seconds, free.largest_upload) == ({}, free.source_bytes)
+    assert hosted.policy.limits.seconds == {"RealESRGAN_Vid_x4": 15, "RealESRGAN_Vid_x2": 30, "FlashVSR_Tiny": 10}
+    assert (hosted.largest_upload, hosted.policy.wall_seconds) == (52_428_800, 3600)
+    own = load(limits="deapi", clip_seconds={"RealESRGAN_Vid_x4": 60}, upload_bytes=7, job_seconds=5)
+    assert own.policy.limits.seconds["RealESRGAN_Vid_x4"] == 60 and own.policy.limits.seconds["RealESRGAN_Vid_x2"] == 30
+    assert (own.largest_upload, own.policy.wall_seconds) == (7, 5)
+    with pytest.raises(SettingsError, match=r"limits.*must be one of none, deapi"):
+        load(limits="some")

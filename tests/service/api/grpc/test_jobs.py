@@ -20,7 +20,7 @@ from upres.v2 import upscale_pb2 as pb
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server") / "state", source_bytes=4 << 20) as process:
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state", source_bytes=4 << 20, limits="deapi") as process:
         yield process
 
 

@@ -13,7 +13,7 @@ SUBMIT = "/api/v2/videos/upscales"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server") / "state", workers=0) as process:
+    with ServerProcess(tmp_path_factory.mktemp("server") / "state", workers=0, limits="deapi") as process:
         yield process
 
 

@@ -22,7 +22,9 @@ GARBAGE = ("x.mp4", b"garbage" * 1000, "video/mp4")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server") / "state", requests_per_minute=5000) as process:
+    with ServerProcess(
+        tmp_path_factory.mktemp("server") / "state", requests_per_minute=5000, limits="deapi"
+    ) as process:
         yield process
 
 
@@ -294,7 +296,7 @@ def test_no_model_is_listed_before_one_was_loaded_and_jobs_are_taken_and_cancell
         assert (answer["status"], answer["error_reason"]) == ("error", "CANCELLED")
 
 
-def test_models_are_listed_in_pages(server, web):
+def test_models_are_listed_in_pages(server, web, tmp_path):
     server.ready()
     body = web.get("/api/v2/models?limit=1").json()
     assert body["meta"] == {"current_page": 1, "last_page": 2, "per_page": 1, "total": 2}
@@ -303,6 +305,9 @@ def test_models_are_listed_in_pages(server, web):
     assert model["inference_types"] == ["vid-upscale"]
     assert model["info"]["limits"]["max_video_duration_seconds"] == 15
     assert model["info"]["limits"]["max_scale"] is None
+    with ServerProcess(tmp_path / "state") as free, httpx.Client(base_url=free.ready().base, headers=HEADERS) as own:
+        limits = [model["info"]["limits"] for model in own.get("/api/v2/models").json()["data"]]
+        assert [limit["max_video_duration_seconds"] for limit in limits] == [None, None]  # unless the operator says so
     assert web.get("/api/v2/models?filter[inference_types]=txt2img").json()["data"] == []
     assert web.get("/api/v2/models?limit=999&page=x").json()["meta"]["per_page"] == 50
     assert web.get("/api/v2/account/balance").json()["data"]["balance"] > 0
