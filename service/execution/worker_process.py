@@ -78,7 +78,11 @@ class WorkerProcess:
         self._running.add(order.request_id)
         if order.live:
             self._live.add(order.request_id)
-        await self._send({"run": asdict(order)})
+        try:
+            await self._send({"run": asdict(order)})
+        except Exception:  # whatever it is, there is no attempt that holds a slot
+            self._forget(order.request_id)
+            raise
 
     async def cancel(self, request_id: str) -> None:
         """Kill an attempt, if it runs here."""

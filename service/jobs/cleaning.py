@@ -54,11 +54,14 @@ class Cleaner:
         await self._remove(Cleanup(request_id, What.EVERYTHING, result_prefix, 0.0))
 
     async def _work_off(self) -> None:
-        """Remove what is due, until nothing is or the database takes nothing."""
-        while cleanups := await asyncio.to_thread(self._store.cleanups.due, time.time()):
-            for cleanup in cleanups:
-                if not await self._remove(cleanup):
-                    return
+        """Remove what is due, until nothing is or the database cannot be used."""
+        try:
+            while cleanups := await asyncio.to_thread(self._store.cleanups.due, time.time()):
+                for cleanup in cleanups:
+                    if not await self._remove(cleanup):
+                        return
+        except StoreError:  # a full disk, a locked database: it may pass
+            logger.exception("what is to be removed cannot be read; trying again later")
 
     async def _remove(self, cleanup: Cleanup) -> bool:
         """Remove, then strike out; what fails, or may be there again, is a row and tried again. False where no row changes."""

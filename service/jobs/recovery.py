@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 from upres.service.domain import job_logging, states
+from upres.service.domain.errors import StoreError
 from upres.service.domain.states import Failure, Reason, Status
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results
@@ -58,7 +59,8 @@ class Recovery:
                 totals = {"source_bytes": folder.source_bytes}
                 await self._ledger.change(job.request_id, source_complete=True, totals=totals)
             else:
-                await self._intake.expect(job.request_id)
+                with suppress(StoreError):  # no reason not to start: then its source does not come
+                    await self._intake.expect(job.request_id)
         if job.accepted:
             self._runner.put(job, again=job.state.status is Status.PROCESSING)
             logger.info("resumed after a restart")

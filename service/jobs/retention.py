@@ -10,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from upres.service.domain.errors import StoreError
+
 from .service import Jobs
 
 CHECK_SECONDS = 60.0
@@ -65,6 +67,9 @@ async def keep_expiring(jobs: Jobs, keep_seconds: float) -> None:
     """Do so for as long as this task lives."""
     cutoff = Cutoff(keep_seconds)
     while True:
-        if count := await expire(jobs, cutoff.look()):
-            logger.info("%d jobs were kept for long enough and are deleted", count)
+        try:
+            if count := await expire(jobs, cutoff.look()):
+                logger.info("%d jobs were kept for long enough and are deleted", count)
+        except StoreError:  # a full disk, a locked database: it may pass
+            logger.exception("old jobs cannot be deleted; trying again later")
         await asyncio.sleep(CHECK_SECONDS)

@@ -38,7 +38,7 @@ from upres.service.storage.results import Results
 from .cleaning import Cleaner
 from .idle_timeout import keep_watch
 from .reading import JobReader
-from .recovery import LIVE_FAILED, Recovery
+from .recovery import Recovery
 from .scheduler import Runner
 from .uploads import Intake
 
@@ -188,11 +188,17 @@ class Jobs(JobReader):
         try:
             await self._intake.expect(request_id)
             return self._put(await self.ledger.change(request_id, accepted=True)) if streamed else job, new
-        except Exception:  # the caller reads that there is no job, so there must be none
-            self.runner.queue.release(request_id)
-            with suppress(StoreError):  # then it ends as a source that never came
-                await self.forget(job)
+        except Exception:
+            await self._undo(job)
             raise
+
+    async def _undo(self, job: Job) -> None:
+        """Leave nothing of a job whose caller reads that there is none; if it cannot be removed, it ends later."""
+        self.runner.queue.remove(job.request_id)
+        self._intake.watch(job.request_id)
+        with suppress(StoreError):
+            await self.forget(job)
+            self._intake.close(job.request_id)
 
     async def _create_live(self, job: Job) -> Job:
         job_logging.bind_job_id(job.request_id)
@@ -200,7 +206,7 @@ class Jobs(JobReader):
             with self.runner.live_slot(job.request_id):
                 await to_the_end(self._start_live(job))
             return await self.ledger.get(job.request_id)
-        except asyncio.CancelledError:  # nobody will send
+        except BaseException:  # nobody will send
             if relay := self.live(job.request_id):
                 relay.end_source()
                 relay.ring.release()
@@ -210,9 +216,13 @@ class Jobs(JobReader):
         await asyncio.to_thread(self.store.add, job)
         try:
             await self.runner.start_live(job, waits=job.spec["when_slow"] == "wait")
-        except OSError as error:
-            await self.runner.fail(job.request_id, LIVE_FAILED)
-            raise StoreError(f"a live job cannot start ({error.strerror})") from error
+        except Exception as error:
+            self.runner.live.close(job.request_id, cut=True)
+            self.runner.live.forget(job.request_id)
+            await self._undo(job)
+            if isinstance(error, OSError):
+                raise StoreError(f"a live job cannot start ({error.strerror})") from error
+            raise
 
     def live(self, request_id: str) -> Relay | None:
         """Give what a live job goes through, while it does."""
@@ -244,9 +254,15 @@ class Jobs(JobReader):
             job = await self.ledger.get(job.request_id)
             if job.accepted or job.state.ended:
                 return job
-            await self._intake.expect(job.request_id)
-            path.replace(self.folder(job.request_id).source)
+            return await to_the_end(self._taken(job, path))
+
+    async def _taken(self, job: Job, path: Path) -> Job:
+        try:
+            await self._intake.take(job.request_id, path)
             return await self._end_source(job)
+        except Exception:
+            await self._undo(job)
+            raise
 
     async def end_source(self, request_id: str) -> Job:
         """Take the source as whole; one that was not streamed is inspected, and accepted or refused.
@@ -261,8 +277,9 @@ class Jobs(JobReader):
             if job.source_complete or job.state.ended:
                 return job
             if not job.accepted:
-                await self._inspect(job)
-            return await self._end_source(job)
+                with self.sending(request_id):  # nobody is idle while the probe takes its time
+                    await self._inspect(job)
+            return await to_the_end(self._end_source(job))
 
     async def probe(self, path: Path, spec: Spec, owner: str) -> Facts:
         """Probe a source before there is a job of it; raises SourceError, TooLargeError, BusyError, UnavailableError."""
@@ -292,10 +309,13 @@ class Jobs(JobReader):
         return self._accepting.setdefault(request_id, asyncio.Lock())
 
     async def _end_source(self, job: Job) -> Job:
-        self._intake.close(job.request_id)
-        await asyncio.to_thread(self.folder(job.request_id).end_source)
-        self._checkpoint("source whole")
-        return await to_the_end(self._whole(job))
+        await self._intake.end(job.request_id)
+        try:
+            self._checkpoint("source whole")
+            return await self._whole(job)
+        except StoreError:  # it can be repeated, as after a failing `end`
+            self._intake.watch(job.request_id)
+            raise
 
     async def _whole(self, job: Job) -> Job:
         """Write to the row that all of the source is here, and how much that is."""

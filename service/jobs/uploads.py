@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from upres.service.domain.errors import DiskFullError, OffsetError, TooLargeError
+from upres.service.domain.errors import DiskFullError, OffsetError, StoreError, TooLargeError
 from upres.service.domain.states import TransitionError
 from upres.service.storage.job_folder import JobFolder
 
@@ -50,9 +50,30 @@ class Intake:
         return shutil.disk_usage(self._root).free < self._free_bytes
 
     async def expect(self, request_id: str) -> None:
-        """Take a job's source from now on."""
-        await asyncio.to_thread(self.folder(request_id).make)
+        """Take a job's source from now on. StoreError where its folder cannot be made: then no source comes."""
+        self.watch(request_id)
+        with _store_errors():
+            await asyncio.to_thread(self.folder(request_id).make)
+
+    def watch(self, request_id: str) -> None:
+        """Wait for a job's source from now on, for as long as a sender may pause."""
         self._heard[request_id] = time.monotonic()
+
+    async def take(self, request_id: str, path: Path) -> None:
+        """Take a source that lies in a file, which is moved away."""
+        await self.expect(request_id)
+        with _store_errors():
+            path.replace(self.folder(request_id).source)
+
+    async def end(self, request_id: str) -> None:
+        """Mark a source as whole. Where that fails, its sender may try again, and is not waited for indefinitely."""
+        self.close(request_id)
+        try:
+            with _store_errors():
+                await asyncio.to_thread(self.folder(request_id).end_source)
+        except StoreError:
+            self.watch(request_id)
+            raise
 
     def close(self, request_id: str) -> None:
         """Take no more of a source."""
@@ -82,14 +103,8 @@ class Intake:
     def _append(self, folder: JobFolder, offset: int, data: bytes) -> None:
         if shutil.disk_usage(self._root).free - len(data) < self._free_bytes:
             raise DiskFullError(DISK_FULL)
-        try:
+        with _store_errors():
             folder.append(offset, data)
-        except FileNotFoundError as error:  # the job has ended
-            raise TransitionError(NO_MORE) from error
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError(DISK_FULL) from error
-            raise
 
     @contextmanager
     def sending(self, request_id: str) -> Iterator[None]:
@@ -111,3 +126,16 @@ class Intake:
         """List the jobs whose sender has paused for too long."""
         oldest = time.monotonic() - self._idle_seconds
         return [name for name, heard in self._heard.items() if heard < oldest and not self._calls[name]]
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """Raise what the file system refuses as a StoreError, of no room as a DiskFullError; no folder means that the job has ended."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise TransitionError(NO_MORE) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(DISK_FULL) from error
+        raise StoreError(f"the source cannot be kept ({error.strerror})") from error
