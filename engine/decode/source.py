@@ -14,6 +14,19 @@ from typing import IO, Protocol
 from upres.engine.core.errors import SourceError, os_errors_as
 
 GROUP = "upres.sources"
+PAGES = {
+    "YouTube": ("youtube.com", "youtu.be"),
+    "Vimeo": ("vimeo.com",),
+    "Twitch": ("twitch.tv",),
+    "TikTok": ("tiktok.com",),
+    "Dailymotion": ("dailymotion.com", "dai.ly"),
+    "Bilibili": ("bilibili.com", "b23.tv"),
+    "Instagram": ("instagram.com",),
+    "Facebook": ("facebook.com", "fb.watch"),
+    "X": ("x.com", "twitter.com"),
+    "Reddit": ("reddit.com", "redd.it"),
+}
+"""Hosts of pages that show videos, and are none."""
 SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 
 
@@ -88,6 +101,7 @@ class FileOpener:
         path = Path(str(source))
         with os_errors_as(path, SourceError):
             if not path.is_file():
+                _refuse_page(str(source))
                 raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
             if not path.stat().st_size:
                 raise SourceError(f"{path}: the file is empty")
@@ -112,6 +126,17 @@ class WebOpener:
 
     def open(self, source: Source, *, spool: bool) -> Opened:
         """Raise SourceError that says what works instead."""
+        _refuse_page(str(source))
         raise SourceError(
             f"{source}: URLs are not taken; download it first, or pipe it in: curl -L '{source}' | upres - out.mp4"
         )
+
+
+def _refuse_page(address: str) -> None:
+    """Raise SourceError where an address, with its scheme or without, is that of a page that shows a video."""
+    host = SCHEME.sub("", address).partition("/")[0].partition(":")[0].lower()
+    for site, hosts in PAGES.items():
+        if any(host == name or host.endswith(f".{name}") for name in hosts):
+            raise SourceError(
+                f"{address}: is a page of {site}, not a video; yt-dlp gets the video: yt-dlp -o 'in.%(ext)s' '{address}'"
+            )

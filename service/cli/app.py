@@ -3,12 +3,14 @@
 Nothing of a command is imported before it is called: the help is made from the lines below.
 """
 
+import json
 import os
 import re
 import sys
 from importlib import import_module
-from importlib.metadata import entry_points, version
+from importlib.metadata import distribution, entry_points, version
 from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -152,10 +154,16 @@ def follow(app: typer.Typer, args: list[str]) -> None:
     except ModuleNotFoundError as error:
         if args[0] not in (*PANELS["Server"], *PANELS["Client"]) or (error.name or "").startswith("upres"):
             raise
-        _say(
-            f"{args[0]} needs {error.name}, which a plain install leaves out; install it: pip install 'upres[service]'"
-        )
+        missing = (error.name or "").partition(".")[0]
+        _say(f"{args[0]} needs what a plain install leaves out ({missing}); install it: {_install_service()}")
         sys.exit(SettingsError.exit_code)
+
+
+def _install_service() -> str:
+    """Name the command that adds the service to this installation: from where it came, a folder or an index."""
+    origin = json.loads(distribution("upres").read_text("direct_url.json") or "{}")
+    url = urlsplit(origin.get("url", ""))
+    return f"pip install '{unquote(url.path) if url.scheme == 'file' else 'upres'}[service]'"
 
 
 def _say(message: str, *notes: str) -> None:

@@ -66,7 +66,9 @@ def _client(*, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = Fal
     from upres.service.client.sync import Client
 
     if not key:
-        raise typer.BadParameter("an API key is needed: --key, or UPRES_KEY in the environment")
+        raise SettingsError(
+            "an API key is needed: --key, or UPRES_KEY in the environment; `upres keys add NAME` makes one where the server runs"
+        )
     roots = ca.read_bytes() if ca else None
     if roots is not None and b"-----BEGIN CERTIFICATE-----" not in roots:
         raise SettingsError(f"{ca} holds no certificate in PEM")

@@ -11,6 +11,7 @@ from .errors import RemoteError
 
 LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
 CORE = "Internal error from Core"  # grpc.aio, where the connection is lost while a request is being sent
+REFUSED = "Connection refused"
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 FIRST_CONTACT_SECONDS = 10.0
 
@@ -47,10 +48,20 @@ class Retry:
         server, now = self.server, time.monotonic()
         first, self.since = self.since is None, self.since or now
         seconds = server.patience if server.reached else min(server.patience, FIRST_CONTACT_SECONDS)
-        away = f"the server at {server.target} cannot be reached ({error.details()})"
+        away, remedy = self._absence(error.details() or "")
         if self.live or now - self.since > seconds:
-            raise RemoteError(f"{away}; is it running, and is this the port of its gRPC?") from error
+            raise RemoteError(f"{away}; {remedy}") from error
         if first:
             logger.warning("%s; retrying for %.0f s", away, seconds)
         await asyncio.sleep(self.wait)
         self.wait = min(2 * self.wait, LONGEST_WAIT_SECONDS)
+
+    def _absence(self, details: str) -> tuple[str, str]:
+        """Say that a server is not there, and what can be done about it. details: in the words of gRPC."""
+        target = self.server.target
+        if not self.server.reached and REFUSED in details:
+            return f"no server at {target}", "start one with `upres serve`, or name the port of its gRPC with --server"
+        return (
+            f"the server at {target} cannot be reached ({details})",
+            "is it running, and is this the port of its gRPC?",
+        )

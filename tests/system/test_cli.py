@@ -261,6 +261,13 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["none.mp4", "nowhere.mp4", "new/"], 3, "nowhere.mp4: no such file"),
         (["strem", "{tiny}", "out.mp4"], 2, "No such command 'strem'. Did you mean 'stream'?"),
         (["status"], 2, "No such command 'status'."),
+        (
+            ["https://www.youtube.com/watch?v=a", "out.mp4"],
+            3,
+            "a page of YouTube, not a video; yt-dlp gets the video: yt-dlp",
+        ),
+        (["youtu.be/a"], 3, "is a page of YouTube"),
+        (["https://notyoutube.com/a.mp4"], 3, "URLs are not taken"),
         (["http://example.org/x.mp4?a=b", "out.mp4"], 3, "URLs are not taken; download it first, or pipe it in"),
         (["{tiny}", "a" * 260 + ".mp4"], 5, "File name too long"),
         (["{tiny}", "a" * 248 + ".mp4"], 5, "File name too long"),  # of what lies beside it while it grows

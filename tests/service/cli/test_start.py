@@ -1,5 +1,6 @@
 """How the command line starts: what it imports for its help, and what a shell is offered to complete."""
 
+import re
 import subprocess
 import sys
 
@@ -36,3 +37,16 @@ def test_the_documented_form_is_completed(words, at, offered, monkeypatch, capsy
     with pytest.raises(SystemExit):
         build()([], prog_name="upres")
     assert capsys.readouterr().out.split() == offered
+
+
+EXTRA = ("grpc", "google", "fastapi", "pydantic_settings", "sqlalchemy", "uvicorn", "pythonjsonlogger")
+
+
+@pytest.mark.parametrize("args", [["serve"], ["keys", "list"], ["jobs", "--key", "x"]], ids=" ".join)
+def test_a_command_of_the_service_says_how_it_is_installed_where_it_is_not(args):
+    code = f"import sys; sys.modules |= dict.fromkeys({EXTRA!r}); from upres.service.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"upres: \w+ needs what a plain install leaves out .*: pip install '.*\[service\]'\n", done.stderr
+    )

@@ -109,7 +109,7 @@ def test_a_stream_goes_on_although_its_job_is_done_and_its_source_gone(server, t
 def test_a_server_that_stays_away_is_told():
     async def scenario():
         async with AsyncClient("127.0.0.1:9", KEY, patience=0) as client:
-            with pytest.raises(RemoteError, match=r"127\.0\.0\.1:9 cannot be reached"):
+            with pytest.raises(RemoteError, match=r"no server at 127\.0\.0\.1:9"):
                 await client.get("x")
 
     asyncio.run(scenario())
@@ -118,7 +118,7 @@ def test_a_server_that_stays_away_is_told():
 def test_a_server_that_is_away_is_waited_for_and_that_is_said_once(caplog):
     with (
         Client("127.0.0.1:9", KEY, patience=1) as client,
-        pytest.raises(RemoteError, match=r"127\.0\.0\.1:9 cannot be reached"),
+        pytest.raises(RemoteError, match=r"no server at 127\.0\.0\.1:9"),
     ):
         client.get("x")
     (said,) = [record.message for record in caplog.records if record.name.startswith("upres")]
