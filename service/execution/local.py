@@ -1,7 +1,7 @@
 """The executor on this machine: worker processes, one a device."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from upres.engine.machine import nvidia
@@ -31,6 +31,7 @@ class LocalExecutor:
         quality: str = "high",
         memory_bytes: int | None = None,
         preload: Sequence[str] = (),
+        on_failing: Callable[[str, Exception], None] = lambda name, error: None,
     ) -> None:
         devices = one_each(workers, runtime)
         count = len(devices)
@@ -39,7 +40,8 @@ class LocalExecutor:
         command += [] if share is None else ["--memory", str(share)]
         engine = {RUNTIME: runtime, QUALITY: quality}
         self._workers = [WorkerProcess(command, slots, live_slots, {**engine, **device}) for device in devices]
-        self._tasks = WatchedTasks()
+        self._on_failing = on_failing
+        self._tasks = WatchedTasks(self._worker_failing)
 
     @classmethod
     def from_options(cls, options: ExecutorOptions) -> Self:
@@ -53,12 +55,18 @@ class LocalExecutor:
             quality=options.quality,
             memory_bytes=options.memory_bytes,
             preload=options.preload,
+            on_failing=options.on_failing,
         )
 
     async def start(self, on_report: OnReport) -> None:
         """Start the workers, which load their models concurrently."""
         for number, worker in enumerate(self._workers):
             self._tasks.start(f"worker {number}", lambda worker=worker: worker.keep(on_report))  # type: ignore[misc]
+
+    def _worker_failing(self, name: str, error: Exception) -> None:
+        """Pass it on where no worker is left: otherwise jobs still run, on the others."""
+        if not self.ready:
+            self._on_failing(name, error)
 
     @property
     def unavailable(self) -> dict[str, str] | None:

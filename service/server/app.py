@@ -74,6 +74,7 @@ class Server:
             memory_bytes=settings.job_memory_bytes,
             quality=settings.quality,
             preload=tuple(settings.preload),
+            on_failing=self._on_failing,
         )
         executor = make_executor(settings.executor, options)
         policy = settings.policy

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from upres.service.execution.base import ExecutorOptions
 from upres.service.execution.local import LocalExecutor
 from upres.service.execution.worker_process import WorkerProcess
 
@@ -95,5 +96,35 @@ def test_a_worker_whose_reports_are_none_is_restarted(tmp_path, monkeypatch, sai
             while not (tmp_path / "starts").exists() or len((tmp_path / "starts").read_text()) < 4:
                 await asyncio.sleep(0.05)
         await executor.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_keeps_failing_is_reported_where_no_other_works(tmp_path, monkeypatch):
+    async def scenario():
+        monkeypatch.setattr("upres.service.domain.watched_tasks.FIRST_DELAY", 0)
+        monkeypatch.setattr(sys, "executable", stub(tmp_path, f"echo x >> {tmp_path}/starts; exit 3"))
+        failing = asyncio.Queue()
+        options = ExecutorOptions(workers=2, on_failing=lambda name, error: failing.put_nowait((name, str(error))))
+        executor = LocalExecutor.from_options(options)
+        executor._workers[0].keep = works(executor._workers[0])
+        await executor.start(nobody)
+        async with asyncio.timeout(60):
+            while not (tmp_path / "starts").exists() or len((tmp_path / "starts").read_text()) < 16:  # eight lines
+                await asyncio.sleep(0.01)
+            assert failing.empty()
+            await executor.stop()
+            executor = LocalExecutor.from_options(options)
+            await executor.start(nobody)
+            name, error = await failing.get()
+        await executor.stop()
+        assert name.startswith("worker") and "a worker died (3)" in error
+
+    def works(worker):
+        async def keep(on_report):
+            worker.ready = True
+            await asyncio.Event().wait()
+
+        return keep
 
     asyncio.run(scenario())

@@ -77,6 +77,13 @@ def test_a_server_whose_parts_cannot_be_kept_alive_ends_for_a_supervisor_to_star
         assert any(line["level"] == "CRITICAL" and "webhooks" in line["message"] for line in server.lines)
 
 
+@pytest.mark.soak
+def test_a_server_whose_worker_cannot_be_kept_alive_ends_too(tmp_path):
+    with ServerProcess(tmp_path / "state", models="nowhere:load") as server:
+        assert server.wait() == 1
+        assert any(line["level"] == "CRITICAL" and "worker 0" in line["message"] for line in server.lines)
+
+
 def test_a_full_disk_is_reported_by_readiness_and_every_door(clip, tmp_path):
     with ServerProcess(tmp_path / "state", free_bytes=1 << 62) as server:
         with Rpc(server.target) as rpc, pytest.raises(grpc.RpcError) as caught:
