@@ -1,8 +1,10 @@
 """The memory that the attempts of one worker may take together: each waits until what it is predicted to take fits."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import psutil
@@ -46,29 +48,31 @@ class MemoryBudget:
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
-    def reserve(self, size: int, gone: Callable[[], bool], *, wait: bool = True) -> None:
-        """Take `size` bytes; waits until they are free, unless whom they are for is gone.
+    def reserve(self, size: int, gone: Callable[[], bool], *, longest: float = inf) -> None:
+        """Take `size` bytes; waits until they are free, for at most `longest` seconds, unless whom they are for is gone.
 
-        Raises SourceError where there will never be as many, NoRoomError without `wait` where there are not now, TimeoutError
-        where it is gone.
+        Raises SourceError where there will never be as many, NoRoomError where there are not in time, TimeoutError where it
+        is gone.
         """
         if size > self._total:
             raise SourceError(
                 f"this needs about {decimal(size)} of memory, and {decimal(self._total)} are there for jobs; "
                 "choose a smaller scale or a smaller source"
             )
-        place = object()
+        place, until = object(), time.monotonic() + longest
         with self._changed:
             self._waiting.append(place)
             try:
-                while not self._fits(size, place, first=not wait):
-                    if not wait:
+                while not self._fits(size, place, first=not longest):
+                    left = until - time.monotonic()
+                    if left <= 0:
+                        held = f"have held for {longest:g} s" if longest else "hold now"
                         raise NoRoomError(
-                            f"this needs about {decimal(size)} of memory, which other jobs hold now; try again later"
+                            f"this needs about {decimal(size)} of memory, which other jobs {held}; try again later"
                         )
                     if gone():
                         raise TimeoutError("the attempt is gone")
-                    self._changed.wait(LOOK_SECONDS)
+                    self._changed.wait(min(left, LOOK_SECONDS))
                 self._reserved += size
             finally:
                 self._waiting.remove(place)

@@ -5,10 +5,12 @@ A question is a message whose `do` names it. The reply is frames or shared memor
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from typing import Any
 
 from upres.engine.core.frame import Frame
@@ -41,15 +43,27 @@ class _Opened:
 class ModelHost:
     """Answers one attempt. device: entered while a model works, which serialises attempts. memory: what attempts share.
 
-    live: of a live source, which waits for no memory.
+    live: of a live source, which waits for no memory. longest_wait: seconds that others wait for it.
     """
 
-    def __init__(self, channel: Channel, load: Load, device: Turn, memory: MemoryBudget, *, live: bool = False) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        load: Load,
+        device: Turn,
+        memory: MemoryBudget,
+        *,
+        live: bool = False,
+        longest_wait: float | None = None,
+    ) -> None:
         self._channel = channel
         self._load = load
         self._device = device
         self._memory = memory
         self._live = live
+        self._longest_wait = 0.0 if live else inf if longest_wait is None else longest_wait
+        self._waits_since: float | None = None
+        self._waited = 0.0
         self._turn = ExitStack()  # the turn on the device, while there is one
         self._model: Model | None = None
         self._sessions: dict[int, _Opened] = {}
@@ -66,6 +80,12 @@ class ModelHost:
             self._channel.send({"error": type(error).__name__, "text": str(error)})
         else:
             self._channel.send({"end": end})
+
+    @property
+    def waited(self) -> float:
+        """Give the seconds that the attempt has waited for memory. From any thread."""
+        since = self._waits_since
+        return self._waited if since is None else time.monotonic() - since
 
     def interrupt(self) -> None:
         """End soon what is still done for an attempt that is gone. From any thread."""
@@ -129,7 +149,11 @@ class ModelHost:
         frame = width * height * CHANNELS
         sizes = frame, frame * model.scale**2
         needed = media + _memory(model, width, height, live=self._live) + shared_bytes(sizes)
-        self._memory.reserve(needed, lambda: self._gone, wait=not self._live)
+        self._waits_since = since = time.monotonic()
+        try:
+            self._memory.reserve(needed, lambda: self._gone, longest=self._longest_wait)
+        finally:
+            self._waits_since, self._waited = None, time.monotonic() - since
         self._reserved = needed
         self._channel.share(sizes)
 

@@ -124,7 +124,7 @@ class Worker:
         job_logging.bind_job_id(order.request_id)
         channel = Channel(child.end)
         turn = partial(self._device.turn, order.owner, live=order.live)
-        host = ModelHost(channel, self._load, turn, self._memory, live=order.live)
+        host = ModelHost(channel, self._load, turn, self._memory, live=order.live, longest_wait=order.wall_seconds)
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()
         verdict: dict[str, Any] = {"report": "died"}
@@ -188,11 +188,19 @@ class Worker:
 
 
 def _end_in_time(order: Order, child: Child, host: ModelHost, late: threading.Event) -> None:
-    """Kill an attempt that is late. End what a model still does once it is gone: it may work on a whole shot at once."""
-    if not child.ended.wait(order.wall_seconds):
-        late.set()
-        child.kill()
-        child.ended.wait()
+    """Kill an attempt that is late, but for the time that it waited for memory, which others had.
+
+    End what a model still does once it is gone: it may work on a whole shot at once.
+    """
+    started, left = time.monotonic(), order.wall_seconds
+    while not child.ended.wait(left):
+        assert order.wall_seconds is not None
+        left = started + order.wall_seconds + host.waited - time.monotonic()
+        if left <= 0:
+            late.set()
+            child.kill()
+            child.ended.wait()
+            break
     host.interrupt()
 
 

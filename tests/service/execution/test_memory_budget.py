@@ -6,6 +6,7 @@ import pytest
 
 from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import NoRoomError
+from upres.service.domain.failures import failure_of
 from upres.service.execution.memory_budget import MemoryBudget, usable_memory
 
 GB = 1 << 30
@@ -83,8 +84,17 @@ def test_a_live_source_does_not_wait():
     budget = MemoryBudget(4 * GB)
     budget.reserve(3 * GB, here)
     with pytest.raises(NoRoomError, match="hold now; try again later"):
-        budget.reserve(2 * GB, here, wait=False)
-    budget.reserve(GB, here, wait=False)
+        budget.reserve(2 * GB, here, longest=0)
+    budget.reserve(GB, here, longest=0)
+
+
+def test_a_wait_has_an_end_that_says_why_and_may_be_repeated():
+    budget = MemoryBudget(4 * GB)
+    budget.reserve(3 * GB, here)
+    with pytest.raises(NoRoomError, match=r"other jobs have held for 0\.01 s; try again later"):
+        budget.reserve(2 * GB, here, longest=0.01)
+    budget.reserve(GB, here)  # it holds nobody up
+    assert failure_of(NoRoomError.__name__, "").reason.retryable
 
 
 def test_one_that_is_gone_waits_no_longer_and_holds_nobody_up():
@@ -113,7 +123,7 @@ def test_what_cannot_wait_is_not_held_up_by_what_waits():
     thread = started(budget.reserve, 5 * GB, here)
     thread.join(0.2)
     assert thread.is_alive()
-    budget.reserve(1 * GB, here, wait=False)
+    budget.reserve(1 * GB, here, longest=0)
     budget.release(7 * GB)
     thread.join(10)
     assert not thread.is_alive()

@@ -5,9 +5,11 @@ import json
 import os
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake
 import psutil
@@ -19,7 +21,7 @@ from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Reason
 from upres.service.execution.order import Order
-from upres.service.execution.worker import Worker, load
+from upres.service.execution.worker import Worker, _end_in_time, load
 from upres.service.storage.job_folder import JobFolder
 
 SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
@@ -29,7 +31,8 @@ REQUEST = "job"
 class Desk:
     """The server's side of a worker: orders go down one pipe, reports come up another."""
 
-    def __init__(self, folder, orders, reports):
+    def __init__(self, folder, orders, reports, worker):
+        self.memory = worker._memory
         self.folder = JobFolder(folder)
         self._orders = orders
         self._reports = reports
@@ -68,7 +71,7 @@ def working(folder, load=fake.load, **options):
         thread.start()
         with os.fdopen(reports_in) as reports:
             with os.fdopen(orders_out, "w") as orders:
-                yield Desk(folder, orders, reports)
+                yield Desk(folder, orders, reports, worker)
             thread.join(60)
 
 
@@ -153,6 +156,34 @@ def test_an_attempt_that_is_not_done_in_its_time_is_late(tmp_path):
         os.mkfifo(desk.folder.source)
         desk.order(wall_seconds=1.0)
         assert desk.verdict() == {"report": "late"}
+
+
+def test_an_attempt_that_gets_no_memory_in_time_says_so_and_may_be_submitted_again(tmp_path, source):
+    with working(tmp_path / "job", memory_bytes=1 << 30) as desk:
+        desk.folder.source.write_bytes(source.read_bytes())
+        desk.memory.reserve(1 << 30, lambda: False)
+        desk.order(wall_seconds=5.0)
+        verdict = desk.verdict()
+    assert verdict["error"] == "NoRoomError" and "other jobs have held for 5 s" in verdict["message"]
+
+
+def test_time_that_an_attempt_waits_for_memory_is_none_of_its_own(monkeypatch):
+    now, waits = [0.0], []
+    host = SimpleNamespace(interrupt=lambda: None)
+
+    def wait(seconds=None):
+        """It waits for memory from its 5th second to its 105th."""
+        waits.append(seconds)
+        now[0] += seconds or 0
+        host.waited = min(max(now[0] - 5, 0), 100)
+        return seconds is None
+
+    killed = []
+    child = SimpleNamespace(ended=SimpleNamespace(wait=wait), kill=lambda: killed.append(now[0]))
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    late = threading.Event()
+    _end_in_time(SimpleNamespace(wall_seconds=10.0), child, host, late)
+    assert killed == [110.0] and late.is_set()
 
 
 def test_an_attempt_that_is_cancelled_has_died(tmp_path):
