@@ -104,3 +104,30 @@ def flashvsr_engines(
         typer.echo(f"{engine.sha256}  {engine.path}  {engine.nbytes / 1e6:.1f} MB, {engine.seconds:.1f} s")
     if results is not None:
         record(results, f"engines for {capability}, {folder.name}", engines)
+
+
+@app.command()
+def distill(
+    network: Annotated[str, typer.Argument(help="realesr-live-x2 or realesr-live-x4.")],
+    work: Annotated[Path, typer.Argument(help="The folder for media, patches and checkpoints; what is there is used.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write the graph and its manifest into.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training, in all.")] = 24000,
+    shards: Annotated[int, typer.Option(min=1, help="Files of 40 patches that the teacher makes.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the patches and of the training.")] = 1,
+    device: Annotated[DeviceKind, typer.Option(help="The device that is trained on.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the training on a CPU.")] = 1,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Convolve in bfloat16: faster, where it is had.")
+    ] = False,
+    media: Annotated[Path | None, typer.Option(help="A folder with the media, in place of PyPI.")] = None,
+    results: Results = None,
+) -> None:
+    """Train a light network to do what a heavier one does, export it, and measure it on media that were held out."""
+    from upres.export.distill import run
+    from upres.export.distill.training import Plan
+
+    plan = Plan(steps, seed, device=device, threads=threads, bfloat16=bfloat16)
+    exported, measured = run.distill(network, work, out, plan, shards=shards, media=media, report=typer.echo)
+    typer.echo(f"{exported.graph}: {exported.graph.stat().st_size} bytes")
+    if results is not None:
+        run.record(results, network, measured, plan, shards)

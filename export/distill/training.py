@@ -1,0 +1,140 @@
+"""The training of a student: seeded, in checkpoints it goes on from, on a CPU or a GPU."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from upres.export.families.srvgg import SRVGG
+
+from .patches import Patches, batches
+from .student import Student
+
+EDGE = 4
+"""Input pixels at the edge of a crop that are not compared: the student lacks what lies beyond them."""
+GRADIENT = 0.3
+"""Weight of the gradients' difference beside the colours': without it the student is softer than its teacher."""
+SMALL = 1e-8
+"""Keeps the root of a crop that is met exactly differentiable."""
+AVERAGED = 0.999
+"""How much of the averaged weights a step keeps; these are what is exported."""
+WARMUP = 200
+"""Steps in which the rate of learning rises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to train.
+
+    side: of a crop, in input pixels. rate: of learning, at its highest. every: seconds between checkpoints. bfloat16: convolve
+    in it, on weights in float32: faster where the CPU or GPU has it.
+    """
+
+    steps: int
+    seed: int = 1
+    batch: int = 8
+    side: int = 48
+    rate: float = 2e-3
+    every: float = 120.0
+    device: str = "cpu"
+    threads: int = 1
+    bfloat16: bool = False
+
+
+def train(
+    network: SRVGG,
+    patches: Patches,
+    plan: Plan,
+    checkpoint: Path,
+    *,
+    start: Path | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, torch.Tensor]:
+    """Train up to the plan's steps, from the checkpoint where there is one; return the averaged weights.
+
+    start: a checkpoint of another student, whose layers of equal shape are where this one starts.
+    The same plan on the same machine gives the same bytes, interrupted or not.
+    """
+    torch.set_num_threads(plan.threads)
+    torch.manual_seed(plan.seed)
+    student = Student(network).to(plan.device)
+    if start is not None:
+        _start_from(student, torch.load(start, weights_only=True)["averaged"])
+    optimizer = torch.optim.Adam(student.parameters(), lr=plan.rate, betas=(0.9, 0.99))
+    averaged = {name: value.clone() for name, value in student.state_dict().items()}
+    step = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True, map_location=plan.device)
+        student.load_state_dict(saved["student"])
+        optimizer.load_state_dict(saved["optimizer"])
+        averaged, step = saved["averaged"], saved["step"]
+    feed = batches(patches, plan.batch, plan.side, network.scale, plan.seed, step)
+    saved_at, losses = time.monotonic(), 0.0
+    while step < plan.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = rate(plan, step)
+        losses += _step(student, optimizer, averaged, [torch.from_numpy(part) for part in next(feed)], plan)
+        step += 1
+        if step % 200 == 0:
+            report(f"step {step} of {plan.steps}: loss {losses / 200:.5f}")
+            losses = 0.0
+        if step == plan.steps or time.monotonic() - saved_at > plan.every:
+            _save(checkpoint, student, optimizer, averaged, step)
+            saved_at = time.monotonic()
+    return averaged
+
+
+def rate(plan: Plan, step: int) -> float:
+    """Return a step's rate of learning: it rises, then falls along half a cosine."""
+    rise = min(1.0, (step + 1) / WARMUP)
+    return plan.rate * rise * (0.005 + 0.995 * (1 + math.cos(math.pi * step / plan.steps)) / 2)
+
+
+def _step(
+    student: Student,
+    optimizer: torch.optim.Optimizer,
+    averaged: dict[str, torch.Tensor],
+    batch: list[torch.Tensor],
+    plan: Plan,
+) -> float:
+    frame, target = (part.to(plan.device).permute(0, 3, 1, 2).float().contiguous() / 255 for part in batch)
+    with torch.autocast(plan.device, torch.bfloat16, enabled=plan.bfloat16):
+        found = student(frame).float()
+    edge = EDGE * student.scale
+    loss = difference(found[..., edge:-edge, edge:-edge], target[..., edge:-edge, edge:-edge])
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(student.parameters(), 0.5)
+    optimizer.step()
+    with torch.no_grad():
+        for name, value in student.state_dict().items():
+            averaged[name].lerp_(value, 1 - AVERAGED)
+    return float(loss.detach())
+
+
+def difference(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Compare colours, by the root of the squares of each crop, as PSNR does; and their gradients, by absolute differences."""
+    error = found - target
+    colours = (error.square().mean(dim=(1, 2, 3)) + SMALL).sqrt().mean()
+    gradients = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    return colours + GRADIENT * gradients
+
+
+def _start_from(student: Student, other: dict[str, torch.Tensor]) -> None:
+    own = student.state_dict()
+    fitting = {name: value for name, value in other.items() if name in own and own[name].shape == value.shape}
+    student.load_state_dict(own | fitting)
+
+
+def _save(
+    path: Path, student: Student, optimizer: torch.optim.Optimizer, averaged: dict[str, torch.Tensor], step: int
+) -> None:
+    """Write a checkpoint beside its place, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    state = {"student": student.state_dict(), "optimizer": optimizer.state_dict(), "averaged": averaged, "step": step}
+    torch.save(state, part)
+    part.replace(path)

