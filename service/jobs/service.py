@@ -101,7 +101,7 @@ class Jobs(JobReader):
             return "the server is stopping"
         if not self.runner.executor.ready:
             return "models are not loaded yet"
-        return DISK_FULL if self._intake.disk_full else None
+        return None if self._intake.has_room() else DISK_FULL
 
     @property
     def ready(self) -> bool:
@@ -136,9 +136,9 @@ class Jobs(JobReader):
         """Give what a running attempt last reported."""
         return self.runner.news(request_id)
 
-    def check_room(self) -> None:
-        """Raise DiskFullError where the disk takes no source now."""
-        if self._intake.disk_full:
+    def check_room(self, size: int = 0) -> None:
+        """Raise DiskFullError where the disk takes no source of so many bytes now."""
+        if not self._intake.has_room(size):
             raise DiskFullError(DISK_FULL)
 
     async def create(

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -44,10 +45,10 @@ class Intake:
         """Locate a job's files."""
         return JobFolder(self._root / request_id)
 
-    @property
-    def disk_full(self) -> bool:
-        """Report whether the disk has less room than must stay free."""
-        return shutil.disk_usage(self._root).free < self._free_bytes
+    def has_room(self, size: int = 0) -> bool:
+        """Report whether the disk has so much room beside what must stay free, and the one where uploads are spooled as well."""
+        spool = shutil.disk_usage(tempfile.gettempdir()).free
+        return spool >= size and shutil.disk_usage(self._root).free >= size + self._free_bytes
 
     async def expect(self, request_id: str) -> None:
         """Take a job's source from now on. StoreError where its folder cannot be made: then no source comes."""

@@ -124,7 +124,15 @@ class Server:
         self._pusher.mount(app)
         idle, origins = settings.policy.source_idle_seconds, settings.cors_origins
         LiveDoor(self.jobs, self.keys, quota, origins=origins, idle_seconds=idle).mount(app)
-        protect(app, self.keys, quota, idle_seconds=idle, origins=origins)
+        protect(
+            app,
+            self.keys,
+            quota,
+            idle_seconds=idle,
+            origins=origins,
+            upload_bytes=settings.largest_upload,
+            check_room=self.jobs.check_room,
+        )
         return Forwarded(app, parse_networks(settings.trusted_proxies))
 
     def _result_url(self, job: Job) -> str:

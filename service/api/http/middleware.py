@@ -1,7 +1,7 @@
 """What every request passes first: a key, a rate, a size, no long pause, and other origins. Responses leave with rate headers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,16 +16,29 @@ from .errors import response_of
 
 KEYED = ("/api/", "/broadcasting/")
 UNLIMITED = ("/models", "/balance")  # clients ask for these before and after each job
-LARGEST_BODY = 75_000_000  # the contract's: beyond it the answer is 413
+LARGEST_BODY = 75_000_000  # the contract's: beyond it the answer is 413; larger where the operator takes larger videos
+FORM_BYTES = 1 << 20  # of a request beside its video, generously; as much of a body lies in memory before it is spooled
+ROOM_BYTES = 8 << 20  # of a body between two looks at the disk
 RATE_HEADERS = ("Limit", "Remaining", "Daily-Limit", "Daily-Remaining", "Source", "Type")
 
 
-def protect(app: FastAPI, keys: Keys, quota: Quota, *, idle_seconds: float, origins: Sequence[str]) -> None:
+def protect(
+    app: FastAPI,
+    keys: Keys,
+    quota: Quota,
+    *,
+    idle_seconds: float,
+    origins: Sequence[str],
+    upload_bytes: int,
+    check_room: Callable[[int], None],
+) -> None:
     """Put the gate in front of an application, and in front of that the answers to pages of other origins.
 
-    origins: those whose pages may call the API, `*` for any; a preflight carries no key, and needs none.
+    origins: those whose pages may call the API, `*` for any; a preflight carries no key, and needs none. upload_bytes: the
+    largest video. check_room: raises DiskFullError where the disk does not take so many bytes.
     """
-    app.add_middleware(Gate, keys=keys, quota=quota, idle_seconds=idle_seconds)
+    largest = max(LARGEST_BODY, upload_bytes + FORM_BYTES)
+    app.add_middleware(Gate, keys=keys, quota=quota, idle_seconds=idle_seconds, largest=largest, check_room=check_room)
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -40,13 +53,21 @@ class Gate:
     """Puts the owner of the key into `scope["state"]["owner"]`. idle_seconds: the longest that a sender may pause."""
 
     def __init__(
-        self, app: ASGIApp, keys: Keys, quota: Quota, *, idle_seconds: float, largest: int = LARGEST_BODY
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        quota: Quota,
+        *,
+        idle_seconds: float,
+        largest: int,
+        check_room: Callable[[int], None],
     ) -> None:
         self._app = app
         self._keys = keys
         self._quota = quota
         self._idle_seconds = idle_seconds
         self._largest = largest
+        self._check_room = check_room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -70,7 +91,10 @@ class Gate:
             owner = await self._owner(headers)
             if not scope["path"].endswith(UNLIMITED):
                 self._quota.take(owner)
-            self._check_length(_length(headers))
+            length = _length(headers)
+            self._check_length(length)
+            if length > FORM_BYTES:
+                self._check_room(2 * length)  # it is spooled, then copied
             scope["state"] = {**scope.get("state", {}), "owner": owner}
             await self._app(scope, self._counted(receive), labelled)
         except Exception as error:  # every error is answered
@@ -101,11 +125,14 @@ class Gate:
             raise TooLargeError(f"The request must not be larger than {self._largest} bytes.")
 
     def _counted(self, receive: Receive) -> Receive:
-        """Pass the body on; refuse it as soon as it is too large, whatever its announced length, or pauses for too long."""
-        received, complete = 0, False
+        """Pass the body on; refuse it as soon as it is too large, whatever its announced length, or pauses for too long.
+
+        Or as soon as the disk takes no more of it: others may fill it, too.
+        """
+        received, complete, looked = 0, False, FORM_BYTES - ROOM_BYTES
 
         async def counted() -> Message:
-            nonlocal received, complete
+            nonlocal received, complete, looked
             if complete:  # what may still come is that the client disconnects
                 return await receive()
             try:
@@ -116,6 +143,9 @@ class Gate:
             complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             self._check_length(received)
+            if received >= looked + ROOM_BYTES:
+                looked = received
+                self._check_room(ROOM_BYTES)
             return message
 
         return counted

@@ -113,7 +113,7 @@ class Submissions:
             return [
                 f"The video must not be larger than {self._upload_bytes} bytes; the operator's setting is upload_bytes."
             ], None
-        self._jobs.check_room()
+        self._jobs.check_room(video.size or 0)
         await asyncio.to_thread(_copy, video, path)
         try:
             return [], await self._jobs.probe(path, spec, owner)

@@ -1,5 +1,6 @@
 """The v2 HTTP contract, over real HTTP to a real server process."""
 
+import asyncio
 import json
 import re
 import socket
@@ -14,6 +15,9 @@ import pytest
 import referee
 from serving import KEY, Rpc, ServerProcess
 
+from upres.service.api.http.middleware import Gate
+from upres.service.auth.rate_limit import Quota
+from upres.service.domain.errors import DiskFullError
 from upres.service.jobs.reading import UNKNOWN_SECONDS_PER_PIXEL
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -144,6 +148,65 @@ def test_an_upload_that_stops_is_not_waited_for(tmp_path):
         sending.sendall((request + body).encode())
         answer = b"".join(iter(lambda: sending.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 408 ") and b"0.2 seconds" in answer
+
+
+def begin(body):
+    """The beginning of an upload. body: its headers, and as much of it as there is."""
+    request = f"POST /api/v2/videos/upscales HTTP/1.1\r\nHost: upres\r\nAuthorization: Bearer {KEY}\r\n"
+    return (request + "Content-Type: multipart/form-data; boundary=x\r\n").encode() + body
+
+
+FILE = b'--x\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 100000000\r\n\r\n",  # and nothing of it
+        b"Content-Length: 2000000\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n1000000\r\n" + FILE + bytes((1 << 20) + 65536),  # and no end
+    ],
+    ids=["larger than the contract takes", "announced", "without a length"],
+)
+def test_an_upload_that_the_disk_has_no_room_for_is_refused_before_it_has_come(tmp_path, body):
+    with ServerProcess(tmp_path / "state", free_bytes=1 << 62, workers=0) as server, socket.socket() as sending:
+        sending.settimeout(60)
+        sending.connect(("127.0.0.1", server.settings["http_port"]))
+        sending.sendall(begin(body))
+        assert sending.recv(4096).startswith(b"HTTP/1.1 503 ")
+
+
+def test_the_disk_is_looked_at_again_while_an_upload_comes(tmp_path):
+    """The room that is seen first is there; somebody else takes it."""
+    looks = []
+
+    def check_room(size):
+        looks.append(size)
+        if len(looks) > 2:
+            raise DiskFullError("full")
+
+    async def app(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+
+    async def receive():
+        return {"type": "http.request", "body": bytes(1 << 20), "more_body": True}
+
+    answers = []
+
+    async def send(message):
+        answers.append(message)
+
+    gate = Gate(app, AnyKey(), Quota(9, 9), idle_seconds=60, largest=1 << 30, check_room=check_room)
+    headers = [(b"authorization", b"Bearer key"), (b"content-length", b"500000000")]
+    asyncio.run(gate({"type": "http", "method": "POST", "path": "/api/v2/x", "headers": headers}, receive, send))
+    assert answers[0]["status"] == 503
+    assert looks[0] == 1_000_000_000 and len(looks) == 3
+
+
+class AnyKey:
+    def owner(self, secret):
+        return "alice"
 
 
 def test_an_idempotency_key_makes_one_job(web, poll, clip):
