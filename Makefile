@@ -10,8 +10,8 @@ SEED ?= 1
 .PHONY: demo test soak fuzz bench picture lint proto proto-check clean
 
 demo: .venv/installed
+	$(BIN)/upres probe tests/data/bigbuckbunny.mp4
 	$(BIN)/upres tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_x4.mp4 --overwrite
-	$(BIN)/upres probe demo/bigbuckbunny_x4.mp4
 	$(BIN)/python bench/demo.py tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_streamed_x2.mp4
 
 test: .venv/tested

@@ -19,6 +19,11 @@ INTERLACED = 0.3  # share of frames that idet calls interlaced
 BLOCKY = 1.25  # steps across the 8x8 grid over steps elsewhere
 NOISY = 4.0  # standard deviation, in 8-bit levels, in the quietest quarter of the frame
 
+MOVES = 6.0  # 8-bit levels that a pixel changes by where something moves
+LEAST_SHARE = 0.55  # of the better weave's combs, that frames of two moments have
+MOST_SHARE = 1.05  # likewise; detail that is finer than lines may have more, in frames of either kind
+DIFFERENCE = 0.05  # between the two weaves, as a share of the worse, that then tells
+
 Luma = NDArray[np.float32]
 
 
@@ -133,14 +138,16 @@ def in_words(measured: Measured) -> dict[str, str]:
 
 def measure(reader: Reader) -> Measured:
     """Measure interlacing, blocks and noise on the first frames of an open source, which is read for it."""
-    blocks, noise, interlaced, counted = [], [], 0.0, 0.0
+    blocks, noise, interlaced, counted, combs = [], [], 0.0, 0.0, Combs()
     frames: Iterator[VideoFrame] = islice(reader.frames(), FRAMES)
     for frame in filtered(frames, reader.info.shape, "idet"):
         luma = frame.reformat(format="gray").to_ndarray().astype(np.float32)
         blocks.append(_blocks(luma))
         noise.append(_noise(luma))
+        combs.push(luma)
         interlaced, counted = _interlaced(frame.metadata)
-    return Measured(interlaced / counted if counted else 0.0, _median(blocks, 1.0), _median(noise, 0.0))
+    share = interlaced / counted if counted and combs.two_moments else 0.0
+    return Measured(share, _median(blocks, 1.0), _median(noise, 0.0))
 
 
 def _interlaced(metadata: dict[str, str]) -> tuple[float, float]:
@@ -177,3 +184,48 @@ def _noise(luma: Luma) -> float:
 def _median(values: Iterable[float], default: float) -> float:
     numbers = list(values)
     return float(np.median(numbers)) if numbers else default
+
+
+class Combs:
+    """Counts combs in frames, and in what is woven of two of them: to tell what is interlaced from what moves up and down.
+
+    libavfilter's idet compares lines of one frame with those between them in its neighbors, so a page that scrolls, or a test
+    pattern, passes for interlaced. Frames woven again, even lines of one and odd lines of the next, tell them apart, where
+    something moves. A frame that shows one moment has far fewer combs than either way of weaving it with its neighbor. A frame
+    that is woven of two moments has about as many as the better way, whose moments are as far apart, and fewer than the other
+    way, where they are three times as far.
+    """
+
+    def __init__(self) -> None:
+        self._last: Luma | None = None
+        self._counts = np.zeros(3)  # in frames as they are, and woven in both ways
+
+    def push(self, luma: Luma) -> None:
+        """Take the next frame, (height, width)."""
+        last, self._last = self._last, luma
+        if last is None or last.shape != luma.shape or len(luma) < 3:
+            return
+        moved = np.abs(luma - last) > MOVES
+        moving = moved[:-2] | moved[1:-1] | moved[2:]
+        self._counts += [_combs(frame)[moving].sum() for frame in (last, _woven(last, luma), _woven(luma, last))]
+
+    @property
+    def two_moments(self) -> bool:
+        """Tell whether the frames may show two moments each; where nothing moves, that cannot be ruled out."""
+        real, *both = self._counts
+        better, worse = sorted(both)
+        if real < LEAST_SHARE * better:
+            return False
+        return bool(real <= MOST_SHARE * better or worse - better > DIFFERENCE * worse)
+
+
+def _woven(even: Luma, odd: Luma) -> Luma:
+    woven = even.copy()
+    woven[1::2] = odd[1::2]
+    return woven
+
+
+def _combs(luma: Luma) -> Luma:
+    """Give how much each pixel stands out from those above and below it, both ways alike, in 8-bit levels."""
+    above, below = luma[1:-1] - luma[:-2], luma[1:-1] - luma[2:]
+    return np.where(above * below > 0, np.minimum(np.abs(above), np.abs(below)), 0)

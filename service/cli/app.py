@@ -4,6 +4,7 @@ Nothing of a command is imported before it is called: the help is made from the 
 """
 
 import json
+import logging
 import os
 import re
 import sys
@@ -138,6 +139,7 @@ def build() -> typer.Typer:
 
 def follow(app: typer.Typer, args: list[str]) -> None:
     """Run a command line and end the process; every error ends in one message and its exit code."""
+    logging.getLogger("av").setLevel(logging.ERROR)  # it warns of options that a muxer leaves alone
     try:
         sys.exit(app(args or ["--help"], prog_name="upres", standalone_mode=False))
     except UpresError as error:

@@ -1,5 +1,6 @@
 """How the command line starts: what it imports for its help, and what a shell is offered to complete."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -50,3 +51,12 @@ def test_a_command_of_the_service_says_how_it_is_installed_where_it_is_not(args)
     assert re.fullmatch(
         r"upres: \w+ needs what a plain install leaves out .*: pip install '.*\[service\]'\n", done.stderr
     )
+
+
+def test_no_remark_of_pyav_on_options_reaches_a_user(caplog):
+    from upres.service.cli.app import build, follow
+
+    with pytest.raises(SystemExit):
+        follow(build(), ["--version"])
+    logging.getLogger("av.container.output").warning("Some options were not used: {'movflags': 'faststart'}")
+    assert not caplog.records
