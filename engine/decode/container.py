@@ -1,6 +1,7 @@
 """A container opened with PyAV, and which of its tracks are carried."""
 
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any, TypeAlias, cast
 
@@ -84,14 +85,23 @@ class Unseekable:
 
 
 def open_container(
-    name: str, file: str | IO[bytes] | Readable, formats: tuple[str, ...] | None, *, live: bool
+    name: str,
+    file: str | IO[bytes] | Readable,
+    formats: tuple[str, ...] | None,
+    *,
+    live: bool,
+    settings: Mapping[str, str] | None = None,
+    wait_seconds: float | None = None,
 ) -> InputContainer:
-    """Open what PyAV opens; SourceError with FFmpeg's reason. name: for people. formats: as the Reader's."""
-    options, ahead = (LIVE_PROBE, LIVE_BUFFER) if live else ({}, BUFFER)
+    """Open what PyAV opens; SourceError with FFmpeg's reason. name: for people. formats: as the Reader's.
+
+    settings, wait_seconds: as an Opened's.
+    """
+    options, ahead = ({**(settings or {}), **LIVE_PROBE}, LIVE_BUFFER) if live else ({**(settings or {})}, BUFFER)
     if formats is not None:
         options = {**options, "format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
     if isinstance(file, str):
-        return _open(name, file, options, ahead)
+        return _open(name, file, options, ahead, wait_seconds)
     if hasattr(file, "seek"):
         return _open(name, Seekable(cast(IO[bytes], file)), options, ahead)
     stream = Unseekable(file)
@@ -105,9 +115,17 @@ def open_container(
         stream.left = None
 
 
-def _open(name: str, file: str | Seekable | Unseekable, options: dict[str, str], ahead: int) -> InputContainer:
+def _open(
+    name: str,
+    file: str | Seekable | Unseekable,
+    options: dict[str, str],
+    ahead: int,
+    wait_seconds: float | None = None,
+) -> InputContainer:
     try:
-        return av.open(file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead)
+        return av.open(
+            file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead, timeout=wait_seconds
+        )
     except (av.FFmpegError, ValueError, OSError) as error:  # OSError: a seek of the demuxer that a file refuses
         raise SourceError(f"{name}: not a video that can be read ({reason(error)})") from error
 

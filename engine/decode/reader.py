@@ -140,7 +140,14 @@ class Reader:
     def _open(self) -> tuple[Opened, InputContainer, Tracks]:
         opened = self._opener.open(self.source, spool=not self._live)
         self._closing.callback(opened.close)
-        container = open_container(self._name, opened.file, self._formats, live=self._live)
+        container = open_container(
+            self._name,
+            opened.file,
+            self._formats,
+            live=self._live,
+            settings=opened.options,
+            wait_seconds=opened.wait_seconds,
+        )
         self._closing.callback(container.close)
         return opened, container, choose(self._name, container, live=self._live)
 

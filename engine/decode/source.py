@@ -5,8 +5,8 @@ point of the group `upres.sources` whose value is a class, or anything else that
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO, Protocol
@@ -45,12 +45,15 @@ class Opened:
 
     file: what libavformat opens: a path, a URL, or bytes. again: whether it can be read a second time, from its beginning.
     close: releases what the opener has made for it. interrupt: from any thread, ends a read that waits, and every later one.
+    options: of libavformat. wait_seconds: that it waits at most, to be connected and for bytes; None leaves that to the file.
     """
 
     file: str | IO[bytes] | Readable
     again: bool = False
     close: Callable[[], None] = lambda: None
     interrupt: Callable[[], None] = lambda: None
+    options: Mapping[str, str] = field(default_factory=dict)
+    wait_seconds: float | None = None
 
 
 class SourceOpener(Protocol):

@@ -44,6 +44,7 @@ EPILOG = (
 PANELS = {
     "Local": {
         "run": "Upscale IN into OUT: what `upres IN OUT` does.",
+        "live": "Upscale a camera or a stream as it comes, and send it on.",
         "probe": "Show what a video holds, and advise on model and pre-filters.",
         "bench": "Measure speed, overlap, memory and PSNR on clips.",
         "tune": "Measure every way that this machine can run a network.",
@@ -74,6 +75,7 @@ PANELS = {
 """Every command of this package with what its help says, by heading."""
 OWN = {
     "run": "upres.service.cli.run.command:run",
+    "live": "upres.service.cli.live:live",
     "probe": "upres.service.cli.info:probe",
     "models": "upres.service.cli.info:models",
     "licenses": "upres.service.cli.info:licenses",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import av
 from av import Packet
 
-from upres.engine.segments.model import Fragment, Log
+from upres.engine.segments.model import Fragment, Log, Track
 
 from .file import as_ours, check_has_frames
 from .tracks import LogSubtitles, LogTrack, label, movflags, movie_timescale, ordered
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
 
 PIECE_MILLISECONDS = 500  # of the file that are written at once; a player waits for them
+PROMPT_MILLISECONDS = 500  # by which a track may be ahead of the others in a live file
+OPTIONS = {
+    # Segments begin with key frames; those that the playlist has passed are deleted.
+    "hls": {"hls_time": "2", "hls_list_size": "6", "hls_flags": "delete_segments+independent_segments+temp_file"},
+    "rtsp": {"rtsp_transport": "tcp"},  # in one connection, which routers and firewalls let through
+}
 APART_MILLISECONDS = 2000  # by which a track may be ahead of the others before it is written alone
 
 
@@ -32,11 +38,14 @@ class StreamedFile:
     """One file from a log, written as far as the log goes. Leaving its `with` writes the end, unless an error is why.
 
     The header names every track, so nothing is written before each has its first fragment: none is lost for coming late.
+    target: an open file, or a path or address that libavformat opens itself. prompt: what comes is written at once, packet by
+    packet, and what the source hides behind its last packet is left in.
     Raises TargetError where it cannot be written, EncoderError where the container refuses it, LogError where the log is
     damaged or has no frame.
     """
 
-    def __init__(self, log: Log, target: Writable, container: str) -> None:
+    def __init__(self, log: Log, target: Writable | str, container: str, *, prompt: bool = False) -> None:
+        self._prompt = prompt
         self._log = log
         self._target = target
         self._container = container
@@ -69,6 +78,11 @@ class StreamedFile:
             with as_ours("the result", self._container):
                 self._write()
 
+    @property
+    def waits(self) -> bool:
+        """Tell whether fragments wait for the first of another track."""
+        return bool(self._waiting)
+
     def _finish(self) -> None:
         check_has_frames(self._log)
         with as_ours("the result", self._container):
@@ -89,7 +103,7 @@ class StreamedFile:
             packets = [*(piece.packets(whole=False) for piece in pieces), *(text.packets() for text in self._subtitles)]
             for _, index, packet in heapq.merge(*packets):
                 ready: Packet[Any] | None = packet
-                if index in self._held:
+                if index in self._held and not self._prompt:
                     ready, self._held[index] = self._held[index], packet
                 if ready is not None:
                     output.mux(ready)
@@ -101,27 +115,30 @@ class StreamedFile:
     def _open(self, first: Mapping[str, list[Fragment]]) -> "OutputContainer":
         """Open the file with all tracks of the log. first: fragments of each, which its header is made from."""
         log, tracks = self._log, [track for track in ordered(self._log) if track.name in first]
-        options = {
-            "fflags": "+bitexact",  # nothing random, so that equal logs give equal files
-            "flush_packets": "1",
-            "max_interleave_delta": str(APART_MILLISECONDS * 1000),
-        }
-        if self._container == "matroska":
-            options |= {"cluster_time_limit": str(PIECE_MILLISECONDS)}
-        else:
-            flags = {
-                "movflags": movflags(log, "delay_moov", "default_base_moof"),
-                "frag_duration": str(PIECE_MILLISECONDS * 1000),
-            }
-            options |= {**flags, "movie_timescale": movie_timescale(tracks)}
         self._tracks = {track.name: LogTrack(log, track, self._container, first[track.name]) for track in tracks}
         self._subtitles = [LogSubtitles(log, extra, None) for extra in log.extras if "subtitles" in extra]
-        output = self._output = av.open(_Pipe(self._target), "w", format=self._container, options=options)
+        target = self._target if isinstance(self._target, str) else _Pipe(self._target)
+        output = self._output = av.open(target, "w", format=self._container, options=self._options(tracks))
         for source in self._sources():
             source.add_to(output)
         label(log, output)
         self._held = dict.fromkeys(track.index for track in self._tracks.values())
         return output
+
+    def _options(self, tracks: list[Track]) -> dict[str, str]:
+        options = {
+            "fflags": "+bitexact",  # nothing random, so that equal logs give equal files
+            "flush_packets": "1",
+            "max_interleave_delta": str((PROMPT_MILLISECONDS if self._prompt else APART_MILLISECONDS) * 1000),
+        }
+        if self._container == "matroska":
+            options |= {"cluster_time_limit": "0" if self._prompt else str(PIECE_MILLISECONDS)}
+        elif self._container in ("mp4", "mov"):
+            flags = ["delay_moov", "default_base_moof", *(["frag_every_frame"] if self._prompt else [])]
+            options |= {"movflags": movflags(self._log, *flags), "movie_timescale": movie_timescale(tracks)}
+            options |= {} if self._prompt else {"frag_duration": str(PIECE_MILLISECONDS * 1000)}
+        options |= OPTIONS.get(self._container, {})
+        return options
 
     def _sources(self) -> list[LogTrack | LogSubtitles]:
         return [*self._tracks.values(), *self._subtitles]

@@ -1,0 +1,25 @@
+"""Live sources at network addresses that libavformat opens by itself."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from upres.engine.decode.source import Opened, Source
+
+WAIT_SECONDS = 10.0  # for a connection, and for the next bytes of one, before it counts as broken off
+RECONNECT = 5  # tries in a row, each a second later than the one before
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    # Interleaved in one connection: cameras behind routers and firewalls are reached, and no packet is lost or out of order.
+    "rtsp": {"rtsp_transport": "tcp"},
+    "udp": {"fifo_size": "65536", "overrun_nonfatal": "1"},
+}
+
+
+class NetworkOpener:
+    """Opens rtsp, rtmp, udp, rtp and tcp. A source that breaks off is opened again."""
+
+    live, reconnect = True, RECONNECT
+
+    def open(self, source: Source, *, spool: bool) -> Opened:
+        """Leave the connection to libavformat, with a limit on every wait."""
+        address = str(source)
+        return Opened(address, options=OPTIONS.get(urlsplit(address).scheme.lower(), {}), wait_seconds=WAIT_SECONDS)

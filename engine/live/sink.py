@@ -1,0 +1,139 @@
+"""One destination of a live result: written in a thread of its own, which holds up nobody else."""
+
+import threading
+from collections import deque
+from typing import Any
+
+from upres.engine.core.errors import TargetError, UpresError
+from upres.engine.encode.join.stream import StreamedFile
+from upres.engine.segments.model import Fragment, Track
+
+from .destination import Destination
+
+QUEUE_BYTES = 32 << 20  # that may wait for a destination that is slow
+END_SECONDS = 15.0  # for a destination to take what waits for it, once all is made
+
+
+class Sink:
+    """A destination that takes fragments as they are made.
+
+    error: why it takes no more, once that is so. dropped: frames that it was too slow for; a file, which must lose none, is
+    waited for instead.
+    """
+
+    def __init__(self, destination: Destination, tracks: dict[str, Track], extras: list[dict[str, Any]]) -> None:
+        """Begin. tracks, extras: those of the log, which the log adds to."""
+        self.destination = destination
+        self.error: UpresError | None = None
+        self.dropped = 0
+        self._log = _Passing(tracks, extras)
+        self._queue: deque[tuple[Fragment, bytes]] = deque()
+        self._bytes = 0
+        self._ended = self._skips = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._write, name=f"to {destination.name}", daemon=True)
+        self._thread.start()
+
+    def push(self, fragment: Fragment, data: bytes) -> None:
+        """Take a fragment. Where too much waits already, video is dropped until the next key frame."""
+        with self._changed:
+            if self.destination.is_file:
+                self._changed.wait_for(lambda: self.error is not None or self._fits(data))
+            if self.error is not None:
+                return
+            video = fragment.track == "video"
+            if not self._fits(data):
+                self._skips = True
+            elif video and fragment.independent:
+                self._skips = False
+            if self._skips:
+                self.dropped += fragment.frames * video
+                return
+            self._queue.append((fragment, data))
+            self._bytes += len(data)
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let it write what waits and close; one that takes too long for that is left behind, with an error."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._thread.join(END_SECONDS)
+        if self._thread.is_alive() and self.error is None:
+            self.error = TargetError(f"it takes nothing any more: {END_SECONDS:g} s were not enough to end")
+
+    def _fits(self, data: bytes) -> bool:
+        return not self._queue or self._bytes + len(data) <= QUEUE_BYTES
+
+    def _write(self) -> None:
+        try:
+            with (
+                self.destination.opened() as target,
+                StreamedFile(self._log, target, self.destination.container, prompt=True) as file,
+            ):
+                while (item := self._next()) is not None:
+                    self._log.hold(*item)
+                    file.push(item[0])
+                    if not file.waits:
+                        self._log.forget()
+        except UpresError as error:
+            self._fail(error)
+        except OSError as error:
+            self._fail(TargetError(f"it cannot be written ({error.strerror or error})"))
+
+    def _next(self) -> tuple[Fragment, bytes] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._ended)
+            if not self._queue:
+                return None
+            item = self._queue.popleft()
+            self._bytes -= len(item[1])
+            self._changed.notify_all()
+            return item
+
+    def _fail(self, error: UpresError) -> None:
+        with self._changed:
+            self.error = error
+            self._queue.clear()
+            self._changed.notify_all()
+
+
+class _Passing:
+    """The log as a destination sees it: fragments from when they come until they are written."""
+
+    def __init__(self, tracks: dict[str, Track], extras: list[dict[str, Any]]) -> None:
+        self.header: dict[str, Any] = {}
+        self.tracks = tracks
+        self.extras = extras
+        self._held: dict[tuple[str, int, int], bytes] = {}
+        self._latest: dict[str, Fragment] = {}
+
+    def hold(self, fragment: Fragment, data: bytes) -> None:
+        """Keep a fragment until it is forgotten."""
+        self._held[fragment.track, *fragment.cursor] = data
+        self._latest[fragment.track] = fragment
+
+    def forget(self) -> None:
+        """Forget all that was kept."""
+        self._held.clear()
+
+    def read(self, fragment: Fragment) -> bytes:
+        """Return the bytes of a fragment that is kept."""
+        return self._held[fragment.track, *fragment.cursor]
+
+    def fragments(self, track: str) -> list[Fragment]:
+        """Return the latest fragment of a track."""
+        return [self._latest[track]] if track in self._latest else []
+
+    def add_track(self, track: Track) -> None:
+        """Do nothing: tracks are those of the log itself."""
+
+    def append(self, fragment: Fragment, data: bytes) -> Fragment:
+        """Give the fragment back: it is kept by `hold`."""
+        return fragment
+
+    def note(self, extra: dict[str, Any]) -> None:
+        """Do nothing: so are its records."""
+
+    def close(self) -> None:
+        """Do nothing: memory needs no release."""

@@ -1,0 +1,147 @@
+"""`upres live`: a live source upscaled here as it comes, to files, players and addresses at once."""
+
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from upres.engine.decode.filters import PREFILTERS
+
+from . import signals
+from .options import built
+from .run.options import ModelOptions
+
+if TYPE_CHECKING:
+    from upres.engine.decode.reader import Reader
+    from upres.engine.live.session import LiveRun
+    from upres.engine.pipeline.options import Job
+    from upres.engine.pipeline.progress import Progress
+
+    from .console import RemoteBar
+
+CAMERA = re.compile(r"/dev/video\d+")
+SHOWN_SECONDS = 0.5  # between two looks at how far it is
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SRC",
+        help="rtsp://, rtmp://, srt://, udp://, tcp://, a camera such as /dev/video0, - for stdin; or a file, at its own pace.",
+    ),
+]
+To = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        metavar="DEST",
+        help="rtmp://, rtsp://, srt://, udp://, tcp://; a file .mp4 .mkv .mov .ts; a folder/ for HLS; - for stdout, the "
+        "default. Repeatable.",
+    ),
+]
+EveryFrame = Annotated[
+    bool, typer.Option("--every-frame", help="Upscale every frame, however late; by default late ones are left out.")
+]
+Preset = Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")]
+Crf = Annotated[int, typer.Option(help="Quality of the encoding: lower is better and larger.")]
+Prefilter = Annotated[list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable.")]
+Tonemap = Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")]
+
+
+@built(choice=ModelOptions)
+def live(
+    source: Source,
+    to: To = None,
+    every_frame: EveryFrame = False,
+    preset: Preset = "veryfast",
+    crf: Crf = 20,
+    prefilter: Prefilter = None,
+    tonemap: Tonemap = False,
+    *,
+    choice: ModelOptions,
+) -> None:
+    """Upscale a live source as it comes, until it ends or Ctrl-C. No server is needed."""
+    with signals.immediate():
+        from upres.engine.encode.options import Encoder
+        from upres.engine.live.destination import destination
+        from upres.engine.live.session import LiveRun, open_live
+        from upres.engine.pipeline.options import Job
+        from upres.engine.pipeline.progress import Progress
+
+        from .console import RemoteBar
+        from .run.choice import Choice
+        from .stdio import stdin, stdout
+
+    places = [destination(name) for name in to or ["-"]]
+    if any(place.place is None for place in places):
+        stdout()  # refuses a terminal
+    encoder = Encoder(preset=preset, crf=crf, fragment="frame", live=True)
+    running, progress, models = LiveRun(places), Progress(), Choice(choice)
+    named = models.named()
+    with (
+        RemoteBar(f"waiting for {source}", endless=True) as bar,
+        signals.interruptible(),
+        open_live(stdin() if source == "-" else _address(source), tonemap=tonemap) as reader,
+    ):
+        shape = reader.info.shape
+        wanted = named or models.advised(min(shape.width, shape.height))
+        loaded, notes = models.load(wanted)
+        bar.warn(notes)
+        job = Job(
+            loaded,
+            encoder,
+            prefilters=tuple(prefilter or ()),
+            tonemap=tonemap,
+            streamed=True,
+            keep_up=not every_frame,
+        )
+        _run(running, reader, job, progress, bar)
+    typer.echo(_summary(running, progress), err=True)
+
+
+def _address(source: str) -> str:
+    return f"v4l2://{source}" if CAMERA.fullmatch(source) else source
+
+
+def _run(running: "LiveRun", reader: "Reader", job: "Job", progress: "Progress", bar: "RemoteBar") -> None:
+    """Run to the end of the source, or Ctrl-C, which is the usual end of a live run and no error."""
+    try:
+        running.run(reader, job, progress, _watched(running, progress, bar))
+    except KeyboardInterrupt:
+        bar.say("stopped: every destination has what was made until now")
+
+
+def _watched(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Callable[[], None]:
+    """Make what shows the progress, and each problem once, as they come."""
+    start, said = time.monotonic(), set[str]()
+    shown = start
+
+    def tick() -> None:
+        nonlocal shown
+        if time.monotonic() - shown < SHOWN_SECONDS:
+            return
+        shown = time.monotonic()
+        bar.warn(progress.warnings)
+        for sink in running.sinks:
+            if sink.error and sink.destination.name not in said:
+                said.add(sink.destination.name)
+                bar.say(f"{sink.destination.name}: {sink.error}; the others go on")
+        bar.show(f"{_counts(progress)}, {progress.frames_out / (shown - start):.1f} frames/s", 0)
+
+    return tick
+
+
+def _counts(progress: "Progress") -> str:
+    dropped = f", {progress.frames_dropped} left out to keep up" if progress.frames_dropped else ""
+    return f"{progress.frames_out} frames{dropped}"
+
+
+def _summary(running: "LiveRun", progress: "Progress") -> str:
+    """Say what became of each destination."""
+    lines = [_counts(progress)]
+    for sink in running.sinks:
+        state = str(sink.error) if sink.error else "complete"
+        lost = f", {sink.dropped} frames lost: it was too slow" if sink.dropped else ""
+        lines.append(f"{sink.destination.name}: {state}{lost}")
+    return "\n".join(lines)

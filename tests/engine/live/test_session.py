@@ -1,0 +1,233 @@
+"""A live source to several places at once: each gets all of it, at its own pace, and none holds up the others."""
+
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+
+import av
+import media
+import pytest
+import referee
+from fake import Nearest
+from imageio_ffmpeg import get_ffmpeg_exe
+from paths import SAMPLE
+
+from upres.engine.core.errors import SourceError, TargetError
+from upres.engine.decode.live.network import NetworkOpener
+from upres.engine.encode.options import Encoder
+from upres.engine.live import sink
+from upres.engine.live.destination import destination
+from upres.engine.live.session import LiveRun, open_live
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
+
+pytestmark = pytest.mark.referee
+FRAMES = 25
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A second of the sample with its sound."""
+    path = tmp_path_factory.mktemp("live") / "in.ts"
+    media.ffmpeg("-i", SAMPLE, "-t", "1", "-vf", "scale=160:90", "-c:v", "libx264", "-c:a", "aac", path)
+    return path
+
+
+def run(source, *places, encoder=None):
+    progress, running = Progress(), LiveRun([destination(str(place)) for place in places])
+    encoder = encoder or Encoder(preset="ultrafast", fragment="frame", live=True, segment_seconds=0.4)
+    with open_live(str(source)) as reader:
+        running.run(reader, Job((Nearest(),), encoder, streamed=True), progress)
+    return running, progress
+
+
+def packets(path):
+    """Packets of video and of sound in a file."""
+    with av.open(str(path)) as file:
+        counts = {"video": 0, "audio": 0}
+        for packet in file.demux():
+            counts[packet.stream.type] += packet.size > 0
+        return counts["video"], counts["audio"]
+
+
+def test_every_kind_of_file_gets_all_of_it(clip, tmp_path):
+    places = [tmp_path / name for name in ("out.mp4", "out.mov", "out.mkv", "out.ts", "folder/")]
+    running, progress = run(clip, *places[:-1], f"{places[-1]}/")
+    assert [each.error for each in running.sinks] == [None] * 5
+    assert progress.frames_in == progress.frames_out == FRAMES
+    for place in places[:-1]:
+        assert packets(place)[0] == FRAMES and packets(place)[1] > 40, place
+        assert referee.size(place) == (320, 180)
+    playlist = (tmp_path / "folder" / "index.m3u8").read_text()
+    assert playlist.count("#EXTINF") >= 1 and playlist.rstrip().endswith("#EXT-X-ENDLIST")
+    assert packets(tmp_path / "folder" / "index.m3u8")[0] == FRAMES
+
+
+def test_a_file_takes_as_long_as_it_lasts(clip, tmp_path):
+    start = time.monotonic()
+    run(clip, tmp_path / "out.ts")
+    assert time.monotonic() - start > 0.9  # no faster than its pace, however slow this machine
+
+
+def test_a_destination_that_fails_costs_itself_alone(clip, tmp_path):
+    running, _ = run(clip, "tcp://127.0.0.1:1", tmp_path / "no" / "out.mp4", tmp_path / "out.mp4")
+    refused, missing, fine = (each.error for each in running.sinks)
+    assert isinstance(refused, TargetError) and "Connection refused" in str(refused)
+    assert isinstance(missing, TargetError) and "No such file" in str(missing)
+    assert fine is None and packets(tmp_path / "out.mp4")[0] == FRAMES
+
+
+def test_where_nothing_takes_the_result_it_ends_and_names_every_reason(clip, tmp_path):
+    with pytest.raises(TargetError, match=r"nothing takes the result .*tcp://127.0.0.1:1: .*refused.*no/out.mp4: "):
+        run(clip, "tcp://127.0.0.1:1", tmp_path / "no" / "out.mp4")
+
+
+@contextmanager
+def receiver(*words, program=None):
+    """ffmpeg that waits for a stream and records it."""
+    process = subprocess.Popen([program or get_ffmpeg_exe(), "-v", "error", "-y", *map(str, words)])
+    try:
+        yield
+        process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(type=kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def sent(clip, address):
+    """Run until the address is listened at: a receiver takes a moment to begin."""
+    for _ in range(50):
+        try:
+            return run(clip, address)
+        except TargetError:
+            time.sleep(0.2)
+    raise AssertionError(f"nobody listens at {address}")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options"),
+    [
+        ("rtmp", ("-listen", "1")),
+        ("rtsp", ("-rtsp_flags", "listen", "-listen_timeout", "30")),
+        ("tcp", ("-f", "mpegts")),
+    ],
+)
+def test_players_that_listen_get_it(clip, tmp_path, scheme, options):
+    address, record = f"{scheme}://127.0.0.1:{free_port()}/live/x", tmp_path / "record.mkv"
+    listening = f"{address}?listen=1" if scheme == "tcp" else address
+    with receiver(*options, "-i", listening, "-c", "copy", record):
+        sent(clip, address)
+    video, audio = packets(record)
+    assert video >= FRAMES - 1 and audio > 40
+
+
+def received(address, place):
+    """Run once somebody sends at the address."""
+    for _ in range(50):
+        try:
+            return run(address, place)
+        except SourceError:
+            time.sleep(0.2)
+    raise AssertionError(f"nobody sends at {address}")
+
+
+@pytest.fixture
+def srt():
+    """The ffmpeg program of the system, which PyAV's cannot stand in for."""
+    found = shutil.which("ffmpeg")
+    if found is None or "srt" not in subprocess.run([found, "-protocols"], capture_output=True, text=True).stdout:
+        pytest.skip("there is no ffmpeg with SRT on the PATH")
+    return found
+
+
+def test_srt_is_sent_and_received_by_way_of_ffmpeg(clip, tmp_path, srt):
+    record, address = tmp_path / "record.ts", f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    with receiver("-i", f"{address}?mode=listener", "-c", "copy", record, program=srt):
+        time.sleep(1)  # or the first packets are lost: a caller of SRT waits three seconds by itself
+        run(clip, address)
+    assert packets(record)[0] >= FRAMES - 10  # SRT drops what is late, and its end
+    back = f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    sending = [srt, "-v", "error", "-re", "-i", str(SAMPLE), "-c", "copy", "-f", "mpegts", f"{back}?mode=listener"]
+    with subprocess.Popen(sending) as sender:
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("upres.engine.decode.live.bridge.BridgeOpener.reconnect", 0)
+                _, progress = received(back, tmp_path / "out.mp4")
+        finally:
+            sender.kill()
+    assert 0 < progress.frames_out == packets(tmp_path / "out.mp4")[0]
+
+
+def test_what_needs_the_program_says_so_where_it_is_not_there(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    for source in ("srt://127.0.0.1:1", "v4l2:///dev/video0"):
+        with pytest.raises(SourceError, match=r"needs the ffmpeg program, which is not installed"):
+            open_live(source)
+    with pytest.raises(TargetError, match=r"srt://.* needs the ffmpeg program"), destination("srt://h:1").opened():
+        pass
+
+
+def test_a_source_that_breaks_off_is_opened_again_and_time_goes_on(clip, tmp_path, monkeypatch):
+    data = clip.read_bytes()
+    cut = len(data) // 2 // 188 * 188
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            for piece in (data[:cut], data[cut:]):
+                connection, _ = server.accept()
+                with connection:
+                    connection.sendall(piece)
+            server.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        monkeypatch.setattr(NetworkOpener, "reconnect", 2)
+        _, progress = run(f"tcp://127.0.0.1:{server.getsockname()[1]}", tmp_path / "out.ts")
+    assert progress.frames_out >= FRAMES - 8  # those that lean on what was cut apart are lost
+    with av.open(str(tmp_path / "out.ts")) as file:
+        times = [packet.dts for packet in file.demux(video=0) if packet.size]
+    assert times == sorted(set(times)) and len(times) == progress.frames_out
+
+
+def test_a_slow_address_loses_frames_and_a_file_does_not(monkeypatch, clip, tmp_path):
+    """A listener that reads nothing, and a queue that holds little."""
+    monkeypatch.setattr(sink, "QUEUE_BYTES", 20_000)
+    monkeypatch.setattr(sink, "END_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}?send_buffer_size=4096"
+        encoder = Encoder(codec="h264", crf=0, preset="ultrafast", fragment="frame", live=True, segment_seconds=0.4)
+        running, progress = run(clip, address, tmp_path / "out.mkv", encoder=encoder)
+    slow, file = running.sinks
+    assert slow.dropped > 0 and isinstance(slow.error, TargetError) and "takes nothing any more" in str(slow.error)
+    assert file.error is None and file.dropped == 0 and packets(tmp_path / "out.mkv")[0] == FRAMES
+    assert progress.frames_out == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "container"),
+    [
+        ("-", "mp4"),
+        ("rtmp://h/x", "flv"),
+        ("RTSP://h/x", "rtsp"),
+        ("udp://h:1", "mpegts"),
+        ("a.ts", "mpegts"),
+        ("d/", "hls"),
+    ],
+)
+def test_a_name_says_what_it_is(name, container):
+    assert destination(name).container == container
+
+
+@pytest.mark.parametrize("name", ["out.avi", "ftp://h/x", "out"])
+def test_a_name_that_says_nothing_is_refused(name):
+    with pytest.raises(TargetError, match=r"must end in|goes to"):
+        destination(name)
