@@ -14,6 +14,7 @@ Unit = Literal["segment", "frame"]
 SEGMENT_SECONDS = 2.0
 LONGEST_SIDE = 16384  # pixels, that x264 takes, and that decoders of HEVC do
 MOST_PIXELS = 1 << 28  # that libavutil takes, with 128 more a side (av_image_check_size)
+SMALLEST_HEVC = 16  # a side, that libx265 takes
 LARGEST_H264 = 4096  # a side; H.264's level 5.2, the last that hardware decoders take, ends at 4096x2304
 THREADS = 4  # pinned: the same frames and settings then give the same bytes
 # libx264 and libx265 look ahead in blocks of 16 pixels and weigh how later frames depend on each (mbtree, cuTree), 8 blocks at
@@ -79,7 +80,7 @@ class Encoding:
 def resolve(encoder: Encoder, shape: Shape) -> Encoding:
     """Resolve settings for frames of this shape, the upscaled one.
 
-    Raises SettingsError where `height` would upscale, or the size is one that no encoder takes.
+    Raises SettingsError where `height` would upscale, or the size is one that no encoder takes, or not the chosen one.
     """
     width, height = _size(encoder, shape)
     if max(width, height) > LONGEST_SIDE or (width + 128) * (height + 128) >= MOST_PIXELS:
@@ -101,11 +102,15 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
     why = f"{width}x{height} has an odd side, so it is encoded as 4:4:4, which not every player shows" if odd else None
     codec = encoder.codec
     if codec == "auto":
-        codec = "hevc" if max(width, height) > LARGEST_H264 else "h264"
+        codec = "hevc" if max(width, height) > LARGEST_H264 and min(width, height) >= SMALLEST_HEVC else "h264"
         if codec == "hevc":
             why = (
                 f"{width}x{height} is beyond what H.264 players take ({LARGEST_H264} a side), so it is encoded as HEVC"
             )
+    if codec == "hevc" and min(width, height) < SMALLEST_HEVC:
+        raise SettingsError(
+            f"HEVC takes frames of at least {SMALLEST_HEVC} pixels a side, and these are {width}x{height}; choose h264"
+        )
     quality = (*common, ("crf", str(encoder.crf)))
     # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
     centered = () if odd else ("chromaloc=1",)

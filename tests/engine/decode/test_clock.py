@@ -1,5 +1,7 @@
 """One clock for the whole file: where it jumps, picture and sound move together, and nothing that no track fills is kept."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -11,7 +13,7 @@ import referee
 from fake import Pipe, upscaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paths import CASES
+from paths import CASES, SUPPORT
 
 from upres.engine.color.convert import ToRGB
 from upres.engine.core.timeline import Repairs
@@ -144,6 +146,22 @@ def test_stamps_of_years_cost_neither_time_nor_disk(tmp_path):
         assert progress.repairs.forward == 1
         assert referee.audio(out).end < 3
         assert out.stat().st_size < 100_000
+
+
+MEASURED = """
+import resource, sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from fake import upscaled
+upscaled(sys.argv[2], Path(sys.argv[3]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_a_silence_of_years_in_a_small_file_takes_little_memory(tmp_path):
+    """4 kB of source, whose gap in sound took 4.8 GB when it was filled in one piece."""
+    command = [sys.executable, "-c", MEASURED, str(SUPPORT), str(CASES / "audio-jump.mkv"), str(tmp_path / "out.mp4")]
+    measured = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert int(measured.stdout.splitlines()[-1]) < 600 << 10  # KiB
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import io
 from fractions import Fraction
 
+import av
 import media
 import numpy as np
 import pytest
@@ -68,6 +69,20 @@ def test_frames_that_an_edit_list_hides_are_not_read(tmp_path):
     was, now = referee.audio(tmp_path / "cut.mp4"), referee.audio(tmp_path / "out.mp4")
     apart = shown.times[0] - was.times[0]
     assert abs(referee.video(tmp_path / "out.mp4").times[0] - now.times[0] - apart) <= Fraction(1, 40000)
+
+
+@pytest.mark.parametrize("target", [".mp4", ".mkv"])
+@pytest.mark.parametrize("suffix", [".flv", ".mp4", ".avi", ".mkv"])
+def test_tags_that_are_no_utf_8_cost_no_frame(tmp_path, suffix, target):
+    tags = ("-metadata", "title=QQtitle", "-metadata", "QQkey=QQvalue", "-movflags", "use_metadata_tags")
+    codec = "flv1" if suffix == ".flv" else "mpeg4"
+    clip = media.clip(tmp_path / f"in{suffix}", "-c:v", codec, "-metadata:s:v", "handler_name=QQname", *tags)
+    assert b"QQ" in clip.read_bytes()
+    clip.write_bytes(clip.read_bytes().replace(b"QQ", b"\xe9\xff"))
+    out = tmp_path / f"out{target}"
+    assert upscaled(clip, out).frames_out == referee.count(out) == referee.count(clip)
+    with av.open(str(out), metadata_errors="replace") as container:
+        assert container.metadata["title"].endswith("title")
 
 
 @pytest.mark.parametrize("angle", [90, 180, 270])

@@ -1,6 +1,7 @@
 """What is written: the codec, its settings, the tags; lossless means lossless."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from fractions import Fraction
 
 import media
@@ -53,6 +54,22 @@ def test_beyond_the_limit_of_h264_it_is_hevc_and_says_why(tmp_path, monkeypatch)
     progress = upscaled(clip, tmp_path / "out.mp4")
     assert referee.streams(tmp_path / "out.mp4", "video")[0]["codec_name"] == "hevc"
     assert any("beyond what H.264" in warning for warning in progress.warnings)
+
+
+@pytest.mark.parametrize("size", ["4x4", "6x64", "64x6"])
+def test_frames_that_hevc_does_not_take_are_refused_with_what_does(tmp_path, size):
+    clip = media.clip(tmp_path / "in.mkv", "-c:v", "ffv1", picture=f"testsrc2=size={size}:rate=5:duration=1")
+    with pytest.raises(SettingsError, match=r"HEVC takes frames of at least 16 pixels a side, .*; choose h264"):
+        upscaled(clip, tmp_path / "out.mp4", encoder=Encoder("hevc"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+    upscaled(clip, tmp_path / "out.mp4", encoder=Encoder("h264"))
+    assert referee.count(tmp_path / "out.mp4") == 5
+    with Reader(clip) as reader:
+        wide = replace(reader.info.shape, width=4098, height=12)
+    assert resolve(Encoder(), wide).library == "libx264"
+    smallest = media.clip(tmp_path / "16.mkv", "-c:v", "ffv1", picture="testsrc2=size=8x8:rate=5:duration=1")
+    upscaled(smallest, tmp_path / "16.mp4", encoder=Encoder("hevc"))
+    assert referee.size(tmp_path / "16.mp4") == (16, 16)
 
 
 def test_an_odd_size_is_4_4_4_and_says_so(tmp_path):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from running_jobs import ended, serving, submit, until
 
-from upres.service.domain.states import Reason
+from upres.service.domain.states import Failure, Reason
 from upres.service.execution.report_shape import MOST_CHARACTERS, MOST_WARNINGS, checked
 
 TOTALS = {"frames": 1, "duration_seconds": 0.1, "seconds": {}}
@@ -92,6 +92,20 @@ def test_a_job_whose_executor_says_nonsense_ends(tmp_path, clip, report):
             job = await submit(jobs, clip("a.mp4", 1))
             job = await until(jobs, job.request_id, ended)
             assert job.state.failure.reason is Reason.PROCESSING_FAILED
+
+    asyncio.run(scenario())
+
+
+def test_what_an_encoder_refuses_reaches_its_user_and_is_final(tmp_path, clip):
+    words = "libx265 cannot encode 12x128 as yuv420p: Invalid argument"
+
+    async def scenario():
+        report = {"report": "failed", "error": "EncoderError", "message": words}
+        async with serving(tmp_path, executor=Talking(report)) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            job = await until(jobs, job.request_id, ended)
+            assert (job.state.attempts, job.state.failure) == (1, Failure(Reason.UNSUPPORTED, words))
+            assert not job.state.failure.reason.retryable
 
     asyncio.run(scenario())
 

@@ -11,6 +11,7 @@ from contextlib import closing
 from urllib.parse import urlsplit
 
 import httpx
+import media
 import pytest
 import referee
 from serving import KEY, Rpc, ServerProcess
@@ -117,6 +118,18 @@ def test_every_problem_is_named_in_one_answer(web):
     assert set(empty.json()["errors"]) == {"video", "model"}
     unknown = web.post("/api/v2/videos/upscales", data={"model": "x"})
     assert unknown.status_code == 422 and "model" in unknown.json()["errors"]
+
+
+@pytest.mark.parametrize("host", ["xn--a", "xn--zzzzzzzz.example", "xn--"])
+def test_a_webhook_to_a_host_that_is_no_name_is_a_problem_of_its_field(web, clip, host):
+    answer = submit(web, clip(), webhook_url=f"https://{host}/hook")
+    assert answer.status_code == 422 and set(answer.json()["errors"]) == {"webhook_url"}
+
+
+def test_what_an_encoder_does_not_take_is_refused_with_the_reason(web, tmp_path):
+    path = media.clip(tmp_path / "small.mkv", "-c:v", "ffv1", picture="testsrc2=size=6x64:rate=5:duration=1")
+    answer = submit(web, path, codec="hevc")
+    assert answer.status_code == 422 and "at least 16 pixels a side" in answer.json()["message"], answer.text
 
 
 def test_clips_that_are_too_long_or_too_large_are_refused_on_video(web, clip, tmp_path):
