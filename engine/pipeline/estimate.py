@@ -13,6 +13,7 @@ from upres.engine.core.model import Model, Pipelined, Predicting, Session, Spool
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.encoder_memory import encoder_memory
 from upres.engine.encode.options import Encoding
+from upres.engine.models.chain import ChainedModel
 from upres.engine.runtime.base import cpus
 
 from .encoders import another_encoder, encoders_that_fit
@@ -107,6 +108,8 @@ def _stages(job: Job, shape: Shape) -> Iterator[tuple[Model, int, int]]:
 
 def seconds_a_frame(model: Model, width: int, height: int) -> float:
     """Measure a model on a small frame, or on as large a one as it asks for, and scale its time up to a whole one."""
+    if isinstance(model, ChainedModel):
+        return sum(seconds_a_frame(*stage) for stage in model.stages(width, height))
     if isinstance(model, Predicting):
         return model.seconds(width, height)
     side = model.trial_side if isinstance(model, TrialSize) else TRIAL_SIDE

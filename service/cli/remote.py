@@ -33,8 +33,14 @@ Ca = Annotated[
     ),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The job's request_id.")]
-Model = Annotated[str, typer.Option("--model", "-m", help="A model's slug.")]
-Scale = Annotated[int | None, typer.Option(help="For models with a range of scales.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="x4, x2, flashvsr or a slug in full; by default as the scale asks for, or x4."),
+]
+Scale = Annotated[
+    int | None, typer.Option("--scale", "-s", help="2, 3 or 4: picks the model, or is for a named one with a range.")
+]
+Chain = Annotated[str | None, typer.Option(help="Models one after the other, A,B; instead of --model.")]
 Content = Annotated[Literal["auto", "photo", "animation"], typer.Option(help="Which kind of network fits.")]
 Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding; less is better and larger.")]
 Prefilters = Annotated[
@@ -77,7 +83,8 @@ def _client(*, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = Fal
 
 def _config(
     *,
-    model: Model = DEFAULT_MODEL,
+    model: Model = None,
+    chain: Chain = None,
     scale: Scale = None,
     content: Content = "auto",
     crf: Crf = 18,
@@ -85,10 +92,27 @@ def _config(
     split: Split = False,
     tonemap: Tonemap = False,
 ) -> "pb.UpscaleConfig":
+    from upres.engine.core.errors import SettingsError
+    from upres.engine.models.catalog import full_name
     from upres.v2 import upscale_pb2 as pb
 
+    if chain and model:
+        raise SettingsError("--model and --chain exclude each other; name all models in --chain, one after the other")
+    if not chain and not model and scale is not None:
+        if scale not in (2, 4):
+            raise SettingsError(f"--scale {scale} is for a model with a range: --model flashvsr --scale {scale}")
+        model, scale = f"x{scale}", None
+    models = [full_name(name.strip()) for name in chain.split(",")] if chain else []
+    model = models[0] if models else full_name(model or DEFAULT_MODEL)
     return pb.UpscaleConfig(
-        model=model, scale=scale, content=content, crf=crf, prefilters=prefilter, split=split, tonemap=tonemap
+        model=model,
+        models=models,
+        scale=scale,
+        content=content,
+        crf=crf,
+        prefilters=prefilter,
+        split=split,
+        tonemap=tonemap,
     )
 
 

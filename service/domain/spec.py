@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import prod
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from upres.engine.pipeline.options import Job
 from .errors import InvalidError, TooLargeError
 
 FORMATS = ("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc")
+MOST_CHAINED = 3  # models in a job
 MOST_ECHOED = 40  # characters of a word that a message repeats
 ENCODER_FIELDS = ("codec", "crf", "preset", "segment_seconds")
 SIDES = (16, 4096)  # pixels of the source's sides
@@ -35,11 +37,14 @@ WhenSlow = Literal["wait", "drop"]
 class Spec:
     """One request, as it came; `check` says what is wrong with it. streamed: the source is read while it arrives.
 
+    models: several, one after the other; model is then the first of them. scale: of those that offer several.
+
     live: it is not kept, and does not end by itself. when_slow: what happens when the models make less than comes, or the client
     takes less than is made.
     """
 
     model: str
+    models: tuple[str, ...] = ()
     scale: int | None = None
     content: str = "auto"
     prefilters: tuple[str, ...] = ()
@@ -59,11 +64,12 @@ class Spec:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Spec":
         """Restore what `as_json` gave."""
-        return cls(**{**values, "prefilters": tuple(values["prefilters"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("models", "prefilters")}
+        return cls(**{**values, **lists})
 
     def as_json(self) -> dict[str, Any]:
         """Give plain values."""
-        return {**asdict(self), "prefilters": list(self.prefilters)}
+        return {**asdict(self), "models": list(self.models), "prefilters": list(self.prefilters)}
 
     def job(self, model: Model) -> Job:
         """Give the engine's job."""
@@ -87,9 +93,22 @@ class Spec:
             live=self.live,
         )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The slugs of all models, one after the other."""
+        return self.models or (self.model,)
+
+    def chain(self) -> list[tuple[str, int]]:
+        """List the models with their scales: the one asked for, or the model's smallest."""
+        return [(name, self._scale_of(name)) for name in self.names]
+
     def resolved_scale(self) -> int:
-        """Give the scale asked for, or the model's smallest."""
-        return self.scale or SLUGS[self.model].scales[0]
+        """Give the scale of all models together."""
+        return prod(scale for _, scale in self.chain())
+
+    def _scale_of(self, name: str) -> int:
+        scales = SLUGS[name].scales
+        return self.scale if self.scale and (not self.models or len(scales) > 1) else scales[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +133,8 @@ class Limits:
         """
         if spec.live:
             return self.live_seconds
-        return None if spec.split else self.seconds.get(spec.model)
+        limits = [self.seconds[name] for name in spec.names if name in self.seconds]
+        return min(limits) if limits and not spec.split else None
 
 
 def check(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> None:
@@ -166,17 +186,35 @@ def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]
 
 
 def _check_model(spec: Spec, unavailable: Mapping[str, str], problems: defaultdict[str, list[str]]) -> None:
-    slug = SLUGS.get(spec.model)
-    if slug is None:
-        problems["model"].append(f"The selected model is invalid; there are {', '.join(SLUGS)}.")
-    elif spec.model in unavailable:
-        problems["model"].append(f"The model {spec.model} cannot run here: {unavailable[spec.model]}.")
-    if slug is None or spec.scale is None:
-        return
-    if len(slug.scales) == 1:
-        problems["scale"].append(f"The scale of {spec.model} is fixed at {slug.scales[0]}; leave it out.")
-    elif spec.scale not in slug.scales:
-        problems["scale"].append(f"The scale must be between {slug.scales[0]} and {slug.scales[-1]}.")
+    field = "models" if spec.models else "model"
+    for name in dict.fromkeys(spec.names):
+        if name not in SLUGS:
+            problems[field].append(f"The selected {field[:5]} is invalid; there are {', '.join(SLUGS)}.")
+        elif name in unavailable:
+            problems[field].append(f"The model {name} cannot run here: {unavailable[name]}.")
+    if spec.models:
+        _check_chain(spec, problems)
+    if spec.scale is not None and not {*spec.names} - {*SLUGS}:
+        _check_scale(spec, spec.scale, problems)
+
+
+def _check_chain(spec: Spec, problems: defaultdict[str, list[str]]) -> None:
+    if spec.model != spec.models[0]:
+        problems["model"].append("The model must be the first of the models, or be left out.")
+    if len(spec.models) > MOST_CHAINED:
+        problems["models"].append(f"There may be at most {MOST_CHAINED} models.")
+    if spec.live and len(spec.models) > 1:
+        problems["models"].append("A live source takes one model.")
+
+
+def _check_scale(spec: Spec, scale: int, problems: defaultdict[str, list[str]]) -> None:
+    ranges = [SLUGS[name].scales for name in spec.names if len(SLUGS[name].scales) > 1]
+    if not ranges:
+        fixed = f"is fixed at {spec.resolved_scale() if spec.models else SLUGS[spec.model].scales[0]}"
+        problems["scale"].append(f"The scale of {' + '.join(spec.names)} {fixed}; leave it out.")
+    for scales in ranges:
+        if scale not in scales:
+            problems["scale"].append(f"The scale must be between {scales[0]} and {scales[-1]}.")
 
 
 def _check_webhook(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
@@ -218,19 +256,20 @@ def check_source(info: Info, spec: Spec, limits: Limits) -> None:
 
 def too_long(spec: Spec, longest: float, seconds: float | None = None) -> str:
     """Say that a source is too long, and what helps. seconds: its length, where its container tells it."""
+    names = " + ".join(spec.names)
     it_has = "" if seconds is None else f", it has {seconds:.1f}"
     if spec.live:
         return f"The live source must not be longer than {longest:g} seconds{it_has}; the operator's setting is live_seconds."
     return (
-        f"The video must not be longer than {longest:g} seconds for {spec.model}{it_has}. With `split` it is cut at its shots "
+        f"The video must not be longer than {longest:g} seconds for {names}{it_has}. With `split` it is cut at its shots "
         "and may have any length; the operator's settings are limits and clip_seconds."
     )
 
 
 def _unencodable(info: Info, spec: Spec) -> list[str]:
     """Name a size of the result that no encoder takes; what is wrong with the request itself is named elsewhere."""
-    slug = SLUGS.get(spec.model)
-    if slug is None or spec.scale not in (None, *slug.scales) or _encoder_problems(spec):
+    known = not {*spec.names} - {*SLUGS}
+    if not known or any(scale not in SLUGS[name].scales for name, scale in spec.chain()) or _encoder_problems(spec):
         return []
     scale = spec.resolved_scale()
     upscaled = replace(info.shape, width=info.shape.width * scale, height=info.shape.height * scale)

@@ -15,9 +15,11 @@ from typing import Any
 
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model, Pipelined, Session, Spooling, Stoppable
+from upres.engine.models.chain import as_one
 from upres.engine.pipeline.admission import refuse_what_cannot_run_live
 from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.engine.pipeline.estimate import seconds_a_frame
+from upres.service.domain.spec import MOST_CHAINED
 
 from .channel import CHANNELS, MOST_PIXELS_UPSCALED, Channel, Message
 from .memory_budget import MemoryBudget
@@ -107,10 +109,9 @@ class ModelHost:
     def _do(self, message: Message, frame: Frame | None) -> Any:  # noqa: ANN401 - JSON
         match message["do"]:
             case "model":
-                with self._device():
-                    self._model, note = self._load(message["slug"], message["scale"], message["content"])
+                note = self._load_chain(message["models"], message["content"])
                 facts = ("name", "scale", "warmup", "report", "digest")
-                return {**{fact: getattr(self._model, fact) for fact in facts}, "note": note}
+                return {**{fact: getattr(self._chosen(), fact) for fact in facts}, "note": note}
             case "memory":
                 return self._chosen().memory(message["width"], message["height"])
             case "reserve":
@@ -135,6 +136,15 @@ class ModelHost:
             case other:
                 raise ValueError(f"there is nothing to do named {other!r}")
         return None
+
+    def _load_chain(self, models: list[tuple[str, int]], content: str) -> str | None:
+        """Load models, which work one after the other as one; give a line for the user where a better one exists."""
+        if not 0 < len(models) <= MOST_CHAINED:
+            raise ValueError(f"a job has 1 to {MOST_CHAINED} models, not {len(models)}")
+        with self._device():
+            loaded = [self._load(slug, scale, content) for slug, scale in models]
+        self._model = as_one([model for model, _ in loaded])
+        return next((note for _, note in loaded if note), None)
 
     def _reserve(self, width: int, height: int, media: int) -> None:
         """Wait until what an attempt takes fits: its model's memory for such frames, and so many bytes for all else.

@@ -28,7 +28,7 @@ WHEN_SLOW_WAIT: WhenSlow
 WHEN_SLOW_DROP: WhenSlow
 
 class UpscaleConfig(_message.Message):
-    __slots__ = ("model", "scale", "content", "prefilters", "codec", "crf", "preset", "segment_seconds", "split", "delivery", "live", "when_slow", "tonemap")
+    __slots__ = ("model", "scale", "content", "prefilters", "codec", "crf", "preset", "segment_seconds", "split", "delivery", "live", "when_slow", "tonemap", "models")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class UpscaleConfig(_message.Message):
     LIVE_FIELD_NUMBER: _ClassVar[int]
     WHEN_SLOW_FIELD_NUMBER: _ClassVar[int]
     TONEMAP_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
     model: str
     scale: int
     content: str
@@ -55,7 +56,8 @@ class UpscaleConfig(_message.Message):
     live: bool
     when_slow: WhenSlow
     tonemap: bool
-    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., content: _Optional[str] = ..., prefilters: _Optional[_Iterable[str]] = ..., codec: _Optional[str] = ..., crf: _Optional[int] = ..., preset: _Optional[str] = ..., segment_seconds: _Optional[float] = ..., split: bool = ..., delivery: _Optional[_Union[Delivery, str]] = ..., live: bool = ..., when_slow: _Optional[_Union[WhenSlow, str]] = ..., tonemap: bool = ...) -> None: ...
+    models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., content: _Optional[str] = ..., prefilters: _Optional[_Iterable[str]] = ..., codec: _Optional[str] = ..., crf: _Optional[int] = ..., preset: _Optional[str] = ..., segment_seconds: _Optional[float] = ..., split: bool = ..., delivery: _Optional[_Union[Delivery, str]] = ..., live: bool = ..., when_slow: _Optional[_Union[WhenSlow, str]] = ..., tonemap: bool = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JobError(_message.Message):
     __slots__ = ("code", "reason", "message", "retryable")

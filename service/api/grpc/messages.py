@@ -35,7 +35,8 @@ def spec_of(config: pb.UpscaleConfig, *, streamed: bool) -> Spec:
     """Make the spec that a configuration asks for, with defaults for what it leaves out."""
     options: dict[str, Any] = {name: getattr(config, name) for name in OPTIONAL if config.HasField(name)}
     return Spec(
-        model=config.model,
+        model=config.model or next(iter(config.models), ""),
+        models=tuple(config.models),
         prefilters=tuple(config.prefilters),
         split=config.split,
         tonemap=config.tonemap,
@@ -61,7 +62,8 @@ def config_of(spec: Spec) -> pb.UpscaleConfig:
     """Make the configuration that a job has, defaults included."""
     return pb.UpscaleConfig(
         model=spec.model,
-        scale=spec.resolved_scale(),
+        models=spec.models,
+        scale=spec.scale if spec.models else spec.resolved_scale(),
         content=spec.content,
         prefilters=spec.prefilters,
         codec=spec.codec,

@@ -73,12 +73,16 @@ File = Annotated[
 
 
 class UpscaleForm(BaseModel):
-    """A video to be upscaled. Only `video`, `model` and, for models with a range, `scale` are known to other servers."""
+    """A video to be upscaled. Only `video`, `model` and, for models with a range, `scale` are known to other servers.
+
+    models: several, one after the other, in place of `model`, which may be the first of them.
+    """
 
     model_config = ConfigDict(json_schema_extra={"required": ["video", "model"]}, protected_namespaces=())
 
     video: File = None
     model: Word = None
+    models: Names = []
     scale: Integer = None
     content: Word = None
     prefilters: Names = []
@@ -94,7 +98,7 @@ class UpscaleForm(BaseModel):
         """Name the fields that are missing or of the wrong type."""
         wrong = {name: value for name, value in self if isinstance(value, Problem)}
         found = {name: [f"The {name.replace('_', ' ')} {value}."] for name, value in wrong.items()}
-        if self.model is None:
+        if self.model is None and not self.models:
             found["model"] = ["The model field is required."]
         return found
 
@@ -104,8 +108,8 @@ class UpscaleForm(BaseModel):
         present = {name: value for name, value in values.items() if value is not None}
         if not present.get("webhook_secret", "").strip():
             present.pop("webhook_secret", None)
-        model = "" if self.model is None or isinstance(self.model, Problem) else self.model
-        return Spec(model, prefilters=tuple(self.prefilters), **present)
+        model = next(iter(self.models), "") if self.model is None or isinstance(self.model, Problem) else self.model
+        return Spec(model, tuple(self.models), prefilters=tuple(self.prefilters), **present)
 
 
 class PriceForm(UpscaleForm):

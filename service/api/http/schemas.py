@@ -187,7 +187,7 @@ def job_entry(job: Job, status: JobStatus) -> JobEntry:
     return JobEntry(
         **status.model_dump(exclude_unset=True),
         request_id=job.request_id,
-        model=job.spec["model"],
+        model=" + ".join(Spec.from_json(job.spec).names),
         live=bool(job.spec.get("live")),
         created_at=moment(job.created_at),
         started_at=moment(job.started_at),

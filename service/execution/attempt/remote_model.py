@@ -1,6 +1,6 @@
 """A model that the worker holds, as an attempt sees it: the engine's protocol over a channel."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,9 +15,10 @@ from upres.service.execution.channel import Channel, Message
 class RemoteModel:
     """Keeps the engine's protocol `Model`. note: a line for the user where a better model exists; None otherwise."""
 
-    def __init__(self, channel: Channel, slug: str, scale: int, content: str) -> None:
+    def __init__(self, channel: Channel, models: Sequence[tuple[str, int]], content: str) -> None:
+        """Let the worker load models, each a slug and its scale, that work one after the other as one."""
         self._channel = channel
-        facts = _ask(channel, {"do": "model", "slug": slug, "scale": scale, "content": content})
+        facts = _ask(channel, {"do": "model", "models": list(models), "content": content})
         self.name: str = facts["name"]
         self.scale: int = facts["scale"]
         self.warmup: int | None = facts["warmup"]

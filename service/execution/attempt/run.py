@@ -80,7 +80,7 @@ class Attempt:
     def run(self) -> dict[str, Any]:
         """Make the log, and return the totals: of a live source as it comes, else what is missing of it, and joined."""
         spec = self._spec
-        model = RemoteModel(self._channel, spec.model, spec.resolved_scale(), spec.content)
+        model = RemoteModel(self._channel, spec.chain(), spec.content)
         if model.note:
             self._progress.warnings.append(model.note)
         job = spec.job(model)

@@ -7,7 +7,7 @@ import pytest
 from fake import Nearest
 
 from upres.engine.core.frame import Frame
-from upres.engine.models.chain import Chain
+from upres.engine.models.chain import Chain, as_one
 
 
 def frames(count, shots=()):
@@ -55,3 +55,31 @@ def test_an_error_in_a_session_closes_all_of_them():
     with pytest.raises(RuntimeError, match="no memory"):
         list(Chain((model, Breaks())).run(frames(2)))
     assert model.opened[0].closed
+
+
+def test_models_taken_for_one_give_what_they_give_one_after_the_other():
+    models = (Nearest(2, held=3), Nearest(2, held=2, warmup=None))
+    one = as_one(models)
+    assert (one.scale, one.warmup, one.memory(4, 4)) == (4, None, models[0].memory(4, 4) + models[1].memory(8, 8))
+    assert as_one(models[:1]) is models[0]
+    got, wanted = list(Chain((one,)).run(frames(8, shots=(0, 3)))), list(Chain(models).run(frames(8, shots=(0, 3))))
+    assert [(frame.pts, frame.pixels.tobytes()) for frame in got] == [
+        (frame.pts, frame.pixels.tobytes()) for frame in wanted
+    ]
+
+
+def test_what_one_of_several_can_do_the_whole_passes_on():
+    class Stepping(Nearest):
+        def open(self, width, height):
+            session = super().open(width, height)
+            session.stopped, session.notes = False, ["it was slow"]
+            session.between = lambda: None
+            session.stop = lambda: setattr(session, "stopped", True)
+            return session
+
+    stepping = Stepping()
+    session = as_one((stepping, Nearest())).open(4, 4)
+    session.between = calls = lambda: None
+    assert session.between is calls and stepping.opened[0].between is calls
+    session.stop()
+    assert stepping.opened[0].stopped and session.notes == ["it was slow"]

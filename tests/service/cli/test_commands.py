@@ -39,6 +39,8 @@ def test_submit_get_and_stream(server, clip, tmp_path):
     listed = upres("jobs", **env).stdout.splitlines()
     assert len(listed) == 2 and f"{submitted.stdout.strip()}  done        100 %  RealESRGAN_Vid_x2" == listed[1]
     assert upres("watch", submitted.stdout.strip(), **env).returncode == 0
+    chained = upres("stream", clip(), tmp_path / "chained.mp4", "--chain", "x2,x2", **env)
+    assert chained.returncode == 0 and referee.size(tmp_path / "chained.mp4") == (256, 192), chained.stderr
     assert upres("submit", clip(), UPRES_SERVER=server.target).returncode == 2
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from upres.engine.decode.reader import Reader
 from upres.service.domain.errors import TooLargeError
-from upres.service.domain.spec import PROFILES, Limits, Spec, check_source
+from upres.service.domain.spec import PROFILES, Limits, Spec, check_source, problems_of
 
 
 def test_a_result_that_no_encoder_takes_is_refused_with_what_helps(tmp_path):
@@ -28,3 +28,32 @@ def test_the_hosted_limits_of_length_hold_where_they_are_set_and_the_refusal_say
             check_source(reader.info, Spec("RealESRGAN_Vid_x4"), hosted)
     assert "15 seconds for RealESRGAN_Vid_x4, it has 17.0" in str(refused.value)
     assert "`split`" in str(refused.value) and "limits and clip_seconds" in str(refused.value)
+
+
+CHAIN = ("FlashVSR_Tiny", "RealESRGAN_Vid_x2")
+
+
+@pytest.mark.parametrize(
+    ("spec", "problems"),
+    [
+        (Spec(CHAIN[0], CHAIN), {}),
+        (Spec(CHAIN[0], CHAIN, scale=3), {}),
+        (Spec(CHAIN[0], CHAIN, scale=5), {"scale": ["The scale must be between 2 and 4."]}),
+        (Spec(CHAIN[1], CHAIN), {"model": ["The model must be the first of the models, or be left out."]}),
+        (Spec(CHAIN[0], CHAIN * 2), {"models": ["There may be at most 3 models."]}),
+        (Spec(CHAIN[0], CHAIN, live=True, streamed=True), {"models": ["A live source takes one model."]}),
+        (Spec(CHAIN[1], CHAIN[1:] * 2, scale=2),
+         {"scale": ["The scale of RealESRGAN_Vid_x2 + RealESRGAN_Vid_x2 is fixed at 4; leave it out."]}),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_several_models_is_named(spec, problems):
+    assert problems_of(spec, Limits(), {}) == problems
+    assert Spec.from_json(spec.as_json()) == spec
+
+
+def test_several_models_have_the_scale_of_all_and_the_shortest_limit():
+    spec = Spec(CHAIN[0], CHAIN, scale=3)
+    assert spec.chain() == [("FlashVSR_Tiny", 3), ("RealESRGAN_Vid_x2", 2)] and spec.resolved_scale() == 6
+    assert Limits(seconds=PROFILES["deapi"]).longest(spec) == 10
+    older = {name: value for name, value in spec.as_json().items() if name != "models"}
+    assert Spec.from_json(older).names == ("FlashVSR_Tiny",)  # as the database of an earlier build has it

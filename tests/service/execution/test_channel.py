@@ -49,7 +49,7 @@ def frame(pts=0):
 
 
 def test_a_remote_model_gives_what_the_model_gives(channel):
-    model = RemoteModel(channel, "RealESRGAN_Vid_x4", 4, "auto")
+    model = RemoteModel(channel, [("RealESRGAN_Vid_x4", 4)], "auto")
     local, _ = fake.load("RealESRGAN_Vid_x4", 4, "auto")
     assert (model.name, model.scale, model.warmup, model.report) == (local.name, 4, 0, local.report)
     assert model.memory(10, 10) == local.memory(10, 10)
@@ -64,8 +64,8 @@ def test_a_remote_model_gives_what_the_model_gives(channel):
 
 def test_an_error_there_is_the_same_error_here(channel):
     with pytest.raises(ModelError, match="weights"):
-        RemoteModel(channel, "FlashVSR_Tiny", 2, "auto")
-    model = RemoteModel(channel, "RealESRGAN_Vid_x2", 2, "auto")
+        RemoteModel(channel, [("FlashVSR_Tiny", 2)], "auto")
+    model = RemoteModel(channel, [("RealESRGAN_Vid_x2", 2)], "auto")
     session = model.open(7, 5)
     session.close()
     with pytest.raises(RuntimeError):
@@ -123,7 +123,7 @@ def test_the_worker_takes_from_an_attempt_no_more_than_one_needs():
     mine, theirs = pair()
     with closing(mine), closing(theirs):
         host = ModelHost(theirs, fake.load, nullcontext, MemoryBudget(1 << 30))
-        asked(host, mine, {"do": "model", "slug": "RealESRGAN_Vid_x2", "scale": 2, "content": "auto"})
+        asked(host, mine, {"do": "model", "models": [["RealESRGAN_Vid_x2", 2]], "content": "auto"})
         assert asked(host, mine, {"do": "open", "width": 7, "height": 5})["end"] == 1
         assert "takes no 3x2" in asked(host, mine, {"do": "push", "session": 1}, small())["text"]
         assert "no session of" in asked(host, mine, {"do": "open", "width": 1 << 40, "height": 1 << 40})["text"]
@@ -150,7 +150,7 @@ def test_a_session_that_fails_to_close_fails_nothing_else(caplog):
     mine, theirs = pair()
     with closing(mine), closing(theirs):
         host = ModelHost(theirs, lambda *_: (Stuck(), None), nullcontext, MemoryBudget(1 << 30))
-        asked(host, mine, {"do": "model", "slug": "x", "scale": 2, "content": "auto"})
+        asked(host, mine, {"do": "model", "models": [["x", 2]], "content": "auto"})
         for _ in range(2):
             asked(host, mine, {"do": "open", "width": 7, "height": 5})
         host.close()
@@ -190,7 +190,7 @@ def test_a_model_that_takes_many_steps_lends_the_device_between_them():
 
     mine, theirs = pair()
     host = ModelHost(theirs, lambda *_: (model, None), turn, MemoryBudget(1 << 30))
-    host.answer({"do": "model", "slug": "x", "scale": 2, "content": "auto"}, None)
+    host.answer({"do": "model", "models": [["x", 2]], "content": "auto"}, None)
     host.answer({"do": "open", "width": 7, "height": 5}, None)
     steps.clear()
     host.answer({"do": "push", "session": 1}, frame())
@@ -210,7 +210,7 @@ def test_an_attempt_gets_as_many_encoders_as_keep_up_with_its_model_and_their_me
             host = ModelHost(theirs, fake.load, nullcontext, budget, live=live)
             thread = threading.Thread(target=lambda: [host.answer(*theirs.receive()) for _ in range(2)])  # noqa: B023
             thread.start()
-            model = RemoteModel(mine, "RealESRGAN_Vid_x2", 2, "auto")
+            model = RemoteModel(mine, [("RealESRGAN_Vid_x2", 2)], "auto")
             got.append(model.reserve(70, 50, 1000, AnotherEncoder(bytes=100 << 20, frame_seconds=0.3, most=8)))
             thread.join(30)
             hosts.append(host)

@@ -164,7 +164,7 @@ def test_it_is_counted_with_what_is_reserved_and_made_once():
     mine, theirs = pair()
     budget = MemoryBudget(1 << 30)
     host = ModelHost(theirs, fake.load, nullcontext, budget)
-    host.answer({"do": "model", "slug": "RealESRGAN_Vid_x2", "scale": 2, "content": "auto"}, None)
+    host.answer({"do": "model", "models": [["RealESRGAN_Vid_x2", 2]], "content": "auto"}, None)
     mine.receive()
     one = {"bytes": 100, "frame_seconds": 1.0, "most": 1}
     question = {"do": "reserve", "width": 70, "height": 50, "media": 1000, "encoder": one}

@@ -71,6 +71,15 @@ def test_a_job_is_watched_read_listed_and_deleted(rpc, clip, tmp_path):
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
+def test_models_work_one_after_the_other(rpc, clip, tmp_path):
+    config = pb.UpscaleConfig(models=["RealESRGAN_Vid_x2", "RealESRGAN_Vid_x2"])
+    job = rpc.create(clip().read_bytes(), config)
+    assert (job.config.model, list(job.config.models)) == ("RealESRGAN_Vid_x2", list(config.models))
+    assert watch(rpc, job.request_id)[-1].event == "done"
+    (tmp_path / "out.mp4").write_bytes(joined(rpc, job.request_id))
+    assert referee.size(tmp_path / "out.mp4") == (256, 192)
+
+
 def test_lists_end_with_their_last_page(tmp_path):
     with ServerProcess(tmp_path / "state", workers=0) as server, Rpc(server.target) as rpc:
         for _ in range(4):

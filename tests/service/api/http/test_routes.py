@@ -372,6 +372,23 @@ def test_no_model_is_listed_before_one_was_loaded_and_jobs_are_taken_and_cancell
         assert (answer["status"], answer["error_reason"]) == ("error", "CANCELLED")
 
 
+def test_models_work_one_after_the_other(web, poll, clip, tmp_path):
+    answer = submit(web, clip(), model=None, models="RealESRGAN_Vid_x2, RealESRGAN_Vid_x2")
+    assert answer.status_code == 200, answer.text
+    request_id = answer.json()["data"]["request_id"]
+    done = poll(request_id)
+    (tmp_path / "out.mp4").write_bytes(httpx.get(done["result_url"]).content)
+    assert referee.size(tmp_path / "out.mp4") == (256, 192)
+    (entry,) = web.get("/api/v2/jobs?limit=1").json()["data"]
+    assert entry["model"] == "RealESRGAN_Vid_x2 + RealESRGAN_Vid_x2"
+    wrong = submit(web, clip(), model="RealESRGAN_Vid_x4", models="RealESRGAN_Vid_x2,x9").json()["errors"]
+    assert (
+        "x9" not in wrong.get("video", [])
+        and "first of the models" in wrong["model"][0]
+        and "invalid" in wrong["models"][0]
+    )
+
+
 def test_models_are_listed_in_pages(server, web, tmp_path):
     server.ready()
     body = web.get("/api/v2/models?limit=1").json()

@@ -43,6 +43,7 @@ async function models() {
   byId("model").replaceChildren(...data.map((model) => Object.assign(new Option(model.name, model.slug), { limits: model.info.limits })));
   const light = data.find((model) => model.slug.endsWith("x2"));
   if (light) byId("model").value = light.slug;
+  byId("then").replaceChildren(new Option("nothing", ""), ...data.map((model) => new Option(model.name, model.slug)));
   scales();
 }
 
@@ -54,6 +55,7 @@ function scales() {
 
 function settings() {
   const chosen = { model: byId("model").value };
+  if (byId("then").value) chosen.models = [chosen.model, byId("then").value];
   if (!byId("scale-label").hidden) chosen.scale = Number(byId("scale").value);
   if (byId("prefilter").value) chosen.prefilters = [byId("prefilter").value];
   return chosen;
@@ -87,7 +89,7 @@ async function camera() {
     original.srcObject = source;
     await original.play();
     const recorder = new MediaRecorder(source, { mimeType: RECORDED.find((type) => MediaRecorder.isTypeSupported(type)) });
-    const session = watch(null, { live: true, source, restart: camera, first: { start: { ...settings(), when_slow: "drop" } } });
+    const session = watch(null, { live: true, source, restart: camera, first: { start: { ...settings(), models: undefined, when_slow: "drop" } } });
     recorder.ondataavailable = ({ data }) => data.size && session.send(data);
     recorder.onstop = () => session.endSource();
     session.socket.addEventListener("open", () => recorder.start(SLICE));
@@ -179,7 +181,7 @@ on("model", "change", () => {
   scales();
   running?.restart?.();
 });
-for (const name of ["scale", "prefilter"]) on(name, "change", () => running?.restart?.());
+for (const name of ["scale", "then", "prefilter"]) on(name, "change", () => running?.restart?.());
 on("play", "click", () => {
   const paused = !upscaled.paused;
   if (paused) upscaled.pause();
