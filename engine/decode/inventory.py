@@ -1,6 +1,7 @@
 """Everything a source holds, listed once. What becomes of each item is decided where the result's container is known."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,10 +14,20 @@ from upres.engine.color.convert import has_alpha
 
 from .container import Tracks, codec_name
 
-HOUSEKEEPING = frozenset(
-    ("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "software", "DURATION", "timecode")
+HOUSEKEEPING = re.compile(
+    r"major_brand|minor_version|compatible_brands|vendor_id|handler_name|software|.*writing.*|.*encod.*|metadatacreator"
+    r"|duration|rotate|timecode|_statistics.*|bps|number_of_\w+|source_id|(has|can)[a-z]+|(last|video|audio|data)[a-z]+|wmfsdk.*|isvbr",
+    re.IGNORECASE,
 )
-"""Tags of a file that hold for that file alone; its time code is an item of its own."""
+"""Tags that hold for that file alone, and name the program that wrote it; its time code is an item of its own."""
+OF_TRACKS = (
+    "title",
+    "name",
+    "language",
+    "creation_time",
+    "stereo_mode",
+    "alpha_mode",
+)  # with places or items of their own
 
 
 class Kind(StrEnum):
@@ -45,13 +56,14 @@ class Item:
     """One thing that a source holds.
 
     name: for people. stream: the track it is or belongs to, None for what belongs to the whole file.
-    obstacle: why it cannot be read, None where it can.
+    obstacle: why it cannot be read, None where it can. tags: names and values, of tags.
     """
 
     kind: Kind
     name: str
     stream: Stream | None = None
     obstacle: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 SIDE_DATA = {
@@ -73,7 +85,8 @@ def take_inventory(container: InputContainer, tracks: Tracks, first: VideoFrame)
     """List what an open source holds: its tracks in their order, then what lies in the first frame, then what is file-wide."""
     streams = [stream for stream in container.streams if not (container.chapters() and _names_chapters(stream))]
     items = [_track(stream, tracks) for stream in streams]
-    return (*items, *_beside_pixels(tracks, first), *_file_wide(container))
+    labels = [_tags(stream.metadata, f"tags, track {stream.index}", without=OF_TRACKS) for stream in tracks.all]
+    return (*items, *_beside_pixels(tracks, first), *_file_wide(container), *(item for item in labels if item))
 
 
 def _track(stream: Stream, tracks: Tracks) -> Item:
@@ -122,10 +135,20 @@ def has_alpha_layer(stream: Stream) -> bool:
 def _file_wide(container: InputContainer) -> Iterator[Item]:
     if chapters := container.chapters():
         yield Item(Kind.CHAPTERS, f"chapters ({len(chapters)})")
-    if keys := sorted(container.metadata.keys() - HOUSEKEEPING):
-        yield Item(Kind.TAGS, f"tags ({', '.join(keys)})")
+    if tags := _tags(container.metadata, "tags"):
+        yield tags
     if "timecode" in container.metadata and not any(_is_timecode(stream) for stream in container.streams):
         yield Item(Kind.TIMECODE, f"time code ({container.metadata['timecode']})")
+
+
+def _tags(metadata: Mapping[str, str], name: str, without: Collection[str] = ()) -> Item | None:
+    """Return an item for the tags that hold for more than this file; a language behind a name, as in `date-eng`, is none of it."""
+    lasting = sorted(
+        (key, value)
+        for key, value in metadata.items()
+        if not HOUSEKEEPING.fullmatch(re.sub(r"-[a-z]{3}$", "", key)) and key.lower() not in without
+    )
+    return Item(Kind.TAGS, name, tags=tuple(lasting)) if lasting else None
 
 
 def _is_timecode(stream: Stream) -> bool:

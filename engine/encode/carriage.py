@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import av
+from av import VideoStream
 from av.stream import AttachmentStream, Stream
 
 from upres.engine.core.channels import Channels
@@ -13,6 +14,7 @@ from upres.engine.decode.inventory import Item, Kind
 from upres.engine.encode.audio.aac import layout_for
 
 from .fragment import add_copy, early_header
+from .join.tracks import tag_flags
 from .subtitles import TEXT
 
 
@@ -33,6 +35,7 @@ class Decision:
     note: str | None = None
 
 
+MOST_NAMES = 10  # of tags in a note
 LARGEST_ATTACHMENT = 32 << 20  # bytes: they lie in the log's index
 HEADER_FROM_PACKETS = ("ac3", "eac3")  # MP4's header for these is made of the first packets
 LEFT_OUT = {
@@ -62,6 +65,8 @@ def decide(item: Item, container: str, channels: Mapping[int, Channels], *, stre
         return _left_out(item, f"{container} that is written while it is made has no subtitles; use `container` mkv")
     if item.kind is Kind.SUBTITLES and item.stream is not None and not takes(container, item.stream):
         return _subtitles(item, item.stream, container)
+    if item.kind is Kind.TAGS:
+        return _tags(item, container)
     if item.kind is Kind.ATTACHMENT:
         return _attachment(item, container)
     if item.kind is Kind.ALPHA:
@@ -93,6 +98,32 @@ def _attachment(item: Item, container: str) -> Decision:
     if len(attached(item.stream)) > LARGEST_ATTACHMENT:
         return _left_out(item, f"attachments over {LARGEST_ATTACHMENT >> 20} MiB are not carried")
     return Decision(item, Fate.CARRIED)
+
+
+def _tags(item: Item, container: str) -> Decision:
+    lost = [] if container == "matroska" else lost_tags(dict(item.tags), container, of_track=item.name != "tags")
+    if not lost:
+        return Decision(item, Fate.CARRIED)
+    names = ", ".join(lost[:MOST_NAMES]) + (f" and {len(lost) - MOST_NAMES} more" if len(lost) > MOST_NAMES else "")
+    note = f"{item.name} ({names}), left out: {container} has no place for them, and mkv has"
+    return Decision(item, Fate.CARRIED if len(lost) < len(item.tags) else Fate.LEFT_OUT, note)
+
+
+def lost_tags(tags: Mapping[str, str], container: str, *, of_track: bool = False) -> list[str]:
+    """Try in memory which tags MP4 or QuickTime has no place for; returns their names. of_track: they are a track's."""
+    file = io.BytesIO()
+    options = {"movflags": "+".join(("empty_moov", *tag_flags(tags)))}
+    with av.open(file, "w", format=container, options=options) as output:
+        stream = output.add_stream("mpeg4", rate=1)
+        assert isinstance(stream, VideoStream)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "yuv420p"
+        (stream if of_track else output).metadata.update(tags)
+        output.start_encoding()
+    with av.open(io.BytesIO(file.getvalue()), metadata_errors="replace") as written:
+        kept = written.streams[0].metadata if of_track else written.metadata
+        names = {key.lower() for key in kept}
+        return [key for key, value in tags.items() if key.lower() not in names and value not in kept.values()]
 
 
 def attached(stream: Stream | None) -> bytes:

@@ -129,7 +129,10 @@ def carried_metadata(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _labels(stream: Stream) -> dict[str, Any]:
-    return {"metadata": carried_metadata(stream.metadata), "disposition": int(stream.disposition)}
+    metadata = carried_metadata(stream.metadata)
+    if (name := metadata.pop("name", None)) is not None:  # which MP4's demuxer calls what its muxer writes of a title
+        metadata.setdefault("title", name)
+    return {"metadata": metadata, "disposition": int(stream.disposition)}
 
 
 def _attachment(item: Item) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from math import lcm
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from upres.engine.segments.model import Fragment, Log, Track
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-CAMERA_KEYS = "com.apple.quicktime."  # date, place and model, as phones write them
+CAMERA_KEYS = ("com.apple.quicktime.", "com.android.", "location")  # date, place and model, as phones write them
 
 Timed = tuple[Fraction, int, "Packet[Any]"]
 
@@ -52,9 +52,14 @@ def _chapter(chapter: dict[str, Any]) -> "Chapter":
 
 
 def movflags(log: Log, *flags: str) -> str:
-    """Return flags for MP4's and QuickTime's muxer: with keys of its own where a camera wrote such, which it else leaves out."""
-    keyed = any(name.startswith(CAMERA_KEYS) for extra in log.extras for name in extra.get("metadata", ()))
-    return "+".join((*flags, *(("use_metadata_tags",) if keyed else ())))
+    """Return flags for MP4's and QuickTime's muxer."""
+    names = [name for extra in log.extras for name in extra.get("metadata", ())]
+    return "+".join((*flags, *tag_flags(names)))
+
+
+def tag_flags(names: Iterable[str]) -> tuple[str, ...]:
+    """Return flags for the tags of an MP4 or QuickTime file: with keys of its own where a camera wrote such, else left out."""
+    return ("use_metadata_tags",) if any(name.startswith(CAMERA_KEYS) for name in names) else ()
 
 
 def movie_timescale(tracks: list[Track]) -> str:

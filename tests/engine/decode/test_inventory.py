@@ -1,5 +1,6 @@
 """Everything a source holds is in its inventory, and what does not reach the result is named to the user."""
 
+import av
 import media
 import pytest
 from fake import upscaled
@@ -79,3 +80,61 @@ def test_what_does_not_reach_the_result_is_named(rich, tmp_path, suffix):
     ):
         notes = "\n".join(upscaled(source, tmp_path / f"{source.stem}-{word}{suffix}").warnings)
         assert word in notes
+
+
+@pytest.fixture(scope="module")
+def tagged(clips):
+    """A Matroska file with tags that hold, those of its writer, and a statistic."""
+    file = (
+        "title=A film",
+        "director=Jane",
+        "imdb=tt1",
+        "writing_app=x",
+        "encoded_by=y",
+        "creation_time=2024-05-01T10:11:12Z",
+    )
+    options = [option for tag in file for option in ("-metadata", tag)]
+    track = ("-metadata:s:v", "shot_on=35 mm", "-metadata:s:v", "BPS=9", "-metadata:s:v", "title=Main")
+    return media.clip(clips / "tagged.mkv", "-c:v", "libx264", *options, *track)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_tags_that_a_container_has_no_place_for_are_named(tagged, tmp_path, suffix):
+    notes = [note for note in upscaled(tagged, tmp_path / f"out{suffix}").warnings if "tags" in note]
+    container = suffix[1:]
+    assert notes == [
+        f"tags (DIRECTOR, IMDB), left out: {container} has no place for them, and mkv has",
+        f"tags, track 0 (SHOT_ON), left out: {container} has no place for them, and mkv has",
+    ]
+    written = media.ffmpeg("-i", tmp_path / f"out{suffix}", "-f", "ffmetadata", "-").decode()
+    assert "title=A film" in written and "Jane" not in written
+
+
+def test_matroska_has_a_place_for_every_tag(tagged, tmp_path):
+    assert upscaled(tagged, tmp_path / "out.mkv").warnings == []
+    written = media.ffmpeg("-i", tmp_path / "out.mkv", "-f", "ffmetadata", "-").decode()
+    assert "DIRECTOR=Jane" in written and "IMDB=tt1" in written
+
+
+def test_many_tags_make_one_short_note(tmp_path):
+    options = [option for number in range(300) for option in ("-metadata", f"tag{number}=x{number}")]
+    clip = media.clip(tmp_path / "in.mkv", "-c:v", "libx264", *options)
+    [note] = upscaled(clip, tmp_path / "out.mp4").warnings
+    assert "and 290 more" in note and len(note) < 200
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_the_place_that_other_phones_write_is_carried(tmp_path, suffix):
+    clip = media.clip(tmp_path / "in.mov", "-c:v", "libx264", "-metadata", "location=+48.2082+016.3738/")
+    assert upscaled(clip, tmp_path / f"out{suffix}").warnings == []
+    written = media.ffmpeg("-i", tmp_path / f"out{suffix}", "-f", "ffmetadata", "-").decode()
+    assert "location=+48.2082+016.3738/" in written
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_the_title_of_a_track_of_an_mp4_is_carried(tmp_path, suffix):
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", "-metadata:s:v", "title=Main")
+    assert upscaled(clip, tmp_path / f"out{suffix}").warnings == []
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        metadata = container.streams.video[0].metadata
+    assert "Main" in (metadata.get("name"), metadata.get("title"))
