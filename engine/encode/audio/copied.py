@@ -17,6 +17,7 @@ from upres.engine.encode.fragment import add_copy
 from . import parameters
 from .aac import AacEncoder
 from .track import PREROLL, AudioTrack, Route
+from .whole_frames import is_whole
 
 LONGEST_PACKET = 10  # seconds; FLAC's longest takes 8
 LARGEST_FRAME = 8192  # samples that may be hidden at the end of a packet of unknown length: Vorbis' largest block
@@ -51,6 +52,9 @@ class CopiedAudio(AudioTrack):
     def push(self, packet: "Packet[Any]") -> None:
         """Take one packet."""
         if not packet.size:
+            return
+        if not is_whole(self._stream.codec_context.name, bytes(packet)):
+            self._repairs.damaged += 1
             return
         self._parameters = parameters.of_packet(self._stream, packet) or self._parameters
         self._header = self._header or self._parameters

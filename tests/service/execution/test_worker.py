@@ -14,12 +14,12 @@ from types import SimpleNamespace
 import fake
 import psutil
 import pytest
-from paths import CASES
 
-from upres.engine.core.errors import ModelError
+from upres.engine.core.errors import LogError, ModelError, SourceError
 from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Reason
+from upres.service.execution.attempt.run import _contradictions
 from upres.service.execution.order import Order
 from upres.service.execution.worker import Worker, _end_in_time, load
 from upres.service.storage.job_folder import JobFolder
@@ -111,12 +111,10 @@ def test_an_attempt_leaves_the_disk_what_stays_free(tmp_path, source):
         assert failure_of("NoRoomError", "").reason is Reason.CAPACITY_UNAVAILABLE
 
 
-def test_a_source_that_contradicts_itself_is_no_fault_of_the_log(tmp_path):
-    with working(tmp_path / "job") as desk:
-        desk.folder.source.write_bytes((CASES / "short-ac3.mkv").read_bytes())
-        desk.order()
-        verdict = desk.verdict()
-    assert verdict["error"] == "SourceError" and "contradicts itself" in verdict["message"]
+@pytest.mark.parametrize(("fresh", "raised"), [(True, SourceError), (False, LogError)])
+def test_a_source_that_contradicts_itself_is_no_fault_of_the_log(fresh, raised):
+    with pytest.raises(raised, match="counts 3"), _contradictions(fresh=fresh):
+        raise LogError("track audio0 gave 2 packets, its log counts 3")
 
 
 def test_an_attempt_ends_with_a_joined_file_and_what_it_took(tmp_path, source):
