@@ -1,6 +1,7 @@
 """One encoder: frames of one or more segments to packets."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from av import Packet, VideoFrame, VideoStream
 from av.video.frame import PictureType
 
 from upres.engine.color.convert import MATRICES, PRIMARIES, TRANSFERS
-from upres.engine.core.errors import EncoderError
+from upres.engine.core.errors import EncoderError, SettingsError
 from upres.engine.core.frame import Color, Frame, Shape
 
 from .options import Encoding
@@ -19,6 +20,8 @@ from .options import Encoding
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What becomes one fragment: packets in order, and the stream that encoded them. A segment is one piece, or several.
+
+    container: what it is written in, libavformat's name.
 
     first, last: its place in its segment, which is a closed GOP. shot: whether a shot starts with it.
     """
@@ -30,6 +33,7 @@ class Piece:
     first: bool
     last: bool
     shot: bool
+    container: str = "mp4"
 
 
 class SegmentEncoder:
@@ -45,7 +49,9 @@ class SegmentEncoder:
         self._shot = False
         self._time_base = shape.time_base
         self._packets: list[Packet[VideoStream]] = []
-        self._container = av.open(io.BytesIO(), "w", format="mp4")
+        if encoding.library == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # errors only: it writes to stderr by itself
+        self._container = av.open(io.BytesIO(), "w", format=encoding.container)
         with _translated(encoding):
             stream = self._container.add_stream(encoding.library, rate=shape.rate, options=dict(encoding.options))
         assert isinstance(stream, VideoStream)
@@ -56,6 +62,7 @@ class SegmentEncoder:
         _tag(stream, encoding.color)
         with _translated(encoding):
             self._container.start_encoding()
+        _check_taken(stream, encoding)
         self._stream = stream
         self._encoding = encoding
 
@@ -78,7 +85,15 @@ class SegmentEncoder:
         packets, self._packets = self._packets, []
         self.pending, self._key = False, last
         span = self._begin, self._end - self._begin
-        return Piece(packets, self._stream, *span, first=self._first, last=last, shot=self._shot)
+        return Piece(
+            packets,
+            self._stream,
+            *span,
+            first=self._first,
+            last=last,
+            shot=self._shot,
+            container=self._encoding.container,
+        )
 
     def finish(self) -> Piece:
         """Return the rest, which ends a segment."""
@@ -89,6 +104,15 @@ class SegmentEncoder:
     def close(self) -> None:
         """Release the encoder."""
         self._container.close()
+
+
+def _check_taken(stream: VideoStream, encoding: Encoding) -> None:
+    """Raise SettingsError where the encoder has left an option of the user's alone, which it then does not know."""
+    left = stream.codec_context.options
+    if unknown := [name for name, _ in encoding.encoder.options if name in left]:
+        raise SettingsError(
+            f"{encoding.library} has no option {', '.join(unknown)}; `ffmpeg -h encoder={encoding.library}` lists them"
+        )
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from .options import PRESETS, Encoding
+from .codecs import PRESETS
+from .options import Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,12 @@ COSTS = {
         dict(zip(PRESETS, (0, 0, 0, 1, 1, 2, 4, 7, 15), strict=True)),
     ),
     "libx264rgb": Cost(70, 0.0, dict.fromkeys(PRESETS, 0)),  # at a constant quantizer it does not look ahead
+    "libsvtav1": Cost(
+        120, 0.0, dict.fromkeys(PRESETS, 0)
+    ),  # the rest: seen at the preset `fast`, and half as much again
+    "libvpx-vp9": Cost(120, 0.0, dict.fromkeys(PRESETS, 0)),
+    "prores_ks": Cost(40, 0.0, dict.fromkeys(PRESETS, 0)),
+    "ffv1": Cost(100, 0.0, dict.fromkeys(PRESETS, 0)),
     "libx265": Cost(85, 5.2, dict(zip(PRESETS, (5, 10, 15, 15, 15, 20, 25, 40, 40), strict=True))),
 }
 FULL_CHROMA = 1.6  # times as much for 4:4:4

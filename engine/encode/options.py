@@ -5,17 +5,23 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import av
+
 from upres.engine.color.convert import encoded
 from upres.engine.core.errors import SettingsError
 from upres.engine.core.frame import Color, Shape
 
-Codec = Literal["auto", "h264", "hevc", "lossless"]
+from .codecs import CODECS, PRESETS, CodecFacts, problems_of
+
+Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1", "lossless"]
 Unit = Literal["segment", "frame"]
 SEGMENT_SECONDS = 2.0
 LONGEST_SIDE = 16384  # pixels, that x264 takes, and that decoders of HEVC do
 MOST_PIXELS = 1 << 28  # that libavutil takes, with 128 more a side (av_image_check_size)
 SMALLEST_HEVC = 16  # a side, that libx265 takes
 LARGEST_H264 = 4096  # a side; H.264's level 5.2, the last that hardware decoders take, ends at 4096x2304
+SVT = "pred-struct=1:scd=0:lp=4"  # low delay: every frame is shown in the order in which it comes
+PARAMS = frozenset(facts.params for facts in CODECS.values() if facts.params)
 THREADS = 4  # pinned: the same frames and settings then give the same bytes
 # libx264 and libx265 look ahead in blocks of 16 pixels and weigh how later frames depend on each (mbtree, cuTree), 8 blocks at
 # a time. In rows of other widths, x264's code for AVX-512 also counts blocks behind the row: behind the last row, whatever
@@ -32,6 +38,7 @@ class Encoder:
     segment_seconds: the length of a segment. height: to resample the result down to, or None.
     fragment: what is published at once; single frames are encoded without look-ahead.
     live: encode with one encoder, without delay; such a run cannot be resumed.
+    pixel_format: FFmpeg's name, or None for the codec's usual one. options: of the encoder's own, as FFmpeg names them.
     """
 
     codec: Codec = "auto"
@@ -41,13 +48,16 @@ class Encoder:
     height: int | None = None
     fragment: Unit = "segment"
     live: bool = False
+    pixel_format: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         problems = []
-        if self.codec not in ("auto", "h264", "hevc", "lossless"):
-            problems.append(f"codec must be auto, h264, hevc or lossless, got {self.codec!r}")
-        if not 0 <= self.crf <= 51:
-            problems.append(f"crf must lie in 0..51, got {self.crf}")
+        if self.codec not in ("auto", *CODECS, "lossless"):
+            problems.append(f"codec must be auto, {', '.join(CODECS)} or lossless, got {self.codec!r}")
+        worst = self.facts.worst
+        if not 0 <= self.crf <= worst:
+            problems.append(f"crf must lie in 0..{worst}, got {self.crf}")
         if self.preset not in PRESETS:
             problems.append(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
         if not 0.1 <= self.segment_seconds <= 60:
@@ -56,16 +66,28 @@ class Encoder:
             problems.append(f"height must lie in 16..16384, got {self.height}")
         if self.fragment not in ("segment", "frame"):
             problems.append(f"fragment must be segment or frame, got {self.fragment!r}")
+        if (self.live or self.fragment == "frame") and not self.facts.prompt:
+            problems.append(f"codec must be h264 or hevc for live sources and single frames, got {self.codec!r}")
+        if (self.options or self.pixel_format) and self.codec in ("auto", "lossless"):
+            problems.append(
+                "codec must be named where encoder options or a pixel format are set: they are of one encoder"
+            )
+        problems += problems_of(self.options)
         if problems:
             raise SettingsError("; ".join(problems))
 
-
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+    @property
+    def facts(self) -> CodecFacts:
+        """What is known of the codec; of one that is chosen later, or unknown, that of H.264."""
+        return CODECS.get(self.codec, CODECS["h264"])
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """An encoder's settings, resolved for one frame size. why: what a user should know about the choice."""
+    """An encoder's settings, resolved for one frame size. why: what a user should know about the choice.
+
+    container: what its segments are written in, libavformat's name.
+    """
 
     library: str
     pixel_format: str
@@ -75,6 +97,7 @@ class Encoding:
     options: tuple[tuple[str, str], ...]
     encoder: Encoder
     why: str | None = None
+    container: str = "mp4"
 
 
 def resolve(encoder: Encoder, shape: Shape) -> Encoding:
@@ -111,19 +134,67 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
         raise SettingsError(
             f"HEVC takes frames of at least {SMALLEST_HEVC} pixels a side, and these are {width}x{height}; choose h264"
         )
-    quality = (*common, ("crf", str(encoder.crf)))
+    if codec not in ("h264", "hevc"):
+        return _other(encoder, width, height, color)
+    if encoder.pixel_format:
+        pixel_format, odd = _checked_format(encoder, width, height), "420" not in encoder.pixel_format
+    quality = (*common, ("crf", str(encoder.crf)), *(each for each in encoder.options if each[0] not in PARAMS))
     # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
     centered = () if odd else ("chromaloc=1",)
     whole = -(-width // 16) * 16 % TREE_STEP == 0
     if codec == "h264":
-        parameters = ":".join((*centered, *((f"asm={BEFORE_AVX512}",) if not whole and _has_avx512() else ())))
+        parameters = ":".join(
+            (*_params(encoder), *centered, *((f"asm={BEFORE_AVX512}",) if not whole and _has_avx512() else ()))
+        )
         options = (*quality, *((("x264-params", parameters),) if parameters else ()))
         return Encoding("libx264", pixel_format, width, height, color, options, encoder, why)
     x265 = f"log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:pools={THREADS}:frame-threads=1:info=0"
     tree = () if whole else ("cutree=0",)
     captions = ("a53cc", "1")  # libx264 takes them by itself
-    options = (*quality, ("x265-params", ":".join((x265, *centered, *tree))), captions)
+    options = (*quality, ("x265-params", ":".join((*_params(encoder), x265, *centered, *tree))), captions)
     return Encoding("libx265", pixel_format, width, height, color, options, encoder, why)
+
+
+def _other(encoder: Encoder, width: int, height: int, color: Color) -> Encoding:
+    """Resolve a codec that is neither H.264 nor HEVC: without frames out of order, with as many threads everywhere."""
+    facts = encoder.facts
+    options = [("bf", "0"), ("flags", "+frame_duration"), ("threads", str(THREADS)), *facts.options]
+    if facts.preset is not None:
+        name, values = facts.preset
+        options.append((name, values[PRESETS.index(encoder.preset)]))
+    if facts.crf is not None:
+        options.append(("crf", str(encoder.crf)))
+    options += (each for each in encoder.options if each[0] not in PARAMS)
+    if facts.library == "libsvtav1":
+        options.append(("svtav1-params", ":".join((*_params(encoder), SVT))))
+    pixel_format = _checked_format(encoder, width, height)
+    return Encoding(
+        facts.library, pixel_format, width, height, color, tuple(options), encoder, container=facts.container
+    )
+
+
+def _checked_format(encoder: Encoder, width: int, height: int) -> str:
+    """Give the pixel format; SettingsError where the encoder does not take it, or it not frames of this size."""
+    facts = encoder.facts
+    wanted = encoder.pixel_format or facts.pixel_format
+    taken = [each.name for each in av.Codec(facts.library, "w").video_formats or ()]
+    if wanted not in taken:
+        raise SettingsError(f"{facts.library} takes no pixel format {wanted}; it takes {', '.join(taken)}")
+    shape = av.VideoFormat(wanted, width, height)
+    if any((width % 2 and part.width < width) or (height % 2 and part.height < height) for part in shape.components):
+        raise SettingsError(
+            f"{wanted} takes no odd sides, as of {width}x{height}; set a `height` with which both are even, or another format"
+        )
+    if not shape.is_planar or shape.is_rgb or any(each.is_alpha for each in shape.components):
+        raise SettingsError(
+            f"the pixel format must be YUV without transparency, got {wanted}; exact pixels are `lossless`"
+        )
+    return wanted
+
+
+def _params(encoder: Encoder) -> tuple[str, ...]:
+    """Give the user's part of a library's own list of options, which stands before ours."""
+    return tuple(value for name, value in encoder.options if name in PARAMS)
 
 
 @cache

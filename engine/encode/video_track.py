@@ -63,7 +63,7 @@ class VideoTrack:
             packet.pts = packet.dts = packet.pts - start
         frames, codec = len(piece.packets), piece.template.codec_context.name
         self._count += 1
-        init, body = mux(piece.packets, piece.template, self._count)
+        init, body = mux(piece.packets, piece.template, self._count, piece.container)
         fragment = Fragment(
             "video",
             self._segment,

@@ -14,6 +14,7 @@ from upres.engine.runtime.base import cpus
 # CPU nanoseconds that a pixel of the result takes at the preset `fast`: between those of two machines. Other presets take a third
 # to twice as much; so many encoders are near enough.
 PIXEL_NANOSECONDS = {"libx264": 50.0, "libx264rgb": 90.0, "libx265": 130.0}
+PIXEL_NANOSECONDS |= {"libsvtav1": 40.0, "libvpx-vp9": 80.0, "prores_ks": 55.0, "ffv1": 20.0}
 SPARE_PART = 4  # encoders beside the first may together take one part in so many of the memory that is left
 
 

@@ -22,7 +22,6 @@ from .options import Job, after_prefilters, resolved
 from .stage import queue_budget
 
 TRIAL_SIDE = 128  # pixels a side of the frame that the speed is measured on
-BITS_A_PIXEL = 0.25  # of H.264 at CRF 18; clean upscaled video takes less
 DECODER_FRAMES = 17  # that H.264 and HEVC may keep as references, and the one being decoded
 BASE_MEMORY = 170 << 20  # interpreter, libraries, weights
 
@@ -62,7 +61,7 @@ def predict(reader: Reader, job: Job) -> Prediction:
     memory = estimate_memory(job, shape, encoding, frames)
     encoders = encoders_that_fit(another, model_seconds=per_frame, memory=memory)
     frame_disk = 3 * math.ceil(
-        encoding.width * encoding.height * (24 if encoding.library == "libx264rgb" else BITS_A_PIXEL) / 8
+        encoding.width * encoding.height * (24 if encoding.library == "libx264rgb" else encoding.encoder.facts.bits) / 8
     )
     return Prediction(
         width=encoding.width,

@@ -22,7 +22,7 @@ class Job:
     container: libavformat's name of the joined file's format. streamed: it is written while it is made.
     split: cut at shot boundaries; no model remembers across them. encoders: segments that are encoded at once, to the same bytes.
     keep_up: of a live source that is faster than the models, frames that are late are not upscaled.
-    Raises SettingsError for an unknown pre-filter.
+    Raises SettingsError for an unknown pre-filter, and for a container that does not take the codec.
     """
 
     models: tuple[Model, ...]
@@ -38,6 +38,9 @@ class Job:
 
     def __post_init__(self) -> None:
         filters.check(self.prefilters)
+        containers = self.encoder.facts.containers
+        if self.container not in containers:
+            raise SettingsError(f"{self.encoder.codec} goes into {' or '.join(containers)}, not into {self.container}")
 
     @property
     def scale(self) -> int:

@@ -17,6 +17,7 @@ SAME = (
     "resume",
     "runtime",
     "scale",
+    "segment",
     "split",
     "still",
 )

@@ -21,6 +21,12 @@ from .errors import InvalidError, TooLargeError
 FORMATS = ("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc")
 MOST_CHAINED = 3  # models in a job
 MOST_ECHOED = 40  # characters of a word that a message repeats
+CODECS = (
+    "auto",
+    "h264",
+    "hevc",
+    "lossless",
+)  # of results on a service, which are MP4 that browsers are sent while it is made
 ENCODER_FIELDS = ("codec", "crf", "preset", "segment_seconds")
 SIDES = (16, 4096)  # pixels of the source's sides
 PROFILES: Mapping[str, Mapping[str, float]] = {
@@ -168,6 +174,8 @@ def _encoder_problems(spec: Spec) -> list[str]:
 
     Text is cut first: it is echoed, and gRPC's trailers hold 8 KiB.
     """
+    if spec.codec not in CODECS:
+        return [f"codec must be {', '.join(CODECS[:-1])} or {CODECS[-1]}, got {spec.codec[:MOST_ECHOED]!r}"]
     try:
         replace(spec, codec=spec.codec[:MOST_ECHOED], preset=spec.preset[:MOST_ECHOED]).encoder()
     except SettingsError as error:

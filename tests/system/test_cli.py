@@ -236,6 +236,14 @@ def test_stdin_to_stdout(tiny, suffix, said):
             2,
             "crf must lie in 0..51, got 99; preset must be one of",
         ),
+        (["{tiny}", "out.mp4", "--codec", "prores"], 2, "prores does not go into .mp4; name out.mov or out.mkv"),
+        (["{tiny}", "out.mkv", "--codec", "ffv1", "--crf", "9"], 2, "ffv1 has no --crf and no --preset"),
+        (
+            ["{tiny}", "out.mp4", "--codec", "h264", "--encoder-option", "bf=3"],
+            2,
+            "the log holds no frames that are decoded before",
+        ),
+        (["{tiny}", "out.mp4", "--codec", "h264", "--encoder-option", "bf"], 2, "must be KEY=VALUE, as tune=film"),
         (["{tiny}", "out.mp4", "--prefilter", "shine"], 2, "unknown pre-filter: shine; there are: deinterlace"),
         (
             ["{tiny}", "out.mp4", "--height", "100", "--model", "RealESRGAN_Vid_x2"],

@@ -24,7 +24,7 @@ from upres.service.cli.stdio import stdin, stdout
 
 from .choice import Choice, Wanted
 from .inputs import Pair
-from .options import RunOptions
+from .options import SUFFIXES, RunOptions
 from .patience import check_patience
 
 
@@ -164,6 +164,19 @@ class Batch:
         if self.encoder.codec == "lossless" and container != "matroska":
             name = "use --container mkv" if target == "-" else f"name the output {Path(target).stem}.mkv"
             raise SettingsError(f"--lossless writes RGB H.264, which players know in .mkv only; {name}")
+        return self._taken(container, target)
+
+    def _taken(self, container: str, target: str) -> str:
+        """Check that a container takes the codec; SettingsError that says which ones do."""
+        containers = self.encoder.facts.containers
+        if container not in containers:
+            suffixes = [SUFFIXES[each] for each in containers]
+            names = [
+                f"--container {suffix[1:]}" if target == "-" else f"{Path(target).stem}{suffix}" for suffix in suffixes
+            ]
+            raise SettingsError(
+                f"{self.encoder.codec} does not go into {SUFFIXES[container]}; name {' or '.join(names)}"
+            )
         return container
 
 

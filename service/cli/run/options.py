@@ -10,6 +10,7 @@ import typer
 
 from upres.engine.core.errors import SettingsError
 from upres.engine.decode.filters import PREFILTERS
+from upres.engine.encode.codecs import CODECS
 from upres.engine.models.catalog import NETWORKS, SHORT, SLUGS
 from upres.service.cli.duration import exactly
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from upres.engine.encode.options import Encoder
 
 STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
-CODECS = {"auto": "auto", "h264": "h264", "hevc": "hevc", "h265": "hevc"}
-"""What the engine calls them, by the name that users give."""
+NAMES = ("auto", *CODECS, "h265")
+"""Of codecs; the last one is another name of hevc."""
+SUFFIXES = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv"}
 RUNTIMES = ("auto", *sorted(entry.name for entry in entry_points(group="upres.runtimes")))
 """As `upres.engine.runtime.registry` lists them, which imports NumPy."""
 
@@ -70,12 +72,29 @@ class EncodingOptions:
 
     PANEL: ClassVar = "Encoding"
 
-    codec: Annotated[str, typer.Option(help="auto, h264, or hevc, also known as h265.")] = "auto"
+    codec: Annotated[
+        str,
+        typer.Option(
+            help=f"{', '.join(NAMES)}. Results are MP4 unless named otherwise: results are then MP4, ProRes is MOV, FFV1 MKV."
+        ),
+    ] = "auto"
     lossless: Annotated[
         bool, typer.Option("--lossless", help="Keep exactly what the network computed, as RGB H.264; needs .mkv.")
     ] = False
-    crf: Annotated[int, typer.Option(help="Quality of the encoding: lower is better and larger.")] = 18
-    preset: Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")] = "fast"
+    crf: Annotated[
+        int | None,
+        typer.Option(help="Quality of the encoding: lower is better and larger; 18 by default, of av1 30, of vp9 31."),
+    ] = None
+    preset: Annotated[
+        str | None, typer.Option(help="Speed of the encoding: ultrafast … veryslow; fast by default.")
+    ] = None
+    encoder_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the encoder's own, as FFmpeg names it; repeatable."),
+    ] = None
+    pix_fmt: Annotated[
+        str | None, typer.Option("--pix-fmt", metavar="NAME", help="FFmpeg's name of a pixel format; needs --codec.")
+    ] = None
     segment: Annotated[
         float | None,
         typer.Option(help="Seconds of video in a segment of the log; by default 2, or what takes about 15 s of work."),
@@ -89,17 +108,36 @@ class EncodingOptions:
         """Make the engine's options; raises SettingsError."""
         from upres.engine.encode.options import SEGMENT_SECONDS, Encoder
 
-        if self.codec not in CODECS:
-            raise SettingsError(f"codec must be {', '.join(CODECS)}, got {self.codec!r}; exact pixels are --lossless")
-        codec: Any = "lossless" if self.lossless else CODECS[self.codec]
+        if self.codec not in NAMES:
+            raise SettingsError(f"--codec must be {', '.join(NAMES)}, got {self.codec!r}; exact pixels are --lossless")
+        codec: Any = "lossless" if self.lossless else {"h265": "hevc"}.get(self.codec, self.codec)
+        facts = CODECS.get(codec, CODECS["h264"])
+        if (self.crf is not None and facts.crf is None) or (self.preset is not None and facts.preset is None):
+            raise SettingsError(f"{codec} has no --crf and no --preset; --encoder-option sets what {facts.library} has")
         segment = SEGMENT_SECONDS if self.segment is None else self.segment
-        return Encoder(codec, self.crf, self.preset, segment, self.height)
+        return Encoder(
+            codec,
+            (facts.crf or 0) if self.crf is None else self.crf,
+            self.preset or "fast",
+            segment,
+            self.height,
+            pixel_format=self.pix_fmt,
+            options=tuple(map(_pair, self.encoder_option or ())),
+        )
 
     def suffixes(self) -> tuple[str, str]:
         """Give the suffix of results in a folder, and that of a result on stdout; raises SettingsError."""
         if self.container not in STDOUT_CONTAINERS:
             raise SettingsError(f"--container must be {', '.join(STDOUT_CONTAINERS)}, got {self.container!r}")
-        return ".mkv" if self.lossless else ".mp4", f".{self.container}"
+        usual = CODECS[self.codec].containers[0] if self.codec in CODECS else "mp4"
+        return ".mkv" if self.lossless else SUFFIXES[usual], f".{self.container}"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise SettingsError(f"--encoder-option must be KEY=VALUE, as tune=film, got {text!r}")
+    return name, value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

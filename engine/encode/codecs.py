@@ -1,0 +1,93 @@
+"""The codecs of a result as data, and which of an encoder's own options would break the log's rules.
+
+The log holds segments that are encoded apart, in any number at once and again after an interruption, to the same bytes. So an
+encoder shows frames in the order in which it takes them, starts each segment with a key frame that nothing reaches behind, and
+does the same work whatever the machine does beside it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+
+
+@dataclass(frozen=True, slots=True)
+class CodecFacts:
+    """One codec. library: the encoder. containers: that take it, libavformat's names. pixel_format: by default.
+
+    crf: by default, None where it has no such quality; worst: the largest. preset: the option that a preset sets, and its value
+    for each. options: what always holds. params: the option in which the library's own options stand. prompt: whether it can
+    give single frames as they come. container: what its segments are written in.
+    """
+
+    library: str
+    containers: tuple[str, ...]
+    pixel_format: str
+    crf: int | None = None
+    worst: int = 51
+    preset: tuple[str, tuple[str, ...]] | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    params: str | None = None
+    prompt: bool = False
+    container: str = "mp4"
+    bits: float = 0.25  # of a pixel of clean upscaled video, at the default quality and less
+
+
+EVERY = ("mp4", "mov", "matroska")
+CODECS = {
+    "h264": CodecFacts("libx264", EVERY, "yuv420p", 18, 51, ("preset", PRESETS), params="x264-params", prompt=True),
+    "hevc": CodecFacts("libx265", EVERY, "yuv420p", 18, 51, ("preset", PRESETS), params="x265-params", prompt=True),
+    "av1": CodecFacts(
+        "libsvtav1",
+        ("mp4", "matroska"),
+        "yuv420p",
+        30,
+        63,
+        ("preset", ("12", "11", "10", "9", "8", "6", "4", "3", "2")),
+        params="svtav1-params",
+    ),
+    "vp9": CodecFacts(
+        "libvpx-vp9",
+        ("mp4", "matroska"),
+        "yuv420p",
+        31,
+        63,
+        ("cpu-used", ("8", "7", "6", "5", "4", "3", "2", "1", "0")),
+        (("b", "0"), ("deadline", "good"), ("row-mt", "1"), ("auto-alt-ref", "0"), ("lag-in-frames", "0")),
+    ),
+    "prores": CodecFacts("prores_ks", ("mov", "matroska"), "yuv422p10le", container="mov", bits=4.0),
+    "ffv1": CodecFacts(
+        "ffv1", ("matroska",), "yuv444p", options=(("level", "3"), ("slices", "4"), ("slicecrc", "1")), bits=12.0
+    ),
+}
+
+ORDER = "the log holds no frames that are decoded before they are shown"
+CUTS = "segments are cut by the settings `segment` and `split`, each with a key frame of its own"
+SAME = "how the work is divided is fixed, so that a resumed run gives the same bytes"
+APART = "segments are encoded one by one as they come, so there is no first pass over all of them"
+OURS = "it has a setting of its own"
+FORBIDDEN = {
+    ORDER: "bf bframes b_strategy b-adapt b-pyramid b-bias weightb auto-alt-ref lag-in-frames arnr-maxframes pred-struct "
+    "hierarchical-levels enable-overlays enable-tf frame-parallel",
+    CUTS: "g keyint keyint_min keyint-min min-keyint sc_threshold scenecut scd open-gop intra-refresh irefresh-type "
+    "force_key_frames forced-idr no-forced-idr scenecut-bias radl fades",
+    SAME: "threads thread_type lookahead-threads sliced-threads pools numa-pools frame-threads lp pin asm opencl wpp pmode pme "
+    "non-deterministic slices flags flags2",
+    APART: "pass passes passlogfile stats multi-pass-opt-analysis analysis-save analysis-load",
+    OURS: "crf preset pix_fmt cpu-used b:v s r aspect",
+}
+"""Options that no user may set, by why."""
+
+
+def problems_of(options: Iterable[tuple[str, str]]) -> list[str]:
+    """Name the options that would break the log's rules, those inside a library's own list included, each with the reason."""
+    reasons = {name: reason for reason, names in FORBIDDEN.items() for name in names.split()}
+    return [f"encoder option {name}: {reasons[name]}" for name in _names(options) if name in reasons]
+
+
+def _names(options: Iterable[tuple[str, str]]) -> Iterator[str]:
+    lists = {facts.params for facts in CODECS.values()} | {"x264opts"}
+    for name, value in options:
+        if name in lists:
+            yield from (part.partition("=")[0].strip().removeprefix("no-") for part in value.split(":") if part)
+        yield name

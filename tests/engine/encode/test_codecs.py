@@ -1,0 +1,121 @@
+"""Codecs beside H.264: the same result each time, however many encoders work, and what would break that is refused."""
+
+import media
+import numpy as np
+import pytest
+import referee
+from fake import repeated, upscaled
+
+from upres.engine.core.errors import SettingsError
+from upres.engine.encode.codecs import CODECS, FORBIDDEN
+from upres.engine.encode.options import Encoder
+
+CASES = [
+    ("av1", "mp4", "av1", 30), ("av1", "mkv", "av1", 30), ("vp9", "mp4", "vp9", 30), ("vp9", "mkv", "vp9", 30),
+    ("prores", "mov", "prores", 30), ("prores", "mkv", "prores", 30), ("ffv1", "mkv", "ffv1", 45),
+]  # fmt: skip
+UNEVEN = "settb=1/1000,setpts='100*N+30*mod(N,3)'"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("codecs") / "in.mkv"
+    options = (
+        "-vf",
+        UNEVEN,
+        "-fps_mode",
+        "passthrough",
+        "-enc_time_base",
+        "1:1000",
+        "-c:v",
+        "ffv1",
+        "-pix_fmt",
+        "yuv444p",
+    )
+    return media.clip(path, *options, picture="testsrc2=size=64x48:rate=10:duration=2")
+
+
+@pytest.mark.parametrize(("codec", "suffix", "name", "least"), CASES)
+def test_a_result_is_what_was_made_and_the_same_with_any_number_of_encoders(
+    source, tmp_path, codec, suffix, name, least
+):
+    encoder = Encoder(codec, CODECS[codec].crf or 0, segment_seconds=0.5)
+    one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
+    upscaled(source, one, encoder=encoder)
+    upscaled(source, two, encoder=encoder, encoders=2)
+    assert one.read_bytes() == two.read_bytes()
+    assert referee.streams(one, "video")[0]["codec_name"] == name
+    tolerance = 0.0005 if suffix == "mkv" else 1e-6
+    assert referee.packets(one) == pytest.approx(referee.packets(source), abs=tolerance)
+    got, wanted = (referee.pictures(path).astype(np.float64) for path in (one, source))
+    error = np.mean((got - np.stack([repeated(frame, 2) for frame in wanted])) ** 2)
+    assert 10 * np.log10(255**2 / max(error, 1e-9)) > least
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"bf": "3"}, "bf: the log holds no frames that are decoded before they are shown"),
+        ({"x264-params": "aq-mode=2:keyint=30"}, "keyint: segments are cut by"),
+        ({"x264opts": "no-scenecut"}, "scenecut: segments are cut by"),
+        ({"threads": "8"}, "threads: how the work is divided is fixed"),
+        ({"svtav1-params": "lp=8:tune=0"}, "lp: how the work is divided is fixed"),
+        ({"pass": "1"}, "pass: segments are encoded one by one as they come"),
+        ({"crf": "3"}, "crf: it has a setting of its own"),
+    ],
+)
+def test_what_breaks_the_rules_of_the_log_is_refused_with_the_reason(options, words):
+    with pytest.raises(SettingsError) as refused:
+        Encoder("h264", options=tuple(options.items()))
+    assert f"encoder option {words}" in str(refused.value)
+
+
+def test_no_option_is_forbidden_twice():
+    names = [name for names in FORBIDDEN.values() for name in names.split()]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"codec": "av1", "crf": 64}, "crf must lie in 0..63, got 64"),
+        ({"codec": "h264", "crf": 52}, "crf must lie in 0..51, got 52"),
+        ({"codec": "av1", "live": True}, "must be h264 or hevc for live sources and single frames"),
+        ({"options": (("tune", "film"),)}, "codec must be named"),
+        ({"codec": "mpeg2"}, "codec must be auto, h264, hevc, av1, vp9, prores, ffv1 or lossless"),
+    ],
+)
+def test_settings_that_a_codec_does_not_have_are_refused(settings, words):
+    with pytest.raises(SettingsError) as refused:
+        Encoder(**settings)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "settings", "words"),
+    [
+        ("mp4", {"codec": "prores"}, "prores goes into mov or matroska, not into mp4"),
+        ("mov", {"codec": "av1"}, "av1 goes into mp4 or matroska, not into mov"),
+        (
+            "mp4",
+            {"codec": "av1", "pixel_format": "yuv444p"},
+            "libsvtav1 takes no pixel format yuv444p; it takes yuv420p",
+        ),
+        ("mp4", {"codec": "h264", "options": (("nope", "1"),)}, "libx264 has no option nope"),
+        ("mp4", {"codec": "vp9", "height": 95}, "takes no odd sides, as of 126x95"),
+    ],
+)
+def test_what_an_encoder_or_a_container_does_not_take_ends_before_a_result(source, tmp_path, suffix, settings, words):
+    with pytest.raises(SettingsError) as refused:
+        upscaled(source, tmp_path / f"out.{suffix}", encoder=Encoder(**settings))
+    assert words in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoders_own_options_and_a_pixel_format_are_used(source, tmp_path):
+    plain, tuned = tmp_path / "plain.mp4", tmp_path / "tuned.mp4"
+    upscaled(source, plain, encoder=Encoder("h264"))
+    options = (("tune", "grain"), ("x264-params", "aq-mode=3"))
+    upscaled(source, tuned, encoder=Encoder("h264", pixel_format="yuv420p10le", options=options))
+    assert "yuv420p10le" in str(referee.streams(tuned, "video")[0])
+    assert b"aq=3" in tuned.read_bytes() and b"aq=3" not in plain.read_bytes()
