@@ -56,7 +56,7 @@ def test_a_job_ends_with_every_frame_in_its_place(tmp_path, clip):
 
 def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clip):
     async def scenario():
-        async with serving(tmp_path, policy=Policy(Limits(source_bytes=1 << 20))) as jobs:
+        async with serving(tmp_path, policy=Policy(Limits(1 << 20, {SPEC.model: 30.0}))) as jobs:
             with pytest.raises(InvalidError) as caught:
                 await jobs.create(Spec("nothing", crf=99, prefilters=("x",), webhook_secret="short"), "alice")
             assert set(caught.value.problems) == {"model", "crf", "prefilters", "webhook_secret"}
