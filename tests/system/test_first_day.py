@@ -1,0 +1,146 @@
+"""What a user types on the first day, with nothing but the README: what each command prints, and that none is a dead end.
+
+The commands run in one process and one folder, one after the other, on clips of a few frames.
+"""
+
+import re
+import shlex
+import sys
+
+import media
+import pytest
+
+from upres.service.cli.app import build, follow
+
+FILES = "in.mp4 b.mkv fhd.mp4 notes.txt clips/c.mp4 clips/d.mp4 'clips [new]/e.mp4'"
+
+COMMANDS = [
+    # What is this?
+    ("", 0, "Usage: upres IN [OUT]"),
+    ("--help", 0, "upres in.mp4 out.mp4 --scale 2", "probe", "serve", "Exit codes"),
+    ("-h", 0, "Usage: upres IN [OUT]"),
+    ("--version", 0, "upres 0."),
+    ("-V", 0, "upres 0."),
+    ("run --help", 0, "--scale", "--model", "--dry-run", "--skip-existing"),
+    ("serve --help", 0, "--host", "--port", "--grpc-port"),
+    ("submit --help", 0, "--server", "--key", "--chain"),
+    ("models", 0, "RealESRGAN_Vid_x4", "FlashVSR_Tiny", "deinterlace"),
+    ("licenses", 0, "BSD 3-Clause"),
+    ("cache ls", 0),
+    # What is this clip?
+    ("probe in.mp4", 0, "h264 48x32 yuv420p", "below 540p: upscale four times", "--model RealESRGAN_Vid_x4"),
+    ("probe fhd.mp4", 0, "1920x1080", "540p and above: upscale twice"),
+    ("probe in.mp4 --json", 0, '"frames": 4'),
+    ("probe notes.txt", 3, "notes.txt"),
+    ("probe nowhere.mp4", 3, "nowhere.mp4: no such file"),
+    # What would it do?
+    ("in.mp4 --dry-run", 0, "32p: upscaled 4 times", "--scale 2", "in.mp4 -> in_x4.mp4: 192x128, 4 frames, about "),
+    ("fhd.mp4 --dry-run", 0, "1080p: upscaled 2 times", "--scale 4", "fhd.mp4 -> fhd_x2.mp4: 3840x2160"),
+    ("in.mp4 out.mov --codec prores --dry-run", 0, "in.mp4 -> out.mov"),
+    ("in.mp4 out.mp4 --codec av1 --crf 35 --dry-run", 0, "in.mp4 -> out.mp4"),
+    ("in.mp4 --chain x4,x2 --dry-run", 0, "in.mp4 -> in_x8.mp4: 384x256"),
+    ("in.mp4 --height 100 --dry-run", 0, "in.mp4 -> in_100p.mp4: 150x100"),
+    ("in.mp4 --start 0.1 --duration 0.2 --dry-run", 0, "2 frames"),
+    ("in.mp4 --prefilter deinterlace-fields --dry-run", 0, "8 frames"),
+    ("in.mp4 - --dry-run", 0, "in.mp4 -> stdout: 192x128"),
+    ("in.mp4 --json --dry-run -s 2", 0, '"event": "predicted"', '"target": "in_x2.mp4"'),
+    # Do it.
+    ("in.mp4", 0, "in_x4.mp4: 4 frames in, 4 out"),
+    ("in.mp4", 5, "in_x4.mp4: exists already; --overwrite replaces it"),
+    ("in.mp4 --overwrite -q", 0),
+    ("in.mp4 two.mp4 -s 2 -v", 0, "two.mp4: 4 frames in, 4 out", "infer"),
+    ("in.mp4 --scale 3", 0, "in_x3.mp4: 4 frames", "resampled to 3"),
+    ("-i in.mp4 -o new/ -m x2", 0, "in.mp4 -> new/in.mp4: 96x64"),
+    ("-i in.mp4 five.mkv -s 2 --codec h265 -y", 0, "five.mkv: 4 frames in"),
+    ("in.mp4 b.mkv several/ -s 2", 0, "1 of 2: in.mp4 -> several/in.mp4", "2 of 2: b.mkv", "2 done, 0 failed, in "),
+    ("clips/ several -s 2 --duration 0.1", 0, "several/c.mp4", "several/d.mp4", "2 done"),
+    ("'clips/*.mp4' several/ -s 2 --skip-existing", 0, "several/c.mp4: exists, left out", "0 done, 2 left out"),
+    ("'clips [new]/*.mp4' several/ -s 2 --duration 0.1", 0, "several/e.mp4: 1 frame in"),
+    ("in.mp4 --still 0.1 -s 2", 0, "in_x2.png: before on the left, after on the right"),
+    ("in.mp4 six.mp4 -s 2 --resume --duration 0.1", 0, "six.mp4: 1 frame in"),
+    # What does not work says what does.
+    ("nowhere.mp4", 3, "nowhere.mp4: no such file"),
+    ("notes.txt", 3, "notes.txt"),
+    ("clips/", 2, "name a folder for the results: upres 'clips/' upscaled/"),
+    ("in.mp4 b.mkv fhd.mp4 out.mp4", 2, "3 inputs need a folder to go to", "upres a.mp4 b.mp4 upscaled/"),
+    ("in.mp4 in.mp4 --overwrite", 5, "is the input itself"),
+    ("in.mp4 nofolder/out.mp4", 5, "there is no folder nofolder"),
+    ("in.mp4 out.gif", 5, "the name must end in .mp4"),
+    ("in.mp4 look.png", 5, "--still 0"),
+    ("in.mp4 out.mp4 --model RealESRGAN", 4, "unknown model", "x4, x2, flashvsr"),
+    ("in.mp4 out.mp4 --model RealESRGAN_x4plus", 4, "upres pull realesrgan-x4plus"),
+    ("in.mp4 out.mp4 --model flashvsr", 4, "upres export FlashVSR_Tiny"),
+    ("in.mp4 out.mp4 --scale 8", 2, "--chain x4,x2 gives 8 times"),
+    ("in.mp4 out.mp4 --scale 2 --model x4", 2, "upscales 4 times, not 2 times"),
+    ("in.mp4 out.mp4 --scael 2", 2, "No such option: --scael", "upres run --help"),
+    ("in.mp4 out.mp4 --crf 99", 2, "crf must lie in 0..51"),
+    ("in.mp4 out.mp4 --height 4000", 2, "--height 4000 is more than there is"),
+    ("in.mp4 out.mp4 --prefilter shine", 2, "unknown pre-filter: shine; there are: deinterlace"),
+    ("in.mp4 out.mp4 --codec mpeg2", 2, "--codec must be auto, h264, hevc, av1"),
+    ("in.mp4 out.mp4 --codec h264 --encoder-option bf=3", 2, "the log holds no frames that are decoded before"),
+    ("https://www.youtube.com/watch?v=x out.mp4", 3, "a page of YouTube", "yt-dlp -o"),
+    ("https://example.org/in.mp4 out.mp4", 3, "curl -L 'https://example.org/in.mp4' | upres - out.mp4"),
+    ("strem in.mp4 out.mp4", 2, "Did you mean 'stream'?"),
+    ("pull nothing", 4, "nothing"),
+    # A server of one's own.
+    ("keys list", 0, "upres keys add NAME"),
+    ("keys add me", 0, "upres_"),
+    ("keys list", 0, "me"),
+    ("serve --list-settings", 0, "| `limits` | `none` |"),
+    ("serve --port 99999", 2, "http_port"),
+    ("jobs", 2, "an API key is needed: --key, or UPRES_KEY"),
+    ("jobs --key k --server localhost", 2, "HOST:PORT"),
+    ("submit nowhere.mp4 --key k", 2, "nowhere.mp4"),
+    ("stream in.mp4 out.avi --key k", 5, "the name must end in .mp4"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("first day")
+    for name in shlex.split(FILES):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        size = "1920x1080" if path.stem == "fhd" else "48x32"
+        if path.suffix == ".txt":
+            path.write_text("what to buy\n" * 20)
+        else:
+            media.clip(
+                path, "-c:v", "libx264", "-pix_fmt", "yuv420p", picture=f"testsrc2=size={size}:rate=10:duration=0.4"
+            )
+    return folder
+
+
+@pytest.fixture
+def typed(folder, monkeypatch, capfd):
+    """Run a command line; gives its exit code, stdout and stderr."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("UPRES_STATE", str(folder / "state"))
+    monkeypatch.setenv("COLUMNS", "160")
+    for name in ("UPRES_KEY", "UPRES_SERVER"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(line):
+        monkeypatch.setattr(sys, "argv", ["upres", *shlex.split(line)])
+        with pytest.raises(SystemExit) as ended:
+            follow(build(), sys.argv[1:])
+        said = capfd.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_sixty_commands_are_typed():
+    assert len(COMMANDS) >= 60
+
+
+@pytest.mark.parametrize(("line", "code", "words"), [(line, code, words) for line, code, *words in COMMANDS])
+def test_it_says_what_it_did_or_what_to_do(typed, folder, line, code, words):
+    got, out, err = typed(line)
+    said = " ".join(re.sub(r"[│╭╮╰╯─]", " ", out + err).split())
+    assert got == code, said
+    assert [word for word in words if " ".join(word.split()) not in said] == [], said
+    assert "Traceback" not in said and "Some options were not used" not in said
+    assert code == 0 or "\nupres: " in f"\n{err}"
+    assert "-q" not in shlex.split(line) or not said
+    assert not list(folder.rglob("*.upres")) and not list(folder.rglob("*.part"))
