@@ -11,7 +11,10 @@ class Session(Protocol):
     """One run of a model over consecutive frames of one size."""
 
     def push(self, frame: Frame) -> Iterable[Frame]:
-        """Take a frame; yield the frames that are ready, each with its own pts and duration, upscaled by the model's scale."""
+        """Take a frame; yield the frames that are ready, each with its own pts and duration, upscaled by the model's scale.
+
+        Nobody writes into the pixels of a frame that was pushed, nor of one that came out: sessions keep them.
+        """
         ...
 
     def flush(self) -> Iterable[Frame]:

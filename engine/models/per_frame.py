@@ -1,7 +1,7 @@
 """Networks that take every frame by itself: a session that holds nothing between frames, in as many tiles as it needs."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,7 @@ from .manifest import Installed, Manifest, Variant
 from .padding import pad, padded, unpad
 from .tiling import TILE_LIMIT, Plan, plan, upscale
 from .tuned import Choice
+from .unchanged import apart, boxes, changes, gives_equal_bits
 from .under_way import DEPTH, UnderWaySession
 
 TILE_MEMORY = 2 << 30  # bytes one tile's activations may take on a CPU, and at most a quarter of the machine's
@@ -51,6 +52,7 @@ class PerFrameModel:
         self._bytes_per_pixel = facts.bytes_per_pixel * graph.memory_factor
         self._tile_memory = tile_memory
         self._tile_limit = tile_limit
+        self._in_boxes: bool | None = None
         self.name = facts.network
         self.scale = facts.scale
         self.report = graph.report if tile_limit == TILE_LIMIT else f"{graph.report}, tiles up to {tile_limit}"
@@ -61,7 +63,7 @@ class PerFrameModel:
         """Open a session on frames of this size: any size from 1x1 up."""
         if isinstance(self._graph, DeviceGraph):
             return UnderWaySession(self._graph, self._facts, partial(self._plan, width, height), width, height)
-        return PerFrameSession(self._graph, self._facts, self._plan(width, height))
+        return PerFrameSession(self._graph, self._facts, self._tiles, in_boxes=self._may_work_in_boxes)
 
     def memory(self, width: int, height: int) -> int:
         """Predict the bytes of main memory that a session needs at its peak: the result, and a tile's activations or copies."""
@@ -69,35 +71,62 @@ class PerFrameModel:
         if isinstance(self._graph, DeviceGraph):
             frames = 1 + math.ceil(DEPTH / self._plan(width, height).count)  # that results are put together for
             return frames * result * (1 if self._facts.exact_halo else 5) + DEPTH * tile * 3 * (1 + self.scale**2)
-        return int(tile * self._bytes_per_pixel) + result * (1 if self._facts.exact_halo else 5)
+        # The result before is kept for what does not change, and the frame that it came of.
+        return int(tile * self._bytes_per_pixel) + result * (2 if self._facts.exact_halo else 6)
 
     @property
     def trial_side(self) -> int | None:
         """Give the side of a frame that shows how fast it is: a GPU is not filled by less than a whole one."""
         return None if isinstance(self._graph, DeviceGraph) else TRIAL_SIDE
 
+    def _may_work_in_boxes(self) -> bool:
+        """Tell whether a part of a frame gives the same bits as the whole; this is tried once."""
+        if self._in_boxes is None:
+            self._in_boxes = gives_equal_bits(self._graph, self._facts)
+        return self._in_boxes
+
     def _plan(self, width: int, height: int, pixels: int | None = None) -> Plan:
+        return self._tiles(padded(width, self._facts), padded(height, self._facts), pixels)
+
+    def _tiles(self, width: int, height: int, pixels: int | None = None) -> Plan:
+        """Plan the tiles of what goes in. pixels: of a tile at most, where that is less than memory allows."""
         most = max(1, int(self._tile_memory / self._bytes_per_pixel))
-        return cut(self._facts, width, height, self._tile_limit, pixels=min(most, pixels or most))
+        return cut_padded(self._facts, width, height, self._tile_limit, pixels=min(most, pixels or most))
 
 
 def cut(facts: Manifest, width: int, height: int, limit: int, *, pixels: int | None = None) -> Plan:
     """Plan the tiles of a frame for a network. limit: of a tile's longest side. pixels: of a tile, by default limit squared."""
-    wide, tall = padded(width, facts), padded(height, facts)
-    return plan(wide, tall, halo=facts.halo, multiple=facts.multiple, limit=limit, pixels=pixels)
+    return cut_padded(facts, padded(width, facts), padded(height, facts), limit, pixels=pixels)
+
+
+def cut_padded(facts: Manifest, width: int, height: int, limit: int, *, pixels: int | None = None) -> Plan:
+    """Plan the tiles of what goes into a network, as `cut` does of a frame."""
+    return plan(width, height, halo=facts.halo, multiple=facts.multiple, limit=limit, pixels=pixels)
 
 
 class PerFrameSession:
-    """A session that holds nothing between frames."""
+    """A session that upscales a frame at a time, and of each only what differs from the frame before, where that is possible.
 
-    def __init__(self, graph: Graph, facts: Manifest, tiles: Plan) -> None:
+    cut: plans the tiles of what goes in. in_boxes: tells whether a part gives the same bits as the whole, so that parts will do.
+    """
+
+    def __init__(
+        self, graph: Graph, facts: Manifest, cut: Callable[[int, int], Plan], *, in_boxes: Callable[[], bool]
+    ) -> None:
         self._graph = graph
         self._facts = facts
-        self._tiles = tiles
+        self._cut = cut
+        self._in_boxes = in_boxes
+        self._before: Pixels | None = None
+        self._result: Pixels | None = None
 
     def push(self, frame: Frame) -> Iterator[Frame]:
         """Upscale a frame."""
-        yield Frame(self._upscale(frame.pixels), frame.pts, frame.duration, frame.shot)
+        pixels = pad(frame.pixels, self._facts)
+        self._result = self._upscaled(pixels)
+        self._before = pixels
+        result = unpad(self._result, frame.width, frame.height, self._facts)
+        yield Frame(result, frame.pts, frame.duration, frame.shot)
 
     def flush(self) -> Iterator[Frame]:
         """Give nothing: no frame is held back."""
@@ -106,11 +135,26 @@ class PerFrameSession:
     def close(self) -> None:
         """Do nothing: a session owns nothing."""
 
-    def _upscale(self, pixels: Pixels) -> Pixels:
-        facts = self._facts
+    def _upscaled(self, pixels: Pixels) -> Pixels:
+        """Upscale a padded frame, from the result before where that serves."""
         height, width, _ = pixels.shape
-        result = upscale(pad(pixels, facts), self._tiles, facts.scale, self._run, exact=facts.exact_halo)
-        return unpad(result, width, height, facts)
+        if self._before is None or self._result is None:
+            return self._tiled(pixels)
+        found = changes(self._before, pixels, apart(self._facts))
+        if not found:
+            return self._result
+        parts = boxes(found, height, width, self._facts)
+        if parts is None or not self._in_boxes():
+            return self._tiled(pixels)
+        result, scale = self._result.copy(), self._facts.scale  # the one before may still be on its way to the encoder
+        for shown, needed in parts:
+            shown.of(result, scale)[:] = shown.within(needed).of(self._tiled(needed.of(pixels)), scale)
+        return result
+
+    def _tiled(self, pixels: Pixels) -> Pixels:
+        height, width, _ = pixels.shape
+        facts = self._facts
+        return upscale(pixels, self._cut(width, height), facts.scale, self._run, exact=facts.exact_halo)
 
     def _run(self, tile: Pixels) -> Pixels:
         upscaled: Pixels = self._graph.run({"frame": np.ascontiguousarray(tile)[None]})["upscaled"][0]

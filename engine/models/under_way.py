@@ -47,6 +47,7 @@ class UnderWaySession:
         self._depth = DEPTH
         self._ring: Ring | None = None
         self._pending: deque[_Pending] = deque()
+        self._latest: _Pending | None = None
         self.notes: list[str] = []
         self._tiles = tiles(None)
         self._start()
@@ -77,13 +78,19 @@ class UnderWaySession:
             self._ring = None
 
     def _send(self, frames: Iterable[Frame]) -> None:
-        """Submit every tile of some frames, with smaller ones from the first that is not complete where memory is short."""
+        """Submit every tile of some frames, with smaller ones from the first that is not complete where memory is short.
+
+        A frame that is the one before shares its result.
+        """
         left = deque(frames)
         while left:
             frame = left.popleft()
-            self._pending.append(
-                _Pending(frame, Assembly(self._tiles, self._facts.scale, exact=self._facts.exact_halo))
-            )
+            before = self._latest
+            if before is not None and np.array_equal(frame.pixels, before.frame.pixels):
+                self._pending.append(_Pending(frame, before.result))
+                continue
+            self._latest = _Pending(frame, Assembly(self._tiles, self._facts.scale, exact=self._facts.exact_halo))
+            self._pending.append(self._latest)
             try:
                 for tile in self._tiles.cut(pad(frame.pixels, self._facts)):
                     self._submit(tile)
@@ -92,6 +99,7 @@ class UnderWaySession:
                 for pending in incomplete:
                     self._pending.remove(pending)
                 left.extendleft(pending.frame for pending in reversed(incomplete))
+                self._latest = None
                 self._halve(error)
 
     def _submit(self, tile: Pixels) -> None:

@@ -3,8 +3,9 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 
 import numpy as np
 
@@ -113,19 +114,20 @@ def seconds_a_frame(model: Model, width: int, height: int) -> float:
         return model.seconds(width, height)
     side = model.trial_side if isinstance(model, TrialSize) else TRIAL_SIDE
     side_x, side_y = (min(side or length, length) for length in (width, height))
-    trial = Frame(np.zeros((side_y, side_x, 3), np.uint8), 0, 1)
+    # Nothing of one frame is in the next: what does not change is not upscaled again.
+    trials = [Frame(np.full((side_y, side_x, 3), value, np.uint8), 0, 1) for value in (0, 255)]
     session = model.open(side_x, side_y)
-    once = _time(session, trial)
+    once = _time(session, trials)
     session.close()
     return once * width * height / (side_x * side_y)
 
 
-def _time(session: Session, trial: Frame) -> float:
+def _time(session: Session, trials: Sequence[Frame]) -> float:
     """Take the seconds that a frame takes: the first run warms up, and of several under way at once each takes its share."""
-    frames = 4 if isinstance(session, Pipelined) else 1
+    frames, different = 4 if isinstance(session, Pipelined) else 1, cycle(trials)
     for _ in range(2):
         start = time.perf_counter()
-        for _ in range(frames):
+        for trial in islice(different, frames):
             list(session.push(trial))
         list(session.flush())
         once = (time.perf_counter() - start) / frames

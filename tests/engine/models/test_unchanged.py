@@ -1,0 +1,170 @@
+"""What did not change is not upscaled again, and nobody can see it: the same bits as every frame by itself."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paths import SAMPLE
+
+from upres.engine.color.convert import ToRGB
+from upres.engine.core.frame import Frame
+from upres.engine.decode.reader import Reader
+from upres.engine.models import manifest
+from upres.engine.models.per_frame import PerFrameModel
+from upres.engine.models.unchanged import changes, gives_equal_bits
+from upres.engine.runtime import registry
+from upres.engine.runtime.openvino_cpu import has_bfloat16
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ring.host import HostDevice, HostGraph
+
+X2, X4 = "realesr-animevideov3-x2", "realesr-animevideov3-x4"
+HEIGHT, WIDTH = 128, 200
+RUNTIMES = [("onnxruntime", "fp32"), ("openvino", "fp32"), *([("openvino", "bf16")] if has_bfloat16() else [])]
+
+
+@pytest.fixture(scope="module")
+def desktop():
+    """A picture with detail everywhere."""
+    with Reader(SAMPLE) as reader:
+        return np.ascontiguousarray(ToRGB(reader.info.shape.color)(next(reader.frames()))[:HEIGHT, :WIDTH])
+
+
+def held(desktop):
+    other = np.roll(desktop, 9, axis=1)
+    return [desktop, desktop.copy(), desktop.copy(), other, other.copy(), desktop]
+
+
+def moving_cursor(desktop):
+    frames = []
+    for number in range(4):
+        frame = desktop.copy()
+        frame[20 + 9 * number : 28 + 9 * number, 30 * number : 30 * number + 6] = 255
+        frames.append(frame)
+    return frames
+
+
+def at_the_edges(desktop):
+    frames = [desktop]
+    for top, left in ((0, 0), (HEIGHT - 1, WIDTH - 1), (0, WIDTH - 1), (HEIGHT - 1, 3)):
+        frames.append(frames[-1].copy())
+        frames[-1][top, left] ^= 255
+    return frames
+
+
+def fade(desktop):
+    return [(desktop * (1 - number / 4)).astype(np.uint8) for number in range(3)]
+
+
+def noise(desktop):
+    rng = np.random.default_rng(0)
+    return [np.clip(desktop + rng.integers(-9, 9, desktop.shape), 0, 255).astype(np.uint8) for _ in range(3)]
+
+
+class Counted:
+    """A graph, and the pixels that went through it."""
+
+    def __init__(self, graph):
+        self.graph, self.pixels = graph, 0
+        self.report, self.memory_factor = graph.report, graph.memory_factor
+
+    def run(self, feeds):
+        self.pixels += feeds["frame"].size // 3
+        return self.graph.run(feeds)
+
+
+def upscaled(model, frames):
+    session = model.open(WIDTH, HEIGHT)
+    results = [result for n, each in enumerate(frames) for result in session.push(Frame(each, n, 1))]
+    results += session.flush()
+    session.close()
+    assert [result.pts for result in results] == list(range(len(frames)))
+    return [result.pixels for result in results]
+
+
+FASTEST = RUNTIMES[-1]
+
+
+@pytest.mark.parametrize(
+    ("network", "runtime", "film", "share"),
+    [
+        (X2, FASTEST, held, 0.5),
+        (X2, FASTEST, moving_cursor, 0.9),
+        (X2, FASTEST, at_the_edges, 0.7),
+        (X2, FASTEST, fade, 1.0),
+        (X2, FASTEST, noise, 1.0),
+        (X4, FASTEST, moving_cursor, 0.9),
+        (X2, RUNTIMES[0], moving_cursor, 0.9),
+    ],
+)
+def test_results_are_those_of_every_frame_by_itself(desktop, network, runtime, film, share):
+    """share: of the pixels of all frames that go through the network at most, beside the trial of whether parts are equal."""
+    path, facts = manifest.find(network)
+    name, precision = runtime
+    graph = Counted(registry.load(name).load(path, precision))
+    model, frames = PerFrameModel(graph, facts), film(desktop)
+    alone = [upscaled(model, [each])[0] for each in frames]
+    whole, model._in_boxes = graph.pixels, gives_equal_bits(graph, facts)
+    graph.pixels = 0
+    for result, wanted in zip(upscaled(model, frames), alone, strict=True):
+        np.testing.assert_array_equal(result, wanted)
+    assert graph.pixels <= share * whole
+
+
+def test_frames_under_way_share_the_result_of_the_same_frame(desktop):
+    path, facts = manifest.find(X2)
+    graph, device = OnnxRuntimeGraph(path, 2), HostDevice(1)
+    frames = held(desktop)
+    expected = upscaled(PerFrameModel(graph, facts), frames)
+    queued = HostGraph(graph, device)
+    runs, enqueue = [], queued.enqueue
+    queued.enqueue = lambda bound: (runs.append(1), enqueue(bound))[1]
+    for result, wanted in zip(upscaled(PerFrameModel(queued, facts), frames), expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
+    assert len(runs) == 3
+
+
+def test_a_runtime_whose_parts_differ_gets_whole_frames(desktop):
+    """As one would that computes sums in another order for another size."""
+    path, facts = manifest.find(X2)
+    exact = OnnxRuntimeGraph(path, 2)
+
+    class Uneven(Counted):
+        def run(self, feeds):
+            found = super().run(feeds)
+            found["upscaled"][0, -1, -1] += feeds["frame"].shape[2] % 64 == 0
+            found["upscaled"][0] += feeds["frame"].shape[1] % 64 == 0
+            return found
+
+    graph = Uneven(exact)
+    assert gives_equal_bits(exact, facts) and not gives_equal_bits(graph, facts)
+    model, frames, trial = PerFrameModel(graph, facts), moving_cursor(desktop)[:2], graph.pixels
+    upscaled(model, frames)
+    assert graph.pixels - 2 * trial == len(frames) * (HEIGHT + 4) * (WIDTH + 4)
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(0, 9),
+    st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=6),
+)
+def test_boxes_hold_all_that_changed_and_lie_apart(height, width, gap, places):
+    before = np.zeros((height, width, 3), np.uint8)
+    now, inside = before.copy(), {(y % height, x % width) for y, x in places}
+    for number, (y, x) in enumerate(inside):
+        now[y, x, number % 3] = 1
+    found = changes(before, now, gap)
+    covered = [[each for each in inside if each in area(box)] for box in found]
+    assert sum(map(len, covered)) == len(inside)
+    for box, held in zip(found, covered, strict=True):
+        if held:
+            assert box.left == min(x for _, x in held) and box.right == max(x for _, x in held) + 1
+    for number, one in enumerate(found):
+        for other in found[number + 1 :]:
+            rows = max(one.top, other.top) - min(one.bottom, other.bottom)
+            columns = max(one.left, other.left) - min(one.right, other.right)
+            assert max(rows, columns) >= gap
+
+
+def area(box):
+    return {(y, x) for y in range(box.top, box.bottom) for x in range(box.left, box.right)}
