@@ -1,11 +1,14 @@
 """Codecs beside H.264: the same result each time, however many encoders work, and what would break that is refused."""
 
+from itertools import count
+
 import media
 import numpy as np
 import pytest
 import referee
-from fake import repeated, upscaled
+from fake import job, repeated, upscaled
 
+from upres.engine.api import upscale
 from upres.engine.core.errors import SettingsError
 from upres.engine.encode.codecs import CODECS, FORBIDDEN
 from upres.engine.encode.options import Encoder
@@ -119,3 +122,19 @@ def test_an_encoders_own_options_and_a_pixel_format_are_used(source, tmp_path):
     upscaled(source, tuned, encoder=Encoder("h264", pixel_format="yuv420p10le", options=options))
     assert "yuv420p10le" in str(referee.streams(tuned, "video")[0])
     assert b"aq=3" in tuned.read_bytes() and b"aq=3" not in plain.read_bytes()
+
+
+def test_a_run_with_options_of_the_encoder_is_resumed_to_the_same_bytes(source, tmp_path):
+    """Interrupted after its second segment."""
+    encoder = Encoder("h264", options=(("tune", "grain"),), segment_seconds=0.5)
+    target, frames = tmp_path / "out.mp4", count(1)
+
+    def stop():
+        if next(frames) > 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        upscale(source, target, job(target, encoder=encoder), tick=stop)
+    assert upscale(source, target, job(target, encoder=encoder), resume=True).frames_resumed > 0
+    upscaled(source, tmp_path / "whole.mp4", encoder=encoder)
+    assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
