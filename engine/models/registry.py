@@ -12,7 +12,8 @@ from .catalog import NETWORKS, Slug, full_name, slug_of
 from .flashvsr import model as flashvsr
 from .manifest import QUALITIES, Installed
 
-CONTENTS = ("auto", "photo", "animation")
+CONTENTS = ("auto", "photo", "animation", "live")
+"""What a network is for. Only who asks for live gets the light one: it approximates, to keep up with a source."""
 
 
 class Sessions(Protocol):
@@ -58,7 +59,7 @@ def choose(name: str, content: str = "auto") -> Choice:
         return Choice(here[-1])
     default = slug.networks[0]
     if not fitting:
-        return Choice(default)
+        return Choice(default, f"{slug.slug} has no light network; using {default}" if content == "live" else None)
     better = fitting[-1]
     return Choice(default, f"{better} is better for {content} but is not here (upres pull {better}); using {default}")
 

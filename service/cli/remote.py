@@ -41,7 +41,9 @@ Scale = Annotated[
     int | None, typer.Option("--scale", "-s", help="2, 3 or 4: picks the model, or is for a named one with a range.")
 ]
 Chain = Annotated[str | None, typer.Option(help="Models one after the other, A,B; instead of --model.")]
-Content = Annotated[Literal["auto", "photo", "animation"], typer.Option(help="Which kind of network fits.")]
+Content = Annotated[
+    Literal["auto", "photo", "animation", "live"], typer.Option(help="Which kind of network fits; live: a light one.")
+]
 Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding; less is better and larger.")]
 Prefilters = Annotated[
     list[str] | None, typer.Option("--prefilter", metavar="NAME", help="Before upscaling; repeatable.")

@@ -94,9 +94,8 @@ def test_the_wheel_holds_the_models_and_nothing_of_the_tests(tmp_path):
     (wheel,) = tmp_path.glob("upres-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         files = archive.namelist()
-    assert {
-        f"upres/engine/models/data/realesr-animevideov3-{x}.{kind}" for x in ("x4", "x2") for kind in ("onnx", "json")
-    } <= set(files)
+    shipped = ("realesr-animevideov3-x4", "realesr-animevideov3-x2", "realesr-live-x2")
+    assert {f"upres/engine/models/data/{name}.{kind}" for name in shipped for kind in ("onnx", "json")} <= set(files)
     assert not [file for file in files if "fake" in file or "tests/" in file]
     assert "upres/__init__.py" not in files
 

@@ -23,7 +23,9 @@ def tune(
     model: Annotated[str, typer.Option("--model", "-m", help="A model or network; see `upres models`.")] = (
         "RealESRGAN_Vid_x4"
     ),
-    content: Annotated[str, typer.Option(help="auto, photo or animation: which network inside a model.")] = "auto",
+    content: Annotated[
+        str, typer.Option(help="auto, photo, animation or live: which network inside a model.")
+    ] = "auto",
     seconds: Annotated[
         float, typer.Option(min=0.1, max=60, help="To measure each candidate for, loading apart.")
     ] = 3.0,

@@ -54,7 +54,7 @@ class ModelOptions:
         str | None,
         typer.Option(help="Models one after the other, A,B; instead of --model.", autocompletion=_models),
     ] = None
-    content: Annotated[str, typer.Option(help="auto, photo or animation: which network inside a model.")] = "auto"
+    content: Annotated[str, typer.Option(help="auto, photo, animation or live: which network inside a model.")] = "auto"
     quality: Annotated[
         str, typer.Option(help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB or more.")
     ] = "high"

@@ -35,10 +35,10 @@ def media(tmp_path, monkeypatch):
     return {SAMPLE: FOUND[0], picture: FOUND[1]}
 
 
-def make(media, folder, *, seed=1, shards=2):
+def make(media, folder, *, seed=1, shards=2, scale=2):
     said = []
     patches.make(folder, media, Twice(), shards=shards, seed=seed, margin=3, report=said.append)
-    return patches.load(folder, shards), said
+    return patches.load(folder, shards, scale), said
 
 
 def test_a_target_is_what_the_teacher_makes_of_its_input(media, tmp_path):
@@ -57,6 +57,13 @@ def test_a_seed_gives_the_same_patches_and_shards_that_are_there_are_kept(media,
     assert np.array_equal(first.inputs, more.inputs)
     assert len(said) == 1
     assert not np.array_equal(first.inputs, other.inputs)
+
+
+def test_targets_of_twice_the_scale_are_halved(media, tmp_path):
+    found, _ = make(media, tmp_path / "a", scale=1)
+    inner = (slice(None), slice(4, -4), slice(4, -4))
+    assert found.targets.shape == found.inputs.shape
+    assert np.abs(found.targets[inner].astype(int) - found.inputs[inner]).mean() < 6
 
 
 def test_a_batch_has_crops_and_what_belongs_to_them(media, tmp_path):

@@ -56,6 +56,7 @@ function scales() {
 function settings() {
   const chosen = { model: byId("model").value };
   if (byId("then").value) chosen.models = [chosen.model, byId("then").value];
+  if (byId("content").value) chosen.content = byId("content").value;
   if (!byId("scale-label").hidden) chosen.scale = Number(byId("scale").value);
   if (byId("prefilter").value) chosen.prefilters = [byId("prefilter").value];
   return chosen;
@@ -181,7 +182,7 @@ on("model", "change", () => {
   scales();
   running?.restart?.();
 });
-for (const name of ["scale", "then", "prefilter"]) on(name, "change", () => running?.restart?.());
+for (const name of ["scale", "then", "content", "prefilter"]) on(name, "change", () => running?.restart?.());
 on("play", "click", () => {
   const paused = !upscaled.paused;
   if (paused) upscaled.pause();

@@ -1,0 +1,49 @@
+"""Measure the light network beside its teacher: milliseconds a frame in turns, on every runtime and precision of a CPU."""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from upres.engine.models import manifest
+from upres.engine.runtime import registry as runtimes
+from upres.export.measurements import record
+
+WIDTH, HEIGHT = 640, 360
+NETWORKS = ("realesr-live-x2", "realesr-animevideov3-x2")
+HOW = (("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32"))
+ROUNDS = 9
+TEACHER_ROUNDS = 3
+"""A teacher takes a hundred times as long, so that it varies less."""
+
+
+def main(target: Path) -> None:
+    """Run every network in turns and record the median and the least time of each."""
+    frame = np.random.default_rng(1).integers(0, 256, (1, HEIGHT, WIDTH, 3), np.uint8)
+    results: dict[str, dict[str, float]] = {}
+    for runtime, precision in HOW:
+        chosen = runtimes.choose(runtime)
+        if precision not in chosen.precisions():
+            continue
+        graphs = {network: chosen.load(manifest.find(network)[0], precision) for network in NETWORKS}
+        taken: dict[str, list[float]] = {network: [] for network in NETWORKS}
+        for graph in graphs.values():
+            graph.run({"frame": frame})
+        for index in range(ROUNDS):
+            for network, graph in graphs.items():
+                if "live" in network or index < TEACHER_ROUNDS:
+                    start = time.perf_counter()
+                    graph.run({"frame": frame})
+                    taken[network].append(1000 * (time.perf_counter() - start))
+        for network, times in taken.items():
+            found = {"median_ms": round(statistics.median(times), 1), "least_ms": round(min(times), 1)}
+            results[f"{network}, {runtime} {precision}"] = found
+            print(network, runtime, precision, found, flush=True)  # noqa: T201
+    record(target, f"{WIDTH}x{HEIGHT}", {"load": psutil.getloadavg()[0], **results})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
