@@ -99,10 +99,11 @@ def test_the_camera_is_upscaled_live_and_the_model_can_be_changed_meanwhile(page
     assert (width, height) == (640, 480)
     until(page, "document.getElementById('delay').textContent.includes('ms')")
     picture(page, "camera-1440")
-    page.select_option("#model", "RealESRGAN_Vid_x4")
-    until(page, "upscaled.videoWidth === 1280 && upscaled.currentTime > 0.3")
     page.select_option("#content", "live")
     until(page, "upscaled.readyState === 0 || upscaled.currentTime < 0.3")
+    assert plays(page) == [640, 480]
+    page.select_option("#content", "")
+    page.select_option("#model", "RealESRGAN_Vid_x4")
     until(page, "upscaled.videoWidth === 1280 && upscaled.currentTime > 0.3")
     page.click("#stop")
     assert page.evaluate("original.srcObject") is None
