@@ -15,6 +15,7 @@ from .container import Tracks, codec_name
 from .survey import Survey, declared_rate
 
 USUAL_RATE = Fraction(25)
+FINEST_TICKS = 10_000_000  # a second, where a tick is no whole part of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def _shape(tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Shape:
     return Shape(
         width=first.height if turned else first.width,
         height=first.width if turned else first.height,
-        time_base=video.time_base or Fraction(1, 90000),
+        time_base=_held(video.time_base or Fraction(1, 90000)),
         rate=declared_rate(tracks) or (surveyed and surveyed.rate) or USUAL_RATE,
         sample_aspect=1 / aspect if turned else aspect,
         color=resolve(first),
@@ -74,3 +75,12 @@ def announced_seconds(container: InputContainer, tracks: Tracks) -> float | None
     if video.duration and video.duration > 0 and video.time_base:
         return float(video.duration * video.time_base)
     return container.duration / av.time_base if container.duration and container.duration > 0 else None
+
+
+def _held(time_base: Fraction) -> Fraction:
+    """Return a tick as MP4 holds it, whose clock has no numerator: a fraction of huge numbers, as in AVI, is rounded.
+
+    Otherwise a single frame would take more ticks of that clock than a file can say.
+    """
+    fine = time_base.numerator > 1 and time_base.denominator > FINEST_TICKS
+    return time_base.limit_denominator(FINEST_TICKS) if fine else time_base

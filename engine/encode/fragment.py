@@ -39,7 +39,6 @@ def mux(packets: Sequence["Packet[Any]"], template: Stream, number: int, contain
     start = first * packets[0].time_base
     for packet in packets:
         packet.pts, packet.dts = (packet.pts or 0) - first, (packet.dts or 0) - first
-        packet.duration = min(packet.duration or 0, LONGEST_TICKS)
     options = {"movflags": MOVFLAGS, "fragment_index": str(number)}
     data, time_base = _muxed(packets, template, container, options)
     # The header of raw sound would count the samples of its fragment, were it written after them.
@@ -68,6 +67,8 @@ def _muxed(
         output.start_encoding()
         time_base = stream.time_base or Fraction(1)
         for packet in packets:
+            longest = int(LONGEST_TICKS * time_base / packet.time_base) if packet.time_base else LONGEST_TICKS
+            packet.duration = min(packet.duration or 0, longest)
             packet.stream = stream
             output.mux(packet)
     return file.getvalue(), time_base

@@ -1,6 +1,7 @@
 """What is read is what ffmpeg decodes, upright, in order and in time; what cannot be read is refused in words."""
 
 import io
+import struct
 from fractions import Fraction
 
 import av
@@ -41,6 +42,22 @@ def test_uneven_times_and_a_tail_of_a_second_are_kept(tmp_path, suffix):
     assert all(abs(time - Fraction(tick, 600)) <= slack for time, tick in zip(shown.times, ticks, strict=True))
     end = max(packet.pts + packet.duration for packet in referee.stored(out))
     assert abs(end - Fraction(1080, 600)) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_tick_of_huge_numbers_is_held(tmp_path, suffix):
+    """Of such a tick MP4 holds only the denominator, in which two of them are more than a frame may take."""
+    picture = "testsrc2=size=64x48:rate=10:duration=1,select='not(eq(n,1))'"
+    clip = media.clip(tmp_path / "in.avi", "-c:v", "mpeg4", "-fps_mode", "passthrough", picture=picture)
+    data, tick = bytearray(clip.read_bytes()), Fraction(1_252_868_594, 1_257_781_803)
+    struct.pack_into("<II", data, data.index(b"vids") + 20, tick.numerator, tick.denominator)
+    clip.write_bytes(data)
+    out = tmp_path / f"out{suffix}"
+    assert upscaled(clip, out).frames_out == 9
+    expected = [float(n * tick) for n in range(10) if n != 1]
+    assert [float(time) for time in referee.video(out).times] == pytest.approx(
+        expected, abs=1e-3 if suffix == ".mkv" else 1e-6
+    )
 
 
 def test_uneven_times_with_b_frames_come_in_the_order_they_are_shown(tmp_path):

@@ -54,6 +54,18 @@ def test_decode_times_beyond_31_and_32_bits_are_exact(tmp_path, start, first, se
     assert referee.video(tmp_path / "out.mp4").times == [tick * time_base for tick in ticks]
 
 
+@pytest.mark.parametrize("time_base", [Fraction(1), Fraction(1, 1000)])
+def test_a_frame_of_days_is_as_long_as_a_file_can_say(time_base):
+    """The muxer counts in finer ticks than the packets'."""
+    _container, stream, data = encoded(time_base)
+    day = int(86400 / time_base)
+    init, body = fragment(stream, data, 0, [1, 10 * day], time_base, 1)
+    with av.open(io.BytesIO(init + body)) as container:
+        first, last = [packet for packet in container.demux() if packet.size]
+    assert first.duration * first.time_base == time_base
+    assert last.duration * last.time_base >= 86400
+
+
 @pytest.mark.parametrize("data", [bytes(8), b"\0\0\0\7moov", b"\0\0\0\1moof" + bytes(8), b"\0\0\1\0moov" + bytes(20)])
 def test_boxes_of_impossible_sizes_are_refused(data):
     with pytest.raises(ValueError, match=r"has \d+ bytes"):
