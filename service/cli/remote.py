@@ -17,6 +17,7 @@ from .options import built
 
 if TYPE_CHECKING:
     from upres.service.client.assembly import Assembly
+    from upres.service.client.growing import Growing
     from upres.service.client.received import Part
     from upres.service.client.sync import Client
     from upres.v2 import upscale_pb2 as pb
@@ -178,7 +179,10 @@ def cancel(request_id: Id, *, client: "Client") -> None:
 @built(client=_client, config=_config)
 def stream(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A clip, or - for stdin.", allow_dash=True)],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the result goes.")],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="Where the result goes; - for stdout, while it is made.", allow_dash=True),
+    ],
     *,
     client: "Client",
     config: "pb.UpscaleConfig",
@@ -187,27 +191,31 @@ def stream(
     when_slow: WhenSlow = "wait",
     overwrite: Overwrite = False,
 ) -> None:
-    """Upscale on a server while the source is sent; resumes after a lost connection unless live, and joins the result here."""
+    """Upscale on a server while the source is sent. Resumes after a lost connection, unless live; then the result grows here."""
     from upres.engine.core.errors import SettingsError
     from upres.engine.encode.join.file import container_for
     from upres.engine.pipeline.target import check_target
     from upres.service.client.assembly import Assembly
     from upres.service.client.errors import RemoteError
+    from upres.service.client.growing import Growing
     from upres.v2 import upscale_pb2 as pb
 
     from .console import RemoteBar
-    from .stdio import stdin
+    from .stdio import stdin, stdout
 
     if when_slow == "drop" and not live:
         raise SettingsError("--when-slow drop is for a live source; add --live")
-    piped = str(source) == "-"
-    check_target(None if piped else source, target, container_for(target), overwrite=overwrite)
+    piped, grows = str(source) == "-", live or str(target) == "-"
+    if str(target) == "-":
+        stdout()  # refuses a terminal
+    else:
+        check_target(None if piped else source, target, container_for(target), overwrite=overwrite)
     if delivery is not None:
         config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
     config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT
     with (
         _interruptible(),
-        Assembly(target, overwrite=overwrite) as assembly,
+        Growing(target) if grows else Assembly(target, overwrite=overwrite) as assembly,
         nullcontext(stdin()) if piped else _opened(source) as file,
     ):
         try:
@@ -222,7 +230,7 @@ def stream(
     _done(target, job)
 
 
-def _received(parts: "Iterable[Part]", assembly: "Assembly", bar: "RemoteBar") -> "pb.Job":
+def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "RemoteBar") -> "pb.Job":
     """Store what is received; gives the job, which is done."""
     from upres.v2 import upscale_pb2 as pb
 

@@ -38,30 +38,35 @@ class Assembly:
 
     def add_track(self, track: pb.TrackInit) -> None:
         """Start a track."""
-        time_base = Fraction(track.time_base_numerator, track.time_base_denominator)
-        language = track.language or None
-        self._log.add_track(
-            Track(track.track, track.codec, time_base, track.start, track.init, language, track.disposition)
-        )
+        self._log.add_track(track_of(track))
 
     def append(self, fragment: pb.Fragment) -> None:
         """Append the next whole fragment of a track."""
-        self._log.append(
-            Fragment(
-                fragment.track,
-                fragment.segment,
-                fragment.fragment,
-                fragment.pts,
-                fragment.duration,
-                fragment.frames,
-                independent=fragment.independent,
-                last=fragment.last_in_segment,
-            ),
-            fragment.data,
-        )
+        self._log.append(fragment_of(fragment), fragment.data)
 
     def join(self) -> None:
         """Write the target; it appears under its name only when it is complete. Raises TargetError where that fails."""
         if self._target.exists() and not self._overwrite:
             raise TargetError(f"{self._target}: appeared while it was being made, and is not replaced")
         join(self._log, self._target, self._container)
+
+
+def track_of(track: pb.TrackInit) -> Track:
+    """Convert a track."""
+    time_base = Fraction(track.time_base_numerator, track.time_base_denominator)
+    language = track.language or None
+    return Track(track.track, track.codec, time_base, track.start, track.init, language, track.disposition)
+
+
+def fragment_of(fragment: pb.Fragment) -> Fragment:
+    """Convert a fragment, whose bytes stay where they are."""
+    return Fragment(
+        fragment.track,
+        fragment.segment,
+        fragment.fragment,
+        fragment.pts,
+        fragment.duration,
+        fragment.frames,
+        independent=fragment.independent,
+        last=fragment.last_in_segment,
+    )
