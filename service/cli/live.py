@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,22 +71,22 @@ def live(
         from upres.engine.pipeline.progress import Progress
 
         from .console import RemoteBar
-        from .run.choice import Choice
+        from .run.choice import Choice, Wanted
         from .stdio import stdin, stdout
 
     places = [destination(name) for name in to or ["-"]]
     if any(place.place is None for place in places):
         stdout()  # refuses a terminal
     encoder = Encoder(preset=preset, crf=crf, fragment="frame", live=True)
-    running, progress, models = LiveRun(places), Progress(), Choice(choice)
-    named = models.named()
+    running, progress = LiveRun(places), Progress()
+    # The light network, where there is one: another is asked for by its content or by its name.
+    models = Choice(replace(choice, content="live") if choice.content == "auto" else choice)
+    wanted = models.named() or Wanted(("RealESRGAN_Vid_x2",), (2,), 2)
     with (
         RemoteBar(f"waiting for {source}", endless=True) as bar,
         signals.interruptible(),
         open_live(stdin() if source == "-" else _address(source), tonemap=tonemap) as reader,
     ):
-        shape = reader.info.shape
-        wanted = named or models.advised(min(shape.width, shape.height))
         loaded, notes = models.load(wanted)
         bar.warn(notes)
         job = Job(
