@@ -9,12 +9,14 @@ from av.container import InputContainer
 
 from upres.engine.color.convert import depth_of, resolve
 from upres.engine.color.orientation import Orientation, orientation
+from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Shape
 
 from .container import Tracks, codec_name
 from .survey import Survey, declared_rate
 
 USUAL_RATE = Fraction(25)
+LONGEST_TICK = 3600  # seconds; a time lapse of a frame an hour is the slowest that is believed
 FINEST_TICKS = 10_000_000  # a second, where a tick is no whole part of one
 
 
@@ -80,7 +82,9 @@ def announced_seconds(container: InputContainer, tracks: Tracks) -> float | None
 def _held(time_base: Fraction) -> Fraction:
     """Return a tick as MP4 holds it, whose clock has no numerator: a fraction of huge numbers, as in AVI, is rounded.
 
-    Otherwise a single frame would take more ticks of that clock than a file can say.
+    Otherwise a single frame would take more ticks of that clock than a file can say. Raises SourceError for a tick of hours.
     """
+    if time_base > LONGEST_TICK:
+        raise SourceError(f"its header says that a frame lasts {float(time_base):.3g} seconds or more; it is damaged")
     fine = time_base.numerator > 1 and time_base.denominator > FINEST_TICKS
     return time_base.limit_denominator(FINEST_TICKS) if fine else time_base

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from contextlib import nullcontext
 from fractions import Fraction
 
 import av
@@ -58,6 +59,17 @@ def test_a_tick_of_huge_numbers_is_held(tmp_path, suffix):
     assert [float(time) for time in referee.video(out).times] == pytest.approx(
         expected, abs=1e-3 if suffix == ".mkv" else 1e-6
     )
+
+
+@pytest.mark.parametrize(("rate", "fine"), [((3600, 1), True), ((42_713_914, 1), False), ((858_993_459, 2), False)])
+def test_a_rate_of_a_frame_in_years_is_damage_and_one_an_hour_is_not(tmp_path, rate, fine):
+    clip = media.clip(tmp_path / "in.avi", "-c:v", "mpeg4")
+    data = bytearray(clip.read_bytes())
+    struct.pack_into("<II", data, data.index(b"vids") + 20, *rate)
+    clip.write_bytes(data)
+    with nullcontext() if fine else pytest.raises(SourceError, match="seconds or more; it is damaged"):
+        upscaled(clip, tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").exists() == fine
 
 
 def test_uneven_times_with_b_frames_come_in_the_order_they_are_shown(tmp_path):
