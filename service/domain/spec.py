@@ -174,13 +174,14 @@ def _encoder_problems(spec: Spec) -> list[str]:
 
     Text is cut first: it is echoed, and gRPC's trailers hold 8 KiB.
     """
-    if spec.codec not in CODECS:
-        return [f"codec must be {', '.join(CODECS[:-1])} or {CODECS[-1]}, got {spec.codec[:MOST_ECHOED]!r}"]
+    problems, known = [], spec.codec in CODECS
+    if not known:
+        problems.append(f"codec must be {', '.join(CODECS[:-1])} or {CODECS[-1]}, got {spec.codec[:MOST_ECHOED]!r}")
     try:
-        replace(spec, codec=spec.codec[:MOST_ECHOED], preset=spec.preset[:MOST_ECHOED]).encoder()
+        replace(spec, codec=spec.codec if known else "auto", preset=spec.preset[:MOST_ECHOED]).encoder()
     except SettingsError as error:
-        return str(error).split("; ")
-    return []
+        problems += str(error).split("; ")
+    return problems
 
 
 def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
