@@ -11,7 +11,11 @@ PIP_SECONDS = 600
 
 
 def pip_download(requirement: str, place: Path, options: Sequence[str] = ()) -> Path:
-    """Download a package's archive, without what it depends on, into an empty folder; SourceError where pip cannot."""
+    """Download a package's archive, without what it depends on, into a folder that holds nothing else; it is made.
+
+    Raises SourceError where pip cannot.
+    """
+    place.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
     try:
         result = subprocess.run(

