@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from upres.engine.core.frame import Frame, Shape
 
-from .stage import Stage, queue_budget
+from .stage import QUEUE_BYTES, Stage, queue_budget
 
 MOST_LATE = 3  # frames' time that a frame may be used late
 WINDOW_SECONDS = 2.0  # of arrivals that tell how long a frame is usually on its way
@@ -18,8 +18,9 @@ class KeepUp(Stage[Frame]):
     """Frames read in a thread of its own, of which late ones are passed over while newer ones wait.
 
     Sources send in bursts: a frame is due when its time has passed since the slowest of those that came lately had come, and
-    late MOST_LATE frames after that. So a burst that the models work off until the next costs nothing, and a file that comes
-    all at once waits as any other. shape: of the frames. dropped: called for each that is passed over.
+    late MOST_LATE frames after that. So a burst that the models work off until the next costs nothing. What comes faster than
+    it is to be shown, until nothing more may wait, is no live source, and waits as any other.
+    shape: of the frames. dropped: called for each that is passed over.
     """
 
     def __init__(
@@ -35,9 +36,12 @@ class KeepUp(Stage[Frame]):
         self._dropped = dropped
         self._clock = clock
         self._offsets: deque[tuple[float, float]] = deque()
+        self._full = float("-inf")
         self._claimed: Frame | None = None
         self._used: deque[int] = deque()
-        super().__init__(frames, budget=queue_budget(shape), size=lambda frame: frame.pixels.nbytes, name="read")
+        super().__init__(
+            frames, budget=max(queue_budget(shape), QUEUE_BYTES), size=lambda frame: frame.pixels.nbytes, name="read"
+        )
 
     def frames(self, stop: Callable[[], None]) -> Generator[Frame]:
         """Yield the frames that are used; closing this ends the thread. stop: called then, to end what waits for the source."""
@@ -85,11 +89,14 @@ class KeepUp(Stage[Frame]):
                 if self._is_late():
                     self._pass_over()
                 else:
+                    self._full = self._clock()
                     self._changed.wait(LOOK_SECONDS)
         return super()._put(item)
 
     def _is_late(self) -> bool:
-        """Tell whether the frame that waits longest is late."""
+        """Tell whether the frame that waits longest is late. When it came says nothing where it was kept from coming."""
+        if self._clock() < self._full + WINDOW_SECONDS:
+            return False
         usual = max(offset for _, offset in self._offsets)
         return self._clock() > self._queue[0].pts * self._tick + usual + self._patience
 
