@@ -3,6 +3,8 @@
 import os
 import socket
 import threading
+from contextlib import suppress
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ Message = dict[str, Any]
 
 
 class Channel:
-    """One end. Messages are safe to send from several threads; frames, and receiving, are for one.
+    """One end. Messages are safe to send from several threads; one thread sends frames, and one, perhaps another, receives.
 
     Frames pass through shared memory once the worker shares some, and through the socket before, where they do not fit, and
     where the system has none to share. Raises EOFError, OSError where the other end is gone.
@@ -45,8 +47,9 @@ class Channel:
                     pixels = np.ascontiguousarray(frame.pixels).data.cast("B")
             with self._sending:
                 framing.send(self._socket, message, pixels)
-        except OSError:  # perhaps in the middle of a message: nothing can follow it
-            self._socket.close()
+        except OSError:  # perhaps in the middle of a message: nothing can follow it, and who receives is woken
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
             raise
 
     def share(self, sizes: Sizes) -> None:
@@ -71,6 +74,10 @@ class Channel:
             raise EOFError("no shared memory came")
         descriptor, permits = descriptors
         self._shared = SharedFrames.attach(descriptor, socket.socket(fileno=permits), sizes)
+
+    def comes(self, seconds: float) -> bool:
+        """Wait until the next message, or the end, begins to come; False where neither does for so long."""
+        return bool(wait([self._socket], seconds))
 
     def receive(self) -> tuple[Message, Frame | None]:
         """Receive the next message, with its frame; EOFError at the end, FramingError where it is none."""

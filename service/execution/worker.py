@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -125,17 +126,19 @@ class Worker:
         channel = Channel(child.end)
         turn = partial(self._device.turn, order.owner, live=order.live)
         host = ModelHost(channel, self._load, turn, self._memory, live=order.live, longest_wait=order.wall_seconds)
+        answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.request_id,))
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()
         verdict: dict[str, Any] = {"report": "died"}
         try:
-            verdict = self._attend(order, channel, host)
+            verdict = self._attend(order, channel, host, answers)
         except (EOFError, OSError, ValueError, KeyError, TypeError):
             pass  # the process is gone, or what it sends is no message: without a verdict it has died
         finally:
             child.kill()
             if not child.ended.wait(KILL_SECONDS):
                 logger.error("an attempt that was killed has not ended after %g s", KILL_SECONDS)
+            answers.shutdown()
             host.close()
             channel.close()
             self._attempts.pop(order.request_id, None)
@@ -143,19 +146,27 @@ class Worker:
                 verdict = {"report": "late"}
             self._report(**{**verdict, "request_id": order.request_id})
 
-    def _attend(self, order: Order, channel: Channel, host: ModelHost) -> dict[str, Any]:
-        """Pass on an attempt's news and answer its questions to the model; return its verdict.
+    def _attend(self, order: Order, channel: Channel, host: ModelHost, answers: ThreadPoolExecutor) -> dict[str, Any]:
+        """Pass on an attempt's news, and have its questions to the model answered meanwhile, one by one; return its verdict.
 
-        One that sends nothing, or takes nothing, for long makes no progress.
+        One that sends nothing while no model works for it, or takes nothing, for long makes no progress.
         """
         channel.send({"attempt": asdict(order)})
+        answer: Future[None] | None = None
         while True:
             stall = self._stall_seconds + STALL_SECONDS_A_PIXEL * host.pixels
             channel.limit(stall)
+            works = answer is not None and not answer.done()
             try:
+                if not channel.comes(stall):
+                    if works:
+                        continue
+                    raise TimeoutError
                 message, frame = channel.receive()
                 if "report" not in message:
-                    host.answer(message, frame)
+                    if answer is not None:
+                        answer.result()
+                    answer = answers.submit(host.answer, message, frame)
                 elif message["report"] != "active":
                     report = checked(message)
                     if report is None:
@@ -165,6 +176,10 @@ class Worker:
                     self._report(**{**report, "request_id": order.request_id})
             except TimeoutError:
                 return {"report": "late", "stalled_seconds": stall}
+            except EOFError:  # also where it took nothing of an answer
+                if answer is not None and isinstance(answer.exception(), TimeoutError):
+                    return {"report": "late", "stalled_seconds": stall}
+                raise
 
     def _kill(self, request_id: str) -> None:
         if child := self._attempts.get(request_id):

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -190,6 +191,60 @@ def test_an_attempt_that_is_cancelled_has_died(tmp_path):
         desk.order()
         desk.send({"cancel": REQUEST})
         assert desk.verdict() == {"report": "died"}
+
+
+class Thorough(fake.Nearest):
+    """Its sessions work on the eighth frame until a fragment was reported, as one that takes a whole shot works for long."""
+
+    def __init__(self):
+        super().__init__()
+        object.__setattr__(self, "reported", threading.Event())
+
+    def open(self, width, height):
+        session = super().open(width, height)
+        push = session.push
+
+        def thorough(frame):
+            if session.count == 7:
+                assert self.reported.wait(60)
+            return push(frame)
+
+        session.push = thorough
+        return session
+
+
+def test_what_an_attempt_has_made_is_reported_while_a_model_works_for_it(tmp_path, clip):
+    model = Thorough()
+    with working(tmp_path / "job", lambda *_: (model, None), stall_seconds=5) as desk:
+        desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
+        desk.order()
+        reports = desk.reports()
+        assert next(report for report in reports if report["report"] == "fragment")
+        model.reported.set()
+        assert list(reports)[-1]["report"] == "joined"
+
+
+def test_an_attempt_is_late_where_it_is_silent_and_no_model_works_for_it():
+    works, waits = threading.Event(), []
+
+    def comes(seconds):
+        """Its question does, and nothing else; the model ends its work during the third wait."""
+        waits.append(works.is_set())
+        if len(waits) == 3:
+            works.set()
+        return len(waits) == 1
+
+    channel = SimpleNamespace(
+        send=lambda message: None, limit=lambda seconds: None, comes=comes, receive=lambda: ({"do": "push"}, None)
+    )
+    host = SimpleNamespace(pixels=0, answer=lambda message, frame: works.wait(60))
+    order = Order(REQUEST, "alice", "", SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
+    worker = Worker(fake.load, io.StringIO(), stall_seconds=7)
+    with ThreadPoolExecutor(1) as answers:
+        verdict = worker._attend(order, channel, host, answers)
+    worker.obey([])
+    assert verdict == {"report": "late", "stalled_seconds": 7}
+    assert waits[:3] == [False] * 3 and all(waits[3:]) and len(waits) > 3
 
 
 class Unclosable(fake.Nearest):
