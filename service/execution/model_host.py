@@ -100,7 +100,8 @@ class ModelHost:
         """Close the sessions that the attempt left open."""
         while self._sessions:
             try:
-                self._sessions.popitem()[1].session.close()
+                with self._device():
+                    self._sessions.popitem()[1].session.close()
             except Exception:  # it must cost neither the verdict on the attempt nor its slot
                 logger.exception("a session cannot be closed")
         self._memory.release(self._reserved)
@@ -132,7 +133,8 @@ class ModelHost:
             case "flush":
                 self._send(self._sessions[message["session"]].session.flush())
             case "close":
-                self._sessions.pop(message["session"]).session.close()
+                with self._device():
+                    self._sessions.pop(message["session"]).session.close()
             case other:
                 raise ValueError(f"there is nothing to do named {other!r}")
         return None
@@ -186,12 +188,14 @@ class ModelHost:
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise ValueError(f"there is no session of {width}x{height}")
         model, live = self._chosen(), self._live
-        with self._device():
+        with self._device(), ExitStack() as undo:
             session = model.open(width, height, live=live) if isinstance(model, Spooling) else model.open(width, height)
-        if isinstance(session, Stoppable):
-            session.between = self._lend
-        if live and isinstance(session, Pipelined):
-            session.hold_none()
+            undo.callback(session.close)
+            if isinstance(session, Stoppable):
+                session.between = self._lend
+            if live and isinstance(session, Pipelined):
+                session.hold_none()
+            undo.pop_all()
         self._opened += 1
         self.pixels = max(self.pixels, width * height * model.scale**2)
         self._sessions[self._opened] = _Opened(session, width, height)

@@ -200,6 +200,51 @@ def test_a_model_that_takes_many_steps_lends_the_device_between_them():
     theirs.close()
 
 
+class OnItsTurn(fake.Nearest):
+    """Notes whether the device is its own in whatever its sessions do; they have frames under way, or fail to have none."""
+
+    def __init__(self, *, fails=False):
+        super().__init__()
+        object.__setattr__(self, "fails", fails)
+        object.__setattr__(self, "turns", [])
+        object.__setattr__(self, "calls", {})
+
+    @contextmanager
+    def turn(self):
+        self.turns.append(True)
+        yield
+        self.turns.pop()
+
+    def open(self, width, height):
+        session = super().open(width, height)
+        session.hold_none = lambda: 1 / 0 if self.fails else None
+        for name in ("push", "hold_none", "close"):
+            setattr(session, name, self.noted(name, getattr(session, name)))
+        return session
+
+    def noted(self, name, call):
+        def noted(*given):
+            self.calls.setdefault(name, []).append(bool(self.turns))
+            return call(*given)
+
+        return noted
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_whatever_a_session_does_it_does_on_its_turn_and_one_that_fails_to_start_is_closed(fails):
+    model = OnItsTurn(fails=fails)
+    mine, theirs = pair()
+    with closing(mine), closing(theirs):
+        host = ModelHost(theirs, lambda *_: (model, None), model.turn, MemoryBudget(1 << 30), live=True)
+        host.answer({"do": "model", "models": [["x", 2]], "content": "auto"}, None)
+        for question in ({"do": "open", "width": 7, "height": 5},) * 2:
+            host.answer(question, None)
+        if not fails:
+            host.answer({"do": "close", "session": 1}, None)
+        host.close()
+    assert model.calls == {"hold_none": [True] * 2, "close": [True] * 2}
+
+
 def test_an_attempt_gets_as_many_encoders_as_keep_up_with_its_model_and_their_memory_goes_with_it(monkeypatch):
     seconds = iter((1.0, 0.1, 0.1))
     monkeypatch.setattr(model_host, "seconds_a_frame", lambda *_: next(seconds))
