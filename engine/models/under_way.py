@@ -24,9 +24,9 @@ Tiles = Callable[[int | None], Plan]
 """Plan the tiles of a frame, none with more pixels than this."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Pending:
-    """A frame whose result is not complete."""
+    """A frame whose result is not complete; equal to itself alone, for its pixels are compared nowhere."""
 
     frame: Frame
     result: Assembly
@@ -55,7 +55,7 @@ class UnderWaySession:
     def hold_none(self) -> None:
         """Give every frame from the push that brings it, as a live source needs it: one tile is under way at a time."""
         self._depth = 1
-        self._restart()
+        self._start()
 
     def push(self, frame: Frame) -> Iterator[Frame]:
         """Send a frame on its way; yield those that are complete."""

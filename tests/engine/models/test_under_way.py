@@ -77,17 +77,19 @@ def test_a_live_source_gets_every_frame_from_the_push_that_brings_it(network, ex
 class Short(HostGraph):
     """A device that has memory for the activations of tiles of so many pixels, from its so manieth run on."""
 
-    pixels, runs = 12_000, 0
+    pixels, runs, last = 12_000, 0, 4
 
     def enqueue(self, bound):
         self.runs += 1
-        if self.runs > 4 and bound["frame"].spec.nbytes > 3 * self.pixels:
+        if self.runs > self.last and bound["frame"].spec.nbytes > 3 * self.pixels:
             raise MemoryShortError("the GPU has no memory left")
         super().enqueue(bound)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_where_memory_is_short_tiles_are_halved_and_no_frame_is_lost(network, expected, seed):
+@pytest.mark.parametrize("last", range(FRAMES))
+@pytest.mark.parametrize("seed", range(3))
+def test_where_memory_is_short_tiles_are_halved_and_no_frame_is_lost(network, expected, seed, last, monkeypatch):
+    monkeypatch.setattr(Short, "last", last)
     device = HostDevice(seed)
     chain = Chain([in_tiles(network, device, 1000, Short)])
     results = list(chain.run(iter(frames())))
@@ -96,6 +98,27 @@ def test_where_memory_is_short_tiles_are_halved_and_no_frame_is_lost(network, ex
         np.testing.assert_array_equal(result.pixels, wanted)
     assert len(chain.notes) == 1
     assert "the GPU's memory is short: realesr-animevideov3-x2 goes on with tiles of " in chain.notes[0]
+    assert device.taken == 0
+
+
+class ShortAtOnce(HostGraph):
+    """A device that has no memory to make ready for more than one tile of so many pixels, once it has done so."""
+
+    pixels, prepared = 12_000, 0
+
+    def prepare(self, inputs, *, width, height):
+        self.prepared += 1
+        if self.prepared > 1 and inputs["frame"].nbytes > 3 * self.pixels:
+            raise MemoryShortError("the GPU has no memory left")
+        return super().prepare(inputs, width=width, height=height)
+
+
+def test_a_live_session_that_memory_is_short_for_is_halved_too(network, expected):
+    device = HostDevice(1)
+    chain = Chain([in_tiles(network, device, 1000, ShortAtOnce)], live=True)
+    for result, wanted in zip(chain.run(iter(frames())), expected, strict=True):
+        np.testing.assert_array_equal(result.pixels, wanted)
+    assert "goes on with tiles of " in chain.notes[0]
     assert device.taken == 0
 
 
