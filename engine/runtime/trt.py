@@ -6,6 +6,7 @@ Nothing waits for a build: for tiles that there is no usable engine for, ONNX Ru
 import hashlib
 import importlib
 import importlib.util
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from .ort_cuda import Cuda, CudaGraph
 from .ring import cuda
 from .ring.device import Bound, Device, Spec
 from .ring.ring import run_once
+
+MOST_LOADED = 4  # engines of one graph that are kept, of which a session uses one
 
 PRODUCTS: Mapping[Target, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 
@@ -60,7 +63,7 @@ class TensorRTForRTX(TensorRT):
 
 
 class TensorRTGraph:
-    """The engines of one graph, by the shape of its input, each loaded when a session first asks for it."""
+    """The engines of one graph, by the shape of its input, each loaded when a session asks for it; the latest are kept."""
 
     memory_factor = 0.25  # layers are fused, in 16 bits most often; estimated, as no GPU has run this yet
 
@@ -72,7 +75,7 @@ class TensorRTGraph:
         self._driver = driver
         self._builder = Builder(target, self._module.__version__, check.capability_of(driver.gpus[0]))
         self._graph_sha256 = hashlib.sha256(half.in_precision(path, precision)).hexdigest()
-        self._contexts: dict[tuple[int, ...], Any] = {}
+        self._contexts: OrderedDict[tuple[int, ...], Any] = OrderedDict()  # the one used last at the end
         self._instead: CudaGraph | None = None
         self._notes: dict[tuple[int, ...], str] = {}
         self.on = on
@@ -89,6 +92,9 @@ class TensorRTGraph:
             self.on.use()
             try:
                 self._load(inputs, f"{width}x{height}")
+            except MemoryShortError:
+                self._contexts.pop(shape, None)
+                raise  # smaller tiles may fit, of this runtime
             except ModelError as error:
                 self._contexts.pop(shape, None)
                 if Cuda().unavailable():
@@ -99,11 +105,12 @@ class TensorRTGraph:
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Queue one run of the engine for these shapes."""
-        context = self._contexts.get(bound["frame"].spec.shape)
-        if context is None:
-            assert self._instead is not None, "nothing was prepared"
+        frame = bound["frame"].spec
+        if frame.shape in self._notes:
+            assert self._instead is not None
             self._instead.enqueue(bound)
             return
+        context = self._context(frame)
         for name, each in bound.items():
             context.set_tensor_address(name, each.memory.address)
         if not context.execute_async_v3(self.compute.handle):
@@ -114,11 +121,17 @@ class TensorRTGraph:
         inputs = {name: Spec(value.shape, value.dtype) for name, value in feeds.items()}
         _, height, width, _ = inputs["frame"].shape
         self.prepare(inputs, width=width, height=height)
-        context = self._contexts.get(inputs["frame"].shape)
-        if context is None:
+        if inputs["frame"].shape in self._notes:
             assert self._instead is not None
             return self._instead.run(feeds)
-        return run_once(self, feeds, self._outputs(context.engine, inputs))
+        return run_once(self, feeds, self._outputs(self._context(inputs["frame"]).engine, inputs))
+
+    def _context(self, frame: Spec) -> Any:  # noqa: ANN401
+        """Give the context for a shape that was prepared, loaded again where others have taken its place."""
+        if frame.shape not in self._contexts:
+            self._load({"frame": frame}, f"{frame.shape[2]}x{frame.shape[1]}")
+        self._contexts.move_to_end(frame.shape)
+        return self._contexts[frame.shape]
 
     def _load(self, inputs: Mapping[str, Spec], size: str) -> None:
         """Load an engine and compare its first run with the one that is stored. size: of the frames, WxH."""
@@ -137,6 +150,9 @@ class TensorRTGraph:
         if context is None:
             raise MemoryShortError(f"the GPU has no memory left for {path}")
         self._contexts[shape] = context
+        if len(self._contexts) > MOST_LOADED:
+            self.compute.record().wait()  # no run of the one that goes may be under way
+            self._contexts.popitem(last=False)
         fixed = first_run.fixed_inputs({name: (spec.shape, spec.dtype) for name, spec in inputs.items()})
         outputs = self._outputs(engine, inputs)
         first_run.compare(path, known, fixed, lambda feeds: run_once(self, feeds, outputs))

@@ -1,5 +1,6 @@
 """TensorRT's runner: driven by a fake with the names it may use, which the real packages are asked for."""
 
+import gc
 import importlib
 import os
 import sys
@@ -37,6 +38,15 @@ def test_the_fake_has_no_other_names():
         assert known <= {*names}, kind  # beside what its objects are given
 
 
+class Instead(HostGraph):
+    """ONNX Runtime's CUDA provider, in whose place the host computes."""
+
+    def __init__(self, path, precision, on, compute):
+        super().__init__(OnnxRuntimeGraph(path, 1), on)
+        self.compute = compute
+        self.report = f"ONNX Runtime CUDA {precision}"
+
+
 class Here:
     """This machine as one with a GPU, whose work the host does in an order of its own."""
 
@@ -53,8 +63,17 @@ class Here:
         monkeypatch.setitem(sys.modules, "tensorrt", module)
         monkeypatch.setattr(trt.Cuda, "unavailable", lambda self: "no provider here")
 
-    def build(self, precision="fp16", **faults):
-        return fake_tensorrt.build(self.engines, self.path, precision, self.shape, self.facts.scale, **faults)
+        self._monkeypatch = monkeypatch
+
+    def provide(self, graph):
+        """Have ONNX Runtime's CUDA provider as well."""
+        self._monkeypatch.setattr(trt.Cuda, "unavailable", lambda self: None)
+        self._monkeypatch.setattr(trt, "CudaGraph", graph)
+
+    def build(self, precision="fp16", wider=0, **faults):
+        batch, height, width, channels = self.shape
+        shape = batch, height, width + wider, channels
+        return fake_tensorrt.build(self.engines, self.path, precision, shape, self.facts.scale, **faults)
 
     def model(self, precision="fp16"):
         return PerFrameModel(registry.choose("tensorrt").load(self.path, precision), self.facts)
@@ -65,8 +84,8 @@ def here(monkeypatch, tmp_path):
     return Here(monkeypatch, tmp_path)
 
 
-def upscaled(session, count=5):
-    frames = [Frame(frame(WIDTH, HEIGHT, number), number, 1) for number in range(count)]
+def upscaled(session, count=5, width=WIDTH):
+    frames = [Frame(frame(width, HEIGHT, number), number, 1) for number in range(count)]
     results = [result for each in frames for result in session.push(each)] + list(session.flush())
     assert [result.pts for result in results] == list(range(count))
     return [result.pixels for result in results]
@@ -117,19 +136,28 @@ def test_an_engine_that_fails_to_run_is_an_error_and_leaves_nothing_taken(here):
 
 def test_an_engine_that_there_is_no_memory_for_says_so(here):
     here.build(**{"no memory": True})
-    with pytest.raises(MemoryShortError, match="no memory left"):
+    here.provide(Instead)
+    with pytest.raises(MemoryShortError, match="no memory left"):  # smaller tiles are tried first
         here.model().open(WIDTH, HEIGHT)
 
 
-def test_where_there_is_no_engine_another_runtime_serves_and_says_so(here, monkeypatch):
-    class Instead(HostGraph):
-        def __init__(self, path, precision, on, compute):
-            super().__init__(OnnxRuntimeGraph(path, 1), on)
-            self.compute = compute
-            self.report = f"ONNX Runtime CUDA {precision}"
+def test_engines_of_sizes_that_are_past_are_given_back_and_loaded_again_where_they_are_needed(here):
+    model, sessions = here.model(), []
+    for wider in range(0, 2 * trt.MOST_LOADED, 2):
+        here.build(wider=wider)
+        sessions.append(model.open(WIDTH + wider, HEIGHT))
+        upscaled(sessions[-1], width=WIDTH + wider)
+    here.build(wider=50)
+    upscaled(model.open(WIDTH + 50, HEIGHT), width=WIDTH + 50)
+    loaded = [each for each in gc.get_objects() if type(each).__name__ == "IExecutionContext"]
+    assert len(loaded) == trt.MOST_LOADED
+    expected = upscaled(PerFrameModel(OnnxRuntimeGraph(here.path, 1), here.facts).open(WIDTH, HEIGHT))
+    for result, wanted in zip(upscaled(sessions[0]), expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
 
-    monkeypatch.setattr(trt.Cuda, "unavailable", lambda self: None)
-    monkeypatch.setattr(trt, "CudaGraph", Instead)
+
+def test_where_there_is_no_engine_another_runtime_serves_and_says_so(here, monkeypatch):
+    here.provide(Instead)
     session = here.model().open(WIDTH, HEIGHT)
     results = upscaled(session)
     session.close()
