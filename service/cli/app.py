@@ -10,6 +10,7 @@ import re
 import sys
 from importlib import import_module
 from importlib.metadata import distribution, entry_points, version
+from textwrap import fill
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,15 +25,10 @@ from .flags import in_flags
 HELP = """Upscale video two to four times while it streams.
 
 upres in.mp4                              into in_x4.mp4 beside it, or in_x2.mp4 from 540p up
-
 upres in.mp4 out.mp4 --scale 2            twice as wide and high
-
 upres in.mp4 try.mp4 --duration 3         only the first three seconds
-
 upres a.mp4 b.mp4 clips/ upscaled/        several into a folder
-
 upres in.mp4 out.mp4 --model NAME         another one of `upres models`
-
 upres in.mp4 out.mp4 --resume             continue an interrupted run
 
 All options of it: `upres run --help`. Which model and pre-filter a clip needs: `upres probe in.mp4`.
@@ -106,13 +102,16 @@ class Group(TyperGroup):
 
 
 class Root(Group):
-    """All commands. What is no command and no option of its own is what `run` takes."""
+    """All commands. What is no command and no option of its own is what `run` takes.
+
+    Its help is plain text: what draws frames around it takes as long to import as everything else.
+    """
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - as TyperGroup's
         super().__init__(**settings)
-        for panel, commands in PANELS.items():
+        for commands in PANELS.values():
             for name, summary in commands.items():
-                self.add_command(TyperCommand(name, help=summary, rich_help_panel=panel))
+                self.add_command(TyperCommand(name, help=summary))
         for entry in entry_points(group="upres.commands"):
             if entry.name not in self.commands:  # of packages installed beside this one
                 self.add_command(_loaded(entry.name))
@@ -122,6 +121,21 @@ class Root(Group):
         if args and args[0] not in {*self.commands, *OPTIONS} and not _mistyped(args[0]):
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """Write how it is called, then its options and commands by heading."""
+        self.format_usage(ctx, formatter)
+        formatter.write(f"\n{self.help}\n")
+        headings: dict[str, list[tuple[str, str]]] = {
+            "Options": [record for each in self.get_params(ctx) if (record := each.get_help_record(ctx))]
+        }
+        for name, command in self.commands.items():
+            heading = next((panel for panel, names in PANELS.items() if name in names), "Others")
+            headings.setdefault(heading, []).append((name, command.get_short_help_str(formatter.width)))
+        for heading, rows in headings.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+        formatter.write(f"\n{fill(EPILOG, formatter.width)}\n")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
         """Load the command that is called."""

@@ -17,10 +17,10 @@ def shown(*args):
 
 def test_commands_are_grouped_by_what_they_are_for():
     text = shown()
-    places = [text.index(f"─ {panel} ─") for panel in PANELS]
-    assert places == sorted(places) and "─ Commands ─" not in text
+    places = [text.index(f"\n{panel}:\n") for panel in PANELS]
+    assert places == sorted(places) and "Others" not in text
     for start, end, names in zip(places, [*places[1:], len(text)], PANELS.values(), strict=True):
-        assert all(f"\n│ {name} " in text[start:end] for name in names)
+        assert all(f"\n  {name} " in text[start:end] for name in names)
 
 
 @pytest.mark.parametrize("args", [[], *COMMANDS, *INNER], ids=" ".join)

@@ -1,5 +1,6 @@
 """How the command line starts: what it imports for its help, and what a shell is offered to complete."""
 
+import importlib.util
 import logging
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 HEAVY = ("numpy", "av", "onnxruntime", "openvino", "grpc", "sqlalchemy")
+DRAWS = ("rich.console", "rich.markdown")  # what draws frames around the help of a command
 START = "import sys; from upres.service.cli.app import build; build()(sys.argv[1:], prog_name='upres', standalone_mode=False); "
 
 
@@ -15,6 +17,22 @@ START = "import sys; from upres.service.cli.app import build; build()(sys.argv[1
 def test_help_imports_no_media_and_no_arrays(args):
     code = START + f"print('heavy:', *(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "heavy:\n")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="no OpenVINO here")
+def test_a_run_imports_no_runtime_but_its_own(tmp_path, clip):
+    code = (
+        START + "print('heavy:', *(name for name in ('onnx', 'onnxruntime') if name in sys.modules), file=sys.stderr)"
+    )
+    args = ["run", clip(seconds=1), tmp_path / "out.mp4", "--runtime", "openvino", "--duration", "0.1", "--quiet"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr.splitlines()[-1] == "heavy:", done.stderr
+
+
+def test_the_first_help_imports_nothing_that_draws():
+    code = START + f"print('heavy:', *(name for name in {DRAWS!r} if name in sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "heavy:\n")
 
 
