@@ -1,17 +1,20 @@
 """Where a live result goes, by its name: a file, a folder for HLS, an address, or stdout."""
 
+import glob
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from upres.engine.core.errors import TargetError, os_errors_as
+from upres.engine.decode.source import Source
 from upres.engine.encode.join.stream import Writable
+from upres.engine.pipeline.target import in_the_way, unwritable
 
 FILES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m3u8": "hls"}
 ADDRESSES = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "udp": "mpegts", "tcp": "mpegts", "srt": "mpegts"}
@@ -58,6 +61,57 @@ class Destination:
                 file = Path(self.place).open("wb")  # noqa: SIM115 - closed below
             with file:
                 yield file
+
+
+def destinations(names: Sequence[str], source: Source, *, overwrite: bool) -> list[Destination]:
+    """Find out what names stand for, before any is opened.
+
+    Raises TargetError that names everything that is wrong: a name for nothing, the same place twice, the source itself, a file or
+    playlist that exists and is not to be replaced, a folder that cannot be written to.
+    """
+    places, problems, seen = list[Destination](), list[str](), set[object]()
+    for name in names:
+        try:
+            place = destination(name)
+            with os_errors_as(name, TargetError):
+                found = _problems(place, source, overwrite=overwrite)
+                twice = (identity := _identity(place)) in seen
+        except TargetError as error:
+            problems.append(str(error))
+            continue
+        found += ["is named twice; name each place once"] * twice
+        problems += [f"{name}: {'; '.join(found)}"] * bool(found)
+        places.append(place)
+        seen.add(identity)
+    if problems:
+        raise TargetError("; ".join(problems))
+    return places
+
+
+def _problems(place: Destination, source: Source, *, overwrite: bool) -> list[str]:
+    if place.place is None or not place.is_file:
+        return []
+    path = Path(place.place)
+    if place.container != "hls":
+        return [*in_the_way(source, path, overwrite=overwrite), *unwritable(path.parent)]
+    # The muxer makes the folder and numbers its segments behind the playlist's name.
+    files = [path, *path.parent.glob(f"{glob.escape(path.stem)}[0-9]*.ts")]
+    wrong = [
+        f"{file.name} {problem}" if str(file) != place.name else problem
+        for replaced in (True, overwrite)  # that one is the source matters more than that it exists
+        for file in files
+        for problem in in_the_way(source, file, overwrite=replaced)
+    ]
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    return [*wrong[:1], *unwritable(there)]
+
+
+def _identity(place: Destination) -> object:
+    """Return what is equal for two names of one place."""
+    if place.place is None or not place.is_file:
+        return place.place
+    path = Path(place.place)
+    return (path.stat().st_dev, path.stat().st_ino) if path.exists() else path.resolve()
 
 
 def destination(name: str) -> Destination:

@@ -1,5 +1,6 @@
 """The file that an upscale goes into, checked before any work, and the log beside it until it is joined."""
 
+import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +25,8 @@ def check_target(source: Source | None, target: Path, container: str, *, overwri
                 place.lstat()
         problems = [
             *_wrong_name(target, container),
-            *_in_the_way(source, target, overwrite=overwrite, resume=resume),
-            *_unwritable(target.parent),
+            *in_the_way(source, target, overwrite=overwrite, resume=resume),
+            *unwritable(target.parent),
             *_unfinished(target, overwrite=overwrite, resume=resume),
         ]
     if problems:
@@ -37,12 +38,13 @@ def _wrong_name(target: Path, container: str) -> list[str]:
     return [] if named == container else [f"its name asks for {named}, the settings for {container}"]
 
 
-def _in_the_way(source: Source | None, target: Path, *, overwrite: bool, resume: bool) -> list[str]:
+def in_the_way(source: Source | None, target: Path, *, overwrite: bool, resume: bool = False) -> list[str]:
+    """Name what stands where a file is to be written; the system's errors as they come. source: what it must not be."""
     if target.is_dir():
         return ["is a folder"]
     if not target.exists():
         return []
-    if isinstance(source, str | Path) and Path(source).exists() and target.samefile(source):
+    if _is(source, target):
         return ["is the input itself; name another output"]
     if overwrite:
         return []
@@ -51,7 +53,19 @@ def _in_the_way(source: Source | None, target: Path, *, overwrite: bool, resume:
     return ["exists already; `overwrite` replaces it"]
 
 
-def _unwritable(folder: Path) -> list[str]:
+def _is(source: Source | None, target: Path) -> bool:
+    """Whether a file is the source, by whichever name, or standard input that was redirected from it."""
+    if isinstance(source, str | Path):
+        return Path(source).exists() and target.samefile(source)
+    fileno = getattr(source, "fileno", None)
+    try:
+        return fileno is not None and os.path.samestat(os.fstat(fileno()), target.stat())
+    except OSError:  # of what is in memory and so has no number
+        return False
+
+
+def unwritable(folder: Path) -> list[str]:
+    """Say why no file can be made in a folder, if so."""
     if not folder.is_dir():
         return [f"there is no folder {folder}"]
     try:

@@ -48,6 +48,7 @@ Preset = Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … 
 Crf = Annotated[int, typer.Option(help="Quality of the encoding: lower is better and larger.")]
 Prefilter = Annotated[list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable.")]
 Tonemap = Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file or a playlist that exists.")]
 
 
 @built(choice=ModelOptions)
@@ -59,13 +60,14 @@ def live(
     crf: Crf = 20,
     prefilter: Prefilter = None,
     tonemap: Tonemap = False,
+    overwrite: Overwrite = False,
     *,
     choice: ModelOptions,
 ) -> None:
     """Upscale a live source as it comes, until it ends or Ctrl-C. No server is needed."""
     with signals.immediate():
         from upres.engine.encode.options import Encoder
-        from upres.engine.live.destination import destination
+        from upres.engine.live.destination import destinations
         from upres.engine.live.session import LiveRun, open_live
         from upres.engine.pipeline.options import Job
         from upres.engine.pipeline.progress import Progress
@@ -74,7 +76,8 @@ def live(
         from .run.choice import Choice, Wanted
         from .stdio import stdin, stdout
 
-    places = [destination(name) for name in to or ["-"]]
+    opened = stdin() if source == "-" else _address(source)
+    places = destinations(to or ["-"], opened, overwrite=overwrite)
     if any(place.place is None for place in places):
         stdout()  # refuses a terminal
     encoder = Encoder(preset=preset, crf=crf, fragment="frame", live=True)
@@ -85,7 +88,7 @@ def live(
     with (
         RemoteBar(f"waiting for {source}", endless=True) as bar,
         signals.interruptible(),
-        open_live(stdin() if source == "-" else _address(source), tonemap=tonemap) as reader,
+        open_live(opened, tonemap=tonemap) as reader,
     ):
         loaded, notes = models.load(wanted)
         bar.warn(notes)

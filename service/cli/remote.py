@@ -209,7 +209,7 @@ def stream(
     if str(target) == "-":
         stdout()  # refuses a terminal
     else:
-        check_target(None if piped else source, target, container_for(target), overwrite=overwrite)
+        check_target(stdin() if piped else source, target, container_for(target), overwrite=overwrite)
     if delivery is not None:
         config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
     config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT

@@ -1,5 +1,6 @@
 """`upres live` as it is typed: a small clip at its own pace, with the network that ships."""
 
+import shutil
 import subprocess
 import sys
 
@@ -38,6 +39,62 @@ def test_the_result_goes_to_stdout_unless_it_is_said_otherwise(clip, tmp_path):
     (tmp_path / "out.mp4").write_bytes(done.stdout)
     with av.open(str(tmp_path / "out.mp4")) as file:
         assert file.streams.video[0].width == 64 and next(file.decode(video=0))
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "./clip.mp4", "hard.mp4", "soft.mp4"])
+@pytest.mark.parametrize("source", ["clip.mp4", "-"])
+def test_the_source_is_never_written_over(clip, tmp_path, source, name):
+    own = tmp_path / "clip.mp4"
+    shutil.copy(clip, own)
+    (tmp_path / "hard.mp4").hardlink_to(own)
+    (tmp_path / "soft.mp4").symlink_to(own)
+    with own.open("rb") as file:
+        done = live(source, "--to", name, "--overwrite", cwd=tmp_path, stdin=file)
+    assert done.returncode == 5 and f"{name}: is the input itself" in done.stderr.decode()
+    assert own.read_bytes() == clip.read_bytes()
+
+
+def test_a_playlist_is_never_written_over_its_own_segments(clip, tmp_path):
+    folder = tmp_path / "stream"
+    folder.mkdir()
+    media.ffmpeg("-i", clip, "-c", "copy", "-f", "hls", folder / "index.m3u8")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for source in before:
+        done = live(folder / source, "--to", "stream/", "--overwrite", cwd=tmp_path)
+        assert done.returncode == 5 and f"stream/: {source} is the input itself" in done.stderr.decode()
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_everything_that_is_wrong_with_the_places_is_said_before_one_is_opened(clip, tmp_path):
+    for name in ("there.mkv", "list/index.m3u8"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"kept")
+    (tmp_path / "link.mkv").symlink_to("new.mkv")
+    places = ("new.mkv", "there.mkv", "list/", "out.avi", "no/out.ts", "link.mkv", "udp://h:1", "udp://h:1")
+    done = live(clip, *(word for place in places for word in ("--to", place)), cwd=tmp_path)
+    said = done.stderr.decode()
+    assert done.returncode == 5
+    for problem in (
+        "there.mkv: exists already; --overwrite replaces it",
+        "list/: index.m3u8 exists already; --overwrite replaces it",
+        "out.avi: the name must end in",
+        "no/out.ts: there is no folder no",
+        "link.mkv: is named twice",
+        "udp://h:1: is named twice",
+    ):
+        assert problem in said
+    assert not (tmp_path / "new.mkv").exists()
+    assert (tmp_path / "there.mkv").read_bytes() == (tmp_path / "list" / "index.m3u8").read_bytes() == b"kept"
+
+
+def test_a_file_and_a_playlist_are_replaced_where_that_is_asked_for(clip, tmp_path):
+    (tmp_path / "out.mkv").write_bytes(b"old")
+    (tmp_path / "index.m3u8").write_bytes(b"old")
+    done = live(clip, "--scale", "2", "--to", "out.mkv", "--to", "./", "--overwrite", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        assert next(file.decode(video=0)).width == 64
+    assert "#EXT-X-ENDLIST" in (tmp_path / "index.m3u8").read_text()
 
 
 @pytest.mark.parametrize(
