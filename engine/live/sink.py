@@ -1,5 +1,6 @@
 """One destination of a live result: written in a thread of its own, which holds up nobody else."""
 
+import logging
 import threading
 from collections import deque
 from typing import Any
@@ -9,6 +10,8 @@ from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.segments.model import Fragment, Track
 
 from .destination import Destination
+
+logger = logging.getLogger(__name__)
 
 QUEUE_BYTES = 32 << 20  # that may wait for a destination that is slow
 END_SECONDS = 15.0  # for a destination to take what waits for it, once all is made
@@ -80,6 +83,10 @@ class Sink:
             self._fail(error)
         except OSError as error:
             self._fail(TargetError(f"it cannot be written ({error.strerror or error})"))
+        except BaseException as error:  # or nobody would notice, and a file would be waited for indefinitely
+            name = self.destination.name
+            logger.exception("writing to %s failed", name)
+            self._fail(TargetError(f"writing to {name} failed: {type(error).__name__}: {error}; please report it"))
 
     def _next(self) -> tuple[Fragment, bytes] | None:
         with self._changed:

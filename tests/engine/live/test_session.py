@@ -17,6 +17,7 @@ from paths import SAMPLE
 
 from upres.engine.core.errors import SourceError, TargetError
 from upres.engine.decode.live.network import NetworkOpener
+from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.encode.options import Encoder
 from upres.engine.live import sink
 from upres.engine.live.destination import destination
@@ -83,6 +84,23 @@ def test_a_destination_that_fails_costs_itself_alone(clip, tmp_path):
 def test_where_nothing_takes_the_result_it_ends_and_names_every_reason(clip, tmp_path):
     with pytest.raises(TargetError, match=r"nothing takes the result .*tcp://127.0.0.1:1: .*refused.*no/out.mp4: "):
         run(clip, "tcp://127.0.0.1:1", tmp_path / "no" / "out.mp4")
+
+
+def test_a_fault_of_our_own_costs_one_destination_and_is_logged(clip, tmp_path, monkeypatch, caplog):
+    class Faulty(StreamedFile):
+        def push(self, fragment):
+            if self._container == "mpegts" and fragment.pts:
+                raise KeyError("audio7")
+            super().push(fragment)
+
+    monkeypatch.setattr(sink, "StreamedFile", Faulty)
+    monkeypatch.setattr(sink, "QUEUE_BYTES", 2_000)  # a push would wait for a thread that is gone
+    faulty, fine = run(clip, tmp_path / "out.ts", tmp_path / "out.mp4")[0].sinks
+    assert isinstance(faulty.error, TargetError)
+    assert f"writing to {tmp_path / 'out.ts'} failed: KeyError: 'audio7'" in str(faulty.error)
+    assert fine.error is None and packets(tmp_path / "out.mp4")[0] == FRAMES
+    [record] = [each for each in caplog.records if each.name == sink.__name__]
+    assert record.exc_info
 
 
 @contextmanager
