@@ -5,8 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -23,6 +25,7 @@ SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 PROMPT = ("-analyzeduration", "500000")
 """Half a second is enough to know our own tracks by; ffmpeg's five would delay all of the result."""
 LINGER = ("-linger", "3")  # seconds for what has been sent to arrive; otherwise the end would be cut off
+COPIED = ("-map", "0", "-c", "copy", "-f", "mpegts")
 END_SECONDS = 10.0  # for a program to send what it still has
 
 
@@ -132,33 +135,51 @@ def destination(name: str) -> Destination:
 
 @contextmanager
 def _sent_by_ffmpeg(address: str) -> Iterator[IO[bytes]]:
-    """Give a pipe for MPEG-TS that the ffmpeg program sends on: PyAV's own FFmpeg has no SRT."""
+    """Give a pipe for MPEG-TS that the ffmpeg program sends on: PyAV's own FFmpeg has no SRT.
+
+    Raises TargetError, with the program's last line, where it did not send all of it.
+    """
     found = shutil.which("ffmpeg")
     if found is None:
         raise TargetError(f"{address} needs the ffmpeg program, which is not installed; get it with your system")
-    command = [
-        found,
-        "-loglevel",
-        "error",
-        *PROMPT,
-        "-f",
-        "mpegts",
-        "-i",
-        "pipe:0",
-        "-map",
-        "0",
-        "-c",
-        "copy",
-        "-f",
-        "mpegts",
-    ]
-    process = subprocess.Popen([*command, *LINGER, address], stdin=subprocess.PIPE)
-    assert process.stdin is not None
+    command = [found, "-loglevel", "error", *PROMPT, "-f", "mpegts", "-i", "pipe:0", *COPIED, *LINGER, address]
+    # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    assert process.stdin is not None and process.stderr is not None
+    said = deque[bytes](maxlen=1)
+    listening = threading.Thread(target=_listen, args=(process.stderr, said), daemon=True)
+    listening.start()
+    broken = ""
     try:
         yield process.stdin
+    except TargetError as error:
+        if not isinstance(error.__cause__, BrokenPipeError):
+            raise
+        broken = "ffmpeg ended before all was sent"
     finally:
-        try:
-            process.communicate(timeout=END_SECONDS)
-        except (subprocess.TimeoutExpired, OSError):
-            process.kill()
-            process.wait()
+        problem = _end(process, listening)
+    if problem := problem or broken:
+        last = f" ({said[0].decode(errors='replace').strip()})" if said else ""
+        raise TargetError(f"{problem}{last}; see whether a receiver listens there, and takes MPEG-TS")
+
+
+def _end(process: "subprocess.Popen[bytes]", listening: threading.Thread) -> str:
+    """Let a program send what it still has, and say what went wrong with it, if anything."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        status = process.wait(END_SECONDS)
+        return f"ffmpeg could not send it, and ended with status {status}" if status else ""
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return f"ffmpeg was still sending {END_SECONDS:g} s after the end"
+    finally:
+        listening.join(1)  # what the program may have started itself could hold the pipe open
+
+
+def _listen(errors: IO[bytes], said: deque[bytes]) -> None:
+    """Keep the last line of what a program says."""
+    with errors:
+        said.extend(errors)

@@ -43,7 +43,10 @@ class Program:
         if found is None:
             raise SourceError(f"{source[-1]} needs the ffmpeg program, which is not installed; get it with your system")
         command = [found, "-nostdin", "-loglevel", "error", *PROMPT, *source, *COPIED]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+        )
 
     def read(self, size: int, /) -> bytes:
         """Read at most `size` bytes, as soon as there are any; empty at the end."""

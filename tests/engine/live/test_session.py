@@ -1,8 +1,10 @@
 """A live source to several places at once: each gets all of it, at its own pace, and none holds up the others."""
 
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from paths import SAMPLE
 
 from upres.engine.core.errors import SourceError, TargetError
+from upres.engine.decode.live.bridge import Program
 from upres.engine.decode.live.network import NetworkOpener
 from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.encode.options import Encoder
@@ -183,6 +186,53 @@ def test_srt_is_sent_and_received_by_way_of_ffmpeg(clip, tmp_path, srt):
         finally:
             sender.kill()
     assert 0 < progress.frames_out == packets(tmp_path / "out.mp4")[0]
+
+
+def test_srt_that_nobody_takes_is_no_success(clip, tmp_path, srt):
+    running, _ = run(clip, f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}", tmp_path / "out.mp4")
+    refused, fine = (each.error for each in running.sinks)
+    assert isinstance(refused, TargetError) and fine is None
+    assert "ffmpeg could not send it" in str(refused) and "Input/output error" in str(refused)
+    assert "see whether a receiver listens there" in str(refused)
+
+
+def test_srt_whose_receiver_dies_is_no_success(tmp_path, srt):
+    address = f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    recorded = [srt, "-v", "error", "-t", "1", "-i", f"{address}?mode=listener", "-c", "copy", "-f", "null", "-"]
+    with subprocess.Popen(recorded) as process:
+        try:
+            long = media.clip(tmp_path / "in.ts", picture="testsrc2=size=64x48:rate=10:duration=8")
+            running, _ = run(long, address, tmp_path / "out.mp4")
+        finally:
+            process.kill()
+    assert isinstance(running.sinks[0].error, TargetError) and running.sinks[1].error is None
+    assert "ffmpeg" in str(running.sinks[0].error)
+
+
+def program(folder, monkeypatch, text):
+    """Put a program of this text before all others that are called ffmpeg."""
+    path = folder / "ffmpeg"
+    path.write_text(f"#!{sys.executable}\n{text}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def test_a_program_that_does_not_come_to_its_end_is_no_success(clip, tmp_path, monkeypatch):
+    program(tmp_path, monkeypatch, "import sys, time; sys.stdin.buffer.read(); time.sleep(100)")
+    monkeypatch.setattr("upres.engine.live.destination.END_SECONDS", 0.1)
+    running, _ = run(clip, "srt://127.0.0.1:1", tmp_path / "out.mp4")
+    assert "ffmpeg was still sending 0.1 s after the end" in str(running.sinks[0].error)
+
+
+def test_ctrl_c_at_a_terminal_does_not_reach_the_programs_that_work_for_us(tmp_path, monkeypatch):
+    program(tmp_path, monkeypatch, f"import os, sys; open({str(tmp_path / 'to')!r}, 'w').write(str(os.getpgid(0)))")
+    with destination("srt://127.0.0.1:1").opened():
+        pass
+    program(tmp_path, monkeypatch, "import os; print(os.getpgid(0))")
+    source = Program(["srt://127.0.0.1:1"])
+    groups = {int((tmp_path / "to").read_text()), int(source.read(100))}
+    source.close()
+    assert len(groups) == 2 and os.getpgid(0) not in groups
 
 
 def test_what_needs_the_program_says_so_where_it_is_not_there(monkeypatch):
