@@ -22,6 +22,12 @@ class SourceError(UpresError):
     exit_code = 3
 
 
+class UnreachableError(SourceError):
+    """Raised when a source on a network gives nothing more, though there is more; it may later."""
+
+    transient = True
+
+
 class ModelError(UpresError):
     """Raised when a model is unknown, is not on this machine, or its graph does not match its manifest."""
 

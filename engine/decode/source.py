@@ -104,7 +104,7 @@ class FileOpener:
         path = Path(str(source))
         with os_errors_as(path, SourceError):
             if not path.is_file():
-                _refuse_page(str(source))
+                refuse_page(str(source))
                 raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
             if not path.stat().st_size:
                 raise SourceError(f"{path}: the file is empty")
@@ -122,20 +122,7 @@ class SeekableOpener:
         return Opened(source, again=True)
 
 
-class WebOpener:
-    """Refuses what lies on the web: a download that breaks off looks like a clip that ends."""
-
-    live, reconnect = False, 0
-
-    def open(self, source: Source, *, spool: bool) -> Opened:
-        """Raise SourceError that says what works instead."""
-        _refuse_page(str(source))
-        raise SourceError(
-            f"{source}: URLs are not taken; download it first, or pipe it in: curl -L '{source}' | upres - out.mp4"
-        )
-
-
-def _refuse_page(address: str) -> None:
+def refuse_page(address: str) -> None:
     """Raise SourceError where an address, with its scheme or without, is that of a page that shows a video."""
     host = SCHEME.sub("", address).partition("/")[0].partition(":")[0].lower()
     for site, hosts in PAGES.items():

@@ -1,9 +1,11 @@
 """The log beside a target: kept after an interruption that the same command can continue from, removed otherwise."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import av
 
 from upres.engine.core.errors import LogError, SourceError, TargetError, UpresError, os_errors_as
 from upres.engine.core.text import counted
+from upres.engine.decode.openers.web import WebFile, is_playlist
 from upres.engine.decode.source import Source, kind_of
 from upres.engine.segments.folder import FolderLog
 
@@ -109,12 +112,17 @@ def _may_succeed_later(error: BaseException) -> bool:
 
 
 def fingerprint(source: Source) -> dict[str, Any] | None:
-    """Identify a file cheaply: by its size, and the sha256 of its first and last MiB. None for anything else."""
-    if not isinstance(source, str | Path) or kind_of(source) != "file":
+    """Identify a file, here or on the web: by its size, and the sha256 of its first and last MiB. None for anything else."""
+    if not isinstance(source, str | Path) or (kind := kind_of(source)) not in ("file", "http", "https"):
         return None
-    path = Path(source)
-    with os_errors_as(path, SourceError), path.open("rb") as file:
-        size = path.stat().st_size
+    if kind != "file" and is_playlist(str(source)):
+        return None
+    with (
+        os_errors_as(source, SourceError),
+        Path(source).open("rb") if kind == "file" else BufferedReader(WebFile(str(source))) as file,
+    ):
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         head = file.read(FINGERPRINT_BYTES)
         file.seek(max(0, size - FINGERPRINT_BYTES))
         tail = file.read(FINGERPRINT_BYTES)

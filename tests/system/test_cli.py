@@ -10,6 +10,7 @@ import media
 import numpy as np
 import pytest
 from paths import SAMPLE
+from web_files import WebFiles
 
 from upres.engine.decode.filters import PREFILTERS
 from upres.engine.pipeline.target import log_folder
@@ -63,6 +64,16 @@ def test_one_clip_with_sound(upres, tmp_path):
     assert "1280x720, 5 frames, about" in said
     assert "5 frames in, 5 out" in said
     assert names(tmp_path) == {"out.mp4"}
+
+
+def test_a_file_on_the_web_is_upscaled_as_one_on_the_disk(upres, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with WebFiles({"some clip.mp4": tiny.read_bytes()}) as server:
+        address = server.url("some%20clip.mp4?key=1")
+        assert "48x32" in upres("probe", address)[1]
+        code, _, said = upres(address, "--duration", "0.1", "--model", "x2")
+    assert code == 0 and "some clip_x2.mp4" in said, said
+    assert (tmp_path / "some clip_x2.mp4").stat().st_size
 
 
 @pytest.mark.parametrize(
@@ -275,8 +286,11 @@ def test_stdin_to_stdout(tiny, suffix, said):
             "a page of YouTube, not a video; yt-dlp gets the video: yt-dlp",
         ),
         (["youtu.be/a"], 3, "is a page of YouTube"),
-        (["https://notyoutube.com/a.mp4"], 3, "URLs are not taken"),
-        (["http://example.org/x.mp4?a=b", "out.mp4"], 3, "URLs are not taken; download it first, or pipe it in"),
+        (
+            ["http://127.0.0.1:9/x.mp4?a=b", "out.mp4"],
+            3,
+            "x.mp4?a=b: cannot be reached ([Errno 111] Connection refused)",
+        ),
         (["{tiny}", "a" * 260 + ".mp4"], 5, "File name too long"),
         (["{tiny}", "a" * 248 + ".mp4"], 5, "File name too long"),  # of what lies beside it while it grows
         (["a" * 260 + ".mp4", "out.mp4"], 3, "File name too long"),

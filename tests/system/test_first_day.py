@@ -79,7 +79,7 @@ COMMANDS = [
     ("in.mp4 out.mp4 --codec mpeg2", 2, "--codec must be auto, h264, hevc, av1"),
     ("in.mp4 out.mp4 --codec h264 --encoder-option bf=3", 2, "the log holds no frames that are decoded before"),
     ("https://www.youtube.com/watch?v=x out.mp4", 3, "a page of YouTube", "yt-dlp -o"),
-    ("https://example.org/in.mp4 out.mp4", 3, "curl -L 'https://example.org/in.mp4' | upres - out.mp4"),
+    ("http://127.0.0.1:9/in.mp4 out.mp4", 3, "cannot be reached", "try again later"),
     ("strem in.mp4 out.mp4", 2, "Did you mean 'stream'?"),
     ("pull nothing", 4, "nothing"),
     # A server of one's own.

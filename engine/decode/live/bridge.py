@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 
 from upres.engine.core.errors import SourceError
-from upres.engine.decode.interruptible import Interruptible
+from upres.engine.decode.openers.interruptible import Interruptible
 from upres.engine.decode.source import Opened, Source
 
 from .network import RECONNECT

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from upres.engine.core.errors import SettingsError, SourceError, TargetError, os_errors_as
 from upres.engine.core.text import counted
@@ -24,7 +25,7 @@ class Pair:
 
     def named(self, upscaled: str, suffix: str) -> str:
         """Give the target's name. upscaled: how, as x4. suffix: of a name that is chosen here."""
-        source = Path(self.source)
+        source = _path(self.source)
         return self.target or str(source.with_name(f"{source.stem}_{upscaled}{suffix}"))
 
 
@@ -82,7 +83,7 @@ def _check_beside(sources: Sequence[str], *, several: bool) -> None:
 
 def _names_in_folder(sources: Sequence[str]) -> list[str]:
     """Give each a name of its own: the stem, with the suffix where two have the same one, and a number where that is the same."""
-    paths = [Path("stdin" if source == "-" else source) for source in sources]
+    paths = [Path("stdin") if source == "-" else _path(source) for source in sources]
     stems, taken = Counter(path.stem for path in paths), Counter[str]()
     names = []
     for path in paths:
@@ -90,6 +91,11 @@ def _names_in_folder(sources: Sequence[str]) -> list[str]:
         taken[name] += 1
         names.append(name if taken[name] == 1 else f"{name}-{taken[name]}")
     return names
+
+
+def _path(source: str) -> Path:
+    """Give a source's path, or the name in this folder that it would have been downloaded to."""
+    return Path(source) if kind_of(source) == "file" else Path(Path(unquote(urlsplit(source).path)).name or "video")
 
 
 def _lies_in(source: str, folder: Path) -> bool:

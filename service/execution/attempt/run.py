@@ -21,9 +21,9 @@ from filelock import FileLock
 
 from upres.engine.core.errors import LogError, SourceError, UpresError
 from upres.engine.core.frame import Shape
+from upres.engine.decode.openers.stream import peek
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
-from upres.engine.decode.stream import peek
 from upres.engine.encode.join.file import join
 from upres.engine.pipeline.encoders import another_encoder
 from upres.engine.pipeline.estimate import media_memory

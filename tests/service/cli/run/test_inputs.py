@@ -45,6 +45,9 @@ def test_without_a_name_there_is_nothing_to_do():
     ("names", "expected", "folder"),
     [
         (["a.mp4"], [("a.mp4", "a_x4.mp4")], None),
+        (["https://h/x/a%20b.mp4?t=1/2"], [("https://h/x/a%20b.mp4?t=1/2", "a b_x4.mp4")], None),
+        (["https://h"], [("https://h", "video_x4.mp4")], None),
+        (["http://h/a.mp4", "a.mp4", "to/"], [("http://h/a.mp4", "to/a.mp4.mp4"), ("a.mp4", "to/a.mp4-2.mp4")], "to"),
         (["clips/d.mov"], [("clips/d.mov", "clips/d_x4.mp4")], None),
         (["a.mp4", "b.mp4"], [("a.mp4", "b.mp4")], None),
         (["a.mp4", "new/"], [("a.mp4", "new/a.mp4")], "new"),

@@ -10,7 +10,7 @@ from fake import Nearest, Pipe, job
 
 from upres.engine.api import stream
 from upres.engine.core.errors import Interrupted, TargetError
-from upres.engine.decode.interruptible import Interruptible
+from upres.engine.decode.openers.interruptible import Interruptible
 
 LONG = "testsrc2=size=64x48:rate=10:duration=60"
 

@@ -8,8 +8,8 @@ from fake import Pipe, upscaled
 
 from upres.engine.core.errors import SourceError
 from upres.engine.decode import container
+from upres.engine.decode.openers.stream import peek
 from upres.engine.decode.reader import Reader
-from upres.engine.decode.stream import peek
 
 
 class Endless:

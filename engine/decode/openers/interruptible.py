@@ -3,8 +3,7 @@
 import threading
 
 from upres.engine.core.errors import Interrupted
-
-from .source import Readable
+from upres.engine.decode.source import Readable
 
 
 class Interruptible:

@@ -5,9 +5,9 @@ import shutil
 import tempfile
 
 from upres.engine.core.errors import SourceError, TargetError, os_errors_as
+from upres.engine.decode.source import Opened, Readable, Source
 
 from .interruptible import Interruptible
-from .source import Opened, Readable, Source
 
 PROBE_LIMIT = 64 << 20  # bytes before an MP4's index that are kept in memory while it is looked for
 MOST_BOXES = 1000  # before an MP4's index; muxers write about ten

@@ -1,0 +1,143 @@
+"""A file on the web is read as one on the disk, whatever happens to the connections."""
+
+import threading
+
+import fake
+import media
+import pytest
+from web_files import WebFiles
+
+from upres.engine.api import upscale
+from upres.engine.core.errors import Interrupted, SourceError, UnreachableError
+from upres.engine.decode.openers import web
+from upres.engine.decode.openers.web import TRIES, WebFile
+from upres.engine.decode.reader import Reader
+from upres.engine.encode.options import Encoder
+
+CONTENT = bytes(range(256)) * 4096
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(web, "PAUSE_SECONDS", 0)
+
+
+@pytest.fixture
+def server(clip):
+    files = {name: clip(name).read_bytes() for name in ("a.mp4", "a.ts", "a.mkv")}
+    with WebFiles({**files, "data": CONTENT}) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts", "a.mkv"])
+def test_a_clip_on_the_web_gives_what_it_gives_on_the_disk(server, clip, tmp_path, name):
+    server.most = 30_000  # every connection breaks off
+    there = fake.upscaled(server.url(name), tmp_path / "there.mp4")
+    here = fake.upscaled(clip(name), tmp_path / "here.mp4")
+    assert (tmp_path / "there.mp4").read_bytes() == (tmp_path / "here.mp4").read_bytes()
+    assert there.frames_out == here.frames_out == 30
+    assert len(server.asked) > 3
+
+
+def test_any_place_can_be_read_from(server):
+    with WebFile(server.url("data")) as file:
+        for place, size in ((700_000, 9), (12, 5), (20, 6), (500_000, 10_000), (0, 1), (len(CONTENT) - 3, 3)):
+            assert file.seek(place) == place
+            assert file.read(size) == CONTENT[place : place + size]
+        assert file.read(9) == b""
+        assert file.seek(-2, 2) == len(CONTENT) - 2
+    assert len(server.asked) == 6  # from 12 to 20 there is a byte or two to read over, and nothing to ask for
+
+
+def test_a_server_that_is_busy_is_asked_again(server):
+    server.answers.extend([503, 429, 200, 503])
+    server.most = 1 << 19
+    with WebFile(server.url("data")) as file:
+        assert file.read(len(CONTENT) // 2) + file.readall() == CONTENT
+
+
+@pytest.mark.parametrize("status", [503, 404])
+def test_a_server_that_gives_no_more_is_an_error_that_says_where(server, status):
+    server.most = 1000
+    with WebFile(server.url("data")) as file:
+        assert len(file.read(1000)) == 1000
+        server.answers.extend([status] * 9)
+        with pytest.raises(SourceError, match=rf"/data: .*{status}") as raised:
+            file.read(1)
+    assert raised.value.transient == (status == 503)
+    assert len(server.asked) == 1 + (TRIES - 1 if status == 503 else 1)
+
+
+def test_a_file_that_changes_is_not_read_on(server):
+    server.most = 1000
+    with WebFile(server.url("data")) as file:
+        file.read(1000)
+        server.tag = '"2"'
+        with pytest.raises(SourceError, match="has changed while it was read"):
+            file.read(1)
+
+
+def test_what_is_no_file_that_can_be_read_from_any_place_is_refused_with_what_works(server):
+    with pytest.raises(SourceError, match="the server answers 404 Not Found"):
+        WebFile(server.url("nothing"))
+    server.ranges = False
+    with pytest.raises(SourceError, match=r"in order only, so pipe it in: curl -L 'http://.*/data' \| upres - out.mp4"):
+        WebFile(server.url("data"))
+    server.kind = "text/html"
+    with pytest.raises(SourceError, match="is a page, not a video; yt-dlp may find"):
+        WebFile(server.url("data"))
+
+
+def test_nobody_there_is_said_so(server):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(UnreachableError, match=r"cannot be reached \(.*refused\); try again later"):
+        WebFile(server.url("data"))
+
+
+def test_a_read_that_waits_ends_when_it_is_interrupted(server):
+    server.most = 1000
+    with WebFile(server.url("data")) as file:
+        file.read(1000)
+        server.arrived.clear()
+        server.hold.clear()
+        errors = []
+
+        def read():
+            try:
+                file.read(1)
+            except Interrupted as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert server.arrived.wait(60)
+        file.interrupt()
+        server.hold.set()
+        thread.join(60)
+        assert len(errors) == 1
+
+
+def test_a_run_that_its_source_left_is_continued_to_the_same_bytes(server, tmp_path):
+    def run(target, **settings):
+        quick = Encoder(segment_seconds=0.2, preset="ultrafast")
+        return upscale(server.url("a.ts"), target, fake.job(target, encoder=quick), **settings)
+
+    server.most = 10_000
+    run(tmp_path / "whole.mp4")
+    target = tmp_path / "out.mp4"
+    server.answers.extend([200] * (len(server.asked) - 3) + [503] * TRIES)
+    with pytest.raises(UnreachableError, match=r"breaks off at byte .* 503") as raised:
+        run(target)
+    assert "the same command with `resume` continues from there" in raised.value.__notes__[0]
+    assert run(target, resume=True).frames_resumed
+    assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_playlist_is_read_to_its_end(server, clip, tmp_path):
+    media.ffmpeg(
+        "-i", clip("a.ts"), "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0", tmp_path / "a.m3u8"
+    )
+    server.files |= {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with Reader(server.url("a.m3u8?token=1")) as reader:
+        assert sum(1 for _ in reader.frames()) == 30

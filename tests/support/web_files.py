@@ -1,0 +1,73 @@
+"""A web server of files, with ranges, and with what goes wrong on the web."""
+
+import re
+import threading
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+
+class WebFiles(ThreadingHTTPServer):
+    """files: bytes by path. answers: statuses of the next answers, before it serves as usual.
+
+    most: bytes of an answer after which the connection ends. ranges: whether they are served. hold: what an answer's head
+    waits for, before its body comes.
+    tag: the version of every file. asked: the ranges of requests so far.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, files):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files = files
+        self.answers = deque()
+        self.most = None
+        self.ranges = True
+        self.tag = '"1"'
+        self.kind = "video/mp4"
+        self.asked = []
+        self.arrived = threading.Event()
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.hold.set()
+        self.shutdown()
+        self.server_close()
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.server_port}/{path}"
+
+    def handle_error(self, request, client_address):
+        """A client that goes away is what some tests are about."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        server.asked.append(self.headers["Range"])
+        status = server.answers.popleft() if server.answers else 200
+        data = server.files.get(unquote(urlsplit(self.path).path).lstrip("/"))
+        if status != 200 or data is None:
+            self.send_error(404 if data is None else status)
+            return
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        same = self.headers["If-Range"] in (None, server.tag)
+        start = int(wanted[1]) if wanted and server.ranges and same else None
+        self.send_response(200 if start is None else 206)
+        if start is not None:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - (start or 0)))
+        self.send_header("Content-Type", server.kind)
+        self.send_header("ETag", server.tag)
+        self.end_headers()
+        server.arrived.set()
+        server.hold.wait(60)
+        self.wfile.write(data[start or 0 :][: server.most])
+
+    def log_message(self, *_):
+        """Say nothing."""
