@@ -1,9 +1,11 @@
 """A log written out while it grows: fragmented MP4, or Matroska without an index, into a pipe."""
 
 import heapq
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
+from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +20,9 @@ from .tracks import LogSubtitles, LogTrack, label, movflags, movie_timescale, or
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
+logger = logging.getLogger(__name__)
+
+ABSENT_SECONDS = Fraction(2)  # of picture, after which a prompt file begins without the tracks that have not come
 PIECE_MILLISECONDS = 500  # of the file that are written at once; a player waits for them
 PROMPT_MILLISECONDS = 500  # by which a track may be ahead of the others in a live file
 OPTIONS = {
@@ -39,7 +44,8 @@ class StreamedFile:
 
     The header names every track, so nothing is written before each has its first fragment: none is lost for coming late.
     target: an open file, or a path or address that libavformat opens itself. prompt: what comes is written at once, packet by
-    packet, and what the source hides behind its last packet is left in.
+    packet, what the source hides behind its last packet is left in, and a track is left out that has nothing in the first
+    `ABSENT_SECONDS` of the picture.
     Raises TargetError where it cannot be written, EncoderError where the container refuses it, LogError where the log is
     damaged or has no frame.
     """
@@ -52,6 +58,7 @@ class StreamedFile:
         self._waiting: dict[str, list[Fragment]] = defaultdict(list)
         self._tracks: dict[str, LogTrack] = {}
         self._subtitles: list[LogSubtitles] = []
+        self._left_out: set[str] = set()
         self._held: dict[int, Packet[Any] | None] = {}
         self._output: OutputContainer | None = None
 
@@ -73,8 +80,11 @@ class StreamedFile:
 
     def push(self, fragment: Fragment) -> None:
         """Take a fragment that the log has got, in the order of the log."""
+        if self._output is not None and fragment.track not in self._tracks:
+            self._leave_out(fragment.track)
+            return
         self._waiting[fragment.track].append(fragment)
-        if self._output is not None or _announced(self._log) <= self._waiting.keys():
+        if self._output is not None or self._decided():
             with as_ours("the result", self._container):
                 self._write()
 
@@ -82,6 +92,22 @@ class StreamedFile:
     def waits(self) -> bool:
         """Tell whether fragments wait for the first of another track."""
         return bool(self._waiting)
+
+    def _decided(self) -> bool:
+        """Whether the header can be written: every track has come, or was waited for long enough."""
+        if _announced(self._log) <= self._waiting.keys():
+            return True
+        if not self._prompt or "video" not in self._waiting:
+            return False
+        video = self._waiting["video"]
+        return (video[-1].pts + video[-1].duration - video[0].pts) * self._log.tracks[
+            "video"
+        ].time_base >= ABSENT_SECONDS
+
+    def _leave_out(self, track: str) -> None:
+        if track not in self._left_out:
+            self._left_out.add(track)
+            logger.warning("%s is left out: it came after the header was written, which names all tracks", track)
 
     def _finish(self) -> None:
         check_has_frames(self._log)

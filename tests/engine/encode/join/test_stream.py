@@ -1,8 +1,10 @@
 """What goes into a pipe while it is made is the joined file: the same pictures and the same sound at the same times."""
 
 import errno
+import io
 import os
 
+import av
 import media
 import pytest
 import referee
@@ -10,8 +12,12 @@ from fake import job
 
 from upres.engine.api import upscale
 from upres.engine.core.errors import TargetError
+from upres.engine.decode.reader import Reader
+from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.encode.options import Encoder
 from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.run import run
+from upres.engine.segments.memory import MemoryLog
 
 pytestmark = pytest.mark.referee
 
@@ -19,6 +25,41 @@ NAMES = ("out.mp4", "out.mov", "out.mkv")
 SUBTITLES = "1\n00:00:00,500 --> 00:00:01,000\nhello\n\n2\n00:00:02,200 --> 00:00:02,700\nbye\n"
 PICTURE = "testsrc2=size=64x48:rate=10:duration=3"
 EARLY, LATE = "sine=duration=2", "sine=frequency=880:duration=1.6"
+
+
+LATE_SOUND = ("-itsoffset", 4, "-f", "lavfi", "-i", "sine=duration=2", "-c:v", "libx264", "-c:a", "aac")
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory):
+    """Six seconds of a live log, in the order of time, whose announced sound comes after four."""
+    path = tmp_path_factory.mktemp("late") / "in.mkv"
+    media.ffmpeg("-f", "lavfi", "-i", PICTURE.replace("=3", "=6"), *LATE_SOUND, path)
+    log = MemoryLog({})
+    encoder = Encoder(preset="ultrafast", fragment="frame", live=True)
+    with Reader(io.BytesIO(path.read_bytes()), live=True) as reader:
+        fragments = list(run(reader, job(path, encoder=encoder, streamed=True), log, Progress()))
+    bases = {name: track.time_base for name, track in log.tracks.items()}
+    return log, sorted(fragments, key=lambda each: each.pts * bases[each.track])
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_a_track_that_does_not_come_holds_a_prompt_file_back_for_two_seconds_of_picture(
+    late, tmp_path, container, caplog
+):
+    log, fragments = late
+    pipe, pictures = Pipe(Progress()), 0
+    with StreamedFile(log, pipe, container, prompt=True) as file:
+        for fragment in fragments:
+            file.push(fragment)
+            pictures += fragment.track == "video"
+            assert file.waits == (pictures < 20)  # of ten a second
+    (tmp_path / "out").write_bytes(pipe.data)
+    assert referee.count(tmp_path / "out") == pictures == 60
+    with av.open(str(tmp_path / "out")) as opened:
+        assert [stream.type for stream in opened.streams] == ["video"]
+    [note] = [record.getMessage() for record in caplog.records]
+    assert note.startswith("audio0 is left out: it came after the header was written")
 
 
 class Pipe:
