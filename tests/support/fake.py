@@ -75,11 +75,12 @@ class NearestSession:
 
 
 class Deadly(Nearest):
-    """Kills the process that opens it."""
+    """Kills the process that opens it, while the file is there that FAKE_DIES names."""
 
     def open(self, width: int, height: int) -> NearestSession:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
+        if Path(os.environ["FAKE_DIES"]).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().open(width, height)
 
 
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 from upres.service.domain import job_logging
 from upres.service.execution.sandbox.limits import die_with_parent
@@ -13,16 +14,21 @@ from upres.service.server.app import serve
 
 
 class DieAt:
-    """Kills this process when a step is reached for the nth time: `step:n`."""
+    """Kills this process when a step is reached for the nth time since a file says so: `step:n`."""
 
-    def __init__(self, fault):
-        self.step, _, count = fault.rpartition(":")
-        self.left = int(count or 0)
+    def __init__(self, file):
+        self._file = file
+        self._fault = ""
+        self._reached = 0
 
     def __call__(self, step):
-        if step == self.step:
-            self.left -= 1
-            if self.left == 0:
+        fault = self._file.read_text() if self._file.exists() else ""
+        if fault != self._fault:
+            self._fault, self._reached = fault, 0
+        wanted, _, count = fault.rpartition(":")
+        if step == wanted:
+            self._reached += 1
+            if self._reached == int(count):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -34,7 +40,7 @@ def tell(line):
 if __name__ == "__main__":
     die_with_parent()
     values = json.loads(sys.argv[1])
-    fault = values.pop("fault", "")
+    dies = DieAt(Path(values.pop("fault")))
     loaded = settings.load(**values)
     job_logging.configure(loaded.log_format)
-    asyncio.run(serve(loaded, tell, DieAt(fault)))
+    asyncio.run(serve(loaded, tell, dies))

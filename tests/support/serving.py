@@ -51,9 +51,21 @@ class ServerProcess:
         }
         self.process = None
         self.log = Path(state).with_suffix(".log")
+        self.changed = False  # whether it was started with settings that are not its own
+        self._fault = Path(state).with_suffix(".fault")
+
+    @property
+    def runs(self):
+        return self.process is not None and self.process.poll() is None
+
+    def dies_at(self, fault):
+        """From now on, whether it runs already or not, it dies when it comes to a step for the nth time: `step:n`."""
+        self._fault.write_text(fault)
 
     def start(self, **values):
-        command = [sys.executable, str(Path(__file__).with_name("serve.py")), json.dumps({**self.settings, **values})]
+        self.changed = bool(values)
+        values = {**self.settings, **values, "fault": str(self._fault)}
+        command = [sys.executable, str(Path(__file__).with_name("serve.py")), json.dumps(values)]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
@@ -82,6 +94,7 @@ class ServerProcess:
     def wait(self):
         code = self.process.wait(60)
         self.process.stdout.close()
+        self._fault.unlink(missing_ok=True)
         return code
 
     @property
@@ -98,8 +111,7 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.settings['http_port']}"
 
     def __enter__(self):
-        running = self.process is not None and self.process.poll() is None
-        return self if running else self.start()
+        return self if self.runs else self.start()
 
     def __exit__(self, *_):
         if self.process.poll() is None:

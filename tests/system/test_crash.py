@@ -30,18 +30,38 @@ STEPS = ["add", "added", "source whole", "change to pending", "changed to pendin
 FIGURES = SOAK / "crash.jsonl"
 
 
-@pytest.fixture
-def server(tmp_path):
-    server = ServerProcess(tmp_path / "state")
-    yield server
-    if server.process.poll() is None:
-        server.kill()
+@pytest.fixture(scope="module")
+def deadly(tmp_path_factory):
+    """A file that is not there; while it is, attempts of the shared server kill their worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        file = tmp_path_factory.mktemp("deadly") / "now"
+        patch.setenv("FAKE_DIES", str(file))
+        yield file
 
 
 @pytest.fixture(scope="module")
-def wanted(clip, tmp_path_factory):
-    """The results without any crash, by clip."""
-    with ServerProcess(tmp_path_factory.mktemp("calm") / "state") as server, Rpc(server.target) as rpc:
+def shared(deadly, tmp_path_factory):
+    """One server that dies and is started again in test after test, since a start is most of what each of them takes."""
+    server = ServerProcess(tmp_path_factory.mktemp("shared") / "state")
+    yield server
+    if server.runs:
+        server.kill()
+
+
+@pytest.fixture
+def server(shared, deadly, wanted):
+    """The shared server, which runs, with the settings that it has by itself."""
+    if shared.runs and shared.changed:
+        shared.kill()
+    yield shared if shared.runs else shared.start()
+    shared.dies_at("")
+    deadly.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def wanted(shared, clip):
+    """The results without any crash, by clip: what the server makes before the first."""
+    with Rpc(shared.start().target) as rpc:
         return {path: finish(rpc, path, str(uuid.uuid4())) for path in (clip("a.mp4", 1), clip("a.mp4", 12))}
 
 
@@ -113,20 +133,30 @@ STORIES = [
 
 
 def die(server, fault, act, **settings):
-    """Start a server that dies at a step, and do what leads there."""
-    server.start(fault=fault, **settings)
+    """Let a server, with other settings where some are given, die at a step, and do what leads there."""
+    if settings:
+        server.kill()
+    server.dies_at(fault)
+    if not server.runs:
+        server.start(**settings)
     with Rpc(server.target) as rpc, contextlib.suppress(grpc.RpcError):
         act(rpc)
     assert server.wait() == -signal.SIGKILL
 
 
+def listed(server):
+    """The jobs that a server has."""
+    with Rpc(server.target) as rpc:
+        return {job.request_id for job in rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs}
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_a_server_that_dies_at_a_step_ends_every_job_after_a_restart(server, clip, wanted, step):
-    path, request_id = clip("a.mp4", 1), str(uuid.uuid4())
+    path, request_id, before = clip("a.mp4", 1), str(uuid.uuid4()), listed(server)
     die(server, f"{step}:1", lambda rpc: submit(rpc, path, request_id))
-    with server.start(), Rpc(server.target) as rpc:
+    with Rpc(server.start().target) as rpc:
         assert finish(rpc, path, request_id) == wanted[path]
-        assert len(rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs) == 1
+    assert listed(server) - before == {request_id}
 
 
 AFTER = pytest.param("changed", id="after it", marks=pytest.mark.soak)
@@ -135,18 +165,18 @@ AFTER = pytest.param("changed", id="after it", marks=pytest.mark.soak)
 @pytest.mark.parametrize("when", [pytest.param("change", id="before it is committed"), AFTER])
 @pytest.mark.parametrize("story", STORIES, ids=str)
 def test_a_server_that_dies_in_a_change_of_state_goes_on_from_what_was_committed(
-    server, clip, wanted, monkeypatch, story, when
+    server, clip, wanted, deadly, story, when
 ):
     path, request_id = clip("a.mp4", 1), str(uuid.uuid4())
     if story.dies:
-        monkeypatch.setenv("FAKE_DIES", "1")
+        deadly.touch()
     if story.again:
         die(server, "changed to processing:1", lambda rpc: story.act(rpc, path, request_id))
     act = (lambda rpc: None) if story.again else lambda rpc: story.act(rpc, path, request_id)
     die(server, f"{when} to {story.to}", act, **story.first)
     if not story.reason:
-        monkeypatch.delenv("FAKE_DIES", raising=False)
-    with server.start(**story.then), Rpc(server.target) as rpc:
+        deadly.unlink(missing_ok=True)
+    with Rpc(server.start(**story.then).target) as rpc:
         if not story.reason:
             assert finish(rpc, path, request_id) == wanted[path]
             return
@@ -186,10 +216,9 @@ def test_a_server_that_dies_while_it_forgets_a_job_has_it_whole_or_not_at_all(se
         rpc.call(rpc.jobs.DeleteJob, pb.DeleteJobRequest(request_id=request_id))
 
     die(server, f"{step}:1", act)
-    with server.start(workers=0), Rpc(server.target) as rpc:
-        jobs = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
+    with Rpc(server.start().target) as rpc:
+        assert (request_id in listed(server)) is (step == "delete")
         if step == "deleted":
-            assert not jobs
             wait_until(lambda: not files_of(server, request_id))
         else:
             assert files_of(server, request_id) >= {f"{request_id}.mp4", f"{request_id}.jpg"}
@@ -202,11 +231,11 @@ def test_a_server_that_dies_between_an_end_and_its_tidying_up_does_so_after_its_
     die(server, "changed to done:1", lambda rpc: submit(rpc, path, request_id) or list(rpc.watch(request_id)))
     assert {"source", "result.mp4"} < {file.name for file in (state / "jobs" / request_id).iterdir()}
     (results := next((state / "results").iterdir())).joinpath(f"{request_id}.mp4#1").touch()
-    with server.start(workers=0), Rpc(server.target) as rpc:
+    with Rpc(server.start().target) as rpc:
         assert rpc.get(request_id).status == pb.Job.STATUS_DONE
         folder = state / "jobs" / request_id
         wait_until(lambda: not {"source", "result.mp4"} & {file.name for file in folder.iterdir()})
-        assert {file.name for file in results.iterdir()} == {f"{request_id}.mp4", f"{request_id}.jpg"}
+        assert {file.name for file in results.glob(f"{request_id}*")} == {f"{request_id}.mp4", f"{request_id}.jpg"}
 
 
 def test_an_idempotency_key_holds_no_request_that_was_lost_before_it_was_answered(server, clip):
@@ -217,16 +246,17 @@ def test_an_idempotency_key_holds_no_request_that_was_lost_before_it_was_answere
         files, data = {"video": clip("a.mp4", 1).read_bytes()}, {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast"}
         return httpx.post(f"{server.base}/api/v2/videos/upscales", headers=headers, files=files, data=data, timeout=60)
 
-    server.start(fault="added:1")
+    before = listed(server)
+    server.dies_at("added:1")
     with pytest.raises(httpx.TransportError):
         send()
     server.wait()
     with server.start(source_idle_seconds=0.1, workers=0), Rpc(server.target) as rpc:
-        (lost,) = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
-        assert list(rpc.watch(lost.request_id))[-1].job.error.reason == "SOURCE_INCOMPLETE"
-    with server.start(), Rpc(server.target) as rpc:
+        (lost,) = listed(server) - before
+        assert list(rpc.watch(lost))[-1].job.error.reason == "SOURCE_INCOMPLETE"
+    with Rpc(server.start().target) as rpc:
         first, again = (send().json()["data"]["request_id"] for _ in range(2))
-        assert first == again != lost.request_id
+        assert first == again != lost
         assert list(rpc.watch(first))[-1].event == "done"
 
 
@@ -272,8 +302,7 @@ def kill_at_random(server, path, kills, seed, wanted):
 
 def test_three_random_kills_change_no_result(server, clip, wanted):
     path, seed = clip("a.mp4", 12), random.randrange(1 << 30)
-    with server.start():
-        told = list(kill_at_random(server, path, 3, seed, wanted[path]))
+    told = list(kill_at_random(server, path, 3, seed, wanted[path]))
     assert sum(line["killed"] > 0 for line in told) == 3
     assert all(line["result_equal"] for line in told), told
 
@@ -281,7 +310,7 @@ def test_three_random_kills_change_no_result(server, clip, wanted):
 @pytest.mark.soak
 def test_a_hundred_random_kills_change_no_result(server, clip, wanted):
     path, seed, told = clip("a.mp4", 12), random.randrange(1 << 30), []
-    with server.start(), FIGURES.open("w", buffering=1) as file:
+    with FIGURES.open("w", buffering=1) as file:
         for line in kill_at_random(server, path, 100, seed, wanted[path]):
             told.append(line)
             file.write(json.dumps(line) + "\n")
@@ -299,14 +328,13 @@ def test_a_hundred_random_kills_change_no_result(server, clip, wanted):
 
 
 def test_sigterm_lets_the_running_job_end_and_exits_in_order(server, clip):
-    with server.start(), Rpc(server.target) as rpc:
+    with Rpc(server.target) as rpc:
         request_id = str(uuid.uuid4())
         submit(rpc, clip("a.mp4", 1), request_id)
         assert any(event.event == "processing" for event in rpc.watch(request_id))
         assert server.stop() == 0
-    with server.start(workers=0), Rpc(server.target) as rpc:
+    with Rpc(server.start().target) as rpc:
         assert rpc.get(request_id).status == pb.Job.STATUS_DONE
-        assert server.stop() == 0
 
 
 def test_a_second_signal_ends_a_server_that_still_waits_for_a_job_and_the_job_goes_on(server, clip):
@@ -322,6 +350,7 @@ def test_a_second_signal_ends_a_server_that_still_waits_for_a_job_and_the_job_go
         yield pb.UpscaleRequest(chunk=pb.SourceChunk(data=data))
         yield pb.UpscaleRequest(end=True)
 
+    server.kill()
     with server.start(grace_seconds=600), Rpc(server.target) as rpc:
         call = rpc.call(rpc.upscale.Upscale, begun())
         request_id = next(call).accepted.request_id
@@ -331,7 +360,7 @@ def test_a_second_signal_ends_a_server_that_still_waits_for_a_job_and_the_job_go
         server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 1
         gate.set()
-    with server.start(), Rpc(server.target) as rpc:
+    with Rpc(server.start().target) as rpc:
         *_, last = rpc.call(rpc.upscale.Upscale, rest(request_id))
         assert (last.job.status, last.job.totals.frames_out) == (pb.Job.STATUS_DONE, 60)
         assert last.job.totals.frames_resumed > 0

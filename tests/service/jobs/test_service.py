@@ -153,7 +153,7 @@ def test_an_attempt_killed_in_the_middle_of_a_segment_publishes_no_frame_twice_o
 
 
 def test_a_job_that_always_kills_its_worker_fails_after_three_attempts(tmp_path, clip, monkeypatch):
-    monkeypatch.setenv("FAKE_DIES", "1")
+    monkeypatch.setenv("FAKE_DIES", str(tmp_path))
 
     async def scenario():
         async with serving(tmp_path) as jobs:
