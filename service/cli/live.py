@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upres.engine.decode.filters import PREFILTERS
-
 from . import signals
-from .options import built
+from .options import Crf, Overwrite, Prefilters, Tonemap, built
 from .run.options import ModelOptions
 
 if TYPE_CHECKING:
@@ -45,10 +43,6 @@ EveryFrame = Annotated[
     bool, typer.Option("--every-frame", help="Upscale every frame, however late; by default late ones are left out.")
 ]
 Preset = Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")]
-Crf = Annotated[int, typer.Option(help="Quality of the encoding: lower is better and larger.")]
-Prefilter = Annotated[list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable.")]
-Tonemap = Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file or a playlist that exists.")]
 
 
 @built(choice=ModelOptions)
@@ -58,7 +52,7 @@ def live(
     every_frame: EveryFrame = False,
     preset: Preset = "veryfast",
     crf: Crf = 20,
-    prefilter: Prefilter = None,
+    prefilter: Prefilters = None,
     tonemap: Tonemap = False,
     overwrite: Overwrite = False,
     *,

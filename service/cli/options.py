@@ -1,11 +1,22 @@
-"""Groups of options that several commands share, each declared once as a function that builds something from them."""
+"""Options that several commands share, and groups of them, each declared once as a function that builds something from them."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from inspect import Parameter, Signature, signature
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+
+from upres.engine.decode.filters import PREFILTERS
 
 Command = Callable[..., None]
+Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding: lower is better and larger.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a target that exists.")]
+Prefilters = Annotated[
+    list[str] | None,
+    typer.Option("--prefilter", metavar="NAME", help=f"Before upscaling: {', '.join(PREFILTERS)}; repeatable."),
+]
+Tonemap = Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")]
 
 
 def built(**makers: Callable[..., Any]) -> Callable[[Command], Command]:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Literal
 import typer
 
 from . import signals
-from .options import built
+from .options import Crf, Overwrite, Prefilters, Tonemap, built
 
 if TYPE_CHECKING:
     from upres.service.client.assembly import Assembly
@@ -45,10 +45,6 @@ Chain = Annotated[str | None, typer.Option(help="Models one after the other, A,B
 Content = Annotated[
     Literal["auto", "photo", "animation", "live"], typer.Option(help="Which kind of network fits; live: a light one.")
 ]
-Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding; less is better and larger.")]
-Prefilters = Annotated[
-    list[str] | None, typer.Option("--prefilter", metavar="NAME", help="Before upscaling; repeatable.")
-]
 Delivery = Annotated[
     Literal["segments", "frames"] | None,
     typer.Option(help="What is sent back as one piece; segments, or frames if live."),
@@ -59,8 +55,6 @@ Live = Annotated[
 WhenSlow = Annotated[
     Literal["wait", "drop"], typer.Option(help="With --live: what happens when this client is too slow.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a target that exists.")]
-Tonemap = Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")]
 Split = Annotated[bool, typer.Option("--split", help="Cut at shot boundaries; lifts the limit on length.")]
 
 DEFAULT_SERVER = "127.0.0.1:8081"
