@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from upres.engine.pipeline.progress import Progress
 
     from .api import stream, upscale
+    from .images.still import upscale_image
 
-__all__ = ["Encoder", "Job", "Progress", "UpresError", "load", "stream", "upscale"]
+__all__ = ["Encoder", "Job", "Progress", "UpresError", "load", "stream", "upscale", "upscale_image"]
 
 MODULES = {
     "Encoder": "encode.options",
@@ -25,6 +26,7 @@ MODULES = {
     "load": "models.registry",
     "stream": "api",
     "upscale": "api",
+    "upscale_image": "images.still",
 }
 
 

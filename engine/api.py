@@ -12,6 +12,7 @@ from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import container_for, join
 from upres.engine.encode.join.stream import StreamedFile, Writable
 from upres.engine.models import registry
+from upres.engine.models.catalog import DEFAULT_MODEL
 from upres.engine.pipeline.estimate import Prediction
 from upres.engine.pipeline.options import Job, after_prefilters
 from upres.engine.pipeline.progress import Progress
@@ -21,8 +22,6 @@ from upres.engine.pipeline.segment_length import cut_by_work
 from upres.engine.pipeline.target import check_target
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment, Track
-
-DEFAULT_MODEL = "RealESRGAN_Vid_x4"
 
 
 def upscale(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from upres.engine.core.errors import ModelError
 
+DEFAULT_MODEL = "RealESRGAN_Vid_x4"
 BSD3 = "BSD-3-Clause (c) 2021 Xintao Wang"
 DISTILLED = f"{BSD3}: distilled by upres from realesr-animevideov3"
 

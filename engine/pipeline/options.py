@@ -76,13 +76,18 @@ def after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:
 def resolved(job: Job, shape: Shape) -> tuple[Shape, Encoding]:
     """Derive the upscaled shape of frames of this shape, and how they are encoded; SettingsError where they cannot be."""
     upscaled = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
-    wanted = job.encoder.height
-    if wanted is not None and wanted > upscaled.height:
-        raise SettingsError(
-            f"`height` {wanted} is more than there is: {job.scale} times {shape.height} pixels are {upscaled.height}; "
-            f"{_taller(wanted, shape.height, job.scale)}"
-        )
+    if job.encoder.height is not None:
+        check_height(job.encoder.height, shape.height, job.scale)
     return upscaled, options.resolve(job.encoder, upscaled)
+
+
+def check_height(wanted: int, height: int, scale: int) -> None:
+    """Raise SettingsError where a result is to be taller than frames of this height become."""
+    if wanted > height * scale:
+        raise SettingsError(
+            f"`height` {wanted} is more than there is: {scale} times {height} pixels are {height * scale}; "
+            f"{_taller(wanted, height, scale)}"
+        )
 
 
 def _taller(wanted: int, height: int, scale: int) -> str:

@@ -17,14 +17,19 @@ def log_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.upres")
 
 
-def check_target(source: Source | None, target: Path, container: str, *, overwrite: bool, resume: bool = False) -> None:
-    """Raise TargetError that names everything that stands in the way of writing a file. source: what it must not be."""
+def check_target(
+    source: Source | None, target: Path, container: str | None, *, overwrite: bool, resume: bool = False
+) -> None:
+    """Raise TargetError that names everything that stands in the way of writing a file. source: what it must not be.
+
+    container: the one that its name must ask for; None where the name was checked already.
+    """
     with os_errors_as(target, TargetError):
         for place in (target, log_folder(target), part_of(target)):
             with suppress(FileNotFoundError, NotADirectoryError):
                 place.lstat()
         problems = [
-            *_wrong_name(target, container),
+            *([] if container is None else _wrong_name(target, container)),
             *in_the_way(source, target, overwrite=overwrite, resume=resume),
             *unwritable(target.parent),
             *_unfinished(target, overwrite=overwrite, resume=resume),

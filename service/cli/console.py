@@ -4,11 +4,12 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import typer
 from rich.console import Console
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,9 +22,9 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from upres.engine.core.errors import UpresError
+from upres.engine.core.model import Model
 from upres.engine.core.text import counted
 from upres.engine.pipeline.estimate import Prediction
-from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
 
 from .flags import in_flags
@@ -95,13 +96,12 @@ class Report:
         parts.append(f"in {clock(time.perf_counter() - self._begin)}")
         self.say(", ".join(parts), event="end", made=made, skipped=skipped, failed=failed)
 
-    def predicted(self, source: str, target: str, prediction: Prediction, job: Job) -> None:
+    def predicted(self, source: str, target: str, prediction: Prediction, models: Sequence[Model]) -> None:
         """Write the one line before the start: from where to where, size, time, memory, disk and models."""
         self._total = prediction.frames
         parts = [f"{prediction.width}x{prediction.height}", *_costs(prediction)]
         fields = {name: getattr(prediction, name) for name in prediction.__slots__}
-        models = ", ".join(_models(job))
-        text = f"{self._place}{source} -> {target}: {', '.join(parts)} ({models})"
+        text = f"{self._place}{source} -> {target}: {', '.join(parts)} ({', '.join(_models(models))})"
         self.say(text, event="predicted", source=source, target=target, **fields)
 
     @contextmanager
@@ -127,7 +127,26 @@ class Report:
 
             yield tick
 
-    def done(self, source: str, target: str, progress: Progress, job: Job) -> None:
+    @contextmanager
+    def working(self, name: str) -> Iterator[None]:
+        """Show, on a terminal, that one image is being upscaled."""
+        self._started = time.perf_counter()
+        shown = self._console.is_terminal and not self._json and not self._quiet
+        with self._console.status(escape(f"{self._place}{name}")) if shown else nullcontext():
+            yield
+
+    def saved(
+        self, source: str, target: str, size: tuple[int, int], models: Sequence[Model], *, compared: bool
+    ) -> None:
+        """Write the line at the end of an image."""
+        wall = time.perf_counter() - self._started
+        what = ", before on the left, after on the right" * compared
+        width, height = size
+        text = f"{target}: {width}x{height}{what}, {clock(wall)}"
+        fields = {"source": source, "target": target, "width": width, "height": height, "seconds": round(wall, 3)}
+        self.say(text, event="done", **fields, models=_models(models))
+
+    def done(self, source: str, target: str, progress: Progress, models: Sequence[Model]) -> None:
         """Write the lines at the end: frames in and out, repairs, warnings, speed by stage."""
         wall = time.perf_counter() - self._started
         self._warn_new(progress)
@@ -136,7 +155,7 @@ class Report:
         summary = f"{target}: {frames}, {clock(wall)}, {self._speed(progress):.2f} fps"
         if self._json:
             fields = {"source": source, "target": target, "seconds": round(wall, 3), **_results(progress)}
-            self.say(summary, event="done", **fields, models=_models(job))
+            self.say(summary, event="done", **fields, models=_models(models))
             return
         self.say(summary)
         if self._verbose:
@@ -222,8 +241,8 @@ def _costs(prediction: Prediction) -> list[str]:
     return ["length unknown", f"about {speed:.2g} frames a second", memory, disk]
 
 
-def _models(job: Job) -> list[str]:
-    return [f"{model.name} on {model.report}" for model in job.models]
+def _models(models: Sequence[Model]) -> list[str]:
+    return [f"{model.name} on {model.report}" for model in models]
 
 
 def _results(progress: Progress) -> dict[str, object]:

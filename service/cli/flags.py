@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from upres.engine.pipeline.advice import Rule
 
 SAME = (
+    "compare",
     "container",
     "duration",
     "height",

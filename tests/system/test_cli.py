@@ -1,5 +1,6 @@
 """The command line as people use it: real models on a small real clip, in the same process, through `main`."""
 
+import io
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ import media
 import numpy as np
 import pytest
 from paths import SAMPLE
+from PIL import Image
 from web_files import WebFiles
 
 from upres.engine.decode.filters import PREFILTERS
@@ -117,10 +119,15 @@ def test_nothing_is_predicted_of_a_part_that_is_not_there(upres, tiny, tmp_path)
     assert "about" not in upres(tiny, tmp_path / "out.mp4", "--start", "60")[2]
 
 
-def test_a_still_shows_before_and_after(upres, tiny, tmp_path):
-    code, _, _ = upres(tiny, tmp_path / "look.png", "--still", "0.2")
-    assert code == 0
-    assert size_and_frames(tmp_path / "look.png")[:2] == (2 * 192, 128)
+def test_a_still_is_the_frame_that_is_shown_then_and_may_stand_beside_its_source(upres, tiny, tmp_path):
+    frame, both = tmp_path / "frame.png", tmp_path / "both.png"
+    assert upres(tiny, frame, "--still", "0.2")[0] == 0 == upres(tiny, both, "--still", "0.2", "--compare")[0]
+    assert size_and_frames(frame)[:2] == (192, 128)
+    upscaled, pair = (np.asarray(Image.open(io.BytesIO(path.read_bytes()))) for path in (frame, both))
+    assert (pair[:, 192:] == upscaled).all()
+    with av.open(str(tiny)) as source:
+        shown = list(source.decode(video=0))[5].reformat(192, 128, "rgb24", interpolation="BICUBIC").to_ndarray()
+    assert np.abs(pair[:, :192].astype(int) - shown).mean() < 4
 
 
 def test_a_folder_goes_into_a_folder_and_what_exists_can_be_skipped(upres, tiny, tmp_path):
@@ -270,7 +277,7 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["{tiny}", "out.mp4", "--start=-1"], 2, "got '-1'"),
         (["{tiny}", "out.mp4", "--start", "1:00"], 3, "ends before second 60: it lasts 0.5 s"),
         (["{tiny}", "out.mp4", "--duration", "0"], 2, "must last longer than 0 s"),
-        (["nothing*.mp4", "out"], 3, "no video matches"),
+        (["nothing*.mp4", "out"], 3, "no video and no image matches"),
         (["{tiny}", "other.mp4", "third.mp4", "out.mp4"], 2, "3 inputs need a folder to go to, and out.mp4 is not one"),
         (["{tiny}", "other.mp4", "-"], 2, "and - is not one"),
         (["-"], 2, "name where the result goes: upres - out.mp4"),

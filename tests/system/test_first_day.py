@@ -12,7 +12,7 @@ import pytest
 
 from upres.service.cli.app import build, follow
 
-FILES = "in.mp4 b.mkv fhd.mp4 notes.txt clips/c.mp4 clips/d.mp4 'clips [new]/e.mp4'"
+FILES = "photo.jpg photo.png pngs/a.png pngs/b.png in.mp4 b.mkv fhd.mp4 notes.txt clips/c.mp4 clips/d.mp4 'clips [new]/e.mp4'"
 
 COMMANDS = [
     # What is this?
@@ -56,8 +56,26 @@ COMMANDS = [
     ("clips/ several -s 2 --duration 0.1", 0, "several/c.mp4", "several/d.mp4", "2 done"),
     ("'clips/*.mp4' several/ -s 2 --skip-existing", 0, "several/c.mp4: exists, left out", "0 done, 2 left out"),
     ("'clips [new]/*.mp4' several/ -s 2 --duration 0.1", 0, "several/e.mp4: 1 frame in"),
-    ("in.mp4 --still 0.1 -s 2", 0, "in_x2.png: before on the left, after on the right"),
+    ("in.mp4 --still 0.1 -s 2", 0, "in_x2.png: 96x64"),
+    ("in.mp4 --still 0.1 frame.png", 0, "in.mp4 -> frame.png: 192x128, 1 frame", "frame.png: 192x128"),
+    ("in.mp4 --still 0.1 --compare both.jpg", 0, "both.jpg: 384x128, before on the left, after on the right"),
     ("in.mp4 six.mp4 -s 2 --resume --duration 0.1", 0, "six.mp4: 1 frame in"),
+    # Images.
+    ("photo.jpg", 0, "photo.jpg -> photo_x4.jpg: 192x128, 1 frame, about ", "photo_x4.jpg: 192x128"),
+    ("photo.jpg", 5, "photo_x4.jpg: exists already; --overwrite replaces it"),
+    ("photo.jpg large.png", 0, "photo.jpg -> large.png: 192x128"),
+    ("photo.jpg large.webp -s 2 --json", 0, '"target": "large.webp", "width": 96, "height": 64'),
+    ("photo.png large.tif --height 100 --dry-run", 0, "photo.png -> large.tif: 150x100"),
+    ("photo.png --compare compare.png", 0, "compare.png: 384x128, before on the left, after on the right"),
+    ("photo.png --compare -s 2 -q", 0),
+    ("pngs/ larger/", 0, "1 of 2: pngs/a.png -> larger/a.png: 192x128", "2 of 2: ", "2 done, 0 failed, in "),
+    ("pngs/ larger/ --skip-existing", 0, "larger/a.png: exists, left out", "0 done, 2 left out"),
+    ("photo.jpg in.mp4 both/ -s 2", 0, "photo.jpg -> both/photo.jpg", "in.mp4 -> both/in.mp4", "2 done"),
+    ("nowhere.png", 3, "nowhere.png: no such file"),
+    ("pngs/", 2, "name a folder for the results: upres 'pngs/' upscaled/"),
+    ("in.mp4 look.png --compare", 5, "is a still image, and in.mp4 is none; one frame of it goes there with --still 0"),
+    ("in.mp4 --compare", 2, "upres in.mp4 --still 5 --compare compare.png"),
+    ("photo.png small.jpg --lossless", 2, "JPEG always loses some of an image; name it small.png"),
     # What does not work says what does.
     ("nowhere.mp4", 3, "nowhere.mp4: no such file"),
     ("notes.txt", 3, "notes.txt"),
@@ -65,7 +83,7 @@ COMMANDS = [
     ("in.mp4 b.mkv fhd.mp4 out.mp4", 2, "3 inputs need a folder to go to", "upres a.mp4 b.mp4 upscaled/"),
     ("in.mp4 in.mp4 --overwrite", 5, "is the input itself"),
     ("in.mp4 nofolder/out.mp4", 5, "there is no folder nofolder"),
-    ("in.mp4 out.gif", 5, "the name must end in .mp4"),
+    ("in.mp4 out.avi", 5, "the name must end in .mp4"),
     ("in.mp4 look.png", 5, "--still 0"),
     ("in.mp4 out.mp4 --model RealESRGAN", 4, "unknown model", "x4, x2, flashvsr"),
     ("in.mp4 out.mp4 --model RealESRGAN_x4plus", 4, "upres pull realesrgan-x4plus"),
@@ -104,6 +122,8 @@ def folder(tmp_path_factory):
         size = "1920x1080" if path.stem == "fhd" else "48x32"
         if path.suffix == ".txt":
             path.write_text("what to buy\n" * 20)
+        elif path.suffix in (".png", ".jpg"):
+            media.clip(path, "-frames:v", 1, picture="testsrc2=size=48x32")
         else:
             media.clip(
                 path, "-c:v", "libx264", "-pix_fmt", "yuv420p", picture=f"testsrc2=size={size}:rate=10:duration=0.4"

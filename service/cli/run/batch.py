@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .choice import Choice, Wanted
 from .inputs import Pair
 from .options import SUFFIXES, RunOptions
 from .patience import check_patience
+from .stills import Stills
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Batch:
     """Upscale several inputs alike. settings: the rest of a Job's fields. suffix: of names that are chosen here.
 
     wanted: the models of all; None where each source decides. stdout_suffix: the container for `-`. by_work: segments are
-    shorter than the encoder's where they would take long.
+    shorter than the encoder's where they would take long. stills: what upscales images that do not move. at: the time of the one
+    frame that is wanted of each video.
     """
 
     choice: Choice
@@ -45,11 +48,13 @@ class Batch:
     report: Report
     options: RunOptions
     by_work: bool
+    stills: Stills
+    at: Fraction | None = None
 
     def run(self, every: Sequence[Pair], folder: Path | None) -> int:
         """Upscale all; gives the exit code. A single input's error is raised; one of several is reported and skipped."""
         for pair in every:
-            if pair.target is not None:
+            if pair.target is not None and self.at is None and not self.stills.takes(pair):
                 self._container(pair.target)
         if self.wanted is not None and len(every) > 1:  # what cannot be loaded ends all of it
             self._models(self.wanted, folder or Path(every[0].source))
@@ -75,6 +80,10 @@ class Batch:
 
     def _one(self, pair: Pair, folder: Path | None) -> bool:
         """Upscale one input; gives whether it was, rather than left out."""
+        if self.at is not None:
+            return self.stills.frame(pair, self.at, tonemap=self.settings["tonemap"])
+        if self.stills.takes(pair):
+            return self.stills.file(pair)
         if pair.target is not None and self._skips(pair.target):
             return False
         with self._opened(pair, folder) as (work, target):
@@ -84,8 +93,10 @@ class Batch:
             place = Path(tempfile.gettempdir()) if target == "-" else Path(target).absolute().parent
             admission.refuse_what_cannot_fit(prediction, place)
             name = _name(pair.source, "stdin")
-            self.report.predicted(name, _name(target, "stdout"), prediction, work.job)
-            check_patience(prediction, work, self.report, self.options, piped=pair.source == "-")
+            self.report.predicted(name, _name(target, "stdout"), prediction, work.job.models)
+            check_patience(
+                prediction, work.job.models, _size(work), self.report, self.options, piped=pair.source == "-"
+            )
             if self.options.dry_run:
                 return True
             if self.by_work:
@@ -97,7 +108,7 @@ class Batch:
         progress = Progress()
         with self.report.running(name, progress) as tick:
             work.run(progress, tick)
-        self.report.done(name, target, progress, work.job)
+        self.report.done(name, target, progress, work.job.models)
 
     @contextmanager
     def _opened(self, pair: Pair, folder: Path | None) -> Iterator[tuple[Prepared | None, str]]:
@@ -178,6 +189,12 @@ class Batch:
                 f"{self.encoder.codec} does not go into {SUFFIXES[container]}; name {' or '.join(names)}"
             )
         return container
+
+
+def _size(work: Prepared) -> tuple[int, int]:
+    """Return the width and height of the frames that go into the models."""
+    shape = work.reader.info.shape
+    return shape.width, shape.height
 
 
 def _name(place: str, stream: str) -> str:

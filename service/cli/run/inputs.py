@@ -3,17 +3,20 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from upres.engine.core.errors import SettingsError, SourceError, TargetError, os_errors_as
 from upres.engine.core.text import counted
 from upres.engine.decode.source import kind_of
+from upres.engine.images.file import is_still
+from upres.engine.images.formats import FORMATS
 
 VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogg ogm ogv rm ts vob webm wmv y4m"
-VIDEO_SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split())
+SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split()) | FORMATS.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,13 @@ def arranged(names: Sequence[str], inputs: Sequence[str], output: str | None) ->
     return every[:-1], every[-1]
 
 
-def pairs(sources: Sequence[str], target: str | None, suffix: str) -> tuple[list[Pair], Path | None]:
+def pairs(
+    sources: Sequence[str], target: str | None, suffix: str, *, frame: bool = False
+) -> tuple[list[Pair], Path | None]:
     """Pair sources with targets; gives the pairs, and the folder that they go to, if any, which may have to be made.
 
-    What goes into a folder has its own name there with another suffix; in its own folder, as a result beside it.
+    What goes into a folder has its own name there, with the suffix of results where it is a video; in its own folder, as a result
+    beside it. frame: only one frame of each is wanted, as an image.
     Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
     """
     found = [_found(source) for source in sources]
@@ -66,9 +72,9 @@ def pairs(sources: Sequence[str], target: str | None, suffix: str) -> tuple[list
             f"{counted(len(chosen), 'input')} need a folder to go to, and {target} is not one; name it last, with a / at its "
             "end: upres a.mp4 b.mp4 upscaled/"
         )
-    names = _names_in_folder(chosen)
+    names = _names_in_folder(chosen, partial(_result_suffix, suffix=suffix, frame=frame))
     return [
-        Pair(source, None if _lies_in(source, folder) else str(folder / f"{name}{suffix}"))
+        Pair(source, None if _lies_in(source, folder) else str(folder / name))
         for source, name in zip(chosen, names, strict=True)
     ], folder
 
@@ -81,15 +87,23 @@ def _check_beside(sources: Sequence[str], *, several: bool) -> None:
         raise SettingsError(f"name a folder for the results: upres '{sources[0]}' upscaled/")
 
 
-def _names_in_folder(sources: Sequence[str]) -> list[str]:
+def _result_suffix(source: str, *, suffix: str, frame: bool) -> str:
+    if frame:
+        return ".png"
+    return Path(source).suffix if is_still(source) else suffix
+
+
+def _names_in_folder(sources: Sequence[str], suffix: Callable[[str], str]) -> list[str]:
     """Give each a name of its own: the stem, with the suffix where two have the same one, and a number where that is the same."""
     paths = [Path("stdin") if source == "-" else _path(source) for source in sources]
-    stems, taken = Counter(path.stem for path in paths), Counter[str]()
+    ends = [suffix(source) for source in sources]
+    whole = [f"{path.stem}{end}" for path, end in zip(paths, ends, strict=True)]
+    alike, taken = Counter(whole), Counter[str]()
     names = []
-    for path in paths:
-        name = path.stem if stems[path.stem] == 1 else path.name
-        taken[name] += 1
-        names.append(name if taken[name] == 1 else f"{name}-{taken[name]}")
+    for path, end, name in zip(paths, ends, whole, strict=True):
+        stem = path.stem if alike[name] == 1 else path.name
+        taken[stem + end] += 1
+        names.append(f"{stem}{end}" if taken[stem + end] == 1 else f"{stem}-{taken[stem + end]}{end}")
     return names
 
 
@@ -104,7 +118,7 @@ def _lies_in(source: str, folder: Path) -> bool:
 
 
 def _found(source: str) -> list[str]:
-    """List what a name stands for: itself, or the videos in a folder or of a pattern."""
+    """List what a name stands for: itself, or the videos and images in a folder or of a pattern."""
     path = Path(source)
     with os_errors_as(source, SourceError):
         if source == "-" or kind_of(source) != "file" or path.is_file():
@@ -114,9 +128,9 @@ def _found(source: str) -> list[str]:
         if not glob.has_magic(source):
             return [source]
         found = sorted(map(Path, glob.glob(_pattern(path), recursive=True)))  # noqa: PTH207 - absolute patterns too
-    videos = [str(file) for file in found if file.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [str(file) for file in found if file.suffix.lower() in SUFFIXES]
     if not videos:
-        raise SourceError(f"{source}: no video matches")
+        raise SourceError(f"{source}: no video and no image matches")
     return videos
 
 
@@ -128,10 +142,11 @@ def _pattern(path: Path) -> str:
 
 
 def _videos_in(folder: Path) -> list[Path]:
-    videos = sorted(file for file in folder.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
+    videos = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     if not videos:
+        names = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         passed = f"; {note}" if (note := not_searched(str(folder))) else ""
-        raise SourceError(f"{folder}: the folder holds no video (looked for {VIDEO_NAMES}){passed}")
+        raise SourceError(f"{folder}: the folder holds no video and no image (looked for {names}){passed}")
     return videos
 
 

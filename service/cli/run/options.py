@@ -152,8 +152,14 @@ class SourceOptions:
     ] = None
     at: Annotated[
         str | None,
-        typer.Option("--still", metavar="TIME", help="One frame of that time, before and after, to OUT.png."),
+        typer.Option("--still", metavar="TIME", help="Only the frame that is shown then, as an image."),
     ] = None
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Images with their source on the left, upscaled bicubically; of a video, with --still."
+        ),
+    ] = False
     prefilter: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable.")
     ] = None

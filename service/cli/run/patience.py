@@ -1,16 +1,15 @@
 """What takes long: said before it starts, with what would be faster, and asked for where somebody can answer."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import prod
 
-from upres.engine.api import Prepared
 from upres.engine.core.errors import Interrupted
-from upres.engine.core.model import Predicting
+from upres.engine.core.model import Model, Predicting
 from upres.engine.models import registry
 from upres.engine.pipeline import admission
 from upres.engine.pipeline.admission import PATIENCE_SECONDS
 from upres.engine.pipeline.estimate import Prediction, seconds_a_frame
-from upres.engine.pipeline.options import after_prefilters
 from upres.service.cli.console import Report, clock
 
 from .options import RunOptions
@@ -20,38 +19,47 @@ LIGHT = {"--scale 2": "RealESRGAN_Vid_x2", "--scale 4": "RealESRGAN_Vid_x4"}
 WORTH = 0.75  # of the time; what takes more is not called faster
 
 
-def check_patience(prediction: Prediction, work: Prepared, report: Report, options: RunOptions, *, piped: bool) -> None:
+def check_patience(
+    prediction: Prediction,
+    models: Sequence[Model],
+    size: tuple[int, int],
+    report: Report,
+    options: RunOptions,
+    *,
+    piped: bool,
+) -> None:
     """Say of a run that takes more than ten minutes what would be faster, and ask whether to start it.
 
-    Only at a terminal, and not with --yes. piped: the source comes through standard input, where no answer can come from.
+    Only at a terminal, and not with --yes. size: of the models' frames.
+    piped: the source comes through standard input, where no answer can come from.
     Raises Interrupted where the answer is no; SettingsError for a model made for GPUs where nobody can be asked.
     """
     if prediction.seconds is None or prediction.seconds <= PATIENCE_SECONDS:
         return
-    faster = "; ".join(_faster(prediction, work))
+    faster = "; ".join(_faster(prediction, models, size))
     report.warn(f"about {clock(prediction.seconds)} on this machine; faster: {faster}", seconds=prediction.seconds)
     if options.yes or options.dry_run:
         return
     if piped or options.json or not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-        admission.refuse_what_takes_long(prediction, work.job.models)
+        admission.refuse_what_takes_long(prediction, models)
         return
     if not report.asks("start it?"):
         raise Interrupted("not started; -y starts without asking")
 
 
-def _faster(prediction: Prediction, work: Prepared) -> Iterator[str]:
+def _faster(prediction: Prediction, models: Sequence[Model], size: tuple[int, int]) -> Iterator[str]:
     """Yield what makes the run faster, measured where it is another model."""
-    job, frames = work.job, prediction.frames or 0
-    shape = after_prefilters(work.reader.info.shape, job.prefilters)
-    names = {model.name for model in job.models}
+    frames, (width, height) = prediction.frames or 0, size
+    names, scale = {model.name for model in models}, prod(model.scale for model in models)
     for option, slug in LIGHT.items():
         network = registry.choose(slug).network
-        if network in names or registry.scale_of(slug) > job.scale:
+        if network in names or registry.scale_of(slug) > scale:
             continue
-        seconds = frames * seconds_a_frame(registry.load(network)[0], shape.width, shape.height)
+        seconds = frames * seconds_a_frame(registry.load(network)[0], width, height)
         if seconds < WORTH * (prediction.seconds or 0):
             yield f"{option} takes about {clock(seconds)}"
-    if any("fp32" in model.report for model in job.models) and not any(isinstance(m, Predicting) for m in job.models):
+    if any("fp32" in model.report for model in models) and not any(isinstance(m, Predicting) for m in models):
         yield "--quality high where this CPU has bfloat16"
-    yield "--duration 3 tries three seconds"
-    yield f"`upres tune --size {shape.width}x{shape.height}` finds the fastest way to run it here"
+    if frames > 1:
+        yield "--duration 3 tries three seconds"
+    yield f"`upres tune --size {width}x{height}` finds the fastest way to run it here"

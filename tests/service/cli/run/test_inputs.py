@@ -9,7 +9,16 @@ from upres.service.cli.run.inputs import Pair, arranged, pairs
 @pytest.fixture(autouse=True)
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("a.mp4", "b.mkv", "clips/c.mp4", "clips/d.mov", "more [x264]/e.mp4", "more [x264]/notes.txt"):
+    for name in (
+        "a.mp4",
+        "b.mkv",
+        "clips/c.mp4",
+        "clips/d.mov",
+        "more [x264]/e.mp4",
+        "more [x264]/notes.txt",
+        "shots/a.png",
+        "shots/c.JPG",
+    ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
@@ -60,6 +69,8 @@ def test_without_a_name_there_is_nothing_to_do():
         (["more [x264]/[a-f].*", "new"], [("more [x264]/e.mp4", "new/e.mp4")], "new"),
         (["clips/*", "new"], [("clips/c.mp4", "new/c.mp4"), ("clips/d.mov", "new/d.mp4")], "new"),
         (["a.mp4", "clips/../a.mp4", "new"], [("a.mp4", "new/a.mp4.mp4"), ("clips/../a.mp4", "new/a.mp4-2.mp4")], "new"),
+        (["shots", "new"], [("shots/a.png", "new/a.png"), ("shots/c.JPG", "new/c.JPG")], "new"),
+        (["a.mp4", "shots/a.png", "new"], [("a.mp4", "new/a.mp4"), ("shots/a.png", "new/a.png")], "new"),
         (["-", "new/"], [("-", "new/stdin.mp4")], "new"),
     ],
 )  # fmt: skip
@@ -89,5 +100,5 @@ def test_what_has_no_place_is_refused_with_what_to_name(names, words):
 
 
 def test_a_pattern_that_nothing_matches_is_said():
-    with pytest.raises(SourceError, match=r"no video matches"):
+    with pytest.raises(SourceError, match=r"no video and no image matches"):
         laid_out("more [x264]/*.txt", "new")

@@ -45,7 +45,9 @@ def looked(work, monkeypatch):
             monkeypatch.setattr(sys, name, SimpleNamespace(isatty=lambda: terminal))
         report = Asked(answer)
         try:
-            patience.check_patience(work[1], work[0], report, options, piped=piped)
+            shape = work[0].reader.info.shape
+            size = shape.width, shape.height
+            patience.check_patience(work[1], work[0].job.models, size, report, options, piped=piped)
         except Interrupted as error:
             report.notes.append(str(error))
         return report

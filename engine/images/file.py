@@ -1,0 +1,149 @@
+"""Image files, read and written with Pillow: whatever is wrong with one is said in a sentence."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+
+from upres.engine.core.errors import SourceError, TargetError, UpresError, os_errors_as
+from upres.engine.decode.container import LIMIT, check_size, reason
+from upres.engine.decode.source import kind_of
+from upres.engine.encode.join.file import part_of
+from upres.engine.segments.folder import sync_folder
+
+from .formats import TIFF, Format, format_of, is_image_name
+from .metadata import Metadata, metadata, to_srgb
+from .picture import Picture
+
+ANIMATED = ("GIF", "PNG", "WEBP")
+"""Of Pillow's formats, those whose further images are further frames; others hold pages, or previews."""
+NEAR = 8  # pixels from an opaque one within which transparent ones get its color: more than a network mixes in
+
+
+def is_still(path: str | Path) -> bool:
+    """Tell whether a file is an image that does not move, by its name and its beginning."""
+    if not is_image_name(path) or kind_of(path) != "file":
+        return False
+    with suppress(SourceError, OSError), _opened(str(path), path) as image:
+        return not _moves(image)
+    return True  # by its name; reading it says what is wrong
+
+
+def read(source: str | Path | IO[bytes]) -> Picture:
+    """Read a still image, upright and in RGB, with its transparency apart; SourceError where it cannot be.
+
+    Inks become sRGB, 16 bits a channel 8; notes say so. Of several pages the first is taken.
+    """
+    name = str(source) if isinstance(source, str | Path) else "the source"
+    with _opened(name, source) as image:
+        notes, exif = list(_notes(image)), image.getexif()
+        if image.mode in ("I", "F"):
+            raise SourceError(
+                f"{name}: holds numbers of 32 bits, whose black and white are not known; save it with 8 or 16"
+            )
+        upright = ImageOps.exif_transpose(image)
+        facts = metadata(upright, exif)
+        if upright.mode == "CMYK":
+            upright, icc = to_srgb(upright)
+            facts = replace(facts, icc=icc)
+        return _picture(upright, facts, tuple(notes))
+
+
+def save(picture: Picture, target: Path, *, exact: bool = False) -> list[str]:
+    """Write an image, which appears under its name only once it is whole; gives what a user should know of it.
+
+    exact: so that nothing is lost. Raises TargetError.
+    """
+    kind = format_of(target)
+    options = kind.exact if exact else kind.options
+    if options is None:
+        raise TargetError(f"{target}: {kind.name} loses some of the image; name it {target.stem}.png to keep all of it")
+    if kind is TIFF and picture.metadata.has_directories:
+        options = {}  # Pillow compresses with libtiff, which it gives no directories
+    image, notes = _fitting(picture, kind)
+    part = part_of(target)
+    try:
+        with os_errors_as(target, TargetError), part.open("wb") as file:
+            image.save(file, kind.name, **options, **picture.metadata.options(image))
+            file.flush()
+            os.fsync(file.fileno())
+        with os_errors_as(target, TargetError):
+            part.replace(target)
+            sync_folder(target.parent)
+    except (ValueError, RuntimeError) as error:  # what the format cannot hold, as EXIF of more than 64 KB in a JPEG
+        raise TargetError(f"{target}: cannot be saved as {kind.name} ({error})") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return notes
+
+
+@contextmanager
+def _opened(name: str, source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
+    """Open an image whose size can be held, and raise what goes wrong with it as SourceError."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of damage that is passed over
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(source) as image:
+                check_size(name, *image.size)
+                yield image
+    except UpresError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise SourceError(f"{name}: larger than can be held; the limit is {LIMIT}") from error
+    except FileNotFoundError as error:
+        raise SourceError(f"{name}: no such file") from error
+    except Exception as error:  # what damaged files raise is of any kind
+        why = "" if isinstance(error, UnidentifiedImageError) else f" ({reason(error)})"
+        raise SourceError(f"{name}: not an image that can be read{why}") from error
+
+
+def _moves(image: Image.Image) -> bool:
+    return image.format in ANIMATED and getattr(image, "is_animated", False)
+
+
+def _notes(image: Image.Image) -> Iterator[str]:
+    """Yield what is lost of an image that was opened and not read."""
+    tiles = repr(getattr(image, "tile", ""))
+    if image.mode.startswith("I;16") or ";16" in tiles:
+        yield "the image's 16 bits a channel become 8"
+    if image.mode == "CMYK":
+        yield "the image's inks (CMYK) become sRGB"
+    if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
+        yield f"only the first of {pages} pages is upscaled"
+
+
+def _picture(image: Image.Image, facts: Metadata, notes: tuple[str, ...]) -> Picture:
+    gray = image.mode.partition(";")[0] in ("1", "L", "LA", "I")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if not image.has_transparency_data:
+        return Picture(np.asarray(image.convert("RGB")), None, gray, facts, (), notes)
+    image = image.convert("RGBA")
+    alpha = image.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return Picture(np.asarray(image.convert("RGB")), None, gray, facts, (), notes)
+    return Picture(np.asarray(_spread(image, alpha)), np.asarray(alpha), gray, facts, (), notes)
+
+
+def _spread(image: Image.Image, alpha: Image.Image) -> Image.Image:
+    """Give wholly transparent pixels the color of what is beside them: the network mixes it into the edge, often as black."""
+    near = image.convert("RGBa").filter(ImageFilter.BoxBlur(NEAR)).convert("RGBA").convert("RGB")
+    return Image.composite(image.convert("RGB"), near, alpha.point(lambda value: 255 * (value > 0)))
+
+
+def _fitting(picture: Picture, kind: Format) -> tuple[Image.Image, list[str]]:
+    """Make an image that a format holds."""
+    image = picture.image()
+    if "A" in image.mode and not kind.has_alpha:
+        white = Image.new("RGBA", image.size, "white")
+        flat = Image.alpha_composite(white, image.convert("RGBA")).convert("L" if picture.gray else "RGB")
+        return flat, [f"{kind.name} holds no transparency: it is laid over white"]
+    if image.mode not in kind.modes:
+        image = image.convert("RGBA" if "A" in image.mode else "RGB")
+    return image, []

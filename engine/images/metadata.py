@@ -1,0 +1,101 @@
+"""What an image file says besides its pixels: its color profile, EXIF, XMP and resolution, kept for the upscaled one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import ExifTags, Image, ImageCms
+
+EXIF, GPS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
+ORIENTATION = ExifTags.Base.Orientation
+SIZES = (
+    (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength),
+    (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight),
+)
+"""Tags of EXIF that say how large the image is."""
+STORAGE = frozenset(
+    {254, 255, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 318, 319, 320, 322, 323, 324, 325, 330, 338, 339}
+    | {347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675}
+)
+"""Tags of TIFF 6.0 that say how the pixels, a profile or a thumbnail lie in the file, which is another one now."""
+COLORS = {"L": b"GRAY", "RGB": b"RGB "}
+"""ICC.1:2022, 7.2.6: the color space that a profile is for, by Pillow's mode without its alpha."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a file says besides its pixels. icc, exif, xmp: as bytes. dpi: across and down."""
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+    @property
+    def has_directories(self) -> bool:
+        """Tell whether its EXIF holds more than what is in a TIFF of its own: when, where and how a photo was taken."""
+        exif = _loaded(self.exif or b"")
+        return EXIF in exif or GPS in exif
+
+    def options(self, image: Image.Image) -> dict[str, object]:
+        """Say it as Pillow's options to save an image with; a profile for other colors is left out."""
+        return dict(self._options(image))
+
+    def _options(self, image: Image.Image) -> Iterator[tuple[str, object]]:
+        if self.icc and self.icc[16:20] == COLORS.get(image.mode.rstrip("A")):
+            yield "icc_profile", self.icc
+        if self.exif:
+            yield "exif", _sized(self.exif, image.width, image.height)
+        if self.xmp:
+            yield "xmp", self.xmp
+        if self.dpi:
+            yield "dpi", self.dpi
+
+
+def metadata(image: Image.Image, exif: Image.Exif) -> Metadata:
+    """Collect what an upright image says. exif: of the file, asked for before its pixels were read."""
+    for directory in filter(exif.__contains__, (EXIF, GPS)):
+        exif.get_ifd(directory)  # or it is lost with the file
+    for tag in (*STORAGE, ORIENTATION):
+        if tag in exif:
+            del exif[tag]
+    xmp, dpi = image.info.get("xmp"), image.info.get("dpi")
+    return Metadata(
+        icc=image.info.get("icc_profile"),
+        exif=exif.tobytes() if len(exif) else None,
+        xmp=xmp if isinstance(xmp, bytes) else None,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(float(value) > 0 for value in dpi) else None,
+    )
+
+
+def to_srgb(image: Image.Image) -> tuple[Image.Image, bytes | None]:
+    """Convert an image of inks (CMYK) to RGB by its profile; gives it, and its profile from now on.
+
+    Without a profile that can be used, by the plain formula, and without one.
+    """
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(image.info.get("icc_profile", b"")))
+        converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return image.convert("RGB"), None
+    assert converted is not None
+    return converted, srgb.tobytes()
+
+
+def _sized(data: bytes, width: int, height: int) -> bytes:
+    """Set the size that the image has now in EXIF, where it says one."""
+    exif = _loaded(data)
+    places = [exif, *(exif.get_ifd(directory) for directory in (EXIF, GPS) if directory in exif)]  # or they are lost
+    for tags in places:
+        for across, down in SIZES:
+            for tag, length in ((across, width), (down, height)):
+                if tag in tags:
+                    tags[tag] = length
+    return exif.tobytes()
+
+
+def _loaded(data: bytes) -> Image.Exif:
+    exif = Image.Exif()
+    exif.load(data)
+    return exif

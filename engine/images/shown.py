@@ -1,0 +1,44 @@
+"""The frame of a video that is shown at a time, as a still image: to keep, or to judge a model by."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import dropwhile, islice
+
+from upres.engine.color.convert import ToRGB
+from upres.engine.core.errors import SourceError
+from upres.engine.core.frame import Pixels
+from upres.engine.core.model import Model
+from upres.engine.decode.cut import Cut
+from upres.engine.decode.reader import Reader
+from upres.engine.decode.source import Source
+
+from .picture import Picture
+
+LONGEST_FRAME = Fraction(5)  # seconds: how long a frame may have been shown already
+MODEL_FRAMES = 25  # that a model which remembers gets, so that it has something to remember
+
+
+def shown_at(source: Source, at: Fraction, models: Sequence[Model], *, tonemap: bool = False) -> Picture:
+    """Read what is shown at second `at`; SourceError where the source ends before. models: that it is read for."""
+    stateful = any(model.warmup is None for model in models)
+    begin = max(Fraction(0), at - LONGEST_FRAME)
+    with Reader(source, cut=Cut(begin), tonemap=tonemap) as reader:
+        reader.check_reaches(at)
+        frames = _from(reader, at - begin, MODEL_FRAMES if stateful else 1)
+    if not frames:
+        raise SourceError(f"the source ends before second {float(at):g}")
+    return Picture(frames[0], following=tuple(frames[1:]))
+
+
+def shorter_side(source: Source, *, tonemap: bool = False) -> int:
+    """Give the shorter side of a source's frames, in pixels; SourceError where it cannot be opened."""
+    with Reader(source, tonemap=tonemap) as reader:
+        return min(reader.info.shape.width, reader.info.shape.height)
+
+
+def _from(reader: Reader, at: Fraction, count: int) -> list[Pixels]:
+    """Read the frame that is shown at a second of a cut, and those that follow it; none where the cut ends before."""
+    to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
+    ticks = at / reader.info.shape.time_base
+    frames = dropwhile(lambda frame: (frame.pts or 0) + frame.duration <= ticks, reader.frames())
+    return [to_rgb(frame) for frame in islice(frames, count)]

@@ -1,0 +1,127 @@
+"""A still image through the models: its colors, and its transparency by itself; then brought to a size."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from upres.engine.core.errors import SourceError, TargetError
+from upres.engine.core.frame import Frame, Pixels
+from upres.engine.core.model import Model
+from upres.engine.models import registry
+from upres.engine.models.catalog import DEFAULT_MODEL
+from upres.engine.models.chain import as_one, upscale_still
+from upres.engine.pipeline.estimate import BASE_MEMORY, Prediction, seconds_a_frame
+from upres.engine.pipeline.options import check_height
+from upres.engine.pipeline.target import check_target
+
+from .file import read, save
+from .formats import Format, format_of
+from .picture import Picture
+
+COPIES = 4  # of the result that are held at once: as an array, as an image, and while it is resampled
+
+
+def upscale_image(
+    source: str | Path,
+    target: str | Path,
+    models: Sequence[Model] = (),
+    *,
+    model: str = DEFAULT_MODEL,
+    scale: int | None = None,
+    height: int | None = None,
+    overwrite: bool = False,
+) -> list[str]:
+    """Upscale a still image into a file (PNG, JPEG, WebP, TIFF, GIF, BMP); return what a user should know of it.
+
+    Transparency is upscaled by itself. The color profile and EXIF are kept, and the rotation that EXIF asks for is applied.
+    models: one after the other; without any, `model` by name, at `scale` where it offers several. height: to resample to.
+    Raises UpresError; then nothing is left behind.
+    """
+    place, kind = Path(target), format_of(Path(target))
+    picture = read(source)
+    check_image_target(source, place, overwrite=overwrite)
+    models = models or (registry.load(model, scale=scale)[0],)
+    check_fits(place, kind, *size(picture, models, height))
+    return [*picture.notes, *save(upscaled(picture, models, height), place)]
+
+
+def check_image_target(source: object, target: Path, *, overwrite: bool) -> None:
+    """Raise TargetError that names everything that stands in the way of writing an image. source: what it must not be."""
+    origin = source if isinstance(source, str | Path) else None
+    check_target(origin, target, None, overwrite=overwrite)
+
+
+def check_fits(target: Path, kind: Format, width: int, height: int) -> None:
+    """Raise TargetError for an image larger than its format holds."""
+    if max(width, height) > kind.longest:
+        raise TargetError(
+            f"{target}: {kind.name} holds {kind.longest} pixels a side, and the result is {width}x{height}; name it "
+            f"{target.stem}.png"
+        )
+
+
+def size(picture: Picture, models: Sequence[Model], height: int | None) -> tuple[int, int]:
+    """Return the width and height of the result; SettingsError where `height` is more than the models give."""
+    scale = prod(model.scale for model in models)
+    if height is None:
+        return picture.width * scale, picture.height * scale
+    check_height(height, picture.height, scale)
+    return max(1, round(picture.width * height / picture.height)), height
+
+
+def predict(picture: Picture, models: Sequence[Model], kind: Format, height: int | None) -> Prediction:
+    """Predict what upscaling an image takes."""
+    model, (width, tall) = as_one(models), size(picture, models, height)
+    passes = 1 if picture.alpha is None else 2
+    seconds = passes * seconds_a_frame(model, picture.width, picture.height) * (1 + len(picture.following))
+    disk = round(width * tall * kind.bytes_a_pixel)
+    whole = picture.width * picture.height * model.scale**2 * 3
+    memory = BASE_MEMORY + model.memory(picture.width, picture.height) + COPIES * whole
+    return Prediction(width, tall, 1, seconds, memory, disk, seconds, disk, {})
+
+
+def upscaled(picture: Picture, models: Sequence[Model], height: int | None = None) -> Picture:
+    """Upscale an image with all that it carries."""
+    wanted = size(picture, models, height)
+    pixels = [picture.rgb, *picture.following]
+    alpha = None if picture.alpha is None else _alpha(picture.alpha, models, len(pixels))
+    rgb = _through(pixels, models)
+    if wanted != (rgb.shape[1], rgb.shape[0]):
+        rgb = _resampled(rgb, wanted, Image.Resampling.LANCZOS)
+        alpha = None if alpha is None else _resampled(alpha, wanted, Image.Resampling.LANCZOS)
+    return replace(picture, rgb=rgb, alpha=alpha, following=(), notes=())
+
+
+def beside(before: Picture, after: Picture) -> Picture:
+    """Put an image, upscaled bicubically, to the left of the models' result."""
+    wanted = after.width, after.height
+    rgb = np.concatenate([_resampled(before.rgb, wanted, Image.Resampling.BICUBIC), after.rgb], axis=1)
+    if before.alpha is None or after.alpha is None:
+        return replace(after, rgb=rgb)
+    alpha = _resampled(before.alpha, wanted, Image.Resampling.BICUBIC)
+    return replace(after, rgb=rgb, alpha=np.concatenate([alpha, after.alpha], axis=1))
+
+
+def _through(pixels: Sequence[Pixels], models: Sequence[Model]) -> Pixels:
+    frames = [Frame(np.ascontiguousarray(each), number, 1) for number, each in enumerate(pixels)]
+    try:
+        return upscale_still(frames, models)
+    except MemoryError as error:
+        raise SourceError("the memory is not enough for an image of this size; choose a smaller scale") from error
+
+
+def _alpha(alpha: NDArray[np.uint8], models: Sequence[Model], count: int) -> NDArray[np.uint8]:
+    """Upscale transparency as a gray image."""
+    gray = np.repeat(alpha[..., None], 3, axis=2)
+    mean = _through([gray] * count, models).mean(axis=2, dtype=np.float32)
+    result: NDArray[np.uint8] = np.rint(mean).astype(np.uint8)
+    return result
+
+
+def _resampled(pixels: NDArray[np.uint8], size: tuple[int, int], how: Image.Resampling) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, how))

@@ -1,0 +1,119 @@
+"""Still images of one command line: files, and single frames of videos."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+from upres.engine.core.errors import SettingsError, TargetError, os_errors_as
+from upres.engine.core.model import Model
+from upres.engine.images import still
+from upres.engine.images.file import is_still, read, save
+from upres.engine.images.formats import format_of, is_image_name
+from upres.engine.images.picture import Picture
+from upres.engine.images.shown import shorter_side, shown_at
+from upres.engine.pipeline import admission
+from upres.service.cli.console import Report
+from upres.service.cli.stdio import stdin
+
+from .choice import Choice, Wanted
+from .inputs import Pair
+from .options import RunOptions
+from .patience import check_patience
+
+Read = Callable[[Sequence[Model]], Picture]
+
+
+@dataclass(frozen=True, slots=True)
+class Stills:
+    """Upscale still images alike.
+
+    wanted: the models of all; None where each source decides. height: to resample to. exact: lose nothing when saving.
+    compare: put each beside its source.
+    """
+
+    choice: Choice
+    wanted: Wanted | None
+    report: Report
+    options: RunOptions
+    height: int | None
+    exact: bool
+    compare: bool
+
+    def takes(self, pair: Pair) -> bool:
+        """Tell whether a source goes into a still image: by the name of its target, or where that is chosen here, by its own."""
+        named = pair.target
+        still = is_still(pair.source) if named is None else named != "-" and is_image_name(named)
+        if self.compare and not still:
+            raise SettingsError(
+                "`compare` makes an image: upres photo.png --compare compare.png; of a video, say which frame: "
+                "upres in.mp4 --still 5 --compare compare.png"
+            )
+        return still
+
+    def file(self, pair: Pair) -> bool:
+        """Upscale an image file; gives whether it was, rather than left out."""
+        picture = self._read(pair)
+        for note in picture.notes:
+            self.report.warn(note)
+        suffix = Path(pair.source).suffix
+        return self._upscale(pair, suffix, min(picture.width, picture.height), lambda models: picture)
+
+    def frame(self, pair: Pair, at: Fraction, *, tonemap: bool) -> bool:
+        """Upscale the frame of a video that is shown at a time; gives whether it was, rather than left out."""
+        source = pair.source
+        side = 0 if source == "-" else shorter_side(source, tonemap=tonemap)
+        opened = stdin() if source == "-" else source
+        return self._upscale(pair, ".png", side, lambda models: shown_at(opened, at, models, tonemap=tonemap))
+
+    def _read(self, pair: Pair) -> Picture:
+        if pair.source == "-":
+            return read(BytesIO(stdin().readall() or b""))
+        if Path(pair.source).is_file() and not is_still(pair.source):
+            raise TargetError(
+                f"{pair.target}: is a still image, and {pair.source} is none; one frame of it goes there with `still` 0"
+            )
+        return read(pair.source)
+
+    def _upscale(self, pair: Pair, suffix: str, side: int, picture_for: Read) -> bool:
+        """Choose models for an image by its shorter side, and run them. suffix: of a name that is chosen here."""
+        wanted = self.wanted or self.choice.advised(side)
+        target = Path(pair.named(self._how(wanted), suffix))
+        kind = format_of(target)
+        with os_errors_as(target, TargetError):
+            if self.options.skip_existing and target.exists():
+                self.report.skipped(str(target))
+                return False
+        still.check_image_target(pair.source, target, overwrite=self.options.overwrite)
+        if self.exact and kind.exact is None:
+            raise SettingsError(f"--lossless: {kind.name} always loses some of an image; name it {target.stem}.png")
+        models, notes = self.choice.load(wanted)
+        for note in notes:
+            self.report.warn(note)
+        picture = picture_for(models)
+        height = self.height or (wanted.times * picture.height if wanted.resampled else None)
+        prediction = still.predict(picture, models, kind, height)
+        still.check_fits(target, kind, prediction.width * (1 + self.compare), prediction.height)
+        admission.refuse_what_cannot_fit(prediction, target.absolute().parent)
+        self.report.predicted(pair.source, str(target), prediction, models)
+        size = picture.width, picture.height
+        check_patience(prediction, models, size, self.report, self.options, piped=pair.source == "-")
+        if not self.options.dry_run:
+            self._run(pair, picture, models, height, target)
+        return True
+
+    def _run(self, pair: Pair, picture: Picture, models: Sequence[Model], height: int | None, target: Path) -> None:
+        with self.report.working(pair.source):
+            result = still.upscaled(picture, models, height)
+            if self.compare:
+                result = still.beside(picture, result)
+            notes = save(result, target, exact=self.exact)
+        for note in notes:
+            self.report.warn(note)
+        self.report.saved(pair.source, str(target), (result.width, result.height), models, compared=self.compare)
+
+    def _how(self, wanted: Wanted) -> str:
+        """Say in a name how an image is upscaled."""
+        how = f"x{wanted.times}" if self.height is None else f"{self.height}p"
+        return f"{how}_compare" if self.compare else how
