@@ -1,6 +1,10 @@
-"""A real server process for tests: it tells its ports as JSON, dies with its parent, and can be told to die at a step."""
+"""A real server process for tests: it tells its ports, dies with its parent, and can be made to die at a step.
+
+Its settings come as JSON, and beside them `constants`, by which what is no setting, such as a period, is given by its name.
+"""
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -41,6 +45,9 @@ if __name__ == "__main__":
     die_with_parent()
     values = json.loads(sys.argv[1])
     dies = DieAt(Path(values.pop("fault")))
+    for name, value in values.pop("constants", {}).items():
+        module, _, constant = name.rpartition(".")
+        setattr(importlib.import_module(module), constant, value)
     loaded = settings.load(**values)
     job_logging.configure(loaded.log_format)
     asyncio.run(serve(loaded, tell, dies))

@@ -31,6 +31,17 @@ def upres(*args, stdin=None, **env):
         )
 
 
+def each(*commands):
+    """Run commands of `upres`, each its words and a dict of variables, in one process, since most of each is its imports."""
+    asked = json.dumps([([*map(str, words)], variables) for words, variables in commands])
+    command = [sys.executable, Path(__file__).with_name("each.py")]
+    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    return [
+        subprocess.CompletedProcess(words, *end)
+        for (words, _), end in zip(commands, json.loads(done.stdout), strict=True)
+    ]
+
+
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
