@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from upres.engine.core.frame import Frame, Shape
@@ -20,7 +20,7 @@ class KeepUp(Stage[Frame]):
     Sources send in bursts: a frame is due when its time has passed since the slowest of those that came lately had come, and
     late MOST_LATE frames after that. So a burst that the models work off until the next costs nothing. What comes faster than
     it is to be shown, until nothing more may wait, is no live source, and waits as any other.
-    shape: of the frames. dropped: called for each that is passed over.
+    shape: of the frames. dropped: called for each that is passed over. stop: as a Stage's.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class KeepUp(Stage[Frame]):
         frames: Iterable[Frame],
         shape: Shape,
         dropped: Callable[[], None],
+        stop: Callable[[], None] = lambda: None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -40,17 +41,18 @@ class KeepUp(Stage[Frame]):
         self._claimed: Frame | None = None
         self._used: deque[int] = deque()
         super().__init__(
-            frames, budget=max(queue_budget(shape), QUEUE_BYTES), size=lambda frame: frame.pixels.nbytes, name="read"
+            frames,
+            budget=max(queue_budget(shape), QUEUE_BYTES),
+            size=lambda frame: frame.pixels.nbytes,
+            name="read",
+            stop=stop,
         )
 
-    def frames(self, stop: Callable[[], None]) -> Generator[Frame]:
-        """Yield the frames that are used; closing this ends the thread. stop: called then, to end what waits for the source."""
-        try:
-            while (frame := self._next()) is not None:
-                self._used.append(frame.pts)
-                yield frame
-        finally:
-            self.close(stop)
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames that are used."""
+        while (frame := self._next()) is not None:
+            self._used.append(frame.pts)
+            yield frame
 
     def covering(self, results: Iterable[Frame]) -> Iterator[Frame]:
         """Make each result last until the next, over what was dropped between: players stop at holes.

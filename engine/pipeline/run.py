@@ -26,7 +26,7 @@ from upres.engine.segments.model import Fragment, Log
 from .keep_up import KeepUp
 from .options import Job, after_prefilters, resolved
 from .progress import Progress
-from .stage import ahead, queue_budget
+from .stage import Stage, queue_budget
 
 AUDIO_SECONDS = 0.1  # of sound in a fragment where frames are published one by one
 
@@ -54,12 +54,17 @@ def run(
     chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
     source = _frames(reader, job, shape, progress, others, first, captions)
-    late = KeepUp(source, shape, progress.drop) if job.keep_up else None
-    read = late.frames(reader.interrupt) if late else _ahead(source, job, shape, "read", reader.interrupt)
+    late = KeepUp(source, shape, progress.drop, reader.interrupt) if job.keep_up else None
+    read = late or _ahead(source, job, shape, "read", reader.interrupt)
+
+    def stop() -> None:
+        read.stop()  # or the models would wait for a source that is silent
+        chain.stop()
+
     with (
-        closing(read) as frames,
-        closing(_ahead(_upscaled(chain, frames, late), job, upscaled, "infer", chain.stop)) as results,
-        closing(_unpublished(results, first, video.complete, progress, tick)) as unpublished,
+        read,
+        _ahead(_upscaled(chain, read, late), job, upscaled, "infer", stop) as infer,
+        closing(_unpublished(infer.results(), first, video.complete, progress, tick)) as unpublished,
         closing(
             pieces(
                 unpublished,
@@ -104,9 +109,8 @@ def _frames(
             yield Frame(pixels, frame.pts or 0, frame.duration, SHOT_START in frame.metadata)
 
 
-def _upscaled(chain: Chain, frames: Iterator[Frame], late: KeepUp | None) -> Iterator[Frame]:
-    results = chain.run(frames)
-    return results if late is None else late.covering(results)
+def _upscaled(chain: Chain, read: Stage[Frame], late: KeepUp | None) -> Iterator[Frame]:
+    return chain.run(read.results()) if late is None else late.covering(chain.run(late.frames()))
 
 
 def _filtered(frames: Iterator[VideoFrame], reader: Reader, job: Job, shape: Shape) -> Iterator[VideoFrame]:
@@ -158,10 +162,10 @@ def _audio_seconds(encoder: Encoder) -> float:
     return AUDIO_SECONDS if encoder.fragment == "frame" else encoder.segment_seconds
 
 
-def _ahead(frames: Iterator[Frame], job: Job, shape: Shape, name: str, stop: Callable[[], None]) -> Generator[Frame]:
+def _ahead(frames: Iterator[Frame], job: Job, shape: Shape, name: str, stop: Callable[[], None]) -> Stage[Frame]:
     """Run a stage ahead of the next: of a live source by one frame, for what waits comes late."""
     budget = 0 if job.encoder.live else queue_budget(shape)
-    return ahead(frames, budget=budget, size=_bytes, name=name, stop=stop)
+    return Stage(frames, budget=budget, size=_bytes, name=name, stop=stop)
 
 
 def _bytes(frame: Frame) -> int:

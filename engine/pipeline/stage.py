@@ -3,8 +3,9 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
+from upres.engine.core.errors import Interrupted
 from upres.engine.core.frame import Shape
 
 QUEUE_BYTES = 64 << 20  # what may wait between two stages; at least one frame always may
@@ -13,29 +14,26 @@ QUEUE_FRAMES = 16  # more of them, however small, would not make any stage wait 
 T = TypeVar("T")
 
 
-def ahead(
-    items: Iterable[T], *, budget: int, size: Callable[[T], int], name: str, stop: Callable[[], None] = lambda: None
-) -> Generator[T, None, None]:
-    """Yield the same items, made in a thread while the consumer works on earlier ones.
-
-    budget: bytes that may wait in the queue; one item may always wait. size: the bytes of an item.
-    An error upstream is raised here, once, as itself, after the items before it. Closing this generator stops the thread
-    after the item it works on and closes `items`. stop: called then, to make that item end early.
-    """
-    stage = Stage(items, budget=budget, size=size, name=name)
-    try:
-        yield from stage.results()
-    finally:
-        stage.close(stop)
-
-
 class Stage(Generic[T]):
-    """The queue between a producing thread and a consuming one. Arguments as of `ahead`."""
+    """Items made in a thread ahead of the consumer: from entering its `with` on, to leaving it.
 
-    def __init__(self, items: Iterable[T], *, budget: int, size: Callable[[T], int], name: str) -> None:
+    budget: bytes that may wait in the queue; one item may always wait. size: the bytes of an item. stop: called from the thread
+    of the consumer, to make the item that is being made end early.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[T],
+        *,
+        budget: int,
+        size: Callable[[T], int],
+        name: str,
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
         self._items = items
         self._budget = budget
         self._size = size
+        self._stop = stop
         self._queue: deque[T] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
@@ -43,13 +41,24 @@ class Stage(Generic[T]):
         self._ended = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._produce, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the thread after the item it works on, wait for it, and so for `items` to be closed."""
+        self.stop()
+        self._thread.join()
+        self._queue.clear()
 
     def results(self) -> Generator[T, None, None]:
-        """Yield items until the producer has ended; raise its error."""
+        """Yield the same items in order, then raise the error that ended them; Interrupted once the stage was stopped."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._ended)
+                self._changed.wait_for(lambda: self._queue or self._ended or self._closed)
+                if self._closed:
+                    raise Interrupted("nothing more is made")
                 if not self._queue:
                     break
                 item = self._taken()
@@ -63,14 +72,12 @@ class Stage(Generic[T]):
         with self._changed:
             return self._taken() if self._queue else None
 
-    def close(self, stop: Callable[[], None]) -> None:
-        """Stop the producer after the item it works on, and wait for it."""
+    def stop(self) -> None:
+        """End what waits for this stage and what the stage waits for, from any thread, as often as one likes."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        stop()
-        self._thread.join()
-        self._queue.clear()
+        self._stop()
 
     def _produce(self) -> None:
         try:

@@ -27,12 +27,12 @@ SHAPE = Shape(2, 2, Fraction(1, 10), Fraction(10), Fraction(1), Color("bt709", "
 class World:
     """A source of ten frames a second, and a clock that the test sets. late: frames' time that each is on its way."""
 
-    def __init__(self, **options):
+    def __init__(self):
         self.now, self.dropped = 0.0, []
         self._turn, self._came = threading.Semaphore(0), threading.Semaphore(0)
         self._pts, self._end = 0, None
-        self.stage = KeepUp(self._source(), SHAPE, lambda: self.dropped.append(1), clock=lambda: self.now)
-        self.frames = self.stage.frames(self._turn.release)
+        self.stage = KeepUp(self._source(), SHAPE, lambda: self.dropped.append(1), self.finish, clock=lambda: self.now)
+        self.frames = self.stage.frames()
 
     def _source(self):
         while True:
@@ -54,19 +54,15 @@ class World:
         self._came.release()
 
     def finish(self, end=True):
-        self._end = end
+        self._end = self._end or end
         self._turn.release()
-
-    def close(self):
-        self.finish()
-        self.frames.close()
 
 
 @pytest.fixture
 def world():
     made = World()
-    yield made
-    made.close()
+    with made.stage:
+        yield made
 
 
 def test_what_is_late_is_passed_over_and_covered_by_what_was_shown_before(world):
@@ -180,3 +176,9 @@ def test_a_run_that_keeps_up_shows_its_first_frame_until_the_next_and_keeps_the_
     sound = log.fragments(name)
     seconds = (sound[-1].pts + sound[-1].duration) * log.tracks[name].time_base
     assert abs(seconds - ends[-1] * log.tracks["video"].time_base) < Fraction(1, 10)
+
+
+def test_what_is_never_begun_has_no_thread():
+    threads, silent = threading.active_count(), threading.Event()
+    KeepUp(iter(silent.wait, True), SHAPE, lambda: None)
+    assert threading.active_count() == threads

@@ -1,6 +1,7 @@
 """A stream that blocks holds nobody up."""
 
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from fake import Nearest, Pipe, job
 from upres.engine.api import stream
 from upres.engine.core.errors import Interrupted, TargetError
 from upres.engine.decode.openers.interruptible import Interruptible
+from upres.engine.decode.reader import Reader
+from upres.engine.encode.options import Encoder
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.run import run
+from upres.engine.segments.memory import MemoryLog
 
 LONG = "testsrc2=size=64x48:rate=10:duration=60"
 
@@ -55,3 +62,51 @@ def test_an_error_behind_the_reader_does_not_wait_for_more_of_the_source(clips):
         with pytest.raises(TargetError, match="No space left"):
             list(stream(pipe, job(Path("out.mp4"), Full())))
     assert "read" not in {thread.name for thread in threading.enumerate()}
+
+
+class Silent(Pipe):
+    """Sends nothing after its data, and does not end; `asked` once more is waited for."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.asked, self.over = threading.Event(), threading.Event()
+
+    def read(self, size):
+        data = super().read(size)
+        if not data:
+            self.asked.set()
+            self.over.wait()
+        return data
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("keep_up", [True, False])
+def test_ctrl_c_ends_a_live_run_whose_source_is_silent(clips, keep_up):
+    """The models wait for a frame, and the reader for bytes, that never come."""
+    source = Silent(media.clip(clips / "silent.ts", "-c:v", "mpeg2video", "-f", "mpegts").read_bytes())
+    job = Job((Nearest(),), Encoder(fragment="frame", live=True, preset="ultrafast"), keep_up=keep_up)
+    progress, ended = Progress(), threading.Event()
+
+    def once(number, frame):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    def ctrl_c():
+        source.asked.wait()
+        while progress.frames_out + progress.frames_dropped < progress.frames_in and not ended.wait(0.05):
+            pass
+        while not ended.wait(
+            0.05
+        ):  # one that comes just before a wait does not end it: Python looks once more after that
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    usual = signal.signal(signal.SIGINT, once)
+    threading.Thread(target=ctrl_c, daemon=True).start()
+    try:
+        with Reader(source, live=True) as reader, pytest.raises(KeyboardInterrupt):
+            list(run(reader, job, MemoryLog({}), progress))
+    finally:
+        ended.set()
+        source.over.set()
+        signal.signal(signal.SIGINT, usual)
+    assert not {"read", "infer"} & {thread.name for thread in threading.enumerate()}
