@@ -9,6 +9,7 @@ from upres.engine.core.frame import Color, Pixels
 
 from .bit_depth import FULL, Deep, shallow, tonemapped
 from .orientation import Orientation
+from .side_data import side_data
 
 # FFmpeg's AVColorSpace, AVColorTransferCharacteristic and AVColorPrimaries by number (ISO/IEC 23091-2), as named by ffprobe.
 MATRICES = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
@@ -79,7 +80,7 @@ def _usual(frame: VideoFrame) -> tuple[str, str]:
 
 def has_hdr_metadata(frame: VideoFrame) -> bool:
     """Return whether metadata beside a frame says how bright its mastering was, which only PQ needs."""
-    return any(frame.side_data.get(name) for name in HDR_METADATA)
+    return any(side_data(frame, name) for name in HDR_METADATA)
 
 
 def has_alpha(frame: VideoFrame) -> bool:

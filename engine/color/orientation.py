@@ -9,6 +9,8 @@ from av.buffer import Buffer
 
 from upres.engine.core.frame import Pixels
 
+from .side_data import side_data
+
 MATRIX = struct.Struct("<9i")  # libavutil's display matrix: a b u, c d v, x y w; x' = ax + cy, y' = bx + dy
 
 
@@ -32,9 +34,9 @@ class Orientation:
 
 def orientation(frame: VideoFrame) -> Orientation:
     """Read the orientation of a decoded frame, to the nearest quarter turn."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data = side_data(frame, "DISPLAYMATRIX")
     if not isinstance(data, Buffer):
-        return Orientation()
+        return Orientation(round(frame.rotation / 90) % 4)  # what PyAV says of it even where EXIF is beside it
     a, b, _, c, d, *_ = MATRIX.unpack(bytes(data))
     lying = abs(b) + abs(c) > abs(a) + abs(d)
     if a * d - b * c < 0:

@@ -8,6 +8,7 @@ import av
 from av import VideoFrame, VideoStream
 
 from upres.engine.color.convert import UNSPECIFIED
+from upres.engine.color.side_data import side_data
 
 RECORD = struct.Struct(
     ">BBHB"
@@ -36,7 +37,7 @@ def dolby_vision(video: VideoStream, first: VideoFrame) -> DolbyVision | None:
         if len(record) == RECORD.size:
             _, _, bits, compatible = RECORD.unpack(record)
             return DolbyVision(bits >> 9, compatible >> 4 != 0)
-    if first.side_data.get("DOVI_METADATA") or first.side_data.get("DOVI_RPU_BUFFER"):
+    if side_data(first, "DOVI_METADATA") or side_data(first, "DOVI_RPU_BUFFER"):
         return DolbyVision(5, False) if first.color_trc == UNSPECIFIED else DolbyVision(8, True)
     return None
 

@@ -11,6 +11,7 @@ from av.sidedata.sidedata import Type
 from av.stream import DataStream, Disposition, Stream
 
 from upres.engine.color.convert import has_alpha
+from upres.engine.color.side_data import side_data
 
 from .container import Tracks, codec_name
 
@@ -121,7 +122,7 @@ def _name(stream: Stream, kind: Kind) -> str:
 
 
 def _beside_pixels(tracks: Tracks, first: VideoFrame) -> Iterator[Item]:
-    kinds = {kind for data, kind in SIDE_DATA.items() if first.side_data.get(data.name)}
+    kinds = {kind for data, kind in SIDE_DATA.items() if side_data(first, data.name)}
     if has_alpha(first) or has_alpha_layer(tracks.video):
         kinds.add(Kind.ALPHA)
     return (Item(kind, kind.value, tracks.video) for kind in Kind if kind in kinds)

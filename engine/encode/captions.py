@@ -6,6 +6,8 @@ from av.video.frame import PictureType
 from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 
+from upres.engine.color.side_data import side_data
+
 CARRIER_SIDE = 2  # pixels of the small frame that keeps what lies beside a large one
 
 
@@ -20,7 +22,7 @@ class Captions:
 
     def keep(self, frame: VideoFrame) -> None:
         """Keep what captions a decoded frame has."""
-        if frame.side_data.get("A53_CC"):
+        if side_data(frame, "A53_CC"):
             self._carriers[frame.pts or 0] = frame.reformat(CARRIER_SIDE, CARRIER_SIDE, "yuv420p", threads=1)
 
     def take(self, pts: int) -> VideoFrame | None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import referee
 from fake import Pipe, upscaled
+from PIL import ExifTags, Image
 
 from upres.engine.color.convert import ToRGB
 from upres.engine.core.errors import SourceError
@@ -127,6 +128,17 @@ def test_rotated_video_is_turned_upright(tmp_path, angle):
     result = referee.pictures(tmp_path / "out.mp4")
     assert "rotation" not in referee.streams(tmp_path / "out.mp4", "video")[0]
     assert np.abs(result.astype(int) - upright.repeat(2, 1).repeat(2, 2)).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff"])
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, -1), (8, 1)])
+def test_an_image_with_exif_is_turned_upright(tmp_path, suffix, orientation, turns):
+    flat = np.add.outer(np.arange(32), np.arange(48))[..., None].repeat(3, 2).astype(np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = orientation, "Acme"
+    Image.fromarray(flat).save(tmp_path / f"in{suffix}", exif=exif)
+    _, pixels, _ = read(tmp_path / f"in{suffix}")
+    assert np.abs(pixels[0].astype(int) - np.rot90(flat, turns)).max() <= 4
 
 
 @pytest.mark.parametrize("flip", ["hflip", "vflip"])
