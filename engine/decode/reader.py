@@ -34,6 +34,7 @@ from .demuxer import Demuxer
 from .dolby_vision import dolby_vision
 from .info import announced_seconds, describe
 from .inventory import take_inventory
+from .numbered import ImageSequence
 from .source import Opened, Source, opener_for
 from .survey import Survey, is_needed, survey
 
@@ -70,7 +71,7 @@ class Reader:
         self.tonemap = tonemap
         self.repairs = Repairs()
         self.warnings: list[str] = []
-        self._name = str(source) if isinstance(source, str | Path) else "the source"
+        self._name = str(source) if isinstance(source, str | Path | ImageSequence) else "the source"
         self._passed: list[MediaPacket] = []
         self._on_packet: OnPacket = self._passed.append
         self._opener = opener_for(source)
@@ -160,7 +161,7 @@ class Reader:
         position = None if isinstance(file, str) else seekable.tell()
         if position is not None:
             seekable.seek(0)
-        with open_container(self._name, file, self._formats, live=False) as container:
+        with open_container(self._name, file, self._formats, live=False, settings=self._opened.options) as container:
             surveyed = survey(container, choose(self._name, container, live=False))
         if position is not None:
             seekable.seek(position)

@@ -1,7 +1,7 @@
 """Where a source comes from: each kind is opened by the opener that is registered under its name.
 
-A kind is a URL's scheme (`rtsp`), or `file`, `seekable` or `stream` for what has none. An opener is registered as an entry
-point of the group `upres.sources` whose value is a class, or anything else that gives a SourceOpener when called.
+A kind is a URL's scheme (`rtsp`), or `file`, `sequence`, `seekable` or `stream` for what has none. An opener is registered as an
+entry point of the group `upres.sources` whose value is a class, or anything else that gives a SourceOpener when called.
 """
 
 import re
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from upres.engine.core.errors import SourceError, os_errors_as
+
+from .numbered import NUMBER, ImageSequence, is_sequence
 
 GROUP = "upres.sources"
 PAGES = {
@@ -36,7 +38,7 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...  # noqa: D102
 
 
-Source = str | Path | Readable
+Source = str | Path | Readable | ImageSequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +81,19 @@ def opener_for(source: Source) -> SourceOpener:
     if not registered:
         raise SourceError("no kind of source is registered: install upres again")
     if kind not in registered.names:
-        schemes = sorted(registered.names - {"file", "seekable", "stream"})
+        schemes = sorted(registered.names - {"file", "sequence", "seekable", "stream"})
         raise SourceError(f"{source}: there is no opener for {kind}; there are {', '.join(schemes)}, and files")
     opener: SourceOpener = registered[kind].load()()
     return opener
 
 
 def kind_of(source: Source) -> str:
-    """Return a URL's scheme, or file, seekable or stream."""
+    """Return a URL's scheme, or file, sequence, seekable or stream."""
+    if isinstance(source, ImageSequence):
+        return "sequence"
     if isinstance(source, str | Path):
         scheme = SCHEME.match(source) if isinstance(source, str) else None
-        return scheme[1].lower() if scheme else "file"
+        return scheme[1].lower() if scheme else "sequence" if is_sequence(str(source)) else "file"
     seekable = getattr(source, "seekable", None)
     return "seekable" if seekable is not None and seekable() else "stream"
 
@@ -108,7 +112,8 @@ class FileOpener:
                 raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
             if not path.stat().st_size:
                 raise SourceError(f"{path}: the file is empty")
-        return Opened(str(path.absolute()), again=True)  # or a colon in a name would make it a protocol
+        alone = {"pattern_type": "none"} if NUMBER.search(path.name) else {}  # or libavformat would look for numbers
+        return Opened(str(path.absolute()), again=True, options=alone)  # or a colon in a name would make it a protocol
 
 
 class SeekableOpener:
@@ -118,7 +123,7 @@ class SeekableOpener:
 
     def open(self, source: Source, *, spool: bool) -> Opened:
         """Take the file as it is."""
-        assert not isinstance(source, Path)
+        assert not isinstance(source, Path | ImageSequence)
         return Opened(source, again=True)
 
 

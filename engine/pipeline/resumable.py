@@ -13,6 +13,7 @@ import av
 
 from upres.engine.core.errors import LogError, SourceError, TargetError, UpresError, os_errors_as
 from upres.engine.core.text import counted
+from upres.engine.decode.numbered import ImageSequence
 from upres.engine.decode.openers.web import WebFile, is_playlist
 from upres.engine.decode.source import Source, kind_of
 from upres.engine.segments.folder import FolderLog
@@ -112,7 +113,13 @@ def _may_succeed_later(error: BaseException) -> bool:
 
 
 def fingerprint(source: Source) -> dict[str, Any] | None:
-    """Identify a file, here or on the web: by its size, and the sha256 of its first and last MiB. None for anything else."""
+    """Identify a file, here or on the web: by its size, and the sha256 of its first and last MiB. None for anything else.
+
+    Of numbered images: how many there are, what they take, and the ends of the first and the last.
+    """
+    if kind_of(source) == "sequence":
+        images = source if isinstance(source, ImageSequence) else ImageSequence(str(source))
+        return _images(images)
     if not isinstance(source, str | Path) or (kind := kind_of(source)) not in ("file", "http", "https"):
         return None
     if kind != "file" and is_playlist(str(source)):
@@ -127,6 +134,18 @@ def fingerprint(source: Source) -> dict[str, Any] | None:
         file.seek(max(0, size - FINGERPRINT_BYTES))
         tail = file.read(FINGERPRINT_BYTES)
     return {"bytes": size, "sha256_ends": hashlib.sha256(head + tail).hexdigest()}
+
+
+def _images(images: ImageSequence) -> dict[str, Any]:
+    paths = [images.path(number) for number in images.span()]
+    with os_errors_as(images.pattern, SourceError):
+        ends = [fingerprint(path) for path in (paths[0], paths[-1])]
+        return {
+            "images": len(paths),
+            "bytes": sum(path.stat().st_size for path in paths),
+            "ends": ends,
+            "rate": str(images.rate),
+        }
 
 
 def _build() -> str:

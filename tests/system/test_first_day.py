@@ -12,7 +12,8 @@ import pytest
 
 from upres.service.cli.app import build, follow
 
-FILES = "photo.jpg photo.png pngs/a.png pngs/b.png in.mp4 b.mkv fhd.mp4 notes.txt clips/c.mp4 clips/d.mp4 'clips [new]/e.mp4'"
+IMAGES = "photo.jpg photo.png shots/a.png shots/b.png pngs/01.png pngs/02.png pngs/03.png gaps/1.png gaps/3.png"
+FILES = "in.mp4 b.mkv fhd.mp4 notes.txt clips/c.mp4 clips/d.mp4 'clips [new]/e.mp4'"
 
 COMMANDS = [
     # What is this?
@@ -68,11 +69,22 @@ COMMANDS = [
     ("photo.png large.tif --height 100 --dry-run", 0, "photo.png -> large.tif: 150x100"),
     ("photo.png --compare compare.png", 0, "compare.png: 384x128, before on the left, after on the right"),
     ("photo.png --compare -s 2 -q", 0),
-    ("pngs/ larger/", 0, "1 of 2: pngs/a.png -> larger/a.png: 192x128", "2 of 2: ", "2 done, 0 failed, in "),
-    ("pngs/ larger/ --skip-existing", 0, "larger/a.png: exists, left out", "0 done, 2 left out"),
+    ("shots/ larger/", 0, "1 of 2: shots/a.png -> larger/a.png: 192x128", "2 of 2: ", "2 done, 0 failed, in "),
+    ("shots/ larger/ --skip-existing", 0, "larger/a.png: exists, left out", "0 done, 2 left out"),
     ("photo.jpg in.mp4 both/ -s 2", 0, "photo.jpg -> both/photo.jpg", "in.mp4 -> both/in.mp4", "2 done"),
+    (
+        "pngs/%02d.png sequence.mp4 --rate 24",
+        0,
+        "pngs/%02d.png -> sequence.mp4: 192x128, 3 frames",
+        "3 frames in, 3 out",
+    ),
+    ("pngs/%02d.png --still 0.05 second.png", 0, "second.png: 192x128"),
+    ("gaps/%d.png gaps.mp4", 3, "2.png is missing", "number them without gaps"),
+    ("pngs/%04d.png gaps.mp4", 3, "no such file, and no numbered images of that name, such as 0001.png"),
+    ("in.mp4 out.mp4 --rate 24", 2, "--rate is for numbered images, frame_%05d.png"),
+    ("pngs/%02d.png out.mp4 --rate fast", 2, "as 24 or 30000/1001, got 'fast'"),
     ("nowhere.png", 3, "nowhere.png: no such file"),
-    ("pngs/", 2, "name a folder for the results: upres 'pngs/' upscaled/"),
+    ("shots/", 2, "name a folder for the results: upres 'shots/' upscaled/"),
     ("in.mp4 look.png --compare", 5, "is a still image, and in.mp4 is none; one frame of it goes there with --still 0"),
     ("in.mp4 --compare", 2, "upres in.mp4 --still 5 --compare compare.png"),
     ("photo.png small.jpg --lossless", 2, "JPEG always loses some of an image; name it small.png"),
@@ -116,7 +128,7 @@ COMMANDS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("first day")
-    for name in shlex.split(FILES):
+    for name in shlex.split(f"{IMAGES} {FILES}"):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         size = "1920x1080" if path.stem == "fhd" else "48x32"

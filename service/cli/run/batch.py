@@ -13,7 +13,6 @@ from upres.engine.core.errors import Interrupted, SettingsError, TargetError, Up
 from upres.engine.core.model import Model
 from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
-from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import CONTAINERS
 from upres.engine.encode.options import Encoder
 from upres.engine.pipeline import admission, estimate
@@ -21,7 +20,7 @@ from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.resumable import resumed_models
 from upres.service.cli.console import Report
-from upres.service.cli.stdio import stdin, stdout
+from upres.service.cli.stdio import stdout
 
 from .choice import Choice, Wanted
 from .inputs import Pair
@@ -113,7 +112,7 @@ class Batch:
     @contextmanager
     def _opened(self, pair: Pair, folder: Path | None) -> Iterator[tuple[Prepared | None, str]]:
         """Open a source and check its target, with the models that it gets; nothing is prepared of what is left out."""
-        source: Source = stdin() if pair.source == "-" else pair.source
+        source = pair.opened()
         how = {"resume": self.options.resume, "overwrite": self.options.overwrite}
         if pair.target is not None:
             place = stdout() if pair.target == "-" else pair.target

@@ -1,5 +1,6 @@
 """`upres IN OUT`: upscale files here."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,6 +72,7 @@ def _batch(
     settings, encoder, (suffix, stdout_suffix) = part.settings(), encoding.encoder(), encoding.suffixes()
     at = part.still()
     chosen, folder = pairs(sources, target, suffix, frame=at is not None)
+    chosen = [replace(pair, rate=part.sequence_rate()) for pair in chosen]
     for passed in filter(None, map(not_searched, sources)):
         report.warn(passed)
     choice = Choice(options)

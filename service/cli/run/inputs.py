@@ -5,15 +5,18 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from upres.engine.core.errors import SettingsError, SourceError, TargetError, os_errors_as
 from upres.engine.core.text import counted
-from upres.engine.decode.source import kind_of
+from upres.engine.decode.numbered import USUAL_RATE, ImageSequence
+from upres.engine.decode.source import Source, kind_of
 from upres.engine.images.file import is_still
 from upres.engine.images.formats import FORMATS
+from upres.service.cli.stdio import stdin
 
 VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogg ogm ogv rm ts vob webm wmv y4m"
 SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split()) | FORMATS.keys()
@@ -21,10 +24,25 @@ SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split()) | FORMATS.keys(
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A source and its target; None is a name beside the source that says how often it was upscaled."""
+    """A source and its target; None is a name beside the source that says how often it was upscaled.
+
+    rate: of numbered images, where one was named.
+    """
 
     source: str
     target: str | None
+    rate: Fraction | None = None
+
+    def opened(self) -> Source:
+        """Give what the engine opens; SettingsError where a rate is named for anything but numbered images."""
+        numbered = self.source != "-" and kind_of(self.source) == "sequence"
+        if self.rate is not None and not numbered:
+            raise SettingsError(
+                f"--rate is for numbered images, frame_%05d.png, and {self.source} has a rate of its own"
+            )
+        if self.source == "-":
+            return stdin()
+        return ImageSequence(self.source, self.rate or USUAL_RATE) if numbered else self.source
 
     def named(self, upscaled: str, suffix: str) -> str:
         """Give the target's name. upscaled: how, as x4. suffix: of a name that is chosen here."""

@@ -17,6 +17,7 @@ from upres.service.cli.duration import exactly
 if TYPE_CHECKING:
     from upres.engine.encode.options import Encoder
 
+MOST_A_SECOND = 1000  # images of a sequence
 STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
 NAMES = ("auto", *CODECS, "h265")
 """Of codecs; the last one is another name of hevc."""
@@ -160,6 +161,10 @@ class SourceOptions:
             "--compare", help="Images with their source on the left, upscaled bicubically; of a video, with --still."
         ),
     ] = False
+    rate: Annotated[
+        str | None,
+        typer.Option(metavar="FPS", help="Of numbered images, frame_%05d.png: how many make a second; 25 by default."),
+    ] = None
     prefilter: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable.")
     ] = None
@@ -167,6 +172,20 @@ class SourceOptions:
         bool, typer.Option("--split", help="Cut at shot boundaries; each shot starts from a fresh state.")
     ] = False
     tonemap: Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")] = False
+
+    def sequence_rate(self) -> Fraction | None:
+        """Give the rate of numbered images, where one was named; raises SettingsError."""
+        if self.rate is None:
+            return None
+        try:
+            rate = Fraction(self.rate)
+        except (ValueError, ZeroDivisionError):
+            rate = Fraction(0)
+        if not 0 < rate <= MOST_A_SECOND:
+            raise SettingsError(
+                f"--rate must be images a second, above 0 and at most {MOST_A_SECOND}, as 24 or 30000/1001, got {self.rate!r}"
+            )
+        return rate
 
     def still(self) -> Fraction | None:
         """Give the time of the one frame that is wanted, in seconds, if any; raises SettingsError."""

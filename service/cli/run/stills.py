@@ -62,9 +62,8 @@ class Stills:
 
     def frame(self, pair: Pair, at: Fraction, *, tonemap: bool) -> bool:
         """Upscale the frame of a video that is shown at a time; gives whether it was, rather than left out."""
-        source = pair.source
-        side = 0 if source == "-" else shorter_side(source, tonemap=tonemap)
-        opened = stdin() if source == "-" else source
+        opened = pair.opened()
+        side = 0 if pair.source == "-" else shorter_side(opened, tonemap=tonemap)
         return self._upscale(pair, ".png", side, lambda models: shown_at(opened, at, models, tonemap=tonemap))
 
     def _read(self, pair: Pair) -> Picture:

@@ -1,0 +1,57 @@
+"""Images whose names differ by a number, as the frames of one video."""
+
+import os
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from upres.engine.core.errors import SourceError, os_errors_as
+
+NUMBER = re.compile(r"%(?:0(\d+))?d")
+USUAL_RATE = Fraction(25)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSequence:
+    """Numbered images, as frame_%05d.png, each shown for as long as the others. rate: a second."""
+
+    pattern: str
+    rate: Fraction = USUAL_RATE
+
+    def __str__(self) -> str:
+        return self.pattern
+
+    def path(self, number: int) -> Path:
+        """Name the file of a number."""
+        place = Path(self.pattern)
+        return place.with_name(NUMBER.sub(lambda match: f"{number:0{match[1] or 0}d}", place.name))
+
+    def numbers(self) -> list[int]:
+        """List the numbers of the files that are there, in order."""
+        place = Path(self.pattern)
+        before, width, after = NUMBER.split(place.name)
+        digits = rf"\d{{{width},}}" if width else r"0|[1-9]\d*"
+        name = re.compile(f"{re.escape(before)}({digits}){re.escape(after)}")
+        with os_errors_as(self.pattern, SourceError):
+            files = [file.name for file in place.parent.iterdir()] if place.parent.is_dir() else []
+        return sorted(int(match[1]) for match in map(name.fullmatch, files) if match)
+
+    def span(self) -> range:
+        """Return the numbers as a range; SourceError where there are none, or some are missing between."""
+        numbers = self.numbers()
+        if not numbers:
+            raise SourceError(f"{self}: no such file, and no numbered images of that name, such as {self.path(1).name}")
+        span = range(numbers[0], numbers[-1] + 1)
+        if len(span) > len(numbers):
+            missing = next(number for number, there in zip(span, numbers, strict=False) if number != there)
+            raise SourceError(
+                f"{self}: {self.path(missing).name} is missing, and {len(span) - len(numbers)} in all between the first and "
+                "the last; number them without gaps"
+            )
+        return span
+
+
+def is_sequence(name: str) -> bool:
+    """Tell whether a name has a place for a number, and is no file's own."""
+    return len(NUMBER.findall(Path(name).name)) == 1 and not os.path.exists(name)  # noqa: PTH110 - no name is too long for it
