@@ -3,11 +3,12 @@
 import io
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av import VideoFrame
 
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.fragment import boxes
@@ -40,9 +41,14 @@ class Paced:
         if number == len(self._frames):
             return b""
         self._start = self._start or time.perf_counter()
-        time.sleep(max(0.0, self._start + float(number / self._rate) - time.perf_counter()))
+        time.sleep(max(0.0, self.due(number) - time.perf_counter()))
         self.sent.append(time.perf_counter())
         return self._frames[number]
+
+    def due(self, number: int) -> float:
+        """Say when a frame is to come, whatever holds it up, once the first has."""
+        assert self._start is not None
+        return self._start + float(number / self._rate)
 
 
 def rows(client: Client, clip: Path, slug: str) -> list[tuple[str, float]]:
@@ -86,19 +92,30 @@ def _engine(data: bytes, model: object) -> float:
 
 def _small(clip: Path, container: str) -> tuple[list[bytes], Fraction]:
     """Repeat the clip, small, each frame's bytes apart; give its rate, too."""
+    frames, rate = scaled(clip, WIDTH, HEIGHT)
+    return in_pieces((frames[number % len(frames)] for number in range(FRAMES)), rate, container), rate
+
+
+def scaled(clip: Path, width: int, height: int) -> tuple[list[VideoFrame], Fraction]:
+    """Decode a clip to frames of this size; give its rate, too."""
+    with av.open(str(clip)) as source:
+        rate = source.streams.video[0].average_rate or Fraction(25)
+        return [frame.reformat(width, height, "yuv420p") for frame in source.decode(video=0)], rate
+
+
+def in_pieces(frames: Iterable[VideoFrame], rate: Fraction, container: str) -> list[bytes]:
+    """Encode frames as a camera does, each frame's bytes apart; the first has the header."""
     file, ends = io.BytesIO(), []
     options = {"flush_packets": "1"}
     if container == "mp4":
         options["movflags"] = "frag_every_frame+empty_moov+default_base_moof"
-    with av.open(str(clip)) as source, av.open(file, "w", format=container, options=options) as target:
-        rate = source.streams.video[0].average_rate or Fraction(25)
+    with av.open(file, "w", format=container, options=options) as target:
         stream = target.add_stream(
             "libx264", rate=rate, options={"tune": "zerolatency", "preset": "veryfast", "g": "25"}
         )
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        frames = [frame.reformat(WIDTH, HEIGHT, "yuv420p") for frame in source.decode(video=0)]
-        for number in range(FRAMES):
-            frame = frames[number % len(frames)]
+        for number, frame in enumerate(frames):
+            if not number:
+                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
             frame.pts, frame.time_base = number, 1 / rate
             frame.pict_type = av.video.frame.PictureType.NONE
             target.mux(stream.encode(frame))
@@ -107,7 +124,7 @@ def _small(clip: Path, container: str) -> tuple[list[bytes], Fraction]:
     data = file.getvalue()
     if container == "mp4":  # its muxer writes a frame when the next one comes
         ends = _fragments(data)
-    return [data[start:end] for start, end in zip([0, *ends], [*ends[:-1], len(data)], strict=False)], rate
+    return [data[start:end] for start, end in zip([0, *ends], [*ends[:-1], len(data)], strict=False)]
 
 
 def _fragments(data: bytes) -> list[int]:

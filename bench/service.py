@@ -4,10 +4,13 @@ Starts a server of its own, prints one table.
 """
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -21,7 +24,7 @@ from upres.v2 import upscale_pb2 as pb
 
 KEY = "upres_bench_key_of_some_length"
 START_SECONDS = 60
-PORTS = {"UPRES_HTTP_PORT": "18180", "UPRES_GRPC_PORT": "18181"}
+UPRES = (sys.executable, "-c", "from upres.service.cli.main import main; main()")
 
 
 def main() -> None:
@@ -29,22 +32,34 @@ def main() -> None:
     clip, slug = Path(sys.argv[1]), (sys.argv[2:] or ["RealESRGAN_Vid_x2"])[0]
     with tempfile.TemporaryDirectory() as folder:
         engine = by_engine(clip, slug, Path(folder))
-        environment = {**os.environ, **PORTS, "UPRES_STATE": f"{folder}/state", "UPRES_API_KEY": KEY}
-        serve = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "serve"]
-        server = subprocess.Popen(serve, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        address = f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}"
+    with served() as client:
+        rows = by_service(client, clip, pb.UpscaleConfig(model=slug, segment_seconds=0.5))
+        lateness = live.rows(client, clip, slug)
+    rows = [("engine, model loaded, s", engine), *rows, ("job over engine", rows[0][1] / engine), *lateness]
+    for name, value in rows:
+        sys.stdout.write(f"{name:48} {value:8.2f}\n")
+
+
+@contextmanager
+def served() -> Iterator[Client]:
+    """Start a server of our own, on ports that are free; gives a client of it."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        http, grpc_port = one.getsockname()[1], two.getsockname()[1]
+    address = f"127.0.0.1:{grpc_port}"
+    with tempfile.TemporaryDirectory() as folder:
+        ports = {"UPRES_HTTP_PORT": str(http), "UPRES_GRPC_PORT": str(grpc_port)}
+        environment = {**os.environ, **ports, "UPRES_STATE": f"{folder}/state", "UPRES_API_KEY": KEY}
+        server = subprocess.Popen(
+            [*UPRES, "serve"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             with grpc.insecure_channel(address) as channel:
                 grpc.channel_ready_future(channel).result(START_SECONDS)
             with Client(address, KEY) as client:
-                rows = by_service(client, clip, pb.UpscaleConfig(model=slug, segment_seconds=0.5))
-                lateness = live.rows(client, clip, slug)
+                yield client
         finally:
             server.terminate()
             server.wait(60)
-    rows = [("engine, model loaded, s", engine), *rows, ("job over engine", rows[0][1] / engine), *lateness]
-    for name, value in rows:
-        sys.stdout.write(f"{name:48} {value:8.2f}\n")
 
 
 def by_engine(clip: Path, slug: str, folder: Path) -> float:

@@ -1,0 +1,177 @@
+"""How late live is, and what it leaves out: python bench/latency.py CLIP [RESULTS.json] [--sizes 128x72 960x540] [--seconds 20].
+
+Frames with their number in the picture are sent at the clip's own rate, through `upres live` and through a server's gRPC; the
+numbers are read in what comes out. Late is a frame from when it was due until its last byte is here; added is that less what the
+network alone takes for one. Frames count from SETTLE_SECONDS after the first result on: before, models are loaded and what came
+in that time is made up for.
+"""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from statistics import quantiles
+from typing import Any, NamedTuple
+
+import av
+import live
+import numpy as np
+import stamps
+
+from service import UPRES, served
+from upres.engine.core.frame import Frame
+from upres.engine.core.model import Model
+from upres.engine.models.registry import load
+from upres.export.measurements import record
+from upres.service.client import Client
+from upres.v2 import upscale_pb2 as pb
+
+SLUG = "RealESRGAN_Vid_x2"
+SETTLE_SECONDS = 2.0
+ROUNDS = 25  # of the network alone
+END_SECONDS = 300  # for a run to end after its source
+
+
+class Came(NamedTuple):
+    """A file as it came: its bytes, how many there were after each piece, and when that was."""
+
+    data: bytes
+    ends: list[int]
+    times: list[float]
+
+
+def main() -> None:
+    """Measure every size through both doors, print a line each, write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("results", type=Path, nargs="?")
+    parser.add_argument(
+        "--sizes", nargs="+", default=["128x72", "960x540"], help="WIDTHxHEIGHT, both multiples of 24 or 8"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="of source; at most 4096 frames")
+    options = parser.parse_args()
+    model, _ = load(SLUG, content="live")
+    with served() as client:
+        doors: dict[str, Callable[[live.Paced], Came]] = {
+            "upres live": by_command,
+            "gRPC": lambda paced: by_grpc(client, paced),
+        }
+        for size in options.sizes:
+            width, height = map(int, size.split("x"))
+            frames, rate = live.scaled(options.clip, width, height)
+            count = int(options.seconds * rate)
+            numbered = (stamps.stamped(frames[number % len(frames)], number) for number in range(count))
+            pieces = live.in_pieces(numbered, rate, "mp4")
+            alone = inference(model, width, height)
+            for name, door in doors.items():
+                paced = live.Paced(pieces, rate)
+                known = {"load": round(os.getloadavg()[0], 1), "frames_a_second": float(rate)}
+                found = known | {"inference_ms": round(1000 * alone, 1)} | figures(door(paced), paced, rate, alone)
+                sys.stdout.write(f"{name}, {size}: {found}\n")
+                if options.results:
+                    record(options.results, f"{name}, {size}", found)
+
+
+def inference(model: Model, width: int, height: int) -> float:
+    """Time the network alone for a frame, in seconds: the least, so that no other work counts as the network's."""
+    session, taken = model.open(width, height), []
+    random = np.random.default_rng(0)
+    for number in range(ROUNDS):
+        frame = Frame(random.integers(0, 256, (height, width, 3), np.uint8), number, 1)
+        start = time.perf_counter()
+        list(session.push(frame))
+        taken.append(time.perf_counter() - start)
+    session.close()
+    return min(taken)
+
+
+def by_command(paced: live.Paced) -> Came:
+    """Send through `upres live - --to -`."""
+    command = [*UPRES, "live", "-", "--to", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None and process.stdout is not None
+        sending = threading.Thread(target=_send, args=(paced, process.stdin), daemon=True)
+        sending.start()
+        data, ends, times = bytearray(), [], []
+        while piece := process.stdout.read1(1 << 20):
+            data += piece
+            ends.append(len(data))
+            times.append(time.perf_counter())
+        if process.wait(END_SECONDS):
+            raise SystemExit(f"upres live ended with status {process.returncode}")
+        sending.join()
+    return Came(bytes(data), ends, times)
+
+
+def _send(paced: live.Paced, pipe: Any) -> None:  # noqa: ANN401 - a process's stdin
+    with pipe:
+        while piece := paced.read():
+            pipe.write(piece)
+            pipe.flush()
+
+
+def by_grpc(client: Client, paced: live.Paced) -> Came:
+    """Send through a server's stream, which leaves out what is late."""
+    config = pb.UpscaleConfig(
+        model=SLUG, content="live", live=True, when_slow=pb.WHEN_SLOW_DROP, preset=live.ENCODER.preset
+    )
+    data, ends, times = bytearray(), [], []
+    for part in client.stream(paced, config):
+        if isinstance(part, pb.TrackInit):
+            data += part.init
+        elif isinstance(part, pb.Fragment):
+            data += part.data
+            ends.append(len(data))
+            times.append(time.perf_counter())
+    return Came(bytes(data), ends, times)
+
+
+def figures(came: Came, paced: live.Paced, rate: Fraction, alone: float) -> dict[str, Any]:
+    """Compute what is late by how much, in milliseconds and in frames' intervals, and what was left out."""
+    numbers, times = _read(came)
+    counted = [
+        (number, at)
+        for number, at in zip(numbers, times, strict=True)
+        if number is not None and paced.due(number) > times[0] + SETTLE_SECONDS
+    ]
+    sent = len(paced.sent)
+    found: dict[str, Any] = {"sent": sent, "came": len(numbers), "unreadable": numbers.count(None)}
+    found["to_first_s"] = round(times[0] - paced.due(0), 2)
+    if len(counted) < 2:
+        return found | {"problem": "it took too long to start; send for longer, with --seconds"}
+    due = [number for number in range(sent) if paced.due(number) > times[0] + SETTLE_SECONDS]
+    late = [at - paced.due(number) for number, at in counted]
+    added = [float((seconds - alone) * rate) for seconds in late]
+    span = counted[-1][1] - counted[0][1]
+    found |= {"counted": len(due), "dropped": len(due) - len(counted), "fps": round((len(counted) - 1) / span, 2)}
+    return found | {
+        "late_ms": _percentiles([1000 * seconds for seconds in late]),
+        "added_intervals": _percentiles(added),
+    }
+
+
+def _read(came: Came) -> tuple[list[int | None], list[float]]:
+    """Read the number in each frame that came, and when its last byte had."""
+    numbers, times = list[int | None](), list[float]()
+    with av.open(io.BytesIO(came.data)) as file:
+        for packet in file.demux(video=0):
+            if packet.size and packet.pos is not None:
+                times.append(came.times[bisect_left(came.ends, packet.pos + packet.size)])
+            numbers += [stamps.read(frame) for frame in packet.decode()]
+    return numbers, times
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    cuts = quantiles(values, n=100, method="inclusive")
+    return {f"p{each}": round(cuts[each - 1], 2) for each in (50, 95, 99)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The bench of lateness: numbers in pictures that outlast the way, and figures that are right where the times are known."""
+
+import importlib
+import io
+import json
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import pytest
+from fake import repeated
+from paths import ROOT, SAMPLE
+
+BENCH = ROOT / "bench" / "latency.py"
+RATE = Fraction(25)
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """Modules of the benchmark, by name."""
+    monkeypatch.syspath_prepend(BENCH.parent)
+    return importlib.import_module
+
+
+def pieces(parts, numbers, width=128, height=72):
+    frames, _ = parts("live").scaled(SAMPLE, width, height)
+    stamped = (parts("stamps").stamped(frames[number % len(frames)], number) for number in numbers)
+    return parts("live").in_pieces(stamped, RATE, "mp4")
+
+
+def test_every_number_is_read_after_upscaling_and_rough_encoding(parts):
+    numbers, file = range(0, 4096, 13), io.BytesIO()
+    with av.open(io.BytesIO(b"".join(pieces(parts, numbers)))) as source, av.open(file, "w", format="mp4") as target:
+        stream = target.add_stream("libx264", rate=25, options={"crf": "35", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 256, 144, "yuv420p"
+        for frame in source.decode(video=0):
+            pixels = repeated(frame.to_ndarray(format="rgb24"), 2)
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        target.mux(stream.encode(None))
+    with av.open(io.BytesIO(file.getvalue())) as upscaled:
+        assert [parts("stamps").read(frame) for frame in upscaled.decode(video=0)] == list(numbers)
+
+
+def test_a_picture_without_a_number_has_none(parts):
+    frames, _ = parts("live").scaled(SAMPLE, 128, 72)
+    plain = [av.VideoFrame(128, 72, "gray") for _ in range(2)]
+    for frame, value in zip(plain, (0, 255), strict=True):
+        frame.planes[0].update(bytes([value]) * frame.planes[0].buffer_size)
+    assert [parts("stamps").read(frame) for frame in (frames[0], *plain)] == [None] * 3
+
+
+def test_the_figures_are_those_of_the_times(parts):
+    latency, live = parts("latency"), parts("live")
+    sent = pieces(parts, range(100))
+    paced = live.Paced(sent, RATE)
+    paced._start, paced.sent = 1000.0, [1000.0 + number / 25 for number in range(100)]
+    left_out = {number for number in range(60, 90) if number % 3}
+    coming = [number for number in range(100) if number not in left_out]
+    data, ends, times = b"", [], []
+    for piece, number in zip(pieces(parts, coming), coming, strict=True):
+        data += piece
+        ends.append(len(data))
+        times.append(1000.0 + number / 25 + (0.5 if number == 99 else 0.1))
+    found = latency.figures(latency.Came(data, ends, times), paced, RATE, 0.02)
+    assert (found["sent"], found["came"], found["unreadable"]) == (100, 80, 0)
+    assert found["to_first_s"] == 0.1 and found["counted"] == 100 - 53 and found["dropped"] == 20
+    assert found["late_ms"]["p50"] == pytest.approx(100) and found["late_ms"]["p99"] > 350
+    assert found["added_intervals"]["p50"] == pytest.approx(2)
+    assert found["fps"] == pytest.approx(26 / (46 / 25 + 0.4), abs=0.01)
+
+
+def test_both_doors_are_measured_and_every_number_comes_back(tmp_path):
+    out = tmp_path / "found.json"
+    command = [sys.executable, BENCH, SAMPLE, out, "--sizes", "96x48", "--seconds", "6"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(out.read_text())
+    assert document["machine"]["cpus"] and list(document["results"]) == ["upres live, 96x48", "gRPC, 96x48"]
+    for found in document["results"].values():
+        assert found["sent"] == 150 and 0 < found["came"] <= 150 and found["unreadable"] == 0, found
+        assert found["inference_ms"] > 0 and found["load"] >= 0
