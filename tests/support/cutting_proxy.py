@@ -1,16 +1,22 @@
-"""A TCP proxy that cuts every connection after so many bytes of its client."""
+"""A TCP proxy to a server that cuts every connection after so many bytes of its client, once some of them are stored."""
 
 import socket
 import threading
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 
 class CuttingProxy:
-    """Listens on a port of its own. after: bytes from the client until a connection is cut."""
+    """Listens on a port of its own. after: bytes from the client until a connection is cut.
+
+    What was sent and is not stored yet is lost with a connection: on a slow machine everything, if it were not waited for.
+    """
 
     def __init__(self, server, after):
         self._upstream = ("127.0.0.1", server.settings["grpc_port"])
+        self._jobs = Path(server.settings["state"]) / "jobs"
         self._after = after
+        self._ends = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.target = f"127.0.0.1:{self._listening.getsockname()[1]}"
         self.connections = 0
@@ -21,6 +27,7 @@ class CuttingProxy:
         return self
 
     def __exit__(self, *_):
+        self._ends.set()
         self._listening.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
 
@@ -34,13 +41,17 @@ class CuttingProxy:
                 for ends in ((client, server, self._after), (server, client, None)):
                     threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
-    @staticmethod
-    def _pass_on(source, target, limit):
-        passed = 0
+    def _stored(self):
+        return sum(path.stat().st_size for path in self._jobs.glob("*/source"))
+
+    def _pass_on(self, source, target, limit):
+        passed, before = 0, self._stored()
         with suppress(OSError):
             while (limit is None or passed < limit) and (data := source.recv(1 << 16)):
                 target.sendall(data)
                 passed += len(data)
+        while limit and passed >= limit and self._stored() == before and not self._ends.wait(0.01):
+            pass
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -186,7 +186,7 @@ def test_an_error_in_reading_the_source_reaches_the_caller(server, clip, tmp_pat
 
 
 def test_an_upload_is_not_given_up_while_each_connection_brings_it_further(server, tmp_path, monkeypatch):
-    """Every connection is cut after some of the upload; the client waits for eight ticks of its clock without progress.
+    """Every connection is cut after some of the upload; the client waits for four ticks of its clock without progress.
 
     The clock ticks at each failure, so that it does not matter how fast the machine is.
     """
@@ -196,7 +196,7 @@ def test_an_upload_is_not_given_up_while_each_connection_brings_it_further(serve
     source.write_bytes(os.urandom(8_000_000))
     with (
         CuttingProxy(server, after=700_000) as proxy,
-        Client(proxy.target, KEY, patience=8) as client,
+        Client(proxy.target, KEY, patience=4) as client,
         pytest.raises(RemoteError) as refused,
     ):
         client.submit(source, CONFIG)
