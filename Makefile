@@ -7,6 +7,9 @@ WORDS := \banew\b|gone on\b|\btold\b|whoever|for ever\b|let go\b|begun|enlarge
 SECONDS ?= 60
 SEED ?= 1
 
+# Tests start hundreds of processes, each of which would compile our sources where the environment says so.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test soak fuzz bench picture lint proto proto-check clean
 
 demo: .venv/installed
@@ -14,8 +17,9 @@ demo: .venv/installed
 	$(BIN)/upres tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_x4.mp4 --overwrite
 	$(BIN)/python bench/demo.py tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_streamed_x2.mp4
 
+# Three processes, for two cores: many a test waits for a server of its own.
 test: .venv/tested
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -rs --durations=20
+	$(BIN)/pytest --numprocesses 3 --dist loadfile -rs --durations=20
 
 soak: .venv/tested
 	@mkdir -p soak

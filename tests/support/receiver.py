@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.got.append((self.path, dict(self.headers), body))
         self.server.arrived.set()
-        self.server.hold.wait(10)
+        self.server.hold.wait(60)
         self.answer()
 
     def answer(self):

@@ -12,6 +12,14 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 SECRET = "s" * 32
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server that sends webhooks to this machine, without TLS."""
+    state = tmp_path_factory.mktemp("server") / "state"
+    with ServerProcess(state, webhook_http=True, webhook_hosts=["127.0.0.1"]) as process:
+        yield process
+
+
 @pytest.fixture
 def receiver():
     with receiving() as made:
@@ -26,22 +34,20 @@ def submit(base, path, **data):
 
 
 @pytest.mark.parametrize("secret", [SECRET, f" {SECRET} "], ids=["plain", "spaced"])
-def test_a_job_is_told_of_in_order_and_its_result_can_be_read_without_a_key(receiver, clip, tmp_path, secret):
-    settings = {"webhook_http": True, "webhook_hosts": ["127.0.0.1"]}
-    with ServerProcess(tmp_path / "state", **settings) as server:
-        url = receiver.url(host="127.0.0.1")
-        answer = submit(server.base, clip("a.mp4", 1), webhook_url=url, webhook_secret=secret)
-        assert answer.status_code == 200, answer.text
-        told = receiver.bodies(2)
-        assert [one["event"] for one in told] == ["job.processing", "job.completed"]
-        assert {one["data"]["job_request_id"] for one in told} == {answer.json()["data"]["request_id"]}
-        for _, headers, body in receiver.got:
-            signed = headers["X-DeAPI-Timestamp"].encode() + b"." + body
-            expected = "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
-            assert headers["X-DeAPI-Signature"] == expected
-            assert headers["User-Agent"] == "DeAPI-Webhook/1.0"
-        result = httpx.get(told[1]["data"]["result_url"], timeout=60)
-        assert (result.status_code, result.headers["content-type"]) == (200, "video/mp4")
+def test_a_job_is_told_of_in_order_and_its_result_can_be_read_without_a_key(server, receiver, clip, secret):
+    url = receiver.url(host="127.0.0.1")
+    answer = submit(server.base, clip("a.mp4", 1), webhook_url=url, webhook_secret=secret)
+    assert answer.status_code == 200, answer.text
+    told = receiver.bodies(2)
+    assert [one["event"] for one in told] == ["job.processing", "job.completed"]
+    assert {one["data"]["job_request_id"] for one in told} == {answer.json()["data"]["request_id"]}
+    for _, headers, body in receiver.got:
+        signed = headers["X-DeAPI-Timestamp"].encode() + b"." + body
+        expected = "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+        assert headers["X-DeAPI-Signature"] == expected
+        assert headers["User-Agent"] == "DeAPI-Webhook/1.0"
+    result = httpx.get(told[1]["data"]["result_url"], timeout=60)
+    assert (result.status_code, result.headers["content-type"]) == (200, "video/mp4")
 
 
 def test_a_webhook_to_an_address_of_this_network_is_refused_at_once(clip, tmp_path):
