@@ -1,6 +1,6 @@
 """A source's packets on one clock, to where it ends or breaks off for good."""
 
-import time
+import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
@@ -25,7 +25,7 @@ class Demuxer:
     """Packets of the carried tracks in the order of the file; at the end an empty one for each track, which empties its decoder.
 
     sought: whether the container was sent to some second, so that its first packets say nothing of where it starts.
-    reopen: opens the source again where it breaks off, `reconnect` times in a row at most.
+    reopen: opens the source again where it breaks off, `reconnect` times in a row at most, and not once it is interrupted.
     """
 
     def __init__(
@@ -37,11 +37,13 @@ class Demuxer:
         sought: bool = False,
         reopen: Reopen | None = None,
         reconnect: int = 0,
+        interrupted: threading.Event | None = None,
     ) -> None:
         self._container = container
         self._streams = tracks.all
         self._repairs = repairs
         self._reopen, self._reconnect = reopen, reconnect
+        self._interrupted = interrupted or threading.Event()
         start, time_base = tracks.video.start_time, tracks.video.time_base
         known = start * time_base if start is not None and time_base and not sought else None
         self._clock = Clock(self._streams, repairs, flags=container.format.flags, start=known)
@@ -84,7 +86,8 @@ class Demuxer:
         yield from self._packets(self._container, self._streams)
         tries = 0
         while self._reopen is not None and tries < self._reconnect:
-            time.sleep(tries)
+            if self._interrupted.wait(tries):
+                return
             tries += 1
             try:
                 container, tracks = self._reopen()

@@ -1,5 +1,6 @@
 """Any container and codec PyAV opens, to frames with repaired time. Packets of other tracks go to the caller's `on_packet`."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -35,7 +36,7 @@ from .dolby_vision import dolby_vision
 from .info import announced_seconds, describe
 from .inventory import take_inventory
 from .numbered import ImageSequence
-from .source import Opened, Source, opener_for
+from .source import Source, opener_for
 from .survey import Survey, is_needed, survey
 
 SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
@@ -76,9 +77,10 @@ class Reader:
         self._on_packet: OnPacket = self._passed.append
         self._opener = opener_for(source)
         self._formats, self._live = formats, live or self._opener.live
-        self._closing = ExitStack()
+        self._interrupted, self._lock = threading.Event(), threading.Lock()
+        self._closing, self._connection = ExitStack(), ExitStack()
         try:
-            self._opened, self.container, self._tracks = self._open()
+            self.container, self._tracks = self._open(self._closing)
             self.video, self.audio, self.subtitles = self._tracks.video, self._tracks.audio, self._tracks.subtitles
             self.channels = {stream.index: channels_of(stream) for stream in self.audio}
             self._surveyed = self._survey()
@@ -99,11 +101,15 @@ class Reader:
 
     def interrupt(self) -> None:
         """End what waits for more of the source, from any thread; nothing can be read after this."""
-        self._opened.interrupt()
+        with self._lock:
+            self._interrupted.set()
+            opened = self._opened
+        opened.interrupt()
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
         self._closing.close()
+        self._connection.close()
 
     @property
     def nominal(self) -> int:
@@ -138,9 +144,15 @@ class Reader:
         other = self._demuxer.other_identifiers if self._opened.again and self.cut == WHOLE else None
         return [*notes, other] if other else notes
 
-    def _open(self) -> tuple[Opened, InputContainer, Tracks]:
+    def _open(self, closing: ExitStack) -> tuple[InputContainer, Tracks]:
+        """Open the source. closing: closes the container."""
         opened = self._opener.open(self.source, spool=not self._live)
-        self._closing.callback(opened.close)
+        self._connection.callback(opened.close)
+        with self._lock:
+            self._opened = opened
+            interrupted = self._interrupted.is_set()
+        if interrupted:
+            opened.interrupt()
         container = open_container(
             self._name,
             opened.file,
@@ -149,8 +161,16 @@ class Reader:
             settings=opened.options,
             wait_seconds=opened.wait_seconds,
         )
-        self._closing.callback(container.close)
-        return opened, container, choose(self._name, container, live=self._live)
+        closing.callback(container.close)
+        return container, choose(self._name, container, live=self._live)
+
+    def _reopen(self) -> tuple[InputContainer, Tracks]:
+        """Close the connection that broke off and open another.
+
+        The first container stays open: its tracks are those that every packet is given to.
+        """
+        self._connection.close()
+        return self._open(self._connection)
 
     def _survey(self) -> Survey | None:
         """Count what is there, if the container cannot say and the source can be read twice."""
@@ -183,8 +203,9 @@ class Reader:
                 self._tracks,
                 self.repairs,
                 sought=sought,
-                reopen=lambda: self._open()[1:],
+                reopen=self._reopen,
                 reconnect=self._opener.reconnect,
+                interrupted=self._interrupted,
             )
             self._decoder = Decoder(self.video, self.container.format.name, self.repairs)
             self._decoding = self._decoder.frames(self._demuxer, lambda packet: self._on_packet(packet))

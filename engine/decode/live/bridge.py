@@ -29,8 +29,8 @@ class BridgeOpener:
         reading = Interruptible(program)
 
         def close() -> None:
+            reading.close()  # first, or the program's end would be read as the source's, which is then opened again
             program.close()
-            reading.close()
 
         return Opened(reading, close=close, interrupt=close)
 

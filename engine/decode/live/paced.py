@@ -1,6 +1,5 @@
 """A file as a live source: every frame comes when its time has come."""
 
-import threading
 import time
 from collections.abc import Iterator
 
@@ -15,7 +14,6 @@ class PacedReader(Reader):
 
     def __init__(self, source: Source, *, tonemap: bool = False) -> None:
         """Open a file; errors as of any reader."""
-        self._ended = threading.Event()
         super().__init__(source, tonemap=tonemap, live=True)
 
     def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
@@ -23,11 +21,6 @@ class PacedReader(Reader):
         start = time.monotonic()
         for frame in super().frames(on_packet):
             due = start + float((frame.pts or 0) * self.info.shape.time_base)
-            if self._ended.wait(max(0.0, due - time.monotonic())):
+            if self._interrupted.wait(max(0.0, due - time.monotonic())):
                 return
             yield frame
-
-    def interrupt(self) -> None:
-        """End a frame's wait, too."""
-        self._ended.set()
-        super().interrupt()

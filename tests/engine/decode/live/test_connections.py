@@ -1,0 +1,132 @@
+"""Sources that break off and are opened again: one connection at a time, and none once nothing is to be read any more."""
+
+import shutil
+import threading
+
+import media
+import pytest
+from fake import Pipe
+from imageio_ffmpeg import get_ffmpeg_exe
+
+from upres.engine.core.errors import Interrupted, SourceError
+from upres.engine.decode.openers.interruptible import Interruptible
+from upres.engine.decode.reader import Reader
+from upres.engine.decode.source import Opened
+
+LIMIT = 30  # seconds
+PICTURE = "testsrc2=size=64x48:rate=10:duration=4"
+
+
+class Silent(Pipe):
+    """Sends its data and then nothing; `asked` for more than that."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.asked, self.over = threading.Event(), threading.Event()
+
+    def read(self, size):
+        data = super().read(size)
+        if not data:
+            self.asked.set()
+            self.over.wait()
+        return data
+
+
+class Camera:
+    """Opens one connection after the other, and notes what happens to each; it is off where there is none."""
+
+    live, reconnect = True, 3
+
+    def __init__(self, *connections):
+        self.connections, self.log, self.off = list(connections), [], lambda: None
+
+    def open(self, source, *, spool):
+        if not self.connections:
+            self.log.append("off")
+            self.off()
+            raise SourceError("the camera is off")
+        number = len(self.log)
+        reading = Interruptible(self.connections.pop(0))
+        self.log.append(f"open {number}")
+
+        def close():
+            reading.close()
+            self.log.append(f"close {number}")
+
+        return Opened(reading, close=close, interrupt=reading.close)
+
+
+@pytest.fixture
+def halves(clips):
+    data = media.clip(clips / "halves.ts", "-c:v", "mpeg2video", "-g", 5, picture=PICTURE).read_bytes()
+    middle = len(data) // 2 // 188 * 188
+    return data[:middle], data[middle:]
+
+
+class Reading:
+    """Reads all frames in a thread; `error` is what ended it, `frames` how many there were."""
+
+    def __init__(self, reader):
+        self.frames, self.error = 0, None
+        self._reader = reader
+        self.came = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            for _ in self._reader.frames():
+                self.frames += 1
+                self.came.set()
+        except Interrupted as error:
+            self.error = error
+
+    def ended(self):
+        self.thread.join(LIMIT)
+        return not self.thread.is_alive()
+
+
+def opened(monkeypatch, camera):
+    monkeypatch.setattr("upres.engine.decode.reader.opener_for", lambda source: camera)
+    return Reader("camera")
+
+
+def test_the_connection_that_waits_is_interrupted_and_each_is_closed_before_the_next(monkeypatch, halves):
+    first, second = Pipe(halves[0]), Silent(halves[1])
+    camera = Camera(first, second)
+    with opened(monkeypatch, camera) as reader:
+        reading = Reading(reader)
+        assert second.asked.wait(LIMIT)
+        seen = list(camera.log)
+        reader.interrupt()
+        ended = reading.ended()
+        second.over.set()
+        assert reading.ended()
+    assert ended and isinstance(reading.error, Interrupted)
+    assert reading.frames > 20
+    assert seen == ["open 0", "close 0", "open 2"]
+    assert camera.log == ["open 0", "close 0", "open 2", "close 2"]
+
+
+def test_after_an_interruption_nothing_is_opened_and_no_pause_is_waited_for(monkeypatch, halves):
+    camera = Camera(Pipe(halves[0]))
+    with opened(monkeypatch, camera) as reader:
+        camera.off = lambda: camera.log.count("off") == 2 and reader.interrupt()
+        reading = Reading(reader)
+        assert reading.ended()
+    assert camera.log.count("off") == 2
+
+
+def test_an_interrupted_program_is_not_started_again(monkeypatch, tmp_path, clips):
+    clip = media.clip(clips / "program.ts", "-c:v", "mpeg2video", "-g", 5)
+    program, starts = tmp_path / "ffmpeg", tmp_path / "starts"
+    command = f"'{get_ffmpeg_exe()}' -v error -re -stream_loop -1 -i '{clip}' -c copy -flush_packets 1 -f nut pipe:1"
+    program.write_text(f"#!/bin/sh\necho started >> '{starts}'\nexec {command}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(program))
+    with Reader("srt://127.0.0.1:1") as reader:
+        reading = Reading(reader)
+        assert reading.came.wait(LIMIT)
+        reader.interrupt()
+        assert reading.ended()
+    assert starts.read_text().splitlines() == ["started"]
