@@ -1,5 +1,6 @@
 """What several test files need."""
 
+import gc
 import os
 
 import media
@@ -11,6 +12,12 @@ from upres.export.exporter import export
 from upres.export.fetch.pull import from_package
 
 NCNN_MODELS = ("realesr-animevideov3-x4", "realesr-animevideov3-x2", "realesrgan-x4plus-anime")
+
+
+def pytest_collection_finish():
+    """Let collecting garbage, by which tests see what was left open, pass over what is there until the session ends."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
