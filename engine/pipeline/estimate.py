@@ -19,6 +19,7 @@ from upres.engine.runtime.base import cpus
 
 from .encoders import another_encoder, encoders_that_fit
 from .frame_count import count_frames
+from .keep_up import keep_up_budget
 from .options import Job, after_prefilters, resolved
 from .stage import queue_budget
 
@@ -84,17 +85,19 @@ def estimate_memory(job: Job, shape: Shape, encoding: Encoding, frames: int | No
     shape: of the source's frames, pre-filtered. frames: of the whole result; None where that is unknown.
     """
     models = sum(model.memory(width, height) for model, width, height in _stages(job, shape))
-    return models + media_memory(shape, encoding, job.scale, frames)
+    return models + media_memory(shape, encoding, job.scale, frames, keep_up=job.keep_up)
 
 
-def media_memory(shape: Shape, encoding: Encoding, scale: int, frames: int | None = None) -> int:
+def media_memory(
+    shape: Shape, encoding: Encoding, scale: int, frames: int | None = None, *, keep_up: bool = False
+) -> int:
     """Predict the bytes that all but the models takes: the process itself, decoder, queues and one encoder.
 
-    frames: of the whole result; None where that is unknown.
+    frames: of the whole result; None where that is unknown. keep_up: as a Job's.
     """
     upscaled = replace(shape, width=shape.width * scale, height=shape.height * scale)
     decoder = (DECODER_FRAMES + cpus()) * shape.width * shape.height * 3 // 2
-    queues = queue_budget(shape) + queue_budget(upscaled)
+    queues = (keep_up_budget(shape) if keep_up else queue_budget(shape)) + queue_budget(upscaled)
     return BASE_MEMORY + decoder + queues + encoder_memory(encoding, frames)
 
 

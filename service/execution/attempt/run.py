@@ -234,7 +234,7 @@ def _with_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None 
     frames: of the result; None where that is unknown. Raises SettingsError for a size that no encoder takes.
     """
     _, encoding = resolved(job, shape)
-    media = media_memory(shape, encoding, job.scale, frames)
+    media = media_memory(shape, encoding, job.scale, frames, keep_up=job.keep_up)
     encoder = another_encoder(shape, encoding, job.scale, frames)
     return replace(job, encoders=model.reserve(shape.width, shape.height, media, encoder))
 

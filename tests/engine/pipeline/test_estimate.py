@@ -9,7 +9,9 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.core.frame import Color, Shape
 from upres.engine.encode.options import Encoder
 from upres.engine.pipeline.estimate import estimate_memory, media_memory
+from upres.engine.pipeline.keep_up import keep_up_budget
 from upres.engine.pipeline.options import Job, resolved
+from upres.engine.pipeline.stage import queue_budget
 
 SDR = Color("bt709", "tv", "bt709", "bt709")
 
@@ -25,6 +27,13 @@ def test_models_decoder_and_encoder_are_all_in_it():
     media = media_memory(source, encoding, job.scale)
     assert estimate_memory(job, source, encoding) == models + media
     assert media > 33 * 2560 * 1920
+
+
+def test_what_may_wait_of_a_live_source_is_in_it():
+    source = shape(1920, 1080)
+    _, encoding = resolved(Job((Nearest(2),)), source)
+    live = media_memory(source, encoding, 2, keep_up=True)
+    assert live - media_memory(source, encoding, 2) == keep_up_budget(source) - queue_budget(source) > 0
 
 
 def test_a_result_that_is_made_smaller_again_takes_less():

@@ -2,6 +2,7 @@
 
 import io
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
@@ -20,18 +21,25 @@ from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.segments.memory import MemoryLog
 
-PIXELS = np.zeros((2, 2, 3), np.uint8)
 SHAPE = Shape(2, 2, Fraction(1, 10), Fraction(10), Fraction(1), Color("bt709", "tv", "bt709", "bt709"))
+SIZES = [(160, 120), (1280, 720), (1920, 1080), (3840, 2160)]
 
 
 class World:
     """A source of ten frames a second, and a clock that the test sets. late: frames' time that each is on its way."""
 
-    def __init__(self):
+    def __init__(self, width=2, height=2):
+        self._pixels = np.broadcast_to(np.uint8(0), (height, width, 3))  # counts as all of it, and takes a byte
         self.now, self.dropped = 0.0, []
         self._turn, self._came = threading.Semaphore(0), threading.Semaphore(0)
         self._pts, self._end = 0, None
-        self.stage = KeepUp(self._source(), SHAPE, lambda: self.dropped.append(1), self.finish, clock=lambda: self.now)
+        self.stage = KeepUp(
+            self._source(),
+            replace(SHAPE, width=width, height=height),
+            lambda: self.dropped.append(1),
+            self.finish,
+            clock=lambda: self.now,
+        )
         self.frames = self.stage.frames()
 
     def _source(self):
@@ -42,7 +50,7 @@ class World:
                 if isinstance(self._end, Exception):
                     raise self._end
                 return
-            yield Frame(PIXELS, self._pts, 1)
+            yield Frame(self._pixels, self._pts, 1)
             self._pts += 1
 
     def bring(self, count=1):
@@ -52,6 +60,14 @@ class World:
             self._turn.release()
         assert self._came.acquire(timeout=30)
         self._came.release()
+
+    @property
+    def newest(self):
+        return self._pts - 1
+
+    def bring_all(self, count):
+        """Let frames come as soon as they may, and wait for none."""
+        self._turn.release(count)
 
     def finish(self, end=True):
         self._end = self._end or end
@@ -98,14 +114,52 @@ def test_after_the_source_was_held_up_its_delay_is_not_kept(world):
         world.now += 0.1
         world.bring()
     world.now += 0.1
-    newest = world._pts - 1
-    assert next(world.frames).pts >= newest - 4
+    assert next(world.frames).pts >= world.newest - 4
 
 
 def test_of_a_file_that_comes_at_once_nothing_is_dropped(world):
     world.bring(16)
     assert [next(world.frames).pts for _ in range(16)] == list(range(16))
     assert world.dropped == []
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("burst", [1, 5, 10])
+def test_a_model_that_is_too_slow_shows_what_is_new_whatever_the_size(width, height, burst):
+    """Bursts of up to a second, of which one frame in ten is upscaled: more of them come than may wait."""
+    world = World(width, height)
+    with world.stage:
+        ages = []
+        for _ in range(80 // burst):
+            world.now += burst / 10
+            world.bring(burst)
+            if world.newest % 10 == 9:
+                ages.append(world.newest - next(world.frames).pts)
+        assert max(ages[3:]) <= burst + 4
+        assert len(world.dropped) >= 80 - len(ages) - burst - 4
+
+
+def test_a_file_that_is_sent_at_once_loses_nothing_while_the_models_are_as_fast_as_it_is_shown(world):
+    world.bring_all(200)
+    for number in range(200):
+        assert next(world.frames).pts == number
+        world.now += 0.1
+    assert world.dropped == []
+
+
+def test_a_source_that_stalled_is_not_taken_for_a_file(world):
+    world.bring()
+    next(world.frames)
+    for _ in range(30):
+        world.now += 0.1
+        world.bring()
+        next(world.frames)
+    world.now += 10.0  # of which nothing came
+    world.bring(100)  # more than may wait, and nothing of it is held up
+    for _ in range(30):
+        world.now += 0.1
+        world.bring()
+    assert next(world.frames).pts >= world.newest - 4
 
 
 def test_a_model_that_is_as_fast_as_its_source_drops_nothing(world):
