@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.metadata import distributions
 
-RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "openvino", "onnxruntime-ep-nv-tensorrt-rtx-cu13")
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "openvino", "ncnn", "onnxruntime-ep-nv-tensorrt-rtx-cu13")
 NVIDIA = (
     "cuda-core",
     "cuda-bindings",

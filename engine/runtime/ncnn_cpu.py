@@ -1,0 +1,78 @@
+"""ncnn on a CPU, for networks on frames: its convolutions by Winograd need fewer products than float32 takes elsewhere."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from upres.engine.core.errors import ModelError
+
+from .base import DeviceKind, Tensor, cpus
+
+ROUNDING = ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage")
+OFF = (*ROUNDING, "sgemm_convolution")
+"""What ncnn must not use: half the bits; and a matrix product for a convolution of 5x5, which takes 4 times the memory."""
+
+
+class Ncnn:
+    """ncnn's CPU device, in float32."""
+
+    name = "ncnn"
+    device: DeviceKind = "cpu"
+    preference = 0
+
+    def unavailable(self) -> str | None:
+        """Say why graphs cannot run here, and what to do about it."""
+        try:
+            import ncnn  # noqa: F401
+        except ImportError:
+            return "it is not installed; get it with: pip install ncnn"
+        return None
+
+    def precisions(self) -> tuple[str, ...]:
+        """Name the precisions that this machine computes in, fastest first."""
+        return ("fp32",)
+
+    def load(self, path: Path, precision: str) -> "NcnnGraph":
+        """Load a graph; ModelError for all but those that take a frame to a frame."""
+        return NcnnGraph(path, cpus())
+
+
+class NcnnGraph:
+    """A graph from a frame to a frame on ncnn's CPU device, in float32.
+
+    A tile's result differs from the whole frame's in the last bits: Winograd's blocks lie otherwise in it.
+    """
+
+    memory_factor = 1.3
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """Convert and load a graph; ModelError where either cannot be done."""
+        import ncnn
+
+        from .ncnn_layers import convert  # imports onnx, which other runtimes do without
+
+        network = convert(path)
+        self._ends = network.frame, network.upscaled
+        self._net, self._mat = ncnn.Net(), ncnn.Mat
+        self._net.opt.num_threads = threads
+        for option in OFF:
+            setattr(self._net.opt, f"use_{option}", False)
+        with tempfile.TemporaryDirectory(prefix="upres-ncnn-") as folder:
+            weights = Path(folder) / "weights.bin"
+            weights.write_bytes(network.weights)
+            if self._net.load_param_mem(network.param) or self._net.load_model(str(weights)):
+                raise ModelError(f"ncnn cannot load {path}; its own lines above say why")
+        self.report = f"ncnn {ncnn.__version__} CPU fp32"
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run once: `frame` to `upscaled`, which is owned by the caller. ModelError where ncnn fails, as without memory."""
+        frame = np.ascontiguousarray(feeds["frame"])
+        _, height, width, _ = frame.shape
+        extractor = self._net.create_extractor()
+        extractor.input(self._ends[0], self._mat.from_pixels(frame, self._mat.PixelType.PIXEL_RGB, width, height))
+        status, levels = extractor.extract(self._ends[1])
+        if status:
+            raise ModelError(f"ncnn cannot run a frame of {width}x{height}: status {status}")
+        return {"upscaled": np.ascontiguousarray(np.asarray(levels).astype(np.uint8).transpose(1, 2, 0))[None]}

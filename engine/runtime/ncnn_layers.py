@@ -1,0 +1,144 @@
+"""ONNX graphs written as layers of ncnn: the operators of networks that take every frame by itself, and no others.
+
+Formats: ncnn's wiki, "param and model file structure" and "operation param weight table".
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from upres.engine.core.errors import ModelError
+
+MAGIC = 7767517
+IN_FLOAT32 = np.uint32(0).tobytes()  # stands before the weights of a convolution
+FROM_FRAME, TO_FRAME = ["Cast", "Transpose"], ["Transpose", "Cast"]
+"""What turns a frame into planes and back: no layers, for `NcnnGraph` does it."""
+REPEATED = {"mode": b"nearest", "coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+
+Reals = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A graph as layers. param: the text of a `.param`. weights: the bytes of a `.bin`. frame, upscaled: the blobs at its ends.
+
+    Both are levels, 0 to 255, in three planes.
+    """
+
+    param: str
+    weights: bytes
+    frame: str
+    upscaled: str
+
+
+def convert(path: Path) -> Network:
+    """Write a graph as layers; ModelError where it holds something that is not written here."""
+    try:
+        graph = onnx.load(path).graph
+    except Exception as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    constants = {tensor.name: numpy_helper.to_array(tensor).astype(np.float32) for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
+        else:
+            nodes.append(node)
+    kinds = [node.op_type for node in nodes]
+    if kinds[:2] != FROM_FRAME or kinds[-2:] != TO_FRAME:
+        raise ModelError(f"{path} is not a graph from a frame to a frame, and ncnn runs no others here")
+    frame, upscaled, nodes = nodes[1].output[0], nodes[-2].input[0], nodes[2:-2]
+    writer = _Writer(nodes)
+    writer.add(_Layer("Input", {}), [], frame)
+    for node in nodes:
+        inputs = [name for name in node.input if name and name not in constants]
+        layer = _layer(node, len(inputs), [constants[name] for name in node.input if name in constants])
+        if layer is None:
+            raise ModelError(f"{path} cannot run on ncnn: {node.name} is a {node.op_type} that has no layer here")
+        writer.add(layer, inputs, node.output[0])
+    return Network(writer.param(), b"".join(writer.weights), frame, upscaled)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer: its type in ncnn, its numbered settings, and its weights as they stand in a `.bin`."""
+
+    type: str
+    settings: Mapping[int, float]
+    weights: bytes = b""
+
+
+class _Writer:
+    """Layers written in order. A blob has one reader in ncnn, so what several nodes read is split."""
+
+    def __init__(self, nodes: Sequence[onnx.NodeProto]) -> None:
+        self.weights: list[bytes] = []
+        self._lines: list[str] = []
+        self._count = 0
+        self._readers = Counter(name for node in nodes for name in node.input)
+        self._blobs: dict[str, list[str]] = {}
+        """The blobs that a value can be read from; each once."""
+
+    def add(self, layer: _Layer, inputs: Sequence[str], output: str) -> None:
+        """Write a layer from values to a value."""
+        self._line(layer, [self._blobs[name].pop() for name in inputs], [output])
+        self.weights.append(layer.weights)
+        self._blobs[output] = [output]
+        if (readers := self._readers[output]) > 1:
+            self._blobs[output] = [f"{output}/{reader}" for reader in range(readers)]
+            self._line(_Layer("Split", {}), [output], self._blobs[output])
+
+    def param(self) -> str:
+        """Return the lines behind their header."""
+        return "\n".join([str(MAGIC), f"{len(self._lines)} {self._count}", *self._lines, ""])
+
+    def _line(self, layer: _Layer, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        settings = (f"{number}={value}" for number, value in layer.settings.items())
+        counts = f"{len(inputs)} {len(outputs)}"
+        self._lines.append(" ".join((layer.type, f"layer_{len(self._lines)}", counts, *inputs, *outputs, *settings)))
+        self._count += len(outputs)
+
+
+def _layer(node: onnx.NodeProto, inputs: int, constants: list[Reals]) -> _Layer | None:
+    """Write an operator; None for one, or for settings of one, that these networks do not have."""
+    found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    match node.op_type, inputs, constants:
+        case "Conv", 1, [weight, *bias]:
+            return _convolution(found, weight, bias)
+        case "PRelu", 1, [slopes] if slopes.shape == (slopes.size, 1, 1):
+            return _Layer("PReLU", {0: slopes.size}, slopes.tobytes())
+        case "LeakyRelu", 1, []:
+            return _Layer("ReLU", {0: found["alpha"]})
+        case "Add", 2, []:
+            return _Layer("BinaryOp", {0: 0})
+        case "Mul", 1, [factor] if factor.size == 1:
+            return _Layer("BinaryOp", {0: 2, 1: 1, 2: float(factor)})
+        case "Clip", 1, [least, most]:
+            return _Layer("Clip", {0: float(least), 1: float(most)})
+        case "Round", 1, []:
+            return _Layer("UnaryOp", {0: 18})
+        case "Concat", _, [] if found == {"axis": 1}:
+            return _Layer("Concat", {0: 0})
+        case "DepthToSpace", 1, [] if found["mode"] == b"CRD":
+            return _Layer("PixelShuffle", {0: found["blocksize"]})
+        case "SpaceToDepth", 1, []:
+            return _Layer("Reorg", {0: found["blocksize"], 1: 1})
+        case "Resize", 1, [scales] if found == REPEATED and scales[0] == scales[1] == 1:
+            return _Layer("Interp", {0: 1, 1: float(scales[2]), 2: float(scales[3])})
+    return None
+
+
+def _convolution(found: Mapping[str, Any], weight: Reals, bias: Sequence[Reals]) -> _Layer | None:
+    """Write a convolution that keeps the size."""
+    size = weight.shape[2]
+    if found != {"kernel_shape": [size, size], "pads": [size // 2] * 4, "group": 1}:
+        return None
+    settings = {0: len(weight), 1: size, 4: size // 2, 5: len(bias), 6: weight.size}
+    return _Layer("Convolution", settings, b"".join((IN_FLOAT32, weight.tobytes(), *(each.tobytes() for each in bias))))
