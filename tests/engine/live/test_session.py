@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import av
 import media
+import psutil
 import pytest
 import referee
 from fake import Nearest
@@ -107,12 +108,16 @@ def test_a_fault_of_our_own_costs_one_destination_and_is_logged(clip, tmp_path, 
 
 
 @contextmanager
-def receiver(*words, program=None):
-    """ffmpeg that waits for a stream and records it."""
+def ffmpeg(port, *words, program=None):
+    """ffmpeg that listens at a port, from when it does; it ends by itself."""
     process = subprocess.Popen([program or get_ffmpeg_exe(), "-v", "error", "-y", *map(str, words)])
     try:
-        yield
-        process.wait(30)
+        for _ in range(600):
+            if any(each.laddr.port == port for each in psutil.Process(process.pid).net_connections()):
+                break
+            with suppress(subprocess.TimeoutExpired):
+                raise AssertionError(f"it ended with {process.wait(0.05)} before it listened")
+        yield process
     finally:
         process.kill()
         process.wait()
@@ -124,16 +129,6 @@ def free_port(kind=socket.SOCK_STREAM):
         return probe.getsockname()[1]
 
 
-def sent(clip, address):
-    """Run until the address is listened at: a receiver takes a moment to begin."""
-    for _ in range(50):
-        try:
-            return run(clip, address)
-        except TargetError:
-            time.sleep(0.2)
-    raise AssertionError(f"nobody listens at {address}")
-
-
 @pytest.mark.parametrize(
     ("scheme", "options"),
     [
@@ -143,22 +138,14 @@ def sent(clip, address):
     ],
 )
 def test_players_that_listen_get_it(clip, tmp_path, scheme, options):
-    address, record = f"{scheme}://127.0.0.1:{free_port()}/live/x", tmp_path / "record.mkv"
+    port, record = free_port(), tmp_path / "record.mkv"
+    address = f"{scheme}://127.0.0.1:{port}/live/x"
     listening = f"{address}?listen=1" if scheme == "tcp" else address
-    with receiver(*options, "-i", listening, "-c", "copy", record):
-        sent(clip, address)
+    with ffmpeg(port, *options, "-i", listening, "-c", "copy", record) as receiver:
+        run(clip, address)
+        receiver.wait(30)
     video, audio = packets(record)
     assert video >= FRAMES - 1 and audio > 40
-
-
-def received(address, place):
-    """Run once somebody sends at the address."""
-    for _ in range(50):
-        try:
-            return run(address, place)
-        except SourceError:
-            time.sleep(0.2)
-    raise AssertionError(f"nobody sends at {address}")
 
 
 @pytest.fixture
@@ -171,20 +158,18 @@ def srt():
 
 
 def test_srt_is_sent_and_received_by_way_of_ffmpeg(clip, tmp_path, srt):
-    record, address = tmp_path / "record.ts", f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
-    with receiver("-i", f"{address}?mode=listener", "-c", "copy", record, program=srt):
-        time.sleep(1)  # or the first packets are lost: a caller of SRT waits three seconds by itself
+    port, record = free_port(socket.SOCK_DGRAM), tmp_path / "record.ts"
+    address = f"srt://127.0.0.1:{port}"
+    with ffmpeg(port, "-i", f"{address}?mode=listener", "-c", "copy", record, program=srt) as receiver:
         run(clip, address)
+        receiver.wait(30)
     assert packets(record)[0] >= FRAMES - 10  # SRT drops what is late, and its end
-    back = f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
-    sending = [srt, "-v", "error", "-re", "-i", str(SAMPLE), "-c", "copy", "-f", "mpegts", f"{back}?mode=listener"]
-    with subprocess.Popen(sending) as sender:
-        try:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("upres.engine.decode.live.bridge.BridgeOpener.reconnect", 0)
-                _, progress = received(back, tmp_path / "out.mp4")
-        finally:
-            sender.kill()
+    port = free_port(socket.SOCK_DGRAM)
+    address = f"srt://127.0.0.1:{port}"
+    sending = ("-re", "-i", SAMPLE, "-c", "copy", "-f", "mpegts", f"{address}?mode=listener")
+    with ffmpeg(port, *sending, program=srt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("upres.engine.decode.live.bridge.BridgeOpener.reconnect", 0)
+        _, progress = run(address, tmp_path / "out.mp4")
     assert 0 < progress.frames_out == packets(tmp_path / "out.mp4")[0]
 
 
