@@ -82,7 +82,6 @@ def live(
     with (
         RemoteBar(f"waiting for {source}", endless=True) as bar,
         signals.interruptible(),
-        open_live(opened, tonemap=tonemap) as reader,
     ):
         loaded, notes = models.load(wanted)
         bar.warn(notes)
@@ -94,7 +93,9 @@ def live(
             streamed=True,
             keep_up=not every_frame,
         )
-        _run(running, reader, job, progress, bar)
+        # Only now, when it can be read as fast as it comes: what has come before would be late.
+        with open_live(opened, tonemap=tonemap) as reader:
+            _run(running, reader, job, progress, bar)
     typer.echo(_summary(running, progress), err=True)
 
 

@@ -1,6 +1,8 @@
 """`upres live` as it is typed: a small clip at its own pace, with the network that ships."""
 
+import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -39,6 +41,18 @@ def test_the_result_goes_to_stdout_unless_it_is_said_otherwise(clip, tmp_path):
     (tmp_path / "out.mp4").write_bytes(done.stdout)
     with av.open(str(tmp_path / "out.mp4")) as file:
         assert file.streams.video[0].width == 64 and next(file.decode(video=0))
+
+
+def test_a_source_is_opened_once_its_frames_can_be_upscaled(tmp_path):
+    """What came while a model is loaded would be late from the start."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        nothing = {**os.environ, "UPRES_CACHE": str(tmp_path / "none")}
+        done = live(address, "--model", "flashvsr", "--to", "out.ts", cwd=tmp_path, env=nothing)
+        assert done.returncode == 4, done.stderr
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "./clip.mp4", "hard.mp4", "soft.mp4"])
