@@ -11,6 +11,7 @@ from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import container_for, join
 from upres.engine.encode.join.stream import StreamedFile, Writable
+from upres.engine.images import video
 from upres.engine.models import registry
 from upres.engine.models.catalog import DEFAULT_MODEL
 from upres.engine.pipeline.estimate import Prediction
@@ -42,11 +43,13 @@ def upscale(
     job: models and settings, its container the one the target's name asks for; without it, `model` with the usual settings.
     scale: for a model by name that offers several; its largest by default.
     resume: continue from the log that an interrupted run left beside the target (`TARGET.upres`), byte for byte as if it had
-    not been interrupted. tick: called after every frame. A target that is an open file gets the result while it is made, as
+    not been interrupted. tick: called after every frame. A target as frame_%05d.png gets an image a frame, one that ends in .gif,
+    .webp or .apng an image that moves. A target that is an open file gets the result while it is made, as
     fragmented MP4 or Matroska without an index.
     Raises UpresError; then nothing is left behind, unless there is something to resume.
     """
-    container = container_for(Path(target)) if isinstance(target, str | Path) else "mp4"
+    file = isinstance(target, str | Path) and not video.is_images(target)
+    container = container_for(Path(str(target))) if file else "mp4"
     job = job or default_job(model, container, scale=scale)
     with prepared(source, target, job, resume=resume, overwrite=overwrite) as work:
         return work.run(progress, tick)
@@ -106,7 +109,9 @@ class Prepared:
     def run(self, progress: Progress | None = None, tick: Callable[[], None] = lambda: None) -> Progress:
         """Upscale; return what was done. tick: called after every frame."""
         progress = progress or Progress()
-        if isinstance(self.target, Path):
+        if isinstance(self.target, Path) and video.is_images(self.target):
+            video.write(self.reader, self.job, self.target, progress, tick, resume=self.resume)
+        elif isinstance(self.target, Path):
             with log_beside(self.reader.source, self.target, self.job, resume=self.resume) as log:
                 self._into(self.target, log, progress, tick)
         else:
@@ -154,7 +159,10 @@ def prepared(
     try:
         if isinstance(place, Path):
             origin = source.source if isinstance(source, Reader) else source
-            check_target(origin, place, job.container, overwrite=overwrite, resume=resume)
+            if video.is_images(place):
+                video.check(origin, place, job, overwrite=overwrite, resume=resume)
+            else:
+                check_target(origin, place, job.container, overwrite=overwrite, resume=resume)
     except UpresError as error:
         errors.append(error)
     if opened is None:

@@ -98,6 +98,13 @@ def kind_of(source: Source) -> str:
     return "seekable" if seekable is not None and seekable() else "stream"
 
 
+def sequence_of(source: Source) -> ImageSequence | None:
+    """Return a source as the numbered images that it is; None where it is anything else."""
+    if isinstance(source, ImageSequence):
+        return source
+    return ImageSequence(str(source)) if kind_of(source) == "sequence" else None
+
+
 class FileOpener:
     """Opens a path."""
 

@@ -21,7 +21,7 @@ from upres.engine.pipeline.target import check_target
 
 from .file import read, save
 from .formats import Format, format_of
-from .picture import Picture
+from .picture import Picture, resampled
 
 COPIES = 4  # of the result that are held at once: as an array, as an image, and while it is resampled
 
@@ -91,19 +91,18 @@ def upscaled(picture: Picture, models: Sequence[Model], height: int | None = Non
     pixels = [picture.rgb, *picture.following]
     alpha = None if picture.alpha is None else _alpha(picture.alpha, models, len(pixels))
     rgb = _through(pixels, models)
-    if wanted != (rgb.shape[1], rgb.shape[0]):
-        rgb = _resampled(rgb, wanted, Image.Resampling.LANCZOS)
-        alpha = None if alpha is None else _resampled(alpha, wanted, Image.Resampling.LANCZOS)
+    rgb = resampled(rgb, wanted, Image.Resampling.LANCZOS)
+    alpha = None if alpha is None else resampled(alpha, wanted, Image.Resampling.LANCZOS)
     return replace(picture, rgb=rgb, alpha=alpha, following=(), notes=())
 
 
 def beside(before: Picture, after: Picture) -> Picture:
     """Put an image, upscaled bicubically, to the left of the models' result."""
     wanted = after.width, after.height
-    rgb = np.concatenate([_resampled(before.rgb, wanted, Image.Resampling.BICUBIC), after.rgb], axis=1)
+    rgb = np.concatenate([resampled(before.rgb, wanted, Image.Resampling.BICUBIC), after.rgb], axis=1)
     if before.alpha is None or after.alpha is None:
         return replace(after, rgb=rgb)
-    alpha = _resampled(before.alpha, wanted, Image.Resampling.BICUBIC)
+    alpha = resampled(before.alpha, wanted, Image.Resampling.BICUBIC)
     return replace(after, rgb=rgb, alpha=np.concatenate([alpha, after.alpha], axis=1))
 
 
@@ -121,7 +120,3 @@ def _alpha(alpha: NDArray[np.uint8], models: Sequence[Model], count: int) -> NDA
     mean = _through([gray] * count, models).mean(axis=2, dtype=np.float32)
     result: NDArray[np.uint8] = np.rint(mean).astype(np.uint8)
     return result
-
-
-def _resampled(pixels: NDArray[np.uint8], size: tuple[int, int], how: Image.Resampling) -> NDArray[np.uint8]:
-    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, how))

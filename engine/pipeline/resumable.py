@@ -15,7 +15,7 @@ from upres.engine.core.errors import LogError, SourceError, TargetError, UpresEr
 from upres.engine.core.text import counted
 from upres.engine.decode.numbered import ImageSequence
 from upres.engine.decode.openers.web import WebFile, is_playlist
-from upres.engine.decode.source import Source, kind_of
+from upres.engine.decode.source import Source, kind_of, sequence_of
 from upres.engine.segments.folder import FolderLog
 
 from .options import Job
@@ -117,8 +117,7 @@ def fingerprint(source: Source) -> dict[str, Any] | None:
 
     Of numbered images: how many there are, what they take, and the ends of the first and the last.
     """
-    if kind_of(source) == "sequence":
-        images = source if isinstance(source, ImageSequence) else ImageSequence(str(source))
+    if images := sequence_of(source):
         return _images(images)
     if not isinstance(source, str | Path) or (kind := kind_of(source)) not in ("file", "http", "https"):
         return None

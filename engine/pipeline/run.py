@@ -2,17 +2,9 @@
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from fractions import Fraction
-from itertools import count
 
-from av import VideoFrame
-
-from upres.engine.color.convert import ToRGB
 from upres.engine.core.errors import LogError
 from upres.engine.core.frame import Frame, Shape
-from upres.engine.core.timeline import with_durations, with_nominal
-from upres.engine.decode import filters
-from upres.engine.decode.filters import SHOT_START
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.captions import Captions
 from upres.engine.encode.options import Encoder
@@ -23,6 +15,7 @@ from upres.engine.encode.video_track import VideoTrack
 from upres.engine.models.chain import Chain
 from upres.engine.segments.model import Fragment, Log
 
+from .frames import combs, rgb_frames
 from .keep_up import KeepUp
 from .options import Job, after_prefilters, resolved
 from .progress import Progress
@@ -49,11 +42,11 @@ def run(
         reader, publisher, container=job.container, seconds=_audio_seconds(job.encoder), streamed=job.streamed
     )
     progress.warnings += [*reader.warnings, *others.warnings, *([encoding.why] if encoding.why else [])]
-    progress.warnings += _combs(reader, job)
+    progress.warnings += combs(reader, job)
     first = video.resume_point(stateless=all(model.warmup == 0 for model in job.models))
     chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
-    source = _frames(reader, job, shape, progress, others, first, captions)
+    source = rgb_frames(reader, job, shape, progress, first=first, on_packet=others.push, keep=captions.keep)
     late = KeepUp(source, shape, progress.drop, reader.interrupt) if job.keep_up else None
     read = late or _ahead(source, job, shape, "read", reader.interrupt)
 
@@ -84,63 +77,8 @@ def run(
     progress.warnings += [*chain.notes, *others.notes, *reader.closing_notes]
 
 
-def _frames(
-    reader: Reader,
-    job: Job,
-    shape: Shape,
-    progress: Progress,
-    others: Passthrough,
-    first: int,
-    captions: Captions,
-) -> Iterator[Frame]:
-    """Decode, pre-filter and convert to RGB the frames from number `first` on; other tracks' packets go their own way."""
-    decoded = _counted(reader.frames(others.push), progress)
-    if job.prefilters or job.at_shots:
-        decoded = _filtered(decoded, reader, job, shape)
-    to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
-    for number in count():
-        with progress.busy("read"):
-            frame = next(decoded, None)
-            if frame is None:
-                return
-            pixels = to_rgb(frame) if number >= first else None
-        if pixels is not None:
-            captions.keep(frame)
-            yield Frame(pixels, frame.pts or 0, frame.duration, SHOT_START in frame.metadata)
-
-
 def _upscaled(chain: Chain, read: Stage[Frame], late: KeepUp | None) -> Iterator[Frame]:
     return chain.run(read.results()) if late is None else late.covering(chain.run(late.frames()))
-
-
-def _filtered(frames: Iterator[VideoFrame], reader: Reader, job: Job, shape: Shape) -> Iterator[VideoFrame]:
-    """Run frames through the job's pre-filters, which leave durations to be derived from the times of what comes out."""
-    filtered = filters.prefiltered(frames, reader.info.shape, job.prefilters, shots=job.at_shots)
-    durations = with_nominal if job.encoder.live else with_durations
-    return durations(_on(filtered, shape.time_base), max(1, round(1 / (shape.rate * shape.time_base))))
-
-
-def _counted(frames: Iterator[VideoFrame], progress: Progress) -> Iterator[VideoFrame]:
-    for frame in frames:
-        progress.frames_in += 1
-        yield frame
-
-
-def _on(frames: Iterator[VideoFrame], time_base: Fraction) -> Iterator[VideoFrame]:
-    """Convert the times of frames to another time base."""
-    for frame in frames:
-        if frame.time_base and frame.time_base != time_base and frame.pts is not None:
-            frame.pts = round(frame.pts * frame.time_base / time_base)
-            frame.duration = round(frame.duration * frame.time_base / time_base)
-            frame.time_base = time_base
-        yield frame
-
-
-def _combs(reader: Reader, job: Job) -> list[str]:
-    """Warn of an interlaced source that nobody deinterlaces."""
-    if not reader.info.interlaced or any(name.startswith("deinterlace") for name in job.prefilters):
-        return []
-    return ["the source is interlaced, and its combs are upscaled with it; the pre-filter deinterlace takes them out"]
 
 
 def _unpublished(

@@ -11,6 +11,7 @@ SAME = (
     "container",
     "duration",
     "height",
+    "lossless",
     "model",
     "overwrite",
     "precision",

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from upres.engine.decode.numbered import ImageSequence
-from upres.engine.decode.source import Opened, Source
+from upres.engine.decode.source import Opened, Source, sequence_of
 
 
 class SequenceOpener:
@@ -13,7 +12,8 @@ class SequenceOpener:
 
     def open(self, source: Source, *, spool: bool) -> Opened:
         """Check that there are some, and that none is missing."""
-        images = source if isinstance(source, ImageSequence) else ImageSequence(str(source))
+        images = sequence_of(source)
+        assert images is not None
         first, place = images.span()[0], Path(images.pattern).absolute()
         pattern = place.parent.as_posix().replace("%", "%%") + f"/{place.name}"
         options = {"framerate": str(images.rate), "start_number": str(first), "pattern_type": "sequence"}

@@ -15,6 +15,7 @@ from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.join.file import CONTAINERS
 from upres.engine.encode.options import Encoder
+from upres.engine.images import video
 from upres.engine.pipeline import admission, estimate
 from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
@@ -89,6 +90,9 @@ class Batch:
             if work is None:
                 return False
             prediction = estimate.predict(work.reader, work.job)
+            images = video.is_images(target)
+            if images:
+                prediction = video.predicted(prediction, Path(target))
             place = Path(tempfile.gettempdir()) if target == "-" else Path(target).absolute().parent
             admission.refuse_what_cannot_fit(prediction, place)
             name = _name(pair.source, "stdin")
@@ -98,7 +102,7 @@ class Batch:
             )
             if self.options.dry_run:
                 return True
-            if self.by_work:
+            if self.by_work and not images:
                 work = work.cut_by_work(prediction)
             self._run(work.with_encoders(prediction), name, target)
         return True
@@ -169,12 +173,20 @@ class Batch:
 
     def _container(self, target: str) -> str:
         """Choose the container of a target; for a name without one, one that the check of the target then refuses."""
+        if target != "-" and video.is_images(target):
+            return self._container_of_images(target)
         suffix = self.stdout_suffix if target == "-" else Path(target).suffix
         container = CONTAINERS.get(suffix.lower(), "mp4")
         if self.encoder.codec == "lossless" and container != "matroska":
             name = "use --container mkv" if target == "-" else f"name the output {Path(target).stem}.mkv"
             raise SettingsError(f"--lossless writes RGB H.264, which players know in .mkv only; {name}")
         return self._taken(container, target)
+
+    def _container_of_images(self, target: str) -> str:
+        """Give one that takes the codec, since none is needed; SettingsError where a codec was named."""
+        if self.encoder.codec not in ("auto", "lossless"):
+            raise SettingsError(f"{target} is made of images, which no --codec encodes; leave it out, or name a video")
+        return "matroska" if self.encoder.codec == "lossless" else "mp4"
 
     def _taken(self, container: str, target: str) -> str:
         """Check that a container takes the codec; SettingsError that says which ones do."""

@@ -15,11 +15,13 @@ from upres.engine.core.text import counted
 from upres.engine.decode.numbered import USUAL_RATE, ImageSequence
 from upres.engine.decode.source import Source, kind_of
 from upres.engine.images.file import is_still
-from upres.engine.images.formats import FORMATS
+from upres.engine.images.formats import FORMATS, is_image_name
+from upres.engine.images.moving import MOVING
+from upres.engine.images.video import is_images
 from upres.service.cli.stdio import stdin
 
 VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogg ogm ogv rm ts vob webm wmv y4m"
-SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split()) | FORMATS.keys()
+SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split()) | FORMATS.keys() | MOVING.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,10 @@ class Pair:
             return stdin()
         return ImageSequence(self.source, self.rate or USUAL_RATE) if numbered else self.source
 
-    def named(self, upscaled: str, suffix: str) -> str:
-        """Give the target's name. upscaled: how, as x4. suffix: of a name that is chosen here."""
-        source = _path(self.source)
-        return self.target or str(source.with_name(f"{source.stem}_{upscaled}{suffix}"))
+    def named(self, upscaled: str, suffix: str, *, frame: bool = False) -> str:
+        """Give the target's name. upscaled: how, as x4. suffix, frame: as of `pairs`."""
+        source, end = _path(self.source), _result_suffix(self.source, suffix=suffix, frame=frame)
+        return self.target or str(source.with_name(f"{source.stem}_{upscaled}{end}"))
 
 
 def arranged(names: Sequence[str], inputs: Sequence[str], output: str | None) -> tuple[list[str], str | None]:
@@ -69,8 +71,8 @@ def pairs(
 ) -> tuple[list[Pair], Path | None]:
     """Pair sources with targets; gives the pairs, and the folder that they go to, if any, which may have to be made.
 
-    What goes into a folder has its own name there, with the suffix of results where it is a video; in its own folder, as a result
-    beside it. frame: only one frame of each is wanted, as an image.
+    What goes into a folder has its own name there; in its own folder, it is a result beside it. suffix: of results that are
+    videos; images stay what they are. frame: only one frame of each is wanted, as an image.
     Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
     """
     found = [_found(source) for source in sources]
@@ -106,9 +108,12 @@ def _check_beside(sources: Sequence[str], *, several: bool) -> None:
 
 
 def _result_suffix(source: str, *, suffix: str, frame: bool) -> str:
+    own = _path(source).suffix
     if frame:
         return ".png"
-    return Path(source).suffix if is_still(source) else suffix
+    if own.lower() == ".png" and kind_of(source) == "file" and not is_still(source):
+        return ".apng"
+    return own if is_image_name(source) or is_images(source) else suffix
 
 
 def _names_in_folder(sources: Sequence[str], suffix: Callable[[str], str]) -> list[str]:
@@ -127,7 +132,11 @@ def _names_in_folder(sources: Sequence[str], suffix: Callable[[str], str]) -> li
 
 def _path(source: str) -> Path:
     """Give a source's path, or the name in this folder that it would have been downloaded to."""
-    return Path(source) if kind_of(source) == "file" else Path(Path(unquote(urlsplit(source).path)).name or "video")
+    return (
+        Path(source)
+        if kind_of(source) in ("file", "sequence")
+        else Path(Path(unquote(urlsplit(source).path)).name or "video")
+    )
 
 
 def _lies_in(source: str, folder: Path) -> bool:

@@ -13,6 +13,7 @@ from upres.engine.images.file import is_still, read, save
 from upres.engine.images.formats import format_of, is_image_name
 from upres.engine.images.picture import Picture
 from upres.engine.images.shown import shorter_side, shown_at
+from upres.engine.images.video import is_images, is_numbered
 from upres.engine.pipeline import admission
 from upres.service.cli.console import Report
 from upres.service.cli.stdio import stdin
@@ -43,8 +44,10 @@ class Stills:
 
     def takes(self, pair: Pair) -> bool:
         """Tell whether a source goes into a still image: by the name of its target, or where that is chosen here, by its own."""
-        named = pair.target
-        still = is_still(pair.source) if named is None else named != "-" and is_image_name(named)
+        named, still = pair.target, is_still(pair.source)
+        if named is not None:
+            images = is_images(named) and (is_numbered(named) or not still)
+            still = named != "-" and is_image_name(named) and not images
         if self.compare and not still:
             raise SettingsError(
                 "`compare` makes an image: upres photo.png --compare compare.png; of a video, say which frame: "
@@ -57,14 +60,13 @@ class Stills:
         picture = self._read(pair)
         for note in picture.notes:
             self.report.warn(note)
-        suffix = Path(pair.source).suffix
-        return self._upscale(pair, suffix, min(picture.width, picture.height), lambda models: picture)
+        return self._upscale(pair, min(picture.width, picture.height), lambda models: picture)
 
     def frame(self, pair: Pair, at: Fraction, *, tonemap: bool) -> bool:
         """Upscale the frame of a video that is shown at a time; gives whether it was, rather than left out."""
         opened = pair.opened()
         side = 0 if pair.source == "-" else shorter_side(opened, tonemap=tonemap)
-        return self._upscale(pair, ".png", side, lambda models: shown_at(opened, at, models, tonemap=tonemap))
+        return self._upscale(pair, side, lambda models: shown_at(opened, at, models, tonemap=tonemap), frame=True)
 
     def _read(self, pair: Pair) -> Picture:
         if pair.source == "-":
@@ -75,10 +77,10 @@ class Stills:
             )
         return read(pair.source)
 
-    def _upscale(self, pair: Pair, suffix: str, side: int, picture_for: Read) -> bool:
-        """Choose models for an image by its shorter side, and run them. suffix: of a name that is chosen here."""
+    def _upscale(self, pair: Pair, side: int, picture_for: Read, *, frame: bool = False) -> bool:
+        """Choose models for an image by its shorter side, and run them. frame: it is one of a video."""
         wanted = self.wanted or self.choice.advised(side)
-        target = Path(pair.named(self._how(wanted), suffix))
+        target = Path(pair.named(self._how(wanted), "", frame=frame))
         kind = format_of(target)
         with os_errors_as(target, TargetError):
             if self.options.skip_existing and target.exists():

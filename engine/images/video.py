@@ -1,0 +1,181 @@
+"""A video written as images: numbered ones, or one that moves. There is no log: images are whole or not there."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from upres.engine.core.errors import SettingsError, TargetError, UpresError
+from upres.engine.core.frame import Frame, Shape
+from upres.engine.decode.inventory import Kind
+from upres.engine.decode.numbered import ImageSequence, is_sequence
+from upres.engine.decode.reader import Reader
+from upres.engine.decode.source import Source, sequence_of
+from upres.engine.models.chain import Chain
+from upres.engine.pipeline.estimate import Prediction
+from upres.engine.pipeline.frames import combs, rgb_frames
+from upres.engine.pipeline.options import Job, after_prefilters, resolved
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.stage import Stage, queue_budget
+from upres.engine.pipeline.target import check_target
+
+from .formats import FORMATS, Format, is_image_name
+from .moving import MOVING, Moving, MovingWriter
+from .sequence import SequenceWriter, check_none
+
+
+class Writer(Protocol):
+    """Takes frames in order. complete: how many are there already."""
+
+    complete: int
+
+    def add(self, frame: Frame) -> None:
+        """Write the next frame."""
+        ...
+
+    def finish(self) -> list[str]:
+        """End it; give what a user should know."""
+        ...
+
+    def stop(self) -> str:
+        """Say what is kept of a run that ends early."""
+        ...
+
+
+def is_images(target: str | Path) -> bool:
+    """Tell whether a name asks for a video as images: a place for a number in it, or the suffix of an image that moves."""
+    return is_numbered(target) or Path(target).suffix.lower() in MOVING
+
+
+def is_numbered(target: str | Path) -> bool:
+    """Tell whether a name asks for numbered images."""
+    return is_image_name(target) and is_sequence(str(target))
+
+
+def check(source: Source, target: Path, job: Job, *, overwrite: bool, resume: bool) -> None:
+    """Raise TargetError or SettingsError that says what stands in the way of writing images."""
+    kind = _kind(target)
+    if _exact(job) and kind.exact is None:
+        raise SettingsError(f"`lossless`: {target.suffix[1:]} always loses some of an image; png keeps all of it")
+    if not is_numbered(target):
+        if resume:
+            raise SettingsError(f"{target}: an image that moves is written at once, so there is nothing to resume")
+        check_target(source, target, None, overwrite=overwrite)
+        return
+    images = ImageSequence(str(target))
+    if isinstance(source, str | Path | ImageSequence) and Path(str(source)).absolute() == target.absolute():
+        raise TargetError(f"{target}: are the input's own images; name others")
+    check_target(None, images.path(0), None, overwrite=True)
+    check_none(images, overwrite=overwrite, resume=resume)
+
+
+def predicted(prediction: Prediction, target: Path) -> Prediction:
+    """Return what was predicted of a video with the disk that images take instead."""
+    size = round(prediction.width * prediction.height * _kind(target).bytes_a_pixel)
+    disk = None if prediction.frames is None else prediction.frames * size
+    return replace(prediction, frame_disk=size, disk=disk, encoders=1)
+
+
+def write(
+    reader: Reader, job: Job, target: Path, progress: Progress, tick: Callable[[], None], *, resume: bool = False
+) -> None:
+    """Upscale an open source into images. tick: called after every frame. As `upres.engine.api.upscale`, without sound."""
+    shape = after_prefilters(reader.info.shape, job.prefilters)
+    upscaled, encoding = resolved(job, shape)
+    progress.shape, progress.repairs = shape, reader.repairs
+    progress.warnings += [*reader.warnings, *_left_out(reader), *combs(reader, job)]
+    size = encoding.width, encoding.height
+    if max(size) > _kind(target).longest:
+        raise TargetError(
+            f"{target}: holds {_kind(target).longest} pixels a side at most, and the result is {size[0]}x{size[1]}"
+        )
+    chain = Chain(job.models, progress.busy)
+    with ExitStack() as closing:
+        writer = _writer(reader, job, target, size, upscaled, closing, resume=resume)
+        frames = _new(_upscaled(reader, job, chain, progress, writer.complete, closing), writer, progress, job)
+        try:
+            for frame in frames:
+                with progress.busy("encode"):
+                    writer.add(frame)
+                progress.frames_out += 1
+                tick()
+            progress.warnings += [*chain.notes, *reader.closing_notes, *writer.finish()]
+        except BaseException as error:
+            if not isinstance(error, UpresError) or error.transient:
+                error.add_note(writer.stop())
+            raise
+
+
+def _upscaled(
+    reader: Reader, job: Job, chain: Chain, progress: Progress, complete: int, closing: ExitStack
+) -> Iterator[Frame]:
+    """Start the stages that read and upscale, each ahead of the next. complete: frames that are there already."""
+    shape = after_prefilters(reader.info.shape, job.prefilters)
+    source = rgb_frames(reader, job, shape, progress, first=complete if _stateless(job) else 0)
+    read = closing.enter_context(_ahead(source, shape, "read", reader.interrupt))
+
+    def stop() -> None:
+        read.stop()
+        chain.stop()
+
+    upscaled, _ = resolved(job, shape)
+    return closing.enter_context(_ahead(chain.run(read.results()), upscaled, "infer", stop)).results()
+
+
+def _new(frames: Iterator[Frame], writer: Writer, progress: Progress, job: Job) -> Iterator[Frame]:
+    """Leave out frames that are there already, which a model that remembers had to see again."""
+    complete = progress.frames_resumed = progress.frames_out = writer.complete
+    for number, frame in enumerate(frames, complete if _stateless(job) else 0):
+        if number >= complete:
+            yield frame
+
+
+def _writer(
+    reader: Reader,
+    job: Job,
+    target: Path,
+    size: tuple[int, int],
+    upscaled: Shape,
+    closing: ExitStack,
+    *,
+    resume: bool,
+) -> Writer:
+    if is_numbered(target):
+        source = sequence_of(reader.source)
+        first = source.span()[0] if source else 1
+        return SequenceWriter(ImageSequence(str(target)), size, first=first, resume=resume, exact=_exact(job))
+    writer = MovingWriter(target, size, upscaled.time_base, exact=_exact(job))
+    closing.callback(writer.close)
+    return writer
+
+
+def _left_out(reader: Reader) -> list[str]:
+    """Say what of a source images do not hold."""
+    notes = ["images hold no sound: it is left out"] if reader.audio else []
+    notes += ["images hold no subtitles: they are left out"] if reader.subtitles else []
+    if any(item.kind is Kind.ALPHA for item in reader.inventory):
+        notes.append("transparent parts are shown over black: the result has no transparency")
+    aspect = reader.info.shape.sample_aspect
+    if aspect != 1:
+        notes.append(
+            f"the source's pixels are {aspect.numerator}:{aspect.denominator}; images are written as if square"
+        )
+    return notes
+
+
+def _ahead(frames: Iterator[Frame], shape: Shape, name: str, stop: Callable[[], None]) -> Stage[Frame]:
+    return Stage(frames, budget=queue_budget(shape), size=lambda frame: frame.pixels.nbytes, name=name, stop=stop)
+
+
+def _kind(target: Path) -> Format | Moving:
+    suffix = target.suffix.lower()
+    return FORMATS[suffix] if is_numbered(target) else MOVING[suffix]
+
+
+def _exact(job: Job) -> bool:
+    return job.encoder.codec == "lossless"
+
+
+def _stateless(job: Job) -> bool:
+    return all(model.warmup == 0 for model in job.models)
