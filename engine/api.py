@@ -15,7 +15,7 @@ from upres.engine.images import video
 from upres.engine.models import registry
 from upres.engine.models.catalog import DEFAULT_MODEL
 from upres.engine.pipeline.estimate import Prediction
-from upres.engine.pipeline.options import Job, after_prefilters
+from upres.engine.pipeline.options import Job, after_prefilters, fitted
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.resumable import log_beside, log_within
 from upres.engine.pipeline.run import run
@@ -72,11 +72,14 @@ def stream(
     with (
         tempfile.TemporaryDirectory(prefix="upres-") as folder,
         _opened(source, job) as reader,
-        closing(FolderLog(Path(folder), job.settings())) as log,
-        closing(run(reader, job, log, progress or Progress())) as fragments,
     ):
-        for fragment in fragments:
-            yield log.tracks[fragment.track], fragment, log.read(fragment)
+        job = fitted(job, reader)
+        with (
+            closing(FolderLog(Path(folder), job.settings())) as log,
+            closing(run(reader, job, log, progress or Progress())) as fragments,
+        ):
+            for fragment in fragments:
+                yield log.tracks[fragment.track], fragment, log.read(fragment)
 
 
 def default_job(model: str, container: str = "mp4", *, scale: int | None = None) -> Job:
@@ -101,6 +104,12 @@ class Prepared:
         rate = after_prefilters(self.reader.info.shape, self.job.prefilters).rate
         resumes = self.target if self.resume and isinstance(self.target, Path) else None
         return replace(self, job=cut_by_work(self.job, prediction, rate, resumes))
+
+    def fitted(self) -> "Prepared":
+        """Return the same with models for the bits that its source has and its target holds; errors as of `options.fitted`."""
+        if isinstance(self.target, Path) and video.is_images(self.target) and self.reader.info.shape.deep:
+            self.reader.limit("images have 8")
+        return replace(self, job=fitted(self.job, self.reader))
 
     def with_encoders(self, prediction: Prediction) -> "Prepared":
         """Return the same with as many encoders as were predicted to keep up with its models."""
@@ -170,7 +179,9 @@ def prepared(
     with opened as reader:
         if errors:
             raise _joined(errors)
-        yield Prepared(reader, place, job if isinstance(place, Path) else replace(job, streamed=True), resume)
+        job = job if isinstance(place, Path) else replace(job, streamed=True)
+        work = Prepared(reader, place, job, resume)
+        yield work.fitted() if job.models else work
 
 
 def _joined(errors: list[UpresError]) -> UpresError:
@@ -179,7 +190,7 @@ def _joined(errors: list[UpresError]) -> UpresError:
 
 def _opened(source: Source | Reader, job: Job) -> Reader:
     if not isinstance(source, Reader):
-        return Reader(source, cut=job.cut, tonemap=job.tonemap)
+        return Reader(source, cut=job.cut, tonemap=job.tonemap, eight_bits=None)
     if (source.cut, source.tonemap) != (job.cut, job.tonemap):
         raise SettingsError("the open reader has another cut or tone mapping than the job; open it with the job's")
     return source

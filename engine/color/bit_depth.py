@@ -11,12 +11,11 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from upres.engine.core.frame import Pixels
+from upres.engine.core.frame import FULL, Pixels
 
 Deep = NDArray[np.uint16]
 Light = NDArray[np.float32]
 
-FULL = 255 << 8  # what swscale makes white of 16 bits
 WHITE = 203.0  # cd/m2 that become 1.0
 KNEE = 0.5  # light below it stays as it is; what lies above is compressed, so that 10000 cd/m2 become 1.0
 PEAK = (10_000 / WHITE - KNEE) / (1 - KNEE)
@@ -35,6 +34,11 @@ def shallow(pixels: Deep) -> Pixels:
         strip = np.minimum(pixels[top : top + ROWS], FULL)
         result[top : top + ROWS] = (strip + _thresholds(*strip.shape[:2])) >> 8
     return result
+
+
+def leveled(pixels: Deep, white: int) -> Deep:
+    """Scale (height, width, 3) uint16 with this white to white at FULL; itself where that is so."""
+    return pixels if white == FULL else ((pixels.astype(np.uint32) * FULL + white // 2) // white).astype(np.uint16)
 
 
 def tonemapped(pixels: Deep, transfer: str) -> Deep:

@@ -1,13 +1,15 @@
 """YUV to RGB and back, with matrix and range always explicit. Knows swscale; nothing of files or models."""
 
+from typing import Any
+
 import numpy as np
 from av import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from upres.engine.core.errors import SourceError
-from upres.engine.core.frame import Color, Pixels
+from upres.engine.core.frame import FULL, Color, Pixels
 
-from .bit_depth import FULL, Deep, shallow, tonemapped
+from .bit_depth import Deep, leveled, shallow, tonemapped
 from .orientation import Orientation
 from .side_data import side_data
 
@@ -52,10 +54,12 @@ def resolve(frame: VideoFrame) -> Color:
     known = {component.is_luma or component.is_chroma for component in frame.format.components}
     rgb = frame.format.is_rgb or known == {False}
     default, usual_transfer = _usual(frame)
+    transfer = TRANSFERS.get(frame.color_trc) or ("smpte2084" if has_hdr_metadata(frame) else usual_transfer)
+    usual = ("bt2020nc", "bt2020") if transfer in HDR else (default, default)
     if rgb:
         matrix = "gbr"
     elif frame.colorspace in (0, UNSPECIFIED):
-        matrix = default
+        matrix = usual[0]
     else:
         matrix = MATRICES.get(frame.colorspace, "")
     if matrix not in COEFFICIENTS and matrix != "gbr":
@@ -66,8 +70,8 @@ def resolve(frame: VideoFrame) -> Color:
     return Color(
         matrix=matrix,
         range="pc" if full else "tv",
-        primaries=PRIMARIES.get(frame.color_primaries, default),
-        transfer=TRANSFERS.get(frame.color_trc) or ("smpte2084" if has_hdr_metadata(frame) else usual_transfer),
+        primaries=PRIMARIES.get(frame.color_primaries, usual[1]),
+        transfer=transfer,
     )
 
 
@@ -88,8 +92,13 @@ def has_alpha(frame: VideoFrame) -> bool:
     return any(component.is_alpha for component in frame.format.components)
 
 
-def encoded(color: Color) -> Color:
-    """Return the color to encode in: the source's own; BT.709 for RGB sources and for high dynamic range, which is tone-mapped."""
+def encoded(color: Color, *, deep: bool = False) -> Color:
+    """Return the color to encode in: the source's own; BT.709 for RGB sources, and for high dynamic range that is tone-mapped.
+
+    deep: frames are uint16, whose high dynamic range is not.
+    """
+    if deep and color.transfer in HDR:
+        return Color("bt2020nc", "tv", color.primaries, color.transfer) if color.matrix == "gbr" else color
     if color.matrix == "gbr":
         return Color("bt709", "tv", "bt709", "bt709")
     if color.transfer in HDR:
@@ -98,17 +107,18 @@ def encoded(color: Color) -> Color:
 
 
 class ToRGB:
-    """Converts decoded frames to RGB arrays of 8 bits, over black, and high dynamic range to BT.709."""
+    """Converts decoded frames to RGB arrays, over black: to 8 bits, and high dynamic range to BT.709; or to 16 bits as it is."""
 
-    def __init__(self, color: Color, orientation: Orientation = UPRIGHT) -> None:
+    def __init__(self, color: Color, orientation: Orientation = UPRIGHT, *, deep: bool = False) -> None:
         self._color = color
+        self._deep = deep
         self._orientation = orientation
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Pixels:
-        """Return (height, width, 3) uint8, full range, upright: of 8-bit sources a view of what swscale wrote, not a copy."""
+        """Return (height, width, 3), full range, upright: often a view of what swscale wrote, not a copy."""
         hdr, alpha = self._color.transfer in HDR, has_alpha(frame)
-        if not hdr and depth_of(frame) <= 8:
+        if not self._deep and not hdr and depth_of(frame) <= 8:
             pixels = (
                 over_black(_rows(self._converted(frame, "rgba"), 4)) if alpha else view(self._converted(frame, "rgb24"))
             )
@@ -118,7 +128,17 @@ class ToRGB:
             if alpha
             else deep_view(self._converted(frame, "rgb48le"))
         )
+        deep = leveled(deep, self._white(frame))
+        if self._deep:
+            return self._orientation.upright(deep)
         return self._orientation.upright(shallow(tonemapped(deep, self._color.transfer) if hdr else deep))
+
+    def _white(self, frame: VideoFrame) -> int:
+        """Return what swscale makes white of 16 bits, of such frames."""
+        if self._color.matrix == "gbr":
+            return 0xFFFF
+        depth = min(16, depth_of(frame))
+        return ((1 << depth) - 1) << (16 - depth) if self._color.range == "pc" else FULL
 
     def _converted(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
         matrix = COEFFICIENTS.get(self._color.matrix)
@@ -137,6 +157,12 @@ class ToRGB:
 def depth_of(frame: VideoFrame) -> int:
     """Return the bits a channel."""
     return max((component.bits for component in frame.format.components), default=8)
+
+
+def as_frame(pixels: Pixels) -> VideoFrame:
+    """Return (height, width, 3) RGB as a frame, rgb24 or rgb48le, without a copy where it is laid out in C order."""
+    rows: Any = np.ascontiguousarray(pixels)
+    return VideoFrame.from_numpy_buffer(rows, format="rgb24" if pixels.dtype == np.uint8 else "rgb48le")
 
 
 def view(frame: VideoFrame) -> Pixels:
@@ -187,8 +213,10 @@ class FromRGB:
         self._reformatter = VideoReformatter()
 
     def __call__(self, pixels: Pixels) -> VideoFrame:
-        """Convert (height, width, 3) uint8 RGB; the same bytes where the format is rgb24 and the size is right."""
-        rgb = VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")
+        """Convert (height, width, 3) RGB; the same bytes where the format is rgb24 and the size is right."""
+        if pixels.dtype == np.uint16 and self._format.startswith("gbr"):  # of which swscale takes all bits for white
+            pixels = np.minimum((pixels.astype(np.uint32) * 0xFFFF + FULL // 2) // FULL, 0xFFFF).astype(np.uint16)
+        rgb = as_frame(pixels)
         width, height = self._size or (rgb.width, rgb.height)
         if self._format == "rgb24" and (width, height) == (rgb.width, rgb.height):
             return rgb

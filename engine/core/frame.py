@@ -6,14 +6,16 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8 | np.uint16]
+
+FULL = 255 << 8  # white of 16 bits, as swscale makes it of video
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One frame of a video.
 
-    pixels: (height, width, 3) uint8, RGB, full range, upright.
+    pixels: (height, width, 3), RGB, full range, upright: uint8, or uint16 with white at FULL.
     pts, duration: ticks of the session's time base; pts rises strictly from frame to frame.
     shot: whether a new shot starts here.
     """
@@ -24,8 +26,9 @@ class Frame:
     shot: bool = False
 
     def __post_init__(self) -> None:
-        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
-            raise ValueError(f"pixels must be (height, width, 3) uint8, got {self.pixels.shape} {self.pixels.dtype}")
+        kind, shape = self.pixels.dtype, self.pixels.shape
+        if kind not in (np.uint8, np.uint16) or len(shape) != 3 or shape[2] != 3:
+            raise ValueError(f"pixels must be (height, width, 3) uint8 or uint16, got {shape} {kind}")
 
     @property
     def width(self) -> int:
@@ -49,11 +52,25 @@ class Color:
 
 
 @dataclass(frozen=True, slots=True)
+class Light:
+    """How bright high dynamic range was mastered, and is (SMPTE ST 2086, CTA-861.3). None: unsaid.
+
+    primaries: x and y of green, blue, red and white, in 0.00002. luminance: of the display, most and least, in 0.0001 cd/m2.
+    content: of the brightest pixel, and of the brightest frame on average, in cd/m2.
+    """
+
+    primaries: tuple[int, ...] | None = None
+    luminance: tuple[int, int] | None = None
+    content: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What stays the same for all frames of a session.
 
     width, height: pixels, upright. time_base: seconds a tick. rate: frames a second, a hint only.
-    sample_aspect: width over height of one pixel.
+    sample_aspect: width over height of one pixel. bits: a channel; frames of more than 8 are uint16.
+    light: of high dynamic range that is carried as it is.
     """
 
     width: int
@@ -62,3 +79,15 @@ class Shape:
     rate: Fraction
     sample_aspect: Fraction
     color: Color
+    bits: int = 8
+    light: Light | None = None
+
+    @property
+    def deep(self) -> bool:
+        """Tell whether frames are uint16."""
+        return self.bits > 8
+
+    @property
+    def frame_bytes(self) -> int:
+        """Count the bytes of a frame's pixels."""
+        return self.width * self.height * 3 * (2 if self.deep else 1)

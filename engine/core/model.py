@@ -86,6 +86,15 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class Deepening(Protocol):
+    """A model that there is for frames of 16 bits a channel, too."""
+
+    def deep(self) -> "Model":
+        """Give the same network for frames of uint16; itself where it is that already. ModelError where it cannot be made."""
+        ...
+
+
+@runtime_checkable
 class Predicting(Protocol):
     """A model that predicts its own time, because a short run cannot show it: it holds frames back before it works."""
 

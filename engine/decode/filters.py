@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prefilter:
-    """chain: in libavfilter's notation. rate: frames out for one in."""
+    """chain: in libavfilter's notation. rate: frames out for one in. deep: whether it takes more than 8 bits a channel."""
 
     chain: str
     what: str
     rate: int = 1
+    deep: bool = True
 
 
 # Its default thresholds leave all but the faintest noise: grain of a standard deviation of 6 keeps 97 % of it, here 35 %.
@@ -36,9 +37,9 @@ PREFILTERS = {
         "bwdif=mode=send_field:deint=all", "every field becomes a frame: twice the rate", rate=2
     ),
     "denoise": Prefilter(ATADENOISE, "noise averaged over time; fast, keeps still detail"),
-    "denoise-strong": Prefilter("nlmeans=s=3:p=7:r=9", "noise averaged over like patches; slow, strong"),
+    "denoise-strong": Prefilter("nlmeans=s=3:p=7:r=9", "noise averaged over like patches; slow, strong", deep=False),
     "deblock": Prefilter("deblock=filter=strong:block=8", "edges of 8x8 compression blocks smoothed"),
-    "stabilise": Prefilter("deshake", "shake of the camera taken out"),
+    "stabilise": Prefilter("deshake", "shake of the camera taken out", deep=False),
 }
 SHOTS = "scdet=threshold=10"
 SHOT_START = "lavfi.scd.time"  # the frame metadata that scdet writes on the first frame of a shot

@@ -7,7 +7,8 @@ import av
 from av import VideoFrame
 from av.container import InputContainer
 
-from upres.engine.color.convert import depth_of, resolve
+from upres.engine.color.convert import HDR, depth_of, resolve
+from upres.engine.color.light import light_of
 from upres.engine.color.orientation import Orientation, orientation
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Shape
@@ -15,6 +16,7 @@ from upres.engine.core.frame import Shape
 from .container import Tracks, codec_name
 from .survey import Survey, declared_rate
 
+HDR_BITS = 10  # a channel, that high dynamic range takes at least
 USUAL_RATE = Fraction(25)
 LONGEST_TICK = 3600  # seconds; a time lapse of a frame an hour is the slowest that is believed
 FINEST_TICKS = 10_000_000  # a second, where a tick is no whole part of one
@@ -59,7 +61,8 @@ def describe(container: InputContainer, tracks: Tracks, first: VideoFrame, surve
 
 def _shape(tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Shape:
     video = tracks.video
-    turned = orientation(first).lying
+    turned, color = orientation(first).lying, resolve(first)
+    hdr = color.transfer in HDR
     aspect = video.sample_aspect_ratio or Fraction(1)
     return Shape(
         width=first.height if turned else first.width,
@@ -67,7 +70,9 @@ def _shape(tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Shape:
         time_base=_held(video.time_base or Fraction(1, 90000)),
         rate=declared_rate(tracks) or (surveyed and surveyed.rate) or USUAL_RATE,
         sample_aspect=1 / aspect if turned else aspect,
-        color=resolve(first),
+        color=color,
+        bits=max(depth_of(first), HDR_BITS) if hdr else depth_of(first),
+        light=light_of(first) if hdr else None,
     )
 
 

@@ -14,6 +14,7 @@ from upres.engine.color.convert import has_alpha
 from upres.engine.color.side_data import side_data
 
 from .container import Tracks, codec_name
+from .dolby_vision import dolby_vision
 
 HOUSEKEEPING = re.compile(
     r"major_brand|minor_version|compatible_brands|vendor_id|handler_name|software|.*writing.*|.*encod.*|metadatacreator"
@@ -49,6 +50,9 @@ class Kind(StrEnum):
     STEREO = "stereoscopic layout"
     ALPHA = "transparency"
     HDR = "mastering metadata"
+    HDR10_PLUS = "HDR10+ metadata"
+    HDR_VIVID = "HDR Vivid metadata"
+    DOLBY_VISION = "Dolby Vision metadata"
     ICC = "color profile"
 
 
@@ -73,9 +77,9 @@ SIDE_DATA = {
     Type.STEREO3D: Kind.STEREO,
     Type.MASTERING_DISPLAY_METADATA: Kind.HDR,
     Type.CONTENT_LIGHT_LEVEL: Kind.HDR,
-    Type.DYNAMIC_HDR_PLUS: Kind.HDR,
-    Type.DYNAMIC_HDR_VIVID: Kind.HDR,
-    Type.DOVI_METADATA: Kind.HDR,
+    Type.DYNAMIC_HDR_PLUS: Kind.HDR10_PLUS,
+    Type.DYNAMIC_HDR_VIVID: Kind.HDR_VIVID,
+    Type.DOVI_METADATA: Kind.DOLBY_VISION,
     Type.ICC_PROFILE: Kind.ICC,
 }
 """What lies beside the pixels of a frame, apart from what the decoder has used up (film grain, motion vectors) or is turned
@@ -123,6 +127,8 @@ def _name(stream: Stream, kind: Kind) -> str:
 
 def _beside_pixels(tracks: Tracks, first: VideoFrame) -> Iterator[Item]:
     kinds = {kind for data, kind in SIDE_DATA.items() if side_data(first, data.name)}
+    if dolby_vision(tracks.video, first) is not None:
+        kinds.add(Kind.DOLBY_VISION)
     if has_alpha(first) or has_alpha_layer(tracks.video):
         kinds.add(Kind.ALPHA)
     return (Item(kind, kind.value, tracks.video) for kind in Kind if kind in kinds)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Self, cast
@@ -40,6 +41,10 @@ from .source import Source, opener_for
 from .survey import Survey, is_needed, survey
 
 SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
+TO_HDR10 = (
+    "ffmpeg -i IN -vf libplacebo=colorspace=bt2020nc:color_primaries=bt2020:color_trc=smpte2084:format=yuv420p10 "
+)
+TO_HDR10 += "-c:v libx265 -c:a copy OUT.mkv"
 SHORT_SECONDS, SHORT_SHARE = 0.5, 0.02  # less than this is missing where a container rounds
 
 OnPacket = Callable[[MediaPacket], None]
@@ -55,7 +60,8 @@ class Reader:
     formats: libavformat's names of the containers that are taken, from files only; None means all, from anywhere.
     live: no frame waits for a later one: neither a decoder's threads nor the next frame's time, which a duration is else
     derived from, and nothing is spooled.
-    Raises SourceError where it is not a video, has no frames, is too large, or is high dynamic range without `tonemap`.
+    eight_bits: why frames have 8 bits a channel and no more; None where they keep what the source has, until `limit` is called.
+    Raises SourceError where it is not a video, has no frames, is too large, or is high dynamic range that 8 bits cannot hold.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Reader:
         tonemap: bool = False,
         formats: tuple[str, ...] | None = None,
         live: bool = False,
+        eight_bits: str | None = "the result has 8",
     ) -> None:
         self.source = source
         self.cut = cut
@@ -87,7 +94,11 @@ class Reader:
             self.origin = self._origin()
             self._first = self._decode_first()
             self.info = describe(self.container, self._tracks, self._first, self._surveyed)
-            self._check_colors()
+            self._check_dolby_vision()
+            if self.tonemap and self.info.shape.color.transfer in HDR:
+                eight_bits = "tone mapping gives 8"
+            if eight_bits is not None:
+                self.limit(eight_bits)
             self.inventory = take_inventory(self.container, self._tracks, self._first)
         except BaseException:
             self.close()
@@ -129,6 +140,18 @@ class Reader:
             on_packet(packet)
         self._on_packet = on_packet
         return (with_nominal if self._live else with_durations)(self._placed(), self.nominal)
+
+    def limit(self, reason: str) -> None:
+        """Give frames of 8 bits a channel, which the reason says; SourceError for high dynamic range that is not tone-mapped."""
+        transfer = self.info.shape.color.transfer
+        if transfer in HDR and not self.tonemap:
+            raise SourceError(
+                f"{self._name}: is high dynamic range ({transfer}), which takes 10 bits a channel, and {reason}; "
+                "`tonemap` brings it down to SDR"
+            )
+        if self.info.bits > 8:
+            self.warnings.append(f"the source's {self.info.bits} bits a channel become 8, dithered: {reason}")
+        self.info = replace(self.info, shape=replace(self.info.shape, bits=8, light=None))
 
     def check_reaches(self, second: Fraction) -> None:
         """Raise SourceError where a source that says its length ends before a second."""
@@ -232,18 +255,13 @@ class Reader:
         pts = frame.pts if frame.dts is None or frame.pts is None else max(frame.pts, frame.dts)
         return frame.key_frame and pts is not None and pts * time_base <= self.origin
 
-    def _check_colors(self) -> None:
+    def _check_dolby_vision(self) -> None:
         dolby = dolby_vision(self.video, self._first)
         if dolby is not None and not dolby.compatible:
             raise SourceError(
-                f"{self._name}: is Dolby Vision profile {dolby.profile}, whose colors only Dolby's own decoders can convert; "
-                "take a version whose base layer is HDR10, HLG or SDR"
+                f"{self._name}: is Dolby Vision profile {dolby.profile}, whose colors Dolby's decoders can convert, and an FFmpeg "
+                f"with libplacebo and Vulkan: {TO_HDR10}; or take a version whose base layer is HDR10, HLG or SDR"
             )
-        transfer = self.info.shape.color.transfer
-        if transfer in HDR and not self.tonemap:
-            raise SourceError(f"{self._name}: is high dynamic range ({transfer}); `tonemap` brings it down to SDR")
-        if self.info.bits > 8:
-            self.warnings.append(f"the source's {self.info.bits} bits a channel become 8, dithered")
 
     def _missing_frames(self) -> str | None:
         announced = self.info.frames or 0

@@ -38,6 +38,7 @@ class Decision:
 MOST_NAMES = 10  # of tags in a note
 LARGEST_ATTACHMENT = 32 << 20  # bytes: they lie in the log's index
 HEADER_FROM_PACKETS = ("ac3", "eac3")  # MP4's header for these is made of the first packets
+DYNAMIC = "it goes with the source's own frames; the picture below it, which every player shows, is upscaled"
 LEFT_OUT = {
     Kind.OTHER_VIDEO: "one video track is upscaled",
     Kind.COVER: "cover pictures are not carried",
@@ -46,6 +47,9 @@ LEFT_OUT = {
     Kind.SPHERICAL: "projections are not carried",
     Kind.STEREO: "stereoscopic layouts are not carried",
     Kind.ICC: "color profiles are not applied",
+    Kind.HDR10_PLUS: DYNAMIC,
+    Kind.HDR_VIVID: DYNAMIC,
+    Kind.DOLBY_VISION: DYNAMIC,
 }
 """Why, for kinds that no container takes from here."""
 

@@ -5,8 +5,10 @@ encoder shows frames in the order in which it takes them, starts each segment wi
 does the same work whatever the machine does beside it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from upres.engine.core.frame import Light
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
@@ -15,6 +17,7 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 class CodecFacts:
     """One codec. library: the encoder. containers: that take it, libavformat's names. pixel_format: by default.
 
+    deep_format: likewise, for frames of more than 8 bits a channel; None where it takes none.
     crf: by default, None where it has no such quality; worst: the largest. preset: the option that a preset sets, and its value
     for each. options: what always holds. params: the option in which the library's own options stand. prompt: whether it can
     give single frames as they come. container: what its segments are written in.
@@ -23,6 +26,7 @@ class CodecFacts:
     library: str
     containers: tuple[str, ...]
     pixel_format: str
+    deep_format: str | None
     crf: int | None = None
     worst: int = 51
     preset: tuple[str, tuple[str, ...]] | None = None
@@ -35,12 +39,17 @@ class CodecFacts:
 
 EVERY = ("mp4", "mov", "matroska")
 CODECS = {
-    "h264": CodecFacts("libx264", EVERY, "yuv420p", 18, 51, ("preset", PRESETS), params="x264-params", prompt=True),
-    "hevc": CodecFacts("libx265", EVERY, "yuv420p", 18, 51, ("preset", PRESETS), params="x265-params", prompt=True),
+    "h264": CodecFacts(
+        *("libx264", EVERY, "yuv420p", "yuv420p10le", 18, 51, ("preset", PRESETS)), params="x264-params", prompt=True
+    ),
+    "hevc": CodecFacts(
+        *("libx265", EVERY, "yuv420p", "yuv420p10le", 18, 51, ("preset", PRESETS)), params="x265-params", prompt=True
+    ),
     "av1": CodecFacts(
         "libsvtav1",
         ("mp4", "matroska"),
         "yuv420p",
+        "yuv420p10le",
         30,
         63,
         ("preset", ("12", "11", "10", "9", "8", "6", "4", "3", "2")),
@@ -50,14 +59,17 @@ CODECS = {
         "libvpx-vp9",
         ("mp4", "matroska"),
         "yuv420p",
+        None,
         31,
         63,
         ("cpu-used", ("8", "7", "6", "5", "4", "3", "2", "1", "0")),
         (("b", "0"), ("deadline", "good"), ("row-mt", "1"), ("auto-alt-ref", "0"), ("lag-in-frames", "0")),
     ),
-    "prores": CodecFacts("prores_ks", ("mov", "matroska"), "yuv422p10le", container="mov", bits=4.0),
+    "prores": CodecFacts("prores_ks", ("mov", "matroska"), "yuv422p10le", "yuv422p10le", container="mov", bits=4.0),
     "ffv1": CodecFacts(
-        "ffv1", ("matroska",), "yuv444p", options=(("level", "3"), ("slices", "4"), ("slicecrc", "1")), bits=12.0
+        *("ffv1", ("matroska",), "yuv444p", "yuv444p10le"),
+        options=(("level", "3"), ("slices", "4"), ("slicecrc", "1")),
+        bits=12.0,
     ),
 }
 
@@ -91,3 +103,32 @@ def _names(options: Iterable[tuple[str, str]]) -> Iterator[str]:
         if name in lists:
             yield from (part.partition("=")[0].strip().removeprefix("no-") for part in value.split(":") if part)
         yield name
+
+
+def light_parameters(light: Light | None, library: str) -> tuple[str, ...]:
+    """Return what the encoder's own list of options says of it, in the library's own words."""
+    if light is None or library not in ("libx264", "libx265", "libsvtav1"):
+        return ()
+    mastering, content = {
+        "libx264": ("mastering-display", "cll"),
+        "libx265": ("master-display", "max-cll"),
+        "libsvtav1": ("mastering-display", "content-light"),
+    }[library]
+    found = ["hdr10=1"] if library == "libx265" else []
+    if light.primaries and light.luminance:
+        units = (50_000, 10_000) if library == "libsvtav1" else (1, 1)
+        found.append(f"{mastering}={_display(light.primaries, light.luminance, units)}")
+    if light.content:
+        found.append(f"{content}={light.content[0]},{light.content[1]}")
+    return tuple(found)
+
+
+def _display(primaries: Sequence[int], luminance: Sequence[int], units: tuple[int, int]) -> str:
+    values = [*(_number(value, units[0]) for value in primaries), *(_number(value, units[1]) for value in luminance)]
+    return "".join(
+        f"{name}({x},{y})" for name, x, y in zip(("G", "B", "R", "WP", "L"), values[::2], values[1::2], strict=True)
+    )
+
+
+def _number(value: int, unit: int) -> str:
+    return str(value) if unit == 1 else f"{value / unit:.5f}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .codecs import PRESETS
-from .options import Encoding
+from .options import Encoding, bits_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ COSTS = {
     "libx265": Cost(85, 5.2, dict(zip(PRESETS, (5, 10, 15, 15, 15, 20, 25, 40, 40), strict=True))),
 }
 FULL_CHROMA = 1.6  # times as much for 4:4:4
+DEEP = 1.6  # and for more than 8 bits a channel, of encoders whose samples then take two bytes
+SAMPLES_OF_16_BITS = ("libx264", "libx265", "libsvtav1")
 
 
 def encoder_memory(encoding: Encoding, frames: int | None = None) -> int:
@@ -46,5 +48,6 @@ def encoder_memory(encoding: Encoding, frames: int | None = None) -> int:
     ahead = 0 if encoder.live or encoder.fragment == "frame" else cost.frames_ahead[encoder.preset]
     references = 0 if cost.references is None else cost.references[encoder.preset]
     a_pixel = cost.base + cost.ahead * (ahead if frames is None else min(ahead, frames)) + cost.reference * references
-    chroma = FULL_CHROMA if encoding.pixel_format == "yuv444p" else 1.0
-    return int(a_pixel * chroma * encoding.width * encoding.height)
+    chroma = FULL_CHROMA if encoding.pixel_format.startswith(("yuv444p", "gbrp")) else 1.0
+    depth = DEEP if bits_of(encoding.pixel_format) > 8 and encoding.library in SAMPLES_OF_16_BITS else 1.0
+    return int(a_pixel * chroma * depth * encoding.width * encoding.height)

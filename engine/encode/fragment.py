@@ -2,7 +2,7 @@
 
 A track's init section is made once, with its first fragment; any suffix of the track's fragments plays behind it.
 Fragments are fMP4, or Matroska for a codec that MP4 has no mapping for (WavPack). Boxes: ISO/IEC 14496-12 (moov 8.2.1,
-moof 8.8.4, traf 8.8.6, tfdt 8.8.12, mdat 8.1.1). Elements: RFC 8794, 4 to 6; Cluster: RFC 9559, 5.1.3.
+moof 8.8.4, traf 8.8.6, tfdt 8.8.12, mdat 8.1.1, mdcv and clli 12.1.6). Elements: RFC 8794, 4 to 6; Cluster: RFC 9559, 5.1.3.
 """
 
 import io
@@ -16,10 +16,22 @@ from av import Packet
 from av.container import OutputContainer
 from av.stream import Stream
 
+from upres.engine.core.frame import Light
+
 EARLY_MOVFLAGS = "empty_moov+default_base_moof+frag_discont"
 MOVFLAGS = f"{EARLY_MOVFLAGS}+delay_moov"
 LONGEST_TICKS = (1 << 31) - 1  # of one sample: what libavformat writes as a duration
 DECODE_TIME = struct.Struct(">IQ")  # tfdt: version (1: 64 bits) and flags, ticks
+ENTRY = (
+    b"moov",
+    b"trak",
+    b"mdia",
+    b"minf",
+    b"stbl",
+    b"stsd",
+    b"",
+)  # the boxes around a sample entry, and the first one
+LIST_FIELDS = 8  # bytes of a stsd before its entries
 SEGMENT, CLUSTER = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"
 
 
@@ -72,6 +84,31 @@ def _muxed(
             packet.stream = stream
             output.mux(packet)
     return file.getvalue(), time_base
+
+
+def lit(init: bytes, light: Light | None) -> bytes:
+    """Return the header of an MP4 of one video track with the light of high dynamic range behind its sample entry's fields."""
+    added = b"" if light is None else _light_boxes(light)
+    if not added:
+        return init
+    data, start, end, places = bytearray(init), 0, len(init), []
+    for wanted in ENTRY:
+        kind, start, end = next(box for box in _boxes(data, start, end) if wanted in (box[0], b""))
+        places.append(start)
+        start += 8 + LIST_FIELDS * (kind == b"stsd")
+    for place in places:
+        data[place : place + 4] = (int.from_bytes(data[place : place + 4], "big") + len(added)).to_bytes(4, "big")
+    data[end:end] = added
+    return bytes(data)
+
+
+def _light_boxes(light: Light) -> bytes:
+    found = b""
+    if light.primaries and light.luminance:
+        found += struct.pack(">I4s8H2I", 32, b"mdcv", *light.primaries, *light.luminance)
+    if light.content:
+        found += struct.pack(">I4s2H", 12, b"clli", *(min(level, 0xFFFF) for level in light.content))
+    return found
 
 
 def _delayed(fragment: bytes, ticks: int) -> bytes:

@@ -11,7 +11,7 @@ from upres.engine.color.convert import encoded
 from upres.engine.core.errors import SettingsError
 from upres.engine.core.frame import Color, Shape
 
-from .codecs import CODECS, PRESETS, CodecFacts, problems_of
+from .codecs import CODECS, PRESETS, CodecFacts, light_parameters, problems_of
 
 Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1", "lossless"]
 Unit = Literal["segment", "frame"]
@@ -22,7 +22,11 @@ SMALLEST_HEVC = 16  # a side, that libx265 takes
 LARGEST_H264 = 4096  # a side; H.264's level 5.2, the last that hardware decoders take, ends at 4096x2304
 SVT = "pred-struct=1:scd=0:lp=4"  # low delay: every frame is shown in the order in which it comes
 PARAMS = frozenset(facts.params for facts in CODECS.values() if facts.params)
+LOSSLESS_DEEP = "gbrp12le"  # for the rounding of 10 bits of YUV to be lost in it
 THREADS = 4  # pinned: the same frames and settings then give the same bytes
+X265 = "log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:"
+X265 += f"pools={THREADS}:frame-threads=1:info=0"
+CAPTIONS = ("a53cc", "1")  # libx264 takes them by itself
 # libx264 and libx265 look ahead in blocks of 16 pixels and weigh how later frames depend on each (mbtree, cuTree), 8 blocks at
 # a time. In rows of other widths, x264's code for AVX-512 also counts blocks behind the row: behind the last row, whatever
 # earlier encoders left in memory. x265 writes behind its buffer. So one does without AVX-512 there, and the other without the
@@ -81,6 +85,14 @@ class Encoder:
         """What is known of the codec; of one that is chosen later, or unknown, that of H.264."""
         return CODECS.get(self.codec, CODECS["h264"])
 
+    @property
+    def eight_bits(self) -> str | None:
+        """Say what of it holds 8 bits a channel and no more; None where nothing does."""
+        if self.live:
+            return "a live result has 8"
+        wanted = self.pixel_format or self.facts.deep_format
+        return f"{self.pixel_format or self.codec} holds 8" if wanted is None or bits_of(wanted) <= 8 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
@@ -111,7 +123,7 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
             f"no encoder takes frames of {width}x{height}: at most {LONGEST_SIDE} pixels a side and "
             f"{MOST_PIXELS // 10**6} million in all; choose a smaller scale, or a `height` to resample the result to"
         )
-    color = encoded(shape.color)
+    color = encoded(shape.color, deep=shape.deep)
     odd = width % 2 or height % 2
     prompt = encoder.live or encoder.fragment == "frame"
     common = (
@@ -120,13 +132,19 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
     )
     if encoder.codec == "lossless":
         color = Color("gbr", "pc", color.primaries, color.transfer)
+        if shape.deep:
+            exact = (*common, _x265(shape, (X265, "lossless=1"), width), CAPTIONS)
+            return Encoding("libx265", LOSSLESS_DEEP, width, height, color, exact, encoder)
         return Encoding("libx264rgb", "rgb24", width, height, color, (*common, ("qp", "0")), encoder)
-    pixel_format = "yuv444p" if odd else "yuv420p"
+    pixel_format = ("yuv444p" if odd else "yuv420p") + "10le" * shape.deep
     why = f"{width}x{height} has an odd side, so it is encoded as 4:4:4, which not every player shows" if odd else None
     codec = encoder.codec
     if codec == "auto":
-        codec = "hevc" if max(width, height) > LARGEST_H264 and min(width, height) >= SMALLEST_HEVC else "h264"
-        if codec == "hevc":
+        large = max(width, height) > LARGEST_H264
+        codec = "hevc" if (large or shape.deep) and min(width, height) >= SMALLEST_HEVC else "h264"
+        if codec == "hevc" and not large:
+            why = f"{shape.bits} bits a channel are encoded as HEVC: few players show them as H.264, which codec h264 gives"
+        elif codec == "hevc":
             why = (
                 f"{width}x{height} is beyond what H.264 players take ({LARGEST_H264} a side), so it is encoded as HEVC"
             )
@@ -135,27 +153,54 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
             f"HEVC takes frames of at least {SMALLEST_HEVC} pixels a side, and these are {width}x{height}; choose h264"
         )
     if codec not in ("h264", "hevc"):
-        return _other(encoder, width, height, color)
+        return _other(encoder, shape, width, height, color)
     if encoder.pixel_format:
         pixel_format, odd = _checked_format(encoder, width, height), "420" not in encoder.pixel_format
+    why = _with_depth(why, shape, pixel_format)
     quality = (*common, ("crf", str(encoder.crf)), *(each for each in encoder.options if each[0] not in PARAMS))
     # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
     centered = () if odd else ("chromaloc=1",)
-    whole = -(-width // 16) * 16 % TREE_STEP == 0
     if codec == "h264":
+        spared = (f"asm={BEFORE_AVX512}",) if not _is_whole(width) and _has_avx512() else ()
         parameters = ":".join(
-            (*_params(encoder), *centered, *((f"asm={BEFORE_AVX512}",) if not whole and _has_avx512() else ()))
+            (*_params(encoder), *centered, *light_parameters(shape.light, "libx264"), *spared),
         )
-        options = (*quality, *((("x264-params", parameters),) if parameters else ()))
-        return Encoding("libx264", pixel_format, width, height, color, options, encoder, why)
-    x265 = f"log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:pools={THREADS}:frame-threads=1:info=0"
-    tree = () if whole else ("cutree=0",)
-    captions = ("a53cc", "1")  # libx264 takes them by itself
-    options = (*quality, ("x265-params", ":".join((*_params(encoder), x265, *centered, *tree))), captions)
+        quality = (*quality, *((("x264-params", parameters),) if parameters else ()))
+        return Encoding("libx264", pixel_format, width, height, color, quality, encoder, why)
+    options = (*quality, _x265(shape, (*_params(encoder), X265, *centered), width), CAPTIONS)
     return Encoding("libx265", pixel_format, width, height, color, options, encoder, why)
 
 
-def _other(encoder: Encoder, width: int, height: int, color: Color) -> Encoding:
+def _x265(shape: Shape, parameters: tuple[str, ...], width: int) -> tuple[str, str]:
+    """Give the option that holds x265's own, ours behind the user's."""
+    tree = () if _is_whole(width) else ("cutree=0",)
+    return "x265-params", ":".join((*parameters, *tree, *light_parameters(shape.light, "libx265")))
+
+
+def _is_whole(width: int) -> bool:
+    return -(-width // 16) * 16 % TREE_STEP == 0
+
+
+def bits_of(pixel_format: str) -> int:
+    """Return the bits a channel of a pixel format; 16 of one that FFmpeg does not know, which is refused later."""
+    try:
+        return max(each.bits for each in av.VideoFormat(pixel_format, 16, 16).components)
+    except ValueError:
+        return 16
+
+
+def _with_depth(why: str | None, shape: Shape, pixel_format: str) -> str | None:
+    """Add a note where the format holds fewer bits than the frames have."""
+    held = bits_of(pixel_format)
+    if not shape.deep or held >= shape.bits:
+        return why
+    note = (
+        f"the source's {shape.bits} bits a channel become {held} in {pixel_format}; another pixel format may hold more"
+    )
+    return note if why is None else f"{why}; {note}"
+
+
+def _other(encoder: Encoder, shape: Shape, width: int, height: int, color: Color) -> Encoding:
     """Resolve a codec that is neither H.264 nor HEVC: without frames out of order, with as many threads everywhere."""
     facts = encoder.facts
     options = [("bf", "0"), ("flags", "+frame_duration"), ("threads", str(THREADS)), *facts.options]
@@ -166,17 +211,19 @@ def _other(encoder: Encoder, width: int, height: int, color: Color) -> Encoding:
         options.append(("crf", str(encoder.crf)))
     options += (each for each in encoder.options if each[0] not in PARAMS)
     if facts.library == "libsvtav1":
-        options.append(("svtav1-params", ":".join((*_params(encoder), SVT))))
-    pixel_format = _checked_format(encoder, width, height)
+        lit = light_parameters(shape.light, facts.library)
+        options.append(("svtav1-params", ":".join((*_params(encoder), SVT, *lit))))
+    pixel_format = _checked_format(encoder, width, height, deep=shape.deep)
+    why = _with_depth(None, shape, pixel_format)
     return Encoding(
-        facts.library, pixel_format, width, height, color, tuple(options), encoder, container=facts.container
+        facts.library, pixel_format, width, height, color, tuple(options), encoder, why, container=facts.container
     )
 
 
-def _checked_format(encoder: Encoder, width: int, height: int) -> str:
+def _checked_format(encoder: Encoder, width: int, height: int, *, deep: bool = False) -> str:
     """Give the pixel format; SettingsError where the encoder does not take it, or it not frames of this size."""
     facts = encoder.facts
-    wanted = encoder.pixel_format or facts.pixel_format
+    wanted = encoder.pixel_format or (facts.deep_format if deep else None) or facts.pixel_format
     taken = [each.name for each in av.Codec(facts.library, "w").video_formats or ()]
     if wanted not in taken:
         raise SettingsError(f"{facts.library} takes no pixel format {wanted}; it takes {', '.join(taken)}")

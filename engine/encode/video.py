@@ -53,7 +53,7 @@ def waiting_bytes(encoding: Encoding, shape: Shape, encoders: int) -> int:
     that has just been filled nearly all, which makes half a segment for each encoder but one.
     """
     frames = math.ceil(encoding.encoder.segment_seconds * shape.rate / 2)
-    return (encoders - 1) * frames * shape.width * shape.height * 3
+    return (encoders - 1) * frames * shape.frame_bytes
 
 
 def _converter(encoding: Encoding) -> Convert:

@@ -4,10 +4,11 @@ from collections import deque
 from fractions import Fraction
 
 from upres.engine.core.errors import LogError
+from upres.engine.core.frame import Light
 from upres.engine.segments.model import Fragment, Track
 
 from .encoder import Piece
-from .fragment import mux
+from .fragment import lit, mux
 from .publisher import Publisher
 
 
@@ -16,13 +17,14 @@ class VideoTrack:
 
     A segment that the log holds only in part is encoded again, because its encoder is gone. Readers of the log may have seen
     the fragments there: the same ones must come out again, and are not published twice.
-    complete: frames in complete segments, behind which the run resumes.
+    complete: frames in complete segments, behind which the run resumes. light: of high dynamic range, for the header.
     """
 
-    def __init__(self, publisher: Publisher, time_base: Fraction) -> None:
+    def __init__(self, publisher: Publisher, time_base: Fraction, light: Light | None = None) -> None:
         self._publisher = publisher
         self._log = publisher.log
         self._time_base = time_base
+        self._light = light
         fragments = self._log.fragments("video")
         ends = [number for number, fragment in enumerate(fragments, 1) if fragment.last]
         whole = ends[-1] if ends else 0
@@ -76,7 +78,7 @@ class VideoTrack:
             shot=piece.shot,
         )
         self._segment, self._number = (self._segment + 1, 0) if piece.last else (self._segment, self._number + 1)
-        return Track("video", codec, self._time_base, start, init), fragment, body
+        return Track("video", codec, self._time_base, start, lit(init, self._light)), fragment, body
 
     def _check(self, fragment: Fragment, body: bytes) -> None:
         published = self._unfinished.popleft()

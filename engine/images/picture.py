@@ -47,8 +47,8 @@ class Picture:
         return image
 
 
-def resampled(pixels: NDArray[np.uint8], size: tuple[int, int], how: Image.Resampling) -> NDArray[np.uint8]:
+def resampled(pixels: Pixels, size: tuple[int, int], how: Image.Resampling) -> NDArray[np.uint8]:
     """Resample (height, width[, 3]) uint8 to a width and a height; the same pixels where they have them."""
     if size == (pixels.shape[1], pixels.shape[0]):
-        return pixels
+        return np.asarray(pixels, np.uint8)
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, how))

@@ -15,6 +15,7 @@ from upres.engine.decode.source import Source
 from .picture import Picture
 
 LONGEST_FRAME = Fraction(5)  # seconds: how long a frame may have been shown already
+EIGHT_BITS = "a still image has 8"
 MODEL_FRAMES = 25  # that a model which remembers gets, so that it has something to remember
 
 
@@ -22,7 +23,7 @@ def shown_at(source: Source, at: Fraction, models: Sequence[Model], *, tonemap: 
     """Read what is shown at second `at`; SourceError where the source ends before. models: that it is read for."""
     stateful = any(model.warmup is None for model in models)
     begin = max(Fraction(0), at - LONGEST_FRAME)
-    with Reader(source, cut=Cut(begin), tonemap=tonemap) as reader:
+    with Reader(source, cut=Cut(begin), tonemap=tonemap, eight_bits=EIGHT_BITS) as reader:
         reader.check_reaches(at)
         frames = _from(reader, at - begin, MODEL_FRAMES if stateful else 1)
     if not frames:
@@ -32,7 +33,7 @@ def shown_at(source: Source, at: Fraction, models: Sequence[Model], *, tonemap: 
 
 def shorter_side(source: Source, *, tonemap: bool = False) -> int:
     """Give the shorter side of a source's frames, in pixels; SourceError where it cannot be opened."""
-    with Reader(source, tonemap=tonemap) as reader:
+    with Reader(source, tonemap=tonemap, eight_bits=EIGHT_BITS) as reader:
         return min(reader.info.shape.width, reader.info.shape.height)
 
 

@@ -1,8 +1,11 @@
 """Networks that take every frame by itself: a session that holds nothing between frames, in as many tiles as it needs."""
 
 import math
+import tempfile
 from collections.abc import Callable, Collection, Iterator
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -41,11 +44,14 @@ class PerFrameModel:
         tile_memory: int = TILE_MEMORY,
         tile_limit: int = TILE_LIMIT,
         why: str | None = None,
+        deepened: "Callable[[], PerFrameModel] | None" = None,
+        is_deep: bool = False,
     ) -> None:
         """Take a loaded graph.
 
         variant: which of the manifest's it is, the one in float32 by default. tile_memory: bytes that a tile's activations may
         take. tile_limit: pixels of a tile's longest side. why: it runs on what it runs on, where that was measured.
+        deepened: loads the same network for frames of uint16. is_deep: this is the one for them.
         """
         self._graph = graph
         self._facts = facts
@@ -53,6 +59,8 @@ class PerFrameModel:
         self._tile_memory = tile_memory
         self._tile_limit = tile_limit
         self._in_boxes: bool | None = None
+        self._deepened = deepened
+        self._is_deep = is_deep
         self.name = facts.network
         self.scale = facts.scale
         self.report = graph.report if tile_limit == TILE_LIMIT else f"{graph.report}, tiles up to {tile_limit}"
@@ -62,15 +70,27 @@ class PerFrameModel:
     def open(self, width: int, height: int) -> Session:
         """Open a session on frames of this size: any size from 1x1 up."""
         if isinstance(self._graph, DeviceGraph):
-            return UnderWaySession(self._graph, self._facts, partial(self._plan, width, height), width, height)
+            tiles = partial(self._plan, width, height)
+            return UnderWaySession(self._graph, self._facts, tiles, width, height, deep=self._is_deep)
         return PerFrameSession(self._graph, self._facts, self._tiles, in_boxes=self._may_work_in_boxes)
+
+    def deep(self) -> "PerFrameModel":
+        """Give the same network for frames of uint16, in float32; ModelError where it cannot be made."""
+        return self if self._is_deep else self._deep
+
+    @cached_property
+    def _deep(self) -> "PerFrameModel":
+        if self._deepened is None:
+            raise ModelError(f"{self.name} was not loaded by its name, so it takes 8 bits a channel only")
+        return self._deepened()
 
     def memory(self, width: int, height: int) -> int:
         """Predict the bytes of main memory that a session needs at its peak: the result, and a tile's activations or copies."""
-        result, tile = width * height * self.scale**2 * 3, self._plan(width, height).largest
+        pixel = 6 if self._is_deep else 3
+        result, tile = width * height * self.scale**2 * pixel, self._plan(width, height).largest
         if isinstance(self._graph, DeviceGraph):
             frames = 1 + math.ceil(DEPTH / self._plan(width, height).count)  # that results are put together for
-            return frames * result * (1 if self._facts.exact_halo else 5) + DEPTH * tile * 3 * (1 + self.scale**2)
+            return frames * result * (1 if self._facts.exact_halo else 5) + DEPTH * tile * pixel * (1 + self.scale**2)
         # The result before is kept for what does not change, and the frame that it came of.
         return int(tile * self._bytes_per_pixel) + result * (2 if self._facts.exact_halo else 6)
 
@@ -82,7 +102,7 @@ class PerFrameModel:
     def _may_work_in_boxes(self) -> bool:
         """Tell whether a part of a frame gives the same bits as the whole; this is tried once."""
         if self._in_boxes is None:
-            self._in_boxes = gives_equal_bits(self._graph, self._facts)
+            self._in_boxes = gives_equal_bits(self._graph, self._facts, deep=self._is_deep)
         return self._in_boxes
 
     def _plan(self, width: int, height: int, pixels: int | None = None) -> Plan:
@@ -209,7 +229,35 @@ def _load(
     graph = path.with_name(variant.file)
     manifest.check(graph, variant)
     loaded = runtime.load(graph, variant.precision)
-    return PerFrameModel(loaded, facts, tile_memory=_tile_memory(runtime), tile_limit=tile, variant=variant, why=why)
+    return PerFrameModel(
+        loaded,
+        facts,
+        tile_memory=_tile_memory(runtime),
+        tile_limit=tile,
+        variant=variant,
+        why=why,
+        deepened=partial(_load_deep, network, runtime, tile),
+    )
+
+
+def _load_deep(network: str, runtime: Runtime, tile: int) -> PerFrameModel:
+    """Load a network for frames of uint16, in float32, for bfloat16 has as few levels as 8 bits. TensorRT takes no uint16."""
+    from upres.engine.runtime.sixteen_bits import (
+        sixteen_bits,
+    )  # it imports onnx, which a run on OpenVINO else does without
+
+    path, facts = manifest.find(network)
+    exact = facts.variant("exact", ("fp32",))
+    manifest.check(path, exact)
+    runtime = runtimes.choose("cuda") if runtime.device == "cuda" else runtime
+    with tempfile.TemporaryDirectory(prefix="upres-") as folder:
+        graph = Path(folder) / path.name
+        graph.write_bytes(sixteen_bits(path))
+        loaded = runtime.load(graph, exact.precision)
+    variant = replace(exact, sha256=f"{exact.sha256} in 16 bits")
+    return PerFrameModel(
+        loaded, facts, tile_memory=_tile_memory(runtime), tile_limit=tile, variant=variant, is_deep=True
+    )
 
 
 def _tile_memory(runtime: Runtime) -> int:

@@ -103,7 +103,7 @@ def upscale(pixels: Pixels, tiles: Plan, scale: int, run: Upscale, *, exact: boo
     """Run every tile, one after the other, and put the results together. exact: as in `Assembly`."""
     if tiles.count == 1:
         return run(pixels)
-    assembly = Assembly(tiles, scale, exact=exact)
+    assembly = Assembly(tiles, scale, exact=exact, kind=pixels.dtype)
     for tile in tiles.cut(pixels):
         assembly.add(run(tile))
     return assembly.pixels()
@@ -113,10 +113,10 @@ class Assembly:
     """An upscaled frame that is put together from its tiles.
 
     exact: the network sees no further than the halo, so that the inner part of every tile is what the whole frame would give;
-    otherwise neighbours are cross-faded linearly over all that they share.
+    otherwise neighbours are cross-faded linearly over all that they share. kind: of the pixels.
     """
 
-    def __init__(self, tiles: Plan, scale: int, *, exact: bool) -> None:
+    def __init__(self, tiles: Plan, scale: int, *, exact: bool, kind: "np.dtype[np.uint8 | np.uint16]") -> None:
         self._tiles = tiles
         self._scale = scale
         self._exact = exact
@@ -124,7 +124,7 @@ class Assembly:
         self._left = tiles.count
         size = (tiles.rows[-1].inner_stop * scale, tiles.columns[-1].inner_stop * scale, 3)
         self._sum = None if exact else np.zeros(size, np.float32)
-        self._result = np.empty(size, np.uint8)
+        self._result = np.empty(size, kind)
 
     @property
     def complete(self) -> bool:

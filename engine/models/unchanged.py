@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from upres.engine.core.frame import Pixels
+from upres.engine.core.frame import FULL, Pixels
 from upres.engine.runtime.base import Graph
 
 from .manifest import Manifest
@@ -83,12 +83,16 @@ def _step(facts: Manifest) -> int:
     return -(-STEP // facts.multiple) * facts.multiple
 
 
-def gives_equal_bits(graph: Graph, facts: Manifest) -> bool:
-    """Tell whether a graph gives the same bits for a part of a frame as for the whole: not every runtime does."""
+def gives_equal_bits(graph: Graph, facts: Manifest, *, deep: bool = False) -> bool:
+    """Tell whether a graph gives the same bits for a part of a frame as for the whole: not every runtime does.
+
+    deep: it takes frames of uint16.
+    """
     if not facts.exact_halo:
         return False
     side, halo = 2 * _step(facts) + 4 * -(-facts.halo // _step(facts)) * _step(facts), facts.halo
-    frame = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    levels, kind = (FULL + 1, np.uint16) if deep else (256, np.uint8)
+    frame = np.random.default_rng(0).integers(0, levels, (side, side, 3), kind)
     part = Box(0, side - _step(facts), _step(facts), side)
     inner = Box(part.top, part.bottom - halo, part.left + halo, part.right)
     whole, cut = (

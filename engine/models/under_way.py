@@ -35,15 +35,18 @@ class _Pending:
 class UnderWaySession:
     """Frames of one size on a device. Where its memory is short, tiles are halved and the frames under way begin again.
 
-    notes: what happened that a user should know.
+    deep: frames are uint16. notes: what happened that a user should know.
     """
 
-    def __init__(self, graph: DeviceGraph, facts: Manifest, tiles: Tiles, width: int, height: int) -> None:
+    def __init__(
+        self, graph: DeviceGraph, facts: Manifest, tiles: Tiles, width: int, height: int, *, deep: bool = False
+    ) -> None:
         """Take the device's memory; MemoryShortError where the smallest tile is too large, ModelError where it cannot start."""
         self._graph = graph
         self._facts = facts
         self._plan = tiles
         self._size = width, height
+        self._kind: np.dtype[np.uint8 | np.uint16] = np.dtype(np.uint16) if deep else np.dtype(np.uint8)
         self._depth = DEPTH
         self._ring: Ring | None = None
         self._pending: deque[_Pending] = deque()
@@ -89,7 +92,7 @@ class UnderWaySession:
             if before is not None and np.array_equal(frame.pixels, before.frame.pixels):
                 self._pending.append(_Pending(frame, before.result))
                 continue
-            self._latest = _Pending(frame, Assembly(self._tiles, self._facts.scale, exact=self._facts.exact_halo))
+            self._latest = _Pending(frame, self._assembly())
             self._pending.append(self._latest)
             try:
                 for tile in self._tiles.cut(pad(frame.pixels, self._facts)):
@@ -101,6 +104,9 @@ class UnderWaySession:
                 left.extendleft(pending.frame for pending in reversed(incomplete))
                 self._latest = None
                 self._halve(error)
+
+    def _assembly(self) -> Assembly:
+        return Assembly(self._tiles, self._facts.scale, exact=self._facts.exact_halo, kind=self._kind)
 
     def _submit(self, tile: Pixels) -> None:
         assert self._ring is not None, "the session is closed"
@@ -149,7 +155,7 @@ class UnderWaySession:
         if self._ring is not None:
             self._ring.close()
             self._ring = None
-        scale, tiles, dtype = self._facts.scale, self._tiles, np.dtype(np.uint8)
+        scale, tiles, dtype = self._facts.scale, self._tiles, self._kind
         inputs = {"frame": Spec((1, tiles.height, tiles.width, 3), dtype)}
         outputs = {"upscaled": Spec((1, tiles.height * scale, tiles.width * scale, 3), dtype)}
         width, height = self._size

@@ -80,7 +80,7 @@ RULES = (
     Rule(
         "hdr",
         lambda c: c.hdr,
-        "high dynamic range: it is refused unless it is brought down to SDR, which the networks were trained on",
+        "high dynamic range: it is upscaled as it is; the networks were trained on SDR, which tone mapping brings it down to",
         ("tonemap", True),
     ),
     Rule(

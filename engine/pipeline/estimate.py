@@ -58,13 +58,11 @@ def predict(reader: Reader, job: Job) -> Prediction:
     shape = after_prefilters(reader.info.shape, job.prefilters)
     _, encoding = resolved(job, shape)
     frames = count_frames(reader, job)
-    per_frame = sum(seconds_a_frame(*stage) for stage in _stages(job, shape))
+    per_frame = sum(seconds_a_frame(*stage, deep=shape.deep) for stage in _stages(job, shape))
     another = another_encoder(shape, encoding, job.scale, frames)
     memory = estimate_memory(job, shape, encoding, frames)
     encoders = encoders_that_fit(another, model_seconds=per_frame, memory=memory)
-    frame_disk = 3 * math.ceil(
-        encoding.width * encoding.height * (24 if encoding.library == "libx264rgb" else encoding.encoder.facts.bits) / 8
-    )
+    frame_disk = 3 * math.ceil(encoding.width * encoding.height * _bits_a_pixel(encoding) / 8)
     return Prediction(
         width=encoding.width,
         height=encoding.height,
@@ -77,6 +75,13 @@ def predict(reader: Reader, job: Job) -> Prediction:
         spool={} if frames is None else _spool(job, shape, frames),
         encoders=encoders,
     )
+
+
+def _bits_a_pixel(encoding: Encoding) -> float:
+    """Say what a pixel of the result takes at most, or nearly."""
+    if encoding.encoder.codec == "lossless":
+        return 24 if encoding.library == "libx264rgb" else 36
+    return encoding.encoder.facts.bits
 
 
 def estimate_memory(job: Job, shape: Shape, encoding: Encoding, frames: int | None = None) -> int:
@@ -96,7 +101,7 @@ def media_memory(
     frames: of the whole result; None where that is unknown. keep_up: as a Job's.
     """
     upscaled = replace(shape, width=shape.width * scale, height=shape.height * scale)
-    decoder = (DECODER_FRAMES + cpus()) * shape.width * shape.height * 3 // 2
+    decoder = (DECODER_FRAMES + cpus()) * shape.frame_bytes // 2
     queues = (keep_up_budget(shape) if keep_up else queue_budget(shape)) + queue_budget(upscaled)
     return BASE_MEMORY + decoder + queues + encoder_memory(encoding, frames)
 
@@ -109,16 +114,20 @@ def _stages(job: Job, shape: Shape) -> Iterator[tuple[Model, int, int]]:
         width, height = width * model.scale, height * model.scale
 
 
-def seconds_a_frame(model: Model, width: int, height: int) -> float:
-    """Measure a model on a small frame, or on as large a one as it asks for, and scale its time up to a whole one."""
+def seconds_a_frame(model: Model, width: int, height: int, *, deep: bool = False) -> float:
+    """Measure a model on a small frame, or on as large a one as it asks for, and scale its time up to a whole one.
+
+    deep: it takes frames of uint16.
+    """
     if isinstance(model, ChainedModel):
-        return sum(seconds_a_frame(*stage) for stage in model.stages(width, height))
+        return sum(seconds_a_frame(*stage, deep=deep) for stage in model.stages(width, height))
     if isinstance(model, Predicting):
         return model.seconds(width, height)
     side = model.trial_side if isinstance(model, TrialSize) else TRIAL_SIDE
     side_x, side_y = (min(side or length, length) for length in (width, height))
     # Nothing of one frame is in the next: what does not change is not upscaled again.
-    trials = [Frame(np.full((side_y, side_x, 3), value, np.uint8), 0, 1) for value in (0, 255)]
+    kind = np.uint16 if deep else np.uint8
+    trials = [Frame(np.full((side_y, side_x, 3), value, kind), 0, 1) for value in (0, 255)]
     session = model.open(side_x, side_y)
     once = _time(session, trials)
     session.close()

@@ -34,7 +34,7 @@ def rgb_frames(
     decoded = _counted(reader.frames(on_packet), progress)
     if job.prefilters or job.at_shots:
         decoded = _filtered(decoded, reader, job, shape)
-    to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
+    to_rgb = ToRGB(shape.color, reader.info.orientation, deep=shape.deep)
     for number in count():
         with progress.busy("read"):
             frame = next(decoded, None)

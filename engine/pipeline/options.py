@@ -7,10 +7,11 @@ from typing import Any
 
 from upres.engine.core.errors import SettingsError
 from upres.engine.core.frame import Shape
-from upres.engine.core.model import Model
+from upres.engine.core.model import Deepening, Model
 from upres.engine.decode import filters
 from upres.engine.decode.cut import WHOLE, Cut
 from upres.engine.decode.filters import PREFILTERS
+from upres.engine.decode.reader import Reader
 from upres.engine.encode import options
 from upres.engine.encode.options import Encoder, Encoding
 
@@ -52,6 +53,13 @@ class Job:
         """Tell whether shots are looked for: when asked, and for models that remember earlier frames."""
         return self.split or any(model.warmup is None for model in self.models)
 
+    @property
+    def eight_bits(self) -> str | None:
+        """Say what of it holds 8 bits a channel and no more; None where nothing does."""
+        found = [f"{model.name} takes 8" for model in self.models if not isinstance(model, Deepening)]
+        found += [f"the pre-filter {name} works in 8" for name in self.prefilters if not PREFILTERS[name].deep]
+        return next(iter(found), self.encoder.eight_bits)
+
     def settings(self) -> dict[str, Any]:
         """List all that the bytes of the result depend on, apart from the source: what a resumed run must agree with."""
         cut = {"start": str(self.cut.start), "duration": str(self.cut.duration)}
@@ -65,6 +73,19 @@ class Job:
             "cut": cut,
             "tonemap": self.tonemap,
         }
+
+
+def fitted(job: Job, reader: Reader) -> Job:
+    """Return a job with models for what an open source has: frames of 16 bits where it has more than 8, and all that follows can.
+
+    Otherwise the reader gives 8 bits. Raises SourceError for high dynamic range that neither can be kept nor is tone-mapped,
+    ModelError for a model that cannot be made for 16 bits.
+    """
+    if reader.info.shape.deep and job.eight_bits is not None:
+        reader.limit(job.eight_bits)
+    if not reader.info.shape.deep:
+        return job
+    return replace(job, models=tuple(model.deep() if isinstance(model, Deepening) else model for model in job.models))
 
 
 def after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:

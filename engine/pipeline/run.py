@@ -37,7 +37,7 @@ def run(
     if job.encoder.live and log.tracks:
         raise LogError("a live log cannot be resumed: its encoder is gone; start a new one")
     publisher = Publisher(log)
-    video = VideoTrack(publisher, upscaled.time_base)
+    video = VideoTrack(publisher, upscaled.time_base, upscaled.light)
     others = Passthrough(
         reader, publisher, container=job.container, seconds=_audio_seconds(job.encoder), streamed=job.streamed
     )

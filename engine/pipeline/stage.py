@@ -123,5 +123,4 @@ class Stage(Generic[T]):
 
 def queue_budget(shape: Shape) -> int:
     """Bound the bytes of frames of this shape that may wait between two stages: of one frame at least."""
-    frame = shape.width * shape.height * 3
-    return max(frame, min(QUEUE_BYTES, QUEUE_FRAMES * frame))
+    return max(shape.frame_bytes, min(QUEUE_BYTES, QUEUE_FRAMES * shape.frame_bytes))

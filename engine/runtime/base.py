@@ -52,7 +52,10 @@ class Runtime(Protocol):
         ...
 
     def load(self, path: Path, precision: str) -> Graph:
-        """Load a graph to be computed in one of `precisions`; ModelError where it cannot be loaded."""
+        """Load a graph to be computed in one of `precisions`; ModelError where it cannot be loaded.
+
+        The file of a graph whose frames are uint16 is gone once this returns.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from upres.engine.color.convert import as_frame
 from upres.engine.core.frame import Pixels
 
 
@@ -39,7 +40,7 @@ _PICTURES = ("png_pipe", "jpeg_pipe", "image2")
 
 def resize(pixels: Pixels, width: int, height: int, method: str) -> Pixels:
     """Resize by swscale. method: AREA, BICUBIC, LANCZOS, …"""
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    frame = as_frame(pixels)
     options = av.video.reformatter.Interpolation[method]
     resized = frame.reformat(width=width, height=height, interpolation=options)
     return np.asarray(resized.to_ndarray(), np.uint8)
@@ -75,7 +76,7 @@ def compressed(clip: Sequence[Pixels], crf: int, *, preset: str = "veryfast") ->
         stream = container.add_stream("libx264", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for pixels in clip:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+            container.mux(stream.encode(as_frame(pixels)))
         container.mux(stream.encode())
     file.seek(0)
     with av.open(file, "r") as container:

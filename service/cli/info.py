@@ -65,7 +65,7 @@ def probe(
     json: Json = False,
 ) -> None:
     """Show what a video holds, measure interlacing, blocks and noise, and advise on model and pre-filters."""
-    with Reader(stdin() if source == "-" else source, tonemap=True) as reader:
+    with Reader(stdin() if source == "-" else source, eight_bits=None) as reader:
         info, measured = reader.info, advice.measure(reader)
     clip = advice.describe(info, measured, content)
     facts, rules = _facts(info, measured, hdr=clip.hdr), advice.advise(clip)
@@ -94,6 +94,7 @@ def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
         "seconds": info.seconds,
         "frames": info.frames,
         "colour": " ".join((shape.color.matrix, shape.color.range, shape.color.transfer)),
+        "bits": info.bits,
         "hdr": hdr,
         "rotation": 90 * info.orientation.turns,
         "sample_aspect": str(shape.sample_aspect),
@@ -105,12 +106,20 @@ def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
     }
 
 
+def _becomes(facts: dict[str, Any]) -> str:
+    """Say what becomes of the bits of a source."""
+    if facts["bits"] <= 8 and not facts["hdr"]:
+        return "the result has 8"
+    return "the result has 10, as HEVC, where the model takes them"
+
+
 def _readable(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
     """Format the facts that people read in another way than programs."""
     video = facts["video"]
     return {
         "video": f"{video['codec']} {video['width']}x{video['height']} {video['pixel_format']}, {video['fps']:.3f} fps",
-        "hdr": "yes; --tonemap brings it down" if facts["hdr"] else "no",
+        "bits": f"{facts['bits']}; {_becomes(facts)}",
+        "hdr": "yes; it is kept, and --tonemap brings it down to SDR" if facts["hdr"] else "no",
         "interlaced_share": f"{facts['interlaced_share']} ({words['interlaced']})",
         "blocks": f"{facts['blocks']} ({words['blocks']})",
         "noise": f"{facts['noise']} ({words['noise']})",

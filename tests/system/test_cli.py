@@ -393,7 +393,7 @@ def test_probe_says_that_a_source_is_hdr_and_what_is_unknown(upres, tmp_path):
     )  # fmt: skip
     code, said, _ = upres("probe", hdr)
     assert code == 0
-    assert re.search(r"hdr +yes; --tonemap brings it down", said)
+    assert re.search(r"hdr +yes; it is kept, and --tonemap brings it down to SDR", said)
     assert re.search(r"frames +unknown", said)
     assert re.search(r"noise +[\d.]+ \((none|little|much)\)", said)
     assert "high dynamic range: " in said.partition("- ")[2]

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import torch
 
+from upres.engine.color.convert import as_frame
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Frame, Pixels
 from upres.engine.models.flashvsr.color import match_color, to_pixels, upscale
@@ -95,7 +96,9 @@ def read_clip(clip: Path) -> Clip:
     if len(decoded) < FRAMES or min(decoded[0].shape[:2]) < SIDE:
         raise SourceError(f"{clip} must have at least {FRAMES} frames of {SIDE}x{SIDE} pixels; choose a longer one")
     top, left = ((side - SIDE) // 2 for side in decoded[0].shape[:2])
-    frames = [np.ascontiguousarray(frame[top : top + SIDE, left : left + SIDE], np.uint8) for frame in decoded]
+    frames: list[Pixels] = [
+        np.ascontiguousarray(frame[top : top + SIDE, left : left + SIDE], np.uint8) for frame in decoded
+    ]
     return Clip(clip.name, frames)
 
 
@@ -142,7 +145,7 @@ def _write(judgement: Report, frames: list[Pixels], upscaled: list[Pixels], repo
 
 
 def _save(pixels: Pixels, path: Path) -> None:
-    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    frame = as_frame(pixels)
     with av.open(str(path), "w", format="image2pipe") as output:
         stream = output.add_stream("png", rate=1, width=frame.width, height=frame.height, pix_fmt="rgb24")
         output.mux(stream.encode(frame))

@@ -121,13 +121,11 @@ class Batch:
         if pair.target is not None:
             place = stdout() if pair.target == "-" else pair.target
             with prepared(source, place, self._job(pair.target), **how) as work:
-                yield (
-                    replace(work, job=self._chosen(work.job, work.reader.info, folder or Path(pair.target))),
-                    pair.target,
-                )
+                job = self._chosen(work.job, work.reader.info, folder or Path(pair.target))
+                yield replace(work, job=job).fitted(), pair.target
             return
         cut, tonemap = self.settings["cut"], self.settings["tonemap"]
-        with Reader(source, cut=cut, tonemap=tonemap) as reader:
+        with Reader(source, cut=cut, tonemap=tonemap, eight_bits=None) as reader:
             target = pair.named(self._upscaled(reader.info), self.suffix)
             if self._skips(target):
                 yield None, target

@@ -11,7 +11,7 @@ from fake import Nearest, upscaled
 
 from upres.engine.color.convert import FromRGB, ToRGB, resolve
 from upres.engine.core.errors import SourceError
-from upres.engine.core.frame import Color
+from upres.engine.core.frame import FULL, Color
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
 
@@ -45,7 +45,7 @@ def middles(pixels):
 
 
 def yuv_frame(planes, pixel_format):
-    kind = np.uint16 if "10" in pixel_format else np.uint8
+    kind = np.uint16 if pixel_format.endswith("le") else np.uint8
     frame = VideoFrame(planes[0].shape[1], planes[0].shape[0], pixel_format)
     for plane, values in zip(frame.planes, planes, strict=True):
         small = values if plane.width == values.shape[1] else values[::2, ::2]
@@ -160,7 +160,7 @@ def hdr(path, codes, transfer, chroma=(512, 512)):
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
 def test_high_dynamic_range_is_refused_with_the_remedy(tmp_path, transfer):
-    with pytest.raises(SourceError, match=f"high dynamic range .{transfer}.; `tonemap`"):
+    with pytest.raises(SourceError, match=f"high dynamic range .{transfer}., .* the result has 8; `tonemap`"):
         Reader(hdr(tmp_path / "in.mp4", [200, 400], transfer))
 
 
@@ -199,9 +199,43 @@ def test_wide_primaries_are_converted_not_retagged(tmp_path):
     assert found[0] - found[1] > 1.3 * (before[0] - before[1])
 
 
+@pytest.mark.parametrize("matrix", WEIGHTS)
+@pytest.mark.parametrize("scope", ["tv", "pc"])
+@pytest.mark.parametrize(("pixel_format", "bits"), [("yuv420p10le", 10), ("yuv444p12le", 12)])
+def test_sixteen_bits_go_to_rgb_and_back_to_the_same_codes(matrix, scope, pixel_format, bits):
+    rgb, color = patches(), Color(matrix, scope, "bt709", "bt709")
+    planes = to_yuv(rgb, matrix, scope == "pc", bits)
+    found = ToRGB(color, deep=True)(yuv_frame(planes, pixel_format))
+    assert np.abs(middles(found) - middles(rgb * FULL)).max() <= 2 * FULL / 2**bits
+    back = FromRGB(color, pixel_format)(found)
+    for plane, expected in zip(back.planes, planes, strict=True):
+        codes = np.frombuffer(memoryview(plane), np.uint16).reshape(plane.height, -1)[:, : plane.width]
+        step = 16 * plane.width // expected.shape[1]
+        assert np.abs(codes[step // 2 :: step, step // 2 :: step] - middles(expected)).max() <= {10: 1, 12: 2}[bits]
+
+
+@pytest.mark.parametrize("pixel_format", ["gbrp10le", "gbrp16le"])
+def test_rgb_of_more_than_eight_bits_keeps_its_white(pixel_format):
+    most = 1023 if "10" in pixel_format else 65535
+    levels = np.linspace(0, most, 16).round().astype(np.uint16).repeat(16)[None].repeat(16, 0)
+    frame = VideoFrame(256, 16, pixel_format)
+    for plane in frame.planes:
+        plane.update(np.ascontiguousarray(levels))
+    color = Color("gbr", "pc", "bt709", "bt709")
+    found = ToRGB(color, deep=True)(frame)
+    assert np.abs(found[..., 1] - levels / most * FULL).max() <= 1
+    back = FromRGB(color, pixel_format)(found)
+    for plane in back.planes:
+        codes = np.frombuffer(memoryview(plane), np.uint16).reshape(16, -1)[:, :256]
+        assert np.abs(codes.astype(int) - levels).max() <= 1
+
+
 def test_ten_bits_say_that_they_become_eight(tmp_path):
     clip = media.clip(tmp_path / "in.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv420p10le", picture=media.SMOOTH)
-    assert upscaled(clip, tmp_path / "out.mp4").warnings == ["the source's 10 bits a channel become 8, dithered"]
+    encoder = Encoder(codec="h264", pixel_format="yuv420p")
+    assert upscaled(clip, tmp_path / "out.mp4", encoder=encoder).warnings == [
+        "the source's 10 bits a channel become 8, dithered: yuv420p holds 8"
+    ]
 
 
 def test_rgb_counts_as_rgb_whatever_its_tags():

@@ -2,6 +2,8 @@
 
 import media
 import pytest
+import referee
+from fake import upscaled
 from paths import CASES
 
 from upres.engine.core.errors import SourceError
@@ -19,7 +21,7 @@ def test_profile_5_is_refused_by_name(tmp_path, name, tonemap):
         source = tmp_path / name
         media.ffmpeg("-i", CASES / "dv5.mp4", "-c", "copy", "-tag:v", "hvc1", "-strict", "unofficial", source)
     with pytest.raises(
-        SourceError, match=r"is Dolby Vision profile 5, whose colors .* take a version whose base layer"
+        SourceError, match=r"is Dolby Vision profile 5, whose colors .* libplacebo .* take a version whose base layer"
     ):
         Reader(source, tonemap=tonemap)
 
@@ -31,6 +33,21 @@ def test_a_base_layer_that_anybody_can_show_is_taken(tmp_path):
     (tmp_path / "dv8.mp4").write_bytes(data.replace(old, new).replace(b"dvh1", b"hvc1"))
     with Reader(tmp_path / "dv8.mp4") as reader:
         assert dolby_vision(reader.video, next(reader.frames())) == DolbyVision(8, True)
+
+
+@pytest.mark.parametrize(("name", "what"), [("dv8.mp4", "Dolby Vision"), ("hdr10plus.mp4", "HDR10+")])
+def test_what_lies_above_the_picture_is_left_out_with_a_note(tmp_path, name, what):
+    source = CASES / name
+    if name == "dv8.mp4":
+        old, new = COMPATIBLE
+        source = tmp_path / name
+        source.write_bytes((CASES / "dv5.mp4").read_bytes().replace(old, new).replace(b"dvh1", b"hvc1"))
+    progress = upscaled(source, tmp_path / "out.mp4")
+    assert f"{what} metadata is left out: it goes with the source's own frames; the picture" in "".join(
+        progress.warnings
+    )
+    if name == "hdr10plus.mp4":
+        assert referee.streams(tmp_path / "out.mp4", "video")[0]["color_transfer"] == "smpte2084"
 
 
 def test_metadata_of_its_mastering_says_that_an_untagged_clip_is_pq(tmp_path):
