@@ -71,8 +71,13 @@ class NcnnGraph:
         frame = np.ascontiguousarray(feeds["frame"])
         _, height, width, _ = frame.shape
         extractor = self._net.create_extractor()
-        extractor.input(self._ends[0], self._mat.from_pixels(frame, self._mat.PixelType.PIXEL_RGB, width, height))
+        if frame.dtype == np.uint8:
+            planes = self._mat.from_pixels(frame, self._mat.PixelType.PIXEL_RGB, width, height)
+        else:
+            reals = frame[0].transpose(2, 0, 1).astype(np.float32, order="C")  # kept: ncnn may share it
+            planes = self._mat(reals).clone()
+        extractor.input(self._ends[0], planes)
         status, levels = extractor.extract(self._ends[1])
         if status:
             raise ModelError(f"ncnn cannot run a frame of {width}x{height}: status {status}")
-        return {"upscaled": np.ascontiguousarray(np.asarray(levels).astype(np.uint8).transpose(1, 2, 0))[None]}
+        return {"upscaled": np.ascontiguousarray(np.asarray(levels).astype(frame.dtype).transpose(1, 2, 0))[None]}
