@@ -15,6 +15,7 @@ from upres.engine.api import prepared, upscale
 from upres.engine.core.errors import Interrupted, SourceError
 from upres.engine.encode.options import Encoder
 from upres.engine.models import manifest, per_frame
+from upres.engine.pipeline.options import Job
 
 pytestmark = pytest.mark.referee
 
@@ -247,3 +248,10 @@ def test_a_run_in_other_bits_is_not_resumed(tmp_path):
     eight = Encoder(codec="ffv1", pixel_format="yuv444p")
     with prepared(source, target, job(target, Nearest(2), encoder=eight)) as work:
         assert work.job.settings()["graphs"] != deep["graphs"]
+
+
+def test_images_have_eight_bits_and_say_so(tmp_path):
+    progress = upscale(ramp(tmp_path / "in.mkv"), tmp_path / "frame_%03d.png", Job((Nearest(2),)))
+    assert "the source's 10 bits a channel become 8, dithered: images have 8" in progress.warnings
+    with pytest.raises(SourceError, match=r"high dynamic range .smpte2084., .* images have 8; `tonemap`"):
+        upscale(pq(tmp_path / "in.mp4"), tmp_path / "hdr_%03d.png", Job((Nearest(2),)))
