@@ -2,7 +2,9 @@
 
 import shutil
 import time
+from contextlib import contextmanager
 
+import media
 import pytest
 from paths import ROOT
 from serving import KEY, ServerProcess
@@ -15,6 +17,7 @@ FLAGS = [
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
 ]
+NOISE = "nullsrc=size=320x240:rate=10:duration=2,geq=random(1)*255:128:128"
 SECONDS = 60_000  # ms
 PICTURES = ROOT / "soak" / "screenshots"
 
@@ -26,17 +29,30 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def playwright():
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with sync_api.sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(playwright):
+    with playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
-def page(browser, server):
-    """The page, opened by the link that the server prints; whatever it logs as an error fails the test."""
+def restless(playwright, tmp_path):
+    """A browser whose camera sees something else everywhere at each moment."""
+    media.ffmpeg("-f", "lavfi", "-i", NOISE, "-pix_fmt", "yuv420p", tmp_path / "noise.y4m")
+    flags = [*FLAGS, f"--use-file-for-fake-video-capture={tmp_path / 'noise.y4m'}"]
+    with playwright.chromium.launch(executable_path=CHROMIUM, args=flags) as opened:
+        yield opened
+
+
+@contextmanager
+def visit(browser, server):
+    """Open the page by the link that the server prints; whatever it logs as an error fails the test."""
     opened = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     opened.set_default_timeout(SECONDS)
     problems = []
@@ -47,6 +63,12 @@ def page(browser, server):
     yield opened
     opened.close()
     assert not problems
+
+
+@pytest.fixture
+def page(browser, server):
+    with visit(browser, server) as opened:
+        yield opened
 
 
 def until(page, condition):
@@ -107,6 +129,27 @@ def test_the_camera_is_upscaled_live_and_the_model_can_be_changed_meanwhile(page
     until(page, "upscaled.videoWidth === 1280 && upscaled.currentTime > 0.3")
     page.click("#stop")
     assert page.evaluate("original.srcObject") is None
+
+
+def goes_on(page, seconds=3):
+    """Wait until a picture has moved by so much, however much of it was left out."""
+    before = page.evaluate("upscaled.currentTime")
+    until(page, f"upscaled.currentTime > {before + seconds}")
+
+
+def test_frames_that_are_left_out_stall_neither_the_sender_nor_one_who_joins_late(restless, server):
+    with visit(restless, server) as page, visit(restless, server) as late:
+        page.select_option("#model", "RealESRGAN_Vid_x4")  # far too slow on a CPU for this camera
+        page.click("#camera")
+        plays(page)
+        until(page, "parseInt(document.getElementById('dropped').textContent) > 20")
+        goes_on(page)
+        late.locator("#jobs tr").first.get_by_text("Watch").click()
+        assert plays(late) == page.evaluate("[upscaled.videoWidth, upscaled.videoHeight]")
+        goes_on(late)
+        goes_on(page)
+        late.click("#stop")
+        page.click("#stop")
 
 
 def test_a_job_is_cancelled(page):
