@@ -3,31 +3,38 @@
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from upres.engine.core.errors import SourceError, TargetError, UpresError, os_errors_as
 from upres.engine.decode.container import LIMIT, check_size, reason
+from upres.engine.decode.openers.web import WebFile
 from upres.engine.decode.source import kind_of
 from upres.engine.encode.join.file import part_of
 from upres.engine.segments.folder import sync_folder
 
-from .formats import TIFF, Format, format_of, is_image_name
-from .metadata import Metadata, metadata, to_srgb
+from .formats import FORMATS, TIFF, Format, format_of, is_image_name
+from .metadata import Metadata, metadata, to_srgb, upright
 from .picture import Picture
 
+WEB = ("http", "https")
 ANIMATED = ("GIF", "PNG", "WEBP")
 """Of Pillow's formats, those whose further images are further frames; others hold pages, or previews."""
 NEAR = 8  # pixels from an opaque one within which transparent ones get its color: more than a network mixes in
 
 
 def is_still(path: str | Path) -> bool:
-    """Tell whether a file is an image that does not move, by its name and its beginning."""
+    """Tell whether a file is an image that does not move, by its name and its beginning; on the web, by its name."""
+    if kind_of(path) in WEB:
+        name = Path(urlsplit(str(path)).path)
+        return is_image_name(name) and FORMATS[name.suffix.lower()].name != "GIF"
     if not is_image_name(path) or kind_of(path) != "file":
         return False
     with suppress(SourceError, OSError), _opened(str(path), path) as image:
@@ -47,12 +54,12 @@ def read(source: str | Path | IO[bytes]) -> Picture:
             raise SourceError(
                 f"{name}: holds numbers of 32 bits, whose black and white are not known; save it with 8 or 16"
             )
-        upright = ImageOps.exif_transpose(image)
-        facts = metadata(upright, exif)
-        if upright.mode == "CMYK":
-            upright, icc = to_srgb(upright)
+        turned = upright(image, exif)
+        facts, lost = metadata(turned, exif)
+        if turned.mode == "CMYK":
+            turned, icc = to_srgb(turned)
             facts = replace(facts, icc=icc)
-        return _picture(upright, facts, tuple(notes))
+        return _picture(turned, facts, (*notes, *lost))
 
 
 def save(picture: Picture, target: Path, *, exact: bool = False) -> list[str]:
@@ -89,7 +96,7 @@ def _opened(name: str, source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of damage that is passed over
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source) as image:
+            with _file(source) as file, Image.open(file) as image:
                 check_size(name, *image.size)
                 yield image
     except UpresError:
@@ -101,6 +108,13 @@ def _opened(name: str, source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
     except Exception as error:  # what damaged files raise is of any kind
         why = "" if isinstance(error, UnidentifiedImageError) else f" ({reason(error)})"
         raise SourceError(f"{name}: not an image that can be read{why}") from error
+
+
+def _file(source: str | Path | IO[bytes]) -> AbstractContextManager[str | Path | IO[bytes]]:
+    """Open what is on the web; the rest Pillow opens, or has been opened by its owner."""
+    if isinstance(source, str | Path) and kind_of(source) in WEB:
+        return BufferedReader(WebFile(str(source)))
+    return nullcontext(source)
 
 
 def _moves(image: Image.Image) -> bool:

@@ -1,5 +1,6 @@
 """What an image file says besides its pixels: its color profile, EXIF, XMP and resolution, kept for the upscaled one."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,6 +19,17 @@ STORAGE = frozenset(
     | {347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675}
 )
 """Tags of TIFF 6.0 that say how the pixels, a profile or a thumbnail lie in the file, which is another one now."""
+TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF's orientation: what makes an image stand upright. Pillow's own way to turn one fails on EXIF that is damaged."""
+ORIENTATION_IN_XMP = re.compile(rb'tiff:Orientation="\d"|<tiff:Orientation>\d</tiff:Orientation>')
 COLORS = {"L": b"GRAY", "RGB": b"RGB "}
 """ICC.1:2022, 7.2.6: the color space that a profile is for, by Pillow's mode without its alpha."""
 
@@ -52,20 +64,38 @@ class Metadata:
             yield "dpi", self.dpi
 
 
-def metadata(image: Image.Image, exif: Image.Exif) -> Metadata:
-    """Collect what an upright image says. exif: of the file, asked for before its pixels were read."""
-    for directory in filter(exif.__contains__, (EXIF, GPS)):
-        exif.get_ifd(directory)  # or it is lost with the file
-    for tag in (*STORAGE, ORIENTATION):
-        if tag in exif:
-            del exif[tag]
+def upright(image: Image.Image, exif: Image.Exif) -> Image.Image:
+    """Read the pixels of an opened image and turn them as its EXIF asks for."""
+    image.load()  # by which Pillow turns a TIFF, and says so in its EXIF
+    method = TURNS.get(exif.get(ORIENTATION))
+    return image if method is None else image.transpose(method)
+
+
+def metadata(image: Image.Image, exif: Image.Exif) -> tuple[Metadata, list[str]]:
+    """Collect what an upright image says, and notes on what of it is lost. exif: of the file, asked for before its pixels."""
+    found, kept = "exif" in image.info, _kept(exif) if len(exif) else None
+    notes = ["the image's EXIF is damaged and left out"] if found and kept is None else []
     xmp, dpi = image.info.get("xmp"), image.info.get("dpi")
-    return Metadata(
+    facts = Metadata(
         icc=image.info.get("icc_profile"),
-        exif=exif.tobytes() if len(exif) else None,
-        xmp=xmp if isinstance(xmp, bytes) else None,
+        exif=kept or None,
+        xmp=ORIENTATION_IN_XMP.sub(b"", xmp) if isinstance(xmp, bytes) else None,
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(float(value) > 0 for value in dpi) else None,
     )
+    return facts, notes
+
+
+def _kept(exif: Image.Exif) -> bytes | None:
+    """Give EXIF without what was true of the file only; empty where nothing is left, None where it is damaged."""
+    try:
+        for directory in filter(exif.__contains__, (EXIF, GPS)):
+            exif.get_ifd(directory)  # or it is lost with the file
+        for tag in (*STORAGE, ORIENTATION):
+            if tag in exif:
+                del exif[tag]
+        return exif.tobytes() if len(exif) else b""
+    except Exception:  # values of other types than their tags', of which Pillow raises whatever comes of them
+        return None
 
 
 def to_srgb(image: Image.Image) -> tuple[Image.Image, bytes | None]:

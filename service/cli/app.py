@@ -156,6 +156,7 @@ def build() -> typer.Typer:
 def follow(app: typer.Typer, args: list[str]) -> None:
     """Run a command line and end the process; every error ends in one message and its exit code."""
     logging.getLogger("av").setLevel(logging.ERROR)  # it warns of options that a muxer leaves alone
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it says of damaged images is in our own messages
     try:
         sys.exit(app(args or ["--help"], prog_name="upres", standalone_mode=False))
     except UpresError as error:

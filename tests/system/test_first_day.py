@@ -63,6 +63,7 @@ COMMANDS = [
     ("in.mp4 six.mp4 -s 2 --resume --duration 0.1", 0, "six.mp4: 1 frame in"),
     # Images.
     ("photo.jpg", 0, "photo.jpg -> photo_x4.jpg: 192x128, 1 frame, about ", "photo_x4.jpg: 192x128"),
+    ("photo.jpg other.png -s 2 --prefilter denoise", 0, "note: a still passes no pre-filter"),
     ("photo.jpg", 5, "photo_x4.jpg: exists already; --overwrite replaces it"),
     ("photo.jpg large.png", 0, "photo.jpg -> large.png: 192x128"),
     ("photo.jpg large.webp -s 2 --json", 0, '"target": "large.webp", "width": 96, "height": 64'),

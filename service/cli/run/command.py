@@ -77,7 +77,9 @@ def _batch(
         report.warn(passed)
     choice = Choice(options)
     wanted = choice.named()
-    stills = Stills(choice, wanted, report, run_options, encoding.height, encoding.lossless, part.compare)
+    stills = Stills(
+        choice, wanted, report, run_options, encoding.height, encoding.lossless, part.compare, bool(part.prefilter)
+    )
     by_work = encoding.segment is None
     batch = Batch(choice, wanted, encoder, settings, suffix, stdout_suffix, report, run_options, by_work, stills, at)
     return batch.run(chosen, folder)

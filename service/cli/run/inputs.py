@@ -113,7 +113,7 @@ def _result_suffix(source: str, *, suffix: str, frame: bool) -> str:
         return ".png"
     if own.lower() == ".png" and kind_of(source) == "file" and not is_still(source):
         return ".apng"
-    return own if is_image_name(source) or is_images(source) else suffix
+    return own if is_image_name(_path(source)) or is_images(_path(source)) else suffix
 
 
 def _names_in_folder(sources: Sequence[str], suffix: Callable[[str], str]) -> list[str]:

@@ -31,7 +31,7 @@ class Stills:
     """Upscale still images alike.
 
     wanted: the models of all; None where each source decides. height: to resample to. exact: lose nothing when saving.
-    compare: put each beside its source.
+    compare: put each beside its source. prefilters: whether any were asked for, of which stills pass none.
     """
 
     choice: Choice
@@ -41,6 +41,7 @@ class Stills:
     height: int | None
     exact: bool
     compare: bool
+    prefilters: bool
 
     def takes(self, pair: Pair) -> bool:
         """Tell whether a source goes into a still image: by the name of its target, or where that is chosen here, by its own."""
@@ -90,7 +91,8 @@ class Stills:
         if self.exact and kind.exact is None:
             raise SettingsError(f"--lossless: {kind.name} always loses some of an image; name it {target.stem}.png")
         models, notes = self.choice.load(wanted)
-        for note in notes:
+        passes_none = ["a still passes no pre-filter"] if self.prefilters else []
+        for note in (*notes, *passes_none):
             self.report.warn(note)
         picture = picture_for(models)
         height = self.height or (wanted.times * picture.height if wanted.resampled else None)
@@ -105,11 +107,15 @@ class Stills:
         return True
 
     def _run(self, pair: Pair, picture: Picture, models: Sequence[Model], height: int | None, target: Path) -> None:
-        with self.report.working(pair.source):
-            result = still.upscaled(picture, models, height)
-            if self.compare:
-                result = still.beside(picture, result)
-            notes = save(result, target, exact=self.exact)
+        try:
+            with self.report.working(pair.source):
+                result = still.upscaled(picture, models, height)
+                if self.compare:
+                    result = still.beside(picture, result)
+                notes = save(result, target, exact=self.exact)
+        except KeyboardInterrupt as stop:
+            stop.add_note("nothing is kept: an image is written at once")
+            raise
         for note in notes:
             self.report.warn(note)
         self.report.saved(pair.source, str(target), (result.width, result.height), models, compared=self.compare)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from fake import Nearest, repeated
 from PIL import ExifTags, Image, ImageCms
+from web_files import WebFiles
 
 from upres.engine.core.errors import SettingsError, SourceError, TargetError
+from upres.engine.images.file import is_still
 from upres.engine.images.still import upscale_image
 from upres.engine.models import registry
 
@@ -94,6 +96,25 @@ def test_exif_is_kept_with_the_size_that_the_image_has_now(tmp_path, suffix):
     assert (kept[ExifTags.Base.ImageWidth], kept[ExifTags.Base.ImageLength]) == (12, 16)
     assert kept.get_ifd(EXIF) == {ExifTags.Base.DateTimeOriginal: WHEN, ExifTags.Base.ExifImageWidth: 12}
     assert kept.get_ifd(GPS) == {ExifTags.GPS.GPSLatitudeRef: "N"}
+
+
+@pytest.mark.parametrize(("byte", "size"), [(6, (16, 12)), (19, (12, 16))])
+def test_exif_that_is_damaged_costs_itself_and_not_the_image(tmp_path, byte, size):
+    """Byte 6 says the order of bytes, byte 19 the type of ImageWidth, behind which the orientation can still be read."""
+    data = bytearray(exif(6).tobytes())
+    data[byte] = 7
+    source = saved(tmp_path / "in.jpg", pixels(), exif=bytes(data))
+    assert upscale_image(source, tmp_path / "out.png", [Nearest()]) == ["the image's EXIF is damaged and left out"]
+    image = opened(tmp_path / "out.png")
+    assert image.size == size and not image.getexif()
+
+
+def test_xmp_is_kept_without_a_rotation_that_was_applied(tmp_path):
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6" dc:title="hello"/></x:xmpmeta>'
+    source = saved(tmp_path / "in.jpg", pixels(), exif=exif(6), xmp=xmp)
+    for suffix in (".jpg", ".webp"):
+        _, image = upscaled(source, tmp_path / f"out{suffix}")
+        assert image.info["xmp"] == xmp.replace(b'tiff:Orientation="6"', b"") and image.size == (12, 16)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
@@ -200,6 +221,19 @@ def damaged(folder):
     bomb = io.BytesIO()
     Image.new("1", (16000, 16000)).save(bomb, "PNG")
     yield "bomb.png", bomb.getvalue(), "larger than can be held; the limit is"
+
+
+def test_an_image_on_the_web_is_read_from_there(tmp_path):
+    source = saved(tmp_path / "in.png", pixels(channels=4), exif=exif(8))
+    upscale_image(source, tmp_path / "here.png", [Nearest()])
+    with WebFiles({"a photo.png": source.read_bytes()}) as server:
+        server.kind = "image/png"
+        address = server.url("a%20photo.png?size=full")
+        assert is_still(address) and not is_still(server.url("moving.gif"))
+        upscale_image(address, tmp_path / "there.png", [Nearest()])
+        with pytest.raises(SourceError, match="404"):
+            upscale_image(server.url("none.png"), tmp_path / "none.png", [Nearest()])
+    assert (tmp_path / "there.png").read_bytes() == (tmp_path / "here.png").read_bytes()
 
 
 def test_what_cannot_be_read_is_said_and_leaves_nothing(tmp_path):
