@@ -10,10 +10,10 @@ from typing import Any
 
 import psutil
 
-from upres.engine.machine.host import cpu_name
+from upres.engine.machine.host import cpu_family, cpu_name
 from upres.engine.runtime.base import cpus
 
-PACKAGES = ("upres", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt-rtx")
+PACKAGES = ("upres", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "ncnn", "torch", "tensorrt-rtx")
 
 
 def record(path: Path, part: str, results: object) -> None:
@@ -26,8 +26,8 @@ def record(path: Path, part: str, results: object) -> None:
 
 
 def machine() -> Mapping[str, Any]:
-    """Describe the machine: processor, CPUs that this process may use, bytes of memory."""
-    return {"cpu": cpu_name(), "cpus": cpus(), "memory": psutil.virtual_memory().total}
+    """Describe the machine: processor and its family, CPUs that this process may use, bytes of memory."""
+    return {"cpu": cpu_name(), "family": cpu_family(), "cpus": cpus(), "memory": psutil.virtual_memory().total}
 
 
 def versions() -> Mapping[str, str]:

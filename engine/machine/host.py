@@ -9,9 +9,19 @@ CPU_FACTS = Path("/proc/cpuinfo")
 
 def cpu_name() -> str:
     """Name the processor."""
+    return _cpu_fact("model name") or platform.processor() or platform.machine()
+
+
+def cpu_family() -> str:
+    """Name the processor's family and model, which tell apart what has one name: as in `family 25 model 17`."""
+    family, model = _cpu_fact("cpu family"), _cpu_fact("model")
+    return f"family {family} model {model}" if family else platform.processor() or platform.machine()
+
+
+def _cpu_fact(name: str) -> str:
     rows = CPU_FACTS.read_text().splitlines() if CPU_FACTS.exists() else []
-    named = (row.split(":", 1)[1].strip() for row in rows if row.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()
+    pairs = (row.split(":", 1) for row in rows if ":" in row)
+    return next((value.strip() for key, value in pairs if key.strip() == name), "")
 
 
 def peak_memory() -> int:

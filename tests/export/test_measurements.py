@@ -2,6 +2,7 @@
 
 import json
 
+from upres.engine.machine import host
 from upres.engine.machine.host import peak_memory
 from upres.export.measurements import record
 
@@ -19,3 +20,11 @@ def test_a_file_keeps_the_parts_that_were_measured_before(tmp_path):
 
 def test_memory_is_in_bytes():
     assert peak_memory() > 10_000_000
+
+
+def test_processors_of_one_name_differ_by_their_family(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "CPU_FACTS", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\nprocessor : 1\n")
+    assert (host.cpu_name(), host.cpu_family()) == ("AMD EPYC", "family 25 model 17")
+    (tmp_path / "cpuinfo").unlink()
+    assert host.cpu_family()

