@@ -25,6 +25,7 @@ class KeepUp(Stage[Frame]):
     late MOST_LATE frames after that. So a burst that the models work off until the next costs nothing, as long as it can wait:
     where it cannot, the oldest is passed over, late or not. What comes more than a window before its time is from no live
     source but from a file, and waits as any other.
+    as_recorded: the source is known to be live, so what comes before its time was held up on its way, and does not wait.
     shape: of the frames. dropped: called for each that is passed over. stop: as a Stage's.
     """
 
@@ -35,8 +36,10 @@ class KeepUp(Stage[Frame]):
         dropped: Callable[[], None],
         stop: Callable[[], None] = lambda: None,
         *,
+        as_recorded: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._as_recorded = as_recorded
         self._tick = float(shape.time_base)
         self._patience = MOST_LATE / float(shape.rate)
         self._dropped = dropped
@@ -117,7 +120,8 @@ class KeepUp(Stage[Frame]):
 
     def _is_early(self, item: Frame) -> bool:
         """Tell whether a frame has come so long before its time as none of a live source does."""
-        return self._clock() < item.pts * self._tick + self._pace - WINDOW_SECONDS
+        early = self._clock() < item.pts * self._tick + self._pace - WINDOW_SECONDS
+        return early and not self._as_recorded
 
     def _is_late(self) -> bool:
         """Tell whether the frame that waits longest is late. When it came says nothing where it was kept from coming."""

@@ -23,6 +23,7 @@ class Job:
     container: libavformat's name of the joined file's format. streamed: it is written while it is made.
     split: cut at shot boundaries; no model remembers across them. encoders: segments that are encoded at once, to the same bytes.
     keep_up: of a live source that is faster than the models, frames that are late are not upscaled.
+    as_recorded: with that, the source is known to be live, also where much of it comes at once.
     Raises SettingsError for an unknown pre-filter, and for a container that does not take the codec.
     """
 
@@ -36,6 +37,7 @@ class Job:
     streamed: bool = False
     encoders: int = 1
     keep_up: bool = False
+    as_recorded: bool = False
 
     def __post_init__(self) -> None:
         filters.check(self.prefilters)

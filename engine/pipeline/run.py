@@ -47,7 +47,7 @@ def run(
     chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
     source = rgb_frames(reader, job, shape, progress, first=first, on_packet=others.push, keep=captions.keep)
-    late = KeepUp(source, shape, progress.drop, reader.interrupt) if job.keep_up else None
+    late = KeepUp(source, shape, progress.drop, reader.interrupt, as_recorded=job.as_recorded) if job.keep_up else None
     read = late or _ahead(source, job, shape, "read", reader.interrupt)
 
     def stop() -> None:

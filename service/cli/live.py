@@ -92,6 +92,7 @@ def live(
             tonemap=tonemap,
             streamed=True,
             keep_up=not every_frame,
+            as_recorded=True,
         )
         # Only now, when it can be read as fast as it comes: what has come before would be late.
         with open_live(opened, tonemap=tonemap) as reader:

@@ -28,7 +28,7 @@ SIZES = [(160, 120), (1280, 720), (1920, 1080), (3840, 2160)]
 class World:
     """A source of ten frames a second, and a clock that the test sets. late: frames' time that each is on its way."""
 
-    def __init__(self, width=2, height=2):
+    def __init__(self, width=2, height=2, **settings):
         self._pixels = np.broadcast_to(np.uint8(0), (height, width, 3))  # counts as all of it, and takes a byte
         self.now, self.dropped = 0.0, []
         self._turn, self._came = threading.Semaphore(0), threading.Semaphore(0)
@@ -39,6 +39,7 @@ class World:
             lambda: self.dropped.append(1),
             self.finish,
             clock=lambda: self.now,
+            **settings,
         )
         self.frames = self.stage.frames()
 
@@ -160,6 +161,22 @@ def test_a_source_that_stalled_is_not_taken_for_a_file(world):
         world.now += 0.1
         world.bring()
     assert next(world.frames).pts >= world.newest - 4
+
+
+@pytest.mark.parametrize("backlog", [10, 30, 100])
+def test_what_a_live_source_has_sent_before_anybody_read_makes_nothing_late_for_long(backlog):
+    """It comes at once, then ten frames a second; one frame in five is upscaled."""
+    world = World(as_recorded=True)
+    with world.stage:
+        world.bring(backlog)
+        ages = []
+        for _ in range(10):
+            next(world.frames)
+            for _ in range(5):
+                world.now += 0.1
+                world.bring()
+            ages.append(world.newest - next(world.frames).pts)
+        assert max(ages[-5:]) <= 5 + 4
 
 
 def test_a_model_that_is_as_fast_as_its_source_drops_nothing(world):
