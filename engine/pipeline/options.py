@@ -58,9 +58,8 @@ class Job:
     @property
     def eight_bits(self) -> str | None:
         """Say what of it holds 8 bits a channel and no more; None where nothing does."""
-        found = [f"{model.name} takes 8" for model in self.models if not isinstance(model, Deepening)]
-        found += [f"the pre-filter {name} works in 8" for name in self.prefilters if not PREFILTERS[name].deep]
-        return next(iter(found), self.encoder.eight_bits)
+        found = [f"the pre-filter {name} works in 8" for name in self.prefilters if not PREFILTERS[name].deep]
+        return eight_bits(self.models) or next(iter(found), self.encoder.eight_bits)
 
     def settings(self) -> dict[str, Any]:
         """List all that the bytes of the result depend on, apart from the source: what a resumed run must agree with."""
@@ -75,6 +74,11 @@ class Job:
             "cut": cut,
             "tonemap": self.tonemap,
         }
+
+
+def eight_bits(models: Sequence[Model]) -> str | None:
+    """Say which of some models takes 8 bits a channel and no more; None where none does."""
+    return next((f"{model.name} takes 8" for model in models if not isinstance(model, Deepening)), None)
 
 
 def fitted(job: Job, reader: Reader) -> Job:

@@ -15,10 +15,11 @@ from upres.service.live import framing
 from upres.service.live.framing import FramingError
 
 from . import shared_frames
-from .shared_frames import SharedFrames, Sizes
+from .shared_frames import PixelType, SharedFrames, Sizes
 
 MOST_PIXELS_UPSCALED = 16 * MOST_PIXELS
 CHANNELS = 3
+KINDS: dict[object, PixelType] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16)}
 
 Message = dict[str, Any]
 
@@ -42,7 +43,8 @@ class Channel:
             if frame is not None:
                 slot = None if self._shared is None else self._shared.put(frame.pixels)
                 place = {"pts": frame.pts, "duration": frame.duration, "shot": frame.shot, "slot": slot}
-                message = {**message, "frame": {**place, "width": frame.width, "height": frame.height}}
+                form = {"width": frame.width, "height": frame.height, "bits": 8 * frame.pixels.itemsize}
+                message = {**message, "frame": {**place, **form}}
                 if slot is None:
                     pixels = np.ascontiguousarray(frame.pixels).data.cast("B")
             with self._sending:
@@ -103,21 +105,21 @@ class Channel:
     def _receive_frame(self, place: dict[str, Any], size: int) -> Frame:
         try:
             width, height, pts, duration = (int(place[name]) for name in ("width", "height", "pts", "duration"))
-            shot = bool(place["shot"])
+            shot, kind = bool(place["shot"]), KINDS[place.get("bits", 8)]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FramingError(f"a frame without {error}") from error
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise FramingError(f"a frame of {width}x{height}")
         slot = place.get("slot")
-        if size != (width * height * CHANNELS if slot is None else 0):
+        if size != (width * height * CHANNELS * kind.itemsize if slot is None else 0):
             raise FramingError(f"a frame of {width}x{height} with {size} bytes")
-        return Frame(self._pixels(slot, height, width), pts, duration, shot)
+        return Frame(self._pixels(slot, (height, width, CHANNELS), kind), pts, duration, shot)
 
-    def _pixels(self, slot: object, height: int, width: int) -> Pixels:
+    def _pixels(self, slot: object, shape: tuple[int, int, int], kind: PixelType) -> Pixels:
         if slot is not None:
             if self._shared is None:
                 raise FramingError("a frame in shared memory where there is none")
-            return self._shared.take(slot, height, width, CHANNELS)
-        pixels = np.empty((height, width, CHANNELS), np.uint8)
+            return self._shared.take(slot, shape, kind)
+        pixels: Pixels = np.empty(shape, kind)
         framing.receive_into(self._socket, pixels.data.cast("B"))
         return pixels

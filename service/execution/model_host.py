@@ -13,12 +13,15 @@ from itertools import islice
 from math import inf
 from typing import Any
 
+import numpy as np
+
 from upres.engine.core.frame import Frame
-from upres.engine.core.model import Model, Pipelined, Session, Spooling, Stoppable
+from upres.engine.core.model import Deepening, Model, Pipelined, Session, Spooling, Stoppable
 from upres.engine.models.chain import as_one
 from upres.engine.pipeline.admission import refuse_what_cannot_run_live
 from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.engine.pipeline.estimate import seconds_a_frame
+from upres.engine.pipeline.options import eight_bits
 from upres.service.domain.spec import MOST_CHAINED
 
 from .channel import CHANNELS, MOST_PIXELS_UPSCALED, Channel, Message
@@ -68,6 +71,8 @@ class ModelHost:
         self._waited = 0.0
         self._turn = ExitStack()  # the turn on the device, while there is one
         self._model: Model | None = None
+        self._models: list[Model] = []
+        self._deep = False  # whether they take frames of 16 bits
         self._sessions: dict[int, _Opened] = {}
         self._opened = 0
         self._reserved = 0
@@ -111,8 +116,9 @@ class ModelHost:
         match message["do"]:
             case "model":
                 note = self._load_chain(message["models"], message["content"])
-                facts = ("name", "scale", "warmup", "report", "digest")
-                return {**{fact: getattr(self._chosen(), fact) for fact in facts}, "note": note}
+                return {**self._facts(), "note": note}
+            case "deepen":
+                return self._deepen()
             case "memory":
                 return self._chosen().memory(message["width"], message["height"])
             case "reserve":
@@ -129,6 +135,8 @@ class ModelHost:
                     raise ValueError(
                         f"a session of {opened.width}x{opened.height} takes no {frame.width}x{frame.height}"
                     )
+                if (frame.pixels.dtype == np.uint16) != self._deep:
+                    raise ValueError(f"a frame of {frame.pixels.dtype}, which the model does not take")
                 self._send(opened.session.push(frame))
             case "flush":
                 self._send(self._sessions[message["session"]].session.flush())
@@ -145,8 +153,22 @@ class ModelHost:
             raise ValueError(f"a job has 1 to {MOST_CHAINED} models, not {len(models)}")
         with self._device():
             loaded = [self._load(slug, scale, content) for slug, scale in models]
-        self._model = as_one([model for model, _ in loaded])
+        self._models, self._deep = [model for model, _ in loaded], False
+        self._model = as_one(self._models)
         return next((note for _, note in loaded if note), None)
+
+    def _facts(self) -> dict[str, Any]:
+        names = ("name", "scale", "warmup", "report", "digest")
+        return {**{name: getattr(self._chosen(), name) for name in names}, "eight_bits": eight_bits(self._models)}
+
+    def _deepen(self) -> dict[str, Any]:
+        """Take models for frames of 16 bits instead, before anything is reserved for them or opened; their facts."""
+        if self._reserved or self._sessions:
+            raise ValueError("models are chosen before memory is reserved for them")
+        with self._device():
+            self._models = [model.deep() for model in self._models if isinstance(model, Deepening)]
+        self._model, self._deep = as_one(self._models), True
+        return self._facts()
 
     def _reserve(self, width: int, height: int, media: int) -> None:
         """Wait until what an attempt takes fits: its model's memory for such frames, and so many bytes for all else.
@@ -158,7 +180,7 @@ class ModelHost:
             raise ValueError("memory is reserved once, and not less than none")
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise ValueError(f"there is no memory to reserve for frames of {width}x{height}")
-        frame = width * height * CHANNELS
+        frame = width * height * CHANNELS * (2 if self._deep else 1)
         sizes = frame, frame * model.scale**2
         needed = media + _memory(model, width, height, live=self._live) + shared_bytes(sizes)
         self._waits_since = since = time.monotonic()
@@ -176,7 +198,8 @@ class ModelHost:
         if self._live or another.most < 2 or another.bytes <= 0:
             return 1
         with self._device():
-            seconds = seconds_a_frame(self._chosen(), int(message["width"]), int(message["height"]))
+            size = int(message["width"]), int(message["height"])
+            seconds = seconds_a_frame(self._chosen(), *size, deep=self._deep)
         beside = self._memory.grant(another.bytes, another.wanted(seconds) - 1)
         self._reserved += beside * another.bytes
         return 1 + beside

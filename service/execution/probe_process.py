@@ -31,7 +31,7 @@ def run(*, path: str, spec: dict[str, Any], limits: dict[str, Any]) -> dict[str,
         confine(BOUNDS)
         try:
             wanted = Spec.from_json(spec)
-            with Reader(ReadAhead(file), formats=FORMATS, tonemap=wanted.tonemap) as reader:
+            with Reader(ReadAhead(file), formats=FORMATS, tonemap=wanted.tonemap, eight_bits=None) as reader:
                 info = reader.info
                 check_source(info, wanted, Limits(**limits))
                 frames = info.frames or round((info.seconds or 0) * info.shape.rate)

@@ -7,12 +7,14 @@ looks at it, and it is nothing but pixels: where they lie and how many they are 
 """
 
 import fcntl
+import math
 import mmap
 import os
 import socket
 import weakref
 from collections import deque
 from contextlib import suppress
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from upres.service.live.framing import FramingError
 SLOTS = 2  # for frames: one is filled while the other is emptied
 UPSCALED_SLOTS = 4  # for one that is filled, one that waits between two stages, and one that each stage works on
 
+PixelType: TypeAlias = "np.dtype[np.uint8 | np.uint16]"
 Sizes = tuple[int, int]  # bytes of a frame, and of an upscaled one
 
 
@@ -58,19 +61,19 @@ class SharedFrames:
         if pixels.nbytes > self._sends.step:
             return None
         slot = self._free.popleft() if self._free else self._freed()
-        np.copyto(_view(self.memory, self._sends[slot], pixels.shape), pixels)
+        np.copyto(_view(self.memory, self._sends[slot], pixels.shape, pixels.dtype), pixels)
         return slot
 
-    def take(self, slot: object, height: int, width: int, channels: int) -> Pixels:
-        """Return the frame in a slot, which is free once the frame is no longer used.
+    def take(self, slot: object, shape: tuple[int, int, int], kind: PixelType) -> Pixels:
+        """Return the frame in a slot, of this shape and type, which is free once the frame is no longer used.
 
         It is a copy where the other end is not trusted, or else no slot would be left. Raises FramingError where there is no
         such slot, or no such room in it.
         """
         slots = self._receives
-        if type(slot) is not int or not 0 <= slot < len(slots) or height * width * channels > slots.step:
-            raise FramingError(f"a frame of {width}x{height} in a slot {slot!r} of {slots.step} bytes")
-        pixels = _view(self.memory, slots[slot], (height, width, channels))
+        if type(slot) is not int or not 0 <= slot < len(slots) or math.prod(shape) * kind.itemsize > slots.step:
+            raise FramingError(f"a frame of {shape[1]}x{shape[0]} in a slot {slot!r} of {slots.step} bytes")
+        pixels = _view(self.memory, slots[slot], shape, kind)
         if self._lends and len(self._lent) < len(slots) - 1:
             self._lent.add(slot)
             weakref.finalize(pixels, self._returned, slot)
@@ -147,5 +150,5 @@ def _mapped(descriptor: int, sizes: Sizes) -> mmap.mmap:
         os.close(descriptor)
 
 
-def _view(memory: mmap.mmap, offset: int, shape: tuple[int, ...]) -> Pixels:
-    return np.ndarray(shape, np.uint8, memory, offset)
+def _view(memory: mmap.mmap, offset: int, shape: tuple[int, ...], kind: PixelType) -> Pixels:
+    return np.ndarray(shape, kind, memory, offset)

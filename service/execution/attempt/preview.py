@@ -9,14 +9,18 @@ from av.codec import CodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
 
+from upres.engine.color.convert import HDR, ToRGB, as_frame, resolve
+
 QUALITY = 5  # libavcodec's scale for MJPEG: 2 is best, 31 worst
 
 
 def jpeg(fragment: bytes) -> bytes:
-    """Encode the first frame of a playable fMP4, at its own size."""
+    """Encode the first frame of a playable fMP4, at its own size; high dynamic range is brought down for it."""
     with av.open(io.BytesIO(fragment), mode="r", format="mp4") as container:
-        frame = next(container.decode(video=0)).reformat(format="yuvj420p", dst_color_range=ColorRange.JPEG)
-    return _encoded(frame)
+        frame = next(container.decode(video=0))
+    color = resolve(frame)
+    shown = as_frame(ToRGB(color)(frame)) if color.transfer in HDR else frame
+    return _encoded(shown.reformat(format="yuvj420p", dst_color_range=ColorRange.JPEG))
 
 
 def _encoded(frame: VideoFrame) -> bytes:

@@ -13,18 +13,30 @@ from upres.service.execution.channel import Channel, Message
 
 
 class RemoteModel:
-    """Keeps the engine's protocol `Model`. note: a line for the user where a better model exists; None otherwise."""
+    """Keeps the engine's protocol `Model`. note: a line for the user where a better model exists; None otherwise.
+
+    eight_bits: why it takes 8 bits a channel and no more; None where it can be deepened.
+    """
 
     def __init__(self, channel: Channel, models: Sequence[tuple[str, int]], content: str) -> None:
         """Let the worker load models, each a slug and its scale, that work one after the other as one."""
         self._channel = channel
         facts = _ask(channel, {"do": "model", "models": list(models), "content": content})
+        self.note: str | None = facts["note"]
+        self._describe(facts)
+
+    def deep(self) -> "RemoteModel":
+        """Let the worker take the same models for frames of 16 bits, instead."""
+        self._describe(_ask(self._channel, {"do": "deepen"}))
+        return self
+
+    def _describe(self, facts: Message) -> None:
         self.name: str = facts["name"]
         self.scale: int = facts["scale"]
         self.warmup: int | None = facts["warmup"]
         self.report: str = facts["report"]
         self.digest: str = facts["digest"]
-        self.note: str | None = facts["note"]
+        self.eight_bits: str | None = facts["eight_bits"]
 
     def open(self, width: int, height: int) -> Session:
         """Open a session in the worker."""

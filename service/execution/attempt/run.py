@@ -27,7 +27,7 @@ from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import join
 from upres.engine.pipeline.encoders import another_encoder
 from upres.engine.pipeline.estimate import media_memory
-from upres.engine.pipeline.options import Job, after_prefilters, resolved
+from upres.engine.pipeline.options import Job, after_prefilters, fitted, resolved
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.segments.folder import FolderLog
@@ -110,8 +110,12 @@ class Attempt:
 
     def _run_whole(self, job: Job, model: RemoteModel) -> dict[str, Any]:
         spec = self._spec
-        with self._source() as source, Reader(source, formats=FORMATS, tonemap=spec.tonemap) as reader:
+        with (
+            self._source() as source,
+            Reader(source, formats=FORMATS, tonemap=spec.tonemap, eight_bits=model.eight_bits) as reader,
+        ):
             check_source(reader.info, spec, self._limits)
+            job = fitted(job, reader)
             if spec.streamed and reader.subtitles:
                 self._progress.warnings.append(SUBTITLES)
             self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)

@@ -5,7 +5,7 @@ import pytest
 from small_networks import frame
 
 from upres.engine.core.errors import MemoryShortError, ModelError
-from upres.engine.core.frame import Frame
+from upres.engine.core.frame import FULL, Frame
 from upres.engine.models import manifest
 from upres.engine.models.chain import Chain
 from upres.engine.models.per_frame import PerFrameModel
@@ -13,6 +13,7 @@ from upres.engine.models.under_way import DEPTH
 from upres.engine.pipeline.estimate import seconds_a_frame
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.engine.runtime.ring.host import HostDevice, HostGraph
+from upres.engine.runtime.sixteen_bits import sixteen_bits
 
 X2 = "realesr-animevideov3-x2"
 WIDTH, HEIGHT, FRAMES = 300, 60, 5
@@ -158,3 +159,25 @@ def test_a_speed_trial_fills_the_device_and_leaves_it(network):
     assert sizes == {(1, HEIGHT + 4, WIDTH + 4, 3)}
     assert device.taken == 0
     assert DEPTH > 1
+
+
+@pytest.mark.parametrize("side", [120, 1000])
+def test_frames_of_sixteen_bits_come_out_as_one_by_one(network, tmp_path, side):
+    (tmp_path / "deep.onnx").write_bytes(sixteen_bits(manifest.find(X2)[0]))
+    graph, facts = OnnxRuntimeGraph(tmp_path / "deep.onnx", 2), network[1]
+    device, memory = HostDevice(0), side * side * facts.bytes_per_pixel
+    models = (
+        PerFrameModel(each, facts, tile_memory=memory, is_deep=True) for each in (graph, HostGraph(graph, device))
+    )
+    rng = np.random.default_rng(0)
+    sent = [Frame(rng.integers(0, FULL, (HEIGHT, WIDTH, 3), np.uint16), number, 1) for number in range(3)]
+    results = []
+    for model in models:
+        session = model.open(WIDTH, HEIGHT)
+        results.append([each.pixels for frame in sent for each in session.push(frame)])
+        results[-1] += [each.pixels for each in session.flush()]
+        session.close()
+    for one, other in zip(*results, strict=True):
+        assert other.dtype == np.uint16
+        np.testing.assert_array_equal(one, other)
+    assert device.taken == 0

@@ -51,9 +51,11 @@ def test_what_a_user_should_know_of_a_job_is_told_by_get_and_by_stream(server, t
     got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
     streamed = upres("stream", source, tmp_path / "streamed.mp4", "--model", "RealESRGAN_Vid_x2", **env)
     for done in (got, streamed):
-        assert done.returncode == 0 and done.stderr.count("note: the source's 10 bits a channel become 8") == 1, (
+        assert done.returncode == 0 and done.stderr.count("note: 10 bits a channel are encoded as HEVC") == 1, (
             done.stderr
         )
+    for name in ("got.mp4", "streamed.mp4"):
+        assert referee.streams(tmp_path / name, "video")[0]["pix_fmt"] == "yuv420p10le"
 
 
 def test_a_stream_brings_high_dynamic_range_down_where_asked_to_and_says_where_subtitles_are(server, tmp_path):
@@ -65,11 +67,13 @@ def test_a_stream_brings_high_dynamic_range_down_where_asked_to_and_says_where_s
         "-f", "lavfi", "-i", media.PICTURE, "-i", subtitles, "-c:v", "libx265", "-pix_fmt", "yuv420p10le",
         "-x265-params", "log-level=none", *tags, source,
     )  # fmt: skip
-    refused = upres("stream", source, tmp_path / "out.mp4", **env)
-    assert refused.returncode == 7 and "--tonemap" in refused.stderr
+    kept = upres("stream", source, tmp_path / "kept.mp4", **env)
+    assert kept.returncode == 0, kept.stderr
     done = upres("stream", source, tmp_path / "out.mp4", "--tonemap", **env)
     assert done.returncode == 0 and "subtitles are in the joined result" in done.stderr, done.stderr
-    assert referee.count(tmp_path / "out.mp4") == 10
+    for name, transfer in (("kept.mp4", "smpte2084"), ("out.mp4", "bt709")):
+        assert referee.count(tmp_path / name) == 10
+        assert referee.streams(tmp_path / name, "video")[0]["color_transfer"] == transfer
 
 
 def test_keys(tmp_path):

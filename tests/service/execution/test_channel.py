@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from upres.engine.core.errors import ModelError
-from upres.engine.core.frame import Frame
+from upres.engine.core.frame import FULL, Frame
 from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.service.execution import model_host
 from upres.service.execution.attempt.remote_model import RemoteModel
@@ -88,6 +88,9 @@ def described(width, height, **place):
         framing.encoded(described("x", 7)),
         framing.encoded({"frame": {"width": 5, "height": 7}}, 5 * 7 * 3) + bytes(5 * 7 * 3),
         framing.encoded({"report": "waiting"}, 10) + bytes(10),
+        framing.encoded(described(5, 7, bits=16), 5 * 7 * 3) + bytes(5 * 7 * 3),
+        framing.encoded(described(5, 7, bits=32), 5 * 7 * 3 * 4) + bytes(5 * 7 * 3 * 4),
+        framing.encoded(described(5, 7, bits=[8]), 5 * 7 * 3) + bytes(5 * 7 * 3),
         (1 << 31).to_bytes(4, "big"),
         (2).to_bytes(4, "big") + b"[]",
         (5).to_bytes(4, "big") + b"no js",
@@ -247,7 +250,7 @@ def test_whatever_a_session_does_it_does_on_its_turn_and_one_that_fails_to_start
 
 def test_an_attempt_gets_as_many_encoders_as_keep_up_with_its_model_and_their_memory_goes_with_it(monkeypatch):
     seconds = iter((1.0, 0.1, 0.1))
-    monkeypatch.setattr(model_host, "seconds_a_frame", lambda *_: next(seconds))
+    monkeypatch.setattr(model_host, "seconds_a_frame", lambda *_, deep: next(seconds))
     budget, hosts, got = MemoryBudget(1 << 30), [], []
     for live in (False, False, False, True):
         mine, theirs = pair()
@@ -264,3 +267,32 @@ def test_an_attempt_gets_as_many_encoders_as_keep_up_with_its_model_and_their_me
     for host in hosts:
         host.close()
     assert budget._reserved == 0
+
+
+def test_a_remote_model_takes_frames_of_sixteen_bits_once_it_is_deepened(channel):
+    deep = Frame(np.random.default_rng(0).integers(0, FULL, (5, 7, 3), np.uint16), 0, 1)
+    model = RemoteModel(channel, [("RealESRGAN_Vid_x2", 2)], "auto")
+    assert model.eight_bits is None
+    before = model.digest
+    assert model.deep().digest != before
+    another = AnotherEncoder(100, 1.0, 1)
+    assert model.reserve(7, 5, 1000, another) == 1  # and what is shared has room for them
+    session = model.open(7, 5)
+    (result,) = session.push(deep)
+    assert result.pixels.dtype == np.uint16
+    assert np.array_equal(result.pixels, fake.repeated(deep.pixels, 2))
+    with pytest.raises(RuntimeError, match="a frame of uint8"):
+        list(session.push(frame()))
+    with pytest.raises(RuntimeError, match="before memory is reserved"):
+        model.deep()
+
+
+def test_a_model_that_has_eight_bits_says_so():
+    class Only8:
+        name, scale, warmup, report, digest = "only8", 2, 0, "numpy", "none"
+
+    mine, theirs = pair()
+    with closing(mine), closing(theirs):
+        host = ModelHost(theirs, lambda *_: (Only8(), None), nullcontext, MemoryBudget(1 << 30))
+        facts = asked(host, mine, {"do": "model", "models": [["x", 2]], "content": "auto"})["end"]
+        assert facts["eight_bits"] == "only8 takes 8"
