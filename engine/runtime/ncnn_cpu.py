@@ -1,8 +1,11 @@
 """ncnn on a CPU, for networks on frames: its convolutions by Winograd need fewer products than float32 takes elsewhere."""
 
+import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from .base import DeviceKind, Tensor, cpus
 ROUNDING = ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage")
 OFF = (*ROUNDING, "sgemm_convolution")
 """What ncnn must not use: half the bits; and a matrix product for a convolution of 5x5, which takes 4 times the memory."""
+WAITING = "OMP_WAIT_POLICY"
 
 
 class Ncnn:
@@ -25,7 +29,7 @@ class Ncnn:
     def unavailable(self) -> str | None:
         """Say why graphs cannot run here, and what to do about it."""
         try:
-            import ncnn  # noqa: F401
+            _ncnn()
         except ImportError:
             return "it is not installed; get it with: pip install ncnn"
         return None
@@ -49,11 +53,9 @@ class NcnnGraph:
 
     def __init__(self, path: Path, threads: int) -> None:
         """Convert and load a graph; ModelError where either cannot be done."""
-        import ncnn
-
         from .ncnn_layers import convert  # imports onnx, which other runtimes do without
 
-        network = convert(path)
+        network, ncnn = convert(path), _ncnn()
         self._ends = network.frame, network.upscaled
         self._net, self._mat = ncnn.Net(), ncnn.Mat
         self._net.opt.num_threads = threads
@@ -81,3 +83,21 @@ class NcnnGraph:
         if status:
             raise ModelError(f"ncnn cannot run a frame of {width}x{height}: status {status}")
         return {"upscaled": np.ascontiguousarray(np.asarray(levels).astype(frame.dtype).transpose(1, 2, 0))[None]}
+
+
+def _ncnn() -> ModuleType:
+    """Import ncnn so that its threads sleep while they wait, unless the environment says otherwise.
+
+    They would spin, and with a decoder or an encoder on the same CPUs a frame would take 6 times as long. Its OpenMP reads this
+    once, as it is loaded; the environment of this process stays as it was.
+    """
+    decided = WAITING in os.environ or "ncnn" in sys.modules
+    if not decided:
+        os.environ[WAITING] = "passive"
+    try:
+        import ncnn
+    finally:
+        if not decided:
+            del os.environ[WAITING]
+    loaded: ModuleType = ncnn
+    return loaded

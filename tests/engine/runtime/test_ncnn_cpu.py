@@ -1,5 +1,6 @@
 """ncnn computes what ONNX Runtime does, of all networks that upscale frames, and refuses everything else."""
 
+import os
 import sys
 
 import numpy as np
@@ -98,6 +99,26 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"no graph")
     with pytest.raises(ModelError, match=r"x\.onnx"):
         Ncnn().load(tmp_path / "x.onnx", "fp32")
+
+
+@pytest.mark.parametrize("policy", [None, "active"])
+def test_its_threads_sleep_while_they_wait_unless_the_environment_decides(monkeypatch, policy):
+    seen = []
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, *_):
+            if name == "ncnn":
+                seen.append(os.environ.get("OMP_WAIT_POLICY"))
+
+    monkeypatch.delitem(sys.modules, "ncnn", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder])
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    assert Ncnn().unavailable() is not None
+    assert seen == [policy or "passive"]
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
 
 
 def test_it_is_taken_by_name_or_by_what_was_measured_and_says_what_it_lacks(monkeypatch):
