@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -67,27 +67,35 @@ def save(picture: Picture, target: Path, *, exact: bool = False) -> list[str]:
 
     exact: so that nothing is lost. Raises TargetError.
     """
-    kind = format_of(target)
-    options = kind.exact if exact else kind.options
-    if options is None:
-        raise TargetError(f"{target}: {kind.name} loses some of the image; name it {target.stem}.png to keep all of it")
-    if kind is TIFF and picture.metadata.has_directories:
-        options = {}  # Pillow compresses with libtiff, which it gives no directories
-    image, notes = _fitting(picture, kind)
+    data, notes = encoded(picture, format_of(target), str(target), exact=exact)
     part = part_of(target)
     try:
-        with os_errors_as(target, TargetError), part.open("wb") as file:
-            image.save(file, kind.name, **options, **picture.metadata.options(image))
-            file.flush()
-            os.fsync(file.fileno())
         with os_errors_as(target, TargetError):
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             part.replace(target)
             sync_folder(target.parent)
-    except (ValueError, RuntimeError) as error:  # what the format cannot hold, as EXIF of more than 64 KB in a JPEG
-        raise TargetError(f"{target}: cannot be saved as {kind.name} ({error})") from error
     finally:
         part.unlink(missing_ok=True)
     return notes
+
+
+def encoded(picture: Picture, kind: Format, name: str, *, exact: bool = False) -> tuple[bytes, list[str]]:
+    """Give an image as a file's bytes, and what a user should know of it. name: for people. As `save`."""
+    options = kind.exact if exact else kind.options
+    if options is None:
+        raise TargetError(f"{name}: {kind.name} loses some of the image; PNG keeps all of it")
+    if kind is TIFF and picture.metadata.has_directories:
+        options = {}  # Pillow compresses with libtiff, which it gives no directories
+    image, notes = _fitting(picture, kind)
+    file = BytesIO()
+    try:
+        image.save(file, kind.name, **options, **picture.metadata.options(image))
+    except (OSError, ValueError, RuntimeError) as error:  # as for EXIF of more than 64 KB in a JPEG
+        raise TargetError(f"{name}: cannot be saved as {kind.name} ({error})") from error
+    return file.getvalue(), notes
 
 
 @contextmanager

@@ -28,6 +28,8 @@ upres in.mp4                              into in_x4.mp4 beside it, or in_x2.mp4
 upres in.mp4 out.mp4 --scale 2            twice as wide and high
 upres in.mp4 try.mp4 --duration 3         only the first three seconds
 upres a.mp4 b.mp4 clips/ upscaled/        several into a folder
+upres photo.jpg                           an image into photo_x4.jpg, with all that it carries
+upres in.mp4 out.gif                      or frame_%05d.png, numbered images
 upres in.mp4 out.mp4 --model NAME         another one of `upres models`
 upres in.mp4 out.mp4 --resume             continue an interrupted run
 

@@ -150,7 +150,7 @@ class Report:
         """Write the lines at the end: frames in and out, repairs, warnings, speed by stage."""
         wall = time.perf_counter() - self._started
         self._warn_new(progress)
-        resumed = f" ({progress.frames_resumed} from the log)" if progress.frames_resumed else ""
+        resumed = f" ({progress.frames_resumed} were there already)" if progress.frames_resumed else ""
         frames = f"{counted(progress.frames_in, 'frame')} in, {progress.frames_out} out{resumed}"
         summary = f"{target}: {frames}, {clock(wall)}, {self._speed(progress):.2f} fps"
         if self._json:

@@ -208,6 +208,17 @@ def test_the_log_and_the_result_do_not_share_stdout(tiny):
     assert [json.loads(line)["event"] for line in result.stderr.splitlines()] == ["predicted", "done"]
 
 
+def test_an_image_goes_through_pipes(tmp_path):
+    picture = media.clip(tmp_path / "in.png", "-frames:v", 1, picture="testsrc2=size=48x32")
+    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()"]
+    done = subprocess.run([*command, picture, "-", "--scale", "2"], capture_output=True, timeout=120)
+    assert done.returncode == 0 and b"stdout: 96x64" in done.stderr, done.stderr
+    assert Image.open(io.BytesIO(done.stdout)).format == "PNG"
+    arguments = [*command, "-", tmp_path / "out.png", "--scale", "2"]
+    done = subprocess.run(arguments, input=picture.read_bytes(), capture_output=True, timeout=120)
+    assert done.returncode == 0 and Image.open(io.BytesIO((tmp_path / "out.png").read_bytes())).size == (96, 64)
+
+
 def test_a_still_does_not_replace_its_own_source(upres, tmp_path):
     picture = media.clip(tmp_path / "pic.png", "-frames:v", 1)
     before = picture.read_bytes()

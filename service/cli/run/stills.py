@@ -1,5 +1,6 @@
 """Still images of one command line: files, and single frames of videos."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,14 +10,14 @@ from pathlib import Path
 from upres.engine.core.errors import SettingsError, TargetError, os_errors_as
 from upres.engine.core.model import Model
 from upres.engine.images import still
-from upres.engine.images.file import is_still, read, save
+from upres.engine.images.file import encoded, is_still, read, save
 from upres.engine.images.formats import format_of, is_image_name
 from upres.engine.images.picture import Picture
 from upres.engine.images.shown import shorter_side, shown_at
 from upres.engine.images.video import is_images, is_numbered
 from upres.engine.pipeline import admission
 from upres.service.cli.console import Report
-from upres.service.cli.stdio import stdin
+from upres.service.cli.stdio import stdin, stdout
 
 from .choice import Choice, Wanted
 from .inputs import Pair
@@ -48,7 +49,7 @@ class Stills:
         named, still = pair.target, is_still(pair.source)
         if named is not None:
             images = is_images(named) and (is_numbered(named) or not still)
-            still = named != "-" and is_image_name(named) and not images
+            still = still if named == "-" else is_image_name(named) and not images
         if self.compare and not still:
             raise SettingsError(
                 "`compare` makes an image: upres photo.png --compare compare.png; of a video, say which frame: "
@@ -82,12 +83,10 @@ class Stills:
         """Choose models for an image by its shorter side, and run them. frame: it is one of a video."""
         wanted = self.wanted or self.choice.advised(side)
         target = Path(pair.named(self._how(wanted), "", frame=frame))
-        kind = format_of(target)
-        with os_errors_as(target, TargetError):
-            if self.options.skip_existing and target.exists():
-                self.report.skipped(str(target))
-                return False
-        still.check_image_target(pair.source, target, overwrite=self.options.overwrite)
+        piped = pair.target == "-" and not frame
+        kind = format_of(Path(pair.source) if piped else target)
+        if not piped and self._is_left_out(pair, target):
+            return False
         if self.exact and kind.exact is None:
             raise SettingsError(f"--lossless: {kind.name} always loses some of an image; name it {target.stem}.png")
         models, notes = self.choice.load(wanted)
@@ -98,8 +97,8 @@ class Stills:
         height = self.height or (wanted.times * picture.height if wanted.resampled else None)
         prediction = still.predict(picture, models, kind, height)
         still.check_fits(target, kind, prediction.width * (1 + self.compare), prediction.height)
-        admission.refuse_what_cannot_fit(prediction, target.absolute().parent)
-        self.report.predicted(pair.source, str(target), prediction, models)
+        admission.refuse_what_cannot_fit(prediction, Path(tempfile.gettempdir()) if piped else target.absolute().parent)
+        self.report.predicted(pair.source, "stdout" if piped else str(target), prediction, models)
         size = picture.width, picture.height
         check_patience(prediction, models, size, self.report, self.options, piped=pair.source == "-")
         if not self.options.dry_run:
@@ -112,13 +111,31 @@ class Stills:
                 result = still.upscaled(picture, models, height)
                 if self.compare:
                     result = still.beside(picture, result)
-                notes = save(result, target, exact=self.exact)
+                notes = self._save(result, target, pair)
         except KeyboardInterrupt as stop:
             stop.add_note("nothing is kept: an image is written at once")
             raise
         for note in notes:
             self.report.warn(note)
-        self.report.saved(pair.source, str(target), (result.width, result.height), models, compared=self.compare)
+        shown = "stdout" if pair.target == "-" else str(target)
+        self.report.saved(pair.source, shown, (result.width, result.height), models, compared=self.compare)
+
+    def _save(self, result: Picture, target: Path, pair: Pair) -> list[str]:
+        if pair.target != "-":
+            return save(result, target, exact=self.exact)
+        data, notes = encoded(result, format_of(Path(pair.source)), "stdout", exact=self.exact)
+        stdout().write(data)
+        return notes
+
+    def _is_left_out(self, pair: Pair, target: Path) -> bool:
+        """Report a target that exists already, with --skip-existing; TargetError where it cannot be written."""
+        with os_errors_as(target, TargetError):
+            skips = self.options.skip_existing and target.exists()
+        if skips:
+            self.report.skipped(str(target))
+        else:
+            still.check_image_target(pair.source, target, overwrite=self.options.overwrite)
+        return skips
 
     def _how(self, wanted: Wanted) -> str:
         """Say in a name how an image is upscaled."""
