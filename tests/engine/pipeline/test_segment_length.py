@@ -1,6 +1,8 @@
 """Segments are cut by predicted work, decided once: an interruption loses little, and the bytes depend on the plan only."""
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import media
 import pytest
 from fake import Nearest, job
+from paths import SUPPORT
 
 from upres.engine.api import prepared
 from upres.engine.core.errors import LogError
@@ -66,6 +69,40 @@ def test_a_run_that_is_resumed_anywhere_keeps_the_plan_of_its_start(clip, tmp_pa
         assert FolderLog.segments(log_folder(target)) > 0
         upscaled(clip, target, FAST, resume=True)  # on a machine that is quicker now
         assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+KILLED = """
+import sys; sys.path.insert(0, sys.argv[1])
+from dataclasses import replace
+from pathlib import Path
+from fake import job
+from upres.engine.api import prepared
+from upres.engine.pipeline.estimate import predict
+target = Path(sys.argv[3])
+with prepared(sys.argv[2], target, job(target), resume=True) as work:
+    work = work.cut_by_work(replace(predict(work.reader, work.job), frame_seconds=2.0))
+    work.run(tick=lambda: print("frame", flush=True))
+"""
+
+
+@pytest.mark.soak
+def test_a_run_that_is_killed_at_twenty_random_moments_ends_with_the_same_bytes(clip, tmp_path):
+    upscaled(clip, tmp_path / "whole.mp4", SLOW)
+    moments, resumed = random.Random(7), 0
+    for number in range(20):
+        target = tmp_path / f"{number}.mp4"
+        for _ in range(2):  # twice, the second time while it resumes
+            with subprocess.Popen(
+                [sys.executable, "-c", KILLED, str(SUPPORT), str(clip), str(target)], stdout=subprocess.PIPE
+            ) as process:
+                for _ in range(moments.randrange(1, 20)):
+                    process.stdout.readline()
+                process.kill()
+        resumed += FolderLog.segments(log_folder(target)) > 0 if log_folder(target).exists() else 0
+        if not target.exists():
+            upscaled(clip, target, FAST, resume=True)
+        assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert resumed > 10
 
 
 def test_a_damaged_log_says_so(clip, tmp_path):
