@@ -38,7 +38,7 @@ COSTS = {
     "libx265": Cost(85, 5.2, dict(zip(PRESETS, (5, 10, 15, 15, 15, 20, 25, 40, 40), strict=True))),
 }
 FULL_CHROMA = 1.6  # times as much for 4:4:4
-DEEP = 1.6  # and for more than 8 bits a channel, of encoders whose samples then take two bytes
+DEEP = 1.7  # and for more than 8 bits a channel, of encoders whose samples then take two bytes
 SAMPLES_OF_16_BITS = ("libx264", "libx265", "libsvtav1")
 
 
