@@ -5,14 +5,18 @@ The commands run in one process and one folder, one after the other, on clips of
 
 import re
 import shlex
+import shutil
 import sys
 
 import media
 import pytest
+from paths import CASES
 
 from upres.service.cli.app import build, follow
 
 IMAGES = "photo.jpg photo.png shots/a.png shots/b.png pngs/01.png pngs/02.png pngs/03.png gaps/1.png gaps/3.png"
+DEEP = {"ten.mp4": ("bt709", "bt709", "bt709"), "pq.mp4": ("bt2020nc", "bt2020", "smpte2084")}  # with their colors
+X265 = "log-level=none:cutree=0"  # whose tree writes behind its buffer in frames so small
 FILES = "in.mp4 b.mkv fhd.mp4 notes.txt clips/c.mp4 clips/d.mp4 'clips [new]/e.mp4'"
 
 COMMANDS = [
@@ -114,6 +118,19 @@ COMMANDS = [
     ("in.mp4 look.png --compare", 5, "is a still image, and in.mp4 is none; one frame of it goes there with --still 0"),
     ("in.mp4 --compare", 2, "upres in.mp4 --still 5 --compare compare.png"),
     ("photo.png small.jpg --lossless", 2, "JPEG always loses some of an image; name it small.png"),
+    # 10 bits and high dynamic range.
+    ("probe deep/ten.mp4", 0, "bits 10; the result has 10, as HEVC", "hdr no"),
+    ("probe deep/pq.mp4", 0, "bt2020nc tv smpte2084", "hdr yes; it is kept, and --tonemap brings it down to SDR"),
+    ("probe in.mp4", 0, "bits 8; the result has 8"),
+    ("deep/ten.mp4 -s 2", 0, "10 bits a channel are encoded as HEVC", "ten_x2.mp4: 4 frames in, 4 out"),
+    ("deep/ten.mp4 deep/av1.mp4 -s 2 --codec av1", 0, "deep/av1.mp4: 4 frames in, 4 out"),
+    ("deep/ten.mp4 deep/lossless.mkv -s 2 --lossless", 0, "deep/lossless.mkv: 4 frames in, 4 out"),
+    ("deep/ten.mp4 deep/8.mp4 -s 2 --codec h264 --pix-fmt yuv420p", 0, "10 bits a channel become 8, dithered: yuv420p"),
+    ("deep/pq.mp4 -s 2", 0, "pq_x2.mp4: 4 frames in, 4 out"),
+    ("deep/pq.mp4 deep/sdr.mp4 -s 2 --tonemap", 0, "tone mapping gives 8", "deep/sdr.mp4: 4 frames in, 4 out"),
+    ("deep/pq.mp4 deep/pq.png --still 0 -s 2", 3, "a still image has 8; --tonemap brings it down to SDR"),
+    ("deep/pq.mp4 deep/pq.mkv -s 2 --codec vp9", 3, "vp9 holds 8; --tonemap brings it down to SDR"),
+    ("deep/dolby.mp4 -s 2", 3, "Dolby Vision profile 5", "ffmpeg -i IN -vf libplacebo="),
     # What does not work says what does.
     ("nowhere.mp4", 3, "nowhere.mp4: no such file"),
     ("notes.txt", 3, "notes.txt"),
@@ -166,6 +183,11 @@ def folder(tmp_path_factory):
             media.clip(
                 path, "-c:v", "libx264", "-pix_fmt", "yuv420p", picture=f"testsrc2=size={size}:rate=10:duration=0.4"
             )
+    (folder / "deep").mkdir(exist_ok=True)
+    for name, colors in DEEP.items():
+        how = ("-c:v", "libx265", "-x265-params", X265, "-pix_fmt", "yuv420p10le", *media.tagged(*colors))
+        media.clip(folder / "deep" / name, *how, picture="testsrc2=size=48x32:rate=10:duration=0.4")
+    shutil.copy(CASES / "dv5.mp4", folder / "deep" / "dolby.mp4")
     return folder
 
 
