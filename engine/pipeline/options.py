@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import Any
 
-from upres.engine.core.errors import SettingsError
+from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.core.frame import Shape
 from upres.engine.core.model import Deepening, Model
 from upres.engine.decode import filters
@@ -84,14 +84,18 @@ def eight_bits(models: Sequence[Model]) -> str | None:
 def fitted(job: Job, reader: Reader) -> Job:
     """Return a job with models for what an open source has: frames of 16 bits where it has more than 8, and all that follows can.
 
-    Otherwise the reader gives 8 bits. Raises SourceError for high dynamic range that neither can be kept nor is tone-mapped,
-    ModelError for a model that cannot be made for 16 bits.
+    Otherwise the reader gives 8 bits. Raises SourceError for high dynamic range that neither can be kept nor is tone-mapped.
     """
     if reader.info.shape.deep and job.eight_bits is not None:
         reader.limit(job.eight_bits)
     if not reader.info.shape.deep:
         return job
-    return replace(job, models=tuple(model.deep() if isinstance(model, Deepening) else model for model in job.models))
+    try:
+        models = tuple(model.deep() if isinstance(model, Deepening) else model for model in job.models)
+    except ModelError as error:  # as where TensorRT, which takes 8 bits, is the only runtime on a GPU
+        reader.limit(f"the models take 8 here ({error})")
+        return job
+    return replace(job, models=models)
 
 
 def after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:

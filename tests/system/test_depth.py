@@ -12,7 +12,7 @@ import referee
 from fake import Nearest, job, upscaled
 
 from upres.engine.api import prepared, upscale
-from upres.engine.core.errors import Interrupted, SourceError
+from upres.engine.core.errors import Interrupted, ModelError, SourceError
 from upres.engine.encode.options import Encoder
 from upres.engine.models import manifest, per_frame
 from upres.engine.pipeline.options import Job
@@ -39,7 +39,7 @@ def ramp(path):
 
 def clip(path, transfer, *parameters, codec="libx265"):
     tags = media.tagged("bt2020nc", "bt2020", transfer)
-    params = ":".join(("log-level=none", *parameters))
+    params = ":".join(("log-level=none", "cutree=0", *parameters))
     return media.clip(
         path, "-c:v", codec, "-x265-params", params, "-pix_fmt", "yuv420p10le", *tags, picture=media.SMOOTH
     )
@@ -211,6 +211,18 @@ def test_a_model_of_eight_bits_gets_them_and_refuses_high_dynamic_range(tmp_path
     assert progress.warnings == ["the source's 10 bits a channel become 8, dithered: taking8 takes 8"]
     with pytest.raises(SourceError, match=r"high dynamic range .smpte2084., .* taking8 takes 8; `tonemap`"):
         upscaled(pq(tmp_path / "in.mp4"), tmp_path / "hdr.mp4", Taking8())
+
+
+class Failing(Nearest):
+    def deep(self):
+        raise ModelError("no runtime for it")
+
+
+def test_a_model_that_cannot_be_made_for_ten_bits_gets_eight_and_says_why(tmp_path):
+    progress = upscaled(ramp(tmp_path / "in.mkv"), tmp_path / "out.mp4", Failing(2))
+    assert progress.warnings == [
+        "the source's 10 bits a channel become 8, dithered: the models take 8 here (no runtime for it)"
+    ]
 
 
 def test_a_pre_filter_of_eight_bits_says_so(tmp_path):
