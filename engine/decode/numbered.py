@@ -52,6 +52,17 @@ class ImageSequence:
         return span
 
 
+def pattern_of(path: str) -> str | None:
+    """Give the pattern of numbered images that a file is one of, by its last number; None where its name has none."""
+    place = Path(path)
+    found = re.fullmatch(r"(.*?)(\d+)(\D*)", place.name)
+    if found is None or "%" in place.name:
+        return None
+    before, digits, after = found.groups()
+    width = f"0{len(digits)}" if digits.startswith("0") and len(digits) > 1 else ""
+    return str(place.with_name(f"{before}%{width}d{after}"))
+
+
 def is_sequence(name: str) -> bool:
     """Tell whether a name has a place for a number, and is no file's own."""
     return len(NUMBER.findall(Path(name).name)) == 1 and not os.path.exists(name)  # noqa: PTH110 - no name is too long for it

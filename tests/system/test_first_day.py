@@ -66,6 +66,7 @@ COMMANDS = [
     ("in.mp4 --still 0.1 --compare both.jpg", 0, "both.jpg: 384x128, before on the left, after on the right"),
     ("in.mp4 six.mp4 -s 2 --resume --duration 0.1", 0, "six.mp4: 1 frame in"),
     # Images.
+    ("pngs/ all.mp4", 2, "3 inputs need a folder to go to", "by their pattern: upres 'pngs/%02d.png' all.mp4"),
     ("photo.jpg", 0, "photo.jpg -> photo_x4.jpg: 192x128, 1 frame, about ", "photo_x4.jpg: 192x128"),
     ("photo.jpg other.png -s 2 --prefilter denoise", 0, "note: a still passes no pre-filter"),
     ("photo.jpg", 5, "photo_x4.jpg: exists already; --overwrite replaces it"),

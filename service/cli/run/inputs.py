@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from upres.engine.core.errors import SettingsError, SourceError, TargetError, os_errors_as
 from upres.engine.core.text import counted
-from upres.engine.decode.numbered import USUAL_RATE, ImageSequence
+from upres.engine.decode.numbered import USUAL_RATE, ImageSequence, pattern_of
 from upres.engine.decode.source import Source, kind_of
 from upres.engine.images.file import is_still
 from upres.engine.images.formats import FORMATS, is_image_name
@@ -90,13 +90,24 @@ def pairs(
     if taken or target == "-" or (folder.suffix and not inside):
         raise SettingsError(
             f"{counted(len(chosen), 'input')} need a folder to go to, and {target} is not one; name it last, with a / at its "
-            "end: upres a.mp4 b.mp4 upscaled/"
+            f"end: upres a.mp4 b.mp4 upscaled/{_as_video(chosen, target)}"
         )
     names = _names_in_folder(chosen, partial(_result_suffix, suffix=suffix, frame=frame))
     return [
         Pair(source, None if _lies_in(source, folder) else str(folder / name))
         for source, name in zip(chosen, names, strict=True)
     ], folder
+
+
+def _as_video(sources: Sequence[str], target: str) -> str:
+    """Say how images that are to become one file may be meant: as the frames of a video."""
+    pattern = pattern_of(sources[0])
+    if not pattern or target == "-":
+        return ""
+    images = ImageSequence(pattern)
+    if not {Path(source) for source in sources} <= {images.path(number) for number in images.numbers()}:
+        return ""
+    return f"; numbered images become a video by their pattern: upres '{pattern}' {target}"
 
 
 def _check_beside(sources: Sequence[str], *, several: bool) -> None:

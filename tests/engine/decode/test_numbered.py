@@ -11,7 +11,7 @@ from PIL import Image
 
 from upres.engine.api import upscale
 from upres.engine.core.errors import Interrupted, LogError, SourceError
-from upres.engine.decode.numbered import ImageSequence
+from upres.engine.decode.numbered import ImageSequence, pattern_of
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
 
@@ -77,6 +77,15 @@ def test_what_is_missing_is_said(tmp_path, names, words):
     with pytest.raises(SourceError, match=words):
         upscaled(str(tmp_path / "in" / "%03d.png"), tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("in/frame_00012.png", "in/frame_%05d.png"), ("7.jpg", "%d.jpg"), ("take2 0.png", "take2 %d.png"),
+     ("a1b23c.tif", "a1b%dc.tif"), ("photo.png", None), ("50%1.png", None)],
+)  # fmt: skip
+def test_the_pattern_of_a_numbered_file_is_found(name, pattern):
+    assert pattern_of(name) == pattern
 
 
 def test_a_file_whose_own_name_looks_like_a_pattern_is_that_file(tmp_path):

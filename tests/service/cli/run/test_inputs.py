@@ -102,3 +102,13 @@ def test_what_has_no_place_is_refused_with_what_to_name(names, words):
 def test_a_pattern_that_nothing_matches_is_said():
     with pytest.raises(SourceError, match=r"no video and no image matches"):
         laid_out("more [x264]/*.txt", "new")
+
+
+def test_numbered_images_that_should_become_one_file_are_said_to_be_a_video_by_their_pattern(tmp_path):
+    for number in range(8, 12):
+        (tmp_path / f"{number:02d}.png").touch()
+    with pytest.raises(SettingsError, match=r"become a video by their pattern: upres '%02d.png' all.mp4"):
+        laid_out("*.png", "all.mp4")
+    with pytest.raises(SettingsError, match="need a folder") as refused:
+        laid_out("shots", "all.mp4")
+    assert "pattern" not in str(refused.value)
