@@ -13,6 +13,7 @@ from av.video.frame import PictureType
 from upres.engine.color.convert import MATRICES, PRIMARIES, TRANSFERS
 from upres.engine.core.errors import EncoderError, SettingsError
 from upres.engine.core.frame import Color, Frame, Shape
+from upres.engine.machine.priority import ordinary_priority
 
 from .options import Encoding
 
@@ -60,7 +61,7 @@ class SegmentEncoder:
         stream.codec_context.gop_size = 1 << 20
         stream.codec_context.sample_aspect_ratio = shape.sample_aspect
         _tag(stream, encoding.color)
-        with _translated(encoding):
+        with _translated(encoding), ordinary_priority():
             self._container.start_encoding()
         _check_taken(stream, encoding)
         self._stream = stream
