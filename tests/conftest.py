@@ -5,6 +5,7 @@ import os
 
 import media
 import pytest
+from hypothesis import settings
 from paths import SUPPORT
 
 from upres.engine.core.errors import SourceError
@@ -12,6 +13,10 @@ from upres.export.exporter import export
 from upres.export.fetch.pull import from_package
 
 NCNN_MODELS = ("realesr-animevideov3-x4", "realesr-animevideov3-x2", "realesrgan-x4plus-anime")
+
+
+settings.register_profile("any machine", deadline=None)  # however slow, and whatever it does besides
+settings.load_profile("any machine")
 
 
 def pytest_collection_finish():

@@ -7,8 +7,10 @@ does the same work whatever the machine does beside it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from upres.engine.core.frame import Light
+if TYPE_CHECKING:  # the help of a command, which names the codecs, needs no arrays
+    from upres.engine.core.frame import Light
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
@@ -105,7 +107,7 @@ def _names(options: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield name
 
 
-def light_parameters(light: Light | None, library: str) -> tuple[str, ...]:
+def light_parameters(light: "Light | None", library: str) -> tuple[str, ...]:
     """Return what the encoder's own list of options says of it, in the library's own words."""
     if light is None or library not in ("libx264", "libx265", "libsvtav1"):
         return ()

@@ -24,7 +24,7 @@ def held(self, *given):
         file.write("step\n")
     if len(steps.read_text().splitlines()) == int(os.environ["HELD_AT"]) and not once.exists():
         once.touch()
-        with socket.create_connection(("127.0.0.1", int(os.environ["HELD_PORT"])), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", int(os.environ["HELD_PORT"])), timeout=200) as connection:
             connection.recv(1)
     return push(self, *given)
 

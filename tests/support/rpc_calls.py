@@ -79,4 +79,4 @@ class Sender:
         self._queue.put(None)
 
     def __iter__(self):
-        return iter(lambda: self._queue.get(timeout=60), None)
+        return iter(lambda: self._queue.get(timeout=200), None)

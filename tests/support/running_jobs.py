@@ -46,14 +46,21 @@ async def submit(jobs, path, spec=SPEC):
 
 
 async def until(jobs, request_id, condition):
-    """Wait for a state, at most a minute."""
-    async with asyncio.timeout(60):
+    """Wait for a state, at most some minutes."""
+    async with asyncio.timeout(200):
         while True:
             event = jobs.change(request_id)
             job = await jobs.get(request_id, "alice")
             if condition(job):
                 return job
             await event.wait()
+
+
+async def gone(path):
+    """Wait until a file is removed, at most some minutes: a job has ended before what it leaves is."""
+    async with asyncio.timeout(200):
+        while path.exists():
+            await asyncio.sleep(0.01)
 
 
 def ended(job):

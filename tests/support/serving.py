@@ -89,7 +89,7 @@ class ServerProcess:
         """Wait until its models are warm."""
         serving = health_pb2.HealthCheckResponse.SERVING
         with grpc.insecure_channel(self.target) as channel:
-            told = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+            told = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=200)
             assert any(answer.status == serving for answer in told)
         return self
 
@@ -103,7 +103,7 @@ class ServerProcess:
         return self.wait()
 
     def wait(self):
-        code = self.process.wait(60)
+        code = self.process.wait(200)
         self.process.stdout.close()
         self._fault.unlink(missing_ok=True)
         return code
@@ -141,7 +141,7 @@ class Rpc:
         self.jobs = stubs.JobServiceStub(self.channel)
         self.models = stubs.ModelServiceStub(self.channel)
 
-    def call(self, method, request, timeout=60):
+    def call(self, method, request, timeout=200):
         return method(request, metadata=self.metadata, timeout=timeout, wait_for_ready=True)
 
     def create(self, data, config, request_id=""):

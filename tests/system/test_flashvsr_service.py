@@ -13,7 +13,7 @@ import pytest
 import referee
 from film import film
 from rpc_calls import Parts, Sender
-from running_jobs import ended, kill_first, result, serving, submit, until
+from running_jobs import ended, gone, kill_first, result, serving, submit, until
 from serving import Rpc, ServerProcess
 
 from upres.engine.api import upscale
@@ -57,7 +57,7 @@ class Hold:
 
     def __init__(self, folder, monkeypatch, *, step):
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self._listening.settimeout(60)
+        self._listening.settimeout(200)
         self._steps = folder / "steps"
         monkeypatch.setenv("HELD", str(folder))
         monkeypatch.setenv("HELD_AT", str(step))
@@ -136,7 +136,7 @@ def test_a_job_that_is_cancelled_within_a_shot_frees_the_device_and_leaves_nothi
             assert (await until(jobs, following.request_id, ended)).state.status is Status.DONE
             assert hold.steps <= 2 + 1 + 1  # it was held at the second; one more, and that of the next job
             assert spooled() == set()
-            assert not jobs.folder(job.request_id).source.exists()
+            await gone(jobs.folder(job.request_id).source)
             await jobs.delete(job.request_id, "alice")
             assert not jobs.folder(job.request_id).path.exists()
 
