@@ -6,6 +6,7 @@
 import io
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -121,4 +122,19 @@ class Pipe:
     def read(self, size: int) -> bytes:
         data = self._file.read(min(size, self._chunk))
         self.given += len(data)
+        return data
+
+
+class Silent(Pipe):
+    """Sends its data and then nothing, and does not end. asked: for more than that; over: lets it end."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.asked, self.over = threading.Event(), threading.Event()
+
+    def read(self, size: int) -> bytes:
+        data = super().read(size)
+        if not data:
+            self.asked.set()
+            self.over.wait()
         return data

@@ -5,7 +5,7 @@ import threading
 
 import media
 import pytest
-from fake import Pipe
+from fake import Pipe, Silent
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from upres.engine.core.errors import Interrupted, SourceError
@@ -15,21 +15,6 @@ from upres.engine.decode.source import Opened
 
 LIMIT = 30  # seconds
 PICTURE = "testsrc2=size=64x48:rate=10:duration=4"
-
-
-class Silent(Pipe):
-    """Sends its data and then nothing; `asked` for more than that."""
-
-    def __init__(self, data):
-        super().__init__(data)
-        self.asked, self.over = threading.Event(), threading.Event()
-
-    def read(self, size):
-        data = super().read(size)
-        if not data:
-            self.asked.set()
-            self.over.wait()
-        return data
 
 
 class Camera:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import media
 import pytest
-from fake import Nearest, Pipe, job
+from fake import Nearest, Pipe, Silent, job
 
 from upres.engine.api import stream
 from upres.engine.core.errors import Interrupted, TargetError
@@ -62,21 +62,6 @@ def test_an_error_behind_the_reader_does_not_wait_for_more_of_the_source(clips):
         with pytest.raises(TargetError, match="No space left"):
             list(stream(pipe, job(Path("out.mp4"), Full())))
     assert "read" not in {thread.name for thread in threading.enumerate()}
-
-
-class Silent(Pipe):
-    """Sends nothing after its data, and does not end; `asked` once more is waited for."""
-
-    def __init__(self, data):
-        super().__init__(data)
-        self.asked, self.over = threading.Event(), threading.Event()
-
-    def read(self, size):
-        data = super().read(size)
-        if not data:
-            self.asked.set()
-            self.over.wait()
-        return data
 
 
 @pytest.mark.timeout(60)
