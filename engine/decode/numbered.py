@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,13 +30,26 @@ class ImageSequence:
 
     def numbers(self) -> list[int]:
         """List the numbers of the files that are there, in order."""
-        place = Path(self.pattern)
-        before, width, after = NUMBER.split(place.name)
-        digits = rf"\d{{{width},}}" if width else r"0|[1-9]\d*"
-        name = re.compile(f"{re.escape(before)}({digits}){re.escape(after)}")
+        place, name = Path(self.pattern), self._name()
         with os_errors_as(self.pattern, SourceError):
             files = [file.name for file in place.parent.iterdir()] if place.parent.is_dir() else []
         return sorted(int(match[1]) for match in map(name.fullmatch, files) if match)
+
+    def overlaps(self, source: "ImageSequence") -> bool:
+        """Tell whether images of a source's numbers, or those that are there, are or become some of the source's own."""
+        there = source.numbers()
+        with os_errors_as(self.pattern, SourceError):
+            files = {file for file in map(_file, map(source.path, there)) if file}
+            if any(_file(self.path(number)) in files for number in self.numbers()):
+                return True
+            if Path(self.pattern).parent.resolve() != Path(source.pattern).parent.resolve():
+                return False
+        return any(source._name().fullmatch(self.path(number).name) for number in (1, *there))
+
+    def _name(self) -> re.Pattern[str]:
+        before, width, after = NUMBER.split(Path(self.pattern).name)
+        digits = rf"\d{{{width},}}" if width else r"0|[1-9]\d*"
+        return re.compile(f"{re.escape(before)}({digits}){re.escape(after)}")
 
     def span(self) -> range:
         """Return the numbers as a range; SourceError where there are none, or some are missing between."""
@@ -50,6 +64,14 @@ class ImageSequence:
                 "the last; number them without gaps"
             )
         return span
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """Identify a file by whichever name; None where there is none."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 def pattern_of(path: str) -> str | None:

@@ -25,6 +25,8 @@ from .metadata import Metadata, metadata, to_srgb, upright
 from .picture import Picture
 
 WEB = ("http", "https")
+READ = tuple(dict.fromkeys(kind.name for kind in FORMATS.values()))
+"""Pillow's formats that are read, whatever a file's name is: one of the others, EPS, starts Ghostscript."""
 ANIMATED = ("GIF", "PNG", "WEBP")
 """Of Pillow's formats, those whose further images are further frames; others hold pages, or previews."""
 NEAR = 8  # pixels from an opaque one within which transparent ones get its color: more than a network mixes in
@@ -104,7 +106,7 @@ def _opened(name: str, source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of damage that is passed over
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with _file(source) as file, Image.open(file) as image:
+            with _file(source) as file, Image.open(file, formats=READ) as image:
                 check_size(name, *image.size)
                 yield image
     except UpresError:

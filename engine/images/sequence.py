@@ -9,7 +9,7 @@ from upres.engine.core.frame import Frame
 from upres.engine.core.text import counted
 from upres.engine.decode.numbered import ImageSequence
 
-from .file import save
+from .file import READ, save
 from .picture import Picture, resampled
 
 
@@ -69,7 +69,7 @@ def _complete(images: ImageSequence, first: int, size: tuple[int, int]) -> int:
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=READ) as image:
             found = image.size
     except OSError as error:
         raise LogError(f"{path}: cannot be read, so nothing continues from it; `overwrite` starts again") from error

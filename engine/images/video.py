@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from upres.engine.core.errors import SettingsError, TargetError, UpresError
+from upres.engine.core.errors import SettingsError, TargetError, UpresError, os_errors_as
 from upres.engine.core.frame import Frame, Shape
 from upres.engine.decode.inventory import Kind
 from upres.engine.decode.numbered import ImageSequence, is_sequence
@@ -18,7 +18,7 @@ from upres.engine.pipeline.frames import combs, rgb_frames
 from upres.engine.pipeline.options import Job, after_prefilters, resolved
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.stage import Stage, queue_budget
-from upres.engine.pipeline.target import check_target
+from upres.engine.pipeline.target import check_target, in_the_way
 
 from .formats import FORMATS, Format, is_image_name
 from .moving import MOVING, Moving, MovingWriter
@@ -64,10 +64,21 @@ def check(source: Source, target: Path, job: Job, *, overwrite: bool, resume: bo
         check_target(source, target, None, overwrite=overwrite)
         return
     images = ImageSequence(str(target))
-    if isinstance(source, str | Path | ImageSequence) and Path(str(source)).absolute() == target.absolute():
-        raise TargetError(f"{target}: are the input's own images; name others")
+    _check_apart(source, images)
     check_target(None, images.path(0), None, overwrite=True)
     check_none(images, overwrite=overwrite, resume=resume)
+
+
+def _check_apart(source: Source, images: ImageSequence) -> None:
+    """Raise TargetError where an image that is written, by whichever name, may be one that is read."""
+    if sequence := sequence_of(source):
+        if images.overlaps(sequence):
+            raise TargetError(f"{images}: are the input's own images; name others")
+        return
+    with os_errors_as(images.pattern, TargetError):
+        for path in map(images.path, images.numbers()):
+            if problems := in_the_way(source, path, overwrite=True):
+                raise TargetError(f"{path}: {'; '.join(problems)}")
 
 
 def predicted(prediction: Prediction, target: Path) -> Prediction:

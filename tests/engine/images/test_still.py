@@ -215,6 +215,9 @@ def damaged(folder):
     yield "cut.png", whole.getvalue()[:3000], "truncated"
     yield "none.png", b"", "not an image that can be read"
     yield "text.jpg", b"what to buy\n", "not an image that can be read"
+    program = io.BytesIO()  # in PostScript, which only Ghostscript can run
+    Image.fromarray(pixels()).save(program, "EPS")
+    yield "program.png", program.getvalue(), "not an image that can be read$"
     header = io.BytesIO()
     Image.new("1", (20000, 20)).save(header, "PNG")
     yield "wide.png", header.getvalue(), "20000x20 are larger than can be held"

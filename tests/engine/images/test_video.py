@@ -178,3 +178,26 @@ def test_what_stands_in_the_way_is_said(clip, tmp_path):
         with pytest.raises(kind, match=words):
             upscale(source, target, job(encoder=Encoder()), **options)
     assert (tmp_path / "there.gif").read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("in/f_001.gif", "in/f_%03d.gif"),
+        ("in/g_%03d.png", "in/../in/g_%03d.png"),
+        ("in/g_%03d.png", "link/g_%03d.png"),
+        ("in/g_%03d.png", "in/g_%d.png"),
+        ("in/g_%03d.png", "in/g_0%02d.png"),
+        ("link/f_001.gif", "in/f_%03d.gif"),
+    ],
+)
+def test_a_source_is_never_overwritten_under_another_name(clip, tmp_path, source, target):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    media.ffmpeg("-i", clip, folder / "f_001.gif")
+    media.ffmpeg("-i", clip, "-start_number", 98, folder / "g_%03d.png")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(TargetError, match=r"the input itself|the input's own images"):
+        upscale(str(tmp_path / source), f"{tmp_path}/{target}", job(encoder=Encoder()), overwrite=True)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
