@@ -160,9 +160,11 @@ class StreamedFile:
         if self._container == "matroska":
             options |= {"cluster_time_limit": "0" if self._prompt else str(PIECE_MILLISECONDS)}
         elif self._container in ("mp4", "mov"):
-            flags = ["delay_moov", "default_base_moof", *(["frag_every_frame"] if self._prompt else [])]
-            options |= {"movflags": movflags(self._log, *flags), "movie_timescale": movie_timescale(tracks)}
-            options |= {} if self._prompt else {"frag_duration": str(PIECE_MILLISECONDS * 1000)}
+            flags = movflags(self._log, "delay_moov", "default_base_moof")
+            # Not `frag_every_frame`, which starts a fragment where what still waits to be interleaved does: in its future.
+            # One microsecond, which each packet is longer than, ends a fragment as often.
+            length = 1 if self._prompt else PIECE_MILLISECONDS * 1000
+            options |= {"movflags": flags, "movie_timescale": movie_timescale(tracks), "frag_duration": str(length)}
         options |= OPTIONS.get(self._container, {})
         return options
 

@@ -35,12 +35,32 @@ def late(tmp_path_factory):
     """Six seconds of a live log, in the order of time, whose announced sound comes after four."""
     path = tmp_path_factory.mktemp("late") / "in.mkv"
     media.ffmpeg("-f", "lavfi", "-i", PICTURE.replace("=3", "=6"), *LATE_SOUND, path)
+    return live_log(path)
+
+
+def live_log(path):
+    """The log of a live run, and its fragments in the order of time."""
     log = MemoryLog({})
     encoder = Encoder(preset="ultrafast", fragment="frame", live=True)
     with Reader(io.BytesIO(path.read_bytes()), live=True) as reader:
         fragments = list(run(reader, job(path, encoder=encoder, streamed=True), log, Progress()))
     bases = {name: track.time_base for name, track in log.tracks.items()}
     return log, sorted(fragments, key=lambda each: each.pts * bases[each.track])
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+def test_a_prompt_file_has_every_packet_of_picture_and_sound_at_its_time(tmp_path, container):
+    source, out = tmp_path / "in.mp4", tmp_path / f"out.{container}"
+    media.clip(source, "-c:a", "aac", picture="testsrc2=size=64x48:rate=24:duration=2", sound="sine=duration=2")
+    log, fragments = live_log(source)
+    pipe = Pipe(Progress())
+    with StreamedFile(log, pipe, container, prompt=True) as file:
+        for fragment in fragments:
+            file.push(fragment)
+    out.write_bytes(pipe.data)
+    assert len(referee.video(out).times) == 48
+    for stream in ("v:0", "a:0"):
+        assert referee.packets(out, stream) == pytest.approx(referee.packets(source, stream), abs=0.001)
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
