@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -36,6 +36,7 @@ class Destination:
     name: str
     container: str
     place: str | None
+    _programs: "list[subprocess.Popen[bytes]]" = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def is_file(self) -> bool:
@@ -51,7 +52,7 @@ class Destination:
         if self.place is None:
             yield sys.stdout.buffer
         elif self.place.lower().startswith("srt://"):
-            with _sent_by_ffmpeg(self.place) as pipe:
+            with _sent_by_ffmpeg(self.place, self._programs) as pipe:
                 yield pipe
         elif not self.is_file:
             yield self.place
@@ -64,6 +65,11 @@ class Destination:
                 file = Path(self.place).open("wb")  # noqa: SIM115 - closed below
             with file:
                 yield file
+
+    def abandon(self) -> None:
+        """Kill the program that sends it on, if there is one: who writes to it, in another thread, then fails."""
+        for program in self._programs:
+            program.kill()
 
 
 def destinations(names: Sequence[str], source: Source, *, overwrite: bool) -> list[Destination]:
@@ -134,8 +140,8 @@ def destination(name: str) -> Destination:
 
 
 @contextmanager
-def _sent_by_ffmpeg(address: str) -> Iterator[IO[bytes]]:
-    """Give a pipe for MPEG-TS that the ffmpeg program sends on: PyAV's own FFmpeg has no SRT.
+def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> Iterator[IO[bytes]]:
+    """Give a pipe for MPEG-TS that the ffmpeg program sends on: PyAV's own FFmpeg has no SRT. programs: it is added to them.
 
     Raises TargetError, with the program's last line, where it did not send all of it.
     """
@@ -145,6 +151,7 @@ def _sent_by_ffmpeg(address: str) -> Iterator[IO[bytes]]:
     command = [found, "-loglevel", "error", *PROMPT, "-f", "mpegts", "-i", "pipe:0", *COPIED, *LINGER, address]
     # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    programs.append(process)
     assert process.stdin is not None and process.stderr is not None
     said = deque[bytes](maxlen=1)
     listening = threading.Thread(target=_listen, args=(process.stderr, said), daemon=True)

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 QUEUE_BYTES = 32 << 20  # that may wait for a destination that is slow
 END_SECONDS = 15.0  # for a destination to take what waits for it, once all is made
+ABANDONED_SECONDS = 2.0  # for its thread to end, once the program that it waits for is killed
 
 
 class Sink:
@@ -57,13 +58,15 @@ class Sink:
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Let it write what waits and close; one that takes too long for that is left behind, with an error."""
+        """Let it write what waits and close; one that takes too long for that is abandoned, with an error."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
         self._thread.join(END_SECONDS)
-        if self._thread.is_alive() and self.error is None:
-            self.error = TargetError(f"it takes nothing any more: {END_SECONDS:g} s were not enough to end")
+        if self._thread.is_alive():
+            self._fail(TargetError(f"it takes nothing any more: {END_SECONDS:g} s were not enough to end"))
+            self.destination.abandon()
+            self._thread.join(ABANDONED_SECONDS)
 
     def _fits(self, data: bytes) -> bool:
         return not self._queue or self._bytes + len(data) <= QUEUE_BYTES
@@ -100,7 +103,7 @@ class Sink:
 
     def _fail(self, error: UpresError) -> None:
         with self._changed:
-            self.error = error
+            self.error = self.error or error  # the first is the reason for those that follow
             self._queue.clear()
             self._changed.notify_all()
 

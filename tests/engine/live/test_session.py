@@ -209,6 +209,18 @@ def test_a_program_that_does_not_come_to_its_end_is_no_success(clip, tmp_path, m
     assert "ffmpeg was still sending 0.1 s after the end" in str(running.sinks[0].error)
 
 
+def test_a_program_that_takes_nothing_does_not_outlive_the_run(clip, tmp_path, monkeypatch):
+    """As ffmpeg does that listens while nobody watches; more than a pipe holds waits for it."""
+    before = psutil.Process().children()
+    program(tmp_path, monkeypatch, "import time; time.sleep(100)")
+    monkeypatch.setattr(sink, "END_SECONDS", 1.0)
+    encoder = Encoder(codec="h264", crf=0, preset="ultrafast", fragment="frame", live=True, segment_seconds=0.4)
+    stuck, fine = run(clip, "srt://127.0.0.1:1?mode=listener", tmp_path / "out.mp4", encoder=encoder)[0].sinks
+    assert isinstance(stuck.error, TargetError) and "takes nothing any more" in str(stuck.error)
+    assert psutil.Process().children() == before
+    assert fine.error is None and packets(tmp_path / "out.mp4")[0] == FRAMES
+
+
 def test_ctrl_c_at_a_terminal_does_not_reach_the_programs_that_work_for_us(tmp_path, monkeypatch):
     program(tmp_path, monkeypatch, f"import os, sys; open({str(tmp_path / 'to')!r}, 'w').write(str(os.getpgid(0)))")
     with destination("srt://127.0.0.1:1").opened():
