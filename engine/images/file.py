@@ -20,13 +20,15 @@ from upres.engine.decode.source import kind_of
 from upres.engine.encode.join.file import part_of
 from upres.engine.segments.folder import sync_folder
 
-from .formats import FORMATS, TIFF, Format, format_of, is_image_name
+from .formats import FORMATS, JPEG, TIFF, Format, format_of, is_image_name
 from .metadata import Metadata, metadata, to_srgb, upright
 from .picture import Picture
 
 WEB = ("http", "https")
 READ = tuple(dict.fromkeys(kind.name for kind in FORMATS.values()))
 """Pillow's formats that are read, whatever a file's name is: one of the others, EPS, starts Ghostscript."""
+IN_JPEG = {"exif": 65533, "xmp": 65504}
+"""Bytes of a JPEG's segment, of which XMP's holds its name as well."""
 ANIMATED = ("GIF", "PNG", "WEBP")
 """Of Pillow's formats, those whose further images are further frames; others hold pages, or previews."""
 NEAR = 8  # pixels from an opaque one within which transparent ones get its color: more than a network mixes in
@@ -92,12 +94,28 @@ def encoded(picture: Picture, kind: Format, name: str, *, exact: bool = False) -
     if kind is TIFF and picture.metadata.has_directories:
         options = {}  # Pillow compresses with libtiff, which it gives no directories
     image, notes = _fitting(picture, kind)
+    facts = picture.metadata.options(image)
+    if kind is JPEG:
+        notes += _shortened(facts)
     file = BytesIO()
     try:
-        image.save(file, kind.name, **options, **picture.metadata.options(image))
-    except (OSError, ValueError, RuntimeError) as error:  # as for EXIF of more than 64 KB in a JPEG
+        image.save(file, kind.name, **options, **facts)
+    except (OSError, ValueError, RuntimeError) as error:
         raise TargetError(f"{name}: cannot be saved as {kind.name} ({error})") from error
     return file.getvalue(), notes
+
+
+def _shortened(facts: dict[str, object]) -> list[str]:
+    """Take out of Pillow's options what is too long for a JPEG, and say so."""
+    notes = []
+    for name, limit in IN_JPEG.items():
+        data = facts.get(name)
+        if isinstance(data, bytes) and len(data) > limit:
+            del facts[name]
+            notes.append(
+                f"the image's {name.upper()}, {len(data)} bytes, is left out: JPEG holds {limit}; PNG holds all of it"
+            )
+    return notes
 
 
 @contextmanager

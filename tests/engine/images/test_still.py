@@ -117,6 +117,22 @@ def test_xmp_is_kept_without_a_rotation_that_was_applied(tmp_path):
         assert image.info["xmp"] == xmp.replace(b'tiff:Orientation="6"', b"") and image.size == (12, 16)
 
 
+def test_what_is_too_long_for_a_jpeg_is_left_out_and_said_and_the_rest_is_kept(tmp_path):
+    """The limits are JPEG's: a segment of 65,535 bytes with its length, and XMP's name of 29."""
+    made = exif(1)
+    made[ExifTags.Base.ImageDescription] = "x" * 65600
+    for facts, note in [
+        ({"exif": made, "xmp": b"x" * 65504}, "EXIF"),
+        ({"exif": exif(1), "xmp": b"x" * 65505}, "XMP, 65505 bytes, is left out: JPEG holds 65504"),
+    ]:
+        source = saved(tmp_path / "in.webp", pixels(), lossless=True, **facts)
+        (said,) = upscale_image(source, tmp_path / "out.jpg", [Nearest()], overwrite=True)
+        image = opened(tmp_path / "out.jpg")
+        assert note in said and image.size == (16, 12)
+        assert ("xmp" in image.info, "exif" in image.info) == (note == "EXIF", note != "EXIF")
+        assert upscale_image(source, tmp_path / "out.png", [Nearest()], overwrite=True) == []
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
 def test_the_color_profile_is_kept_and_the_numbers_are_left_alone(tmp_path, suffix):
     source = saved(tmp_path / "in.png", pixels(), icc_profile=SRGB, dpi=(300, 300))
