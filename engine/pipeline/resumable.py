@@ -14,7 +14,7 @@ import av
 from upres.engine.core.errors import LogError, SourceError, TargetError, UpresError, os_errors_as
 from upres.engine.core.text import counted
 from upres.engine.decode.numbered import ImageSequence
-from upres.engine.decode.openers.web import WebFile, is_playlist
+from upres.engine.decode.openers.web import WebFile
 from upres.engine.decode.source import Source, kind_of, sequence_of
 from upres.engine.segments.folder import FolderLog
 
@@ -120,8 +120,6 @@ def fingerprint(source: Source) -> dict[str, Any] | None:
     if images := sequence_of(source):
         return _images(images)
     if not isinstance(source, str | Path) or (kind := kind_of(source)) not in ("file", "http", "https"):
-        return None
-    if kind != "file" and is_playlist(str(source)):
         return None
     with (
         os_errors_as(source, SourceError),

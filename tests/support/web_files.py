@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 class WebFiles(ThreadingHTTPServer):
     """files: bytes by path. answers: statuses of the next answers, before it serves as usual.
 
-    most: bytes of an answer after which the connection ends. ranges: whether they are served. hold: what an answer's head
+    most: bytes of an answer after which the connection ends. blocks: that ranges start at; hold: what an answer's head
     waits for, before its body comes.
     tag: the version of every file. asked: the ranges of requests so far.
     """
@@ -23,6 +23,7 @@ class WebFiles(ThreadingHTTPServer):
         self.answers = deque()
         self.most = None
         self.ranges = True
+        self.blocks = 1
         self.tag = '"1"'
         self.kind = "video/mp4"
         self.asked = []
@@ -57,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         same = self.headers["If-Range"] in (None, server.tag)
-        start = int(wanted[1]) if wanted and server.ranges and same else None
+        start = int(wanted[1]) // server.blocks * server.blocks if wanted and server.ranges and same else None
         self.send_response(200 if start is None else 206)
         if start is not None:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -23,12 +24,13 @@ PAUSE_SECONDS = 0.5
 LATER = frozenset({408, 425, 429, 500, 502, 503, 504})  # answers that may be another one soon
 SKIPPED = 1 << 18  # bytes that are read over, rather than asked for by another request
 PLAYLIST = ".m3u8"
+RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 Result = TypeVar("Result")
 
 
 class WebOpener:
-    """Opens http and https: a file, or an HLS playlist, which is libavformat's."""
+    """Opens a file at http or https."""
 
     live, reconnect = False, 0
 
@@ -36,15 +38,15 @@ class WebOpener:
         """Ask for the file's first bytes; SourceError where there is none, it is a page, or only comes in order."""
         address = str(source)
         refuse_page(address)
-        if is_playlist(address):
-            return Opened(address, wait_seconds=WAIT_SECONDS)
+        if (
+            urlsplit(address).path.lower().endswith(PLAYLIST)
+        ):  # libavformat leaves out pieces that do not come, and says nothing
+            raise SourceError(
+                f"{address}: is a playlist, whose pieces might be missed without a word; record it first: "
+                f"ffmpeg -i '{address}' -c copy in.mkv"
+            )
         file = WebFile(address)
         return Opened(file, again=True, close=file.close, interrupt=file.interrupt)
-
-
-def is_playlist(address: str) -> bool:
-    """Whether an address is that of an HLS playlist, whose pieces lie elsewhere."""
-    return urlsplit(address).path.lower().endswith(PLAYLIST)
 
 
 class _BrokenOffError(Exception):
@@ -190,15 +192,18 @@ class WebFile(io.RawIOBase):
             raise SourceError(
                 f"{self._address}: is a page, not a video; yt-dlp may find the video in it: yt-dlp '{self._address}'"
             )
-        _, _, size = response.headers.get("Content-Range", "").partition("/")
-        ranges = response.status == 206 and size.isdecimal()
-        if self._size is None and not ranges:
+        given = RANGE.fullmatch(response.headers.get("Content-Range", "")) if response.status == 206 else None
+        if self._size is None and given is None:
             raise SourceError(
-                f"{self._address}: its server gives it in order only, so pipe it in: "
-                f"curl -L '{self._address}' | upres - out.mp4"
+                f"{self._address}: its server gives it in order only, so fetch it first: curl -LO '{self._address}'"
             )
-        if not ranges or self._size not in (None, int(size)):
+        if given is None or self._size not in (None, int(given[2])):
             raise SourceError(f"{self._address}: has changed while it was read")
-        self._size = int(size)
+        if int(given[1]) != self._position:
+            raise SourceError(
+                f"{self._address}: its server gives bytes from {given[1]} where {self._position} was asked for, "
+                f"so fetch it first: curl -LO '{self._address}'"
+            )
+        self._size = int(given[2])
         tag = response.headers.get("ETag", "")
         self._version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
