@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from contextlib import suppress
+from math import inf
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -35,6 +36,7 @@ class Channel:
         self._socket = end
         self._sending = threading.Lock()
         self._shared: SharedFrames | None = None
+        self.failure: OSError | None = None  # of the first message that the other end did not take
 
     def send(self, message: Message, frame: Frame | None = None) -> None:
         """Send a message, with a frame if there is one."""
@@ -49,7 +51,8 @@ class Channel:
                     pixels = np.ascontiguousarray(frame.pixels).data.cast("B")
             with self._sending:
                 framing.send(self._socket, message, pixels)
-        except OSError:  # perhaps in the middle of a message: nothing can follow it, and who receives is woken
+        except OSError as error:  # perhaps in the middle of a message: nothing can follow it, and who receives is woken
+            self.failure = self.failure or error
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             raise
@@ -81,10 +84,15 @@ class Channel:
         """Wait until the next message, or the end, begins to come; False where neither does for so long."""
         return bool(wait([self._socket], seconds))
 
-    def receive(self) -> tuple[Message, Frame | None]:
-        """Receive the next message, with its frame; EOFError at the end, FramingError where it is none."""
+    def receive(self, most: float = inf) -> tuple[Message, Frame | None]:
+        """Receive the next message, with its frame; EOFError at the end, FramingError where it is none.
+
+        most: bytes of pixels that may come with it.
+        """
         header = framing.receive_header(self._socket)
         size = header.pop("size")
+        if size > most:
+            raise FramingError(f"a frame of {size} bytes, where {most} are the most")
         if "frame" not in header:
             framing.check_payload({"size": size}, 0)
             return header, None

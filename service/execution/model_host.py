@@ -38,11 +38,12 @@ Load = Callable[[str, int, str], tuple[Model, str | None]]
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A session and the size of the frames that it takes."""
+    """A session and the size of the frames that it takes. deep: whether they have 16 bits."""
 
     session: Session
     width: int
     height: int
+    deep: bool
 
 
 class ModelHost:
@@ -77,6 +78,7 @@ class ModelHost:
         self._opened = 0
         self._reserved = 0
         self._gone = False
+        self.frame_bytes = 0  # of the largest frame that its sessions take
         self.pixels = 0  # of the largest frame that it has made a session for, upscaled
 
     def answer(self, message: Message, frame: Frame | None) -> None:
@@ -135,7 +137,7 @@ class ModelHost:
                     raise ValueError(
                         f"a session of {opened.width}x{opened.height} takes no {frame.width}x{frame.height}"
                     )
-                if (frame.pixels.dtype == np.uint16) != self._deep:
+                if (frame.pixels.dtype == np.uint16) != opened.deep:
                     raise ValueError(f"a frame of {frame.pixels.dtype}, which the model does not take")
                 self._send(opened.session.push(frame))
             case "flush":
@@ -149,6 +151,8 @@ class ModelHost:
 
     def _load_chain(self, models: list[tuple[str, int]], content: str) -> str | None:
         """Load models, which work one after the other as one; give a line for the user where a better one exists."""
+        if self._reserved or self._sessions:
+            raise ValueError("models are chosen before memory is reserved for them")
         if not 0 < len(models) <= MOST_CHAINED:
             raise ValueError(f"a job has 1 to {MOST_CHAINED} models, not {len(models)}")
         with self._device():
@@ -221,7 +225,8 @@ class ModelHost:
             undo.pop_all()
         self._opened += 1
         self.pixels = max(self.pixels, width * height * model.scale**2)
-        self._sessions[self._opened] = _Opened(session, width, height)
+        self._sessions[self._opened] = _Opened(session, width, height, self._deep)
+        self.frame_bytes = max(self.frame_bytes, width * height * CHANNELS * (2 if self._deep else 1))
         return self._opened
 
     def _chosen(self) -> Model:

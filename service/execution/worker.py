@@ -162,7 +162,7 @@ class Worker:
                     if works:
                         continue
                     raise TimeoutError
-                message, frame = channel.receive()
+                message, frame = channel.receive(host.frame_bytes)
                 if "report" not in message:
                     if answer is not None:
                         answer.result()
@@ -177,7 +177,7 @@ class Worker:
             except TimeoutError:
                 return {"report": "late", "stalled_seconds": stall}
             except EOFError:  # also where it took nothing of an answer
-                if answer is not None and isinstance(answer.exception(), TimeoutError):
+                if isinstance(channel.failure, TimeoutError):
                     return {"report": "late", "stalled_seconds": stall}
                 raise
 

@@ -248,6 +248,27 @@ def test_whatever_a_session_does_it_does_on_its_turn_and_one_that_fails_to_start
     assert model.calls == {"hold_none": [True] * 2, "close": [True] * 2}
 
 
+def test_a_frame_that_no_session_takes_is_not_received():
+    mine, theirs = pair()
+    with closing(mine), closing(theirs):
+        mine.send({"do": "push", "session": 1}, frame())
+        with pytest.raises(FramingError, match="where 0 are the most"):
+            theirs.receive(0)
+
+
+def test_models_are_not_changed_under_a_session():
+    mine, theirs = pair()
+    with closing(mine), closing(theirs):
+        host = ModelHost(theirs, fake.load, nullcontext, MemoryBudget(1 << 30))
+        asked(host, mine, {"do": "model", "models": [["x", 2]], "content": "auto"})
+        asked(host, mine, {"do": "open", "width": 7, "height": 5})
+        assert (
+            "before memory is reserved"
+            in asked(host, mine, {"do": "model", "models": [["x", 2]], "content": "auto"})["text"]
+        )
+        host.close()
+
+
 def test_an_attempt_gets_as_many_encoders_as_keep_up_with_its_model_and_their_memory_goes_with_it(monkeypatch):
     seconds = iter((1.0, 0.1, 0.1))
     monkeypatch.setattr(model_host, "seconds_a_frame", lambda *_, deep: next(seconds))

@@ -3,24 +3,31 @@
 import io
 import json
 import os
+import socket
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import fake
+import numpy as np
 import psutil
 import pytest
 
 from upres.engine.core.errors import LogError, ModelError, SourceError
+from upres.engine.core.frame import Frame
 from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Reason
+from upres.service.execution.attempt.remote_model import RemoteModel
 from upres.service.execution.attempt.run import _contradictions
+from upres.service.execution.channel import Channel
+from upres.service.execution.memory_budget import MemoryBudget
+from upres.service.execution.model_host import ModelHost
 from upres.service.execution.order import Order
 from upres.service.execution.worker import Worker, _end_in_time, load
 from upres.service.storage.job_folder import JobFolder
@@ -235,9 +242,9 @@ def test_an_attempt_is_late_where_it_is_silent_and_no_model_works_for_it():
         return len(waits) == 1
 
     channel = SimpleNamespace(
-        send=lambda message: None, limit=lambda seconds: None, comes=comes, receive=lambda: ({"do": "push"}, None)
+        send=lambda message: None, limit=lambda seconds: None, comes=comes, receive=lambda most: ({"do": "push"}, None)
     )
-    host = SimpleNamespace(pixels=0, answer=lambda message, frame: works.wait(60))
+    host = SimpleNamespace(pixels=0, frame_bytes=0, answer=lambda message, frame: works.wait(60))
     order = Order(REQUEST, "alice", "", SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
     worker = Worker(fake.load, io.StringIO(), stall_seconds=7)
     with ThreadPoolExecutor(1) as answers:
@@ -245,6 +252,25 @@ def test_an_attempt_is_late_where_it_is_silent_and_no_model_works_for_it():
     worker.obey([])
     assert verdict == {"report": "late", "stalled_seconds": 7}
     assert waits[:3] == [False] * 3 and all(waits[3:]) and len(waits) > 3
+
+
+def test_an_attempt_that_takes_nothing_of_an_answer_is_late():
+    mine, theirs = (Channel(end) for end in socket.socketpair())
+    order = Order(REQUEST, "alice", "", SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
+    worker = Worker(fake.load, io.StringIO(), stall_seconds=1)
+    with closing(mine), closing(theirs), ThreadPoolExecutor(1) as answers:
+        host = ModelHost(theirs, fake.load, nullcontext, MemoryBudget(1 << 30))
+
+        def attempt():
+            model = RemoteModel(mine, [("x", 4)], "auto")
+            frame = Frame(np.zeros((120, 160, 3), np.uint8), 0, 1)
+            model.open(160, 120).push(frame)  # 0.9 MB come back
+
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        assert worker._attend(order, theirs, host, answers)["report"] == "late"
+        thread.join(60)
+    worker.obey([])
 
 
 class Unclosable(fake.Nearest):
