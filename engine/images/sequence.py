@@ -1,13 +1,18 @@
 """The frames of a video as numbered images: each is there under its name once it is whole."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
-from upres.engine.core.errors import LogError, TargetError
+from upres.engine.core.errors import LogError, TargetError, os_errors_as
 from upres.engine.core.frame import Frame
 from upres.engine.core.text import counted
 from upres.engine.decode.numbered import ImageSequence
+from upres.engine.encode.join.file import part_of
+from upres.engine.pipeline.target import log_folder
 
 from .file import READ, save
 from .picture import Picture, resampled
@@ -16,46 +21,103 @@ from .picture import Picture, resampled
 class SequenceWriter:
     """Writes frames as images, numbered from `first` on. complete: how many there are already. exact: nothing is lost.
 
-    Raises LogError where those that are there have another size, so that what made them was another command.
+    made_by: the source and all that the images depend on, kept beside them until the last one is there; a `source` of None cannot
+    be resumed. Without `resume`, images of these names are removed once the first frame is there.
+    Raises LogError where those that are there were made of something else, or otherwise.
     """
 
     def __init__(
-        self, images: ImageSequence, size: tuple[int, int], *, first: int, resume: bool = False, exact: bool = False
+        self,
+        images: ImageSequence,
+        size: tuple[int, int],
+        *,
+        first: int,
+        made_by: Mapping[str, Any],
+        resume: bool = False,
+        exact: bool = False,
     ) -> None:
         self._images = images
         self._size = size
         self._exact = exact
-        self.complete = _complete(images, first, size) if resume else 0
+        self._first = first
+        self._made_by = json.loads(json.dumps(made_by))
+        self._record = _record(images)
+        self._started = resume and _agrees(self._record, self._made_by)
+        self.complete = _complete(images, first, size) if self._started else 0
         self._next = first + self.complete
 
     def add(self, frame: Frame) -> None:
         """Write the next frame."""
+        if not self._started:
+            self._start()
         pixels = resampled(frame.pixels, self._size, Image.Resampling.LANCZOS)
         save(Picture(pixels), self._images.path(self._next), exact=self._exact)
         self._next += 1
         self.complete += 1
 
     def finish(self) -> list[str]:
-        """Give what a user should know: which images of an earlier run are still there."""
-        old = [number for number in self._images.numbers() if number >= self._next]
-        return (
-            [f"{counted(len(old), 'image')} from {self._images.path(old[0])} on are of an earlier run"] if old else []
-        )
+        """Remove what a resumed run would need; there is nothing that a user should know."""
+        with os_errors_as(self._record, TargetError):
+            self._record.unlink(missing_ok=True)
+        return []
 
     def stop(self) -> str:
         """Say what is kept of a run that ends early."""
         if not self.complete:
             return "nothing is kept: the first image was not whole yet"
-        return f"kept: {counted(self.complete, 'image')}; the same command with `resume` continues from there"
+        kept = f"kept: {counted(self.complete, 'image')}"
+        if self._made_by["source"] is None:
+            return f"{kept}; only what comes from a file can be resumed"
+        return f"{kept}; the same command with `resume` continues from there"
+
+    def _start(self) -> None:
+        """Remove an earlier run's images, which a resumed run would take for its own, then say whose the next ones are."""
+        with os_errors_as(self._images.pattern, TargetError):
+            self._record.unlink(missing_ok=True)
+            for number in self._images.numbers():
+                if number >= self._first:
+                    self._images.path(number).unlink(missing_ok=True)
+            part = part_of(self._record)
+            part.write_text(json.dumps(self._made_by), "utf-8")
+            part.replace(self._record)
+        self._started = True
 
 
 def check_none(images: ImageSequence, *, overwrite: bool, resume: bool) -> None:
-    """Raise TargetError where images of these names are there already."""
-    if not overwrite and not resume and (numbers := images.numbers()):
+    """Raise TargetError where images of these names are there already, and are not those of an interrupted run to resume."""
+    if overwrite or not (numbers := images.numbers()) or (resume and _record(images).exists()):
+        return
+    there = f"{images}: {counted(len(numbers), 'image')} of that name exist already, as {images.path(numbers[0]).name}"
+    if resume:
         raise TargetError(
-            f"{images}: {counted(len(numbers), 'image')} of that name exist already, as {images.path(numbers[0]).name}; "
-            "`overwrite` replaces them, `resume` continues after them"
+            f"{there}, and no interrupted run left them, so there is nothing to resume; `overwrite` replaces them"
         )
+    raise TargetError(f"{there}; `overwrite` replaces them, `resume` continues after those of an interrupted run")
+
+
+def _record(images: ImageSequence) -> Path:
+    """Name the file that says what an interrupted run's images were made of."""
+    return Path(f"{log_folder(Path(images.pattern))}.json")
+
+
+def _agrees(record: Path, made_by: Mapping[str, Any]) -> bool:
+    """Tell whether an interrupted run can be resumed; LogError where another one left its record."""
+    if made_by["source"] is None:
+        raise LogError("a stream cannot be resumed: it is gone once it has been read; resume needs a file")
+    try:
+        with os_errors_as(record, LogError):
+            if not record.exists():
+                return False
+            found = json.loads(record.read_bytes())
+    except ValueError as error:
+        raise LogError(f"{record}: is damaged, so nothing can be resumed; `overwrite` starts again") from error
+    found = found if isinstance(found, dict) else {}
+    if different := [name for name, value in made_by.items() if found.get(name) != value]:
+        raise LogError(
+            f"{record}: the images that are there were made otherwise ({', '.join(different)}); the command "
+            "that was interrupted resumes, `overwrite` starts again"
+        )
+    return True
 
 
 def _complete(images: ImageSequence, first: int, size: tuple[int, int]) -> int:

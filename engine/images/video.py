@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from upres.engine.core.errors import SettingsError, TargetError, UpresError, os_errors_as
 from upres.engine.core.frame import Frame, Shape
@@ -17,6 +17,7 @@ from upres.engine.pipeline.estimate import Prediction
 from upres.engine.pipeline.frames import combs, rgb_frames
 from upres.engine.pipeline.options import Job, after_prefilters, resolved
 from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.resumable import fingerprint
 from upres.engine.pipeline.stage import Stage, queue_budget
 from upres.engine.pipeline.target import check_target, in_the_way
 
@@ -155,10 +156,18 @@ def _writer(
     if is_numbered(target):
         source = sequence_of(reader.source)
         first = source.span()[0] if source else 1
-        return SequenceWriter(ImageSequence(str(target)), size, first=first, resume=resume, exact=_exact(job))
+        images, made_by = ImageSequence(str(target)), _made_by(reader.source, job)
+        return SequenceWriter(images, size, first=first, made_by=made_by, resume=resume, exact=_exact(job))
     writer = MovingWriter(target, size, upscaled.time_base, exact=_exact(job))
     closing.callback(writer.close)
     return writer
+
+
+def _made_by(source: Source, job: Job) -> dict[str, Any]:
+    """List what numbered images depend on, which leaves out how a video would be encoded."""
+    settings = job.settings()
+    del settings["encoder"], settings["container"]
+    return {"source": fingerprint(source), **settings, "height": job.encoder.height, "lossless": _exact(job)}
 
 
 def _left_out(reader: Reader) -> list[str]:

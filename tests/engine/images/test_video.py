@@ -134,7 +134,7 @@ def test_an_interrupted_run_continues_after_the_images_that_are_there(clip, tmp_
     upscale(clip, tmp_path / "whole" / "%d.png", job(model))
     with pytest.raises(Interrupted) as stopped:
         upscale(clip, target, job(model), tick=stop_after(3))
-    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
     assert stopped.value.__notes__ == ["kept: 4 images; the same command with `resume` continues from there"]
     with pytest.raises(TargetError, match="4 images of that name exist already"):
         upscale(clip, target, job(model))
@@ -147,16 +147,43 @@ def test_an_interrupted_run_continues_after_the_images_that_are_there(clip, tmp_
     assert kept == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in kept}
 
 
-def test_images_of_an_earlier_run_that_are_not_replaced_are_said(clip, tmp_path):
+def test_images_of_an_earlier_run_are_replaced_or_removed(clip, tmp_path):
     (tmp_path / "out").mkdir()
-    for number in (5, 12, 13):
+    for number in (0, 5, 12, 13):
         (tmp_path / "out" / f"{number}.png").write_bytes(b"old")
     done = upscale(clip, tmp_path / "out" / "%d.png", job(), overwrite=True)
-    assert done.warnings == ["2 images from 12.png on are of an earlier run"] or done.warnings[-1].startswith(
-        "2 images"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{number}.png" for number in range(11)}
+    assert opened(tmp_path / "out" / "5.png").size == (128, 96) and done.warnings == []
+
+
+def test_only_the_images_of_the_same_run_are_resumed(clip, tmp_path):
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / "%d.png"
+    other = media.clip(
+        tmp_path / "other.mkv", "-c:v", "ffv1", "-pix_fmt", "gbrp", picture="testsrc2=size=64x48:duration=1"
     )
-    assert opened(tmp_path / "out" / "5.png").size == (128, 96)
-    assert (tmp_path / "out" / "12.png").read_bytes() == b"old"
+    upscale(other, target, job())
+    with pytest.raises(TargetError, match="no interrupted run left them"):
+        upscale(clip, target, job(), resume=True)
+    with pytest.raises(Interrupted):
+        upscale(clip, target, job(), overwrite=True, tick=stop_after(3))
+    with pytest.raises(LogError, match=r"made otherwise \(source\)"):
+        upscale(other, target, job(), resume=True)
+    with pytest.raises(LogError, match=r"made otherwise \(prefilters\)"):
+        upscale(clip, target, job(prefilters=("deblock",)), resume=True)
+    done = upscale(clip, target, job(), resume=True)
+    assert (done.frames_resumed, done.frames_out) == (4, 10)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{number}.png" for number in range(1, 11)}
+    assert (np.asarray(opened(tmp_path / "out" / "10.png")) == repeated(referee.pictures(clip)[9], 2)).all()
+
+
+def test_images_of_a_stream_are_not_resumed(clip, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(Interrupted) as stopped, clip.open("rb") as file:
+        upscale(file, tmp_path / "out" / "%d.png", job(), tick=stop_after(3))
+    assert stopped.value.__notes__ == ["kept: 4 images; only what comes from a file can be resumed"]
+    with pytest.raises(LogError, match="a stream cannot be resumed"), clip.open("rb") as file:
+        upscale(file, tmp_path / "out" / "%d.png", job(), resume=True)
 
 
 def test_what_ends_early_leaves_no_half_image(clip, tmp_path):
