@@ -99,7 +99,12 @@ COMMANDS = [
         "4 images of that name exist already, as frame_00001.png; --overwrite",
         "--resume",
     ),
-    ("in.mp4 frame_%05d.png -s 2 --resume", 0, "4 frames in, 4 out (4 were there already)"),
+    (
+        "in.mp4 frame_%05d.png -s 2 --resume",
+        5,
+        "4 images",
+        "no interrupted run left them, so there is nothing to resume",
+    ),
     ("frame_%05d.png again.mp4 --rate 24 -s 2", 0, "again.mp4: 4 frames in, 4 out"),
     ("pngs/%02d.png larger/ -s 2", 0, "pngs/%02d.png -> larger/%02d.png: 96x64, 3 frames"),
     ("pngs/%02d.png -s 2", 0, "pngs/%02d_x2.png: 3 frames in, 3 out"),
