@@ -262,6 +262,7 @@ def test_an_attempt_that_takes_nothing_of_an_answer_is_late():
         host = ModelHost(theirs, fake.load, nullcontext, MemoryBudget(1 << 30))
 
         def attempt():
+            mine.receive()  # the order
             model = RemoteModel(mine, [("x", 4)], "auto")
             frame = Frame(np.zeros((120, 160, 3), np.uint8), 0, 1)
             model.open(160, 120).push(frame)  # 0.9 MB come back
