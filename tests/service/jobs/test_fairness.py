@@ -48,7 +48,7 @@ def test_an_owner_who_holds_every_slot_gives_one_to_another(tmp_path, clip):
     """Both slots are busy with alice's long jobs; bob's short one does not wait for their end."""
 
     async def scenario():
-        long = clip("long.mp4", 40, "-preset", "ultrafast")
+        long = clip("long.mp4", 400, "-preset", "ultrafast")
         async with serving(tmp_path) as jobs:
             spec = replace(SPEC, split=True)
             both = [await submit(jobs, long, spec) for _ in range(2)]
