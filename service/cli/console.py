@@ -238,7 +238,7 @@ def _costs(prediction: Prediction) -> list[str]:
         return [frames, seconds, memory, f"disk {decimal(prediction.disk)}", *spool]
     speed = 1 / max(1e-9, prediction.frame_seconds)
     disk = f"disk {decimal(1000 * prediction.frame_disk)} every 1000 frames"
-    return ["length unknown", f"about {speed:.2g} frames a second", memory, disk]
+    return ["length unknown", f"about {float(f'{speed:.2g}'):g} frames a second", memory, disk]
 
 
 def _models(models: Sequence[Model]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from upres.engine.core.text import counted
+
 from . import signals
 from .options import Crf, Overwrite, Prefilters, Tonemap, built
 from .run.options import ModelOptions
@@ -134,7 +136,7 @@ def _watched(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Call
 
 def _counts(progress: "Progress") -> str:
     dropped = f", {progress.frames_dropped} left out to keep up" if progress.frames_dropped else ""
-    return f"{progress.frames_out} frames{dropped}"
+    return f"{counted(progress.frames_out, 'frame')}{dropped}"
 
 
 def _summary(running: "LiveRun", progress: "Progress") -> str:
