@@ -11,7 +11,7 @@ class WebFiles(ThreadingHTTPServer):
     """files: bytes by path. answers: statuses of the next answers, before it serves as usual.
 
     most: bytes of an answer after which the connection ends. blocks: that ranges start at; hold: what an answer's head
-    waits for, before its body comes.
+    waits for, before its body comes; silent: what all of it waits for.
     tag: the version of every file. asked: the ranges of requests so far.
     """
 
@@ -28,8 +28,9 @@ class WebFiles(ThreadingHTTPServer):
         self.kind = "video/mp4"
         self.asked = []
         self.arrived = threading.Event()
-        self.hold = threading.Event()
+        self.hold, self.silent = threading.Event(), threading.Event()
         self.hold.set()
+        self.silent.set()
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -37,6 +38,7 @@ class WebFiles(ThreadingHTTPServer):
 
     def __exit__(self, *_):
         self.hold.set()
+        self.silent.set()
         self.shutdown()
         self.server_close()
 
@@ -51,6 +53,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.asked.append(self.headers["Range"])
+        if not server.silent.is_set():
+            server.arrived.set()
+            server.silent.wait(60)
         status = server.answers.popleft() if server.answers else 200
         data = server.files.get(unquote(urlsplit(self.path).path).lstrip("/"))
         if status != 200 or data is None:

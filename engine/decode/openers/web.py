@@ -10,6 +10,7 @@ from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from importlib.metadata import version
 from itertools import count
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from upres.engine.core.errors import Interrupted, SourceError, UnreachableError
 from upres.engine.decode.source import Opened, Source, refuse_page
 
 WAIT_SECONDS = 20.0  # for a connection, and for its next bytes
+ANSWER_SECONDS = 2 * WAIT_SECONDS  # for the head of an answer
 TRIES = 6  # in a row that bring no byte, each after twice the pause of the one before
 PAUSE_SECONDS = 0.5
 LATER = frozenset({408, 425, 429, 500, 502, 503, 504})  # answers that may be another one soon
@@ -67,6 +69,7 @@ class WebFile(io.RawIOBase):
         self._version: str | None = None
         self._response: HTTPResponse | None = None
         self._stopped = threading.Event()
+        self._answers = SimpleQueue[HTTPResponse | Exception]()  # to the last question
         self._insist(self._connect)
 
     @property
@@ -108,6 +111,7 @@ class WebFile(io.RawIOBase):
     def interrupt(self) -> None:
         """End a read that waits, and every later one; from any thread."""
         self._stopped.set()
+        self._answers.put(Interrupted())
         response = self._response
         with suppress(OSError, ValueError, AttributeError):  # it has ended by itself
             if response is not None:
@@ -165,7 +169,33 @@ class WebFile(io.RawIOBase):
             self._response = None
 
     def _connect(self) -> HTTPResponse:
-        """Ask for everything from the place on."""
+        """Ask for everything from the place on. In a thread: nothing else ends the wait for an answer, or bounds all of it."""
+        self._answers = answers = SimpleQueue[HTTPResponse | Exception]()
+        given_up = threading.Event()
+
+        def ask() -> None:
+            try:
+                response = self._asked()
+            except Exception as error:  # raised by the thread that waits
+                answers.put(error)
+                return
+            answers.put(response)
+            if given_up.is_set():
+                response.close()
+
+        threading.Thread(target=ask, name="connect", daemon=True).start()
+        try:
+            answer = Interrupted() if self._stopped.is_set() else answers.get(timeout=ANSWER_SECONDS)
+        except Empty:
+            answer = _BrokenOffError(f"no answer within {ANSWER_SECONDS:g} s")
+        if isinstance(answer, Exception):
+            given_up.set()
+            raise answer
+        self._response = answer
+        self._check(answer)
+        return answer
+
+    def _asked(self) -> HTTPResponse:
         headers = {
             "Range": f"bytes={self._position}-",
             "Accept-Encoding": "identity",
@@ -182,8 +212,6 @@ class WebFile(io.RawIOBase):
             raise SourceError(f"{self._address}: the server answers {error.code} {error.reason}") from error
         except ValueError as error:  # an address that is none
             raise SourceError(f"{self._address}: is no address ({error})") from error
-        self._response = response
-        self._check(response)
         return response
 
     def _check(self, response: HTTPResponse) -> None:

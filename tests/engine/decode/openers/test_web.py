@@ -94,6 +94,22 @@ def test_nobody_there_is_said_so(server):
         WebFile(server.url("data"))
 
 
+def test_a_connection_that_hangs_ends_when_it_is_interrupted(server):
+    """The server has taken the question, and does not answer before the test is over."""
+    server.most = 1000
+    with WebFile(server.url("data")) as file:
+        file.read(1000)
+        server.arrived.clear()
+        server.silent.clear()
+        thread = threading.Thread(target=lambda: (server.arrived.wait(60), file.interrupt()))
+        thread.start()
+        with pytest.raises(Interrupted):
+            file.read(1)
+        assert not server.silent.is_set()
+        thread.join(60)
+        server.silent.set()
+
+
 def test_a_read_that_waits_ends_when_it_is_interrupted(server):
     server.most = 1000
     with WebFile(server.url("data")) as file:
