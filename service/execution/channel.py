@@ -36,7 +36,9 @@ class Channel:
         self._socket = end
         self._sending = threading.Lock()
         self._shared: SharedFrames | None = None
-        self.failure: OSError | None = None  # of the first message that the other end did not take
+        self.stuck = (
+            False  # whether the other end has not taken a message; no error is kept, for it holds all that led to it
+        )
 
     def send(self, message: Message, frame: Frame | None = None) -> None:
         """Send a message, with a frame if there is one."""
@@ -52,7 +54,7 @@ class Channel:
             with self._sending:
                 framing.send(self._socket, message, pixels)
         except OSError as error:  # perhaps in the middle of a message: nothing can follow it, and who receives is woken
-            self.failure = self.failure or error
+            self.stuck = self.stuck or isinstance(error, TimeoutError)
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             raise

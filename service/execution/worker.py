@@ -177,7 +177,7 @@ class Worker:
             except TimeoutError:
                 return {"report": "late", "stalled_seconds": stall}
             except EOFError:  # also where it took nothing of an answer
-                if isinstance(channel.failure, TimeoutError):
+                if channel.stuck:
                     return {"report": "late", "stalled_seconds": stall}
                 raise
 
