@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from upres.engine.core.errors import SourceError, TargetError
 from upres.engine.core.frame import Frame, Pixels
@@ -115,8 +115,12 @@ def _through(pixels: Sequence[Pixels], models: Sequence[Model]) -> Pixels:
 
 
 def _alpha(alpha: NDArray[np.uint8], models: Sequence[Model], count: int) -> NDArray[np.uint8]:
-    """Upscale transparency as a gray image."""
+    """Upscale transparency as a gray image, nowhere beyond what is beside it: what is opaque or empty all around stays so."""
     gray = np.repeat(alpha[..., None], 3, axis=2)
     mean = _through([gray] * count, models).mean(axis=2, dtype=np.float32)
-    result: NDArray[np.uint8] = np.rint(mean).astype(np.uint8)
+    lowest, highest = (
+        resampled(np.asarray(Image.fromarray(alpha).filter(extreme)), mean.shape[::-1], Image.Resampling.NEAREST)
+        for extreme in (ImageFilter.MinFilter(3), ImageFilter.MaxFilter(3))
+    )
+    result: NDArray[np.uint8] = np.clip(np.rint(mean), lowest, highest).astype(np.uint8)
     return result

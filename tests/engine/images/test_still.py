@@ -166,6 +166,20 @@ def test_the_edge_of_something_transparent_keeps_its_color(tmp_path):
     assert np.abs(result[..., 3].mean() - 255 * disc.mean()) < 1
 
 
+def test_what_is_opaque_or_empty_all_around_stays_so(tmp_path):
+    """A real network gives near white and near black there, and rings at edges."""
+    height, width = 24, 32
+    alpha = np.zeros((height, width), np.uint8)
+    alpha[6:18, 8:24] = 255
+    source = saved(tmp_path / "in.png", np.dstack([pixels(height, width), alpha]))
+    upscale_image(source, tmp_path / "out.png", [registry.load("RealESRGAN_Vid_x2")[0]])
+    result = np.array(opened(tmp_path / "out.png"))[..., 3]
+    inside, near = np.s_[14:34, 18:46], np.s_[10:38, 14:50]
+    assert result[inside].min() == 255
+    result[near] = 0
+    assert result.max() == 0
+
+
 def test_what_is_opaque_throughout_needs_no_second_run(tmp_path):
     model = Nearest()
     upscale_image(saved(tmp_path / "in.png", pixels(channels=4) | np.array([0, 0, 0, 255], np.uint8)),
