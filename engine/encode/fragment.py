@@ -22,15 +22,7 @@ EARLY_MOVFLAGS = "empty_moov+default_base_moof+frag_discont"
 MOVFLAGS = f"{EARLY_MOVFLAGS}+delay_moov"
 LONGEST_TICKS = (1 << 31) - 1  # of one sample: what libavformat writes as a duration
 DECODE_TIME = struct.Struct(">IQ")  # tfdt: version (1: 64 bits) and flags, ticks
-ENTRY = (
-    b"moov",
-    b"trak",
-    b"mdia",
-    b"minf",
-    b"stbl",
-    b"stsd",
-    b"",
-)  # the boxes around a sample entry, and the first one
+ENTRY = (*b"moov trak mdia minf stbl stsd".split(), b"")  # the boxes around a sample entry, and the first one
 LIST_FIELDS = 8  # bytes of a stsd before its entries
 SEGMENT, CLUSTER = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"
 

@@ -1,6 +1,5 @@
 """Image files, read and written with Pillow: whatever is wrong with one is said in a sentence."""
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -17,8 +16,7 @@ from upres.engine.core.errors import SourceError, TargetError, UpresError, os_er
 from upres.engine.decode.container import LIMIT, check_size, reason
 from upres.engine.decode.openers.web import WebFile
 from upres.engine.decode.source import kind_of
-from upres.engine.encode.join.file import part_of
-from upres.engine.segments.folder import sync_folder
+from upres.engine.segments.whole_file import part_of, put_in_place
 
 from .formats import FORMATS, JPEG, TIFF, Format, format_of, is_image_name
 from .metadata import Metadata, metadata, to_srgb, upright
@@ -75,12 +73,8 @@ def save(picture: Picture, target: Path, *, exact: bool = False) -> list[str]:
     part = part_of(target)
     try:
         with os_errors_as(target, TargetError):
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-            sync_folder(target.parent)
+            part.write_bytes(data)
+            put_in_place(part, target)
     finally:
         part.unlink(missing_ok=True)
     return notes

@@ -1,22 +1,20 @@
 """A video as one image that moves: GIF with a palette for each frame, WebP, or APNG."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from av import VideoFormat, VideoFrame, VideoStream
 from av.filter import Graph
 from PIL import Image
 
+from upres.engine.color.convert import as_frame
 from upres.engine.core.errors import TargetError
 from upres.engine.core.frame import Frame
 from upres.engine.core.text import counted
-from upres.engine.encode.join.file import part_of
-from upres.engine.segments.folder import sync_folder
+from upres.engine.segments.whole_file import part_of, put_in_place
 
 from .picture import resampled
 
@@ -86,7 +84,7 @@ class MovingWriter:
             return
         self._last = at
         pixels = resampled(frame.pixels, self._size, Image.Resampling.LANCZOS)
-        picture = VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")
+        picture = as_frame(pixels)
         picture.pts, picture.time_base = at, Fraction(1, self._kind.ticks)
         picture.duration = self._duration = max(
             self._kind.shortest, round(frame.duration * self._time_base * self._kind.ticks)
@@ -98,10 +96,7 @@ class MovingWriter:
         self._encode(None)
         try:
             self._output.close()
-            with self._part.open("rb") as file:
-                os.fsync(file.fileno())
-            self._part.replace(self._target)
-            sync_folder(self._target.parent)
+            put_in_place(self._part, self._target)
         except (OSError, av.FFmpegError) as error:
             raise _unwritable(self._target, error) from error
         if not self._passed_over:

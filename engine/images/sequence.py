@@ -11,8 +11,8 @@ from upres.engine.core.errors import LogError, TargetError, os_errors_as
 from upres.engine.core.frame import Frame
 from upres.engine.core.text import counted
 from upres.engine.decode.numbered import ImageSequence
-from upres.engine.encode.join.file import part_of
 from upres.engine.pipeline.target import log_folder
+from upres.engine.segments.whole_file import part_of, put_in_place
 
 from .file import READ, save
 from .picture import Picture, resampled
@@ -79,7 +79,7 @@ class SequenceWriter:
                     self._images.path(number).unlink(missing_ok=True)
             part = part_of(self._record)
             part.write_text(json.dumps(self._made_by), "utf-8")
-            part.replace(self._record)
+            put_in_place(part, self._record)
         self._started = True
 
 

@@ -14,11 +14,10 @@ from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source, sequence_of
 from upres.engine.models.chain import Chain
 from upres.engine.pipeline.estimate import Prediction
-from upres.engine.pipeline.frames import combs, rgb_frames
+from upres.engine.pipeline.frames import ahead, combs, rgb_frames
 from upres.engine.pipeline.options import Job, after_prefilters, resolved
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.resumable import fingerprint
-from upres.engine.pipeline.stage import Stage, queue_budget
 from upres.engine.pipeline.target import check_target, in_the_way
 
 from .formats import FORMATS, Format, is_image_name
@@ -124,21 +123,21 @@ def _upscaled(
 ) -> Iterator[Frame]:
     """Start the stages that read and upscale, each ahead of the next. complete: frames that are there already."""
     shape = after_prefilters(reader.info.shape, job.prefilters)
-    source = rgb_frames(reader, job, shape, progress, first=complete if _stateless(job) else 0)
-    read = closing.enter_context(_ahead(source, shape, "read", reader.interrupt))
+    source = rgb_frames(reader, job, shape, progress, first=complete if job.stateless else 0)
+    read = closing.enter_context(ahead(source, shape, "read", reader.interrupt))
 
     def stop() -> None:
         read.stop()
         chain.stop()
 
     upscaled, _ = resolved(job, shape)
-    return closing.enter_context(_ahead(chain.run(read.results()), upscaled, "infer", stop)).results()
+    return closing.enter_context(ahead(chain.run(read.results()), upscaled, "infer", stop)).results()
 
 
 def _new(frames: Iterator[Frame], writer: Writer, progress: Progress, job: Job) -> Iterator[Frame]:
     """Leave out frames that are there already, which a model that remembers had to see again."""
     complete = progress.frames_resumed = progress.frames_out = writer.complete
-    for number, frame in enumerate(frames, complete if _stateless(job) else 0):
+    for number, frame in enumerate(frames, complete if job.stateless else 0):
         if number >= complete:
             yield frame
 
@@ -184,10 +183,6 @@ def _left_out(reader: Reader) -> list[str]:
     return notes
 
 
-def _ahead(frames: Iterator[Frame], shape: Shape, name: str, stop: Callable[[], None]) -> Stage[Frame]:
-    return Stage(frames, budget=queue_budget(shape), size=lambda frame: frame.pixels.nbytes, name=name, stop=stop)
-
-
 def _kind(target: Path) -> Format | Moving:
     suffix = target.suffix.lower()
     return FORMATS[suffix] if is_numbered(target) else MOVING[suffix]
@@ -195,7 +190,3 @@ def _kind(target: Path) -> Format | Moving:
 
 def _exact(job: Job) -> bool:
     return job.encoder.codec == "lossless"
-
-
-def _stateless(job: Job) -> bool:
-    return all(model.warmup == 0 for model in job.models)

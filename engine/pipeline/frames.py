@@ -15,6 +15,7 @@ from upres.engine.decode.reader import OnPacket, Reader
 
 from .options import Job
 from .progress import Progress
+from .stage import Stage, queue_budget
 
 
 def rgb_frames(
@@ -44,6 +45,14 @@ def rgb_frames(
         if pixels is not None:
             keep(frame)
             yield Frame(pixels, frame.pts or 0, frame.duration, SHOT_START in frame.metadata)
+
+
+def ahead(
+    frames: Iterator[Frame], shape: Shape, name: str, stop: Callable[[], None], *, live: bool = False
+) -> Stage[Frame]:
+    """Run a stage ahead of the next: of a live source by one frame, for what waits comes late. shape: of its frames."""
+    budget = 0 if live else queue_budget(shape)
+    return Stage(frames, budget=budget, size=lambda frame: frame.pixels.nbytes, name=name, stop=stop)
 
 
 def combs(reader: Reader, job: Job) -> list[str]:

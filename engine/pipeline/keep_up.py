@@ -4,16 +4,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 
 from upres.engine.core.frame import Frame, Shape
 
 from .stage import Stage
 
 MOST_LATE = 3  # frames' time that a frame may be used late
-WINDOW_SECONDS = (
-    2.0  # of arrivals that tell how long a frame is usually on its way, and the longest burst of a live source
-)
+WINDOW_SECONDS = 2.0  # of arrivals that tell how long a frame is usually on its way; the longest burst of a live source
 LOOK_SECONDS = 0.02  # between two looks at whether what waits still comes before its time
 MOST_BYTES = 128 << 20  # of frames that may wait
 
@@ -45,10 +43,8 @@ class KeepUp(Stage[Frame]):
         self._dropped = dropped
         self._clock = clock
         self._offsets: deque[tuple[float, float]] = deque()
-        self._pace = float(
-            "inf"
-        )  # the lowest offset that was usual: sources that stall for once come no faster after that
-        self._held = float("-inf")  # when the source was last kept from sending
+        self._pace = inf  # the lowest offset that was usual: sources that stall for once come no faster after that
+        self._held = -inf  # when the source was last kept from sending
         self._claimed: Frame | None = None
         self._used: deque[int] = deque()
         super().__init__(

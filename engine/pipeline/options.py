@@ -51,6 +51,11 @@ class Job:
         return prod(model.scale for model in self.models)
 
     @property
+    def stateless(self) -> bool:
+        """Tell whether every frame is upscaled by itself, so that a run can begin with any."""
+        return all(model.warmup == 0 for model in self.models)
+
+    @property
     def at_shots(self) -> bool:
         """Tell whether shots are looked for: when asked, and for models that remember earlier frames."""
         return self.split or any(model.warmup is None for model in self.models)

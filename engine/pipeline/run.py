@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 from upres.engine.core.errors import LogError
-from upres.engine.core.frame import Frame, Shape
+from upres.engine.core.frame import Frame
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.captions import Captions
 from upres.engine.encode.options import Encoder
@@ -15,11 +15,11 @@ from upres.engine.encode.video_track import VideoTrack
 from upres.engine.models.chain import Chain
 from upres.engine.segments.model import Fragment, Log
 
-from .frames import combs, rgb_frames
+from .frames import ahead, combs, rgb_frames
 from .keep_up import KeepUp
 from .options import Job, after_prefilters, resolved
 from .progress import Progress
-from .stage import Stage, queue_budget
+from .stage import Stage
 
 AUDIO_SECONDS = 0.1  # of sound in a fragment where frames are published one by one
 
@@ -43,12 +43,12 @@ def run(
     )
     progress.warnings += [*reader.warnings, *others.warnings, *([encoding.why] if encoding.why else [])]
     progress.warnings += combs(reader, job)
-    first = video.resume_point(stateless=all(model.warmup == 0 for model in job.models))
+    first = video.resume_point(stateless=job.stateless)
     chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
     source = rgb_frames(reader, job, shape, progress, first=first, on_packet=others.push, keep=captions.keep)
     late = KeepUp(source, shape, progress.drop, reader.interrupt, as_recorded=job.as_recorded) if job.keep_up else None
-    read = late or _ahead(source, job, shape, "read", reader.interrupt)
+    read = late or ahead(source, shape, "read", reader.interrupt, live=job.encoder.live)
 
     def stop() -> None:
         read.stop()  # or the models would wait for a source that is silent
@@ -56,7 +56,7 @@ def run(
 
     with (
         read,
-        _ahead(_upscaled(chain, read, late), job, upscaled, "infer", stop) as infer,
+        ahead(_upscaled(chain, read, late), upscaled, "infer", stop, live=job.encoder.live) as infer,
         closing(_unpublished(infer.results(), first, video.complete, progress, tick)) as unpublished,
         closing(
             pieces(
@@ -98,13 +98,3 @@ def _unpublished(
 def _audio_seconds(encoder: Encoder) -> float:
     """Say how long a fragment of sound is: as a segment, or short enough not to come long after its frames."""
     return AUDIO_SECONDS if encoder.fragment == "frame" else encoder.segment_seconds
-
-
-def _ahead(frames: Iterator[Frame], job: Job, shape: Shape, name: str, stop: Callable[[], None]) -> Stage[Frame]:
-    """Run a stage ahead of the next: of a live source by one frame, for what waits comes late."""
-    budget = 0 if job.encoder.live else queue_budget(shape)
-    return Stage(frames, budget=budget, size=_bytes, name=name, stop=stop)
-
-
-def _bytes(frame: Frame) -> int:
-    return frame.pixels.nbytes

@@ -8,8 +8,9 @@ from pathlib import Path
 from upres.engine.core.errors import TargetError, os_errors_as
 from upres.engine.core.text import counted
 from upres.engine.decode.source import Source
-from upres.engine.encode.join.file import container_for, part_of
+from upres.engine.encode.join.file import container_for
 from upres.engine.segments.folder import FolderLog
+from upres.engine.segments.whole_file import part_of
 
 
 def log_folder(target: Path) -> Path:

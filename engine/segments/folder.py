@@ -21,6 +21,7 @@ from upres.engine.core.errors import LogError, TargetError
 
 from .memory import MemoryLog
 from .model import Fragment, Track
+from .whole_file import sync_folder
 
 VERSION = 1
 
@@ -192,17 +193,6 @@ def _claim(folder: Path) -> FileLock:
     except Timeout as error:
         raise LogError(f"{folder}: another upres is writing this log; wait for it, or choose another output") from error
     return lock
-
-
-def sync_folder(folder: Path) -> None:
-    """Make files created or renamed in a folder survive a power cut, where the system can."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _repair(index: Path) -> None:

@@ -58,7 +58,6 @@ WhenSlow = Annotated[
 Split = Annotated[bool, typer.Option("--split", help="Cut at shot boundaries; lifts the limit on length.")]
 
 DEFAULT_SERVER = "127.0.0.1:8081"
-DEFAULT_MODEL = "RealESRGAN_Vid_x4"
 
 
 def _client(*, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = False, ca: Ca = None) -> "Client":
@@ -90,7 +89,7 @@ def _config(
     tonemap: Tonemap = False,
 ) -> "pb.UpscaleConfig":
     from upres.engine.core.errors import SettingsError
-    from upres.engine.models.catalog import full_name
+    from upres.engine.models.catalog import DEFAULT_MODEL, full_name
     from upres.v2 import upscale_pb2 as pb
 
     if chain and model:

@@ -1,7 +1,6 @@
 """One file from a log: packets copied, nothing decoded; written beside the target and renamed once complete."""
 
 import heapq
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -10,8 +9,8 @@ from pathlib import Path
 import av
 
 from upres.engine.core.errors import EncoderError, LogError, TargetError
-from upres.engine.segments.folder import sync_folder
 from upres.engine.segments.model import Log, Track
+from upres.engine.segments.whole_file import part_of, put_in_place
 
 from .tracks import LogSubtitles, LogTrack, label, movflags, movie_timescale, ordered
 
@@ -27,11 +26,6 @@ def container_for(path: Path) -> str:
     return CONTAINERS[path.suffix.lower()]
 
 
-def part_of(target: Path) -> Path:
-    """Return where a file is written until it is complete."""
-    return target.with_name(f".{target.name}.{os.getpid()}.part")
-
-
 def join(log: Log, target: Path, container: str) -> None:
     """Write the joined file. It appears under its name only once it is complete and on disk.
 
@@ -43,10 +37,7 @@ def join(log: Log, target: Path, container: str) -> None:
     try:
         with as_ours(str(target), container):
             _write(log, part, container)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(target)
-            sync_folder(target.parent)
+            put_in_place(part, target)
     finally:
         part.unlink(missing_ok=True)
 

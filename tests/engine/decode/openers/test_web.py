@@ -94,43 +94,19 @@ def test_nobody_there_is_said_so(server):
         WebFile(server.url("data"))
 
 
-def test_a_connection_that_hangs_ends_when_it_is_interrupted(server):
-    """The server has taken the question, and does not answer before the test is over."""
+@pytest.mark.parametrize("withheld", ["silent", "hold"], ids=["its answer", "the answer's body"])
+def test_a_read_that_waits_ends_when_it_is_interrupted(server, withheld):
     server.most = 1000
     with WebFile(server.url("data")) as file:
         file.read(1000)
         server.arrived.clear()
-        server.silent.clear()
+        getattr(server, withheld).clear()
         thread = threading.Thread(target=lambda: (server.arrived.wait(60), file.interrupt()))
         thread.start()
         with pytest.raises(Interrupted):
             file.read(1)
-        assert not server.silent.is_set()
+        assert not getattr(server, withheld).is_set()
         thread.join(60)
-        server.silent.set()
-
-
-def test_a_read_that_waits_ends_when_it_is_interrupted(server):
-    server.most = 1000
-    with WebFile(server.url("data")) as file:
-        file.read(1000)
-        server.arrived.clear()
-        server.hold.clear()
-        errors = []
-
-        def read():
-            try:
-                file.read(1)
-            except Interrupted as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=read)
-        thread.start()
-        assert server.arrived.wait(60)
-        file.interrupt()
-        server.hold.set()
-        thread.join(60)
-        assert len(errors) == 1
 
 
 def test_a_run_that_its_source_left_is_continued_to_the_same_bytes(server, tmp_path):
