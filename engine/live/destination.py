@@ -16,6 +16,7 @@ from typing import IO
 from upres.engine.core.errors import TargetError, os_errors_as
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.stream import Writable
+from upres.engine.machine.companion import tied
 from upres.engine.pipeline.target import in_the_way, unwritable
 
 FILES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m3u8": "hls"}
@@ -150,7 +151,7 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
         raise TargetError(f"{address} needs the ffmpeg program, which is not installed; get it with your system")
     command = [found, "-loglevel", "error", *PROMPT, "-f", "mpegts", "-i", "pipe:0", *COPIED, *LINGER, address]
     # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(tied(command), stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     programs.append(process)
     assert process.stdin is not None and process.stderr is not None
     said = deque[bytes](maxlen=1)

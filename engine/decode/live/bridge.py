@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from upres.engine.core.errors import SourceError
 from upres.engine.decode.openers.interruptible import Interruptible
 from upres.engine.decode.source import Opened, Source
+from upres.engine.machine.companion import tied
 
 from .network import RECONNECT
 
@@ -36,7 +37,7 @@ class BridgeOpener:
 
 
 class Program:
-    """ffmpeg copying a source into a pipe."""
+    """ffmpeg copying a source into a pipe. It dies with the thread that starts it, or this process."""
 
     def __init__(self, source: Sequence[str]) -> None:
         found = shutil.which("ffmpeg")
@@ -45,7 +46,7 @@ class Program:
         command = [found, "-nostdin", "-loglevel", "error", *PROMPT, *source, *COPIED]
         # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+            tied(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
         )
 
     def read(self, size: int, /) -> bytes:
