@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upres.engine.core.errors import ModelError, TargetError
-from upres.engine.models.catalog import NETWORKS, SLUGS, Network, slug_of
+from upres.engine.models.catalog import NETWORKS, SLUGS, Network, full_name, slug_of
 from upres.engine.models.manifest import Manifest
 from upres.export.families.base import Family
 from upres.export.families.registry import identify
@@ -86,6 +86,9 @@ def resolve(path: Path, network: str | None) -> tuple[Path, str]:
 
     A folder is searched for files whose names the catalogue knows. Raises ModelError where that leaves none or several.
     """
+    if not path.exists():
+        raise ModelError(_no_weights(path))
+    network = network and full_name(network)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     known = {file: name for file in files for name in _names(file) if network in (None, name)}
     if len(known) == 1:
@@ -96,6 +99,16 @@ def resolve(path: Path, network: str | None) -> tuple[Path, str]:
     raise ModelError(
         f"{path} does not say which network it is; known by name: {listed}; "
         "name the file, and with --network one of these or, for weights of your own, any name"
+    )
+
+
+def _no_weights(path: Path) -> str:
+    """Say that there is no such file, and how to get what its name may mean."""
+    entry = NETWORKS.get(full_name(str(path)))
+    if entry is None or entry.ships:
+        return f"{path}: no such file or folder; name a .pth, .safetensors or .param with weights"
+    return f"{path}: is a network, not its weights: `{entry.remedy}`" + (
+        f" gets it, or name the file: upres export {entry.file}" if entry.file else ""
     )
 
 

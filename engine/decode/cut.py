@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from upres.engine.core.errors import SettingsError
+from upres.engine.core.text import number
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +15,9 @@ class Cut:
     duration: Fraction | None = None
 
     def __post_init__(self) -> None:
-        problems = [f"a cut cannot begin at {float(self.start):g} s, before the source does"] * (self.start < 0)
+        problems = [f"a cut cannot begin at {number(self.start)} s, before the source does"] * (self.start < 0)
         if self.duration is not None and self.duration <= 0:
-            problems.append(f"a cut must last longer than {float(self.duration):g} s")
+            problems.append(f"a cut must last longer than {number(self.duration)} s")
         if problems:
             raise SettingsError("; ".join(problems))
 

@@ -12,6 +12,7 @@ from upres.engine.color.light import light_of
 from upres.engine.color.orientation import Orientation, orientation
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Shape
+from upres.engine.core.text import number
 
 from .container import Tracks, codec_name
 from .survey import Survey, declared_rate
@@ -90,6 +91,6 @@ def _held(time_base: Fraction) -> Fraction:
     Otherwise a single frame would take more ticks of that clock than a file can say. Raises SourceError for a tick of hours.
     """
     if time_base > LONGEST_TICK:
-        raise SourceError(f"its header says that a frame lasts {float(time_base):.3g} seconds or more; it is damaged")
+        raise SourceError(f"its header says that a frame lasts {number(time_base, 3)} seconds or more; it is damaged")
     fine = time_base.numerator > 1 and time_base.denominator > FINEST_TICKS
     return time_base.limit_denominator(FINEST_TICKS) if fine else time_base

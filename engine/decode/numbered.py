@@ -48,14 +48,27 @@ class ImageSequence:
 
     def _name(self) -> re.Pattern[str]:
         before, width, after = NUMBER.split(Path(self.pattern).name)
-        digits = rf"\d{{{width},}}" if width else r"0|[1-9]\d*"
+        digits = rf"\d{{{width}}}|[1-9]\d{{{width},}}" if width else r"0|[1-9]\d*"  # as printf writes them
         return re.compile(f"{re.escape(before)}({digits}){re.escape(after)}")
+
+    def _others(self) -> str:
+        """Say which numbered images are there instead: of the same name but for its digits, or of any."""
+        folder = Path(self.pattern).parent
+        if not folder.is_dir():
+            return f"; there is no folder {folder}"
+        before, suffix = NUMBER.split(Path(self.pattern).name)[0], Path(self.pattern).suffix.lower()
+        with os_errors_as(self.pattern, SourceError):
+            files = sorted(file for file in folder.iterdir() if file.suffix.lower() == suffix and file.is_file())
+        alike = [file for file in files if file.name.startswith(before)] or files
+        pattern = next(filter(None, map(pattern_of, map(str, alike))), None)
+        return f"; there are those of {pattern}" if pattern else ""
 
     def span(self) -> range:
         """Return the numbers as a range; SourceError where there are none, or some are missing between."""
         numbers = self.numbers()
         if not numbers:
-            raise SourceError(f"{self}: no such file, and no numbered images of that name, such as {self.path(1).name}")
+            named = f"no such file, and no numbered images of that name, such as {self.path(1).name}"
+            raise SourceError(f"{self}: {named}{self._others()}")
         span = range(numbers[0], numbers[-1] + 1)
         if len(span) > len(numbers):
             missing = next(number for number, there in zip(span, numbers, strict=False) if number != there)

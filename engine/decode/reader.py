@@ -16,7 +16,7 @@ from av.stream import Stream
 from upres.engine.color.convert import HDR
 from upres.engine.core.channels import channels_of
 from upres.engine.core.errors import SourceError
-from upres.engine.core.text import counted
+from upres.engine.core.text import counted, number
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 
 from .container import (
@@ -157,7 +157,7 @@ class Reader:
         """Raise SourceError where a source that says its length ends before a second."""
         length = self.info.seconds
         if length is not None and second >= length:
-            raise SourceError(f"{self._name}: ends before second {float(second):g}: it lasts {length:.1f} s")
+            raise SourceError(f"{self._name}: ends before second {number(second)}: it lasts {length:.1f} s")
 
     @property
     def closing_notes(self) -> list[str]:
@@ -288,7 +288,7 @@ class Reader:
         size = "" if self.video.width else f"its header names no frame size that can be held: at most {LIMIT}; "
         animated = "if it is an animated WebP, convert it first: FFmpeg decodes still ones only; "
         webp = animated if codec_name(self.video) == "webp" else ""
-        late = f"the cut begins at {float(self.cut.start):g} s; " if self.cut.start else ""
+        late = f"the cut begins at {number(self.cut.start)} s; " if self.cut.start else ""
         return f"{damaged}{webp or size}{late}found: {listed(self.container)}"
 
     def _placed(self) -> Iterator[VideoFrame]:
@@ -308,4 +308,4 @@ class Reader:
                 yield frame
             frame = next(self._decoding, None)
         if empty:
-            raise SourceError(f"{self._name}: there is no frame in the cut that begins at {float(self.cut.start):g} s")
+            raise SourceError(f"{self._name}: there is no frame in the cut that begins at {number(self.cut.start)} s")

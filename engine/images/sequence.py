@@ -73,6 +73,7 @@ class SequenceWriter:
     def _start(self) -> None:
         """Remove an earlier run's images, which a resumed run would take for its own, then say whose the next ones are."""
         with os_errors_as(self._images.pattern, TargetError):
+            self._record.parent.mkdir(parents=True, exist_ok=True)
             self._record.unlink(missing_ok=True)
             for number in self._images.numbers():
                 if number >= self._first:

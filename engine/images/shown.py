@@ -8,6 +8,7 @@ from upres.engine.color.convert import ToRGB
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Pixels
 from upres.engine.core.model import Model
+from upres.engine.core.text import number
 from upres.engine.decode.cut import Cut
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
@@ -27,7 +28,7 @@ def shown_at(source: Source, at: Fraction, models: Sequence[Model], *, tonemap: 
         reader.check_reaches(at)
         frames = _from(reader, at - begin, MODEL_FRAMES if stateful else 1)
     if not frames:
-        raise SourceError(f"the source ends before second {float(at):g}")
+        raise SourceError(f"the source ends before second {number(at)}")
     return Picture(frames[0], following=tuple(frames[1:]))
 
 

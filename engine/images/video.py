@@ -65,7 +65,9 @@ def check(source: Source, target: Path, job: Job, *, overwrite: bool, resume: bo
         return
     images = ImageSequence(str(target))
     _check_apart(source, images)
-    check_target(None, images.path(0), None, overwrite=True)
+    place = images.path(0)
+    there = next(folder for folder in (place.absolute().parent, *place.absolute().parents) if folder.exists())
+    check_target(None, there / place.name, None, overwrite=True)
     check_none(images, overwrite=overwrite, resume=resume)
 
 

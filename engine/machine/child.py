@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from upres.engine.core.text import number
+
 SECONDS = 15.0  # for an answer; a driver that has been idle takes some to wake up
 KILL_SECONDS = 1.0  # for a killed process to be gone; one that hangs inside the driver cannot be killed, and is left
 
@@ -35,7 +37,7 @@ def answer(command: Sequence[str], seconds: float) -> dict[str, Any]:
         process.kill()
         with suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=KILL_SECONDS)
-        return {"problem": f"no answer within {seconds:g} s"}
+        return {"problem": f"no answer within {number(seconds)} s"}
     if process.returncode:
         said = (err.strip().splitlines() or [""])[-1]
         how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"

@@ -1,5 +1,6 @@
 """The models as data: slugs, networks, scales, limits, licences, and where weights come from."""
 
+import re
 from dataclasses import dataclass
 
 from upres.engine.core.errors import ModelError
@@ -169,6 +170,6 @@ def slug_of(name: str) -> Slug:
     for slug in SLUGS.values():
         if name == slug.slug or name in slug.networks:
             return slug
-    raise ModelError(
-        f"unknown model {name!r}; there are: {', '.join(SLUGS)} (or {', '.join(SHORT)}); or a network: {', '.join(NETWORKS)}"
-    )
+    is_scale = re.fullmatch(r"x?\d+(\.\d+)?x?", name)
+    others = "`height` resamples to any other size" if is_scale else f"or a network: {', '.join(NETWORKS)}"
+    raise ModelError(f"unknown model {name!r}; there are: {', '.join(SLUGS)} (or {', '.join(SHORT)}); {others}")

@@ -16,6 +16,7 @@ from typing import Any
 import platformdirs
 
 from upres.engine.core.errors import TargetError, os_errors_as
+from upres.engine.core.text import number
 from upres.engine.machine import nvidia
 from upres.engine.machine.host import cpu_name
 from upres.engine.machine.packages import NVIDIA, RUNTIMES
@@ -90,7 +91,7 @@ class Table:
         choice = row.choice
         return (
             f"runtime auto is {choice.runtime} in {choice.precision}, tiles up to {choice.tile}: the fastest of "
-            f"{len(self.rows)} that `upres tune` measured here on {self.when[:10]}, {row.fps:.3g} frames a second at "
+            f"{len(self.rows)} that `upres tune` measured here on {self.when[:10]}, {number(row.fps, 3)} frames a second at "
             f"{self.width}x{self.height}"
         )
 

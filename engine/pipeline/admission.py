@@ -10,6 +10,7 @@ from rich.filesize import decimal
 
 from upres.engine.core.errors import ModelError, SettingsError, SourceError, TargetError
 from upres.engine.core.model import Model, Predicting, Spooling
+from upres.engine.core.text import number
 
 from .estimate import Prediction
 
@@ -60,8 +61,8 @@ def refuse_what_cannot_run_live(model: Model, width: int, height: int, rate: flo
     slow = model.seconds(width, height) * rate
     if slow > LIVE_SLACK:
         raise ModelError(
-            f"{model.name} is about {slow:.0f} times too slow here for a live source of {width}x{height} at {rate:.4g} frames a "
-            "second; take a smaller source, or a lighter model such as RealESRGAN_Vid_x2"
+            f"{model.name} is about {slow:.0f} times too slow here for a live source of {width}x{height} at {number(rate, 4)} "
+            "frames a second; take a smaller source, or a lighter model such as RealESRGAN_Vid_x2"
         )
     if not isinstance(model, Spooling):
         return

@@ -104,7 +104,9 @@ def _leave(log: FolderLog, job: Job, error: BaseException, *, can_resume: bool) 
         error.add_note("nothing is kept: only what goes from a file into a file can be resumed")
     elif mendable:
         seconds = job.encoder.segment_seconds
-        error.add_note(f"nothing is kept: the first segment ({seconds:g} seconds of video or more) was not whole yet")
+        error.add_note(
+            f"nothing is kept: the first segment ({counted(seconds, 'second')} of video or more) was not whole yet"
+        )
 
 
 def _may_succeed_later(error: BaseException) -> bool:

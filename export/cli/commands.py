@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from upres.engine.models.catalog import full_name
 from upres.engine.models.flashvsr.manifest import Attention, Precision, Version
 from upres.engine.runtime.engines.manifest import Target
 from upres.export.flashvsr import command
@@ -97,7 +98,7 @@ def export(
         return
     if size or capability:
         raise SettingsError("--size and --capability are of engines, and need --target tensorrt or tensorrt-rtx")
-    if str(source) == command.SLUG:
+    if full_name(str(source)) == command.SLUG and not source.exists():
         request = command.Request(weights, weights_version, precision, attention, verify, acceptance, clip)
         typer.echo(command.export(request, out))
         return

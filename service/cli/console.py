@@ -23,7 +23,7 @@ from rich.progress import Progress as Bar
 
 from upres.engine.core.errors import UpresError
 from upres.engine.core.model import Model
-from upres.engine.core.text import counted
+from upres.engine.core.text import counted, number
 from upres.engine.pipeline.estimate import Prediction
 from upres.engine.pipeline.progress import Progress
 
@@ -238,7 +238,7 @@ def _costs(prediction: Prediction) -> list[str]:
         return [frames, seconds, memory, f"disk {decimal(prediction.disk)}", *spool]
     speed = 1 / max(1e-9, prediction.frame_seconds)
     disk = f"disk {decimal(1000 * prediction.frame_disk)} every 1000 frames"
-    return ["length unknown", f"about {float(f'{speed:.2g}'):g} frames a second", memory, disk]
+    return ["length unknown", f"about {counted(float(number(speed, 2)), 'frame')} a second", memory, disk]
 
 
 def _models(models: Sequence[Model]) -> list[str]:

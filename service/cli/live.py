@@ -144,6 +144,6 @@ def _summary(running: "LiveRun", progress: "Progress") -> str:
     lines = [_counts(progress)]
     for sink in running.sinks:
         state = str(sink.error) if sink.error else "complete"
-        lost = f", {sink.dropped} frames lost: it was too slow" if sink.dropped else ""
+        lost = f", {counted(sink.dropped, 'frame')} lost: it was too slow" if sink.dropped else ""
         lines.append(f"{sink.destination.name}: {state}{lost}")
     return "\n".join(lines)

@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from upres.engine.core.text import counted
+
 from . import signals
 from .options import Crf, Overwrite, Prefilters, Tonemap, built
 
@@ -217,7 +219,7 @@ def stream(
         except (KeyboardInterrupt, RemoteError) as error:
             if live and assembly.frames:
                 assembly.join()
-                error.add_note(f"{target} holds the {assembly.frames} frames received so far")
+                error.add_note(f"{target} holds the {counted(assembly.frames, 'frame')} received so far")
             raise
         assembly.join()
     _done(target, job)
@@ -238,10 +240,10 @@ def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "Rem
                 case pb.Fragment():
                     assembly.append(part)
                 case pb.Dropped():
-                    bar.say(f"{part.frames} frames of {part.track} were dropped: this client was too slow")
+                    bar.say(f"{counted(part.frames, 'frame')} of {part.track} left out: this client was too slow")
                 case pb.Progress():
                     late = f", {1000 * part.live_late_seconds:.0f} ms late" * part.HasField("live_late_seconds")
-                    bar.show(f"{part.totals.frames_out} frames{late}", part.percent)
+                    bar.show(f"{counted(part.totals.frames_out, 'frame')}{late}", part.percent)
                     bar.warn(part.warnings)
                 case pb.Job():
                     _check(part)
@@ -287,7 +289,7 @@ def _ended(client: "Client", request_id: str) -> "pb.Job":
 
 
 def _done(target: Path, job: "pb.Job") -> None:
-    typer.echo(f"{target}: {job.totals.frames_in} frames in, {job.totals.frames_out} out", err=True)
+    typer.echo(f"{target}: {counted(job.totals.frames_in, 'frame')} in, {job.totals.frames_out} out", err=True)
 
 
 def _word(job: "pb.Job") -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from upres.engine.core.errors import SettingsError
 from upres.engine.core.model import Model
+from upres.engine.core.text import counted, number
 from upres.engine.decode.filters import PREFILTERS
 from upres.engine.decode.info import Info
 from upres.engine.encode.options import Encoder, resolve
@@ -190,7 +191,7 @@ def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]
     if spec.split:
         problems["split"].append("A live source is not split: it has one encoder, and no limit of length by its model.")
     if spec.segment_seconds > limits.live_segment_seconds:
-        longest = f"{limits.live_segment_seconds:g}"
+        longest = number(limits.live_segment_seconds)
         problems["segment_seconds"].append(f"The segment_seconds of a live source must be at most {longest}.")
 
 
@@ -267,11 +268,12 @@ def too_long(spec: Spec, longest: float, seconds: float | None = None) -> str:
     """Say that a source is too long, and what helps. seconds: its length, where its container tells it."""
     names = " + ".join(spec.names)
     it_has = "" if seconds is None else f", it has {seconds:.1f}"
+    most = counted(longest, "second")
     if spec.live:
-        return f"The live source must not be longer than {longest:g} seconds{it_has}; the operator's setting is live_seconds."
+        return f"The live source must not be longer than {most}{it_has}; the operator's setting is live_seconds."
     return (
-        f"The video must not be longer than {longest:g} seconds for {names}{it_has}. With `split` it is cut at its shots "
-        "and may have any length; the operator's settings are limits and clip_seconds."
+        f"The video must not be longer than {most} for {names}{it_has}. With `split` it is cut at its shots and "
+        "may have any length; the operator's settings are limits and clip_seconds."
     )
 
 

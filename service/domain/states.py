@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from upres.engine.core.errors import UpresError
+from upres.engine.core.text import counted
 
 MOST_ATTEMPTS = 3  # the first, and twice again
 
@@ -91,7 +92,7 @@ class State:
 def started(state: State) -> State:
     """Start an attempt: the first of a pending job, or the next of one whose last attempt died."""
     if state.ended or state.attempts >= MOST_ATTEMPTS:
-        raise TransitionError(f"no attempt can start in {state.status} after {state.attempts} attempts")
+        raise TransitionError(f"no attempt can start in {state.status} after {counted(state.attempts, 'attempt')}")
     return replace(state, status=Status.PROCESSING, attempts=state.attempts + 1)
 
 

@@ -11,6 +11,7 @@ import psutil
 from rich.filesize import decimal
 
 from upres.engine.core.errors import SourceError
+from upres.engine.core.text import number
 from upres.engine.pipeline.encoders import SPARE_PART
 from upres.service.domain.errors import NoRoomError
 
@@ -66,7 +67,7 @@ class MemoryBudget:
                 while not self._fits(size, place, first=not longest):
                     left = until - time.monotonic()
                     if left <= 0:
-                        held = f"have held for {longest:g} s" if longest else "hold now"
+                        held = f"have held for {number(longest)} s" if longest else "hold now"
                         raise NoRoomError(
                             f"this needs about {decimal(size)} of memory, which other jobs {held}; try again later"
                         )

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from upres.engine.core.text import counted
 from upres.service.domain import job_logging
 from upres.service.domain.waiting import to_the_end
 from upres.service.live.framing import HEADER_BYTES
@@ -71,7 +72,7 @@ class WorkerProcess:
             await to_the_end(_end(process, last_words))
         lost = len(self._running)
         await self._report_lost(on_report)
-        raise WorkerDiedError(f"a worker died ({process.returncode}) with {lost} attempts")
+        raise WorkerDiedError(f"a worker died ({process.returncode}) with {counted(lost, 'attempt')}")
 
     async def run(self, order: Order) -> None:
         """Send an order; one that meets a dead worker is reported as died, at the next start at the latest."""

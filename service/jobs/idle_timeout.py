@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from upres.engine.core.text import counted
 from upres.service.domain import job_logging
 from upres.service.domain.errors import NotFoundError, StoreError
 from upres.service.domain.states import Failure, Reason, TransitionError
@@ -20,10 +21,10 @@ async def keep_watch(intake: Intake, runner: Runner, seconds: float) -> None:
     while True:
         await asyncio.sleep(CHECK_SECONDS)
         for request_id in [*intake.idle(), *runner.live.idle(seconds)]:
-            message = f"No byte of the source came for {seconds:g} seconds."
+            message = f"No byte of the source came for {counted(seconds, 'second')}."
             await _give_up(request_id, Failure(Reason.SOURCE_INCOMPLETE, message), intake, runner)
         for request_id in runner.live.stuck(seconds):
-            message = f"The client took nothing of a live log that waits for it for {seconds:g} seconds."
+            message = f"The client took nothing of a live log that waits for it for {counted(seconds, 'second')}."
             await _give_up(request_id, Failure(Reason.TIMEOUT, message), intake, runner)
 
 

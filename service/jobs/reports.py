@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
+from upres.engine.core.text import counted
 from upres.service.domain import job_logging, states
 from upres.service.domain.errors import NotFoundError, StoreError
 from upres.service.domain.failures import failure_of
@@ -165,10 +166,10 @@ class Reports:
             case {"report": "failed", "error": kind, "message": message}:
                 await self._failed(request_id, failure_of(kind, message))
             case {"report": "late", "stalled_seconds": seconds}:
-                message = f"The job made no progress for {seconds:.0f} seconds."
+                message = f"The job made no progress for {counted(round(seconds), 'second')}."
                 await self._schedule.fail(request_id, Failure(Reason.TIMEOUT, message))
             case {"report": "late"}:
-                message = f"The job took longer than its {self._policy.wall_seconds:g} seconds."
+                message = f"The job took longer than its {counted(self._policy.wall_seconds, 'second')}."
                 await self._schedule.fail(request_id, Failure(Reason.TIMEOUT, message))
             case {"report": "died"}:
                 await self._died(request_id)

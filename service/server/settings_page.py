@@ -6,6 +6,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from rich.filesize import decimal
 
+from upres.engine.core.text import number
+
 from .settings import Settings
 
 INTRODUCTION = """# Settings
@@ -41,7 +43,7 @@ def _default(name: str, field: FieldInfo) -> str:
         return f"`{str(value).lower()}`"
     if name.endswith("_bytes") and value >= LARGE:
         return f"`{value}` ({decimal(value)})"
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    return f"`{number(value)}`" if isinstance(value, float) else f"`{value}`"
 
 
 def _what(field: FieldInfo) -> str:

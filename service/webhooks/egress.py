@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_network
 import httpx
 
 from upres.engine.core.errors import SettingsError, UpresError
+from upres.engine.core.text import number
 
 from .ip_classes import Address, Kind, Network, kind, unwrapped
 
@@ -137,7 +138,7 @@ class Egress:
                 url = self.parse(text)
                 return await self._post(url, await self.addresses(url), headers, body)
         except TimeoutError as error:
-            raise UnreachableError(f"no answer within {self.seconds:g} s") from error
+            raise UnreachableError(f"no answer within {number(self.seconds)} s") from error
 
     async def _post(self, url: httpx.URL, addresses: list[Address], headers: Mapping[str, str], body: bytes) -> int:
         """Only a connection that could not be made is tried at the next address: by then nothing has been sent."""

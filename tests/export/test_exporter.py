@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -86,6 +87,18 @@ def test_a_folder_that_leaves_it_open_is_refused(tmp_path, network):
         (tmp_path / name).touch()
     with pytest.raises(ModelError, match="does not say which network it is"):
         resolve(tmp_path, network)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("x4plus", "is a network, not its weights: `upres pull realesrgan-x4plus` gets it"),
+        ("nowhere.pth", "nowhere.pth: no such file or folder"),
+    ],
+)
+def test_what_is_no_file_is_said_with_how_to_get_it(name, words):
+    with pytest.raises(ModelError, match=words):
+        resolve(Path(name), None)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

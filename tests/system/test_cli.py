@@ -430,7 +430,7 @@ def test_probe_models_doctor_and_licenses(upres):
     assert facts["hdr"] is False
     assert [rule["rule"] for rule in facts["advice"]] == ["small", "grade"]
     assert "RealESRGAN_Vid_x4" in upres("models")[1]
-    assert "nothing is missing" in upres("doctor")[1]
+    assert "all that upres needs is here" in upres("doctor")[1]
     assert "BSD 3-Clause" in upres("licenses")[1]
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
+from upres.engine.core.text import counted
 from upres.engine.models.catalog import SLUGS
 from upres.engine.segments.model import Track
 from upres.service.domain.errors import ConflictError, InvalidError, NotFoundError, OffsetError, SilentError
@@ -59,7 +60,7 @@ class JobService(Service, stubs.JobServiceServicer):
                     request = await anext(requests, None)
             except TimeoutError as error:
                 how = f"upload again with the same request_id, {job.request_id}, from the source_offset of GetJob"
-                raise SilentError(f"nothing came for {seconds:g} seconds; {how}") from error
+                raise SilentError(f"nothing came for {counted(seconds, 'second')}; {how}") from error
             if request is None:
                 return
             yield request

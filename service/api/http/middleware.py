@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from upres.engine.core.text import counted
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import SilentError, TooLargeError, UnauthenticatedError
@@ -131,7 +132,7 @@ class Gate:
         """
         received, complete, looked = 0, False, FORM_BYTES - ROOM_BYTES
 
-        async def counted() -> Message:
+        async def counting() -> Message:
             nonlocal received, complete, looked
             if complete:  # what may still come is that the client disconnects
                 return await receive()
@@ -139,7 +140,9 @@ class Gate:
                 async with asyncio.timeout(self._idle_seconds):
                     message = await receive()
             except TimeoutError as error:
-                raise SilentError(f"No byte of the request came for {self._idle_seconds:g} seconds.") from error
+                raise SilentError(
+                    f"No byte of the request came for {counted(self._idle_seconds, 'second')}."
+                ) from error
             complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             self._check_length(received)
@@ -148,7 +151,7 @@ class Gate:
                 self._check_room(ROOM_BYTES)
             return message
 
-        return counted
+        return counting
 
 
 def _length(headers: Headers) -> int:

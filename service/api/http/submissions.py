@@ -11,6 +11,7 @@ from fastapi import Form, Header, Request
 from starlette.datastructures import UploadFile
 
 from upres.engine.core.errors import SourceError
+from upres.engine.core.text import counted
 from upres.service.domain.errors import InvalidError, TooLargeError
 from upres.service.domain.spec import SIDES, Spec, problems_of
 from upres.service.execution.probe_process import Facts
@@ -101,7 +102,7 @@ class Submissions:
                 problems["duration"] = [f"The duration must be at least {SHORTEST_SECONDS} seconds."]
             elif longest is not None and form.duration > longest:
                 problems["duration"] = [
-                    f"The duration must be at most {longest:g} seconds for {spec.model}, unless `split` is set."
+                    f"The duration must be at most {counted(longest, 'second')} for {spec.model}, unless `split` is set."
                 ]
         return problems
 

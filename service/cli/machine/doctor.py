@@ -50,7 +50,12 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="JSON instead of te
             typer.secho(f"{finding.name}: {finding.state}", fg="red" if finding.missing else None)
             if finding.remedy:
                 typer.echo(f"  -> {finding.remedy}")
-        typer.echo(f"{counted(len(missing), 'thing')} missing" if missing else "nothing is missing")
+        what = (
+            f"{counted(len(missing), 'thing')} that upres needs is missing"
+            if missing
+            else "all that upres needs is here"
+        )
+        typer.echo(f"{what}; other runtimes are for other hardware")
     if missing:
         raise typer.Exit(1)
 

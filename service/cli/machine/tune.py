@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from upres.engine.core.errors import ModelError, SettingsError
+from upres.engine.core.text import number
 from upres.engine.models import registry, tuned
 from upres.engine.models.catalog import NETWORKS
 from upres.engine.models.manifest import QUALITIES
@@ -62,7 +63,7 @@ def line(name: str, outcome: Row | str) -> str:
     psnr = "equal" if outcome.psnr is None else f"{outcome.psnr:.1f} dB"
     about = "about " if outcome.estimated else ""
     return (
-        f"{name:36} {about}{outcome.fps:.3g} frames/s, {1e3 * outcome.latency:.4g} ms a frame, "
+        f"{name:36} {about}{number(outcome.fps, 3)} frames/s, {number(1e3 * outcome.latency, 4)} ms a frame, "
         f"{outcome.memory / 1e9:.2f} GB, {psnr}; {outcome.report}"
     )
 

@@ -24,6 +24,7 @@ from upres.service.cli.console import Report
 from upres.service.cli.stdio import stdout
 
 from .choice import Choice, Wanted
+from .hints import hints
 from .inputs import Pair
 from .options import SUFFIXES, RunOptions
 from .patience import check_patience
@@ -70,6 +71,8 @@ class Batch:
             except Interrupted:
                 raise
             except UpresError as error:
+                for hint in hints(pair, error, overwrite=self.options.overwrite):
+                    error.add_note(hint)
                 if len(every) == 1:
                     raise
                 self.report.fail(pair.source, error)

@@ -4,14 +4,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 
-from upres.engine.core.errors import SettingsError
+from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.core.model import Model
 from upres.engine.models import registry
 from upres.engine.models.per_frame import PerFrameModel
 from upres.engine.pipeline import advice
 from upres.service.cli import signals
 
-from .options import ModelOptions
+from .options import ModelOptions, scale_refused
 
 BY_SCALE = {2: "RealESRGAN_Vid_x2", 3: "RealESRGAN_Vid_x4", 4: "RealESRGAN_Vid_x4"}
 """The model that gives so much, or the next more, which is resampled."""
@@ -57,9 +57,7 @@ class Choice:
         if scale is None:
             return None
         if scale not in BY_SCALE:
-            raise SettingsError(
-                f"--scale must be 2, 3 or 4, got {scale}; more is two models after each other: --chain x4,x2 gives 8 times"
-            )
+            raise scale_refused(scale)
         name = BY_SCALE[scale]
         why = f"no network here gives 3 times: {name} gives 4, resampled to 3" if scale == 3 else None
         return Wanted((name,), (registry.scale_of(name),), scale, why)
@@ -87,7 +85,10 @@ class Choice:
 
     def _scale_in_chain(self, name: str) -> int:
         """In a chain, the scale is for those models that offer several."""
-        return registry.scale_of(name, self._options.scale if len(registry.scales_of(name)) > 1 else None)
+        try:
+            return registry.scale_of(name, self._options.scale if len(registry.scales_of(name)) > 1 else None)
+        except ModelError as error:
+            raise ModelError(f"--chain names models one after the other, as x4,x2: {error}") from error
 
     def _notes(self, models: tuple[Model, ...]) -> list[str]:
         notes = [model.why for model in models if isinstance(model, PerFrameModel) and model.why]

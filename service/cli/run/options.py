@@ -26,6 +26,22 @@ RUNTIMES = ("auto", *sorted(entry.name for entry in entry_points(group="upres.ru
 """As `upres.engine.runtime.registry` lists them, which imports NumPy."""
 
 
+def scale_refused(scale: object) -> SettingsError:
+    """Make the error of a scale that no network gives."""
+    return SettingsError(
+        f"--scale must be 2, 3 or 4, got {scale}; more is two models after each other: --chain x4,x2 gives 8 times; "
+        "any other size is a height: --height 1080 resamples down to it"
+    )
+
+
+def _times(text: str) -> int:
+    """Read a scale, as 2, x2 or 2x."""
+    times = text.lower().removeprefix("x").removesuffix("x")
+    if not times.isdecimal():
+        raise scale_refused(text)
+    return int(times)
+
+
 def _models(incomplete: str) -> Iterator[str]:
     """Complete the name of a model: of several, the last one."""
     before, comma, last = incomplete.rpartition(",")
@@ -40,7 +56,13 @@ class ModelOptions:
 
     scale: Annotated[
         int | None,
-        typer.Option("--scale", "-s", help="2, 3 or 4 times as wide and high; by default 4, and 2 from 540p up."),
+        typer.Option(
+            "--scale",
+            "-s",
+            metavar="N",
+            parser=_times,
+            help="2, 3 or 4 times as wide and high; by default 4, and 2 from 540p up.",
+        ),
     ] = None
     model: Annotated[
         str | None,

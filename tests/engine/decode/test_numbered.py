@@ -68,7 +68,9 @@ def test_without_a_rate_there_are_25_a_second(tmp_path):
     ("names", "words"),
     [
         ([], "no such file, and no numbered images of that name, such as 001.png"),
-        (["1.png", "2.png"], "no numbered images"),
+        (["1.png", "2.png"], r"no numbered images .*; there are those of .*in/%d\.png$"),
+        (["00001.png", "00002.png"], r"no numbered images .*; there are those of .*in/%05d\.png$"),
+        (["a.png", "b.jpg"], r"such as 001\.png$"),
         (["001.png", "002.png", "005.png", "007.png"], r"003\.png is missing, and 3 in all"),
     ],
 )
@@ -77,6 +79,11 @@ def test_what_is_missing_is_said(tmp_path, names, words):
     with pytest.raises(SourceError, match=words):
         upscaled(str(tmp_path / "in" / "%03d.png"), tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(SourceError, match=rf"there is no folder {tmp_path / 'in'}$"):
+        ImageSequence(str(tmp_path / "in" / "%d.png")).span()
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,7 @@ def stop_after(count):
 
 @pytest.mark.parametrize("pattern", ["frame_%05d.png", "%d.tiff", "a %03d.bmp"])
 def test_every_frame_becomes_an_image_of_its_own(clip, tmp_path, pattern):
-    folder = tmp_path / "out"
-    folder.mkdir()
+    folder = tmp_path / "made" / "out"
     done = upscale(clip, folder / pattern, job())
     images = Numbered(str(folder / pattern))
     assert done.frames_out == 10 and images.numbers() == list(range(1, 11)) == sorted(images.numbers())
@@ -198,7 +197,7 @@ def test_what_stands_in_the_way_is_said(clip, tmp_path):
     media.ffmpeg("-i", clip, tmp_path / "%d.png")
     for source, target, kind, words, options in [
         (clip, tmp_path / "there.gif", TargetError, "exists already", {}),
-        (clip, tmp_path / "no" / "%d.png", TargetError, "there is no folder", {}),
+        (clip, clip / "%d.png", TargetError, "there is no folder", {}),
         (tmp_path / "%d.png", tmp_path / "%d.png", TargetError, "the input's own images", {"overwrite": True}),
         (clip, tmp_path / "out.gif", SettingsError, "there is nothing to resume", {"resume": True}),
     ]:

@@ -145,13 +145,18 @@ def test_a_download_with_another_hash_is_deleted():
     ("network", "message"),
     [
         ("realesr-animevideov3-x4", "comes with the package"),
-        ("flashvsr-v1.1-tiny", "cannot be pulled"),
-        ("none", "cannot be pulled; there are: realesrgan-x4plus, "),
+        ("x2", "comes with the package"),
+        ("flashvsr", "is made by: upres export FlashVSR_Tiny --weights DIR"),
+        ("none", "is unknown; `upres pull` gets: realesrgan-x4plus, "),
     ],
 )
 def test_only_networks_with_weights_elsewhere_are_pulled(network, message):
     with pytest.raises(ModelError, match=f"{network} {message}"):
         pull(network)
+
+
+def test_a_short_form_means_the_network(folder):
+    assert pull("general-x4v3", folder=folder).manifest.network == GENERAL
 
 
 def test_a_full_disk_is_seen_before_the_start(folder, monkeypatch):
