@@ -39,7 +39,7 @@ BEFORE_AVX512 = "MMX2,SSE2,SSSE3,SSE4,AVX,FMA3,LZCNT,BMI1,BMI2,AVX2"  # in x264'
 class Encoder:
     """How the result is encoded.
 
-    segment_seconds: the length of a segment. height: to resample the result down to, or None.
+    segment_seconds: a segment starts at each multiple of it. height: to resample the result down to, or None.
     fragment: what is published at once; single frames are encoded without look-ahead.
     live: encode with one encoder, without delay; such a run cannot be resumed.
     pixel_format: FFmpeg's name, or None for the codec's usual one. options: of the encoder's own, as FFmpeg names them.

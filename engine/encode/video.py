@@ -1,7 +1,8 @@
 """Frames to segments of encoded video, published whole or frame by frame.
 
-Each segment has a fresh encoder, so that it depends on nothing but its frames, and several may be encoded at once. A live source
-keeps one encoder, which starts every segment with an IDR frame.
+Each segment has a fresh encoder, so that it depends on nothing but its frames, and several may be encoded at once. Where segments
+start depends on nothing but the times of frames, so that a run from the middle of a source makes the same ones. A live source keeps
+one encoder, which starts every segment with an IDR frame.
 """
 
 import math
@@ -28,8 +29,9 @@ def pieces(
     captions: Captions | None = None,
     encoders: int = 1,
 ) -> Generator[Piece]:
-    """Encode frames and yield a segment or a frame at a time; a segment starts every `segment_seconds`, and at shots if asked.
+    """Encode frames and yield a segment or a frame at a time.
 
+    A segment starts with the first frame at or after each multiple of `segment_seconds`, and at shots if asked.
     Only the next frame shows whether a frame is the last of its segment, so a frame is yielded once that has come. For a live
     source its own duration decides, shots are ignored, and the last segment may be left without an end.
     encoders: segments that are encoded at once, to the same bytes, where they are published whole.
@@ -72,7 +74,7 @@ def _marked(
     """Yield each frame, with its captions, and with whether a segment starts with it."""
     start: int | None = None
     for frame in frames:
-        first = start is None or frame.pts - start >= length or (at_shots and frame.shot)
+        first = start is None or _starts(frame, start, length, at_shots)
         start = frame.pts if first or start is None else start
         yield first, (frame, captions.take(frame.pts))
 
@@ -86,7 +88,7 @@ def _with_fresh_encoders(converted: Converted, encoding: Encoding, shape: Shape,
     current: SegmentEncoder | None = None
     try:
         for picture, frame in converted:
-            if current is not None and (frame.pts - current.start >= length or (at_shots and frame.shot)):
+            if current is not None and _starts(frame, current.start, length, at_shots):
                 yield current.finish()
                 current.close()
                 current = None
@@ -122,6 +124,11 @@ def _with_one_encoder(converted: Converted, encoding: Encoding, shape: Shape) ->
 def _is_far(before: Frame, frame: Frame) -> bool:
     """Tell whether so much is missing between two frames that players in browsers take nothing but a key frame."""
     return frame.pts - before.pts > 2 * before.duration
+
+
+def _starts(frame: Frame, start: int, length: Fraction, at_shots: bool) -> bool:
+    """Tell whether a frame starts a segment. start: of the segment before. length: ticks between two that start by their time."""
+    return frame.pts // length > start // length or (at_shots and frame.shot)
 
 
 def _length(encoding: Encoding, shape: Shape) -> Fraction:

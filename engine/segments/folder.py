@@ -23,7 +23,7 @@ from .memory import MemoryLog
 from .model import Fragment, Track
 from .whole_file import sync_folder
 
-VERSION = 1
+VERSION = 2
 
 
 class FolderLog(MemoryLog):

@@ -14,7 +14,7 @@ from upres.engine.encode.codecs import CODECS, FORBIDDEN
 from upres.engine.encode.options import Encoder
 
 CASES = [
-    ("av1", "mp4", "av1", 30), ("av1", "mkv", "av1", 30), ("vp9", "mp4", "vp9", 30), ("vp9", "mkv", "vp9", 30),
+    ("av1", "mp4", "av1", 29), ("av1", "mkv", "av1", 29), ("vp9", "mp4", "vp9", 30), ("vp9", "mkv", "vp9", 30),
     ("prores", "mov", "prores", 30), ("prores", "mkv", "prores", 30), ("ffv1", "mkv", "ffv1", 45),
 ]  # fmt: skip
 UNEVEN = "settb=1/1000,setpts='100*N+30*mod(N,3)'"
