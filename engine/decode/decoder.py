@@ -17,9 +17,12 @@ OnPacket = Callable[[MediaPacket], None]
 
 
 class Decoder:
-    """One video track's decoder. accounted: frames that came out, or that an edit list hides. chunks: packets by AVI's count."""
+    """One video track's decoder. accounted: frames that came out, or that an edit list hides. chunks: packets by AVI's count.
 
-    def __init__(self, video: VideoStream, container: str, repairs: Repairs) -> None:
+    like: a frame whose size and pixel format all others get; by default the first.
+    """
+
+    def __init__(self, video: VideoStream, container: str, repairs: Repairs, like: VideoFrame | None = None) -> None:
         self._video = video
         self._context = _alpha_decoder(video) or video.codec_context
         self._repairs = repairs
@@ -28,7 +31,7 @@ class Decoder:
         self._reordered = False
         self._before: int | None = None
         self._step = 0
-        self._first: VideoFrame | None = None
+        self._first = like
         self._reformatter = VideoReformatter()
         self.accounted = self.chunks = 0
         self._sizes: list[str] = []

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prefilter:
-    """chain: in libavfilter's notation. rate: frames out for one in. deep: whether it takes more than 8 bits a channel."""
+    """chain: in libavfilter's notation. rate: frames out for one in. deep: whether it takes more than 8 bits a channel.
+
+    warmup: frames before a frame that its result depends on; None: all since the first.
+    """
 
     chain: str
     what: str
     rate: int = 1
     deep: bool = True
+    warmup: int | None = 0
 
 
 # Its default thresholds leave all but the faintest noise: grain of a standard deviation of 6 keeps 97 % of it, here 35 %.
@@ -31,17 +35,18 @@ ATADENOISE = "atadenoise=0a=0.1:0b=0.2:1a=0.1:1b=0.2:2a=0.1:2b=0.2"
 
 PREFILTERS = {
     "deinterlace": Prefilter(
-        "bwdif=mode=send_frame:deint=all", "two fields woven into one frame become one clean frame"
+        "bwdif=mode=send_frame:deint=all", "two fields woven into one frame become one clean frame", warmup=1
     ),
     "deinterlace-fields": Prefilter(
-        "bwdif=mode=send_field:deint=all", "every field becomes a frame: twice the rate", rate=2
+        "bwdif=mode=send_field:deint=all", "every field becomes a frame: twice the rate", rate=2, warmup=1
     ),
-    "denoise": Prefilter(ATADENOISE, "noise averaged over time; fast, keeps still detail"),
+    "denoise": Prefilter(ATADENOISE, "noise averaged over time; fast, keeps still detail", warmup=4),
     "denoise-strong": Prefilter("nlmeans=s=3:p=7:r=9", "noise averaged over like patches; slow, strong", deep=False),
     "deblock": Prefilter("deblock=filter=strong:block=8", "edges of 8x8 compression blocks smoothed"),
-    "stabilise": Prefilter("deshake", "shake of the camera taken out", deep=False),
+    "stabilise": Prefilter("deshake", "shake of the camera taken out", deep=False, warmup=None),
 }
 SHOTS = "scdet=threshold=10"
+SHOTS_WARMUP = 2  # frames: it compares the change to a frame with the change before it
 SHOT_START = "lavfi.scd.time"  # the frame metadata that scdet writes on the first frame of a shot
 
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +37,7 @@ from .dolby_vision import dolby_vision
 from .info import announced_seconds, describe
 from .inventory import take_inventory
 from .numbered import ImageSequence
+from .scan import Scan, scan
 from .source import Source, opener_for
 from .survey import Survey, is_needed, survey
 
@@ -92,7 +93,8 @@ class Reader:
             self.channels = {stream.index: channels_of(stream) for stream in self.audio}
             self._surveyed = self._survey()
             self.origin = self._origin()
-            self._first = self._decode_first()
+            self._first = self._decode_first(self.origin if self.cut.start else None)
+            check_size(self._name, self._first.width, self._first.height)
             self.info = describe(self.container, self._tracks, self._first, self._surveyed)
             self._check_dolby_vision()
             if self.tonemap and self.info.shape.color.transfer in HDR:
@@ -121,6 +123,22 @@ class Reader:
         """Close the file; safe to call twice."""
         self._closing.close()
         self._connection.close()
+
+    def start_at(self, second: Fraction) -> Fraction:
+        """Read from a key frame at or before a second of the frames' times, which it gives. Called before `frames`.
+
+        Raises SourceError where the source cannot be sought in, or holds nothing there.
+        """
+        if not self._opened.again or (self._surveyed is not None and self._surveyed.jumps):
+            raise SourceError(f"{self._name}: cannot be sought in")
+        self._first = self._decode_first(self.origin + second, self._first)
+        at = self._seconds(self._first)
+        return second if at is None else at - self.origin
+
+    def scan(self) -> Scan:
+        """Read the packets of a source that can be read twice, from its beginning, and decode nothing."""
+        with self._opened_again() as (container, tracks):
+            return scan(container, tracks, self.origin)
 
     @property
     def nominal(self) -> int:
@@ -197,28 +215,36 @@ class Reader:
 
     def _survey(self) -> Survey | None:
         """Count what is there, if the container cannot say and the source can be read twice."""
-        file = self._opened.file
         if self._live or not self._opened.again or not is_needed(self.container, self._tracks):
             return None
+        with self._opened_again() as (container, tracks):
+            return survey(container, tracks)
+
+    @contextmanager
+    def _opened_again(self) -> Iterator[tuple[InputContainer, Tracks]]:
+        """Open the source a second time, from its beginning, beside the first, which is not read while this is open."""
+        file = self._opened.file
         seekable = cast(IO[bytes], file)
         position = None if isinstance(file, str) else seekable.tell()
         if position is not None:
             seekable.seek(0)
         with open_container(self._name, file, self._formats, live=False, settings=self._opened.options) as container:
-            surveyed = survey(container, choose(self._name, container, live=False))
+            yield container, choose(self._name, container, live=False)
         if position is not None:
             seekable.seek(position)
-        return surveyed
 
     def _origin(self) -> Fraction:
         tracks = (self.video, *self.audio)
         starts = [s.start_time * s.time_base for s in tracks if s.start_time is not None and s.time_base]
         return min(starts, default=Fraction(0)) + self.cut.start
 
-    def _decode_first(self) -> VideoFrame:
-        """Return the first frame to read on from: for a cut, a key frame at or before its start."""
+    def _decode_first(self, second: Fraction | None, like: VideoFrame | None = None) -> VideoFrame:
+        """Return the first frame to read on from: a key frame at or before a second of the source's clock, if one is given.
+
+        like: a frame that all others become like.
+        """
         for back in SEEK_BACK:
-            sought = self.cut.start > 0 and self._seek(self.origin - back)
+            sought = second is not None and self._seek(second - back)
             self._passed.clear()
             self.repairs.damaged = self.repairs.concealed = 0
             self._demuxer = Demuxer(
@@ -230,14 +256,14 @@ class Reader:
                 reconnect=self._opener.reconnect,
                 interrupted=self._interrupted,
             )
-            self._decoder = Decoder(self.video, self.container.format.name, self.repairs)
-            self._decoding = self._decoder.frames(self._demuxer, lambda packet: self._on_packet(packet))
-            first = next(self._decoding, None)
-            if first is not None and (not sought or self._begins(first)):
+            self._packets = iter(self._demuxer)
+            self._decoder = Decoder(self.video, self.container.format.name, self.repairs, like)
+            self._decoding = self._decoder.frames(self._packets, lambda packet: self._on_packet(packet))
+            first = self._key_frame(second) if second is not None and sought else next(self._decoding, None)
+            if first is not None or not sought:
                 break
         if first is None:
             raise SourceError(f"{self._name}: not a single frame can be decoded ({self._nothing()})")
-        check_size(self._name, first.width, first.height)
         return first
 
     def _seek(self, second: Fraction) -> bool:
@@ -250,10 +276,19 @@ class Reader:
             return False
         return True
 
-    def _begins(self, frame: VideoFrame) -> bool:
-        time_base = self.video.time_base or Fraction(1)
+    def _key_frame(self, second: Fraction) -> VideoFrame | None:
+        """Return the first key frame, before which frames lack what they refer to; None where it comes after a second."""
+        for frame in self._decoding:
+            if (at := self._seconds(frame)) is None or at > second:
+                return None
+            if frame.key_frame:
+                return frame
+        return None
+
+    def _seconds(self, frame: VideoFrame) -> Fraction | None:
+        """Return when a frame is shown, by the source's clock."""
         pts = frame.pts if frame.dts is None or frame.pts is None else max(frame.pts, frame.dts)
-        return frame.key_frame and pts is not None and pts * time_base <= self.origin
+        return None if pts is None else pts * (self.video.time_base or Fraction(1))
 
     def _check_dolby_vision(self) -> None:
         dolby = dolby_vision(self.video, self._first)
