@@ -168,10 +168,7 @@ def prepared(
     try:
         if isinstance(place, Path):
             origin = source.source if isinstance(source, Reader) else source
-            if video.is_images(place):
-                video.check(origin, place, job, overwrite=overwrite, resume=resume)
-            else:
-                check_target(origin, place, job.container, overwrite=overwrite, resume=resume)
+            check_place(origin, place, job, overwrite=overwrite, resume=resume)
     except UpresError as error:
         errors.append(error)
     if opened is None:
@@ -182,6 +179,14 @@ def prepared(
         job = job if isinstance(place, Path) else replace(job, streamed=True)
         work = Prepared(reader, place, job, resume)
         yield work.fitted() if job.models else work
+
+
+def check_place(source: Source, place: Path, job: Job, *, overwrite: bool, resume: bool) -> None:
+    """Raise TargetError or SettingsError that says what stands in the way of a result. source: what it must not be."""
+    if video.is_images(place):
+        video.check(source, place, job, overwrite=overwrite, resume=resume)
+    else:
+        check_target(source, place, job.container, overwrite=overwrite, resume=resume)
 
 
 def _joined(errors: list[UpresError]) -> UpresError:

@@ -27,6 +27,8 @@ CLOCK_MAY_JUMP = 0x0200  # libavformat's AVFMT_TS_DISCONT
 OPENING_LIMIT = 256 << 20  # bytes of a stream before its tracks are known; a film's fonts and covers take less
 BUFFER = 32768  # bytes that are read ahead of the demuxer
 LIVE_BUFFER = 4096
+HEIC = frozenset({"heic", "heix", "heim", "heis", "mif1"})
+"""Brands of photos by ISO 23008-12, whose tiles libavformat shows as tracks. AVIF is one, too, and is read as an image."""
 LIVE_PROBE = {"fpsprobesize": "6"}
 """Frames that are looked at for the rate; libavformat's own 20 delay the first one twice as long."""
 
@@ -135,6 +137,11 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
 
     Raises SourceError where there is no video that can be decoded.
     """
+    if container.metadata.get("major_brand", "").strip() in HEIC:
+        raise SourceError(
+            f"{name}: is a HEIC photo, which is not read here; save it as JPEG first: magick in.heic in.jpg, or on a Mac "
+            "sips -s format jpeg in.heic --out in.jpg"
+        )
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
         raise SourceError(f"{name}: holds no video track (found: {listed(container)})")

@@ -2,12 +2,11 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image, ImageFilter, UnidentifiedImageError
@@ -18,7 +17,7 @@ from upres.engine.decode.openers.web import WebFile
 from upres.engine.decode.source import kind_of
 from upres.engine.segments.whole_file import part_of, put_in_place
 
-from .formats import FORMATS, JPEG, TIFF, Format, format_of, is_image_name
+from .formats import FORMATS, JPEG, TIFF, Format, format_of
 from .metadata import Metadata, metadata, to_srgb, upright
 from .picture import Picture
 
@@ -27,21 +26,9 @@ READ = tuple(dict.fromkeys(kind.name for kind in FORMATS.values()))
 """Pillow's formats that are read, whatever a file's name is: one of the others, EPS, starts Ghostscript."""
 IN_JPEG = {"exif": 65533, "xmp": 65504}
 """Bytes of a JPEG's segment, of which XMP's holds its name as well."""
-ANIMATED = ("GIF", "PNG", "WEBP")
+ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")
 """Of Pillow's formats, those whose further images are further frames; others hold pages, or previews."""
 NEAR = 8  # pixels from an opaque one within which transparent ones get its color: more than a network mixes in
-
-
-def is_still(path: str | Path) -> bool:
-    """Tell whether a file is an image that does not move, by its name and its beginning; on the web, by its name."""
-    if kind_of(path) in WEB:
-        name = Path(urlsplit(str(path)).path)
-        return is_image_name(name) and FORMATS[name.suffix.lower()].name != "GIF"
-    if not is_image_name(path) or kind_of(path) != "file":
-        return False
-    with suppress(SourceError, OSError), _opened(str(path), path) as image:
-        return not _moves(image)
-    return True  # by its name; reading it says what is wrong
 
 
 def read(source: str | Path | IO[bytes]) -> Picture:
@@ -50,7 +37,7 @@ def read(source: str | Path | IO[bytes]) -> Picture:
     Inks become sRGB, 16 bits a channel 8; notes say so. Of several pages the first is taken.
     """
     name = str(source) if isinstance(source, str | Path) else "the source"
-    with _opened(name, source) as image:
+    with opened(name, source) as image:
         notes, exif = list(_notes(image)), image.getexif()
         if image.mode in ("I", "F"):
             raise SourceError(
@@ -113,7 +100,7 @@ def _shortened(facts: dict[str, object]) -> list[str]:
 
 
 @contextmanager
-def _opened(name: str, source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
+def opened(name: str, source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
     """Open an image whose size can be held, and raise what goes wrong with it as SourceError."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of damage that is passed over
@@ -139,7 +126,8 @@ def _file(source: str | Path | IO[bytes]) -> AbstractContextManager[str | Path |
     return nullcontext(source)
 
 
-def _moves(image: Image.Image) -> bool:
+def moves(image: Image.Image) -> bool:
+    """Tell whether an opened image has further frames, which are no pages and no previews."""
     return image.format in ANIMATED and getattr(image, "is_animated", False)
 
 

@@ -39,12 +39,18 @@ FORMATS = {
     ".tiff": TIFF,
     ".gif": Format("GIF", ("RGB", "RGBA"), 65535, {}, None, 1),
     ".bmp": Format("BMP", ("L", "RGB")),
+    ".avif": Format("AVIF", ("RGB", "RGBA"), 65536, {"quality": 90}, None, 1.5),
 }
 
 
 def is_image_name(path: str | Path) -> bool:
     """Tell whether a file's name ends as an image's that can be written."""
     return Path(path).suffix.lower() in FORMATS
+
+
+def usual_suffix(kind: Format) -> str:
+    """Return the suffix that files of a format usually have."""
+    return next(suffix for suffix, each in FORMATS.items() if each is kind)
 
 
 def format_of(path: Path) -> Format:

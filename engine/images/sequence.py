@@ -84,6 +84,11 @@ class SequenceWriter:
         self._started = True
 
 
+def are_done(images: ImageSequence) -> bool:
+    """Tell whether images of these names are there, and no interrupted run has left them."""
+    return bool(images.numbers()) and not _record(images).exists()
+
+
 def check_none(images: ImageSequence, *, overwrite: bool, resume: bool) -> None:
     """Raise TargetError where images of these names are there already, and are not those of an interrupted run to resume."""
     if overwrite or not (numbers := images.numbers()) or (resume and _record(images).exists()):

@@ -36,7 +36,7 @@ def upscale_image(
     height: int | None = None,
     overwrite: bool = False,
 ) -> list[str]:
-    """Upscale a still image into a file (PNG, JPEG, WebP, TIFF, GIF, BMP); return what a user should know of it.
+    """Upscale a still image into a file (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF); return what a user should know of it.
 
     Transparency is upscaled by itself. The color profile and EXIF are kept, and the rotation that EXIF asks for is applied.
     models: one after the other; without any, `model` by name, at `scale` where it offers several. height: to resample to.

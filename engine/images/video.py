@@ -22,7 +22,7 @@ from upres.engine.pipeline.target import check_target, in_the_way
 
 from .formats import FORMATS, Format, is_image_name
 from .moving import MOVING, Moving, MovingWriter
-from .sequence import SequenceWriter, check_none
+from .sequence import SequenceWriter, are_done, check_none
 
 
 class Writer(Protocol):
@@ -51,6 +51,11 @@ def is_images(target: str | Path) -> bool:
 def is_numbered(target: str | Path) -> bool:
     """Tell whether a name asks for numbered images."""
     return is_image_name(target) and is_sequence(str(target))
+
+
+def is_done(target: str | Path) -> bool:
+    """Tell whether a name asks for numbered images of which there are some, and not of an interrupted run."""
+    return is_numbered(target) and are_done(ImageSequence(str(target)))
 
 
 def check(source: Source, target: Path, job: Job, *, overwrite: bool, resume: bool) -> None:

@@ -52,6 +52,8 @@ COMMANDS = [
     # Do it.
     ("in.mp4", 0, "in_x4.mp4: 4 frames in, 4 out"),
     ("in.mp4", 5, "in_x4.mp4: exists already; --overwrite replaces it"),
+    ("in.mp4 --dry-run", 0, "a real run would be refused: in_x4.mp4: exists already; --overwrite replaces it"),
+    ("in.mp4 --dry-run --overwrite", 0, "a real run would replace what is there"),
     ("in.mp4 --overwrite -q", 0),
     ("in.mp4 two.mp4 -s 2 -v", 0, "two.mp4: 4 frames in, 4 out", "infer"),
     ("in.mp4 --scale 3", 0, "in_x3.mp4: 4 frames", "resampled to 3"),
@@ -68,7 +70,16 @@ COMMANDS = [
     # Images.
     ("pngs/ all.mp4", 2, "3 inputs need a folder to go to", "by their pattern: upres 'pngs/%02d.png' all.mp4"),
     ("photo.jpg", 0, "photo.jpg -> photo_x4.jpg: 192x128, 1 frame, about ", "photo_x4.jpg: 192x128"),
-    ("photo.jpg other.png -s 2 --prefilter denoise", 0, "note: a still passes no pre-filter"),
+    (
+        "photo.jpg other.png -s 2 --prefilter denoise --crf 20 --start 5",
+        0,
+        "note: a still image does not use --crf, --start, --prefilter",
+    ),
+    ("photo.jpg video.mp4 -s 2", 0, "photo.jpg is an image, and this makes a video", "upres photo.jpg photo_x4.jpg"),
+    ("picture -s 2", 0, "picture_x2.jpg: 96x64"),
+    ("picture picture.webp -s 2", 0, "picture.webp: 96x64"),
+    ("renamed.mp4 -s 2", 0, "renamed_x2.png: 96x64"),
+    ("photo.jpg --dry-run -s 4", 0, "a real run would be refused: photo_x4.jpg: exists already; --overwrite"),
     ("photo.jpg", 5, "photo_x4.jpg: exists already; --overwrite replaces it"),
     ("photo.jpg large.png", 0, "photo.jpg -> large.png: 192x128"),
     ("photo.jpg large.webp -s 2 --json", 0, '"target": "large.webp", "width": 96, "height": 64'),
@@ -109,6 +120,7 @@ COMMANDS = [
         "4 images",
         "no interrupted run left them, so there is nothing to resume",
     ),
+    ("in.mp4 frame_%05d.png -s 2 --skip-existing", 0, "frame_%05d.png: exists, left out"),
     ("in.mp4 a/folder/%03d.png -s 2", 0, "a/folder/%03d.png: 4 frames in, 4 out"),
     ("frame_%05d.png again.mp4 --rate 24 -s 2", 0, "again.mp4: 4 frames in, 4 out"),
     ("pngs/%02d.png larger/ -s 2", 0, "pngs/%02d.png -> larger/%02d.png: 96x64, 3 frames"),
@@ -120,7 +132,10 @@ COMMANDS = [
     ("photo.png still.gif -s 2", 0, "still.gif: 96x64"),
     ("in.mp4 out.webp --lossless -s 2", 0, "out.webp: 4 frames in, 4 out"),
     ("in.mp4 out.apng -s 2", 0, "out.apng: 4 frames in, 4 out"),
-    ("in.mp4 small.gif --codec av1", 2, "is made of images, which no --codec encodes"),
+    ("in.mp4 small.gif --codec av1 --crf 20", 0, "note: images do not use --codec, --crf", "small.gif: 4 frames in"),
+    ("in.mp4 --still 0 still.png --duration 3", 0, "a frame as an image does not use --duration"),
+    ("in.mp4 file.mp4 --container mov", 0, "a file, whose name says what it is, does not use --container"),
+    ("in.mp4 file.mkv --lossless --codec av1", 2, "--lossless is a codec of its own"),
     ("in.mp4 small.gif --lossless", 2, "--lossless: gif always loses some of an image"),
     ("in.mp4 out.mp4 --rate 24", 2, "--rate is for numbered images, frame_%05d.png"),
     ("pngs/%02d.png out.mp4 --rate fast", 2, "as 24 or 30000/1001, got 'fast'"),
@@ -202,6 +217,8 @@ def folder(tmp_path_factory):
             media.clip(
                 path, "-c:v", "libx264", "-pix_fmt", "yuv420p", picture=f"testsrc2=size={size}:rate=10:duration=0.4"
             )
+    shutil.copy(folder / "photo.jpg", folder / "picture")
+    shutil.copy(folder / "photo.png", folder / "renamed.mp4")
     (folder / "deep").mkdir(exist_ok=True)
     for name, colors in DEEP.items():
         how = ("-c:v", "libx265", "-x265-params", X265, "-pix_fmt", "yuv420p10le", *media.tagged(*colors))

@@ -68,6 +68,8 @@ def _batch(
         from .choice import Choice
         from .inputs import not_searched, pairs
         from .stills import Stills
+        from .unused import Unused
+        from .videos import Videos
 
     settings, encoder, (suffix, stdout_suffix) = part.settings(), encoding.encoder(), encoding.suffixes()
     at = part.still()
@@ -77,9 +79,10 @@ def _batch(
         report.warn(passed)
     choice = Choice(options)
     wanted = choice.named()
-    stills = Stills(
-        choice, wanted, report, run_options, encoding.height, encoding.lossless, part.compare, bool(part.prefilter)
-    )
+    unused = Unused.of(report, encoding, part, run_options)
+    height, lossless, tonemap = encoding.height, encoding.lossless, part.tonemap
+    stills = Stills(choice, wanted, report, run_options, height, lossless, part.compare, tonemap, unused)
     by_work = encoding.segment is None
-    batch = Batch(choice, wanted, encoder, settings, suffix, stdout_suffix, report, run_options, by_work, stills, at)
+    videos = Videos(choice, wanted, encoder, settings, suffix, stdout_suffix, report, run_options, by_work, unused)
+    batch = Batch(report, videos, stills, at, run_options.overwrite)
     return batch.run(chosen, folder)

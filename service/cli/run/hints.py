@@ -1,14 +1,19 @@
-"""What may have been meant where a target cannot be used, to be said beside the error."""
+"""What may have been meant, to be said beside an error about a target, or where a result is not what was wanted."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from upres.engine.core.errors import TargetError, UpresError
+from upres.engine.decode.source import kind_of
 from upres.engine.encode.join.file import CONTAINERS
 from upres.engine.images.formats import FORMATS
 from upres.engine.images.moving import MOVING
 
-from .inputs import SUFFIXES, Pair
+from .inputs import SUFFIXES
+from .pair import Pair
+
+PNG = FORMATS[".png"]
 
 
 def hints(pair: Pair, error: UpresError, *, overwrite: bool) -> list[str]:
@@ -21,6 +26,16 @@ def hints(pair: Pair, error: UpresError, *, overwrite: bool) -> list[str]:
     if target.is_file() and suffix in SUFFIXES and not overwrite and not _same(pair):
         return [f"to upscale both: {shlex.join(['upres', pair.source, str(target), 'upscaled/'])}"]
     return []
+
+
+def image_as_video(pair: Pair, container: str) -> str | None:
+    """Say of an image that becomes a video how it stays one; None of anything else. container: libavformat's name of it."""
+    if pair.image is None and (kind_of(pair.source) == "sequence" or not container.endswith("_pipe")):
+        return None
+    name = "standard input" if pair.source == "-" else pair.source
+    target = "out.png" if pair.source == "-" else replace(pair, target=None, image=pair.image or PNG).named("x4", "")
+    how = [] if pair.image else ["--still", "0"]
+    return f"{name} is an image, and this makes a video of it; an image: {shlex.join(['upres', pair.source, *how, target])}"
 
 
 def _same(pair: Pair) -> bool:

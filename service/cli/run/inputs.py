@@ -3,53 +3,21 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from upres.engine.core.errors import SettingsError, SourceError, TargetError, os_errors_as
 from upres.engine.core.text import counted
-from upres.engine.decode.numbered import USUAL_RATE, ImageSequence, pattern_of
-from upres.engine.decode.source import Source, kind_of
-from upres.engine.images.file import is_still
-from upres.engine.images.formats import FORMATS, is_image_name
+from upres.engine.decode.numbered import ImageSequence, pattern_of
+from upres.engine.decode.source import kind_of
+from upres.engine.images.formats import FORMATS
 from upres.engine.images.moving import MOVING
-from upres.engine.images.video import is_images
-from upres.service.cli.stdio import stdin
+
+from .pair import Pair
 
 VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogg ogm ogv rm ts vob webm wmv y4m"
 SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split()) | FORMATS.keys() | MOVING.keys()
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A source and its target; None is a name beside the source that says how often it was upscaled.
-
-    rate: of numbered images, where one was named.
-    """
-
-    source: str
-    target: str | None
-    rate: Fraction | None = None
-
-    def opened(self) -> Source:
-        """Give what the engine opens; SettingsError where a rate is named for anything but numbered images."""
-        numbered = self.source != "-" and kind_of(self.source) == "sequence"
-        if self.rate is not None and not numbered:
-            raise SettingsError(
-                f"--rate is for numbered images, frame_%05d.png, and {self.source} has a rate of its own"
-            )
-        if self.source == "-":
-            return stdin()
-        return ImageSequence(self.source, self.rate or USUAL_RATE) if numbered else self.source
-
-    def named(self, upscaled: str, suffix: str, *, frame: bool = False) -> str:
-        """Give the target's name. upscaled: how, as x4. suffix, frame: as of `pairs`."""
-        source, end = _path(self.source), _result_suffix(self.source, suffix=suffix, frame=frame)
-        return self.target or str(source.with_name(f"{source.stem}_{upscaled}{end}"))
 
 
 def arranged(names: Sequence[str], inputs: Sequence[str], output: str | None) -> tuple[list[str], str | None]:
@@ -80,22 +48,23 @@ def pairs(
     several = len(sources) > 1 or chosen != list(sources)
     if target is None:
         _check_beside(sources, several=chosen != list(sources))
-        return [Pair(source, None) for source in chosen], None
+        return [Pair.of(source) for source in chosen], None
     folder = Path(target)
     with os_errors_as(target, TargetError):
         inside = target != "-" and (folder.is_dir() or target.endswith(("/", os.sep)))
         taken = folder.is_file()
     if not several and not inside:
-        return [Pair(chosen[0], target)], None
+        return [replace(Pair.of(chosen[0]), target=target)], None
     if taken or target == "-" or (folder.suffix and not inside):
         raise SettingsError(
             f"{counted(len(chosen), 'input')} need a folder to go to, and {target} is not one; name it last, with a / at its "
             f"end: upres a.mp4 b.mp4 upscaled/{_as_video(chosen, target)}"
         )
-    names = _names_in_folder(chosen, partial(_result_suffix, suffix=suffix, frame=frame))
+    seen = list(map(Pair.of, chosen))
+    names = _names_in_folder([(pair.path.stem, pair.path.name, pair.suffix(suffix, frame=frame)) for pair in seen])
     return [
-        Pair(source, None if _lies_in(source, folder) else str(folder / name))
-        for source, name in zip(chosen, names, strict=True)
+        pair if _lies_in(pair.source, folder) else replace(pair, target=str(folder / name))
+        for pair, name in zip(seen, names, strict=True)
     ], folder
 
 
@@ -118,36 +87,17 @@ def _check_beside(sources: Sequence[str], *, several: bool) -> None:
         raise SettingsError(f"name a folder for the results: upres '{sources[0]}' upscaled/")
 
 
-def _result_suffix(source: str, *, suffix: str, frame: bool) -> str:
-    own = _path(source).suffix
-    if frame:
-        return ".png"
-    if own.lower() == ".png" and kind_of(source) == "file" and not is_still(source):
-        return ".apng"
-    return own if is_image_name(_path(source)) or is_images(_path(source)) else suffix
+def _names_in_folder(names: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Give each a name of its own: the stem, with the suffix where two have the same one, and a number where that is the same.
 
-
-def _names_in_folder(sources: Sequence[str], suffix: Callable[[str], str]) -> list[str]:
-    """Give each a name of its own: the stem, with the suffix where two have the same one, and a number where that is the same."""
-    paths = [Path("stdin") if source == "-" else _path(source) for source in sources]
-    ends = [suffix(source) for source in sources]
-    whole = [f"{path.stem}{end}" for path, end in zip(paths, ends, strict=True)]
-    alike, taken = Counter(whole), Counter[str]()
-    names = []
-    for path, end, name in zip(paths, ends, whole, strict=True):
-        stem = path.stem if alike[name] == 1 else path.name
-        taken[stem + end] += 1
-        names.append(f"{stem}{end}" if taken[stem + end] == 1 else f"{stem}-{taken[stem + end]}{end}")
-    return names
-
-
-def _path(source: str) -> Path:
-    """Give a source's path, or the name in this folder that it would have been downloaded to."""
-    return (
-        Path(source)
-        if kind_of(source) in ("file", "sequence")
-        else Path(Path(unquote(urlsplit(source).path)).name or "video")
-    )
+    names: of each the stem, the whole, and the suffix that it gets.
+    """
+    alike, taken, given = Counter(stem + end for stem, _, end in names), Counter[str](), []
+    for stem, whole, end in names:
+        own = stem if alike[stem + end] == 1 else whole
+        taken[own + end] += 1
+        given.append(f"{own}{end}" if taken[own + end] == 1 else f"{own}-{taken[own + end]}{end}")
+    return given
 
 
 def _lies_in(source: str, folder: Path) -> bool:

@@ -135,6 +135,8 @@ class EncodingOptions:
             raise SettingsError(f"--codec must be {', '.join(NAMES)}, got {self.codec!r}; exact pixels are --lossless")
         codec: Any = "lossless" if self.lossless else {"h265": "hevc"}.get(self.codec, self.codec)
         facts = CODECS.get(codec, CODECS["h264"])
+        if self.lossless and (self.codec != "auto" or self.crf is not None):
+            raise SettingsError("--lossless is a codec of its own, so leave --codec and --crf out")
         if (self.crf is not None and facts.crf is None) or (self.preset is not None and facts.preset is None):
             raise SettingsError(f"{codec} has no --crf and no --preset; --encoder-option sets what {facts.library} has")
         segment = SEGMENT_SECONDS if self.segment is None else self.segment

@@ -10,19 +10,21 @@ from pathlib import Path
 from upres.engine.core.errors import SettingsError, TargetError, os_errors_as
 from upres.engine.core.model import Model
 from upres.engine.images import still
-from upres.engine.images.file import encoded, is_still, read, save
+from upres.engine.images.file import encoded, read, save
 from upres.engine.images.formats import format_of, is_image_name
 from upres.engine.images.picture import Picture
 from upres.engine.images.shown import shorter_side, shown_at
 from upres.engine.images.video import is_images, is_numbered
 from upres.engine.pipeline import admission
 from upres.service.cli.console import Report
-from upres.service.cli.stdio import stdin, stdout
+from upres.service.cli.stdio import stdout
 
 from .choice import Choice, Wanted
-from .inputs import Pair
+from .dry_run import say_what_is_there
 from .options import RunOptions
+from .pair import Pair
 from .patience import check_patience
+from .unused import Kind, Unused
 
 Read = Callable[[Sequence[Model]], Picture]
 
@@ -32,7 +34,7 @@ class Stills:
     """Upscale still images alike.
 
     wanted: the models of all; None where each source decides. height: to resample to. exact: lose nothing when saving.
-    compare: put each beside its source. prefilters: whether any were asked for, of which stills pass none.
+    compare: put each beside its source. tonemap: frames of high dynamic range. unused: the options that were set.
     """
 
     choice: Choice
@@ -42,14 +44,14 @@ class Stills:
     height: int | None
     exact: bool
     compare: bool
-    prefilters: bool
+    tonemap: bool
+    unused: Unused
 
     def takes(self, pair: Pair) -> bool:
-        """Tell whether a source goes into a still image: by the name of its target, or where that is chosen here, by its own."""
-        named, still = pair.target, is_still(pair.source)
-        if named is not None:
-            images = is_images(named) and (is_numbered(named) or not still)
-            still = still if named == "-" else is_image_name(named) and not images
+        """Tell whether a source goes into a still image: by the name of its target; without one, by what it is."""
+        named, still = pair.target, pair.image is not None
+        if named is not None and named != "-":
+            still = is_image_name(named) and not (is_images(named) and (is_numbered(named) or not still))
         if self.compare and not still:
             raise SettingsError(
                 "`compare` makes an image: upres photo.png --compare compare.png; of a video, say which frame: "
@@ -64,43 +66,47 @@ class Stills:
             self.report.warn(note)
         return self._upscale(pair, min(picture.width, picture.height), lambda models: picture)
 
-    def frame(self, pair: Pair, at: Fraction, *, tonemap: bool) -> bool:
+    def frame(self, pair: Pair, at: Fraction) -> bool:
         """Upscale the frame of a video that is shown at a time; gives whether it was, rather than left out."""
-        opened = pair.opened()
+        opened, tonemap = pair.opened(), self.tonemap
         side = 0 if pair.source == "-" else shorter_side(opened, tonemap=tonemap)
         return self._upscale(pair, side, lambda models: shown_at(opened, at, models, tonemap=tonemap), frame=True)
 
     def _read(self, pair: Pair) -> Picture:
-        if pair.source == "-":
-            return read(BytesIO(stdin().readall() or b""))
-        if Path(pair.source).is_file() and not is_still(pair.source):
+        if pair.image is None and (pair.source == "-" or Path(pair.source).is_file()):
+            what = "standard input" if pair.source == "-" else pair.source
             raise TargetError(
-                f"{pair.target}: is a still image, and {pair.source} is none; one frame of it goes there with `still` 0"
+                f"{pair.target}: is a still image, and {what} is none; one frame of it goes there with `still` 0"
             )
-        return read(pair.source)
+        source = pair.piped.source if pair.piped else pair.source
+        assert isinstance(source, str | BytesIO)  # an image that was piped was read for it
+        return read(source)
 
     def _upscale(self, pair: Pair, side: int, picture_for: Read, *, frame: bool = False) -> bool:
         """Choose models for an image by its shorter side, and run them. frame: it is one of a video."""
         wanted = self.wanted or self.choice.advised(side)
         target = Path(pair.named(self._how(wanted), "", frame=frame))
         piped = pair.target == "-" and not frame
-        kind = format_of(Path(pair.source) if piped else target)
+        kind = pair.image if piped and pair.image else format_of(target)
         if not piped and self._is_left_out(pair, target):
             return False
         if self.exact and kind.exact is None:
             raise SettingsError(f"--lossless: {kind.name} always loses some of an image; name it {target.stem}.png")
         models, notes = self.choice.load(wanted)
-        passes_none = ["a still passes no pre-filter"] if self.prefilters else []
-        for note in (*notes, *passes_none):
+        for note in notes:
             self.report.warn(note)
+        self.unused.note(Kind.FRAME if frame else Kind.STILL)
         picture = picture_for(models)
         height = self.height or (wanted.times * picture.height if wanted.resampled else None)
         prediction = still.predict(picture, models, kind, height)
         still.check_fits(target, kind, prediction.width * (1 + self.compare), prediction.height)
         admission.refuse_what_cannot_fit(prediction, Path(tempfile.gettempdir()) if piped else target.absolute().parent)
-        self.report.predicted(pair.source, "stdout" if piped else str(target), prediction, models)
+        source = "stdin" if pair.source == "-" else pair.source
+        self.report.predicted(source, "stdout" if piped else str(target), prediction, models)
         size = picture.width, picture.height
         check_patience(prediction, models, size, self.report, self.options, piped=pair.source == "-")
+        if self.options.dry_run and not piped:
+            say_what_is_there(self.report, self.options, lambda overwrite: self._check(pair, target, overwrite))
         if not self.options.dry_run:
             self._run(pair, picture, models, height, target)
         return True
@@ -123,7 +129,7 @@ class Stills:
     def _save(self, result: Picture, target: Path, pair: Pair) -> list[str]:
         if pair.target != "-":
             return save(result, target, exact=self.exact)
-        data, notes = encoded(result, format_of(Path(pair.source)), "stdout", exact=self.exact)
+        data, notes = encoded(result, pair.image or format_of(target), "stdout", exact=self.exact)
         stdout().write(data)
         return notes
 
@@ -134,8 +140,11 @@ class Stills:
         if skips:
             self.report.skipped(str(target))
         else:
-            still.check_image_target(pair.source, target, overwrite=self.options.overwrite)
+            self._check(pair, target, self.options.overwrite or self.options.dry_run)
         return skips
+
+    def _check(self, pair: Pair, target: Path, overwrite: bool) -> None:
+        still.check_image_target(pair.source, target, overwrite=overwrite)
 
     def _how(self, wanted: Wanted) -> str:
         """Say in a name how an image is upscaled."""

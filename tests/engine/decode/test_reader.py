@@ -203,6 +203,14 @@ def test_codecs_have_their_usual_names(tmp_path):
         Reader(song)
 
 
+def test_a_photo_whose_tiles_look_like_tracks_is_refused_with_what_converts_it(tmp_path):
+    """HEIC is AVIF's container under another brand; what is in it comes too late to matter."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "in.avif")
+    (tmp_path / "in.heic").write_bytes((tmp_path / "in.avif").read_bytes().replace(b"ftypavif", b"ftypheic", 1))
+    with pytest.raises(SourceError, match=r"is a HEIC photo.*in\.jpg"):
+        read(tmp_path / "in.heic")
+
+
 def test_cover_art_is_not_the_video(tmp_path):
     cover = media.clip(tmp_path / "cover.png", "-frames:v", 1, picture="color=red:size=600x600")
     clip = media.clip(tmp_path / "in.mp4", *H264, sound=media.SOUND)

@@ -1,9 +1,17 @@
 """Which of the names on a command line are inputs, and where each goes."""
 
+import sys
+from io import BufferedReader
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
+from PIL import Image
 
 from upres.engine.core.errors import SettingsError, SourceError
-from upres.service.cli.run.inputs import Pair, arranged, pairs
+from upres.engine.images.formats import FORMATS
+from upres.service.cli.run.inputs import arranged, pairs
+from upres.service.cli.run.pair import Pair
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +30,10 @@ def files(tmp_path, monkeypatch):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
+    Image.new("RGB", (4, 4)).save(tmp_path / "photo", "JPEG")
+    with (tmp_path / "a.mp4").open("rb") as nothing:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=BufferedReader(nothing.raw)))
+        yield
 
 
 def laid_out(*names, suffix=".mp4"):
@@ -72,10 +84,19 @@ def test_without_a_name_there_is_nothing_to_do():
         (["shots", "new"], [("shots/a.png", "new/a.png"), ("shots/c.JPG", "new/c.JPG")], "new"),
         (["a.mp4", "shots/a.png", "new"], [("a.mp4", "new/a.mp4"), ("shots/a.png", "new/a.png")], "new"),
         (["-", "new/"], [("-", "new/stdin.mp4")], "new"),
+        (["photo", "new/"], [("photo", "new/photo.jpg")], "new"),
+        (["photo"], [("photo", "photo_x4.jpg")], None),
     ],
 )  # fmt: skip
 def test_each_input_has_a_place_of_its_own(names, expected, folder):
     assert laid_out(*names) == (expected, folder)
+
+
+def test_an_image_through_standard_input_stays_one(monkeypatch):
+    with Path("photo").open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=BufferedReader(file.raw)))
+        (pair,), _ = pairs(["-"], "new/", ".mp4")
+    assert (pair.target, pair.image) == ("new/stdin.jpg", FORMATS[".jpg"])
 
 
 def test_a_result_beside_its_source_says_how_it_was_upscaled():

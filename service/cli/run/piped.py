@@ -1,0 +1,45 @@
+"""Standard input as one of the inputs, of which the beginning is looked at."""
+
+from dataclasses import dataclass
+from io import BytesIO, RawIOBase
+from typing import IO
+
+from upres.engine.decode.source import Readable
+from upres.engine.images.formats import Format
+from upres.engine.images.recognize import still_in
+from upres.service.cli.stdio import stdin
+
+
+@dataclass(frozen=True, slots=True)
+class Piped:
+    """Standard input. image: its format, where it is one image that does not move. source: what the engine reads, once."""
+
+    image: Format | None
+    source: IO[bytes] | Readable
+
+    @classmethod
+    def look(cls) -> "Piped":
+        """Read as far as it takes to know whether it is one image: of anything else some bytes."""
+        stream = stdin()
+        seekable = stream.seekable()
+        start = stream.tell() if seekable else 0
+        image, taken, whole = still_in(stream)
+        if whole:
+            return cls(image, BytesIO(taken))
+        if seekable:
+            stream.seek(start)
+            return cls(image, stream)
+        return cls(image, _Replayed(taken, stream))
+
+
+class _Replayed:
+    """What was read of a stream, then the rest of it."""
+
+    def __init__(self, taken: bytes, rest: RawIOBase) -> None:
+        self._taken, self._rest = BytesIO(taken), rest
+
+    def fileno(self) -> int:
+        return self._rest.fileno()
+
+    def read(self, size: int, /) -> bytes:
+        return self._taken.read(size) or self._rest.read(size) or b""

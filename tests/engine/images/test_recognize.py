@@ -1,0 +1,103 @@
+"""What a source is, by its content: one image that does not move, whatever it is called, or something else."""
+
+import io
+import os
+
+import media
+import pytest
+from PIL import Image
+from web_files import WebFiles
+
+from upres.engine.images.recognize import still_format, still_in
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF")
+
+
+def image(kind="PNG", *, frames=1):
+    file = io.BytesIO()
+    first, *others = [Image.new("RGB", (16, 8), (60 * number, 0, 0)) for number in range(frames)]
+    first.save(file, kind, **({"save_all": True, "append_images": others} if others else {}))
+    return file.getvalue()
+
+
+class Pipe(io.BytesIO):
+    """What is read of a pipe, of which no more comes at once than one byte less than asked for."""
+
+    def read(self, size=-1, /):
+        assert size > 0, "a pipe is never read to its end at once"
+        return super().read(max(1, size - 1))
+
+    def seek(self, *_):
+        raise OSError("a pipe is read in order")
+
+
+def looked(data):
+    pipe = Pipe(data)
+    kind, taken, whole = still_in(pipe)
+    assert data.startswith(taken) and pipe.tell() == len(taken)
+    return kind and kind.name, taken, whole
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("name", ["photo", "photo.dat", "photo.mp4", "photo.png", "%d.jpg"])
+def test_an_image_is_one_whatever_it_is_called(tmp_path, kind, name):
+    (tmp_path / name).write_bytes(image(kind))
+    assert still_format(tmp_path / name).name == kind
+    assert looked(image(kind)) == (kind, image(kind), True)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF"])
+@pytest.mark.parametrize("name", ["moving", "moving.jpg", "moving.webp"])
+def test_what_moves_is_none(tmp_path, kind, name):
+    (tmp_path / name).write_bytes(image(kind, frames=3))
+    assert still_format(tmp_path / name) is None
+    assert looked(image(kind, frames=3))[0] is None
+
+
+def test_images_one_after_the_other_are_none_unless_they_are_named_as_one(tmp_path):
+    several = image("JPEG") * 40
+    for name, kind in (("camera.mjpeg", None), ("photo.jpg", "JPEG")):  # with previews behind it
+        (tmp_path / name).write_bytes(several)
+        found = still_format(tmp_path / name)
+        assert (found and found.name) == kind
+    assert looked(several)[0] is None
+
+
+def test_a_video_is_none_and_almost_nothing_of_it_is_read(tmp_path):
+    clip = media.clip(tmp_path / "in.mp4")
+    assert still_format(clip) is None
+    assert looked(clip.read_bytes()) == (None, clip.read_bytes()[:16], False)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [("none.png", b"", "PNG"), ("cut.png", image()[:40], "PNG"), ("cut", image()[:40], None), ("list.txt", b"x", None)],
+)
+def test_what_cannot_be_read_is_what_its_name_says(tmp_path, name, data, kind):
+    (tmp_path / name).write_bytes(data)
+    found = still_format(tmp_path / name)
+    assert (found and found.name) == kind
+    assert looked(data)[0] is None
+
+
+def test_nothing_is_taken_from_a_pipe_with_a_name(tmp_path):
+    for name, kind in (("pipe", None), ("pipe.png", "PNG"), ("nowhere", None), ("nowhere.gif", "GIF"), ("", None)):
+        if name.startswith("pipe"):
+            os.mkfifo(tmp_path / name)
+        found = still_format(tmp_path / name)
+        assert (found and found.name) == kind
+
+
+def test_on_the_web_what_is_named_as_an_image_is_looked_at():
+    files = {
+        "still.gif": image("GIF"),
+        "moving.gif": image("GIF", frames=3),
+        "a b.webp": image("JPEG"),
+        "x.mp4": image(),
+    }
+    with WebFiles(files) as server:
+        server.kind = "image/png"
+        names = ("still.gif", "moving.gif", "a%20b.webp?size=full", "none.png", "x.mp4", "x")
+        found = [still_format(server.url(name)) for name in names]
+        assert [kind and kind.name for kind in found] == ["GIF", None, "JPEG", "PNG", None, None]
+        assert len(server.asked) == 4
