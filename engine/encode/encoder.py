@@ -24,14 +24,13 @@ class Piece:
 
     container: what it is written in, libavformat's name.
 
-    first, last: its place in its segment, which is a closed GOP. shot: whether a shot starts with it.
+    last: whether it ends its segment, which is a closed GOP. shot: whether a shot starts with it.
     """
 
     packets: list["Packet[VideoStream]"]
     template: VideoStream
     pts: int
     duration: int
-    first: bool
     last: bool
     shot: bool
     container: str = "mp4"
@@ -46,7 +45,7 @@ class SegmentEncoder:
     def __init__(self, encoding: Encoding, shape: Shape) -> None:
         self.start = self._begin = self._end = 0
         self.pending = False
-        self._first = self._key = True
+        self._key = True
         self._shot = False
         self._time_base = shape.time_base
         self._packets: list[Packet[VideoStream]] = []
@@ -74,7 +73,7 @@ class SegmentEncoder:
         if self._key or key:
             picture.pict_type = PictureType.I
         if not self.pending:
-            self._begin, self._first, self._shot = frame.pts, self._key, frame.shot
+            self._begin, self._shot = frame.pts, frame.shot
         self.pending, self._key = True, False
         picture.pts, picture.time_base, picture.duration = frame.pts, self._time_base, frame.duration
         self._end = frame.pts + frame.duration
@@ -90,7 +89,6 @@ class SegmentEncoder:
             packets,
             self._stream,
             *span,
-            first=self._first,
             last=last,
             shot=self._shot,
             container=self._encoding.container,

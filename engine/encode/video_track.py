@@ -64,6 +64,7 @@ class VideoTrack:
                 )
             packet.pts = packet.dts = packet.pts - start
         frames, codec = len(piece.packets), piece.template.codec_context.name
+        independent = piece.packets[0].is_keyframe
         self._count += 1
         init, body = mux(piece.packets, piece.template, self._count, piece.container)
         fragment = Fragment(
@@ -73,7 +74,7 @@ class VideoTrack:
             piece.pts - start,
             piece.duration,
             frames,
-            independent=piece.first,
+            independent=independent,
             last=piece.last,
             shot=piece.shot,
         )

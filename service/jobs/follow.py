@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
+from math import inf
 
 from upres.engine.segments.model import Track
 from upres.engine.segments.tail import Tail
 from upres.service.domain.errors import NotFoundError, OffsetError, ResultMissingError
 from upres.service.domain.states import Status
 from upres.service.domain.waiting import wait_for
-from upres.service.live.ring import Cursors, Dropped, Piece, Place
+from upres.service.live.piece import Cursors, Dropped, Piece
+from upres.service.live.ring import Place
 from upres.service.storage.job_store import Event, Job
 
 from .service import Jobs
@@ -17,20 +19,25 @@ from .service import Jobs
 PIECE_BYTES = 1 << 18  # what a slow reader costs of memory, a few times over
 WATCH_SECONDS = 10.0  # between two looks where nothing is published
 BEAT_SECONDS = 1.0  # between two reports of a job, where nothing happens
+MOST_LATE = 2.0  # seconds that who watches may be behind
 JOB_SECONDS = 0.1  # between two reports of a job, however many fragments come in between
 
 
 def followed(
-    jobs: Jobs, job: Job, cursors: Cursors, *, holds: bool = False
+    jobs: Jobs, job: Job, cursors: Cursors, *, holds: bool = False, watches: bool = False
 ) -> AsyncGenerator[Track | Piece | Dropped | Job]:
-    """Follow a job's log from cursors on. holds: the reader is the one that a live job may wait for."""
+    """Follow a job's log from cursors on. holds: the reader is the one that a live job may wait for.
+
+    watches: it wants what is newest of a live job, and nothing that is late where late frames are left out.
+    """
     relay = jobs.live(job.request_id)
     if relay is None:
         if job.spec.get("live"):
             cursors = {}  # nothing is left to stand in
         return follow(jobs, job.request_id, job.owner, cursors)
     relay.ring.check(cursors)
-    place = (relay.ring.holder if holds else None) or Place(relay.ring, cursors)
+    most_late = (MOST_LATE if job.spec["when_slow"] == "drop" else inf) if watches else None
+    place = (relay.ring.holder if holds else None) or Place(relay.ring, cursors, most_late=most_late)
     return follow_live(jobs, job.request_id, job.owner, place)
 
 

@@ -24,7 +24,8 @@ from upres.service.storage.job_folder import JobFolder
 
 from .attempt_socket import address
 from .framing import FramingError, check_payload, read_message
-from .ring import Piece, Ring
+from .piece import Piece
+from .ring import Ring
 
 INIT_BYTES = 1 << 20
 MOST_ARRIVED = 1 << 16  # messages whose time is kept until frames were made of them

@@ -6,39 +6,12 @@ One event loop uses it all; nothing here is safe from other threads.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from math import inf
 
 from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.errors import OffsetError
 
-Cursors = Mapping[str, tuple[int, int]]  # track → segment and number of the last fragment that has arrived
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A fragment and bytes of it, from an offset on. In a ring: all of them."""
-
-    fragment: Fragment
-    data: bytes
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """Frames of a track that a reader was too slow for. fragment: the one that comes next, which is independent."""
-
-    fragment: Fragment
-    frames: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A piece in a ring. before: frames of its track before it. end: seconds of the source at its end."""
-
-    piece: Piece
-    before: int
-    end: float
+from .piece import Cursors, Dropped, Item, Piece
 
 
 class Ring:
@@ -57,19 +30,30 @@ class Ring:
         self.holder = Place(self) if holds else None
         self.most_bytes = most_bytes
         self._most_seconds = most_seconds
-        self._items: deque[_Item] = deque()
+        self._items: deque[Item] = deque()
         self._bytes = 0
         self._frames: dict[str, int] = {}
         self._newest: dict[str, Fragment] = {}
         self._gone: dict[str, Fragment] = {}
+        self._key: Item | None = None
         self._moved = asyncio.Event()
+
+    @property
+    def key(self) -> Item | None:
+        """The newest key frame of the picture, while it is here."""
+        return self._key if self._key is not None and self._key.number >= self.first else None
+
+    @property
+    def end_seconds(self) -> float:
+        """Seconds of the source at the newest piece's end."""
+        return self._items[-1].end if self._items else 0.0
 
     @property
     def next(self) -> int:
         """Number of the next piece."""
         return self.first + len(self._items)
 
-    def __getitem__(self, number: int) -> _Item:
+    def __getitem__(self, number: int) -> Item:
         return self._items[number - self.first]
 
     def add_track(self, track: Track) -> None:
@@ -80,6 +64,7 @@ class Ring:
     async def put(self, piece: Piece) -> None:
         """Add a piece, for which the oldest make room; waits where the holder has not read those. Adds none after the end."""
         fragment, track = piece.fragment, self.tracks[piece.fragment.track]
+        start = float((fragment.pts + track.start) * track.time_base)
         end = float((fragment.pts + fragment.duration + track.start) * track.time_base)
         while not self.ended and self._items and self._over(len(piece.data), end):
             if self.holder is not None and self.holder.position <= self.first:
@@ -91,7 +76,10 @@ class Ring:
         self.blocked_since = None
         if self.ended:
             return
-        self._items.append(_Item(piece, self._frames[track.name], end))
+        item = Item(self.next, piece, self._frames[track.name], start, end)
+        self._items.append(item)
+        if track.name == "video" and fragment.independent:
+            self._key = item
         self._bytes += len(piece.data)
         self._frames[track.name] += fragment.frames
         self._newest[track.name] = fragment
@@ -144,22 +132,30 @@ class Place:
     """Where one reader of a ring stands. position: the number of the piece it reads next.
 
     cursors: what it has already. A track starts, and after a gap continues, with an independent fragment.
+    most_late: seconds that it may be behind, for who watches. It starts with the newest key frame, and passes over to the newest
+    when it is later than that.
     """
 
-    def __init__(self, ring: Ring, cursors: Cursors | None = None) -> None:
+    def __init__(self, ring: Ring, cursors: Cursors | None = None, *, most_late: float | None = None) -> None:
         self.position = 0
         self.ring = ring
         self._cursors = dict(cursors or {})
         self._announced: set[str] = set()
         self._delivered: dict[str, int] = {}
+        self._most_late = most_late
+        self._since = -inf
 
     def next(self) -> Track | Piece | Dropped | None:
         """Return what comes next: a track before its first piece, what was lost before a piece, a piece; None: nothing yet."""
         ring = self.ring
         self.position = max(self.position, ring.first)
+        self._pass_over()
         while self.position < ring.next:
             item = ring[self.position]
             fragment = item.piece.fragment
+            if item.end <= self._since:
+                self._move()
+                continue
             if fragment.track not in self._announced:
                 self._announced.add(fragment.track)
                 return ring.tracks[fragment.track]
@@ -173,7 +169,15 @@ class Place:
                     return item.piece
         return None
 
-    def _lost(self, item: _Item) -> int | None:
+    def _pass_over(self) -> None:
+        """Go to the newest key frame, and to the sound of its time, where one starts or is too late."""
+        key, ring = self.ring.key, self.ring
+        if self._most_late is None or key is None or key.number < self.position or self.position >= ring.next:
+            return
+        if "video" not in self._delivered or ring.end_seconds - ring[self.position].start > self._most_late:
+            self._since = key.start
+
+    def _lost(self, item: Item) -> int | None:
         """Count the track's frames between the last one delivered and this one; None where none was delivered."""
         track = item.piece.fragment.track
         if track not in self._delivered and track not in self._cursors:

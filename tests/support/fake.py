@@ -1,12 +1,13 @@
 """A model of the smallest kind: every pixel repeated. It drives the whole engine without a network; it is not shipped.
 
-`fake:load` is the loader that test servers give their workers.
+`fake:load` is the loader that test servers give their workers; `fake:slow` one of a machine that falls behind a camera.
 """
 
 import io
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -87,11 +88,28 @@ class Deadly(Nearest):
         return super().open(width, height)
 
 
+class Slow(Nearest):
+    """Takes as long for a frame as three frames of a camera last, and for every eighth as long as twenty."""
+
+    def open(self, width: int, height: int) -> NearestSession:
+        return SlowSession(self)
+
+
+class SlowSession(NearestSession):
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        time.sleep(1.0 if self.count % 8 == 7 else 0.15)
+        return super().push(frame)
+
+
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     if slug == "FlashVSR_Tiny":
         raise ModelError("its weights are not here")
     kind = Deadly if os.environ.get("FAKE_DIES") else Nearest
     return kind(scale, name=f"nearest-x{scale}"), None
+
+
+def slow(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+    return Slow(scale, name=f"slow-x{scale}"), None
 
 
 def repeated(pixels: np.ndarray, scale: int) -> np.ndarray:

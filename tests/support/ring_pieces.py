@@ -3,7 +3,8 @@
 from fractions import Fraction
 
 from upres.engine.segments.model import Fragment, Track
-from upres.service.live.ring import Piece, Ring
+from upres.service.live.piece import Piece
+from upres.service.live.ring import Ring
 
 TRACKS = {name: Track(name, "h264", Fraction(1, 10), 0, b"init") for name in ("video", "audio0")}
 

@@ -10,7 +10,7 @@ from upres.engine.segments.model import Track
 from upres.service.domain.errors import ConflictError, InvalidError, NotFoundError, OffsetError, SilentError
 from upres.service.domain.request_id import checked_id
 from upres.service.jobs.follow import followed, happenings
-from upres.service.live.ring import Dropped
+from upres.service.live.piece import Dropped
 from upres.service.storage.job_store import Job
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs

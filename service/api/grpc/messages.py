@@ -12,7 +12,7 @@ from upres.service.api.public_text import public
 from upres.service.domain.errors import InvalidError
 from upres.service.domain.spec import Delivery, Limits, Spec, WhenSlow
 from upres.service.domain.states import State, Status
-from upres.service.live.ring import Cursors, Dropped
+from upres.service.live.piece import Cursors, Dropped
 from upres.service.storage.job_store import Job
 from upres.v2 import upscale_pb2 as pb
 

@@ -11,7 +11,7 @@ from upres.service.domain.request_id import checked_id
 from upres.service.domain.spec import Spec
 from upres.service.domain.states import TransitionError
 from upres.service.jobs.follow import followed
-from upres.service.live.ring import Cursors, Dropped, Piece
+from upres.service.live.piece import Cursors, Dropped, Piece
 from upres.service.storage.job_store import Job
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs

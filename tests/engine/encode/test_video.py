@@ -16,7 +16,9 @@ from upres.engine.core.frame import Color, Frame, Shape
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import options as module
 from upres.engine.encode.options import Encoder, resolve
+from upres.engine.encode.publisher import Publisher
 from upres.engine.encode.video import pieces
+from upres.engine.encode.video_track import VideoTrack
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.segments.memory import MemoryLog
@@ -156,5 +158,8 @@ def test_behind_a_hole_that_a_live_source_leaves_a_key_frame_comes(codec):
     noise = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), np.uint8)
     times = [0, 1, 3, 4, 9, 10]  # one frame is missing, then four
     frames = [Frame(pixels, time, 1) for pixels, time in zip(noise, times, strict=True)]
-    made = [packet for piece in pieces(iter(frames), encoding, shape, at_shots=False) for packet in piece.packets]
-    assert [packet.is_keyframe for packet in made] == [True, False, False, False, True, False]
+    log = MemoryLog({})
+    video = VideoTrack(Publisher(log), shape.time_base)
+    for piece in pieces(iter(frames), encoding, shape, at_shots=False):
+        video.push(piece)
+    assert [fragment.independent for fragment in log.fragments("video")] == [True, False, False, False, True, False]

@@ -10,7 +10,8 @@ from upres.service.domain.errors import NotFoundError
 from upres.service.domain.request_id import new_id
 from upres.service.jobs.change_events import Ledger
 from upres.service.jobs.follow import follow_live, happenings
-from upres.service.live.ring import Piece, Place
+from upres.service.live.piece import Piece
+from upres.service.live.ring import Place
 from upres.service.storage.job_store import Job, Store
 
 

@@ -1,6 +1,7 @@
 """The ring of a live log: bounded, read from places, waited for by one at most."""
 
 import asyncio
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 from ring_pieces import TRACKS, numbers, picture, ring, sound, taken
 
 from upres.service.domain.errors import OffsetError
-from upres.service.live.ring import Dropped, Piece, Place
+from upres.service.live.piece import Dropped, Piece
+from upres.service.live.ring import Place
 
 
 def test_a_reader_gets_everything_once_each_track_first():
@@ -99,6 +101,38 @@ def test_a_cursor_goes_on_where_it_was_and_one_that_is_too_old_is_told_the_oldes
             log.check({"video": (2, 1)})
         with pytest.raises(OffsetError, match="behind the log's end"):
             log.check({"audio0": (0, 0)})
+
+    asyncio.run(scenario())
+
+
+def test_who_joins_to_watch_starts_with_the_newest_key_frame_and_its_sound():
+    async def scenario():
+        log = ring()
+        watching = Place(log, most_late=inf)
+        await log.put(sound(0))
+        assert taken(watching) == [TRACKS["audio0"], sound(0)]  # there is no picture yet
+        for number in range(6):
+            await log.put(sound(number + 1))  # it comes before its picture
+            await log.put(picture(number))
+        assert numbers(taken(watching)) == [4, 5]
+        assert numbers(taken(Place(log))) == [0, 1, 2, 3, 4, 5]
+        joining = [item for item in taken(Place(log, most_late=inf)) if isinstance(item, Piece)]
+        assert joining == [sound(4), sound(5), picture(4), sound(6), picture(5)]
+
+    asyncio.run(scenario())
+
+
+def test_who_watches_passes_over_what_is_late_once_there_is_a_key_frame():
+    async def scenario():
+        log = ring()
+        slow, patient = Place(log, most_late=0.5), Place(log, most_late=inf)
+        await log.put(picture(0))
+        assert numbers(taken(slow)) == numbers(taken(patient)) == [0]
+        for number in range(1, 10):
+            await log.put(picture(number))
+        late = taken(slow)
+        assert late[0] == Dropped(picture(8).fragment, 7) and numbers(late) == [8, 9]
+        assert numbers(taken(patient)) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
     asyncio.run(scenario())
 

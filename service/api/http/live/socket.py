@@ -31,7 +31,7 @@ from upres.service.domain.request_id import checked_id
 from upres.service.domain.spec import Spec
 from upres.service.jobs.follow import followed
 from upres.service.jobs.service import Jobs
-from upres.service.live.ring import Dropped, Piece
+from upres.service.live.piece import Dropped, Piece
 from upres.service.storage.job_store import Job
 
 PATH = "/api/v2/live"
@@ -180,7 +180,7 @@ class LiveDoor:
         accepted = {"request_id": job.request_id, "model": job.spec["model"]}
         await self._send(websocket, {"accepted": accepted})
         checked = time.monotonic()
-        async with aclosing(followed(self._jobs, job, {}, holds=holds)) as log:
+        async with aclosing(followed(self._jobs, job, {}, holds=holds, watches=True)) as log:
             async for item in log:
                 if time.monotonic() > checked + RECHECK_SECONDS:
                     await self._owner(secret)
