@@ -1,5 +1,6 @@
 """The one error tree of the engine: every error a caller can act on, each with the exit code the command line gives it."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,17 @@ class SourceError(UpresError):
     """Raised when the source cannot be used: not a video, empty, truncated, no frames, larger than can be held."""
 
     exit_code = 3
+
+
+class FetchFirstError(SourceError):
+    """Raised when a source on the web cannot be read where it is. address: of it. file: its name once it was fetched."""
+
+    def __init__(self, address: str, why: str) -> None:
+        self.address = address
+        self.file = address.partition("?")[0].rstrip("/").rpartition("/")[2]
+        super().__init__(
+            f"{address}: {why}, so fetch it first: curl -Lo {shlex.quote(self.file)} {shlex.quote(address)}"
+        )
 
 
 class UnreachableError(SourceError):

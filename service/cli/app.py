@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 from importlib import import_module
 from importlib.metadata import distribution, entry_points, version
@@ -17,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from upres.engine.core.errors import Interrupted, SettingsError, UpresError
+from upres.engine.core.errors import FetchFirstError, Interrupted, SettingsError, UpresError
 
 from . import signals
 from .flags import in_flags
@@ -162,7 +163,7 @@ def follow(app: typer.Typer, args: list[str]) -> None:
     try:
         sys.exit(app(args or ["--help"], prog_name="upres", standalone_mode=False))
     except UpresError as error:
-        _say(in_flags(str(error)), *map(in_flags, getattr(error, "__notes__", ())))
+        _say(in_flags(str(error)), *_then(error, args), *map(in_flags, getattr(error, "__notes__", ())))
         sys.exit(error.exit_code)
     except UsageError as error:
         if message := error.format_message():
@@ -178,6 +179,13 @@ def follow(app: typer.Typer, args: list[str]) -> None:
         missing = (error.name or "").partition(".")[0]
         _say(f"{args[0]} needs what a plain install leaves out ({missing}); install it: {_install_service()}")
         sys.exit(SettingsError.exit_code)
+
+
+def _then(error: UpresError, args: list[str]) -> list[str]:
+    """Give the command that was typed with the name of the file that its address is fetched as."""
+    if not isinstance(error, FetchFirstError):
+        return []
+    return [f"then: {shlex.join(['upres', *(error.file if arg == error.address else arg for arg in args)])}"]
 
 
 def _install_service() -> str:

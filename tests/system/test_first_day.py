@@ -11,6 +11,7 @@ import sys
 import media
 import pytest
 from paths import CASES
+from web_files import WebFiles
 
 from upres.service.cli.app import build, follow
 
@@ -260,3 +261,16 @@ def test_it_says_what_it_did_or_what_to_do(typed, folder, line, code, words):
     assert code == 0 or "\nupres: " in f"\n{err}"
     assert "-q" not in shlex.split(line) or not said
     assert not list(folder.rglob("*.upres")) and not list(folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize("words", ["probe {}", "{} out.mp4 --scale 2", "{}"])
+def test_what_comes_in_order_only_is_to_be_fetched_before_the_command_that_was_typed(typed, words):
+    with WebFiles({"a clip.mp4": b"x"}) as server:
+        server.ranges = False
+        address = server.url("a%20clip.mp4?from=0")
+        code, out, err = typed(words.format(address))
+    assert code == 3 and not out
+    assert err.splitlines() == [
+        f"upres: {address}: its server gives it in order only, so fetch it first: curl -Lo a%20clip.mp4 '{address}'",
+        f"  then: upres {words.format('a%20clip.mp4')}",
+    ]

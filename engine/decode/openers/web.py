@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from upres.engine.core.errors import Interrupted, SourceError, UnreachableError
+from upres.engine.core.errors import FetchFirstError, Interrupted, SourceError, UnreachableError
 from upres.engine.decode.source import Opened, Source, refuse_page
 
 WAIT_SECONDS = 20.0  # for a connection, and for its next bytes
@@ -222,15 +222,12 @@ class WebFile(io.RawIOBase):
             )
         given = RANGE.fullmatch(response.headers.get("Content-Range", "")) if response.status == 206 else None
         if self._size is None and given is None:
-            raise SourceError(
-                f"{self._address}: its server gives it in order only, so fetch it first: curl -LO '{self._address}'"
-            )
+            raise FetchFirstError(self._address, "its server gives it in order only")
         if given is None or self._size not in (None, int(given[2])):
             raise SourceError(f"{self._address}: has changed while it was read")
         if int(given[1]) != self._position:
-            raise SourceError(
-                f"{self._address}: its server gives bytes from {given[1]} where {self._position} was asked for, "
-                f"so fetch it first: curl -LO '{self._address}'"
+            raise FetchFirstError(
+                self._address, f"its server gives bytes from {given[1]} where {self._position} was asked for"
             )
         self._size = int(given[2])
         tag = response.headers.get("ETag", "")
