@@ -19,6 +19,7 @@ from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted, number
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 
+from .animated import unpacked
 from .container import (
     CLOCK_MAY_JUMP,
     LIMIT,
@@ -96,6 +97,8 @@ class Reader:
             self._first = self._decode_first(self.origin if self.cut.start else None)
             check_size(self._name, self._first.width, self._first.height)
             self.info = describe(self.container, self._tracks, self._first, self._surveyed)
+            if self._opened.format:
+                self.info = replace(self.info, container=self._opened.format, codec=self._opened.format)
             self._check_dolby_vision()
             if self.tonemap and self.info.shape.color.transfer in HDR:
                 eight_bits = "tone mapping gives 8"
@@ -188,6 +191,7 @@ class Reader:
     def _open(self, closing: ExitStack) -> tuple[InputContainer, Tracks]:
         """Open the source. closing: closes the container."""
         opened = self._opener.open(self.source, spool=not self._live)
+        opened = unpacked(self._name, opened) if self._formats is None else opened
         self._connection.callback(opened.close)
         with self._lock:
             self._opened = opened
@@ -321,7 +325,7 @@ class Reader:
         """Say what is known of a source that gives no frame."""
         damaged = f"{counted(self.repairs.damaged, 'damaged packet')}; " if self.repairs.damaged else ""
         size = "" if self.video.width else f"its header names no frame size that can be held: at most {LIMIT}; "
-        animated = "if it is an animated WebP, convert it first: FFmpeg decodes still ones only; "
+        animated = "if it is an animated WebP, save it as a file: FFmpeg decodes still ones only; "
         webp = animated if codec_name(self.video) == "webp" else ""
         late = f"the cut begins at {number(self.cut.start)} s; " if self.cut.start else ""
         return f"{damaged}{webp or size}{late}found: {listed(self.container)}"

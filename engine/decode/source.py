@@ -48,6 +48,7 @@ class Opened:
     file: what libavformat opens: a path, a URL, or bytes. again: whether it can be read a second time, from its beginning.
     close: releases what the opener has made for it. interrupt: from any thread, ends a read that waits, and every later one.
     options: of libavformat. wait_seconds: that it waits at most, to be connected and for bytes; None leaves that to the file.
+    format: of the source, where `file` is made of it in another one.
     """
 
     file: str | IO[bytes] | Readable
@@ -56,6 +57,7 @@ class Opened:
     interrupt: Callable[[], None] = lambda: None
     options: Mapping[str, str] = field(default_factory=dict)
     wait_seconds: float | None = None
+    format: str = ""
 
 
 class SourceOpener(Protocol):

@@ -44,7 +44,7 @@ PANELS = {
     "Local": {
         "run": "Upscale IN into OUT: what `upres IN OUT` does.",
         "live": "Upscale a camera or a stream as it comes, and send it on.",
-        "probe": "Show what a video holds, and advise on model and pre-filters.",
+        "probe": "Show what a video or an image holds, and advise on model and pre-filters.",
         "bench": "Measure speed, overlap, memory and PSNR on clips.",
         "tune": "Measure every way that this machine can run a network.",
         "doctor": "Say what this machine can run, and what is missing.",

@@ -2,6 +2,7 @@
 
 import json as jsonlib
 from importlib.metadata import files
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,13 +11,15 @@ import typer
 from upres.engine.decode.filters import PREFILTERS
 from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
+from upres.engine.images.recognize import still_format
 from upres.engine.models import registry
 from upres.engine.models.catalog import NETWORKS, SLUGS
 from upres.engine.pipeline import advice
 from upres.engine.pipeline.advice import Measured
 
 from .flags import option
-from .stdio import stdin
+from .photo import probe_image
+from .run.piped import Piped
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
@@ -58,14 +61,18 @@ def _network(slug: str, name: str) -> dict[str, Any]:
 
 
 def probe(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="A video, or - for stdin.")],
-    content: Annotated[
-        str, typer.Option(help="auto, photo or animation: what the video shows, for the advice.")
-    ] = "auto",
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A video, an image, or - for stdin.")],
+    content: Annotated[str, typer.Option(help="auto, photo or animation: what it shows, for the advice.")] = "auto",
     json: Json = False,
 ) -> None:
-    """Show what a video holds, measure interlacing, blocks and noise, and advise on model and pre-filters."""
-    with Reader(stdin() if source == "-" else source, eight_bits=None) as reader:
+    """Show what a video or an image holds, and advise on model and pre-filters, by what is measured on frames of a video."""
+    piped = Piped.look() if source == "-" else None
+    what = source if piped is None else piped.source
+    if piped.image if piped else still_format(source):
+        assert isinstance(what, str | BytesIO)  # an image that was piped was read for it
+        probe_image(what, content, json=json)
+        return
+    with Reader(what, eight_bits=None) as reader:
         info, measured = reader.info, advice.measure(reader)
     clip = advice.describe(info, measured, content)
     facts, rules = _facts(info, measured, hdr=clip.hdr), advice.advise(clip)

@@ -37,6 +37,8 @@ COMMANDS = [
     ("probe in.mp4", 0, "h264 48x32 yuv420p", "below 540p: upscale four times", "--model RealESRGAN_Vid_x4"),
     ("probe fhd.mp4", 0, "1920x1080", "540p and above: upscale twice"),
     ("probe in.mp4 --json", 0, '"frames": 4'),
+    ("probe photo.jpg", 0, "image JPEG 48x32", "RGB, 8 bits a channel", "(--scale 4)", "upres pull realesrgan-x4plus"),
+    ("probe photo.png --json --content animation", 0, '"format": "PNG"', '"option": "--model realesrgan-x4plus-anime"'),
     ("probe notes.txt", 3, "notes.txt"),
     ("probe nowhere.mp4", 3, "nowhere.mp4: no such file"),
     # What would it do?
@@ -132,6 +134,7 @@ COMMANDS = [
     ("out.gif video.mp4 -s 2 --dry-run", 0, "out.gif -> video.mp4: 384x256"),
     ("photo.png still.gif -s 2", 0, "still.gif: 96x64"),
     ("in.mp4 out.webp --lossless -s 2", 0, "out.webp: 4 frames in, 4 out"),
+    ("out.webp -s 2", 0, "out.webp -> out_x2.webp: 192x128", "out_x2.webp: 2 frames in"),
     ("in.mp4 out.apng -s 2", 0, "out.apng: 4 frames in, 4 out"),
     ("in.mp4 small.gif --codec av1 --crf 20", 0, "note: images do not use --codec, --crf", "small.gif: 4 frames in"),
     ("in.mp4 --still 0 still.png --duration 3", 0, "a frame as an image does not use --duration"),

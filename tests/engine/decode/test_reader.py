@@ -408,9 +408,10 @@ def test_a_frame_larger_than_can_be_held_is_refused(tmp_path, monkeypatch):
     refused(media.clip(tmp_path / "in.mp4", *H264), "64x48.*larger than can be held")
 
 
-def test_an_animated_webp_is_refused_with_what_works(tmp_path):
+def test_an_animated_webp_in_a_pipe_is_refused_with_what_works(tmp_path):
     clip = media.clip(tmp_path / "in.webp", "-c:v", "libwebp_anim", "-loop", 0)
-    refused(clip, "animated WebP, convert it first")
+    with pytest.raises(SourceError, match="animated WebP, save it as a file"):
+        Reader(Pipe(clip.read_bytes()))
 
 
 def test_a_length_below_zero_is_no_length(tmp_path):

@@ -1,0 +1,81 @@
+"""What an image file is, for people: read whole, since only its pixels say whether any of them is transparent."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageCms
+
+from .file import opened, read
+from .metadata import ORIENTATION
+
+COLORS = {
+    "1": "gray",
+    "L": "gray",
+    "LA": "gray",
+    "I": "gray",
+    "P": "a palette",
+    "PA": "a palette",
+    "CMYK": "inks (CMYK)",
+}
+"""By Pillow's mode; all others are RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an image is. format: Pillow's name. width, height: upright. bits: a channel. profile: the color profile's name.
+
+    notes: what of it is lost when it is upscaled.
+    """
+
+    format: str
+    width: int
+    height: int
+    bits: int
+    color: str
+    profile: str | None
+    transparent: bool
+    exif: bool
+    turned: bool
+    notes: tuple[str, ...]
+
+
+def facts_of(source: str | Path | IO[bytes]) -> Facts:
+    """Describe an image; SourceError where it cannot be read."""
+    picture = read(source)
+    if not isinstance(source, str | Path):
+        source.seek(0)
+    with opened(str(source), source) as image:
+        mode = image.mode.partition(";")[0]
+        return Facts(
+            format=str(image.format),
+            width=picture.width,
+            height=picture.height,
+            bits=_bits(image),
+            color=COLORS.get(mode, "RGB"),
+            profile=_profile(image.info.get("icc_profile")),
+            transparent=picture.alpha is not None,
+            exif=picture.metadata.exif is not None,
+            turned=image.getexif().get(ORIENTATION, 1) != 1,
+            notes=picture.notes,
+        )
+
+
+def _bits(image: Image.Image) -> int:
+    return (
+        16
+        if image.mode.startswith("I;16") or ";16" in repr(getattr(image, "tile", ""))
+        else 1
+        if image.mode == "1"
+        else 8
+    )
+
+
+def _profile(icc: bytes | None) -> str | None:
+    if not icc:
+        return None
+    try:
+        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(icc))).strip() or "unnamed"
+    except (ImageCms.PyCMSError, OSError):
+        return "damaged"
