@@ -19,7 +19,6 @@ from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted, number
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 
-from .animated import unpacked
 from .container import (
     CLOCK_MAY_JUMP,
     LIMIT,
@@ -38,6 +37,7 @@ from .dolby_vision import dolby_vision
 from .info import announced_seconds, describe
 from .inventory import take_inventory
 from .numbered import ImageSequence
+from .openers.animated import unpacked
 from .scan import Scan, scan
 from .source import Source, opener_for
 from .survey import Survey, is_needed, survey

@@ -14,9 +14,8 @@ from av import VideoFrame, VideoStream
 from PIL import Image
 
 from upres.engine.core.errors import SourceError, TargetError, UpresError
-
-from .container import check_size, reason
-from .source import Opened
+from upres.engine.decode.container import check_size, reason
+from upres.engine.decode.source import Opened
 
 HEAD = 21  # bytes to the flags of the extended header
 ANIMATED = 0x02  # one of them: https://developers.google.com/speed/webp/docs/riff_container
