@@ -1,12 +1,13 @@
 """The calls of the Python interface: a file to a file, and a source to fragments as they are made."""
 
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upres.engine.core.errors import SettingsError, UpresError
+from upres.engine.core.model import Model
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import container_for, join
@@ -21,6 +22,8 @@ from upres.engine.pipeline.resumable import log_beside, log_within
 from upres.engine.pipeline.run import run
 from upres.engine.pipeline.segment_length import cut_by_work
 from upres.engine.pipeline.target import check_target
+from upres.engine.ranges.process import Companion
+from upres.engine.ranges.run import run_on
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment, Track
 
@@ -36,6 +39,7 @@ def upscale(
     overwrite: bool = False,
     progress: Progress | None = None,
     tick: Callable[[], None] = lambda: None,
+    companions: Sequence[Companion | Sequence[Model]] = (),
 ) -> Progress:
     """Upscale a source into a file, which appears under its name only when it is whole; return what was done.
 
@@ -45,14 +49,15 @@ def upscale(
     resume: continue from the log that an interrupted run left beside the target (`TARGET.upres`), byte for byte as if it had
     not been interrupted. tick: called after every frame. A target as frame_%05d.png gets an image a frame, one that ends in .gif,
     .webp or .apng an image that moves. A target that is an open file gets the result while it is made, as
-    fragmented MP4 or Matroska without an index.
+    fragmented MP4 or Matroska without an index. companions: other devices that make ranges of a file's result beside the job's
+    models, to the same bytes, as of `ranges.run_on`.
     Raises UpresError; then nothing is left behind, unless there is something to resume.
     """
     file = isinstance(target, str | Path) and not video.is_images(target)
     container = container_for(Path(str(target))) if file else "mp4"
     job = job or default_job(model, container, scale=scale)
     with prepared(source, target, job, resume=resume, overwrite=overwrite) as work:
-        return work.run(progress, tick)
+        return replace(work, companions=tuple(companions)).run(progress, tick)
 
 
 def stream(
@@ -98,6 +103,7 @@ class Prepared:
     target: Path | Writable
     job: Job
     resume: bool
+    companions: tuple[Companion | Sequence[Model], ...] = ()
 
     def cut_by_work(self, prediction: Prediction) -> "Prepared":
         """Return the same with segments of at most about 15 s of predicted work, or with those of the log that it resumes."""
@@ -139,7 +145,11 @@ class Prepared:
                 file.push(fragment)
 
     def _into(self, target: Path, log: FolderLog, progress: Progress, tick: Callable[[], None]) -> None:
-        with closing(run(self.reader, self.job, log, progress, tick)) as fragments:
+        if self.companions:
+            made = run_on(self.companions, self.reader, self.job, log, progress, tick)
+        else:
+            made = run(self.reader, self.job, log, progress, tick)
+        with closing(made) as fragments:
             for _ in fragments:
                 pass
         join(log, target, self.job.container)

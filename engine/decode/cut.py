@@ -23,3 +23,16 @@ class Cut:
 
 
 WHOLE = Cut()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Some of a source's frames, by their times in seconds.
+
+    start: of the first; None is the source's own. end: before which the last one is; None is the source's own.
+    after: frames from this second on are decoded, so that what remembers earlier ones is ready at the start; None where start is.
+    """
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+    after: Fraction | None = None

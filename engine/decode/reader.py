@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import IO, Self, cast
 
@@ -60,6 +61,8 @@ class Reader:
     origin: the second of the source's own clock that is 0 in the frames' times: the earliest start of any carried track, plus
     the start of the cut.
     formats: libavformat's names of the containers that are taken, from files only; None means all, from anywhere.
+    fresh: nothing was read of it yet.
+    another: opens another reader of the same source, with the same settings; not for streams, whose bytes come once.
     live: no frame waits for a later one: neither a decoder's threads nor the next frame's time, which a duration is else
     derived from, and nothing is spooled.
     eight_bits: why frames have 8 bits a channel and no more; None where they keep what the source has, until `limit` is called.
@@ -77,11 +80,16 @@ class Reader:
         eight_bits: str | None = "the result has 8",
     ) -> None:
         self.source = source
+        self.another = partial(
+            Reader, source, cut=cut, tonemap=tonemap, formats=formats, live=live, eight_bits=eight_bits
+        )
         self.cut = cut
         self.tonemap = tonemap
         self.repairs = Repairs()
         self.warnings: list[str] = []
         self._name = str(source) if isinstance(source, str | Path | ImageSequence) else "the source"
+        self.fresh = True
+        self._carries = False
         self._passed: list[MediaPacket] = []
         self._on_packet: OnPacket = self._passed.append
         self._opener = opener_for(source)
@@ -127,12 +135,27 @@ class Reader:
         self._closing.close()
         self._connection.close()
 
+    def carry(self, on_packet: OnPacket) -> Iterator[Fraction]:
+        """Give all other tracks' packets to `on_packet`, and yield the second of each of the video's, which is not decoded.
+
+        In place of `frames`.
+        """
+        self.fresh, self._carries = False, True
+        for packet in self._passed:
+            on_packet(packet)
+        for packet in self._packets:
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if packet.stream.index != self.video.index:
+                on_packet(packet)
+            elif stamp is not None:
+                yield stamp * packet.time_base - self.origin
+
     def start_at(self, second: Fraction) -> Fraction:
         """Read from a key frame at or before a second of the frames' times, which it gives. Called before `frames`.
 
         Raises SourceError where the source cannot be sought in, or holds nothing there.
         """
-        if not self._opened.again or (self._surveyed is not None and self._surveyed.jumps):
+        if not self.again or (self._surveyed is not None and self._surveyed.jumps):
             raise SourceError(f"{self._name}: cannot be sought in")
         self._first = self._decode_first(self.origin + second, self._first)
         at = self._seconds(self._first)
@@ -142,6 +165,22 @@ class Reader:
         """Read the packets of a source that can be read twice, from its beginning, and decode nothing."""
         with self._opened_again() as (container, tracks):
             return scan(container, tracks, self.origin)
+
+    def leads_to(self, second: Fraction, earliest: Fraction) -> bool:
+        """Tell whether seeking to a second of the frames' times, in the source freshly opened, leads behind an earlier one."""
+        with self._opened_again() as (container, tracks):
+            try:
+                container.seek(max(0, round((self.origin + second) * av.time_base)))
+                first = next(packet for packet in container.demux(tracks.video) if packet.size)
+            except (av.FFmpegError, StopIteration):
+                return False
+            stamp = first.dts if first.pts is None else first.pts
+            return stamp is not None and stamp * first.time_base - self.origin >= earliest
+
+    @property
+    def again(self) -> bool:
+        """Whether the source can be read a second time, from its beginning."""
+        return self._opened.again
 
     @property
     def nominal(self) -> int:
@@ -157,6 +196,7 @@ class Reader:
 
         Can be called once.
         """
+        self.fresh = False
         for packet in self._passed:
             on_packet(packet)
         self._on_packet = on_packet
@@ -164,7 +204,7 @@ class Reader:
 
     def limit(self, reason: str) -> None:
         """Give frames of 8 bits a channel, which the reason says; SourceError for high dynamic range that is not tone-mapped."""
-        transfer = self.info.shape.color.transfer
+        transfer, self.another = self.info.shape.color.transfer, partial(self.another, eight_bits=reason)
         if transfer in HDR and not self.tonemap:
             raise SourceError(
                 f"{self._name}: is high dynamic range ({transfer}), which takes 10 bits a channel, and {reason}; "
@@ -181,11 +221,16 @@ class Reader:
             raise SourceError(f"{self._name}: ends before second {number(second)}: it lasts {length:.1f} s")
 
     @property
+    def notes(self) -> list[str]:
+        """What a user should know of what was read: what was cut out of it or changed."""
+        return [*self._demuxer.notes, *self._decoder.notes]
+
+    @property
     def closing_notes(self) -> list[str]:
-        """What a user should know of a source once it was read: what is missing, cut out or changed in it."""
+        """What a user should know of a source that was read to its end: its notes, and what is missing."""
         missing = self._missing_frames() or self._missing_seconds()
-        notes = [*([missing] if missing else []), *self._demuxer.notes, *self._decoder.notes]
-        other = self._demuxer.other_identifiers if self._opened.again and self.cut == WHOLE else None
+        notes = [*([missing] if missing else []), *self.notes]
+        other = self._demuxer.other_identifiers if self.again and self.cut == WHOLE else None
         return [*notes, other] if other else notes
 
     def _open(self, closing: ExitStack) -> tuple[InputContainer, Tracks]:
@@ -306,7 +351,7 @@ class Reader:
         announced = self.info.frames or 0
         # AVI counts its chunks, and leaves one empty to show a frame for longer.
         accounted = self._decoder.chunks if self.info.container == "avi" else self._decoder.accounted
-        if self.cut != WHOLE or accounted >= announced:
+        if self._carries or self.cut != WHOLE or accounted >= announced:
             return None
         return f"the source announces {counted(announced, 'frame')}, {accounted} of them could be read"
 

@@ -15,11 +15,13 @@ from .demuxer import Demuxer
 class Scan:
     """times: of all frames that are shown, in their order, seconds of the frames' times. keys: those of key frames.
 
-    odd: what of its packets cannot be trusted; None where all of them are as they should be.
+    packets: how many the video has, those of hidden frames included. odd: what of them cannot be trusted; None where all are as
+    they should be.
     """
 
     times: tuple[Fraction, ...]
     keys: tuple[Fraction, ...]
+    packets: int
     odd: str | None
 
 
@@ -28,9 +30,13 @@ def scan(container: InputContainer, tracks: Tracks, origin: Fraction) -> Scan:
     repairs = Repairs()
     ticks: list[int] = []
     keys: list[int] = []
+    count = 0
     avi = container.format.name == "avi"  # which holds decoding times only, in the order of the frames
     for packet in Demuxer(container, tracks, repairs):
-        if packet.stream.index != tracks.video.index or not packet.size or packet.is_discard:
+        if packet.stream.index != tracks.video.index or not packet.size:
+            continue
+        count += 1
+        if packet.is_discard:
             continue
         repairs.damaged += packet.is_corrupt
         stamp = packet.dts if avi else packet.pts
@@ -43,4 +49,6 @@ def scan(container: InputContainer, tracks: Tracks, origin: Fraction) -> Scan:
     repairs.doubled += len(ticks) - len({*ticks})
     time_base = tracks.video.time_base or Fraction(1, 90000)
     times, key_times = (tuple(tick * time_base - origin for tick in sorted(found)) for found in (ticks, keys))
-    return Scan(times, key_times, str(repairs) if repairs else None)
+    if not ticks:
+        repairs.missing += 1
+    return Scan(times, key_times, count, str(repairs) if repairs else None)

@@ -2,7 +2,8 @@
 
 A track's init section is made once, with its first fragment; any suffix of the track's fragments plays behind it.
 Fragments are fMP4, or Matroska for a codec that MP4 has no mapping for (WavPack). Boxes: ISO/IEC 14496-12 (moov 8.2.1,
-moof 8.8.4, traf 8.8.6, tfdt 8.8.12, mdat 8.1.1, mdcv and clli 12.1.6). Elements: RFC 8794, 4 to 6; Cluster: RFC 9559, 5.1.3.
+moof 8.8.4, mfhd 8.8.5, traf 8.8.6, tfdt 8.8.12, mdat 8.1.1, mdcv and clli 12.1.6). Elements: RFC 8794, 4 to 6;
+Cluster: RFC 9559, 5.1.3.
 """
 
 import io
@@ -21,6 +22,7 @@ from upres.engine.core.frame import Light
 EARLY_MOVFLAGS = "empty_moov+default_base_moof+frag_discont"
 MOVFLAGS = f"{EARLY_MOVFLAGS}+delay_moov"
 LONGEST_TICKS = (1 << 31) - 1  # of one sample: what libavformat writes as a duration
+NUMBER = struct.Struct(">II")  # mfhd: version and flags, the fragment's place
 DECODE_TIME = struct.Struct(">IQ")  # tfdt: version (1: 64 bits) and flags, ticks
 ENTRY = (*b"moov trak mdia minf stbl stsd".split(), b"")  # the boxes around a sample entry, and the first one
 LIST_FIELDS = 8  # bytes of a stsd before its entries
@@ -110,6 +112,17 @@ def _delayed(fragment: bytes, ticks: int) -> bytes:
         for at in _decode_times(data, start + 8, end) if kind == b"moof" else ():
             version, time = DECODE_TIME.unpack_from(data, at)
             DECODE_TIME.pack_into(data, at, version, time + ticks)
+    return bytes(data)
+
+
+def renumbered(fragment: bytes, by: int, container: str = "mp4") -> bytes:
+    """Return a fragment that `mux` made with so much more for its place in its track, where its container says that."""
+    data = bytearray(fragment)
+    for kind, start, end in _boxes(data, 0, len(data)) if container != "matroska" else ():
+        for inner, at, _ in _boxes(data, start + 8, end) if kind == b"moof" else ():
+            if inner == b"mfhd":
+                version, number = NUMBER.unpack_from(data, at + 8)
+                NUMBER.pack_into(data, at + 8, version, number + by)
     return bytes(data)
 
 

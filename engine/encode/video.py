@@ -16,7 +16,7 @@ from upres.engine.core.frame import Frame, Shape
 
 from .captions import Captions, captioned
 from .encoder import Piece, SegmentEncoder
-from .options import Encoding
+from .options import Encoder, Encoding
 from .parallel import Captioned, Convert, in_parallel
 
 
@@ -131,5 +131,10 @@ def _starts(frame: Frame, start: int, length: Fraction, at_shots: bool) -> bool:
     return frame.pts // length > start // length or (at_shots and frame.shot)
 
 
+def segment_length(encoder: Encoder) -> Fraction:
+    """Return the seconds of which each multiple starts a segment."""
+    return Fraction(encoder.segment_seconds).limit_denominator(1000)
+
+
 def _length(encoding: Encoding, shape: Shape) -> Fraction:
-    return Fraction(encoding.encoder.segment_seconds).limit_denominator(1000) / shape.time_base
+    return segment_length(encoding.encoder) / shape.time_base

@@ -1,21 +1,61 @@
 """The frames of a source on their way into the models: decoded, pre-filtered, counted, and in RGB."""
 
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 
 from av import VideoFrame
 
 from upres.engine.color.convert import ToRGB
-from upres.engine.core.frame import Frame, Shape
+from upres.engine.core.frame import Frame, Pixels, Shape
 from upres.engine.core.timeline import with_durations, with_nominal
 from upres.engine.decode import filters
+from upres.engine.decode.cut import Span
 from upres.engine.decode.filters import SHOT_START
 from upres.engine.decode.reader import OnPacket, Reader
 
 from .options import Job
 from .progress import Progress
 from .stage import Stage, queue_budget
+
+
+@dataclass(slots=True)
+class Part:
+    """The frames of a span, and how it begins and ends: with its first frame, and the first one behind it.
+
+    begins, ends: of each its time in ticks, and a checksum of its pixels as they go into the models; None where there is none.
+    started: called once its first frame was decoded.
+    """
+
+    span: Span
+    started: Callable[[], None] = lambda: None
+    begins: tuple[int, int] | None = None
+    ends: tuple[int, int] | None = None
+
+    def within(
+        self, frames: Iterator[VideoFrame], time_base: Fraction, pixels: Callable[[VideoFrame], Pixels]
+    ) -> Iterator[VideoFrame]:
+        """Yield those of some frames that lie in the span. pixels: makes RGB of one."""
+        start = None if self.span.start is None else self.span.start / time_base
+        end = None if self.span.end is None else self.span.end / time_base
+        for frame in frames:
+            pts = frame.pts or 0
+            if start is not None and pts < start:
+                continue
+            behind = end is not None and pts >= end
+            if self.begins is None:
+                self.started()
+                self.begins = _mark(pts, pixels(frame))
+            if behind:
+                self.ends = _mark(pts, pixels(frame))
+                return
+            yield frame
+
+
+def _mark(pts: int, pixels: Pixels) -> tuple[int, int]:
+    return pts, zlib.crc32(pixels.tobytes())
 
 
 def rgb_frames(
@@ -25,17 +65,21 @@ def rgb_frames(
     progress: Progress,
     *,
     first: int = 0,
+    part: Part | None = None,
     on_packet: OnPacket = lambda packet: None,
     keep: Callable[[VideoFrame], None] = lambda frame: None,
 ) -> Iterator[Frame]:
     """Decode, pre-filter and convert to RGB the frames from number `first` on; other tracks' packets go their own way.
 
-    shape: of pre-filtered frames. keep: called with each of them as it was decoded.
+    shape: of pre-filtered frames. part: the only frames that there are, and that are numbered. keep: called with each of them
+    as it was decoded.
     """
     decoded = _counted(reader.frames(on_packet), progress)
     if job.prefilters or job.at_shots:
         decoded = _filtered(decoded, reader, job, shape)
     to_rgb = ToRGB(shape.color, reader.info.orientation, deep=shape.deep)
+    if part is not None:
+        decoded = part.within(decoded, shape.time_base, to_rgb)
     for number in count():
         with progress.busy("read"):
             frame = next(decoded, None)

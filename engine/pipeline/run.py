@@ -5,7 +5,7 @@ from contextlib import closing
 
 from upres.engine.core.errors import LogError
 from upres.engine.core.frame import Frame
-from upres.engine.decode.reader import Reader
+from upres.engine.decode.reader import OnPacket, Reader
 from upres.engine.encode.captions import Captions
 from upres.engine.encode.options import Encoder
 from upres.engine.encode.passthrough import Passthrough
@@ -15,7 +15,7 @@ from upres.engine.encode.video_track import VideoTrack
 from upres.engine.models.chain import Chain
 from upres.engine.segments.model import Fragment, Log
 
-from .frames import ahead, combs, rgb_frames
+from .frames import Part, ahead, combs, rgb_frames
 from .keep_up import KeepUp
 from .options import Job, after_prefilters, resolved
 from .progress import Progress
@@ -31,22 +31,58 @@ def run(
 
     tick: called after every frame that was encoded. Closing the generator stops every stage within one tile.
     """
-    shape = after_prefilters(reader.info.shape, job.prefilters)
-    upscaled, encoding = resolved(job, shape)
-    progress.shape, progress.encoding, progress.repairs = shape, encoding, reader.repairs
-    if job.encoder.live and log.tracks:
-        raise LogError("a live log cannot be resumed: its encoder is gone; start a new one")
     publisher = Publisher(log)
-    video = VideoTrack(publisher, upscaled.time_base, upscaled.light)
+    others = carried(reader, job, publisher, progress)
+    yield from _video(reader, job, publisher, progress, tick, on_packet=others.push)
+    others.finish()
+    yield from publisher.published()
+    progress.warnings += [*others.notes, *reader.closing_notes]
+
+
+def run_part(
+    reader: Reader, job: Job, log: Log, part: Part, progress: Progress, tick: Callable[[], None] = lambda: None
+) -> Generator[Fragment]:
+    """Upscale a part of a source into a log of its own: its video, without what else the source holds. As `run`.
+
+    The segments are those that a run of the whole source makes of the same frames, numbered from 0.
+    """
+    progress.repairs = reader.repairs
+    yield from _video(reader, job, Publisher(log), progress, tick, part=part)
+    progress.warnings += reader.notes
+
+
+def carried(reader: Reader, job: Job, publisher: Publisher, progress: Progress) -> Passthrough:
+    """Start the tracks that are carried rather than upscaled, and say what a user should know before the start."""
+    shape = after_prefilters(reader.info.shape, job.prefilters)
+    _, encoding = resolved(job, shape)
+    progress.shape, progress.encoding, progress.repairs = shape, encoding, reader.repairs
+    if job.encoder.live and publisher.log.tracks:
+        raise LogError("a live log cannot be resumed: its encoder is gone; start a new one")
     others = Passthrough(
         reader, publisher, container=job.container, seconds=_audio_seconds(job.encoder), streamed=job.streamed
     )
-    progress.warnings += [*reader.warnings, *others.warnings, *([encoding.why] if encoding.why else [])]
-    progress.warnings += combs(reader, job)
+    known = [*reader.warnings, *others.warnings, *([encoding.why] if encoding.why else []), *combs(reader, job)]
+    progress.warnings += [warning for warning in known if warning not in progress.warnings]
+    return others
+
+
+def _video(
+    reader: Reader,
+    job: Job,
+    publisher: Publisher,
+    progress: Progress,
+    tick: Callable[[], None],
+    *,
+    part: Part | None = None,
+    on_packet: OnPacket = lambda packet: None,
+) -> Generator[Fragment]:
+    shape = after_prefilters(reader.info.shape, job.prefilters)
+    upscaled, encoding = resolved(job, shape)
+    video = VideoTrack(publisher, upscaled.time_base, upscaled.light)
     first = video.resume_point(stateless=job.stateless)
     chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
-    source = rgb_frames(reader, job, shape, progress, first=first, on_packet=others.push, keep=captions.keep)
+    source = rgb_frames(reader, job, shape, progress, first=first, part=part, on_packet=on_packet, keep=captions.keep)
     late = KeepUp(source, shape, progress.drop, reader.interrupt, as_recorded=job.as_recorded) if job.keep_up else None
     read = late or ahead(source, shape, "read", reader.interrupt, live=job.encoder.live)
 
@@ -72,9 +108,7 @@ def run(
         for piece in encoded:
             video.push(piece)
             yield from publisher.published()
-        others.finish()
-        yield from publisher.published()
-    progress.warnings += [*chain.notes, *others.notes, *reader.closing_notes]
+    progress.warnings += chain.notes
 
 
 def _upscaled(chain: Chain, read: Stage[Frame], late: KeepUp | None) -> Iterator[Frame]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 
@@ -17,11 +18,14 @@ PIECE = 1 << 20  # bytes of the index that are read at once, and of its longest 
 class Tail:
     """A reader of a log's folder, which need not exist yet. Takes no lock, changes nothing.
 
-    tracks: those seen so far. `news` raises LogError where the log was restarted: what was read is no longer part of it.
+    tracks: those seen so far; with `notes`, so are the records that belong to none.
+    `news` raises LogError where the log was restarted: what was read is no longer part of it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, notes: bool = False) -> None:
         self.tracks: dict[str, Track] = {}
+        self.notes: list[dict[str, Any]] = []
+        self._notes = notes
         self._folder = folder
         self._index = folder / "index.jsonl"
         self._inode: int | None = None
@@ -97,4 +101,6 @@ class Tail:
                 return track
             case {"fragment": record}:
                 return Fragment(**record)
+            case {"extra": record} if self._notes:
+                self.notes.append(record)
         return None

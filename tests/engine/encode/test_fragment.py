@@ -10,7 +10,7 @@ import referee
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from upres.engine.encode.fragment import boxes, mux
+from upres.engine.encode.fragment import boxes, mux, renumbered
 
 STARTS = st.one_of(
     st.integers(0, 10_000), *(st.integers((1 << bits) - 5000, (1 << bits) + 5000) for bits in (31, 32, 33, 40))
@@ -49,6 +49,7 @@ def test_decode_times_beyond_31_and_32_bits_are_exact(tmp_path, start, first, se
     init, one = fragment(stream, data, start, first, time_base, 1)
     same, two = fragment(stream, data, start + sum(first), second, time_base, 2)
     assert init == same
+    assert renumbered(fragment(stream, data, start + sum(first), second, time_base, 1)[1], 1) == two
     (tmp_path / "out.mp4").write_bytes(init + one + two)
     ticks = list(accumulate([start, *first, *second]))[:-1]
     assert referee.video(tmp_path / "out.mp4").times == [tick * time_base for tick in ticks]

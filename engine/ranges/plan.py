@@ -1,0 +1,106 @@
+"""Which ranges a job is made in: decided once, from its source's packets, with nothing decoded."""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from upres.engine.decode.cut import Span
+from upres.engine.decode.filters import PREFILTERS, SHOTS_WARMUP
+from upres.engine.decode.reader import Reader
+from upres.engine.decode.scan import Scan
+from upres.engine.encode.video import segment_length
+from upres.engine.pipeline.options import Job
+
+RANGES_A_DEVICE = 4  # or more: the last ones end at different times, and leave devices idle for part of one range
+LONGEST_SECONDS = 10  # of video in a range: readers of the log wait for the first one, which one device makes
+MOST_READ_AGAIN = 2  # times its length that a source may be decoded besides, from key frames that lie before ranges
+FAR_SECONDS = 5  # before its key frame that a seek may lead to
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """spans: of the ranges, in their order. why: there is but one, and what stands in the way; None where nothing does."""
+
+    spans: tuple[Span, ...] = (Span(),)
+    why: str | None = None
+
+
+def plan(reader: Reader, job: Job, devices: int) -> Plan:
+    """Plan the ranges of a job on an open source, for so many devices; reads all of its packets.
+
+    A range starts where a segment does. What is decoded for it starts at a key frame, with the frames before it that pre-filters
+    need.
+    """
+    if why := _obstacle(job):
+        return Plan(why=why)
+    if not reader.again:
+        return Plan(why="the source can be read once only")
+    scan = reader.scan()
+    if why := _untrusted(reader, scan):
+        return Plan(why=why)
+    cut = job.cut
+    times = [at for at in scan.times if (not cut.start or at >= 0) and (cut.duration is None or at < cut.duration)]
+    spans = _spans(times, scan.keys, job, devices)
+    last = spans[-1].after
+    if last is not None and not reader.leads_to(last, _before(scan.keys, last) - FAR_SECONDS):
+        return Plan(why="the source cannot be sought in: it has no index")
+    return Plan(spans)
+
+
+def _obstacle(job: Job) -> str | None:
+    """Say which part of a job remembers all that came before."""
+    if job.encoder.live or job.keep_up or job.encoder.fragment != "segment":
+        return "it is published frame by frame"
+    if names := [model.name for model in job.models if model.warmup != 0]:
+        return f"{', '.join(names)} remembers earlier frames"
+    if names := [name for name in job.prefilters if PREFILTERS[name].warmup is None]:
+        return f"the pre-filter {', '.join(names)} remembers earlier frames"
+    return None
+
+
+def _untrusted(reader: Reader, scan: Scan) -> str | None:
+    if scan.odd:
+        return f"the source's packets cannot be relied on ({scan.odd})"
+    if not scan.keys:
+        return "the source does not say which frames are key frames"
+    if (reader.info.frames or 0) > scan.packets:
+        return f"the source announces {reader.info.frames} frames and holds {scan.packets}"
+    return None
+
+
+def _spans(times: Sequence[Fraction], keys: Sequence[Fraction], job: Job, devices: int) -> tuple[Span, ...]:
+    if not times:
+        return (Span(),)
+    length, start, end = segment_length(job.encoder), times[0], times[-1]
+    first, cells = start // length, int(end // length - start // length) + 1
+    segments = max(1, min(math.ceil(cells / (devices * RANGES_A_DEVICE)), int(LONGEST_SECONDS / length)))
+    while True:
+        spans = _cut(times, [(first + cell) * length for cell in range(segments, cells, segments)], _warmup(job))
+        again = sum(
+            (span.start - _before(keys, span.after) for span in spans if span.start and span.after), Fraction(0)
+        )
+        if segments >= cells or again <= MOST_READ_AGAIN * (end - start):
+            return spans
+        segments *= 2
+
+
+def _cut(times: Sequence[Fraction], starts: Sequence[Fraction], warmup: int) -> tuple[Span, ...]:
+    """Cut at those of some seconds which have a frame between them and the next one."""
+    numbers = [bisect_left(times, second) for second in starts]
+    behind = [*numbers, len(times)][1:]
+    chosen = [each for each, end in zip(zip(starts, numbers, strict=True), behind, strict=False) if each[1] < end]
+    edges = [None, *(second for second, _ in chosen), None]
+    after = [None, *(times[max(0, number - warmup)] for _, number in chosen)]
+    return tuple(Span(*each) for each in zip(edges, edges[1:], after, strict=False))
+
+
+def _before(keys: Sequence[Fraction], second: Fraction) -> Fraction:
+    """Return the last key frame that is not after a second."""
+    return keys[max(0, bisect_right(keys, second) - 1)]
+
+
+def _warmup(job: Job) -> int:
+    """Count the frames before a range that what is done to frames needs to be as it would be without the range's start."""
+    return sum(PREFILTERS[name].warmup or 0 for name in job.prefilters) + SHOTS_WARMUP * job.at_shots

@@ -1,0 +1,68 @@
+"""Ranges: where they start, how many there are, and what is decoded before them."""
+
+from bisect import bisect_right
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fake import Nearest, job
+
+from upres.engine.decode.scan import Scan
+from upres.engine.encode.options import Encoder
+from upres.engine.ranges.plan import plan
+
+TENTH = Fraction(1, 10)
+
+
+def planned(times, keys, devices=2, *, leads_to=lambda second, earliest: True, **settings):
+    """The plan of a job on a source of these frames."""
+    scan = Scan(tuple(times), tuple(keys), len(times), None)
+    reader = SimpleNamespace(again=True, info=SimpleNamespace(frames=None), scan=lambda: scan, leads_to=leads_to)
+    return plan(reader, job(Path("out.mp4"), Nearest(), **settings), devices)
+
+
+@pytest.mark.parametrize(("seconds", "devices", "count"), [(60, 1, 6), (60, 4, 15), (600, 4, 60), (8, 4, 4), (1, 4, 1)])
+def test_ranges_start_where_segments_do_and_leave_nothing_out(seconds, devices, count):
+    times = [number * TENTH for number in range(10 * seconds)]
+    spans = planned(times, times[::50], devices).spans
+    assert len(spans) == count
+    assert (spans[0].start, spans[0].after, spans[-1].end) == (None, None, None)
+    for span, behind in pairwise(spans):
+        assert span.end == behind.start == behind.after and behind.start % 2 == 0
+
+
+def test_frames_that_prefilters_need_are_decoded_before_a_range():
+    times = [number * TENTH for number in range(100)]
+    wanted = {"prefilters": ("deinterlace", "denoise"), "split": True}
+    spans = planned(times, times[::10], **wanted).spans
+    assert [span.start - span.after for span in spans[1:]] == [7 * TENTH] * 4
+
+
+def test_one_key_frame_makes_few_ranges_or_the_same_would_be_decoded_again_and_again():
+    times = [number * TENTH for number in range(1200)]
+    spans = planned(times, times[:1], devices=8).spans
+    again = sum(span.start for span in spans[1:])
+    assert 1 < len(spans) <= 5 and again <= 2 * times[-1]
+
+
+def test_no_range_is_empty():
+    times = [0, TENTH, 9 * TENTH, Fraction(31, 2), 16, Fraction(41, 2)]
+    spans = planned(times, times, encoder=Encoder(segment_seconds=1)).spans
+    edges = [Fraction(-1), *(span.start for span in spans[1:]), Fraction(100)]
+    assert all(bisect_right(times, end) > bisect_right(times, start) for start, end in pairwise(edges))
+    assert len(spans) > 2
+
+
+def test_where_a_seek_leads_far_away_it_is_one_range():
+    times = [number * TENTH for number in range(600)]
+    asked = []
+
+    def leads_to(second, earliest):
+        asked.append((second, earliest))
+        return False
+
+    found = planned(times, times[::50], leads_to=leads_to)
+    assert len(found.spans) == 1 and found.why == "the source cannot be sought in: it has no index"
+    assert asked == [(Fraction(56), Fraction(50))]

@@ -1,0 +1,54 @@
+"""A device in a process of its own: it makes what it is asked for, or says why not, and ends with its parent."""
+
+import json
+from dataclasses import replace
+
+import media
+import pytest
+from companions import companion
+from fake import job
+
+from upres.engine.decode.reader import Reader
+from upres.engine.encode.options import Encoder
+from upres.engine.ranges.devices import DeviceLostError
+from upres.engine.ranges.folder import Ranges
+from upres.engine.ranges.plan import plan
+from upres.engine.ranges.process import Beside, Setup
+
+
+@pytest.fixture
+def setup(tmp_path):
+    clip = media.clip(
+        tmp_path / "in.mp4", "-c:v", "libx264", "-g", "5", picture="testsrc2=size=64x48:rate=10:duration=2"
+    )
+    wanted = job(tmp_path / "out.mp4", encoder=Encoder(segment_seconds=0.5, preset="ultrafast"))
+    with Reader(clip) as reader:
+        ranges = Ranges(tmp_path, json.loads(json.dumps(wanted.settings())))
+        ranges.keep(plan(reader, wanted, 2))
+        return wanted, ranges, Setup(reader.another, replace(wanted, models=()), tmp_path, ranges.header)
+
+
+def test_it_makes_ranges_and_says_what_it_cannot(setup, tmp_path):
+    wanted, ranges, what = setup
+    beside = Beside(companion(tmp_path / "none"), what, wanted.settings())
+    try:
+        beside.prepare()
+        beside.make(2)
+        assert [ranges.is_made(number) for number in range(4)] == [False, False, True, False]
+        with pytest.raises(RuntimeError, match="IndexError"):
+            beside.make(99)
+        beside.stop()
+        with pytest.raises(DeviceLostError, match=r"gone|ended"):
+            beside.make(1)
+    finally:
+        beside.close()
+
+
+def test_one_with_other_models_is_not_used(setup, tmp_path):
+    wanted, _, what = setup
+    beside = Beside(companion(tmp_path / "none", "another"), what, wanted.settings())
+    try:
+        with pytest.raises(DeviceLostError, match="it has other models"):
+            beside.prepare()
+    finally:
+        beside.close()
