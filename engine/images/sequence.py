@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from PIL import Image
 
-from upres.engine.core.errors import LogError, TargetError, os_errors_as
+from upres.engine.core.errors import LogError, TargetError, UpresError, os_errors_as
 from upres.engine.core.frame import Frame
 from upres.engine.core.text import counted
 from upres.engine.decode.numbered import ImageSequence
@@ -23,7 +24,8 @@ class SequenceWriter:
 
     made_by: the source and all that the images depend on, kept beside them until the last one is there; a `source` of None cannot
     be resumed. Without `resume`, images of these names are removed once the first frame is there.
-    Raises LogError where those that are there were made of something else, or otherwise.
+    To be closed: until then no other run writes images of these names.
+    Raises LogError where those that are there were made of something else, or otherwise, or another run writes them.
     """
 
     def __init__(
@@ -42,8 +44,15 @@ class SequenceWriter:
         self._first = first
         self._made_by = json.loads(json.dumps(made_by))
         self._record = _record(images)
-        self._started = resume and _agrees(self._record, self._made_by)
-        self.complete = _complete(images, first, size) if self._started else 0
+        self._lock = FileLock(f"{log_folder(Path(images.pattern))}.lock", timeout=0, thread_local=False)
+        if resume and self._record.exists():
+            self._claim()
+        try:
+            self._started = resume and _agrees(self._record, self._made_by)
+            self.complete = _complete(images, first, size) if self._started else 0
+        except UpresError:
+            self.close()
+            raise
         self._next = first + self.complete
 
     def add(self, frame: Frame) -> None:
@@ -61,6 +70,22 @@ class SequenceWriter:
             self._record.unlink(missing_ok=True)
         return []
 
+    def close(self) -> None:
+        """Let others write images of these names; safe to call twice."""
+        if self._lock.is_locked:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
+
+    def _claim(self) -> None:
+        """Raise LogError where another run writes images of these names."""
+        with os_errors_as(self._images.pattern, TargetError):
+            try:
+                self._lock.acquire()
+            except Timeout as error:
+                raise LogError(
+                    f"{self._images}: another upres is writing these images; wait for it, or choose another output"
+                ) from error
+
     def stop(self) -> str:
         """Say what is kept of a run that ends early."""
         if not self.complete:
@@ -74,6 +99,8 @@ class SequenceWriter:
         """Remove an earlier run's images, which a resumed run would take for its own, then say whose the next ones are."""
         with os_errors_as(self._images.pattern, TargetError):
             self._record.parent.mkdir(parents=True, exist_ok=True)
+        self._claim()
+        with os_errors_as(self._images.pattern, TargetError):
             self._record.unlink(missing_ok=True)
             for number in self._images.numbers():
                 if number >= self._first:

@@ -163,7 +163,9 @@ def _writer(
         source = sequence_of(reader.source)
         first = source.span()[0] if source else 1
         images, made_by = ImageSequence(str(target)), _made_by(reader.source, job)
-        return SequenceWriter(images, size, first=first, made_by=made_by, resume=resume, exact=_exact(job))
+        numbered = SequenceWriter(images, size, first=first, made_by=made_by, resume=resume, exact=_exact(job))
+        closing.callback(numbered.close)
+        return numbered
     writer = MovingWriter(target, size, upscaled.time_base, exact=_exact(job))
     closing.callback(writer.close)
     return writer

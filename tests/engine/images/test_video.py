@@ -185,6 +185,24 @@ def test_images_of_a_stream_are_not_resumed(clip, tmp_path):
         upscale(file, tmp_path / "out" / "%d.png", job(), resume=True)
 
 
+@pytest.mark.parametrize("options", [{"overwrite": True}, {"resume": True}])
+def test_one_run_at_a_time_writes_numbered_images(clip, tmp_path, options):
+    target, refused = tmp_path / "out" / "%d.png", []
+
+    def second():
+        if not refused:
+            with pytest.raises(LogError, match="another upres is writing these images") as error:
+                upscale(clip, target, job(), **options)
+            refused.append(error)
+
+    assert upscale(clip, target, job(), tick=second).frames_out == 10
+    assert len(refused) == 1 and len(list(target.parent.iterdir())) == 10
+    with pytest.raises(Interrupted):
+        upscale(clip, target, job(), overwrite=True, tick=stop_after(3))
+    assert upscale(clip, target, job(), resume=True).frames_resumed == 4
+    assert {path.suffix for path in target.parent.iterdir()} == {".png"}
+
+
 def test_what_ends_early_leaves_no_half_image(clip, tmp_path):
     with pytest.raises(Interrupted) as stopped:
         upscale(clip, tmp_path / "out.gif", job(encoder=Encoder()), tick=stop_after(3))
