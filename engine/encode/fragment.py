@@ -54,7 +54,7 @@ def mux(packets: Sequence["Packet[Any]"], template: Stream, number: int, contain
         # Its header would count in 64 bits, unlike those of shorter fragments: it is made with a short packet.
         packets[0].duration = 1
         head, _ = _muxed(packets[:1], template, container, options)
-    return _only(head, b"ftyp", b"moov"), _delayed(_only(data, b"moof", b"mdat"), round(start / time_base))
+    return _only(head, b"ftyp", b"moov"), delayed(_only(data, b"moof", b"mdat"), round(start / time_base))
 
 
 def early_header(template: Stream, container: str = "mp4") -> bytes:
@@ -105,8 +105,8 @@ def _light_boxes(light: Light) -> bytes:
     return found
 
 
-def _delayed(fragment: bytes, ticks: int) -> bytes:
-    """Add to the decode times of a fragment (moof, mdat; again at each key frame) that was written from time 0."""
+def delayed(fragment: bytes, ticks: int) -> bytes:
+    """Add ticks of its header's time scale to the decode times of a fragment (moof, mdat; again at each key frame)."""
     data = bytearray(fragment)
     for kind, start, end in _boxes(data, 0, len(data)):
         for at in _decode_times(data, start + 8, end) if kind == b"moof" else ():

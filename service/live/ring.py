@@ -6,6 +6,7 @@ One event loop uses it all; nothing here is safe from other threads.
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterator
 from math import inf
 
 from upres.engine.segments.model import Fragment, Track
@@ -52,6 +53,10 @@ class Ring:
     def next(self) -> int:
         """Number of the next piece."""
         return self.first + len(self._items)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield what is here, oldest first."""
+        return (item.piece for item in self._items)
 
     def __getitem__(self, number: int) -> Item:
         return self._items[number - self.first]

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from starlette.types import ASGIApp
 
+from upres.service.api.http.hls.door import HlsDoor
 from upres.service.api.http.live.socket import LiveDoor
 from upres.service.api.http.middleware import protect
 from upres.service.api.http.pusher import Pusher
@@ -106,6 +107,7 @@ class Server:
             public_url=settings.public_url,
             wait=partial(asyncio.sleep, settings.ping_seconds),
         )
+        self._hls = HlsDoor(self.jobs, self._links)
         self._http = Http(settings, self._web(quota))
 
     def _web(self, quota: Quota) -> ASGIApp:
@@ -123,7 +125,8 @@ class Server:
         app = Web(self.jobs, self._links, submissions, public_url=settings.public_url, metrics=metrics).app()
         self._pusher.mount(app)
         idle, origins = settings.policy.source_idle_seconds, settings.cors_origins
-        LiveDoor(self.jobs, self.keys, quota, origins=origins, idle_seconds=idle).mount(app)
+        LiveDoor(self.jobs, self.keys, quota, self._links, origins=origins, idle_seconds=idle).mount(app)
+        self._hls.mount(app)
         protect(
             app,
             self.keys,
@@ -186,6 +189,7 @@ class Server:
         except TimeoutError:
             logger.warning("%d jobs are resumed by the next start", len(self.jobs.runner.attempts))
         await self._tasks.stop()
+        await self._hls.stop()
         await self._http.stop()
         await self._grpc.stop(1.0)
         await self.jobs.stop()

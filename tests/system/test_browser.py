@@ -3,10 +3,14 @@
 import io
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import tarfile
 import time
 from contextlib import contextmanager
 from fractions import Fraction
+from urllib.parse import quote
 
 import av
 import numpy as np
@@ -199,6 +203,50 @@ def sending(server, frames):
         start["preset"] = "ultrafast"  # which makes no key frame by itself
         sender.send(json.dumps({"key": KEY, "start": start}))
         yield json.loads(sender.recv(timeout=60))["accepted"]["request_id"], send
+
+
+@pytest.fixture(scope="session")
+def hls_js(request):
+    """A player that no one here wrote, fetched once with npm."""
+    folder = request.config.cache.mkdir("hls.js")
+    if not (found := list(folder.glob("*.tgz"))):
+        if not shutil.which("npm") and not os.environ.get("CI"):
+            pytest.skip("needs npm on the PATH")
+        subprocess.run(["npm", "pack", "hls.js@1.7.4"], cwd=folder, check=True, capture_output=True, timeout=300)
+        found = list(folder.glob("*.tgz"))
+    with tarfile.open(found[0]) as archive:
+        return archive.extractfile("package/dist/hls.min.js").read().decode()
+
+
+HLS_ADDRESS = """fetch("/api/v2/jobs", { headers: { Authorization: `Bearer ${sessionStorage["upres.key"]}` } })
+    .then((answer) => answer.json()).then(({ data }) => data[0].hls_url)"""
+PLAYER = """<video muted></video><script src="/hls.js"></script><script>
+const video = document.querySelector("video"), errors = [];
+const hls = new Hls({ lowLatencyMode: true });
+hls.on(Hls.Events.ERROR, (_, data) => data.fatal && errors.push(data.details));
+hls.on(Hls.Events.MANIFEST_PARSED, () => video.play());
+hls.loadSource(decodeURIComponent(location.search.slice(1)));
+hls.attachMedia(video);
+</script>"""
+
+
+def test_hls_js_plays_a_live_job_and_stays_near_its_end(page, browser, server, hls_js):
+    page.click("#camera")
+    plays(page)
+    address = page.evaluate(HLS_ADDRESS)
+    player = browser.new_page()
+    player.route("**/hls.js", lambda route: route.fulfill(body=hls_js, content_type="text/javascript"))
+    player.route("**/player?**", lambda route: route.fulfill(body=PLAYER, content_type="text/html"))
+    player.goto(f"{server.base}/player?{quote(address, safe='')}")
+    until(player, "video.currentTime > 0 && !video.paused")
+    start = player.evaluate("video.currentTime")
+    until(player, f"video.currentTime > {start + 5}")
+    size = page.evaluate("[upscaled.videoWidth, upscaled.videoHeight]")
+    assert player.evaluate("[video.videoWidth, video.videoHeight]") == size
+    assert player.evaluate("hls.lowLatencyMode && hls.levels[0].details.partList.length > 0")
+    assert player.evaluate("errors") == []
+    player.close()
+    page.click("#stop")
 
 
 def test_a_job_is_cancelled(page):

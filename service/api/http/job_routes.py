@@ -12,7 +12,7 @@ from upres.service.storage.job_store import Job
 from upres.service.storage.results import file_names
 
 from . import schemas
-from .schemas import CHANNELS, LARGEST_PAGE, PAGE, Data, JobList, JobStatus, Message, documented
+from .schemas import CHANNELS, LARGEST_PAGE, PAGE, Data, JobEntry, JobList, JobStatus, Message, documented
 from .signed_links import Links
 
 DIGITS = 18  # of a number that every database holds
@@ -60,7 +60,7 @@ class JobRoutes:
             raise InvalidError({"cursor": ["The cursor must be the `next` of the page before."]})
         below = int(cursor) if cursor else None
         found = await self._jobs.page(request.state.owner, status=None, below=below, limit=limit + 1)
-        entries = [schemas.job_entry(job, await self._status(request, job)) for job in found[:limit]]
+        entries = [await self._entry(request, job) for job in found[:limit]]
         following = str(found[limit - 1].number) if len(found) > limit else None
         return JobList(data=entries, next=following, channel=CHANNELS + request.state.owner)
 
@@ -73,6 +73,12 @@ class JobRoutes:
         """Delete a job and its result, ended or not."""
         await self._jobs.delete(_checked(request_id), request.state.owner)
         return Message(message="The job is deleted.")
+
+    async def _entry(self, request: Request, job: Job) -> JobEntry:
+        live = self._jobs.live(job.request_id) is not None
+        base = self._public_url or str(request.base_url)
+        hls_url = self._links.make_live(base, job.request_id) if live else None
+        return schemas.job_entry(job, await self._status(request, job), hls_url)
 
     async def _status(self, request: Request, job: Job) -> JobStatus:
         base = self._public_url or str(request.base_url)

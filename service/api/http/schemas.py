@@ -66,11 +66,12 @@ class JobStatus(BaseModel):
 
 
 class JobEntry(JobStatus):
-    """A job in a list. Times are ISO 8601 in UTC."""
+    """A job in a list. Times are ISO 8601 in UTC. hls_url: of a live job while it runs, for players, which need no key."""
 
     request_id: str
     model: str
     live: bool
+    hls_url: str | None
     created_at: str | None
     started_at: str | None
     ended_at: str | None
@@ -182,13 +183,14 @@ def documented(*codes: int) -> Responses:
     return {code: {"model": Invalid if code == 422 else Message} for code in codes}
 
 
-def job_entry(job: Job, status: JobStatus) -> JobEntry:
+def job_entry(job: Job, status: JobStatus, hls_url: str | None) -> JobEntry:
     """Put a job and its status into the form that a list has."""
     return JobEntry(
         **status.model_dump(exclude_unset=True),
         request_id=job.request_id,
         model=" + ".join(Spec.from_json(job.spec).names),
         live=bool(job.spec.get("live")),
+        hls_url=hls_url,
         created_at=moment(job.created_at),
         started_at=moment(job.started_at),
         ended_at=moment(job.ended_at),

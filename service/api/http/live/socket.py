@@ -23,6 +23,7 @@ from upres.engine.core.errors import UpresError
 from upres.engine.segments.model import Track
 from upres.service.api.http.errors import response_of
 from upres.service.api.http.forms import UpscaleForm
+from upres.service.api.http.signed_links import Links
 from upres.service.api.public_text import public
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
@@ -31,6 +32,7 @@ from upres.service.domain.request_id import checked_id
 from upres.service.domain.spec import Spec
 from upres.service.jobs.follow import followed
 from upres.service.jobs.service import Jobs
+from upres.service.live.mime import mime_type
 from upres.service.live.piece import Dropped, Piece
 from upres.service.storage.job_store import Job
 
@@ -51,8 +53,18 @@ class LiveDoor:
     idle_seconds: the longest that a viewer may take nothing, or a sender send nothing.
     """
 
-    def __init__(self, jobs: Jobs, keys: Keys, quota: Quota, *, origins: Sequence[str], idle_seconds: float) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        keys: Keys,
+        quota: Quota,
+        links: Links,
+        *,
+        origins: Sequence[str],
+        idle_seconds: float,
+    ) -> None:
         self._jobs = jobs
+        self._links = links
         self._keys = keys
         self._quota = quota
         self._origins = origins
@@ -178,6 +190,8 @@ class LiveDoor:
     async def _follow(self, websocket: WebSocket, job: Job, secret: object, *, holds: bool) -> None:
         """Send the log as it grows; raises UnauthenticatedError soon after the key was revoked."""
         accepted = {"request_id": job.request_id, "model": job.spec["model"]}
+        if self._jobs.live(job.request_id) is not None:
+            accepted["hls"] = self._links.make_live("", job.request_id)
         await self._send(websocket, {"accepted": accepted})
         checked = time.monotonic()
         async with aclosing(followed(self._jobs, job, {}, holds=holds, watches=True)) as log:
@@ -192,11 +206,8 @@ class LiveDoor:
         self, item: Track | Piece | Dropped | Job
     ) -> AsyncIterator[tuple[dict[str, Any], bytes | None]]:
         if isinstance(item, Track):
-            start = float(item.start * item.time_base)
-            yield (
-                {"track": {"name": item.name, "codec": item.codec, "start_seconds": start, "size": len(item.init)}},
-                item.init,
-            )
+            seen = {"name": item.name, "codec": item.codec, "type": mime_type(item), "size": len(item.init)}
+            yield {"track": {**seen, "start_seconds": float(item.start * item.time_base)}}, item.init
         elif isinstance(item, Piece):
             fragment = item.fragment
             seen = {"track": fragment.track, "frames": fragment.frames, "independent": fragment.independent}

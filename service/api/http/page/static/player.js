@@ -1,5 +1,4 @@
 // Plays the tracks of a result while they are made: one SourceBuffer a track, fed in the order in which fragments arrive.
-const SOUND = { aac: "mp4a.40.2", opus: "opus", flac: "flac", mp3: "mp4a.6B", ac3: "ac-3", eac3: "ec-3" };
 const WAIT_FOR_SOUND = 1500; // ms, after the first picture: buffers cannot be added once one has been played from
 const KEPT_SECONDS = 30; // behind the picture
 const LIVE_SECONDS = 0.6; // a live picture is never further behind the newest one
@@ -17,8 +16,8 @@ export class Player {
     this.timer = setInterval(() => this.keepUp(), 250);
   }
 
-  track({ name, codec, start_seconds: start }, init) {
-    this.tracks.set(name, { type: typeOf(codec, init), codec, start: start ?? 0, parts: [init], buffer: null });
+  track({ name, codec, type, start_seconds: start }, init) {
+    this.tracks.set(name, { type, codec, start: start ?? 0, parts: [init], buffer: null });
   }
 
   async fragment(name, data) {
@@ -103,31 +102,4 @@ function joined(parts) {
     at += part.byteLength;
   }
   return whole;
-}
-
-// The type of a track (RFC 6381), from its header: H.264 and HEVC name profile and level in their configuration box.
-function typeOf(codec, init) {
-  if (codec in SOUND) return `audio/mp4; codecs="${SOUND[codec]}"`;
-  const bytes = new Uint8Array(init);
-  const hex = (value) => value.toString(16).padStart(2, "0");
-  const h264 = find(bytes, "avcC");
-  if (h264 >= 0) return `video/mp4; codecs="avc1.${[5, 6, 7].map((at) => hex(bytes[h264 + at])).join("")}"`;
-  const hevc = find(bytes, "hvcC");
-  if (hevc < 0) return null;
-  const at = hevc + 5, profile = bytes[at] & 31, tier = bytes[at] & 32 ? "H" : "L";
-  const flags = [...bytes.slice(at + 1, at + 5)].reverse().map((byte) => reversed(byte));
-  const compatible = flags.reduce((value, byte) => value * 256 + byte, 0).toString(16);
-  return `video/mp4; codecs="hvc1.${profile}.${compatible}.${tier}${bytes[at + 11]}.${hex(bytes[at + 5])}"`;
-}
-
-function reversed(byte) {
-  let value = 0;
-  for (let bit = 0; bit < 8; bit++) value |= ((byte >> bit) & 1) << (7 - bit);
-  return value;
-}
-
-function find(bytes, name) {
-  const wanted = [...name].map((letter) => letter.charCodeAt(0));
-  for (let at = 0; at + 16 < bytes.length; at++) if (wanted.every((code, n) => bytes[at + n] === code)) return at;
-  return -1;
 }

@@ -1,0 +1,178 @@
+"""One live job on its way to players of HLS: the ring is read once, for all of them, into a rendition of each track.
+
+Sound is cut where the picture is, so it is held until the picture has come as far. Time goes on where a source breaks off: behind
+a hole, in every track, is a discontinuity.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+from upres.engine.encode.fragment import delayed
+from upres.engine.segments.model import Fragment, Track
+from upres.service.domain.waiting import wait_for
+from upres.service.live.mime import codec_name
+from upres.service.live.piece import Piece
+from upres.service.live.ring import Place, Ring
+
+from .rendition import Chunk, Rendition
+
+LEAD_SECONDS = 1.0  # added to all times: sound may start before 0, which a fragment cannot say
+HOLE_SECONDS = 1.0  # of nothing, behind which players start with a timeline of their own
+BEAT_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class Packager:
+    """The renditions of a job by their tracks. segment_seconds: as the job has them. ended: no more comes.
+
+    started_at: Unix seconds of time 0, as far as is known. changed: set when there is something new.
+    """
+
+    def __init__(self, ring: Ring, segment_seconds: float) -> None:
+        self.renditions: dict[str, Rendition] = {}
+        self.ended = False
+        self.started_at = 0.0
+        self.changed = asyncio.Event()
+        self._ring = ring
+        self._segment_seconds = segment_seconds
+        self._target = 0
+        self._begin = math.inf  # of the picture, in seconds
+        self._end = -math.inf
+        self._waiting: dict[str, deque[Chunk]] = {}
+        self._cuts: dict[
+            str, deque[tuple[float, int]]
+        ] = {}  # where the picture was cut, with breaks, and sound is to be
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, done: Callable[[], None]) -> None:
+        """Start to read the ring. done: called when it has ended."""
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(lambda _: done())
+
+    async def stop(self) -> None:
+        """End, whatever may still come."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until something holds, or nothing more comes; False where it did not within so many seconds."""
+        end = time.monotonic() + seconds
+        while not condition() and not self.ended:
+            changed, left = self.changed, end - time.monotonic()
+            if left <= 0:
+                return False
+            await wait_for(changed, left)
+        return True
+
+    @property
+    def plays(self) -> bool:
+        """Whether there is a whole segment of the picture; players take no playlist without one."""
+        return "video" in self.renditions and self.renditions["video"].whole > 0
+
+    async def _run(self) -> None:
+        """Read the ring to its end."""
+        place = Place(self._ring)
+        try:
+            while True:
+                changed, ended = self._ring.changed, self._ring.ended
+                if (item := place.next()) is None:
+                    self._notify()
+                    if ended:
+                        return
+                    await wait_for(changed, BEAT_SECONDS)
+                elif isinstance(item, Piece):
+                    self._take(item)
+        except Exception as error:  # whatever it is, an attempt that was taken over may have sent it
+            logger.warning("a live log that cannot be sent as HLS: %s", error)
+        finally:
+            self._finish()
+
+    def _take(self, piece: Piece) -> None:
+        fragment, track = piece.fragment, self._ring.tracks[piece.fragment.track]
+        if codec_name(track) is None:  # which players of HLS do not know
+            return
+        chunk = _placed(piece, track)
+        if track.name == "video":
+            self._take_picture(chunk, fragment)
+        else:
+            self._waiting.setdefault(track.name, deque()).append(chunk)
+        for name in self._waiting:
+            self._take_sound(name)
+        for rendition in self.renditions.values():
+            rendition.shrink(self._ring.most_bytes)
+
+    def _take_picture(self, chunk: Chunk, fragment: Fragment) -> None:
+        if "video" not in self.renditions:
+            self._begin, self.started_at = chunk.start, time.time() - self._ring.end_seconds
+        video = self._rendition("video", chunk)
+        hole = chunk.start - self._end > HOLE_SECONDS and chunk.independent
+        breaks = int(hole and bool(video.segments))
+        opens = hole or (fragment.number == 0 and chunk.independent)
+        if opens:
+            for cuts in self._cuts.values():
+                cuts.append((chunk.start, breaks))
+        self._end = chunk.end
+        video.add(chunk, opens=opens, breaks=breaks, closes=fragment.last)
+
+    def _take_sound(self, name: str, *, all_of_it: bool = False) -> None:
+        """Add the sound up to where the picture is."""
+        waiting = self._waiting[name]
+        while waiting and (waiting[0].start < self._end or all_of_it):
+            if waiting[0].end <= self._begin:
+                waiting.popleft()
+                continue
+            sound, cuts = self._rendition(name, waiting[0]), self._cuts[name]
+            opens, breaks = False, 0
+            while cuts and cuts[0][0] <= waiting[0].start:
+                opens, breaks = True, breaks + cuts.popleft()[1]
+            sound.add(waiting.popleft(), opens=opens, breaks=breaks)
+
+    def _rendition(self, name: str, first: Chunk) -> Rendition:
+        """Return a track's rendition, which its first chunk starts."""
+        if name not in self.renditions:
+            fragments = [piece.fragment for piece in self._ring.pieces() if piece.fragment.track == name]
+            track = self._ring.tracks[name]
+            durations = [first.duration, *(float(fragment.duration * track.time_base) for fragment in fragments)]
+            self._target = self._target or _target(self._segment_seconds, max(durations))
+            self.renditions[name] = Rendition(track, durations, self._target)
+            self._cuts[name] = deque()
+        return self.renditions[name]
+
+    def _finish(self) -> None:
+        for name in self._waiting:
+            self._take_sound(name, all_of_it=True)
+        for rendition in self.renditions.values():
+            rendition.close()
+        self.ended = True
+        self._notify()
+
+    def _notify(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+def _placed(piece: Piece, track: Track) -> Chunk:
+    """Put a fragment on the timeline that all tracks share, where it starts before 0, too."""
+    fragment = piece.fragment
+    lead = LEAD_SECONDS + float(track.start * track.time_base)
+    data = delayed(piece.data, round(lead * _ticks_a_second(track.init)))
+    start = float((fragment.pts + track.start) * track.time_base)
+    return Chunk(data, start, float(fragment.duration * track.time_base), fragment.independent)
+
+
+def _ticks_a_second(init: bytes) -> int:
+    """Read the timescale of a track's media header (mdhd: ISO/IEC 14496-12, 8.4.2)."""
+    at = init.index(b"mdhd") + 4
+    at += 20 if init[at] else 12
+    return int.from_bytes(init[at : at + 4], "big")
+
+
+def _target(segment_seconds: float, longest: float) -> int:
+    """Say how many seconds, rounded, a segment has at most: what was asked for, a frame, and of sound a fragment."""
+    return max(1, math.floor(segment_seconds + 1.5 * longest + 0.2 + 0.5))

@@ -1,0 +1,114 @@
+"""Real fragments of a real run, in a ring, on their way to players of HLS."""
+
+import asyncio
+import io
+from dataclasses import replace
+
+import av
+import pytest
+from fake import Nearest
+
+from upres.engine.decode.reader import Reader
+from upres.engine.encode.fragment import delayed
+from upres.engine.encode.options import Encoder
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.run import run
+from upres.engine.segments.memory import MemoryLog
+from upres.engine.segments.model import Track
+from upres.service.api.http.hls.packager import LEAD_SECONDS, Packager
+from upres.service.live.piece import Piece
+from upres.service.live.ring import Ring
+
+SEGMENT = 0.5
+HOLE = 5  # seconds
+
+
+@pytest.fixture
+def live(clip):
+    """Tracks and pieces of four seconds with sound, in the order in which they are made."""
+    encoder = Encoder(fragment="frame", live=True, segment_seconds=SEGMENT, preset="ultrafast")
+    log = MemoryLog({})
+    with Reader(io.BytesIO(clip("a.ts", 4, "-c:a", "aac").read_bytes()), live=True) as reader:
+        pieces = [Piece(each, log.read(each)) for each in run(reader, Job((Nearest(),), encoder), log, Progress())]
+    return log.tracks, pieces
+
+
+def packaged(tracks, pieces):
+    """What a packager makes of it, once the log has ended."""
+
+    async def scenario():
+        ring = Ring(most_bytes=1 << 26, most_seconds=1000, holds=False)
+        packager = Packager(ring, SEGMENT)
+        done = asyncio.Event()
+        packager.start(done.set)
+        for piece in pieces:
+            if piece.fragment.track not in ring.tracks:
+                ring.add_track(tracks[piece.fragment.track])
+            await ring.put(piece)
+            await asyncio.sleep(0)  # the packager reads as it comes
+        ring.end()
+        async with asyncio.timeout(200):
+            await done.wait()
+        assert packager.ended
+        return packager
+
+    return asyncio.run(scenario())
+
+
+def chunks(segment):
+    return b"".join(chunk.data for part in segment.parts for chunk in part.chunks)
+
+
+def shown(rendition, segments):
+    """Start and end in seconds of each packet of some segments, as a player reads them."""
+    data = rendition.track.init + b"".join(map(chunks, segments))
+    with av.open(io.BytesIO(data)) as file:
+        found = [(packet.pts, packet.duration, packet.time_base) for packet in file.demux() if packet.size]
+    return [(float(pts * base), float((pts + length) * base)) for pts, length, base in found]
+
+
+def test_every_track_is_cut_where_the_picture_is_and_nothing_is_lost(live):
+    made = packaged(*live).renditions
+    assert list(made) == ["video", "audio0"] and made["video"].target == made["audio0"].target == 1
+    video, sound = made["video"], made["audio0"]
+    assert [segment.number for segment in video.segments] == [segment.number for segment in sound.segments]
+    for segment, beside in zip(video.segments, sound.segments, strict=True):
+        assert segment.whole and beside.whole and [part.independent for part in beside.parts]
+        assert [part.independent for part in segment.parts] == [True] + [False] * (len(segment.parts) - 1)
+        times = shown(video, [segment])
+        assert times[0][0] == pytest.approx(segment.start + LEAD_SECONDS, abs=1e-3)
+        assert times[-1][1] == pytest.approx(segment.start + segment.duration + LEAD_SECONDS, abs=1e-3)
+        heard = shown(sound, [beside])
+        assert heard[0][0] == pytest.approx(beside.start + LEAD_SECONDS, abs=1e-3)
+        assert beside is sound.segments[0] or 0 <= beside.start - segment.start < 0.12
+    assert len(shown(video, video.segments)) == 40
+    frames = sum(piece.fragment.frames for piece in live[1] if piece.fragment.track == "audio0")
+    assert len(shown(sound, sound.segments)) == frames
+
+
+def test_behind_a_hole_every_track_has_a_discontinuity(live):
+    tracks, pieces = live
+    moved, found = [], {}
+    for piece in pieces:
+        track = tracks[piece.fragment.track]
+        start = (piece.fragment.pts + track.start) * track.time_base
+        if start >= 2:
+            ticks = round(HOLE / track.time_base)
+            media_ticks = HOLE * (90000 if track.name == "video" else 44100)
+            fragment = replace(piece.fragment, pts=piece.fragment.pts + ticks)
+            piece = Piece(fragment, delayed(piece.data, media_ticks))
+        moved.append(piece)
+    made = packaged(tracks, moved).renditions
+    for name, rendition in made.items():
+        found[name] = [(segment.number, segment.breaks) for segment in rendition.segments if segment.breaks]
+        behind = next(segment for segment in rendition.segments if segment.breaks)
+        assert 2 + HOLE <= behind.start < 2.2 + HOLE
+    assert found["video"] == found["audio0"] == [(4, 1)]
+
+
+def test_a_log_that_is_none_ends_with_a_word_in_the_servers_log(live, caplog):
+    tracks, pieces = live
+    broken = {name: Track(track.name, track.codec, track.time_base, 0, b"nothing") for name, track in tracks.items()}
+    assert not packaged(broken, pieces).plays
+    assert "cannot be sent as HLS" in caplog.text

@@ -1,0 +1,80 @@
+"""Chunks of any durations become segments and parts that keep what a playlist says of them."""
+
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upres.engine.segments.model import Track
+from upres.service.api.http.hls.rendition import KEPT, LISTED, Chunk, Rendition
+
+TRACK = Track("video", "h264", Fraction(1, 1000), 0, b"init")
+
+
+def chunk(start, duration, *, independent=False, size=10):
+    return Chunk(bytes(size), start, duration, independent)
+
+
+def filled(durations, *, every=10, target=2, known=(0.04,)):
+    """A rendition of chunks, a segment each so many; its parts in the order in which they came."""
+    made, at, seen = Rendition(TRACK, known, target), 0.0, []
+    for number, duration in enumerate(durations):
+        first = number % every == 0
+        made.add(chunk(at, duration, independent=first), opens=first, closes=number % every == every - 1)
+        at += duration
+        seen.append(made.newest)
+    return made, seen
+
+
+def test_frames_that_last_equally_long_fill_each_part_but_the_last_of_a_segment():
+    made, _ = filled([0.04] * 100, every=50)
+    assert made.part_target == 0.21
+    for segment in made.segments:
+        assert [len(part.chunks) for part in segment.parts] == [5] * 10 and segment.whole
+        assert [part.independent for part in segment.parts] == [True] + [False] * 9
+
+
+def test_a_part_is_there_as_soon_as_the_next_frame_would_not_fit():
+    _, seen = filled([0.04] * 12, every=50)
+    assert seen == [(-1, -1)] * 4 + [(0, 0)] * 5 + [(0, 1)] * 3
+
+
+@given(durations=st.lists(st.floats(0.01, 2.0), min_size=1, max_size=200), every=st.integers(1, 20))
+def test_no_part_is_longer_than_its_target_and_nothing_is_lost(durations, every):
+    made, seen = filled(durations, every=every, target=2, known=[0.04, 0.3])
+    assert seen == sorted(seen)
+    for segment in made.segments:
+        assert all(part.duration <= made.part_target + 1e-9 for part in segment.parts)
+    last = made.segments[-1]
+    made.close()
+    there = [part for number in range(last.number + 1) if (segment := made.find(number)) for part in segment.parts]
+    count = sum(len(part.chunks) for part in there)
+    assert count <= len(durations)
+    whole = sum(durations)
+    if whole <= LISTED * 2:
+        assert count == len(durations)
+
+
+def test_what_is_listed_no_more_can_be_asked_for_a_while_and_then_is_gone():
+    made, _ = filled([0.5] * 200, every=4, known=[0.5])
+    listed = [segment.number for segment in made.segments]
+    assert listed == list(range(listed[0], 50)) and len(listed) == LISTED
+    there = [number for number in range(50) if made.find(number)]
+    assert there == list(range(50 - LISTED - KEPT, 50))
+    assert [parted for _, parted in made.parted()] == [False, True, True, True]
+
+
+def test_bytes_are_bounded_but_for_the_newest_segment():
+    made, _ = filled([0.5] * 40, every=4, known=[0.5])
+    made.shrink(100)
+    assert [number for number in range(10) if made.find(number)] == [8, 9]
+    made.shrink(0)
+    assert [segment.number for segment in made.segments] == [9]
+
+
+def test_discontinuities_are_counted_when_they_leave():
+    made = Rendition(TRACK, [0.5], 2)
+    for number in range(12):
+        made.add(chunk(number * 2, 2, independent=True), opens=True, breaks=int(number in (1, 3, 9)), closes=True)
+    assert made.removed_breaks + sum(segment.breaks for segment in made.segments) == 3
+    assert made.removed_breaks == 2 and made.segments[0].number == 8
