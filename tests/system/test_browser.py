@@ -118,7 +118,7 @@ def test_a_dropped_clip_plays_while_it_is_made_and_its_result_afterwards(page, c
     until(page, "document.querySelector('#jobs tr td:nth-child(3)').textContent === 'done'")
     page.click("#stop")
     page.locator("#jobs tr").first.get_by_text("Play").click()
-    assert plays(page) == [128, 96]
+    assert plays(page) == [128, 96] and plays(page, "original") == [64, 48]  # before and after
 
 
 def test_the_camera_is_upscaled_live_and_the_model_can_be_changed_meanwhile(page):
@@ -127,6 +127,8 @@ def test_the_camera_is_upscaled_live_and_the_model_can_be_changed_meanwhile(page
     width, height = plays(page)
     assert (width, height) == (640, 480)
     until(page, "document.getElementById('delay').textContent.includes('ms')")
+    until(page, "document.querySelectorAll('#stages path').length === 3")
+    assert " of " in page.text_content("#speed") and "upscale" in page.text_content("#stages")
     picture(page, "camera-1440")
     page.select_option("#content", "live")
     until(page, "upscaled.readyState === 0 || upscaled.currentTime < 0.3")

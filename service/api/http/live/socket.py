@@ -92,8 +92,11 @@ class LiveDoor:
             code = FAILED
         except Exception as error:  # every error is answered
             code = FAILED
+            answer = json.loads(bytes(response_of(error).body))
+            if isinstance(error, BusyError):
+                answer["retry_seconds"] = error.retry_seconds
             with suppress(Exception):
-                await self._send(websocket, {"error": json.loads(bytes(response_of(error).body))})
+                await self._send(websocket, {"error": answer})
         finally:
             with suppress(Exception):
                 async with asyncio.timeout(CLOSE_SECONDS):

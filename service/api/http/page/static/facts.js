@@ -1,44 +1,38 @@
 // What is known of a run, as a person reads it.
-const WORDS = { read: "read", infer: "upscale", encode: "encode" };
+import { Chart } from "./chart.js";
+
 const SPAN = 2000; // ms over which a speed is counted
 
 export class Facts {
   constructor(byId) {
     this.byId = byId;
+    this.chart = new Chart(byId("stages"));
     this.reset();
   }
 
-  reset() {
+  // live: whether the source sets the pace, so that its speed is told beside that of the result.
+  reset(live = false) {
+    this.live = live;
+    this.chart.reset();
     this.seen = [];
     this.lost = this.skipped = 0;
-    for (const name of ["size", "made", "speed", "delay", "stages"]) this.byId(name).textContent = "–";
+    for (const name of ["size", "made", "speed", "delay"]) this.byId(name).textContent = "–";
     this.byId("dropped").textContent = "0 frames";
     this.byId("notes").replaceChildren();
   }
 
   progress({ status, frames_in: read, frames_out: made, frames_dropped: skipped, stage_seconds: seconds, late_seconds: late, notes }) {
     const now = performance.now();
-    this.seen = [...this.seen.filter(([time]) => now - time < SPAN), [now, made]];
-    const [time, before] = this.seen[0];
-    if (now > time) this.byId("speed").textContent = `${((1000 * (made - before)) / (now - time)).toFixed(1)} frames/s`;
+    this.seen = [...this.seen.filter(([time]) => now - time < SPAN), [now, made, read]];
+    const [time, madeBefore, readBefore] = this.seen[0];
+    const speed = (count) => ((1000 * count) / (now - time)).toFixed(1);
+    if (now > time) this.byId("speed").textContent = `${speed(made - madeBefore)}${this.live ? ` of ${speed(read - readBefore)}` : ""} frames/s`;
     this.byId("made").textContent = status === "pending" ? "waiting for a slot" : `${made} of ${read} frames read`;
     if (late !== null && late !== undefined) this.byId("delay").textContent = `${Math.round(1000 * late)} ms`;
     this.skipped = skipped ?? 0;
     this.showDropped();
-    this.stages(seconds);
+    this.chart.add(seconds, made);
     this.byId("notes").replaceChildren(...notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
-  }
-
-  stages(seconds) {
-    const most = Math.max(...Object.values(seconds), 0.001);
-    if (!Object.keys(seconds).length) return;
-    const bars = Object.entries(seconds).map(([name, value]) => {
-      const row = Object.assign(document.createElement("div"), { className: "bar" });
-      const bar = Object.assign(document.createElement("meter"), { max: most, value, ariaLabel: WORDS[name] ?? name });
-      row.append(WORDS[name] ?? name, bar, `${value.toFixed(1)} s`);
-      return row;
-    });
-    this.byId("stages").replaceChildren(...bars);
   }
 
   dropped({ frames }) {

@@ -25,7 +25,7 @@ export class JobList {
   }
 
   row(job) {
-    const row = document.createElement("tr");
+    const row = Object.assign(document.createElement("tr"), { job });
     row.dataset.id = job.request_id;
     row.dataset.status = job.status;
     const started = job.created_at ? new Date(job.created_at).toLocaleTimeString() : "–";
@@ -36,7 +36,7 @@ export class JobList {
 
   status(job) {
     if (job.status === "error") return job.error_reason === "CANCELLED" ? "cancelled" : `failed: ${job.error_message ?? ""}`;
-    return job.status === "processing" ? `running, ${Math.round(job.progress)} %` : WORDS[job.status];
+    return job.status === "processing" ? `running${job.live ? "" : `, ${Math.round(job.progress)} %${left(job)}`}` : WORDS[job.status];
   }
 
   actions(job) {
@@ -66,7 +66,7 @@ export class JobList {
 
   changed({ request_id: id, status, progress }) {
     const row = [...this.rows.children].find((row) => row.dataset.id === id);
-    if (row && status === "processing" && row.dataset.status === status) row.children[2].textContent = `running, ${Math.round(progress)} %`;
+    if (row && status === "processing" && row.dataset.status === status) row.children[2].textContent = this.status({ ...row.job, status, progress });
     else this.refresh().catch(() => {});
   }
 
@@ -80,6 +80,13 @@ export class JobList {
     };
     events.onclose = () => key() && setTimeout(() => this.refresh().then(() => this.listen()).catch(() => this.listen()), AGAIN);
   }
+}
+
+// What is left at the speed so far, once there is something to go by.
+function left({ started_at: started, progress }) {
+  const seconds = ((Date.now() - new Date(started)) / 1000) * (100 / progress - 1);
+  if (!started || progress < 2 || !Number.isFinite(seconds)) return "";
+  return seconds < 90 ? `, ${Math.max(1, Math.round(seconds))} s left` : `, ${Math.round(seconds / 60)} min left`;
 }
 
 function cell(content) {

@@ -15,6 +15,9 @@ const APART = 0.15; // seconds by which the original may be beside the upscaled 
 const compare = new Compare({ stage, pictures: byId("pictures"), line: byId("line"), divider: byId("divider"), original, upscaled });
 const facts = new Facts(byId);
 const jobs = new JobList(byId, { watch: (id, live) => watch(id, { live }), play, error: fail });
+const originals = new Map(); // job → the file that it was made of, as long as this tab is open
+const AGAIN = 500, TRIES = 40; // ms between tries, while the job that this one takes the place of is still ending
+let tries = 0;
 let running = null; // { session, player, source, restart }
 
 function fail(text) {
@@ -73,6 +76,7 @@ async function file(chosen) {
   stage.classList.add("busy");
   try {
     const { data } = await upload("/api/v2/videos/upscales", form, (part) => (byId("made").textContent = `${Math.round(100 * part)} % sent`));
+    originals.set(data.request_id, chosen);
     watch(data.request_id, { live: false, restart: () => file(chosen) });
     jobs.refresh();
   } catch (error) {
@@ -105,16 +109,22 @@ async function camera() {
 function watch(id, { live, source = null, restart = null, first = { attach: id } }) {
   if (!source && !restart) stop();
   fail("");
-  facts.reset();
+  facts.reset(live);
   const player = new Player(upscaled, { live, onError: fail });
   const session = new Session(first, player, {
-    accepted: (accepted) => (running.id = accepted),
+    accepted: (accepted) => {
+      tries = 0;
+      running.id = accepted;
+    },
     progress: (progress) => {
       facts.progress(progress);
       if (progress.error && progress.error.reason !== "CANCELLED") fail(progress.error.message);
     },
     dropped: (lost) => facts.dropped(lost),
-    error: fail,
+    error: (text, again) => {
+      if (!again || !first.start || !restart || tries++ >= TRIES) return fail(text);
+      setTimeout(() => running?.session === session && restart(), AGAIN);
+    },
     end: () => jobs.refresh().catch(() => {}),
   });
   running = { session, player, source, restart };
@@ -125,11 +135,12 @@ function watch(id, { live, source = null, restart = null, first = { attach: id }
 
 async function play(job) {
   stop();
-  original.removeAttribute("src");
+  const before = originals.get(job.request_id);
+  if (before) original.src = URL.createObjectURL(before);
   upscaled.src = job.result_url;
   stage.classList.add("busy");
   byId("stop").disabled = false;
-  compare.divide(0);
+  compare.divide(before ? 50 : 0);
   await upscaled.play();
 }
 

@@ -4,7 +4,7 @@ import { key, sentence, socket } from "./api.js";
 const PIECE = 1 << 15; // bytes in one message
 
 export class Session {
-  // first: {start: settings} or {attach: id}. on: {accepted, progress, dropped, error, end}
+  // first: {start: settings} or {attach: id}. on: {accepted, progress, dropped, error(text, seconds until another try), end}
   constructor(first, player, on) {
     this.player = player;
     this.on = on;
@@ -28,7 +28,7 @@ export class Session {
     if (accepted) this.on.accepted(accepted.request_id);
     if (dropped) this.on.dropped(dropped);
     if (progress) this.on.progress(progress);
-    if (error) this.on.error(sentence(error, 0));
+    if (error) this.on.error(sentence(error, 0), error.retry_seconds);
   }
 
   // Sends a piece of the source in order. A blob, as a recorder gives it.
