@@ -145,5 +145,6 @@ def _summary(running: "LiveRun", progress: "Progress") -> str:
     for sink in running.sinks:
         state = str(sink.error) if sink.error else "complete"
         lost = f", {counted(sink.dropped, 'frame')} lost: it was too slow" if sink.dropped else ""
-        lines.append(f"{sink.destination.name}: {state}{lost}")
+        name = "stdout" if sink.destination.name == "-" else sink.destination.name
+        lines.append(f"{name}: {state}{lost}")
     return "\n".join(lines)

@@ -122,6 +122,7 @@ def submit(
     config: "pb.UpscaleConfig",
 ) -> None:
     """Upload a clip as a job and print its request_id."""
+    _refuse_image(source)
     request_id = client.submit(source, config).request_id
     typer.echo(request_id)
     if sys.stderr.isatty():
@@ -267,9 +268,18 @@ def _interruptible(note: str = "") -> "Iterator[None]":
             raise
 
 
+def _refuse_image(source: Path) -> None:
+    from upres.engine.core.errors import SourceError
+    from upres.engine.images.recognize import still_format
+
+    if still_format(source):
+        raise SourceError(f"{source}: is an image, and a server takes videos; it is upscaled here by: upres {source}")
+
+
 def _opened(source: Path) -> AbstractContextManager[IO[bytes]]:
     from upres.engine.core.errors import SourceError
 
+    _refuse_image(source)
     try:
         return source.open("rb")
     except OSError as error:

@@ -12,6 +12,7 @@ from .errors import RemoteError
 LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
 CORE = "Internal error from Core"  # grpc.aio, where the connection is lost while a request is being sent
 REFUSED = "Connection refused"
+KEYS = "the server knows no such key; where it runs, `upres keys list` names those in use and `upres keys add NAME` makes one"
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 FIRST_CONTACT_SECONDS = 10.0
 
@@ -44,7 +45,8 @@ class Retry:
     async def after(self, error: grpc.aio.AioRpcError) -> None:
         """Wait before the next try; raises RemoteError where the server refused the call or was away for too long."""
         if error.code() not in LOST and error.details() != CORE:
-            raise RemoteError(f"{error.details()} ({error.code().name})", error.code()) from error
+            details = KEYS if error.code() is grpc.StatusCode.UNAUTHENTICATED else error.details()
+            raise RemoteError(f"{details} ({error.code().name})", error.code()) from error
         server, now = self.server, time.monotonic()
         first, self.since = self.since is None, self.since or now
         seconds = server.patience if server.reached else min(server.patience, FIRST_CONTACT_SECONDS)

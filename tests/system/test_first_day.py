@@ -202,6 +202,7 @@ COMMANDS = [
     ("jobs", 2, "an API key is needed: --key, or UPRES_KEY"),
     ("jobs --key k --server localhost", 2, "HOST:PORT"),
     ("submit nowhere.mp4 --key k", 2, "nowhere.mp4"),
+    ("submit photo.jpg --key k", 3, "photo.jpg: is an image, and a server takes videos", "here by: upres photo.jpg"),
     ("stream in.mp4 out.avi --key k", 5, "the name must end in .mp4"),
 ]
 

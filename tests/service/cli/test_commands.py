@@ -200,7 +200,7 @@ def test_what_cannot_be_streamed_or_got_is_said_before_anything_is_sent(server, 
         (2, "HOST:PORT", ("jobs", "--server", "http://127.0.0.1:8081")),
         (2, "HOST:PORT", ("jobs", "--server", "localhost")),
         (2, "holds no certificate", ("jobs", "--ca", source)),
-        (7, "UNAUTHENTICATED", ("jobs", "--key", "wrong")),
+        (7, "knows no such key; where it runs, `upres keys list`", ("jobs", "--key", "wrong")),
         (7, "INVALID_ARGUMENT", ("get", "x", out)),
     ]
     for done, (code, words, _) in zip(each(*((command, env) for *_, command in expected)), expected, strict=True):
