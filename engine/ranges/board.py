@@ -27,10 +27,10 @@ class Board:
         """Whether there are ranges that nobody makes."""
         return bool(self._waiting)
 
-    def take(self) -> int | None:
-        """Take the next range, once there is one; None where there will be no more."""
+    def take(self, *, wait: bool = True) -> int | None:
+        """Take the next range, once there is one; None where there will be no more, or is none now and that is not waited for."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._waiting or not self._under_way)
+            self._changed.wait_for(lambda: not wait or self._closed or self._waiting or not self._under_way)
             if self._closed or not self._waiting:
                 return None
             number = heapq.heappop(self._waiting)

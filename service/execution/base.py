@@ -15,7 +15,7 @@ from .order import Order
 
 GROUP = "upres.executors"
 NEWS = ("progress", "fragment", "waiting")  # reports that do not end an attempt
-VERDICTS = ("joined", "failed", "late", "died")  # reports that end an attempt
+VERDICTS = ("joined", "made", "failed", "late", "died")  # reports that end an attempt; `made` one at a range
 
 
 Report = dict[str, Any]
@@ -48,6 +48,8 @@ class ExecutorOptions:
 
 class Executor(Protocol):
     """Takes orders while it has room, and reports on each: any number of news, then exactly one verdict.
+
+    An order may be made in ranges by several devices (`execution/ranges`), of which nothing is reported but what is of the whole.
 
     Reports are JSON objects whose `report` is the kind. News: `progress` (percent, state), `fragment` (one was published),
     `waiting` (for its source). Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class

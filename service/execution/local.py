@@ -1,18 +1,24 @@
 """The executor on this machine: worker processes, one a device."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Self
 
 from upres.engine.machine import nvidia
 from upres.engine.runtime import registry as runtimes
 from upres.service.domain.watched_tasks import WatchedTasks
 
-from .base import ExecutorOptions, OnReport
+from .base import VERDICTS, ExecutorOptions, OnReport, Report
 from .memory_budget import usable_memory
 from .order import Order
+from .ranges.split_jobs import SplitJobs
 from .sandbox.environment import QUALITY, RUNTIME
 from .worker_process import WorkerProcess
+
+logger = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -41,6 +47,9 @@ class LocalExecutor:
         engine = {RUNTIME: runtime, QUALITY: quality}
         self._workers = [WorkerProcess(command, slots, live_slots, {**engine, **device}) for device in devices]
         self._on_failing = on_failing
+        self._split = SplitJobs()
+        self._again: list[Order] = []  # of jobs that go on without ranges
+        self._changed = asyncio.Event()
         self._tasks = WatchedTasks(self._worker_failing)
 
     @classmethod
@@ -60,8 +69,11 @@ class LocalExecutor:
 
     async def start(self, on_report: OnReport) -> None:
         """Start the workers, which load their models concurrently."""
+        take = partial(self._take, on_report)
         for number, worker in enumerate(self._workers):
-            self._tasks.start(f"worker {number}", lambda worker=worker: worker.keep(on_report))  # type: ignore[misc]
+            self._tasks.start(f"worker {number}", lambda worker=worker: worker.keep(take))  # type: ignore[misc]
+        if len(self._workers) > 1:
+            self._tasks.start("ranges", self._give_ranges)
 
     def _worker_failing(self, name: str, error: Exception) -> None:
         """Pass it on where no worker is left: otherwise jobs still run, on the others."""
@@ -90,13 +102,55 @@ class LocalExecutor:
         return sum(worker.live_room for worker in self._workers)
 
     async def run(self, order: Order) -> None:
-        """Give an order to the worker with most room."""
+        """Give an order to the worker with most room; all that are ready may make ranges of a job that is not live."""
+        ready = sum(worker.ready for worker in self._workers)
+        if ready > 1 and not order.live:
+            order = replace(order, devices=ready)
+            self._split.start(order)
+        await self._give(order)
+
+    async def _give(self, order: Order) -> None:
         room = (lambda worker: worker.live_room) if order.live else (lambda worker: worker.room)
         await max(self._workers, key=room).run(order)
 
     async def cancel(self, request_id: str) -> None:
-        """Kill the attempt at a job."""
+        """Kill the attempt at a job, whose end then ends its ranges."""
+        self._split.cancel(request_id)
         await asyncio.gather(*(worker.cancel(request_id) for worker in self._workers))
+
+    async def _take(self, on_report: OnReport, request_id: str, report: Report) -> None:
+        """Keep what concerns ranges here, and pass on what concerns jobs."""
+        self._changed.set()
+        if self._split.is_range(request_id):
+            if report["report"] in VERDICTS and (lost := self._split.ended(request_id, report)) is not None:
+                logger.warning("ranges of %s could not be made (%s); it goes on without", lost, report)
+                await self._end(lost)
+        elif report["report"] == "ranges":
+            await self._end(*self._split.split(request_id, report["count"]))
+        elif report["report"] in VERDICTS:
+            ranges, alone = self._split.close(request_id)
+            await self._end(*ranges)
+            if alone is not None and report["report"] == "died":
+                self._again.append(alone)
+            else:
+                await on_report(request_id, report)
+        else:
+            await on_report(request_id, report)
+
+    async def _give_ranges(self) -> None:
+        """Give every worker a range, whenever there is one to make and a worker that makes none."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._again and self.room:
+                await self._give(self._again.pop(0))
+            for worker in self._workers:
+                if worker.takes_range and (order := self._split.next()) is not None:
+                    await worker.run(order)
+
+    async def _end(self, *names: str) -> None:
+        """Kill attempts by the names of their orders."""
+        await asyncio.gather(*(worker.cancel(name) for worker in self._workers for name in names))
 
     async def stop(self) -> None:
         """End the workers, and with them every attempt."""

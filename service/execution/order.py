@@ -8,6 +8,7 @@ from typing import Any
 class Order:
     """One attempt. owner: whose job it is. folder: the job's. spec, limits: as JSON.
 
+    devices: how many may make ranges of it. range_number: it is only for that range of the job's, whose plan lies in the folder.
     The rest bounds what the attempt's process may use; None sets no bound. free_bytes: of the disk, that it leaves free.
     """
 
@@ -21,6 +22,8 @@ class Order:
     file_bytes: int
     wall_seconds: float | None
     free_bytes: int = 0
+    devices: int = 1
+    range_number: int | None = None
 
     @property
     def live(self) -> bool:

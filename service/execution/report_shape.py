@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat
 
 MOST_WARNINGS = 200
+MOST_RANGES = 1 << 17  # of a week of video
 MOST_CHARACTERS = 1000  # of a message
 COUNTED = 1 << 53  # what every reader of JSON holds exactly
 
@@ -70,6 +71,12 @@ class Failed(BaseModel):
     message: Message
 
 
+class Ranges(BaseModel):
+    """The report `ranges`: how many there are to make."""
+
+    count: Annotated[int, Field(strict=True, ge=0, le=MOST_RANGES)]
+
+
 class Plain(BaseModel):
     """A report without values."""
 
@@ -77,6 +84,8 @@ class Plain(BaseModel):
 SHAPES: dict[str, type[BaseModel]] = {
     "fragment": Plain,
     "waiting": Plain,
+    "ranges": Ranges,
+    "made": Plain,
     "progress": Progress,
     "joined": Joined,
     "failed": Failed,

@@ -47,11 +47,17 @@ class WorkerProcess:
         self.unavailable: dict[str, str] | None = None
         self._running: set[str] = set()
         self._live: set[str] = set()
+        self._ranges: set[str] = set()
 
     @property
     def room(self) -> int:
         """Orders that it can take now."""
-        return self._slots - len(self._running - self._live) if self.ready else 0
+        return self._slots - len(self._running - self._live - self._ranges) if self.ready else 0
+
+    @property
+    def takes_range(self) -> bool:
+        """Whether it can take a range of a job, beside its other orders: one at a time."""
+        return self.ready and not self._ranges
 
     @property
     def live_room(self) -> int:
@@ -79,6 +85,8 @@ class WorkerProcess:
         self._running.add(order.request_id)
         if order.live:
             self._live.add(order.request_id)
+        if order.range_number is not None:
+            self._ranges.add(order.request_id)
         try:
             await self._send({"run": asdict(order)})
         except Exception:  # whatever it is, there is no attempt that holds a slot
@@ -154,6 +162,7 @@ class WorkerProcess:
     def _forget(self, request_id: str) -> None:
         self._running.discard(request_id)
         self._live.discard(request_id)
+        self._ranges.discard(request_id)
 
 
 async def _log(process: Process) -> None:

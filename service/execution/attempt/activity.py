@@ -77,6 +77,15 @@ class Activity:
             self._ended.set()
             thread.join()
 
+    @contextmanager
+    def excused(self) -> Iterator[None]:
+        """Report whatever comes while inside: others work on what it waits for, who are watched themselves."""
+        before, self._waiting = self._waiting, lambda: True
+        try:
+            yield
+        finally:
+            self._waiting = before
+
     def _keep_reporting(self) -> None:
         before = self._figures()
         while not self._ended.wait(REPORT_SECONDS):

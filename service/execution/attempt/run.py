@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -30,6 +30,10 @@ from upres.engine.pipeline.estimate import media_memory
 from upres.engine.pipeline.options import Job, after_prefilters, fitted, resolved
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
+from upres.engine.ranges.folder import Ranges
+from upres.engine.ranges.maker import make_range
+from upres.engine.ranges.merger import SeamError
+from upres.engine.ranges.plan import Plan
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment
 from upres.service.domain import job_logging
@@ -46,6 +50,7 @@ from .activity import Activity, ReadAhead
 from .growing_source import GrowingSource
 from .preview import jpeg
 from .remote_model import RemoteModel
+from .split import Split
 
 REPORT_SECONDS = 0.25  # between two reports of progress
 LIVE_RATE = Fraction(60)  # frames a second that a live source has at most: where libavformat says more, it has guessed
@@ -76,6 +81,7 @@ class Attempt:
         self._reported = 0.0
         self._expected = 0
         self._free_bytes = order.free_bytes
+        self._devices = order.devices
 
     def run(self) -> dict[str, Any]:
         """Make the log, and return the totals: of a live source as it comes, else what is missing of it, and joined."""
@@ -109,26 +115,53 @@ class Attempt:
         model.check_live(shape.width, shape.height, float(shape.rate))
 
     def _run_whole(self, job: Job, model: RemoteModel) -> dict[str, Any]:
-        spec = self._spec
-        with (
-            self._source() as source,
-            Reader(source, formats=FORMATS, tonemap=spec.tonemap, eight_bits=model.eight_bits) as reader,
-        ):
-            check_source(reader.info, spec, self._limits)
+        with self._source() as source, self._reader(source, model) as reader:
+            check_source(reader.info, self._spec, self._limits)
             job = fitted(job, reader)
-            if spec.streamed and reader.subtitles:
+            if self._spec.streamed and reader.subtitles:
                 self._progress.warnings.append(SUBTITLES)
             self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
-            job = _with_memory(model, job, reader.info.shape, self._expected or None)
             with closing(self._log(job)) as log, _contradictions(fresh=not log.tracks):
-                with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
-                    for fragment in fragments:
-                        self._published(fragment, log)
+                for fragment in self._fragments(reader, job, model, log):
+                    self._published(fragment, log)
                 self._report_progress()
                 join(log, self._folder.joined, job.container)
                 video = log.fragments("video")
                 seconds = float((video[-1].pts + video[-1].duration) * log.tracks["video"].time_base)
                 return self._totals(sum(fragment.frames for fragment in video), seconds)
+
+    def _reader(self, source: Source, model: RemoteModel) -> Reader:
+        return Reader(source, formats=FORMATS, tonemap=self._spec.tonemap, eight_bits=model.eight_bits)
+
+    def _fragments(self, reader: Reader, job: Job, model: RemoteModel, log: FolderLog) -> Iterator[Fragment]:
+        """Make the log, of ranges that others make where there are others and it can be split; yield what is published."""
+        with ExitStack() as closes:
+            if self._devices > 1 and not self._spec.streamed:
+                split = Split(self._channel, Ranges(log.folder, _header(job)), self._devices)
+                try:
+                    if split.plans(reader, job):
+                        with self._activity.excused():
+                            yield from closes.enter_context(closing(split.merged(reader, job, log, self._progress)))
+                        return
+                except SeamError as error:
+                    logger.warning("ranges are not used: %s", error)
+                    split.give_up(error)
+                    reader = closes.enter_context(self._reader(closes.enter_context(self._source()), model))
+            job = _with_memory(model, job, reader.info.shape, self._expected or None)
+            yield from closes.enter_context(closing(run(reader, job, log, self._progress, self._tick)))
+
+    def run_range(self, number: int) -> None:
+        """Make one range of a job, whose plan lies in its log's folder, unless it is made already."""
+        model = RemoteModel(self._channel, self._spec.chain(), self._spec.content)
+        with self._activity.reported(), self._source() as source, self._reader(source, model) as reader:
+            job = fitted(self._spec.job(model), reader)
+            ranges = Ranges(self._folder.log, _header(job))
+            plan = ranges.plan or Plan()
+            if ranges.is_made(number):
+                return
+            job = _with_memory(model, job, reader.info.shape)
+            with closing(ranges.log(number)) as log:
+                make_range(reader, job, log, plan.spans[number], self._progress)
 
     @contextmanager
     def _source(self) -> Iterator[Source]:
@@ -161,8 +194,7 @@ class Attempt:
 
     def _log(self, job: Job) -> FolderLog:
         """Open the job's log; one that another build, model or device made cannot be resumed and is restarted."""
-        build = f"av {av.__version__}"
-        header = {"build": build, **job.settings()}
+        header = _header(job)
         try:
             return FolderLog(self._folder.log, header)
         except LogError as error:
@@ -243,6 +275,10 @@ def _with_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None 
     return replace(job, encoders=model.reserve(shape.width, shape.height, media, encoder))
 
 
+def _header(job: Job) -> dict[str, Any]:
+    return {"build": f"av {av.__version__}", **job.settings()}
+
+
 def report(channel: Channel, kind: str) -> None:
     """Send a report that is no more than its kind."""
     channel.send({"report": kind})
@@ -256,6 +292,10 @@ def run_order(order: Order, channel: Channel) -> None:
     try:
         with _live_socket(order, channel) as live:  # before sockets are given up
             _confine(order)
+            if order.range_number is not None:
+                Attempt(order, channel, live).run_range(order.range_number)
+                report(channel, "made")
+                return
             with FileLock(folder.lock, timeout=LOCK_SECONDS):
                 totals = Attempt(order, channel, live).run()
     except UpresError as error:

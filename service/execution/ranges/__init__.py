@@ -1,0 +1,1 @@
+"""Jobs that several devices make in ranges, for any executor."""
