@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 from upres.service.domain import job_logging
-from upres.service.execution.sandbox.limits import die_with_parent
 from upres.service.server import settings
 from upres.service.server.app import serve
 
@@ -41,8 +40,7 @@ def tell(line):
     sys.stdout.flush()
 
 
-if __name__ == "__main__":
-    die_with_parent()
+def main():
     values = json.loads(sys.argv[1])
     dies = DieAt(Path(values.pop("fault")))
     for name, value in values.pop("constants", {}).items():

@@ -5,12 +5,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import grpc
+import prepared
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from paths import SUPPORT
 
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
@@ -20,26 +21,11 @@ CHUNK = 1 << 20
 KEY = "upres_test_key_that_is_long_enough"
 
 
-def upres(*args, stdin=None, **env):
+def upres(*words, stdin=None, **env):
     """Run a command of `upres` to its end. stdin: a file that comes through a pipe."""
-    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", *map(str, args)]
     pipe = subprocess.Popen(["cat", stdin], stdout=subprocess.PIPE) if stdin else None
     with pipe or nullcontext():
-        given = pipe.stdout if pipe else subprocess.DEVNULL
-        return subprocess.run(
-            command, stdin=given, capture_output=True, text=True, timeout=120, env={**os.environ, **env}
-        )
-
-
-def each(*commands):
-    """Run commands of `upres`, each its words and a dict of variables, in one process, since most of each is its imports."""
-    asked = json.dumps([([*map(str, words)], variables) for words, variables in commands])
-    command = [sys.executable, Path(__file__).with_name("each.py")]
-    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
-    return [
-        subprocess.CompletedProcess(words, *end)
-        for (words, _), end in zip(commands, json.loads(done.stdout), strict=True)
-    ]
+        return prepared.upres(*words, stdin=pipe and pipe.stdout, text=True, environment=env)
 
 
 def free_port():
@@ -60,7 +46,7 @@ class ServerProcess:
             "http_port": free_port(),
             **settings,
         }
-        self.process = None
+        self.process = self.stdout = None
         self.log = Path(state).with_suffix(".log")
         self.changed = False  # whether it was started with settings that are not its own
         self._fault = Path(state).with_suffix(".fault")
@@ -76,11 +62,15 @@ class ServerProcess:
     def start(self, **values):
         self.changed = bool(values)
         values = {**self.settings, **values, "fault": str(self._fault)}
-        command = [sys.executable, str(Path(__file__).with_name("serve.py")), json.dumps(values)]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
-        for line in self.process.stdout:
+        ours, theirs = os.pipe()
+        self.stdout = os.fdopen(ours, "rb")
+        with open(os.devnull, "rb") as nothing, os.fdopen(theirs, "wb") as stdout, self.log.open("ab") as log:  # noqa: PTH123
+            files = {"stdin": nothing, "stdout": stdout, "stderr": log}
+            environment = {"PYTHONPATH": str(SUPPORT)}  # workers import `fake`
+            self.process = prepared.Prepared(
+                "serve:main", ["serve", json.dumps(values)], **files, environment=environment
+            )
+        for line in self.stdout:
             if line.startswith(b"gRPC on"):
                 break
         return self
@@ -104,7 +94,7 @@ class ServerProcess:
 
     def wait(self):
         code = self.process.wait(200)
-        self.process.stdout.close()
+        self.stdout.close()
         self._fault.unlink(missing_ok=True)
         return code
 
@@ -127,8 +117,7 @@ class ServerProcess:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.kill()
-        elif not self.process.stdout.closed:
-            self.process.stdout.close()
+        self.stdout.close()
 
 
 class Rpc:

@@ -9,6 +9,7 @@ import sys
 import av
 import media
 import numpy as np
+import prepared
 import pytest
 from paths import SAMPLE
 from PIL import Image
@@ -98,7 +99,7 @@ def test_options(upres, tiny, tmp_path, options, size):
 
 
 def test_json_tells_the_same_as_one_object_a_line(upres, tiny, tmp_path):
-    code, out, _ = upres(tiny, tmp_path / "out.mp4", "--json", "--scale", "4")
+    code, out, _ = upres(tiny, tmp_path / "out.mp4", "--json", "--scale", "4", "--quality", "exact")
     events = [json.loads(line) for line in out.splitlines()]
     assert code == 0
     assert [event["event"] for event in events] == ["predicted", "done"]
@@ -193,29 +194,18 @@ def test_lossless_goes_into_mkv(upres, tiny, tmp_path):
 
 
 def test_the_log_and_the_result_do_not_share_stdout(tiny):
-    command = [
-        sys.executable,
-        "-c",
-        "from upres.service.cli.main import main; main()",
-        tiny,
-        "-",
-        "--json",
-        "--scale",
-        "4",
-    ]
-    result = subprocess.run(command, capture_output=True, timeout=120)
+    result = prepared.upres(tiny, "-", "--json", "--scale", 4, "--quality", "exact")
     assert result.stdout[:4] == b"\x1aE\xdf\xa3"
     assert [json.loads(line)["event"] for line in result.stderr.splitlines()] == ["predicted", "done"]
 
 
 def test_an_image_goes_through_pipes(tmp_path):
     picture = media.clip(tmp_path / "in.png", "-frames:v", 1, picture="testsrc2=size=48x32")
-    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()"]
-    done = subprocess.run([*command, picture, "-", "--scale", "2"], capture_output=True, timeout=120)
+    done = prepared.upres(picture, "-", "--scale", 2)
     assert done.returncode == 0 and b"stdout: 96x64" in done.stderr, done.stderr
     assert Image.open(io.BytesIO(done.stdout)).format == "PNG"
-    arguments = [*command, "-", tmp_path / "out.png", "--scale", "2"]
-    done = subprocess.run(arguments, input=picture.read_bytes(), capture_output=True, timeout=120)
+    with subprocess.Popen(["cat", picture], stdout=subprocess.PIPE) as pipe:
+        done = prepared.upres("-", tmp_path / "out.png", "--scale", 2, stdin=pipe.stdout)
     assert done.returncode == 0 and Image.open(io.BytesIO((tmp_path / "out.png").read_bytes())).size == (96, 64)
 
 
@@ -234,10 +224,9 @@ def test_a_still_does_not_replace_its_own_source(upres, tmp_path):
 def test_stdin_to_stdout(tiny, suffix, said):
     source = tiny.with_name(f"piped{suffix}")
     media.ffmpeg("-i", tiny, "-c", "copy", source)
-    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "-", "-", "--scale", "4"]
     # cat, so that it is a pipe: a file on stdin could be read to and fro
     with subprocess.Popen(["cat", source], stdout=subprocess.PIPE) as pipe:
-        result = subprocess.run(command, stdin=pipe.stdout, capture_output=True, timeout=120)
+        result = prepared.upres("-", "-", "--scale", 4, "--quality", "exact", stdin=pipe.stdout)
     assert result.returncode == 0, result.stderr
     assert result.stdout[:4] == b"\x1aE\xdf\xa3"  # EBML: Matroska
     first = next(line for line in result.stderr.decode().splitlines() if not line.startswith("note: "))

@@ -264,7 +264,7 @@ def victims(server, kind):
     if kind == "server":
         return [server.process.pid]
     children = psutil.Process(server.process.pid).children(recursive=True)
-    return [process.pid for process in children if f"upres.service.{kind}" in " ".join(process.cmdline())]
+    return [process.pid for process in children if process.name() == f"upres-{kind}"]
 
 
 def killed(server, path, kind, after):
@@ -356,7 +356,7 @@ def test_a_second_signal_ends_a_server_that_still_waits_for_a_job_and_the_job_go
         request_id = next(call).accepted.request_id
         next(answer for answer in call if answer.fragment.track == "video" and answer.fragment.last_in_segment)
         server.process.send_signal(signal.SIGTERM)
-        assert any(line == b"stopping\n" for line in server.process.stdout)
+        assert any(line == b"stopping\n" for line in server.stdout)
         server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 1
         gate.set()

@@ -8,9 +8,10 @@ import time
 from contextlib import contextmanager
 
 import media
+import prepared
 import pytest
 import referee
-from serving import KEY, Rpc, ServerProcess, each, upres
+from serving import KEY, Rpc, ServerProcess, upres
 
 from upres.v2 import upscale_pb2 as pb
 
@@ -79,7 +80,7 @@ def test_a_stream_brings_high_dynamic_range_down_where_asked_to_and_says_where_s
 def test_keys(tmp_path):
     env = {"UPRES_STATE": str(tmp_path / "state")}
     commands = [("add", "alice"), ("add", "alice"), ("revoke", "alice"), ("list",), ("add", " ")]
-    made, again, revoked, listed, nameless = each(*((("keys", *command), env) for command in commands))
+    made, again, revoked, listed, nameless = (upres("keys", *words, **env) for words in commands)
     assert made.returncode == 0 and made.stdout.startswith("upres_")
     assert (again.returncode, revoked.returncode, nameless.returncode) == (1, 0, 2)
     assert listed.stdout == "alice (revoked)\n"
@@ -93,10 +94,9 @@ def test_wrong_settings_are_all_named(tmp_path):
         "bad.toml": ["is not TOML"],
         "unknown.toml": ["the settings are state, database, results"],
     }
-    commands = [(("serve", "--config", tmp_path / name), {}) for name in expected]
-    variables = {"UPRES_STATE": str(tmp_path), "UPRES_SLOTS": "0", "UPRES_QUEUE": "x"}
-    refused = each((("serve",), variables), *commands)
-    for wrong, words in zip(refused, [["slots", "queue"], *expected.values()], strict=True):
+    refused = [upres("serve", "--config", tmp_path / name) for name in expected]
+    refused.append(upres("serve", UPRES_STATE=str(tmp_path), UPRES_SLOTS="0", UPRES_QUEUE="x"))
+    for wrong, words in zip(refused, [*expected.values(), ["slots", "queue"]], strict=True):
         assert wrong.returncode == 2 and all(word in wrong.stderr for word in words), wrong.stderr
 
 
@@ -110,9 +110,8 @@ def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
         ("cannot be used", {"UPRES_DATABASE": f"sqlite:///{tmp_path}/none/x.db"}),
         ("must be one of auto", {"UPRES_RUNTIME": "tpu"}),
     ]
-    states = [{"UPRES_STATE": str(tmp_path / f"state{number}")} for number in range(len(expected))]
-    refused = each(*((("serve",), state | settings) for state, (_, settings) in zip(states, expected, strict=True)))
-    for wrong, (words, _) in zip(refused, expected, strict=True):
+    for number, (words, settings) in enumerate(expected):
+        wrong = upres("serve", **{"UPRES_STATE": str(tmp_path / f"state{number}"), **settings})
         said = wrong.stderr.splitlines()
         assert wrong.returncode in (1, 2) and len(said) == 1 and words in said[0], wrong.stderr
 
@@ -126,9 +125,8 @@ def test_a_live_source_comes_through_a_pipe(server, clip, tmp_path):
 
 
 def test_a_result_comes_through_a_pipe_while_it_is_made(server, clip, tmp_path):
-    env = {**os.environ, "UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
-    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "stream", str(clip()), "-"]
-    done = subprocess.run([*command, "--model", "RealESRGAN_Vid_x2"], capture_output=True, timeout=120, env=env)
+    env = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
+    done = prepared.upres("stream", clip(), "-", "--model", "RealESRGAN_Vid_x2", environment=env)
     assert done.returncode == 0, done.stderr
     (tmp_path / "out.mp4").write_bytes(done.stdout)
     assert referee.count(tmp_path / "out.mp4") == referee.count(clip())
@@ -203,6 +201,7 @@ def test_what_cannot_be_streamed_or_got_is_said_before_anything_is_sent(server, 
         (7, "knows no such key; where it runs, `upres keys list`", ("jobs", "--key", "wrong")),
         (7, "INVALID_ARGUMENT", ("get", "x", out)),
     ]
-    for done, (code, words, _) in zip(each(*((command, env) for *_, command in expected)), expected, strict=True):
+    for code, words, command in expected:
+        done = upres(*command, **env)
         assert done.returncode == code and words in " ".join(done.stderr.split()), done.stderr
     assert own.read_bytes() == source.read_bytes() and list(tmp_path.iterdir()) == [own]

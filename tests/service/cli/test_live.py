@@ -1,13 +1,11 @@
 """`upres live` as it is typed: a small clip at its own pace, with the network that ships."""
 
-import os
 import shutil
 import socket
-import subprocess
-import sys
 
 import av
 import media
+import prepared
 import pytest
 from paths import SAMPLE
 
@@ -20,8 +18,7 @@ def clip(tmp_path_factory):
 
 
 def live(*words, **options):
-    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "live", *map(str, words)]
-    return subprocess.run(command, capture_output=True, timeout=120, **options)
+    return prepared.upres("live", *words, **options)
 
 
 def test_a_clip_goes_to_two_places_and_one_that_fails_is_named(clip, tmp_path):
@@ -48,8 +45,8 @@ def test_a_source_is_opened_once_its_frames_can_be_upscaled(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
-        nothing = {**os.environ, "UPRES_CACHE": str(tmp_path / "none")}
-        done = live(address, "--model", "flashvsr", "--to", "out.ts", cwd=tmp_path, env=nothing)
+        nothing = {"UPRES_CACHE": str(tmp_path / "none")}
+        done = live(address, "--model", "flashvsr", "--to", "out.ts", folder=tmp_path, environment=nothing)
         assert done.returncode == 4, done.stderr
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -63,7 +60,7 @@ def test_the_source_is_never_written_over(clip, tmp_path, source, name):
     (tmp_path / "hard.mp4").hardlink_to(own)
     (tmp_path / "soft.mp4").symlink_to(own)
     with own.open("rb") as file:
-        done = live(source, "--to", name, "--overwrite", cwd=tmp_path, stdin=file)
+        done = live(source, "--to", name, "--overwrite", folder=tmp_path, stdin=file)
     assert done.returncode == 5 and f"{name}: is the input itself" in done.stderr.decode()
     assert own.read_bytes() == clip.read_bytes()
 
@@ -74,7 +71,7 @@ def test_a_playlist_is_never_written_over_its_own_segments(clip, tmp_path):
     media.ffmpeg("-i", clip, "-c", "copy", "-f", "hls", folder / "index.m3u8")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for source in before:
-        done = live(folder / source, "--to", "stream/", "--overwrite", cwd=tmp_path)
+        done = live(folder / source, "--to", "stream/", "--overwrite", folder=tmp_path)
         assert done.returncode == 5 and f"stream/: {source} is the input itself" in done.stderr.decode()
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -85,7 +82,7 @@ def test_everything_that_is_wrong_with_the_places_is_said_before_one_is_opened(c
         (tmp_path / name).write_bytes(b"kept")
     (tmp_path / "link.mkv").symlink_to("new.mkv")
     places = ("new.mkv", "there.mkv", "list/", "out.avi", "no/out.ts", "link.mkv", "udp://h:1", "udp://h:1")
-    done = live(clip, *(word for place in places for word in ("--to", place)), cwd=tmp_path)
+    done = live(clip, *(word for place in places for word in ("--to", place)), folder=tmp_path)
     said = done.stderr.decode()
     assert done.returncode == 5
     for problem in (
@@ -104,7 +101,7 @@ def test_everything_that_is_wrong_with_the_places_is_said_before_one_is_opened(c
 def test_a_file_and_a_playlist_are_replaced_where_that_is_asked_for(clip, tmp_path):
     (tmp_path / "out.mkv").write_bytes(b"old")
     (tmp_path / "index.m3u8").write_bytes(b"old")
-    done = live(clip, "--scale", "2", "--to", "out.mkv", "--to", "./", "--overwrite", cwd=tmp_path)
+    done = live(clip, "--scale", "2", "--to", "out.mkv", "--to", "./", "--overwrite", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     with av.open(str(tmp_path / "out.mkv")) as file:
         assert next(file.decode(video=0)).width == 64
@@ -121,7 +118,7 @@ def test_a_file_and_a_playlist_are_replaced_where_that_is_asked_for(clip, tmp_pa
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(tmp_path, words, code, message):
-    done = live(*words, cwd=tmp_path)
+    done = live(*words, folder=tmp_path)
     assert done.returncode == code
     assert message in done.stderr.decode() and b"Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,121 @@
+"""Processes that are forked from one that has imported what they need: a fork takes a hundredth of the CPU that imports do.
+
+Each has its own words, environment, folder and files, as a program has that is started; `upres` and its server are run so where
+their start is not what is tested.
+"""
+
+import importlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from paths import SUPPORT
+
+from upres.service.execution.sandbox.limits import die_with_parent
+
+ENVIRONMENT = {
+    "PYTHONPATH": str(SUPPORT),
+    "OPENBLAS_NUM_THREADS": "1",  # or NumPy starts more, which no fork has
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@cache
+def context():
+    """What makes the processes; the one that they are forked from lives as long as this session."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(["prepared_imports"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
+    return made
+
+
+class Prepared:
+    """A running process, with the interface of `subprocess.Popen`. function: `module:function`, which is all that it does."""
+
+    def __init__(self, function, words, *, stdin, stdout, stderr, environment=None, folder="."):
+        self.args = [*map(str, words)]
+        environment = {**os.environ, **(environment or {})}
+        arguments = Files(stdin, stdout, stderr), function, self.args, environment, str(Path(folder).resolve())
+        self._process = context().Process(target=_run, args=arguments, daemon=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # or it would import what runs the tests
+            self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self):
+        """None while it runs; negative: the signal that ended it."""
+        return self._process.exitcode
+
+    def poll(self):
+        return self.returncode
+
+    def wait(self, timeout=None):
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self._process.kill()
+
+
+class Files:
+    """Open files; the process that is started has their descriptors in place of this."""
+
+    def __init__(self, *files):
+        self._files = files
+
+    def __reduce__(self):
+        return _received, tuple(DupFd(file.fileno()) for file in self._files)
+
+
+def _received(*sent):
+    return [each.detach() for each in sent]
+
+
+def _run(files, function, words, environment, folder):
+    die_with_parent()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.argv = words
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    module, _, name = function.partition(":")
+    getattr(importlib.import_module(module), name)()
+
+
+def upres(*words, stdin=None, text=False, timeout=120, **options):
+    """Run a command of `upres` to its end, and give what `subprocess.run` gives. stdin: an open file."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said, open(os.devnull, "rb") as nothing:  # noqa: PTH123
+        files = {"stdin": stdin or nothing, "stdout": out, "stderr": said}
+        process = Prepared("upres.service.cli.main:main", ["upres", *words], **files, **options)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        written = [_read(file, text) for file in (out, said)]
+    return subprocess.CompletedProcess(process.args, code, *written)
+
+
+def _read(file, text):
+    file.seek(0)
+    return file.read().decode() if text else file.read()
