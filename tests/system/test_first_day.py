@@ -278,3 +278,9 @@ def test_what_comes_in_order_only_is_to_be_fetched_before_the_command_that_was_t
         f"upres: {address}: its server gives it in order only, so fetch it first: curl -Lo a%20clip.mp4 '{address}'",
         f"  then: upres {words.format('a%20clip.mp4')}",
     ]
+
+
+def test_a_result_that_is_finished_is_not_taken_for_a_second_input(typed):
+    assert "upscale both" in typed("in.mp4 b.mkv")[2]
+    code, _, err = typed("in.mp4 b.mkv --resume")
+    assert code == 5 and "there is nothing to resume" in err and "upscale both" not in err

@@ -17,13 +17,13 @@ from .videos import Videos
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Upscale several inputs alike. at: the time of the one frame that is wanted of each video. overwrite: what is there."""
+    """Upscale several inputs alike. at: the time of the one frame that is wanted of each video. replaces: targets may be there."""
 
     report: Report
     videos: Videos
     stills: Stills
     at: Fraction | None
-    overwrite: bool
+    replaces: bool
 
     def run(self, every: Sequence[Pair], folder: Path | None) -> int:
         """Upscale all; gives the exit code. A single input's error is raised; one of several is reported and skipped."""
@@ -44,7 +44,7 @@ class Batch:
             except Interrupted:
                 raise
             except UpresError as error:
-                for hint in hints(pair, error, overwrite=self.overwrite):
+                for hint in hints(pair, error, replaces=self.replaces):
                     error.add_note(hint)
                 if len(every) == 1:
                     raise

@@ -84,5 +84,5 @@ def _batch(
     stills = Stills(choice, wanted, report, run_options, height, lossless, part.compare, tonemap, unused)
     by_work = encoding.segment is None
     videos = Videos(choice, wanted, encoder, settings, suffix, stdout_suffix, report, run_options, by_work, unused)
-    batch = Batch(report, videos, stills, at, run_options.overwrite)
+    batch = Batch(report, videos, stills, at, run_options.overwrite or run_options.resume)
     return batch.run(chosen, folder)

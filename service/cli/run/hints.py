@@ -16,14 +16,14 @@ from .pair import Pair
 PNG = FORMATS[".png"]
 
 
-def hints(pair: Pair, error: UpresError, *, overwrite: bool) -> list[str]:
-    """Give what helps with an error about the target that was named for one input."""
+def hints(pair: Pair, error: UpresError, *, replaces: bool) -> list[str]:
+    """Give what helps with an error about the target that was named for one input. replaces: it was meant to be there already."""
     if pair.target in (None, "-") or not isinstance(error, TargetError):
         return []
     target, suffix = Path(str(pair.target)), Path(str(pair.target)).suffix.lower()
     if suffix not in (*CONTAINERS, *MOVING, *FORMATS):
         return [f"images: {', '.join(FORMATS)}; those that move: {', '.join(MOVING)}; numbered ones: frame_%05d.png"]
-    if target.is_file() and suffix in SUFFIXES and not overwrite and not _same(pair):
+    if target.is_file() and suffix in SUFFIXES and not replaces and not _same(pair):
         return [f"to upscale both: {shlex.join(['upres', pair.source, str(target), 'upscaled/'])}"]
     return []
 
