@@ -16,7 +16,10 @@ from .text import counted
 
 @dataclass(slots=True)
 class Repairs:
-    """How often each rule was used; packets that were damaged; frames whose decoder filled in what was missing."""
+    """How often each rule was used; packets that were damaged; frames whose decoder filled in what was missing.
+
+    interruptions: of a live source that broke off and was opened again.
+    """
 
     missing: int = 0
     wrapped: int = 0
@@ -25,6 +28,7 @@ class Repairs:
     doubled: int = 0
     damaged: int = 0
     concealed: int = 0
+    interruptions: int = 0
 
     def __bool__(self) -> bool:
         return any(count for count, _ in self._counts())
@@ -41,6 +45,7 @@ class Repairs:
             (self.doubled, "doubled time stamp"),
             (self.damaged, "damaged packet"),
             (self.concealed, "concealed frame"),
+            (self.interruptions, "interruption"),
         ]
 
 

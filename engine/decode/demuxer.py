@@ -93,6 +93,7 @@ class Demuxer:
                 container, tracks = self._reopen()
             except SourceError:
                 continue
+            self._repairs.interruptions += 1
             own = dict(zip((stream.index for stream in tracks.all), self._streams, strict=False))
             for packet in self._packets(container, tracks.all):
                 tries = 0

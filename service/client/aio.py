@@ -1,6 +1,7 @@
 """The client of the gRPC service for asyncio. It reconnects after a lost connection and resumes where it was."""
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
@@ -135,17 +136,23 @@ class AsyncClient:
             with suppress(OSError):
                 part.unlink()
 
-    async def stream(self, source: Readable, config: pb.UpscaleConfig) -> AsyncGenerator[Part]:
+    async def stream(self, source: Readable | None, config: pb.UpscaleConfig) -> AsyncGenerator[Part]:
         """Upscale while the source is sent; yields Accepted, tracks, whole fragments, progress, and last the job, ended.
 
         source: read in a thread as it is sent; what the server has not acknowledged is kept to be sent again. A live one, as
-        the configuration says, is not resumed after a lost connection; where it may drop, Dropped says what was lost.
+        the configuration says, is not resumed after a lost connection; where it may drop, Dropped says what was lost. None where
+        the configuration names a stream that the server pulls.
         """
-        send_buffer, retry, received = SendBuffer(source), Retry(self._server, live=config.live), Received()
+        send_buffer, retry, received = (
+            SendBuffer(source or io.BytesIO()),
+            Retry(self._server, live=config.live),
+            Received(),
+        )
         while True:
             offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             reading = _Reading()
-            requests = reading.requests(_requests(received.first_request(config), send_buffer, offset))
+            first = received.first_request(config)
+            requests = reading.requests(_alone(first) if source is None else _requests(first, send_buffer, offset))
             try:
                 with reading.errors():
                     async for response in self._upscale.Upscale(requests, metadata=self._metadata):
@@ -231,6 +238,11 @@ async def _upload(
             yield pb.CreateJobRequest(chunk=pb.SourceChunk(offset=offset, data=data))
             offset += len(data)
     yield pb.CreateJobRequest(end=True)
+
+
+async def _alone(first: pb.UpscaleRequest) -> AsyncGenerator[pb.UpscaleRequest]:
+    """Yield the first message, and nothing more."""
+    yield first
 
 
 async def _requests(

@@ -84,7 +84,7 @@ class Client:
         """Yield a job whenever it changes, until it has ended."""
         return self._iterate(self._client.watch(request_id))
 
-    def stream(self, source: Readable, config: pb.UpscaleConfig) -> Generator[Part]:
+    def stream(self, source: Readable | None, config: pb.UpscaleConfig) -> Generator[Part]:
         """Upscale while the source is sent; see AsyncClient.stream."""
         return self._iterate(self._client.stream(source, config))
 

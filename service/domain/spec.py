@@ -1,7 +1,7 @@
 """What one job asks for, and everything that can be wrong with it before its source is looked at."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import Any, Literal
@@ -47,7 +47,7 @@ class Spec:
     models: several, one after the other; model is then the first of them. scale: of those that offer several.
 
     live: it is not kept, and does not end by itself. when_slow: what happens when the models make less than comes, or the client
-    takes less than is made.
+    takes less than is made. live_source: the name of one of the operator's streams, which the server pulls; the client sends none.
     """
 
     model: str
@@ -64,6 +64,7 @@ class Spec:
     delivery: Delivery = "segments"
     live: bool = False
     when_slow: WhenSlow = "wait"
+    live_source: str | None = None
     streamed: bool = False
     webhook_url: str | None = None
     webhook_secret: str | None = None
@@ -123,7 +124,7 @@ class Limits:
     """What the operator takes. seconds: longest clip by slug; of others there is no limit. tracks: of the source.
 
     http_webhooks: whether webhooks may go in the clear. live_seconds: longest live source; None, the default, sets no limit.
-    live_segment_seconds: longest segment of one, which a ring has to hold.
+    live_segment_seconds: longest segment of one, which a ring has to hold. live_sources: names of those that the server pulls.
     """
 
     source_bytes: int = 52_428_800
@@ -132,6 +133,7 @@ class Limits:
     http_webhooks: bool = False
     live_seconds: float | None = None
     live_segment_seconds: float = 5.0
+    live_sources: Sequence[str] = ()
 
     def longest(self, spec: Spec) -> float | None:
         """Give the seconds of source that may be upscaled in one job; None where shots are cut apart, and for no model.
@@ -167,6 +169,8 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
     _check_webhook(spec, limits, problems)
     if spec.live:
         _check_live(spec, limits, problems)
+    if spec.live_source is not None:
+        _check_live_source(spec, spec.live_source, limits, problems)
     return dict(problems)
 
 
@@ -193,6 +197,14 @@ def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]
     if spec.segment_seconds > limits.live_segment_seconds:
         longest = number(limits.live_segment_seconds)
         problems["segment_seconds"].append(f"The segment_seconds of a live source must be at most {longest}.")
+
+
+def _check_live_source(spec: Spec, name: str, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
+    if not spec.live:
+        problems["live_source"].append("A live_source is for a live source only.")
+    if name not in limits.live_sources:
+        there = f"there are {', '.join(limits.live_sources)}" if limits.live_sources else "the operator allows none"
+        problems["live_source"].append(f"There is no live_source {name[:MOST_ECHOED]}; {there}.")
 
 
 def _check_model(spec: Spec, unavailable: Mapping[str, str], problems: defaultdict[str, list[str]]) -> None:

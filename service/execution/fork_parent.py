@@ -1,4 +1,4 @@
-"""The process that attempts and probes are forked from: it has imported what they need, and has one thread.
+"""The process that attempts, probes and pulled streams are forked from: it has imported what they need, and has one thread.
 
 A child takes one message from its socket, which says what to do, and gives up all it does not need for that before it reads a
 byte of a stranger's media.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from upres.service.domain import job_logging
 
-from . import probe_process
+from . import probe_process, pull_process
 from .attempt.run import run_order
 from .channel import Channel
 from .order import Order
@@ -39,6 +39,8 @@ def run(end: socket.socket) -> None:
                 run_order(Order(**order), channel)
             case {"inspect": request}:
                 channel.send(probe_process.run(**request))
+            case {"pull": request}:
+                pull_process.run(end, **request)
             case {"confine": _}:
                 channel.send(asdict(confine(TRIAL)))
             case message:

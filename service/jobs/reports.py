@@ -155,7 +155,7 @@ class Reports:
         match report:
             case {"report": "progress", "percent": percent, "state": state}:
                 if attempt := self._schedule.attempts.get(request_id):
-                    attempt.news = state
+                    attempt.news = self._with_interruptions(request_id, state)
                 await self._progress(request_id, percent)
             case {"report": "fragment"}:
                 self._ledger.publish(request_id)
@@ -176,6 +176,14 @@ class Reports:
             case _:
                 raise ValueError(f"a report that is none: {report['report']!r}")
 
+    def _with_interruptions(self, request_id: str, state: dict[str, Any]) -> dict[str, Any]:
+        """Add what the attempt does not see of a source that the server pulls."""
+        relay = self._schedule.live.get(request_id)
+        if relay is None or not relay.interruptions:
+            return state
+        note = f"the stream broke off, and was opened again {counted(relay.interruptions, 'time')}; what came in between is missing"
+        return {**state, "warnings": [*state.get("warnings", ()), note]}
+
     async def _progress(self, request_id: str, percent: float) -> None:
         job = await self._ledger.get(request_id)
         if percent >= job.state.progress + PROGRESS_STEP:
@@ -185,7 +193,7 @@ class Reports:
     async def _finish(self, request_id: str, totals: dict[str, Any]) -> None:
         """Put the bytes into the store, then change the row: a client that sees `done` can read the result."""
         if self._is_live(request_id):
-            await self._finished(request_id, totals)
+            await self._finished(request_id, self._with_interruptions(request_id, totals))
             return
         job = await self._ledger.get(request_id)
         try:

@@ -37,6 +37,7 @@ from upres.service.storage.results import Results
 
 from .cleaning import Cleaner
 from .idle_timeout import keep_watch
+from .pulls import Pull, Pulls
 from .reading import JobReader
 from .recovery import Recovery
 from .scheduler import Runner
@@ -63,6 +64,7 @@ class Jobs(JobReader):
         folder: Path,
         *,
         probe: Callable[[Path, Spec, str], Awaitable[Facts]],
+        pull: Pull,
         checkpoint: Callable[[str], None] = lambda step: None,
         on_failing: Callable[[str, Exception], None] = lambda name, error: None,
     ) -> None:
@@ -77,6 +79,7 @@ class Jobs(JobReader):
         )
         self._cleaner = Cleaner(folder, store, results, lambda request_id: self.runner.attempts.writing(request_id))
         self.runner = Runner(self.ledger, self._intake, results, self._cleaner, executor, policy, checkpoint)
+        self._pulls = Pulls(pull, self.runner.fail)
         self._probe = probe
         self._checkpoint = checkpoint
         self._tasks = WatchedTasks(on_failing)
@@ -126,6 +129,7 @@ class Jobs(JobReader):
         """End every attempt; the next start resumes them from their last complete segments."""
         self.drain()
         await self._tasks.stop()
+        await self._pulls.stop()
         await self.runner.stop()
 
     def sending(self, request_id: str) -> AbstractContextManager[None]:
@@ -216,6 +220,8 @@ class Jobs(JobReader):
         await asyncio.to_thread(self.store.add, job)
         try:
             await self.runner.start_live(job, waits=job.spec["when_slow"] == "wait")
+            if (name := job.spec.get("live_source")) is not None and (relay := self.live(job.request_id)):
+                self._pulls.start(job.request_id, name, relay)
         except Exception as error:
             self.runner.live.close(job.request_id, cut=True)
             self.runner.live.forget(job.request_id)

@@ -86,10 +86,10 @@ class LiveSocket:
 class LiveReader(Reader):
     """A reader of a live source that knows how much of it had been taken when each frame came out of its decoder."""
 
-    def __init__(self, live: LiveSocket, *, tonemap: bool = False) -> None:
+    def __init__(self, live: LiveSocket, *, formats: tuple[str, ...] = FORMATS, tonemap: bool = False) -> None:
         self._source = live
         self._taken: deque[tuple[Fraction, int]] = deque()
-        super().__init__(live, formats=FORMATS, live=True, tonemap=tonemap)
+        super().__init__(live, formats=formats, live=True, tonemap=tonemap)
 
     def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
         """Yield frames as any reader does."""

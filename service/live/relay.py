@@ -85,7 +85,8 @@ class Live:
 class Relay:
     """One live job. received: bytes of the source so far. heard: when its sender last sent something; None while it waits.
 
-    late: of the newest frame, seconds; None before the first.
+    late: of the newest frame, seconds; None before the first. over: set once no more of the source is taken. interruptions: of a
+    source that the server pulls.
     """
 
     def __init__(self, ring: Ring, folder: JobFolder, observe: Callable[[float], None]) -> None:
@@ -93,6 +94,8 @@ class Relay:
         self.received = 0
         self.heard: float | None = time.monotonic()
         self.late: float | None = None
+        self.over = asyncio.Event()
+        self.interruptions = 0
         self._observe = observe
         self._ended = False
         self._arrived: deque[tuple[int, float]] = deque(maxlen=MOST_ARRIVED)
@@ -132,6 +135,7 @@ class Relay:
     def end_source(self) -> None:
         """Mark the source as complete; its sender is no longer waited for."""
         self.heard, self._ended = None, True
+        self.over.set()
         if self._connected.done() and self._connected.exception() is None:
             with suppress(OSError, RuntimeError):  # the attempt has gone
                 self._connected.result().write_eof()
@@ -139,6 +143,7 @@ class Relay:
     def close(self, *, cut: bool) -> None:
         """End, for the attempt has gone: now with `cut`, or if it never came, else when all that it sent is in the ring."""
         self.heard = None
+        self.over.set()
         if cut or not self._connected.done():
             self.task.cancel()
 

@@ -27,6 +27,7 @@ from upres.service.domain.errors import StoreError
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import ExecutorOptions, make_executor
 from upres.service.execution.probe import Probe
+from upres.service.execution.pull import Puller
 from upres.service.jobs.retention import keep_expiring
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job, Store
@@ -81,6 +82,9 @@ class Server:
         policy = settings.policy
         self._probe = probe = Probe(policy.limits)
         probe.start()  # it imports while the rest is made
+        streams = {name: url.get_secret_value() for name, url in settings.live_sources.items()}
+        self._puller = puller = Puller(streams, allow_unconfined=settings.allow_unconfined)
+        puller.start()
         self.jobs = Jobs(
             self.store,
             Results(settings.results_url),
@@ -88,6 +92,7 @@ class Server:
             policy,
             settings.state / "jobs",
             probe=probe,
+            pull=puller,
             checkpoint=checkpoint,
             on_failing=self._on_failing,
         )
@@ -195,6 +200,7 @@ class Server:
         await self.jobs.stop()
         self.store.close()
         await asyncio.to_thread(self._probe.close)
+        await asyncio.to_thread(self._puller.close)
         self._resolver.close()
         self._lock.release()
 

@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -17,6 +18,7 @@ from upres.engine.runtime import registry as runtimes
 from upres.service.domain.job_logging import Format
 from upres.service.domain.policy import LiveLogBounds, Policy
 from upres.service.domain.spec import PROFILES, Limits
+from upres.service.execution.pull import PORTS
 
 EVERYWHERE = ("0.0.0.0", "::")
 
@@ -48,6 +50,22 @@ def _preload(value: str) -> str:
     return value
 
 
+def _stream(value: SecretStr) -> SecretStr:
+    """Check a stream's URL without showing it, since it may hold a password."""
+    try:
+        url = urlsplit(value.get_secret_value())
+        known = bool(url.hostname and url.scheme in PORTS and (url.port or PORTS[url.scheme]))
+    except ValueError:  # brackets that are no IPv6 address, or a port that is no number
+        known = False
+    if not known:
+        raise ValueError(
+            f"must be a URL of {', '.join(PORTS)} with a host, as rtsp://user:password@camera/stream; tcp with a port"
+        )
+    return value
+
+
+Stream = Annotated[SecretStr, AfterValidator(_stream)]
+StreamName = Annotated[str, Field(pattern=r"^\w[\w .-]{0,63}$")]
 Preload = Annotated[str, AfterValidator(_preload)]
 Quality = Annotated[str, _one_of(lambda: QUALITIES)]
 
@@ -108,6 +126,10 @@ class Settings(BaseSettings):
         None, description="longest that one attempt of a job may take; by default a week, or as limits say"
     )
     live_seconds: Seconds | None = Field(None, description="longest live source; without a limit by default")
+    live_sources: dict[StreamName, Stream] = Field(
+        default_factory=dict,
+        description="streams that the server pulls for clients, who see the names alone: URLs of rtsp, rtmp or tcp by name",
+    )
     live_log_seconds: Seconds = Field(10.0, description="how much of a live log can be read again")
     live_log_bytes: Bytes = Field(64 << 20, ge=1 << 20, description="likewise, in bytes of memory; whichever is less")
     decoder_bytes: Bytes = Field(16 << 30, description="memory that the process of one attempt may use")
@@ -169,6 +191,7 @@ class Settings(BaseSettings):
                 http_webhooks=self.webhook_http,
                 live_seconds=self.live_seconds,
                 live_segment_seconds=self.live_log_seconds / 2,
+                live_sources=tuple(self.live_sources),
             ),
             queue=self.queue,
             wall_seconds=self.job_seconds or (HOUR if self.limits == "deapi" else WEEK),

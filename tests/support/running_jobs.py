@@ -22,14 +22,22 @@ SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 
 @asynccontextmanager
 async def serving(
-    folder, *, policy=None, workers=1, models="fake:load", checkpoint=lambda step: None, executor=None, results=None
+    folder,
+    *,
+    policy=None,
+    pull=None,
+    workers=1,
+    models="fake:load",
+    checkpoint=lambda step: None,
+    executor=None,
+    results=None,
 ):
     policy = policy or Policy(Limits())
     store = Store(f"sqlite:///{folder}/jobs.db", checkpoint=checkpoint)
     executor = executor or LocalExecutor(workers=workers, slots=2, models=models)
     results = results or Results(str(folder / "results"))
     probe = Probe(policy.limits)
-    jobs = Jobs(store, results, executor, policy, folder / "jobs", probe=probe, checkpoint=checkpoint)
+    jobs = Jobs(store, results, executor, policy, folder / "jobs", probe=probe, pull=pull, checkpoint=checkpoint)
     await jobs.start()
     try:
         yield jobs

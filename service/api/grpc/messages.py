@@ -28,7 +28,7 @@ STATUSES = {
 }
 DELIVERIES: dict[Delivery, pb.Delivery] = {"segments": pb.DELIVERY_SEGMENTS, "frames": pb.DELIVERY_FRAMES}
 WHEN_SLOW: dict[WhenSlow, pb.WhenSlow] = {"wait": pb.WHEN_SLOW_WAIT, "drop": pb.WHEN_SLOW_DROP}
-OPTIONAL = ("scale", "content", "codec", "crf", "preset", "segment_seconds")
+OPTIONAL = ("scale", "content", "codec", "crf", "preset", "segment_seconds", "live_source")
 
 
 def spec_of(config: pb.UpscaleConfig, *, streamed: bool) -> Spec:
@@ -75,6 +75,7 @@ def config_of(spec: Spec) -> pb.UpscaleConfig:
         delivery=DELIVERIES[spec.delivery],
         live=spec.live,
         when_slow=WHEN_SLOW[spec.when_slow] if spec.live else None,
+        live_source=spec.live_source,
     )
 
 

@@ -30,14 +30,15 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
         first = await first_of(requests, pb.UpscaleRequest())
         job, cursors = await self._begin(first, owner)
         relay = self.jobs.live(job.request_id)
-        sends = first.WhichOneof("kind") == "config"
-        receiving = asyncio.create_task(self._receive(requests, job.request_id, owner, takes=sends or relay is None))
+        begins = first.WhichOneof("kind") == "config"
+        takes = relay is None or (begins and job.spec.get("live_source") is None)
+        receiving = asyncio.create_task(self._receive(requests, job, takes=takes, ends=begins))
         try:
             acknowledged = self.jobs.source_offset(job)
             config = config_of(Spec.from_json(job.spec))
             accepted = pb.UpscaleResponse.Accepted(request_id=job.request_id, config=config, source_offset=acknowledged)
             yield pb.UpscaleResponse(accepted=accepted)
-            async with aclosing(followed(self.jobs, job, cursors, holds=sends)) as log:
+            async with aclosing(followed(self.jobs, job, cursors, holds=begins)) as log:
                 async for item in log:
                     if receiving.done():
                         receiving.result()
@@ -49,7 +50,7 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
             receiving.cancel()
             with suppress(Exception, asyncio.CancelledError):
                 await receiving
-            if relay is not None and sends:
+            if relay is not None and begins:
                 relay.end_source()
                 relay.ring.release()
 
@@ -62,27 +63,30 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
                 return job, cursors_of(first.attach.cursors)
         raise InvalidError({"kind": ["The first message must hold `config` or `attach`."]})
 
-    async def _receive(
-        self, requests: AsyncIterator[pb.UpscaleRequest], request_id: str, owner: str, *, takes: bool
-    ) -> None:
-        """Receive the source. An error in it after the job has ended is not raised: the job says how it ended."""
+    async def _receive(self, requests: AsyncIterator[pb.UpscaleRequest], job: Job, *, takes: bool, ends: bool) -> None:
+        """Receive the source. An error in it after the job has ended is not raised: the job says how it ended.
+
+        takes: whether this call sends it. ends: whether it may end it, or a source that the server pulls.
+        """
+        request_id = job.request_id
         try:
             async for request in requests:
-                if not takes:
-                    raise TransitionError(
-                        "a live job takes its source only from the call that started it; this call reads"
-                    )
                 match request.WhichOneof("kind"):
-                    case "chunk":
+                    case "chunk" if takes:
                         await self.jobs.write(request_id, request.chunk.offset, request.chunk.data)
-                    case "end":
+                    case "end" if takes or ends:
                         await self.jobs.end_source(request_id)
+                    case "chunk" | "end":
+                        raise TransitionError(
+                            "a live job takes its source only from the call that started it, or from the stream that it names; "
+                            "this call reads"
+                        )
                     case _:
                         raise InvalidError({"kind": ["Messages after the first must hold `chunk` or `end`."]})
             if takes and (relay := self.jobs.live(request_id)):
                 relay.end_source()
         except UpresError:
-            if not (await self.jobs.get(request_id, owner)).state.ended:
+            if not (await self.jobs.get(request_id, job.owner)).state.ended:
                 raise
 
     def _responses(self, item: Track | Piece | Dropped | Job, acknowledged: int) -> list[pb.UpscaleResponse]:

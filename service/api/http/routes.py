@@ -24,7 +24,7 @@ from .errors import handle_error, handle_gone, handle_http, handle_invalid
 from .forms import FormRoute
 from .job_routes import JobRoutes
 from .page import assets
-from .schemas import PAGE, Balance, Data, Health, Model, Page, Responses, documented
+from .schemas import PAGE, Balance, Data, Health, LiveSource, Model, Page, Responses, documented
 from .signed_links import PATH, Links
 from .submissions import Submissions
 
@@ -109,7 +109,11 @@ class Web:
         forms.add_api_route(f"/{price}", take.price, methods=["POST"], openapi_extra=JSON_FORM)
         router.include_router(forms)
         routes = JobRoutes(self._jobs, self._links, self._public_url)
-        (routes.add_to if jobs == "jobs" else routes.add_status)(router, f"/{jobs}")  # v1 is what it was
+        if jobs == "jobs":
+            routes.add_to(router, "/jobs")
+            router.add_api_route("/live/sources", self.live_sources, methods=["GET"])
+        else:  # v1 is what it was
+            routes.add_status(router, f"/{jobs}")
         router.add_api_route("/models", self.models, methods=["GET"])
         router.add_api_route(f"/{balance}", self.balance, methods=["GET"])
         return router
@@ -123,6 +127,10 @@ class Web:
         models = [schemas.model(slug, self._jobs.policy.limits) for slug in available] if wanted else []
         url = (self._public_url or str(request.base_url)).rstrip("/") + request.url.path
         return schemas.page(models, url, limit=limit, number=page)
+
+    async def live_sources(self) -> Data[list[LiveSource]]:
+        """List the streams that a live job may name as its `live_source`, which the server then pulls."""
+        return Data(data=[LiveSource(name=name) for name in self._jobs.policy.limits.live_sources])
 
     async def balance(self) -> Data[Balance]:
         """Answer a constant: a self-hosted server has no price."""

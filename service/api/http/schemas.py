@@ -24,6 +24,12 @@ class Data(BaseModel, Generic[T]):
     data: T
 
 
+class LiveSource(BaseModel):
+    """A stream that the server pulls; its address is the operator's alone."""
+
+    name: str
+
+
 class Submitted(BaseModel):
     """An accepted job. request_id: a UUID."""
 

@@ -41,6 +41,7 @@ from upres.service.domain.errors import NoRoomError, TooLargeError
 from upres.service.domain.spec import FORMATS, Limits, Spec, check_source, too_long
 from upres.service.execution.channel import Channel
 from upres.service.execution.order import Order
+from upres.service.execution.pull_process import CONTAINER
 from upres.service.execution.sandbox.confinement import confine
 from upres.service.execution.sandbox.limits import Bounds, name_process
 from upres.service.live.attempt_socket import LiveReader, LiveSocket, SentLog
@@ -95,7 +96,8 @@ class Attempt:
 
     def _run_live(self, job: Job, model: RemoteModel, live: LiveSocket) -> dict[str, Any]:
         self._activity.read = lambda: live.taken
-        with LiveReader(live, tonemap=self._spec.tonemap) as reader:
+        formats = (CONTAINER,) if self._spec.live_source else FORMATS
+        with LiveReader(live, formats=formats, tonemap=self._spec.tonemap) as reader:
             check_source(reader.info, self._spec, self._limits)
             self._check_pace(model, reader.info.shape)
             job = _with_memory(model, job, reader.info.shape)

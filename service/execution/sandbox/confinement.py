@@ -42,6 +42,23 @@ def confine(bounds: Bounds, *, writable: Iterable[Path] = ()) -> Confinement:
     return Confinement(network=seccomp.restrict() or _leave_network(), files=files)
 
 
+def confine_to_peer(bounds: Bounds) -> int | None:
+    """Do the same, but keep one address, to which a supervisor connects (`one_peer`), and no folder.
+
+    Returns the descriptor at which it listens, as `seccomp.restrict_to_asking`; None where the system cannot do that: then
+    neither network nor files are given up.
+    """
+    be_killed_first()
+    bound(bounds)
+    if sys.platform != "linux":
+        return None
+    ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    listener = seccomp.restrict_to_asking()
+    if listener is not None:
+        landlock.restrict(readable=code_folders())
+    return listener
+
+
 def _leave_network() -> bool:
     """Move into a network of its own, which has no way out."""
     libc = ctypes.CDLL(None)

@@ -1,7 +1,8 @@
 """Seccomp: a process gives up system calls for good. Linux on x86-64 and ARM64.
 
 What is given up is every way to reach another process or machine: sockets (open ones stay open), programs, children, signals,
-tracing, namespaces. Threads, memory and files are left.
+tracing, namespaces. Threads, memory and files are left. A process that pulls a stream keeps TCP sockets, and asks its supervisor
+(`one_peer`) for every connection: the system call itself is never carried out.
 """
 
 import ctypes
@@ -14,41 +15,66 @@ from dataclasses import dataclass
 
 PR_SET_SECCOMP = 22  # linux/prctl.h
 SECCOMP_MODE_FILTER = 2
-ALLOW, ERRNO = 0x7FFF0000, 0x00050000  # linux/seccomp.h: what a filter returns
-LOAD, JUMP_EQUAL, JUMP_FROM, JUMP_SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.h
+SET_MODE_FILTER, NEW_LISTENER = 1, 1 << 3  # operation and flag of seccomp(2), since Linux 5.0
+ALLOW, ERRNO, ASK = 0x7FFF0000, 0x00050000, 0x7FC00000  # linux/seccomp.h: what a filter returns
+LOAD, AND, JUMP_EQUAL, JUMP_FROM, JUMP_SET, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.h
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+INTERNET = (2, 10)  # AF_INET, AF_INET6
+STREAM, KIND = 1, 0xF  # SOCK_STREAM, and the bits beside which a socket's kind has flags
+TCP = (0, 6)  # the default protocol of such a socket, and TCP by its number: SCTP would have ways of its own to connect
+FAST_OPEN = 0x20000000  # MSG_FASTOPEN, by which sending connects
 CLONE_THREAD = 0x00010000
 CLONE3 = 435
 ALSO_DENIED = (424, 425, 434, 438)  # pidfd_send_signal, io_uring_setup, pidfd_open, pidfd_getfd: the same everywhere
 X32 = 0x40000000  # numbers of x86-64's other calling convention begin here; ARM64 has none so high
 
 Instruction = tuple[int, int, int, int]
+DENY: Instruction = (RETURN, 0, 0, ERRNO | errno.EACCES)
+ALLOWED: Instruction = (RETURN, 0, 0, ALLOW)
 
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    """An architecture's numbers: of calls that are denied, and of those that are allowed for one first argument only."""
+    """An architecture's numbers: of calls that are denied, and of those that are allowed for some arguments only.
+
+    sending: of sendto, sendmsg and sendmmsg, each with the place of its flags among its arguments.
+    """
 
     audit: int
     denied: tuple[int, ...]
+    socket: int
+    socketpair: int
+    connect: int
+    sending: tuple[tuple[int, int], ...]
+    seccomp: int
     clone: int
     tgkill: int
     prlimit: int
 
 
 ARCHITECTURES = {
-    # socket connect bind listen | fork vfork execve execveat | kill tkill rt_sigqueueinfo rt_tgsigqueueinfo | ptrace
+    # bind listen | fork vfork execve execveat | kill tkill rt_sigqueueinfo rt_tgsigqueueinfo | ptrace
     # process_vm_readv process_vm_writev | mount unshare setns bpf perf_event_open userfaultfd add_key keyctl
     "x86_64": _Calls(
         0xC000003E,
-        (41, 42, 49, 50, 57, 58, 59, 322, 62, 200, 129, 297, 101, 310, 311, 165, 272, 308, 321, 298, 323, 248, 250),
+        (49, 50, 57, 58, 59, 322, 62, 200, 129, 297, 101, 310, 311, 165, 272, 308, 321, 298, 323, 248, 250),
+        socket=41,
+        socketpair=53,
+        connect=42,
+        sending=((44, 3), (46, 2), (307, 3)),
+        seccomp=317,
         clone=56,
         tgkill=234,
         prlimit=302,
     ),
     "aarch64": _Calls(
         0xC00000B7,
-        (198, 203, 200, 201, 221, 281, 129, 130, 138, 240, 117, 270, 271, 40, 97, 268, 280, 241, 282, 217, 219),
+        (200, 201, 221, 281, 129, 130, 138, 240, 117, 270, 271, 40, 97, 268, 280, 241, 282, 217, 219),
+        socket=198,
+        socketpair=199,
+        connect=203,
+        sending=((206, 3), (211, 2), (269, 3)),
+        seccomp=277,
         clone=220,
         tgkill=131,
         prlimit=261,
@@ -66,44 +92,93 @@ class _Program(ctypes.Structure):
 
 def restrict() -> bool:
     """Give up the calls, in this thread and what it starts; whether the system can do that. Needs no_new_privs."""
-    calls = ARCHITECTURES.get(platform.machine())
-    if sys.platform != "linux" or calls is None:
+    calls = _calls()
+    if calls is None:
         return False
-    instructions = list(_instructions(calls))
-    filters = (_Filter * len(instructions))(*(_Filter(*instruction) for instruction in instructions))
-    program = _Program(len(instructions), filters)
+    program = _program([*_common(calls), *_denied((calls.socket, calls.connect)), ALLOWED])
     return bool(ctypes.CDLL(None).prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) == 0)
 
 
-def _instructions(calls: _Calls) -> Iterator[Instruction]:
-    """Yield the filter's BPF program: code, jump if true, jump if false, operand."""
-    deny = (RETURN, 0, 0, ERRNO | errno.EACCES)
+def restrict_to_asking() -> int | None:
+    """Do the same, but keep TCP sockets, each of whose connections is asked for.
+
+    Returns the descriptor at which a supervisor hears what is asked; this process must close it, or it could answer itself.
+    None where the system cannot do that: then nothing is given up.
+    """
+    calls = _calls()
+    if calls is None:
+        return None
+    program = _program([*_common(calls), *_tcp(calls), ALLOWED])
+    descriptor: int = ctypes.CDLL(None).syscall(
+        ctypes.c_long(calls.seccomp), SET_MODE_FILTER, NEW_LISTENER, ctypes.byref(program)
+    )
+    return descriptor if descriptor >= 0 else None
+
+
+def _calls() -> _Calls | None:
+    return ARCHITECTURES.get(platform.machine()) if sys.platform == "linux" else None
+
+
+def _program(instructions: list[Instruction]) -> _Program:
+    filters = (_Filter * len(instructions))(*(_Filter(*instruction) for instruction in instructions))
+    return _Program(len(instructions), filters)
+
+
+def _common(calls: _Calls) -> Iterator[Instruction]:
+    """Yield the filter's BPF program, but for sockets: code, jump if true, jump if false, operand."""
     yield LOAD, 0, 0, ARCHITECTURE
     yield JUMP_EQUAL, 1, 0, calls.audit
-    yield deny
+    yield DENY
     yield LOAD, 0, 0, NUMBER
     yield JUMP_FROM, 0, 1, X32
-    yield deny
-    for number in calls.denied + ALSO_DENIED:
-        yield JUMP_EQUAL, 0, 1, number
-        yield deny
+    yield DENY
+    yield from _denied(calls.denied + ALSO_DENIED)
     yield JUMP_EQUAL, 0, 1, CLONE3
-    yield (
-        RETURN,
-        0,
-        0,
-        ERRNO | errno.ENOSYS,
-    )  # its flags lie in memory, which a filter cannot read; libc takes clone then
+    yield RETURN, 0, 0, ERRNO | errno.ENOSYS  # its flags lie in memory, which no filter can read; libc takes clone then
+    yield from _only(
+        calls.socketpair, JUMP_EQUAL, STREAM, place=1, bits=KIND
+    )  # one of a pair that sends datagrams could send them to anybody
     yield from _only(calls.clone, JUMP_SET, CLONE_THREAD)
     yield from _only(calls.tgkill, JUMP_EQUAL, os.getpid())
     yield from _only(calls.prlimit, JUMP_EQUAL, 0)
-    yield RETURN, 0, 0, ALLOW
 
 
-def _only(number: int, test: int, value: int) -> Iterator[Instruction]:
-    """Yield what allows a call where its first argument passes a test, and denies it elsewhere."""
-    yield JUMP_EQUAL, 0, 4, number
+def _denied(numbers: tuple[int, ...]) -> Iterator[Instruction]:
+    for number in numbers:
+        yield JUMP_EQUAL, 0, 1, number
+        yield DENY
+
+
+def _tcp(calls: _Calls) -> Iterator[Instruction]:
+    """Yield what allows TCP sockets, asks for their connections, and denies sending that connects."""
+    yield JUMP_EQUAL, 0, 1, calls.connect
+    yield RETURN, 0, 0, ASK
+    for number, place in calls.sending:
+        yield JUMP_EQUAL, 0, 4, number
+        yield LOAD, 0, 0, FIRST_ARGUMENT + 8 * place
+        yield JUMP_SET, 0, 1, FAST_OPEN
+        yield DENY
+        yield ALLOWED
+    yield JUMP_EQUAL, 0, 12, calls.socket
     yield LOAD, 0, 0, FIRST_ARGUMENT
+    yield JUMP_EQUAL, 2, 0, INTERNET[0]
+    yield JUMP_EQUAL, 1, 0, INTERNET[1]
+    yield DENY
+    yield LOAD, 0, 0, FIRST_ARGUMENT + 8
+    yield AND, 0, 0, KIND
+    yield JUMP_EQUAL, 0, 4, STREAM
+    yield LOAD, 0, 0, FIRST_ARGUMENT + 16
+    yield JUMP_EQUAL, 1, 0, TCP[0]
+    yield JUMP_EQUAL, 0, 1, TCP[1]
+    yield ALLOWED
+    yield DENY
+
+
+def _only(number: int, test: int, value: int, *, place: int = 0, bits: int = 0xFFFFFFFF) -> Iterator[Instruction]:
+    """Yield what allows a call where these bits of the argument at this place pass a test, and denies it elsewhere."""
+    yield JUMP_EQUAL, 0, 5, number
+    yield LOAD, 0, 0, FIRST_ARGUMENT + 8 * place
+    yield AND, 0, 0, bits
     yield test, 0, 1, value
-    yield RETURN, 0, 0, ALLOW
-    yield RETURN, 0, 0, ERRNO | errno.EACCES
+    yield ALLOWED
+    yield DENY

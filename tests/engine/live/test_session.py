@@ -257,6 +257,7 @@ def test_a_source_that_breaks_off_is_opened_again_and_time_goes_on(clip, tmp_pat
         monkeypatch.setattr(NetworkOpener, "reconnect", 2)
         _, progress = run(f"tcp://127.0.0.1:{server.getsockname()[1]}", tmp_path / "out.ts")
     assert progress.frames_out >= FRAMES - 8  # those that lean on what was cut apart are lost
+    assert progress.repairs.interruptions == 1
     with av.open(str(tmp_path / "out.ts")) as file:
         times = [packet.dts for packet in file.demux(video=0) if packet.size]
     assert times == sorted(set(times)) and len(times) == progress.frames_out

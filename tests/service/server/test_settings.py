@@ -38,7 +38,27 @@ def test_a_runtime_and_a_quality_are_those_of_the_engine():
 
 def test_secrets_are_not_shown(monkeypatch):
     monkeypatch.setenv("UPRES_API_KEY", "very-secret")
+    monkeypatch.setenv("UPRES_LIVE_SOURCES", '{"entrance": "rtsp://me:very-secret@camera/1"}')
     assert "very-secret" not in repr(load())
+    assert load().policy.limits.live_sources == ("entrance",)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "srt://very-secret@h:1",
+        "file:///very-secret",
+        "rtsp:///very-secret",
+        "tcp://very-secret@h",
+        "rtsp://very-secret@h:x",
+    ],
+)
+def test_a_stream_that_cannot_be_pulled_is_refused_without_its_address(url):
+    with pytest.raises(SettingsError, match=r"live_sources\.door: must be a URL of rtsp, rtmp, tcp") as refused:
+        load(live_sources={"door": url})
+    assert "very-secret" not in str(refused.value)
+    with pytest.raises(SettingsError, match=r"live_sources.*should match pattern"):
+        load(live_sources={"a/b": "rtsp://h/x"})
 
 
 def test_the_page_of_settings_is_what_the_settings_are():

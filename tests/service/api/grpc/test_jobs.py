@@ -338,7 +338,8 @@ def test_a_job_is_cancelled_once(rpc):
     assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
 
 
-def test_models_health_and_reflection(rpc):
+def test_models_health_and_reflection(rpc, server):
+    server.ready()
     models = {model.slug: model for model in rpc.call(rpc.models.ListModels, pb.ListModelsRequest()).models}
     assert models["RealESRGAN_Vid_x4"].available and models["RealESRGAN_Vid_x4"].longest.seconds == 15
     assert not models["FlashVSR_Tiny"].available and models["FlashVSR_Tiny"].unavailable_reason

@@ -75,6 +75,12 @@ def test_it_sends_no_datagram_either(own):
 
 
 @linux
+def test_it_sends_none_by_a_pair_of_sockets_which_could_send_to_others(own):
+    assert "PermissionError" in run(own, "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)")[2]
+    assert run(own, "a, b = socket.socketpair(); a.send(b'x'); print(b.recv(9))")[1] == "b'x'"
+
+
+@linux
 def test_it_reads_and_writes_its_folder_and_no_other(own):
     assert run(own, f"Path({str(own)!r}, 'f').write_text('x'); print(Path({str(own)!r}, 'f').read_text())")[1] == "x"
     for attempt in ("read_text()", "write_text('x')", "unlink()"):

@@ -1,0 +1,98 @@
+"""What a pulled stream's process does: bring it from the one address that it may reach, as one stream of NUT. `pull` starts it.
+
+Its messages are those of `framing`: bytes of the stream as the payload of an empty header, `interruptions` whenever that count
+rises, and at last `ended`, or `failed` with the reason where it cannot be opened.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import av
+from av.container import InputContainer
+
+from upres.engine.core.errors import UpresError
+from upres.engine.core.timeline import Repairs
+from upres.engine.decode.container import MediaPacket, Tracks, choose, open_container
+from upres.engine.decode.demuxer import Demuxer
+from upres.engine.decode.source import Opened, opener_for
+from upres.service.live import framing
+
+from .sandbox.confinement import confine_to_peer
+from .sandbox.limits import Bounds, name_process
+
+BOUNDS = Bounds(memory_bytes=2 << 30, cpu_seconds=None, file_bytes=0)
+CONTAINER = "nut"  # takes every codec, and each packet is whole when it has come: nothing waits for the next
+OPTIONS = {"flush_packets": "1", "fflags": "+bitexact"}
+
+
+def run(end: socket.socket, *, name: str, url: str, options: dict[str, str]) -> None:
+    """Send a stream until it ends, and breaks off for good, or nobody takes it. name: for people, who must not see the URL.
+
+    First comes one byte, with the descriptor at which connections are asked for, or without where the system cannot confine.
+    options: of libavformat, beside those of the URL's own kind.
+    """
+    name_process("upres-puller")
+    listener = confine_to_peer(BOUNDS)
+    if listener is None:
+        end.sendall(b"\0")
+    else:
+        socket.send_fds(end, [b"\0"], [listener])
+        os.close(listener)  # or this process could answer itself
+    try:
+        Stream(end, name, url, options).send()
+    except UpresError as error:
+        framing.send(end, {"failed": str(error)})
+    else:
+        framing.send(end, {"ended": True})
+
+
+class Stream:
+    """The stream on its way from the source's packets to the server."""
+
+    def __init__(self, end: socket.socket, name: str, url: str, options: dict[str, str]) -> None:
+        self._end = end
+        self._name, self._url, self._options = name, url, options
+        self._repairs = Repairs()
+        self._last: dict[int, int] = {}
+        self._reported = 0
+
+    def send(self) -> None:
+        """Send it to its end. Raises SourceError where it cannot be opened, OSError where nobody takes it."""
+        container, tracks = self._open()
+        opener = opener_for(self._url)
+        packets = Demuxer(container, tracks, self._repairs, reopen=self._open, reconnect=opener.reconnect)
+        with container, av.open(self, "w", format=CONTAINER, options=OPTIONS) as output:
+            streams = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in tracks.all}
+            for packet in self._timed(packets):
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+
+    def write(self, data: bytes) -> int:
+        """Send bytes of the result, as PyAV makes them."""
+        framing.send(self._end, {}, bytes(data))
+        return len(data)
+
+    def _open(self) -> tuple[InputContainer, Tracks]:
+        opened: Opened = opener_for(self._url).open(self._url, spool=False)
+        settings = {**opened.options, **self._options}
+        container = open_container(
+            self._name, opened.file, None, live=True, settings=settings, wait_seconds=opened.wait_seconds
+        )
+        return container, choose(self._name, container, live=True)
+
+    def _timed(self, packets: Demuxer) -> Iterator[MediaPacket]:
+        """Yield what has content, with decoding times that rise in every track, and report interruptions."""
+        for packet in packets:
+            if self._repairs.interruptions > self._reported:
+                self._reported = self._repairs.interruptions
+                framing.send(self._end, {"interruptions": self._reported})
+            if packet.size:
+                index, known = packet.stream.index, packet.dts if packet.dts is not None else packet.pts
+                last = self._last.get(index)
+                least = 0 if last is None else last + 1
+                packet.dts = self._last[index] = (
+                    least if known is None else known if last is None else max(known, least)
+                )
+                packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+                yield packet

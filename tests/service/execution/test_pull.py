@@ -1,0 +1,162 @@
+"""Streams that the server pulls: what comes is the stream, its process is confined, and breaks are bridged."""
+
+import asyncio
+import io
+import sys
+from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
+from pathlib import Path
+
+import av
+import media
+import psutil
+import pytest
+from camera import Camera
+
+from upres.engine.core.errors import SourceError
+from upres.service.domain.errors import UnavailableError
+from upres.service.execution import pull
+from upres.service.execution.pull import Puller
+
+SECONDS = 120
+
+
+@pytest.fixture
+def clip(clips):
+    path = media.clip(clips / "pulled.ts", "-c:v", "libx264", "-g", 5, picture="testsrc2=size=64x48:rate=10:duration=2")
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def pulling():
+    urls = {}
+    with closing(Puller(urls)) as puller:
+        yield partial(pulled, puller, urls)
+
+
+@asynccontextmanager
+async def pulled(puller, urls, camera):
+    """Pull from a camera; what came so far, how often it was interrupted, and the task."""
+    data, interruptions, urls["entrance"] = (
+        bytearray(),
+        [],
+        camera if isinstance(camera, str) else f"tcp://someone:secret@localhost:{camera.port}",
+    )
+
+    async def take(piece):
+        data.extend(piece)
+
+    task = asyncio.create_task(puller("entrance", take, interruptions.append))
+    try:
+        async with asyncio.timeout(SECONDS):
+            yield data, interruptions, task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task
+
+
+def times(data):
+    with av.open(io.BytesIO(data)) as file:
+        return [float(frame.pts * frame.time_base) for frame in file.decode(video=0)]
+
+
+def pullers():
+    return [each for each in psutil.Process().children(recursive=True) if each.name() == "upres-puller"]
+
+
+def test_a_stream_comes_whole_over_a_break_and_its_process_goes_with_it(clip, pulling):
+    async def scenario():
+        with Camera(clip, clip) as camera:
+            async with pulling(camera) as (data, interruptions, _):
+                assert await asyncio.to_thread(camera.asked.wait, SECONDS)
+                [process] = pullers()
+                if sys.platform == "linux":
+                    assert "Seccomp:\t2" in Path(f"/proc/{process.pid}/status").read_text()
+        process.wait(SECONDS)
+        return bytes(data), interruptions
+
+    data, interruptions = asyncio.run(scenario())
+    shown = times(data)
+    assert len(shown) >= 36 and shown == sorted(set(shown)) and shown[-1] - shown[0] < 4.5
+    assert interruptions[:1] == [1]
+
+
+@pytest.mark.parametrize("piece", [b"", b"no video\n" * 1000])
+def test_what_cannot_be_opened_is_said_without_its_address(piece, pulling):
+    async def scenario():
+        with Camera(piece) as camera:
+            async with pulling(camera) as (_, _, task):
+                with pytest.raises(SourceError, match=r"^entrance: not a video that can be read \(") as refused:
+                    await task
+            assert "secret" not in str(refused.value) and "localhost" not in str(refused.value)
+
+    asyncio.run(scenario())
+
+
+def test_an_address_that_nobody_is_at_is_said_to_refuse(pulling):
+    async def scenario():
+        async with pulling("rtsp://127.0.0.1:1/x") as (_, _, task):
+            with pytest.raises(SourceError, match=r"^entrance: .*Connection refused"):
+                await task
+        async with pulling("rtsp://nobody.invalid/x") as (_, _, task):
+            with pytest.raises(SourceError, match=r"^entrance: its host is not known"):
+                await task
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_dies_is_no_end_of_the_stream(clip, pulling):
+    async def scenario():
+        with Camera(clip) as camera:
+            async with pulling(camera) as (_, _, task):
+                assert await asyncio.to_thread(camera.asked.wait, SECONDS)
+                pullers()[0].kill()
+                with pytest.raises(UnavailableError, match="ended early"):
+                    await task
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_pulled_where_a_process_cannot_be_kept_to_its_address(monkeypatch, pulling):
+    begun = pull._begun
+
+    async def unconfined(end, order):
+        listener = await begun(end, order)
+        with suppress(TypeError):
+            pull.one_peer.os.close(listener)
+
+    monkeypatch.setattr(pull, "_begun", unconfined)
+
+    async def scenario():
+        async with pulling("tcp://127.0.0.1:1") as (_, _, task):
+            with pytest.raises(UnavailableError, match="cannot keep the process of a stream to its address"):
+                await task
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "tcurl"),
+    [
+        (
+            "rtmp://u:p@localhost/live/key?token=1",
+            "rtmp://u:p@127.0.0.1:1935/live/key?token=1",
+            "rtmp://localhost/live",
+        ),
+        ("rtmp://localhost:9/app/inst/a/b", "rtmp://127.0.0.1:9/app/inst/a/b", "rtmp://localhost:9/app/inst"),
+        ("rtsp://[::1]/x", "rtsp://[::1]:554/x", None),
+    ],
+)
+def test_the_process_gets_a_number_for_a_host(address, name, tcurl, monkeypatch):
+    async def scenario():
+        loop, found = asyncio.get_running_loop(), ("::1" if "[" in address else "127.0.0.1", 0)
+
+        async def lookup(*_, **__):
+            return [(0, 0, 0, "", found)]
+
+        monkeypatch.setattr(loop, "getaddrinfo", lookup)
+        order, _ = await pull._addressed("entrance", address)
+        assert order["url"] == name and order["options"].get("rtmp_tcurl") == tcurl
+
+    asyncio.run(scenario())
