@@ -1,9 +1,9 @@
 """One live run: a source as it comes, to all destinations."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from upres.engine.core.errors import LogError, TargetError
 from upres.engine.decode.live.paced import PacedReader
@@ -26,12 +26,23 @@ def open_live(source: Source, *, tonemap: bool = False) -> Reader:
     return PacedReader(source, tonemap=tonemap)
 
 
-class LiveRun:
-    """sinks: the destinations, each with its error, if it has one."""
+class Viewer(Protocol):
+    """Who sees what is made, and never holds it up."""
 
-    def __init__(self, destinations: Sequence[Destination]) -> None:
+    def push(self, tracks: Mapping[str, Track], fragment: Fragment, data: bytes) -> None:
+        """Take a fragment of one of these tracks."""
+
+    def end(self) -> None:
+        """Take notice that no more comes."""
+
+
+class LiveRun:
+    """sinks: the destinations, each with its error, if it has one. viewer: sees it all as well; the run goes on for it alone."""
+
+    def __init__(self, destinations: Sequence[Destination], viewer: Viewer | None = None) -> None:
         """Begin nothing yet."""
         self._destinations = destinations
+        self._viewer = viewer
         self.sinks: list[Sink] = []
 
     def run(self, reader: Reader, job: Job, progress: Progress, tick: Callable[[], None] = lambda: None) -> None:
@@ -40,14 +51,18 @@ class LiveRun:
         Raises TargetError once no destination takes anything more; one that fails before that costs itself alone. Whatever ends
         it, every destination gets all that was made, and its end.
         """
-        log = _SharedLog()
+        log = _SharedLog(self._viewer)
         with self._sinks(log), closing(run(reader, job, log, progress, tick)) as fragments:
             for _ in fragments:
-                if all(sink.error for sink in self.sinks):
+                if self._in_vain:
                     break
-        if all(sink.error for sink in self.sinks):
+        if self._in_vain:
             reasons = "; ".join(f"{sink.destination.name}: {sink.error}" for sink in self.sinks)
             raise TargetError(f"nothing takes the result any more ({reasons})")
+
+    @property
+    def _in_vain(self) -> bool:
+        return self._viewer is None and all(sink.error for sink in self.sinks)
 
     @contextmanager
     def _sinks(self, log: "_SharedLog") -> Iterator[None]:
@@ -56,14 +71,17 @@ class LiveRun:
         try:
             yield
         finally:
+            if self._viewer is not None:
+                self._viewer.end()
             for sink in self.sinks:
                 sink.end()
 
 
 class _SharedLog:
-    """A log that keeps nothing: every fragment goes to every destination."""
+    """A log that keeps nothing: every fragment goes to every destination, and to the viewer."""
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: Viewer | None) -> None:
+        self._viewer = viewer
         self.header: dict[str, Any] = {}
         self.tracks: dict[str, Track] = {}
         self.extras: list[dict[str, Any]] = []
@@ -79,6 +97,8 @@ class _SharedLog:
         placed = replace(fragment, size=len(data))
         for sink in self.sinks:
             sink.push(placed, data)
+        if self._viewer is not None:
+            self._viewer.push(self.tracks, placed, data)
         return placed
 
     def note(self, extra: dict[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from .run.options import ModelOptions
 
 if TYPE_CHECKING:
     from upres.engine.decode.reader import Reader
-    from upres.engine.live.session import LiveRun
+    from upres.engine.live.session import LiveRun, Viewer
     from upres.engine.pipeline.options import Job
     from upres.engine.pipeline.progress import Progress
 
@@ -44,6 +45,9 @@ To = Annotated[
 EveryFrame = Annotated[
     bool, typer.Option("--every-frame", help="Upscale every frame, however late; by default late ones are left out.")
 ]
+Preview = Annotated[
+    bool, typer.Option("--preview", help="Show the result on a page, at an address of this machine that is printed.")
+]
 Preset = Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")]
 
 
@@ -51,6 +55,7 @@ Preset = Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … 
 def live(
     source: Source,
     to: To = None,
+    preview: Preview = False,
     every_frame: EveryFrame = False,
     preset: Preset = "veryfast",
     crf: Crf = 20,
@@ -73,18 +78,20 @@ def live(
         from .stdio import stdin, stdout
 
     opened = stdin() if source == "-" else _address(source)
-    places = destinations(to or ["-"], opened, overwrite=overwrite)
+    places = destinations(to or ["-"] * (not preview), opened, overwrite=overwrite)
     if any(place.place is None for place in places):
         stdout()  # refuses a terminal
     encoder = Encoder(preset=preset, crf=crf, fragment="frame", live=True)
-    running, progress = LiveRun(places), Progress()
+    progress = Progress()
     # The light network, where there is one: another is asked for by its content or by its name.
     models = Choice(replace(choice, content="live") if choice.content == "auto" else choice)
     wanted = models.named() or Wanted(("RealESRGAN_Vid_x2",), (2,), 2)
     with (
         RemoteBar(f"waiting for {source}", endless=True) as bar,
         signals.interruptible(),
+        _previewed(progress, bar) if preview else nullcontext() as viewer,
     ):
+        running = LiveRun(places, viewer)
         loaded, notes = models.load(wanted)
         bar.warn(notes)
         job = Job(
@@ -100,6 +107,16 @@ def live(
         with open_live(opened, tonemap=tonemap) as reader:
             _run(running, reader, job, progress, bar)
     typer.echo(_summary(running, progress), err=True)
+
+
+@contextmanager
+def _previewed(progress: "Progress", bar: "RemoteBar") -> Iterator["Viewer"]:
+    """Open the page, and say where."""
+    from upres.service.server.preview import Preview
+
+    with Preview(progress) as opened:
+        bar.say(f"preview: {opened.url}")
+        yield opened
 
 
 def _address(source: str) -> str:
@@ -136,7 +153,9 @@ def _watched(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Call
 
 def _counts(progress: "Progress") -> str:
     dropped = f", {progress.frames_dropped} left out to keep up" if progress.frames_dropped else ""
-    return f"{counted(progress.frames_out, 'frame')}{dropped}"
+    breaks = progress.repairs.interruptions
+    broken = f", {counted(breaks, 'interruption')} of the source" if breaks else ""
+    return f"{counted(progress.frames_out, 'frame')}{dropped}{broken}"
 
 
 def _summary(running: "LiveRun", progress: "Progress") -> str:

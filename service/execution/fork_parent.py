@@ -15,10 +15,11 @@ from pathlib import Path
 
 from upres.service.domain import job_logging
 
-from . import probe_process, pull_process
+from . import probe_process
 from .attempt.run import run_order
 from .channel import Channel
 from .order import Order
+from .pull import process
 from .sandbox.confinement import code_folders, confine
 from .sandbox.fork_server import CHILD
 from .sandbox.forking import Forking
@@ -40,7 +41,7 @@ def run(end: socket.socket) -> None:
             case {"inspect": request}:
                 channel.send(probe_process.run(**request))
             case {"pull": request}:
-                pull_process.run(end, **request)
+                process.run(end, **request)
             case {"confine": _}:
                 channel.send(asdict(confine(TRIAL)))
             case message:

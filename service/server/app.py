@@ -27,7 +27,7 @@ from upres.service.domain.errors import StoreError
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import ExecutorOptions, make_executor
 from upres.service.execution.probe import Probe
-from upres.service.execution.pull import Puller
+from upres.service.execution.pull.puller import Puller
 from upres.service.jobs.retention import keep_expiring
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job, Store

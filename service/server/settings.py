@@ -18,7 +18,7 @@ from upres.engine.runtime import registry as runtimes
 from upres.service.domain.job_logging import Format
 from upres.service.domain.policy import LiveLogBounds, Policy
 from upres.service.domain.spec import PROFILES, Limits
-from upres.service.execution.pull import PORTS
+from upres.service.execution.pull.puller import PORTS
 
 EVERYWHERE = ("0.0.0.0", "::")
 

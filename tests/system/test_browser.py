@@ -5,7 +5,9 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 import time
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from urllib.parse import quote
 import av
 import numpy as np
 import pytest
+from camera import Camera
 from paths import ROOT
 from serving import KEY, ServerProcess
 from websockets.sync.client import connect
@@ -33,8 +36,11 @@ PICTURES = ROOT / "soak" / "screenshots"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server") / "state") as process:
-        yield process.ready()
+    with Camera() as entrance:
+        streams = {"entrance": f"tcp://localhost:{entrance.port}"}
+        with ServerProcess(tmp_path_factory.mktemp("server") / "state", live_sources=streams) as process:
+            process.entrance = entrance
+            yield process.ready()
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +144,34 @@ def test_the_camera_is_upscaled_live_and_the_model_can_be_changed_meanwhile(page
     until(page, "upscaled.videoWidth === 1280 && upscaled.currentTime > 0.3")
     page.click("#stop")
     assert page.evaluate("original.srcObject") is None
+
+
+def test_a_stream_of_the_operators_is_chosen_by_its_name_and_upscaled(page, server, clip):
+    server.entrance.pieces.append(clip("page.ts", 6, "-c:v", "libx264", "-pix_fmt", "yuv420p").read_bytes())
+    page.select_option("#model", "RealESRGAN_Vid_x2")
+    page.select_option("#stream", "entrance")
+    assert plays(page) == [128, 96]
+    picture(page, "stream-1440")
+    page.click("#stop")
+    assert page.input_value("#stream") == ""
+
+
+def test_a_live_run_is_watched_by_the_address_that_it_prints(browser, clip):
+    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "live", "--preview"]
+    source = clip("long.mp4", 120, "-c:v", "libx264", "-pix_fmt", "yuv420p")
+    with subprocess.Popen([*command, source, "--scale", "2"], stderr=subprocess.PIPE, text=True) as running:
+        try:
+            url = next(line for line in running.stderr if "preview: " in line).partition("preview: ")[2].strip()
+            opened = browser.new_page(viewport={"width": 1440, "height": 900})
+            opened.set_default_timeout(SECONDS)
+            opened.goto(url)
+            assert plays(opened) == [128, 96]
+            assert opened.locator("#choices").is_hidden() and opened.locator("#list").is_hidden()
+            picture(opened, "preview-of-a-run-1440")
+            opened.close()
+        finally:
+            running.send_signal(signal.SIGINT)
+            running.stderr.read()
 
 
 def goes_on(page, seconds=3):

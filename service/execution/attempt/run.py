@@ -41,7 +41,7 @@ from upres.service.domain.errors import NoRoomError, TooLargeError
 from upres.service.domain.spec import FORMATS, Limits, Spec, check_source, too_long
 from upres.service.execution.channel import Channel
 from upres.service.execution.order import Order
-from upres.service.execution.pull_process import CONTAINER
+from upres.service.execution.pull.process import CONTAINER
 from upres.service.execution.sandbox.confinement import confine
 from upres.service.execution.sandbox.limits import Bounds, name_process
 from upres.service.live.attempt_socket import LiveReader, LiveSocket, SentLog

@@ -1,8 +1,9 @@
 """The door for browsers: a WebSocket that takes a live source and gives its log, or reads along with a live job.
 
 The first message is JSON and holds the key, never the address: `{"key": …, "start": {"model": …}}` or
-`{"key": …, "attach": REQUEST_ID}`. A starter then sends the source's bytes as binary messages, and `{"end": true}`. What comes
-back is JSON, and behind each `track` and `fragment` one binary message: its header, or its moof and mdat.
+`{"key": …, "attach": REQUEST_ID}`. A starter then sends the source's bytes as binary messages, unless it names a `live_source`,
+which the server pulls, and `{"end": true}`. What comes back is JSON, and behind each `track` and `fragment` one binary message:
+its header, or its moof and mdat.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import json
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,6 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from upres.engine.core.errors import UpresError
-from upres.engine.segments.model import Track
 from upres.service.api.http.errors import response_of
 from upres.service.api.http.forms import UpscaleForm
 from upres.service.api.http.signed_links import Links
@@ -32,9 +32,9 @@ from upres.service.domain.request_id import checked_id
 from upres.service.domain.spec import Spec
 from upres.service.jobs.follow import followed
 from upres.service.jobs.service import Jobs
-from upres.service.live.mime import mime_type
-from upres.service.live.piece import Dropped, Piece
 from upres.service.storage.job_store import Job
+
+from .messages import message_of
 
 PATH = "/api/v2/live"
 HELLO_SECONDS = 10.0  # for the first message, which holds the key
@@ -183,6 +183,10 @@ class LiveDoor:
             if not sends:
                 raise InvalidError({"message": ["A socket that reads along sends nothing."]})
             if data := message.get("bytes"):
+                if job.spec.get("live_source") is not None:
+                    raise InvalidError(
+                        {"message": ["The server pulls this source; the socket that started it sends none."]}
+                    )
                 offset = await self._jobs.write(job.request_id, offset, data)
             elif _object(message.get("text") or "").get("end"):
                 await self._jobs.end_source(job.request_id)
@@ -202,23 +206,8 @@ class LiveDoor:
                 if time.monotonic() > checked + RECHECK_SECONDS:
                     await self._owner(secret)
                     checked = time.monotonic()
-                async for header, data in self._messages(item):
-                    await self._send(websocket, header, data)
-
-    async def _messages(
-        self, item: Track | Piece | Dropped | Job
-    ) -> AsyncIterator[tuple[dict[str, Any], bytes | None]]:
-        if isinstance(item, Track):
-            seen = {"name": item.name, "codec": item.codec, "type": mime_type(item), "size": len(item.init)}
-            yield {"track": {**seen, "start_seconds": float(item.start * item.time_base)}}, item.init
-        elif isinstance(item, Piece):
-            fragment = item.fragment
-            seen = {"track": fragment.track, "frames": fragment.frames, "independent": fragment.independent}
-            yield {"fragment": {**seen, "size": len(item.data)}}, item.data
-        elif isinstance(item, Dropped):
-            yield {"dropped": {"track": item.fragment.track, "frames": item.frames}}, None
-        else:
-            yield {"progress": self._progress(item)}, None
+                message = ({"progress": self._progress(item)}, None) if isinstance(item, Job) else message_of(item)
+                await self._send(websocket, *message)
 
     def _progress(self, job: Job) -> dict[str, Any]:
         report, relay = self._jobs.news(job.request_id) or job.totals, self._jobs.live(job.request_id)
@@ -256,17 +245,20 @@ def _spec(values: object) -> Spec:
     """Make the spec of a live job from the fields that a form has; raises InvalidError for those of the wrong type."""
     if not isinstance(values, dict):
         raise InvalidError({"start": ["`start` must be an object with the fields of an upscale."]})
-    drops = values.get("when_slow", "wait")
+    drops, stream = values.get("when_slow", "wait"), values.get("live_source")
     try:
         form = UpscaleForm.model_validate({name: value for name, value in values.items() if name != "video"})
     except ValidationError as error:
         raise InvalidError({str(each["loc"][0]): [each["msg"]] for each in error.errors()}) from error
     problems = form.problems()
+    if stream is not None and not isinstance(stream, str):
+        problems["live_source"] = ["The live_source must be text."]
     if drops not in ("wait", "drop"):
         problems["when_slow"] = ["The when_slow must be wait or drop."]
     if problems:
         raise InvalidError(problems)
-    return Spec(**{**_fields(form.spec()), "when_slow": drops, "live": True, "streamed": True, "delivery": "frames"})
+    live = {"live": True, "live_source": stream, "when_slow": drops, "streamed": True, "delivery": "frames"}
+    return Spec(**{**_fields(form.spec()), **live})
 
 
 def _fields(spec: Spec) -> dict[str, Any]:

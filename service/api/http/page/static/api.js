@@ -1,12 +1,15 @@
 // The API as this page uses it. The key is kept for the tab only.
 const KEY = "upres.key";
 
+// Gives what the link names to be watched, too; that stays in it, so that the page can be loaded again.
 export function takeKeyFromLink() {
-  const found = new URLSearchParams(location.hash.slice(1)).get("key");
+  const link = new URLSearchParams(location.hash.slice(1)), found = link.get("key");
   if (found) {
     sessionStorage.setItem(KEY, found);
-    history.replaceState(null, "", location.pathname);
+    link.delete("key");
+    history.replaceState(null, "", location.pathname + (link.size ? `#${link}` : ""));
   }
+  return link.get("watch");
 }
 
 export const key = () => sessionStorage.getItem(KEY);

@@ -29,6 +29,7 @@ async function open() {
   if (!key()) return void (byId("key-form").hidden = false);
   try {
     await models();
+    await streams();
     byId("key-form").hidden = true;
     byId("studio").hidden = byId("list").hidden = false;
     fail("");
@@ -48,6 +49,13 @@ async function models() {
   if (light) byId("model").value = light.slug;
   byId("then").replaceChildren(new Option("nothing", ""), ...data.map((model) => new Option(model.name, model.slug)));
   scales();
+}
+
+// What the operator lets the server pull by itself; a name is all that is known of it here.
+async function streams() {
+  const { data } = await call("GET", "/api/v2/live/sources");
+  byId("stream-label").hidden = !data.length;
+  byId("stream").replaceChildren(new Option("choose…", ""), ...data.map(({ name }) => new Option(name, name)));
 }
 
 function scales() {
@@ -106,6 +114,14 @@ async function camera() {
   }
 }
 
+function stream(name) {
+  stop();
+  if (!name) return;
+  byId("stream").value = name;
+  compare.divide(0); // there is no original here to compare with
+  watch(null, { live: true, restart: () => stream(name), first: { start: { ...settings(), models: undefined, live_source: name, when_slow: "drop" } } });
+}
+
 function watch(id, { live, source = null, restart = null, first = { attach: id } }) {
   if (!source && !restart) stop();
   fail("");
@@ -125,7 +141,7 @@ function watch(id, { live, source = null, restart = null, first = { attach: id }
       if (!again || !first.start || !restart || tries++ >= TRIES) return fail(text);
       setTimeout(() => running?.session === session && restart(), AGAIN);
     },
-    end: () => jobs.refresh().catch(() => {}),
+    end: () => document.body.classList.contains("only") || jobs.refresh().catch(() => {}),
   });
   running = { session, player, source, restart };
   stage.classList.add("busy");
@@ -159,6 +175,7 @@ function stop() {
   }
   stage.classList.remove("busy");
   byId("stop").disabled = true;
+  byId("stream").value = "";
 }
 
 // The original follows the upscaled picture, which may have to wait for the server.
@@ -188,6 +205,7 @@ on("key-form", "submit", (event) => {
 on("choose", "click", () => byId("file").click());
 on("file", "change", () => byId("file").files[0] && file(byId("file").files[0]));
 on("camera", "click", camera);
+on("stream", "change", () => stream(byId("stream").value));
 on("stop", "click", stop);
 on("model", "change", () => {
   scales();
@@ -212,9 +230,18 @@ for (const event of ["dragover", "dragleave", "drop"]) {
   stage.addEventListener(event, (dropped) => {
     dropped.preventDefault();
     stage.classList.toggle("over", event === "dragover");
-    if (event === "drop" && dropped.dataTransfer.files[0]) file(dropped.dataTransfer.files[0]);
+    if (event === "drop" && !wanted && dropped.dataTransfer.files[0]) file(dropped.dataTransfer.files[0]);
   });
 }
 setInterval(follow, 200);
-takeKeyFromLink();
-open();
+// A link that names a live result shows that and nothing else.
+function only(id) {
+  document.body.classList.add("only");
+  byId("studio").hidden = false;
+  compare.divide(0);
+  watch(id, { live: true });
+}
+
+const wanted = takeKeyFromLink();
+if (wanted) only(wanted);
+else open();

@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 from upres.engine.core.errors import SourceError
 from upres.engine.decode.live.network import WAIT_SECONDS
 from upres.service.domain.errors import UnavailableError
+from upres.service.execution.sandbox import one_peer
+from upres.service.execution.sandbox.fork_server import ForkServer
 from upres.service.live import framing
-
-from .sandbox import one_peer
-from .sandbox.fork_server import ForkServer
 
 PORTS = {"rtsp": 554, "rtmp": 1935, "tcp": None}
 """Kinds of streams that need nothing but TCP connections to one address, with their usual ports."""
@@ -53,7 +52,7 @@ class Puller:
         child = self._server.fork()  # takes no time; in a thread, a cancellation could lose it
         try:
             with child.end:
-                listener = await _begun(child.end, order)
+                listener = await _started(child.end, order)
                 if listener is None and not self._allow_unconfined:
                     raise UnavailableError(UNCONFINED)
                 async with one_peer.supervised(listener, reach):
@@ -89,7 +88,7 @@ async def _addressed(name: str, address: str) -> tuple[dict[str, Any], one_peer.
     return order, partial(one_peer.reach, host, port, WAIT_SECONDS)
 
 
-async def _begun(end: socket.socket, order: dict[str, Any]) -> int | None:
+async def _started(end: socket.socket, order: dict[str, Any]) -> int | None:
     """Give a process its order; return where it asks for connections, None where it is not confined."""
     loop, came = asyncio.get_running_loop(), asyncio.Event()
     end.setblocking(False)

@@ -15,8 +15,8 @@ from camera import Camera
 
 from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import UnavailableError
-from upres.service.execution import pull
-from upres.service.execution.pull import Puller
+from upres.service.execution.pull import puller as pull
+from upres.service.execution.pull.puller import Puller
 
 SECONDS = 120
 
@@ -119,14 +119,14 @@ def test_a_process_that_dies_is_no_end_of_the_stream(clip, pulling):
 
 
 def test_nothing_is_pulled_where_a_process_cannot_be_kept_to_its_address(monkeypatch, pulling):
-    begun = pull._begun
+    started = pull._started
 
     async def unconfined(end, order):
-        listener = await begun(end, order)
+        listener = await started(end, order)
         with suppress(TypeError):
             pull.one_peer.os.close(listener)
 
-    monkeypatch.setattr(pull, "_begun", unconfined)
+    monkeypatch.setattr(pull, "_started", unconfined)
 
     async def scenario():
         async with pulling("tcp://127.0.0.1:1") as (_, _, task):

@@ -1,4 +1,4 @@
-"""What a pulled stream's process does: bring it from the one address that it may reach, as one stream of NUT. `pull` starts it.
+"""What a pulled stream's process does: bring it from the one address that it may reach, as one stream of NUT. `puller` starts it.
 
 Its messages are those of `framing`: bytes of the stream as the payload of an empty header, `interruptions` whenever that count
 rises, and at last `ended`, or `failed` with the reason where it cannot be opened.
@@ -16,10 +16,9 @@ from upres.engine.core.timeline import Repairs
 from upres.engine.decode.container import MediaPacket, Tracks, choose, open_container
 from upres.engine.decode.demuxer import Demuxer
 from upres.engine.decode.source import Opened, opener_for
+from upres.service.execution.sandbox.confinement import confine_to_peer
+from upres.service.execution.sandbox.limits import Bounds, name_process
 from upres.service.live import framing
-
-from .sandbox.confinement import confine_to_peer
-from .sandbox.limits import Bounds, name_process
 
 BOUNDS = Bounds(memory_bytes=2 << 30, cpu_seconds=None, file_bytes=0)
 CONTAINER = "nut"  # takes every codec, and each packet is whole when it has come: nothing waits for the next

@@ -1,0 +1,146 @@
+"""The page of a live run in this process, at a port of this machine: all who open it see what is made, and cost no inference."""
+
+import asyncio
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from upres.engine.pipeline.progress import Progress
+from upres.engine.segments.model import Fragment, Track
+from upres.service.api.http.live.messages import message_of
+from upres.service.api.http.live.socket import HELLO_SECONDS, PATH
+from upres.service.api.http.page import assets
+from upres.service.domain.policy import LiveLogBounds
+from upres.service.domain.waiting import wait_for
+from upres.service.jobs.follow import MOST_LATE
+from upres.service.live.piece import Piece
+from upres.service.live.ring import Place, Ring
+
+from .http_server import Http
+from .settings import load
+
+HOST = "127.0.0.1"
+NAME = "live"  # of the one thing that can be watched
+IDLE_SECONDS = 60.0  # the longest that a viewer may take nothing
+BEAT_SECONDS = 0.25  # between two looks at the progress
+START_SECONDS = 60.0
+
+
+class Preview:
+    """progress: the run's. url: what opens the page, with a key that nobody else on this machine knows.
+
+    Fragments are given from any thread; a viewer who is too slow for them loses some, and holds up nobody.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.url = ""
+        self._progress = progress
+        self._key = secrets.token_urlsafe()
+        self._started: Future[tuple[asyncio.AbstractEventLoop, Ring, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="preview", daemon=True)
+
+    def __enter__(self) -> "Preview":
+        """Answer from now on. Raises StoreError where no port can be had."""
+        self._thread.start()
+        self._loop, self._ring, self._over = self._started.result(START_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End every viewer's page, and the server."""
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join()
+
+    def push(self, tracks: Mapping[str, Track], fragment: Fragment, data: bytes) -> None:
+        """Show a fragment of one of these tracks."""
+        asyncio.run_coroutine_threadsafe(self._put(tracks[fragment.track], Piece(fragment, data)), self._loop)
+
+    def end(self) -> None:
+        """Show that no more comes."""
+        self._loop.call_soon_threadsafe(self._ring.end)
+
+    async def _put(self, track: Track, piece: Piece) -> None:
+        if track.name not in self._ring.tracks:
+            self._ring.add_track(track)
+        await self._ring.put(piece)  # which waits for nobody: the ring has no holder
+
+    async def _serve(self) -> None:
+        try:
+            app = FastAPI(openapi_url=None)
+            assets.mount(app)
+            app.add_api_websocket_route(PATH, self._connect)
+            settings = load(host=HOST, http_port=0, tls_certificate=None, tls_key=None)
+            http = Http(settings, app)
+            await http.start()
+            bounds, over = LiveLogBounds(), asyncio.Event()
+            ring = Ring(most_bytes=bounds.bytes, most_seconds=bounds.seconds, holds=False)
+            self.url = f"http://{settings.address(http.port)}/#key={self._key}&watch={NAME}"
+            self._started.set_result((asyncio.get_running_loop(), ring, over))
+        except BaseException as error:
+            self._started.set_exception(error)
+            return
+        await over.wait()
+        await http.stop()
+
+    async def _connect(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        with suppress(WebSocketDisconnect, TimeoutError):
+            if await self._knows_key(websocket):
+                await self._send(websocket, {"accepted": {"request_id": NAME}})
+                await self._follow(websocket, Place(self._ring, most_late=MOST_LATE))
+            else:
+                await self._send(
+                    websocket, {"error": {"message": "Open the address that upres has printed: it has the key."}}
+                )
+            await websocket.close()
+
+    async def _knows_key(self, websocket: WebSocket) -> bool:
+        async with asyncio.timeout(HELLO_SECONDS):
+            try:
+                key = json.loads(await websocket.receive_text())["key"]
+            except (ValueError, RecursionError, KeyError, TypeError):  # no JSON, or no object with a key
+                return False
+        return isinstance(key, str) and secrets.compare_digest(key.encode(), self._key.encode())
+
+    async def _follow(self, websocket: WebSocket, place: Place) -> None:
+        """Send what a viewer has not seen, and how far the run is, to its end."""
+        reported = 0.0
+        while True:
+            changed, ended = place.ring.changed, place.ring.ended
+            item = place.next()
+            if item is not None:
+                await self._send(websocket, *message_of(item))
+            if time.monotonic() > reported + BEAT_SECONDS or (ended and item is None):
+                reported = time.monotonic()
+                await self._send(websocket, {"progress": self._known("done" if ended else "processing")})
+            if item is None:
+                if ended:
+                    return
+                await wait_for(changed, BEAT_SECONDS)
+
+    def _known(self, status: str) -> dict[str, Any]:
+        progress = self._progress
+        return {
+            "status": status,
+            "frames_in": progress.frames_in,
+            "frames_out": progress.frames_out,
+            "frames_dropped": progress.frames_dropped,
+            "stage_seconds": dict(progress.seconds),
+            "late_seconds": None,
+            "notes": list(progress.warnings),
+            "error": None,
+        }
+
+    async def _send(self, websocket: WebSocket, header: dict[str, Any], data: bytes | None = None) -> None:
+        """Send; TimeoutError where the viewer takes nothing for too long."""
+        async with asyncio.timeout(IDLE_SECONDS):
+            await websocket.send_text(json.dumps(header))
+            if data is not None:
+                await websocket.send_bytes(data)
