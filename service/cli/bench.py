@@ -86,11 +86,12 @@ def bench(
 
 def line(result: dict[str, Any]) -> str:
     """One result, for people."""
+    share = "no known share" if result["share_of_peak"] is None else f"{result['share_of_peak']:.0%}"
     psnr = "exact" if result["psnr_to_exact_db"] is None else f"{result['psnr_to_exact_db']:.1f} dB"
     return (
         f"{Path(result['clip']).name} {result['width']}x{result['height']} {result['network']} {result['runs_on']}: "
         f"{result['fps']:.2f} fps end to end, {result['inference_fps']:.2f} raw; wall/(CPU sum/cores) {result['overlap']:.2f}; "
-        f"{result['share_of_peak']:.0%} of peak; {result['peak_memory_mb']:.0f} MB; {psnr}"
+        f"{share} of peak; {result['peak_memory_mb']:.0f} MB; {psnr}"
     )
 
 
@@ -144,7 +145,7 @@ def measure(case: Case, peaks: dict[str, float]) -> dict[str, Any]:
         **alone,
         **whole,
         "overlap": whole["wall_s_a_frame"] / (cpu_seconds / cpus()),
-        "share_of_peak": flops * alone["inference_fps"] / peak,
+        "share_of_peak": None if "int8" in alone["runs_on"] else flops * alone["inference_fps"] / peak,
     }
 
 

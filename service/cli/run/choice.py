@@ -95,6 +95,8 @@ class Choice:
         if self._options.quality == "high" and (exact := [model.report for model in models if "fp32" in model.report]):
             why = "ONNX Runtime computes in float32 only" if "ONNX" in exact[0] else "this CPU has no bfloat16"
             notes.append(f"{why}, so high is exact ({exact[0]})")
+        if self._options.quality == "fast" and (other := [each.report for each in models if "int8" not in each.report]):
+            notes.append(f"not in int8 on this runtime, so fast is no faster than high ({other[0]})")
         if [model.scale for model in models].count(2) > 1:
             notes.append("x2 after x2 upscales artefacts twice; x4 is the better way to 4")
         return notes

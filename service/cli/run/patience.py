@@ -58,6 +58,11 @@ def _faster(prediction: Prediction, models: Sequence[Model], size: tuple[int, in
         seconds = frames * seconds_a_frame(registry.load(network)[0], width, height)
         if seconds < WORTH * (prediction.seconds or 0):
             yield f"{option} takes about {clock(seconds)}"
+    if len(models) == 1 and models[0].report.startswith("OpenVINO") and "int8" not in models[0].report:
+        fast, _ = registry.load(models[0].name, quality="fast")
+        seconds = frames * seconds_a_frame(fast, width, height)
+        if "int8" in fast.report and seconds < WORTH * (prediction.seconds or 0):
+            yield f"--quality fast takes about {clock(seconds)}"
     if any("fp32" in model.report for model in models) and not any(isinstance(m, Predicting) for m in models):
         yield "--quality high where this CPU has bfloat16"
     if frames > 1:

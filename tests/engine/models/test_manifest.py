@@ -21,7 +21,7 @@ def written(path, **changes):
 
 
 def test_what_an_older_or_a_newer_version_has_exported_is_read(tmp_path):
-    assert manifest.read(written(tmp_path / "older.json")).variants == ()
+    assert manifest.read(written(tmp_path / "older.json", variants=None)).variants == ()
     variant = {"precision": "int8", "file": "int8.onnx", "sha256": "0" * 64, "psnr": 51.0, "calibrated_on": "clips"}
     newer = manifest.read(written(tmp_path / "newer.json", variants=[variant], colour_space="linear"))
     assert newer == replace(FACTS, variants=(INT8,))
@@ -42,6 +42,8 @@ def test_every_missing_field_is_named(tmp_path):
         ("high", ("int8", "bf16", "fp32"), (replace(INT8, psnr=49.9),), ("bf16", f"{NETWORK}.onnx")),
         ("high", ("bf16", "fp32"), (INT8,), ("bf16", f"{NETWORK}.onnx")),
         ("high", ("fp32",), (), ("fp32", f"{NETWORK}.onnx")),
+        ("fast", ("int8", "bf16", "fp32"), (replace(INT8, psnr=40.1),), ("int8", "int8.onnx")),
+        ("fast", ("int8", "bf16", "fp32"), (replace(INT8, psnr=39.9),), ("bf16", f"{NETWORK}.onnx")),
         ("exact", ("int8", "fp32"), (replace(INT8, psnr=None),), ("int8", "int8.onnx")),
     ],
 )

@@ -94,6 +94,33 @@ def test_high_quality_is_within_fifty_decibels_of_exact_or_is_exact():
     assert ("bf16" in high.report) == has_bfloat16()
 
 
+@pytest.mark.parametrize("network", [X4, X2])
+def test_fast_is_int8_within_forty_decibels_and_its_tiles_equal_the_whole_frame(network):
+    frame = frames(1)[0]
+    fast = load(network, quality="fast")
+    assert "int8" in fast.report and fast.digest != load(network).digest
+    whole = upscale(fast, frame)
+    _, psnr = difference(whole, upscale(load(network, quality="exact"), frame))
+    assert psnr >= 40
+    variant = fast._facts.variant("fast", ("int8",))
+    cut = PerFrameModel(fast._graph, fast._facts, variant=variant, tile_limit=96)
+    np.testing.assert_array_equal(upscale(cut, frame), whole)
+
+
+def test_fast_makes_no_bands_of_a_ramp():
+    ramp = np.broadcast_to(60 + np.arange(128, dtype=np.uint8)[None, :, None] // 2, (32, 128, 3)).copy()
+    fast, exact = (upscale(load(X4, quality=quality), Frame(ramp, 0, 1)).astype(int) for quality in ("fast", "exact"))
+    inner = slice(32, -32)
+    assert abs(fast - exact)[inner, inner].max() <= 8
+    levels = [len(np.unique(each[inner, inner])) for each in (fast, exact)]
+    assert levels[0] >= levels[1]  # bands have fewer
+
+
+def test_a_network_without_int8_is_as_with_high():
+    fast, high = load("realesr-live-x2", quality="fast"), load("realesr-live-x2")
+    assert fast.report == high.report and fast.digest == high.digest
+
+
 def test_the_two_runtimes_agree():
     frame = frames(1)[0]
     one, other = (upscale(load(X4, quality="exact", runtime=name), frame) for name in ("onnxruntime", "openvino"))

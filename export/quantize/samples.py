@@ -1,0 +1,58 @@
+"""What a network is calibrated on, and what decides on its layers: crops of clips and pictures out of packages."""
+
+from pathlib import Path
+
+import numpy as np
+
+from upres.engine.core.frame import Pixels
+from upres.export.distill import sources, video
+
+SIDE = 72
+"""Pixels of a crop's side for calibration."""
+SEARCH_SIDE = 96
+CLIP, SCENES, OTHER_SCENES = "trailer_bbb.mp4", (1.0, 24.0), (35.0, 50.0)
+SEARCHED = ("cityCC0.mpg", "faust_github.jpg", "chelsea.png")
+"""Media that are not calibrated on, but that decide, beside the clip's other scenes."""
+CROPS = 2
+"""Of each, for the search."""
+
+
+def calibration(folder: Path, seed: int) -> Pixels:
+    """Draw crops to calibrate on, (count, side, side, 3): of a clip, whole and halved, and of pictures; some with noise; a ramp."""
+    rng = np.random.default_rng(seed)
+    pictures = [each for each in sources.TRAINING if each.name not in (CLIP, *SEARCHED)]
+    crops = [_of_clip(folder / CLIP, SCENES, SIDE, 1 + index % 2, rng) for index in range(20)]
+    crops += [_crop(video.frames(folder / each.name)[0], SIDE, rng) for each in pictures]
+    crops += [video.noisy(crop, float(rng.uniform(2, 12)), rng) for crop in crops[::6]]
+    crops += [ramp(SIDE), rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)]
+    return np.stack(crops)
+
+
+def search(folder: Path, seed: int) -> dict[str, Pixels]:
+    """Draw crops by which layers are chosen, by the name of what they are of."""
+    rng = np.random.default_rng([seed, 1])
+    found = {"other scenes": [_of_clip(folder / CLIP, OTHER_SCENES, SEARCH_SIDE, 1, rng) for _ in range(CROPS)]}
+    for name in SEARCHED:
+        path = folder / name
+        whole = (0.0, max(0.0, video.seconds(path) - 1))
+        found[name] = [_of_clip(path, whole, SEARCH_SIDE, 1, rng) for _ in range(CROPS)]
+    return {name: np.stack(crops) for name, crops in found.items()}
+
+
+def ramp(side: int) -> Pixels:
+    """Make a grey ramp from black to white."""
+    levels = np.linspace(0, 255, side).round().astype(np.uint8)
+    return np.broadcast_to(levels[None, :, None], (side, side, 3)).copy()
+
+
+def _of_clip(path: Path, span: tuple[float, float], side: int, reduction: int, rng: np.random.Generator) -> Pixels:
+    frame = video.frames(path, start=float(rng.uniform(*span)))[0]
+    if reduction > 1:
+        height, width, _ = frame.shape
+        frame = video.resize(frame, width // reduction // 2 * 2, height // reduction // 2 * 2, "AREA")
+    return _crop(frame, side, rng)
+
+
+def _crop(frame: Pixels, side: int, rng: np.random.Generator) -> Pixels:
+    top, left = rng.integers(0, [frame.shape[0] - side + 1, frame.shape[1] - side + 1])
+    return frame[top : top + side, left : left + side]
