@@ -21,12 +21,17 @@ def bench(*words):
     return subprocess.run([sys.executable, BENCH, *map(str, words)], capture_output=True, text=True, timeout=240)
 
 
-def test_every_runner_runs_on_a_cpu(tmp_path):
+@pytest.mark.parametrize(
+    "runners",
+    [["eager", "onnxruntime"], pytest.param(["eager", "compiled", "onnxruntime"], marks=pytest.mark.soak)],
+    ids=len,
+)
+def test_runners_run_on_a_cpu(tmp_path, runners):
     words = ["--small", "--device", "cpu", "--backend", "aot_eager", "--steps", 1, "--out", tmp_path / "found.json"]
-    done = bench(*words)
+    done = bench(*words, *(word for runner in runners for word in ("--only", runner)))
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "found.json").read_text())["results"]
-    assert [name.split(",")[0] for name in results] == ["eager", "compiled", "onnxruntime"]
+    assert [name.split(",")[0] for name in results] == runners
     for found in results.values():
         assert "error" not in found, found
         assert found["frames_a_second"] == pytest.approx(8 / found["seconds"])
