@@ -15,7 +15,7 @@ from upres.engine.core.frame import Shape
 from upres.engine.core.text import number
 
 from .container import Tracks, codec_name
-from .survey import Survey, declared_rate
+from .packets.survey import Survey, declared_rate
 
 HDR_BITS = 10  # a channel, that high dynamic range takes at least
 USUAL_RATE = Fraction(25)

@@ -1,17 +1,13 @@
 """Any container and codec PyAV opens, to frames with repaired time. Packets of other tracks go to the caller's `on_packet`."""
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
-from typing import IO, Self, cast
+from typing import Self
 
 import av
 from av import VideoFrame
-from av.container import InputContainer
 from av.stream import Stream
 
 from upres.engine.color.convert import HDR
@@ -20,28 +16,23 @@ from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted, number
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 
+from .connection import Connection
 from .container import (
     CLOCK_MAY_JUMP,
     LIMIT,
     MediaPacket,
-    Tracks,
     check_size,
-    choose,
     codec_name,
     listed,
-    open_container,
 )
 from .cut import WHOLE, Cut
 from .decoder import Decoder
-from .demuxer import Demuxer
 from .dolby_vision import dolby_vision
 from .info import announced_seconds, describe
 from .inventory import take_inventory
-from .numbered import ImageSequence
-from .openers.animated import unpacked
-from .scan import Scan, scan
-from .source import Source, opener_for
-from .survey import Survey, is_needed, survey
+from .packets.scan import Scan, scan
+from .packets.survey import Survey, is_needed, survey
+from .source import Source
 
 SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
 TO_HDR10 = (
@@ -87,17 +78,14 @@ class Reader:
         self.tonemap = tonemap
         self.repairs = Repairs()
         self.warnings: list[str] = []
-        self._name = str(source) if isinstance(source, str | Path | ImageSequence) else "the source"
         self.fresh = True
         self._carries = False
         self._passed: list[MediaPacket] = []
         self._on_packet: OnPacket = self._passed.append
-        self._opener = opener_for(source)
-        self._formats, self._live = formats, live or self._opener.live
-        self._interrupted, self._lock = threading.Event(), threading.Lock()
-        self._closing, self._connection = ExitStack(), ExitStack()
+        self._connection = Connection(source, formats, live=live)
+        self._name, self._live = self._connection.name, self._connection.live
         try:
-            self.container, self._tracks = self._open(self._closing)
+            self.container, self._tracks = self._connection.container, self._connection.tracks
             self.video, self.audio, self.subtitles = self._tracks.video, self._tracks.audio, self._tracks.subtitles
             self.channels = {stream.index: channels_of(stream) for stream in self.audio}
             self._surveyed = self._survey()
@@ -105,8 +93,8 @@ class Reader:
             self._first = self._decode_first(self.origin if self.cut.start else None)
             check_size(self._name, self._first.width, self._first.height)
             self.info = describe(self.container, self._tracks, self._first, self._surveyed)
-            if self._opened.format:
-                self.info = replace(self.info, container=self._opened.format, codec=self._opened.format)
+            if self._connection.format:
+                self.info = replace(self.info, container=self._connection.format, codec=self._connection.format)
             self._check_dolby_vision()
             if self.tonemap and self.info.shape.color.transfer in HDR:
                 eight_bits = "tone mapping gives 8"
@@ -125,14 +113,10 @@ class Reader:
 
     def interrupt(self) -> None:
         """End what waits for more of the source, from any thread; nothing can be read after this."""
-        with self._lock:
-            self._interrupted.set()
-            opened = self._opened
-        opened.interrupt()
+        self._connection.interrupt()
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
-        self._closing.close()
         self._connection.close()
 
     def carry(self, on_packet: OnPacket) -> Iterator[Fraction]:
@@ -163,12 +147,12 @@ class Reader:
 
     def scan(self) -> Scan:
         """Read the packets of a source that can be read twice, from its beginning, and decode nothing."""
-        with self._opened_again() as (container, tracks):
+        with self._connection.beside() as (container, tracks):
             return scan(container, tracks, self.origin)
 
     def leads_to(self, second: Fraction, earliest: Fraction) -> bool:
         """Tell whether seeking to a second of the frames' times, in the source freshly opened, leads behind an earlier one."""
-        with self._opened_again() as (container, tracks):
+        with self._connection.beside() as (container, tracks):
             try:
                 container.seek(max(0, round((self.origin + second) * av.time_base)))
                 first = next(packet for packet in container.demux(tracks.video) if packet.size)
@@ -180,7 +164,7 @@ class Reader:
     @property
     def again(self) -> bool:
         """Whether the source can be read a second time, from its beginning."""
-        return self._opened.again
+        return self._connection.again
 
     @property
     def nominal(self) -> int:
@@ -233,54 +217,12 @@ class Reader:
         other = self._demuxer.other_identifiers if self.again and self.cut == WHOLE else None
         return [*notes, other] if other else notes
 
-    def _open(self, closing: ExitStack) -> tuple[InputContainer, Tracks]:
-        """Open the source. closing: closes the container."""
-        opened = self._opener.open(self.source, spool=not self._live)
-        opened = unpacked(self._name, opened) if self._formats is None else opened
-        self._connection.callback(opened.close)
-        with self._lock:
-            self._opened = opened
-            interrupted = self._interrupted.is_set()
-        if interrupted:
-            opened.interrupt()
-        container = open_container(
-            self._name,
-            opened.file,
-            self._formats,
-            live=self._live,
-            settings=opened.options,
-            wait_seconds=opened.wait_seconds,
-        )
-        closing.callback(container.close)
-        return container, choose(self._name, container, live=self._live)
-
-    def _reopen(self) -> tuple[InputContainer, Tracks]:
-        """Close the connection that broke off and open another.
-
-        The first container stays open: its tracks are those that every packet is given to.
-        """
-        self._connection.close()
-        return self._open(self._connection)
-
     def _survey(self) -> Survey | None:
         """Count what is there, if the container cannot say and the source can be read twice."""
-        if self._live or not self._opened.again or not is_needed(self.container, self._tracks):
+        if self._live or not self._connection.again or not is_needed(self.container, self._tracks):
             return None
-        with self._opened_again() as (container, tracks):
+        with self._connection.beside() as (container, tracks):
             return survey(container, tracks)
-
-    @contextmanager
-    def _opened_again(self) -> Iterator[tuple[InputContainer, Tracks]]:
-        """Open the source a second time, from its beginning, beside the first, which is not read while this is open."""
-        file = self._opened.file
-        seekable = cast(IO[bytes], file)
-        position = None if isinstance(file, str) else seekable.tell()
-        if position is not None:
-            seekable.seek(0)
-        with open_container(self._name, file, self._formats, live=False, settings=self._opened.options) as container:
-            yield container, choose(self._name, container, live=False)
-        if position is not None:
-            seekable.seek(position)
 
     def _origin(self) -> Fraction:
         tracks = (self.video, *self.audio)
@@ -296,15 +238,7 @@ class Reader:
             sought = second is not None and self._seek(second - back)
             self._passed.clear()
             self.repairs.damaged = self.repairs.concealed = 0
-            self._demuxer = Demuxer(
-                self.container,
-                self._tracks,
-                self.repairs,
-                sought=sought,
-                reopen=self._reopen,
-                reconnect=self._opener.reconnect,
-                interrupted=self._interrupted,
-            )
+            self._demuxer = self._connection.packets(self.repairs, sought=sought)
             self._packets = iter(self._demuxer)
             self._decoder = Decoder(self.video, self.container.format.name, self.repairs, like)
             self._decoding = self._decoder.frames(self._packets, lambda packet: self._on_packet(packet))
@@ -317,13 +251,8 @@ class Reader:
 
     def _seek(self, second: Fraction) -> bool:
         """Return whether a seek worked: not in a stream, nor by a clock that jumps; both are decoded from their beginning."""
-        if self._surveyed is not None and self._surveyed.jumps:
-            return False
-        try:
-            self.container.seek(max(0, round(second * av.time_base)))
-        except av.FFmpegError:
-            return False
-        return True
+        jumps = self._surveyed is not None and self._surveyed.jumps
+        return not jumps and self._connection.seek(second)
 
     def _key_frame(self, second: Fraction) -> VideoFrame | None:
         """Return the first key frame, before which frames lack what they refer to; None where it comes after a second."""

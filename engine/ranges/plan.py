@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from upres.engine.decode.cut import Span
 from upres.engine.decode.filters import PREFILTERS, SHOTS_WARMUP
+from upres.engine.decode.packets.scan import Scan
 from upres.engine.decode.reader import Reader
-from upres.engine.decode.scan import Scan
 from upres.engine.encode.video import segment_length
 from upres.engine.pipeline.options import Job
 

@@ -21,6 +21,6 @@ class PacedReader(Reader):
         start = time.monotonic()
         for frame in super().frames(on_packet):
             due = start + float((frame.pts or 0) * self.info.shape.time_base)
-            if self._interrupted.wait(max(0.0, due - time.monotonic())):
+            if self._connection.interrupted.wait(max(0.0, due - time.monotonic())):
                 return
             yield frame

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from fake import Nearest, job
 
-from upres.engine.decode.scan import Scan
+from upres.engine.decode.packets.scan import Scan
 from upres.engine.encode.options import Encoder
 from upres.engine.ranges.plan import plan
 

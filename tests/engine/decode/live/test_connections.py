@@ -72,7 +72,7 @@ class Reading:
 
 
 def opened(monkeypatch, camera):
-    monkeypatch.setattr("upres.engine.decode.reader.opener_for", lambda source: camera)
+    monkeypatch.setattr("upres.engine.decode.connection.opener_for", lambda source: camera)
     return Reader("camera")
 
 

@@ -6,9 +6,8 @@ from fractions import Fraction
 from av.container import InputContainer
 
 from upres.engine.core.timeline import Repairs
-
-from .container import Tracks
-from .demuxer import Demuxer
+from upres.engine.decode.container import Tracks
+from upres.engine.decode.demuxer import Demuxer
 
 
 @dataclass(frozen=True, slots=True)

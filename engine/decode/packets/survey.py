@@ -6,9 +6,8 @@ from fractions import Fraction
 from av.container import InputContainer
 
 from upres.engine.core.timeline import Repairs
-
-from .container import CLOCK_MAY_JUMP, Tracks
-from .demuxer import Demuxer
+from upres.engine.decode.container import CLOCK_MAY_JUMP, Tracks
+from upres.engine.decode.demuxer import Demuxer
 
 MOST_BYTES = 64 << 20  # that are read; the rest is taken to be like them
 FASTEST = 300  # frames a second that a container is believed, where they are no more than the ticks of its clock
