@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gpu_networks import EXACT, X2, X4, choices, frames, load_choice, named, nothing, one, upscale
+from gpu_networks import COLOR, EXACT, X2, X4, choices, frames, load_choice, named, nothing, one, upscale
 
+from upres.engine.color.convert import FromRGB, ToRGB
+from upres.engine.color.planes import ToPlanes
 from upres.engine.core.errors import ModelError
-from upres.engine.core.frame import Pixels
+from upres.engine.core.frame import Layout, Pixels, planes_of
 from upres.engine.models.tuned import Choice
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 LEAST = {"fp32": 85.0, "fp16": 58.0, "bf16": 50.0}  # PSNR in dB to the reference
 MOST = {"fp32": 1, "fp16": 3}  # levels of 255 that any value may differ
+LEAST_ON_PLANES, MOST_ON_PLANES = 55.0, 4  # what is a level off before the network is sharpened with the rest
 DISTINCT = 5  # frames that are repeated, in the test of their order
 SANITIZER_SECONDS = 60
 
@@ -32,6 +35,7 @@ def correct(options: "Options") -> dict[str, Any]:
         reference = [one(load_choice(network, EXACT), each) for each in sample]
         for choice in choices(network, options.device):
             found[f"{network}, {named(choice)}"] = _judged(network, choice, sample, reference, count)
+            found[f"{network}, {named(choice)}, planes"] = _judged_on_planes(network, choice, sample[0])
     if not found:
         return nothing(options.device)
     return {"results": found, "right": all(each.get("right") for each in found.values()), **_sanitized(options)}
@@ -52,6 +56,26 @@ def _judged(network: str, choice: Choice, sample: list[Pixels], reference: list[
     return {
         "runs_on": model.report, "psnr": psnr, "max_difference": most, "frames": count, "misplaced": misplaced, "right": right
     }  # fmt: skip
+
+
+def _judged_on_planes(network: str, choice: Choice, pixels: Pixels) -> dict[str, Any]:
+    """Compare a network on planes, whose colors the device converts, with the reference between conversions by swscale."""
+    height, width, _ = pixels.shape
+    picture = FromRGB(COLOR, "yuv420p")(pixels)
+    try:
+        model = load_choice(network, choice).on_planes(Layout(COLOR, "center"), width, height)
+        if model is None:
+            return {"right": False, "problem": "its device cannot convert colors"}
+        result = planes_of(one(model, ToPlanes(COLOR)(picture)))
+    except ModelError as error:
+        return {"right": False, "problem": str(error)}
+    exact = one(load_choice(network, EXACT), ToRGB(COLOR)(picture))
+    wanted = planes_of(ToPlanes(COLOR)(FromRGB(COLOR, "yuv420p")(exact)))
+    differences = [np.abs(a.astype(int) - b) for a, b in zip(result, wanted, strict=True)]
+    most, error = max(int(each.max()) for each in differences), float(np.mean([np.mean(d**2) for d in differences]))
+    psnr = 10 * math.log10(255**2 / error) if error else None
+    right = most <= MOST_ON_PLANES and (psnr is None or psnr >= LEAST_ON_PLANES)
+    return {"runs_on": model.report, "psnr": psnr, "max_difference": most, "right": right}
 
 
 def _misplaced(network: str, choice: Choice, count: int) -> int:

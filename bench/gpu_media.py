@@ -10,13 +10,14 @@ import av
 from gpu_networks import X2, choices, frames, load_choice, named, nothing
 
 from upres.engine.api import upscale
-from upres.engine.color.convert import ToRGB
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import video
+from upres.engine.models.chain import Chain
 from upres.engine.models.per_frame import PerFrameModel
-from upres.engine.pipeline.options import Job, resolved
+from upres.engine.pipeline.frames import ahead, model_frames
+from upres.engine.pipeline.options import Job, fitted, resolved
 from upres.engine.pipeline.progress import Progress
 from upres.engine.runtime.base import cpus
 
@@ -44,8 +45,9 @@ def end_to_end(options: "Options") -> dict[str, Any]:
 
 
 def _measured(model: PerFrameModel, clip: Path, target: Path, count: int) -> dict[str, Any]:
-    without, results = _without_encoder(model, clip)
     job = Job((model,))
+    in_rgb, results = _without_encoder(job, clip, planes=False)
+    without, _ = _without_encoder(job, clip, planes=True)
     start = time.process_time()
     with Reader(str(clip)) as reader:
         upscaled, resolved_encoding = resolved(job, reader.info.shape)
@@ -58,6 +60,7 @@ def _measured(model: PerFrameModel, clip: Path, target: Path, count: int) -> dic
     return {
         "runs_on": model.report,
         "fps_without_encoder": without,
+        "fps_without_encoder_and_colors_on_the_host": in_rgb,
         "fps": 1 / wall,
         "frames": progress.frames_out,
         "encoding_cpu_seconds_a_frame": encoding_cpu,
@@ -68,21 +71,19 @@ def _measured(model: PerFrameModel, clip: Path, target: Path, count: int) -> dic
     }
 
 
-def _without_encoder(model: PerFrameModel, clip: Path) -> tuple[float, list[Frame]]:
-    """Decode, convert and upscale one frame after the other; the last frames are kept for the encoder."""
+def _without_encoder(job: Job, clip: Path, *, planes: bool) -> tuple[float, list[Frame]]:
+    """Decode and upscale as a run does; the last frames are kept for the encoder. planes: the device may convert colors."""
     results: list[Frame] = []
     with Reader(str(clip)) as reader:
-        to_rgb, shape = ToRGB(reader.info.shape.color, reader.info.orientation), reader.info.shape
-        session, start, done = model.open(shape.width, shape.height), 0.0, 0
-        for number, frame in enumerate(reader.frames()):
-            if number == WARM:
-                start = time.perf_counter()
-            out = session.push(Frame(to_rgb(frame), frame.pts or 0, frame.duration))
-            results = [*results[-31:], *out]
-            done += number >= WARM
-        session.flush()
-        session.close()
-        return done / (time.perf_counter() - start), results
+        job, shape = fitted(job, reader, images=not planes), reader.info.shape
+        source = model_frames(reader, job, shape, Progress())
+        start = 0.0
+        with ahead(source, shape, "read", reader.interrupt) as read:
+            for number, frame in enumerate(Chain(job.models).run(read.results()), 1):
+                if number == WARM:
+                    start = time.perf_counter()
+                results = [*results[-31:], frame]
+        return (number - WARM) / (time.perf_counter() - start), results
 
 
 def _write(path: Path, width: int, height: int, count: int) -> None:

@@ -2,24 +2,31 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
-from upres.engine.core.frame import Frame, Pixels
+from upres.engine.core.frame import Color, Frame, Pixels
+from upres.engine.models import per_frame
 from upres.engine.models.manifest import find
-from upres.engine.models.per_frame import PerFrameModel, load_choice
+from upres.engine.models.per_frame import PerFrameModel
 from upres.engine.models.tuned import Choice
 from upres.engine.runtime import registry
+from upres.engine.runtime.base import cpus
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ring.host import HostDevice, HostGraph
 from upres.engine.tuning.picture import picture
 
 X2, X4 = "realesr-animevideov3-x2", "realesr-animevideov3-x4"
 EXACT = Choice("onnxruntime", "fp32")
+COLOR = Color("bt709", "tv", "bt709", "bt709")
+HOST = Choice("the host in place of a GPU", "fp32")
 
 
 def choices(network: str, device: str) -> Iterator[Choice]:
-    """List every runtime and precision that can run a network on cuda; on the host the preferred one, in float32."""
+    """List every runtime and precision that can run a network on cuda; for the host itself in place of a device."""
     if device == "host":
-        yield Choice(registry.choose().name, "fp32")
+        yield HOST
         return
     _, facts = find(network)
     for runtime in registry.every():
@@ -27,6 +34,20 @@ def choices(network: str, device: str) -> Iterator[Choice]:
             for precision in runtime.precisions():
                 if facts.variant("high", (precision,)).precision == precision:
                     yield Choice(runtime.name, precision)
+
+
+def load_choice(network: str, choice: Choice) -> PerFrameModel:
+    """Load a network to run as a choice says."""
+    if choice != HOST:
+        return per_frame.load_choice(network, choice)
+    path, facts = find(network)
+    return PerFrameModel(host_graph(path), facts)
+
+
+def host_graph(path: Path) -> HostGraph:
+    """Load a graph on the host in place of a device."""
+    threads = cpus()
+    return HostGraph(OnnxRuntimeGraph(path, threads), HostDevice(), load=lambda model: OnnxRuntimeGraph(model, threads))
 
 
 def named(choice: Choice) -> str:
@@ -48,8 +69,8 @@ def frames(count: int, width: int, height: int) -> list[Pixels]:
 
 def upscale(model: PerFrameModel, pixels: Sequence[Pixels]) -> list[Frame]:
     """Push all frames through one session, as many under way as it takes; their numbers are their times."""
-    height, width, _ = pixels[0].shape
-    session = model.open(width, height)
+    first = Frame(pixels[0], 0, 1)
+    session = model.open(first.width, first.height)
     results = [frame for number, each in enumerate(pixels) for frame in session.push(Frame(each, number, 1))]
     results += session.flush()
     session.close()
@@ -59,6 +80,3 @@ def upscale(model: PerFrameModel, pixels: Sequence[Pixels]) -> list[Frame]:
 def one(model: PerFrameModel, pixels: Pixels) -> Pixels:
     """Upscale a single frame."""
     return next(islice(upscale(model, [pixels]), 1)).pixels
-
-
-__all__ = ["EXACT", "X2", "X4", "choices", "frames", "load_choice", "named", "nothing", "one", "upscale"]

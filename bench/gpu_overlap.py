@@ -5,57 +5,69 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gpu_networks import X2, choices, frames, named, nothing
+from gpu_networks import COLOR, HOST, X2, choices, frames, host_graph, named, nothing
 
+from upres.engine.color.convert import FromRGB
+from upres.engine.color.planes import ToPlanes
 from upres.engine.core.errors import ModelError
+from upres.engine.core.frame import Layout, Pixels
 from upres.engine.models.manifest import find
+from upres.engine.models.padding import cut
+from upres.engine.models.planar import PlanarGraph, Planes
+from upres.engine.models.tensors import RGB
 from upres.engine.models.under_way import DEPTH
 from upres.engine.runtime import registry
-from upres.engine.runtime.ort import OnnxRuntime
-from upres.engine.runtime.ring.device import Bound, DeviceGraph, Spec
-from upres.engine.runtime.ring.host import HostDevice, HostGraph
-from upres.engine.runtime.ring.ring import Ring
+from upres.engine.runtime.ring.device import Bound, DeviceGraph
+from upres.engine.runtime.ring.ring import Ring, Specs
 
 if TYPE_CHECKING:
     from gpu import Options
 
+WHOLE = 1 << 16  # pixels a side of a tile: all of a frame
 DEPTHS = (1, 2, 3, 4)
 MOST_OVER_SLOWEST = 1.1  # what the ring may take, over the slowest of copy in, computing and copy out
 LEAST_OVER_PLAIN = 1.3  # how much faster than one whole run after the other it is to be
 
 
 def overlap(options: "Options") -> dict[str, Any]:
-    """Measure the seconds a frame by the ring at several depths, beside its parts alone and plain runs one by one."""
+    """Measure the seconds a frame by the ring at several depths, beside its parts alone and plain runs one by one.
+
+    Frames in RGB, and in planes whose colors the device converts.
+    """
     width, height, runs = (64, 48, 4) if options.tiny else (1280, 720, 200)
+    pictures = frames(4, width, height)
     found: dict[str, Any] = {}
     for name, load in _graphs(options.device):
         try:
-            found[name] = _measured(load(), width, height, runs)
+            graph = load()
+            found[name] = _measured(graph, RGB(find(X2)[1], width, height, np.dtype(np.uint8)), pictures, runs)
+            planar = PlanarGraph(graph, Layout(COLOR, "center"))
+            planes = [ToPlanes(COLOR)(FromRGB(COLOR, "yuv420p")(each)) for each in pictures]
+            found[f"{name}, planes"] = _measured(planar, Planes(find(X2)[1], width, height), planes, runs)
         except ModelError as error:
-            found[name] = {"problem": str(error)}
+            found[name] = {**found.get(name, {}), "problem": str(error)}
     return found or nothing(options.device)
 
 
 def _graphs(device: str) -> Iterator[tuple[str, Callable[[], DeviceGraph]]]:
     path, _ = find(X2)
-    if device == "host":
-        yield "the host in place of a GPU", lambda: HostGraph(OnnxRuntime().load(path, "fp32"), HostDevice())
-        return
     for choice in choices(X2, device):
-        yield named(choice), lambda choice=choice: registry.choose(choice.runtime).load(path, choice.precision)
+        if choice == HOST:
+            yield named(choice), lambda: host_graph(path)
+        else:
+            yield named(choice), lambda choice=choice: registry.choose(choice.runtime).load(path, choice.precision)
 
 
-def _measured(graph: DeviceGraph, width: int, height: int, runs: int) -> dict[str, Any]:
-    _, facts = find(X2)
-    wide, tall = width + 2 * facts.pad, height + 2 * facts.pad
-    inputs = {"frame": Spec((1, tall, wide, 3), np.dtype(np.uint8))}
-    outputs = {"upscaled": Spec((1, facts.scale * tall, facts.scale * wide, 3), np.dtype(np.uint8))}
-    if instead := graph.prepare(inputs, width=width, height=height):
+def _measured(graph: DeviceGraph, tensors: RGB | Planes, pictures: list[Pixels], runs: int) -> dict[str, Any]:
+    tiles = cut(tensors.facts, tensors.width, tensors.height, WHOLE, on_device=True)
+    inputs = tensors.inputs(tiles)
+    if instead := graph.prepare(inputs, width=tensors.width, height=tensors.height):
         raise ModelError(instead)
-    sources = [np.ascontiguousarray(each)[None] for each in frames(4, wide, tall)]
-    parts = _parts(graph, inputs, outputs, runs)
-    plain = _seconds(lambda: [graph.run({"frame": sources[number % 4]}) for number in range(runs)], runs)
-    rings = {depth: _ring_seconds(graph, inputs, outputs, depth, sources, runs) for depth in DEPTHS}
+    specs = inputs, tensors.between(tiles), tensors.outputs(tiles)
+    sources = [feeds for each in pictures for feeds in tensors.cut(tiles, each)]
+    parts = _parts(graph, *specs, runs)
+    plain = _seconds(lambda: [graph.run(sources[number % 4]) for number in range(runs)], runs)
+    rings = {depth: _ring_seconds(graph, *specs, depth, sources, runs) for depth in DEPTHS}
     return {
         "runs_on": graph.report,
         "seconds": {**parts, "plain": plain, **{f"ring of {depth}": seconds for depth, seconds in rings.items()}},
@@ -67,15 +79,15 @@ def _measured(graph: DeviceGraph, width: int, height: int, runs: int) -> dict[st
 
 
 def _ring_seconds(
-    graph: DeviceGraph, inputs: dict[str, Spec], outputs: dict[str, Spec], depth: int, sources: list[Any], runs: int
+    graph: DeviceGraph, inputs: Specs, between: Specs, outputs: Specs, depth: int, sources: list[Any], runs: int
 ) -> float:
-    ring = Ring(graph, inputs, outputs, depth)
+    ring = Ring(graph, inputs, outputs, depth, between=between)
 
     def through() -> None:
         for number in range(runs):
             if ring.full:
                 ring.collect()
-            ring.submit({"frame": sources[number % len(sources)]})
+            ring.submit(sources[number % len(sources)])
         while len(ring):
             ring.collect()
 
@@ -84,11 +96,15 @@ def _ring_seconds(
     return seconds
 
 
-def _parts(graph: DeviceGraph, inputs: dict[str, Spec], outputs: dict[str, Spec], runs: int) -> dict[str, float]:
+def _parts(graph: DeviceGraph, inputs: Specs, between: Specs, outputs: Specs, runs: int) -> dict[str, float]:
     """Take the seconds of each part alone, queued in one go and waited for once."""
-    device, stream, specs = graph.on, graph.on.stream(), {**inputs, **outputs}
+    device, stream, specs = graph.on, graph.on.stream(), {**inputs, **between, **outputs}
     host = {name: device.host_memory(spec.nbytes) for name, spec in specs.items()}
     there = {name: device.memory(spec.nbytes) for name, spec in specs.items()}
+    for name in inputs:  # numbers of rows and columns that there are
+        host[name].array[:] = 0
+        stream.copy(host[name], there[name])
+        stream.record().wait()
     bound = {name: Bound(spec, there[name]) for name, spec in specs.items()}
 
     def queued(work: Callable[[], object], on: Any) -> float:  # noqa: ANN401

@@ -113,9 +113,10 @@ class Prepared:
 
     def fitted(self) -> "Prepared":
         """Return the same with models for the bits that its source has and its target holds; errors as of `options.fitted`."""
-        if isinstance(self.target, Path) and video.is_images(self.target) and self.reader.info.shape.deep:
+        images = isinstance(self.target, Path) and video.is_images(self.target)
+        if images and self.reader.info.shape.deep:
             self.reader.limit("images have 8")
-        return replace(self, job=fitted(self.job, self.reader))
+        return replace(self, job=fitted(self.job, self.reader, images=images))
 
     def with_encoders(self, prediction: Prediction) -> "Prepared":
         """Return the same with as many encoders as were predicted to keep up with its models."""

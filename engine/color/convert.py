@@ -160,9 +160,13 @@ def depth_of(frame: VideoFrame) -> int:
 
 
 def as_frame(pixels: Pixels) -> VideoFrame:
-    """Return (height, width, 3) RGB as a frame, rgb24 or rgb48le, without a copy where it is laid out in C order."""
+    """Return RGB as a frame, rgb24 or rgb48le, or planes as yuv420p, whose height is then a multiple of 4.
+
+    Without a copy where they are laid out in C order.
+    """
     rows: Any = np.ascontiguousarray(pixels)
-    return VideoFrame.from_numpy_buffer(rows, format="rgb24" if pixels.dtype == np.uint8 else "rgb48le")
+    rgb = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
+    return VideoFrame.from_numpy_buffer(rows, format="yuv420p" if pixels.ndim == 2 else rgb)
 
 
 def view(frame: VideoFrame) -> Pixels:
@@ -203,7 +207,7 @@ def _deep_rows(frame: VideoFrame, channels: int) -> Deep:
 
 
 class FromRGB:
-    """Converts RGB arrays to frames that an encoder takes. size: width and height to resample to, or None."""
+    """Converts RGB arrays to frames that an encoder takes, and hands on planes. size: width and height to resample to, or None."""
 
     def __init__(self, color: Color, pixel_format: str, size: tuple[int, int] | None = None) -> None:
         self._format = pixel_format
@@ -213,7 +217,12 @@ class FromRGB:
         self._reformatter = VideoReformatter()
 
     def __call__(self, pixels: Pixels) -> VideoFrame:
-        """Convert (height, width, 3) RGB; the same bytes where the format is rgb24 and the size is right."""
+        """Convert (height, width, 3) RGB; the same bytes where the format is rgb24 and the size is right.
+
+        Planes, whose color, range and size are those of the result, are laid out as the format has them.
+        """
+        if pixels.ndim == 2:
+            return self._reformatter.reformat(as_frame(pixels), format=self._format, threads=1)
         if pixels.dtype == np.uint16 and self._format.startswith("gbr"):  # of which swscale takes all bits for white
             pixels = np.minimum((pixels.astype(np.uint32) * 0xFFFF + FULL // 2) // FULL, 0xFFFF).astype(np.uint16)
         rgb = as_frame(pixels)

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8 | np.uint16]
+
+Siting = Literal["left", "center"]
 
 FULL = 255 << 8  # white of 16 bits, as swscale makes it of video
 
@@ -15,7 +18,8 @@ FULL = 255 << 8  # white of 16 bits, as swscale makes it of video
 class Frame:
     """One frame of a video.
 
-    pixels: (height, width, 3), RGB, full range, upright: uint8, or uint16 with white at FULL.
+    pixels: (height, width, 3), RGB, full range, upright: uint8, or uint16 with white at FULL. Or (height * 3 / 2, width), uint8:
+    4:2:0 as it was decoded, the three planes one behind the other (I420), which models on a GPU may take and give.
     pts, duration: ticks of the session's time base; pts rises strictly from frame to frame.
     shot: whether a new shot starts here.
     """
@@ -27,8 +31,16 @@ class Frame:
 
     def __post_init__(self) -> None:
         kind, shape = self.pixels.dtype, self.pixels.shape
-        if kind not in (np.uint8, np.uint16) or len(shape) != 3 or shape[2] != 3:
-            raise ValueError(f"pixels must be (height, width, 3) uint8 or uint16, got {shape} {kind}")
+        rgb = kind in (np.uint8, np.uint16) and len(shape) == 3 and shape[2] == 3
+        if not rgb and not (kind == np.uint8 and len(shape) == 2 and shape[0] % 3 == 0 and shape[1] % 2 == 0):
+            raise ValueError(
+                f"pixels must be (height, width, 3) uint8 or uint16, or planes of 4:2:0, got {shape} {kind}"
+            )
+
+    @property
+    def planar(self) -> bool:
+        """Tell whether it is in planes of 4:2:0."""
+        return self.pixels.ndim == 2
 
     @property
     def width(self) -> int:
@@ -38,7 +50,14 @@ class Frame:
     @property
     def height(self) -> int:
         """Pixels from top to bottom."""
-        return int(self.pixels.shape[0])
+        return int(self.pixels.shape[0]) * 2 // 3 if self.planar else int(self.pixels.shape[0])
+
+
+def planes_of(pixels: Pixels) -> tuple[Pixels, Pixels, Pixels]:
+    """Return Y, U and V of a frame in planes, (height, width) and twice (height / 2, width / 2), which share its memory."""
+    height, width = pixels.shape[0] * 2 // 3, pixels.shape[1]
+    u, v = pixels[height:].reshape(2, height // 2, width // 2)
+    return pixels[:height], u, v
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +68,14 @@ class Color:
     range: str
     primaries: str
     transfer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What planes of 4:2:0 mean. color: matrix and range. siting: where chroma lies across: on every second column, or between."""
+
+    color: Color
+    siting: Siting
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from .frame import Frame
+from .frame import Frame, Layout
 
 
 class Session(Protocol):
@@ -91,6 +91,18 @@ class Deepening(Protocol):
 
     def deep(self) -> "Model":
         """Give the same network for frames of uint16; itself where it is that already. ModelError where it cannot be made."""
+        ...
+
+
+@runtime_checkable
+class Planar(Protocol):
+    """A model that may be there for frames in planes of 8-bit 4:2:0, too. planar: whether this one takes and gives those."""
+
+    @property
+    def planar(self) -> bool: ...  # noqa: D102
+
+    def on_planes(self, layout: Layout, width: int, height: int) -> "Model | None":
+        """Give the same network for frames of this size in such planes; None where frames in RGB serve it better."""
         ...
 
 

@@ -10,8 +10,9 @@ from av.container import InputContainer
 from upres.engine.color.convert import HDR, depth_of, resolve
 from upres.engine.color.light import light_of
 from upres.engine.color.orientation import Orientation, orientation
+from upres.engine.color.planes import layout_of
 from upres.engine.core.errors import SourceError
-from upres.engine.core.frame import Shape
+from upres.engine.core.frame import Layout, Shape
 from upres.engine.core.text import number
 
 from .container import Tracks, codec_name
@@ -25,7 +26,10 @@ FINEST_TICKS = 10_000_000  # a second, where a tick is no whole part of one
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a source holds. seconds and frames are the container's word, or counted; None where nothing gives them."""
+    """What a source holds. seconds and frames are the container's word, or counted; None where nothing gives them.
+
+    layout: what its planes mean, where they are upright 8-bit 4:2:0 that a model may take as it is.
+    """
 
     shape: Shape
     container: str
@@ -38,6 +42,7 @@ class Info:
     frames: int | None
     audio: tuple[str, ...]
     subtitles: tuple[str, ...]
+    layout: Layout | None
 
 
 def describe(container: InputContainer, tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Info:
@@ -45,8 +50,9 @@ def describe(container: InputContainer, tracks: Tracks, first: VideoFrame, surve
 
     Raises SourceError for colors that cannot be converted.
     """
+    shape = _shape(tracks, first, surveyed)
     return Info(
-        shape=_shape(tracks, first, surveyed),
+        shape=shape,
         container=container.format.name,
         codec=codec_name(tracks.video),
         pixel_format=first.format.name,
@@ -57,6 +63,7 @@ def describe(container: InputContainer, tracks: Tracks, first: VideoFrame, surve
         frames=max(tracks.video.frames, 0) or None,
         audio=tuple(map(codec_name, tracks.audio)),
         subtitles=tuple(map(codec_name, tracks.subtitles)),
+        layout=None if shape.deep else layout_of(first, shape.color),
     )
 
 

@@ -14,7 +14,7 @@ from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source, sequence_of
 from upres.engine.models.chain import Chain
 from upres.engine.pipeline.estimate import Prediction
-from upres.engine.pipeline.frames import ahead, combs, rgb_frames
+from upres.engine.pipeline.frames import ahead, combs, model_frames
 from upres.engine.pipeline.options import Job, after_prefilters, resolved
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.resumable import fingerprint
@@ -130,7 +130,7 @@ def _upscaled(
 ) -> Iterator[Frame]:
     """Start the stages that read and upscale, each ahead of the next. complete: frames that are there already."""
     shape = after_prefilters(reader.info.shape, job.prefilters)
-    source = rgb_frames(reader, job, shape, progress, first=complete if job.stateless else 0)
+    source = model_frames(reader, job, shape, progress, first=complete if job.stateless else 0)
     read = closing.enter_context(ahead(source, shape, "read", reader.interrupt))
 
     def stop() -> None:

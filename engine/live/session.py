@@ -9,7 +9,7 @@ from upres.engine.core.errors import LogError, TargetError
 from upres.engine.decode.live.paced import PacedReader
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source, opener_for
-from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.options import Job, fitted
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.segments.model import Fragment, Track
@@ -51,7 +51,7 @@ class LiveRun:
         Raises TargetError once no destination takes anything more; one that fails before that costs itself alone. Whatever ends
         it, every destination gets all that was made, and its end.
         """
-        log = _SharedLog(self._viewer)
+        log, job = _SharedLog(self._viewer), fitted(job, reader)
         with self._sinks(log), closing(run(reader, job, log, progress, tick)) as fragments:
             for _ in fragments:
                 if self._in_vain:

@@ -1,10 +1,15 @@
-"""Frames made as large as a network takes them, and results cut back."""
+"""Frames made as large as a network takes them, in the tiles that fit, and results cut back."""
+
+import math
 
 import numpy as np
 
 from upres.engine.core.frame import Pixels
 
 from .manifest import Manifest
+from .tiling import Plan, plan
+
+CHROMA_REACH = 4  # pixels around a pixel that its color is made of, even: two samples of chroma
 
 
 def padded(length: int, facts: Manifest) -> int:
@@ -26,3 +31,22 @@ def unpad(result: Pixels, width: int, height: int, facts: Manifest) -> Pixels:
     """Cut out what belongs to the frame of width x height; it shares the result's memory."""
     top = facts.pad * facts.scale
     return result[top : top + height * facts.scale, top : top + width * facts.scale]
+
+
+def cut(facts: Manifest, width: int, height: int, limit: int, *, on_device: bool) -> Plan:
+    """Plan the tiles of a frame for a network. limit: of a tile's longest side. on_device: the network runs on a GPU."""
+    return cut_padded(facts, padded(width, facts), padded(height, facts), limit, on_device=on_device)
+
+
+def cut_padded(
+    facts: Manifest, width: int, height: int, limit: int, *, on_device: bool, pixels: int | None = None
+) -> Plan:
+    """Plan the tiles of what goes into a network, as `cut` does of a frame. pixels: of a tile, by default limit squared.
+
+    On a GPU one plan, and so one engine, serves frames in RGB and in planes: where sides are even, so are all cuts, and tiles
+    share what colors reach around the network's halo.
+    """
+    halo, multiple = facts.halo, facts.multiple
+    if on_device and width % 2 == height % 2 == 0:
+        halo, multiple = halo + CHROMA_REACH, math.lcm(multiple, 2)
+    return plan(width, height, halo=halo, multiple=multiple, limit=limit, pixels=pixels)

@@ -1,8 +1,10 @@
 """Networks that take every frame by itself: a session that holds nothing between frames, in as many tiles as it needs."""
 
+import logging
 import math
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
+from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import psutil
 
 from upres.engine.core.errors import ModelError
-from upres.engine.core.frame import Frame, Pixels
+from upres.engine.core.frame import Layout
 from upres.engine.core.model import Session
 from upres.engine.machine import device_memory
 from upres.engine.runtime import registry as runtimes
@@ -19,15 +21,20 @@ from upres.engine.runtime.base import Graph, Runtime
 from upres.engine.runtime.ring.device import DeviceGraph
 
 from . import manifest, tuned
+from .in_turn import PerFrameSession
 from .manifest import Installed, Manifest, Variant
-from .padding import pad, padded, unpad
-from .tiling import TILE_LIMIT, Plan, plan, upscale
+from .padding import cut_padded, padded
+from .planar import PlanarGraph, Planes, takes_planes
+from .tensors import RGB, Tensors
+from .tiling import TILE_LIMIT, Plan
 from .tuned import Choice
-from .unchanged import apart, boxes, changes, gives_equal_bits
+from .unchanged import gives_equal_bits
 from .under_way import DEPTH, UnderWaySession
 
 TILE_MEMORY = 2 << 30  # bytes one tile's activations may take on a CPU, and at most a quarter of the machine's
 TRIAL_SIDE = 128  # pixels a side of the frame that a CPU's speed is measured on
+
+logger = logging.getLogger(__name__)
 
 
 class PerFrameModel:
@@ -63,6 +70,7 @@ class PerFrameModel:
         self._is_deep = is_deep
         self.name = facts.network
         self.scale = facts.scale
+        self.planar = False
         self.report = graph.report if tile_limit == TILE_LIMIT else f"{graph.report}, tiles up to {tile_limit}"
         self.why = why
         self.digest = facts.graph_sha256 if variant is None else variant.sha256
@@ -70,8 +78,10 @@ class PerFrameModel:
     def open(self, width: int, height: int) -> Session:
         """Open a session on frames of this size: any size from 1x1 up."""
         if isinstance(self._graph, DeviceGraph):
-            tiles = partial(self._plan, width, height)
-            return UnderWaySession(self._graph, self._facts, tiles, width, height, deep=self._is_deep)
+            tensors: Tensors = RGB(self._facts, width, height, np.dtype(np.uint16 if self._is_deep else np.uint8))
+            if self.planar:
+                tensors = Planes(self._facts, width, height)
+            return UnderWaySession(self._graph, self.name, tensors, partial(self._plan, width, height), width, height)
         return PerFrameSession(self._graph, self._facts, self._tiles, in_boxes=self._may_work_in_boxes)
 
     def deep(self) -> "PerFrameModel":
@@ -84,15 +94,39 @@ class PerFrameModel:
             raise ModelError(f"{self.name} was not loaded by its name, so it takes 8 bits a channel only")
         return self._deepened()
 
+    def on_planes(self, layout: Layout, width: int, height: int) -> "PerFrameModel | None":
+        """Give the same network for frames of this size in planes of 8-bit 4:2:0, as they are laid out.
+
+        None where it runs on the CPU, which converts colors faster by swscale, or its device cannot convert them.
+        """
+        graph = self._graph
+        if (
+            self.planar
+            or self._is_deep
+            or not isinstance(graph, DeviceGraph)
+            or not takes_planes(self._facts, width, height)
+        ):
+            return None
+        model = copy(self)
+        try:
+            model._graph = PlanarGraph(graph, layout)
+        except ModelError as error:
+            logger.info("%s takes RGB: %s", self.name, error)
+            return None
+        model.planar = True
+        model.report = f"{self.report}, colors too"
+        return model
+
     def memory(self, width: int, height: int) -> int:
         """Predict the bytes of main memory that a session needs at its peak: the result, and a tile's activations or copies."""
-        pixel = 6 if self._is_deep else 3
+        pixel = 1.5 if self.planar else 6 if self._is_deep else 3
         result, tile = width * height * self.scale**2 * pixel, self._plan(width, height).largest
         if isinstance(self._graph, DeviceGraph):
             frames = 1 + math.ceil(DEPTH / self._plan(width, height).count)  # that results are put together for
-            return frames * result * (1 if self._facts.exact_halo else 5) + DEPTH * tile * pixel * (1 + self.scale**2)
+            copies = DEPTH * tile * pixel * (1 + self.scale**2)
+            return int(frames * result * (1 if self._facts.exact_halo else 5) + copies)
         # The result before is kept for what does not change, and the frame that it came of.
-        return int(tile * self._bytes_per_pixel) + result * (2 if self._facts.exact_halo else 6)
+        return int(tile * self._bytes_per_pixel + result * (2 if self._facts.exact_halo else 6))
 
     @property
     def trial_side(self) -> int | None:
@@ -111,74 +145,10 @@ class PerFrameModel:
     def _tiles(self, width: int, height: int, pixels: int | None = None) -> Plan:
         """Plan the tiles of what goes in. pixels: of a tile at most, where that is less than memory allows."""
         most = max(1, int(self._tile_memory / self._bytes_per_pixel))
-        return cut_padded(self._facts, width, height, self._tile_limit, pixels=min(most, pixels or most))
-
-
-def cut(facts: Manifest, width: int, height: int, limit: int, *, pixels: int | None = None) -> Plan:
-    """Plan the tiles of a frame for a network. limit: of a tile's longest side. pixels: of a tile, by default limit squared."""
-    return cut_padded(facts, padded(width, facts), padded(height, facts), limit, pixels=pixels)
-
-
-def cut_padded(facts: Manifest, width: int, height: int, limit: int, *, pixels: int | None = None) -> Plan:
-    """Plan the tiles of what goes into a network, as `cut` does of a frame."""
-    return plan(width, height, halo=facts.halo, multiple=facts.multiple, limit=limit, pixels=pixels)
-
-
-class PerFrameSession:
-    """A session that upscales a frame at a time, and of each only what differs from the frame before, where that is possible.
-
-    cut: plans the tiles of what goes in. in_boxes: tells whether a part gives the same bits as the whole, so that parts will do.
-    """
-
-    def __init__(
-        self, graph: Graph, facts: Manifest, cut: Callable[[int, int], Plan], *, in_boxes: Callable[[], bool]
-    ) -> None:
-        self._graph = graph
-        self._facts = facts
-        self._cut = cut
-        self._in_boxes = in_boxes
-        self._before: Pixels | None = None
-        self._result: Pixels | None = None
-
-    def push(self, frame: Frame) -> Iterator[Frame]:
-        """Upscale a frame."""
-        pixels = pad(frame.pixels, self._facts)
-        self._result = self._upscaled(pixels)
-        self._before = pixels
-        result = unpad(self._result, frame.width, frame.height, self._facts)
-        yield Frame(result, frame.pts, frame.duration, frame.shot)
-
-    def flush(self) -> Iterator[Frame]:
-        """Give nothing: no frame is held back."""
-        return iter(())
-
-    def close(self) -> None:
-        """Do nothing: a session owns nothing."""
-
-    def _upscaled(self, pixels: Pixels) -> Pixels:
-        """Upscale a padded frame, from the result before where that serves."""
-        height, width, _ = pixels.shape
-        if self._before is None or self._result is None:
-            return self._tiled(pixels)
-        found = changes(self._before, pixels, apart(self._facts))
-        if not found:
-            return self._result
-        parts = boxes(found, height, width, self._facts)
-        if parts is None or not self._in_boxes():
-            return self._tiled(pixels)
-        result, scale = self._result.copy(), self._facts.scale  # the one before may still be on its way to the encoder
-        for shown, needed in parts:
-            shown.of(result, scale)[:] = shown.within(needed).of(self._tiled(needed.of(pixels)), scale)
-        return result
-
-    def _tiled(self, pixels: Pixels) -> Pixels:
-        height, width, _ = pixels.shape
-        facts = self._facts
-        return upscale(pixels, self._cut(width, height), facts.scale, self._run, exact=facts.exact_halo)
-
-    def _run(self, tile: Pixels) -> Pixels:
-        upscaled: Pixels = self._graph.run({"frame": np.ascontiguousarray(tile)[None]})["upscaled"][0]
-        return upscaled
+        on_device = isinstance(self._graph, DeviceGraph)
+        return cut_padded(
+            self._facts, width, height, self._tile_limit, on_device=on_device, pixels=min(most, pixels or most)
+        )
 
 
 def installed(network: str) -> Installed | None:

@@ -24,6 +24,10 @@ class Span:
     inner_start: int
     inner_stop: int
 
+    def halved(self) -> "Span":
+        """Give the same in pixels twice as long."""
+        return Span(self.start // 2, self.stop // 2, self.inner_start // 2, self.inner_stop // 2)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -59,6 +63,10 @@ class Plan:
     def places(self) -> Iterator[tuple[Span, Span]]:
         """Yield the row and the column of every tile, row by row."""
         return product(self.rows, self.columns)
+
+    def halved(self) -> "Plan":
+        """Give the same tiles in pixels twice as wide and high, as those of chroma; all cuts are even."""
+        return Plan(*(tuple(span.halved() for span in spans) for spans in (self.rows, self.columns)))
 
 
 def plan(
@@ -103,28 +111,31 @@ def upscale(pixels: Pixels, tiles: Plan, scale: int, run: Upscale, *, exact: boo
     """Run every tile, one after the other, and put the results together. exact: as in `Assembly`."""
     if tiles.count == 1:
         return run(pixels)
-    assembly = Assembly(tiles, scale, exact=exact, kind=pixels.dtype)
+    height, width, channels = pixels.shape
+    result = np.empty((height * scale, width * scale, channels), pixels.dtype)
+    assembly = Assembly(tiles, scale, result, exact=exact)
     for tile in tiles.cut(pixels):
         assembly.add(run(tile))
-    return assembly.pixels()
+    assembly.finish()
+    return result
 
 
 class Assembly:
-    """An upscaled frame that is put together from its tiles.
+    """An upscaled frame, or a plane of one, that is put together from its tiles.
 
-    exact: the network sees no further than the halo, so that the inner part of every tile is what the whole frame would give;
-    otherwise neighbours are cross-faded linearly over all that they share. kind: of the pixels.
+    result: (height, width) or (height, width, channels), is written into. exact: the network sees no further than the halo, so
+    that the inner part of every tile is what the whole frame would give; otherwise neighbours are cross-faded linearly over all
+    that they share. pad: pixels around the frame that the tiles cover and the result leaves out.
     """
 
-    def __init__(self, tiles: Plan, scale: int, *, exact: bool, kind: "np.dtype[np.uint8 | np.uint16]") -> None:
+    def __init__(self, tiles: Plan, scale: int, result: Pixels, *, exact: bool, pad: int = 0) -> None:
         self._tiles = tiles
         self._scale = scale
-        self._exact = exact
+        self._result = result
+        self._pad = pad
         self._places = tiles.places()
         self._left = tiles.count
-        size = (tiles.rows[-1].inner_stop * scale, tiles.columns[-1].inner_stop * scale, 3)
-        self._sum = None if exact else np.zeros(size, np.float32)
-        self._result = np.empty(size, kind)
+        self._sum = None if exact else np.zeros(result.shape, np.float32)
 
     @property
     def complete(self) -> bool:
@@ -135,24 +146,38 @@ class Assembly:
         """Copy the next tile in, in the order of `Plan.cut`; it is upscaled."""
         row, column = next(self._places)
         self._left -= 1
+        tall, wide = self._result.shape[:2]
         if self._sum is None:
-            inner = tile[self._inner(row, row.start), self._inner(column, column.start)]
-            self._result[self._inner(row), self._inner(column)] = inner
-        else:
-            across, down = _ramp(self._tiles.columns, column, self._scale), _ramp(self._tiles.rows, row, self._scale)
-            self._sum[self._whole(row), self._whole(column)] += tile * (down[:, None, None] * across[None, :, None])
+            down, across = self._part(row, tall, inner=True), self._part(column, wide, inner=True)
+            self._result[down.there, across.there] = tile[down.here, across.here]
+            return
+        down, across = self._part(row, tall), self._part(column, wide)
+        weights = np.outer(
+            _ramp(self._tiles.rows, row, self._scale)[down.here],
+            _ramp(self._tiles.columns, column, self._scale)[across.here],
+        )
+        faded = tile[down.here, across.here] * weights.reshape(*weights.shape, *(1,) * (tile.ndim - 2))
+        self._sum[down.there, across.there] += faded
 
-    def pixels(self) -> Pixels:
-        """Give the frame, once it is complete."""
+    def finish(self) -> None:
+        """Complete the result, once every tile is in."""
         if self._sum is not None:
             self._result[:] = np.rint(self._sum, out=self._sum)
-        return self._result
 
-    def _inner(self, span: Span, origin: int = 0) -> slice:
-        return slice((span.inner_start - origin) * self._scale, (span.inner_stop - origin) * self._scale)
+    def _part(self, span: Span, length: int, *, inner: bool = False) -> "_Part":
+        """Say which part of a span is in a result of this length, or of what is kept of it."""
+        start, stop = (span.inner_start, span.inner_stop) if inner else (span.start, span.stop)
+        first, last = (max(0, (start - self._pad) * self._scale), min(length, (stop - self._pad) * self._scale))
+        origin = (span.start - self._pad) * self._scale
+        return _Part(slice(first, last), slice(first - origin, last - origin))
 
-    def _whole(self, span: Span) -> slice:
-        return slice(span.start * self._scale, span.stop * self._scale)
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Where something lies along an axis: there, in the result; here, in its tile."""
+
+    there: slice
+    here: slice
 
 
 def _ramp(spans: tuple[Span, ...], span: Span, scale: int) -> NDArray[np.float32]:

@@ -2,19 +2,19 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from upres.engine.core.errors import MemoryShortError
-from upres.engine.core.frame import Frame, Pixels
-from upres.engine.runtime.ring.device import DeviceGraph, Spec
+from upres.engine.core.frame import Frame
+from upres.engine.runtime.base import Tensor
+from upres.engine.runtime.ring.device import DeviceGraph
 from upres.engine.runtime.ring.ring import Ring
 
-from .manifest import Manifest
-from .padding import pad, unpad
-from .tiling import Assembly, Plan
+from .tensors import Result, Tensors
+from .tiling import Plan
 
 DEPTH = 3  # tiles under way: one is copied in, one computes, one is copied out
 
@@ -29,24 +29,25 @@ class _Pending:
     """A frame whose result is not complete; equal to itself alone, for its pixels are compared nowhere."""
 
     frame: Frame
-    result: Assembly
+    result: Result
 
 
 class UnderWaySession:
     """Frames of one size on a device. Where its memory is short, tiles are halved and the frames under way begin again.
 
-    deep: frames are uint16. notes: what happened that a user should know.
+    tensors: what form frames have. notes: what happened that a user should know.
     """
 
-    def __init__(
-        self, graph: DeviceGraph, facts: Manifest, tiles: Tiles, width: int, height: int, *, deep: bool = False
-    ) -> None:
-        """Take the device's memory; MemoryShortError where the smallest tile is too large, ModelError where it cannot start."""
+    def __init__(self, graph: DeviceGraph, name: str, tensors: Tensors, tiles: Tiles, width: int, height: int) -> None:
+        """Take the device's memory; MemoryShortError where the smallest tile is too large, ModelError where it cannot start.
+
+        name: of the network, for people.
+        """
         self._graph = graph
-        self._facts = facts
+        self._name = name
+        self._tensors = tensors
         self._plan = tiles
         self._size = width, height
-        self._kind: np.dtype[np.uint8 | np.uint16] = np.dtype(np.uint16) if deep else np.dtype(np.uint8)
         self._depth = DEPTH
         self._ring: Ring | None = None
         self._pending: deque[_Pending] = deque()
@@ -92,10 +93,10 @@ class UnderWaySession:
             if before is not None and np.array_equal(frame.pixels, before.frame.pixels):
                 self._pending.append(_Pending(frame, before.result))
                 continue
-            self._latest = _Pending(frame, self._assembly())
+            self._latest = _Pending(frame, self._tensors.result(self._tiles))
             self._pending.append(self._latest)
             try:
-                for tile in self._tiles.cut(pad(frame.pixels, self._facts)):
+                for tile in self._tensors.cut(self._tiles, frame.pixels):
                     self._submit(tile)
             except MemoryShortError as error:
                 incomplete = [pending for pending in self._pending if not pending.result.complete]
@@ -105,26 +106,22 @@ class UnderWaySession:
                 self._latest = None
                 self._halve(error)
 
-    def _assembly(self) -> Assembly:
-        return Assembly(self._tiles, self._facts.scale, exact=self._facts.exact_halo, kind=self._kind)
-
-    def _submit(self, tile: Pixels) -> None:
+    def _submit(self, tile: Mapping[str, Tensor]) -> None:
         assert self._ring is not None, "the session is closed"
         if self._ring.full:
             self._collect()
-        self._ring.submit({"frame": tile[None]})
+        self._ring.submit(tile)
 
     def _collect(self) -> None:
         """Put the oldest tile under way into its frame."""
         assert self._ring is not None
         incomplete = next(pending for pending in self._pending if not pending.result.complete)
-        incomplete.result.add(self._ring.collect()["upscaled"][0])
+        incomplete.result.add(self._ring.collect())
 
     def _complete(self) -> Iterator[Frame]:
         while self._pending and self._pending[0].result.complete:
             pending = self._pending.popleft()
-            frame, pixels = pending.frame, unpad(pending.result.pixels(), *self._size, self._facts)
-            yield Frame(pixels, frame.pts, frame.duration, frame.shot)
+            yield replace(pending.frame, pixels=pending.result.pixels)
 
     def _start(self) -> None:
         """Take memory for tiles of the size that is planned, or of the largest below it that there is memory for."""
@@ -140,7 +137,7 @@ class UnderWaySession:
         if self._tiles.largest >= before.largest:
             raise error
         note = (
-            f"the GPU's memory is short: {self._facts.network} goes on with tiles of {self._tiles.width}x{self._tiles.height}, "
+            f"the GPU's memory is short: {self._name} goes on with tiles of {self._tiles.width}x{self._tiles.height}, "
             f"not {before.width}x{before.height}"
         )
         self._tell(f"{note} ({error})")
@@ -155,10 +152,8 @@ class UnderWaySession:
         if self._ring is not None:
             self._ring.close()
             self._ring = None
-        scale, tiles, dtype = self._facts.scale, self._tiles, self._kind
-        inputs = {"frame": Spec((1, tiles.height, tiles.width, 3), dtype)}
-        outputs = {"upscaled": Spec((1, tiles.height * scale, tiles.width * scale, 3), dtype)}
-        width, height = self._size
+        tensors, tiles, (width, height) = self._tensors, self._tiles, self._size
+        inputs = tensors.inputs(tiles)
         if note := self._graph.prepare(inputs, width=width, height=height):
             self._tell(note)
-        self._ring = Ring(self._graph, inputs, outputs, self._depth)
+        self._ring = Ring(self._graph, inputs, tensors.outputs(tiles), self._depth, between=tensors.between(tiles))

@@ -10,7 +10,7 @@ from itertools import cycle, islice
 import numpy as np
 
 from upres.engine.core.frame import Frame, Shape
-from upres.engine.core.model import Model, Pipelined, Predicting, Session, Spooling, TrialSize
+from upres.engine.core.model import Model, Pipelined, Planar, Predicting, Session, Spooling, TrialSize
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.encoder_memory import encoder_memory
 from upres.engine.encode.options import Encoding
@@ -125,9 +125,10 @@ def seconds_a_frame(model: Model, width: int, height: int, *, deep: bool = False
         return model.seconds(width, height)
     side = model.trial_side if isinstance(model, TrialSize) else TRIAL_SIDE
     side_x, side_y = (min(side or length, length) for length in (width, height))
+    planar = isinstance(model, Planar) and model.planar
+    size = (side_y * 3 // 2, side_x) if planar else (side_y, side_x, 3)
     # Nothing of one frame is in the next: what does not change is not upscaled again.
-    kind = np.uint16 if deep else np.uint8
-    trials = [Frame(np.full((side_y, side_x, 3), value, kind), 0, 1) for value in (0, 255)]
+    trials = [Frame(np.full(size, value, np.uint16 if deep else np.uint8), 0, 1) for value in (0, 255)]
     session = model.open(side_x, side_y)
     once = _time(session, trials)
     session.close()

@@ -1,4 +1,4 @@
-"""The frames of a source on their way into the models: decoded, pre-filtered, counted, and in RGB."""
+"""The frames of a source on their way into the models: decoded, pre-filtered, counted, and in the form that these take."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ from itertools import count
 from av import VideoFrame
 
 from upres.engine.color.convert import ToRGB
+from upres.engine.color.planes import ToPlanes
 from upres.engine.core.frame import Frame, Pixels, Shape
 from upres.engine.core.timeline import with_durations, with_nominal
 from upres.engine.decode import filters
@@ -37,7 +38,7 @@ class Part:
     def within(
         self, frames: Iterator[VideoFrame], time_base: Fraction, pixels: Callable[[VideoFrame], Pixels]
     ) -> Iterator[VideoFrame]:
-        """Yield those of some frames that lie in the span. pixels: makes RGB of one."""
+        """Yield those of some frames that lie in the span. pixels: makes what the models get of one."""
         start = None if self.span.start is None else self.span.start / time_base
         end = None if self.span.end is None else self.span.end / time_base
         for frame in frames:
@@ -58,7 +59,7 @@ def _mark(pts: int, pixels: Pixels) -> tuple[int, int]:
     return pts, zlib.crc32(pixels.tobytes())
 
 
-def rgb_frames(
+def model_frames(
     reader: Reader,
     job: Job,
     shape: Shape,
@@ -69,7 +70,7 @@ def rgb_frames(
     on_packet: OnPacket = lambda packet: None,
     keep: Callable[[VideoFrame], None] = lambda frame: None,
 ) -> Iterator[Frame]:
-    """Decode, pre-filter and convert to RGB the frames from number `first` on; other tracks' packets go their own way.
+    """Decode and pre-filter the frames from number `first` on, in RGB or planes; other tracks' packets go their own way.
 
     shape: of pre-filtered frames. part: the only frames that there are, and that are numbered. keep: called with each of them
     as it was decoded.
@@ -77,15 +78,16 @@ def rgb_frames(
     decoded = _counted(reader.frames(on_packet), progress)
     if job.prefilters or job.at_shots:
         decoded = _filtered(decoded, reader, job, shape)
-    to_rgb = ToRGB(shape.color, reader.info.orientation, deep=shape.deep)
+    upright, color = reader.info.orientation, shape.color
+    converted = ToPlanes(color) if job.planar else ToRGB(color, upright, deep=shape.deep)
     if part is not None:
-        decoded = part.within(decoded, shape.time_base, to_rgb)
+        decoded = part.within(decoded, shape.time_base, converted)
     for number in count():
         with progress.busy("read"):
             frame = next(decoded, None)
             if frame is None:
                 return
-            pixels = to_rgb(frame) if number >= first else None
+            pixels = converted(frame) if number >= first else None
         if pixels is not None:
             keep(frame)
             yield Frame(pixels, frame.pts or 0, frame.duration, SHOT_START in frame.metadata)

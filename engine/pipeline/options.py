@@ -7,13 +7,17 @@ from typing import Any
 
 from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.core.frame import Shape
-from upres.engine.core.model import Deepening, Model
+from upres.engine.core.model import Deepening, Model, Planar
 from upres.engine.decode import filters
 from upres.engine.decode.cut import WHOLE, Cut
 from upres.engine.decode.filters import PREFILTERS
+from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import options
 from upres.engine.encode.options import Encoder, Encoding
+
+PLANAR_FORMATS = ("yuv420p", "nv12")  # of an encoder, that planes become without a loss
+PLANAR_STEP = 4  # that the height of frames in planes has to be a multiple of, for PyAV to take them
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,11 @@ class Job:
         return all(model.warmup == 0 for model in self.models)
 
     @property
+    def planar(self) -> bool:
+        """Tell whether frames go to the model and come from it in planes of 4:2:0."""
+        return any(isinstance(model, Planar) and model.planar for model in self.models)
+
+    @property
     def at_shots(self) -> bool:
         """Tell whether shots are looked for: when asked, and for models that remember earlier frames."""
         return self.split or any(model.warmup is None for model in self.models)
@@ -86,21 +95,35 @@ def eight_bits(models: Sequence[Model]) -> str | None:
     return next((f"{model.name} takes 8" for model in models if not isinstance(model, Deepening)), None)
 
 
-def fitted(job: Job, reader: Reader) -> Job:
+def fitted(job: Job, reader: Reader, *, images: bool = False) -> Job:
     """Return a job with models for what an open source has: frames of 16 bits where it has more than 8, and all that follows can.
 
-    Otherwise the reader gives 8 bits. Raises SourceError for high dynamic range that neither can be kept nor is tone-mapped.
+    Otherwise the reader gives 8 bits, in planes where the model converts colors itself. images: these are made, of RGB.
+    Raises SourceError for high dynamic range that neither can be kept nor is tone-mapped.
     """
     if reader.info.shape.deep and job.eight_bits is not None:
         reader.limit(job.eight_bits)
     if not reader.info.shape.deep:
-        return job
+        return job if images else _on_planes(job, reader.info)
     try:
         models = tuple(model.deep() if isinstance(model, Deepening) else model for model in job.models)
     except ModelError as error:  # as where TensorRT, which takes 8 bits, is the only runtime on a GPU
         reader.limit(f"the models take 8 here ({error})")
         return job
     return replace(job, models=models)
+
+
+def _on_planes(job: Job, info: Info) -> Job:
+    """Return a job whose model takes a source's planes and gives those of the result, where nothing else changes them."""
+    model, shape = job.models[0], info.shape
+    if info.layout is None or len(job.models) > 1 or job.prefilters or not isinstance(model, Planar):
+        return job
+    upscaled, encoding = resolved(job, shape)
+    same = (upscaled.width, upscaled.height, shape.color) == (encoding.width, encoding.height, encoding.color)
+    if not same or encoding.pixel_format not in PLANAR_FORMATS or upscaled.height % PLANAR_STEP:
+        return job
+    planar = model.on_planes(info.layout, shape.width, shape.height)
+    return job if planar is None else replace(job, models=(planar,))
 
 
 def after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:

@@ -15,7 +15,7 @@ from upres.engine.encode.video_track import VideoTrack
 from upres.engine.models.chain import Chain
 from upres.engine.segments.model import Fragment, Log
 
-from .frames import Part, ahead, combs, rgb_frames
+from .frames import Part, ahead, combs, model_frames
 from .keep_up import KeepUp
 from .options import Job, after_prefilters, resolved
 from .progress import Progress
@@ -82,7 +82,7 @@ def _video(
     first = video.resume_point(stateless=job.stateless)
     chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
-    source = rgb_frames(reader, job, shape, progress, first=first, part=part, on_packet=on_packet, keep=captions.keep)
+    source = model_frames(reader, job, shape, progress, first=first, part=part, on_packet=on_packet, keep=captions.keep)
     late = KeepUp(source, shape, progress.drop, reader.interrupt, as_recorded=job.as_recorded) if job.keep_up else None
     read = late or ahead(source, shape, "read", reader.interrupt, live=job.encoder.live)
 

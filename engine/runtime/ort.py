@@ -54,7 +54,7 @@ class OnnxRuntimeGraph:
 
     def __init__(
         self,
-        path: Path,
+        model: Path | bytes,
         threads: int,
         *,
         mapped: bool = False,
@@ -62,7 +62,7 @@ class OnnxRuntimeGraph:
         precision: str = "fp32",
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """Load a graph.
+        """Load a graph, from a file or as one.
 
         mapped: weights in an external file stay there, mapped into memory, and graphs that share the file share them.
         precision: fp32, or fp16 to round a graph in float32. settings: of the provider, besides those that make it right.
@@ -82,9 +82,13 @@ class OnnxRuntimeGraph:
             onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them are on no search path
         providers = [(provider, wanted)] if built_in else None
         try:
-            self._session = onnxruntime.InferenceSession(_model(path, device, precision), options, providers=providers)
+            self._session = onnxruntime.InferenceSession(
+                _optimized(model, device, precision), options, providers=providers
+            )
         except Exception as error:
-            raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
+            raise ModelError(
+                f"ONNX Runtime cannot load {model if isinstance(model, Path) else 'a graph'}: {error}"
+            ) from error
         # A provider whose libraries or driver are not there is left out without a word.
         if provider not in (started := self._session.get_providers()):
             raise ModelError(
@@ -193,12 +197,14 @@ def _session_options(threads: int, mapped: bool) -> Any:  # noqa: ANN401 - ONNX 
     return options
 
 
-def _model(path: Path, device: DeviceKind, precision: str) -> Path | bytes:
+def _optimized(model: Path | bytes, device: DeviceKind, precision: str) -> Path | bytes:
     from . import half, ort_prelu
 
+    if isinstance(model, bytes):
+        return model
     if device == "cpu":
-        return ort_prelu.for_onnxruntime(path)
-    return path if precision == "fp32" else half.in_precision(path, precision)
+        return ort_prelu.for_onnxruntime(model)
+    return model if precision == "fp32" else half.in_precision(model, precision)
 
 
 @contextmanager

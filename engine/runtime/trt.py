@@ -104,6 +104,12 @@ class TensorRTGraph:
                 self._notes[shape] = f"{self._instead.report} runs in place of {self.report}: {error}"
         return self._notes.get(shape)
 
+    def beside(self, model: bytes) -> CudaGraph:
+        """Load another graph onto the same stream, on ONNX Runtime's CUDA provider: nothing has to be built for it."""
+        if reason := Cuda().unavailable():
+            raise ModelError(reason)
+        return CudaGraph(model, "fp32", self.on, self.compute)
+
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Queue one run of the engine for these shapes."""
         frame = bound["frame"].spec

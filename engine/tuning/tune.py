@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from upres.engine.core.errors import ModelError
-from upres.engine.models import manifest, per_frame
+from upres.engine.models import manifest
+from upres.engine.models.padding import cut
 from upres.engine.models.tiling import Plan
 from upres.engine.models.tuned import Choice, Row, Table, now
 from upres.engine.runtime import registry as runtimes
@@ -63,7 +64,7 @@ def candidates(network: str, width: int, height: int, tiles: Sequence[int] = TIL
             plans: dict[Plan, Choice] = {}
             for tile in sorted(tiles, key=lambda tile: (tile != REFERENCE.tile, tile)):
                 choice = Choice(runtime.name, precision, tile)
-                plans.setdefault(per_frame.cut(facts, width, height, tile), choice)
+                plans.setdefault(cut(facts, width, height, tile, on_device=runtime.device == "cuda"), choice)
             yield from plans.values()
 
 

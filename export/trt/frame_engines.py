@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from upres.engine.models import manifest
-from upres.engine.models.per_frame import cut
+from upres.engine.models.padding import cut
 from upres.engine.models.tiling import TILE_LIMIT, Span
 from upres.engine.runtime.engines.manifest import Builder, file_name
 from upres.engine.runtime.half import in_precision
@@ -23,7 +23,7 @@ def build_engines(
     """
     path, facts = manifest.find(network)
     manifest.check(path, facts.variant("exact", ("fp32",)))
-    tiles = cut(facts, width, height, TILE_LIMIT)
+    tiles = cut(facts, width, height, TILE_LIMIT, on_device=True)
     shapes = {(_length(column), _length(row)) for column in tiles.columns for row in tiles.rows}
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / path.name

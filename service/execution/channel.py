@@ -4,7 +4,8 @@ import os
 import socket
 import threading
 from contextlib import suppress
-from math import inf
+from dataclasses import asdict, dataclass
+from math import inf, prod
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -23,6 +24,32 @@ CHANNELS = 3
 KINDS: dict[object, PixelType] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16)}
 
 Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What frames are like. bits: a channel. planar: they are in planes of 4:2:0."""
+
+    bits: int = 8
+    planar: bool = False
+
+    @classmethod
+    def of(cls, frame: Frame) -> "Form":
+        """Say what a frame is like."""
+        return cls(8 * frame.pixels.itemsize, frame.planar)
+
+    @property
+    def kind(self) -> PixelType:
+        """The type of a sample; KeyError where there is none of so many bits."""
+        return KINDS[self.bits]
+
+    def shape(self, width: int, height: int) -> tuple[int, ...]:
+        """Return the shape of the pixels of a frame."""
+        return (height * 3 // 2, width) if self.planar else (height, width, CHANNELS)
+
+    def bytes_of(self, width: int, height: int) -> int:
+        """Count the bytes of a frame."""
+        return prod(self.shape(width, height)) * self.kind.itemsize
 
 
 class Channel:
@@ -47,8 +74,8 @@ class Channel:
             if frame is not None:
                 slot = None if self._shared is None else self._shared.put(frame.pixels)
                 place = {"pts": frame.pts, "duration": frame.duration, "shot": frame.shot, "slot": slot}
-                form = {"width": frame.width, "height": frame.height, "bits": 8 * frame.pixels.itemsize}
-                message = {**message, "frame": {**place, **form}}
+                size = {"width": frame.width, "height": frame.height}
+                message = {**message, "frame": {**place, **size, **asdict(Form.of(frame))}}
                 if slot is None:
                     pixels = np.ascontiguousarray(frame.pixels).data.cast("B")
             with self._sending:
@@ -115,17 +142,20 @@ class Channel:
     def _receive_frame(self, place: dict[str, Any], size: int) -> Frame:
         try:
             width, height, pts, duration = (int(place[name]) for name in ("width", "height", "pts", "duration"))
-            shot, kind = bool(place["shot"]), KINDS[place.get("bits", 8)]
+            shot, form = bool(place["shot"]), Form(place.get("bits", 8), bool(place.get("planar")))
+            shape, kind = form.shape(width, height), form.kind
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FramingError(f"a frame without {error}") from error
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise FramingError(f"a frame of {width}x{height}")
+        if form.planar and (width % 2 or height % 2 or form.bits > 8):
+            raise FramingError(f"a frame of {width}x{height} in planes of {form.bits} bits")
         slot = place.get("slot")
-        if size != (width * height * CHANNELS * kind.itemsize if slot is None else 0):
+        if size != (prod(shape) * kind.itemsize if slot is None else 0):
             raise FramingError(f"a frame of {width}x{height} with {size} bytes")
-        return Frame(self._pixels(slot, (height, width, CHANNELS), kind), pts, duration, shot)
+        return Frame(self._pixels(slot, shape, kind), pts, duration, shot)
 
-    def _pixels(self, slot: object, shape: tuple[int, int, int], kind: PixelType) -> Pixels:
+    def _pixels(self, slot: object, shape: tuple[int, ...], kind: PixelType) -> Pixels:
         if slot is not None:
             if self._shared is None:
                 raise FramingError("a frame in shared memory where there is none")

@@ -13,10 +13,9 @@ from itertools import islice
 from math import inf
 from typing import Any
 
-import numpy as np
-
-from upres.engine.core.frame import Frame
-from upres.engine.core.model import Deepening, Model, Pipelined, Session, Spooling, Stoppable
+from upres.engine.color.convert import COEFFICIENTS, RANGES
+from upres.engine.core.frame import Color, Frame, Layout
+from upres.engine.core.model import Deepening, Model, Pipelined, Planar, Session, Spooling, Stoppable
 from upres.engine.models.chain import as_one
 from upres.engine.pipeline.admission import refuse_what_cannot_run_live
 from upres.engine.pipeline.encoders import AnotherEncoder
@@ -24,7 +23,7 @@ from upres.engine.pipeline.estimate import seconds_a_frame
 from upres.engine.pipeline.options import eight_bits
 from upres.service.domain.spec import MOST_CHAINED
 
-from .channel import CHANNELS, MOST_PIXELS_UPSCALED, Channel, Message
+from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
 from .memory_budget import MemoryBudget
 from .shared_frames import shared_bytes
 
@@ -38,12 +37,19 @@ Load = Callable[[str, int, str], tuple[Model, str | None]]
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A session and the size of the frames that it takes. deep: whether they have 16 bits."""
+    """A session and the frames that it takes."""
 
     session: Session
     width: int
     height: int
-    deep: bool
+    form: Form
+
+    def check(self, frame: Frame) -> None:
+        """Raise ValueError for any other frame."""
+        if (frame.width, frame.height) != (self.width, self.height):
+            raise ValueError(f"a session of {self.width}x{self.height} takes no {frame.width}x{frame.height}")
+        if Form.of(frame) != self.form:
+            raise ValueError(f"a frame of another form than the model takes, {Form.of(frame)}")
 
 
 class ModelHost:
@@ -73,7 +79,7 @@ class ModelHost:
         self._turn = ExitStack()  # the turn on the device, while there is one
         self._model: Model | None = None
         self._models: list[Model] = []
-        self._deep = False  # whether they take frames of 16 bits
+        self._form = Form()  # of the frames that they take
         self._sessions: dict[int, _Opened] = {}
         self._opened = 0
         self._reserved = 0
@@ -121,6 +127,8 @@ class ModelHost:
                 return {**self._facts(), "note": note}
             case "deepen":
                 return self._deepen()
+            case "on planes":
+                return self._take_planes(message)
             case "memory":
                 return self._chosen().memory(message["width"], message["height"])
             case "reserve":
@@ -133,12 +141,7 @@ class ModelHost:
                 return self._open(int(message["width"]), int(message["height"]))
             case "push" if frame is not None:
                 opened = self._sessions[message["session"]]
-                if (frame.width, frame.height) != (opened.width, opened.height):
-                    raise ValueError(
-                        f"a session of {opened.width}x{opened.height} takes no {frame.width}x{frame.height}"
-                    )
-                if (frame.pixels.dtype == np.uint16) != opened.deep:
-                    raise ValueError(f"a frame of {frame.pixels.dtype}, which the model does not take")
+                opened.check(frame)
                 self._send(opened.session.push(frame))
             case "flush":
                 self._send(self._sessions[message["session"]].session.flush())
@@ -151,13 +154,12 @@ class ModelHost:
 
     def _load_chain(self, models: list[tuple[str, int]], content: str) -> str | None:
         """Load models, which work one after the other as one; give a line for the user where a better one exists."""
-        if self._reserved or self._sessions:
-            raise ValueError("models are chosen before memory is reserved for them")
+        self._check_unused()
         if not 0 < len(models) <= MOST_CHAINED:
             raise ValueError(f"a job has 1 to {MOST_CHAINED} models, not {len(models)}")
         with self._device():
             loaded = [self._load(slug, scale, content) for slug, scale in models]
-        self._models, self._deep = [model for model, _ in loaded], False
+        self._models, self._form = [model for model, _ in loaded], Form()
         self._model = as_one(self._models)
         return next((note for _, note in loaded if note), None)
 
@@ -167,12 +169,31 @@ class ModelHost:
 
     def _deepen(self) -> dict[str, Any]:
         """Take models for frames of 16 bits instead, before anything is reserved for them or opened; their facts."""
-        if self._reserved or self._sessions:
-            raise ValueError("models are chosen before memory is reserved for them")
+        self._check_unused()
         with self._device():
             self._models = [model.deep() for model in self._models if isinstance(model, Deepening)]
-        self._model, self._deep = as_one(self._models), True
+        self._model, self._form = as_one(self._models), Form(bits=16)
         return self._facts()
+
+    def _take_planes(self, message: Message) -> dict[str, Any] | None:
+        """Take a model for frames in planes instead, likewise; its facts, or None where RGB serves it better."""
+        self._check_unused()
+        matrix, scope, siting = (message[name] for name in ("matrix", "range", "siting"))
+        if matrix not in COEFFICIENTS or scope not in RANGES or siting not in ("left", "center"):
+            raise ValueError("colors that there are none of")
+        size = int(message["width"]), int(message["height"])
+        model = self._models[0] if len(self._models) == 1 and min(size) > 0 and self._form.bits == 8 else None
+        layout = Layout(Color(matrix, scope, "", ""), siting)  # it computes nothing with the rest
+        with self._device():
+            planar = model.on_planes(layout, *size) if isinstance(model, Planar) else None
+        if planar is None:
+            return None
+        self._models, self._model, self._form = [planar], planar, Form(planar=True)
+        return self._facts()
+
+    def _check_unused(self) -> None:
+        if self._reserved or self._sessions:
+            raise ValueError("models are chosen before memory is reserved for them")
 
     def _reserve(self, width: int, height: int, media: int) -> None:
         """Wait until what an attempt takes fits: its model's memory for such frames, and so many bytes for all else.
@@ -184,7 +205,7 @@ class ModelHost:
             raise ValueError("memory is reserved once, and not less than none")
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise ValueError(f"there is no memory to reserve for frames of {width}x{height}")
-        frame = width * height * CHANNELS * (2 if self._deep else 1)
+        frame = self._form.bytes_of(width, height)
         sizes = frame, frame * model.scale**2
         needed = media + _memory(model, width, height, live=self._live) + shared_bytes(sizes)
         self._waits_since = since = time.monotonic()
@@ -203,7 +224,7 @@ class ModelHost:
             return 1
         with self._device():
             size = int(message["width"]), int(message["height"])
-            seconds = seconds_a_frame(self._chosen(), *size, deep=self._deep)
+            seconds = seconds_a_frame(self._chosen(), *size, deep=self._form.bits > 8)
         beside = self._memory.grant(another.bytes, another.wanted(seconds) - 1)
         self._reserved += beside * another.bytes
         return 1 + beside
@@ -225,8 +246,8 @@ class ModelHost:
             undo.pop_all()
         self._opened += 1
         self.pixels = max(self.pixels, width * height * model.scale**2)
-        self._sessions[self._opened] = _Opened(session, width, height, self._deep)
-        self.frame_bytes = max(self.frame_bytes, width * height * CHANNELS * (2 if self._deep else 1))
+        self._sessions[self._opened] = _Opened(session, width, height, self._form)
+        self.frame_bytes = max(self.frame_bytes, self._form.bytes_of(width, height))
         return self._opened
 
     def _chosen(self) -> Model:

@@ -64,7 +64,7 @@ class SharedFrames:
         np.copyto(_view(self.memory, self._sends[slot], pixels.shape, pixels.dtype), pixels)
         return slot
 
-    def take(self, slot: object, shape: tuple[int, int, int], kind: PixelType) -> Pixels:
+    def take(self, slot: object, shape: tuple[int, ...], kind: PixelType) -> Pixels:
         """Return the frame in a slot, of this shape and type, which is free once the frame is no longer used.
 
         It is a copy where the other end is not trusted, or else no slot would be left. Raises FramingError where there is no

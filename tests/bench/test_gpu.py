@@ -37,8 +37,10 @@ def test_every_part_runs_on_the_host_and_leaves_its_result(tmp_path):
     assert list(found) == PARTS and document["versions"]["onnxruntime"]
     assert not [name for name, part in found.items() if "problem" in part], found
     correct = found["correct"]
-    assert correct["right"] and len(correct["results"]) == 2 and correct["sanitizer"] == "no GPU"
-    assert all(each["misplaced"] == 0 for each in correct["results"].values())
+    assert correct["right"] and len(correct["results"]) == 4 and correct["sanitizer"] == "no GPU"
+    assert [each["misplaced"] for each in correct["results"].values() if "misplaced" in each] == [0, 0]
+    overlapped = [each for name, each in found["overlap"].items() if name != "card"]
+    assert len(overlapped) == 2 and all(each["faster_than_plain"] > 0 for each in overlapped)  # in RGB and in planes
     assert all(case["fps"] > 0 for case in found["speed"]["results"].values())
     assert all(case["complete"] and case["bound_by"] for case in found["end_to_end"]["results"].values())
     assert "needs a GPU" in found["flashvsr"]["skipped"]

@@ -117,6 +117,10 @@ class DeviceGraph(Graph, Protocol):
         """
         ...
 
+    def beside(self, model: bytes) -> "DeviceGraph":
+        """Load another graph, an ONNX file in float32, whose runs are queued on the same stream; ModelError where that fails."""
+        ...
+
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Queue one run on `compute`; every input and output is bound, and stays until it is done.
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from upres.engine.core.errors import MemoryShortError
+from upres.engine.core.errors import MemoryShortError, ModelError
 from upres.engine.runtime.base import Graph, Tensor
 
 from .device import Bound, Event, Memory, Spec
@@ -160,13 +160,26 @@ class GraphInPlace(Graph, Protocol):
         ...
 
 
+def _no_other(model: bytes) -> GraphInPlace:
+    raise ModelError("no graph can be loaded beside this one")
+
+
 class HostGraph:
     """A graph on a CPU whose runs are queued on a stream of the host."""
 
-    def __init__(self, graph: GraphInPlace, device: HostDevice) -> None:
+    def __init__(
+        self,
+        graph: GraphInPlace,
+        device: HostDevice,
+        *,
+        load: Callable[[bytes], GraphInPlace] = _no_other,
+        compute: HostStream | None = None,
+    ) -> None:
+        """load: another graph, from an ONNX file. compute: the stream to run on, by default one of its own."""
         self._graph = graph
+        self._load = load
         self.on = device
-        self.compute = device.stream()
+        self.compute = compute or device.stream()
         self.memory_factor = graph.memory_factor
         self.report = f"{graph.report}, queued"
 
@@ -176,6 +189,10 @@ class HostGraph:
 
     def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
         """Do nothing: it takes any shape."""
+
+    def beside(self, model: bytes) -> "HostGraph":
+        """Load another graph onto the same stream."""
+        return HostGraph(self._load(model), self.on, load=self._load, compute=self.compute)
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Queue one run."""

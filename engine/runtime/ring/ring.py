@@ -15,6 +15,7 @@ from upres.engine.runtime.base import Tensor
 from .device import Bound, Device, DeviceGraph, Event, HostMemory, Spec
 
 Specs = Mapping[str, Spec]
+NOTHING: Specs = {}
 
 
 class _Resource(Protocol):
@@ -36,15 +37,22 @@ class _Slot:
 class Ring:
     """Runs of one graph with tensors of one shape. Used by one thread at a time, which need not be the one that made it."""
 
-    def __init__(self, graph: DeviceGraph, inputs: Specs, outputs: Specs, depth: int) -> None:
-        """Take the memory for `depth` runs; MemoryShortError where host or device have not as much, and none is kept."""
+    def __init__(
+        self, graph: DeviceGraph, inputs: Specs, outputs: Specs, depth: int, *, between: Specs = NOTHING
+    ) -> None:
+        """Take the memory for `depth` runs; MemoryShortError where host or device have not as much, and none is kept.
+
+        between: tensors that the graph writes and reads again within a run, and that stay on the device. Runs compute one after
+        the other, so all of them use the same memory.
+        """
         self._graph = graph
         self._inputs = inputs
         self._outputs = outputs
         graph.on.use()
         with ExitStack() as taken:
             self._in, self._out = (_kept(taken, graph.on.stream()) for _ in range(2))
-            self._free = deque(_slot(graph.on, {**inputs, **outputs}, taken) for _ in range(depth))
+            shared = _bound(graph.on, between, taken)
+            self._free = deque(_slot(graph.on, {**inputs, **outputs}, shared, taken) for _ in range(depth))
             self._taken = taken.pop_all()
         self._under_way: deque[_Slot] = deque()
         self._closed = False
@@ -120,9 +128,13 @@ def run_once(graph: DeviceGraph, feeds: Mapping[str, Tensor], outputs: Specs) ->
         ring.close()
 
 
-def _slot(device: Device, specs: Specs, taken: ExitStack) -> _Slot:
+def _slot(device: Device, specs: Specs, shared: dict[str, Bound], taken: ExitStack) -> _Slot:
     host = {name: _kept(taken, device.host_memory(spec.nbytes)) for name, spec in specs.items()}
-    return _Slot(host, {name: Bound(spec, _kept(taken, device.memory(spec.nbytes))) for name, spec in specs.items()})
+    return _Slot(host, {**shared, **_bound(device, specs, taken)})
+
+
+def _bound(device: Device, specs: Specs, taken: ExitStack) -> dict[str, Bound]:
+    return {name: Bound(spec, _kept(taken, device.memory(spec.nbytes))) for name, spec in specs.items()}
 
 
 def _kept(taken: ExitStack, resource: Resource) -> Resource:

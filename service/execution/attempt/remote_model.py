@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from upres.engine.core import errors
-from upres.engine.core.frame import Frame
+from upres.engine.core.frame import Frame, Layout
 from upres.engine.core.model import Session
 from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.service.domain.errors import NoRoomError
@@ -15,12 +15,13 @@ from upres.service.execution.channel import Channel, Message
 class RemoteModel:
     """Keeps the engine's protocol `Model`. note: a line for the user where a better model exists; None otherwise.
 
-    eight_bits: why it takes 8 bits a channel and no more; None where it can be deepened.
+    eight_bits: why it takes 8 bits a channel and no more; None where it can be deepened. planar: whether it takes planes.
     """
 
     def __init__(self, channel: Channel, models: Sequence[tuple[str, int]], content: str) -> None:
         """Let the worker load models, each a slug and its scale, that work one after the other as one."""
         self._channel = channel
+        self.planar = False
         facts = _ask(channel, {"do": "model", "models": list(models), "content": content})
         self.note: str | None = facts["note"]
         self._describe(facts)
@@ -28,6 +29,16 @@ class RemoteModel:
     def deep(self) -> "RemoteModel":
         """Let the worker take the same models for frames of 16 bits, instead."""
         self._describe(_ask(self._channel, {"do": "deepen"}))
+        return self
+
+    def on_planes(self, layout: Layout, width: int, height: int) -> "RemoteModel | None":
+        """Let the worker take the same model for frames in planes, instead; None where it takes RGB."""
+        color = {"matrix": layout.color.matrix, "range": layout.color.range, "siting": layout.siting}
+        facts = _ask(self._channel, {"do": "on planes", **color, "width": width, "height": height})
+        if facts is None:
+            return None
+        self._describe(facts)
+        self.planar = True
         return self
 
     def _describe(self, facts: Message) -> None:

@@ -100,6 +100,7 @@ class Attempt:
         with LiveReader(live, formats=formats, tonemap=self._spec.tonemap) as reader:
             check_source(reader.info, self._spec, self._limits)
             self._check_pace(model, reader.info.shape)
+            job = fitted(job, reader)
             job = _with_memory(model, job, reader.info.shape)
             log = SentLog(live, reader)
             seconds = 0.0

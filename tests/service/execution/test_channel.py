@@ -2,15 +2,15 @@
 
 import socket
 import threading
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 
 import fake
 import numpy as np
 import pytest
 
 from upres.engine.core.errors import ModelError
-from upres.engine.core.frame import FULL, Frame
+from upres.engine.core.frame import FULL, Color, Frame, Layout
 from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.service.execution import model_host
 from upres.service.execution.attempt.remote_model import RemoteModel
@@ -25,23 +25,48 @@ def pair():
     return tuple(Channel(end) for end in socket.socketpair())
 
 
+@dataclass(frozen=True)
+class PlanarNearest(fake.Nearest):
+    """Repeats samples of planes, too."""
+
+    planar: bool = False
+
+    def on_planes(self, layout, width, height):
+        color = layout.color
+        return replace(self, planar=True, report=f"numpy of planes of {color.matrix} {color.range} {layout.siting}")
+
+
 @pytest.fixture
-def channel():
-    mine, theirs = pair()
+def channel_to():
+    """The attempt's end of a channel to a host with models of a kind."""
+    with ExitStack() as closing:
 
-    def serve():
-        host = ModelHost(theirs, fake.load, nullcontext, MemoryBudget(1 << 30))
-        try:
-            while True:
-                host.answer(*theirs.receive())
-        except (EOFError, ConnectionError):  # the test is over, though an answer is still under way
-            theirs.close()
+        def served(kind):
+            mine, theirs = pair()
+            load = lambda slug, scale, content: (kind(scale), None)  # noqa: E731
+            thread = threading.Thread(target=serve, args=(theirs, fake.load if kind is None else load))
+            thread.start()
+            closing.callback(thread.join, 60)
+            closing.callback(mine.close)
+            return mine
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    yield mine
-    mine.close()
-    thread.join(60)
+        yield served
+
+
+@pytest.fixture
+def channel(channel_to):
+    return channel_to(None)
+
+
+def serve(end, load):
+    host = ModelHost(end, load, nullcontext, MemoryBudget(1 << 30))
+    try:
+        while True:
+            host.answer(*end.receive())
+    except (EOFError, OSError):  # the test is over, though an answer is still under way
+        pass
+    finally:
+        end.close()
 
 
 def frame(pts=0):
@@ -73,6 +98,35 @@ def test_an_error_there_is_the_same_error_here(channel):
     assert model.memory(1, 1)  # and the channel is still in step
 
 
+def test_a_model_that_takes_planes_gets_them_and_gives_them(channel_to):
+    layout = Layout(Color("bt709", "tv", "", ""), "left")
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 8), np.uint8)
+    model = RemoteModel(channel_to(PlanarNearest), [("RealESRGAN_Vid_x2", 2)], "auto")
+    assert model.on_planes(layout, 8, 6) is model and model.planar
+    assert model.report == "numpy of planes of bt709 tv left"
+    model.reserve(8, 6, 0, AnotherEncoder(0, 0.0, 1))
+    session = model.open(8, 6)
+    (got,) = session.push(Frame(pixels, 3, 1))
+    assert got.planar and np.array_equal(got.pixels, fake.repeated(pixels, 2))
+    with pytest.raises(RuntimeError, match="another form"):
+        list(session.push(Frame(np.zeros((6, 8, 3), np.uint8), 4, 1)))
+    with pytest.raises(RuntimeError, match="before memory is reserved"):
+        model.on_planes(layout, 8, 6)
+
+
+@pytest.mark.parametrize(("matrix", "siting"), [("bt2021", "left"), ("bt709", "top"), (["bt709"], "left")])
+def test_planes_of_colors_that_there_are_none_of_are_refused(channel_to, matrix, siting):
+    model = RemoteModel(channel_to(PlanarNearest), [("RealESRGAN_Vid_x2", 2)], "auto")
+    with pytest.raises(RuntimeError):
+        model.on_planes(Layout(Color(matrix, "tv", "", ""), siting), 8, 6)
+
+
+def test_a_model_without_planes_stays_as_it_is(channel):
+    model = RemoteModel(channel, [("RealESRGAN_Vid_x2", 2)], "auto")
+    assert model.on_planes(Layout(Color("bt709", "tv", "", ""), "left"), 8, 6) is None
+    assert not model.planar and model.report == "numpy"
+
+
 def described(width, height, **place):
     return {"frame": {"width": width, "height": height, "pts": 0, "duration": 1, "shot": False, **place}}
 
@@ -91,6 +145,9 @@ def described(width, height, **place):
         framing.encoded(described(5, 7, bits=16), 5 * 7 * 3) + bytes(5 * 7 * 3),
         framing.encoded(described(5, 7, bits=32), 5 * 7 * 3 * 4) + bytes(5 * 7 * 3 * 4),
         framing.encoded(described(5, 7, bits=[8]), 5 * 7 * 3) + bytes(5 * 7 * 3),
+        framing.encoded(described(5, 8, planar=True), 60) + bytes(60),
+        framing.encoded(described(6, 8, planar=True), 6 * 8 * 3) + bytes(6 * 8 * 3),
+        framing.encoded(described(6, 8, planar=True, bits=16), 6 * 8 * 3) + bytes(6 * 8 * 3),
         (1 << 31).to_bytes(4, "big"),
         (2).to_bytes(4, "big") + b"[]",
         (5).to_bytes(4, "big") + b"no js",
@@ -302,7 +359,7 @@ def test_a_remote_model_takes_frames_of_sixteen_bits_once_it_is_deepened(channel
     (result,) = session.push(deep)
     assert result.pixels.dtype == np.uint16
     assert np.array_equal(result.pixels, fake.repeated(deep.pixels, 2))
-    with pytest.raises(RuntimeError, match="a frame of uint8"):
+    with pytest.raises(RuntimeError, match="a frame of another form"):
         list(session.push(frame()))
     with pytest.raises(RuntimeError, match="before memory is reserved"):
         model.deep()

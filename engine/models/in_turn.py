@@ -1,0 +1,70 @@
+"""A session on a CPU: one frame after the other, and of each only what changed."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from upres.engine.core.frame import Frame, Pixels
+from upres.engine.runtime.base import Graph
+
+from .manifest import Manifest
+from .padding import pad, unpad
+from .tiling import Plan, upscale
+from .unchanged import apart, boxes, changes
+
+
+class PerFrameSession:
+    """A session that upscales a frame at a time, and of each only what differs from the frame before, where that is possible.
+
+    cut: plans the tiles of what goes in. in_boxes: tells whether a part gives the same bits as the whole, so that parts will do.
+    """
+
+    def __init__(
+        self, graph: Graph, facts: Manifest, cut: Callable[[int, int], Plan], *, in_boxes: Callable[[], bool]
+    ) -> None:
+        self._graph = graph
+        self._facts = facts
+        self._cut = cut
+        self._in_boxes = in_boxes
+        self._before: Pixels | None = None
+        self._result: Pixels | None = None
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        """Upscale a frame."""
+        pixels = pad(frame.pixels, self._facts)
+        self._result = self._upscaled(pixels)
+        self._before = pixels
+        result = unpad(self._result, frame.width, frame.height, self._facts)
+        yield Frame(result, frame.pts, frame.duration, frame.shot)
+
+    def flush(self) -> Iterator[Frame]:
+        """Give nothing: no frame is held back."""
+        return iter(())
+
+    def close(self) -> None:
+        """Do nothing: a session owns nothing."""
+
+    def _upscaled(self, pixels: Pixels) -> Pixels:
+        """Upscale a padded frame, from the result before where that serves."""
+        height, width, _ = pixels.shape
+        if self._before is None or self._result is None:
+            return self._tiled(pixels)
+        found = changes(self._before, pixels, apart(self._facts))
+        if not found:
+            return self._result
+        parts = boxes(found, height, width, self._facts)
+        if parts is None or not self._in_boxes():
+            return self._tiled(pixels)
+        result, scale = self._result.copy(), self._facts.scale  # the one before may still be on its way to the encoder
+        for shown, needed in parts:
+            shown.of(result, scale)[:] = shown.within(needed).of(self._tiled(needed.of(pixels)), scale)
+        return result
+
+    def _tiled(self, pixels: Pixels) -> Pixels:
+        height, width, _ = pixels.shape
+        facts = self._facts
+        return upscale(pixels, self._cut(width, height), facts.scale, self._run, exact=facts.exact_halo)
+
+    def _run(self, tile: Pixels) -> Pixels:
+        upscaled: Pixels = self._graph.run({"frame": np.ascontiguousarray(tile)[None]})["upscaled"][0]
+        return upscaled

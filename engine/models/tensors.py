@@ -1,0 +1,93 @@
+"""What goes into a graph on a device and what comes out of it, for frames of one size that are cut into tiles."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from upres.engine.core.frame import Pixels
+from upres.engine.runtime.base import Tensor
+from upres.engine.runtime.ring.device import Spec
+from upres.engine.runtime.ring.ring import Specs
+
+from .manifest import Manifest
+from .padding import pad
+from .tiling import Assembly, Plan
+
+
+class Result:
+    """An upscaled frame that is put together from the outputs of its tiles.
+
+    pixels: the frame, once it is complete and was finished. parts: of it, by the output that they are made of. leading:
+    dimensions of an output before its rows, each of one.
+    """
+
+    def __init__(self, pixels: Pixels, parts: Mapping[str, Assembly], leading: int) -> None:
+        self.pixels = pixels
+        self._parts = parts
+        self._leading = (0,) * leading
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether every tile is in."""
+        return all(part.complete for part in self._parts.values())
+
+    def add(self, outputs: Mapping[str, Tensor]) -> None:
+        """Put in what came of the next tile."""
+        for name, part in self._parts.items():
+            part.add(outputs[name][self._leading])
+        if self.complete:
+            for part in self._parts.values():
+                part.finish()
+
+
+class Tensors(Protocol):
+    """Frames in one form. between: tensors that are written and read on the device within a run."""
+
+    def inputs(self, tiles: Plan) -> Specs: ...  # noqa: D102
+    def between(self, tiles: Plan) -> Specs: ...  # noqa: D102
+    def outputs(self, tiles: Plan) -> Specs: ...  # noqa: D102
+
+    def cut(self, tiles: Plan, pixels: Pixels) -> Iterator[Mapping[str, Tensor]]:
+        """Yield the inputs of every tile of a frame."""
+        ...
+
+    def result(self, tiles: Plan) -> Result:
+        """Begin an upscaled frame."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RGB:
+    """Frames in RGB. kind: of their pixels."""
+
+    facts: Manifest
+    width: int
+    height: int
+    kind: "np.dtype[np.uint8 | np.uint16]"
+
+    def inputs(self, tiles: Plan) -> Specs:
+        """Describe a tile."""
+        return {"frame": Spec((1, tiles.height, tiles.width, 3), self.kind)}
+
+    def between(self, tiles: Plan) -> Specs:
+        """Describe nothing."""
+        return {}
+
+    def outputs(self, tiles: Plan) -> Specs:
+        """Describe an upscaled tile."""
+        scale = self.facts.scale
+        return {"upscaled": Spec((1, tiles.height * scale, tiles.width * scale, 3), self.kind)}
+
+    def cut(self, tiles: Plan, pixels: Pixels) -> Iterator[Mapping[str, Tensor]]:
+        """Yield every tile."""
+        return ({"frame": tile[None]} for tile in tiles.cut(pad(pixels, self.facts)))
+
+    def result(self, tiles: Plan) -> Result:
+        """Begin an upscaled frame."""
+        facts = self.facts
+        pixels = np.empty((self.height * facts.scale, self.width * facts.scale, 3), self.kind)
+        return Result(
+            pixels, {"upscaled": Assembly(tiles, facts.scale, pixels, exact=facts.exact_halo, pad=facts.pad)}, 1
+        )

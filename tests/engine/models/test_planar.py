@@ -1,0 +1,124 @@
+"""Networks on planes: at most a level from swscale and the same network, whatever the tiles and the order of a device's work."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from planar import decoded, off_by, queued, repeating
+
+from upres.engine.color.convert import FromRGB, ToRGB
+from upres.engine.color.planes import ToPlanes
+from upres.engine.color.yuv_graph import LUMA
+from upres.engine.core.errors import MemoryShortError
+from upres.engine.core.frame import Color, Frame, Layout
+from upres.engine.models import manifest
+from upres.engine.models.per_frame import PerFrameModel
+from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ring.host import HostDevice, HostGraph
+
+NETWORK = "realesr-live-x2"  # the lightest
+WIDTH, HEIGHT = 200, 100
+BT709 = Color("bt709", "tv", "bt709", "bt709")
+
+
+@pytest.fixture(scope="module")
+def network():
+    path, facts = manifest.find(NETWORK)
+    return OnnxRuntimeGraph(path, 2), facts
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Decoded frames, chroma on every second column, that differ."""
+    first = decoded().reformat(WIDTH, HEIGHT)
+    return [first.reformat(width, HEIGHT).reformat(WIDTH, HEIGHT) for width in (WIDTH, 120, 60)]
+
+
+def on_planes(graph, facts, device, *, side=1000, color=BT709, kind=queued):
+    """A model on a device, for planes, with memory for tiles of about this side."""
+    model = PerFrameModel(kind(graph, device), facts, tile_memory=side * side * facts.bytes_per_pixel)
+    return model.on_planes(Layout(color, "left"), WIDTH, HEIGHT)
+
+
+def upscaled(model, pictures, color=BT709):
+    session = model.open(WIDTH, HEIGHT)
+    take = ToPlanes(color)
+    frames = [Frame(take(each), number, 1) for number, each in enumerate(pictures)]
+    results = [result for each in frames for result in session.push(each)] + list(session.flush())
+    session.close()
+    assert [each.pts for each in results] == list(range(len(pictures)))
+    assert all(each.planar and (each.width, each.height) == (2 * WIDTH, 2 * HEIGHT) for each in results)
+    return [each.pixels for each in results], session.notes
+
+
+@pytest.mark.parametrize("side", [80, 1000])
+@pytest.mark.parametrize("scope", ["tv", "pc"])
+@pytest.mark.parametrize("matrix", LUMA)
+def test_planes_through_a_device_are_at_most_a_level_from_swscale(network, pictures, matrix, scope, side):
+    color, device = Color(matrix, scope, "bt709", "bt709"), HostDevice(1)
+    [result], _ = upscaled(on_planes(repeating(), network[1], device, side=side, color=color), pictures[:1], color)
+    rgb = ToRGB(color)(pictures[0])
+    assert off_by(result, FromRGB(color, "yuv420p")(rgb.repeat(2, 0).repeat(2, 1))) <= 1
+    assert device.taken == 0
+
+
+@pytest.mark.parametrize("pad", [0, 2])
+def test_a_network_on_planes_is_the_network_between_swscales(network, pictures, pad):
+    graph, facts = network[0], replace(network[1], pad=pad)
+    results, _ = upscaled(on_planes(graph, facts, HostDevice(2), side=90), pictures)
+    plain = PerFrameModel(graph, facts).open(WIDTH, HEIGHT)
+    for result, picture in zip(results, pictures, strict=True):
+        [rgb] = plain.push(Frame(ToRGB(BT709)(picture), 0, 1))
+        assert off_by(result, FromRGB(BT709, "yuv420p")(rgb.pixels)) <= 3  # the network sharpens what is a level off
+
+
+@pytest.mark.parametrize(("pad", "multiple"), [(0, 1), (2, 1), (2, 4), (0, 8)])
+def test_tiles_of_planes_are_the_whole_frame(network, pictures, pad, multiple):
+    graph, facts = repeating(network[1].halo), replace(network[1], pad=pad, multiple=multiple)
+    whole, _ = upscaled(on_planes(graph, facts, HostDevice(2)), pictures)
+    for seed in range(3):
+        tiled, _ = upscaled(on_planes(graph, facts, HostDevice(seed), side=90), pictures)
+        for one, other in zip(whole, tiled, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_tiles_that_are_blended_are_blended_in_every_plane(network, pictures):
+    graph, facts = network[0], replace(network[1], exact_halo=False)
+    [whole], _ = upscaled(on_planes(graph, facts, HostDevice()), pictures[:1])
+    [tiled], _ = upscaled(on_planes(graph, facts, HostDevice(), side=90), pictures[:1])
+    assert abs(whole.astype(int) - tiled).max() <= 8
+    assert np.mean((whole.astype(int) - tiled) ** 2) < 0.1
+
+
+class Short(HostGraph):
+    """A device that has memory for the activations of tiles of so many pixels."""
+
+    def enqueue(self, bound):
+        if "upscaled" in bound and bound["upscaled"].spec.nbytes > 4 * 3 * 12_000:
+            raise MemoryShortError("the GPU has no memory left")
+        super().enqueue(bound)
+
+
+def test_where_memory_is_short_tiles_of_planes_are_halved(network, pictures):
+    device, expected = HostDevice(3), upscaled(on_planes(*network, HostDevice()), pictures)[0]
+
+    def short(graph, device):
+        return Short(graph, device, load=lambda model: OnnxRuntimeGraph(model, 1))
+
+    results, notes = upscaled(on_planes(*network, device, kind=short), pictures)
+    for one, other in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(notes) == 1 and "goes on with tiles of" in notes[0]
+    assert device.taken == 0
+
+
+def test_where_colors_are_no_gain_or_cannot_be_converted_frames_stay_rgb(network):
+    graph, facts = network
+    layout = Layout(BT709, "left")
+    assert PerFrameModel(graph, facts).on_planes(layout, WIDTH, HEIGHT) is None  # swscale is faster on a CPU
+    assert PerFrameModel(HostGraph(graph, HostDevice()), facts).on_planes(layout, WIDTH, HEIGHT) is None
+    model = PerFrameModel(queued(graph, HostDevice()), facts)
+    assert model.on_planes(layout, WIDTH + 1, HEIGHT) is None
+    planar = model.on_planes(layout, WIDTH, HEIGHT)
+    assert planar.report == f"{model.report}, colors too" and not model.planar
+    assert planar.memory(WIDTH, HEIGHT) < model.memory(WIDTH, HEIGHT)
