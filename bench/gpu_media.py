@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import video
+from upres.engine.encode.options import Encoder
+from upres.engine.machine.video_engines import video_engines
 from upres.engine.models.chain import Chain
 from upres.engine.models.per_frame import PerFrameModel
 from upres.engine.pipeline.frames import ahead, model_frames
@@ -54,14 +57,15 @@ def _measured(model: PerFrameModel, clip: Path, target: Path, count: int) -> dic
     for _ in video.pieces(iter(results), resolved_encoding, upscaled, at_shots=False):
         pass
     encoding_cpu = (time.process_time() - start) / len(results)
-    progress, ticks = Progress(), []
-    upscale(str(clip), target, job, overwrite=True, progress=progress, tick=lambda: ticks.append(time.perf_counter()))
-    wall = (ticks[-1] - ticks[WARM - 1]) / (len(ticks) - WARM)
+    wall, progress = _whole(clip, target, job)
+    engine, _ = video_engines()
+    gpu_encoder = engine.problem or 1 / _whole(clip, target, replace(job, encoder=Encoder(nvenc=True)))[0]
     return {
         "runs_on": model.report,
         "fps_without_encoder": without,
         "fps_without_encoder_and_colors_on_the_host": in_rgb,
         "fps": 1 / wall,
+        "fps_with_nvenc": gpu_encoder,
         "frames": progress.frames_out,
         "encoding_cpu_seconds_a_frame": encoding_cpu,
         "wall_over_encoding_floor": wall / (encoding_cpu / cpus()),
@@ -69,6 +73,13 @@ def _measured(model: PerFrameModel, clip: Path, target: Path, count: int) -> dic
         "seconds_of_stages": progress.seconds,
         "complete": progress.frames_out == count,
     }
+
+
+def _whole(clip: Path, target: Path, job: Job) -> tuple[float, Progress]:
+    """Upscale from file to file; take the seconds a frame."""
+    progress, ticks = Progress(), []
+    upscale(str(clip), target, job, overwrite=True, progress=progress, tick=lambda: ticks.append(time.perf_counter()))
+    return (ticks[-1] - ticks[WARM - 1]) / (len(ticks) - WARM), progress
 
 
 def _without_encoder(job: Job, clip: Path, *, planes: bool) -> tuple[float, list[Frame]]:

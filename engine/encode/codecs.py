@@ -75,6 +75,22 @@ CODECS = {
     ),
 }
 
+NVENC = {"h264": "h264_nvenc", "hevc": "hevc_nvenc"}
+"""The encoders of NVIDIA GPUs, by codec. They take 8-bit 4:2:0 from the host; crf is their target quality, from 1 on."""
+NVENC_FORMAT = "yuv420p"
+NVENC_PRESETS = dict(zip(PRESETS, ("p1", "p1", "p2", "p3", "p4", "p4", "p5", "p6", "p7"), strict=True))
+
+
+def nvenc_options(crf: int, preset: str, *, prompt: bool) -> tuple[tuple[str, str], ...]:
+    """Return what NVENC is set to. prompt: it gives every frame as it comes."""
+    return (
+        *(("bf", "0"), ("flags", "+frame_duration"), ("preset", NVENC_PRESETS[preset])),
+        *(("rc", "vbr"), ("cq", str(crf)), ("b", "0")),  # of a constant quality, at whatever rate that takes
+        ("chroma_sample_location", "center"),
+        *((("tune", "ll"), ("zerolatency", "1"), ("delay", "0"), ("forced-idr", "1")) if prompt else ()),
+    )
+
+
 ORDER = "the log holds no frames that are decoded before they are shown"
 CUTS = "segments are cut by the settings `segment` and `split`, each with a key frame of its own"
 SAME = "how the work is divided is fixed, so that a resumed run gives the same bytes"
@@ -82,13 +98,13 @@ APART = "segments are encoded one by one as they come, so there is no first pass
 OURS = "it has a setting of its own"
 FORBIDDEN = {
     ORDER: "bf bframes b_strategy b-adapt b-pyramid b-bias weightb auto-alt-ref lag-in-frames arnr-maxframes pred-struct "
-    "hierarchical-levels enable-overlays enable-tf frame-parallel",
+    "hierarchical-levels enable-overlays enable-tf frame-parallel b_ref_mode b_adapt",
     CUTS: "g keyint keyint_min keyint-min min-keyint sc_threshold scenecut scd open-gop intra-refresh irefresh-type "
-    "force_key_frames forced-idr no-forced-idr scenecut-bias radl fades",
+    "force_key_frames forced-idr no-forced-idr scenecut-bias radl fades single-slice-intra-refresh",
     SAME: "threads thread_type lookahead-threads sliced-threads pools numa-pools frame-threads lp pin asm opencl wpp pmode pme "
     "non-deterministic slices flags flags2",
     APART: "pass passes passlogfile stats multi-pass-opt-analysis analysis-save analysis-load",
-    OURS: "crf preset pix_fmt cpu-used b:v s r aspect",
+    OURS: "crf preset pix_fmt cpu-used b:v s r aspect cq chroma_sample_location",
 }
 """Options that no user may set, by why."""
 

@@ -35,6 +35,8 @@ COSTS = {
     "libvpx-vp9": Cost(120, 0.0, dict.fromkeys(PRESETS, 0)),
     "prores_ks": Cost(40, 0.0, dict.fromkeys(PRESETS, 0)),
     "ffv1": Cost(100, 0.0, dict.fromkeys(PRESETS, 0)),
+    "h264_nvenc": Cost(20, 0.0, dict.fromkeys(PRESETS, 0)),  # on the host; assumed, no GPU was measured
+    "hevc_nvenc": Cost(20, 0.0, dict.fromkeys(PRESETS, 0)),
     "libx265": Cost(85, 5.2, dict(zip(PRESETS, (5, 10, 15, 15, 15, 20, 25, 40, 40), strict=True))),
 }
 FULL_CHROMA = 1.6  # times as much for 4:4:4

@@ -11,7 +11,16 @@ from upres.engine.color.convert import encoded
 from upres.engine.core.errors import SettingsError
 from upres.engine.core.frame import Color, Shape
 
-from .codecs import CODECS, PRESETS, CodecFacts, light_parameters, problems_of
+from .codecs import (
+    CODECS,
+    NVENC,
+    NVENC_FORMAT,
+    PRESETS,
+    CodecFacts,
+    light_parameters,
+    nvenc_options,
+    problems_of,
+)
 
 Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1", "lossless"]
 Unit = Literal["segment", "frame"]
@@ -43,6 +52,7 @@ class Encoder:
     fragment: what is published at once; single frames are encoded without look-ahead.
     live: encode with one encoder, without delay; such a run cannot be resumed.
     pixel_format: FFmpeg's name, or None for the codec's usual one. options: of the encoder's own, as FFmpeg names them.
+    nvenc: an NVIDIA GPU encodes H.264 and HEVC, where they are 8-bit 4:2:0; again it gives the same frames, not the same bytes.
     """
 
     codec: Codec = "auto"
@@ -54,6 +64,7 @@ class Encoder:
     live: bool = False
     pixel_format: str | None = None
     options: tuple[tuple[str, str], ...] = ()
+    nvenc: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -76,6 +87,12 @@ class Encoder:
             problems.append(
                 "codec must be named where encoder options or a pixel format are set: they are of one encoder"
             )
+        if self.nvenc and self.codec not in ("auto", *NVENC):
+            problems.append(f"NVENC encodes {' and '.join(NVENC)}, not {self.codec}")
+        if self.nvenc and not self.crf:
+            problems.append("crf must lie in 1..51 for NVENC, which has no lossless, got 0")
+        if self.nvenc and self.pixel_format not in (None, NVENC_FORMAT):
+            problems.append(f"the pixel format must be {NVENC_FORMAT} for NVENC, got {self.pixel_format}")
         problems += problems_of(self.options)
         if problems:
             raise SettingsError("; ".join(problems))
@@ -137,6 +154,34 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
             return Encoding("libx265", LOSSLESS_DEEP, width, height, color, exact, encoder)
         return Encoding("libx264rgb", "rgb24", width, height, color, (*common, ("qp", "0")), encoder)
     pixel_format = ("yuv444p" if odd else "yuv420p") + "10le" * shape.deep
+    codec, why = _codec(encoder, shape, width, height)
+    if codec not in ("h264", "hevc"):
+        return _other(encoder, shape, width, height, color)
+    if encoder.pixel_format:
+        pixel_format, odd = _checked_format(encoder, width, height), "420" not in encoder.pixel_format
+    why = _with_depth(why, shape, pixel_format)
+    if encoder.nvenc and pixel_format == NVENC_FORMAT:
+        options = (*nvenc_options(encoder.crf, encoder.preset, prompt=prompt), *encoder.options)
+        return Encoding(NVENC[codec], pixel_format, width, height, color, options, encoder, why)
+    if encoder.nvenc:
+        why = _joined(why, f"NVENC takes 8-bit 4:2:0 alone, so the CPU encodes {pixel_format}")
+    quality = (*common, ("crf", str(encoder.crf)), *(each for each in encoder.options if each[0] not in PARAMS))
+    # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
+    centered = () if odd else ("chromaloc=1",)
+    if codec == "h264":
+        spared = (f"asm={BEFORE_AVX512}",) if not _is_whole(width) and _has_avx512() else ()
+        parameters = ":".join(
+            (*_params(encoder), *centered, *light_parameters(shape.light, "libx264"), *spared),
+        )
+        quality = (*quality, *((("x264-params", parameters),) if parameters else ()))
+        return Encoding("libx264", pixel_format, width, height, color, quality, encoder, why)
+    options = (*quality, _x265(shape, (*_params(encoder), X265, *centered), width), CAPTIONS)
+    return Encoding("libx265", pixel_format, width, height, color, options, encoder, why)
+
+
+def _codec(encoder: Encoder, shape: Shape, width: int, height: int) -> tuple[str, str | None]:
+    """Choose the codec of a result of this size, and say what a user should know about it; SettingsError where it takes none."""
+    odd = width % 2 or height % 2
     why = f"{width}x{height} has an odd side, so it is encoded as 4:4:4, which not every player shows" if odd else None
     codec = encoder.codec
     if codec == "auto":
@@ -152,23 +197,7 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
         raise SettingsError(
             f"HEVC takes frames of at least {SMALLEST_HEVC} pixels a side, and these are {width}x{height}; choose h264"
         )
-    if codec not in ("h264", "hevc"):
-        return _other(encoder, shape, width, height, color)
-    if encoder.pixel_format:
-        pixel_format, odd = _checked_format(encoder, width, height), "420" not in encoder.pixel_format
-    why = _with_depth(why, shape, pixel_format)
-    quality = (*common, ("crf", str(encoder.crf)), *(each for each in encoder.options if each[0] not in PARAMS))
-    # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
-    centered = () if odd else ("chromaloc=1",)
-    if codec == "h264":
-        spared = (f"asm={BEFORE_AVX512}",) if not _is_whole(width) and _has_avx512() else ()
-        parameters = ":".join(
-            (*_params(encoder), *centered, *light_parameters(shape.light, "libx264"), *spared),
-        )
-        quality = (*quality, *((("x264-params", parameters),) if parameters else ()))
-        return Encoding("libx264", pixel_format, width, height, color, quality, encoder, why)
-    options = (*quality, _x265(shape, (*_params(encoder), X265, *centered), width), CAPTIONS)
-    return Encoding("libx265", pixel_format, width, height, color, options, encoder, why)
+    return codec, why
 
 
 def _x265(shape: Shape, parameters: tuple[str, ...], width: int) -> tuple[str, str]:
@@ -197,6 +226,10 @@ def _with_depth(why: str | None, shape: Shape, pixel_format: str) -> str | None:
     note = (
         f"the source's {shape.bits} bits a channel become {held} in {pixel_format}; another pixel format may hold more"
     )
+    return _joined(why, note)
+
+
+def _joined(why: str | None, note: str) -> str:
     return note if why is None else f"{why}; {note}"
 
 

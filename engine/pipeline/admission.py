@@ -3,6 +3,7 @@
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,8 @@ from rich.filesize import decimal
 from upres.engine.core.errors import ModelError, SettingsError, SourceError, TargetError
 from upres.engine.core.model import Model, Predicting, Spooling
 from upres.engine.core.text import number
+from upres.engine.encode.options import Encoder
+from upres.engine.machine.video_engines import video_engines
 
 from .estimate import Prediction
 
@@ -42,6 +45,19 @@ def _refuse_full_disks(wanted: Sequence[tuple[Path, int, str]]) -> None:
         if needed > free:
             uses = ", ".join(f"{decimal(count)} in {folder} for {purpose}" for folder, count, purpose in parts if count)
             raise TargetError(f"this needs about {decimal(needed)} of disk and {decimal(free)} are free: {uses}")
+
+
+def refuse_an_encoder_that_does_not_open(encoder: Encoder) -> None:
+    """Raise SettingsError where NVENC is asked for and no GPU opens it, which is tried once, in a process of its own."""
+    if encoder.nvenc and (problem := _nvenc_problem()):
+        raise SettingsError(
+            f"NVENC does not open here: {problem}; without `nvenc` the CPU encodes, and `upres doctor` says what is missing"
+        )
+
+
+@cache
+def _nvenc_problem() -> str | None:
+    return video_engines()[0].problem
 
 
 def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import psutil
 
 from upres.engine.core.frame import Shape
+from upres.engine.encode.codecs import NVENC
 from upres.engine.encode.encoder_memory import encoder_memory
 from upres.engine.encode.options import THREADS, Encoding
 from upres.engine.encode.video import waiting_bytes
@@ -15,6 +16,9 @@ from upres.engine.runtime.base import cpus
 # to twice as much; so many encoders are near enough.
 PIXEL_NANOSECONDS = {"libx264": 50.0, "libx264rgb": 90.0, "libx265": 130.0}
 PIXEL_NANOSECONDS |= {"libsvtav1": 40.0, "libvpx-vp9": 80.0, "prores_ks": 55.0, "ffv1": 20.0}
+# An engine of a GPU for one pixel, times the threads that another encoder would have; assumed, no GPU was measured.
+PIXEL_NANOSECONDS |= {"h264_nvenc": 4.0, "hevc_nvenc": 4.0}
+GPU_ENCODERS = 2  # at once: that many engines, or more, have those GPUs that have several
 SPARE_PART = 4  # encoders beside the first may together take one part in so many of the memory that is left
 
 
@@ -41,7 +45,8 @@ def another_encoder(shape: Shape, encoding: Encoding, scale: int, frames: int | 
     size = encoder_memory(encoding, frames) + waiting_bytes(encoding, upscaled, 2)
     seconds = PIXEL_NANOSECONDS[encoding.library] * encoding.width * encoding.height / THREADS * 1e-9
     whole = not encoding.encoder.live and encoding.encoder.fragment == "segment"
-    return AnotherEncoder(size, seconds, max(1, cpus() // THREADS) if whole else 1)
+    most = GPU_ENCODERS if encoding.library in NVENC.values() else max(1, cpus() // THREADS)
+    return AnotherEncoder(size, seconds, most if whole else 1)
 
 
 def encoders_that_fit(another: AnotherEncoder, *, model_seconds: float, memory: int) -> int:

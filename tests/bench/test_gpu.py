@@ -42,6 +42,7 @@ def test_every_part_runs_on_the_host_and_leaves_its_result(tmp_path):
     overlapped = [each for name, each in found["overlap"].items() if name != "card"]
     assert len(overlapped) == 2 and all(each["faster_than_plain"] > 0 for each in overlapped)  # in RGB and in planes
     assert all(case["fps"] > 0 for case in found["speed"]["results"].values())
+    assert all(case["fps_with_nvenc"] for case in found["end_to_end"]["results"].values())  # or why there is none
     assert all(case["complete"] and case["bound_by"] for case in found["end_to_end"]["results"].values())
     assert "needs a GPU" in found["flashvsr"]["skipped"]
     if find_spec("tensorrt_rtx"):

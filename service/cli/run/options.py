@@ -114,6 +114,9 @@ class EncodingOptions:
     preset: Annotated[
         str | None, typer.Option(help="Speed of the encoding: ultrafast … veryslow; fast by default.")
     ] = None
+    nvenc: Annotated[
+        bool, typer.Option("--nvenc", help="H.264 and HEVC by an NVIDIA GPU's encoder: another size at the same --crf.")
+    ] = False
     encoder_option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="An option of the encoder's own, as FFmpeg names it; repeatable."),
@@ -151,6 +154,7 @@ class EncodingOptions:
             self.height,
             pixel_format=self.pix_fmt,
             options=tuple(map(_pair, self.encoder_option or ())),
+            nvenc=self.nvenc,
         )
 
     def suffixes(self) -> tuple[str, str]:
