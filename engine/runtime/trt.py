@@ -18,8 +18,9 @@ from upres.engine.machine import nvidia
 from upres.engine.machine.cache import cache_folder
 
 from .base import DeviceKind, Tensor
-from .engines import check, first_run
+from .engines import check, first_run, runtime_cache
 from .engines.manifest import INSTALL, MODULES, Builder, Contents, Target, file_name
+from .engines.runtime_cache import RuntimeCache
 from .ort_cuda import Cuda, CudaGraph
 from .ring import cuda
 from .ring.device import Bound, Device, Spec
@@ -76,7 +77,8 @@ class TensorRTGraph:
         self._driver = driver
         self._builder = Builder(target, self._module.__version__, check.capability_of(driver.gpus[0]))
         self._graph_sha256 = hashlib.sha256(half.in_precision(path, precision)).hexdigest()
-        self._contexts: OrderedDict[tuple[int, ...], Any] = OrderedDict()  # the one used last at the end
+        # With what was compiled for each, which lives as long; the one used last at the end.
+        self._contexts: OrderedDict[tuple[int, ...], tuple[Any, RuntimeCache | None]] = OrderedDict()
         self._instead: CudaGraph | None = None
         self._notes: dict[tuple[int, ...], str] = {}
         self.on = on
@@ -138,7 +140,7 @@ class TensorRTGraph:
         if frame.shape not in self._contexts:
             self._load({"frame": frame}, f"{frame.shape[2]}x{frame.shape[1]}")
         self._contexts.move_to_end(frame.shape)
-        return self._contexts[frame.shape]
+        return self._contexts[frame.shape][0]
 
     def _load(self, inputs: Mapping[str, Spec], size: str) -> None:
         """Load an engine and compare its first run with the one that is stored. size: of the frames, WxH."""
@@ -153,16 +155,21 @@ class TensorRTGraph:
         engine = self._runtime.deserialize_cuda_engine(blob)
         if engine is None:
             raise ModelError(f"{self.report} cannot load {path}, its log says why; build it with: {command}")
-        context = engine.create_execution_context()
+        cache = None
+        if runtime_cache.is_kept(self._module):
+            cache = RuntimeCache(engine, runtime_cache.file_beside(path, known.sha256, self._driver.version))
+        context = engine.create_execution_context() if cache is None else cache.context
         if context is None:
             raise MemoryShortError(f"the GPU has no memory left for {path}")
-        self._contexts[shape] = context
+        self._contexts[shape] = context, cache
         if len(self._contexts) > MOST_LOADED:
             self.compute.record().wait()  # no run of the one that goes may be under way
             self._contexts.popitem(last=False)
         fixed = first_run.fixed_inputs({name: (spec.shape, spec.dtype) for name, spec in inputs.items()})
         outputs = self._outputs(engine, inputs)
         first_run.compare(path, known, fixed, lambda feeds: run_once(self, feeds, outputs))
+        if cache is not None:
+            cache.keep()
 
     def _outputs(self, engine: Any, inputs: Mapping[str, Spec]) -> dict[str, Spec]:  # noqa: ANN401
         names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)} - inputs.keys()

@@ -4,6 +4,7 @@ import gc
 import importlib
 import os
 import sys
+from contextlib import nullcontext
 
 import fake_tensorrt
 import numpy as np
@@ -125,6 +126,22 @@ def test_an_engine_that_cannot_be_used_is_refused_before_a_frame_leaves_it(here,
         with pytest.raises(ModelError, match=message):
             here.model().open(WIDTH, HEIGHT)
     assert here.device.taken == 0
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_what_is_compiled_is_kept_once_the_first_run_was_right(here, monkeypatch, wrong):
+    kept = []
+
+    class Kept:
+        def __init__(self, engine, file):
+            self.context, self.keep = engine.create_execution_context(), lambda: kept.append(file)
+
+    monkeypatch.setattr(trt, "RuntimeCache", Kept)
+    monkeypatch.setattr(trt.runtime_cache, "is_kept", lambda module: True)
+    engine = here.build(wrong=wrong)
+    with pytest.raises(ModelError, match="does not compute") if wrong else nullcontext():
+        upscaled(here.model().open(WIDTH, HEIGHT))
+    assert [file.name.split(".")[0] for file in kept] == ([] if wrong else [engine.stem])
 
 
 def test_an_engine_that_fails_to_run_is_an_error_and_leaves_nothing_taken(here):

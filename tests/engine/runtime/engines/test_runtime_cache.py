@@ -1,0 +1,101 @@
+"""What was compiled for an engine is kept, taken again where TensorRT takes it, bounded, and never in the way."""
+
+import importlib
+import os
+
+import pytest
+
+from upres.engine.runtime.engines import runtime_cache
+from upres.engine.runtime.engines.runtime_cache import RuntimeCache, file_beside, is_kept
+
+NAMES = {
+    "ICudaEngine": ("create_runtime_config", "create_execution_context"),
+    "IRuntimeConfig": ("create_runtime_cache", "set_runtime_cache"),
+    "IRuntimeCache": ("deserialize", "serialize"),
+}
+
+
+def test_every_name_that_is_used_exists_in_the_real_package():
+    real = importlib.import_module("tensorrt_rtx") if os.environ.get("CI") else pytest.importorskip("tensorrt_rtx")
+    assert is_kept(real)
+    for kind, names in NAMES.items():
+        assert all(hasattr(getattr(real, kind), name) for name in names)
+
+
+def test_tensorrt_itself_compiles_nothing_on_the_gpu():
+    real = pytest.importorskip("tensorrt_lean_bindings")
+    assert not is_kept(real)
+
+
+class Engine:
+    """An engine, its configuration and its cache in one. compiled: by a run. valid: what it takes. taken: what it took."""
+
+    def __init__(self, compiled=b"kernels", valid=b"kernels"):
+        self.compiled, self.valid, self.taken, self.set = compiled, valid, b"", None
+
+    def create_runtime_config(self):
+        return self
+
+    create_runtime_cache = create_runtime_config
+
+    def set_runtime_cache(self, cache):
+        self.set = cache
+
+    def create_execution_context(self, config):
+        assert config is self and self.set is self
+        return "context"
+
+    def deserialize(self, blob):
+        self.taken = blob if blob == self.valid else b""
+        return bool(self.taken)
+
+    def serialize(self):
+        return self.compiled
+
+
+@pytest.fixture
+def file(tmp_path):
+    return file_beside(tmp_path / "flashvsr-v1.1-tiny-fp16-sm89.engine", "0123456789abcdef", "580.65")
+
+
+def test_what_was_compiled_is_taken_at_the_next_start(file):
+    first = RuntimeCache(Engine(), file)
+    assert first.context == "context" and not file.exists()
+    first.keep()
+    assert file.name == "flashvsr-v1.1-tiny-fp16-sm89.0123456789ab-580.65.cache"
+    engine = Engine()
+    again = RuntimeCache(engine, file)
+    assert engine.taken == b"kernels"
+    written = file.stat().st_mtime_ns
+    again.keep()
+    assert file.stat().st_mtime_ns == written  # nothing was compiled
+
+
+def test_what_tensorrt_does_not_take_is_compiled_again_and_replaced(file):
+    file.write_bytes(b"of another driver")
+    engine = Engine()
+    RuntimeCache(engine, file).keep()
+    assert engine.taken == b"" and file.read_bytes() == b"kernels"
+
+
+def test_one_file_is_left_of_an_engine_and_those_of_others_stay(file):
+    older = file_beside(file.parent / "flashvsr-v1.1-tiny-fp16-sm89.engine", "f" * 64, None)
+    other = file_beside(file.parent / "flashvsr-v1.1-tiny-fp16-sm89x.engine", "0" * 64, "580.65")
+    engine = file.parent / "flashvsr-v1.1-tiny-fp16-sm89.engine"
+    for each in (older, other, engine):
+        each.write_bytes(b"old")
+    RuntimeCache(Engine(), file).keep()
+    assert {path.name for path in file.parent.iterdir()} == {file.name, other.name, engine.name}
+
+
+def test_what_is_too_large_or_cannot_be_written_is_not_kept(file, monkeypatch):
+    monkeypatch.setattr(runtime_cache, "MOST_BYTES", 6)
+    RuntimeCache(Engine(), file).keep()
+    assert not file.exists()
+    file.write_bytes(b"kernels")
+    engine = Engine()
+    RuntimeCache(engine, file)
+    assert engine.taken == b""
+    monkeypatch.undo()
+    RuntimeCache(Engine(), file.parent / "none" / file.name).keep()
+    assert not (file.parent / "none").exists()
