@@ -206,12 +206,15 @@ def _load(
         tile_limit=tile,
         variant=variant,
         why=why,
-        deepened=partial(_load_deep, network, runtime, tile),
+        deepened=partial(_load_deep, network, runtime, tile, "fp16" if variant.precision == "fp16" else "fp32"),
     )
 
 
-def _load_deep(network: str, runtime: Runtime, tile: int) -> PerFrameModel:
-    """Load a network for frames of uint16, in float32, for bfloat16 has as few levels as 8 bits. TensorRT takes no uint16."""
+def _load_deep(network: str, runtime: Runtime, tile: int, precision: str) -> PerFrameModel:
+    """Load a network for frames of uint16, in float32, for bfloat16 has as few levels as 8 bits, or in float16.
+
+    TensorRT takes no uint16, so ONNX Runtime serves any GPU.
+    """
     from upres.engine.runtime.sixteen_bits import (
         sixteen_bits,
     )  # it imports onnx, which a run on OpenVINO else does without
@@ -223,8 +226,8 @@ def _load_deep(network: str, runtime: Runtime, tile: int) -> PerFrameModel:
     with tempfile.TemporaryDirectory(prefix="upres-") as folder:
         graph = Path(folder) / path.name
         graph.write_bytes(sixteen_bits(path))
-        loaded = runtime.load(graph, exact.precision)
-    variant = replace(exact, sha256=f"{exact.sha256} in 16 bits")
+        loaded = runtime.load(graph, precision)
+    variant = replace(exact, precision=precision, sha256=f"{exact.sha256} in 16 bits")
     return PerFrameModel(
         loaded, facts, tile_memory=_tile_memory(runtime), tile_limit=tile, variant=variant, is_deep=True
     )

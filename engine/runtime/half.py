@@ -8,6 +8,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from upres.engine.core.frame import FULL
+
+TO_255 = {"1 of 256": np.array(1 / 256, np.float32), "white": np.array(255, np.float32)}
 REALS = {"Resize": (1, 2)}
 """Inputs that an operator takes in float32 whatever it computes in: region and scales."""
 
@@ -23,10 +26,13 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Rewrite a graph, in place, so that everything between its inputs and its outputs is float16; return it.
 
     Weights that are stored in float16 lose their Cast to float32; the others are rounded. Inputs and outputs keep their types,
-    so the graph must cast its own, as graphs of frames do. Raises ValueError for a weight that float16 cannot hold.
+    so the graph must cast its own, as graphs of frames do. Frames of uint16 are brought to 0 … 255 in float32 first: float16 does
+    not reach their largest values, nor the inverse of it. Raises ValueError for a weight that float16 cannot hold.
     """
     graph = model.graph
-    kept = set(_kept(graph))
+    kept, wide = set(_kept(graph)), {value.name for value in graph.input if _is_uint16(value)}
+    if wide:
+        _scaled_from_255(graph)
     stored = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
@@ -37,13 +43,40 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
             if node.input[0] in stored:
                 renamed[node.output[0]] = node.input[0]
                 continue
+            if node.input[0] in wide:
+                nodes += _brought_to_255(node)
+                continue
             node.attribute[0].i = TensorProto.FLOAT16
         node.input[:] = [renamed.get(name, name) for name in node.input]
         nodes.append(node)
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
+    if wide:
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in TO_255.items())
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _is_uint16(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.elem_type == TensorProto.UINT16)
+
+
+def _scaled_from_255(graph: onnx.GraphProto) -> None:
+    """Let a graph that divides its frame by FULL divide it by 255."""
+    for tensor in graph.initializer:
+        if not tensor.dims and numpy_helper.to_array(tensor) == np.float32(1 / FULL):
+            tensor.CopyFrom(numpy_helper.from_array(np.array(1 / 255, np.float32), tensor.name))
+
+
+def _brought_to_255(cast: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Write the cast of a frame of uint16, white at FULL, to float16 from 0 to 255; what is above white becomes white."""
+    names = [f"{cast.output[0]} {step}" for step in ("in 32 bits", *TO_255)]
+    cast_to = onnx.helper.make_node("Cast", cast.input, names[:1], to=TensorProto.FLOAT)
+    scaled, cut = (
+        onnx.helper.make_node(kind, [before, name], [after])
+        for kind, before, name, after in zip(("Mul", "Min"), names, TO_255, names[1:], strict=False)
+    )
+    return [cast_to, scaled, cut, onnx.helper.make_node("Cast", names[2:], cast.output, to=TensorProto.FLOAT16)]
 
 
 def _kept(graph: onnx.GraphProto) -> Iterator[str]:

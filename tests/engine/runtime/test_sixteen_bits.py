@@ -1,14 +1,21 @@
 """A graph for frames of uint16 is the same network: what 8 bits hold comes out alike, and finer steps stay apart."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import pytest
+from paths import SAMPLE
 from small_networks import SMALL, tensors
 
+from upres.engine.color.convert import ToRGB
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import FULL, Frame
+from upres.engine.decode.reader import Reader
 from upres.engine.models import manifest, per_frame
 from upres.engine.runtime import registry
+from upres.engine.runtime.half import half
+from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.engine.runtime.sixteen_bits import sixteen_bits
 from upres.export.families.rrdb import RRDB
 
@@ -41,6 +48,53 @@ def test_steps_finer_than_eight_bits_stay_apart():
     (result,) = model.open(160, 32).push(frame)
     assert result.pixels.dtype == np.uint16
     assert len(np.unique(result.pixels[32, 40:-40, 1])) > 100
+
+
+@pytest.mark.parametrize("network", [NETWORK, "realesr-animevideov3-x2"])
+def test_in_half_precision_ten_bits_are_kept(network):
+    """As GPUs compute `high`: in codes of 10 bits, on a real frame with detail below 8 bits."""
+    with Reader(SAMPLE) as reader:
+        rgb = ToRGB(reader.info.shape.color)(next(reader.frames()))[40:104, 60:188]
+    fine = rgb.astype(int) * 256 + np.random.default_rng(0).integers(-128, 128, rgb.shape)
+    frame = np.clip(fine, 0, FULL).astype(np.uint16)
+    data = sixteen_bits(manifest.find(network)[0])
+    exact, rounded = (
+        OnnxRuntimeGraph(data, 2),
+        OnnxRuntimeGraph(half(onnx.load_from_string(data)).SerializeToString(), 2),
+    )
+    results = [graph.run({"frame": frame[None]})["upscaled"].astype(float) / FULL * 1023 for graph in (exact, rounded)]
+    difference = results[0] - results[1]
+    assert 10 * np.log10(1023**2 / np.mean(difference**2)) >= 75
+    assert abs(difference).max() <= 2
+
+
+def test_what_float16_does_not_reach_is_white_there():
+    data = sixteen_bits(manifest.find(NETWORK)[0])
+    graph = OnnxRuntimeGraph(half(onnx.load_from_string(data)).SerializeToString(), 1)
+    above, white = (
+        graph.run({"frame": np.full((1, 24, 24, 3), value, np.uint16)})["upscaled"] for value in (65535, FULL)
+    )
+    assert np.array_equal(above, white) and white[0, 24, 24].min() > 0.99 * FULL
+
+
+@pytest.mark.parametrize(
+    ("quality", "precisions", "loaded"),
+    [
+        ("high", ("fp16", "fp32"), ["fp16", "fp16"]),
+        ("exact", ("fp16", "fp32"), ["fp32", "fp32"]),
+        ("high", ("bf16", "fp32"), ["bf16", "fp32"]),
+    ],
+)
+def test_of_what_is_less_than_float32_frames_of_sixteen_bits_take_float16_alone(quality, precisions, loaded):
+    seen = []
+
+    def load(path, precision):
+        seen.append(precision)
+        return OnnxRuntimeGraph(path, 1)
+
+    runtime = SimpleNamespace(name="any", device="cpu", load=load)
+    per_frame._load(NETWORK, runtime, quality, precisions).deep()
+    assert seen == loaded
 
 
 def test_it_is_another_model_to_a_log_that_is_resumed():
