@@ -9,6 +9,7 @@ from paths import SUPPORT
 
 ENCODES = """
 import os, sys
+from contextlib import suppress
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import fake
@@ -16,7 +17,9 @@ from upres.engine.encode.options import Encoder
 policies = set()
 
 def look():
-    policies.update(os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir())
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # of a thread that has ended since
+            policies.add(os.sched_getscheduler(int(task.name)))
 
 from upres.engine.api import upscale
 target = Path(sys.argv[3])
