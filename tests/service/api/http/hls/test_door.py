@@ -87,7 +87,7 @@ def test_a_live_job_plays_part_by_part_and_as_a_whole(server, clip, tmp_path):
         for thread in (seeing, hearing):
             thread.join(120)
             assert not thread.is_alive()
-    assert len(video.loads) > 4 and len(video.parts) >= 20
+    assert len(video.loads) >= 3 and len(video.parts) >= 20  # one load at least for each part that was waited for
     stream = attributes(next(line for line in index if line.startswith("#EXT-X-STREAM-INF")).partition(":")[2])
     assert (
         stream["CODECS"].startswith("avc1.") and stream["CODECS"].endswith(",mp4a.40.2") and stream["AUDIO"] == "sound"
