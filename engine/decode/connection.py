@@ -99,8 +99,10 @@ class Connection:
     def _open(self, closing: ExitStack) -> tuple[InputContainer, Tracks]:
         """Open the source. closing: closes the container."""
         opened = self._opener.open(self._source, spool=not self.live)
-        opened = unpacked(self.name, opened) if self._formats is None else opened
         self._newest.callback(opened.close)
+        if self._formats is None:
+            opened = unpacked(self.name, opened)
+            self._newest.callback(opened.close)
         with self._lock:
             self._opened = opened
             interrupted = self.interrupted.is_set()

@@ -81,7 +81,6 @@ def live(
     places = destinations(to or ["-"] * (not preview), opened, overwrite=overwrite)
     if any(place.place is None for place in places):
         stdout()  # refuses a terminal
-    encoder = Encoder(preset=preset, crf=crf, fragment="frame", live=True)
     progress = Progress()
     # The light network, where there is one: another is asked for by its content or by its name.
     models = Choice(replace(choice, content="live") if choice.content == "auto" else choice)
@@ -96,7 +95,7 @@ def live(
         bar.warn(notes)
         job = Job(
             loaded,
-            encoder,
+            Encoder(preset=preset, crf=crf, fragment="frame", live=True),
             prefilters=tuple(prefilter or ()),
             tonemap=tonemap,
             streamed=True,

@@ -143,11 +143,8 @@ class AsyncClient:
         the configuration says, is not resumed after a lost connection; where it may drop, Dropped says what was lost. None where
         the configuration names a stream that the server pulls.
         """
-        send_buffer, retry, received = (
-            SendBuffer(source or io.BytesIO()),
-            Retry(self._server, live=config.live),
-            Received(),
-        )
+        send_buffer = SendBuffer(io.BytesIO() if source is None else source)
+        retry, received = Retry(self._server, live=config.live), Received()
         while True:
             offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             reading = _Reading()

@@ -67,18 +67,7 @@ class Server:
         self._lock = _locked(settings.state)
         self.store = Store(settings.database_url, checkpoint=checkpoint)
         self.keys = Keys(self.store)
-        options = ExecutorOptions(
-            workers=settings.workers,
-            slots=settings.slots,
-            live_slots=settings.live_slots,
-            models=settings.models,
-            runtime=settings.runtime,
-            memory_bytes=settings.job_memory_bytes,
-            quality=settings.quality,
-            preload=tuple(settings.preload),
-            on_failing=self._on_failing,
-        )
-        executor = make_executor(settings.executor, options)
+        executor = make_executor(settings.executor, self._executor_options())
         policy = settings.policy
         self._probe = probe = Probe(policy.limits)
         probe.start()  # it imports while the rest is made
@@ -114,6 +103,20 @@ class Server:
         )
         self._hls = HlsDoor(self.jobs, self._links)
         self._http = Http(settings, self._web(quota))
+
+    def _executor_options(self) -> ExecutorOptions:
+        settings = self._settings
+        return ExecutorOptions(
+            workers=settings.workers,
+            slots=settings.slots,
+            live_slots=settings.live_slots,
+            models=settings.models,
+            runtime=settings.runtime,
+            memory_bytes=settings.job_memory_bytes,
+            quality=settings.quality,
+            preload=tuple(settings.preload),
+            on_failing=self._on_failing,
+        )
 
     def _web(self, quota: Quota) -> ASGIApp:
         settings = self._settings

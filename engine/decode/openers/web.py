@@ -135,6 +135,9 @@ class WebFile(io.RawIOBase):
                 hopeless = self._size is None and not isinstance(error, _BrokenOffError)
                 if (tried == TRIES or hopeless) and not self._stopped.is_set():
                     raise UnreachableError(f"{self._address}: {self._missing(error)}; try again later") from error
+            except BaseException:
+                self._drop()
+                raise
             self._stopped.wait(PAUSE_SECONDS * 2 ** (tried - 1))
         raise AssertionError
 
@@ -190,6 +193,9 @@ class WebFile(io.RawIOBase):
             answer = _BrokenOffError(f"no answer within {ANSWER_SECONDS:g} s")
         if isinstance(answer, Exception):
             given_up.set()
+            with suppress(Empty):  # it came at the same time
+                if not isinstance(late := answers.get_nowait(), Exception):
+                    late.close()
             raise answer
         self._response = answer
         self._check(answer)

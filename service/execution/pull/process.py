@@ -25,16 +25,18 @@ CONTAINER = "nut"  # takes every codec, and each packet is whole when it has com
 OPTIONS = {"flush_packets": "1", "fflags": "+bitexact"}
 
 
-def run(end: socket.socket, *, name: str, url: str, options: dict[str, str]) -> None:
+def run(end: socket.socket, *, name: str, url: str, options: dict[str, str], allow_unconfined: bool) -> None:
     """Send a stream until it ends, and breaks off for good, or nobody takes it. name: for people, who must not see the URL.
 
     First comes one byte, with the descriptor at which connections are asked for, or without where the system cannot confine.
-    options: of libavformat, beside those of the URL's own kind.
+    options: of libavformat, beside those of the URL's own kind. allow_unconfined: send it in that case, too.
     """
     name_process("upres-puller")
     listener = confine_to_peer(BOUNDS)
     if listener is None:
         end.sendall(b"\0")
+        if not allow_unconfined:
+            return
     else:
         socket.send_fds(end, [b"\0"], [listener])
         os.close(listener)  # or this process could answer itself

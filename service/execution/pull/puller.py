@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from upres.engine.core.errors import SourceError
 from upres.engine.decode.live.network import WAIT_SECONDS
 from upres.service.domain.errors import UnavailableError
+from upres.service.execution.report_shape import MOST_CHARACTERS
 from upres.service.execution.sandbox import one_peer
 from upres.service.execution.sandbox.fork_server import ForkServer
 from upres.service.live import framing
@@ -19,8 +20,8 @@ PORTS = {"rtsp": 554, "rtmp": 1935, "tcp": None}
 START_SECONDS = 60.0  # for a process to be forked and confined; the first waits for the one that it is forked from
 MESSAGE_BYTES = 1 << 20
 UNCONFINED = (
-    "this system cannot keep the process of a stream to its address, so that none is pulled; it takes Linux 5.9 with seccomp on "
-    "x86-64 or ARM64, or the operator's allow_unconfined"
+    "this system cannot keep the process of a stream to its address, so that none is pulled; it takes Linux 5.13 with seccomp and "
+    "Landlock on x86-64 or ARM64, or the operator's allow_unconfined"
 )
 
 Take = Callable[[bytes], Awaitable[object]]
@@ -49,7 +50,11 @@ class Puller:
         Raises SourceError where it cannot be opened, UnavailableError where its process ends early or cannot be confined.
         """
         order, reach = await _addressed(name, self._urls[name])
-        child = self._server.fork()  # takes no time; in a thread, a cancellation could lose it
+        order["allow_unconfined"] = self._allow_unconfined
+        try:
+            child = self._server.fork()  # usually takes no time; in a thread, a cancellation could lose it
+        except OSError as error:
+            raise UnavailableError(f"{name}: no process can be started to pull it ({error.strerror})") from error
         try:
             with child.end:
                 listener = await _started(child.end, order)
@@ -106,14 +111,16 @@ async def _started(end: socket.socket, order: dict[str, Any]) -> int | None:
 
 
 async def _copy(end: socket.socket, take: Take, interrupted: Callable[[int], None]) -> None:
-    """Pass on what a process sends, to its last message."""
+    """Pass on what a process sends, to its last message. It may have been taken over."""
+    count = 0
     reader, writer = await asyncio.open_unix_connection(sock=end)
     try:
         while True:
             match await framing.read_message(reader, MESSAGE_BYTES):
                 case {"failed": str(text)}, _:
-                    raise SourceError(text)
-                case {"interruptions": int(count)}, _:
+                    raise SourceError(text[:MOST_CHARACTERS].encode(errors="replace").decode())
+                case {"interruptions": _}, _:
+                    count += 1
                     interrupted(count)
                 case {"ended": True}, _:
                     return

@@ -50,7 +50,7 @@ def confine_to_peer(bounds: Bounds) -> int | None:
     """
     be_killed_first()
     bound(bounds)
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not landlock.available():
         return None
     ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     listener = seccomp.restrict_to_asking()

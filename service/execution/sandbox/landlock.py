@@ -39,9 +39,9 @@ def restrict(*, readable: Iterable[Path] = (), writable: Iterable[Path] = ()) ->
 
     Needs no_new_privs. What is open stays open.
     """
-    version = _version()
-    if version < 1:
+    if not available():
         return False
+    version = _version()
     rights = KNOWN[max(known for known in KNOWN if known <= version)]
     ruleset = _Ruleset(rights, TCP if version >= 4 else 0, SCOPES if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
@@ -70,6 +70,11 @@ def _allow(ruleset: int, folder: Path, rights: int) -> None:
             raise OSError(ctypes.get_errno(), "Landlock does not take the folder", str(folder))
     finally:
         os.close(parent)
+
+
+def available() -> bool:
+    """Whether this system can do that."""
+    return _version() >= 1
 
 
 def _version() -> int:

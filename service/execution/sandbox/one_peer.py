@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 NOTICE = struct.Struct("<QIIiIQ6Q")  # struct seccomp_notif: id, pid, flags, then struct seccomp_data with the arguments
 ARGUMENTS = 6  # where those begin
@@ -22,6 +23,7 @@ PLACED = struct.Struct("<QIIII")  # struct seccomp_notif_addfd: id, flags, our d
 ANSWER = struct.Struct("<QqiI")  # struct seccomp_notif_resp: id, value, negative error number, flags
 RECEIVE, SEND, ADD = 0xC0502100, 0xC0182101, 0x40182103  # SECCOMP_IOCTL_NOTIF_…: RECV, SEND, ADDFD
 IN_PLACE = 1  # SECCOMP_ADDFD_FLAG_SETFD
+PAUSE_SECONDS = 0.1  # behind each connection, for a process that was taken over may ask without end
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +37,12 @@ async def supervised(listener: int | None, connect: Connect) -> AsyncIterator[No
         yield
         return
     supervising = asyncio.create_task(supervise(listener, connect))
-    supervising.add_done_callback(_report)
+    supervising.add_done_callback(partial(_close, listener))
     try:
         yield
     finally:
         supervising.cancel()
         await asyncio.wait([supervising])
-        os.close(listener)
 
 
 async def supervise(listener: int, connect: Connect) -> None:
@@ -49,18 +50,12 @@ async def supervise(listener: int, connect: Connect) -> None:
 
     connect: gives a connected socket that does not block; an OSError of it is what the process gets.
     """
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(listener, asked.set)
-    try:
-        while not (state := _state(listener)) & (select.POLLHUP | select.POLLERR):
-            if not state & select.POLLIN:  # receiving would wait
-                await asked.wait()
-                asked.clear()
-            elif (notice := _received(listener)) is not None:
-                await _serve(listener, notice, connect)
-    finally:
-        loop.remove_reader(listener)
+    while not (state := _state(listener)) & (select.POLLHUP | select.POLLERR):
+        if not state & select.POLLIN:  # receiving would wait
+            await _asked(listener)
+        elif (notice := _received(listener)) is not None:
+            await _serve(listener, notice, connect)
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def reach(host: str, port: int, seconds: float) -> socket.socket:
@@ -83,8 +78,19 @@ async def reach(host: str, port: int, seconds: float) -> socket.socket:
     raise problem
 
 
-def _report(task: asyncio.Task[None]) -> None:
-    """Log the fault that ended a supervision: its process then waits for connections until it is killed."""
+async def _asked(listener: int) -> None:
+    """Wait for something to happen. Only then is the loop woken: what is asked meanwhile would wake it all the time."""
+    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(listener, asked.set)
+    try:
+        await asked.wait()
+    finally:
+        loop.remove_reader(listener)
+
+
+def _close(listener: int, task: asyncio.Task[None]) -> None:
+    """End a supervision, and log the fault that ended it: its process then waits for connections until it is killed."""
+    os.close(listener)
     if not task.cancelled() and (error := task.exception()):
         logger.error("connections are made no more: %r", error, exc_info=error)
 

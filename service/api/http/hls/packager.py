@@ -23,6 +23,7 @@ from .rendition import Chunk, Rendition
 LEAD_SECONDS = 1.0  # added to all times: sound may start before 0, which a fragment cannot say
 HOLE_SECONDS = 1.0  # of nothing, behind which players start with a timeline of their own
 BEAT_SECONDS = 10.0
+SILENT_SEGMENTS = 2  # of the picture, after which sound that is announced is waited for no longer
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,13 @@ class Packager:
 
     @property
     def plays(self) -> bool:
-        """Whether there is a whole segment of the picture; players take no playlist without one."""
-        return "video" in self.renditions and self.renditions["video"].whole > 0
+        """Whether there is a whole segment of the picture, without which players take no playlist, and the sound.
+
+        The list of tracks is asked for once, so it waits for sound that is announced, but not for long: it may be silent.
+        """
+        whole = self.renditions["video"].whole if "video" in self.renditions else 0
+        known = {name for name, track in self._ring.tracks.items() if codec_name(track) is not None}
+        return whole > SILENT_SEGMENTS or (whole > 0 and known <= self.renditions.keys())
 
     async def _run(self) -> None:
         """Read the ring to its end."""
@@ -101,7 +107,10 @@ class Packager:
         if track.name == "video":
             self._take_picture(chunk, fragment)
         else:
-            self._waiting.setdefault(track.name, deque()).append(chunk)
+            waiting = self._waiting.setdefault(track.name, deque())
+            waiting.append(chunk)
+            while sum(len(chunk.data) for chunk in waiting) > self._ring.most_bytes:  # there is no picture beside it
+                waiting.popleft()
         for name in self._waiting:
             self._take_sound(name)
         for rendition in self.renditions.values():
@@ -140,9 +149,14 @@ class Packager:
             track = self._ring.tracks[name]
             durations = [first.duration, *(float(fragment.duration * track.time_base) for fragment in fragments)]
             self._target = self._target or _target(self._segment_seconds, max(durations))
-            self.renditions[name] = Rendition(track, durations, self._target)
+            self.renditions[name] = Rendition(track, durations, self._target, self._breaks(first.start))
             self._cuts[name] = deque()
         return self.renditions[name]
+
+    def _breaks(self, second: float) -> int:
+        """Count the picture's discontinuities up to a second: those of all tracks have the same numbers."""
+        video = self.renditions.get("video")
+        return 0 if video is None else video.breaks_before(second)
 
     def _finish(self) -> None:
         for name in self._waiting:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from upres.engine.segments.model import Track
+from upres.service.live.framing import FramingError
 
 PART_SECONDS = 0.2
 SLACK = 1.05  # over the usual length of a part, for frames whose durations are rounded
@@ -51,37 +52,38 @@ class Part:
 
 @dataclass(slots=True)
 class Segment:
-    """Parts that follow each other. number: its place among all. breaks: discontinuities before it. whole: no more parts come."""
+    """Parts that follow each other. number: its place among all. breaks: discontinuities before it. whole: no more parts come.
+
+    duration: seconds. size: bytes.
+    """
 
     number: int
     start: float
     breaks: int
     parts: list[Part] = field(default_factory=list)
     whole: bool = False
+    duration: float = 0.0
+    size: int = 0
 
-    @property
-    def duration(self) -> float:
-        """Seconds."""
-        return sum(chunk.duration for part in self.parts for chunk in part.chunks)
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(len(chunk.data) for part in self.parts for chunk in part.chunks)
+    def add(self, part: Part) -> None:
+        """Publish another part."""
+        self.parts.append(part)
+        self.duration += sum(chunk.duration for chunk in part.chunks)
+        self.size += sum(len(chunk.data) for chunk in part.chunks)
 
 
 class Rendition:
     """The segments of a track: listed, and retired ones that can still be asked for.
 
     durations: of chunks that came by now, in seconds, by which the length of parts is decided once and for all.
-    target: the longest segment, in whole seconds. removed_breaks: discontinuities that are listed no more.
+    target: the longest segment, in whole seconds. removed_breaks: discontinuities that are listed no more, or were before it.
     """
 
-    def __init__(self, track: Track, durations: Sequence[float], target: int) -> None:
+    def __init__(self, track: Track, durations: Sequence[float], target: int, removed_breaks: int = 0) -> None:
         self.track = track
         self.target = target
         self.segments: deque[Segment] = deque()
-        self.removed_breaks = 0
+        self.removed_breaks = removed_breaks
         self._usual = sorted(durations)[len(durations) // 2]
         usual_part = self._usual * math.ceil(PART_SECONDS / self._usual) * SLACK
         longest = min(LONGER * max(durations), MOST_LONGER)
@@ -112,11 +114,22 @@ class Rendition:
         self._retire()
 
     def shrink(self, most_bytes: int) -> None:
-        """Forget the oldest segments until no more than so many bytes are kept, but never the newest."""
-        size = sum(segment.size for segment in (*self._retired, *self.segments))
+        """Forget the oldest segments until no more than so many bytes are kept, but never the newest.
+
+        Raises FramingError where that one alone is twice as large: what sends it makes no segments.
+        """
+        size = sum(segment.size for segment in (*self._retired, *self.segments)) + sum(
+            len(chunk.data) for chunk in self._pending
+        )
         while size > most_bytes and (self._retired or len(self.segments) > 1):
             gone = self._retired.popleft() if self._retired else self._unlisted()
             size -= gone.size
+        if size > 2 * most_bytes:
+            raise FramingError(f"a segment of {size} bytes, where {most_bytes} are kept in all")
+
+    def breaks_before(self, second: float) -> int:
+        """Count the discontinuities up to a second."""
+        return self.removed_breaks + sum(segment.breaks for segment in self.segments if segment.start <= second)
 
     @property
     def newest(self) -> tuple[int, int]:
@@ -152,7 +165,7 @@ class Rendition:
 
     def _publish(self) -> None:
         if self._pending:
-            self.segments[-1].parts.append(Part(tuple(self._pending), min(self._length, self.part_target)))
+            self.segments[-1].add(Part(tuple(self._pending), min(self._length, self.part_target)))
             self._pending = []
 
     def _retire(self) -> None:

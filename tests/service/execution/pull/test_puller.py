@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 import sys
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
@@ -15,8 +16,10 @@ from camera import Camera
 
 from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import UnavailableError
+from upres.service.execution.pull import process
 from upres.service.execution.pull import puller as pull
 from upres.service.execution.pull.puller import Puller
+from upres.service.live import framing
 
 SECONDS = 120
 
@@ -132,6 +135,30 @@ def test_nothing_is_pulled_where_a_process_cannot_be_kept_to_its_address(monkeyp
         async with pulling("tcp://127.0.0.1:1") as (_, _, task):
             with pytest.raises(UnavailableError, match="cannot keep the process of a stream to its address"):
                 await task
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_is_not_confined_connects_to_nobody(clip, monkeypatch):
+    monkeypatch.setattr(process, "name_process", lambda name: None)
+    monkeypatch.setattr(process, "confine_to_peer", lambda bounds: None)
+    ours, theirs = socket.socketpair()
+    with Camera(clip) as camera, ours, theirs:
+        url = f"tcp://127.0.0.1:{camera.port}"
+        process.run(theirs, name="entrance", url=url, options={}, allow_unconfined=False)
+        assert ours.recv(2) == b"\0" and not camera.asked.is_set()
+
+
+@pytest.mark.parametrize(("said", "passed"), [("\ud800", "?"), ("x" * 10**5, "x" * 1000)])
+def test_what_a_process_says_is_text_of_bounded_length(said, passed):
+    async def scenario():
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.sendall(framing.encoded({"interruptions": 10**30}) + framing.encoded({"failed": said}))
+            counts = []
+            with pytest.raises(SourceError) as failed:
+                await pull._copy(ours, None, counts.append)
+        assert str(failed.value) == passed and counts == [1]
 
     asyncio.run(scenario())
 

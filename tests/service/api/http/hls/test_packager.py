@@ -34,11 +34,11 @@ def live(clip):
     return log.tracks, pieces
 
 
-def packaged(tracks, pieces):
+def packaged(tracks, pieces, most_bytes=1 << 26):
     """What a packager makes of it, once the log has ended."""
 
     async def scenario():
-        ring = Ring(most_bytes=1 << 26, most_seconds=1000, holds=False)
+        ring = Ring(most_bytes=most_bytes, most_seconds=1000, holds=False)
         packager = Packager(ring, SEGMENT)
         done = asyncio.Event()
         packager.start(done.set)
@@ -112,3 +112,30 @@ def test_a_log_that_is_none_ends_with_a_word_in_the_servers_log(live, caplog):
     broken = {name: Track(track.name, track.codec, track.time_base, 0, b"nothing") for name, track in tracks.items()}
     assert not packaged(broken, pieces).plays
     assert "cannot be sent as HLS" in caplog.text
+
+
+def test_sound_without_a_picture_is_not_kept_without_end(live):
+    tracks, pieces = live
+    sound = [piece for piece in pieces if piece.fragment.track != "video"]
+    picture = [piece for piece in pieces if piece.fragment.track == "video"]
+    most = sum(len(piece.data) for piece in sound) // 2
+    renditions = packaged(tracks, [*sound, *picture], most).renditions
+    [heard] = (each for name, each in renditions.items() if name != "video")
+    kept = [chunk for segment in heard.segments for part in segment.parts for chunk in part.chunks]
+    assert 0 < sum(len(chunk.data) for chunk in kept) <= most
+    assert kept[0].start > 1 and len(kept) < len(sound)
+
+
+def test_sound_that_begins_behind_a_hole_counts_it(live):
+    tracks, pieces = live
+    moved = []
+    for piece in pieces:
+        track = tracks[piece.fragment.track]
+        late = (piece.fragment.pts + track.start) * track.time_base >= 2
+        if late or track.name == "video":
+            pts = piece.fragment.pts + int(late * HOLE / track.time_base)
+            moved.append(Piece(replace(piece.fragment, pts=pts), piece.data))
+    renditions = packaged(tracks, moved).renditions
+    video, sound = renditions["video"], next(each for name, each in renditions.items() if name != "video")
+    numbers = [each.removed_breaks + sum(segment.breaks for segment in each.segments) for each in (video, sound)]
+    assert numbers == [1, 1]

@@ -1,12 +1,15 @@
 """Chunks of any durations become segments and parts that keep what a playlist says of them."""
 
 from fractions import Fraction
+from itertools import accumulate
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from upres.engine.segments.model import Track
 from upres.service.api.http.hls.rendition import KEPT, LISTED, Chunk, Rendition
+from upres.service.live.framing import FramingError
 
 TRACK = Track("video", "h264", Fraction(1, 1000), 0, b"init")
 
@@ -47,12 +50,10 @@ def test_no_part_is_longer_than_its_target_and_nothing_is_lost(durations, every)
         assert all(part.duration <= made.part_target + 1e-9 for part in segment.parts)
     last = made.segments[-1]
     made.close()
-    there = [part for number in range(last.number + 1) if (segment := made.find(number)) for part in segment.parts]
-    count = sum(len(part.chunks) for part in there)
-    assert count <= len(durations)
-    whole = sum(durations)
-    if whole <= LISTED * 2:
-        assert count == len(durations)
+    there = [made.find(number) for number in range(last.number + 1)]
+    starts = [chunk.start for segment in there if segment for part in segment.parts for chunk in part.chunks]
+    everything = [0.0, *accumulate(durations)][:-1]
+    assert starts == everything[-len(starts) :] and (len(starts) == len(durations) or sum(durations) > LISTED * 2)
 
 
 def test_what_is_listed_no_more_can_be_asked_for_a_while_and_then_is_gone():
@@ -68,7 +69,7 @@ def test_bytes_are_bounded_but_for_the_newest_segment():
     made, _ = filled([0.5] * 40, every=4, known=[0.5])
     made.shrink(100)
     assert [number for number in range(10) if made.find(number)] == [8, 9]
-    made.shrink(0)
+    made.shrink(30)
     assert [segment.number for segment in made.segments] == [9]
 
 
@@ -78,3 +79,11 @@ def test_discontinuities_are_counted_when_they_leave():
         made.add(chunk(number * 2, 2, independent=True), opens=True, breaks=int(number in (1, 3, 9)), closes=True)
     assert made.removed_breaks + sum(segment.breaks for segment in made.segments) == 3
     assert made.removed_breaks == 2 and made.segments[0].number == 8
+
+
+def test_what_makes_no_segments_is_not_kept_without_end():
+    made = Rendition(TRACK, [0.04], 2)
+    with pytest.raises(FramingError, match="a segment of 2100 bytes, where 1000 are kept in all"):
+        for number in range(100):
+            made.add(chunk(number * 0.04, 0.04, size=100), opens=False)
+            made.shrink(1000)

@@ -44,6 +44,7 @@ def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
     with opened(server, {"start": START}) as sender:
         request_id = json.loads(sender.recv(timeout=60))["accepted"]["request_id"]
         with opened(server, {"attach": request_id}) as viewer:
+            assert "accepted" in json.loads(viewer.recv(timeout=60))  # or it would start with a later key frame
             for at in range(0, len(data), CHUNK):
                 sender.send(data[at : at + CHUNK])
             sender.send(json.dumps({"end": True}))
