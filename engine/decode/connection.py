@@ -101,8 +101,9 @@ class Connection:
         opened = self._opener.open(self._source, spool=not self.live)
         self._newest.callback(opened.close)
         if self._formats is None:
-            opened = unpacked(self.name, opened)
-            self._newest.callback(opened.close)
+            source, opened = opened, unpacked(self.name, opened)
+            if opened is not source:
+                self._newest.callback(opened.close)
         with self._lock:
             self._opened = opened
             interrupted = self.interrupted.is_set()

@@ -26,7 +26,8 @@ TOO_SHORT, USUAL = 10, 100  # ticks: browsers show a frame of so few as long as 
 def unpacked(name: str, opened: Opened) -> Opened:
     """Replace an animated WebP by a lossless video of the same frames and times; everything else stays as it is.
 
-    name: for people. Raises SourceError for one that is damaged, TargetError where the temporary folder cannot hold it.
+    name: for people. Closing the video leaves what was opened open.
+    Raises SourceError for one that is damaged, TargetError where the temporary folder cannot hold it.
     """
     if not opened.again or not _is_animated(opened.file):
         return opened
@@ -37,12 +38,7 @@ def unpacked(name: str, opened: Opened) -> Opened:
         video.close()
         raise
     video.seek(0)
-
-    def close() -> None:
-        video.close()
-        opened.close()
-
-    return replace(opened, file=video, close=close, options={}, format="webp")
+    return replace(opened, file=video, close=video.close, options={}, format="webp")
 
 
 def _is_animated(file: object) -> bool:
