@@ -7,6 +7,7 @@ ExecutorOptions and returns an Executor; the server makes the one that `UPRES_EX
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Protocol
 
 from upres.engine.core.errors import SettingsError
@@ -31,6 +32,7 @@ class ExecutorOptions:
     live_slots: likewise of live jobs, which never wait for others to end. models: `module:function` that loads a model.
     runtime, quality: what runs the models, and how exactly. memory_bytes: that all attempts may take together; None takes
     most of what is free. preload: MODEL@WxH, models that are made ready for frames of such a size before there is room.
+    folder: that holds the folders of all jobs.
     on_failing: to be called with the name and last error of a part that keeps failing and without which nothing runs: the
     server ends its process then, for a supervisor to start it again.
     """
@@ -43,6 +45,7 @@ class ExecutorOptions:
     quality: str = "high"
     memory_bytes: int | None = None
     preload: tuple[str, ...] = ()
+    folder: Path | None = None
     on_failing: Callable[[str, Exception], None] = lambda name, error: None
 
 
@@ -54,7 +57,8 @@ class Executor(Protocol):
     Reports are JSON objects whose `report` is the kind. News: `progress` (percent, state), `fragment` (one was published),
     `waiting` (for its source). Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class
     name, message), `late` (it used up its time, or made no progress for `stalled_seconds`), `died` (which is no verdict on the
-    job: it may be tried again). One of no job, whose id is empty: `ready`, when there is room that was not there before.
+    job: it may be tried again; `worker`: it died with its worker, for which another job may be to blame). One of no job, whose
+    id is empty: `ready`, when there is room that was not there before.
     """
 
     @property

@@ -16,6 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
 from typing import IO, Any
 
 import numpy as np
@@ -23,7 +25,9 @@ import numpy as np
 from upres.engine.core.errors import ModelError, SourceError
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model, Predicting
+from upres.engine.machine import nvidia
 from upres.engine.machine.cache import cache_folder
+from upres.engine.machine.host import cpu_family, cpu_name
 from upres.engine.models import registry
 from upres.engine.models.catalog import SLUGS
 from upres.service.domain import job_logging
@@ -86,7 +90,13 @@ class Worker:
                 unavailable[slug.slug] = str(error).replace(str(cache_folder()), "the cache")
         for name in preload:
             self._preload(name)
-        self._report(report="ready", unavailable=unavailable)
+        self._report(report="ready", unavailable=unavailable, kind=self._kind())
+
+    def _kind(self) -> str:
+        """Digest what the bytes of a result depend on besides its job: devices that agree in it make the same bytes."""
+        models = sorted((*key, model.name, model.report, model.digest) for key, (model, _) in self._loaded.items())
+        facts = [version("upres"), version("av"), cpu_name(), cpu_family(), sorted(set(nvidia.names())), models]
+        return sha256(json.dumps(facts).encode()).hexdigest()
 
     def _preload(self, name: str) -> None:
         """Run one frame of a size through a model, so that the first job finds engines loaded and kernels chosen."""

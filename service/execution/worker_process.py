@@ -9,7 +9,6 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 from upres.engine.core.text import counted
@@ -17,8 +16,8 @@ from upres.service.domain import job_logging
 from upres.service.domain.waiting import to_the_end
 from upres.service.live.framing import HEADER_BYTES
 
-from .base import VERDICTS, OnReport
-from .order import Order
+from .base import OnReport
+from .pool.worker import PooledWorker, WorkerDiedError
 from .sandbox.environment import environment
 
 BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead
@@ -28,41 +27,16 @@ LINE_BYTES = 8 * HEADER_BYTES  # of JSON, in which a character of an attempt's m
 logger = logging.getLogger(__name__)
 
 
-class WorkerDiedError(Exception):
-    """Raised when a worker's process has ended; it is restarted."""
-
-
-class WorkerProcess:
-    """arguments: the worker's. slots, live_slots: attempts that it runs at once. ready: whether its models are warm."""
+class WorkerProcess(PooledWorker):
+    """arguments: the worker's. engine: variables that it has besides this process's, and instead of them."""
 
     def __init__(
         self, arguments: Sequence[str], slots: int, live_slots: int, engine: Mapping[str, str] | None = None
     ) -> None:
+        super().__init__(slots, live_slots)
         self._arguments = arguments
         self._environment = {**environment(), **(engine or {})}
-        self._slots = slots
-        self._live_slots = live_slots
         self._process: Process | None = None
-        self.ready = False
-        self.unavailable: dict[str, str] | None = None
-        self._running: set[str] = set()
-        self._live: set[str] = set()
-        self._ranges: set[str] = set()
-
-    @property
-    def room(self) -> int:
-        """Orders that it can take now."""
-        return self._slots - len(self._running - self._live - self._ranges) if self.ready else 0
-
-    @property
-    def takes_range(self) -> bool:
-        """Whether it can take a range of a job, beside its other orders: one at a time."""
-        return self.ready and not self._ranges
-
-    @property
-    def live_room(self) -> int:
-        """Likewise of live jobs."""
-        return self._live_slots - len(self._live) if self.ready else 0
 
     async def keep(self, on_report: OnReport) -> None:
         """Run the process until it dies; WorkerDiedError then. Its attempts are reported as died."""
@@ -79,24 +53,6 @@ class WorkerProcess:
         lost = len(self._running)
         await self._report_lost(on_report)
         raise WorkerDiedError(f"a worker died ({process.returncode}) with {counted(lost, 'attempt')}")
-
-    async def run(self, order: Order) -> None:
-        """Send an order; one that meets a dead worker is reported as died, at the next start at the latest."""
-        self._running.add(order.request_id)
-        if order.live:
-            self._live.add(order.request_id)
-        if order.range_number is not None:
-            self._ranges.add(order.request_id)
-        try:
-            await self._send({"run": asdict(order)})
-        except Exception:  # whatever it is, there is no attempt that holds a slot
-            self._forget(order.request_id)
-            raise
-
-    async def cancel(self, request_id: str) -> None:
-        """Kill an attempt, if it runs here."""
-        if request_id in self._running:
-            await self._send({"cancel": request_id})
 
     async def _send(self, message: dict[str, Any]) -> None:
         assert self._process is not None and self._process.stdin is not None
@@ -143,26 +99,6 @@ class WorkerProcess:
             if not line.endswith(b"\n"):
                 return  # it has ended, perhaps in the middle of a word
             await self._take(json.loads(line), on_report)
-
-    async def _take(self, report: dict[str, Any], on_report: OnReport) -> None:
-        request_id = report.pop("request_id", None)
-        if report["report"] == "ready":
-            self.ready, self.unavailable = True, report["unavailable"]
-            await on_report("", report)
-        elif request_id in self._running:
-            await on_report(request_id, report)
-            if report["report"] in VERDICTS:
-                self._forget(request_id)
-
-    async def _report_lost(self, on_report: OnReport) -> None:
-        for request_id in list(self._running):
-            await on_report(request_id, {"report": "died"})
-            self._forget(request_id)
-
-    def _forget(self, request_id: str) -> None:
-        self._running.discard(request_id)
-        self._live.discard(request_id)
-        self._ranges.discard(request_id)
 
 
 async def _log(process: Process) -> None:

@@ -15,7 +15,7 @@ from upres.service.domain import job_logging, states
 from upres.service.domain.errors import NotFoundError, StoreError
 from upres.service.domain.failures import failure_of
 from upres.service.domain.policy import Policy
-from upres.service.domain.states import Failure, Reason, Status, TransitionError
+from upres.service.domain.states import Failure, Reason, State, Status, TransitionError
 from upres.service.execution.base import NEWS, Report
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
@@ -172,7 +172,7 @@ class Reports:
                 message = f"The job took longer than its {counted(self._policy.wall_seconds, 'second')}."
                 await self._schedule.fail(request_id, Failure(Reason.TIMEOUT, message))
             case {"report": "died"}:
-                await self._died(request_id)
+                await self._died(request_id, with_worker=bool(report.get("worker")))
             case _:
                 raise ValueError(f"a report that is none: {report['report']!r}")
 
@@ -235,12 +235,18 @@ class Reports:
         else:
             await self._schedule.fail(request_id, failure)
 
-    async def _died(self, request_id: str) -> None:
+    async def _died(self, request_id: str, *, with_worker: bool = False) -> None:
+        """Have a job tried again, unless that was done often. with_worker: it does not count where the attempt had come further."""
         attempt = self._schedule.attempts.get(request_id)
         if attempt is not None and attempt.yielding:
             self._schedule.put_back(await self._ledger.change(request_id, states.requeued))
             return
-        change = states.failed if self._is_live(request_id) else states.died  # what a live source sent is gone
+        job = await self._ledger.get(request_id)
+        change: Callable[[State, Failure], State] = states.died
+        if self._is_live(request_id):
+            change = states.failed  # what its source has sent is gone
+        elif with_worker:
+            change = partial(states.crashed, progressed=job.state.progress > job.progress_before)
         job = await self._ledger.change(request_id, lambda state: change(state, DIED))
         logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:

@@ -14,9 +14,13 @@ SEPARATOR = "/"
 
 @dataclass(slots=True)
 class _Split:
-    """A job's order. board: of its ranges, once there are some. under_way: names of orders. alone: it is to go without ranges."""
+    """A job's order. kind: of the workers that may make its ranges. board: of these, once there are some.
+
+    under_way: names of orders. alone: it is to go without ranges.
+    """
 
     order: Order
+    kind: str = ""
     board: Board | None = None
     under_way: set[str] = field(default_factory=set)
     alone: bool = False
@@ -33,9 +37,9 @@ class SplitJobs:
         """Tell whether an order's name is that of a range."""
         return SEPARATOR in name
 
-    def start(self, order: Order) -> None:
-        """Note the order of a job that may have ranges."""
-        self._jobs[order.request_id] = _Split(order)
+    def start(self, order: Order, kind: str = "") -> None:
+        """Note the order of a job that may have ranges, to be made by workers of the kind that plans them."""
+        self._jobs[order.request_id] = _Split(order, kind)
 
     def split(self, request_id: str, count: int) -> set[str]:
         """Take so many ranges of a job; 0: it goes on without. Return the names of orders that are not wanted any more."""
@@ -49,10 +53,10 @@ class SplitJobs:
             job.board = Board(range(count))
         return set()
 
-    def next(self) -> Order | None:
-        """Return the order of the next range to make: of the job that has the fewest under way. None where there is none."""
+    def next(self, kind: str = "") -> Order | None:
+        """Return the order of the next range for a worker of this kind, of the job with the fewest under way; None without one."""
         for job in sorted(self._jobs.values(), key=lambda job: len(job.under_way)):
-            if job.board is not None and (number := job.board.take(wait=False)) is not None:
+            if job.kind == kind and job.board is not None and (number := job.board.take(wait=False)) is not None:
                 name = f"{job.order.request_id}{SEPARATOR}{number}"
                 job.under_way.add(name)
                 return replace(job.order, request_id=name, range_number=number)

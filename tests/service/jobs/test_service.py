@@ -123,6 +123,29 @@ def test_an_attempt_that_is_killed_is_made_again_and_ends_the_same(tmp_path, cli
     asyncio.run(scenario())
 
 
+def test_workers_that_die_while_a_job_gets_on_do_not_count_against_it(tmp_path, clip):
+    async def scenario():
+        data, kills = clip("a.mkv", 6).read_bytes(), 4
+        async with serving(tmp_path) as jobs:
+            job, _ = await jobs.create(replace(SPEC, streamed=True), "alice")
+            reached = 0
+            for part in range(kills):
+                while reached < len(data) * (part + 2) // (kills + 2):
+                    reached += len(piece := data[reached : reached + 4096])
+                    await jobs.write(job.request_id, reached - len(piece), piece)
+                job = await until(jobs, job.request_id, lambda now, job=job: now.state.progress > job.state.progress)
+                kill_first(jobs, "worker")
+                await until(jobs, job.request_id, lambda _: not jobs.runner.executor.ready)
+                job = await until(jobs, job.request_id, lambda _: jobs.runner.executor.ready)
+            await jobs.write(job.request_id, reached, data[reached:])
+            await jobs.end_source(job.request_id)
+            job = await until(jobs, job.request_id, ended)
+            assert job.state.status is Status.DONE, job
+            assert job.totals["frames"] == 60 and job.totals["frames_resumed"] > 0
+
+    asyncio.run(scenario())
+
+
 def test_an_attempt_killed_in_the_middle_of_a_segment_publishes_no_frame_twice_or_otherwise(tmp_path, clip):
     async def scenario():
         data = clip("a.ts").read_bytes()

@@ -116,3 +116,11 @@ def test_ranges_come_front_first_and_what_fails_comes_again(tmp_path, clip, coun
     under_way, alone = jobs.close("0")
     assert (under_way, alone.devices, alone.request_id) == (set(), 1, "0")
     assert jobs.close("0") == (set(), None)
+
+
+def test_ranges_are_for_workers_of_one_kind(tmp_path, clip):
+    jobs = SplitJobs()
+    jobs.start(ordered(tmp_path / "job", clip("a.mp4", 1)), "one GPU")
+    jobs.split("job", 2)
+    assert jobs.next("another GPU") is None
+    assert jobs.next("one GPU").range_number == 0

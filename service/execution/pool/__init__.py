@@ -1,0 +1,1 @@
+"""Many workers as one executor, wherever each of them runs."""

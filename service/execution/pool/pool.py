@@ -1,0 +1,139 @@
+"""What any executor over several workers does: orders go where there is room, and jobs are made in ranges by all."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from upres.service.domain.watched_tasks import WatchedTasks
+from upres.service.execution.base import VERDICTS, OnReport, Report
+from upres.service.execution.order import Order
+from upres.service.execution.ranges.split_jobs import SplitJobs
+
+from .worker import PooledWorker, WorkerDiedError
+
+logger = logging.getLogger(__name__)
+
+
+class Pool:
+    """Keeps the protocol `Executor` over workers. on_failing: as in ExecutorOptions."""
+
+    def __init__(
+        self,
+        workers: Iterable[PooledWorker] = (),
+        on_failing: Callable[[str, Exception], None] = lambda name, error: None,
+    ) -> None:
+        self._workers = list(workers)
+        self._on_failing = on_failing
+        self._on_report: OnReport = _nobody
+        self._split = SplitJobs()
+        self._again: list[Order] = []  # of jobs that go on without ranges
+        self._changed = asyncio.Event()
+        self._tasks = WatchedTasks(self._worker_failing)
+
+    async def start(self, on_report: OnReport) -> None:
+        """Start the workers, which load their models concurrently."""
+        self._on_report = on_report
+        for number, worker in enumerate(self._workers):
+            self._keep(f"worker {number}", worker)
+        self._tasks.start("ranges", self._give_ranges)
+
+    def _keep(self, name: str, worker: PooledWorker) -> None:
+        """Keep a worker of the pool from now on, until it has left."""
+
+        async def keep() -> None:
+            try:
+                await worker.keep(self._take)
+            except WorkerDiedError:
+                if worker in self._workers:
+                    raise
+
+        self._tasks.start(name, keep, endless=False)
+
+    def _worker_failing(self, name: str, error: Exception) -> None:
+        """Pass it on where no worker is left: otherwise jobs still run, on the others."""
+        if not self.ready:
+            self._on_failing(name, error)
+
+    @property
+    def unavailable(self) -> dict[str, str] | None:
+        """What any worker has not got, by the last report of each."""
+        reports = [worker.unavailable for worker in self._workers if worker.unavailable is not None]
+        return {slug: why for report in reports for slug, why in report.items()} if reports else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one worker has its models."""
+        return any(worker.ready for worker in self._workers)
+
+    @property
+    def room(self) -> int:
+        """Free slots of workers that are ready."""
+        return sum(worker.room for worker in self._workers)
+
+    @property
+    def live_room(self) -> int:
+        """Free slots for live jobs, likewise."""
+        return sum(worker.live_room for worker in self._workers)
+
+    async def run(self, order: Order) -> None:
+        """Give an order to the worker with most room; all of its kind may make ranges of a job that is not live."""
+        worker = self._roomiest(order)
+        alike = sum(other.ready and other.kind == worker.kind for other in self._workers)
+        if alike > 1 and not order.live:
+            order = replace(order, devices=alike)
+            self._split.start(order, worker.kind)
+        await worker.run(order)
+
+    async def _give(self, order: Order) -> None:
+        await self._roomiest(order).run(order)
+
+    def _roomiest(self, order: Order) -> PooledWorker:
+        return max(self._workers, key=lambda worker: worker.live_room if order.live else worker.room)
+
+    async def cancel(self, request_id: str) -> None:
+        """Kill the attempt at a job, whose end then ends its ranges."""
+        self._split.cancel(request_id)
+        await asyncio.gather(*(worker.cancel(request_id) for worker in self._workers))
+
+    async def _take(self, request_id: str, report: Report) -> None:
+        """Keep what concerns ranges here, and pass on what concerns jobs."""
+        self._changed.set()
+        if self._split.is_range(request_id):
+            if report["report"] in VERDICTS and (lost := self._split.ended(request_id, report)) is not None:
+                logger.warning("ranges of %s could not be made (%s); it goes on without", lost, report)
+                await self._end(lost)
+        elif report["report"] == "ranges":
+            await self._end(*self._split.split(request_id, report["count"]))
+        elif report["report"] in VERDICTS:
+            ranges, alone = self._split.close(request_id)
+            await self._end(*ranges)
+            if alone is not None and report["report"] == "died":
+                self._again.append(alone)
+            else:
+                await self._on_report(request_id, report)
+        else:
+            await self._on_report(request_id, report)
+
+    async def _give_ranges(self) -> None:
+        """Give every worker a range, whenever there is one to make and a worker that makes none."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._again and self.room:
+                await self._give(self._again.pop(0))
+            for worker in list(self._workers):
+                if worker.takes_range and (order := self._split.next(worker.kind)) is not None:
+                    await worker.run(order)
+
+    async def _end(self, *names: str) -> None:
+        """Kill attempts by the names of their orders."""
+        await asyncio.gather(*(worker.cancel(name) for worker in self._workers for name in names))
+
+    async def stop(self) -> None:
+        """End the workers, and with them every attempt."""
+        await self._tasks.stop()
+
+
+async def _nobody(request_id: str, report: Report) -> None:
+    """Take a report before anybody listens."""

@@ -1,0 +1,90 @@
+"""One worker as its pool sees it: what it has been asked for, what it says of that, and how much more it can take."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from typing import Any
+
+from upres.service.execution.base import VERDICTS, OnReport
+from upres.service.execution.order import Order
+
+
+class WorkerDiedError(Exception):
+    """Raised when a worker has ended; it is restarted."""
+
+
+class PooledWorker(ABC):
+    """slots, live_slots: attempts that it runs at once. ready: whether its models are warm.
+
+    kind: workers of one kind make the same bytes. unavailable: models that it has not got, and why; None before it is ready.
+    """
+
+    def __init__(self, slots: int, live_slots: int) -> None:
+        self._slots = slots
+        self._live_slots = live_slots
+        self.ready = False
+        self.kind = ""
+        self.unavailable: dict[str, str] | None = None
+        self._running: set[str] = set()
+        self._live: set[str] = set()
+        self._ranges: set[str] = set()
+
+    @abstractmethod
+    async def keep(self, on_report: OnReport) -> None:
+        """Run the worker until it dies; WorkerDiedError then. Its attempts are reported as died."""
+
+    @abstractmethod
+    async def _send(self, message: dict[str, Any]) -> None:
+        """Send a message; one that meets a dead worker is lost."""
+
+    @property
+    def room(self) -> int:
+        """Orders that it can take now."""
+        return self._slots - len(self._running - self._live - self._ranges) if self.ready else 0
+
+    @property
+    def takes_range(self) -> bool:
+        """Whether it can take a range of a job, beside its other orders: one at a time."""
+        return self.ready and not self._ranges
+
+    @property
+    def live_room(self) -> int:
+        """Likewise of live jobs."""
+        return self._live_slots - len(self._live) if self.ready else 0
+
+    async def run(self, order: Order) -> None:
+        """Send an order; one that meets a dead worker is reported as died, at the next start at the latest."""
+        self._running.add(order.request_id)
+        if order.live:
+            self._live.add(order.request_id)
+        if order.range_number is not None:
+            self._ranges.add(order.request_id)
+        try:
+            await self._send({"run": asdict(order)})
+        except Exception:  # whatever it is, there is no attempt that holds a slot
+            self._forget(order.request_id)
+            raise
+
+    async def cancel(self, request_id: str) -> None:
+        """Kill an attempt, if it runs here."""
+        if request_id in self._running:
+            await self._send({"cancel": request_id})
+
+    async def _take(self, report: dict[str, Any], on_report: OnReport) -> None:
+        request_id = report.pop("request_id", None)
+        if report["report"] == "ready":
+            self.ready, self.unavailable, self.kind = True, report["unavailable"], report.get("kind", "")
+            await on_report("", report)
+        elif request_id in self._running:
+            await on_report(request_id, report)
+            if report["report"] in VERDICTS:
+                self._forget(request_id)
+
+    async def _report_lost(self, on_report: OnReport) -> None:
+        for request_id in list(self._running):
+            await on_report(request_id, {"report": "died", "worker": True})
+            self._forget(request_id)
+
+    def _forget(self, request_id: str) -> None:
+        self._running.discard(request_id)
+        self._live.discard(request_id)
+        self._ranges.discard(request_id)
