@@ -2,11 +2,10 @@
 
 import numpy as np
 from av import VideoFrame
-from av.video.reformatter import VideoReformatter
 
 from upres.engine.core.frame import Color, Layout, Pixels, Siting, planes_of
 
-from .convert import COEFFICIENTS, EXACT, RANGES, ToRGB
+from .convert import FromRGB, ToRGB
 from .orientation import orientation
 
 FORMATS = ("yuv420p", "yuvj420p")
@@ -50,16 +49,15 @@ class ToPlanes:
     """Takes decoded frames as planes, (height * 3 / 2, width) uint8."""
 
     def __init__(self, color: Color) -> None:
-        self._color = color
-        self._reformatter = VideoReformatter()
+        self._to_rgb, self._from_rgb = ToRGB(color), FromRGB(color, FORMATS[0])
 
     def __call__(self, frame: VideoFrame) -> Pixels:
-        """Return the planes one behind the other. A frame of another format than the first was is converted."""
-        if frame.format.name not in FORMATS:
-            matrix, scope = COEFFICIENTS[self._color.matrix], RANGES[self._color.range]
-            frame = self._reformatter.reformat(
-                frame, format="yuv420p", dst_colorspace=matrix, dst_color_range=scope, interpolation=EXACT, threads=1
-            )
+        """Return the planes one behind the other.
+
+        A frame of another format than the first was, or of two fields, whose chroma lies elsewhere, goes by way of RGB.
+        """
+        if frame.format.name not in FORMATS or frame.interlaced_frame:
+            frame = self._from_rgb(self._to_rgb(frame))
         width, height = frame.width, frame.height
         pixels: Pixels = np.empty((height * 3 // 2, width), np.uint8)
         for plane, rows in zip(frame.planes, planes_of(pixels), strict=True):

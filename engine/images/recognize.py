@@ -1,6 +1,5 @@
 """What a source is, by what is in it and not by its name: one image that does not move, or something else."""
 
-import sys
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from io import BytesIO
@@ -11,9 +10,10 @@ from urllib.parse import urlsplit
 
 import av
 from PIL import Image
+from rich.filesize import decimal
 
 from upres.engine.core.errors import SourceError
-from upres.engine.decode.container import open_container
+from upres.engine.decode.container import MOST_PIXELS, open_container
 from upres.engine.decode.source import Readable, kind_of
 
 from .file import READ, WEB, moves, opened
@@ -21,6 +21,9 @@ from .formats import FORMATS, JPEG, Format, is_image_name
 
 PIECE = 1 << 16  # bytes that are read at once
 BEGINNING = 16  # bytes by which Pillow knows a format
+MOST_BYTES = 8 * MOST_PIXELS + (
+    64 << 20
+)  # of an image in a stream, which is held in memory: 16 bits, alpha, what lies beside
 BY_NAME = {kind.name: kind for kind in FORMATS.values()} | {"MPO": JPEG}
 """By Pillow's name; MPO is what cameras write: a JPEG with previews behind it."""
 
@@ -57,7 +60,7 @@ def still_in(stream: Readable) -> tuple[Format | None, bytes, bool]:
     found = None
     with suppress(SourceError):
         if _is_alone(replayed):
-            replayed.fill(sys.maxsize)
+            replayed.fill(MOST_BYTES + 1)
             with opened("the source", BytesIO(replayed.taken)) as image:
                 found = None if moves(image) else BY_NAME[str(image.format)]
     return found, bytes(replayed.taken), replayed.ended
@@ -75,6 +78,8 @@ class _Recorded:
     def read(self, size: int, /) -> bytes:
         if again := self._again.read(size):
             return again
+        if len(self.taken) > MOST_BYTES:
+            raise SourceError(f"the source: an image of more than {decimal(MOST_BYTES)} is not read from a stream")
         data = self._stream.read(size)
         self.taken += data
         self.ended = not data

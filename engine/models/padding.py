@@ -9,7 +9,9 @@ from upres.engine.core.frame import Pixels
 from .manifest import Manifest
 from .tiling import Plan, plan
 
-CHROMA_REACH = 4  # pixels around a pixel that its color is made of, even: two samples of chroma
+CHROMA_REACH = (
+    6  # pixels that colors reach around the halo, even: three as they go in, three upscaled ones as they come out
+)
 
 
 def padded(length: int, facts: Manifest) -> int:

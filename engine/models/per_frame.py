@@ -24,7 +24,7 @@ from . import manifest, tuned
 from .in_turn import PerFrameSession
 from .manifest import Installed, Manifest, Variant
 from .padding import cut_padded, padded
-from .planar import PlanarGraph, Planes, takes_planes
+from .planar import COLORS_TOO, PlanarGraph, Planes, takes_planes
 from .tensors import RGB, Tensors
 from .tiling import TILE_LIMIT, Plan
 from .tuned import Choice
@@ -114,7 +114,7 @@ class PerFrameModel:
             logger.info("%s takes RGB: %s", self.name, error)
             return None
         model.planar = True
-        model.report = f"{self.report}, colors too"
+        model.report = f"{self.report}{COLORS_TOO}"
         return model
 
     def memory(self, width: int, height: int) -> int:

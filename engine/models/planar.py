@@ -17,6 +17,7 @@ from .padding import padded
 from .tensors import Result
 from .tiling import Assembly, Plan, Span
 
+COLORS_TOO = ", colors too"  # in a report: of the runtime, which converts them as well
 LEVEL, PLACE = np.dtype(np.uint8), np.dtype(np.int32)
 
 
@@ -33,7 +34,7 @@ class PlanarGraph:
         self.on = network.on
         self.compute = network.compute
         self.memory_factor = network.memory_factor
-        self.report = f"{network.report}, colors too"
+        self.report = f"{network.report}{COLORS_TOO}"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run once and wait; outputs are owned by the caller."""

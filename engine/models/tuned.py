@@ -24,6 +24,7 @@ from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import cpus
 
 from .manifest import QUALITIES
+from .planar import COLORS_TOO
 from .tiling import TILE_LIMIT
 
 FORMAT = 2
@@ -155,6 +156,7 @@ def pick(network: str, quality: str, resumed: Collection[str] = ()) -> tuple[Cho
     table = fresh(network)
     if table is None or not (table := table.usable()).rows:
         return None
+    resumed = {name.removesuffix(COLORS_TOO) for name in resumed}
     again = next((row for row in table.rows if f"{network} on {row.report}" in resumed), None)
     if again is not None:
         return again.choice, f"runtime auto is {again.choice.runtime}, as in the run that is resumed"

@@ -48,7 +48,7 @@ class UnderWaySession:
         self._tensors = tensors
         self._plan = tiles
         self._size = width, height
-        self._depth = DEPTH
+        self._depth = self._most_waiting = DEPTH
         self._ring: Ring | None = None
         self._pending: deque[_Pending] = deque()
         self._latest: _Pending | None = None
@@ -58,15 +58,16 @@ class UnderWaySession:
 
     def hold_none(self) -> None:
         """Give every frame from the push that brings it, as a live source needs it: one tile is under way at a time."""
-        self._depth = 1
+        self._depth, self._most_waiting = 1, 0
         self._start()
 
     def push(self, frame: Frame) -> Iterator[Frame]:
-        """Send a frame on its way; yield those that are complete."""
+        """Send a frame on its way; yield those that are complete, which all but a few are, also while no frame changes."""
         self._send([frame])
-        while self._depth == 1 and self._ring:
-            self._collect()
         yield from self._complete()
+        while self._ring and len(self._pending) > self._most_waiting:
+            self._collect()
+            yield from self._complete()
 
     def flush(self) -> Iterator[Frame]:
         """Yield the frames that are under way."""

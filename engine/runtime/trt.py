@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,27 @@ class TensorRTGraph:
         engine = self._runtime.deserialize_cuda_engine(blob)
         if engine is None:
             raise ModelError(f"{self.report} cannot load {path}, its log says why; build it with: {command}")
+        fixed = first_run.fixed_inputs({name: (spec.shape, spec.dtype) for name, spec in inputs.items()})
+        outputs = self._outputs(engine, inputs)
+        compare = partial(first_run.compare, path, known, fixed, lambda feeds: run_once(self, feeds, outputs))
+        cache = self._take(shape, engine, path, known.sha256)
+        try:
+            compare()
+        except ModelError:
+            if cache is None or not cache.is_taken:
+                raise
+            cache.forget()
+            cache = self._take(shape, engine, path, known.sha256)
+            compare()
+        if cache is not None:
+            cache.keep()
+
+    def _take(self, shape: tuple[int, ...], engine: Any, path: Path, sha256: str) -> RuntimeCache | None:  # noqa: ANN401
+        """Make the context of an engine, with what was compiled for it before, in place of the one used longest ago."""
         cache = None
         if runtime_cache.is_kept(self._module):
-            cache = RuntimeCache(engine, runtime_cache.file_beside(path, known.sha256, self._driver.version))
+            gpu = self._driver.gpus[0].name
+            cache = RuntimeCache(engine, runtime_cache.file_beside(path, sha256, gpu, self._driver.version))
         context = engine.create_execution_context() if cache is None else cache.context
         if context is None:
             raise MemoryShortError(f"the GPU has no memory left for {path}")
@@ -165,11 +184,7 @@ class TensorRTGraph:
         if len(self._contexts) > MOST_LOADED:
             self.compute.record().wait()  # no run of the one that goes may be under way
             self._contexts.popitem(last=False)
-        fixed = first_run.fixed_inputs({name: (spec.shape, spec.dtype) for name, spec in inputs.items()})
-        outputs = self._outputs(engine, inputs)
-        first_run.compare(path, known, fixed, lambda feeds: run_once(self, feeds, outputs))
-        if cache is not None:
-            cache.keep()
+        return cache
 
     def _outputs(self, engine: Any, inputs: Mapping[str, Spec]) -> dict[str, Spec]:  # noqa: ANN401
         names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)} - inputs.keys()

@@ -1,6 +1,8 @@
 """What TensorRT for RTX compiles on a GPU when an engine first runs there, kept beside the engine for the next start."""
 
 import logging
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ logger = logging.getLogger(__name__)
 class RuntimeCache:
     """One engine's. Without it a start only takes longer, so nothing about its file is an error.
 
-    context: to run the engine in; None where there is no memory for it.
+    context: to run the engine in; None where there is no memory for it. is_taken: it has what an earlier run left.
     """
 
     def __init__(self, engine: Any, file: Path) -> None:  # noqa: ANN401 - the package has no types
@@ -21,22 +23,29 @@ class RuntimeCache:
         self._config = engine.create_runtime_config()
         self._cache = self._config.create_runtime_cache()
         self._known = self._read()
+        self.is_taken = bool(self._known)
         self._config.set_runtime_cache(self._cache)
         self.context = engine.create_execution_context(self._config)
 
     def keep(self) -> None:
-        """Write what has been compiled by now, in place of what was kept for the same engine and any other driver."""
+        """Write what has been compiled by now; remove what was kept for other builds of the engine, and by runs that died."""
         compiled = bytes(memoryview(self._cache.serialize()))
         if compiled == self._known or len(compiled) > MOST_BYTES:
             return
-        part = self._file.with_name(f"{self._file.name}.part")
+        part = self._file.with_name(f"{self._file.name}.{os.getpid()}.part")
         try:
             part.write_bytes(compiled)
             part.replace(self._file)
-            for other in _files(self._file):
-                other.unlink(missing_ok=True)
+            for stale in _stale(self._file):
+                stale.unlink(missing_ok=True)
         except OSError as error:
             logger.info("what was compiled for %s is not kept: %s", self._file.name, error)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Remove what was kept: results that it took part in are wrong."""
+        self._file.unlink(missing_ok=True)
 
     def _read(self) -> bytes:
         try:
@@ -51,12 +60,18 @@ def is_kept(module: Any) -> bool:  # noqa: ANN401
     return hasattr(module, "IRuntimeCache")
 
 
-def file_beside(engine: Path, sha256: str, driver: str | None) -> Path:
-    """Name the file of an engine with these bytes on a driver of this version."""
-    return engine.with_name(f"{engine.stem}.{sha256[:12]}-{driver or 'unknown'}.cache")
+def file_beside(engine: Path, sha256: str, gpu: str, driver: str | None) -> Path:
+    """Name the file of an engine with these bytes on a GPU of this name, by a driver of this version."""
+    on = re.sub("[^a-z0-9]+", "-", f"{gpu} {driver or 'unknown'}".lower())
+    return engine.with_name(f"{engine.stem}.{sha256[:12]}.{on}.cache")
 
 
-def _files(kept: Path) -> list[Path]:
-    """List what was kept of the same engine by other builds and drivers: names that differ behind the engine's own."""
-    stem, _, _ = kept.name.rpartition("-")[0].rpartition(".")
-    return [each for each in kept.parent.glob("*.cache") if each != kept and each.name.startswith(f"{stem}.")]
+def _stale(kept: Path) -> list[Path]:
+    """List what was kept of other builds of the same engine, and parts of this file that were left behind.
+
+    What is of other GPUs and drivers stays: machines may share a cache.
+    """
+    engine, build, _, _ = kept.name.rsplit(".", 3)
+    files = [each for each in kept.parent.glob("*.cache") if each.name.count(".") >= 3]
+    others = [each for each in files if each.name.rsplit(".", 3)[0] == engine and each.name.rsplit(".", 3)[1] != build]
+    return [*others, *kept.parent.glob(f"{kept.name}.*.part")]

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from web_files import WebFiles
 
+from upres.engine.images import recognize
 from upres.engine.images.recognize import still_format, still_in
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF")
@@ -52,6 +53,18 @@ def test_what_moves_is_none(tmp_path, kind, name):
     (tmp_path / name).write_bytes(image(kind, frames=3))
     assert still_format(tmp_path / name) is None
     assert looked(image(kind, frames=3))[0] is None
+
+
+def test_a_stream_that_begins_as_an_image_and_does_not_end_is_not_held_in_memory(monkeypatch):
+    class Endless:
+        beginning = io.BytesIO(image("PNG")[:-12])
+
+        def read(self, size):
+            return self.beginning.read(size) or bytes(size)
+
+    monkeypatch.setattr(recognize, "MOST_BYTES", 1 << 20)
+    kind, taken, whole = still_in(Endless())
+    assert kind is None and not whole and len(taken) < 2 << 20
 
 
 def test_images_one_after_the_other_are_none_unless_they_are_named_as_one(tmp_path):

@@ -72,9 +72,9 @@ def test_a_network_on_planes_is_the_network_between_swscales(network, pictures, 
         assert off_by(result, FromRGB(BT709, "yuv420p")(rgb.pixels)) <= 3  # the network sharpens what is a level off
 
 
-@pytest.mark.parametrize(("pad", "multiple"), [(0, 1), (2, 1), (2, 4), (0, 8)])
-def test_tiles_of_planes_are_the_whole_frame(network, pictures, pad, multiple):
-    graph, facts = repeating(network[1].halo), replace(network[1], pad=pad, multiple=multiple)
+@pytest.mark.parametrize(("pad", "multiple", "halo"), [(0, 1, 9), (2, 1, 8), (2, 4, 9), (0, 8, 10), (0, 1, 6)])
+def test_tiles_of_planes_are_the_whole_frame(network, pictures, pad, multiple, halo):
+    graph, facts = repeating(halo), replace(network[1], pad=pad, multiple=multiple, halo=halo)
     whole, _ = upscaled(on_planes(graph, facts, HostDevice(2)), pictures)
     for seed in range(3):
         tiled, _ = upscaled(on_planes(graph, facts, HostDevice(seed), side=90), pictures)

@@ -9,6 +9,7 @@ from tables import EXACT, X2, keep, row
 from upres.engine.core.errors import TargetError
 from upres.engine.models import registry, tuned
 from upres.engine.models.per_frame import load
+from upres.engine.models.planar import COLORS_TOO
 
 
 @pytest.fixture(autouse=True)
@@ -82,5 +83,7 @@ def test_a_run_that_is_resumed_stays_on_what_it_ran_on():
     keep(row("openvino", "bf16", fps=9, psnr=52.7, report="OpenVINO"), row(fps=1))
     model, _ = registry.load("RealESRGAN_Vid_x2", resumed=(f"{X2} on {EXACT}",))
     assert model.report.startswith("ONNX Runtime") and "as in the run that is resumed" in model.why
+    planes = f"{X2} on {EXACT}{COLORS_TOO}"
+    assert registry.load("RealESRGAN_Vid_x2", resumed=(planes,))[0].report == model.report
     model, _ = registry.load("RealESRGAN_Vid_x2", resumed=(f"{X2} on something else",))
     assert model.report.startswith("OpenVINO")

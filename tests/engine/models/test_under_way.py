@@ -60,6 +60,20 @@ def test_frames_come_out_as_one_by_one_and_in_their_order(network, expected, see
     assert device.taken == 0
 
 
+@pytest.mark.parametrize("side", [120, 1000])
+def test_a_picture_that_stands_still_is_given_while_it_does(network, expected, side):
+    device = HostDevice(2)
+    session = in_tiles(network, device, side).open(WIDTH, HEIGHT)
+    given = []
+    for pts in range(40):
+        given += session.push(Frame(frames()[0].pixels, pts, 1))
+        assert len(given) >= pts - DEPTH
+    given += session.flush()
+    session.close()
+    assert [each.pts for each in given] == list(range(40))
+    assert all(np.array_equal(each.pixels, expected[0]) for each in given)
+
+
 def test_a_live_source_gets_every_frame_from_the_push_that_brings_it(network, expected):
     device = HostDevice(1)
     chain = Chain([in_tiles(network, device, 120)], live=True)

@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import fake_tensorrt
 import numpy as np
@@ -133,6 +134,8 @@ def test_what_is_compiled_is_kept_once_the_first_run_was_right(here, monkeypatch
     kept = []
 
     class Kept:
+        is_taken = False
+
         def __init__(self, engine, file):
             self.context, self.keep = engine.create_execution_context(), lambda: kept.append(file)
 
@@ -142,6 +145,31 @@ def test_what_is_compiled_is_kept_once_the_first_run_was_right(here, monkeypatch
     with pytest.raises(ModelError, match="does not compute") if wrong else nullcontext():
         upscaled(here.model().open(WIDTH, HEIGHT))
     assert [file.name.split(".")[0] for file in kept] == ([] if wrong else [engine.stem])
+
+
+class Compiled(trt.RuntimeCache):
+    """A cache whose bytes decide what is computed: with `bad` in it, nothing is."""
+
+    def __init__(self, engine, file):
+        self._file, self._cache = file, SimpleNamespace(serialize=lambda: b"good")
+        self._known = file.read_bytes() if file.exists() else b""
+        self.is_taken = bool(self._known)
+        self.context = engine.create_execution_context()
+        if self._known == b"bad":
+            self.context.execute_async_v3 = lambda handle: True
+
+
+def test_what_was_kept_and_computes_wrong_is_compiled_again(here, monkeypatch):
+    monkeypatch.setattr(trt, "RuntimeCache", Compiled)
+    monkeypatch.setattr(trt.runtime_cache, "is_kept", lambda module: True)
+    here.build()
+    upscaled(here.model().open(WIDTH, HEIGHT))
+    [kept] = here.engines.glob("*.cache")
+    kept.write_bytes(b"bad")
+    expected = upscaled(PerFrameModel(OnnxRuntimeGraph(here.path, 1), here.facts).open(WIDTH, HEIGHT))
+    for result, wanted in zip(upscaled(here.model().open(WIDTH, HEIGHT)), expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
+    assert kept.read_bytes() == b"good"
 
 
 def test_an_engine_that_fails_to_run_is_an_error_and_leaves_nothing_taken(here):

@@ -55,14 +55,18 @@ class Engine:
 
 @pytest.fixture
 def file(tmp_path):
-    return file_beside(tmp_path / "flashvsr-v1.1-tiny-fp16-sm89.engine", "0123456789abcdef", "580.65")
+    return of(tmp_path)
+
+
+def of(folder, sha256="0123456789abcdef", gpu="NVIDIA L4", driver="580.65", stem="flashvsr-v1.1-tiny-fp16-sm89"):
+    return file_beside(folder / f"{stem}.engine", sha256, gpu, driver)
 
 
 def test_what_was_compiled_is_taken_at_the_next_start(file):
     first = RuntimeCache(Engine(), file)
     assert first.context == "context" and not file.exists()
     first.keep()
-    assert file.name == "flashvsr-v1.1-tiny-fp16-sm89.0123456789ab-580.65.cache"
+    assert file.name == "flashvsr-v1.1-tiny-fp16-sm89.0123456789ab.nvidia-l4-580-65.cache"
     engine = Engine()
     again = RuntimeCache(engine, file)
     assert engine.taken == b"kernels"
@@ -78,14 +82,28 @@ def test_what_tensorrt_does_not_take_is_compiled_again_and_replaced(file):
     assert engine.taken == b"" and file.read_bytes() == b"kernels"
 
 
-def test_one_file_is_left_of_an_engine_and_those_of_others_stay(file):
-    older = file_beside(file.parent / "flashvsr-v1.1-tiny-fp16-sm89.engine", "f" * 64, None)
-    other = file_beside(file.parent / "flashvsr-v1.1-tiny-fp16-sm89x.engine", "0" * 64, "580.65")
-    engine = file.parent / "flashvsr-v1.1-tiny-fp16-sm89.engine"
-    for each in (older, other, engine):
+def test_what_is_of_other_builds_and_of_runs_that_died_goes_and_what_other_machines_keep_stays(file):
+    folder = file.parent
+    stale = [
+        of(folder, "f" * 64, driver=None),
+        of(folder, "e" * 64, "NVIDIA L40"),
+        file.with_name(f"{file.name}.77.part"),
+    ]
+    kept = [of(folder, gpu="NVIDIA L40"), of(folder, driver="590.1"), of(folder, "0" * 64, stem="other-fp16-sm89")]
+    kept += [folder / "flashvsr-v1.1-tiny-fp16-sm89.engine", folder / "a.cache"]
+    for each in (*stale, *kept):
         each.write_bytes(b"old")
     RuntimeCache(Engine(), file).keep()
-    assert {path.name for path in file.parent.iterdir()} == {file.name, other.name, engine.name}
+    assert set(folder.iterdir()) == {file, *kept}
+
+
+def test_a_cache_that_took_part_in_wrong_results_is_removed(file):
+    assert not RuntimeCache(Engine(), file).is_taken
+    file.write_bytes(b"kernels")
+    again = RuntimeCache(Engine(), file)
+    assert again.is_taken
+    again.forget()
+    assert not file.exists()
 
 
 def test_what_is_too_large_or_cannot_be_written_is_not_kept(file, monkeypatch):
