@@ -3,6 +3,8 @@
 The public names are imported when they are first used, so that a client of the service needs neither PyAV nor a runtime.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from .images.still import upscale_image
 
 __all__ = ["Encoder", "Job", "Progress", "UpresError", "load", "stream", "upscale", "upscale_image"]
+
+# ONNX Runtime and OpenVINO send their makers what is run, with an identity that they keep in the user's home, unless they are
+# kept from it before they are imported. A program that imported them itself, or set ORT's variable, has decided otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO then takes its own stub
 
 MODULES = {
     "Encoder": "encode.options",

@@ -1,5 +1,6 @@
 """What a process imports is what it needs: decoders and clients start fast, and carry nothing that a taken-over one could use."""
 
+import os
 import subprocess
 import sys
 
@@ -23,3 +24,12 @@ def test_a_process_imports_what_it_needs(module, unneeded):
     code = f"import sys, {module}; print(*(name for name in {unneeded!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == []
+
+
+def test_what_runs_networks_reports_to_nobody(tmp_path):
+    """Left alone, both runtimes keep an identity in the home of whom they report."""
+    code = "from upres.engine import load; [load('RealESRGAN_Vid_x2', runtime=each) for each in ('openvino', 'onnxruntime')]"
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": "", "LOCALAPPDATA": str(tmp_path)}
+    given = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY" and name != "CI"}
+    subprocess.run([sys.executable, "-c", code], env=given | home, check=True, timeout=60)
+    assert list(tmp_path.rglob("*")) == []
