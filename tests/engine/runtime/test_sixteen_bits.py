@@ -50,13 +50,15 @@ def test_steps_finer_than_eight_bits_stay_apart():
     assert len(np.unique(result.pixels[32, 40:-40, 1])) > 100
 
 
-@pytest.mark.parametrize("network", [NETWORK, "realesr-animevideov3-x2"])
-def test_in_half_precision_ten_bits_are_kept(network):
-    """As GPUs compute `high`: in codes of 10 bits, on a real frame with detail below 8 bits."""
+@pytest.mark.parametrize("bright", [False, True])
+@pytest.mark.parametrize("network", [NETWORK, "realesr-animevideov3-x2", "realesr-animevideov3-x4"])
+def test_in_half_precision_ten_bits_are_kept(network, bright):
+    """As GPUs compute `high`: in codes of 10 bits, on a real frame with detail below 8 bits, also where float16's steps are widest."""
     with Reader(SAMPLE) as reader:
         rgb = ToRGB(reader.info.shape.color)(next(reader.frames()))[40:104, 60:188]
     fine = rgb.astype(int) * 256 + np.random.default_rng(0).integers(-128, 128, rgb.shape)
     frame = np.clip(fine, 0, FULL).astype(np.uint16)
+    frame = FULL - frame // 16 if bright else frame
     data = sixteen_bits(manifest.find(network)[0])
     exact, rounded = (
         OnnxRuntimeGraph(data, 2),
@@ -64,8 +66,8 @@ def test_in_half_precision_ten_bits_are_kept(network):
     )
     results = [graph.run({"frame": frame[None]})["upscaled"].astype(float) / FULL * 1023 for graph in (exact, rounded)]
     difference = results[0] - results[1]
-    assert 10 * np.log10(1023**2 / np.mean(difference**2)) >= 75
-    assert abs(difference).max() <= 2
+    assert 10 * np.log10(1023**2 / np.mean(difference**2)) >= 74
+    assert abs(difference).max() <= 3
 
 
 def test_what_float16_does_not_reach_is_white_there():
