@@ -53,7 +53,7 @@ def test_steps_finer_than_eight_bits_stay_apart():
 @pytest.mark.parametrize("bright", [False, True])
 @pytest.mark.parametrize("network", [NETWORK, "realesr-animevideov3-x2", "realesr-animevideov3-x4"])
 def test_in_half_precision_ten_bits_are_kept(network, bright):
-    """As GPUs compute `high`: in codes of 10 bits, on a real frame with detail below 8 bits, also where float16's steps are widest."""
+    """As GPUs compute `high`: in codes of 10 bits, on a real frame with detail below 8 bits, and where float16 is coarsest."""
     with Reader(SAMPLE) as reader:
         rgb = ToRGB(reader.info.shape.color)(next(reader.frames()))[40:104, 60:188]
     fine = rgb.astype(int) * 256 + np.random.default_rng(0).integers(-128, 128, rgb.shape)
