@@ -29,6 +29,8 @@ BUFFER = 32768  # bytes that are read ahead of the demuxer
 LIVE_BUFFER = 4096
 HEIC = frozenset({"heic", "heix", "heim", "heis", "mif1"})
 """Brands of photos by ISO 23008-12, whose tiles libavformat shows as tracks. AVIF is one, too, and is read as an image."""
+OUTSIDE = (ConnectionError, FileNotFoundError, PermissionError, TimeoutError)
+"""What keeps a source from being opened and says nothing of what is in it."""
 LIVE_PROBE = {"fpsprobesize": "6"}
 """Frames that are looked at for the rate; libavformat's own 20 delay the first one twice as long."""
 
@@ -129,7 +131,8 @@ def _open(
             file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead, timeout=wait_seconds
         )
     except (av.FFmpegError, ValueError, OSError) as error:  # OSError: a seek of the demuxer that a file refuses
-        raise SourceError(f"{name}: not a video that can be read ({reason(error)})") from error
+        what = "cannot be opened" if isinstance(error, OUTSIDE) else "not a video that can be read"
+        raise SourceError(f"{name}: {what} ({reason(error)})") from error
 
 
 def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:

@@ -17,7 +17,7 @@ class Cut:
     def __post_init__(self) -> None:
         problems = [f"a cut cannot begin at {number(self.start)} s, before the source does"] * (self.start < 0)
         if self.duration is not None and self.duration <= 0:
-            problems.append(f"a cut must last longer than {number(self.duration)} s")
+            problems.append(f"`duration` must be longer than 0 s, got {number(self.duration)}")
         if problems:
             raise SettingsError("; ".join(problems))
 

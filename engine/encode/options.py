@@ -72,13 +72,13 @@ class Encoder:
             problems.append(f"codec must be auto, {', '.join(CODECS)} or lossless, got {self.codec!r}")
         worst = self.facts.worst
         if not 0 <= self.crf <= worst:
-            problems.append(f"crf must lie in 0..{worst}, got {self.crf}")
+            problems.append(f"`crf` must lie in 0..{worst}, got {self.crf}")
         if self.preset not in PRESETS:
-            problems.append(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
+            problems.append(f"`preset` must be one of {', '.join(PRESETS)}, got {self.preset!r}")
         if not 0.1 <= self.segment_seconds <= 60:
-            problems.append(f"segment_seconds must lie in 0.1..60, got {self.segment_seconds}")
+            problems.append(f"`segment` must lie in 0.1..60, got {self.segment_seconds}")
         if self.height is not None and not 16 <= self.height <= 16384:
-            problems.append(f"height must lie in 16..16384, got {self.height}")
+            problems.append(f"`height` must lie in 16..16384, got {self.height}")
         if self.fragment not in ("segment", "frame"):
             problems.append(f"fragment must be segment or frame, got {self.fragment!r}")
         if (self.live or self.fragment == "frame") and not self.facts.prompt:
@@ -90,7 +90,7 @@ class Encoder:
         if self.nvenc and self.codec not in ("auto", *NVENC):
             problems.append(f"NVENC encodes {' and '.join(NVENC)}, not {self.codec}")
         if self.nvenc and not self.crf:
-            problems.append("crf must lie in 1..51 for NVENC, which has no lossless, got 0")
+            problems.append("`crf` must lie in 1..51 for NVENC, which has no lossless, got 0")
         if self.nvenc and self.pixel_format not in (None, NVENC_FORMAT):
             problems.append(f"the pixel format must be {NVENC_FORMAT} for NVENC, got {self.pixel_format}")
         problems += problems_of(self.options)

@@ -28,6 +28,7 @@ IN_JPEG = {"exif": 65533, "xmp": 65504}
 """Bytes of a JPEG's segment, of which XMP's holds its name as well."""
 ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")
 """Of Pillow's formats, those whose further images are further frames; others hold pages, or previews."""
+NO_IMAGE = "not an image that can be read"
 NEAR = 8  # pixels from an opaque one within which transparent ones get its color: more than a network mixes in
 
 
@@ -114,9 +115,13 @@ def opened(name: str, source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
         raise SourceError(f"{name}: larger than can be held; the limit is {LIMIT}") from error
     except FileNotFoundError as error:
         raise SourceError(f"{name}: no such file") from error
+    except UnidentifiedImageError as error:
+        empty = isinstance(source, str | Path) and kind_of(source) not in WEB and not Path(source).stat().st_size
+        raise SourceError(f"{name}: {'the file is empty' if empty else NO_IMAGE}") from error
+    except PermissionError as error:
+        raise SourceError(f"{name}: cannot be opened ({error.strerror})") from error
     except Exception as error:  # what damaged files raise is of any kind
-        why = "" if isinstance(error, UnidentifiedImageError) else f" ({reason(error)})"
-        raise SourceError(f"{name}: not an image that can be read{why}") from error
+        raise SourceError(f"{name}: {NO_IMAGE} ({reason(error)})") from error
 
 
 def _file(source: str | Path | IO[bytes]) -> AbstractContextManager[str | Path | IO[bytes]]:

@@ -48,7 +48,7 @@ def choose(name: str, content: str = "auto") -> Choice:
     Raises ModelError for an unknown name, SettingsError for an unknown content.
     """
     if content not in CONTENTS:
-        raise SettingsError(f"content must be one of {', '.join(CONTENTS)}, got {content!r}")
+        raise SettingsError(f"`content` must be one of {', '.join(CONTENTS)}, got {content!r}")
     name = _named(name)
     slug = _slug(name)
     if name in slug.networks or content == "auto":
@@ -96,7 +96,7 @@ def load(
     what they ran on. Raises SettingsError naming what is not offered.
     """
     if quality not in QUALITIES:
-        raise SettingsError(f"quality must be one of {', '.join(QUALITIES)}, got {quality!r}")
+        raise SettingsError(f"`quality` must be one of {', '.join(QUALITIES)}, got {quality!r}")
     name = _named(name, scale)
     wanted = scale_of(name, scale)
     choice, slug = choose(name, content), _slug(name)

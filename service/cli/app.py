@@ -3,12 +3,14 @@
 Nothing of a command is imported before it is called: the help is made from the lines below.
 """
 
+import errno
 import json
 import logging
 import os
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import distribution, entry_points, version
 from textwrap import fill
@@ -21,7 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from upres.engine.core.errors import FetchFirstError, Interrupted, SettingsError, UpresError
 
 from . import signals
-from .flags import in_flags
+from .flags import in_flags, meant
 
 HELP = """Upscale video two to four times while it streams.
 
@@ -84,7 +86,17 @@ OWN = {
     "selftest": "upres.service.cli.machine.selftest:selftest",
 }
 """Where commands are that are not found by an entry point."""
+OF_PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.ENOSPC)
+"""What a system says of a path, whatever is done with it."""
 UsageError: Any = typer.BadParameter.__bases__[0]  # which Typer exports under no name
+WORDS = {
+    "upres IN [OUT]": ("upscale", "enhance", "convert", "process", "video", "image"),
+    "upres probe": ("info", "inspect", "identify", "show"),
+    "upres models": ("list", "ls"),
+    "upres pull": ("download", "install", "fetch"),
+    "upres serve": ("server", "start", "web", "gui", "ui", "api"),
+}
+"""What other programs call our commands."""
 OPTIONS = {"-h", "--help", "-V", "--version", "--install-completion", "--show-completion"}
 
 
@@ -120,7 +132,9 @@ class Root(Group):
                 self.add_command(_loaded(entry.name))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Take what is no command for the arguments of `run`."""
+        """Take what is no command for the arguments of `run`, and the two words that are options for these."""
+        if args and args[0] in ("help", "version") and not os.path.exists(args[0]):  # noqa: PTH110 - as below
+            args = [*args[1:], f"--{args[0]}"]
         if args and args[0] not in {*self.commands, *OPTIONS} and not _mistyped(args[0]):
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -163,16 +177,26 @@ def follow(app: typer.Typer, args: list[str]) -> None:
     try:
         sys.exit(app(args or ["--help"], prog_name="upres", standalone_mode=False))
     except UpresError as error:
-        _say(in_flags(str(error)), *_then(error, args), *map(in_flags, getattr(error, "__notes__", ())))
+        _say(
+            in_flags(str(error)),
+            *_then(error, args),
+            *_meant(error, args),
+            *map(in_flags, getattr(error, "__notes__", ())),
+        )
         sys.exit(error.exit_code)
     except UsageError as error:
         if message := error.format_message():
             where = error.ctx.command_path if error.ctx else "upres"
-            _say(message, f"its options: {where} --help")
+            _say(message, *_meant(error, args), *_command(args), f"its options: {where} --help")
         sys.exit(error.exit_code)
     except typer.Abort:
         _say("not answered, so nothing was done; -y starts without asking")
         sys.exit(Interrupted.exit_code)
+    except OSError as error:
+        if error.filename is None or error.errno not in OF_PATHS:
+            raise
+        _say(f"{os.fsdecode(error.filename)}: cannot be used ({error.strerror})")
+        sys.exit(UpresError.exit_code)
     except ModuleNotFoundError as error:
         if args[0] not in (*PANELS["Server"], *PANELS["Client"]) or (error.name or "").startswith("upres"):
             raise
@@ -186,6 +210,17 @@ def _then(error: UpresError, args: list[str]) -> list[str]:
     if not isinstance(error, FetchFirstError):
         return []
     return [f"then: {shlex.join(['upres', *(error.file if arg == error.address else arg for arg in args)])}"]
+
+
+def _meant(error: Exception, args: list[str]) -> Iterable[str]:
+    """Say what other programs' options are in `upres IN OUT`, which are read as several or as a scale, or not at all."""
+    runs = args and (args[0] == "run" or all(args[0] not in commands for commands in PANELS.values()))
+    return meant(args) if runs and isinstance(error, UsageError | SettingsError) else ()
+
+
+def _command(args: list[str]) -> Iterable[str]:
+    """Name the command that a first word which is none stands for, in other programs."""
+    return (f"here, that is `{name}`" for name, words in WORDS.items() if args[0] in words)
 
 
 def _install_service() -> str:

@@ -1,6 +1,8 @@
-"""The engine's settings, which its messages name in backticks, as the flags of this command line."""
+"""The engine's settings, which its messages name in backticks, as the flags of this command line; and other programs' options."""
 
+import os
 import re
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,12 +11,15 @@ if TYPE_CHECKING:
 SAME = (
     "compare",
     "container",
+    "content",
+    "crf",
     "duration",
     "height",
     "lossless",
     "model",
     "overwrite",
     "precision",
+    "preset",
     "quality",
     "resume",
     "runtime",
@@ -25,6 +30,29 @@ SAME = (
 )
 FLAGS = {name: f"--{name}" for name in (*SAME, "tonemap", "yes")}
 FLAGS |= {"models": "--chain", "prefilters": "--prefilter"}
+ELSEWHERE = {
+    "--model": ("--model-name", "--model_name", "--processor", "-p"),
+    "--model; a level of noise is --prefilter denoise": ("-n",),
+    "--scale": ("--outscale", "--factor", "--ratio", "--upscale", "--scaling-factor", "-x"),
+    "--height, as --height 1080; the width follows": ("--width", "-w", "--size", "--resolution"),
+    "--prefilter or --height": ("-vf", "-filter:v", "--vf"),
+    "--prefilter denoise": ("--denoise", "--noise", "--noise-level", "--denoise-level"),
+    "--prefilter deinterlace": ("--deinterlace", "--yadif"),
+    "--codec": ("-c:v", "-vcodec", "-codec:v", "--vcodec", "--encoder", "-c"),
+    "--crf": ("-crf", "-qp", "-q:v"),
+    "--preset": ("-preset",),
+    "--pix-fmt": ("-pix_fmt", "--pix_fmt", "--pixel-format"),
+    "--start": ("-ss", "--ss", "--from"),
+    "--duration, counted from --start": ("-to", "--to", "--end"),
+    "--duration": ("-t", "--time"),
+    "--rate for numbered images; a video keeps its own": ("-r", "-framerate", "--fps", "--framerate"),
+    "--runtime": ("-g", "--gpu", "--gpu-id", "--device", "--backend", "-d"),
+    "--quality": ("--fp16", "--fp32", "--half", "--bf16"),
+    "the end of OUT's name": ("-f", "--format", "--ext", "--extension"),
+    "chosen by itself": ("--tile", "--tile-size", "--tile_size", "--threads", "-threads", "-j"),
+    "--overwrite": ("--force", "--replace"),
+}
+"""What users of ffmpeg, Video2X, realesrgan-ncnn-vulkan, Real-ESRGAN's script and others type, by what it is here."""
 SETTING = re.compile(r"`(\w+)`")
 
 
@@ -39,3 +67,14 @@ def option(rule: "Rule") -> str:
         return ""
     name, value = rule.setting
     return FLAGS[name] if value is True else f"{FLAGS[name]} {value}"
+
+
+def meant(args: Iterable[str]) -> Iterator[str]:
+    """Say what options of other programs are here, and how a file is named that begins as an option does."""
+    here = {typed: name for name, every in ELSEWHERE.items() for typed in every}
+    for arg in args:
+        name = arg.partition("=")[0]
+        if name in here:
+            yield f"here, {name} is {here[name]}"
+        elif arg.startswith("-") and os.path.lexists(arg) and arg != "-":
+            yield f"the file of that name: ./{arg}"

@@ -252,7 +252,7 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (
             ["{tiny}", "out.mp4", "--crf", "99", "--preset", "warp"],
             2,
-            "crf must lie in 0..51, got 99; preset must be one of",
+            "--crf must lie in 0..51, got 99; --preset must be one of",
         ),
         (["{tiny}", "out.mp4", "--codec", "prores"], 2, "prores does not go into .mp4; name out.mov or out.mkv"),
         (["{tiny}", "out.mkv", "--codec", "ffv1", "--crf", "9"], 2, "ffv1 has no --crf and no --preset"),
@@ -276,7 +276,7 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["{tiny}", "out.mp4", "--start", "nan"], 2, "--start must be seconds, as 90.5, or [h:]m:s"),
         (["{tiny}", "out.mp4", "--start=-1"], 2, "got '-1'"),
         (["{tiny}", "out.mp4", "--start", "1:00"], 3, "ends before second 60: it lasts 0.5 s"),
-        (["{tiny}", "out.mp4", "--duration", "0"], 2, "must last longer than 0 s"),
+        (["{tiny}", "out.mp4", "--duration", "0"], 2, "--duration must be longer than 0 s"),
         (["nothing*.mp4", "out"], 3, "no video and no image matches"),
         (["{tiny}", "other.mp4", "third.mp4", "out.mp4"], 2, "3 inputs need a folder to go to, and out.mp4 is not one"),
         (["{tiny}", "other.mp4", "-"], 2, "and - is not one"),

@@ -3,10 +3,12 @@
 The commands run in one process and one folder, one after the other, on clips of a few frames.
 """
 
+import os
 import re
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import media
 import pytest
@@ -18,6 +20,7 @@ from upres.service.cli.app import build, follow
 IMAGES = "photo.jpg photo.png shots/a.png shots/b.png pngs/01.png pngs/02.png pngs/03.png gaps/1.png gaps/3.png"
 DEEP = {"ten.mp4": ("bt709", "bt709", "bt709"), "pq.mp4": ("bt2020nc", "bt2020", "smpte2084")}  # with their colors
 X265 = "log-level=none:cutree=0"  # whose tree writes behind its buffer in frames so small
+LONG = "n" * 300
 FILES = "in.mp4 b.mkv fhd.mp4 notes.txt clips/c.mp4 clips/d.mp4 'clips [new]/e.mp4'"
 
 COMMANDS = [
@@ -27,6 +30,9 @@ COMMANDS = [
     ("-h", 0, "Usage: upres IN [OUT]"),
     ("--version", 0, "upres 0."),
     ("-V", 0, "upres 0."),
+    ("help", 0, "Usage: upres IN [OUT]"),
+    ("help pull", 0, "Usage: upres pull"),
+    ("version", 0, "upres 0."),
     ("run --help", 0, "--scale", "--model", "--dry-run", "--skip-existing"),
     ("serve --help", 0, "--host", "--port", "--grpc-port"),
     ("submit --help", 0, "--server", "--key", "--chain"),
@@ -188,6 +194,28 @@ COMMANDS = [
     ("in.mp4 out.mp4 --codec h264 --encoder-option bf=3", 2, "the log holds no frames that are decoded before"),
     ("https://www.youtube.com/watch?v=x out.mp4", 3, "a page of YouTube", "yt-dlp -o"),
     ("http://127.0.0.1:9/in.mp4 out.mp4", 3, "cannot be reached", "try again later"),
+    # As other programs call it.
+    ("-i in.mp4 -c:v libx265 -crf 20 out.mp4", 2, "here, -c:v is --codec", "here, -crf is --crf"),
+    ("in.mp4 -ss 1 out.mp4", 2, "here, -ss is --start"),
+    ("in.mp4 -n realesrgan-x4plus", 2, "here, -n is --model"),
+    ("in.mp4 --width=1920", 2, "here, --width is --height"),
+    ("in.mp4 --gpu 0", 2, "here, --gpu is --runtime"),
+    ("in.mp4 out.mov --codec prores_ks --height=100p --dry-run", 0, "in.mp4 -> out.mov: 150x100"),
+    ("in.mp4 out.mp4 --height tall", 2, "--height must be a number of pixels, as 1080, got 'tall'"),
+    ("in.mp4 out.mp4 --height 0", 2, "--height must lie in 16..16384"),
+    ("in.mp4 out.mp4 --segment 0", 2, "--segment must lie in 0.1..60"),
+    ("in.mp4 out.mp4 --duration 0", 2, "--duration must be longer than 0 s"),
+    ("info in.mp4", 2, "here, that is `upres probe`"),
+    ("upscale in.mp4", 2, "here, that is `upres IN [OUT]`"),
+    ("-dash.mp4", 2, "the file of that name: ./-dash.mp4"),
+    ("./-dash.mp4 -s 2", 0, "-dash_x2.mp4: 4 frames in"),
+    (f"in.mp4 {LONG}.mp4", 5, "cannot be used (File name too long)"),
+    (f"in.mp4 {LONG}/", 5, "cannot be used (File name too long)"),
+    (f"{LONG}/in.mp4 several/", 3, "cannot be used (File name too long)"),
+    ("in.mp4 newfolder", 5, "the name must end in .mp4", "a folder: upres in.mp4 newfolder/"),
+    ("empty.png", 3, "empty.png: the file is empty"),
+    ("- out.mp4", 3, "standard input: is empty"),
+    ("probe -", 3, "standard input: is empty"),
     ("strem in.mp4 out.mp4", 2, "Did you mean 'stream'?"),
     ("pull nothing", 4, "nothing is unknown; `upres pull` gets: realesrgan-x4plus"),
     ("pull x4", 4, "x4 comes with the package"),
@@ -223,6 +251,8 @@ def folder(tmp_path_factory):
                 path, "-c:v", "libx264", "-pix_fmt", "yuv420p", picture=f"testsrc2=size={size}:rate=10:duration=0.4"
             )
     shutil.copy(folder / "photo.jpg", folder / "picture")
+    shutil.copy(folder / "in.mp4", folder / "-dash.mp4")
+    (folder / "empty.png").touch()
     shutil.copy(folder / "photo.png", folder / "renamed.mp4")
     (folder / "deep").mkdir(exist_ok=True)
     for name, colors in DEEP.items():
@@ -243,7 +273,8 @@ def typed(folder, monkeypatch, capfd):
 
     def run(line):
         monkeypatch.setattr(sys, "argv", ["upres", *shlex.split(line)])
-        with pytest.raises(SystemExit) as ended:
+        with Path(os.devnull).open() as nothing, pytest.raises(SystemExit) as ended:
+            monkeypatch.setattr(sys, "stdin", nothing)
             follow(build(), sys.argv[1:])
         said = capfd.readouterr()
         return ended.value.code or 0, said.out, said.err

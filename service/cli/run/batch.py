@@ -66,9 +66,10 @@ class Batch:
 @contextmanager
 def _made(folder: Path | None) -> Iterator[None]:
     """Make a folder where it is not there yet; it is taken away again where nothing has come into it."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()] if folder is not None else []
+    missing: list[Path] = []
     try:
         if folder is not None:
+            missing = [place for place in (folder, *folder.parents) if not place.exists()]
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TargetError(f"{folder}: the folder cannot be made ({error.strerror})") from error

@@ -1,6 +1,7 @@
 """What may have been meant, to be said beside an error about a target, or where a result is not what was wanted."""
 
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +21,19 @@ def hints(pair: Pair, error: UpresError, *, replaces: bool) -> list[str]:
     """Give what helps with an error about the target that was named for one input. replaces: it was meant to be there already."""
     if pair.target in (None, "-") or not isinstance(error, TargetError):
         return []
+    with suppress(OSError):  # the error says it already
+        return _hints(pair, replaces=replaces)
+    return []
+
+
+def _hints(pair: Pair, *, replaces: bool) -> list[str]:
     target, suffix = Path(str(pair.target)), Path(str(pair.target)).suffix.lower()
     if suffix not in (*CONTAINERS, *MOVING, *FORMATS):
-        return [f"images: {', '.join(FORMATS)}; those that move: {', '.join(MOVING)}; numbered ones: frame_%05d.png"]
+        folder = [] if suffix else [f"a folder: {shlex.join(['upres', pair.source, f'{target}/'])}"]
+        return [
+            *folder,
+            f"images: {', '.join(FORMATS)}; those that move: {', '.join(MOVING)}; numbered ones: frame_%05d.png",
+        ]
     if target.is_file() and suffix in SUFFIXES and not replaces and not _same(pair):
         return [f"to upscale both: {shlex.join(['upres', pair.source, str(target), 'upscaled/'])}"]
     return []

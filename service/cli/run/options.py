@@ -21,6 +21,8 @@ MOST_A_SECOND = 1000  # images of a sequence
 STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
 NAMES = ("auto", *CODECS, "h265")
 """Of codecs; the last one is another name of hevc."""
+SAME = {"h265": "hevc"} | {facts.library: name for name, facts in CODECS.items()}
+"""Other names of codecs: FFmpeg's of their encoders, too."""
 SUFFIXES = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv"}
 RUNTIMES = ("auto", *sorted(entry.name for entry in entry_points(group="upres.runtimes")))
 """As `upres.engine.runtime.registry` lists them, which imports NumPy."""
@@ -40,6 +42,14 @@ def _times(text: str) -> int:
     if not times.isdecimal():
         raise scale_refused(text)
     return int(times)
+
+
+def _height(text: str) -> int:
+    """Read a height, as 1080 or 1080p."""
+    height = text.lower().removesuffix("p")
+    if not height.isdecimal():
+        raise SettingsError(f"--height must be a number of pixels, as 1080, got {text!r}")
+    return int(height)
 
 
 def _models(incomplete: str) -> Iterator[str]:
@@ -128,7 +138,10 @@ class EncodingOptions:
         float | None,
         typer.Option(help="Seconds of video in a segment of the log; by default 2, or what takes about 15 s of work."),
     ] = None
-    height: Annotated[int | None, typer.Option(help="Resample the result down to this height, e.g. 1080.")] = None
+    height: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=_height, help="Resample the result down to this height, e.g. 1080."),
+    ] = None
     container: Annotated[
         str, typer.Option(help="For stdout, which gets the result while it is made: mkv, mp4 or mov.")
     ] = "mkv"
@@ -137,9 +150,9 @@ class EncodingOptions:
         """Make the engine's options; raises SettingsError."""
         from upres.engine.encode.options import SEGMENT_SECONDS, Encoder
 
-        if self.codec not in NAMES:
+        if self.codec not in (*NAMES, *SAME):
             raise SettingsError(f"--codec must be {', '.join(NAMES)}, got {self.codec!r}; exact pixels are --lossless")
-        codec: Any = "lossless" if self.lossless else {"h265": "hevc"}.get(self.codec, self.codec)
+        codec: Any = "lossless" if self.lossless else SAME.get(self.codec, self.codec)
         facts = CODECS.get(codec, CODECS["h264"])
         if self.lossless and (self.codec != "auto" or self.crf is not None):
             raise SettingsError("--lossless is a codec of its own, so leave --codec and --crf out")
@@ -161,7 +174,8 @@ class EncodingOptions:
         """Give the suffix of results in a folder, and that of a result on stdout; raises SettingsError."""
         if self.container not in STDOUT_CONTAINERS:
             raise SettingsError(f"--container must be {', '.join(STDOUT_CONTAINERS)}, got {self.container!r}")
-        usual = CODECS[self.codec].containers[0] if self.codec in CODECS else "mp4"
+        codec = SAME.get(self.codec, self.codec)
+        usual = CODECS[codec].containers[0] if codec in CODECS else "mp4"
         return ".mkv" if self.lossless else SUFFIXES[usual], f".{self.container}"
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from io import BytesIO, RawIOBase
 from typing import IO
 
+from upres.engine.core.errors import SourceError
 from upres.engine.decode.source import Readable
 from upres.engine.images.formats import Format
 from upres.engine.images.recognize import still_in
@@ -19,11 +20,13 @@ class Piped:
 
     @classmethod
     def look(cls) -> "Piped":
-        """Read as far as it takes to know whether it is one image: of anything else some bytes."""
+        """Read as far as it takes to know whether it is one image: of anything else some bytes. SourceError where nothing comes."""
         stream = stdin()
         seekable = stream.seekable()
         start = stream.tell() if seekable else 0
         image, taken, whole = still_in(stream)
+        if not taken:
+            raise SourceError("standard input: is empty; pipe a video in: cat in.mp4 | upres - out.mp4")
         if whole:
             return cls(image, BytesIO(taken))
         if seekable:

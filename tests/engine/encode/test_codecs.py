@@ -81,8 +81,8 @@ def test_no_option_is_forbidden_twice():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"codec": "av1", "crf": 64}, "crf must lie in 0..63, got 64"),
-        ({"codec": "h264", "crf": 52}, "crf must lie in 0..51, got 52"),
+        ({"codec": "av1", "crf": 64}, "`crf` must lie in 0..63, got 64"),
+        ({"codec": "h264", "crf": 52}, "`crf` must lie in 0..51, got 52"),
         ({"codec": "av1", "live": True}, "must be h264 or hevc for live sources and single frames"),
         ({"options": (("tune", "film"),)}, "codec must be named"),
         ({"codec": "mpeg2"}, "codec must be auto, h264, hevc, av1, vp9, prores, ffv1 or lossless"),

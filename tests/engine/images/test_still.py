@@ -242,7 +242,7 @@ def damaged(folder):
     whole = io.BytesIO()
     Image.fromarray(pixels(64, 64)).save(whole, "PNG")
     yield "cut.png", whole.getvalue()[:3000], "truncated"
-    yield "none.png", b"", "not an image that can be read"
+    yield "none.png", b"", "the file is empty"
     yield "text.jpg", b"what to buy\n", "not an image that can be read"
     program = io.BytesIO()  # in PostScript, which only Ghostscript can run
     Image.fromarray(pixels()).save(program, "EPS")

@@ -31,8 +31,9 @@ def files(tmp_path, monkeypatch):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     Image.new("RGB", (4, 4)).save(tmp_path / "photo", "JPEG")
-    with (tmp_path / "a.mp4").open("rb") as nothing:
-        monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=BufferedReader(nothing.raw)))
+    (tmp_path / "a.mp4").write_bytes(b"no video, and no image")
+    with (tmp_path / "a.mp4").open("rb") as piped:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=BufferedReader(piped.raw)))
         yield
 
 
