@@ -37,7 +37,8 @@ START_SECONDS = 60.0
 class Preview:
     """progress: the run's. url: what opens the page, with a key that nobody else on this machine knows.
 
-    Fragments are given from any thread; a viewer who is too slow for them loses some, and holds up nobody.
+    Fragments are given from any thread; a viewer who is too slow for them loses some, and holds up nobody. Should it end early,
+    it costs itself alone.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -55,16 +56,22 @@ class Preview:
 
     def __exit__(self, *_: object) -> None:
         """End every viewer's page, and the server."""
-        self._loop.call_soon_threadsafe(self._over.set)
+        with suppress(RuntimeError):  # its loop has ended by itself
+            self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 
     def push(self, tracks: Mapping[str, Track], fragment: Fragment, data: bytes) -> None:
         """Show a fragment of one of these tracks."""
-        asyncio.run_coroutine_threadsafe(self._put(tracks[fragment.track], Piece(fragment, data)), self._loop)
+        putting = self._put(tracks[fragment.track], Piece(fragment, data))
+        try:
+            asyncio.run_coroutine_threadsafe(putting, self._loop)
+        except RuntimeError:
+            putting.close()
 
     def end(self) -> None:
         """Show that no more comes."""
-        self._loop.call_soon_threadsafe(self._ring.end)
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._ring.end)
 
     async def _put(self, track: Track, piece: Piece) -> None:
         if track.name not in self._ring.tracks:

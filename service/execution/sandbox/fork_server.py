@@ -78,7 +78,7 @@ class ForkServer:
     def close(self) -> None:
         """End the server and every child of it. It starts again if another child is asked for."""
         with self._lock:
-            self._stop()
+            self._stop(STOP_SECONDS)
 
     def _ensure(self) -> None:
         if self._process is None or self._process.poll() is not None:
@@ -99,7 +99,7 @@ class ForkServer:
         return child
 
     def _start(self) -> None:
-        self._stop()
+        self._stop(0)  # what is there has died, or takes no orders: event loops fork, which must not wait
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -115,14 +115,15 @@ class ForkServer:
         threading.Thread(target=_watch, args=watched, name="fork-server", daemon=True).start()
         threading.Thread(target=_log, args=(self._process.stdout,), name="fork-server-log", daemon=True).start()
 
-    def _stop(self) -> None:
+    def _stop(self, seconds: float) -> None:
+        """End the server's process, which has so many seconds to do so by itself."""
         if self._control is not None:
             with suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
             self._control = None
         if self._process is not None:
             try:
-                self._process.wait(STOP_SECONDS)
+                self._process.wait(seconds)
             except subprocess.TimeoutExpired:
                 os.kill(self._process.pid, signal.SIGKILL)
                 self._process.wait()

@@ -68,6 +68,17 @@ def test_all_who_watch_see_a_run_to_its_end_which_has_no_other_destination(clips
             assert 0 < len(list(file.decode(video=0))) <= 10 and file.streams.video[0].width == 128
 
 
+def test_a_page_that_has_died_costs_itself_alone(clips):
+    source = media.clip(clips / "unwatched.ts", "-c:v", "libx264", picture="testsrc2=size=64x48:rate=10:duration=1")
+    progress = Progress()
+    with Preview(progress) as preview:
+        preview._loop.call_soon_threadsafe(preview._over.set)
+        preview._thread.join(SECONDS)
+        with open_live(str(source)) as reader:
+            LiveRun([], preview).run(reader, Job((Nearest(),), ENCODER, streamed=True), progress)
+    assert progress.frames_out == 10
+
+
 def test_the_page_is_there_and_who_lacks_the_key_sees_nothing():
     with Preview(Progress()) as preview:
         with urllib.request.urlopen(preview.url.partition("#")[0], timeout=SECONDS) as page:

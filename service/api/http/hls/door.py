@@ -50,6 +50,7 @@ class HlsDoor:
         if not self._links.holds_live(request_id, token):
             raise NotFoundError("the address is none of ours")
         packager = await self._packager(checked_id(request_id))
+        packager.ask()
         await packager.until(lambda: packager.plays, FIRST_SECONDS)
         if not packager.plays:
             raise HTTPException(503, "the live job has made no picture yet")

@@ -1,7 +1,7 @@
 """One live job on its way to players of HLS: the ring is read once, for all of them, into a rendition of each track.
 
 Sound is cut where the picture is, so it is held until the picture has come as far. Time goes on where a source breaks off: behind
-a hole, in every track, is a discontinuity.
+a hole, in every track, is a discontinuity. So it is where nobody asked for a while, for which nothing is read or kept.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from .rendition import Chunk, Rendition
 LEAD_SECONDS = 1.0  # added to all times: sound may start before 0, which a fragment cannot say
 HOLE_SECONDS = 1.0  # of nothing, behind which players start with a timeline of their own
 BEAT_SECONDS = 10.0
+IDLE_SECONDS = 60.0  # after which nobody is taken to play it; longer than any request waits
 SILENT_SEGMENTS = 2  # of the picture, after which sound that is announced is waited for no longer
 
 logger = logging.getLogger(__name__)
@@ -44,16 +45,22 @@ class Packager:
         self._target = 0
         self._begin = math.inf  # of the picture, in seconds
         self._end = -math.inf
+        self._first = 0  # segment of the picture since somebody asked
         self._waiting: dict[str, deque[Chunk]] = {}
-        self._cuts: dict[
-            str, deque[tuple[float, int]]
-        ] = {}  # where the picture was cut, with breaks, and sound is to be
+        self._beside: dict[str, int] = {}  # the picture's segment that the newest sound belongs to
+        self._asked = time.monotonic()
+        self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, done: Callable[[], None]) -> None:
-        """Start to read the ring. done: called when it has ended."""
+        """Start to read the ring. done: called when that has ended, and no earlier: numbers start once in a job."""
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(lambda _: done())
+
+    def ask(self) -> None:
+        """Note that somebody plays it."""
+        self._asked = time.monotonic()
+        self._wanted.set()
 
     async def stop(self) -> None:
         """End, whatever may still come."""
@@ -77,27 +84,56 @@ class Packager:
 
         The list of tracks is asked for once, so it waits for sound that is announced, but not for long: it may be silent.
         """
-        whole = self.renditions["video"].whole if "video" in self.renditions else 0
-        known = {name for name, track in self._ring.tracks.items() if codec_name(track) is not None}
-        return whole > SILENT_SEGMENTS or (whole > 0 and known <= self.renditions.keys())
+        whole = self.renditions["video"].whole - self._first if "video" in self.renditions else 0
+        known = [name for name, track in self._ring.tracks.items() if codec_name(track) is not None]
+        heard = all(name in self.renditions and self.renditions[name].segments for name in known)
+        return whole > SILENT_SEGMENTS or (whole > 0 and heard)
+
+    @property
+    def _idle(self) -> bool:
+        return time.monotonic() - self._asked > IDLE_SECONDS
 
     async def _run(self) -> None:
-        """Read the ring to its end."""
-        place = Place(self._ring)
         try:
-            while True:
-                changed, ended = self._ring.changed, self._ring.ended
-                if (item := place.next()) is None:
-                    self._notify()
-                    if ended:
-                        return
-                    await wait_for(changed, BEAT_SECONDS)
-                elif isinstance(item, Piece):
-                    self._take(item)
+            await self._read()
         except Exception as error:  # whatever it is, an attempt that was taken over may have sent it
             logger.warning("a live log that cannot be sent as HLS: %s", error)
         finally:
             self._finish()
+        while not self._ring.ended:
+            await wait_for(self._ring.changed, BEAT_SECONDS)
+            if self._idle:
+                self._clear()
+
+    async def _read(self) -> None:
+        """Read the ring to its end."""
+        place = Place(self._ring)
+        while True:
+            changed, ended = self._ring.changed, self._ring.ended
+            if self._idle and not ended:
+                await self._rest()
+            elif (item := place.next()) is None:
+                self._notify()
+                if ended:
+                    return
+                await wait_for(changed, BEAT_SECONDS)
+            elif isinstance(item, Piece):
+                self._take(item)
+
+    async def _rest(self) -> None:
+        """Read nothing until somebody asks, or no more comes."""
+        self._clear()
+        self._wanted.clear()
+        while self._idle and not self._ring.ended:
+            await wait_for(self._wanted, BEAT_SECONDS)
+
+    def _clear(self) -> None:
+        """Forget all media, but not how far it was counted."""
+        for rendition in self.renditions.values():
+            rendition.clear()
+        self._waiting.clear()
+        self._begin = math.inf
+        self._first = self.renditions["video"].whole if "video" in self.renditions else 0
 
     def _take(self, piece: Piece) -> None:
         fragment, track = piece.fragment, self._ring.tracks[piece.fragment.track]
@@ -118,14 +154,14 @@ class Packager:
 
     def _take_picture(self, chunk: Chunk, fragment: Fragment) -> None:
         if "video" not in self.renditions:
-            self._begin, self.started_at = chunk.start, time.time() - self._ring.end_seconds
+            self.started_at = time.time() - self._ring.end_seconds
         video = self._rendition("video", chunk)
+        if not video.segments and not chunk.independent:  # the first is one that a player can start with
+            return
         hole = chunk.start - self._end > HOLE_SECONDS and chunk.independent
-        breaks = int(hole and bool(video.segments))
         opens = hole or (fragment.number == 0 and chunk.independent)
-        if opens:
-            for cuts in self._cuts.values():
-                cuts.append((chunk.start, breaks))
+        self._begin = min(self._begin, chunk.start)
+        breaks = int(hole and self._end > -math.inf)
         self._end = chunk.end
         video.add(chunk, opens=opens, breaks=breaks, closes=fragment.last)
 
@@ -133,14 +169,14 @@ class Packager:
         """Add the sound up to where the picture is."""
         waiting = self._waiting[name]
         while waiting and (waiting[0].start < self._end or all_of_it):
-            if waiting[0].end <= self._begin:
-                waiting.popleft()
+            chunk = waiting.popleft()
+            if chunk.end <= self._begin:
                 continue
-            sound, cuts = self._rendition(name, waiting[0]), self._cuts[name]
-            opens, breaks = False, 0
-            while cuts and cuts[0][0] <= waiting[0].start:
-                opens, breaks = True, breaks + cuts.popleft()[1]
-            sound.add(waiting.popleft(), opens=opens, breaks=breaks)
+            second = max(chunk.start, self._begin)
+            sound, beside = self._rendition(name, chunk), self._segment(second)
+            opens = beside != self._beside.get(name)
+            self._beside[name] = beside
+            sound.add(chunk, opens=opens, breaks=self._breaks(second) - sound.breaks if opens else 0)
 
     def _rendition(self, name: str, first: Chunk) -> Rendition:
         """Return a track's rendition, which its first chunk starts."""
@@ -150,13 +186,17 @@ class Packager:
             durations = [first.duration, *(float(fragment.duration * track.time_base) for fragment in fragments)]
             self._target = self._target or _target(self._segment_seconds, max(durations))
             self.renditions[name] = Rendition(track, durations, self._target, self._breaks(first.start))
-            self._cuts[name] = deque()
         return self.renditions[name]
 
     def _breaks(self, second: float) -> int:
         """Count the picture's discontinuities up to a second: those of all tracks have the same numbers."""
         video = self.renditions.get("video")
         return 0 if video is None else video.breaks_before(second)
+
+    def _segment(self, second: float) -> int:
+        """Return the number of the picture's segment at a second, as far as it is still known; -1 without a picture."""
+        video = self.renditions.get("video")
+        return -1 if video is None else video.at(second)
 
     def _finish(self) -> None:
         for name in self._waiting:

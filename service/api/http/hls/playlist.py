@@ -40,7 +40,7 @@ def _lines(name: str, renditions: Mapping[str, Rendition], *, started_at: float,
     yield from ("#EXTM3U", f"#EXT-X-VERSION:{VERSION}", f"#EXT-X-TARGETDURATION:{rendition.target}")
     yield f"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={back:.3f}"
     yield f"#EXT-X-PART-INF:PART-TARGET={rendition.part_target:.3f}"
-    yield f"#EXT-X-MEDIA-SEQUENCE:{rendition.segments[0].number if rendition.segments else 0}"
+    yield f"#EXT-X-MEDIA-SEQUENCE:{rendition.segments[0].number if rendition.segments else rendition.whole}"
     if rendition.removed_breaks:
         yield f"#EXT-X-DISCONTINUITY-SEQUENCE:{rendition.removed_breaks}"
     yield f'#EXT-X-MAP:URI="{name}-init.mp4"'

@@ -132,6 +132,24 @@ class Rendition:
         return self.removed_breaks + sum(segment.breaks for segment in self.segments if segment.start <= second)
 
     @property
+    def breaks(self) -> int:
+        """Discontinuities until now."""
+        return self.removed_breaks + sum(segment.breaks for segment in self.segments)
+
+    def at(self, second: float) -> int:
+        """Return the number of the newest segment that starts by a second, or of the last before all that are kept."""
+        kept = (*self._retired, *self.segments)
+        found = [segment.number for segment in kept if segment.start <= second]
+        return found[-1] if found else (kept[0].number if kept else self._next) - 1
+
+    def clear(self) -> None:
+        """Forget all segments; those that come are numbered as if they were still here."""
+        self.close()
+        while self.segments:
+            self._unlisted()
+        self._retired.clear()
+
+    @property
     def newest(self) -> tuple[int, int]:
         """Number of the newest part's segment, and its place there; (-1, -1) before the first."""
         found = next((segment for segment in reversed(self.segments) if segment.parts), None)

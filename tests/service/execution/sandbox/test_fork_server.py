@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import closing
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from upres.service.execution.channel import Channel
+from upres.service.execution.sandbox import fork_server
 from upres.service.execution.sandbox.fork_server import ForkServer
 from upres.service.live import framing
 
@@ -88,7 +90,10 @@ def test_a_child_that_is_killed_has_ended(server):
 def test_a_child_holds_nothing_but_its_socket_and_runs_one_thread(server):
     others = [server.fork() for _ in range(3)]
     child, process = forked(server)
-    assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) == 4  # and stdin, stdout, stderr
+    held = Path(f"/proc/{process.pid}/fd")
+    while len(list(held.iterdir())) > 4:  # and stdin, stdout, stderr; it closes the rest as soon as it runs
+        assert not child.ended.wait(0.05)
+    assert len(list(held.iterdir())) == 4
     assert process.num_threads() == 1
     for each in (*others, child):
         each.end.close()
@@ -135,3 +140,15 @@ def test_a_header_that_is_too_long_ends_the_child(server):
     child.end.sendall((1 << 30).to_bytes(framing.SIZE_BYTES, "big"))
     assert child.ended.wait(SECONDS)
     child.end.close()
+
+
+def test_a_server_that_takes_no_orders_is_replaced_at_once(server, monkeypatch):
+    """Event loops fork, so that nothing waits for the end of one whose control socket is broken, though it hangs."""
+    child, _ = forked(server)
+    hung = server._process
+    os.kill(hung.pid, signal.SIGSTOP)
+    server._control.shutdown(socket.SHUT_RDWR)
+    monkeypatch.setattr(fork_server, "STOP_SECONDS", None)  # no such wait ends
+    assert set(exchanged(server.fork(), {"confine": {}})) == {"network", "files"}
+    with child.end:
+        assert child.ended.wait(SECONDS) and hung.returncode == -signal.SIGKILL

@@ -5,6 +5,7 @@ import io
 from dataclasses import replace
 
 import av
+import hls
 import pytest
 from fake import Nearest
 
@@ -16,6 +17,7 @@ from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.segments.memory import MemoryLog
 from upres.engine.segments.model import Track
+from upres.service.api.http.hls import playlist
 from upres.service.api.http.hls.packager import LEAD_SECONDS, Packager
 from upres.service.live.piece import Piece
 from upres.service.live.ring import Ring
@@ -105,6 +107,73 @@ def test_behind_a_hole_every_track_has_a_discontinuity(live):
         behind = next(segment for segment in rendition.segments if segment.breaks)
         assert 2 + HOLE <= behind.start < 2.2 + HOLE
     assert found["video"] == found["audio0"] == [(4, 1)]
+
+
+def test_nothing_is_kept_for_nobody_and_who_comes_back_finds_the_numbers_continued(live, monkeypatch):
+    tracks, pieces = live
+    starts = [
+        (piece.fragment.pts + tracks[piece.fragment.track].start) * tracks[piece.fragment.track].time_base
+        for piece in pieces
+    ]
+
+    async def scenario():
+        ring = Ring(most_bytes=1 << 26, most_seconds=0.6, holds=False)
+        packager, done = Packager(ring, SEGMENT), asyncio.Event()
+        packager.start(done.set)
+
+        async def put(begin, end):
+            for piece, start in zip(pieces, starts, strict=True):
+                if begin <= start < end:
+                    if piece.fragment.track not in ring.tracks:
+                        ring.add_track(tracks[piece.fragment.track])
+                    await ring.put(piece)
+                    await asyncio.sleep(0)
+
+        await put(-1, 1.5)
+        before = {name: rendition.whole for name, rendition in packager.renditions.items()}
+        assert packager.plays
+        monkeypatch.setattr("upres.service.api.http.hls.packager.IDLE_SECONDS", -1)
+        await put(1.5, 3.5)
+        assert not packager.plays and not any(each.segments for each in packager.renditions.values())
+        monkeypatch.setattr("upres.service.api.http.hls.packager.IDLE_SECONDS", 60)
+        packager.ask()
+        await put(3.5, 5)
+        assert packager.plays
+        ring.end()
+        async with asyncio.timeout(200):
+            await done.wait()
+        return before, packager
+
+    before, packager = asyncio.run(scenario())
+    video, sound = packager.renditions["video"], packager.renditions["audio0"]
+    assert [(segment.number, segment.breaks) for segment in video.segments] == [
+        (segment.number, segment.breaks) for segment in sound.segments
+    ]
+    first = video.segments[0]
+    assert first.number >= before["video"] and first.breaks == 1 and first.start >= 2.4 and first.parts[0].independent
+    assert 0 <= first.start - sound.segments[0].start < 0.12
+    text = playlist.media("video", packager.renditions, started_at=0.0, ended=True)
+    assert hls.media(text).segments[0].number == first.number
+
+
+def test_one_that_failed_stays_so_while_its_job_runs(live):
+    tracks, pieces = live
+
+    async def scenario():
+        ring = Ring(most_bytes=1 << 26, most_seconds=1000, holds=False)
+        packager, done = Packager(ring, SEGMENT), asyncio.Event()
+        packager.start(done.set)
+        for track in tracks.values():
+            ring.add_track(replace(track, init=b"nothing"))
+        for piece in pieces:
+            await ring.put(piece)
+        async with asyncio.timeout(200):
+            await packager.until(lambda: False, 60)
+            assert packager.ended and not done.is_set()
+            ring.end()
+            await done.wait()
+
+    asyncio.run(scenario())
 
 
 def test_a_log_that_is_none_ends_with_a_word_in_the_servers_log(live, caplog):

@@ -81,6 +81,15 @@ def test_discontinuities_are_counted_when_they_leave():
     assert made.removed_breaks == 2 and made.segments[0].number == 8
 
 
+def test_what_was_cleared_is_counted_all_the_same():
+    made, _ = filled([0.5] * 40, every=4, known=[0.5])
+    made.clear()
+    assert not any(made.find(number) for number in range(10)) and made.whole == 10 and made.at(19) == 9
+    made.add(chunk(30, 0.5, independent=True), opens=True, breaks=1)
+    assert [(segment.number, segment.breaks) for segment in made.segments] == [(10, 1)] and made.breaks == 1
+    assert made.at(29) == 9 and made.at(30) == 10
+
+
 def test_what_makes_no_segments_is_not_kept_without_end():
     made = Rendition(TRACK, [0.04], 2)
     with pytest.raises(FramingError, match="a segment of 2100 bytes, where 1000 are kept in all"):
