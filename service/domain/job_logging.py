@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -59,6 +59,23 @@ def configure(form: Format | None = None) -> None:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that a client got wrong
     sys.excepthook = _uncaught
     threading.excepthook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
+
+
+class _Taker(logging.Handler):
+    def __init__(self, take: Callable[[str], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._take(self.format(record))
+
+
+def give_to(take: Callable[[str], None]) -> None:
+    """Give every line, as JSON, to a function as well: for another process to pass on."""
+    handler = _Taker(take)
+    handler.addFilter(_tag)
+    handler.setFormatter(_Json(FIELDS, style="{", rename_fields=NAMES))
+    logging.getLogger().addHandler(handler)
 
 
 def pass_on(line: str, source: int) -> None:

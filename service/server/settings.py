@@ -91,15 +91,19 @@ class Settings(BaseSettings):
     )
     tls_key: Path | None = Field(None, description="PEM; of the certificate")
     api_key: SecretStr | None = Field(None, description="the key named `default`")
-    executor: str = Field("local", description="what runs attempts; more can be installed")
+    executor: str = Field(
+        "local", description="what runs attempts: local, or ray (several machines); more can be installed"
+    )
     workers: int | None = Field(
-        None, ge=0, description="worker processes; by default one for each GPU that the runtime uses, or one"
+        None,
+        ge=0,
+        description="worker processes, on each node; by default one for each GPU that the runtime uses, or one",
     )
     slots: int = Field(4, ge=1, description="attempts that share a device")
     job_memory_bytes: int | None = Field(
         None,
         gt=0,
-        description="memory that jobs may take together; others wait. By default 90 % of what is free at start",
+        description="memory that jobs may take together, on each node; others wait. By default 90 % of what is free at start",
     )
     live_slots: int = Field(1, ge=0, description="live jobs that share a device; more are refused until one ends")
     runtime: Runtime = Field("auto", description=f"what runs the models: {', '.join(runtimes.names())}")

@@ -40,6 +40,10 @@ class JobFolder:
         """Locate the lock of the attempt that works here."""
         return self.path / "attempt.lock"
 
+    def range_lock(self, number: int) -> Path:
+        """Locate the lock of the attempt that makes a range of the log."""
+        return self.path / f"range-{number}.lock"
+
     @property
     def source_bytes(self) -> int:
         """Count the bytes of the source that are here."""

@@ -296,7 +296,8 @@ def run_order(order: Order, channel: Channel) -> None:
         with _live_socket(order, channel) as live:  # before sockets are given up
             _confine(order)
             if order.range_number is not None:
-                Attempt(order, channel, live).run_range(order.range_number)
+                with FileLock(folder.range_lock(order.range_number), timeout=LOCK_SECONDS):
+                    Attempt(order, channel, live).run_range(order.range_number)
                 report(channel, "made")
                 return
             with FileLock(folder.lock, timeout=LOCK_SECONDS):

@@ -1,0 +1,158 @@
+"""What runs on a node: the actor of one device, which keeps a worker's process there for the servers that use the cluster.
+
+It is shared by servers of the same settings. A server asks for reports all the time; one that has
+not asked for long is gone, or cannot be reached, and another attempt at its jobs may wait for the locks of their folders. So what
+was done for it is killed, before that has given up.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from upres.service.domain import job_logging
+from upres.service.domain.waiting import wait_for
+from upres.service.execution.base import VERDICTS, Report
+from upres.service.execution.memory_budget import usable_memory
+from upres.service.execution.order import Order
+from upres.service.execution.pool.worker import WorkerDiedError
+from upres.service.execution.worker_process import WorkerProcess
+
+from .shared_folder import Mark, problem
+
+ASK_SECONDS = 5.0  # the longest that a question for reports is kept
+LEASE_SECONDS = 20.0  # without a question from a server; less than attempts wait for the lock of a folder
+IDLE_SECONDS = 30.0  # without any server: for one that is restarted the models are still loaded
+LOOK_SECONDS = 1.0  # between two looks at that
+END_SECONDS = 0.05  # between two looks whether an attempt has ended
+NOBODY = ""  # whom the end of an attempt is reported to that is not wanted any more
+MOST_LINES = 1000  # of the log that wait for a server
+
+logger = logging.getLogger(__name__)
+
+
+class _Box:
+    """What waits for one server. asked: when it last asked."""
+
+    def __init__(self) -> None:
+        self.asked = time.monotonic()
+        self.reports: list[Report] = []
+        self.lines: deque[str] = deque(maxlen=MOST_LINES)
+        self.came = asyncio.Event()
+
+
+class Device:
+    """arguments, engine: the worker's arguments and variables. count: of the devices that share its node's memory.
+
+    memory_bytes: that they may take together; None is most of what is free.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], engine: Mapping[str, str], count: int, memory_bytes: int | None
+    ) -> None:
+        self._boxes: dict[str, _Box] = {}
+        job_logging.configure("json")
+        job_logging.give_to(self._log)
+        if memory_bytes is not None or count > 1:
+            arguments = [*arguments, "--memory", str((memory_bytes or usable_memory()) // count)]
+        os.environ.pop("OMP_NUM_THREADS", None)  # by Ray: as many as the CPUs that it was asked for
+        self._worker = WorkerProcess(arguments, 0, 0, engine)
+        self._servers: dict[str, str] = {}  # by the names of orders
+        self._ready: Report | None = None
+        self._ended: str | None = None
+        self._served = time.monotonic()
+        self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._watch())]
+        for task in self._tasks:
+            task.add_done_callback(lambda _: os._exit(0))  # and the worker with it
+
+    async def attach(self, server: str, upres: str, mark: Mark) -> str | None:
+        """Begin to work for a server, which may be one that starts again; return why that cannot be, None where it can.
+
+        upres: the server's version.
+        """
+        if (own := version("upres")) != upres:
+            return f"it has upres {own}, and the server {upres}: install the same"
+        if why := await asyncio.to_thread(problem, mark):
+            return why
+        await self.detach(server)  # of what it has asked for before it lost sight of this
+        box = self._boxes[server] = _Box()
+        if self._ready is not None:
+            box.reports.append(self._ready)
+            box.came.set()
+        return None
+
+    async def detach(self, server: str) -> None:
+        """End what is done for a server."""
+        if self._boxes.pop(server, None) is not None:
+            for name in [name for name, owner in self._servers.items() if owner == server]:
+                self._servers[name] = NOBODY
+                await self._worker.cancel(name)
+
+    async def post(self, server: str, messages: Sequence[dict[str, Any]]) -> None:
+        """Pass messages of a server on to the worker."""
+        for message in messages:
+            match message:
+                case {"run": order}:
+                    await self._end(order["request_id"])
+                    if server in self._boxes:
+                        self._servers[order["request_id"]] = server
+                        await self._worker.run(Order(**order))
+                case {"cancel": name} if self._servers.get(name) == server:
+                    await self._worker.cancel(name)
+
+    async def _end(self, name: str) -> None:
+        """End an earlier attempt of this name, by which a server has asked that did not see its end."""
+        while name in self._servers:
+            self._servers[name] = NOBODY
+            await self._worker.cancel(name)
+            await asyncio.sleep(END_SECONDS)
+
+    async def reports(self, server: str) -> tuple[list[Report], list[str]] | None:
+        """Return reports for a server and lines for its log, as soon as there are some; None where no more will come."""
+        if (box := self._boxes.get(server)) is None:
+            return None
+        box.asked = time.monotonic()
+        await wait_for(box.came, ASK_SECONDS)
+        box.came.clear()
+        news, box.reports = (box.reports, list(box.lines)), []
+        box.lines.clear()
+        return None if self._ended is not None and not any(news) else news
+
+    async def _keep(self) -> None:
+        """Keep the worker; the actor ends with it."""
+        try:
+            await self._worker.keep(self._take)
+        except (WorkerDiedError, OSError) as error:
+            self._ended = str(error)
+        for box in self._boxes.values():
+            box.came.set()
+        await asyncio.sleep(ASK_SECONDS)  # until all servers know
+
+    async def _take(self, name: str, report: Report) -> None:
+        if not name:
+            self._ready = report
+        for server in [self._servers.get(name, NOBODY)] if name else list(self._boxes):
+            if (box := self._boxes.get(server)) is not None:
+                box.reports.append({**report, "request_id": name} if name else report)
+                box.came.set()
+        if report["report"] in VERDICTS:
+            self._servers.pop(name, None)
+
+    def _log(self, line: str) -> None:
+        """Keep what is logged here until servers ask, which is soon."""
+        for box in list(self._boxes.values()):
+            box.lines.append(line)
+
+    async def _watch(self) -> None:
+        """Leave servers that are gone; end the actor where none is left."""
+        while (now := time.monotonic()) - self._served < IDLE_SECONDS:
+            for server, box in list(self._boxes.items()):
+                if now - box.asked > LEASE_SECONDS:
+                    logger.warning("a server has not asked for %g s; what was done for it ends", LEASE_SECONDS)
+                    await self.detach(server)
+            self._served = now if self._boxes else self._served
+            await asyncio.sleep(LOOK_SECONDS)

@@ -1,0 +1,80 @@
+"""The executor on Ray: a worker on every device of the cluster's nodes, which may join and leave at any time."""
+
+import asyncio
+import logging
+import socket
+
+import ray
+
+from upres.engine.core.errors import SettingsError
+from upres.service.execution.base import ExecutorOptions, OnReport
+from upres.service.execution.pool.pool import Pool
+from upres.service.execution.sandbox.environment import QUALITY, RUNTIME
+
+from .nodes import Node, connect, nodes, places
+from .shared_folder import Marked
+from .worker import NodeWorker, Setup
+
+LOOK_SECONDS = 2.0  # between two looks at which nodes there are
+ANSWER_SECONDS = 60.0  # for the cluster's head to say so
+
+logger = logging.getLogger(__name__)
+
+
+class RayExecutor(Pool):
+    """A pool of workers on a cluster, by the options of any executor; `workers` and `memory_bytes` are those of each node."""
+
+    def __init__(self, options: ExecutorOptions) -> None:
+        super().__init__((), options.on_failing)
+        self._options = options
+        self._nodes: dict[str, list[NodeWorker]] = {}
+        self._marked: Marked | None = None
+
+    async def start(self, on_report: OnReport) -> None:
+        """Connect to the cluster. SettingsError where there is none, or no folder to share with it."""
+        options = self._options
+        if options.folder is None:
+            raise SettingsError("the executor `ray` needs the folder of jobs, which its nodes share")
+        self._own = await asyncio.to_thread(connect)
+        self._marked = await asyncio.to_thread(Marked, options.folder)
+        arguments = ["--models", options.models, *(part for name in options.preload for part in ("--preload", name))]
+        engine = {RUNTIME: options.runtime, QUALITY: options.quality}
+        server = f"{socket.gethostname()}:{options.folder.absolute()}"  # the same when it starts again
+        self._setup = Setup(server, self._marked.mark, arguments, engine, options.memory_bytes)
+        await super().start(on_report)
+        self._tasks.start("nodes", self._follow)
+
+    def _worker_failing(self, name: str, error: Exception) -> None:
+        """Leave it at what was logged: what is wrong on a node is not mended by another start of the server."""
+
+    async def _follow(self) -> None:
+        """Use nodes that join, and none that have left."""
+        while True:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                found = {node.id: node for node in await asyncio.to_thread(nodes)}
+            for gone in self._nodes.keys() - found.keys():
+                for worker in self._nodes.pop(gone):
+                    self._workers.remove(worker)
+            for new in found.keys() - self._nodes.keys():
+                self._nodes[new] = self._joined(found[new])
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _joined(self, node: Node) -> list[NodeWorker]:
+        options = self._options
+        live_slots = options.live_slots if node.id == self._own else 0  # their sockets lie in the server's own memory
+        workers = [
+            NodeWorker(place, self._setup, options.slots, live_slots)
+            for place in places(node, options.workers, options.runtime)
+        ]
+        logger.info("node %s has joined, with %d devices", node.name, len(workers))
+        for worker in workers:
+            self._workers.append(worker)
+            self._keep(f"device {worker.place.number} of {node.name}", worker)
+        return workers
+
+    async def stop(self) -> None:
+        """End every attempt; the devices keep their models for a while, for this server's next start and for others."""
+        await super().stop()
+        if self._marked is not None:
+            await asyncio.to_thread(self._marked.remove)
+        await asyncio.to_thread(ray.shutdown)

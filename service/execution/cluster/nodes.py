@@ -1,0 +1,74 @@
+"""The nodes of a cluster, and the devices that upres has on each."""
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from upres.engine.core.errors import SettingsError
+from upres.engine.runtime import registry as runtimes
+
+NAMESPACE = "upres"
+HOW = "start one by `ray start --head` here, or join one by `ray start --address HOST:6379`; RAY_ADDRESS names another"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine, or what stands for one. name: its address. cpus, gpus: that it offers."""
+
+    id: str
+    name: str
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A device on a node. count: of devices there. cpus, gpus: that Ray reserves for it."""
+
+    node: Node
+    number: int
+    count: int
+    cpus: float
+    gpus: float
+
+
+def connect() -> str:
+    """Connect this process to the cluster that this machine belongs to; return the id of its node. SettingsError without one."""
+    logging.getLogger("ray._private.worker").setLevel(
+        logging.ERROR
+    )  # it warns of signals, which are the server's own business
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init("auto", namespace=NAMESPACE, log_to_driver=False, configure_logging=False, ignore_reinit_error=True)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise SettingsError(f"no Ray cluster is found ({error}); {HOW}") from error
+    node: str = ray.get_runtime_context().get_node_id()
+    return node
+
+
+def nodes() -> list[Node]:
+    """Return the nodes that are alive."""
+    return [_node(each) for each in ray.nodes() if each["Alive"]]
+
+
+def _node(found: dict[str, Any]) -> Node:
+    resources = found["Resources"]
+    return Node(found["NodeID"], found["NodeName"], resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+
+
+def places(node: Node, workers: int | None, runtime: str) -> Iterator[Place]:
+    """Yield the devices of a node: as many as `workers`, else one for each GPU that the runtime may use, or one for its CPUs.
+
+    None on a node that offers nothing. More of them than GPUs share these.
+    """
+    gpus = int(node.gpus) if runtime == runtimes.AUTO or runtimes.load(runtime).device == "cuda" else 0
+    if not gpus and not node.cpus:
+        return
+    # Where the runtime is found by itself, it may be the CPU: two workers would share that.
+    count = workers if workers is not None else max(1, gpus) if runtime != runtimes.AUTO else 1
+    for number in range(count):
+        yield Place(node, number, count, min(1.0, node.cpus / count), min(1.0, gpus / count))

@@ -1,0 +1,78 @@
+"""Whether a machine has the folder of jobs that the server has: at the same path, with the same bytes and locks."""
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+PREFIX = ".server-"
+REMEDY = "mount one shared folder, with locks (as NFS 4 has), at the same path on all machines, and set UPRES_STATE to one in it"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A file that a server has written among the folders of jobs, and whose lock it holds. text: what is in it."""
+
+    path: str
+    text: str
+
+
+class Marked:
+    """The mark of this server, for as long as this lives."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_left(folder)
+        path = folder.absolute() / f"{PREFIX}{uuid.uuid4().hex}"
+        self._lock = FileLock(_lock_of(path), timeout=0, thread_local=False)
+        self._lock.acquire()
+        path.write_text(text := uuid.uuid4().hex)
+        self.mark = Mark(str(path), text)
+
+    def remove(self) -> None:
+        """Remove it."""
+        _remove(Path(self.mark.path))
+        self._lock.release()
+
+
+def problem(mark: Mark) -> str | None:
+    """Say why this machine cannot work in the marked folder, and what to do about it; None where it can."""
+    path = Path(mark.path)
+    here = f"on {socket.gethostname()}, {path.parent}"
+    try:
+        if path.read_text() != mark.text:
+            return f"{here} is another folder than the server's: {REMEDY}"
+        own = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        own.touch()
+        own.unlink()
+    except FileNotFoundError:
+        return f"{here} is not the server's: {REMEDY}"
+    except OSError as error:
+        return f"{here} cannot be used ({error.strerror}): let user {os.getuid()} read and write there"
+    try:
+        with FileLock(_lock_of(path), timeout=0):
+            return f"{here} has locks that other machines do not see: {REMEDY}"
+    except Timeout:
+        return None
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove the marks of servers that were killed."""
+    for lock in folder.glob(f"{PREFIX}*.lock"):
+        try:
+            with FileLock(lock, timeout=0):
+                _remove(lock.with_suffix(""))
+        except Timeout:
+            continue  # it lives
+
+
+def _remove(path: Path) -> None:
+    for each in (path, _lock_of(path)):
+        each.unlink(missing_ok=True)

@@ -1,0 +1,140 @@
+"""A worker on a node, as its pool sees it: the actor of its device, asked for reports until it ends or cannot be reached."""
+
+import asyncio
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from upres.engine.core.text import counted
+from upres.service.domain import job_logging
+from upres.service.domain.waiting import to_the_end
+from upres.service.execution.base import OnReport
+from upres.service.execution.pool.worker import PooledWorker, WorkerDiedError
+
+from .device import LEASE_SECONDS, Device
+from .nodes import NAMESPACE, Place
+from .shared_folder import Mark
+
+START_SECONDS = 120.0  # for an actor's process, which imports all that is needed
+ANSWER_SECONDS = LEASE_SECONDS  # for any answer of an actor's
+DETACH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all devices of a server have in common. server: its name. arguments, engine: of workers. memory_bytes: of a node."""
+
+    server: str
+    mark: Mark
+    arguments: Sequence[str]
+    engine: Mapping[str, str]
+    memory_bytes: int | None
+
+    def name(self, place: Place) -> str:
+        """Name the actor of a device: servers with the same settings share it."""
+        settings = repr((*self.arguments, *sorted(self.engine.items()), self.memory_bytes, place.count))
+        return f"device {place.number} on {place.node.id} {sha256(settings.encode()).hexdigest()[:12]}"
+
+
+class NodeWorker(PooledWorker):
+    """place: where it runs."""
+
+    def __init__(self, place: Place, setup: Setup, slots: int, live_slots: int) -> None:
+        super().__init__(slots, live_slots)
+        self.place = place
+        self._setup = setup
+        self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._source = zlib.crc32(setup.name(place).encode())
+
+    async def keep(self, on_report: OnReport) -> None:
+        """Use the actor until it ends, or does not answer; WorkerDiedError then. Its attempts are reported as died."""
+        await self._report_lost(on_report)
+        self._outgoing = asyncio.Queue()
+        why = await self._used(on_report)
+        lost = len(self._running)
+        await self._report_lost(on_report)
+        raise WorkerDiedError(f"the worker on {self.place.node.name} is gone with {counted(lost, 'attempt')}: {why}")
+
+    async def _used(self, on_report: OnReport) -> str:
+        """Use the actor; return how that ended."""
+        actor = None
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                actor = await asyncio.to_thread(self._actor)
+                why: str | None = await actor.attach.remote(self._setup.server, version("upres"), self._setup.mark)
+            if why is None:
+                why = await self._served(actor, on_report)
+        except asyncio.CancelledError:
+            await to_the_end(self._detach(actor))
+            raise
+        except RayError as error:
+            why = str(error)
+        except TimeoutError:
+            why = "it does not answer, or its node has no place for it"
+            if actor is not None:
+                await asyncio.to_thread(ray.kill, actor)
+        finally:
+            self.ready = False
+        return why
+
+    def _actor(self) -> Any:  # noqa: ANN401 - Ray's handles have no types of their methods
+        """Return the device's actor, which another server may have made."""
+        setup, place = self._setup, self.place
+        options = {
+            "name": setup.name(place),
+            "namespace": NAMESPACE,
+            "lifetime": "detached",
+            "get_if_exists": True,
+            "num_cpus": place.cpus,
+            "num_gpus": place.gpus,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(place.node.id, soft=False),
+        }
+        remote = ray.remote(Device).options(**options)
+        return remote.remote(setup.arguments, setup.engine, place.count, setup.memory_bytes)
+
+    async def _served(self, actor: Any, on_report: OnReport) -> str:  # noqa: ANN401
+        """Take reports and send messages until the actor ends; return why."""
+        posting = asyncio.create_task(self._post(actor))
+        try:
+            while not posting.done():
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    answer = await actor.reports.remote(self._setup.server)
+                if answer is None:
+                    return "its process has ended"
+                reports, lines = answer
+                for line in lines:
+                    job_logging.pass_on(line, source=self._source)
+                for report in reports:
+                    await self._take(report, on_report)
+            posting.result()
+        finally:
+            posting.cancel()
+            await asyncio.wait([posting])
+        raise AssertionError("posting ends by an error only")
+
+    async def _post(self, actor: Any) -> None:  # noqa: ANN401
+        """Send messages in their order."""
+        while True:
+            messages = [await self._outgoing.get()]
+            while not self._outgoing.empty():
+                messages.append(self._outgoing.get_nowait())
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await actor.post.remote(self._setup.server, messages)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        self._outgoing.put_nowait(message)
+
+    async def _detach(self, actor: Any) -> None:  # noqa: ANN401
+        """Leave the actor to other servers, and to this one's next start."""
+        with suppress(RayError, TimeoutError):
+            async with asyncio.timeout(DETACH_SECONDS):
+                if actor is not None:
+                    await actor.detach.remote(self._setup.server)

@@ -1,0 +1,197 @@
+"""Jobs on a cluster of Ray, whose nodes all are on this machine: the bytes of one worker here, whatever dies, joins or leaves."""
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+from ordered import Watched, ordered
+from paths import SUPPORT
+from running_jobs import ended, result, serving, submit, until
+
+from upres.service.domain.states import Status
+from upres.service.execution.base import ExecutorOptions, make_executor
+from upres.service.execution.cluster.shared_folder import Marked
+from upres.service.execution.local import LocalExecutor
+from upres.service.storage.job_folder import JobFolder
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.scale
+
+LONGEST_SECONDS = 200
+OBJECT_STORE = 80 << 20  # bytes of memory, of which upres uses next to nothing
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes; this process is on the first."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(SUPPORT))  # workers import `fake`
+        made = Cluster()
+        for _ in range(2):
+            joined(made)
+        patch.setenv("RAY_ADDRESS", made.address)
+        yield made
+        made.shutdown()
+
+
+def joined(cluster):
+    """A node that has just joined."""
+    return cluster.add_node(num_cpus=4, object_store_memory=OBJECT_STORE, include_dashboard=False)
+
+
+def on_ray(folder, **options):
+    return make_executor("ray", ExecutorOptions(folder=folder, memory_bytes=4 << 30, **options))
+
+
+@asynccontextmanager
+async def watched(executor, workers):
+    """An executor whose workers are ready."""
+    watched = Watched(executor)
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS):
+            await watched.start(workers)
+            yield watched
+    finally:
+        await executor.stop()
+
+
+async def alone(folder, source):
+    """What one worker on this machine makes."""
+    async with watched(LocalExecutor(workers=1, slots=1, models=ExecutorOptions().models), 1) as here:
+        return await here.result(here.executor.run, ordered(folder / "alone", source))
+
+
+async def process_of(worker):
+    """The process of a device's actor."""
+    actor = await asyncio.to_thread(worker._actor)
+    return psutil.Process(await actor.__ray_call__.remote(lambda self: os.getpid()))
+
+
+async def none_left(processes):
+    async with asyncio.timeout(60):
+        while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
+            await asyncio.sleep(0.05)
+
+
+def attempts():
+    """Processes below this one that run attempts."""
+    return [each for each in psutil.Process().children(recursive=True) if each.name() == "upres-attempt"]
+
+
+def test_the_same_bytes_in_one_range_and_in_many_on_two_nodes_one_of_which_dies(tmp_path, clip, cluster):
+    async def scenario():
+        source = clip("a.mp4", 6)
+        expected = await alone(tmp_path, source)
+        async with watched(on_ray(tmp_path), 2) as ray:
+            assert await ray.result(ray.executor._give, ordered(tmp_path / "one", source)) == expected
+            actor = await process_of(ray.executor._workers[1])
+            below = actor.children(recursive=True)
+            ray.change(0, lambda order: order)
+            ray.change(1, lambda order: order, lambda worker: actor.kill())
+            assert await ray.result(ray.executor.run, ordered(tmp_path / "many", source)) == expected
+            assert ray.ranges[0] and ray.ranges[1] and {*ray.ranges[0], *ray.ranges[1]} == set(range(6))
+            await none_left(below)
+            await ray.ready(2)
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_joins_is_used_and_when_it_dies_its_jobs_go_on_elsewhere(tmp_path, clip, cluster, caplog):
+    async def scenario():
+        source = clip("a.mp4", 20)
+        expected = await alone(tmp_path, source)
+        executor = on_ray(tmp_path / "jobs")
+        async with asyncio.timeout(LONGEST_SECONDS), serving(tmp_path, executor=executor) as jobs:
+            node = joined(cluster)
+            while len(executor._workers) < 3 or not executor._workers[2].ready:
+                await asyncio.sleep(0.05)
+            third = executor._workers[2]
+            executor._workers.reverse()  # orders go to the first that has most room
+            job = await submit(jobs, source)
+            while not third._ranges:
+                await asyncio.sleep(0.01)
+            assert job.request_id in third._running
+            await asyncio.to_thread(cluster.remove_node, node, allow_graceful=False)
+            job = await until(jobs, job.request_id, ended)
+            assert job.state.status is Status.DONE, job
+            assert (await result(jobs, job.request_id, tmp_path / "out.mp4")).read_bytes() == expected[0]
+            while len(executor._workers) > 2:
+                await asyncio.sleep(0.05)
+        assert "is gone with" in caplog.text
+
+    asyncio.run(scenario())
+
+
+def test_what_is_cancelled_ends_on_all_nodes(tmp_path, clip, cluster):
+    async def scenario():
+        async with watched(on_ray(tmp_path), 2) as ray:
+            workers = ray.executor._workers
+            order = ordered(tmp_path / "job", clip("a.mp4", 60))
+            await ray.executor.run(order)
+            while not all(worker._ranges for worker in workers):
+                await asyncio.sleep(0.01)
+            assert attempts()
+            await ray.executor.cancel(order.request_id)
+            assert (await ray.verdict())["report"] == "died"
+            await none_left(attempts())
+            assert not any(worker._running for worker in workers)
+
+    asyncio.run(scenario())
+
+
+def test_a_node_without_the_servers_folder_is_not_used_and_why_is_said(tmp_path, cluster, monkeypatch, caplog):
+    class Elsewhere(Marked):
+        def __init__(self, folder):
+            super().__init__(folder)
+            self.remove()
+
+    async def scenario():
+        executor = on_ray(tmp_path)
+        await executor.start(nobody)
+        async with asyncio.timeout(LONGEST_SECONDS):
+            while "is not the server's: mount one shared folder" not in caplog.text:
+                await asyncio.sleep(0.05)
+        assert not executor.ready
+        await executor.stop()
+
+    async def nobody(request_id, report):
+        pass
+
+    monkeypatch.setattr("upres.service.execution.cluster.executor.Marked", Elsewhere)
+    asyncio.run(scenario())
+
+
+async def lost_sight_of(executor, order):
+    """Have a server start a job on both nodes, and then ask no more, as one that was killed."""
+    await executor.run(order)
+    while not all(worker._ranges for worker in executor._workers):
+        await asyncio.sleep(0.01)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("upres.service.execution.cluster.worker.NodeWorker._detach", nothing)
+        await executor.stop()
+    assert attempts()
+
+
+async def nothing(*_):
+    pass
+
+
+def test_a_server_that_was_killed_continues_and_one_that_is_gone_leaves_nothing_running(tmp_path, clip, cluster):
+    async def scenario():
+        source = clip("a.mp4", 6)
+        expected = await alone(tmp_path, source)
+        async with watched(on_ray(tmp_path), 2) as ray:
+            await lost_sight_of(ray.executor, ordered(tmp_path / "job", source))
+        async with watched(on_ray(tmp_path), 2) as ray:
+            assert await ray.result(ray.executor.run, ordered(tmp_path / "job", source)) == expected
+        async with watched(on_ray(tmp_path, models="fake:slow"), 2) as ray:
+            await lost_sight_of(ray.executor, ordered(tmp_path / "slow", clip("a.mp4", 60)))
+        await none_left(attempts())
+        assert not JobFolder(tmp_path / "slow").joined.exists()
+
+    asyncio.run(scenario())

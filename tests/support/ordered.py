@@ -1,0 +1,77 @@
+"""Orders for an executor, and what comes of them."""
+
+import asyncio
+import shutil
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+
+from upres.service.domain.spec import Limits, Spec
+from upres.service.execution.base import VERDICTS
+from upres.service.execution.order import Order
+from upres.service.storage.job_folder import JobFolder
+
+
+def ordered(folder, clip, **spec):
+    """An order for a job with this source."""
+    job = JobFolder(folder)
+    job.make()
+    shutil.copy(clip, job.source)
+    job.end_source()
+    wanted = Spec("RealESRGAN_Vid_x2", **{"segment_seconds": 0.5, "preset": "ultrafast", **spec})
+    return Order(
+        folder.name, "alice", str(folder), wanted.as_json(), asdict(Limits()),
+        memory_bytes=4 << 30, cpu_seconds=None, file_bytes=1 << 30, wall_seconds=None,
+    )  # fmt: skip
+
+
+class Watched:
+    """An executor of several workers, and what comes of its orders. ranges: by worker, those that it was asked for."""
+
+    def __init__(self, executor):
+        self.executor = executor
+        self.ranges = defaultdict(list)
+        self._reports, self._ended = [], asyncio.Event()
+
+    async def start(self, workers=2):
+        await self.executor.start(self._take)
+        await self.ready(workers)
+
+    async def ready(self, workers):
+        while sum(worker.ready for worker in self.executor._workers) != workers:
+            await asyncio.sleep(0.05)
+
+    async def result(self, give, order):
+        """The bytes of a job's result, its frames, and how many fragments were reported. give: a method of the executor's."""
+        self._reports.clear()
+        self._ended.clear()
+        await give(order)
+        verdict = await self.verdict()
+        assert verdict["report"] == "joined", verdict
+        fragments = sum(report["report"] == "fragment" for report in self._reports)
+        return JobFolder(Path(order.folder)).joined.read_bytes(), self._reports[-1]["totals"]["frames"], fragments
+
+    async def verdict(self):
+        """The report that ends a job."""
+        await self._ended.wait()
+        return self._reports[-1]
+
+    def change(self, number, change, then=lambda worker: None):
+        """Change the orders of ranges that a worker gets. then: called once, after the first of them."""
+        worker, asked = self.executor._workers[number], self.ranges[number]
+        run = type(worker).run
+
+        async def changed(order):
+            is_range = order.range_number is not None
+            asked.extend([order.range_number] * is_range)
+            await run(worker, change(order) if is_range else order)
+            if is_range and len(asked) == 1:
+                then(worker)
+
+        worker.run = changed
+
+    async def _take(self, request_id, report):
+        if request_id:
+            self._reports.append(report)
+            if report["report"] in VERDICTS:
+                self._ended.set()
