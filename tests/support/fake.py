@@ -1,6 +1,7 @@
 """A model of the smallest kind: every pixel repeated. It drives the whole engine without a network; it is not shipped.
 
-`fake:load` is the loader that test servers give their workers; `fake:slow` one of a machine that falls behind a camera.
+`fake:load` is the loader that test servers give their workers; `fake:slow` one of a machine that falls behind a camera, and
+`fake:counted` one whose frames are counted over all processes.
 """
 
 import io
@@ -101,6 +102,20 @@ class SlowSession(NearestSession):
         return super().push(frame)
 
 
+class Counted(Nearest):
+    """Adds a byte to the file that FAKE_COUNT names for each frame that goes through it."""
+
+    def open(self, width: int, height: int) -> NearestSession:
+        return CountedSession(self)
+
+
+class CountedSession(NearestSession):
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        with Path(os.environ["FAKE_COUNT"]).open("ab") as file:
+            file.write(b".")
+        return super().push(frame)
+
+
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     if slug == "FlashVSR_Tiny":
         raise ModelError("its weights are not here")
@@ -110,6 +125,10 @@ def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
 
 def slow(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     return Slow(scale, name=f"slow-x{scale}"), None
+
+
+def counted(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+    return Counted(scale, name=f"counted-x{scale}"), None
 
 
 def repeated(pixels: np.ndarray, scale: int) -> np.ndarray:

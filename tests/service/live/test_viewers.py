@@ -1,0 +1,156 @@
+"""Ten viewers of one live job, by every door, who come and go: they cost one inference, and no slow one slows the others."""
+
+import json
+import re
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from contextlib import contextmanager
+from itertools import islice
+
+import media
+import pytest
+from rpc_calls import Sender
+from serving import KEY, Rpc, ServerProcess
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from upres.v2 import upscale_pb2 as pb
+
+SECONDS = 200
+FRAMES = 200
+VISITS = 2  # of each viewer before the one that lasts to the end
+NOISE = f"nullsrc=size=160x120:rate=10:duration={FRAMES // 10},geq=random(1)*255:128:128"
+CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", live=True, segment_seconds=0.5, preset="ultrafast", crf=5)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """Twenty seconds that give some 20 MB of result, which no connection takes without a reader."""
+    path = tmp_path_factory.mktemp("noise") / "noise.ts"
+    return media.clip(path, "-c:v", "libx264", "-preset", "ultrafast", "-g", 5, picture=NOISE).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def count(tmp_path_factory):
+    """A file with a byte for each frame that went through a model."""
+    path = tmp_path_factory.mktemp("count") / "frames"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAKE_COUNT", str(path))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, count):
+    state = tmp_path_factory.mktemp("server") / "state"
+    with ServerProcess(state, models="fake:counted", live_log_bytes=4 << 20) as process:
+        yield process.ready()
+
+
+@contextmanager
+def grpc_call(server, request_id):
+    with Rpc(server.target) as rpc:
+        attach = pb.UpscaleRequest(attach=pb.UpscaleRequest.Attach(request_id=request_id))
+        call = rpc.call(rpc.upscale.Upscale, iter([attach]))
+        assert next(call).accepted.request_id == request_id
+        yield call
+        call.cancel()
+
+
+@contextmanager
+def web_socket(server, request_id):
+    address = f"ws{server.base[4:]}/api/v2/live"
+    with connect(address, max_size=None, open_timeout=SECONDS, ping_interval=None, close_timeout=1) as socket:
+        socket.send(json.dumps({"key": KEY, "attach": request_id}))
+        assert "accepted" in json.loads(socket.recv(timeout=SECONDS))
+        yield socket
+
+
+def by_grpc(server, request_id):
+    """Yield the kind of each message."""
+    with grpc_call(server, request_id) as call:
+        for answer in call:
+            yield answer.WhichOneof("kind")
+
+
+def headers(socket):
+    """Yield the name of each message of a socket, which ends when the job does."""
+    try:
+        while True:
+            message = socket.recv(timeout=SECONDS)
+            if isinstance(message, str):
+                yield next(iter(json.loads(message)))
+    except ConnectionClosed:
+        return
+
+
+def by_socket(server, request_id):
+    with web_socket(server, request_id) as socket:
+        yield from headers(socket)
+
+
+def by_hls(server, request_id):
+    asked = urllib.request.Request(f"{server.base}/api/v2/jobs", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(asked, timeout=SECONDS) as answer:
+        jobs = {job["request_id"]: job["hls_url"] for job in json.load(answer)["data"]}
+
+    def get(name):
+        with urllib.request.urlopen(urllib.parse.urljoin(jobs[request_id], name), timeout=SECONDS) as answer:
+            return answer.read()
+
+    playlist, ended = get("video.m3u8").decode(), False
+    while not ended:
+        ended, newest = "#EXT-X-ENDLIST" in playlist, re.findall(r"^video-(\d+)\.mp4$", playlist, re.MULTILINE)[-1]
+        try:
+            yield "fragment" if get(f"video-{newest}.mp4") else "empty"
+        except urllib.error.HTTPError as error:  # it went while it was asked for
+            assert error.code == 404
+        playlist = get(f"video.m3u8?_HLS_msn={int(newest) + 1}").decode()
+
+
+class Viewer:
+    """Comes and goes until it has seen something so often, then stays to the end. seen: fragments in each visit."""
+
+    def __init__(self, door: Callable, *address) -> None:
+        self.seen: list[int] = []
+        self.gone = threading.Event()
+        self._visit = lambda: door(*address)
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        for _ in range(VISITS):
+            fragments = (kind for kind in self._visit() if kind == "fragment")
+            self.seen.append(len(list(islice(fragments, 1))))
+            fragments.close()
+        last = self._visit()
+        self.seen.append(sum(kind == "fragment" for kind in islice(last, 1)))
+        self.gone.set()
+        self.seen[-1] += sum(kind == "fragment" for kind in last)
+
+
+def test_ten_viewers_are_one_inference_and_who_takes_nothing_holds_up_nobody(server, noise, count):
+    sender, made = Sender(pb.UpscaleRequest(config=CONFIG)), 0
+    sender.send(noise[: len(noise) // 2])
+    with Rpc(server.target) as rpc:
+        call = rpc.call(rpc.upscale.Upscale, iter(sender))
+        request_id = next(call).accepted.request_id
+        with grpc_call(server, request_id) as one, web_socket(server, request_id) as two:  # who take nothing by now
+            answers = iter(call)
+            while made < FRAMES // 4:
+                made += next(answers).WhichOneof("kind") == "fragment"
+            doors = [by_grpc, by_socket, by_hls] * 3 + [by_socket]
+            viewers = [Viewer(door, server, request_id) for door in doors]
+            for viewer in viewers:
+                assert viewer.gone.wait(SECONDS)
+            sender.send(noise[len(noise) // 2 :], len(noise) // 2)
+            sender.end()
+            last = list(answers)[-1].job
+            for viewer in viewers:
+                viewer.thread.join(SECONDS)
+            slow = [answer.WhichOneof("kind") for answer in one], list(headers(two))
+    assert last.status == pb.Job.STATUS_DONE and last.totals.frames_out == FRAMES == count.stat().st_size
+    assert all(len(viewer.seen) == VISITS + 1 and min(viewer.seen) > 0 for viewer in viewers)
+    assert all("dropped" in messages for messages in slow)
