@@ -1,0 +1,67 @@
+"""The manifests for Kubernetes: every field is one that Kubernetes has, and what they name of the product is there."""
+
+import re
+
+import httpx
+import pytest
+import yaml
+from paths import ROOT
+from serving import ServerProcess
+
+from upres.service.server.settings import Settings
+
+DOCUMENTS = [*yaml.safe_load_all((ROOT / "docs/kubernetes/server.yaml").read_text())]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def of_kind(kind):
+    [found] = [document for document in DOCUMENTS if document["kind"] == kind]
+    return found["spec"]
+
+
+@pytest.fixture
+def pod():
+    return of_kind("StatefulSet")["template"]["spec"]
+
+
+@pytest.fixture
+def container(pod):
+    [container] = pod["containers"]
+    return container
+
+
+@pytest.mark.scale
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document["kind"])
+def test_it_keeps_the_schema(document):
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    kubernetes_validate.validate(document, "1.33", strict=True)
+
+
+def test_what_is_set_is_a_setting_and_the_grace_is_longer_than_the_servers(pod, container):
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    assert {name.removeprefix("UPRES_").lower() for name in variables} <= Settings.model_fields.keys()
+    assert float(variables["UPRES_GRACE_SECONDS"]) < pod["terminationGracePeriodSeconds"]
+    assert pod["enableServiceLinks"] is False  # or its own service would set UPRES_PORT, which is no setting
+
+
+def test_it_runs_the_image_as_that_is_made(pod, container):
+    assert container["image"] == "upres:cpu" and " AS cpu\n" in DOCKERFILE
+    assert f"--uid {pod['securityContext']['runAsUser']}" in DOCKERFILE
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/tmp", "/var/lib/upres"}
+    exposed = re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)[1].split()
+    assert [str(port["containerPort"]) for port in container["ports"]] == exposed
+
+
+@pytest.mark.scale
+def test_the_addresses_of_its_probes_answer(container, tmp_path):
+    asked = [container[probe]["httpGet"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
+    assert {each["port"] for each in asked} == {"http"}
+    with ServerProcess(tmp_path / "state") as server:
+        server.ready()
+        assert {httpx.get(f"{server.base}{each['path']}").status_code for each in asked} == {200}
+
+
+def test_both_doors_are_served_and_let_in():
+    names = ["http", "grpc"]
+    assert [port["targetPort"] for port in of_kind("Service")["ports"]] == names
+    assert [port["port"] for port in of_kind("NetworkPolicy")["ingress"][0]["ports"]] == names
