@@ -1,5 +1,6 @@
 """The manifests for Kubernetes: every field is one that Kubernetes has, and what they name of the product is there."""
 
+import importlib
 import re
 
 import httpx
@@ -33,7 +34,7 @@ def container(pod):
 @pytest.mark.scale
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document["kind"])
 def test_it_keeps_the_schema(document):
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    kubernetes_validate = importlib.import_module("kubernetes_validate")
     kubernetes_validate.validate(document, "1.33", strict=True)
 
 
