@@ -7,6 +7,7 @@ from typing import IO
 
 from PIL import Image, ImageCms
 
+from .deep import is_deep
 from .file import opened, read
 from .metadata import ORIENTATION
 
@@ -63,13 +64,7 @@ def facts_of(source: str | Path | IO[bytes]) -> Facts:
 
 
 def _bits(image: Image.Image) -> int:
-    return (
-        16
-        if image.mode.startswith("I;16") or ";16" in repr(getattr(image, "tile", ""))
-        else 1
-        if image.mode == "1"
-        else 8
-    )
+    return 16 if is_deep(image) else 1 if image.mode == "1" else 8
 
 
 def _profile(icc: bytes | None) -> str | None:

@@ -11,14 +11,18 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFilter, UnidentifiedImageError
 
+from upres.engine.color.bit_depth import Deep
 from upres.engine.core.errors import SourceError, TargetError, UpresError, os_errors_as
+from upres.engine.core.frame import FULL
 from upres.engine.decode.container import LIMIT, check_size, reason
 from upres.engine.decode.openers.web import WebFile
 from upres.engine.decode.source import kind_of
 from upres.engine.segments.whole_file import part_of, put_in_place
 
+from .deep import encoded as deep_encoded
+from .deep import is_deep, pixels_of
 from .formats import FORMATS, JPEG, TIFF, Format, format_of
-from .metadata import Metadata, metadata, to_srgb, upright
+from .metadata import ORIENTATION, TURNS, Metadata, metadata, to_srgb, upright
 from .picture import Picture
 
 WEB = ("http", "https")
@@ -35,21 +39,26 @@ NEAR = 8  # pixels from an opaque one within which transparent ones get its colo
 def read(source: str | Path | IO[bytes]) -> Picture:
     """Read a still image, upright and in RGB, with its transparency apart; SourceError where it cannot be.
 
-    Inks become sRGB, 16 bits a channel 8; notes say so. Of several pages the first is taken.
+    Inks become sRGB; notes say so. Of several pages the first is taken. 16 bits a channel stay where FFmpeg reads them.
     """
     name = str(source) if isinstance(source, str | Path) else "the source"
     with opened(name, source) as image:
-        notes, exif = list(_notes(image)), image.getexif()
+        has_16, notes = is_deep(image), list(_notes(image))
+        exif = image.getexif()  # which reads a PNG's pixels
         if image.mode in ("I", "F"):
             raise SourceError(
                 f"{name}: holds numbers of 32 bits, whose black and white are not known; save it with 8 or 16"
             )
+        method, deep = TURNS.get(exif.get(ORIENTATION)), None
+        if has_16:
+            deep = pixels_of(_bytes(source), image.size, method)
+            notes += ["the image's 16 bits a channel become 8"] * (deep is None)
         turned = upright(image, exif)
         facts, lost = metadata(turned, exif)
         if turned.mode == "CMYK":
             turned, icc = to_srgb(turned)
             facts = replace(facts, icc=icc)
-        return _picture(turned, facts, (*notes, *lost))
+        return _picture(turned, facts, (*notes, *lost), deep)
 
 
 def save(picture: Picture, target: Path, *, exact: bool = False) -> list[str]:
@@ -70,6 +79,11 @@ def save(picture: Picture, target: Path, *, exact: bool = False) -> list[str]:
 
 def encoded(picture: Picture, kind: Format, name: str, *, exact: bool = False) -> tuple[bytes, list[str]]:
     """Give an image as a file's bytes, and what a user should know of it. name: for people. As `save`."""
+    if picture.is_deep and kind.is_deep:
+        pixels = picture.deep()
+        stand_in = Image.new("L" if pixels.shape[2] == 1 else "RGB", (picture.width, picture.height))
+        return deep_encoded(pixels, kind.name, picture.metadata.options(stand_in)), []
+    picture = picture.shallow()
     options = kind.exact if exact else kind.options
     if options is None:
         raise TargetError(f"{name}: {kind.name} loses some of the image; PNG keeps all of it")
@@ -138,16 +152,36 @@ def moves(image: Image.Image) -> bool:
 
 def _notes(image: Image.Image) -> Iterator[str]:
     """Yield what is lost of an image that was opened and not read."""
-    tiles = repr(getattr(image, "tile", ""))
-    if image.mode.startswith("I;16") or ";16" in tiles:
-        yield "the image's 16 bits a channel become 8"
     if image.mode == "CMYK":
         yield "the image's inks (CMYK) become sRGB"
     if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
         yield f"only the first of {pages} pages is upscaled"
 
 
-def _picture(image: Image.Image, facts: Metadata, notes: tuple[str, ...]) -> Picture:
+def _bytes(source: str | Path | IO[bytes]) -> bytes:
+    """Read the whole of a source, whose beginning Pillow has read."""
+    with _file(source) as file:
+        if isinstance(file, str | Path):
+            return Path(file).read_bytes()
+        file.seek(0)
+        data = file.read()
+        file.seek(0)
+        return data
+
+
+def _picture(image: Image.Image, facts: Metadata, notes: tuple[str, ...], deep: Deep | None) -> Picture:
+    """Make a picture of an upright image. deep: its pixels, where they have 16 bits."""
+    shallow = _shallow_picture(image, facts, notes)
+    if deep is None:
+        return shallow
+    rgb, alpha = deep[..., :3], deep[..., 3:]
+    if not alpha.size or alpha.min() == FULL:
+        return replace(shallow, rgb=rgb, alpha=None)
+    spread = shallow.rgb.astype(np.uint16) << 8
+    return replace(shallow, rgb=np.where(alpha > 0, rgb, spread), alpha=alpha[..., 0])
+
+
+def _shallow_picture(image: Image.Image, facts: Metadata, notes: tuple[str, ...]) -> Picture:
     gray = image.mode.partition(";")[0] in ("1", "L", "LA", "I")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

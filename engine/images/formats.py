@@ -13,6 +13,7 @@ class Format:
 
     modes: of Pillow, that it holds as they are, the one for color and transparency last. longest: pixels of its longest side.
     options: to save with. exact: those that lose nothing; None where it always does. bytes_a_pixel: about the most that it takes.
+    is_deep: whether it holds 16 bits a channel.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Format:
     options: Mapping[str, object] = field(default_factory=dict)
     exact: Mapping[str, object] | None = field(default_factory=dict)
     bytes_a_pixel: float = 3
+    is_deep: bool = False
 
     @property
     def has_alpha(self) -> bool:
@@ -29,9 +31,9 @@ class Format:
 
 
 JPEG = Format("JPEG", ("L", "RGB"), 65535, {"quality": 95, "subsampling": 0}, None, 1.5)
-TIFF = Format("TIFF", ("L", "LA", "RGB", "RGBA"), options={"compression": "tiff_adobe_deflate"})
+TIFF = Format("TIFF", ("L", "LA", "RGB", "RGBA"), options={"compression": "tiff_adobe_deflate"}, is_deep=True)
 FORMATS = {
-    ".png": Format("PNG", ("L", "LA", "RGB", "RGBA")),
+    ".png": Format("PNG", ("L", "LA", "RGB", "RGBA"), is_deep=True),
     ".jpg": JPEG,
     ".jpeg": JPEG,
     ".webp": Format("WEBP", ("RGB", "RGBA"), 16383, {"quality": 95}, {"lossless": True}, 1.5),

@@ -1,27 +1,32 @@
 """A still image as a network takes it, and all that its file says of it besides."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from upres.engine.color.bit_depth import Deep, shallow
 from upres.engine.core.frame import Pixels
 
+from .deep import resized
 from .metadata import Metadata
+
+LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A still image.
 
-    rgb: (height, width, 3) uint8, upright. alpha: (height, width) uint8, 255 where opaque; None where all of it is.
+    rgb: (height, width, 3), upright: uint8, or uint16 with white at FULL. alpha: (height, width), of the same kind, white where
+    opaque; None where all of it is.
     gray: whether it holds no color. following: the frames of its video that come after it, for models that remember.
     notes: what a user should know of how it was read.
     """
 
     rgb: Pixels
-    alpha: NDArray[np.uint8] | None = None
+    alpha: NDArray[np.uint8 | np.uint16] | None = None
     gray: bool = False
     metadata: Metadata = field(default_factory=Metadata)
     following: tuple[Pixels, ...] = ()
@@ -37,8 +42,27 @@ class Picture:
         """Pixels from top to bottom."""
         return int(self.rgb.shape[0])
 
+    @property
+    def is_deep(self) -> bool:
+        """Tell whether it has 16 bits a channel."""
+        return self.rgb.dtype == np.uint16
+
+    def shallow(self) -> "Picture":
+        """Give it in 8 bits a channel, dithered."""
+        if not self.is_deep:
+            return self
+        alpha = None if self.alpha is None else shallow(self.alpha.astype(np.uint16)[..., None])[..., 0]
+        return replace(self, rgb=shallow(self.rgb.astype(np.uint16)), alpha=alpha)
+
+    def deep(self) -> Deep:
+        """Give the pixels of one in 16 bits as a file holds them: (height, width, 1, 3 or 4), gray by ITU-R BT.601."""
+        rgb = self.rgb.astype(np.uint16, copy=False)
+        if self.alpha is not None:
+            return np.dstack([rgb, self.alpha.astype(np.uint16, copy=False)])
+        return np.rint(rgb @ LUMA)[..., None].astype(np.uint16) if self.gray else rgb
+
     def image(self) -> Image.Image:
-        """Make Pillow's image of it: L, LA, RGB or RGBA."""
+        """Make Pillow's image of one in 8 bits: L, LA, RGB or RGBA."""
         image = Image.fromarray(np.ascontiguousarray(self.rgb))
         if self.gray:
             image = image.convert("L")
@@ -47,8 +71,10 @@ class Picture:
         return image
 
 
-def resampled(pixels: Pixels, size: tuple[int, int], how: Image.Resampling) -> NDArray[np.uint8]:
-    """Resample (height, width[, 3]) uint8 to a width and a height; the same pixels where they have them."""
+def resampled(pixels: Pixels, size: tuple[int, int], how: Image.Resampling) -> Pixels:
+    """Resample (height, width[, 3]), uint8 or uint16, to a width and a height; the same pixels where they have them."""
     if size == (pixels.shape[1], pixels.shape[0]):
-        return np.asarray(pixels, np.uint8)
+        return pixels
+    if pixels.dtype == np.uint16:
+        return resized(pixels.astype(np.uint16, copy=False), size, how)
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, how))

@@ -6,17 +6,18 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
-from upres.engine.core.errors import SourceError, TargetError
+from upres.engine.core.errors import ModelError, SourceError, TargetError
 from upres.engine.core.frame import Frame, Pixels
-from upres.engine.core.model import Model
+from upres.engine.core.model import Deepening, Model
 from upres.engine.models import registry
 from upres.engine.models.catalog import DEFAULT_MODEL
 from upres.engine.models.chain import as_one, upscale_still
 from upres.engine.pipeline.estimate import BASE_MEMORY, Prediction, seconds_a_frame
-from upres.engine.pipeline.options import check_height
+from upres.engine.pipeline.options import check_height, eight_bits
 from upres.engine.pipeline.target import check_target
 
 from .file import read, save
@@ -46,8 +47,23 @@ def upscale_image(
     picture = read(source)
     check_image_target(source, place, overwrite=overwrite)
     models = models or (registry.load(model, scale=scale)[0],)
+    picture, models = fitted(picture, models, kind)
     check_fits(place, kind, *size(picture, models, height))
     return [*picture.notes, *save(upscaled(picture, models, height), place)]
+
+
+def fitted(picture: Picture, models: Sequence[Model], kind: Format) -> tuple[Picture, Sequence[Model]]:
+    """Give models for 16 bits a channel to an image that has them, where all that follows can; else the image in 8, with a note."""
+    if not picture.is_deep:
+        return picture, models
+    why = eight_bits(models) if kind.is_deep else f"{kind.name} holds 8"
+    if why is None:
+        try:
+            return picture, tuple(model.deep() if isinstance(model, Deepening) else model for model in models)
+        except ModelError as error:
+            why = f"the models take 8 here ({error})"
+    note = f"the image's 16 bits a channel become 8, dithered: {why}"
+    return replace(picture.shallow(), notes=(*picture.notes, note)), models
 
 
 def check_image_target(source: object, target: Path, *, overwrite: bool) -> None:
@@ -79,8 +95,8 @@ def predict(picture: Picture, models: Sequence[Model], kind: Format, height: int
     model, (width, tall) = as_one(models), size(picture, models, height)
     passes = 1 if picture.alpha is None else 2
     seconds = passes * seconds_a_frame(model, picture.width, picture.height) * (1 + len(picture.following))
-    disk = round(width * tall * kind.bytes_a_pixel)
-    whole = picture.width * picture.height * model.scale**2 * 3
+    disk = round(width * tall * kind.bytes_a_pixel * (1 + picture.is_deep))
+    whole = picture.width * picture.height * model.scale**2 * 3 * (1 + picture.is_deep)
     memory = BASE_MEMORY + model.memory(picture.width, picture.height) + COPIES * whole
     return Prediction(width, tall, 1, seconds, memory, disk, seconds, disk, {})
 
@@ -114,13 +130,14 @@ def _through(pixels: Sequence[Pixels], models: Sequence[Model]) -> Pixels:
         raise SourceError("the memory is not enough for an image of this size; choose a smaller scale") from error
 
 
-def _alpha(alpha: NDArray[np.uint8], models: Sequence[Model], count: int) -> NDArray[np.uint8]:
+def _alpha(alpha: NDArray[np.uint8 | np.uint16], models: Sequence[Model], count: int) -> NDArray[np.uint8 | np.uint16]:
     """Upscale transparency as a gray image, nowhere beyond what is beside it: what is opaque or empty all around stays so."""
     gray = np.repeat(alpha[..., None], 3, axis=2)
     mean = _through([gray] * count, models).mean(axis=2, dtype=np.float32)
+    beside = sliding_window_view(np.pad(alpha, 1, "edge"), (3, 3))
     lowest, highest = (
-        resampled(np.asarray(Image.fromarray(alpha).filter(extreme)), mean.shape[::-1], Image.Resampling.NEAREST)
-        for extreme in (ImageFilter.MinFilter(3), ImageFilter.MaxFilter(3))
+        resampled(extreme, mean.shape[::-1], Image.Resampling.NEAREST)
+        for extreme in (beside.min(axis=(2, 3)), beside.max(axis=(2, 3)))
     )
-    result: NDArray[np.uint8] = np.clip(np.rint(mean), lowest, highest).astype(np.uint8)
+    result: NDArray[np.uint8 | np.uint16] = np.clip(np.rint(mean), lowest, highest).astype(alpha.dtype)
     return result

@@ -62,8 +62,6 @@ class Stills:
     def file(self, pair: Pair) -> bool:
         """Upscale an image file; gives whether it was, rather than left out."""
         picture = self._read(pair)
-        for note in picture.notes:
-            self.report.warn(note)
         return self._upscale(pair, min(picture.width, picture.height), lambda models: picture)
 
     def frame(self, pair: Pair, at: Fraction) -> bool:
@@ -92,11 +90,13 @@ class Stills:
             return False
         if self.exact and kind.exact is None:
             raise SettingsError(f"--lossless: {kind.name} always loses some of an image; name it {target.stem}.png")
-        models, notes = self.choice.load(wanted)
+        loaded, notes = self.choice.load(wanted)
         for note in notes:
             self.report.warn(note)
         self.unused.note(Kind.FRAME if frame else Kind.STILL)
-        picture = picture_for(models)
+        picture, models = still.fitted(picture_for(loaded), loaded, kind)
+        for note in picture.notes:
+            self.report.warn(note)
         height = self.height or (wanted.times * picture.height if wanted.resampled else None)
         prediction = still.predict(picture, models, kind, height)
         still.check_fits(target, kind, prediction.width * (1 + self.compare), prediction.height)

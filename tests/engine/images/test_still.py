@@ -3,6 +3,8 @@
 import io
 from pathlib import Path
 
+import av
+import media
 import numpy as np
 import pytest
 from fake import Nearest, repeated
@@ -10,6 +12,7 @@ from PIL import ExifTags, Image, ImageCms
 from web_files import WebFiles
 
 from upres.engine.core.errors import SettingsError, SourceError, TargetError
+from upres.engine.images.deep import encoded
 from upres.engine.images.still import upscale_image
 from upres.engine.models import registry
 
@@ -199,11 +202,61 @@ def test_gray_stays_gray_and_a_palette_becomes_its_colors(tmp_path):
     assert image.mode == "RGB" and (result == (200, 100, 50)).all()
 
 
-def test_sixteen_bits_become_eight_and_inks_become_colors_and_both_are_said(tmp_path):
-    deep = pixels(channels=1).astype(np.uint16) << 8 | 77
-    notes = upscale_image(saved(tmp_path / "deep.png", deep), tmp_path / "a.png", [Nearest()])
-    assert notes == ["the image's 16 bits a channel become 8"]
-    assert (np.asarray(opened(tmp_path / "a.png")) == repeated(deep >> 8, 2)).all()
+def codes(path):
+    """What FFmpeg reads of an image of 16 bits, as RGBA."""
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        assert "16" in frame.format.name or "48" in frame.format.name or "64" in frame.format.name, frame.format.name
+        return frame.to_ndarray(format="rgba64le").astype(int)
+
+
+@pytest.mark.parametrize("target", ["out.png", "out.tiff"])
+@pytest.mark.parametrize(
+    "source",
+    ["rgb48be.png", "rgba64be.png", "gray16be.png", "ya16be.png", "rgb48le.tif", "rgba64le.tif", "gray16le.tif"],
+)
+def test_sixteen_bits_stay_sixteen(tmp_path, source, target):
+    """Codes are kept within one of 65,535, and transparency is, where it is neither whole nor none."""
+    kind = source.partition(".")[0]
+    slope = "format=gbrap16le,geq=r='X*1000+Y':g='Y*2000+X':b='(X+Y)*500':a='30000+X*300'"
+    if kind.startswith("gray"):
+        slope = "format=gray16le,geq=lum='X*1000+Y'"
+    media.clip(tmp_path / source, "-vf", f"{slope},format={kind}", "-frames:v", 1, picture="color=size=24x10")
+    assert upscale_image(tmp_path / source, tmp_path / target, [Nearest()]) == []
+    kept = codes(tmp_path / target)
+    assert np.abs(kept - repeated(codes(tmp_path / source), 2)).max() <= 1
+    assert len(np.unique(kept[..., 0])) > 200 or kind.startswith("ya")
+
+
+@pytest.mark.parametrize("target", ["out.png", "out.tiff"])
+@pytest.mark.parametrize("source", ["PNG", "TIFF"])
+def test_an_image_of_sixteen_bits_keeps_what_its_file_says_besides(tmp_path, source, target):
+    deep = np.random.default_rng(1).integers(0, 65281, (6, 8, 3)).astype(np.uint16)
+    facts = {"exif": exif(6).tobytes(), "icc_profile": SRGB, "dpi": (300.0, 300.0)}
+    (tmp_path / f"in.{source.lower()}").write_bytes(encoded(deep, source, facts))
+    assert upscale_image(tmp_path / f"in.{source.lower()}", tmp_path / target, [Nearest()]) == []
+    image = opened(tmp_path / target)
+    kept = image.getexif()
+    assert image.info["icc_profile"] == SRGB and round(image.info["dpi"][0]) == 300
+    assert kept[ExifTags.Base.Make] == "Acme" and kept[ExifTags.Base.ImageWidth] == 12
+    assert kept.get_ifd(EXIF)[ExifTags.Base.DateTimeOriginal] == WHEN
+    assert kept.get_ifd(GPS) == {ExifTags.GPS.GPSLatitudeRef: "N"}
+    turned = repeated(np.rot90(codes(tmp_path / f"in.{source.lower()}"), -1), 2)
+    assert np.abs(codes(tmp_path / target) - turned).max() <= 1
+
+
+def test_sixteen_bits_become_eight_where_no_more_are_held_and_are_averaged_as_they_were(tmp_path):
+    deep = np.full((16, 16), 100 << 8 | 128, np.uint16)
+    (note,) = upscale_image(saved(tmp_path / "deep.png", deep), tmp_path / "a.bmp", [Nearest()])
+    assert note == "the image's 16 bits a channel become 8, dithered: BMP holds 8"
+    assert abs(np.asarray(opened(tmp_path / "a.bmp")).mean() - deep[0, 0] / 257) < 0.1
+    whole = (tmp_path / "deep.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) - 30])
+    with pytest.raises(SourceError, match="truncated"):
+        upscale_image(tmp_path / "cut.png", tmp_path / "b.png", [Nearest()])
+
+
+def test_inks_become_colors_and_that_is_said(tmp_path):
     Image.new("CMYK", (8, 6), (0, 255, 255, 0)).save(tmp_path / "inks.jpg", quality=100)
     notes = upscale_image(tmp_path / "inks.jpg", tmp_path / "b.png", [Nearest()])
     assert notes == ["the image's inks (CMYK) become sRGB"]
