@@ -9,6 +9,8 @@ import grpc
 import media
 import psutil
 import pytest
+import referee
+import rtsp
 from camera import Camera
 from google.rpc import error_details_pb2
 from rpc_calls import Parts, Sender, details
@@ -110,6 +112,24 @@ def test_the_page_sees_names_and_starts_one_by_its_name(server, camera):
             said = said if isinstance(said, str) else ""
         assert "The server pulls this source" in said
     process.wait(SECONDS)  # it goes with who has started it
+
+
+@pytest.mark.referee
+def test_a_camera_that_speaks_rtsp_is_pulled_with_its_sound_and_played_by_its_address(tmp_path):
+    rtsp.needed()
+    with (
+        rtsp.rtsp_camera() as camera,
+        ServerProcess(tmp_path / "state", live_sources={"camera": camera.address}) as server,
+        connect(f"ws{server.ready().base[4:]}/api/v2/live", max_size=None, open_timeout=SECONDS) as socket,
+    ):
+        start = {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast", "live_source": "camera", "segment_seconds": 0.5}
+        socket.send(json.dumps({"key": KEY, "start": start}))
+        accepted, tracks = json.loads(socket.recv(timeout=SECONDS))["accepted"], []
+        while tracks.count("video") < 20 or "audio0" not in tracks:
+            message = socket.recv(timeout=SECONDS)
+            tracks += [json.loads(message).get("fragment", {}).get("track")] if isinstance(message, str) else []
+        media.ffmpeg("-i", server.base + accepted["hls"], "-t", 2, "-c", "copy", tmp_path / "played.mkv")
+    assert referee.size(tmp_path / "played.mkv") == (128, 96) and referee.count(tmp_path / "played.mkv") >= 15
 
 
 def test_a_stream_that_cannot_be_had_ends_its_job_with_the_reason(server):

@@ -1,0 +1,88 @@
+"""Sources that no one here wrote, as they send: GStreamer's RTSP server as a camera, and ffmpeg that publishes by RTMP."""
+
+import subprocess
+import time
+
+import av
+import media
+import psutil
+import pytest
+import rtsp
+from fake import Nearest
+from paths import SAMPLE
+from serving import free_port
+
+from upres.engine.decode.live.network import NetworkOpener
+from upres.engine.encode.options import Encoder
+from upres.engine.live.destination import destination
+from upres.engine.live.session import LiveRun, open_live
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
+
+pytestmark = pytest.mark.referee
+SECONDS = 60
+JOB = Job((Nearest(),), Encoder(preset="ultrafast", fragment="frame", live=True, segment_seconds=0.5), streamed=True)
+
+
+class EnoughError(Exception):
+    """Raised by a test in place of a person's Ctrl-C."""
+
+
+def received(address, target, tick=lambda progress: None):
+    """Upscale a source into a file until it ends, or a tick has had enough."""
+    progress, running = Progress(), LiveRun([destination(str(target))])
+    try:
+        with open_live(address) as reader:
+            running.run(reader, JOB, progress, lambda: tick(progress))
+    except EnoughError:
+        pass
+    assert running.sinks[0].error is None
+    return progress
+
+
+def tracks(path):
+    """The times of all packets in a file, in seconds, by the kind of their track."""
+    with av.open(str(path)) as file:
+        found = {stream.type: [] for stream in file.streams}
+        for packet in file.demux():
+            if packet.size:
+                found[packet.stream.type].append(float(packet.pts * packet.time_base))
+    return found
+
+
+def test_a_camera_that_goes_and_comes_back_is_upscaled_over_the_break(tmp_path):
+    rtsp.needed()
+    with rtsp.rtsp_camera() as camera:
+        watched = iter((15, 40))
+        wanted = next(watched)
+
+        def tick(progress):
+            nonlocal wanted
+            if progress.frames_out < wanted:
+                return
+            if wanted == 40:
+                raise EnoughError
+            wanted = next(watched)
+            camera.off()
+            camera.on()
+
+        progress = received(camera.address, tmp_path / "out.mkv", tick)
+    assert progress.repairs.interruptions >= 1 and progress.frames_out >= 40
+    found = tracks(tmp_path / "out.mkv")
+    assert len(found["video"]) == progress.frames_out and len(found["audio"]) > 50
+    assert found["video"] == sorted(set(found["video"])) and found["audio"] == sorted(found["audio"])
+
+
+def test_what_ffmpeg_publishes_by_rtmp_is_upscaled_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(NetworkOpener, "reconnect", 0)
+    port = free_port()
+    address = f"rtmp://127.0.0.1:{port}/live/x"
+    sending = [media.program(), "-v", "error", "-re", "-t", "2", "-i", SAMPLE, "-c", "copy", "-f", "flv"]
+    with subprocess.Popen([*map(str, sending), "-listen", "1", address]) as publisher:
+        end = time.monotonic() + SECONDS
+        while not any(each.laddr.port == port for each in psutil.Process(publisher.pid).net_connections()):
+            assert publisher.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+        progress = received(address, tmp_path / "out.mkv")
+    found = tracks(tmp_path / "out.mkv")
+    assert len(found["video"]) == progress.frames_out >= 48 and len(found["audio"]) > 80
