@@ -2,6 +2,8 @@
 
 import numpy as np
 from av import VideoFrame
+from av.video.plane import VideoPlane
+from numpy.typing import NDArray
 
 from upres.engine.core.frame import Color, Layout, Pixels, Siting, planes_of
 
@@ -58,9 +60,25 @@ class ToPlanes:
         """
         if frame.format.name not in FORMATS or frame.interlaced_frame:
             frame = self._from_rgb(self._to_rgb(frame))
-        width, height = frame.width, frame.height
-        pixels: Pixels = np.empty((height * 3 // 2, width), np.uint8)
-        for plane, rows in zip(frame.planes, planes_of(pixels), strict=True):
-            wide = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-            rows[:] = wide[:, : plane.width]
-        return pixels
+        return to_planes(frame)
+
+
+def to_planes(frame: VideoFrame) -> Pixels:
+    """Copy the planes of a frame of 8-bit 4:2:0 with even sides, (height * 3 / 2, width) uint8."""
+    pixels: Pixels = np.empty((frame.height * 3 // 2, frame.width), np.uint8)
+    for plane, rows in zip(frame.planes, planes_of(pixels), strict=True):
+        rows[:] = _rows(plane)
+    return pixels
+
+
+def from_planes(pixels: Pixels) -> VideoFrame:
+    """Return a frame of 8-bit 4:2:0 with a copy of these planes, of any even sides."""
+    frame = VideoFrame(pixels.shape[1], pixels.shape[0] * 2 // 3, "yuv420p")
+    for plane, rows in zip(frame.planes, planes_of(pixels), strict=True):
+        _rows(plane)[:] = rows
+    return frame
+
+
+def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
+    """Show what of a plane is picture."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]

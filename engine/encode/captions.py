@@ -1,7 +1,13 @@
-"""Closed captions in the picture (ATSC A/53): kept by time while a model, which sees pixels only, upscales the frames."""
+"""Closed captions in the picture (ATSC A/53): kept by time while a model, which sees pixels only, upscales the frames.
+
+An encoder in another process does not see them: they are written into its packets, as user data of ITU-T T.35 (ATSC A/53-4, 6.2.3)
+in a unit of supplemental information (SEI; H.264, 7.3.1, 7.3.2.3 and D.1.6, and H.265, 7.3.1 and 7.3.5), before the first slice.
+"""
+
+from typing import Any
 
 import numpy as np
-from av import VideoFrame
+from av import Packet, VideoFrame, VideoStream
 from av.video.frame import PictureType
 from av.video.plane import VideoPlane
 from numpy.typing import NDArray
@@ -9,6 +15,13 @@ from numpy.typing import NDArray
 from upres.engine.color.side_data import side_data
 
 CARRIER_SIDE = 2  # pixels of the small frame that keeps what lies beside a large one
+HEADS = {"h264": b"\x06", "hevc": b"\x4e\x01"}  # of a unit of SEI
+T35 = 4  # its payload: user data that ITU-T T.35 registered
+ATSC = b"\xb5\x00\x31GA94\x03"  # the country, the provider, and what follows
+PROCESS = 0x40  # beside the count: the triplets are to be shown
+TRIPLET, MOST_TRIPLETS = 3, 31
+END = b"\x80"
+LENGTH = 4  # bytes of a unit's length in an MP4
 
 
 class Captions:
@@ -47,3 +60,43 @@ def captioned(picture: VideoFrame, carrier: VideoFrame | None) -> VideoFrame:
 
 def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
     return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+
+
+def with_captions(packet: "Packet[VideoStream]", captions: bytes, codec: str) -> "Packet[VideoStream]":
+    """Return a packet, whose units stand behind their lengths, with captions; its times are to be set again.
+
+    captions: triplets, as they lie beside a frame. codec: h264 or hevc.
+    """
+    data, unit = bytes(packet), _unit(captions, codec)
+    at = _first_slice(data, codec)
+    changed: Packet[Any] = Packet(data[:at] + len(unit).to_bytes(LENGTH, "big") + unit + data[at:])
+    changed.is_keyframe, changed.duration, changed.time_base = packet.is_keyframe, packet.duration, packet.time_base
+    return changed
+
+
+def _unit(captions: bytes, codec: str) -> bytes:
+    count = min(MOST_TRIPLETS, len(captions) // TRIPLET)
+    payload = ATSC + bytes((PROCESS | count, 0xFF)) + captions[: count * TRIPLET] + b"\xff"
+    return HEADS[codec] + _escaped(bytes((T35, len(payload))) + payload + END)
+
+
+def _escaped(data: bytes) -> bytes:
+    """Put a 3 between two zeros and a byte of at most 3, so that nothing looks like the start of a unit."""
+    out = bytearray()
+    for byte in data:
+        if byte <= 3 and out.endswith(b"\0\0"):
+            out.append(3)
+        out.append(byte)
+    return bytes(out)
+
+
+def _first_slice(data: bytes, codec: str) -> int:
+    """Return where the unit of the first slice begins, or the end."""
+    at = 0
+    while at + LENGTH < len(data) and not _is_slice(data[at + LENGTH], codec):
+        at += LENGTH + int.from_bytes(data[at : at + LENGTH], "big")
+    return min(at, len(data))
+
+
+def _is_slice(head: int, codec: str) -> bool:
+    return 1 <= head & 0x1F <= 5 if codec == "h264" else head >> 1 < 32

@@ -2,9 +2,10 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import av
 from av import Packet, VideoFrame, VideoStream
@@ -20,20 +21,47 @@ from .options import Encoding
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What becomes one fragment: packets in order, and the stream that encoded them. A segment is one piece, or several.
+    """What becomes one fragment: packets in order, and a stream as theirs. A segment is one piece, or several.
 
-    container: what it is written in, libavformat's name.
+    codec: the encoder, FFmpeg's name. container: what it is written in, libavformat's name.
 
     last: whether it ends its segment, which is a closed GOP. shot: whether a shot starts with it.
     """
 
     packets: list["Packet[VideoStream]"]
     template: VideoStream
+    codec: str
     pts: int
     duration: int
     last: bool
     shot: bool
     container: str = "mp4"
+
+
+class SegmentEncoding(Protocol):
+    """What encodes segments one after the other, in this process or in another. start, pending: as of SegmentEncoder."""
+
+    start: int
+    pending: bool
+
+    def encode(self, picture: VideoFrame, frame: Frame, *, key: bool = False) -> None:
+        """Encode a frame; the first one of a segment becomes a key frame. key: so does this one."""
+        ...
+
+    def take(self, *, last: bool) -> Piece:
+        """Return what was encoded since the last call, which stays valid until the next. last: the next frame starts a segment."""
+        ...
+
+    def finish(self) -> Piece:
+        """Return the rest, which ends a segment."""
+        ...
+
+    def close(self) -> None:
+        """Release the encoder."""
+        ...
+
+
+OpenEncoder = Callable[[Encoding, Shape], SegmentEncoding]
 
 
 class SegmentEncoder:
@@ -88,6 +116,7 @@ class SegmentEncoder:
         return Piece(
             packets,
             self._stream,
+            self._encoding.library,
             *span,
             last=last,
             shot=self._shot,

@@ -143,7 +143,7 @@ def _only(data: bytes, *kinds: bytes) -> bytes:
 def add_copy(container: OutputContainer, template: Stream) -> Stream:
     """Add a stream for packets of the template's codec, in the template's time base."""
     stream = container.add_stream_from_template(template, opaque=True)
-    if template.codec_context.name in ("hevc", "libx265") and container.format.name in ("mp4", "mov"):
+    if template.codec_context.name in ("hevc", "hevc_nvenc", "libx265") and container.format.name in ("mp4", "mov"):
         stream.codec_context.codec_tag = "hvc1"  # the tag that Apple's players ask for
     return stream
 

@@ -14,11 +14,11 @@ from av import VideoFrame
 
 from upres.engine.core.frame import Frame
 
-from .encoder import Piece, SegmentEncoder
+from .encoder import Piece, SegmentEncoding
 
 Captioned = tuple[Frame, VideoFrame | None]  # a frame, and what carries its captions
 Convert = Callable[[Frame, VideoFrame | None], VideoFrame]
-Start = Callable[[], tuple[SegmentEncoder, Convert]]  # what each segment is encoded with
+Start = Callable[[], tuple[SegmentEncoding, Convert]]  # what each segment is encoded with
 
 
 def in_parallel(
@@ -105,7 +105,7 @@ class _Segment:
         self._room = room
         self._waiting: SimpleQueue[Captioned | None] = SimpleQueue()
         self._dropped = False
-        self._encoder: SegmentEncoder | None = None
+        self._encoder: SegmentEncoding | None = None
         self._piece: Future[Piece] = pool.submit(self._encode)
 
     @property

@@ -8,6 +8,7 @@ one encoder, which starts every segment with an IDR frame.
 import math
 from collections.abc import Generator, Iterator
 from fractions import Fraction
+from functools import partial
 
 from av import VideoFrame
 
@@ -15,7 +16,7 @@ from upres.engine.color.convert import FromRGB
 from upres.engine.core.frame import Frame, Shape
 
 from .captions import Captions, captioned
-from .encoder import Piece, SegmentEncoder
+from .encoder import OpenEncoder, Piece, SegmentEncoder, SegmentEncoding
 from .options import Encoder, Encoding
 from .parallel import Captioned, Convert, in_parallel
 
@@ -28,24 +29,26 @@ def pieces(
     at_shots: bool,
     captions: Captions | None = None,
     encoders: int = 1,
+    open_encoder: OpenEncoder = SegmentEncoder,
 ) -> Generator[Piece]:
     """Encode frames and yield a segment or a frame at a time.
 
     A segment starts with the first frame at or after each multiple of `segment_seconds`, and at shots if asked.
     Only the next frame shows whether a frame is the last of its segment, so a frame is yielded once that has come. For a live
     source its own duration decides, shots are ignored, and the last segment may be left without an end.
-    encoders: segments that are encoded at once, to the same bytes, where they are published whole.
+    encoders: segments that are encoded at once, to the same bytes, where they are published whole. open_encoder: makes each.
     """
     captions = captions or Captions()
     if encoders > 1 and not encoding.encoder.live and encoding.encoder.fragment == "segment":
         marked = _marked(frames, _length(encoding, shape), at_shots, captions)
         queue_bytes = waiting_bytes(encoding, shape, encoders)
-        return in_parallel(marked, lambda: _fresh(encoding, shape), encoders=encoders, queue_bytes=queue_bytes)
+        start = partial(_fresh, open_encoder, encoding, shape)
+        return in_parallel(marked, start, encoders=encoders, queue_bytes=queue_bytes)
     convert = _converter(encoding)
     converted = ((convert(frame, captions.take(frame.pts)), frame) for frame in frames)
     if encoding.encoder.live:
-        return _with_one_encoder(converted, encoding, shape)
-    return _with_fresh_encoders(converted, encoding, shape, at_shots)
+        return _with_one_encoder(converted, open_encoder, encoding, shape)
+    return _with_fresh_encoders(converted, open_encoder, encoding, shape, at_shots)
 
 
 def waiting_bytes(encoding: Encoding, shape: Shape, encoders: int) -> int:
@@ -64,8 +67,8 @@ def _converter(encoding: Encoding) -> Convert:
     return lambda frame, carrier: captioned(convert(frame.pixels), carrier)
 
 
-def _fresh(encoding: Encoding, shape: Shape) -> tuple[SegmentEncoder, Convert]:
-    return SegmentEncoder(encoding, shape), _converter(encoding)
+def _fresh(open_encoder: OpenEncoder, encoding: Encoding, shape: Shape) -> tuple[SegmentEncoding, Convert]:
+    return open_encoder(encoding, shape), _converter(encoding)
 
 
 def _marked(
@@ -82,10 +85,12 @@ def _marked(
 Converted = Iterator[tuple[VideoFrame, Frame]]
 
 
-def _with_fresh_encoders(converted: Converted, encoding: Encoding, shape: Shape, at_shots: bool) -> Generator[Piece]:
+def _with_fresh_encoders(
+    converted: Converted, open_encoder: OpenEncoder, encoding: Encoding, shape: Shape, at_shots: bool
+) -> Generator[Piece]:
     """Encode each segment with an encoder of its own."""
     length = _length(encoding, shape)
-    current: SegmentEncoder | None = None
+    current: SegmentEncoding | None = None
     try:
         for picture, frame in converted:
             if current is not None and _starts(frame, current.start, length, at_shots):
@@ -94,7 +99,7 @@ def _with_fresh_encoders(converted: Converted, encoding: Encoding, shape: Shape,
                 current = None
             elif current is not None and encoding.encoder.fragment == "frame":
                 yield current.take(last=False)
-            current = current or SegmentEncoder(encoding, shape)
+            current = current or open_encoder(encoding, shape)
             current.encode(picture, frame)
         if current is not None:
             yield current.finish()
@@ -103,10 +108,12 @@ def _with_fresh_encoders(converted: Converted, encoding: Encoding, shape: Shape,
             current.close()
 
 
-def _with_one_encoder(converted: Converted, encoding: Encoding, shape: Shape) -> Generator[Piece]:
+def _with_one_encoder(
+    converted: Converted, open_encoder: OpenEncoder, encoding: Encoding, shape: Shape
+) -> Generator[Piece]:
     """Encode all segments with one encoder, and yield each frame as soon as it is encoded."""
     length = _length(encoding, shape)
-    encoder = SegmentEncoder(encoding, shape)
+    encoder = open_encoder(encoding, shape)
     before: Frame | None = None
     try:
         for picture, frame in converted:

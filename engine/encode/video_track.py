@@ -63,7 +63,7 @@ class VideoTrack:
                     "the encoder reordered frames; the log holds none that are decoded before they are shown"
                 )
             packet.pts = packet.dts = packet.pts - start
-        frames, codec = len(piece.packets), piece.template.codec_context.name
+        frames = len(piece.packets)
         independent = piece.packets[0].is_keyframe
         self._count += 1
         init, body = mux(piece.packets, piece.template, self._count, piece.container)
@@ -79,7 +79,7 @@ class VideoTrack:
             shot=piece.shot,
         )
         self._segment, self._number = (self._segment + 1, 0) if piece.last else (self._segment, self._number + 1)
-        return Track("video", codec, self._time_base, start, lit(init, self._light)), fragment, body
+        return Track("video", piece.codec, self._time_base, start, lit(init, self._light)), fragment, body
 
     def _check(self, fragment: Fragment, body: bytes) -> None:
         published = self._unfinished.popleft()

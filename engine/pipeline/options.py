@@ -14,6 +14,7 @@ from upres.engine.decode.filters import PREFILTERS
 from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
 from upres.engine.encode import options
+from upres.engine.encode.encoder import OpenEncoder, SegmentEncoder
 from upres.engine.encode.options import Encoder, Encoding
 
 PLANAR_FORMATS = ("yuv420p", "nv12")  # of an encoder, that planes become without a loss
@@ -28,6 +29,7 @@ class Job:
     split: cut at shot boundaries; no model remembers across them. encoders: segments that are encoded at once, to the same bytes.
     keep_up: of a live source that is faster than the models, frames that are late are not upscaled.
     as_recorded: with that, the source is known to be live, also where much of it comes at once.
+    open_encoder: makes what encodes, where that is not in this process.
     Raises SettingsError for an unknown pre-filter, and for a container that does not take the codec.
     """
 
@@ -42,6 +44,7 @@ class Job:
     encoders: int = 1
     keep_up: bool = False
     as_recorded: bool = False
+    open_encoder: OpenEncoder = SegmentEncoder
 
     def __post_init__(self) -> None:
         filters.check(self.prefilters)

@@ -102,6 +102,7 @@ def _video(
                 at_shots=job.at_shots,
                 captions=captions,
                 encoders=job.encoders,
+                open_encoder=job.open_encoder,
             )
         ) as encoded,
     ):

@@ -79,19 +79,21 @@ class Spec:
         """Give plain values."""
         return {**asdict(self), "models": list(self.models), "prefilters": list(self.prefilters)}
 
-    def job(self, model: Model) -> Job:
-        """Give the engine's job."""
+    def job(self, model: Model, *, nvenc: bool = False) -> Job:
+        """Give the engine's job. nvenc: a GPU encodes it, where it can."""
         return Job(
             (model,),
-            self.encoder(),
+            self.encoder(nvenc=nvenc),
             prefilters=self.prefilters,
             split=self.split,
             tonemap=self.tonemap,
             keep_up=self.live and self.when_slow == "drop",
         )
 
-    def encoder(self) -> Encoder:
-        """Gather how the result is encoded."""
+    def encoder(self, *, nvenc: bool = False) -> Encoder:
+        """Gather how the result is encoded. nvenc: by a GPU, but for what is lossless, which NVENC has not, and frames that a
+        resumed run must give again to the byte: those of a file that are delivered one by one."""
+        again = self.delivery == "frames" and not self.live
         return Encoder(
             codec=self.codec,  # type: ignore[arg-type]  # checked by Encoder itself
             crf=self.crf,
@@ -99,6 +101,7 @@ class Spec:
             segment_seconds=self.segment_seconds,
             fragment="frame" if self.delivery == "frames" else "segment",
             live=self.live,
+            nvenc=nvenc and self.codec != "lossless" and self.crf > 0 and not again,
         )
 
     @property

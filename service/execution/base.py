@@ -32,7 +32,7 @@ class ExecutorOptions:
     live_slots: likewise of live jobs, which never wait for others to end. models: `module:function` that loads a model.
     runtime, quality: what runs the models, and how exactly. memory_bytes: that all attempts may take together; None takes
     most of what is free. preload: MODEL@WxH, models that are made ready for frames of such a size before there is room.
-    folder: that holds the folders of all jobs.
+    nvenc: a GPU encodes, where NVENC opens. folder: that holds the folders of all jobs.
     on_failing: to be called with the name and last error of a part that keeps failing and without which nothing runs: the
     server ends its process then, for a supervisor to start it again.
     """
@@ -45,6 +45,7 @@ class ExecutorOptions:
     quality: str = "high"
     memory_bytes: int | None = None
     preload: tuple[str, ...] = ()
+    nvenc: bool = False
     folder: Path | None = None
     on_failing: Callable[[str, Exception], None] = lambda name, error: None
 

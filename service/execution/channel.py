@@ -86,6 +86,34 @@ class Channel:
                 self._socket.shutdown(socket.SHUT_RDWR)
             raise
 
+    def send_data(self, message: Message, data: bytes) -> None:
+        """Send a message with bytes, which `receive_data` takes."""
+        with self._sending:
+            framing.send(self._socket, message, data)
+
+    def receive_data(self) -> tuple[Message, bytes]:
+        """Receive the next message and its bytes, if any, of which a worker sends as many as it likes; EOFError at the end."""
+        header = framing.receive_header(self._socket)
+        return header, framing.receive(self._socket, header.pop("size"))
+
+    def send_end(self, end: socket.socket) -> None:
+        """Send the end of another channel, which `receive_end` takes, and close it here."""
+        with end, self._sending:
+            framing.send(self._socket, {"channel": True})
+            socket.send_fds(self._socket, [b"\0"], [end.fileno()])
+
+    def receive_end(self) -> "Channel":
+        """Take the end that the other sends, behind its message of that; EOFError where none comes."""
+        descriptors = socket.recv_fds(self._socket, 1, 1)[1]
+        if not descriptors:  # this process has too many open, or the other end is gone
+            raise EOFError("no channel came")
+        return Channel(socket.socket(fileno=descriptors[0]))
+
+    def end(self) -> None:
+        """Wake what receives or sends on either end: nothing more will come. From any thread."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def share(self, sizes: Sizes) -> None:
         """Share memory for frames of these sizes with the other end, once, if the system can; tell it so."""
         made = None if self._shared else shared_frames.create(sizes)

@@ -29,12 +29,14 @@ class LocalExecutor(Pool):
         quality: str = "high",
         memory_bytes: int | None = None,
         preload: Sequence[str] = (),
+        nvenc: bool = False,
         on_failing: Callable[[str, Exception], None] = lambda name, error: None,
     ) -> None:
         devices = one_each(workers, runtime)
         count = len(devices)
         share = None if memory_bytes is None and count == 1 else (memory_bytes or usable_memory()) // max(1, count)
         command = ["--models", models, *(part for name in preload for part in ("--preload", name))]
+        command += ["--nvenc"] if nvenc else []
         command += [] if share is None else ["--memory", str(share)]
         engine = {RUNTIME: runtime, QUALITY: quality}
         workers_ = [WorkerProcess(command, slots, live_slots, {**engine, **device}) for device in devices]
@@ -52,6 +54,7 @@ class LocalExecutor(Pool):
             quality=options.quality,
             memory_bytes=options.memory_bytes,
             preload=options.preload,
+            nvenc=options.nvenc,
             on_failing=options.on_failing,
         )
 

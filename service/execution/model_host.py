@@ -24,6 +24,7 @@ from upres.engine.pipeline.options import eight_bits
 from upres.service.domain.spec import MOST_CHAINED
 
 from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
+from .encoding.host import EncoderHosts, Sessions
 from .memory_budget import MemoryBudget
 from .shared_frames import shared_bytes
 
@@ -55,7 +56,7 @@ class _Opened:
 class ModelHost:
     """Answers one attempt. device: entered while a model works, which serialises attempts. memory: what attempts share.
 
-    live: of a live source, which waits for no memory. longest_wait: seconds that others wait for it.
+    live: of a live source, which waits for no memory. longest_wait: seconds that others wait for it. sessions: of NVENC, if any.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ModelHost:
         *,
         live: bool = False,
         longest_wait: float | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         self._channel = channel
         self._load = load
@@ -81,6 +83,7 @@ class ModelHost:
         self._models: list[Model] = []
         self._form = Form()  # of the frames that they take
         self._sessions: dict[int, _Opened] = {}
+        self._encoders = EncoderHosts(sessions)
         self._opened = 0
         self._reserved = 0
         self._gone = False
@@ -110,7 +113,8 @@ class ModelHost:
                 opened.session.stop()
 
     def close(self) -> None:
-        """Close the sessions that the attempt left open."""
+        """Close the sessions and encoders that the attempt left open."""
+        self._encoders.close()
         while self._sessions:
             try:
                 with self._device():
@@ -124,7 +128,7 @@ class ModelHost:
         match message["do"]:
             case "model":
                 note = self._load_chain(message["models"], message["content"])
-                return {**self._facts(), "note": note}
+                return {**self._facts(), "note": note, "nvenc": self._encoders.offer()}
             case "deepen":
                 return self._deepen()
             case "on planes":
@@ -132,8 +136,11 @@ class ModelHost:
             case "memory":
                 return self._chosen().memory(message["width"], message["height"])
             case "reserve":
-                self._reserve(int(message["width"]), int(message["height"]), int(message["media"]))
-                return self._encoders(message)
+                size = int(message["width"]), int(message["height"])
+                self._reserve(*size, int(message["media"]), nvenc=bool(message.get("nvenc")))
+                return self._count_encoders(message)
+            case "encoder" if self._reserved:
+                self._channel.send_end(self._encoders.open())
             case "check live":
                 with self._device():
                     refuse_what_cannot_run_live(self._chosen(), message["width"], message["height"], message["rate"])
@@ -195,19 +202,23 @@ class ModelHost:
         if self._reserved or self._sessions:
             raise ValueError("models are chosen before memory is reserved for them")
 
-    def _reserve(self, width: int, height: int, media: int) -> None:
+    def _reserve(self, width: int, height: int, media: int, *, nvenc: bool) -> None:
         """Wait until what an attempt takes fits: its model's memory for such frames, and so many bytes for all else.
 
-        Then share memory for the frames themselves, which is counted, too.
+        Then share memory for the frames themselves, which is counted, too. nvenc: the GPU encodes what becomes of them.
         """
         model = self._chosen()
         if self._reserved or media < 0:
             raise ValueError("memory is reserved once, and not less than none")
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise ValueError(f"there is no memory to reserve for frames of {width}x{height}")
+        if nvenc:
+            self._encoders.fix(width * model.scale, height * model.scale)
         frame = self._form.bytes_of(width, height)
         sizes = frame, frame * model.scale**2
-        needed = media + _memory(model, width, height, live=self._live) + shared_bytes(sizes)
+        needed = (
+            media + _memory(model, width, height, live=self._live) + shared_bytes(sizes) + self._encoders.bytes_each
+        )
         self._waits_since = since = time.monotonic()
         try:
             self._memory.reserve(needed, lambda: self._gone, longest=self._longest_wait)
@@ -216,17 +227,19 @@ class ModelHost:
         self._reserved = needed
         self._channel.share(sizes)
 
-    def _encoders(self, message: Message) -> int:
+    def _count_encoders(self, message: Message) -> int:
         """Count how many encoders an attempt may have: more than one where that keeps up with the model, and memory is there."""
         asked = message["encoder"]
         another = AnotherEncoder(int(asked["bytes"]), float(asked["frame_seconds"]), int(asked["most"]))
         if self._live or another.most < 2 or another.bytes <= 0:
             return 1
         with self._device():
-            size = int(message["width"]), int(message["height"])
-            seconds = seconds_a_frame(self._chosen(), *size, deep=self._form.bits > 8)
-        beside = self._memory.grant(another.bytes, another.wanted(seconds) - 1)
-        self._reserved += beside * another.bytes
+            frame = int(message["width"]), int(message["height"])
+            seconds = seconds_a_frame(self._chosen(), *frame, deep=self._form.bits > 8)
+        size = another.bytes + self._encoders.bytes_each
+        wanted = another.wanted(seconds) - 1
+        beside = self._memory.grant(size, self._encoders.claim(wanted) if self._encoders.bytes_each else wanted)
+        self._reserved += beside * size
         return 1 + beside
 
     def _open(self, width: int, height: int) -> int:

@@ -28,6 +28,7 @@ from upres.engine.core.model import Model, Predicting
 from upres.engine.machine import nvidia
 from upres.engine.machine.cache import cache_folder
 from upres.engine.machine.host import cpu_family, cpu_name
+from upres.engine.machine.video_engines import video_engines
 from upres.engine.models import registry
 from upres.engine.models.catalog import SLUGS
 from upres.service.domain import job_logging
@@ -35,6 +36,7 @@ from upres.service.domain import job_logging
 from .base import VERDICTS
 from .channel import Channel
 from .device_scheduler import Device
+from .encoding.host import Sessions
 from .memory_budget import MemoryBudget, usable_memory
 from .model_host import Load, ModelHost
 from .order import Order
@@ -57,11 +59,17 @@ Loaded = dict[tuple[str, int, str], tuple[Model, str | None]]
 class Worker:
     """What one worker process does. stall_seconds: that an attempt may make no progress, if its frames are small.
 
-    memory_bytes: that its attempts may take together; by default most of what is free now.
+    memory_bytes: that its attempts may take together; by default most of what is free now. nvenc: the GPU encodes, where it opens.
     """
 
     def __init__(
-        self, load: Load, reports: IO[str], *, stall_seconds: float = STALL_SECONDS, memory_bytes: int | None = None
+        self,
+        load: Load,
+        reports: IO[str],
+        *,
+        stall_seconds: float = STALL_SECONDS,
+        memory_bytes: int | None = None,
+        nvenc: bool = False,
     ) -> None:
         self._stall_seconds = stall_seconds
         self._loader = load
@@ -71,6 +79,7 @@ class Worker:
         self._memory = MemoryBudget(memory_bytes or usable_memory())
         self._writing = threading.Lock()
         self._attempts: dict[str, Child] = {}
+        self._sessions = _nvenc_sessions() if nvenc else None
         self._forks = ForkServer()
         self._forks.start()  # it imports while models are loaded
 
@@ -96,7 +105,7 @@ class Worker:
         """Digest what the bytes of a result depend on besides its job: devices that agree in it make the same bytes."""
         models = sorted((*key, model.name, model.report, model.digest) for key, (model, _) in self._loaded.items())
         facts = [version("upres"), version("av"), cpu_name(), cpu_family(), sorted(set(nvidia.names())), models]
-        return sha256(json.dumps(facts).encode()).hexdigest()
+        return sha256(json.dumps([*facts, self._sessions is not None]).encode()).hexdigest()
 
     def _preload(self, name: str) -> None:
         """Run one frame of a size through a model, so that the first job finds engines loaded and kernels chosen."""
@@ -135,7 +144,15 @@ class Worker:
         job_logging.bind_job_id(order.request_id)
         channel = Channel(child.end)
         turn = partial(self._device.turn, order.owner, live=order.live)
-        host = ModelHost(channel, self._load, turn, self._memory, live=order.live, longest_wait=order.wall_seconds)
+        host = ModelHost(
+            channel,
+            self._load,
+            turn,
+            self._memory,
+            live=order.live,
+            longest_wait=order.wall_seconds,
+            sessions=self._sessions,
+        )
         answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.request_id,))
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()
@@ -212,6 +229,15 @@ class Worker:
             self._reports.flush()
 
 
+def _nvenc_sessions() -> Sessions | None:
+    """Try NVENC once, in a process of its own; the log says which encodes."""
+    if problem := video_engines()[0].problem:
+        logger.warning("NVENC does not open here, so the CPU encodes: %s; `upres doctor` says what is missing", problem)
+        return None
+    logger.info("NVENC opens here: the GPU encodes 8-bit H.264 and HEVC")
+    return Sessions()
+
+
 def _end_in_time(order: Order, child: Child, host: ModelHost, late: threading.Event) -> None:
     """Kill an attempt that is late, but for the time that it waited for memory, which others had.
 
@@ -259,11 +285,12 @@ def main() -> None:
         "--models", default="upres.service.execution.worker:load", help="module:function that loads a model"
     )
     parser.add_argument("--preload", action="append", default=[], help="MODEL@WxH, to be ready for frames of this size")
+    parser.add_argument("--nvenc", action="store_true", help="let the GPU encode, where NVENC opens")
     parser.add_argument("--memory", type=int, help="bytes that its attempts may take together")
     arguments = parser.parse_args()
     job_logging.configure("json")
     with _own_stdout() as reports:
-        worker = Worker(loader(arguments.models), reports, memory_bytes=arguments.memory)
+        worker = Worker(loader(arguments.models), reports, memory_bytes=arguments.memory, nvenc=arguments.nvenc)
         worker.warm(arguments.preload)
         worker.obey(sys.stdin)
 

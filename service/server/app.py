@@ -115,6 +115,7 @@ class Server:
             memory_bytes=settings.job_memory_bytes,
             quality=settings.quality,
             preload=tuple(settings.preload),
+            nvenc=settings.nvenc,
             folder=settings.state / "jobs",
             on_failing=self._on_failing,
         )

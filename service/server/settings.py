@@ -112,6 +112,9 @@ class Settings(BaseSettings):
         default_factory=list,
         description="sizes that models are made ready for at start, as RealESRGAN_Vid_x2@1280x720",
     )
+    nvenc: bool = Field(
+        False, description="an NVIDIA GPU encodes 8-bit H.264 and HEVC, if NVENC opens at start; not tried on a GPU yet"
+    )
     models: str = Field("upres.service.execution.worker:load", description="module:function that loads a model")
     queue: int = Field(256, ge=1, description="jobs that may wait, half of them of one key")
     limits: Profile = Field(

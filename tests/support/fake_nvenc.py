@@ -30,6 +30,7 @@ class _Container:
         self._asked.append((library, options))
         crf, fast = {"crf": options["cq"]}, {"preset": "ultrafast", "threads": "1"}
         quiet = {"x265-params": "log-level=none:keyint=-1:scenecut=0:bframes=0"} if library == "hevc_nvenc" else {}
+        quiet |= {"tune": "zerolatency"} if options.get("delay") == "0" else {}
         shared = {name: value for name, value in options.items() if name in SHARED}
         return self._container.add_stream(INSTEAD[library], rate=rate, options={**shared, **crf, **fast, **quiet})
 

@@ -16,6 +16,7 @@ class RemoteModel:
     """Keeps the engine's protocol `Model`. note: a line for the user where a better model exists; None otherwise.
 
     eight_bits: why it takes 8 bits a channel and no more; None where it can be deepened. planar: whether it takes planes.
+    nvenc: whether the worker has a GPU encode, where it is asked to.
     """
 
     def __init__(self, channel: Channel, models: Sequence[tuple[str, int]], content: str) -> None:
@@ -24,6 +25,7 @@ class RemoteModel:
         self.planar = False
         facts = _ask(channel, {"do": "model", "models": list(models), "content": content})
         self.note: str | None = facts["note"]
+        self.nvenc: bool = facts["nvenc"]
         self._describe(facts)
 
     def deep(self) -> "RemoteModel":
@@ -57,20 +59,32 @@ class RemoteModel:
         """Predict the bytes that a session needs in the worker."""
         return int(_ask(self._channel, {"do": "memory", "width": width, "height": height}))
 
-    def reserve(self, width: int, height: int, media: int, encoder: AnotherEncoder) -> int:
+    def reserve(self, width: int, height: int, media: int, encoder: AnotherEncoder, *, nvenc: bool = False) -> int:
         """Wait until the worker has memory for frames of this size, and `media` bytes for all but the model; share some of it.
 
-        encoder: what more than one of them take. Returns how many there may be.
+        encoder: what more than one of them take. nvenc: whether they are the worker's. Returns how many there may be.
         Raises SourceError where it never has; for a live source, where it has none now.
         """
-        question = {"do": "reserve", "width": width, "height": height, "media": media, "encoder": asdict(encoder)}
-        self._channel.send(question)
+        sizes = {"width": width, "height": height, "media": media}
+        self._channel.send({"do": "reserve", **sizes, "encoder": asdict(encoder), "nvenc": nvenc})
         message, _ = self._channel.receive()
         if "shared" in message:
             frame, upscaled = message["shared"]
             self._channel.attach((frame, upscaled))
             message, _ = self._channel.receive()
-        return int(_value(message))
+        return int(value_of(message))
+
+    def open_encoder(self) -> Channel:
+        """Open the channel of one of the worker's encoders, of those that were reserved."""
+        self._channel.send({"do": "encoder"})
+        message, _ = self._channel.receive()
+        if "channel" not in message:
+            value_of(message)
+        channel = self._channel.receive_end()
+        value_of(self._channel.receive()[0])
+        frame, upscaled = channel.receive()[0]["shared"]
+        channel.attach((frame, upscaled))
+        return channel
 
     def check_live(self, width: int, height: int, rate: float) -> None:
         """Check that it keeps up with a live source of this size and frames a second; ModelError where it does not."""
@@ -102,7 +116,7 @@ def _frames(channel: Channel) -> Iterator[Frame]:
             message, frame = channel.receive()
             if frame is None:
                 ended = True
-                _value(message)
+                value_of(message)
                 return
             yield frame
     finally:
@@ -112,10 +126,11 @@ def _frames(channel: Channel) -> Iterator[Frame]:
 
 def _ask(channel: Channel, message: Message) -> Any:  # noqa: ANN401 - JSON
     channel.send(message)
-    return _value(channel.receive()[0])
+    return value_of(channel.receive()[0])
 
 
-def _value(message: Message) -> Any:  # noqa: ANN401 - JSON
+def value_of(message: Message) -> Any:  # noqa: ANN401 - JSON
+    """Return what a reply says; raise the error that it says."""
     if "error" not in message:
         return message["end"]
     kind = NoRoomError if message["error"] == NoRoomError.__name__ else getattr(errors, message["error"], None)

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -25,9 +25,7 @@ from upres.engine.decode.openers.stream import peek
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import join
-from upres.engine.pipeline.encoders import another_encoder
-from upres.engine.pipeline.estimate import media_memory
-from upres.engine.pipeline.options import Job, after_prefilters, fitted, resolved
+from upres.engine.pipeline.options import Job, after_prefilters, fitted
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.ranges.folder import Ranges
@@ -50,6 +48,7 @@ from upres.service.storage.job_folder import JobFolder
 from .activity import Activity, ReadAhead
 from .growing_source import GrowingSource
 from .preview import jpeg
+from .remote_encoder import with_memory
 from .remote_model import RemoteModel
 from .split import Split
 
@@ -90,9 +89,16 @@ class Attempt:
         model = RemoteModel(self._channel, spec.chain(), spec.content)
         if model.note:
             self._progress.warnings.append(model.note)
-        job = spec.job(model)
+        job = self._job(model)
         with self._activity.reported():
             return self._run_whole(job, model) if self._live is None else self._run_live(job, model, self._live)
+
+    def _job(self, model: RemoteModel) -> Job:
+        """Give the job. A GPU encodes it where the worker has one for it, unless the CPU has started: no log mixes the two."""
+        started = {}
+        with suppress(LogError):  # one that is damaged is restarted
+            started = FolderLog.read_header(self._folder.log).get("encoder", {})
+        return self._spec.job(model, nvenc=model.nvenc and started.get("nvenc", True))
 
     def _run_live(self, job: Job, model: RemoteModel, live: LiveSocket) -> dict[str, Any]:
         self._activity.read = lambda: live.taken
@@ -101,7 +107,7 @@ class Attempt:
             check_source(reader.info, self._spec, self._limits)
             self._check_pace(model, reader.info.shape)
             job = fitted(job, reader)
-            job = _with_memory(model, job, reader.info.shape)
+            job = with_memory(model, job, reader.info.shape)
             log = SentLog(live, reader)
             seconds = 0.0
             with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
@@ -150,19 +156,19 @@ class Attempt:
                     logger.warning("ranges are not used: %s", error)
                     split.give_up(error)
                     reader = closes.enter_context(self._reader(closes.enter_context(self._source()), model))
-            job = _with_memory(model, job, reader.info.shape, self._expected or None)
+            job = with_memory(model, job, reader.info.shape, self._expected or None)
             yield from closes.enter_context(closing(run(reader, job, log, self._progress, self._tick)))
 
     def run_range(self, number: int) -> None:
         """Make one range of a job, whose plan lies in its log's folder, unless it is made already."""
         model = RemoteModel(self._channel, self._spec.chain(), self._spec.content)
         with self._activity.reported(), self._source() as source, self._reader(source, model) as reader:
-            job = fitted(self._spec.job(model), reader)
+            job = fitted(self._job(model), reader)
             ranges = Ranges(self._folder.log, _header(job))
             plan = ranges.plan or Plan()
             if ranges.is_made(number):
                 return
-            job = _with_memory(model, job, reader.info.shape)
+            job = with_memory(model, job, reader.info.shape)
             with closing(ranges.log(number)) as log:
                 make_range(reader, job, log, plan.spans[number], self._progress)
 
@@ -265,17 +271,6 @@ def _contradictions(*, fresh: bool) -> Iterator[None]:
         if not fresh:
             raise
         raise SourceError(f"the source contradicts itself, so that its tracks cannot be written ({error})") from error
-
-
-def _with_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None = None) -> Job:
-    """Wait for the memory that the run is predicted to take; return the job with the encoders that it may have.
-
-    frames: of the result; None where that is unknown. Raises SettingsError for a size that no encoder takes.
-    """
-    _, encoding = resolved(job, shape)
-    media = media_memory(shape, encoding, job.scale, frames, keep_up=job.keep_up)
-    encoder = another_encoder(shape, encoding, job.scale, frames)
-    return replace(job, encoders=model.reserve(shape.width, shape.height, media, encoder))
 
 
 def _header(job: Job) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class RayExecutor(Pool):
         self._own = await asyncio.to_thread(connect)
         self._marked = await asyncio.to_thread(Marked, options.folder)
         arguments = ["--models", options.models, *(part for name in options.preload for part in ("--preload", name))]
+        arguments += ["--nvenc"] if options.nvenc else []
         engine = {RUNTIME: options.runtime, QUALITY: options.quality}
         server = f"{socket.gethostname()}:{options.folder.absolute()}"  # the same when it starts again
         self._setup = Setup(server, self._marked.mark, arguments, engine, options.memory_bytes)

@@ -1,0 +1,143 @@
+"""Encoders of the GPU that the worker holds, as an attempt sees them: what encodes segments, over a channel for each."""
+
+import io
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from queue import SimpleQueue
+from typing import Any
+
+import av
+from av import Packet, VideoFrame, VideoStream
+
+from upres.engine.color.planes import to_planes
+from upres.engine.color.side_data import side_data
+from upres.engine.core.frame import Frame, Shape
+from upres.engine.encode.captions import with_captions
+from upres.engine.encode.codecs import NVENC
+from upres.engine.encode.encoder import Piece, SegmentEncoder, SegmentEncoding
+from upres.engine.encode.fragment import add_copy
+from upres.engine.encode.options import Encoding
+from upres.engine.pipeline.encoders import another_encoder
+from upres.engine.pipeline.estimate import media_memory
+from upres.engine.pipeline.options import Job, resolved
+from upres.service.execution.channel import Channel
+
+from .remote_model import RemoteModel, value_of
+
+
+def with_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None = None) -> Job:
+    """Wait for the memory that the run is predicted to take; return the job with the encoders that it may have.
+
+    frames: of the result; None where that is unknown. Raises SettingsError for a size that no encoder takes.
+    """
+    _, encoding = resolved(job, shape)
+    media = media_memory(shape, encoding, job.scale, frames, keep_up=job.keep_up)
+    encoder = another_encoder(shape, encoding, job.scale, frames)
+    nvenc = encoding.library in NVENC.values()
+    count = model.reserve(shape.width, shape.height, media, encoder, nvenc=nvenc)
+    if not nvenc:
+        return replace(job, encoders=count)
+    channels = [model.open_encoder() for _ in range(count)]
+    return replace(job, encoders=count, open_encoder=RemoteEncoders(channels))
+
+
+class RemoteEncoders:
+    """Opens encoders: the worker's for what NVENC encodes, as many at once as there are channels; else one in this process."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._free: SimpleQueue[Channel] = SimpleQueue()
+        for channel in channels:
+            self._free.put(channel)
+
+    def __call__(self, encoding: Encoding, shape: Shape) -> SegmentEncoding:
+        """Open an encoder, whose errors are raised once its result is taken."""
+        if encoding.library not in NVENC.values():
+            return SegmentEncoder(encoding, shape)
+        return RemoteEncoder(self._free, encoding, shape)
+
+
+class RemoteEncoder:
+    """One encoder, as SegmentEncoder. free: channels that no encoder uses, of which it takes one and gives it back."""
+
+    def __init__(self, free: SimpleQueue[Channel], encoding: Encoding, shape: Shape) -> None:
+        self.start = 0
+        self.pending = False
+        self._first = True
+        self._codec = next(codec for codec, library in NVENC.items() if library == encoding.library)
+        self._time_base = shape.time_base
+        self._captions: dict[int, bytes] = {}
+        self._kept = ExitStack()  # what the piece that was taken last lies in
+        self._free = free
+        self._channel: Channel | None = free.get_nowait()
+        self._channel.send({"do": "begin", "encoder": _settings(self._codec, encoding), "shape": _facts(shape)})
+
+    def encode(self, picture: VideoFrame, frame: Frame, *, key: bool = False) -> None:
+        """Send a picture in planes, and keep its captions, which the worker is spared."""
+        assert self._channel is not None
+        if self._first:
+            self.start = frame.pts
+        self.pending, self._first = True, False
+        if captions := side_data(picture, "A53_CC"):
+            self._captions[frame.pts] = bytes(captions)
+        self._channel.send({"do": "encode", "key": key}, replace(frame, pixels=to_planes(picture)))
+
+    def take(self, *, last: bool) -> Piece:
+        """Return what was encoded since the last call."""
+        return self._taken({"do": "take", "last": last}, last=last)
+
+    def finish(self) -> Piece:
+        """Return the rest, which ends a segment."""
+        return self._taken({"do": "finish"}, last=True)
+
+    def close(self) -> None:
+        """Release the encoder; safe to call twice."""
+        self._kept.close()
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            with suppress(OSError):  # the worker is gone, and this process goes with it
+                channel.send({"do": "end"})
+            self._free.put(channel)
+
+    def _taken(self, question: dict[str, Any], *, last: bool) -> Piece:
+        assert self._channel is not None
+        self._channel.send(question)
+        message, data = self._channel.receive_data()
+        facts = value_of(message)
+        self.pending, self._first = False, last
+        self._kept.close()
+        file = self._kept.enter_context(av.open(io.BytesIO(data), "r", format="mp4"))
+        stream = file.streams.video[0]
+        packets = [self._placed(packet, facts) for packet in file.demux(stream) if packet.size]
+        self._captions.clear()
+        return Piece(packets, self._template(stream), **facts)
+
+    def _template(self, stream: VideoStream) -> VideoStream:
+        """Return a stream like this one, but without the rate of this file's bits, which every segment's header would say."""
+        container = self._kept.enter_context(av.open(io.BytesIO(), "w", format="mp4"))
+        template = add_copy(container, stream)
+        assert isinstance(template, VideoStream)
+        template.codec_context.bit_rate = 0
+        container.start_encoding()
+        return template
+
+    def _placed(self, packet: "Packet[VideoStream]", facts: dict[str, Any]) -> "Packet[VideoStream]":
+        """Return a packet of the worker's MP4 in the result's times, with the captions of its picture."""
+        ticks = packet.time_base / self._time_base
+        pts, dts = (round((time or 0) * ticks) + facts["pts"] for time in (packet.pts, packet.dts))
+        if captions := self._captions.get(pts):
+            packet = with_captions(packet, captions, self._codec)
+        packet.pts, packet.dts, packet.duration = pts, dts, round((packet.duration or 0) * ticks)
+        packet.time_base = self._time_base
+        return packet
+
+
+def _settings(codec: str, encoding: Encoding) -> dict[str, Any]:
+    names = ("crf", "preset", "segment_seconds", "fragment", "live")
+    return {"codec": codec, **{name: getattr(encoding.encoder, name) for name in names}}
+
+
+def _facts(shape: Shape) -> dict[str, Any]:
+    color = {name: getattr(shape.color, name) for name in ("matrix", "range", "primaries", "transfer")}
+    times = {name: getattr(shape, name).as_integer_ratio() for name in ("time_base", "rate", "sample_aspect")}
+    return {"color": color, **times}

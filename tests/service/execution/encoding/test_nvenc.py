@@ -1,0 +1,227 @@
+"""NVENC in the service: the worker encodes, with x264 and x265 in its place, and the attempt keeps the log."""
+
+import threading
+from dataclasses import replace
+
+import fake
+import numpy as np
+import pytest
+import referee
+from caption_clips import captioned, captions
+from fake_nvenc import FakeNvenc
+from worker_desk import REQUEST, SPEC, working
+
+from upres.engine.core.errors import EncoderError
+from upres.engine.core.frame import Frame
+from upres.engine.decode.reader import Reader
+from upres.engine.encode.encoder import SegmentEncoder
+from upres.engine.machine.video_engines import VideoEngine
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
+from upres.engine.pipeline.run import run
+from upres.engine.segments.folder import FolderLog
+from upres.engine.segments.memory import MemoryLog
+from upres.service.domain.errors import NoRoomError
+from upres.service.execution import worker
+from upres.service.execution.channel import Channel
+from upres.service.execution.encoding import host
+from upres.service.execution.encoding.host import EncoderHosts, Sessions
+
+CLOSED = VideoEngine("NVENC", ("h264_nvenc",), "it does not open (Operation not permitted)")
+OPEN = replace(CLOSED, problem=None)
+SEGMENTS = replace(SPEC, segment_seconds=0.2)
+
+
+@pytest.fixture
+def nvenc(monkeypatch):
+    monkeypatch.setattr(worker, "video_engines", lambda: (OPEN, OPEN))
+    return FakeNvenc(monkeypatch)
+
+
+def made(desk, spec, source):
+    """The verdict on a job, and the video of its log: init section and fragments."""
+    desk.folder.source.write_bytes(source.read_bytes())
+    desk.order(spec=spec.as_json())
+    verdict = desk.verdict()
+    [track] = desk.folder.log.glob("video.*")
+    return verdict, track.read_bytes()
+
+
+@pytest.mark.parametrize(("codec", "library"), [("auto", "h264_nvenc"), ("hevc", "hevc_nvenc")])
+def test_the_worker_encodes_to_the_bytes_that_the_engine_makes_by_itself(tmp_path, nvenc, clip, codec, library):
+    source = clip("a.mp4", 1)
+    spec = replace(SEGMENTS, codec=codec)
+    with working(tmp_path / "job", nvenc=True) as desk:
+        verdict, ours = made(desk, spec, source)
+        assert verdict["report"] == "joined", verdict
+        assert verdict["totals"]["encoding"]["encoder"] == library
+        assert referee.count(desk.folder.joined) == 10
+    assert [name for name, _ in nvenc.asked] == [library] * 5  # each segment by an encoder of its own, here
+    job = Job((fake.Nearest(),), spec.encoder(nvenc=True))
+    log, progress = MemoryLog({}), Progress()
+    with Reader(source) as reader:
+        alone = [log.read(fragment) for fragment in run(reader, job, log, progress) if fragment.track == "video"]
+    assert ours == log.tracks["video"].init + b"".join(alone)
+
+
+def test_captions_in_the_picture_are_those_of_the_source(tmp_path, nvenc):
+    source = captioned(tmp_path / "in.mp4")
+    for codec in ("h264", "hevc"):
+        with working(tmp_path / codec, nvenc=True) as desk:
+            made(desk, replace(SEGMENTS, codec=codec), source)
+            assert captions(desk.folder.joined, tmp_path) == captions(source, tmp_path) != ""
+
+
+def test_an_attempt_that_was_killed_is_continued_by_the_same_encoder(tmp_path, nvenc, clip):
+    source = clip("b.mp4", 3)
+    with working(tmp_path / "job", nvenc=True) as desk:
+        desk.folder.source.write_bytes(source.read_bytes())
+        desk.order(spec=SEGMENTS.as_json())
+        next(report for report in desk.reports() if report["report"] == "fragment")
+        desk.send({"cancel": REQUEST})
+        assert desk.verdict() == {"report": "died"}
+        whole = FolderLog.segments(desk.folder.log)
+        desk.order(spec=SEGMENTS.as_json())
+        totals = desk.verdict()["totals"]
+        assert totals["frames"] == 30 and totals["frames_resumed"] == 2 * whole > 0
+        assert totals["encoding"]["encoder"] == "h264_nvenc"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_no_log_mixes_two_encoders(tmp_path, nvenc, clip, first, monkeypatch):
+    """What the CPU began it continues; what NVENC began is made again by the CPU, where NVENC opens no more."""
+    source = clip("b.mp4", 3)
+    folder = tmp_path / "job"
+    for turn, there in enumerate((first, not first)):
+        monkeypatch.setattr(worker, "video_engines", lambda there=there: (OPEN if there else CLOSED, CLOSED))
+        with working(folder, nvenc=True) as desk:
+            desk.folder.source.write_bytes(source.read_bytes())
+            desk.order(spec=SEGMENTS.as_json())
+            if not turn:
+                next(report for report in desk.reports() if report["report"] == "fragment")
+                desk.send({"cancel": REQUEST})
+            verdict = desk.verdict()
+    assert verdict["totals"]["encoding"]["encoder"] == "libx264"
+    assert (verdict["totals"]["frames_resumed"] > 0) is not first
+    header = FolderLog.read_header(desk.folder.log)
+    assert header["encoder"]["nvenc"] is False and referee.count(desk.folder.joined) == 30
+
+
+def test_where_it_does_not_open_the_cpu_encodes_and_the_log_says_why(tmp_path, monkeypatch, clip, caplog):
+    monkeypatch.setattr(worker, "video_engines", lambda: (CLOSED, CLOSED))
+    with working(tmp_path / "job", nvenc=True) as desk:
+        verdict, _ = made(desk, SEGMENTS, clip("a.mp4", 1))
+    assert verdict["totals"]["encoding"]["encoder"] == "libx264"
+    assert "NVENC does not open here, so the CPU encodes: it does not open (Operation not permitted)" in caplog.text
+
+
+def test_where_every_session_is_taken_the_cpu_encodes(tmp_path, nvenc, monkeypatch, clip):
+    monkeypatch.setattr(worker, "Sessions", lambda: Sessions(0))
+    with working(tmp_path / "job", nvenc=True) as desk:
+        assert made(desk, SEGMENTS, clip("a.mp4", 1))[0]["totals"]["encoding"]["encoder"] == "libx264"
+
+
+@pytest.mark.parametrize(
+    "spec", [replace(SPEC, codec="lossless"), replace(SPEC, crf=0), replace(SPEC, delivery="frames")]
+)
+def test_what_nvenc_has_not_or_would_not_repeat_the_cpu_encodes(spec):
+    assert not spec.encoder(nvenc=True).nvenc
+    assert replace(spec, codec="auto", crf=18, live=True).encoder(nvenc=True).nvenc
+
+
+def test_what_the_encoder_says_is_what_the_job_ends_with(tmp_path, nvenc, monkeypatch, clip):
+    class Broken(SegmentEncoder):
+        def encode(self, picture, frame, *, key=False):
+            raise EncoderError("h264_nvenc cannot encode 128x96 as yuv420p: no memory left")
+
+    monkeypatch.setattr(host, "SegmentEncoder", Broken)
+    with working(tmp_path / "job", nvenc=True) as desk:
+        desk.folder.source.write_bytes(clip("a.mp4", 1).read_bytes())
+        desk.order(spec=SEGMENTS.as_json())
+        verdict = desk.verdict()
+    assert (verdict["error"], verdict["message"][:24]) == ("EncoderError", "h264_nvenc cannot encode")
+
+
+@pytest.fixture
+def one(nvenc):
+    """An attempt's end of an encoder for pictures of 64x48, and the sessions that are left."""
+    sessions = Sessions(2)
+    hosts = EncoderHosts(sessions)
+    assert hosts.offer()
+    hosts.fix(64, 48)
+    channel = Channel(hosts.open())
+    channel.attach(channel.receive()[0]["shared"])
+    yield channel, hosts, sessions
+    hosts.close()
+    channel.close()
+    assert sessions.claim(9) == 2 and "nvenc" not in {thread.name for thread in threading.enumerate()}
+
+
+COLOR = {"matrix": "bt709", "range": "tv", "primaries": "bt709", "transfer": "bt709"}
+PICTURES = {"color": COLOR, "time_base": [1, 25], "rate": [25, 1], "sample_aspect": [1, 1]}
+ASKED = {"codec": "h264", "crf": 18, "preset": "fast", "segment_seconds": 2.0, "fragment": "frame", "live": True}
+
+
+def picture(pts, height=48):
+    return Frame(np.full((height * 3 // 2, 64), pts, np.uint8), pts, 1)
+
+
+def test_a_live_source_has_one_encoder_and_gets_every_frame_at_once(one):
+    channel, _, _ = one
+    channel.send({"do": "begin", "encoder": ASKED, "shape": PICTURES})
+    for pts in range(7, 12):
+        channel.send({"do": "encode", "key": False}, picture(pts))
+        channel.send({"do": "take", "last": False})
+        message, data = channel.receive_data()
+        assert message["end"] == {"codec": "h264_nvenc", "pts": pts, "duration": 1, "last": False, "shot": False}
+        assert data[4:8] == b"ftyp"
+
+
+@pytest.mark.parametrize(
+    ("asked", "shape"),
+    [
+        ({"codec": "av1"}, {}),
+        ({"preset": "/etc/passwd"}, {}),
+        ({"crf": -1}, {}),
+        ({"options": [["gpu", "7"]], "codec": "auto"}, {}),
+        ({"height": 16384}, {}),
+        ({"nobody": 1}, {}),
+        ({}, {"color": {**COLOR, "matrix": "x"}}),
+        ({}, {"color": {}}),
+        ({}, {"time_base": [1, 0]}),
+        ({}, {"time_base": [-1, 25]}),
+        ({}, {"rate": [1 << 40, 1]}),
+        ({}, {"rate": "fast"}),
+    ],
+)
+def test_what_is_no_encoder_is_an_error_and_the_next_one_opens(one, asked, shape):
+    channel, _, _ = one
+    for change, pictures in ((asked, shape), ({}, {})):
+        channel.send({"do": "begin", "encoder": {**ASKED, **change}, "shape": {**PICTURES, **pictures}})
+        channel.send({"do": "encode", "key": False}, picture(0))
+        channel.send({"do": "finish"})
+        message, _ = channel.receive_data()
+        assert ("error" in message) is (change is asked)
+
+
+@pytest.mark.parametrize("message", [{"do": "anything"}, {"do": "encode"}, {}])
+def test_what_is_no_question_ends_the_channel(one, message):
+    channel, _, _ = one
+    channel.send(message)
+    with pytest.raises((EOFError, OSError)):
+        channel.receive_data()
+
+
+def test_a_picture_of_another_size_is_an_error(one):
+    channel, _, _ = one
+    channel.send({"do": "begin", "encoder": ASKED, "shape": PICTURES})
+    channel.send({"do": "encode", "key": False}, picture(0, 46))
+    channel.send({"do": "finish"})
+    assert "takes no 64x46" in channel.receive_data()[0]["text"]
+
+
+def test_an_attempt_opens_no_more_encoders_than_were_claimed_for_it(one):
+    _, hosts, sessions = one
+    with pytest.raises(NoRoomError, match="every encoder of the GPU is taken"):
+        hosts.open()
+    assert hosts.claim(5) == 1 == 2 - 1 and sessions.claim(1) == 0

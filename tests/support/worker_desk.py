@@ -1,0 +1,64 @@
+"""A worker in this process, and the server's side of it."""
+
+import json
+import os
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import fake
+
+from upres.service.domain.spec import Limits, Spec
+from upres.service.execution.order import Order
+from upres.service.execution.worker import Worker
+from upres.service.storage.job_folder import JobFolder
+
+SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+REQUEST = "job"
+
+
+class Desk:
+    """The server's side of a worker: orders go down one pipe, reports come up another."""
+
+    def __init__(self, folder, orders, reports, worker):
+        self.memory = worker._memory
+        self.folder = JobFolder(folder)
+        self._orders = orders
+        self._reports = reports
+
+    def order(self, **changes):
+        order = Order(
+            REQUEST, "alice", str(self.folder.path), SPEC.as_json(), asdict(Limits()),
+            memory_bytes=4 << 30, cpu_seconds=None, file_bytes=1 << 30, wall_seconds=None,
+        )  # fmt: skip
+        self.send({"run": {**asdict(order), **changes}})
+
+    def send(self, message):
+        self._orders.write(json.dumps(message) + "\n")
+        self._orders.flush()
+
+    def reports(self):
+        """Reports on the job, as they come; the last is the verdict."""
+        for line in self._reports:
+            report = json.loads(line)
+            if report.pop("request_id", None) == REQUEST:
+                yield report
+                if report["report"] not in ("progress", "fragment", "waiting"):
+                    return
+
+    def verdict(self):
+        return list(self.reports())[-1]
+
+
+@contextmanager
+def working(folder, load=fake.load, **options):
+    folder.mkdir(exist_ok=True)
+    (orders_in, orders_out), (reports_in, reports_out) = os.pipe(), os.pipe()
+    with os.fdopen(orders_in) as taken, os.fdopen(reports_out, "w") as said:
+        worker = Worker(load, said, **options)
+        thread = threading.Thread(target=worker.obey, args=(taken,))
+        thread.start()
+        with os.fdopen(reports_in) as reports:
+            with os.fdopen(orders_out, "w") as orders:
+                yield Desk(folder, orders, reports, worker)
+            thread.join(60)
