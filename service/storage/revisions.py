@@ -8,16 +8,13 @@ from .migrations import FOLDER
 from .schema import REVISION
 
 FIRST = "0001"  # what upres 0.1 made, which wrote no revision down
-LOCK = 0x75707265  # of PostgreSQL, by which servers that start at once take turns; SQLite's transaction is one already
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Take every step that is missing, in the transaction that is open: all of them, or none.
+    """Take every step that is missing, in the transaction that is open: all of them, or none. Starts at once take turns.
 
     Raises StoreError where the database was made by a newer upres.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
     revision = _revision(connection)
     if revision == REVISION:
         return
@@ -42,6 +39,8 @@ def _take_steps(connection: sa.Connection, *, stamped: bool) -> None:
     from alembic import command  # imported here: most starts have no step to take
     from alembic.config import Config
 
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))  # a step may take long over many rows
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection

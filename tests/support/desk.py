@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import weakref
 
+import databases
 import pytest
 import sqlalchemy as sa
 
@@ -69,8 +71,9 @@ class Posted:
 class Desk:
     """A store, its deliveries and its clock."""
 
-    def __init__(self, url="sqlite://"):
-        self.store = Store(url, clock=lambda: self.clock.now)
+    def __init__(self, url=None):
+        self.store = Store(url or databases.fresh(), clock=lambda: self.clock.now)
+        weakref.finalize(self, self.store.close)
         self.deliveries = Deliveries(self.store)
         self.clock = Clock(self.deliveries)
 

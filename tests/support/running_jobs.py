@@ -5,6 +5,7 @@ import os
 import signal
 from contextlib import asynccontextmanager
 
+import databases
 import psutil
 
 from upres.engine.segments.model import Fragment
@@ -33,7 +34,7 @@ async def serving(
     results=None,
 ):
     policy = policy or Policy(Limits())
-    store = Store(f"sqlite:///{folder}/jobs.db", checkpoint=checkpoint)
+    store = Store(databases.url(folder / "jobs.db"), checkpoint=checkpoint)
     executor = executor or LocalExecutor(workers=workers, slots=2, models=models)
     results = results or Results(str(folder / "results"))
     probe = Probe(policy.limits)

@@ -8,6 +8,7 @@ import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 
+import databases
 import grpc
 import prepared
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -44,6 +45,7 @@ class ServerProcess:
             "models": "fake:load",
             "grpc_port": free_port(),
             "http_port": free_port(),
+            **({"database": databases.url(state)} if databases.SERVER in os.environ else {}),
             **settings,
         }
         self.process = self.stdout = None

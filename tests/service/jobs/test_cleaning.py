@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import databases
 import pytest
 from running_jobs import SPEC, serving
 
@@ -17,7 +18,7 @@ FOREVER = float("inf")
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store(f"sqlite:///{tmp_path}/jobs.db")
+    opened = Store(databases.url(tmp_path / "jobs.db"))
     yield opened
     opened.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import databases
 import pytest
 from running_jobs import SPEC, ended, result, serving, submit, until
 
@@ -66,7 +67,7 @@ def test_the_log_of_a_finished_job_goes_once_its_result_lies_elsewhere_and_its_r
 
 def hours_pass(folder):
     """Make everything due that is to be removed later."""
-    store = Store(f"sqlite:///{folder}/jobs.db")
+    store = Store(databases.url(folder / "jobs.db"))
     for cleanup in store.cleanups.due(float("inf")):
         store.cleanups.postpone(cleanup, 0.0)
     store.close()

@@ -6,6 +6,7 @@ import signal
 import time
 from dataclasses import replace
 
+import databases
 import psutil
 import pytest
 import referee
@@ -231,8 +232,7 @@ def test_a_start_removes_nothing_that_its_database_does_not_know(tmp_path, clip)
         async with serving(tmp_path / "second", results=both) as other:
             assert other.store.result_prefix != job.result_prefix
             assert sorted(await both.keys()) == mine
-        for name in ("jobs.db", "jobs.db-wal", "jobs.db-shm"):
-            (tmp_path / name).unlink(missing_ok=True)
+        databases.remove(tmp_path / "jobs.db")
         async with serving(tmp_path, results=both) as jobs:
             with pytest.raises(NotFoundError):
                 await jobs.get(job.request_id, "alice")

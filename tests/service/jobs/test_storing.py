@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import databases
 import pytest
 import referee
 from running_jobs import SPEC, ended, result, serving, submit, until
@@ -134,7 +135,7 @@ def test_a_job_is_forgotten_although_its_result_cannot_be_removed(tmp_path, clip
             (stuck / "x").rmdir()
             stuck.rmdir()
             stuck.touch()
-        later = Store(f"sqlite:///{tmp_path}/jobs.db")
+        later = Store(databases.url(tmp_path / "jobs.db"))
         for cleanup in later.cleanups.due(float("inf")):
             later.cleanups.postpone(cleanup, 0.0)
         later.close()

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import databases
 import pytest
 
 from upres.service.auth.api_keys import Keys
@@ -15,7 +16,7 @@ from upres.service.storage.schema import jobs
 
 @pytest.fixture(params=["file", "memory"])
 def store(request, tmp_path):
-    store = Store(f"sqlite:///{tmp_path}/jobs.db") if request.param == "file" else Store.in_memory()
+    store = Store(databases.url(tmp_path / "jobs.db")) if request.param == "file" else Store.in_memory()
     yield store
     store.close()
 
@@ -97,7 +98,7 @@ def test_a_cursor_is_never_used_twice(store):
 
 
 def test_a_store_survives_and_knows_its_version(tmp_path):
-    url = f"sqlite:///{tmp_path}/jobs.db"
+    url = databases.url(tmp_path / "jobs.db")
     first = Store(url)
     job = accepted(first)
     secret = first.meta("secret", lambda: "one")
@@ -126,7 +127,7 @@ def test_keys_are_known_by_their_hash_only(store):
 
 
 def test_reads_wait_for_no_writer(tmp_path):
-    store = Store(f"sqlite:///{tmp_path}/jobs.db")
+    store = Store(databases.url(tmp_path / "jobs.db"))
     job = accepted(store)
     with store.transaction() as connection, ThreadPoolExecutor(1) as reader:
         connection.execute(jobs.update().values(owner="bob"))

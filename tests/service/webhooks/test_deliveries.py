@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import databases
 import pytest
 import sqlalchemy as sa
 from desk import Desk, Posted, local
@@ -117,7 +118,7 @@ def test_an_event_becomes_one_delivery_however_often_it_is_read(desk):
 
 
 def test_a_process_that_dies_between_delivery_and_cursor_has_done_neither(tmp_path):
-    desk = Desk(f"sqlite:///{tmp_path}/upres.db")
+    desk = Desk(databases.url(tmp_path / "upres.db"))
     desk.done()
 
     def die(connection, cursor, statement, *rest):
@@ -144,7 +145,7 @@ def test_a_forgotten_job_is_not_told_of(desk):
 
 
 def test_an_arrival_that_could_not_be_written_down_is_repeated_under_the_same_id(tmp_path):
-    desk = Desk(f"sqlite:///{tmp_path}/upres.db")
+    desk = Desk(databases.url(tmp_path / "upres.db"))
     desk.done()
     post = Posted(200)
     full = DiskFullError("the disk of the database is full")
@@ -182,11 +183,11 @@ asyncio.run(webhooks.run())
 
 
 def test_a_server_killed_in_the_middle_of_an_attempt_makes_it_again_after_its_restart(tmp_path):
-    desk = Desk(f"sqlite:///{tmp_path}/upres.db")
+    desk = Desk(databases.url(tmp_path / "upres.db"))
     with receiving() as receiver:
         receiver.hold.clear()
         request_id = desk.done(url=receiver.url())
-        command = [sys.executable, "-c", DIES, f"sqlite:///{tmp_path}/upres.db"]
+        command = [sys.executable, "-c", DIES, databases.url(tmp_path / "upres.db")]
         with subprocess.Popen(command) as server:
             arrived = receiver.arrived.wait(60)
             server.send_signal(signal.SIGKILL)

@@ -1,0 +1,105 @@
+"""What is particular to one kind of database: how it is opened, how a transaction begins, and what its errors mean."""
+
+import sqlite3
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from upres.service.domain.errors import DiskFullError, StoreError
+
+READERS = 16  # connections that are kept open; as many again are opened when needed
+SNAPSHOT = "upres_snapshot"  # the execution option of a connection that only reads
+MEMORY = "sqlite://"
+
+WRITERS = 0x75707265  # the lock by which those who write into a PostgreSQL database take turns, as in SQLite
+TIMEOUTS = "statement_timeout=30s", "lock_timeout=10s", "idle_in_transaction_session_timeout=60s"
+KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+
+FULL = ("SQLITE_FULL", "53100")  # sqlite3's name and PostgreSQL's SQLSTATE of a disk that is full
+MISTAKE = "SQLITE_ERROR"  # a statement that does not fit the tables: a fault of ours, not of the disk
+MISTAKES = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError, sa.exc.NotSupportedError)
+DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "XX001", "XX002")
+BUSY = (
+    "SQLITE_BUSY",
+    "55P03",
+    "57014",
+    "40001",
+    "40P01",
+    "53300",
+)  # a lock or a statement took too long, connections ran out
+FORBIDDEN = "42501"
+REPAIRS = {
+    "sqlite": "stop the server, and restore a backup, or save what can be read: sqlite3 DAMAGED .recover | sqlite3 NEW",
+    "postgresql": "stop the server, and restore a backup",
+}
+BUSY_NOW = "the database is busy; try again"
+KINDS = "sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/DATABASE"
+
+
+def open_engine(text: str) -> sa.Engine:
+    """Make what opens connections to a database by its URL; StoreError where it is of another kind, or a package is missing."""
+    try:
+        url = sa.make_url(text)
+        kind = url.get_backend_name()
+        if kind == "postgresql":
+            return _postgres(url.set(drivername="postgresql+psycopg"))
+        if kind == "sqlite":
+            return _sqlite(url)
+    except ModuleNotFoundError as error:
+        raise StoreError("PostgreSQL needs one package more: pip install 'upres[postgres]'") from error
+    except (sa.exc.ArgumentError, ImportError) as error:
+        raise StoreError(f"the setting `database` is no URL of a database that can be used here ({error})") from error
+    raise StoreError(f"the setting `database` names a {kind} database, which cannot be used; it is {KINDS}")
+
+
+def _sqlite(url: sa.URL) -> sa.Engine:
+    options: dict[str, Any] = {"pool_size": READERS, "max_overflow": READERS}
+    if url.render_as_string() == MEMORY:
+        options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+    engine = sa.create_engine(url, **options)
+    sa.event.listen(engine, "connect", _pragmas)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _postgres(url: sa.URL) -> sa.Engine:
+    """Replace a connection that was lost while nobody used it, and let the server end what waits there for too long."""
+    options = " ".join(f"-c {timeout}" for timeout in TIMEOUTS)
+    ours = {"connect_timeout": 10, "application_name": "upres", "options": options, **KEEPALIVE}
+    connect = {name: value for name, value in ours.items() if name not in url.query}
+    engine = sa.create_engine(url, pool_size=READERS, max_overflow=READERS, pool_pre_ping=True, connect_args=connect)
+    sa.event.listen(engine, "begin", _begin_postgres)
+    return engine
+
+
+def _pragmas(connection: sqlite3.Connection, record: object) -> None:
+    connection.isolation_level = None  # transactions start in `_begin_sqlite`, with the right to write from the start
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(SNAPSHOT) else "BEGIN IMMEDIATE")
+
+
+def _begin_postgres(connection: sa.Connection) -> None:
+    """Wait for one's turn: so no transaction deadlocks, and rows become visible in the order of their numbers and cursors."""
+    if not connection.get_execution_options().get(SNAPSHOT):
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS)))
+
+
+def translated(error: sa.exc.DBAPIError, dialect: str) -> Exception:
+    """Give what is raised in place of a driver's error: a StoreError, or the error itself where it is a fault of ours."""
+    cause = error.orig
+    code = str(getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None) or "")
+    what = " ".join(str(cause).split())
+    if code == FORBIDDEN:
+        return StoreError(f"the database's user may not do this ({what}); make it the owner of the tables")
+    if code == MISTAKE or isinstance(error, MISTAKES):
+        return error
+    if code.startswith(FULL):
+        return DiskFullError("the disk of the database is full; nothing is lost, and work continues when there is room")
+    if code.startswith(DAMAGED):
+        return StoreError(f"the database is damaged ({what}); {REPAIRS[dialect]}")
+    return StoreError(BUSY_NOW if code.startswith(BUSY) else f"the database cannot be used ({what})")

