@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from upres.engine.core.errors import UpresError
+from upres.engine.decode.live.network import GONE_SECONDS
 from upres.service.domain import job_logging
 from upres.service.domain.errors import NotFoundError
 from upres.service.domain.states import Failure, Reason, TransitionError
@@ -28,7 +29,8 @@ class Pulls:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, request_id: str, name: str, relay: Relay) -> None:
-        """Pull a stream for a job from now on."""
+        """Pull a stream for a job from now on. One that breaks off may take longer to come back than senders may pause."""
+        relay.pause_seconds = GONE_SECONDS
         task = asyncio.create_task(self._run(request_id, name, relay))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

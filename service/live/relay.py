@@ -66,7 +66,8 @@ class Live:
     def idle(self, seconds: float) -> Iterator[str]:
         """Yield the jobs whose sender has sent nothing for so long."""
         since = time.monotonic() - seconds
-        yield from [name for name, relay in self._relays.items() if relay.heard is not None and relay.heard < since]
+        heard = {name: (relay.heard, relay.pause_seconds) for name, relay in self._relays.items()}
+        yield from [name for name, (at, more) in heard.items() if at is not None and at + more < since]
 
     def stuck(self, seconds: float) -> Iterator[str]:
         """Yield the jobs that wait for their reader, which has taken nothing for so long."""
@@ -85,14 +86,15 @@ class Live:
 class Relay:
     """One live job. received: bytes of the source so far. heard: when its sender last sent something; None while it waits.
 
-    late: of the newest frame, seconds; None before the first. over: set once no more of the source is taken. interruptions: of a
-    source that the server pulls.
+    pause_seconds: that its source may pause beyond what a sender may. late: of the newest frame, seconds; None before the first.
+    over: set once no more of the source is taken. interruptions: of a source that the server pulls.
     """
 
     def __init__(self, ring: Ring, folder: JobFolder, observe: Callable[[float], None]) -> None:
         self.ring = ring
         self.received = 0
         self.heard: float | None = time.monotonic()
+        self.pause_seconds = 0.0
         self.late: float | None = None
         self.over = asyncio.Event()
         self.interruptions = 0

@@ -98,15 +98,19 @@ def test_a_disk_that_fills_while_joining_keeps_what_can_go_on(clip, tmp_path, mo
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
-@pytest.mark.parametrize("kilobytes", [16, 64, 160])
-def test_a_disk_that_is_really_full(tmp_path, kilobytes):
+def test_a_disk_that_is_really_full(tmp_path):
     clip = media.clip(
         tmp_path / "in.mp4", "-c:v", "libx264", "-crf", 10, picture="testsrc2=size=320x240:rate=10:duration=3"
     )
     if not shutil.which("mount"):
         pytest.skip("needs mount on the PATH, for a small disk")
-    disk = tmp_path / "disk"
-    disk.mkdir()
+    for kilobytes in (16, 64, 160):
+        disk = tmp_path / f"disk of {kilobytes}"
+        disk.mkdir()
+        fill(disk, kilobytes, clip)
+
+
+def fill(disk, kilobytes, clip):
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)], capture_output=True, check=False
     )

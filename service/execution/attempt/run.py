@@ -75,7 +75,7 @@ class Attempt:
         self._activity = Activity(
             self._folder.path,
             self._progress,
-            partial(report, channel, "active"),
+            self._report_progress if order.range_number is None else partial(report, channel, "active"),
             lambda: live is not None and live.sending,
         )
         self._reported = 0.0

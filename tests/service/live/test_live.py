@@ -131,6 +131,17 @@ def test_every_frame_comes_before_the_third_after_it_was_sent(rpc, clip):
     assert got == 60 and answer.job.status == pb.Job.STATUS_DONE
 
 
+def test_a_sender_who_pauses_sees_how_many_frames_there_are(rpc, clip):
+    data = clip("each.mp4", 6, "-movflags", "frag_every_frame+empty_moov", "-an", "-tune", "zerolatency").read_bytes()
+    sender, frames = Sender(pb.UpscaleRequest(config=config())), 0
+    sender.send(data)
+    for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
+        frames += answer.WhichOneof("kind") == "fragment"
+        if answer.WhichOneof("kind") == "progress" and answer.progress.totals.frames_out >= 58:
+            sender.end()  # the demuxer waits for the frame after the last
+    assert frames == 60 and answer.job.status == pb.Job.STATUS_DONE
+
+
 def test_whole_segments_come_where_they_are_asked_for(rpc, clip):
     sender = Sender(pb.UpscaleRequest(config=config(delivery=pb.DELIVERY_SEGMENTS)))
     sender.send(clip("a.ts", 2).read_bytes())

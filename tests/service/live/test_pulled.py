@@ -76,6 +76,8 @@ def test_a_stream_is_upscaled_over_a_break_for_its_starter_and_a_viewer(server, 
     assert accepted.config.live_source == "entrance"
     attach = pb.UpscaleRequest(attach=pb.UpscaleRequest.Attach(request_id=accepted.request_id))
     viewer = rpc.call(rpc.upscale.Upscale, iter([attach]))
+    while "video" not in viewed.data:  # or the job could be over before the viewer has come
+        viewed.take(next(viewer))
     for answer in call:
         parts.take(answer)
         if (

@@ -126,6 +126,8 @@ def test_a_sender_is_held_up_while_its_attempt_takes_nothing_and_is_not_idle_the
             assert len(await reader.readexactly(sent)) == sent
             await held
             assert list(live.idle(-1)) == ["job"]
+            relay.pause_seconds = 3600  # its source is opened again, which takes its time
+            assert list(live.idle(-1)) == []
             writer.close()
 
     asyncio.run(scenario())

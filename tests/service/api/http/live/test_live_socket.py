@@ -12,6 +12,7 @@ from websockets.sync.client import connect
 from upres.service.api.http.live.socket import MOST_STRANGERS
 
 CHUNK = 1 << 15
+KEY_FRAMES = 5  # half a second of ten a second
 START = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast"}
 
 
@@ -39,21 +40,30 @@ def messages(socket):
         return
 
 
+def video_of(found):
+    """Return the picture's bytes of messages: what its track starts with, and each fragment."""
+    init = [part for header, part in found if header.get("track", {}).get("name") == "video"]
+    return init + [part for header, part in found if header.get("fragment", {}).get("track") == "video"]
+
+
 def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
     data = clip("frag.mp4", 3, "-movflags", "frag_keyframe+empty_moov").read_bytes()
     with opened(server, {"start": START}) as sender:
         request_id = json.loads(sender.recv(timeout=60))["accepted"]["request_id"]
         with opened(server, {"attach": request_id}) as viewer:
-            assert "accepted" in json.loads(viewer.recv(timeout=60))  # or it would start with a later key frame
+            assert "accepted" in json.loads(viewer.recv(timeout=60))
             for at in range(0, len(data), CHUNK):
                 sender.send(data[at : at + CHUNK])
             sender.send(json.dumps({"end": True}))
-            seen = [list(messages(socket)) for socket in (sender, viewer)]
-    for found in seen:
-        video = [part for header, part in found if "video" in (header.get("track", {}) or {}).values()]
-        video += [part for header, part in found if header.get("fragment", {}).get("track") == "video"]
-        (tmp_path / "out.mp4").write_bytes(b"".join(video))
-        assert referee.size(tmp_path / "out.mp4") == (128, 96) and referee.count(tmp_path / "out.mp4") == 30
+            sent, viewed = (list(messages(socket)) for socket in (sender, viewer))
+    init, *frames = video_of(sent)
+    assert len(frames) == 30
+    same_init, *seen = video_of(viewed)  # from the key frame on that was the newest when the viewer had come
+    assert same_init == init and seen == frames[-len(seen) :] and len(seen) % KEY_FRAMES == 0
+    for parts in (frames, seen):
+        (tmp_path / "out.mp4").write_bytes(init + b"".join(parts))
+        assert referee.size(tmp_path / "out.mp4") == (128, 96) and referee.count(tmp_path / "out.mp4") == len(parts)
+    for found in (sent, viewed):
         assert found[-1][0]["progress"]["status"] == "done" and found[-1][0]["progress"]["frames_out"] == 30
 
 
