@@ -116,6 +116,22 @@ class Predicting(Protocol):
 
 
 @runtime_checkable
+class OnGPU(Protocol):
+    """A model whose sessions take a fixed part of a GPU's memory, rather than what is free there.
+
+    gpu_free: bytes of it that were free when the model was loaded, which runtimes keep for their sessions since; None where it
+    runs on no GPU.
+    """
+
+    @property
+    def gpu_free(self) -> int | None: ...  # noqa: D102
+
+    def gpu_memory(self, width: int, height: int, *, live: bool = False) -> int:
+        """Predict the bytes of it that the model and a session on frames of this size need; 0 where it runs on no GPU."""
+        ...
+
+
+@runtime_checkable
 class TrialSize(Protocol):
     """A model that knows what a short run of it has to be like. trial_side: pixels of the frame's sides; None: as they are."""
 

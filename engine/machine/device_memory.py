@@ -4,6 +4,8 @@ import ctypes
 import os
 from typing import Any
 
+from rich.filesize import decimal
+
 from upres.engine.core.errors import ModelError
 
 LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
@@ -16,6 +18,14 @@ def free(device: int = 0) -> int:
     except OSError as error:
         raise ModelError(f"no NVIDIA driver is here: {error}") from error
     return _free(cuda, device)
+
+
+def no_room(needed: int, free: int) -> str:
+    """Say that a GPU has not the memory for a session."""
+    return (
+        f"this needs about {decimal(needed)} of the GPU's memory, and {decimal(free)} of it were free when the model was "
+        "loaded; choose a smaller scale or a smaller source, or end what else runs on the GPU"
+    )
 
 
 def _free(cuda: Any, device: int) -> int:  # noqa: ANN401 - a C library has no types

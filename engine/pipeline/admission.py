@@ -13,6 +13,7 @@ from upres.engine.core.errors import ModelError, SettingsError, SourceError, Tar
 from upres.engine.core.model import Model, Predicting, Spooling
 from upres.engine.core.text import number
 from upres.engine.encode.options import Encoder
+from upres.engine.machine import device_memory
 from upres.engine.machine.video_engines import video_engines
 
 from .estimate import Prediction
@@ -24,6 +25,8 @@ PATIENCE_SECONDS = 600  # that a run on a CPU may take without being asked for
 def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
     """Raise SourceError where memory cannot hold it, TargetError where the disk cannot: before any work is done."""
     memory = psutil.virtual_memory().available
+    if prediction.gpu > prediction.gpu_free:
+        raise SourceError(device_memory.no_room(prediction.gpu, prediction.gpu_free))
     if prediction.memory > memory:
         needed, free = decimal(prediction.memory), decimal(memory)
         raise SourceError(

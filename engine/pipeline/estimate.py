@@ -10,7 +10,7 @@ from itertools import cycle, islice
 import numpy as np
 
 from upres.engine.core.frame import Frame, Shape
-from upres.engine.core.model import Model, Pipelined, Planar, Predicting, Session, Spooling, TrialSize
+from upres.engine.core.model import Model, OnGPU, Pipelined, Planar, Predicting, Session, Spooling, TrialSize
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.encoder_memory import encoder_memory
 from upres.engine.encode.options import Encoding
@@ -34,6 +34,7 @@ class Prediction:
 
     frame_seconds, frame_disk: what each frame takes. disk: of the log and twice the result. spool: by folder, what models keep
     on disk of a shot, if the whole source is one. encoders: that work at once, to keep up with the models; memory counts them.
+    gpu: of a GPU's memory, by models that take a fixed part of it; gpu_free: that were free when they were loaded.
     """
 
     width: int
@@ -46,6 +47,8 @@ class Prediction:
     frame_disk: int
     spool: dict[str, int]
     encoders: int = 1
+    gpu: int = 0
+    gpu_free: int = 0
 
 
 def predict(reader: Reader, job: Job) -> Prediction:
@@ -74,7 +77,18 @@ def predict(reader: Reader, job: Job) -> Prediction:
         frame_disk=frame_disk,
         spool={} if frames is None else _spool(job, shape, frames),
         encoders=encoders,
+        **_gpu(job, shape),
     )
+
+
+def _gpu(job: Job, shape: Shape) -> dict[str, int]:
+    """Predict what of a GPU's memory is taken, and what of it was free."""
+    needed, free = 0, []
+    for model, width, height in _stages(job, shape):
+        if isinstance(model, OnGPU) and model.gpu_free is not None:
+            needed += model.gpu_memory(width, height, live=job.encoder.live)
+            free.append(model.gpu_free)
+    return {"gpu": needed, "gpu_free": min(free, default=0)}
 
 
 def _bits_a_pixel(encoding: Encoding) -> float:

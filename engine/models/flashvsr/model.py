@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from upres.engine.core.errors import ModelError, SettingsError, SourceError
+from upres.engine.machine import device_memory
 from upres.engine.machine.cache import cache_folder
 from upres.engine.models.manifest import Installed
 from upres.engine.runtime import registry as runtimes
@@ -21,11 +22,11 @@ from upres.engine.runtime.base import DeviceKind, cpus
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 
 from .manifest import Profile, check, find, read
-from .networks import CLIP, LATENT, NEXT, Decoder, Projector, Transformer, decoder_parts, draw_noise
+from .networks import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer, decoder_parts, draw_noise
 from .session import FlashVSRSession
 from .shot import Canvas, Networks, Noise
 from .spool import spooled_bytes
-from .tiles import LATENT_PIXELS, Layout, lay_out
+from .tiles import GRID, LATENT_PIXELS, Layout, lay_out
 
 SCALES = (2, 3, 4)
 KEPT_FRAMES = 36  # of a shot at most: those of the first step, and what comes from one step
@@ -71,6 +72,7 @@ class FlashVSR:
                 f"the export in {folder} is in bf16, which ONNX Runtime does not compute on a CPU; export it in fp32"
             )
         check(folder, self.manifest)
+        self.gpu_free = device_memory.free() if self._options.device == "cuda" else None
         self.scale = scale
         self._folder = folder
         self._projector, self._decoder = (self._load(name) for name in (self.manifest.projector, self.manifest.decoder))
@@ -100,10 +102,11 @@ class FlashVSR:
     def open(self, width: int, height: int, *, live: bool = False, noise: Noise | None = None) -> "FlashVSRSession":
         """Start a session on frames of this size. live: with no frame spooled, and every tile's state in memory.
 
-        noise: instead of the drawn one, by latent frame, rows and columns.
+        noise: instead of the drawn one, by latent frame, rows and columns. SourceError where the GPU's memory cannot hold it.
         """
         if width < 1 or height < 1:
             raise SourceError(f"frames of {width}x{height} pixels have nothing to upscale")
+        self._check_gpu(width, height, live=live)
         layout = self.layout(width, height)
         if layout.profile not in self._steps:
             # Another tile size has its own graphs over the same weights: those of one are kept.
@@ -125,14 +128,37 @@ class FlashVSR:
         return lay_out(self.manifest.profiles, height * self.scale, width * self.scale)
 
     def memory(self, width: int, height: int, *, live: bool = False) -> int:
-        """Predict the bytes that a session on frames of this size needs at its peak, from the manifest; not yet on a GPU."""
-        layout, facts = self.layout(width, height), self.manifest
+        """Predict the bytes of main memory that a session on frames of this size needs at its peak, from the manifest.
+
+        On a GPU that is what is on its way there and back; the rest is in `gpu_memory`.
+        """
+        layout = self.layout(width, height)
+        pixels = layout.height * layout.width
+        frames = (KEPT_FRAMES + (FIRST_FRAMES if live else 0)) * pixels * 3
+        if self.gpu_free is None:
+            return frames + self._computing(layout, live=live)
+        tokens = (FIRST + NEXT) * pixels // GRID**2 * self.manifest.dim  # of a step, and those that the next one brings
+        pictures = 2 * CLIP * pixels * 3  # as they come, and put together
+        return frames + 4 * (tokens + pictures)
+
+    def gpu_memory(self, width: int, height: int, *, live: bool = False) -> int:
+        """Predict the bytes of the GPU's memory that weights and a session need at its peak; 0 where it runs on none."""
+        return 0 if self.gpu_free is None else self._computing(self.layout(width, height), live=live)
+
+    def _computing(self, layout: Layout, *, live: bool) -> int:
+        """Count the bytes of weights, states and what a step takes besides, wherever it computes."""
+        facts = self.manifest
         tiles = 1 if self._options.spool and not live else len(layout.tiles)
         parts = [outer.height * outer.width for _, outer in decoder_parts(layout.height, layout.width)]
         state = tiles * layout.profile.state_bytes + sum(parts) * facts.frame_state_bytes
         working = max(layout.profile.working_bytes, max(parts) * facts.decoder_bytes)
-        frames = (KEPT_FRAMES + (FIRST_FRAMES if live else 0)) * layout.height * layout.width * 3
-        return facts.weight_bytes + state + working + frames
+        return facts.weight_bytes + state + working
+
+    def _check_gpu(self, width: int, height: int, *, live: bool) -> None:
+        """Raise SourceError where the GPU's memory cannot hold a session."""
+        needed = self.gpu_memory(width, height, live=live)
+        if self.gpu_free is not None and needed > self.gpu_free:
+            raise SourceError(device_memory.no_room(needed, self.gpu_free))
 
     @property
     def spool(self) -> Path | None:

@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,18 @@ import onnxruntime
 import paths
 import pytest
 import referee
+from film import film
 
 from upres.engine.core.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
 from upres.engine.core.frame import Frame
+from upres.engine.decode.reader import Reader
+from upres.engine.machine import device_memory
 from upres.engine.models.flashvsr import manifest
 from upres.engine.models.flashvsr.model import FlashVSR, Options
 from upres.engine.models.flashvsr.networks import Decoder, Transformer, draw_noise, rotation
+from upres.engine.pipeline.admission import refuse_what_cannot_fit
+from upres.engine.pipeline.estimate import predict
+from upres.engine.pipeline.options import Job
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
@@ -376,3 +383,48 @@ def test_five_thousand_frames_in_one_shot(folder):
     assert count == 5000
     assert last is not None
     assert np.ptp(last.pixels) > 0
+
+
+@pytest.fixture
+def on_gpu(folder, monkeypatch):
+    """A function that loads the model as on a GPU with so many bytes free; it computes on the CPU in its place."""
+    monkeypatch.setattr(FlashVSR, "_load", lambda self, name: OnnxRuntimeGraph(self._folder / name, 2))
+
+    def load(free, **options):
+        monkeypatch.setattr(device_memory, "free", lambda: free)
+        return FlashVSR(folder, options=Options(device="cuda", **options))
+
+    return load
+
+
+def test_on_a_gpu_its_memory_holds_what_the_main_memory_holds_on_a_cpu(folder, on_gpu):
+    """State and weights are counted there, and here what is on its way."""
+    here, there = FlashVSR(folder), on_gpu(1 << 40)
+    for live in (False, True):
+        layout = here.layout(70, 50)
+        frames = (36 + 21 * live) * 3 * layout.height * layout.width
+        assert there.gpu_memory(70, 50, live=live) == here.memory(70, 50, live=live) - frames
+        assert frames < there.memory(70, 50, live=live)
+    held = there.open(70, 50)._networks
+    assert there.gpu_memory(70, 50) > sum(part.nbytes for part in (*held.transformers, held.decoder))
+    assert (here.gpu_free, here.gpu_memory(70, 50)) == (None, 0)
+
+
+def test_what_the_gpus_memory_cannot_hold_is_refused_before_it_starts_whatever_the_host_has(on_gpu):
+    needed = on_gpu(0).gpu_memory(32, 32)
+    on_gpu(needed).open(32, 32).close()
+    model = on_gpu(needed - 1)
+    with pytest.raises(SourceError, match=r"needs about .* of the GPU's memory, and .* of it were free"):
+        model.open(32, 32)
+    assert model.gpu_free == needed - 1
+
+
+def test_the_prediction_of_a_run_is_refused_by_the_gpus_memory(on_gpu, tmp_path):
+    clip = film(tmp_path / "in.mp4", 10, 64, 48)
+    for free, refused in ((0, True), (1 << 40, False)):
+        job = Job((on_gpu(free, spool=tmp_path),))
+        with Reader(clip) as reader:
+            prediction = predict(reader, job)
+        assert (prediction.gpu, prediction.gpu_free) == (job.models[0].gpu_memory(64, 48), free)
+        with pytest.raises(SourceError, match="GPU's memory") if refused else nullcontext():
+            refuse_what_cannot_fit(prediction, tmp_path)
