@@ -31,6 +31,7 @@ HEIC = frozenset({"heic", "heix", "heim", "heis", "mif1"})
 """Brands of photos by ISO 23008-12, whose tiles libavformat shows as tracks. AVIF is one, too, and is read as an image."""
 OUTSIDE = (ConnectionError, FileNotFoundError, PermissionError, TimeoutError)
 """What keeps a source from being opened and says nothing of what is in it."""
+SHUT_OUT = "its format is none that is read here"
 LIVE_PROBE = {"fpsprobesize": "6"}
 """Frames that are looked at for the rate; libavformat's own 20 delay the first one twice as long."""
 
@@ -132,7 +133,8 @@ def _open(
         )
     except (av.FFmpegError, ValueError, OSError) as error:  # OSError: a seek of the demuxer that a file refuses
         what = "cannot be opened" if isinstance(error, OUTSIDE) else "not a video that can be read"
-        raise SourceError(f"{name}: {what} ({reason(error)})") from error
+        shut_out = "format_whitelist" in options and isinstance(error, av.ArgumentError)
+        raise SourceError(f"{name}: {what} ({SHUT_OUT if shut_out else reason(error)})") from error
 
 
 def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:

@@ -7,9 +7,28 @@ from typing import Annotated, Any
 
 import typer
 
+from upres.engine.core.errors import SettingsError
 from upres.engine.decode.filters import PREFILTERS
 
 Command = Callable[..., None]
+
+
+def scale_refused(scale: object) -> SettingsError:
+    """Make the error of a scale that no network gives."""
+    return SettingsError(
+        f"--scale must be 2, 3 or 4, got {scale}; more is two models after each other: --chain x4,x2 gives 8 times; "
+        "any other size is a height: upres IN OUT --height 1080 resamples down to it"
+    )
+
+
+def times(text: str) -> int:
+    """Read a scale, as 2, x2 or 2x; raises SettingsError."""
+    number = text.lower().removeprefix("x").removesuffix("x")
+    if not number.isdecimal():
+        raise scale_refused(text)
+    return int(number)
+
+
 Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding: lower is better and larger.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a target that exists.")]
 Prefilters = Annotated[

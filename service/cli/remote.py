@@ -15,7 +15,7 @@ import typer
 from upres.engine.core.text import counted
 
 from . import signals
-from .options import Crf, Overwrite, Prefilters, Tonemap, built
+from .options import Crf, Overwrite, Prefilters, Tonemap, built, times
 
 if TYPE_CHECKING:
     from upres.service.client.assembly import Assembly
@@ -41,7 +41,14 @@ Model = Annotated[
     typer.Option("--model", "-m", help="x4, x2, flashvsr or a slug in full; by default as the scale asks for, or x4."),
 ]
 Scale = Annotated[
-    int | None, typer.Option("--scale", "-s", help="2, 3 or 4: picks the model, or is for a named one with a range.")
+    int | None,
+    typer.Option(
+        "--scale",
+        "-s",
+        metavar="N",
+        parser=times,
+        help="2, 3 or 4: picks the model, or is for a named one with a range.",
+    ),
 ]
 Chain = Annotated[str | None, typer.Option(help="Models one after the other, A,B; instead of --model.")]
 Content = Annotated[

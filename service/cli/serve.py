@@ -52,7 +52,10 @@ def serve(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is raised as an error
     from upres.service.domain import job_logging
     from upres.service.server.app import serve as run
+    from upres.service.server.settings import mistyped
 
+    for note in mistyped(os.environ):
+        typer.echo(f"note: {note}", err=True)
     named = {"host": host, "http_port": port, "grpc_port": grpc_port}
     settings = _settings(config, **{name: value for name, value in named.items() if value is not None})
     job_logging.configure(settings.log_format)

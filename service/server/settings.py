@@ -2,7 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -20,6 +21,9 @@ from upres.service.domain.policy import LiveLogBounds, Policy
 from upres.service.domain.spec import PROFILES, Limits
 from upres.service.execution.pull.puller import PORTS
 
+OTHERS = frozenset({"UPRES_CACHE", "UPRES_KEY", "UPRES_MODEL_MIRROR", "UPRES_RANDOM_WEIGHTS", "UPRES_SERVER"})
+"""Variables of other commands."""
+NEARLY = 0.8  # of difflib's likeness
 EVERYWHERE = ("0.0.0.0", "::")
 
 HOSTED_UPLOAD = 52_428_800  # bytes
@@ -220,6 +224,14 @@ class Settings(BaseSettings):
     def results_url(self) -> str:
         """Give where the results are."""
         return self.results or str(self.state / "results")
+
+
+def mistyped(environment: Iterable[str]) -> list[str]:
+    """Name variables that are nearly a setting's, each with that one. All else that begins so may be for another program."""
+    known = {f"UPRES_{name.upper()}" for name in Settings.model_fields} | OTHERS
+    unknown = [name for name in environment if name.upper().startswith("UPRES_") and name.upper() not in known]
+    meant = [(name, get_close_matches(name.upper(), known, 1, NEARLY)) for name in unknown]
+    return [f"{name} is no setting; did you mean {near[0]}?" for name, near in meant if near]
 
 
 def load(file: Path | None = None, **values: Any) -> Settings:  # noqa: ANN401 - checked by pydantic

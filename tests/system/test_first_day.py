@@ -231,6 +231,7 @@ COMMANDS = [
     ("jobs --key k --server localhost", 2, "HOST:PORT"),
     ("submit nowhere.mp4 --key k", 2, "nowhere.mp4"),
     ("submit photo.jpg --key k", 3, "photo.jpg: is an image, and a server takes videos", "here by: upres photo.jpg"),
+    ("stream in.mp4 out.mp4 --key k --scale 2.5", 2, "--scale must be 2, 3 or 4, got 2.5", "--height 1080"),
     ("stream in.mp4 out.avi --key k", 5, "the name must end in .mp4"),
 ]
 

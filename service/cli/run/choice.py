@@ -10,8 +10,9 @@ from upres.engine.models import registry
 from upres.engine.models.per_frame import PerFrameModel
 from upres.engine.pipeline import advice
 from upres.service.cli import signals
+from upres.service.cli.options import scale_refused
 
-from .options import ModelOptions, scale_refused
+from .options import ModelOptions
 
 BY_SCALE = {2: "RealESRGAN_Vid_x2", 3: "RealESRGAN_Vid_x4", 4: "RealESRGAN_Vid_x4"}
 """The model that gives so much, or the next more, which is resampled."""

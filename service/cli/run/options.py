@@ -13,6 +13,7 @@ from upres.engine.decode.filters import PREFILTERS
 from upres.engine.encode.codecs import CODECS
 from upres.engine.models.catalog import NETWORKS, SHORT, SLUGS
 from upres.service.cli.duration import exactly
+from upres.service.cli.options import times
 
 if TYPE_CHECKING:
     from upres.engine.encode.options import Encoder
@@ -26,22 +27,6 @@ SAME = {"h265": "hevc"} | {facts.library: name for name, facts in CODECS.items()
 SUFFIXES = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv"}
 RUNTIMES = ("auto", *sorted(entry.name for entry in entry_points(group="upres.runtimes")))
 """As `upres.engine.runtime.registry` lists them, which imports NumPy."""
-
-
-def scale_refused(scale: object) -> SettingsError:
-    """Make the error of a scale that no network gives."""
-    return SettingsError(
-        f"--scale must be 2, 3 or 4, got {scale}; more is two models after each other: --chain x4,x2 gives 8 times; "
-        "any other size is a height: --height 1080 resamples down to it"
-    )
-
-
-def _times(text: str) -> int:
-    """Read a scale, as 2, x2 or 2x."""
-    times = text.lower().removeprefix("x").removesuffix("x")
-    if not times.isdecimal():
-        raise scale_refused(text)
-    return int(times)
 
 
 def _height(text: str) -> int:
@@ -70,7 +55,7 @@ class ModelOptions:
             "--scale",
             "-s",
             metavar="N",
-            parser=_times,
+            parser=times,
             help="2, 3 or 4 times as wide and high; by default 4, and 2 from 540p up.",
         ),
     ] = None

@@ -4,7 +4,7 @@ import pytest
 from paths import ROOT
 
 from upres.engine.core.errors import SettingsError
-from upres.service.server.settings import Settings, load
+from upres.service.server.settings import Settings, load, mistyped
 from upres.service.server.settings_page import page
 
 
@@ -80,3 +80,11 @@ def test_limits_are_a_profile_that_single_settings_go_before():
     assert (own.largest_upload, own.policy.wall_seconds) == (7, 5)
     with pytest.raises(SettingsError, match=r"limits.*must be one of none, deapi"):
         load(limits="some")
+
+
+def test_a_variable_that_is_nearly_a_settings_name_is_named_and_nobody_elses_is():
+    notes = mistyped(["UPRES_SLOT", "upres_slots", "UPRES_APIKEY", "UPRES_KEY", "UPRES_TCP_ADDR", "HOME"])
+    assert notes == [
+        "UPRES_SLOT is no setting; did you mean UPRES_SLOTS?",
+        "UPRES_APIKEY is no setting; did you mean UPRES_API_KEY?",
+    ]
