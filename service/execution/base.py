@@ -105,5 +105,10 @@ def make_executor(name: str, options: ExecutorOptions) -> Executor:
     if name not in registered.names:
         names = ", ".join(sorted(registered.names))
         raise SettingsError(f"there is no executor {name!r}; there are {names}")
-    executor: Executor = registered[name].load()(options)
+    try:
+        executor: Executor = registered[name].load()(options)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"the executor {name!r} needs what is not installed ({error}); `ray` comes by: pip install 'upres[ray]'"
+        ) from error
     return executor

@@ -1,6 +1,7 @@
 """`upres doctor`: what this machine can run, what is missing, and what to do about it."""
 
 import json as jsonlib
+import os
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ import av
 import psutil
 import typer
 
+from upres.engine.core.errors import UpresError
 from upres.engine.core.text import counted
 from upres.engine.machine import nvidia, packages
 from upres.engine.machine.cache import cache_folder
@@ -41,7 +43,7 @@ class Finding:
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False) -> None:
     """Show what this machine can run, what is missing and what to do; exit 1 where something needed is missing."""
-    found = list(findings(nvidia.driver(), packages.versions(), video_engines()))
+    found = [*findings(nvidia.driver(), packages.versions(), video_engines()), *_cluster()]
     missing = [finding for finding in found if finding.missing]
     if json:
         typer.echo(jsonlib.dumps([asdict(finding) for finding in found], indent=2))
@@ -162,6 +164,25 @@ def _media(engines: tuple[VideoEngine, ...], driver: Driver) -> Iterator[Finding
         built_in = ", ".join(engine.built_in) or "not built in"
         state = f"{built_in}; {engine.problem or 'opens'}"
         yield Finding(engine.name, state, _video_remedy(engine) if engine.problem and driver.gpus else None)
+
+
+def _cluster() -> Iterator[Finding]:
+    """Look at the nodes that a server started here would have, where it has any but this one."""
+    if os.environ.get("UPRES_EXECUTOR") != "ray":
+        return
+    try:
+        from upres.service.execution.cluster.check import check
+        from upres.service.server.settings import load
+
+        checked = check(load().state / "jobs")
+    except (ModuleNotFoundError, UpresError) as error:
+        yield Finding("Ray", f"no cluster: {error}", "pip install 'upres[ray]', then see docs/scale.md", missing=True)
+        return
+    for each in checked:
+        state = f"{each.node.cpus:g} CPUs and {each.node.gpus:g} GPUs offered"
+        yield Finding(f"node {each.node.name}", f"{state}, {'not used' if each.problem else 'usable'}", each.problem)
+    if all(each.problem for each in checked):
+        yield Finding("Ray", "no node can be used", missing=True)
 
 
 def _video_remedy(engine: VideoEngine) -> str:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import signal
 import socket
+import threading
 
 import ray
 
@@ -36,6 +38,7 @@ class RayExecutor(Pool):
         if options.folder is None:
             raise SettingsError("the executor `ray` needs the folder of jobs, which its nodes share")
         self._own = await asyncio.to_thread(connect)
+        _take_signals_back()
         self._marked = await asyncio.to_thread(Marked, options.folder)
         arguments = ["--models", options.models, *(part for name in options.preload for part in ("--preload", name))]
         arguments += ["--nvenc"] if options.nvenc else []
@@ -79,3 +82,10 @@ class RayExecutor(Pool):
         if self._marked is not None:
             await asyncio.to_thread(self._marked.remove)
         await asyncio.to_thread(ray.shutdown)
+
+
+def _take_signals_back() -> None:
+    """Have signals to stop go to those again who had them: connecting has put a handler before theirs that ends the process."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.getsignal(number))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.runtime import registry as runtimes
 
 NAMESPACE = "upres"
-HOW = "start one by `ray start --head` here, or join one by `ray start --address HOST:6379`; RAY_ADDRESS names another"
+CONNECT_SECONDS = 10.0
+HOW = "start one by `ray start --head` here, or join one by `ray start --address HOST:6379`; RAY_ADDRESS=HOST:6379 names its head"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,11 @@ def connect() -> str:
     )  # it warns of signals, which are the server's own business
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        if (address := os.environ.get("RAY_ADDRESS", "auto")) != "auto":  # Ray would try for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init("auto", namespace=NAMESPACE, log_to_driver=False, configure_logging=False, ignore_reinit_error=True)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise SettingsError(f"no Ray cluster is found ({error}); {HOW}") from error
     node: str = ray.get_runtime_context().get_node_id()
     return node

@@ -1,13 +1,18 @@
 """Jobs on a cluster of Ray, whose nodes all are on this machine: the bytes of one worker here, whatever dies, joins or leaves."""
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from ordered import Watched, ordered
-from paths import SUPPORT
+from paths import ROOT, SUPPORT
 from running_jobs import ended, result, serving, submit, until
 
 from upres.service.domain.states import Status
@@ -20,6 +25,7 @@ pytest.importorskip("ray")
 pytestmark = pytest.mark.scale
 
 LONGEST_SECONDS = 200
+UPRES = str(Path(sys.executable).with_name("upres"))
 OBJECT_STORE = 80 << 20  # bytes of memory, of which upres uses next to nothing
 
 
@@ -195,3 +201,50 @@ def test_a_server_that_was_killed_continues_and_one_that_is_gone_leaves_nothing_
         assert not JobFolder(tmp_path / "slow").joined.exists()
 
     asyncio.run(scenario())
+
+
+def test_doctor_shows_the_nodes_and_which_can_be_used(tmp_path, cluster):
+    environment = {**os.environ, "UPRES_EXECUTOR": "ray", "UPRES_STATE": str(tmp_path / "state")}
+    done = subprocess.run(
+        [UPRES, "doctor", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_SECONDS,
+        check=True,
+    )
+    found = [each["state"] for each in json.loads(done.stdout) if each["name"].startswith("node ")]
+    assert found == ["4 CPUs and 0 GPUs offered, usable"] * 2
+
+
+def test_doctor_says_where_there_is_no_cluster_and_what_makes_one(tmp_path):
+    environment = {
+        **os.environ,
+        "UPRES_EXECUTOR": "ray",
+        "UPRES_STATE": str(tmp_path / "state"),
+        "RAY_ADDRESS": "127.0.0.1:1",
+    }
+    done = subprocess.run([UPRES, "doctor"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "ray start --head" in done.stdout
+
+
+def test_a_server_on_a_cluster_ends_by_a_signal_as_any_other(tmp_path, cluster):
+    ports = {"UPRES_HTTP_PORT": "0", "UPRES_GRPC_PORT": "0"}
+    environment = {**os.environ, **ports, "UPRES_EXECUTOR": "ray", "UPRES_STATE": str(tmp_path / "state")}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen([UPRES, "serve"], env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        with server:
+            assert any(line.startswith("page:") for line in server.stdout)
+            server.terminate()
+            assert server.stdout.read().endswith("stopping\n")
+    assert server.returncode == 0 and "SIGTERM" not in (tmp_path / "log").read_text()
+
+
+def test_the_example_for_ray_up_has_the_form_that_ray_asks_for(monkeypatch):
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    config = yaml.safe_load((ROOT / "docs" / "ray-cluster.yaml").read_text())
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    assert prepared["max_workers"] == len(config["provider"]["worker_ips"])

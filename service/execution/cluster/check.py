@@ -1,0 +1,55 @@
+"""What is found on every node of a cluster, for `upres doctor`: whether it has upres, and the server's folder."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from .nodes import Node, connect, nodes
+from .shared_folder import Mark, Marked, problem
+
+ANSWER_SECONDS = 60.0  # for a process of Ray's to start there
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A node, and why it cannot be used; None where it can."""
+
+    node: Node
+    problem: str | None
+
+
+def check(folder: Path) -> list[Checked]:
+    """Look at all nodes of the cluster that this machine belongs to. SettingsError where it belongs to none."""
+    connect()
+    marked = Marked(folder)
+    try:
+        found = nodes()
+        asked = [_asked(node, marked.mark) for node in found]
+        return [Checked(node, _answer(ref)) for node, ref in zip(found, asked, strict=True)]
+    finally:
+        marked.remove()
+        ray.shutdown()
+
+
+def _asked(node: Node, mark: Mark) -> ray.ObjectRef:
+    where = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    ref: ray.ObjectRef = ray.remote(_look).options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote(mark)
+    return ref
+
+
+def _look(mark: Mark) -> tuple[str, str | None]:
+    """Return the version of upres on this node, and what is wrong with its folder."""
+    return version("upres"), problem(mark)
+
+
+def _answer(ref: ray.ObjectRef) -> str | None:
+    try:
+        found, why = ray.get(ref, timeout=ANSWER_SECONDS)
+    except RayError as error:
+        return f"upres does not run there: {str(error).strip().splitlines()[-1]}"
+    own = version("upres")
+    return why or (f"it has upres {found}, and this machine {own}: install the same" if found != own else None)
