@@ -1,79 +1,67 @@
 """How late live is, and what it leaves out: python bench/latency.py CLIP [RESULTS.json] [--sizes 128x72 960x540] [--seconds 20].
 
-Frames with their number in the picture are sent at the clip's own rate, through `upres live` and through a server's gRPC; the
-numbers are read in what comes out. Late is a frame from when it was due until its last byte is here; added is that less what the
-network alone takes for one. Frames count from SETTLE_SECONDS after the first result on: before, models are loaded and what came
-in that time is made up for.
+Frames with their number in the picture are sent at the clip's own rate, by each of DOORS; the numbers are read in what comes out.
+Late is a frame from when it was due until its last byte is here; added is that less what the network alone takes for one. Frames
+count from SETTLE_SECONDS after the first result on: before, models are loaded and what came in that time is made up for. A player
+of LL-HLS stays three parts behind what is here. RTSP to SRT needs GStreamer's RTSP server and an ffmpeg with SRT, of the system.
 """
 
 import argparse
 import io
 import os
-import subprocess
 import sys
-import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from statistics import quantiles
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import live
 import numpy as np
 import stamps
+from doors import DOORS, SLUG, Came
 
-from service import UPRES, served
+from service import serving
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model
 from upres.engine.models.registry import load
 from upres.export.measurements import record
-from upres.service.client import Client
-from upres.v2 import upscale_pb2 as pb
 
-SLUG = "RealESRGAN_Vid_x2"
 SETTLE_SECONDS = 2.0
 ROUNDS = 25  # of the network alone
-END_SECONDS = 300  # for a run to end after its source
-
-
-class Came(NamedTuple):
-    """A file as it came: its bytes, how many there were after each piece, and when that was."""
-
-    data: bytes
-    ends: list[int]
-    times: list[float]
 
 
 def main() -> None:
-    """Measure every size through both doors, print a line each, write JSON where asked."""
+    """Measure every size through every door, print a line each, write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
     parser.add_argument("results", type=Path, nargs="?")
     parser.add_argument(
         "--sizes", nargs="+", default=["128x72", "960x540"], help="WIDTHxHEIGHT, both multiples of 24 or 8"
     )
+    parser.add_argument("--doors", nargs="+", default=[*DOORS], help=f"of {', '.join(DOORS)}")
     parser.add_argument("--seconds", type=float, default=20.0, help="of source; at most 4096 frames")
     options = parser.parse_args()
     model, _ = load(SLUG, content="live")
-    with served() as client:
-        doors: dict[str, Callable[[live.Paced], Came]] = {
-            "upres live": by_command,
-            "gRPC": lambda paced: by_grpc(client, paced),
-        }
+    with serving() as server:
         for size in options.sizes:
             width, height = map(int, size.split("x"))
             frames, rate = live.scaled(options.clip, width, height)
             count = int(options.seconds * rate)
             numbered = (stamps.stamped(frames[number % len(frames)], number) for number in range(count))
-            pieces = live.in_pieces(numbered, rate, "mp4")
+            stamped = list(numbered)
             alone = inference(model, width, height)
-            for name, door in doors.items():
-                paced = live.Paced(pieces, rate)
+            for name in options.doors:
+                door = DOORS[name]
+                paced = live.Paced(live.in_pieces(stamped, rate, door.container), rate)
                 known = {"load": round(os.getloadavg()[0], 1), "frames_a_second": float(rate)}
-                found = known | {"inference_ms": round(1000 * alone, 1)} | figures(door(paced), paced, rate, alone)
+                found = (
+                    known
+                    | {"inference_ms": round(1000 * alone, 1)}
+                    | figures(door.send(server, paced), paced, rate, alone)
+                )
                 sys.stdout.write(f"{name}, {size}: {found}\n")
                 if options.results:
                     record(options.results, f"{name}, {size}", found)
@@ -90,47 +78,6 @@ def inference(model: Model, width: int, height: int) -> float:
         taken.append(time.perf_counter() - start)
     session.close()
     return min(taken)
-
-
-def by_command(paced: live.Paced) -> Came:
-    """Send through `upres live - --to -`."""
-    command = [*UPRES, "live", "-", "--to", "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdin is not None and process.stdout is not None
-        sending = threading.Thread(target=_send, args=(paced, process.stdin), daemon=True)
-        sending.start()
-        data, ends, times = bytearray(), [], []
-        while piece := process.stdout.read1(1 << 20):
-            data += piece
-            ends.append(len(data))
-            times.append(time.perf_counter())
-        if process.wait(END_SECONDS):
-            raise SystemExit(f"upres live ended with status {process.returncode}")
-        sending.join()
-    return Came(bytes(data), ends, times)
-
-
-def _send(paced: live.Paced, pipe: Any) -> None:  # noqa: ANN401 - a process's stdin
-    with pipe:
-        while piece := paced.read():
-            pipe.write(piece)
-            pipe.flush()
-
-
-def by_grpc(client: Client, paced: live.Paced) -> Came:
-    """Send through a server's stream, which leaves out what is late."""
-    config = pb.UpscaleConfig(
-        model=SLUG, content="live", live=True, when_slow=pb.WHEN_SLOW_DROP, preset=live.ENCODER.preset
-    )
-    data, ends, times = bytearray(), [], []
-    for part in client.stream(paced, config):
-        if isinstance(part, pb.TrackInit):
-            data += part.init
-        elif isinstance(part, pb.Fragment):
-            data += part.data
-            ends.append(len(data))
-            times.append(time.perf_counter())
-    return Came(bytes(data), ends, times)
 
 
 def figures(came: Came, paced: live.Paced, rate: Fraction, alone: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import live
@@ -40,9 +41,23 @@ def main() -> None:
         sys.stdout.write(f"{name:48} {value:8.2f}\n")
 
 
+class Serving(NamedTuple):
+    """A server of our own: a client of its gRPC, and the address of its HTTP."""
+
+    client: Client
+    base: str
+
+
 @contextmanager
 def served() -> Iterator[Client]:
-    """Start a server of our own, on ports that are free; gives a client of it."""
+    """Start a server of our own; gives a client of it."""
+    with serving() as server:
+        yield server.client
+
+
+@contextmanager
+def serving() -> Iterator[Serving]:
+    """Start a server of our own, on ports that are free."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         http, grpc_port = one.getsockname()[1], two.getsockname()[1]
     address = f"127.0.0.1:{grpc_port}"
@@ -56,7 +71,7 @@ def served() -> Iterator[Client]:
             with grpc.insecure_channel(address) as channel:
                 grpc.channel_ready_future(channel).result(START_SECONDS)
             with Client(address, KEY) as client:
-                yield client
+                yield Serving(client, f"http://127.0.0.1:{http}")
         finally:
             server.terminate()
             server.wait(60)

@@ -1,0 +1,206 @@
+"""Ways through which `latency` sends a live source, each with what comes out of it and when: DOORS, by their names."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+from urllib.parse import urljoin
+from urllib.request import urlopen
+
+import live
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from service import KEY, UPRES, Serving
+from upres.v2 import upscale_pb2 as pb
+
+SLUG = "RealESRGAN_Vid_x2"
+START = {"model": SLUG, "content": "live", "when_slow": "drop", "preset": live.ENCODER.preset, "segment_seconds": 1.0}
+END_SECONDS = 300  # for a run to end after its source
+SENT_SECONDS = 3.0  # for the last frames of an address to arrive
+CAMERA = Path(__file__).parent.parent / "tests" / "support" / "gst_camera.py"
+LAUNCH = (
+    "appsrc name=in is-live=true format=time do-timestamp=true caps=video/x-h264,stream-format=byte-stream,alignment=au "
+    "! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1"
+)
+RECEIVED = ("-analyzeduration", "500000", "-c", "copy", "-flush_packets", "1", "-f", "nut", "-")
+
+
+class Came:
+    """A file as it came: its bytes, how many there were after each piece, and when that was."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.ends: list[int] = []
+        self.times: list[float] = []
+
+    def add(self, piece: bytes) -> None:
+        """Take a piece, now."""
+        self.data += piece
+        self.ends.append(len(self.data))
+        self.times.append(time.perf_counter())
+
+    def read(self, pipe: IO[bytes]) -> None:
+        """Take what comes to the end."""
+        while piece := pipe.read1(1 << 20):  # type: ignore[attr-defined]  # a pipe is buffered
+            self.add(piece)
+
+
+class Door(NamedTuple):
+    """container: of the source. send: returns what came."""
+
+    container: str
+    send: Callable[[Serving, live.Paced], Came]
+
+
+def by_command(_: Serving, paced: live.Paced) -> Came:
+    """Send through `upres live - --to -`."""
+    came, command = Came(), [*UPRES, "live", "-", "--to", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None and process.stdout is not None
+        sending = _sending(paced, process.stdin.write, process.stdin.flush, process.stdin.close)
+        came.read(process.stdout)
+        if process.wait(END_SECONDS):
+            raise SystemExit(f"upres live ended with status {process.returncode}")
+        sending.join()
+    return came
+
+
+def by_grpc(server: Serving, paced: live.Paced) -> Came:
+    """Send through a server's stream, which leaves out what is late."""
+    config = pb.UpscaleConfig(
+        model=SLUG, content="live", live=True, when_slow=pb.WHEN_SLOW_DROP, preset=live.ENCODER.preset
+    )
+    came = Came()
+    for part in server.client.stream(paced, config):
+        if isinstance(part, pb.TrackInit):
+            came.data += part.init
+        elif isinstance(part, pb.Fragment):
+            came.add(part.data)
+    return came
+
+
+def by_socket(server: Serving, paced: live.Paced) -> Came:
+    """Send and receive through the WebSocket, as the page does."""
+    came = Came()
+    with _started(server, paced) as (socket_, _):
+        while (message := _received(socket_)) is not None:
+            if isinstance(message, bytes):
+                came.add(message)
+    return came
+
+
+def by_hls(server: Serving, paced: live.Paced) -> Came:
+    """Send through the WebSocket, receive as a player of LL-HLS: by blocking reloads, a part as soon as it is listed."""
+    came, seen = Came(), set[str]()
+    with _started(server, paced) as (socket_, path):
+        threading.Thread(target=lambda: [*iter(lambda: _received(socket_), None)], daemon=True).start()
+        address = urljoin(server.base, path)
+        _get(address)
+        came.data += _get(urljoin(address, "video-init.mp4"))
+        playlist = _get(urljoin(address, "video.m3u8")).decode()
+        while True:
+            parts = re.findall(r'#EXT-X-PART:.*URI="(.*?)"', playlist)
+            for part in (part for part in parts if part not in seen):
+                seen.add(part)
+                came.add(_get(urljoin(address, part)))
+            if not (hint := re.search(r"PRELOAD-HINT:.*-(\d+)\.(\d+)\.mp4", playlist)):
+                return came
+            playlist = _get(urljoin(address, f"video.m3u8?_HLS_msn={hint[1]}&_HLS_part={hint[2]}")).decode()
+
+
+def by_rtsp(_: Serving, paced: live.Paced) -> Came:
+    """Send through GStreamer's RTSP server, `upres live` and SRT, as a camera and a player of others would."""
+    ports, came, program = _free_ports(), Came(), shutil.which("ffmpeg")
+    srt, rtsp = f"srt://127.0.0.1:{ports[0]}", f"rtsp://127.0.0.1:{ports[1]}/camera"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    receiving = [str(program), "-v", "error", "-i", f"{srt}?mode=listener", *RECEIVED]
+    with (
+        subprocess.Popen(["/usr/bin/python3", CAMERA, str(ports[1]), LAUNCH], **pipes) as camera,
+        subprocess.Popen(
+            receiving, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as receiver,
+    ):
+        assert camera.stdin is not None and camera.stdout is not None and receiver.stdout is not None
+        camera.stdout.readline()  # it answers from now on
+        command = [*UPRES, "live", rtsp, "--to", srt]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+
+            def write(piece: bytes) -> None:
+                camera.stdin.write(len(piece).to_bytes(4, "big") + piece)  # type: ignore[union-attr]
+
+            def close() -> None:
+                time.sleep(SENT_SECONDS)
+                process.send_signal(signal.SIGINT)
+                camera.stdin.close()  # type: ignore[union-attr]
+
+            _sending(paced, write, camera.stdin.flush, close)
+            came.read(receiver.stdout)
+    return came
+
+
+DOORS = {
+    "upres live": Door("mp4", by_command),
+    "gRPC": Door("mp4", by_grpc),
+    "WebSocket": Door("mp4", by_socket),
+    "LL-HLS": Door("mp4", by_hls),
+    "RTSP to SRT": Door("h264", by_rtsp),
+}
+
+
+@contextmanager
+def _started(server: Serving, paced: live.Paced) -> Iterator[tuple[ClientConnection, str]]:
+    """Start a live job and send its source; gives its socket, and where its playlist is."""
+    address = f"ws{server.base[4:]}/api/v2/live"
+    with connect(address, max_size=None, ping_interval=None, compression=None) as opened:
+        opened.send(json.dumps({"key": KEY, "start": START}))
+        accepted = json.loads(opened.recv())["accepted"]
+        sending = _sending(paced, opened.send, lambda: None, lambda: opened.send(json.dumps({"end": True})))
+        yield opened, accepted["hls"]
+        sending.join()
+
+
+def _received(opened: ClientConnection) -> str | bytes | None:
+    """Return the next message; None behind the last."""
+    try:
+        return opened.recv(timeout=END_SECONDS)
+    except ConnectionClosed:
+        return None
+
+
+def _sending(
+    paced: live.Paced, write: Callable[[bytes], Any], flush: Callable[[], Any], close: Callable[[], Any]
+) -> threading.Thread:
+    """Send frames when they are due, in a thread."""
+
+    def send() -> None:
+        while piece := paced.read():
+            write(piece)
+            flush()
+        close()
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    return thread
+
+
+def _get(address: str) -> bytes:
+    with urlopen(address, timeout=END_SECONDS) as answer:
+        data: bytes = answer.read()
+    return data
+
+
+def _free_ports() -> tuple[int, int]:
+    """Return two ports that are free: of UDP, and of TCP."""
+    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1]
