@@ -7,6 +7,7 @@ ahead of the others as far as their waits allow.
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
@@ -49,8 +50,11 @@ class HostDevice:
 
     host_memory = memory
 
-    def give_back(self, nbytes: int) -> None:
-        """Take memory back."""
+    def give_back(self, memory: "HostBytes") -> None:
+        """Take memory back; RuntimeError where work that uses it is under way, which may do anything on a real device."""
+        if any(stream.uses(memory) for stream in self._streams):
+            raise RuntimeError("memory is given back while work under way uses it")
+        nbytes = memory.array.nbytes
         self._left += nbytes
         self.taken -= nbytes
 
@@ -91,8 +95,8 @@ class HostBytes:
 
     def close(self) -> None:
         """Give it back; what is read from now on is wrong."""
+        self._device.give_back(self)
         self.array.fill(0x5A)
-        self._device.give_back(self.array.nbytes)
 
 
 class HostEvent:
@@ -107,23 +111,35 @@ class HostEvent:
         self._device.until(self)
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A piece of work, and the memory that it uses."""
+
+    do: Callable[[], None]
+    memory: tuple[Memory, ...]
+
+
 class HostStream:
     """A queue of work."""
 
     def __init__(self, device: HostDevice, handle: int) -> None:
         self._device = device
-        self._queue: deque[Callable[[], None] | HostEvent] = deque()
+        self._queue: deque[_Work | HostEvent] = deque()
         self.handle = handle
 
     def copy(self, source: Memory, target: Memory) -> None:
         """Queue a copy."""
         assert isinstance(source, HostBytes) and isinstance(target, HostBytes)
-        self.call(lambda: np.copyto(target.array, source.array))
+        self.call(lambda: np.copyto(target.array, source.array), source, target)
 
-    def call(self, work: Callable[[], None]) -> None:
-        """Queue any work."""
-        self._queue.append(work)
+    def call(self, work: Callable[[], None], *memory: Memory) -> None:
+        """Queue any work. memory: that it uses."""
+        self._queue.append(_Work(work, memory))
         self._device.some()
+
+    def uses(self, memory: Memory) -> bool:
+        """Tell whether work under way uses some memory."""
+        return any(isinstance(work, _Work) and any(each is memory for each in work.memory) for work in self._queue)
 
     def record(self) -> HostEvent:
         """Mark the place behind all that is queued so far."""
@@ -144,8 +160,8 @@ class HostStream:
     def step(self) -> None:
         """Do its next work."""
         work = self._queue.popleft()
-        if not isinstance(work, HostEvent):
-            work()
+        if isinstance(work, _Work):
+            work.do()
 
     def close(self) -> None:
         """Finish its work and drop it."""
@@ -196,4 +212,4 @@ class HostGraph:
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Queue one run."""
-        self.compute.call(lambda: self._graph.enqueue(bound))
+        self.compute.call(lambda: self._graph.enqueue(bound), *(each.memory for each in bound.values()))

@@ -76,9 +76,7 @@ class Ring:
         try:
             self._queue(slot, feeds)
         except BaseException:
-            for stream in (self._in, self._graph.compute):  # the memory is not free before they have left it
-                stream.record().wait()
-            self._free.append(slot)
+            self._free.append(slot)  # what was queued with it comes before all that the next run queues
             raise
         self._under_way.append(slot)
 

@@ -4,6 +4,8 @@ import ctypes
 import importlib
 import os
 import sys
+import weakref
+from collections import deque
 from types import ModuleType
 
 import numpy as np
@@ -36,40 +38,66 @@ def test_every_name_that_is_used_exists_in_cuda_core():
 
 
 class Buffer:
-    def __init__(self, size):
-        self.size = size
+    """Memory of the device. there: whether every stream may use it."""
+
+    def __init__(self, size, *, there):
+        self.size, self.there = size, there
         self.bytes = (ctypes.c_uint8 * size)()
         self.handle = ctypes.addressof(self.bytes)
         self.closed = False
 
     def copy_to(self, target, *, stream):
         assert target.size == self.size
+        stream.add(lambda: self._copied(target), self, target)
+
+    def _copied(self, target):
+        assert self.there and target.there
         ctypes.memmove(target.handle, self.handle, self.size)
 
     def close(self):
+        assert not any(self in memory for stream in Stream.all for _, memory in stream.queue)
         self.closed = True
 
 
 class Event:
+    def __init__(self, stream):
+        self.stream, self.come = stream, False
+
     def sync(self):
-        pass
+        while not self.come:
+            work, _ = self.stream.queue.popleft()
+            work()
 
 
 class Stream:
-    handle = 7
+    """Does nothing before somebody waits for it, and then no more than is waited for."""
+
+    handle, all = 7, weakref.WeakSet()
+
+    def __init__(self):
+        self.queue = deque()
+        self.all.add(self)
+
+    def add(self, work, *memory):
+        self.queue.append((work, memory))
 
     def record(self, *, options):
         assert options == {"blocking_sync": True}
-        return Event()
+        event = Event(self)
+        self.add(lambda: setattr(event, "come", True))
+        return event
 
     def wait(self, event):
-        assert isinstance(event, Event)
-
-    def sync(self):
-        pass
+        self.add(event.sync)
 
     def close(self):
         pass
+
+
+class DefaultStream(Stream):
+    def sync(self):
+        for buffer in self.allocated:
+            buffer.there = True
 
 
 class Core(ModuleType):
@@ -80,7 +108,8 @@ class Core(ModuleType):
         self.left, self.buffers, outer = left, [], self
 
         class Device:
-            default_stream = Stream()
+            default_stream = DefaultStream()
+            default_stream.allocated = outer.buffers
 
             def __init__(self, index):
                 assert index == 0
@@ -96,12 +125,12 @@ class Core(ModuleType):
                 outer.left -= size
                 if outer.left < 0:
                     raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: the API call failed")
-                outer.buffers.append(Buffer(size))
+                outer.buffers.append(Buffer(size, there=False))
                 return outer.buffers[-1]
 
         class LegacyPinnedMemoryResource:
             def allocate(self, size, *, stream):
-                outer.buffers.append(Buffer(size))
+                outer.buffers.append(Buffer(size, there=True))
                 return outer.buffers[-1]
 
         self.Device, self.LegacyPinnedMemoryResource = Device, LegacyPinnedMemoryResource
@@ -115,7 +144,8 @@ class Direct:
         self.graph, self.on, self.compute = graph, device, device.stream()
 
     def enqueue(self, bound):
-        self.graph.enqueue(bound)
+        memory = [each.memory.buffer for each in bound.values()]
+        self.compute._stream.add(lambda: self.graph.enqueue(bound), *memory)
 
 
 @pytest.fixture
@@ -136,12 +166,17 @@ def device(monkeypatch):
 def test_runs_go_through_pinned_memory_and_all_of_it_is_given_back(tmp_path, device):
     path = tmp_path / "small.onnx"
     path.write_bytes(SMALL.write(tensors(SMALL), SMALL.scale, "small"))
-    graph, pixels = OnnxRuntimeGraph(path, 1), frame(12, 8)[None]
+    graph, frames = OnnxRuntimeGraph(path, 1), [frame(12, 8, seed)[None] for seed in range(3)]
     kind = np.dtype(np.uint8)
     on, core = device(1 << 20)
     ring = Ring(Direct(graph, on), {"frame": Spec((1, 8, 12, 3), kind)}, {"upscaled": Spec((1, 32, 48, 3), kind)}, 2)
-    ring.submit({"frame": pixels})
-    np.testing.assert_array_equal(ring.collect()["upscaled"], graph.run({"frame": pixels})["upscaled"])
+    for pixels in frames[:2]:
+        ring.submit({"frame": pixels})
+    np.testing.assert_array_equal(ring.collect()["upscaled"], graph.run({"frame": frames[0]})["upscaled"])
+    ring.submit({"frame": frames[2]})
+    for pixels in frames[1:]:
+        np.testing.assert_array_equal(ring.collect()["upscaled"], graph.run({"frame": pixels})["upscaled"])
+    ring.submit({"frame": frames[0]})
     ring.close()
     assert len(core.buffers) == 8
     assert all(buffer.closed for buffer in core.buffers)

@@ -128,6 +128,38 @@ def test_a_run_that_fails_costs_itself_alone(network, seed, queued):
     assert device.taken == 0
 
 
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_ring_that_is_closed_behind_a_run_that_failed_waits_until_nothing_uses_its_memory(network, seed, queued):
+    graph, frames, _ = network
+    device = HostDevice(seed)
+    ring = Ring(Failing(graph, device, 1, queued=queued), INPUTS, OUTPUTS, 1)
+    with pytest.raises(ModelError):
+        ring.submit({"frame": frames[0]})
+    ring.close()
+    assert device.taken == 0
+
+
+def test_a_ring_that_is_closed_behind_a_copy_waits_for_that_too(network, monkeypatch):
+    """Of two inputs the second does not fit, when the first is on its way; the device does nothing of itself."""
+    monkeypatch.setattr(HostDevice, "some", lambda device: None)
+    for seed in range(20):
+        device = HostDevice(seed)
+        ring = Ring(HostGraph(network[0], device), {**INPUTS, "other": INPUTS["frame"]}, OUTPUTS, 1)
+        with pytest.raises(ValueError, match="broadcast"):
+            ring.submit({"frame": network[1][0], "other": np.zeros((1, HEIGHT, 1, 1), np.uint8)[:, 1:]})
+        ring.close()
+        assert device.taken == 0
+
+
+def test_memory_that_work_under_way_uses_is_not_given_back():
+    device = HostDevice(2)  # whose first piece of work is late
+    one, other = device.memory(8), device.memory(8)
+    device.stream().copy(one, other)
+    with pytest.raises(RuntimeError, match="memory is given back while work under way uses it"):
+        other.close()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_ring_that_is_abandoned_with_runs_under_way_leaves_nothing_taken(network, seed):
     graph, frames, _ = network
