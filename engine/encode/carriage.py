@@ -74,7 +74,9 @@ def decide(item: Item, container: str, channels: Mapping[int, Channels], *, stre
     if item.kind is Kind.ATTACHMENT:
         return _attachment(item, container)
     if item.kind is Kind.ALPHA:
-        return Decision(item, Fate.CONVERTED, "transparent parts are shown over black: the result has no transparency")
+        return Decision(
+            item, Fate.CONVERTED, "transparent parts, if any, are shown over black: the result has no transparency"
+        )
     converted = item.kind in (Kind.VIDEO, Kind.HDR)
     return Decision(item, Fate.CONVERTED if converted else Fate.CARRIED)
 

@@ -183,7 +183,7 @@ def _left_out(reader: Reader) -> list[str]:
     notes = ["images hold no sound: it is left out"] if reader.audio else []
     notes += ["images hold no subtitles: they are left out"] if reader.subtitles else []
     if any(item.kind is Kind.ALPHA for item in reader.inventory):
-        notes.append("transparent parts are shown over black: the result has no transparency")
+        notes.append("transparent parts, if any, are shown over black: the result has no transparency")
     aspect = reader.info.shape.sample_aspect
     if aspect != 1:
         notes.append(

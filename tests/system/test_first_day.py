@@ -212,6 +212,7 @@ COMMANDS = [
     (f"in.mp4 {LONG}.mp4", 5, "cannot be used (File name too long)"),
     (f"in.mp4 {LONG}/", 5, "cannot be used (File name too long)"),
     (f"{LONG}/in.mp4 several/", 3, "cannot be used (File name too long)"),
+    ("file:///nowhere/my%20clip.mp4 out.mp4", 3, "/nowhere/my clip.mp4: no such file"),
     ("in.mp4 newfolder", 5, "the name must end in .mp4", "a folder: upres in.mp4 newfolder/"),
     ("empty.png", 3, "empty.png: the file is empty"),
     ("- out.mp4", 3, "standard input: is empty"),

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from upres.engine.core.errors import SettingsError, SourceError, TargetError, os_errors_as
 from upres.engine.core.text import counted
@@ -26,12 +28,19 @@ def arranged(names: Sequence[str], inputs: Sequence[str], output: str | None) ->
     names: as they stand, the target last where there are two or more. inputs, output: those that were said to be that.
     Raises SettingsError where there is no source.
     """
+    inputs, names, output = [*map(_path, inputs)], [*map(_path, names)], output and _path(output)
     every = [*inputs, *names]
     if not every:
         raise SettingsError("name a video: upres in.mp4, or upres in.mp4 out.mp4; all of it: upres --help")
     if output is not None or not names or len(every) == 1:
         return every, output
     return every[:-1], every[-1]
+
+
+def _path(name: str) -> str:
+    """Give the path that a file manager drags as file://…; any other name as it is."""
+    url = urlsplit(name) if name.startswith("file://") else None
+    return name if url is None or url.netloc not in ("", "localhost") else url2pathname(url.path)
 
 
 def pairs(
