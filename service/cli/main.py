@@ -15,4 +15,4 @@ def main() -> None:
     try:
         follow(app, sys.argv[1:])
     except KeyboardInterrupt:
-        sys.exit(signals.INTERRUPTED)
+        sys.exit(signals.interrupted())

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from upres.engine.core.errors import Interrupted
-
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is not known on Windows
 INTERRUPTED = 130  # as Interrupted's
 
@@ -41,10 +39,20 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
+        from upres.engine.core.errors import (
+            Interrupted,
+        )  # before a signal is caught, nothing that takes long is imported
+
         error = Interrupted("interrupted")
         for note in getattr(stop, "__notes__", ("nothing is kept: it had not started yet",)):
             error.add_note(note)
         raise error from stop
+
+
+def interrupted() -> int:
+    """Say that a signal has ended the command; gives the exit code."""
+    os.write(2, b"upres: interrupted\n")
+    return INTERRUPTED
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
@@ -55,7 +63,7 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
 
 def _quit(number: int, frame: FrameType | None) -> None:
     try:
-        os.write(2, b"upres: interrupted\n")
+        interrupted()
     finally:
         os._exit(INTERRUPTED)
 

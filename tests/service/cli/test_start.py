@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from upres.service.cli import app, main, signals
+
 HEAVY = ("numpy", "av", "onnxruntime", "openvino", "grpc", "sqlalchemy")
 DRAWS = ("rich.console", "rich.markdown")  # what draws frames around the help of a command
 START = "import sys; from upres.service.cli.app import build; build()(sys.argv[1:], prog_name='upres', standalone_mode=False); "
@@ -18,6 +20,24 @@ def test_help_imports_no_media_and_no_arrays(args):
     code = START + f"print('heavy:', *(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "heavy:\n")
+
+
+def test_signals_are_caught_before_anything_that_takes_long_is_imported():
+    code = "import sys, upres.service.cli.main; print(*(name for name in ('upres.engine', 'typer') if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "\n"
+
+
+def stopped(*args):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_says_so_wherever_it_comes(monkeypatch, capfd):
+    monkeypatch.setattr(app, "follow", stopped)
+    monkeypatch.setattr(signals, "_handle", lambda handler: None)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert (ended.value.code, capfd.readouterr().err) == (130, "upres: interrupted\n")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="no OpenVINO here")
