@@ -21,6 +21,14 @@ def pytest_addoption(parser):
     parser.addoption("--postgres", action="store_true", help="databases of tests are those of a PostgreSQL server")
 
 
+def pytest_configure(config):
+    if config.getoption(
+        "--postgres"
+    ):  # a store that closes while a thread still reads leaves a connection to the collector
+        unclosed = "ignore:Exception ignored in. <function BaseConnection:pytest.PytestUnraisableExceptionWarning"
+        config.addinivalue_line("filterwarnings", unclosed)
+
+
 settings.register_profile("any machine", deadline=None)  # however slow, and whatever it does besides
 settings.load_profile("any machine")
 

@@ -15,6 +15,10 @@ class DiskFullError(StoreError):
     """Raised when a disk of the server has no room; what was accepted waits until there is some."""
 
 
+class TakenOverError(StoreError):
+    """Raised when another server works on this one's jobs, which it may not change any more."""
+
+
 class NotFoundError(UpresError):
     """Raised when there is no such job or key, or it belongs to another key."""
 

@@ -94,6 +94,13 @@ class Runner:
                 with suppress(UpresError):
                     await self._ledger.change(request_id, states.requeued)
 
+    async def pause(self) -> None:
+        """End every attempt but live ones, none of which counts; each is queued again as soon as that can be written down."""
+        for request_id, attempt in list(self.attempts.items()):
+            if not attempt.live:
+                attempt.yielding = True
+                await self.executor.cancel(request_id)
+
     @contextmanager
     def live_slot(self, request_id: str) -> Iterator[None]:
         """Hold a slot for a live job until the executor has its order, which does so from then on.

@@ -9,9 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 
-from filelock import FileLock, Timeout
 from starlette.types import ASGIApp
 
 from upres.service.api.http.hls.door import HlsDoor
@@ -23,7 +21,6 @@ from upres.service.api.http.signed_links import Links
 from upres.service.api.http.submissions import Submissions
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
-from upres.service.domain.errors import StoreError
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import ExecutorOptions, make_executor
 from upres.service.execution.probe import Probe
@@ -43,6 +40,7 @@ from .grpc_server import Endpoint
 from .http_server import Http
 from .metrics import Metrics
 from .settings import Settings
+from .standby import Standby, locked, make_state
 from .tls import grpc_credentials
 
 READY_SECONDS = 0.05  # between two looks while no new jobs can be taken
@@ -52,20 +50,26 @@ logger = logging.getLogger(__name__)
 
 
 class Server:
-    """A running server. Raises StoreError where it cannot have its state folder, its database or its ports."""
+    """A running server. Raises StoreError where it cannot have its state folder, its database or its ports.
 
-    def __init__(self, settings: Settings, checkpoint: Callable[[str], None] = lambda step: None) -> None:
-        try:
-            settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise StoreError(f"the state folder {settings.state} cannot be made ({error.strerror})") from error
+    standby: whose turn it is, where servers share the database and the state folder; otherwise these are this server's alone.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        checkpoint: Callable[[str], None] = lambda step: None,
+        standby: Standby | None = None,
+    ) -> None:
+        make_state(settings.state)
         raise_file_limit()
         self._settings = settings
         credentials = grpc_credentials(settings.tls_certificate, settings.tls_key)
         self._failed: asyncio.Queue[str] = asyncio.Queue()
         self._tasks = WatchedTasks(self._on_failing)
-        self._lock = _locked(settings.state)
-        self.store = Store(settings.database_url, checkpoint=checkpoint)
+        self._standby = standby
+        self._lock = None if standby else locked(settings.state)
+        self.store = standby.store if standby else Store(settings.database_url, checkpoint=checkpoint)
         self.keys = Keys(self.store)
         executor = make_executor(settings.executor, self._executor_options())
         policy = settings.policy
@@ -154,10 +158,10 @@ class Server:
         return self._links.make(base, file_names(job.request_id)[0])
 
     def _on_failing(self, name: str, error: Exception) -> None:
-        self._failed.put_nowait(f"{name} ({error})")
+        self._failed.put_nowait(f"{name} keeps failing ({error})")
 
     async def failed(self) -> str:
-        """Wait until a part of the server fails again and again; give its name."""
+        """Wait until the server cannot continue: a part of it fails again and again, or another server has taken over; give why."""
         return await self._failed.get()
 
     @property
@@ -180,6 +184,8 @@ class Server:
     async def start(self) -> None:
         """Resume what was accepted, and answer."""
         settings = self._settings
+        if self._standby is not None:
+            self._standby.start(self.jobs.runner.pause, self._failed.put_nowait)
         check_confinement(await self._probe.confinement(), settings.host, allow_unconfined=settings.allow_unconfined)
         await self.jobs.start()
         await self._grpc.start()
@@ -203,11 +209,14 @@ class Server:
         await self._http.stop()
         await self._grpc.stop(1.0)
         await self.jobs.stop()
+        if self._standby is not None:
+            await self._standby.stop()
         self.store.close()
         await asyncio.to_thread(self._probe.close)
         await asyncio.to_thread(self._puller.close)
         self._resolver.close()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     async def _announce(self) -> None:
         """Report over gRPC whether new jobs are taken and processed, whenever that changes."""
@@ -224,7 +233,11 @@ async def serve(
     settings: Settings, tell: Callable[[str], None], checkpoint: Callable[[str], None] | None = None
 ) -> None:
     """Run a server until SIGTERM or SIGINT; a second signal does not wait. tell: called with lines for the operator."""
-    server = Server(settings, checkpoint or (lambda step: None))
+    checkpoint = checkpoint or (lambda step: None)
+    standby = Standby.open(settings, checkpoint) if settings.several_servers else None
+    if standby is not None and not await _has_turn(standby, tell):
+        return
+    server = Server(settings, checkpoint, standby)
     if key := server.first_key():
         tell(f"API key (shown once): {key}")
     async with _signals() as signalled:
@@ -244,13 +257,29 @@ async def serve(
         await stopping
 
 
+async def _has_turn(standby: Standby, tell: Callable[[str], None]) -> bool:
+    """Stand by until no other server works; False where a signal ends this one before."""
+    async with _signals() as signalled:
+        turn = asyncio.create_task(standby.wait(tell))
+        signal_ = asyncio.create_task(signalled.get())
+        await asyncio.wait((turn, signal_), return_when=asyncio.FIRST_COMPLETED)
+        signal_.cancel()
+        if turn.done():
+            await turn
+            return True
+        turn.cancel()
+        await standby.stop()
+        standby.store.close()
+        return False
+
+
 async def _signal_or_failure(signalled: asyncio.Queue[int], server: Server) -> None:
     """Wait for a signal; end the process where a part of it cannot be kept alive, for a supervisor to start it again."""
     signal_ = asyncio.create_task(signalled.get())
     failure = asyncio.create_task(server.failed())
     done, _ = await asyncio.wait((signal_, failure), return_when=asyncio.FIRST_COMPLETED)
     if failure in done:
-        logger.critical("%s keeps failing; the process ends", failure.result())
+        logger.critical("%s; the process ends", failure.result())
         os._exit(1)
     failure.cancel()
 
@@ -267,15 +296,3 @@ async def _signals() -> AsyncIterator[asyncio.Queue[int]]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-def _locked(state: Path) -> FileLock:
-    """Make the state folder this server's alone, for as long as it lives."""
-    lock = FileLock(state / "server.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise StoreError(
-            f"another server runs on {state}; stop it, or set UPRES_STATE to a folder of its own"
-        ) from error
-    return lock

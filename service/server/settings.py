@@ -216,6 +216,11 @@ class Settings(BaseSettings):
         )
 
     @property
+    def several_servers(self) -> bool:
+        """Report whether the database is one that other servers may reach."""
+        return self.database_url.startswith("postgresql")
+
+    @property
     def database_url(self) -> str:
         """Give where the rows are."""
         return self.database or f"sqlite:///{self.state / 'upres.db'}"

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from upres.service.domain.errors import StoreError
 
 from .dialects import BUSY_NOW, MEMORY, SNAPSHOT, open_engine, translated
+from .lease import Lease
 from .revisions import upgrade
 from .schema import meta
 
@@ -25,6 +26,7 @@ class Database:
         self._memory = url == MEMORY
         self._engine = open_engine(url)
         self._lock = threading.RLock()
+        self._lease: Lease | None = None
         try:
             with self.transaction() as connection:
                 upgrade(connection)
@@ -43,9 +45,29 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """Commit all that is done inside as one, or nothing. One at a time. Raises StoreError, DiskFullError."""
+        """Commit all that is done inside as one, or nothing. One at a time. Raises StoreError, DiskFullError, TakenOverError."""
         with self._lock, self._translated(), self._engine.begin() as connection:
+            if self._lease is not None:
+                self._lease.check(connection)
             yield connection
+
+    def take(self, lease: Lease) -> str | None:
+        """Take a lease, without which nothing is written from then on; give the server that holds it, where another does."""
+        with self.transaction() as connection:
+            holder = lease.take(connection)
+        if holder is None:
+            self._lease = lease
+        return holder
+
+    def renew(self, lease: Lease) -> None:
+        """Hold a lease for longer; raises TakenOverError."""
+        with self.transaction() as connection:
+            lease.renew(connection)
+
+    def give_up(self, lease: Lease) -> None:
+        """Give a lease up, if it is still held."""
+        with self.transaction() as connection:
+            lease.give_up(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:

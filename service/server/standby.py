@@ -1,0 +1,140 @@
+"""Whose a state folder and its database are: one server's alone, or, with PostgreSQL, of several that share both.
+
+Of these one works, and the others stand by to take over when it is gone.
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from upres.engine.segments.whole_file import sync_folder
+from upres.service.domain.errors import StoreError, TakenOverError
+from upres.service.domain.watched_tasks import WatchedTasks
+from upres.service.storage.job_store import Store
+from upres.service.storage.lease import RENEW_SECONDS, SECONDS, Lease
+
+from .settings import Settings
+
+MARK = "database.id"  # in a state folder: which database its jobs are rows of
+
+Pause = Callable[[], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+
+class Standby:
+    """One server's place. address: how clients reach it, for the others to name it.
+
+    Raises StoreError where the database cannot be used, or the state folder is of another one.
+    """
+
+    def __init__(self, store: Store, state: Path, address: str) -> None:
+        self.store = store
+        self._lease = Lease(f"{address} of {socket.gethostname()}")
+        self._tasks = WatchedTasks()
+        _check_shared(store, state)
+
+    @classmethod
+    def open(cls, settings: Settings, checkpoint: Callable[[str], None]) -> Self:
+        """Open the database and the state folder that the settings name."""
+        make_state(settings.state)
+        store = Store(settings.database_url, checkpoint=checkpoint)
+        try:
+            return cls(store, settings.state, settings.public_url or settings.address(settings.http_port))
+        except Exception:
+            store.close()
+            raise
+
+    async def wait(self, tell: Callable[[str], None]) -> None:
+        """Wait until no other server works, and be the one that does. tell: called with whom it waits for."""
+        waits_for = None
+        while True:
+            try:
+                holder = await asyncio.to_thread(self.store.take, self._lease)
+            except StoreError as error:
+                logger.warning("standing by: %s", error)
+            else:
+                if holder is None:
+                    return
+                if holder != waits_for:
+                    waits_for = holder
+                    tell(f"standing by for {holder}")
+            await asyncio.sleep(RENEW_SECONDS)
+
+    def start(self, pause: Pause, lost: Callable[[str], None]) -> None:
+        """Renew the lease from now on.
+
+        pause: called when that fails for so long that another server may have taken it. lost: called when one has.
+        """
+        self._tasks.start("lease", partial(self._keep, pause, lost), endless=False)
+
+    async def stop(self) -> None:
+        """Let another server take over at once."""
+        await self._tasks.stop()
+        try:
+            await asyncio.to_thread(self.store.give_up, self._lease)
+        except StoreError as error:
+            logger.warning("another server takes over in %g s only: %s", SECONDS, error)
+
+    async def _keep(self, pause: Pause, lost: Callable[[str], None]) -> None:
+        renewed, paused = time.monotonic(), False
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                async with asyncio.timeout(SECONDS):
+                    await asyncio.to_thread(self.store.renew, self._lease)
+                renewed, paused = time.monotonic(), False
+            except TakenOverError as error:
+                lost(str(error))
+                return
+            except (StoreError, TimeoutError) as error:
+                logger.warning("the lease is not renewed yet: %s", error)
+                if time.monotonic() > renewed + SECONDS and not paused:
+                    paused = True
+                    await pause()
+
+
+def _check_shared(store: Store, state: Path) -> None:
+    """Raise StoreError where a state folder is not the one that the database's jobs have their files in."""
+    mark = state / MARK
+
+    def made() -> str:
+        if not mark.exists():
+            mark.write_text(secrets.token_hex(8))
+            sync_folder(state)
+        return mark.read_text()
+
+    wanted = store.meta("state", made)
+    if not mark.exists() or mark.read_text() != wanted:
+        raise StoreError(
+            f"{state} is not the state folder of this database's jobs: all its servers share one, by UPRES_STATE; where its"
+            f" files are lost, and jobs may fail for it, write {wanted} into {mark}"
+        )
+
+
+def make_state(state: Path) -> None:
+    """Make the state folder where it is missing; StoreError where it cannot be."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(f"the state folder {state} cannot be made ({error.strerror})") from error
+
+
+def locked(state: Path) -> FileLock:
+    """Make the state folder this server's alone, for as long as it lives."""
+    lock = FileLock(state / "server.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise StoreError(
+            f"another server runs on {state}; stop it, or set UPRES_STATE to a folder of its own"
+        ) from error
+    return lock
