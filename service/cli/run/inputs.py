@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -97,16 +98,17 @@ def _check_beside(sources: Sequence[str], *, several: bool) -> None:
 
 
 def _names_in_folder(names: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Give each a name of its own: the stem, with the suffix where two have the same one, and a number where that is the same.
+    """Give each a name of its own: the stem, with the suffix where that tells two apart, and a number where it does not.
 
     names: of each the stem, the whole, and the suffix that it gets.
     """
-    alike, taken, given = Counter(stem + end for stem, _, end in names), Counter[str](), []
+    stems, wholes = (Counter(each[part] + each[2] for each in names) for part in (0, 1))
+    given: dict[str, None] = {}
     for stem, whole, end in names:
-        own = stem if alike[stem + end] == 1 else whole
-        taken[own + end] += 1
-        given.append(f"{own}{end}" if taken[own + end] == 1 else f"{own}-{taken[own + end]}{end}")
-    return given
+        own = stem if stems[stem + end] == wholes[whole + end] else whole
+        numbered = (f"{own}-{number}{end}" for number in count(2))
+        given[next(name for name in chain([f"{own}{end}"], numbered) if name not in given)] = None
+    return list(given)
 
 
 def _lies_in(source: str, folder: Path) -> bool:
