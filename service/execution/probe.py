@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from upres.engine.core.errors import SourceError
+from upres.engine.pipeline.advice import Clip, Measured
 from upres.service.domain.errors import TooLargeError, UnavailableError
 from upres.service.domain.fair_slots import FairSlots
 from upres.service.domain.spec import Limits, Spec
@@ -16,6 +18,7 @@ from .probe_process import SECONDS, Facts
 from .sandbox.confinement import Confinement
 from .sandbox.fork_server import ForkServer
 
+T = TypeVar("T")
 AT_ONCE = 4
 START_SECONDS = 60.0  # for the first, which waits for the process that it is forked from
 TRIES = 2  # one that was killed may have been killed by another process's need of memory
@@ -38,11 +41,20 @@ class Probe:
 
         Raises BusyError where too many wait, UnavailableError where its process was killed twice.
         """
-        request = {"path": str(path), "spec": spec.as_json(), "limits": asdict(self._limits)}
+        return await self._inspect(path, spec, owner, _facts)
+
+    async def measure(self, path: Path, spec: Spec, owner: str) -> Clip:
+        """Measure on a source what advice goes by; raises as a call does."""
+        return await self._inspect(path, spec, owner, _clip, measured=True)
+
+    async def _inspect(
+        self, path: Path, spec: Spec, owner: str, read: Callable[[dict[str, Any]], T], *, measured: bool = False
+    ) -> T:
+        request = {"path": str(path), "spec": spec.as_json(), "limits": asdict(self._limits), "measured": measured}
         async with self._slots.slot(owner):
             for _ in range(TRIES):
                 try:
-                    return _facts(await self._ask({"inspect": request}))
+                    return read(await self._ask({"inspect": request}))
                 except ProbeKilledError:
                     continue
         raise UnavailableError(
@@ -83,6 +95,21 @@ async def _exchange(end: socket.socket, request: dict[str, Any]) -> dict[str, An
         finally:
             writer.transport.abort()
     return header
+
+
+def _clip(reply: dict[str, Any]) -> Clip:
+    """Read what was measured by a process that may have been taken over."""
+    match reply.get("clip"):
+        case {
+            "height": int(height),
+            "seconds": float() | int() as seconds,
+            "measured": {"interlaced": float(interlaced), "blocks": float(blocks), "noise": float(noise)},
+            "hdr": bool(hdr),
+            "content": str(content),
+        }:
+            return Clip(height, seconds, content, Measured(interlaced, blocks, noise), hdr)
+    _facts(reply)  # raises what is wrong with the source
+    raise ProbeKilledError
 
 
 def _facts(reply: dict[str, Any]) -> Facts:

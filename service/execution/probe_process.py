@@ -5,6 +5,7 @@ from typing import Any
 
 from upres.engine.core.errors import UpresError
 from upres.engine.decode.reader import Reader
+from upres.engine.pipeline.advice import describe, measure
 from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
 
 from .attempt.activity import ReadAhead
@@ -24,8 +25,11 @@ class Facts:
     frames: int
 
 
-def run(*, path: str, spec: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
-    """Return `facts` about a source, or the `error` and `text` of what is wrong with it."""
+def run(*, path: str, spec: dict[str, Any], limits: dict[str, Any], measured: bool = False) -> dict[str, Any]:
+    """Return `facts` about a source, or the `error` and `text` of what is wrong with it.
+
+    measured: return its `clip`, too, which is what advice goes by.
+    """
     name_process("upres-probe")
     with open(path, "rb") as file:  # noqa: PTH123 - opened without its name, which no message may hold
         confine(BOUNDS)
@@ -35,6 +39,9 @@ def run(*, path: str, spec: dict[str, Any], limits: dict[str, Any]) -> dict[str,
                 info = reader.info
                 check_source(info, wanted, Limits(**limits))
                 frames = info.frames or round((info.seconds or 0) * info.shape.rate)
-                return {"facts": asdict(Facts(info.shape.width, info.shape.height, frames))}
+                facts = asdict(Facts(info.shape.width, info.shape.height, frames))
+                if not measured:
+                    return {"facts": facts}
+                return {"facts": facts, "clip": asdict(describe(info, measure(reader), wanted.content))}
         except UpresError as error:
             return {"error": type(error).__name__, "text": str(error)}

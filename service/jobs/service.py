@@ -5,7 +5,7 @@ After a crash at any point `start` resumes from what was committed.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from weakref import WeakValueDictionary
 
 from upres.engine.core.errors import UpresError
 from upres.engine.models.catalog import SLUGS
+from upres.engine.pipeline.advice import Clip
 from upres.service.domain import job_logging
 from upres.service.domain.errors import (
     BusyError,
     DiskFullError,
+    NotFoundError,
     StoppingError,
     StoreError,
     TooLargeError,
@@ -30,6 +32,7 @@ from upres.service.domain.states import Failure, Reason, TransitionError
 from upres.service.domain.waiting import to_the_end
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
+from upres.service.execution.probe import Probe
 from upres.service.execution.probe_process import Facts
 from upres.service.live.relay import Relay
 from upres.service.storage.job_store import Job, Store
@@ -63,7 +66,7 @@ class Jobs(JobReader):
         policy: Policy,
         folder: Path,
         *,
-        probe: Callable[[Path, Spec, str], Awaitable[Facts]],
+        probe: Probe,
         pull: Pull,
         checkpoint: Callable[[str], None] = lambda step: None,
         on_failing: Callable[[str, Exception], None] = lambda name, error: None,
@@ -290,6 +293,14 @@ class Jobs(JobReader):
     async def probe(self, path: Path, spec: Spec, owner: str) -> Facts:
         """Probe a source before there is a job of it; raises SourceError, TooLargeError, BusyError, UnavailableError."""
         return await self._probe(path, spec, owner)
+
+    async def measure(self, request_id: str, owner: str) -> Clip:
+        """Measure on a job's source what advice goes by; NotFoundError where not all of it is here. Else raises as `probe`."""
+        job = await self.get(request_id, owner)
+        source = self.folder(request_id).source
+        if not job.source_complete or not await asyncio.to_thread(source.exists):
+            raise NotFoundError("the source of the job is not here, or not all of it")
+        return await self._probe.measure(source, Spec.from_json(job.spec), owner)
 
     async def cancel(self, request_id: str, owner: str) -> Job:
         """End a job now; TransitionError where it has ended."""

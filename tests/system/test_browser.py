@@ -117,6 +117,8 @@ def test_a_dropped_clip_plays_while_it_is_made_and_its_result_afterwards(page, c
     page.keyboard.press("ArrowRight")
     assert page.input_value("#divider") != before
     assert "64x48 → 128x96" in page.text_content("#size")
+    page.wait_for_selector("#advice:not([hidden])")
+    assert "Interlaced: none." in page.text_content("#measured") and "540p" in page.text_content("#rules")
     picture(page, "preview-1440")
     with page.expect_download() as saved:
         page.click("#still")
@@ -270,6 +272,10 @@ def test_hls_js_plays_a_live_job_and_stays_near_its_end(page, browser, server, h
     page.click("#camera")
     plays(page)
     address = page.evaluate(HLS_ADDRESS)
+    page.context.grant_permissions(["camera", "clipboard-read", "clipboard-write"])
+    page.click("#address")
+    until(page, "document.getElementById('address').textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == address
     player = browser.new_page()
     player.route("**/hls.js", lambda route: route.fulfill(body=hls_js, content_type="text/javascript"))
     player.route("**/player?**", lambda route: route.fulfill(body=PLAYER, content_type="text/html"))

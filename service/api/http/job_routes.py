@@ -12,7 +12,7 @@ from upres.service.storage.job_store import Job
 from upres.service.storage.results import file_names
 
 from . import schemas
-from .schemas import CHANNELS, LARGEST_PAGE, PAGE, Data, JobEntry, JobList, JobStatus, Message, documented
+from .schemas import CHANNELS, LARGEST_PAGE, PAGE, Advice, Data, JobEntry, JobList, JobStatus, Message, documented
 from .signed_links import Links
 
 DIGITS = 18  # of a number that every database holds
@@ -37,6 +37,7 @@ class JobRoutes:
         router.add_api_route(
             f"{one}/cancel", self.cancel, methods=["POST"], responses=responses, response_model_exclude_unset=True
         )
+        router.add_api_route(f"{one}/advice", self.advice, methods=["GET"], responses=documented(404))
         router.add_api_route(one, self.delete, methods=["DELETE"], responses=documented(404))
 
     def add_status(self, router: APIRouter, path: str) -> None:
@@ -53,6 +54,11 @@ class JobRoutes:
         """Report where a job stands."""
         job = await self._jobs.get(_checked(request_id), request.state.owner)
         return Data(data=await self._status(request, job))
+
+    async def advice(self, request_id: str, request: Request) -> Data[Advice]:
+        """Look at a job's source, and advise on its model and what to do before."""
+        clip = await self._jobs.measure(_checked(request_id), request.state.owner)
+        return Data(data=schemas.advice(clip))
 
     async def list_jobs(self, request: Request, limit: Limit = PAGE, cursor: Cursor = "") -> JobList:
         """List the jobs of this key, newest first."""

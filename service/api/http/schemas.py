@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel
 
 from upres.engine.models.catalog import Slug
+from upres.engine.pipeline.advice import Clip, advise, in_words
 from upres.service.api.public_text import public
 from upres.service.domain.spec import SIDES, Limits, Spec
 from upres.service.domain.states import Status
@@ -69,6 +70,24 @@ class JobStatus(BaseModel):
     retryable: bool | None = None
     refunded: bool | None = None
     failed_at: str | None = None
+
+
+class Rule(BaseModel):
+    """What is advised, with the reason. setting, value: of a request, where it is one that follows it."""
+
+    rule: str
+    say: str
+    setting: str | None
+    value: str | bool | None
+
+
+class Advice(BaseModel):
+    """What was measured on a source's first frames, each as none, little or much, and what follows, in that order."""
+
+    interlaced: str
+    blocks: str
+    noise: str
+    advice: list[Rule]
 
 
 class JobEntry(JobStatus):
@@ -187,6 +206,13 @@ Responses = dict[int | str, dict[str, Any]]
 def documented(*codes: int) -> Responses:
     """Describe the errors of a route, for OpenAPI."""
     return {code: {"model": Invalid if code == 422 else Message} for code in codes}
+
+
+def advice(clip: Clip) -> Advice:
+    """Put what was measured, and what is advised by it, into the form of an answer."""
+    rules = [(rule, *(rule.setting or (None, None))) for rule in advise(clip)]
+    said = [Rule(rule=rule.name, say=rule.advice, setting=setting, value=value) for rule, setting, value in rules]
+    return Advice(**in_words(clip.measured), advice=said)
 
 
 def job_entry(job: Job, status: JobStatus, hls_url: str | None) -> JobEntry:

@@ -10,10 +10,12 @@ import psutil
 import pytest
 
 from upres.engine.core.errors import SourceError
+from upres.engine.pipeline.advice import NOISY
 from upres.service.domain.errors import BusyError, TooLargeError, UnavailableError
 from upres.service.domain.fair_slots import MOST_WAITING_EACH
 from upres.service.domain.spec import PROFILES, Limits, Spec
-from upres.service.execution.probe import AT_ONCE, TRIES, Probe
+from upres.service.execution import probe as probes
+from upres.service.execution.probe import AT_ONCE, TRIES, Probe, ProbeKilledError
 from upres.service.execution.probe_process import Facts
 
 SPEC = Spec("RealESRGAN_Vid_x2")
@@ -47,6 +49,30 @@ def test_it_tells_what_a_source_holds(clip):
             assert await probe(clip("a.mp4"), SPEC, "alice") == Facts(64, 48, 30)
 
     asyncio.run(scenario())
+
+
+def test_what_advice_goes_by_is_measured(tmp_path):
+    noisy = media.clip(
+        tmp_path / "in.mp4", picture="nullsrc=size=64x48:rate=10:duration=1,geq=128+random(1)*60:128:128"
+    )
+
+    async def scenario():
+        async with probing() as probe:
+            clip = await probe.measure(noisy, SPEC, "alice")
+            assert (clip.height, clip.seconds) == (48, 1.0) and clip.measured.noise > NOISY
+            with pytest.raises(SourceError):
+                (tmp_path / "text").write_text("no video\n" * 1000)
+                await probe.measure(tmp_path / "text", SPEC, "alice")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "clip", [None, {}, {"height": "1"}, {"height": 1, "seconds": 1, "measured": {"interlaced": "x"}}]
+)
+def test_what_a_probe_says_that_was_taken_over_is_no_measurement(clip):
+    with pytest.raises(ProbeKilledError):
+        probes._clip({"facts": {"width": 1, "height": 1, "frames": 1}, "clip": clip})
 
 
 def test_what_is_wrong_with_a_source_is_said(clip, tmp_path):

@@ -39,6 +39,7 @@ def test_every_route_of_the_api_needs_a_key_and_says_what_it_answers(described):
         f"{SUBMIT}/price",
         "/api/v2/jobs",
         "/api/v2/jobs/{request_id}",
+        "/api/v2/jobs/{request_id}/advice",
         "/api/v2/jobs/{request_id}/cancel",
         "/api/v2/live/sources",
         "/api/v2/models",

@@ -360,6 +360,20 @@ def test_an_estimate_learns_from_the_jobs_that_were_done(web, poll, clip):
     assert learned > 0 and learned != pytest.approx(640 * 360 * 60 * UNKNOWN_SECONDS_PER_PIXEL, rel=1e-3)
 
 
+def test_a_job_is_advised_on_by_what_is_measured_on_its_source(web, clip):
+    request_id = submit(web, clip()).json()["data"]["request_id"]
+    found = web.get(f"/api/v2/jobs/{request_id}/advice").json()["data"]
+    assert found["interlaced"] == "none" and {found["blocks"], found["noise"]} <= {"none", "little", "much"}
+    small = {
+        "rule": "small",
+        "say": "below 540p: upscale four times",
+        "setting": "model",
+        "value": "RealESRGAN_Vid_x4",
+    }
+    assert found["advice"][0] == small and found["advice"][-1]["rule"] == "grade"
+    assert web.get(f"/api/v2/jobs/{request_id[::-1]}/advice").status_code == 404
+
+
 def test_no_model_is_listed_before_one_was_loaded_and_jobs_are_taken_and_cancelled_all_the_same(tmp_path, clip):
     with (
         ServerProcess(tmp_path / "state", workers=0) as server,

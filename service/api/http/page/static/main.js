@@ -128,9 +128,12 @@ function watch(id, { live, source = null, restart = null, first = { attach: id }
   facts.reset(live);
   const player = new Player(upscaled, { live, onError: fail });
   const session = new Session(first, player, {
-    accepted: (accepted) => {
+    accepted: ({ request_id: accepted, hls }) => {
       tries = 0;
       running.id = accepted;
+      running.address = hls && new URL(hls, location.href).href;
+      byId("address").hidden = !hls;
+      if (!live) advise(accepted);
     },
     progress: (progress) => {
       facts.progress(progress);
@@ -147,6 +150,26 @@ function watch(id, { live, source = null, restart = null, first = { attach: id }
   stage.classList.add("busy");
   byId("stop").disabled = false;
   return session;
+}
+
+// What the server measures on a file that was sent, once all of it is there.
+async function advise(id) {
+  const { data } = await call("GET", `/api/v2/jobs/${id}/advice`).catch(() => ({}));
+  if (!data || running?.id !== id) return;
+  byId("measured").textContent = `Interlaced: ${data.interlaced}. Compression blocks: ${data.blocks}. Noise: ${data.noise}.`;
+  const item = ({ say }) => Object.assign(document.createElement("li"), { textContent: say });
+  byId("rules").replaceChildren(...data.advice.map(item));
+  byId("advice").hidden = false;
+}
+
+async function copyAddress() {
+  const { address } = running;
+  try {
+    await navigator.clipboard.writeText(address);
+    byId("address").textContent = "Copied";
+  } catch {
+    window.prompt("The stream's address", address); // a page that came without TLS may not copy
+  }
 }
 
 async function play(job) {
@@ -174,7 +197,8 @@ function stop() {
     video.load();
   }
   stage.classList.remove("busy");
-  byId("stop").disabled = true;
+  byId("stop").disabled = byId("address").hidden = byId("advice").hidden = true;
+  byId("address").textContent = "Copy the stream's address";
   byId("stream").value = "";
 }
 
@@ -226,6 +250,7 @@ on("sound", "click", () => {
 on("fit", "click", () => compare.fit());
 on("exact", "click", () => compare.exact());
 on("still", "click", still);
+on("address", "click", copyAddress);
 for (const event of ["dragover", "dragleave", "drop"]) {
   stage.addEventListener(event, (dropped) => {
     dropped.preventDefault();

@@ -25,7 +25,7 @@ export class Session {
     }
     this.header = JSON.parse(data);
     const { accepted, progress, dropped, error } = this.header;
-    if (accepted) this.on.accepted(accepted.request_id);
+    if (accepted) this.on.accepted(accepted);
     if (dropped) this.on.dropped(dropped);
     if (progress) this.on.progress(progress);
     if (error) this.on.error(sentence(error, 0), error.retry_seconds);
