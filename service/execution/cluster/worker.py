@@ -75,12 +75,12 @@ class NodeWorker(PooledWorker):
         except asyncio.CancelledError:
             await to_the_end(self._detach(actor))
             raise
-        except RayError as error:
-            why = str(error)
         except TimeoutError:
             why = "it does not answer, or its node has no place for it"
             if actor is not None:
                 await asyncio.to_thread(ray.kill, actor)
+        except Exception as error:  # Ray's, or any: what it was given is lost, which is to be reported
+            why = f"{type(error).__name__}: {error}"
         finally:
             self.ready = False
         return why
