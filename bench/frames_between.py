@@ -105,7 +105,7 @@ def attempt(width: int, height: int, *, share: bool) -> Any:  # noqa: ANN401 - a
         die_with_parent()
         work(Channel(theirs))
     theirs.close()
-    model = RemoteModel(Channel(mine), "free", SCALE, "auto")
+    model = RemoteModel(Channel(mine), [("free", SCALE)], "auto")
     if share:
         model.reserve(width, height, 0, ONE_ENCODER)
     return model.open(width, height)
