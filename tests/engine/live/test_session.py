@@ -3,20 +3,16 @@
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
 
 import av
-import media
 import psutil
 import pytest
 import referee
-from fake import Nearest
-from imageio_ffmpeg import get_ffmpeg_exe
-from paths import SAMPLE
+from live_runs import FRAMES, ffmpeg, free_port, packets, run
+from live_runs import clip as made
 
 from upres.engine.core.errors import SourceError, TargetError
 from upres.engine.decode.live.bridge import Program
@@ -25,37 +21,14 @@ from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.encode.options import Encoder
 from upres.engine.live import sink
 from upres.engine.live.destination import destination
-from upres.engine.live.session import LiveRun, open_live
-from upres.engine.pipeline.options import Job
-from upres.engine.pipeline.progress import Progress
+from upres.engine.live.session import open_live
 
 pytestmark = pytest.mark.referee
-FRAMES = 25
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A second of the sample with its sound."""
-    path = tmp_path_factory.mktemp("live") / "in.ts"
-    media.ffmpeg("-i", SAMPLE, "-t", "1", "-vf", "scale=160:90", "-c:v", "libx264", "-c:a", "aac", path)
-    return path
-
-
-def run(source, *places, encoder=None):
-    progress, running = Progress(), LiveRun([destination(str(place)) for place in places])
-    encoder = encoder or Encoder(preset="ultrafast", fragment="frame", live=True, segment_seconds=0.4)
-    with open_live(str(source)) as reader:
-        running.run(reader, Job((Nearest(),), encoder, streamed=True), progress)
-    return running, progress
-
-
-def packets(path):
-    """Packets of video and of sound in a file."""
-    with av.open(str(path)) as file:
-        counts = {"video": 0, "audio": 0}
-        for packet in file.demux():
-            counts[packet.stream.type] += packet.size > 0
-        return counts["video"], counts["audio"]
+    return made(tmp_path_factory.mktemp("live"))
 
 
 def test_every_kind_of_file_gets_all_of_it(clip, tmp_path):
@@ -107,28 +80,6 @@ def test_a_fault_of_our_own_costs_one_destination_and_is_logged(clip, tmp_path, 
     assert record.exc_info
 
 
-@contextmanager
-def ffmpeg(port, *words, program=None):
-    """ffmpeg that listens at a port, from when it does; it ends by itself."""
-    process = subprocess.Popen([program or get_ffmpeg_exe(), "-v", "error", "-y", *map(str, words)])
-    try:
-        for _ in range(600):
-            if any(each.laddr.port == port for each in psutil.Process(process.pid).net_connections()):
-                break
-            with suppress(subprocess.TimeoutExpired):
-                raise AssertionError(f"it ended with {process.wait(0.05)} before it listened")
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(type=kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.parametrize(
     ("scheme", "options"),
     [
@@ -146,52 +97,6 @@ def test_players_that_listen_get_it(clip, tmp_path, scheme, options):
         receiver.wait(30)
     video, audio = packets(record)
     assert video >= FRAMES - 1 and audio > 40
-
-
-@pytest.fixture
-def srt():
-    """The ffmpeg program of the system, which PyAV's cannot stand in for."""
-    found = shutil.which("ffmpeg")
-    if found is None or "srt" not in subprocess.run([found, "-protocols"], capture_output=True, text=True).stdout:
-        pytest.skip("there is no ffmpeg with SRT on the PATH")
-    return found
-
-
-def test_srt_is_sent_and_received_by_way_of_ffmpeg(clip, tmp_path, srt):
-    port, record = free_port(socket.SOCK_DGRAM), tmp_path / "record.ts"
-    address = f"srt://127.0.0.1:{port}"
-    with ffmpeg(port, "-i", f"{address}?mode=listener", "-c", "copy", record, program=srt) as receiver:
-        run(clip, address)
-        receiver.wait(30)
-    assert packets(record)[0] >= FRAMES - 10  # SRT drops what is late, and its end
-    port = free_port(socket.SOCK_DGRAM)
-    address = f"srt://127.0.0.1:{port}"
-    sending = ("-re", "-i", SAMPLE, "-c", "copy", "-f", "mpegts", f"{address}?mode=listener")
-    with ffmpeg(port, *sending, program=srt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("upres.engine.decode.live.bridge.BridgeOpener.reconnect", 0)
-        _, progress = run(address, tmp_path / "out.mp4")
-    assert 0 < progress.frames_out == packets(tmp_path / "out.mp4")[0]
-
-
-def test_srt_that_nobody_takes_is_no_success(clip, tmp_path, srt):
-    running, _ = run(clip, f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}", tmp_path / "out.mp4")
-    refused, fine = (each.error for each in running.sinks)
-    assert isinstance(refused, TargetError) and fine is None
-    assert "ffmpeg could not send it" in str(refused) and "Input/output error" in str(refused)
-    assert "see whether a receiver listens there" in str(refused)
-
-
-def test_srt_whose_receiver_dies_is_no_success(tmp_path, srt):
-    address = f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
-    recorded = [srt, "-v", "error", "-t", "1", "-i", f"{address}?mode=listener", "-c", "copy", "-f", "null", "-"]
-    with subprocess.Popen(recorded) as process:
-        try:
-            long = media.clip(tmp_path / "in.ts", picture="testsrc2=size=64x48:rate=10:duration=8")
-            running, _ = run(long, address, tmp_path / "out.mp4")
-        finally:
-            process.kill()
-    assert isinstance(running.sinks[0].error, TargetError) and running.sinks[1].error is None
-    assert "ffmpeg" in str(running.sinks[0].error)
 
 
 def program(folder, monkeypatch, text):
