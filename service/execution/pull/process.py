@@ -22,7 +22,7 @@ from upres.service.live import framing
 
 BOUNDS = Bounds(memory_bytes=2 << 30, cpu_seconds=None, file_bytes=0)
 CONTAINER = "nut"  # takes every codec, and each packet is whole when it has come: nothing waits for the next
-OPTIONS = {"flush_packets": "1", "fflags": "+bitexact"}
+OPTIONS = {"flush_packets": "1", "fflags": "+bitexact", "write_index": "0"}  # an index would grow as long as it lasts
 
 
 def run(end: socket.socket, *, name: str, url: str, options: dict[str, str], allow_unconfined: bool) -> None:
@@ -57,12 +57,13 @@ class Stream:
         self._repairs = Repairs()
         self._last: dict[int, int] = {}
         self._reported = 0
+        self._newest: InputContainer | None = None
 
     def send(self) -> None:
         """Send it to its end. Raises SourceError where it cannot be opened, OSError where nobody takes it."""
         container, tracks = self._open()
         opener = opener_for(self._url)
-        packets = Demuxer(container, tracks, self._repairs, reopen=self._open, reconnect=opener.reconnect)
+        packets = Demuxer(container, tracks, self._repairs, reopen=self._reopen, reconnect=opener.reconnect)
         with container, av.open(self, "w", format=CONTAINER, options=OPTIONS) as output:
             streams = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in tracks.all}
             for packet in self._timed(packets):
@@ -81,6 +82,13 @@ class Stream:
             self._name, opened.file, None, live=True, settings=settings, wait_seconds=opened.wait_seconds
         )
         return container, choose(self._name, container, live=True)
+
+    def _reopen(self) -> tuple[InputContainer, Tracks]:
+        """Close the connection that broke off and open another; the first stays open, whose tracks all packets are given to."""
+        if self._newest is not None:
+            self._newest.close()
+        self._newest, tracks = self._open()
+        return self._newest, tracks
 
     def _timed(self, packets: Demuxer) -> Iterator[MediaPacket]:
         """Yield what has content, with decoding times that rise in every track, and report interruptions."""

@@ -15,6 +15,7 @@ import pytest
 from camera import Camera
 
 from upres.engine.core.errors import SourceError
+from upres.engine.decode.live.network import NetworkOpener
 from upres.service.domain.errors import UnavailableError
 from upres.service.execution.pull import process
 from upres.service.execution.pull import puller as pull
@@ -187,3 +188,20 @@ def test_the_process_gets_a_number_for_a_host(address, name, tcurl, monkeypatch)
         assert order["url"] == name and order["options"].get("rtmp_tcurl") == tcurl
 
     asyncio.run(scenario())
+
+
+def test_no_index_is_kept_of_what_is_passed_on(clip, monkeypatch):
+    """It would grow as long as the stream lasts."""
+    monkeypatch.setattr(process, "name_process", lambda name: None)
+    monkeypatch.setattr(process, "confine_to_peer", lambda bounds: None)
+    monkeypatch.setattr(NetworkOpener, "reconnect", 0)
+    ours, theirs = socket.socketpair()
+    with Camera(clip) as camera, ours, theirs:
+        url = f"tcp://127.0.0.1:{camera.port}"
+        process.run(theirs, name="entrance", url=url, options={}, allow_unconfined=True)
+        theirs.close()
+        passed_on = b"".join(iter(lambda: ours.recv(1 << 16), b""))
+    assert (
+        len(times(passed_on[passed_on.index(b"nut/multimedia") :])) > 0
+        and b"NX\xdd\x67\x2f\x23\xe6\x4e" not in passed_on
+    )
