@@ -150,6 +150,24 @@ def test_what_is_cancelled_ends_on_all_nodes(tmp_path, clip, cluster):
     asyncio.run(scenario())
 
 
+def test_servers_share_devices_and_each_gets_its_own_result(tmp_path, clip, cluster, monkeypatch):
+    async def scenario():
+        source, folders = clip("a.mp4", 6), (tmp_path / "a", tmp_path / "b")
+        expected = await alone(tmp_path, source)
+        async with watched(on_ray(folders[0]), 2) as one, watched(on_ray(folders[1]), 2) as other:
+            orders = [ordered(folder / folder.name, source) for folder in folders]
+            servers = zip((one, other), orders, strict=True)
+            results = await asyncio.gather(*(each.result(each.executor.run, order) for each, order in servers))
+            assert results == [expected, expected]
+            pairs = zip(one.executor._workers, other.executor._workers, strict=True)
+            assert all([await process_of(here) == await process_of(there) for here, there in pairs])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ray.shutdown", lambda: None)  # both servers are this process
+        asyncio.run(scenario())
+    sys.modules["ray"].shutdown()
+
+
 def test_a_node_without_the_servers_folder_is_not_used_and_why_is_said(tmp_path, cluster, monkeypatch, caplog):
     class Elsewhere(Marked):
         def __init__(self, folder):
