@@ -129,6 +129,24 @@ def test_a_dropped_clip_plays_while_it_is_made_and_its_result_afterwards(page, c
     assert plays(page) == [128, 96] and plays(page, "original") == [64, 48]  # before and after
 
 
+def test_what_the_browser_cannot_play_is_made_smaller(page, clip):
+    page.evaluate(
+        """() => {
+            const asked = MediaSource.isTypeSupported;
+            MediaSource.isTypeSupported = (type) => {
+                const video = type.startsWith("video");
+                if (video) MediaSource.isTypeSupported = asked;
+                return !video;
+            };
+        }"""
+    )
+    page.select_option("#model", "RealESRGAN_Vid_x4")
+    page.set_input_files("#file", clip("page.mp4", 6, "-c:v", "libx264", "-pix_fmt", "yuv420p"))
+    assert plays(page) == [128, 96]
+    assert "It is made smaller: RealESRGAN" in page.text_content("#message")
+    page.click("#stop")
+
+
 def test_the_camera_is_upscaled_live_and_the_model_can_be_changed_meanwhile(page):
     page.select_option("#model", "RealESRGAN_Vid_x2")
     page.click("#camera")

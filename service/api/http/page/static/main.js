@@ -18,6 +18,7 @@ const jobs = new JobList(byId, { watch: (id, live) => watch(id, { live }), play,
 const originals = new Map(); // job → the file that it was made of, as long as this tab is open
 const AGAIN = 500, TRIES = 40; // ms between tries, while the job that this one takes the place of is still ending
 let tries = 0;
+let said = ""; // why it was started again
 let running = null; // { session, player, source, restart }
 
 function fail(text) {
@@ -124,9 +125,10 @@ function stream(name) {
 
 function watch(id, { live, source = null, restart = null, first = { attach: id } }) {
   if (!source && !restart) stop();
-  fail("");
+  fail(said);
+  said = "";
   facts.reset(live);
-  const player = new Player(upscaled, { live, onError: fail });
+  const player = new Player(upscaled, { live, onError: fail, onTooLarge: (why) => smaller(why) });
   const session = new Session(first, player, {
     accepted: ({ request_id: accepted, hls }) => {
       tries = 0;
@@ -150,6 +152,21 @@ function watch(id, { live, source = null, restart = null, first = { attach: id }
   stage.classList.add("busy");
   byId("stop").disabled = false;
   return session;
+}
+
+// Starts again with the next smaller result that can be chosen.
+function smaller(why) {
+  const { restart } = running, scale = byId("scale"), model = byId("model");
+  const hasScale = !byId("scale-label").hidden && scale.selectedIndex > 0;
+  const light = [...model.options].find((option) => option.value.endsWith("x2"));
+  if (!restart || !(hasScale || (light && model.value !== light.value))) return fail(`${why} Choose a smaller scale.`);
+  if (hasScale) scale.selectedIndex -= 1;
+  else {
+    model.value = light.value;
+    scales();
+  }
+  said = `${why} It is made smaller: ${model.selectedOptions[0].text}${hasScale ? `, ${scale.selectedOptions[0].text}` : ""}.`;
+  restart();
 }
 
 // What the server measures on a file that was sent, once all of it is there.

@@ -4,10 +4,12 @@ const KEPT_SECONDS = 30; // behind the picture
 const LIVE_SECONDS = 0.6; // a live picture is never further behind the newest one
 
 export class Player {
-  constructor(video, { live, onError }) {
+  // onTooLarge(why): the browser does not play such a picture; a smaller one it may.
+  constructor(video, { live, onError, onTooLarge }) {
     this.video = video;
     this.live = live;
     this.onError = onError;
+    this.onTooLarge = onTooLarge;
     this.tracks = new Map(); // name -> { codec, start, parts, buffer }
     this.media = new MediaSource();
     this.video.src = URL.createObjectURL(this.media);
@@ -33,7 +35,7 @@ export class Player {
     if (!this.live && ![...this.tracks.keys()].some((name) => name !== "video")) await pause(WAIT_FOR_SOUND);
     for (const [name, track] of this.tracks) {
       if (!track.type || !MediaSource.isTypeSupported(track.type)) {
-        if (name === "video") return this.onError(`this browser cannot play ${track.codec} (${track.type ?? "unknown"}) of this size; a smaller scale may be H.264`);
+        if (name === "video") return this.onTooLarge(`This browser cannot play ${track.codec} (${track.type ?? "unknown"}) of this size.`);
         continue;
       }
       if (name !== "video" && !name.startsWith("audio0")) continue; // browsers play one track of sound
