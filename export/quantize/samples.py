@@ -1,11 +1,14 @@
 """What a network is calibrated on, and what decides on its layers: crops of clips and pictures out of packages."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from upres.engine.core.frame import Pixels
 from upres.export.distill import sources, video
+
+from . import drawn
 
 SIDE = 72
 """Pixels of a crop's side for calibration."""
@@ -15,6 +18,8 @@ SEARCHED = ("cityCC0.mpg", "faust_github.jpg", "chelsea.png")
 """Media that are not calibrated on, but that decide, beside the clip's other scenes."""
 CROPS = 2
 """Of each, for the search."""
+DRAWN = (240, 136)
+"""Pixels of a frame that is drawn."""
 
 
 def calibration(folder: Path, seed: int) -> Pixels:
@@ -37,6 +42,25 @@ def search(folder: Path, seed: int) -> dict[str, Pixels]:
         whole = (0.0, max(0.0, video.seconds(path) - 1))
         found[name] = [_of_clip(path, whole, SEARCH_SIDE, 1, rng) for _ in range(CROPS)]
     return {name: np.stack(crops) for name, crops in found.items()}
+
+
+def held_out(folder: Path, under: Sequence[Pixels], rng: np.random.Generator) -> dict[str, list[Pixels]]:
+    """Draw each kind over each frame, as it is and compressed, in fonts of the folder and Pillow's own."""
+    fonts = [None if font is None else folder / font.name for font in drawn.FONTS]
+    return {
+        kind: [
+            drawn.draw(kind, frame, fonts, drawn.RATES[index % len(drawn.RATES)], rng)
+            for index, frame in enumerate(under)
+        ]
+        for kind in drawn.KINDS
+    }
+
+
+def window(frame: Pixels, size: tuple[int, int]) -> Pixels:
+    """Cut a window of at most this width and height out of the middle of a frame."""
+    (height, width, _), (wide, tall) = frame.shape, size
+    top, left = max(0, height - tall) // 2, max(0, width - wide) // 2
+    return np.ascontiguousarray(frame[top : top + tall, left : left + wide])
 
 
 def ramp(side: int) -> Pixels:

@@ -76,7 +76,7 @@ class ModelOptions:
     quality: Annotated[
         str,
         typer.Option(
-            help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB. fast: int8, at 40 dB on video."
+            help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB. fast: int8, at 40 dB on video, less on text."
         ),
     ] = "high"
     runtime: Annotated[

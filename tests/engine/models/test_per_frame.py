@@ -14,6 +14,7 @@ from upres.engine.models.per_frame import PerFrameModel, load
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.openvino_cpu import has_bfloat16
 from upres.export.families.registry import identify
+from upres.export.quantize.drawn import draw
 from upres.export.verify.reference import reference
 from upres.export.weights.read import read
 
@@ -94,26 +95,43 @@ def test_high_quality_is_within_fifty_decibels_of_exact_or_is_exact():
     assert ("bf16" in high.report) == has_bfloat16()
 
 
+DRAWN = {"subtitles": 36, "text": 31}
+"""dB that `fast` reaches at least on what is drawn, as docs/performance.md says."""
+
+
+def drawn_on(pixels, kind):
+    """Drawn over a frame in Pillow's own font, which nothing was calibrated on, in H.264."""
+    return Frame(draw(kind, pixels, [None], 20, np.random.default_rng(5)), 0, 1)
+
+
 @pytest.mark.parametrize("network", [X4, X2])
 def test_fast_is_int8_within_forty_decibels_and_its_tiles_equal_the_whole_frame(network):
     frame = frames(1)[0]
-    fast = load(network, quality="fast")
+    fast, exact = load(network, quality="fast"), load(network, quality="exact")
     assert "int8" in fast.report and fast.digest != load(network).digest
     whole = upscale(fast, frame)
-    _, psnr = difference(whole, upscale(load(network, quality="exact"), frame))
-    assert psnr >= 40
+    assert difference(whole, upscale(exact, frame))[1] >= 40
+    for kind, least in DRAWN.items():
+        other = drawn_on(frame.pixels[-120:, :200], kind)
+        assert difference(upscale(fast, other), upscale(exact, other))[1] >= least, kind
     variant = fast._facts.variant("fast", ("int8",))
     cut = PerFrameModel(fast._graph, fast._facts, variant=variant, tile_limit=96)
     np.testing.assert_array_equal(upscale(cut, frame), whole)
 
 
 def test_fast_makes_no_bands_of_a_ramp():
-    ramp = np.broadcast_to(60 + np.arange(128, dtype=np.uint8)[None, :, None] // 2, (32, 128, 3)).copy()
+    ramp = np.broadcast_to(60 + np.arange(256, dtype=np.uint8)[None, :, None] // 4, (32, 256, 3)).copy()
     fast, exact = (upscale(load(X4, quality=quality), Frame(ramp, 0, 1)).astype(int) for quality in ("fast", "exact"))
     inner = slice(32, -32)
-    assert abs(fast - exact)[inner, inner].max() <= 8
-    levels = [len(np.unique(each[inner, inner])) for each in (fast, exact)]
-    assert levels[0] >= levels[1]  # bands have fewer
+    assert abs(fast - exact)[inner, inner].max() <= 12
+    bands = [longest_run(each[inner, inner].mean(axis=(0, 2))) for each in (fast, exact)]
+    assert bands[0] <= bands[1] + 1
+
+
+def longest_run(columns):
+    """Columns of the longest run in which neighbours differ by less than a twentieth of a level."""
+    changes = np.flatnonzero(abs(np.diff(columns)) >= 0.05)
+    return int(np.diff([-1, *changes, len(columns) - 1]).max())
 
 
 def test_a_network_without_int8_is_as_with_high():
