@@ -13,12 +13,13 @@ from alembic.migration import MigrationContext
 from running_jobs import ended, published, result, serving, submit, until
 
 from upres.service.domain import states
-from upres.service.domain.errors import NotFoundError, StoreError
+from upres.service.domain.errors import NotFoundError, StoreError, TakenOverError
 from upres.service.domain.request_id import new_id
 from upres.service.domain.states import Failure, Reason, Status
 from upres.service.storage.dialects import WRITERS, open_engine
 from upres.service.storage.job_store import Job, Store
-from upres.service.storage.schema import metadata
+from upres.service.storage.lease import Lease
+from upres.service.storage.schema import leases, metadata
 
 JOB = {"owner": "alice", "spec": {"model": "m"}, "accepted": True}
 
@@ -130,6 +131,32 @@ def test_who_writes_at_once_loses_nothing_and_a_reader_misses_no_event(url):
     assert sorted(job.number for job in stores[0].page()) == list(range(1, 41))
     for store in stores:
         store.close()
+
+
+@pytest.mark.scale
+def test_a_server_whose_lease_another_took_changes_nothing(url):
+    first, second = Store(url), Store(url)
+    one, two = Lease("one"), Lease("two")
+    assert first.take(one) is None
+    job, _ = first.add(Job(new_id(), **JOB))
+    assert second.take(two) == "one"
+    with first.transaction() as connection:
+        connection.execute(leases.update().values(until=0.0))  # as if it had not been renewed
+    first.renew(one)  # nobody took it: it holds again
+    assert second.take(two) == "one"
+    with first.transaction() as connection:
+        connection.execute(leases.update().values(until=0.0))
+    assert second.take(two) is None
+    for late in (lambda: first.change(job.request_id, states.started), lambda: first.renew(one)):
+        with pytest.raises(TakenOverError, match="two has taken over"):
+            late()
+    assert second.change(job.request_id, states.started).state.attempts == 1
+    second.give_up(two)
+    with pytest.raises(TakenOverError, match="another server"):
+        second.delete(job.request_id)
+    assert second.get(job.request_id).state.attempts == 1
+    first.close()
+    second.close()
 
 
 @pytest.mark.scale

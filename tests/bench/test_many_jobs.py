@@ -1,0 +1,18 @@
+"""The measurement of many jobs that wait runs anywhere, with few of them; and it shows that the queue is fair."""
+
+import json
+import subprocess
+import sys
+
+from paths import ROOT
+
+
+def test_turns_go_round_however_many_jobs_one_tenant_has(tmp_path):
+    out = tmp_path / "out.json"
+    sizes = ["--jobs", "60", "--tenants", "10", "--attempts", "20", "--results", out]
+    command = [sys.executable, ROOT / "bench" / "many_jobs.py", *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert (found["database"], found["tenants_among_the_first_100"]) == ("sqlite", 10)
+    assert found["statements_per_attempt"] > 0
