@@ -36,6 +36,11 @@ class Repairs:
     def __str__(self) -> str:
         return ", ".join(counted(count, name) for count, name in self._counts() if count) or "none"
 
+    def clear(self) -> None:
+        """Count from 0: what was read is read again."""
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
     def _counts(self) -> list[tuple[int, str]]:
         return [
             (self.missing, "missing time stamp"),

@@ -63,13 +63,15 @@ class Connection:
         """Of the source, where it was unpacked into another one; else empty."""
         return self._opened.format
 
-    def packets(self, repairs: Repairs, *, sought: bool) -> Demuxer:
-        """Return the packets from where the container stands. sought: whether that is behind a seek."""
+    def packets(self, repairs: Repairs, *, sought: bool, steady: bool, until: Fraction | None) -> Demuxer:
+        """Return the packets from where the container stands. sought: whether that is behind a seek. The rest as a Demuxer's."""
         return Demuxer(
             self.container,
             self.tracks,
             repairs,
             sought=sought,
+            steady=steady,
+            until=until,
             reopen=self._reopen,
             reconnect=self._opener.reconnect,
             interrupted=self.interrupted,
@@ -91,10 +93,12 @@ class Connection:
         position = None if isinstance(file, str) else seekable.tell()
         if position is not None:
             seekable.seek(0)
-        with open_container(self.name, file, self._formats, live=False, settings=self._opened.options) as container:
-            yield container, choose(self.name, container, live=False)
-        if position is not None:
-            seekable.seek(position)
+        try:
+            with open_container(self.name, file, self._formats, live=False, settings=self._opened.options) as container:
+                yield container, choose(self.name, container, live=False)
+        finally:
+            if position is not None:
+                seekable.seek(position)
 
     def _open(self, closing: ExitStack) -> tuple[InputContainer, Tracks]:
         """Open the source. closing: closes the container."""

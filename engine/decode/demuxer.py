@@ -25,6 +25,8 @@ class Demuxer:
     """Packets of the carried tracks in the order of the file; at the end an empty one for each track, which empties its decoder.
 
     sought: whether the container was sent to some second, so that its first packets say nothing of where it starts.
+    steady: the clock is known not to jump; stamps are left as they are. until: the second of the file's clock at whose first packet
+    of video it ends.
     reopen: opens the source again where it breaks off, `reconnect` times in a row at most, and not once it is interrupted.
     """
 
@@ -35,6 +37,8 @@ class Demuxer:
         repairs: Repairs,
         *,
         sought: bool = False,
+        steady: bool = False,
+        until: Fraction | None = None,
         reopen: Reopen | None = None,
         reconnect: int = 0,
         interrupted: threading.Event | None = None,
@@ -42,6 +46,7 @@ class Demuxer:
         self._container = container
         self._streams = tracks.all
         self._repairs = repairs
+        self._steady, self._until = steady, until
         self._reopen, self._reconnect = reopen, reconnect
         self._interrupted = interrupted or threading.Event()
         start, time_base = tracks.video.start_time, tracks.video.time_base
@@ -75,11 +80,20 @@ class Demuxer:
         )
 
     def __iter__(self) -> Iterator[MediaPacket]:
-        yield from self._clock.place(self._connected())
+        for packet in self._connected() if self._steady else self._clock.place(self._connected()):
+            yield packet
+            if self._until is not None and self._reaches(packet, self._until):
+                break
         for stream in self._streams:
             end: MediaPacket = Packet()
             end.stream = stream
             yield end
+
+    def _reaches(self, packet: MediaPacket, second: Fraction) -> bool:
+        stamp = packet.pts if packet.dts is None else packet.dts
+        return (
+            packet.stream.index == self._streams[0].index and stamp is not None and stamp * packet.time_base >= second
+        )
 
     def _connected(self) -> Iterator[MediaPacket]:
         """Yield packets of the source, and of the connections after the first as if they were its own."""

@@ -16,6 +16,7 @@ from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted, number
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 
+from .clock import LAG
 from .connection import Connection
 from .container import (
     CLOCK_MAY_JUMP,
@@ -134,21 +135,20 @@ class Reader:
             elif stamp is not None:
                 yield stamp * packet.time_base - self.origin
 
-    def start_at(self, second: Fraction) -> Fraction:
-        """Read from a key frame at or before a second of the frames' times, which it gives. Called before `frames`.
+    def start_at(self, second: Fraction) -> None:
+        """Read from a key frame at or before a second of the frames' times. Called before `frames`, where a scan found nothing odd.
 
+        Stamps are left as they are: the first ones behind a seek may be guesses of libavformat's that look like a jump.
         Raises SourceError where the source cannot be sought in, or holds nothing there.
         """
         if not self.again or (self._surveyed is not None and self._surveyed.jumps):
             raise SourceError(f"{self._name}: cannot be sought in")
-        self._first = self._decode_first(self.origin + second, self._first)
-        at = self._seconds(self._first)
-        return second if at is None else at - self.origin
+        self._first = self._decode_first(self.origin + second, self._first, steady=True)
 
     def scan(self) -> Scan:
-        """Read the packets of a source that can be read twice, from its beginning, and decode nothing."""
+        """Read the packets of a source that can be read twice, from its beginning to the cut's end, and decode nothing."""
         with self._connection.beside() as (container, tracks):
-            return scan(container, tracks, self.origin)
+            return scan(container, tracks, self.origin, self._until)
 
     def leads_to(self, second: Fraction, earliest: Fraction) -> bool:
         """Tell whether seeking to a second of the frames' times, in the source freshly opened, leads behind an earlier one."""
@@ -165,6 +165,11 @@ class Reader:
     def again(self) -> bool:
         """Whether the source can be read a second time, from its beginning."""
         return self._connection.again
+
+    @property
+    def unpacked(self) -> bool:
+        """Whether every reader of the source unpacks all of it first."""
+        return bool(self._connection.format)
 
     @property
     def nominal(self) -> int:
@@ -229,16 +234,24 @@ class Reader:
         starts = [s.start_time * s.time_base for s in tracks if s.start_time is not None and s.time_base]
         return min(starts, default=Fraction(0)) + self.cut.start
 
-    def _decode_first(self, second: Fraction | None, like: VideoFrame | None = None) -> VideoFrame:
+    @property
+    def _until(self) -> Fraction | None:
+        """Second of the source's clock from which no packet is of use: behind a cut, and what is interleaved late of it."""
+        once = self._live or not self.again  # and may never come so far
+        return None if once or self.cut.duration is None else self.origin + self.cut.duration + LAG
+
+    def _decode_first(
+        self, second: Fraction | None, like: VideoFrame | None = None, *, steady: bool = False
+    ) -> VideoFrame:
         """Return the first frame to read on from: a key frame at or before a second of the source's clock, if one is given.
 
-        like: a frame that all others become like.
+        like: a frame that all others become like. steady: as a Demuxer's.
         """
         for back in SEEK_BACK:
             sought = second is not None and self._seek(second - back)
             self._passed.clear()
-            self.repairs.damaged = self.repairs.concealed = 0
-            self._demuxer = self._connection.packets(self.repairs, sought=sought)
+            self.repairs.clear()
+            self._demuxer = self._connection.packets(self.repairs, sought=sought, steady=steady, until=self._until)
             self._packets = iter(self._demuxer)
             self._decoder = Decoder(self.video, self.container.format.name, self.repairs, like)
             self._decoding = self._decoder.frames(self._packets, lambda packet: self._on_packet(packet))
@@ -260,6 +273,7 @@ class Reader:
             if (at := self._seconds(frame)) is None or at > second:
                 return None
             if frame.key_frame:
+                self.repairs.concealed = int(frame.is_corrupt)  # and none of those before it
                 return frame
         return None
 
@@ -320,5 +334,9 @@ class Reader:
                 empty = False
                 yield frame
             frame = next(self._decoding, None)
+        if self._until is not None:
+            for packet in self._packets:  # sound of the cut may be interleaved behind its picture
+                if packet.stream.index != self.video.index:
+                    self._on_packet(packet)
         if empty:
             raise SourceError(f"{self._name}: there is no frame in the cut that begins at {number(self.cut.start)} s")

@@ -26,12 +26,12 @@ from .stage import Stage, queue_budget
 class Part:
     """The frames of a span, and how it begins and ends: with its first frame, and the first one behind it.
 
+    check: called with every frame that is decoded, those before the span as well, and at the end; raises what ends the run.
     begins, ends: of each its time in ticks, and a checksum of its pixels as they go into the models; None where there is none.
-    started: called once its first frame was decoded.
     """
 
     span: Span
-    started: Callable[[], None] = lambda: None
+    check: Callable[[], None] = lambda: None
     begins: tuple[int, int] | None = None
     ends: tuple[int, int] | None = None
 
@@ -42,17 +42,18 @@ class Part:
         start = None if self.span.start is None else self.span.start / time_base
         end = None if self.span.end is None else self.span.end / time_base
         for frame in frames:
+            self.check()
             pts = frame.pts or 0
             if start is not None and pts < start:
                 continue
             behind = end is not None and pts >= end
             if self.begins is None:
-                self.started()
                 self.begins = _mark(pts, pixels(frame))
             if behind:
                 self.ends = _mark(pts, pixels(frame))
                 return
             yield frame
+        self.check()
 
 
 def _mark(pts: int, pixels: Pixels) -> tuple[int, int]:

@@ -16,9 +16,10 @@ class Board:
 
     def __init__(self, numbers: Iterable[int]) -> None:
         self.lost: Exception | None = None
-        self._waiting = sorted(numbers)
+        self._waiting = sorted({*numbers})
         self._under_way: set[int] = set()
         self._tries: Counter[int] = Counter()
+        self._missed: set[int] = set()
         self._closed = False
         self._changed = threading.Condition()
 
@@ -53,6 +54,15 @@ class Board:
                 self.lost = error
                 self._closed = True
             self._changed.notify_all()
+
+    def miss(self, number: int) -> None:
+        """Take it that somebody waits for a range. One that nobody makes, at the second time, is not made: it fails."""
+        with self._changed:
+            under_way = number in self._under_way or number in self._waiting
+            again = number in self._missed
+            (self._missed.discard if under_way or again else self._missed.add)(number)
+        if again and not under_way:
+            self.fail(number, RuntimeError("what was made of it is not there"))
 
     def close(self) -> None:
         """Hand out nothing more."""

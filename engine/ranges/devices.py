@@ -14,6 +14,8 @@ from .board import Board
 from .folder import Ranges
 from .maker import make_range
 
+STOP_SECONDS = 120.0  # for what is under way on a device to end: a frame's upscaling, at most
+
 
 class DeviceLostError(Exception):
     """Raised when a device makes no more ranges: its process has ended."""
@@ -56,7 +58,7 @@ class Here:
             make_range(reader, fitted(self._job, reader), log, plan.spans[number], Progress(), self._check)
 
     def stop(self) -> None:
-        """End with the frame that is being encoded."""
+        """End with the frame that is being decoded or encoded."""
         self._stopped.set()
 
     def _check(self) -> None:
@@ -88,7 +90,9 @@ class Crew:
         for device in self._devices:
             device.stop()
         for thread in self._threads:
-            thread.join()
+            thread.join(STOP_SECONDS)
+        if not self.idle:
+            raise RuntimeError(f"a device that was stopped still works after {STOP_SECONDS:g} s")
 
     @property
     def idle(self) -> bool:

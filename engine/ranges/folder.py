@@ -9,6 +9,7 @@ from typing import Any
 from upres.engine.core.errors import LogError, TargetError, os_errors_as
 from upres.engine.decode.cut import Span
 from upres.engine.segments.folder import FolderLog
+from upres.engine.segments.model import DAMAGED
 from upres.engine.segments.tail import Tail
 from upres.engine.segments.whole_file import part_of, put_in_place
 
@@ -30,13 +31,13 @@ class Ranges:
         try:
             found = json.loads((self._folder / "plan.json").read_bytes())
             spans = [Span(*(None if edge is None else Fraction(edge) for edge in span)) for span in found["spans"]]
+            return Plan((spans[0], *spans[1:]), found["why"])
         except FileNotFoundError:
             return None
-        except (KeyError, OSError, TypeError, ValueError) as error:
+        except (OSError, *DAMAGED) as error:
             raise LogError(
                 f"{self._folder / 'plan.json'} is damaged; delete {self._folder.parent} and start again"
             ) from error
-        return Plan(tuple(spans), found["why"])
 
     def keep(self, plan: Plan) -> None:
         """Keep a plan, which every later run of the job follows."""
@@ -64,10 +65,13 @@ class Ranges:
             raise LogError("it was made with other settings, or by another build")
 
     def is_made(self, number: int) -> bool:
-        """Tell whether a range's log is whole."""
+        """Tell whether nothing is left to do for a range: its log is whole, or says why it will not be."""
         tail = self.tail(number)
-        tail.news()
-        return any("made" in note for note in tail.notes)
+        try:
+            tail.news()
+        except LogError:
+            return True  # it cannot be used, as its merger finds
+        return any("made" in note or "doubt" in note for note in tail.notes)
 
     def empty(self, number: int) -> None:
         """Remove what a range's log holds but for its index: it was merged."""

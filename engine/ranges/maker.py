@@ -1,11 +1,9 @@
 """One range made: its part of the source, upscaled into a log of its own, which another run of it resumes."""
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
 
-from upres.engine.core.errors import LogError
+from upres.engine.core.errors import LogError, SourceError
 from upres.engine.decode.cut import Span
 from upres.engine.decode.reader import Reader
 from upres.engine.pipeline.frames import Part
@@ -15,16 +13,34 @@ from upres.engine.pipeline.run import run_part
 from upres.engine.segments.model import Log
 
 
+class DoubtError(LogError):
+    """Raised when what a source gives of a range may not be what it gives read from its beginning; it would again."""
+
+
 def make_range(
     reader: Reader, job: Job, log: Log, span: Span, progress: Progress, tick: Callable[[], None] = lambda: None
 ) -> None:
-    """Upscale a span of an open source into the range's log, from where that ends. tick: called after every frame.
+    """Upscale a span of an open source into the range's log, from where that ends. tick: called with every frame, from any thread.
 
-    Besides its segments the log gets two notes: the range's first frame, before any segment, and at its end what there is to
-    know of it. Raises SourceError where the source cannot be sought in, and as a run does.
+    Besides its segments the log gets two notes: the range's first frame, before any segment; and at its end what there is to
+    know of it, or what is in doubt: where its decoder has repaired or concealed anything, what it gives depends on where it
+    started. Raises as a run does, but for what is wrong with the source.
     """
-    before = Counter[str]()  # what was repaired in frames that lie before the range
-    part = Part(span, lambda: before.update(asdict(reader.repairs)))
+    try:
+        _make(reader, job, log, span, progress, tick)
+    except (DoubtError, SourceError) as error:
+        if error.transient:
+            raise
+        log.note({"doubt": str(error)})
+
+
+def _make(reader: Reader, job: Job, log: Log, span: Span, progress: Progress, tick: Callable[[], None]) -> None:
+    def check() -> None:
+        tick()
+        if reader.repairs:
+            raise DoubtError(f"the source is damaged there ({reader.repairs})")
+
+    part = Part(span, check)
     if span.after is not None:
         reader.start_at(span.after)
 
@@ -36,23 +52,14 @@ def make_range(
         for _ in fragments:
             pass
     _note_start(log, part)
-    log.note(
-        {
-            "made": {
-                "ends": part.ends,
-                "warnings": progress.warnings,
-                "seconds": progress.seconds,
-                "repairs": {name: count - before[name] for name, count in asdict(reader.repairs).items()},
-            }
-        }
-    )
+    log.note({"made": {"ends": part.ends, "warnings": progress.warnings, "seconds": progress.seconds}})
 
 
 def _note_start(log: Log, part: Part) -> None:
-    """Note a range's first frame, once. Raises LogError where an earlier run of it began with another one."""
+    """Note a range's first frame, once. Raises DoubtError where an earlier run of it began with another one."""
     begins = None if part.begins is None else list(part.begins)
     noted = next((note for note in log.extras if "begins" in note), None)
     if noted is None:
         log.note({"begins": begins})
     elif noted["begins"] != begins:
-        raise LogError("the range begins with another frame than before: the source, or its decoder, has changed")
+        raise DoubtError("it begins with another frame than before: the source, or its decoder, has changed")

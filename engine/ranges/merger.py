@@ -1,6 +1,7 @@
-"""The log of a whole job made from those of its ranges, in order, each segment as soon as it and all before it are there."""
+"""The log of a whole job made from those of its ranges, in order, each once it is whole and the next one continues it."""
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -13,25 +14,30 @@ from upres.engine.encode.publisher import Publisher
 from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import carried
-from upres.engine.segments.model import Fragment, Log
+from upres.engine.segments.model import DAMAGED, Fragment, Log
 from upres.engine.segments.tail import Tail
 
 from .folder import Ranges
 from .plan import Plan
 
+Wait = Callable[[int], None]
+"""Called while a range is not whole, with its number; it returns after a while, or raises what ends the job's ranges."""
+
 
 class SeamError(LogError):
-    """Raised when a range does not continue the one before it: seeking in the source gave other frames than reading it does."""
+    """Raised when a range cannot be trusted to be what a run of the whole makes: those before it are published, it is not."""
 
 
 class Merger:
-    """Merges the ranges of a job into its log.
+    """Merges the ranges of a job into its log: each once it is whole, and the next one begins with the frame that ends it.
 
-    wait: called while the next segment is not there; it returns after a while, or raises what ends the job.
+    So no segment is published that is in doubt, and a run of the whole resumes behind the last seam that held.
     """
 
-    def __init__(self, ranges: Ranges, publisher: Publisher, progress: Progress, wait: Callable[[], None]) -> None:
+    def __init__(self, ranges: Ranges, publisher: Publisher, progress: Progress, wait: Wait) -> None:
         self._ranges, self._publisher, self._progress, self._wait = ranges, publisher, progress, wait
+        self._tails: dict[int, Tail] = {}
+        self._fresh: dict[int, list[Fragment]] = {}  # by range, what it has that is not published yet
         fragments = publisher.log.fragments("video")
         self._count, self._frames = len(fragments), sum(fragment.frames for fragment in fragments)
         self._end = fragments[-1].pts + fragments[-1].duration if fragments else None
@@ -40,77 +46,102 @@ class Merger:
     def run(self, plan: Plan) -> Iterator[Fraction]:
         """Publish the segments of all ranges; yield the second of the frames' times at which each ends.
 
-        Raises SeamError where ranges do not fit each other, or were made with other settings or another build.
+        Raises SeamError where a range cannot be trusted: its source is damaged there, it does not continue the one before, or
+        was made with other settings or another build.
         """
-        before: list[Any] = []  # how the range before ends, in a list once that is known
+        ends: list[Any] = []  # the frame that ends the range before, in a list once that is known
         for number, span in enumerate(plan.spans):
-            tail = self._ranges.tail(number)
-            try:
-                if not self._is_published(span):
-                    yield from self._segments(number, tail, before)
-                before = self._ended(tail)
-            except (KeyError, TypeError, ValueError, LogError) as error:
-                raise SeamError(f"range {number}: {error}") from error
+            with _named(number):
+                if not is_published(span, self._publisher.log):
+                    yield from self._merged(number, ends, last=number + 1 == len(plan.spans))
+                ends = self._ended(number)
             self._ranges.empty(number)
+            del self._tails[number]
 
-    def _is_published(self, span: Span) -> bool:
-        """Tell whether the log has all of a range."""
-        track = self._publisher.log.tracks.get("video")
-        if track is None or self._end is None or span.end is None:
-            return False
-        return (self._end + track.start) * track.time_base >= span.end
+    def _merged(self, number: int, ends: list[Any], *, last: bool) -> Iterator[Fraction]:
+        self._check_start(number, ends)
+        made = self._noted(number, "made")
+        if not last:
+            with _named(number + 1):
+                self._check_start(number + 1, [made["ends"]])
+        for fragment in self._fresh.pop(number):
+            yield from self._publish(self._tails[number], fragment)
 
-    def _segments(self, number: int, tail: Tail, before: list[Any]) -> Generator[Fraction]:
-        """Publish the segments of one range that the log does not have, as they come, to the range's end."""
-        waiting: list[Fragment] = []
-        checked = False
+    def _check_start(self, number: int, ends: list[Any]) -> None:
+        begins = self._noted(number, "begins")
+        self._ranges.check(number)
+        if ends not in ([], [begins]):
+            raise LogError("it does not begin with the frame that ends the one before")
+
+    def _noted(self, number: int, name: str) -> Any:  # noqa: ANN401 - JSON
+        """Wait for a note of a range's; LogError where it says that it is in doubt, KeyError where it has ended without."""
         while True:
-            waiting += [item for item in tail.news() if isinstance(item, Fragment)]
-            noted = [note["begins"] for note in tail.notes if "begins" in note]
-            if noted and not checked:
-                self._ranges.check(number)
-                if before not in ([], noted):
-                    raise SeamError("it does not begin with the frame that ends the one before")
-                checked = True
-            if checked:
-                for fragment in waiting:
-                    yield from self._publish(tail, fragment)
-                waiting.clear()
-                if any("made" in note for note in tail.notes):
-                    return
-            self._wait()
+            tail = self._news(number)
+            for note in tail.notes:
+                if "doubt" in note:
+                    raise LogError(str(note["doubt"]))
+                if name in note or "made" in note:
+                    return note[name]
+            self._wait(number)
+
+    def _news(self, number: int) -> Tail:
+        """Read what has come of a range."""
+        tail = self._tails.setdefault(number, self._ranges.tail(number))
+        fresh = self._fresh.setdefault(number, [])
+        fresh += (item for item in tail.news() if isinstance(item, Fragment) and item.pts >= (self._end or 0))
+        front = self._fresh[min(self._fresh)]
+        self._progress.frames_in = self._progress.frames_out = self._frames + sum(each.frames for each in front)
+        return tail
 
     def _publish(self, tail: Tail, fragment: Fragment) -> Iterator[Fraction]:
-        if self._end is not None and fragment.pts < self._end:
-            return
+        if self._end is not None and fragment.pts != self._end:
+            raise LogError("it does not begin where the log ends")
         track = tail.tracks[fragment.track]
         body = renumbered(tail.read(fragment), self._count - fragment.segment, track.container)
         self._publisher.publish(track, replace(fragment, segment=self._count), body)
         self._count, self._end = self._count + 1, fragment.pts + fragment.duration
-        self._progress.frames_in = self._progress.frames_out = self._progress.frames_out + fragment.frames
+        self._frames += fragment.frames
         yield (self._end + track.start) * track.time_base
 
-    def _ended(self, tail: Tail) -> list[Any]:
+    def _ended(self, number: int) -> list[Any]:
         """Take what a range says at its end, if it was made; return the frame that ends it, in a list."""
+        self._fresh.pop(number, None)
+        tail = self._tails.setdefault(number, self._ranges.tail(number))
         tail.news()
         made = next((note["made"] for note in tail.notes if "made" in note), None)
         if made is None:  # a run of the whole has published it
             return []
         progress = self._progress
-        progress.warnings += [warning for warning in made["warnings"] if warning not in progress.warnings]
+        progress.warnings += [str(warning) for warning in made["warnings"] if warning not in progress.warnings]
         for stage, seconds in made["seconds"].items():
-            progress.seconds[stage] = progress.seconds.get(stage, 0.0) + seconds
-        for name, count in made["repairs"].items():
-            setattr(progress.repairs, name, getattr(progress.repairs, name) + count)
+            progress.seconds[stage] = progress.seconds.get(stage, 0.0) + float(seconds)
         return [made["ends"]]
 
 
-def merged(
-    reader: Reader, job: Job, log: Log, ranges: Ranges, progress: Progress, wait: Callable[[], None]
-) -> Generator[Fragment]:
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    """Raise what is wrong with a range as a SeamError that names it."""
+    try:
+        yield
+    except SeamError:
+        raise
+    except (LogError, *DAMAGED) as error:
+        raise SeamError(f"range {number}: {error}") from error
+
+
+def is_published(span: Span, log: Log) -> bool:
+    """Tell whether a job's log has all of a range."""
+    track, fragments = log.tracks.get("video"), log.fragments("video")
+    if track is None or not fragments or span.end is None:
+        return False
+    return (fragments[-1].pts + fragments[-1].duration + track.start) * track.time_base >= span.end
+
+
+def merged(reader: Reader, job: Job, log: Log, ranges: Ranges, progress: Progress, wait: Wait) -> Generator[Fragment]:
     """Make the log of a job from its ranges, which others make, and what else its source holds; as `run`, to the same log.
 
-    Decodes no video. wait: as a Merger's. Raises SeamError where ranges cannot be used: a run of the whole then resumes the log.
+    Decodes no video. Raises SeamError where a range cannot be used, and what `wait` raises: a run of the whole then resumes the
+    log.
     """
     publisher = Publisher(log)
     others = carried(reader, job, publisher, progress)

@@ -1,7 +1,7 @@
 """Which ranges a job is made in: decided once, from its source's packets, with nothing decoded."""
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +15,7 @@ from upres.engine.pipeline.options import Job
 
 RANGES_A_DEVICE = 4  # or more: the last ones end at different times, and leave devices idle for part of one range
 LONGEST_SECONDS = 10  # of video in a range: readers of the log wait for the first one, which one device makes
+MOST_RANGES = 1 << 14  # each is listed in a message, and has a folder
 MOST_READ_AGAIN = 2  # times its length that a source may be decoded besides, from key frames that lie before ranges
 FAR_SECONDS = 5  # before its key frame that a seek may lead to
 
@@ -37,8 +38,10 @@ def plan(reader: Reader, job: Job, devices: int) -> Plan:
         return Plan(why=why)
     if not reader.again:
         return Plan(why="the source can be read once only")
+    if reader.unpacked:
+        return Plan(why="the source has to be unpacked, which every device would do")
     scan = reader.scan()
-    if why := _untrusted(reader, scan):
+    if why := _untrusted(reader, scan, whole=job.cut.duration is None):
         return Plan(why=why)
     cut = job.cut
     times = [at for at in scan.times if (not cut.start or at >= 0) and (cut.duration is None or at < cut.duration)]
@@ -60,12 +63,12 @@ def _obstacle(job: Job) -> str | None:
     return None
 
 
-def _untrusted(reader: Reader, scan: Scan) -> str | None:
+def _untrusted(reader: Reader, scan: Scan, *, whole: bool) -> str | None:
     if scan.odd:
         return f"the source's packets cannot be relied on ({scan.odd})"
     if not scan.keys:
         return "the source does not say which frames are key frames"
-    if (reader.info.frames or 0) > scan.packets:
+    if whole and (reader.info.frames or 0) > scan.packets:
         return f"the source announces {reader.info.frames} frames and holds {scan.packets}"
     return None
 
@@ -73,27 +76,19 @@ def _untrusted(reader: Reader, scan: Scan) -> str | None:
 def _spans(times: Sequence[Fraction], keys: Sequence[Fraction], job: Job, devices: int) -> tuple[Span, ...]:
     if not times:
         return (Span(),)
-    length, start, end = segment_length(job.encoder), times[0], times[-1]
-    first, cells = start // length, int(end // length - start // length) + 1
-    segments = max(1, min(math.ceil(cells / (devices * RANGES_A_DEVICE)), int(LONGEST_SECONDS / length)))
+    length, lasts = segment_length(job.encoder), times[-1] - times[0]
+    first = times[0] // length
+    cells = [int(at // length - first) for at in times]  # in which each frame lies
+    count = cells[-1] + 1
+    segments = max(1, min(math.ceil(count / (devices * RANGES_A_DEVICE)), int(LONGEST_SECONDS / length)))
     while True:
-        spans = _cut(times, [(first + cell) * length for cell in range(segments, cells, segments)], _warmup(job))
-        again = sum(
-            (span.start - _before(keys, span.after) for span in spans if span.start and span.after), Fraction(0)
-        )
-        if segments >= cells or again <= MOST_READ_AGAIN * (end - start):
-            return spans
+        starts = [n for n in range(1, len(cells)) if cells[n] // segments > cells[n - 1] // segments]
+        edges = [(first + cells[number] // segments * segments) * length for number in starts]
+        after = [times[max(0, number - _warmup(job))] for number in starts]
+        again = sum((start - _before(keys, at) for start, at in zip(edges, after, strict=True)), Fraction(0))
+        if segments >= count or (len(starts) < MOST_RANGES and again <= MOST_READ_AGAIN * lasts):
+            return tuple(map(Span, [None, *edges], [*edges, None], [None, *after]))
         segments *= 2
-
-
-def _cut(times: Sequence[Fraction], starts: Sequence[Fraction], warmup: int) -> tuple[Span, ...]:
-    """Cut at those of some seconds which have a frame between them and the next one."""
-    numbers = [bisect_left(times, second) for second in starts]
-    behind = [*numbers, len(times)][1:]
-    chosen = [each for each, end in zip(zip(starts, numbers, strict=True), behind, strict=False) if each[1] < end]
-    edges = [None, *(second for second, _ in chosen), None]
-    after = [None, *(times[max(0, number - warmup)] for _, number in chosen)]
-    return tuple(Span(*each) for each in zip(edges, edges[1:], after, strict=False))
 
 
 def _before(keys: Sequence[Fraction], second: Fraction) -> Fraction:

@@ -6,7 +6,6 @@ The parent sends a pickled Setup, then a number a line; the answer is {"ready": 
 import json
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -57,6 +56,7 @@ class Beside:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **companion.environment},
+            process_group=0,  # Ctrl-C is for this process, which ends that one
         )
         assert self._process.stdin is not None
         try:
@@ -101,7 +101,6 @@ class Beside:
 
 def main() -> None:
     """Make ranges until stdin ends, and then end at once, whatever is under way."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to stderr
     load, setup = pickle.load(sys.stdin.buffer)  # from the parent

@@ -1,7 +1,7 @@
 """A job on several devices of this machine: planned, made range by range, and merged; or as one range, which it then says."""
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from upres.engine.segments.model import Fragment
 from .board import Board
 from .devices import Crew, Device, Here
 from .folder import Ranges
-from .merger import SeamError, merged
-from .plan import Plan, plan
+from .merger import Wait
 from .process import Beside, Companion, Setup
+from .split import RangesLostError, run_split
 
 POLL_SECONDS = 0.1  # between two looks for segments of ranges that are being made
 
@@ -37,22 +37,36 @@ def run_on(
 
     Where the source or the job cannot be split, or ranges do not fit each other, it is made here alone; a warning says why.
     companions: processes, each with a device of its own; or models in this process, on other devices than the job's.
-    tick: called after every fragment. Raises SettingsError where those are other models.
+    tick: called after every fragment, and while one is waited for. Raises SettingsError where those are other models.
     """
     ranges = Ranges(log.folder, {name: value for name, value in log.header.items() if name != "version"})
-    planned = _planned(reader, job, ranges, 1 + len(companions))
-    if len(planned.spans) > 1:
-        job = replace(job, encoders=max(1, job.encoders // (1 + len(companions))))
-        try:
-            yield from _together(companions, reader, job, log, ranges, planned, progress, tick)
-            return
-        except SeamError as error:
-            planned = Plan(why=str(error))
-            ranges.keep(planned)
-    if planned.why is not None:
-        progress.warnings.append(f"one device works on it, not {1 + len(companions)}: {planned.why}")
-    with ExitStack() as closes:
-        yield from run(reader if reader.fresh else closes.enter_context(reader.another()), job, log, progress, tick)
+    devices = 1 + len(companions)
+
+    def alone(why: str | None) -> Generator[Fragment]:
+        if why is not None:
+            progress.warnings.append(f"one device works on it, not {devices}: {why}")
+        with ExitStack() as closes:
+            unread = reader if reader.fresh else closes.enter_context(reader.another())
+            yield from run(unread, job, log, progress, tick)
+
+    @contextmanager
+    def makers(wanted: Sequence[int]) -> Iterator[Wait]:
+        share = replace(job, encoders=max(1, job.encoders // devices))
+        with _crew(companions, reader, share, log, ranges, Board(wanted)) as (crew, wait):
+
+            def waited(number: int) -> None:
+                tick()
+                wait(number)
+
+            yield waited
+            progress.warnings += crew.notes
+
+    if not isinstance(reader.source, str | Path | ImageSequence):
+        yield from alone("the source can be read once only")
+        return
+    for fragment in run_split(reader, job, log, ranges, devices, makers, alone, progress):
+        yield fragment
+        tick()
 
 
 def _with(models: Sequence[Model], job: Job) -> Job:
@@ -64,28 +78,17 @@ def _with(models: Sequence[Model], job: Job) -> Job:
     return other
 
 
-def _planned(reader: Reader, job: Job, ranges: Ranges, devices: int) -> Plan:
-    """Return the plan that the job has, or make one and keep it."""
-    if (kept := ranges.plan) is not None:
-        return kept
-    named = isinstance(reader.source, str | Path | ImageSequence)
-    made = plan(reader, job, devices) if named else Plan(why="the source can be read once only")
-    ranges.keep(made)
-    return made
-
-
-def _together(
+@contextmanager
+def _crew(
     companions: Sequence[Companion | Sequence[Model]],
     reader: Reader,
     job: Job,
     log: FolderLog,
     ranges: Ranges,
-    planned: Plan,
-    progress: Progress,
-    tick: Callable[[], None],
-) -> Generator[Fragment]:
+    board: Board,
+) -> Iterator[tuple[Crew, Wait]]:
+    """Have the ranges of a board made by all devices while inside; give them, and what waits for a range."""
     setup = Setup(reader.another, replace(job, models=()), log.folder, ranges.header)
-    board = Board(number for number in range(len(planned.spans)) if not ranges.is_made(number))
     with ExitStack() as closes:
         devices: list[Device] = [Here(reader.another, job, ranges)]
         for companion in companions:
@@ -95,12 +98,10 @@ def _together(
                 devices.append(Here(reader.another, _with(companion, job), ranges))
         crew = closes.enter_context(Crew(devices, board))
 
-        def wait() -> None:
+        def wait(number: int) -> None:
+            board.miss(number)
             if board.lost is not None or (crew.idle and board.left):
-                raise SeamError(f"ranges of it could not be made ({board.lost or 'no device is left'})")
+                raise RangesLostError(f"ranges of it could not be made ({board.lost or 'no device is left'})")
             board.wait(POLL_SECONDS)
 
-        for fragment in closes.enter_context(closing(merged(reader, job, log, ranges, progress, wait))):
-            yield fragment
-            tick()
-        progress.warnings += crew.notes
+        yield crew, wait

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from upres.engine.core.errors import LogError, TargetError
 
 from .memory import MemoryLog
-from .model import Fragment, Track
+from .model import DAMAGED, Fragment, Track
 from .whole_file import sync_folder
 
 VERSION = 2
@@ -80,7 +80,7 @@ class FolderLog(MemoryLog):
         try:
             fragments = [record["fragment"] for record in _records(index) if "fragment" in record]
             return sum(1 for fragment in fragments if fragment["track"] == "video" and fragment["last"])
-        except (KeyError, TypeError) as error:
+        except DAMAGED as error:
             raise _damaged(index, error) from error
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class FolderLog(MemoryLog):
         try:
             for record in records[1:]:
                 self._replay(record)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except DAMAGED as error:
             raise _damaged(self.folder / "index.jsonl", error) from error
         for name in self.tracks:
             self._check(name)
@@ -212,7 +212,7 @@ def _records(index: Path) -> list[dict[str, Any]]:
     data = index.read_bytes()
     try:
         return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
-    except ValueError as error:
+    except DAMAGED as error:
         raise _damaged(index, error) from error
 
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from upres.engine.core.errors import LogError
 
+DAMAGED = (ArithmeticError, AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+"""What reading a record raises that is none: not of its shape, a fraction over 0, nested too deep."""
 NAMES = re.compile(r"[a-z]{1,16}[0-9]{0,4}")
 
 

@@ -10,7 +10,7 @@ import google_crc32c
 
 from upres.engine.core.errors import LogError
 
-from .model import Fragment, Track
+from .model import DAMAGED, Fragment, Track
 
 PIECE = 1 << 20  # bytes of the index that are read at once, and of its longest line: one with a track's init section
 
@@ -58,7 +58,7 @@ class Tail:
     def _parsed(self, lines: bytes) -> list[Track | Fragment]:
         try:
             items = [self._parse(line) for line in lines.splitlines()]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except DAMAGED as error:
             raise LogError(f"{self._index} is damaged ({error or type(error).__name__})") from error
         return [item for item in items if item is not None]
 
@@ -101,6 +101,6 @@ class Tail:
                 return track
             case {"fragment": record}:
                 return Fragment(**record)
-            case {"extra": record} if self._notes:
+            case {"extra": dict() as record} if self._notes:
                 self.notes.append(record)
         return None

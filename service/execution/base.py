@@ -54,6 +54,7 @@ class Executor(Protocol):
     """Takes orders while it has room, and reports on each: any number of news, then exactly one verdict.
 
     An order may be made in ranges by several devices (`execution/ranges`), of which nothing is reported but what is of the whole.
+    Its verdict comes once nothing of it is under way any more.
 
     Reports are JSON objects whose `report` is the kind. News: `progress` (percent, state), `fragment` (one was published),
     `waiting` (for its source). Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class

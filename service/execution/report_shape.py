@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat
 
+from upres.engine.ranges.plan import MOST_RANGES
+
 MOST_WARNINGS = 200
-MOST_RANGES = 1 << 17  # of a week of video
 MOST_CHARACTERS = 1000  # of a message
 COUNTED = 1 << 53  # what every reader of JSON holds exactly
 
@@ -71,10 +72,19 @@ class Failed(BaseModel):
     message: Message
 
 
-class Ranges(BaseModel):
-    """The report `ranges`: how many there are to make."""
+Number = Annotated[int, Field(strict=True, ge=0, lt=MOST_RANGES)]  # of a range
 
-    count: Annotated[int, Field(strict=True, ge=0, le=MOST_RANGES)]
+
+class Ranges(BaseModel):
+    """The report `ranges`: those that there are to make."""
+
+    numbers: Annotated[list[Number], Field(max_length=MOST_RANGES)]
+
+
+class Awaits(BaseModel):
+    """The report `awaits`: the range that is waited for."""
+
+    number: Number
 
 
 class Plain(BaseModel):
@@ -85,6 +95,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "fragment": Plain,
     "waiting": Plain,
     "ranges": Ranges,
+    "awaits": Awaits,
     "made": Plain,
     "progress": Progress,
     "joined": Joined,

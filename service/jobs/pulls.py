@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 from upres.engine.core.errors import UpresError
 from upres.engine.decode.live.network import GONE_SECONDS
@@ -12,6 +13,8 @@ from upres.service.domain.errors import NotFoundError
 from upres.service.domain.states import Failure, Reason, TransitionError
 from upres.service.live.relay import Relay
 from upres.service.storage.job_store import Job
+
+from .reports import noted
 
 Pull = Callable[[str, Callable[[bytes], Awaitable[object]], Callable[[int], None]], Awaitable[None]]
 """Pulls a stream by its name to its end, awaits the first function with its bytes, and calls the second with each interruption."""
@@ -77,4 +80,4 @@ class Pulls:
             logger.error("pulling %s failed: %r", name, error, exc_info=error)
             message = f"The stream {name} could not be pulled."
         with suppress(TransitionError, NotFoundError):  # it has ended, or was deleted
-            await self._fail(request_id, Failure(Reason.SOURCE_INCOMPLETE, message))
+            await noted(partial(self._fail, request_id, Failure(Reason.SOURCE_INCOMPLETE, message)))

@@ -256,11 +256,12 @@ class Reports:
             self._schedule.put(job, again=True)
 
 
-async def noted(note: Callable[[], Awaitable[None]]) -> None:
+async def noted(note: Callable[[], Awaitable[object]]) -> None:
     """Do what changes a row, again until the database takes it: a full disk, or a lock, may pass."""
     while True:
         try:
-            return await note()
+            await note()
+            return
         except StoreError:
             logger.exception("the database cannot be written; trying again")
             await asyncio.sleep(NOTE_SECONDS)

@@ -24,14 +24,17 @@ class Scan:
     odd: str | None
 
 
-def scan(container: InputContainer, tracks: Tracks, origin: Fraction) -> Scan:
-    """Read all packets of a container that is used for nothing else. origin: the second of its clock that is 0."""
+def scan(container: InputContainer, tracks: Tracks, origin: Fraction, until: Fraction | None = None) -> Scan:
+    """Read the packets of a container that is used for nothing else. origin: the second of its clock that is 0.
+
+    until: as a Demuxer's.
+    """
     repairs = Repairs()
     ticks: list[int] = []
     keys: list[int] = []
     count = 0
     avi = container.format.name == "avi"  # which holds decoding times only, in the order of the frames
-    for packet in Demuxer(container, tracks, repairs):
+    for packet in Demuxer(container, tracks, repairs, until=until):
         if packet.stream.index != tracks.video.index or not packet.size:
             continue
         count += 1

@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -30,8 +30,8 @@ from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.ranges.folder import Ranges
 from upres.engine.ranges.maker import make_range
-from upres.engine.ranges.merger import SeamError
 from upres.engine.ranges.plan import Plan
+from upres.engine.ranges.split import run_split
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment
 from upres.service.domain import job_logging
@@ -50,7 +50,7 @@ from .growing_source import GrowingSource
 from .preview import jpeg
 from .remote_encoder import with_memory
 from .remote_model import RemoteModel
-from .split import Split
+from .split import Asked
 
 REPORT_SECONDS = 0.25  # between two reports of progress
 LIVE_RATE = Fraction(60)  # frames a second that a live source has at most: where libavformat says more, it has guessed
@@ -86,7 +86,7 @@ class Attempt:
     def run(self) -> dict[str, Any]:
         """Make the log, and return the totals: of a live source as it comes, else what is missing of it, and joined."""
         spec = self._spec
-        model = RemoteModel(self._channel, spec.chain(), spec.content)
+        model = self._model()
         if model.note:
             self._progress.warnings.append(model.note)
         job = self._job(model)
@@ -99,6 +99,9 @@ class Attempt:
         with suppress(LogError):  # one that is damaged is restarted
             started = FolderLog.read_header(self._folder.log).get("encoder", {})
         return self._spec.job(model, nvenc=model.nvenc and started.get("nvenc", True))
+
+    def _model(self) -> RemoteModel:
+        return RemoteModel(self._channel, self._spec.chain(), self._spec.content)
 
     def _run_live(self, job: Job, model: RemoteModel, live: LiveSocket) -> dict[str, Any]:
         self._activity.read = lambda: live.taken
@@ -131,7 +134,7 @@ class Attempt:
                 self._progress.warnings.append(SUBTITLES)
             self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
             with closing(self._log(job)) as log, _contradictions(fresh=not log.tracks):
-                for fragment in self._fragments(reader, job, model, log):
+                for fragment in self._fragments(reader, job, log, model):
                     self._published(fragment, log)
                 self._report_progress()
                 join(log, self._folder.joined, job.container)
@@ -142,32 +145,37 @@ class Attempt:
     def _reader(self, source: Source, model: RemoteModel) -> Reader:
         return Reader(source, formats=FORMATS, tonemap=self._spec.tonemap, eight_bits=model.eight_bits)
 
-    def _fragments(self, reader: Reader, job: Job, model: RemoteModel, log: FolderLog) -> Iterator[Fragment]:
-        """Make the log, of ranges that others make where there are others and it can be split; yield what is published."""
-        with ExitStack() as closes:
-            if self._devices > 1 and not self._spec.streamed:
-                split = Split(self._channel, Ranges(log.folder, _header(job)), self._devices)
-                try:
-                    if split.plans(reader, job):
-                        with self._activity.excused():
-                            yield from closes.enter_context(closing(split.merged(reader, job, log, self._progress)))
-                        return
-                except SeamError as error:
-                    logger.warning("ranges are not used: %s", error)
-                    split.give_up(error)
-                    reader = closes.enter_context(self._reader(closes.enter_context(self._source()), model))
-            job = with_memory(model, job, reader.info.shape, self._expected or None)
-            yield from closes.enter_context(closing(run(reader, job, log, self._progress, self._tick)))
+    def _fragments(self, reader: Reader, job: Job, log: FolderLog, model: RemoteModel) -> Generator[Fragment]:
+        """Make the log, of ranges that others make where there are others and it can be split."""
+
+        def alone(why: str | None) -> Generator[Fragment]:
+            if why is not None:
+                logger.info("one device works on it: %s", why)
+            with ExitStack() as closes:
+                unread, fits, worker = reader, job, model
+                if not reader.fresh:
+                    worker = self._model()
+                    unread = closes.enter_context(self._reader(closes.enter_context(self._source()), worker))
+                    fits = fitted(self._job(worker), unread)
+                fits = with_memory(worker, fits, unread.info.shape, self._expected or None)
+                yield from run(unread, fits, log, self._progress, self._tick)
+
+        if self._devices < 2 or self._spec.streamed:
+            yield from alone(None)
+            return
+        ranges = Ranges(log.folder, _header(job))
+        asked = Asked(self._channel, self._activity.excused, self._tick)
+        yield from run_split(reader, job, log, ranges, self._devices, asked.made, alone, self._progress)
 
     def run_range(self, number: int) -> None:
         """Make one range of a job, whose plan lies in its log's folder, unless it is made already."""
-        model = RemoteModel(self._channel, self._spec.chain(), self._spec.content)
+        if Ranges(self._folder.log, {}).is_made(number):
+            return
+        model = self._model()
         with self._activity.reported(), self._source() as source, self._reader(source, model) as reader:
             job = fitted(self._job(model), reader)
             ranges = Ranges(self._folder.log, _header(job))
             plan = ranges.plan or Plan()
-            if ranges.is_made(number):
-                return
             job = with_memory(model, job, reader.info.shape)
             with closing(ranges.log(number)) as log:
                 make_range(reader, job, log, plan.spans[number], self._progress)

@@ -1,45 +1,40 @@
-"""An attempt whose job is made in ranges, each an attempt of its own on any device: this one plans, merges and joins."""
+"""The ranges of an attempt's job, each made by an attempt of its own on any device: which are asked for, and waited for."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
-from upres.engine.decode.reader import Reader
-from upres.engine.pipeline.options import Job
-from upres.engine.pipeline.progress import Progress
-from upres.engine.ranges.folder import Ranges
-from upres.engine.ranges.merger import SeamError, merged
-from upres.engine.ranges.plan import Plan, plan
-from upres.engine.segments.folder import FolderLog
-from upres.engine.segments.model import Fragment
+from upres.engine.ranges.merger import SeamError, Wait
 from upres.service.execution.channel import Channel
 
-POLL_SECONDS = 0.05  # between two looks for segments of ranges that are being made
+POLL_SECONDS = 0.05  # between two looks for ranges that are being made
+AWAIT_SECONDS = 10.0  # between two reports that one is not there: more than any folder takes to show what was made
 
 
-class Split:
-    """The ranges of one job, reported to the executor, which has them made. devices: how many may make some."""
+class Asked:
+    """Ranges made by the executor's devices. excused: while its `with` is entered, others are waited for. tick: after a look."""
 
-    def __init__(self, channel: Channel, ranges: Ranges, devices: int) -> None:
-        self._channel, self._ranges, self._devices = channel, ranges, devices
+    def __init__(
+        self, channel: Channel, excused: Callable[[], AbstractContextManager[None]], tick: Callable[[], None]
+    ) -> None:
+        self._channel, self._excused, self._tick = channel, excused, tick
+        self._reported = time.monotonic()
 
-    def plans(self, reader: Reader, job: Job) -> bool:
-        """Plan a job, once for all attempts at it; tell whether it is made in ranges, which are then asked for."""
-        if (planned := self._ranges.plan) is None:
-            planned = plan(reader, job, self._devices)
-            self._ranges.keep(planned)
-        if len(planned.spans) < 2:
-            return False
-        self._report(len(planned.spans))
-        return True
+    @contextmanager
+    def made(self, numbers: Sequence[int]) -> Iterator[Wait]:
+        """Ask for ranges, and give what waits for one; where they are not to be used, they are no more asked for."""
+        if numbers:
+            self._channel.send({"report": "ranges", "numbers": list(numbers)})
+        try:
+            yield self._wait
+        except SeamError:
+            self._channel.send({"report": "ranges", "numbers": []})
+            raise
 
-    def merged(self, reader: Reader, job: Job, log: FolderLog, progress: Progress) -> Generator[Fragment]:
-        """Make the job's log of its ranges; SeamError where they cannot be used."""
-        yield from merged(reader, job, log, self._ranges, progress, lambda: time.sleep(POLL_SECONDS))
-
-    def give_up(self, error: SeamError) -> None:
-        """Make the job without ranges, by this attempt and every later one."""
-        self._report(0)
-        self._ranges.keep(Plan(why=str(error)))
-
-    def _report(self, count: int) -> None:
-        self._channel.send({"report": "ranges", "count": count})
+    def _wait(self, number: int) -> None:
+        with self._excused():
+            time.sleep(POLL_SECONDS)
+        self._tick()
+        if time.monotonic() - self._reported > AWAIT_SECONDS:
+            self._reported = time.monotonic()
+            self._channel.send({"report": "awaits", "number": number})

@@ -92,28 +92,48 @@ class Pool:
         return max(self._workers, key=lambda worker: worker.live_room if order.live else worker.room)
 
     async def cancel(self, request_id: str) -> None:
-        """Kill the attempt at a job, whose end then ends its ranges."""
+        """Kill the attempt at a job, whose end then ends its ranges; one that waits to go on without has died."""
         self._split.cancel(request_id)
+        waiting = [order for order in self._again if order.request_id == request_id]
+        self._again = [order for order in self._again if order.request_id != request_id]
+        for _ in waiting:
+            await self._on_report(request_id, {"report": "died"})
         await asyncio.gather(*(worker.cancel(request_id) for worker in self._workers))
 
     async def _take(self, request_id: str, report: Report) -> None:
         """Keep what concerns ranges here, and pass on what concerns jobs."""
         self._changed.set()
-        if self._split.is_range(request_id):
-            if report["report"] in VERDICTS and (lost := self._split.ended(request_id, report)) is not None:
-                logger.warning("ranges of %s could not be made (%s); it goes on without", lost, report)
-                await self._end(lost)
-        elif report["report"] == "ranges":
-            await self._end(*self._split.split(request_id, report["count"]))
-        elif report["report"] in VERDICTS:
-            ranges, alone = self._split.close(request_id)
-            await self._end(*ranges)
-            if alone is not None and report["report"] == "died":
-                self._again.append(alone)
-            else:
-                await self._on_report(request_id, report)
+        kind = report["report"]
+        if (job := self._split.job_of(request_id)) is not None:
+            if kind in VERDICTS:
+                await self._give_up(self._split.ended(request_id, report), report)
+                await self._settle(job)
+        elif kind == "ranges":
+            await self._end(*self._split.split(request_id, report["numbers"]))
+        elif kind == "awaits":
+            await self._give_up(self._split.missed(request_id, report["number"]), report)
+        elif kind in VERDICTS and request_id in self._split:
+            await self._end(*self._split.close(request_id, report))
+            await self._settle(request_id)
         else:
             await self._on_report(request_id, report)
+
+    async def _give_up(self, request_id: str | None, report: Report) -> None:
+        """End the attempt at a job that cannot have ranges, if one cannot."""
+        if request_id is not None:
+            logger.warning("ranges of %s could not be made (%s); it goes on without", request_id, report)
+            await self._end(request_id)
+
+    async def _settle(self, request_id: str) -> None:
+        """Pass on how a job has ended, once nothing of it is under way that could still write into its folder."""
+        if (settled := self._split.settled(request_id)) is None:
+            return
+        report, alone = settled
+        if alone is None:
+            await self._on_report(request_id, report)
+        else:
+            self._again.append(alone)
+            self._changed.set()
 
     async def _give_ranges(self) -> None:
         """Give every worker a range, whenever there is one to make and a worker that makes none."""
@@ -121,10 +141,19 @@ class Pool:
             await self._changed.wait()
             self._changed.clear()
             while self._again and self.room:
-                await self._give(self._again.pop(0))
+                order = self._again.pop(0)
+                await self._hand(self._roomiest(order), order)
             for worker in list(self._workers):
-                if worker.takes_range and (order := self._split.next(worker.kind)) is not None:
-                    await worker.run(order)
+                if worker.takes_range and (next_ := self._split.next(worker.kind)) is not None:
+                    await self._hand(worker, next_)
+
+    async def _hand(self, worker: PooledWorker, order: Order) -> None:
+        """Give an order to a worker; where that takes none, it has died."""
+        try:
+            await worker.run(order)
+        except Exception:  # whatever it is, what waits for the order's end has to hear of one
+            logger.exception("an order cannot be given to a worker")
+            await self._take(order.request_id, {"report": "died"})
 
     async def _end(self, *names: str) -> None:
         """Kill attempts by the names of their orders."""

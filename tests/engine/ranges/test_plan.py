@@ -19,7 +19,9 @@ TENTH = Fraction(1, 10)
 def planned(times, keys, devices=2, *, leads_to=lambda second, earliest: True, **settings):
     """The plan of a job on a source of these frames."""
     scan = Scan(tuple(times), tuple(keys), len(times), None)
-    reader = SimpleNamespace(again=True, info=SimpleNamespace(frames=None), scan=lambda: scan, leads_to=leads_to)
+    reader = SimpleNamespace(
+        again=True, unpacked=False, info=SimpleNamespace(frames=None), scan=lambda: scan, leads_to=leads_to
+    )
     return plan(reader, job(Path("out.mp4"), Nearest(), **settings), devices)
 
 

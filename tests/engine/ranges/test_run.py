@@ -1,27 +1,19 @@
 """One job on several devices gives what one device gives: the same log, byte for byte, whatever the source and whatever happens."""
 
-import json
 from fractions import Fraction
-from functools import partial
-from pathlib import Path
 
 import media
 import pytest
 from companions import Waiting, companion
 from fake import Nearest, job
+from split import QUICK, made, ranges
 
 from upres.engine.api import upscale
 from upres.engine.core.errors import SettingsError
 from upres.engine.decode.cut import Cut
 from upres.engine.decode.reader import Reader
-from upres.engine.encode.options import Encoder
-from upres.engine.pipeline.options import fitted
-from upres.engine.pipeline.progress import Progress
-from upres.engine.pipeline.run import run
-from upres.engine.ranges.run import run_on
 from upres.engine.segments.folder import FolderLog
 
-QUICK = Encoder(segment_seconds=0.5, preset="ultrafast")
 PICTURE = "testsrc2=size=64x48:rate=10:duration=4"
 WIDE = "mandelbrot=size=480x64:rate=10:end_scale=0.1:end_pts=40,trim=duration=4"
 SHOTS = "color=navy:size=64x48:rate=10:duration=1.2[a];color=white:size=64x48:rate=10:duration=2.8[b];[a][b]concat"
@@ -54,33 +46,6 @@ def source(clips):
         return path
 
     return made
-
-
-def content(log):
-    """All that a log holds, but for the order in which its tracks came."""
-    fragments = {name: log.fragments(name) for name in log.tracks}
-    bodies = {name: [log.read(fragment) for fragment in fragments[name]] for name in fragments}
-    return log.header, log.tracks, log.extras, fragments, bodies
-
-
-def made(clip, folder, *companions, model=None, tick=lambda: None, **settings):
-    """The content of the log that a job and its companions make, and how that went."""
-    progress = Progress()
-    with Reader(clip, cut=settings.get("cut", Cut()), eight_bits=None) as reader:
-        wanted = fitted(job(Path("out.mkv"), model or Nearest(), **{"encoder": QUICK, **settings}), reader)
-        log = FolderLog(folder, wanted.settings())
-        try:
-            how = partial(run_on, companions) if companions else run
-            for _ in how(reader, wanted, log, progress, tick):
-                pass
-            return content(log), progress
-        finally:
-            log.close()
-
-
-def ranges(folder):
-    """How many ranges the job was planned in."""
-    return len(json.loads((folder / "ranges" / "plan.json").read_bytes())["spans"])
 
 
 @pytest.mark.parametrize(
@@ -177,13 +142,12 @@ class Stopped(BaseException):
 @pytest.mark.parametrize("others", [0, 1, 3])
 def test_what_was_stopped_is_resumed_by_any_number_of_devices(source, tmp_path, others):
     alone, _ = made(source("open.mkv"), tmp_path / "1")
-    seen = iter(range(100))
+    folder = tmp_path / "2"
 
     def stop():
-        if next(seen) == 5:
+        if FolderLog.segments(folder) >= 2:
             raise Stopped
 
-    folder = tmp_path / "2"
     with pytest.raises(Stopped):
         made(source("open.mkv"), folder, (Nearest(),), tick=stop)
     together, progress = made(source("open.mkv"), folder, *[(Nearest(),)] * others)

@@ -41,7 +41,7 @@ def test_from_any_key_frame_on_the_same_frames_come(tmp_path, name):
     for before, key in pairwise(scan.keys):
         for second in {key, before + (key - before) * Fraction(2, 3)}:
             with Reader(clip) as reader:
-                assert reader.start_at(second) <= second
+                reader.start_at(second)
                 came = [frame for frame in decoded(reader) if frame[0] >= second]
             assert came == [frame for frame in whole if frame[0] >= second]
 

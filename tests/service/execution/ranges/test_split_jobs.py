@@ -43,23 +43,24 @@ def test_ranges_come_front_first_and_what_fails_comes_again(tmp_path, clip, coun
     orders = [ordered(tmp_path / str(number), clip("a.mp4", 1)) for number in range(count)]
     for order in orders:
         jobs.start(order)
-        assert jobs.split(order.request_id, 3) == set()
+        assert jobs.split(order.request_id, range(3)) == set()
     first = [jobs.next() for _ in orders]
-    assert {order.request_id for order in first} == {f"{number}/0" for number in range(count)}
-    assert jobs.ended("0/0", {"report": "died"}) is None
+    assert {order.request_id for order in first} == {f"{number}/{number}.0" for number in range(count)}
+    assert jobs.ended("0/0.0", {"report": "died"}) is None
     again = jobs.next()
-    assert (again.request_id, again.range_number) == ("0/0", 0)
-    assert jobs.ended("0/0", {"report": "died"}) is None
-    assert jobs.next().request_id == "0/0"
-    assert jobs.ended("0/0", {"report": "died"}) == "0"
-    under_way, alone = jobs.close("0")
-    assert (under_way, alone.devices, alone.request_id) == (set(), 1, "0")
-    assert jobs.close("0") == (set(), None)
+    assert (again.request_id, again.range_number) == ("0/0.0", 0)
+    assert jobs.ended("0/0.0", {"report": "died"}) is None
+    assert jobs.next().request_id == "0/0.0"
+    assert jobs.ended("0/0.0", {"report": "died"}) == "0"
+    assert jobs.close("0", {"report": "died"}) == set()
+    _, alone = jobs.settled("0")
+    assert (alone.devices, alone.request_id) == (1, "0")
+    assert "0" not in jobs and jobs.settled("0") is None
 
 
 def test_ranges_are_for_workers_of_one_kind(tmp_path, clip):
     jobs = SplitJobs()
     jobs.start(ordered(tmp_path / "job", clip("a.mp4", 1)), "one GPU")
-    jobs.split("job", 2)
+    jobs.split("job", range(2))
     assert jobs.next("another GPU") is None
     assert jobs.next("one GPU").range_number == 0
