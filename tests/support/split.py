@@ -4,6 +4,8 @@ import json
 from functools import partial
 from pathlib import Path
 
+import av
+import media
 from fake import Nearest, job
 
 from upres.engine.decode.cut import Cut
@@ -15,6 +17,8 @@ from upres.engine.pipeline.run import run
 from upres.engine.ranges.run import run_on
 from upres.engine.segments.folder import FolderLog
 
+GOPS = ("-c:v", "libx264", "-g", "8", "-bf", "3", "-x264-params", "scenecut=0")
+PICTURE = "testsrc2=size=64x48:rate=10:duration=4"
 QUICK = Encoder(segment_seconds=0.5, preset="ultrafast")
 
 
@@ -43,3 +47,21 @@ def made(clip, folder, *companions, model=None, tick=lambda: None, **settings):
 def ranges(folder):
     """How many ranges the job was planned in."""
     return len(json.loads((folder / "ranges" / "plan.json").read_bytes())["spans"])
+
+
+def damaged(path, number, *args):
+    """A clip, by default in H.264, whose key frame of this number holds zeros in its second half. Its container does not show it."""
+    whole, seen = media.clip(path.with_suffix(".mp4"), *(args or GOPS), picture=PICTURE), 0
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            if packet.is_keyframe and (seen := seen + 1) == number:
+                data, of = bytes(packet), packet
+                packet = av.Packet(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+                packet.pts, packet.dts, packet.duration, packet.time_base = of.pts, of.dts, of.duration, of.time_base
+                packet.is_keyframe = True
+            packet.stream = stream
+            target.mux(packet)
+    return path

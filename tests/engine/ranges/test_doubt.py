@@ -5,39 +5,23 @@ from fractions import Fraction
 import av
 import media
 import pytest
-from fake import Nearest
-from split import made, ranges
+from fake import Nearest, job
+from split import GOPS, PICTURE, damaged, made, ranges
 
-from upres.engine.decode.cut import Cut
+from upres.engine.core.errors import Interrupted, LogError
+from upres.engine.decode.cut import Cut, Span
+from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
+from upres.engine.pipeline.progress import Progress
 from upres.engine.ranges import maker, merger
+from upres.engine.ranges.folder import Ranges
 from upres.engine.segments.folder import FolderLog
-
-GOPS = ("-c:v", "libx264", "-g", "8", "-bf", "3", "-x264-params", "scenecut=0")
-PICTURE = "testsrc2=size=64x48:rate=10:duration=4"
+from upres.engine.segments.memory import MemoryLog
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr("os.fsync", lambda file: None)
-
-
-def damaged(path, number):
-    """A clip whose key frame of this number holds zeros in its second half, which its container does not show."""
-    whole, seen = media.clip(path.with_suffix(".mp4"), *GOPS, picture=PICTURE), 0
-    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux():
-            if packet.dts is None:
-                continue
-            if packet.is_keyframe and (seen := seen + 1) == number:
-                data, of = bytes(packet), packet
-                packet = av.Packet(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
-                packet.pts, packet.dts, packet.duration, packet.time_base = of.pts, of.dts, of.duration, of.time_base
-                packet.is_keyframe = True
-            packet.stream = stream
-            target.mux(packet)
-    return path
 
 
 @pytest.mark.parametrize("number", range(1, 6))
@@ -150,6 +134,37 @@ def test_notes_that_are_none_make_it_one_range(tmp_path, monkeypatch, note):
     monkeypatch.setattr(maker, "_make", noted)
     together, progress = made(clip, tmp_path / "2", (Nearest(),))
     assert together == alone and "one device works on it" in progress.warnings[0]
+
+
+def test_a_range_that_is_not_wanted_any_more_ends_with_the_next_frame_that_is_decoded(tmp_path):
+    clip = media.clip(tmp_path / "in.mkv", *GOPS, picture=PICTURE)
+    model, log = Nearest(), MemoryLog({})
+
+    def stop():
+        raise Interrupted("stopped")
+
+    with Reader(clip) as reader, pytest.raises(Interrupted):
+        wanted = job(tmp_path / "out.mkv", model)
+        maker.make_range(reader, wanted, log, Span(Fraction(3), None, Fraction(1)), Progress(), stop)
+    assert sum(session.count for session in model.opened) == 0 and not log.extras
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        '{"spans": [["1/0", null, null], [null, null, null]], "why": null}',
+        '{"spans": [["nan", null, null]], "why": null}',
+        '{"spans": [], "why": null}',
+        '{"spans": [[null, null, null, null]], "why": null}',
+        "[" * 100_000,
+        "[]",
+    ],
+)
+def test_a_damaged_plan_is_said_to_be_one(tmp_path, kept):
+    (tmp_path / "ranges").mkdir()
+    (tmp_path / "ranges" / "plan.json").write_text(kept)
+    with pytest.raises(LogError, match=r"plan\.json is damaged"):
+        _ = Ranges(tmp_path, {}).plan
 
 
 def test_a_range_that_does_not_begin_where_the_log_ends_is_not_used(tmp_path, monkeypatch):

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 from fake import Nearest, job
+from PIL import Image
 
 from upres.engine.decode.packets.scan import Scan
+from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
 from upres.engine.ranges.plan import plan
 
@@ -55,6 +57,22 @@ def test_no_range_is_empty():
     edges = [Fraction(-1), *(span.start for span in spans[1:]), Fraction(100)]
     assert all(bisect_right(times, end) > bisect_right(times, start) for start, end in pairwise(edges))
     assert len(spans) > 2
+
+
+def test_a_gap_of_a_thousand_years_costs_no_more_than_any_other():
+    times = [number * TENTH for number in range(200)]
+    times += [10**11 + at for at in times]
+    spans = planned(times, times[::50], encoder=Encoder(segment_seconds=1)).spans
+    edges = [Fraction(-1), *(span.start for span in spans[1:]), Fraction(10**12)]
+    assert all(bisect_right(times, end) > bisect_right(times, start) for start, end in pairwise(edges))
+    assert len(spans) == 4
+
+
+def test_what_every_device_would_have_to_unpack_is_one_range(tmp_path):
+    images = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in range(0, 200, 5)]
+    images[0].save(tmp_path / "in.webp", save_all=True, append_images=images[1:], duration=100)
+    with Reader(tmp_path / "in.webp") as reader:
+        assert "unpacked" in plan(reader, job(tmp_path / "out.mp4", Nearest()), 2).why
 
 
 def test_where_a_seek_leads_far_away_it_is_one_range():

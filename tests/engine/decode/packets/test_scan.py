@@ -52,6 +52,18 @@ def test_what_cannot_be_trusted_is_said(tmp_path):
         assert "missing time stamp" in str(reader.scan().odd)
 
 
+def test_a_file_that_is_open_stays_where_it_is_whatever_a_look_ahead_meets(tmp_path, monkeypatch):
+    def fails(*_args):
+        raise SourceError("damaged")
+
+    with media.clip(tmp_path / "in.mkv", *X264, "scenecut=0", picture=LONG).open("rb") as file, Reader(file) as reader:
+        place = file.tell()
+        monkeypatch.setattr("upres.engine.decode.reader.scan", fails)
+        with pytest.raises(SourceError):
+            reader.scan()
+        assert file.tell() == place
+
+
 def test_a_stream_cannot_be_sought_in(tmp_path):
     clip = media.clip(tmp_path / "in.mkv", *X264, "scenecut=0", picture=LONG)
     with Reader(Pipe(clip.read_bytes())) as reader, pytest.raises(SourceError, match="cannot be sought in"):

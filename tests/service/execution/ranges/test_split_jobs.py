@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from ordered import Watched, ordered
+from split import damaged
 
 from upres.service.execution.local import LocalExecutor
 from upres.service.execution.ranges.split_jobs import SplitJobs
@@ -31,6 +32,27 @@ def test_workers_make_ranges_of_one_job_to_the_result_of_one_worker_whatever_die
                 for number in (0, 1):
                     watched.change(number, lambda order: replace(order, range_number=99))
                 assert await watched.result(executor.run, ordered(tmp_path / "failed", source)) == alone
+        finally:
+            await executor.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_goes_on_alone_is_fitted_to_its_source_again(tmp_path, fake_models):
+    ten_bits = ("-c:v", "libx264", "-pix_fmt", "yuv420p10le", "-g", "8", "-bf", "3", "-x264-params", "scenecut=0")
+    source = damaged(tmp_path / "in.mkv", 4, *ten_bits)
+
+    async def scenario():
+        executor = LocalExecutor(workers=2, slots=2, models="fake:load", memory_bytes=4 << 30)
+        watched, wanted = Watched(executor), {"prefilters": ("denoise-strong",)}
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                await watched.start()
+                alone = await watched.result(executor._give, ordered(tmp_path / "one", source, **wanted))
+                watched.change(0, lambda order: order)
+                watched.change(1, lambda order: order)
+                assert await watched.result(executor.run, ordered(tmp_path / "two", source, **wanted)) == alone
+                assert watched.ranges[0] or watched.ranges[1]
         finally:
             await executor.stop()
 

@@ -1,0 +1,147 @@
+"""A pool of workers: one verdict on a job, once nothing of it is under way, whatever its attempts and their ranges report."""
+
+import asyncio
+
+import pytest
+
+from upres.service.execution.order import Order
+from upres.service.execution.pool.pool import Pool
+from upres.service.execution.pool.worker import PooledWorker
+
+ORDER = Order("job", "alice", "/job", {}, {}, 1, None, 1, None)
+STEPS = 20  # of the event loop, which what was started takes at most
+
+
+class Stub(PooledWorker):
+    """Runs nothing. sent: what it was asked for; ranges: of these, those for ranges. refuses: it takes no order."""
+
+    def __init__(self):
+        super().__init__(slots=1, live_slots=0)
+        self.ready, self.sent, self.refuses = True, [], False
+
+    async def keep(self, on_report):
+        self.on_report = on_report
+        await asyncio.Event().wait()
+
+    async def _send(self, message):
+        if self.refuses:
+            raise RuntimeError("it is full")
+        self.sent.append(message)
+
+    async def says(self, name, report, **values):
+        await self._take({"request_id": name, "report": report, **values}, self.on_report)
+        await settled()
+
+    @property
+    def ranges(self):
+        return [name for name in self._running if name != "job"]
+
+
+async def settled():
+    for _ in range(STEPS):
+        await asyncio.sleep(0)
+
+
+def scenario(play):
+    """Run a pool of two workers, of which the first has an attempt at a job that wants three ranges."""
+
+    async def run():
+        workers, heard = [Stub(), Stub()], []
+
+        async def hear(name, report):
+            heard.append((name, report["report"]))
+
+        pool = Pool(workers)
+        await pool.start(hear)
+        await settled()
+        await pool.run(ORDER)
+        await workers[0].says("job", "ranges", numbers=[0, 2, 3])
+        try:
+            await play(pool, workers, heard)
+        finally:
+            await pool.stop()
+
+    asyncio.run(run())
+
+
+def test_a_verdict_comes_once_no_range_is_under_way():
+    async def play(pool, workers, heard):
+        first, second = workers[0].ranges[0], workers[1].ranges[0]
+        await workers[0].says("job", "joined")
+        assert heard == [] and {"cancel": first} in workers[0].sent and {"cancel": second} in workers[1].sent
+        await workers[1].says(second, "died")
+        assert heard == []
+        await workers[0].says(first, "died")
+        assert heard == [("job", "joined")]
+
+    scenario(play)
+
+
+def test_what_an_earlier_attempt_leaves_does_not_count_for_the_next():
+    async def play(pool, workers, heard):
+        stale = [*workers[0].ranges, *workers[1].ranges]
+        pool._split.start(ORDER)
+        pool._split.split("job", range(3))
+        order = pool._split.next()
+        assert order.range_number == 0 and order.request_id not in stale
+        assert all(pool._split.ended(name, {"report": "died"}) is None for name in stale * 3)
+        assert pool._split.next().range_number == 1
+
+    scenario(play)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_job_whose_ranges_are_lost_goes_on_alone_unless_it_is_cancelled(refuses):
+    async def play(pool, workers, heard):
+        await workers[1].says(workers[1].ranges[0], "made")
+        await workers[1].says(workers[1].ranges[0], "made")
+        for _ in range(3):
+            front = workers[0].ranges or workers[1].ranges
+            worker = workers[0] if workers[0].ranges else workers[1]
+            await worker.says(front[0], "failed", message="x")
+        assert {"cancel": "job"} in workers[0].sent and not (workers[0].ranges or workers[1].ranges)
+        for worker in workers:
+            worker._running.add("other")
+        workers[0].refuses = workers[1].refuses = refuses
+        await workers[0].says("job", "died")
+        assert heard == [] and [order.devices for order in pool._again] == [1]
+        if refuses:
+            workers[1]._running.clear()
+            await workers[1].says("other", "died")
+            pool._changed.set()
+            await settled()
+        else:
+            await pool.cancel("job")
+        assert heard == [("job", "died")] and not pool._again
+
+    scenario(play)
+
+
+def test_a_range_that_was_not_made_though_reported_is_made_again_and_at_last_ends_its_attempt():
+    async def play(pool, workers, heard):
+        for _ in range(3):
+            worker = next(each for each in workers if any(name.endswith(".0") for name in each.ranges))
+            await worker.says(next(name for name in worker.ranges if name.endswith(".0")), "made")
+            await workers[0].says("job", "awaits", number=0)
+            assert {"cancel": "job"} not in workers[0].sent
+            await workers[0].says("job", "awaits", number=0)
+            for each in workers:  # so that one takes it
+                for name in each.ranges:
+                    if not name.endswith(".0"):
+                        await each.says(name, "made")
+        assert {"cancel": "job"} in workers[0].sent
+
+    scenario(play)
+
+
+def test_an_attempt_asks_for_ranges_once():
+    async def play(pool, workers, heard):
+        asked = len(workers[0].sent) + len(workers[1].sent)
+        await workers[0].says("job", "ranges", numbers=[])
+        for _ in range(3):
+            await workers[0].says("job", "ranges", numbers=list(range(9)))
+            await workers[0].says("job", "ranges", numbers=[])
+        runs = [message for worker in workers for message in worker.sent if "run" in message]
+        assert asked == len(runs) == 3
+
+    scenario(play)
