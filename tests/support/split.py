@@ -50,7 +50,7 @@ def ranges(folder):
 
 
 def damaged(path, number, *args):
-    """A clip, by default in H.264, whose key frame of this number holds zeros in its second half. Its container does not show it."""
+    """A clip, by default in H.264, whose key frame of this number ends in zeros, which its container does not show."""
     whole, seen = media.clip(path.with_suffix(".mp4"), *(args or GOPS), picture=PICTURE), 0
     with av.open(str(whole)) as source, av.open(str(path), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])

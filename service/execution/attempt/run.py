@@ -85,7 +85,6 @@ class Attempt:
 
     def run(self) -> dict[str, Any]:
         """Make the log, and return the totals: of a live source as it comes, else what is missing of it, and joined."""
-        spec = self._spec
         model = self._model()
         if model.note:
             self._progress.warnings.append(model.note)
