@@ -72,10 +72,10 @@ class FlashVSR:
                 f"the export in {folder} is in bf16, which ONNX Runtime does not compute on a CPU; export it in fp32"
             )
         check(folder, self.manifest)
-        self.gpu_free = device_memory.free() if self._options.device == "cuda" else None
         self.scale = scale
         self._folder = folder
         self._projector, self._decoder = (self._load(name) for name in (self.manifest.projector, self.manifest.decoder))
+        self.gpu_free = device_memory.free() if self._options.device == "cuda" else None
         self._steps: dict[Profile, tuple[OnnxRuntimeGraph, OnnxRuntimeGraph]] = {}
 
     @property
