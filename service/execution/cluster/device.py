@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from upres.service.domain import job_logging
@@ -36,9 +37,10 @@ logger = logging.getLogger(__name__)
 
 
 class _Box:
-    """What waits for one server. asked: when it last asked."""
+    """What waits for one server. folder: its jobs'. asked: when it last asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.asked = time.monotonic()
         self.reports: list[Report] = []
         self.lines: deque[str] = deque(maxlen=MOST_LINES)
@@ -70,7 +72,7 @@ class Device:
             task.add_done_callback(lambda _: os._exit(0))  # and the worker with it
 
     async def attach(self, server: str, upres: str, mark: Mark) -> str | None:
-        """Begin to work for a server, which may be one that starts again; return why that cannot be, None where it can.
+        """Begin to work for a server, and for no other in its folder; return why that cannot be, None where it can.
 
         upres: the server's version.
         """
@@ -78,8 +80,10 @@ class Device:
             return f"it has upres {own}, and the server {upres}: install the same"
         if why := await asyncio.to_thread(problem, mark):
             return why
-        await self.detach(server)  # of what it has asked for before it lost sight of this
-        box = self._boxes[server] = _Box()
+        folder = Path(mark.path).parent  # which one server works in: any other has died, or lost sight of this
+        for other in [name for name, box in self._boxes.items() if box.folder == folder]:
+            await self.detach(other)
+        box = self._boxes[server] = _Box(folder)
         if self._ready is not None:
             box.reports.append(self._ready)
             box.came.set()

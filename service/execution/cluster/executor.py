@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import socket
 import threading
 
 import ray
@@ -43,8 +42,7 @@ class RayExecutor(Pool):
         arguments = ["--models", options.models, *(part for name in options.preload for part in ("--preload", name))]
         arguments += ["--nvenc"] if options.nvenc else []
         engine = {RUNTIME: options.runtime, QUALITY: options.quality}
-        server = f"{socket.gethostname()}:{options.folder.absolute()}"  # the same when it starts again
-        self._setup = Setup(server, self._marked.mark, arguments, engine, options.memory_bytes)
+        self._setup = Setup(self._marked.mark, arguments, engine, options.memory_bytes)
         await super().start(on_report)
         self._tasks.start("nodes", self._follow)
 

@@ -30,13 +30,17 @@ DETACH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all devices of a server have in common. server: its name. arguments, engine: of workers. memory_bytes: of a node."""
+    """What all devices of a server have in common. arguments, engine: of workers. memory_bytes: of a node."""
 
-    server: str
     mark: Mark
     arguments: Sequence[str]
     engine: Mapping[str, str]
     memory_bytes: int | None
+
+    @property
+    def server(self) -> str:
+        """Name the server; it has another name each time that it starts."""
+        return self.mark.path
 
     def name(self, place: Place) -> str:
         """Name the actor of a device: servers with the same settings share it."""
