@@ -1,5 +1,6 @@
 """What one job asks for, and everything that can be wrong with it before its source is looked at."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -188,8 +189,13 @@ def _encoder_problems(spec: Spec) -> list[str]:
     try:
         replace(spec, codec=spec.codec if known else "auto", preset=spec.preset[:MOST_ECHOED]).encoder()
     except SettingsError as error:
-        problems += str(error).split("; ")
+        problems += re.sub(r"`(\w+)`", _field, str(error)).split("; ")
     return problems
+
+
+def _field(setting: re.Match[str]) -> str:
+    """Name the field of a setting that the engine names in quotes."""
+    return "segment_seconds" if setting[1] == "segment" else setting[1]
 
 
 def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
