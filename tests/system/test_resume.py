@@ -256,5 +256,5 @@ def test_a_log_that_is_being_written_is_left_alone(monkeypatch, clip, tmp_path):
 
 
 def test_settings_name_everything_that_is_wrong_with_them():
-    with pytest.raises(SettingsError, match=r"crf.*preset.*segment_seconds.*height"):
+    with pytest.raises(SettingsError, match=r"crf.*preset.*segment.*height"):
         Encoder(crf=99, preset="quick", segment_seconds=0, height=3)
