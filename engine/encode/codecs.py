@@ -78,6 +78,9 @@ CODECS = {
 NVENC = {"h264": "h264_nvenc", "hevc": "hevc_nvenc"}
 """The encoders of NVIDIA GPUs, by codec. They take 8-bit 4:2:0 from the host; crf is their target quality, from 1 on."""
 NVENC_FORMAT = "yuv420p"
+NVENC_MOST = {"h264": 4096, "hevc": 8192}
+"""Pixels of a side at most, on every GPU since 2016 (NVIDIA, NVENC Application Note)."""
+NVENC_OURS = ("rc", "qp", "b", "tune", "zerolatency", "delay", "rc-lookahead")  # that what it is set to rests on
 NVENC_PRESETS = dict(zip(PRESETS, ("p1", "p1", "p2", "p3", "p4", "p4", "p5", "p6", "p7"), strict=True))
 
 
@@ -109,9 +112,13 @@ FORBIDDEN = {
 """Options that no user may set, by why."""
 
 
-def problems_of(options: Iterable[tuple[str, str]]) -> list[str]:
-    """Name the options that would break the log's rules, those inside a library's own list included, each with the reason."""
+def problems_of(options: Iterable[tuple[str, str]], *, nvenc: bool = False) -> list[str]:
+    """Name the options that would break the log's rules, those inside a library's own list included, each with the reason.
+
+    nvenc: a GPU encodes.
+    """
     reasons = {name: reason for reason, names in FORBIDDEN.items() for name in names.split()}
+    reasons |= dict.fromkeys(NVENC_OURS, "it would undo how NVENC keeps `crf` and the log's rules") if nvenc else {}
     return [f"encoder option {name}: {reasons[name]}" for name in _names(options) if name in reasons]
 
 

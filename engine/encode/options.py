@@ -15,6 +15,7 @@ from .codecs import (
     CODECS,
     NVENC,
     NVENC_FORMAT,
+    NVENC_MOST,
     PRESETS,
     CodecFacts,
     light_parameters,
@@ -93,7 +94,7 @@ class Encoder:
             problems.append("`crf` must lie in 1..51 for NVENC, which has no lossless, got 0")
         if self.nvenc and self.pixel_format not in (None, NVENC_FORMAT):
             problems.append(f"the pixel format must be {NVENC_FORMAT} for NVENC, got {self.pixel_format}")
-        problems += problems_of(self.options)
+        problems += problems_of(self.options, nvenc=self.nvenc)
         if problems:
             raise SettingsError("; ".join(problems))
 
@@ -160,11 +161,13 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
     if encoder.pixel_format:
         pixel_format, odd = _checked_format(encoder, width, height), "420" not in encoder.pixel_format
     why = _with_depth(why, shape, pixel_format)
-    if encoder.nvenc and pixel_format == NVENC_FORMAT:
+    fits = max(width, height) <= NVENC_MOST.get(codec, 0)
+    if encoder.nvenc and pixel_format == NVENC_FORMAT and fits:
         options = (*nvenc_options(encoder.crf, encoder.preset, prompt=prompt), *encoder.options)
         return Encoding(NVENC[codec], pixel_format, width, height, color, options, encoder, why)
     if encoder.nvenc:
-        why = _joined(why, f"NVENC takes 8-bit 4:2:0 alone, so the CPU encodes {pixel_format}")
+        limits = "8-bit 4:2:0" if fits else f"{codec} of at most {NVENC_MOST[codec]} pixels a side"
+        why = _joined(why, f"NVENC takes {limits}, so the CPU encodes {pixel_format} of {width}x{height}")
     quality = (*common, ("crf", str(encoder.crf)), *(each for each in encoder.options if each[0] not in PARAMS))
     # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
     centered = () if odd else ("chromaloc=1",)

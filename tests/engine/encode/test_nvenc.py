@@ -15,7 +15,7 @@ from fake_nvenc import FakeNvenc
 from upres.engine.api import prepared, stream, upscale
 from upres.engine.core.errors import LogError, SettingsError
 from upres.engine.core.frame import Color, Shape
-from upres.engine.encode.codecs import NVENC, PRESETS, nvenc_options
+from upres.engine.encode.codecs import NVENC, NVENC_OURS, PRESETS, nvenc_options
 from upres.engine.encode.options import Encoder, resolve
 from upres.engine.machine.video_engines import VideoEngine
 from upres.engine.pipeline import admission
@@ -107,6 +107,7 @@ def test_where_no_gpu_opens_it_that_is_said_before_anything_is_written(tmp_path,
         ({"codec": "hevc", "pixel_format": "yuv420p10le"}, "the pixel format must be yuv420p for NVENC"),
         ({"codec": "h264", "options": (("b_ref_mode", "middle"),)}, "b_ref_mode: the log holds no frames"),
         ({"codec": "h264", "options": (("cq", "30"),)}, "cq: it has a setting of its own"),
+        *(({"codec": "h264", "options": ((name, "1"),)}, f"{name}: it would undo") for name in NVENC_OURS),
     ],
 )
 def test_what_it_cannot_do_is_refused_with_the_reason(settings, message):
@@ -118,7 +119,14 @@ def test_what_it_cannot_do_is_refused_with_the_reason(settings, message):
 def test_what_is_no_8_bit_4_2_0_the_cpu_encodes_and_says_so(shape):
     encoding = resolve(Encoder(nvenc=True), shape)
     assert encoding.library in ("libx264", "libx265")
-    assert "NVENC takes 8-bit 4:2:0 alone, so the CPU encodes yuv4" in encoding.why
+    assert "NVENC takes 8-bit 4:2:0, so the CPU encodes yuv4" in encoding.why
+
+
+@pytest.mark.parametrize(("codec", "width", "library"), [("hevc", 7680, "hevc_nvenc"), ("h264", 7680, "libx264")])
+def test_what_is_larger_than_any_gpu_takes_the_cpu_encodes_and_says_so(codec, width, library):
+    encoding = resolve(Encoder(codec=codec, nvenc=True), replace(SHAPE, width=width, height=4320))
+    assert encoding.library == library
+    assert ("NVENC takes h264 of at most 4096 pixels a side" in (encoding.why or "")) == (library == "libx264")
 
 
 def test_a_frame_at_a_time_is_not_held_back():
