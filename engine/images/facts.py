@@ -7,9 +7,9 @@ from typing import IO
 
 from PIL import Image, ImageCms
 
-from .deep import is_deep
 from .file import opened, read
 from .metadata import ORIENTATION
+from .sixteen_bits import is_deep
 
 COLORS = {
     "1": "gray",

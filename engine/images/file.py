@@ -19,11 +19,11 @@ from upres.engine.decode.openers.web import WebFile
 from upres.engine.decode.source import kind_of
 from upres.engine.segments.whole_file import part_of, put_in_place
 
-from .deep import encoded as deep_encoded
-from .deep import is_deep, pixels_of
 from .formats import FORMATS, JPEG, TIFF, Format, format_of
 from .metadata import ORIENTATION, TURNS, Metadata, metadata, to_srgb, upright
 from .picture import Picture
+from .sixteen_bits import encoded as deep_encoded
+from .sixteen_bits import is_deep, pixels_of
 
 WEB = ("http", "https")
 READ = tuple(dict.fromkeys(kind.name for kind in FORMATS.values()))

@@ -9,8 +9,8 @@ from PIL import Image
 from upres.engine.color.bit_depth import Deep, shallow
 from upres.engine.core.frame import Pixels
 
-from .deep import resized
 from .metadata import Metadata
+from .sixteen_bits import resized
 
 LUMA = np.array([0.299, 0.587, 0.114])
 

@@ -24,7 +24,7 @@ from upres.engine.pipeline.options import eight_bits
 from upres.service.domain.spec import MOST_CHAINED
 
 from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
-from .encoding.host import EncoderHosts, Sessions
+from .encoding.encoder_host import EncoderHosts, Sessions
 from .memory_budget import MemoryBudget
 from .shared_frames import shared_bytes
 

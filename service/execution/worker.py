@@ -36,7 +36,7 @@ from upres.service.domain import job_logging
 from .base import VERDICTS
 from .channel import Channel
 from .device_scheduler import Device
-from .encoding.host import Sessions
+from .encoding.encoder_host import Sessions
 from .memory_budget import MemoryBudget, usable_memory
 from .model_host import Load, ModelHost
 from .order import Order

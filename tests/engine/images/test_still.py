@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageCms
 from web_files import WebFiles
 
 from upres.engine.core.errors import SettingsError, SourceError, TargetError
-from upres.engine.images.deep import encoded
+from upres.engine.images.sixteen_bits import encoded
 from upres.engine.images.still import upscale_image
 from upres.engine.models import registry
 

@@ -24,8 +24,8 @@ from upres.engine.segments.memory import MemoryLog
 from upres.service.domain.errors import NoRoomError
 from upres.service.execution import worker
 from upres.service.execution.channel import Channel
-from upres.service.execution.encoding import host
-from upres.service.execution.encoding.host import EncoderHosts, Sessions
+from upres.service.execution.encoding import encoder_host
+from upres.service.execution.encoding.encoder_host import EncoderHosts, Sessions
 
 CLOSED = VideoEngine("NVENC", ("h264_nvenc",), "it does not open (Operation not permitted)")
 OPEN = replace(CLOSED, problem=None)
@@ -134,7 +134,7 @@ def test_what_the_encoder_says_is_what_the_job_ends_with(tmp_path, nvenc, monkey
         def encode(self, picture, frame, *, key=False):
             raise EncoderError("h264_nvenc cannot encode 128x96 as yuv420p: no memory left")
 
-    monkeypatch.setattr(host, "SegmentEncoder", Broken)
+    monkeypatch.setattr(encoder_host, "SegmentEncoder", Broken)
     with working(tmp_path / "job", nvenc=True) as desk:
         desk.folder.source.write_bytes(clip("a.mp4", 1).read_bytes())
         desk.order(spec=SEGMENTS.as_json())
