@@ -67,11 +67,11 @@ OpenEncoder = Callable[[Encoding, Shape], SegmentEncoding]
 class SegmentEncoder:
     """One encoder. Its container is never written to: PyAV makes encoders as streams only.
 
-    start: pts of the segment's first frame. pending: whether anything was encoded that was not taken.
+    start: pts of the segment's first frame. pending: whether anything was encoded that was not taken; held: its bytes.
     """
 
     def __init__(self, encoding: Encoding, shape: Shape) -> None:
-        self.start = self._begin = self._end = 0
+        self.start = self.held = self._begin = self._end = 0
         self.pending = False
         self._key = True
         self._shot = False
@@ -106,12 +106,14 @@ class SegmentEncoder:
         picture.pts, picture.time_base, picture.duration = frame.pts, self._time_base, frame.duration
         self._end = frame.pts + frame.duration
         with _translated(self._encoding):
-            self._packets += self._stream.encode(picture)
+            packets = self._stream.encode(picture)
+        self._packets += packets
+        self.held += sum(packet.size for packet in packets)
 
     def take(self, *, last: bool) -> Piece:
         """Return what was encoded since the last call. last: the next frame starts a segment."""
         packets, self._packets = self._packets, []
-        self.pending, self._key = False, last
+        self.pending, self._key, self.held = False, last, 0
         span = self._begin, self._end - self._begin
         return Piece(
             packets,

@@ -110,10 +110,10 @@ def _check_shared(store: Store, state: Path) -> None:
         if not mark.exists():
             mark.write_text(secrets.token_hex(8))
             sync_folder(state)
-        return mark.read_text()
+        return mark.read_text().strip()
 
     wanted = store.meta("state", made)
-    if not mark.exists() or mark.read_text() != wanted:
+    if not mark.exists() or mark.read_text().strip() != wanted:
         raise StoreError(
             f"{state} is not the state folder of this database's jobs: all its servers share one, by UPRES_STATE; where its"
             f" files are lost, and jobs may fail for it, write {wanted} into {mark}"

@@ -32,7 +32,7 @@ class Database:
                 upgrade(connection)
         except StoreError as error:
             self.close()
-            raise StoreError(f"{self._engine.url.render_as_string()}: {error}") from error
+            raise StoreError(f"{self._engine.url.set(query={}).render_as_string()}: {error}") from error
 
     @classmethod
     def in_memory(cls) -> Self:

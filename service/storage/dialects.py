@@ -13,7 +13,8 @@ SNAPSHOT = "upres_snapshot"  # the execution option of a connection that only re
 MEMORY = "sqlite://"
 
 WRITERS = 0x75707265  # the lock by which those who write into a PostgreSQL database take turns, as in SQLite
-TIMEOUTS = "statement_timeout=30s", "lock_timeout=10s", "idle_in_transaction_session_timeout=60s"
+# A server that vanishes inside a transaction holds up the others for less than a lease lasts.
+TIMEOUTS = "statement_timeout=30s", "lock_timeout=10s", "idle_in_transaction_session_timeout=8s"
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
 FULL = ("SQLITE_FULL", "53100")  # sqlite3's name and PostgreSQL's SQLSTATE of a disk that is full

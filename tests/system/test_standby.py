@@ -143,7 +143,7 @@ def test_a_state_folder_of_another_database_is_refused(postgres, tmp_path):
         StoreError, match=r"is not the state folder of this database's jobs.* write \w+ into .*database\.id"
     ):
         Standby.open(settings.model_copy(update={"state": tmp_path / "two"}), lambda step: None)
-    (tmp_path / "two" / MARK).write_text((tmp_path / "one" / MARK).read_text())
+    (tmp_path / "two" / MARK).write_text((tmp_path / "one" / MARK).read_text() + "\n")  # as editors and `echo` do
     Standby.open(settings.model_copy(update={"state": tmp_path / "two"}), lambda step: None).store.close()
 
 

@@ -173,8 +173,10 @@ def _cluster() -> Iterator[Finding]:
     try:
         from upres.service.execution.cluster.check import check
         from upres.service.server.settings import load
+        from upres.service.server.standby import make_state
 
-        checked = check(load().state / "jobs")
+        make_state(state := load().state)  # as a server does, so that others cannot read it
+        checked = check(state / "jobs")
     except (ModuleNotFoundError, UpresError) as error:
         yield Finding("Ray", f"no cluster: {error}", "pip install 'upres[ray]', then see docs/scale.md", missing=True)
         return

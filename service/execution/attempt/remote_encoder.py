@@ -22,6 +22,7 @@ from upres.engine.pipeline.encoders import another_encoder
 from upres.engine.pipeline.estimate import media_memory
 from upres.engine.pipeline.options import Job, resolved
 from upres.service.execution.channel import Channel
+from upres.service.execution.encoding.encoder_host import SETTINGS
 
 from .remote_model import RemoteModel, value_of
 
@@ -133,8 +134,7 @@ class RemoteEncoder:
 
 
 def _settings(codec: str, encoding: Encoding) -> dict[str, Any]:
-    names = ("crf", "preset", "segment_seconds", "fragment", "live")
-    return {"codec": codec, **{name: getattr(encoding.encoder, name) for name in names}}
+    return {**{name: getattr(encoding.encoder, name) for name in SETTINGS}, "codec": codec}
 
 
 def _facts(shape: Shape) -> dict[str, Any]:

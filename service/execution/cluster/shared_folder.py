@@ -57,6 +57,8 @@ def problem(mark: Mark) -> str | None:
             return f"{here} has locks that other machines do not see: {REMEDY}"
     except Timeout:
         return None
+    except (OSError, NotImplementedError) as error:
+        return f"{here} has no locks ({error}): {REMEDY}"
 
 
 def _lock_of(path: Path) -> Path:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+from rich.filesize import decimal
+
 from upres.engine.color.convert import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from upres.engine.color.planes import from_planes
 from upres.engine.core.errors import EncoderError
@@ -25,6 +27,8 @@ from upres.service.execution.channel import Channel, Form, Message
 from upres.service.execution.shared_frames import Sizes, shared_bytes
 
 MOST_SESSIONS = 8  # of NVENC at once in a process: what drivers since 2024 open on GPUs that are no professional ones
+MOST_HELD = 512 << 20  # bytes of a segment that is not complete, which no limit of the attempt's own process counts
+SETTINGS = ("codec", "crf", "preset", "segment_seconds", "fragment", "live")  # that an attempt may choose
 MOST_TICKS = (1 << 31) - 1  # of the parts of a fraction
 PLANES = Form(planar=True)
 STALL_SECONDS = 60.0  # that an attempt may take for half a message, or to take one
@@ -160,7 +164,9 @@ class _Host:
     def _begin(self, message: Message) -> None:
         self._end()
         shape = _shape(message["shape"], *self._size)
-        encoding = resolve(Encoder(**{**message["encoder"], "nvenc": True}), shape)
+        if message["encoder"].keys() != {*SETTINGS}:
+            raise ValueError(f"an encoder is asked for by {', '.join(SETTINGS)}")
+        encoding = resolve(Encoder(**message["encoder"], nvenc=True), shape)
         if encoding.library not in NVENC.values():
             raise ValueError(f"{encoding.library} runs on no GPU")
         self._encoder = SegmentEncoder(encoding, shape)
@@ -170,6 +176,8 @@ class _Host:
             raise ValueError(f"an encoder of {self._size} takes no {frame.width}x{frame.height}")
         assert self._encoder is not None
         self._encoder.encode(from_planes(frame.pixels), frame, key=key)
+        if self._encoder.held > MOST_HELD:
+            raise ValueError(f"a segment of more than {decimal(MOST_HELD)}")
 
     def _reply(self, *, finish: bool, last: bool) -> None:
         pieces: list[tuple[dict[str, Any], bytes]] = []

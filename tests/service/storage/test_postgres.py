@@ -35,9 +35,16 @@ def test_a_database_of_another_kind_is_refused_with_those_that_can_be_used():
         Store("mysql://alice@127.0.0.1/upres")
 
 
-def test_a_server_that_is_not_there_is_named_without_the_password():
-    with pytest.raises(StoreError, match=r"alice:\*\*\*@127\.0\.0\.1:1/upres: the database cannot be used") as raised:
-        Store("postgresql://alice:secret@127.0.0.1:1/upres")
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://alice:secret@127.0.0.1:1/upres", r"alice:\*\*\*@127\.0\.0\.1:1/upres"),
+        ("postgresql://127.0.0.1:1/upres?user=alice&password=secret", r"//127\.0\.0\.1:1/upres"),
+    ],
+)
+def test_a_server_that_is_not_there_is_named_without_the_password(url, shown):
+    with pytest.raises(StoreError, match=f"{shown}: the database cannot be used") as raised:
+        Store(url)
     assert "secret" not in str(raised.value)
 
 

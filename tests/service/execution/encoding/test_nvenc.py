@@ -183,8 +183,9 @@ def test_a_live_source_has_one_encoder_and_gets_every_frame_at_once(one):
         ({"codec": "av1"}, {}),
         ({"preset": "/etc/passwd"}, {}),
         ({"crf": -1}, {}),
-        ({"options": [["gpu", "7"]], "codec": "auto"}, {}),
-        ({"height": 16384}, {}),
+        ({"options": [["gpu", "7"]]}, {}),
+        ({"pixel_format": "yuv420p"}, {}),
+        ({"height": 64}, {}),
         ({"nobody": 1}, {}),
         ({}, {"color": {**COLOR, "matrix": "x"}}),
         ({}, {"color": {}}),
@@ -218,6 +219,16 @@ def test_a_picture_of_another_size_is_an_error(one):
     channel.send({"do": "encode", "key": False}, picture(0, 46))
     channel.send({"do": "finish"})
     assert "takes no 64x46" in channel.receive_data()[0]["text"]
+
+
+def test_a_segment_that_does_not_end_is_an_error(one, monkeypatch):
+    monkeypatch.setattr(encoder_host, "MOST_HELD", 100)
+    channel, _, _ = one
+    channel.send({"do": "begin", "encoder": ASKED, "shape": PICTURES})
+    for pts in range(3):
+        channel.send({"do": "encode", "key": True}, picture(pts))
+    channel.send({"do": "finish"})
+    assert "a segment of more than 100 bytes" in channel.receive_data()[0]["text"]
 
 
 def test_an_attempt_opens_no_more_encoders_than_were_claimed_for_it(one):
