@@ -175,8 +175,8 @@ def _cluster() -> Iterator[Finding]:
         from upres.service.server.settings import load
         from upres.service.server.standby import make_state
 
-        make_state(state := load().state)  # as a server does, so that others cannot read it
-        checked = check(state / "jobs")
+        make_state(folder := load().state)  # as a server does, so that others cannot read it
+        checked = check(folder / "jobs")
     except (ModuleNotFoundError, UpresError) as error:
         yield Finding("Ray", f"no cluster: {error}", "pip install 'upres[ray]', then see docs/scale.md", missing=True)
         return
