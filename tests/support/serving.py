@@ -66,6 +66,8 @@ class ServerProcess:
     def start(self, until=b"gRPC on", **values):
         self.changed = bool(values)
         values = {**self.settings, **values, "fault": str(self._fault)}
+        if self.stdout is not None:  # of a start that ended by itself
+            self.stdout.close()
         ours, theirs = os.pipe()
         self.stdout = os.fdopen(ours, "rb")
         with open(os.devnull, "rb") as nothing, os.fdopen(theirs, "wb") as stdout, self.log.open("ab") as log:  # noqa: PTH123
@@ -119,9 +121,15 @@ class ServerProcess:
         return self if self.runs else self.start()
 
     def __exit__(self, *_):
-        if self.process.poll() is None:
+        self.end()
+
+    def end(self):
+        """Leave nothing of it, whether it runs, has ended by itself, or was never started."""
+        if self.runs:
+            self.process.send_signal(signal.SIGCONT)
             self.kill()
-        self.stdout.close()
+        if self.stdout is not None:
+            self.stdout.close()
 
 
 class Rpc:

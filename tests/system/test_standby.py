@@ -34,9 +34,7 @@ def pair(folder, database):
             yield SimpleNamespace(first=servers[0], second=servers[1], client=client, kill=Killed(servers))
     finally:
         for server in servers:
-            if server.runs:
-                server.process.send_signal(signal.SIGCONT)
-                server.kill()
+            server.end()
 
 
 class Killed:
