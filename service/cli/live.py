@@ -16,6 +16,7 @@ from .options import Crf, Overwrite, Prefilters, Tonemap, built
 from .run.options import ModelOptions
 
 if TYPE_CHECKING:
+    from upres.engine.core.model import Model
     from upres.engine.decode.reader import Reader
     from upres.engine.live.session import LiveRun, Viewer
     from upres.engine.pipeline.options import Job
@@ -74,7 +75,6 @@ def live(
         from upres.engine.pipeline.progress import Progress
 
         from .console import RemoteBar
-        from .run.choice import Choice, Wanted
         from .stdio import stdin, stdout
 
     opened = stdin() if source == "-" else _address(source)
@@ -82,16 +82,13 @@ def live(
     if any(place.place is None for place in places):
         stdout()  # refuses a terminal
     progress = Progress()
-    # The light network, where there is one: another is asked for by its content or by its name.
-    models = Choice(replace(choice, content="live") if choice.content == "auto" else choice)
-    wanted = models.named() or Wanted(("RealESRGAN_Vid_x2",), (2,), 2)
     with (
         RemoteBar(f"waiting for {source}", endless=True) as bar,
         signals.interruptible(),
         _previewed(progress, bar) if preview else nullcontext() as viewer,
     ):
         running = LiveRun(places, viewer)
-        loaded, notes = models.load(wanted)
+        loaded, notes = _loaded(choice)
         bar.warn(notes)
         job = Job(
             loaded,
@@ -106,6 +103,14 @@ def live(
         with open_live(opened, tonemap=tonemap) as reader:
             _run(running, reader, job, progress, bar)
     typer.echo(_summary(running, progress), err=True)
+
+
+def _loaded(choice: ModelOptions) -> tuple[tuple["Model", ...], list[str]]:
+    """Load the light network, where there is one: another is asked for by its content or by its name. Gives notes as well."""
+    from .run.choice import Choice, Wanted
+
+    models = Choice(replace(choice, content="live") if choice.content == "auto" else choice)
+    return models.load(models.named() or Wanted(("RealESRGAN_Vid_x2",), (2,), 2))
 
 
 @contextmanager

@@ -201,7 +201,6 @@ def stream(
     from upres.service.client.assembly import Assembly
     from upres.service.client.errors import RemoteError
     from upres.service.client.growing import Growing
-    from upres.v2 import upscale_pb2 as pb
 
     from .console import RemoteBar
     from .stdio import stdin, stdout
@@ -213,9 +212,7 @@ def stream(
         stdout()  # refuses a terminal
     else:
         check_target(stdin() if piped else source, target, container_for(target), overwrite=overwrite)
-    if delivery is not None:
-        config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
-    config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT
+    _set_delivery(config, delivery, live=live, when_slow=when_slow)
     with (
         _interruptible(),
         Growing(target) if grows else Assembly(target, overwrite=overwrite) as assembly,
@@ -231,6 +228,15 @@ def stream(
             raise
         assembly.join()
     _done(target, job)
+
+
+def _set_delivery(config: "pb.UpscaleConfig", delivery: str | None, *, live: bool, when_slow: str) -> None:
+    """Say in what pieces the result comes, and what becomes of it where it is late."""
+    from upres.v2 import upscale_pb2 as pb
+
+    if delivery is not None:
+        config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
+    config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT
 
 
 def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "RemoteBar") -> "pb.Job":

@@ -97,7 +97,13 @@ class Server:
         self._egress = Egress(self._resolver, Allowed.parse(settings.webhook_http, settings.webhook_hosts))
         self._deliveries = Deliveries(self.store)
         self._webhooks = Webhooks(self._deliveries, self._egress.post, result_url=self._result_url)
-        self._pusher = Pusher(
+        self._pusher = self._make_pusher()
+        self._hls = HlsDoor(self.jobs, self._links)
+        self._http = Http(settings, self._web(quota))
+
+    def _make_pusher(self) -> Pusher:
+        settings = self._settings
+        return Pusher(
             self.jobs,
             self.keys,
             self._links,
@@ -105,8 +111,6 @@ class Server:
             public_url=settings.public_url,
             wait=partial(asyncio.sleep, settings.ping_seconds),
         )
-        self._hls = HlsDoor(self.jobs, self._links)
-        self._http = Http(settings, self._web(quota))
 
     def _executor_options(self) -> ExecutorOptions:
         settings = self._settings

@@ -198,26 +198,32 @@ def test_an_hour_costs_no_memory_and_leaves_picture_and_sound_together(piece, tm
             for viewer in viewers:
                 viewer.thread.join(SECONDS)
             status = server.wait()
+    record = kept(received, memory, viewers, last, time.monotonic() - begun)
+    assert last.status == pb.Job.STATUS_DONE and status == 0
+    assert FRAMES - 3 * RATE <= received.frames == last.totals.frames_out
+    assert any("2 times" in text for text in record["interruptions"])
+    assert record["growth"] < MOST_GROWTH
+    assert [viewer.error for viewer in viewers] == [None] * len(viewers) and min(record["visits"]) > 1
+    offsets = record["sound_behind_picture_ms"]
+    assert len(offsets) >= 3 and all(abs(milliseconds) <= 1000 * APART for milliseconds in offsets)
+
+
+def kept(received, memory, viewers, last, seconds):
+    """What came of the hour, as it is written to the soak tests' results."""
     heard = beeps(received)
     offsets = [min((beep - flash for beep in heard), key=abs) for flash in flashes(received)]
-    growth = memory.median(0.75, 1.0) / memory.median(SETTLED, 0.5)
-    visits = [viewer.visits for viewer in viewers]
+    before, after = memory.median(SETTLED, 0.5), memory.median(0.75, 1.0)
     record = {
         "source_seconds": 60 * MINUTES * PIECES,
-        "took_seconds": round(time.monotonic() - begun),
+        "took_seconds": round(seconds),
         "frames": received.frames,
         "interruptions": [text for text in last.warnings if "broke off" in text],
-        "megabytes": [round(memory.median(*share) / 2**20, 1) for share in ((SETTLED, 0.5), (0.75, 1.0))],
-        "growth": round(growth, 4),
-        "visits": visits,
-        "sound_behind_picture_ms": [round(1000 * seconds, 1) for seconds in offsets],
+        "megabytes": [round(each / 2**20, 1) for each in (before, after)],
+        "growth": round(after / before, 4),
+        "visits": [viewer.visits for viewer in viewers],
+        "sound_behind_picture_ms": [round(1000 * offset, 1) for offset in offsets],
     }
     SOAK.mkdir(exist_ok=True)
     with (SOAK / "live-hour.jsonl").open("a") as file:
         file.write(json.dumps(record) + "\n")
-    assert last.status == pb.Job.STATUS_DONE and status == 0
-    assert FRAMES - 3 * RATE <= received.frames == last.totals.frames_out
-    assert any("2 times" in text for text in record["interruptions"])
-    assert growth < MOST_GROWTH
-    assert [viewer.error for viewer in viewers] == [None] * len(viewers) and min(visits) > 1
-    assert len(offsets) >= 3 and all(abs(seconds) <= APART for seconds in offsets)
+    return record

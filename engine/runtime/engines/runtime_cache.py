@@ -72,6 +72,6 @@ def _stale(kept: Path) -> list[Path]:
     What is of other GPUs and drivers stays: machines may share a cache.
     """
     engine, build, _, _ = kept.name.rsplit(".", 3)
-    files = [each for each in kept.parent.glob("*.cache") if each.name.count(".") >= 3]
-    others = [each for each in files if each.name.rsplit(".", 3)[0] == engine and each.name.rsplit(".", 3)[1] != build]
-    return [*others, *kept.parent.glob(f"{kept.name}.*.part")]
+    builds = kept.parent.glob(f"{engine}.*.cache")
+    parts = kept.parent.glob(f"{kept.name}.*.part")
+    return [*(each for each in builds if not each.name.startswith(f"{engine}.{build}.")), *parts]
