@@ -138,7 +138,7 @@ class Worker:
             self._report(report="died", request_id=order.request_id)
             return
         self._attempts[order.request_id] = child
-        threading.Thread(target=self._serve, args=(order, child), daemon=True).start()
+        threading.Thread(target=self._serve, name="attempt", args=(order, child), daemon=True).start()
 
     def _serve(self, order: Order, child: Child) -> None:
         job_logging.bind_job_id(order.request_id)

@@ -9,7 +9,8 @@ from pathlib import Path
 import imageio_ffmpeg
 
 PICTURE = "testsrc2=size=64x48:rate=10:duration=1"
-SMOOTH = "gradients=size=64x48:rate=10:duration=1:seed=1"
+# Colors of its own: those that `gradients` draws differ at every run, whatever its seed.
+SMOOTH = "gradients=size=64x48:rate=10:duration=1:seed=1:c0=0x203040:c1=0xd0b090"
 SOUND = "sine=frequency=440:sample_rate=44100:duration=1"
 
 

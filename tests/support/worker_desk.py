@@ -61,4 +61,6 @@ def working(folder, load=fake.load, **options):
         with os.fdopen(reports_in) as reports:
             with os.fdopen(orders_out, "w") as orders:
                 yield Desk(folder, orders, reports, worker)
-            thread.join(60)
+            # An attempt reports at its very end: the pipe stays open until then.
+            for each in (thread, *(each for each in threading.enumerate() if each.name == "attempt")):
+                each.join(60)

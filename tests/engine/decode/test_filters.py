@@ -68,9 +68,7 @@ def test_denoise_halves_noise(tmp_path, name):
 
 
 def test_deblock_lowers_blocks_more_than_what_lies_between(tmp_path):
-    clip = media.clip(
-        tmp_path / "in.avi", "-c:v", "mpeg4", "-q:v", 31, picture="gradients=size=128x96:rate=10:duration=1:seed=3"
-    )
+    clip = media.clip(tmp_path / "in.avi", "-c:v", "mpeg4", "-q:v", 31, picture=media.SMOOTH.replace("64x48", "128x96"))
 
     def steps(frames):
         across = np.abs(np.diff(frames, axis=2))
