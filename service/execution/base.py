@@ -16,7 +16,7 @@ from .order import Order
 
 GROUP = "upres.executors"
 NEWS = ("progress", "fragment", "waiting")  # reports that do not end an attempt
-VERDICTS = ("joined", "made", "failed", "late", "died")  # reports that end an attempt; `made` one at a range
+VERDICTS = ("joined", "made", "failed", "late", "locked", "died")  # reports that end an attempt; `made` one at a range
 
 
 Report = dict[str, Any]
@@ -58,7 +58,8 @@ class Executor(Protocol):
 
     Reports are JSON objects whose `report` is the kind. News: `progress` (percent, state), `fragment` (one was published),
     `waiting` (for its source). Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class
-    name, message), `late` (it used up its time, or made no progress for `stalled_seconds`), `died` (which is no verdict on the
+    name, message), `late` (it used up its time, or made no progress for `stalled_seconds`), `locked` (nothing was done, since
+    another attempt has the folder: `holder` says which; to be tried again in a while), `died` (which is no verdict on the
     job: it may be tried again; `worker`: it died with its worker, for which another job may be to blame). One of no job, whose
     id is empty: `ready`, when there is room that was not there before.
     """

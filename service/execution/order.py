@@ -9,7 +9,8 @@ class Order:
     """One attempt. owner: whose job it is. folder: the job's. spec, limits: as JSON.
 
     devices: how many may make ranges of it. range_number: it is only for that range of the job's, whose plan lies in the folder.
-    The rest bounds what the attempt's process may use; None sets no bound. free_bytes: of the disk, that it leaves free.
+    lock_seconds: that it waits for the lock of what it works on, before it is given back. The rest bounds what the attempt's
+    process may use; None sets no bound. free_bytes: of the disk, that it leaves free.
     """
 
     request_id: str
@@ -24,6 +25,7 @@ class Order:
     free_bytes: int = 0
     devices: int = 1
     range_number: int | None = None
+    lock_seconds: float = 30.0
 
     @property
     def live(self) -> bool:

@@ -72,6 +72,12 @@ class Failed(BaseModel):
     message: Message
 
 
+class Locked(BaseModel):
+    """The report `locked`. holder: who has the lock."""
+
+    holder: Annotated[str, Field(strict=True, max_length=MOST_CHARACTERS)]
+
+
 Number = Annotated[int, Field(strict=True, ge=0, lt=MOST_RANGES)]  # of a range
 
 
@@ -100,6 +106,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "progress": Progress,
     "joined": Joined,
     "failed": Failed,
+    "locked": Locked,
 }
 
 

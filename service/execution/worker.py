@@ -196,7 +196,7 @@ class Worker:
                     answer = answers.submit(host.answer, message, frame)
                 elif message["report"] != "active":
                     report = checked(message)
-                    if report is None:
+                    if report is None or (report["report"] == "locked" and answer is not None):  # then it has the lock
                         raise ValueError("a report that is none")
                     if report["report"] in VERDICTS:
                         return report

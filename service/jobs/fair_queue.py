@@ -1,11 +1,15 @@
 """Who is next: the key with the fewest attempts under way, then every key in turn. Live jobs do not wait: they have slots."""
 
+import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from upres.service.domain.errors import BusyError
 
 RETRY_SECONDS = 10
+PAUSE_SECONDS = 5.0  # before the second attempt at a job that was locked; then twice as long each time
+LONGEST_PAUSE = 60.0
+MOST_LOCKED = 30  # times in a row that a job is locked: half an hour or more
 NONE: Mapping[str, int] = {}
 
 
@@ -80,6 +84,37 @@ class FairQueue:
                     del self._waiting[owner]
                 return True
         return False
+
+
+class Later:
+    """Jobs that are queued again in a while, since the attempt at each found that another one has its folder."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._times: Counter[str] = Counter()
+        self._waiting: dict[str, tuple[float, str]] = {}  # until when, and whose they are
+
+    def put(self, request_id: str, owner: str) -> float | None:
+        """Take a job; return the seconds that it waits, None where it was locked too often in a row to be taken."""
+        self._times[request_id] += 1
+        if self._times[request_id] > MOST_LOCKED:
+            return None
+        seconds = min(LONGEST_PAUSE, PAUSE_SECONDS * 2.0 ** (self._times[request_id] - 1))
+        self._waiting[request_id] = self._clock() + seconds, owner
+        return seconds
+
+    def due(self) -> list[tuple[str, str]]:
+        """Take out the jobs that have waited long enough, each with its owner."""
+        now = self._clock()
+        due = [(request_id, owner) for request_id, (until, owner) in self._waiting.items() if until <= now]
+        for request_id, _ in due:
+            del self._waiting[request_id]
+        return due
+
+    def forget(self, request_id: str) -> None:
+        """Forget a job, and how often it was locked."""
+        self._waiting.pop(request_id, None)
+        self._times.pop(request_id, None)
 
 
 def owner_to_yield(waiting: list[str], running: Counter[str]) -> str | None:

@@ -24,11 +24,15 @@ from upres.service.storage.results import Results, keys
 from .attempts import Attempts
 from .change_events import Ledger
 from .cleaning import Cleaner
+from .fair_queue import Later
 from .uploads import Intake
 
 PROGRESS_STEP = 2.0  # percent between two rows of progress
 NOTE_SECONDS = 1.0  # between two tries to write into a database that takes nothing
 DIED = Failure(Reason.PROCESSING_FAILED, "Processing stopped unexpectedly; the job can be submitted again.")
+LOCKED = Failure(
+    Reason.PROCESSING_FAILED, "An earlier attempt at the job has its files and does not end; submit the job again."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +41,7 @@ class Schedule(Protocol):
     """What a report may lead to."""
 
     attempts: Attempts
+    later: Later
     live: Live
 
     def put(self, job: Job, *, again: bool = False) -> None:
@@ -115,6 +120,8 @@ class Reports:
                 break
             except Exception:  # whatever it is
                 logger.exception("%s: what its attempt reported cannot be used", request_id)
+        if report["report"] != "locked":
+            self._schedule.later.forget(request_id)
         self._remove(request_id)
 
     async def _settle(self, request_id: str, report: Report) -> None:
@@ -171,6 +178,8 @@ class Reports:
             case {"report": "late"}:
                 message = f"The job took longer than its {counted(self._policy.wall_seconds, 'second')}."
                 await self._schedule.fail(request_id, Failure(Reason.TIMEOUT, message))
+            case {"report": "locked", "holder": holder}:
+                await self._locked(request_id, holder)
             case {"report": "died"}:
                 await self._died(request_id, with_worker=bool(report.get("worker")))
             case _:
@@ -234,6 +243,20 @@ class Reports:
             await self._died(request_id)
         else:
             await self._schedule.fail(request_id, failure)
+
+    async def _locked(self, request_id: str, holder: str) -> None:
+        """Have a job tried again in a while whose folder another attempt has: nothing was done, and nothing counts."""
+        attempt = self._schedule.attempts.get(request_id)
+        if attempt is None or attempt.live or attempt.yielding:
+            await self._died(request_id)
+            return
+        job = await self._ledger.change(request_id, states.requeued)
+        seconds = self._schedule.later.put(request_id, job.owner)
+        if seconds is None:
+            logger.error("given up: its folder is held by %s, which does not end; end that process", holder)
+            await self._schedule.fail(request_id, LOCKED)
+        else:
+            logger.warning("its folder is held by %s; the job is tried again in %g s", holder, seconds)
 
     async def _died(self, request_id: str, *, with_worker: bool = False) -> None:
         """Have a job tried again, unless that was done often. with_worker: it does not count where the attempt had come further."""

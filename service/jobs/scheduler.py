@@ -27,7 +27,7 @@ from upres.service.storage.results import Results
 from .attempts import Attempt, Attempts
 from .change_events import Ledger
 from .cleaning import Cleaner
-from .fair_queue import RETRY_SECONDS, FairQueue, owner_to_yield
+from .fair_queue import RETRY_SECONDS, FairQueue, Later, owner_to_yield
 from .reports import Reports, noted
 from .uploads import Intake
 
@@ -43,7 +43,10 @@ logger = logging.getLogger(__name__)
 
 
 class Runner:
-    """attempts: those under way. queue: jobs that wait. live: the live jobs' rings. reports: what attempts say."""
+    """attempts: those under way. queue: jobs that wait. later: those that are to be queued in a while.
+
+    live: the live jobs' rings. reports: what attempts say.
+    """
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Runner:
         self.executor = executor
         self.attempts = Attempts()
         self.queue = FairQueue(policy.queue)
+        self.later = Later()
         self.live = Live(policy.live_log)
         self.reports = Reports(self, ledger, intake, results, cleaner, policy, checkpoint)
         self._ledger = ledger
@@ -152,6 +156,7 @@ class Runner:
         logger.info("ended: %s", job.state.failure and job.state.failure.reason)
         self._intake.close(request_id)
         self._stalled.pop(request_id, None)
+        self.later.forget(request_id)
         self.queue.remove(request_id)
         await self.executor.cancel(request_id)
         await self._cleaner.source(request_id)
@@ -176,6 +181,8 @@ class Runner:
         while True:
             await wait_for(self._wake, LOOK_SECONDS)
             self._wake.clear()
+            for again, owner in self.later.due():
+                self.queue.put(again, owner, again=True)
             while self._has_room and (request_id := self.queue.take(self.attempts.by_owner())):
                 with job_logging.about(request_id):
                     try:

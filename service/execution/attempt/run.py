@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-from filelock import FileLock
 
 from upres.engine.core.errors import LogError, SourceError, UpresError
 from upres.engine.core.frame import Shape
@@ -46,6 +45,7 @@ from upres.service.live.attempt_socket import LiveReader, LiveSocket, SentLog
 from upres.service.storage.job_folder import JobFolder
 
 from .activity import Activity, ReadAhead
+from .folder_lock import LockedError, locked
 from .growing_source import GrowingSource
 from .preview import jpeg
 from .remote_encoder import with_memory
@@ -54,7 +54,6 @@ from .split import Asked
 
 REPORT_SECONDS = 0.25  # between two reports of progress
 LIVE_RATE = Fraction(60)  # frames a second that a live source has at most: where libavformat says more, it has guessed
-LOCK_SECONDS = 30.0  # an attempt that was killed releases the folder at once; this is for one that is being killed
 
 LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
 SUBTITLES = "a stream carries picture and sound; subtitles are in the joined result, which `upres get` brings"
@@ -298,12 +297,14 @@ def run_order(order: Order, channel: Channel) -> None:
         with _live_socket(order, channel) as live:  # before sockets are given up
             _confine(order)
             if order.range_number is not None:
-                with FileLock(folder.range_lock(order.range_number), timeout=LOCK_SECONDS):
+                with locked(folder.range_lock(order.range_number), order.lock_seconds):
                     Attempt(order, channel, live).run_range(order.range_number)
                 report(channel, "made")
                 return
-            with FileLock(folder.lock, timeout=LOCK_SECONDS):
+            with locked(folder.lock, order.lock_seconds):
                 totals = Attempt(order, channel, live).run()
+    except LockedError as error:
+        channel.send({"report": "locked", "holder": error.holder})
     except UpresError as error:
         message = str(error).replace(f"{order.folder}/", "")  # nobody outside shall read a path of the server's
         channel.send({"report": "failed", "error": type(error).__name__, "message": message})

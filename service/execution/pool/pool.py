@@ -5,12 +5,15 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from upres.service.domain.waiting import wait_for
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import VERDICTS, OnReport, Report
 from upres.service.execution.order import Order
 from upres.service.execution.ranges.split_jobs import SplitJobs
 
 from .worker import PooledWorker, WorkerDiedError
+
+LOOK_SECONDS = 1.0  # between two looks for ranges that were locked
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +141,7 @@ class Pool:
     async def _give_ranges(self) -> None:
         """Give every worker a range, whenever there is one to make and a worker that makes none."""
         while True:
-            await self._changed.wait()
+            await wait_for(self._changed, LOOK_SECONDS)
             self._changed.clear()
             while self._again and self.room:
                 order = self._again.pop(0)

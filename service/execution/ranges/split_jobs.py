@@ -3,7 +3,8 @@
 Only bookkeeping, so that any executor can keep to it.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -12,6 +13,9 @@ from upres.service.execution.base import Report
 from upres.service.execution.order import Order
 
 SEPARATOR, SERIAL_END = "/", "."
+LOCK_SECONDS = 5.0  # that a range's attempt waits for its lock: there are others to make
+PAUSE_SECONDS = 5.0  # before a range is given again that was locked
+HELD_SECONDS = 150.0  # that a range may be locked by an attempt of before: longer than servers of files keep a dead machine's locks
 
 
 @dataclass(slots=True)
@@ -19,7 +23,8 @@ class _Split:
     """A job's order. serial: of the attempt at it. kind: of the workers that may make its ranges.
 
     board: of the ranges, while they are made. asked: the attempt has said which, once and for all. under_way: names of orders.
-    alone: it is to go without ranges. verdict: how the attempt has ended.
+    alone: it is to go without ranges. verdict: how the attempt has ended. locked, due: of ranges that another attempt holds, since
+    when, and when they are given again.
     """
 
     order: Order
@@ -30,12 +35,25 @@ class _Split:
     under_way: set[str] = field(default_factory=set)
     alone: bool = False
     verdict: Report | None = None
+    locked: dict[int, float] = field(default_factory=dict)
+    due: dict[int, float] = field(default_factory=dict)
+
+    def next(self, now: float) -> int | None:
+        """Take the number of the next range, one first that was locked; None without one."""
+        if self.board is None:
+            return None
+        number = min((number for number, due in self.due.items() if due <= now), default=None)
+        if number is not None:
+            del self.due[number]
+            return number
+        return self.board.take(wait=False)
 
 
 class SplitJobs:
     """The jobs under way. The attempt at a job reports which ranges it wants; each is an order of its own, named by `next`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._jobs: dict[str, _Split] = {}
         self._serials = count()
 
@@ -77,10 +95,10 @@ class SplitJobs:
     def next(self, kind: str = "") -> Order | None:
         """Return the order of the next range for a worker of this kind, of the job with the fewest under way; None without one."""
         for job in sorted(self._jobs.values(), key=lambda job: len(job.under_way)):
-            if job.kind == kind and job.board is not None and (number := job.board.take(wait=False)) is not None:
+            if job.kind == kind and (number := job.next(self._clock())) is not None:
                 name = f"{job.order.request_id}{SEPARATOR}{job.serial}{SERIAL_END}{number}"
                 job.under_way.add(name)
-                return replace(job.order, request_id=name, range_number=number)
+                return replace(job.order, request_id=name, range_number=number, lock_seconds=LOCK_SECONDS)
         return None
 
     def ended(self, name: str, report: Report) -> str | None:
@@ -92,6 +110,9 @@ class SplitJobs:
         if job.board is None:
             return None
         number = int(name.rpartition(SERIAL_END)[2])
+        if report["report"] == "locked":
+            return self._locked(job, number)
+        job.locked.pop(number, None)
         if report["report"] == "made":
             job.board.made(number)
             return None
@@ -117,6 +138,15 @@ class SplitJobs:
         """Note that a job is not to go on in any way."""
         if job := self._jobs.get(request_id):
             job.board, job.alone = None, False
+
+    def _locked(self, job: _Split, number: int) -> str | None:
+        """Have a range given again in a while, which is no try at it; return its job where it has been locked for too long."""
+        now = self._clock()
+        if now - job.locked.setdefault(number, now) < HELD_SECONDS:
+            job.due[number] = now + PAUSE_SECONDS
+            return None
+        job.board, job.alone = None, True
+        return job.order.request_id
 
     @staticmethod
     def _given_up(job: _Split) -> str | None:

@@ -19,6 +19,7 @@ TOTALS = {"frames": 1, "duration_seconds": 0.1, "seconds": {}}
         {"report": "progress", "percent": 1.5, "state": {"frames_in": 3}},
         {"report": "joined", "totals": TOTALS},
         {"report": "failed", "error": "SourceError", "message": "not a video"},
+        {"report": "locked", "holder": "process 7"},
     ],
 )
 def test_what_attempts_say_is_passed_on(report):
@@ -45,6 +46,7 @@ def test_what_attempts_say_is_passed_on(report):
         {"report": "progress", "percent": 101, "state": {}},
         {"report": "progress", "percent": 1, "state": {"warnings": [{}]}},
         {"report": "failed", "error": 1, "message": "x"},
+        {"report": "locked", "holder": "x" * 9999},
     ],
 )
 def test_what_is_no_report_is_not(report):

@@ -10,7 +10,7 @@ from ordered import Watched, ordered
 from split import damaged
 
 from upres.service.execution.local import LocalExecutor
-from upres.service.execution.ranges.split_jobs import SplitJobs
+from upres.service.execution.ranges.split_jobs import HELD_SECONDS, LOCK_SECONDS, PAUSE_SECONDS, SplitJobs
 
 LONGEST_SECONDS = 240
 
@@ -86,3 +86,35 @@ def test_ranges_are_for_workers_of_one_kind(tmp_path, clip):
     jobs.split("job", range(2))
     assert jobs.next("another GPU") is None
     assert jobs.next("one GPU").range_number == 0
+
+
+def test_a_range_that_is_locked_is_given_again_later_and_is_no_try_until_it_was_locked_for_too_long(tmp_path, clip):
+    now, report = [0.0], {"report": "locked", "holder": "x"}
+    jobs = SplitJobs(lambda: now[0])
+    jobs.start(ordered(tmp_path / "job", clip("a.mp4", 1)))
+    jobs.split("job", range(2))
+    front, other = jobs.next(), jobs.next()
+    assert (front.range_number, other.range_number, front.lock_seconds) == (0, 1, LOCK_SECONDS)
+    while now[0] < HELD_SECONDS:
+        assert jobs.ended(front.request_id, report) is None
+        assert jobs.missed("job", 0) is None  # it is not there, and that is known
+        assert jobs.next() is None
+        now[0] += PAUSE_SECONDS
+        assert jobs.next().request_id == front.request_id
+    assert jobs.ended(front.request_id, report) == "job"
+    assert jobs.close("job", {"report": "died"}) == {other.request_id}
+    assert jobs.ended(other.request_id, {"report": "died"}) is None
+    assert jobs.settled("job")[1].devices == 1
+
+
+def test_a_range_that_was_locked_and_then_made_was_locked_no_time(tmp_path, clip):
+    now = [0.0]
+    jobs = SplitJobs(lambda: now[0])
+    jobs.start(ordered(tmp_path / "job", clip("a.mp4", 1)))
+    jobs.split("job", range(1))
+    name = jobs.next().request_id
+    for report in ("locked", "died", "locked"):
+        assert jobs.ended(name, {"report": report}) is None
+        now[0] += HELD_SECONDS / 2
+        assert jobs.next().request_id == name
+    assert jobs.ended(name, {"report": "made"}) is None

@@ -1,0 +1,116 @@
+"""Jobs whose folders another attempt has: they are tried again in a while, which counts for nothing and takes no slot."""
+
+import asyncio
+
+import pytest
+from running_jobs import SPEC, ended, serving, submit, until
+
+from upres.service.domain.states import Reason, Status
+from upres.service.jobs import fair_queue, reports
+from upres.service.jobs.fair_queue import LONGEST_PAUSE, MOST_LOCKED, PAUSE_SECONDS, Later
+
+DONE = {"report": "joined", "totals": {"frames": 1, "duration_seconds": 0.1, "seconds": {}}}
+HELD = {"report": "locked", "holder": "process 7 on another machine"}
+
+
+class OneSlot:
+    """An executor of one slot, whose attempts end at once. says: gives the report on a job."""
+
+    ready, unavailable, live_room = True, {}, 0
+
+    def __init__(self, says):
+        self.says, self.room, self.ran = says, 1, []
+
+    async def start(self, on_report):
+        self.on_report = on_report
+
+    async def run(self, order):
+        assert self.room
+        self.room = 0
+        self.ran.append(order.request_id)
+        asyncio.get_running_loop().call_soon(self._end, order)
+
+    def _end(self, order):
+        self.room = 1
+        self.task = asyncio.get_running_loop().create_task(
+            self.on_report(order.request_id, dict(self.says(order.request_id)))
+        )
+
+    async def cancel(self, request_id):
+        pass
+
+    async def stop(self):
+        pass
+
+
+@pytest.fixture
+def nothing_is_stored(monkeypatch):
+    async def store(self, job):
+        return 1
+
+    monkeypatch.setattr(reports.Reports, "_store_result", store)
+
+
+def test_a_job_whose_folder_is_held_lets_others_work_and_loses_no_attempt(
+    tmp_path, clip, monkeypatch, nothing_is_stored
+):
+    monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.01)
+    jobs_seen = []
+
+    def says(request_id):
+        locked = request_id == jobs_seen[0] and executor.ran.count(request_id) <= 6
+        return HELD if locked else DONE
+
+    executor = OneSlot(says)
+
+    async def scenario():
+        async with serving(tmp_path, executor=executor) as jobs:
+            held, _ = await jobs.create(SPEC, "alice")
+            jobs_seen.append(held.request_id)
+            await jobs.write(held.request_id, 0, clip("a.mp4", 1).read_bytes())
+            await jobs.end_source(held.request_id)
+            other = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+            job = await until(jobs, held.request_id, ended)
+            assert [each.state.status for each in (other, job)] == [Status.DONE] * 2
+            assert job.state.attempts == 1 and executor.ran.count(held.request_id) == 7
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_that_is_never_released_ends_its_job_and_the_log_says_who_has_it(tmp_path, clip, monkeypatch, caplog):
+    monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.0)
+
+    async def scenario():
+        async with serving(tmp_path, executor=OneSlot(lambda request_id: HELD)) as jobs:
+            job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+            assert job.state.failure.reason is Reason.PROCESSING_FAILED and job.state.failure.reason.retryable
+            assert "has its files and does not end" in job.state.failure.message
+            assert jobs.runner.executor.ran.count(job.request_id) == MOST_LOCKED + 1
+
+    asyncio.run(scenario())
+    assert "held by process 7 on another machine, which does not end" in caplog.text
+
+
+def test_one_that_waits_to_be_tried_again_can_be_cancelled(tmp_path, clip):
+    async def scenario():
+        async with serving(tmp_path, executor=OneSlot(lambda request_id: HELD)) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            while not jobs.runner.later._waiting:
+                await asyncio.sleep(0.01)
+            assert (await jobs.cancel(job.request_id, "alice")).state.failure.reason is Reason.CANCELLED
+            assert not jobs.runner.later._waiting and not jobs.runner.later._times
+
+    asyncio.run(scenario())
+
+
+def test_the_pauses_grow_and_end_and_an_attempt_that_was_not_locked_forgets_them():
+    now = [0.0]
+    later = Later(lambda: now[0])
+    pauses = [later.put("a", "alice") for _ in range(MOST_LOCKED + 1)]
+    assert pauses[:3] == [PAUSE_SECONDS, 2 * PAUSE_SECONDS, 4 * PAUSE_SECONDS]
+    assert pauses[-2:] == [LONGEST_PAUSE, None]
+    assert later.due() == []
+    now[0] = LONGEST_PAUSE
+    assert later.due() == [("a", "alice")] and later.due() == []
+    later.forget("a")
+    assert later.put("a", "alice") == PAUSE_SECONDS
