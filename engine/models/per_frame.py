@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 import psutil
@@ -24,7 +25,7 @@ from . import manifest, tuned
 from .in_turn import PerFrameSession
 from .manifest import Installed, Manifest, Variant
 from .padding import cut_padded, padded
-from .planar import COLORS_TOO, PlanarGraph, Planes, takes_planes
+from .planar import BYTES_IN, BYTES_UPSCALED, COLORS_TOO, PlanarGraph, Planes, takes_planes
 from .tensors import RGB, Tensors
 from .tiling import TILE_LIMIT, Plan
 from .tuned import Choice
@@ -56,8 +57,8 @@ class PerFrameModel:
     ) -> None:
         """Take a loaded graph.
 
-        variant: which of the manifest's it is, the one in float32 by default. tile_memory: bytes that a tile's activations may
-        take. tile_limit: pixels of a tile's longest side. why: it runs on what it runs on, where that was measured.
+        variant: which of the manifest's it is, the one in float32 by default. tile_memory: bytes that a tile may take where it is
+        computed. tile_limit: pixels of a tile's longest side. why: it runs on what it runs on, where that was measured.
         deepened: loads the same network for frames of uint16. is_deep: this is the one for them.
         """
         self._graph = graph
@@ -68,6 +69,8 @@ class PerFrameModel:
         self._in_boxes: bool | None = None
         self._deepened = deepened
         self._is_deep = is_deep
+        # What converts colors keeps memory of the device for its next run: everyone who has the same colors shares it.
+        self._on_planes: WeakValueDictionary[Layout, PlanarGraph] = WeakValueDictionary()
         self.name = facts.network
         self.scale = facts.scale
         self.planar = False
@@ -107,19 +110,21 @@ class PerFrameModel:
             or not takes_planes(self._facts, width, height)
         ):
             return None
-        model = copy(self)
         try:
-            model._graph = PlanarGraph(graph, layout)
+            planar = self._on_planes.get(layout) or PlanarGraph(graph, layout)
         except ModelError as error:
             logger.info("%s takes RGB: %s", self.name, error)
             return None
+        self._on_planes[layout] = planar
+        model = copy(self)
+        model._graph = planar
         model.planar = True
         model.report = f"{self.report}{COLORS_TOO}"
         return model
 
     def memory(self, width: int, height: int) -> int:
         """Predict the bytes of main memory that a session needs at its peak: the result, and a tile's activations or copies."""
-        pixel = 1.5 if self.planar else 6 if self._is_deep else 3
+        pixel = self._frame_bytes
         result, tile = width * height * self.scale**2 * pixel, self._plan(width, height).largest
         if isinstance(self._graph, DeviceGraph):
             frames = 1 + math.ceil(DEPTH / self._plan(width, height).count)  # that results are put together for
@@ -127,6 +132,20 @@ class PerFrameModel:
             return int(frames * result * (1 if self._facts.exact_halo else 5) + copies)
         # The result before is kept for what does not change, and the frame that it came of.
         return int(tile * self._bytes_per_pixel + result * (2 if self._facts.exact_halo else 6))
+
+    @property
+    def _frame_bytes(self) -> float:
+        """Count the bytes of a pixel of a frame."""
+        return 1.5 if self.planar else 6 if self._is_deep else 3
+
+    @property
+    def _tile_bytes(self) -> float:
+        """Predict the bytes that a pixel of a tile takes where it is computed; on a GPU with the tiles that are under way."""
+        if not isinstance(self._graph, DeviceGraph):
+            return self._bytes_per_pixel
+        upscaled = self.scale**2
+        colors = BYTES_IN + BYTES_UPSCALED * upscaled if self.planar else 0
+        return self._bytes_per_pixel + colors + DEPTH * self._frame_bytes * (1 + upscaled)
 
     @property
     def trial_side(self) -> int | None:
@@ -144,7 +163,7 @@ class PerFrameModel:
 
     def _tiles(self, width: int, height: int, pixels: int | None = None) -> Plan:
         """Plan the tiles of what goes in. pixels: of a tile at most, where that is less than memory allows."""
-        most = max(1, int(self._tile_memory / self._bytes_per_pixel))
+        most = max(1, int(self._tile_memory / self._tile_bytes))
         on_device = isinstance(self._graph, DeviceGraph)
         return cut_padded(
             self._facts, width, height, self._tile_limit, on_device=on_device, pixels=min(most, pixels or most)

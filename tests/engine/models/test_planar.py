@@ -1,5 +1,8 @@
 """Networks on planes: at most a level from swscale and the same network, whatever the tiles and the order of a device's work."""
 
+import gc
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +16,7 @@ from upres.engine.core.errors import MemoryShortError
 from upres.engine.core.frame import Color, Frame, Layout
 from upres.engine.models import manifest
 from upres.engine.models.per_frame import PerFrameModel
+from upres.engine.models.planar import BYTES_IN, BYTES_UPSCALED
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.engine.runtime.ring.host import HostDevice, HostGraph
 
@@ -122,3 +126,74 @@ def test_where_colors_are_no_gain_or_cannot_be_converted_frames_stay_rgb(network
     planar = model.on_planes(layout, WIDTH, HEIGHT)
     assert planar.report == f"{model.report}, colors too" and not model.planar
     assert planar.memory(WIDTH, HEIGHT) < model.memory(WIDTH, HEIGHT)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+import numpy as np, onnxruntime
+from upres.engine.color import yuv_graph
+from upres.engine.core.frame import Color, Layout
+side, color = int(sys.argv[1]), Color("bt709", "tv", "bt709", "bt709")
+there, back = (onnxruntime.InferenceSession(each) for each in (yuv_graph.to_rgb(Layout(color, "left")), yuv_graph.from_rgb(color)))
+
+def zeros(*shape):
+    return np.zeros((1, *shape), np.uint8)
+
+def run(side):
+    rows, columns = (np.arange(side, dtype=np.int32) for _ in range(2))
+    chroma = zeros(1, side // 2, side // 2)
+    if sys.argv[2] == "in":
+        there.run(None, {"y": zeros(1, side, side), "u": chroma, "v": chroma, "rows": rows, "columns": columns})
+    else:
+        back.run(None, {"upscaled": zeros(side, side, 3), "upscaled_rows": rows, "upscaled_columns": columns})
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+run(64)
+before = peak()
+run(side)
+print((peak() - before) / side**2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+@pytest.mark.parametrize(("way", "predicted"), [("in", BYTES_IN), ("out", BYTES_UPSCALED)])
+def test_converting_colors_takes_the_memory_that_is_predicted_for_it(way, predicted):
+    done = subprocess.run([sys.executable, "-c", PEAK, "1536", way], capture_output=True, text=True, timeout=100)
+    assert predicted / 2 < float(done.stdout) < 1.05 * predicted, done.stderr
+
+
+def test_tiles_are_planned_by_what_is_under_way_and_what_converts_colors_too(network):
+    """On a device: for the network alone they would be too large."""
+    graph, facts = network
+    room = 400 * 400 * facts.bytes_per_pixel
+    model = PerFrameModel(queued(graph, HostDevice()), facts, tile_memory=room)
+    planar = model.on_planes(Layout(BT709, "left"), 1000, 1000)
+    ring = 3 * (1 + facts.scale**2)
+    for each, pixel in (
+        (model, facts.bytes_per_pixel + 3 * ring),
+        (planar, facts.bytes_per_pixel + 1.5 * ring + BYTES_IN + BYTES_UPSCALED * facts.scale**2),
+    ):
+        assert 0.3 * room < each._plan(1000, 1000).largest * pixel <= room
+    assert planar._plan(1000, 1000).largest < model._plan(1000, 1000).largest
+
+
+def test_who_has_the_same_colors_shares_what_converts_them_and_the_last_one_gives_it_back(network):
+    """It keeps its memory for the next run: four jobs of a worker would hold four times as much."""
+    loaded = []
+
+    def load(model):
+        loaded.append(model)
+        return OnnxRuntimeGraph(model, 1)
+
+    model = PerFrameModel(HostGraph(network[0], HostDevice(), load=load), network[1])
+    one, other = (model.on_planes(Layout(BT709, "left"), WIDTH, HEIGHT) for _ in range(2))
+    assert one._graph is other._graph and len(loaded) == 2
+    assert model.on_planes(Layout(BT709, "center"), WIDTH, HEIGHT)._graph is not one._graph
+    del one, other
+    gc.collect()
+    model.on_planes(Layout(BT709, "left"), WIDTH, HEIGHT)
+    assert len(loaded) == 6
