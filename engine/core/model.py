@@ -1,6 +1,6 @@
 """The one shape of every model, stateless or stateful: open a session, push frames, flush. Nothing else knows which it is."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -104,6 +104,19 @@ class Planar(Protocol):
     def on_planes(self, layout: Layout, width: int, height: int) -> "Model | None":
         """Give the same network for frames of this size in such planes; None where frames in RGB serve it better."""
         ...
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """A model of several networks, of which one works.
+
+    levels: their names, the heaviest first. level: which of them, from its next frame on.
+    """
+
+    level: int
+
+    @property
+    def levels(self) -> Sequence[str]: ...  # noqa: D102
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from upres.engine.segments.model import Fragment, Track
 
 from .destination import Destination
 from .sink import Sink
+from .step_down import stepping
 
 
 def open_live(source: Source, *, tonemap: bool = False) -> Reader:
@@ -52,7 +53,10 @@ class LiveRun:
         it, every destination gets all that was made, and its end.
         """
         log, job = _SharedLog(self._viewer), fitted(job, reader)
-        with self._sinks(log), closing(run(reader, job, log, progress, tick)) as fragments:
+        with (
+            self._sinks(log),
+            closing(run(reader, job, log, progress, stepping(job.models, progress, tick))) as fragments,
+        ):
             for _ in fragments:
                 if self._in_vain:
                     break

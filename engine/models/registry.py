@@ -8,7 +8,7 @@ from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.core.model import Model
 
 from . import per_frame
-from .catalog import NETWORKS, Slug, full_name, slug_of
+from .catalog import NETWORKS, SLUGS, Slug, full_name, slug_of
 from .flashvsr import model as flashvsr
 from .manifest import QUALITIES, Installed
 
@@ -106,6 +106,24 @@ def load(
     return model, choice.note or _warning(slug.slug, choice.network)
 
 
+def lighter(name: str, scale: int, content: str = "auto") -> list[tuple[str, int, str]]:
+    """List what may take a model's place where it is too slow, the heaviest first: the model, scale and content of each.
+
+    The model's own default network, and the light one: its own, or else that of a model of a smaller scale. None are for what
+    remembers frames. Raises as `choose`.
+    """
+    name = _named(name, scale)
+    network, slug = choose(name, content).network, _slug(name)
+    if _sessions(network) is not per_frame or _is_light(network):
+        return []
+    default = [(slug.slug, scale, "auto")] if network != slug.networks[0] else []
+    light = next(
+        (each for each in (slug, *SLUGS.values()) if each.scales[0] <= scale and any(map(_is_light, each.networks))),
+        None,
+    )
+    return [*default, *([(light.slug, light.scales[0], "live")] if light else [])]
+
+
 def scale_of(name: str, scale: int | None = None) -> int:
     """Give how many times a model upscales where `scale` is asked for, if anything; SettingsError where it does not offer that."""
     offered = scales_of(name, scale)
@@ -130,6 +148,10 @@ def _warning(slug: str, network: str) -> str | None:
     if facts is None or not facts.experimental:
         return None
     return f"{slug} is experimental: no owner of its trained weights has reported on this export yet"
+
+
+def _is_light(network: str) -> bool:
+    return network in NETWORKS and NETWORKS[network].content == "live"
 
 
 def _sessions(network: str) -> Sessions:

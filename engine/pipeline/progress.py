@@ -12,12 +12,17 @@ from upres.engine.encode.options import Encoding
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run has come; filled in while it runs. seconds: busy time of each stage, waiting for others not counted."""
+    """How far a run has come; filled in while it runs. seconds: busy time of each stage, waiting for others not counted.
+
+    network: which works now, of a live run. stepped_down: how often a lighter one has taken over.
+    """
 
     frames_in: int = 0
     frames_out: int = 0
     frames_resumed: int = 0
     frames_dropped: int = 0
+    network: str | None = None
+    stepped_down: int = 0
     repairs: Repairs = field(default_factory=Repairs)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "infer": 0.0, "encode": 0.0})

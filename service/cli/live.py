@@ -49,6 +49,12 @@ EveryFrame = Annotated[
 Preview = Annotated[
     bool, typer.Option("--preview", help="Show the result on a page, at an address of this machine that is printed.")
 ]
+StepDown = Annotated[
+    bool,
+    typer.Option(
+        "--step-down", help="While the network is too slow, let a lighter one work; the picture keeps its size."
+    ),
+]
 Preset = Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")]
 
 
@@ -58,6 +64,7 @@ def live(
     to: To = None,
     preview: Preview = False,
     every_frame: EveryFrame = False,
+    step_down: StepDown = False,
     preset: Preset = "veryfast",
     crf: Crf = 20,
     prefilter: Prefilters = None,
@@ -68,6 +75,7 @@ def live(
 ) -> None:
     """Upscale a live source as it comes, until it ends or Ctrl-C. No server is needed."""
     with signals.immediate():
+        from upres.engine.core.errors import SettingsError
         from upres.engine.encode.options import Encoder
         from upres.engine.live.destination import destinations
         from upres.engine.live.session import LiveRun, open_live
@@ -77,6 +85,8 @@ def live(
         from .console import RemoteBar
         from .stdio import stdin, stdout
 
+    if every_frame and step_down:
+        raise SettingsError("--every-frame waits for the network, so that --step-down has nothing to do; leave one out")
     opened = stdin() if source == "-" else _address(source)
     places = destinations(to or ["-"] * (not preview), opened, overwrite=overwrite)
     if any(place.place is None for place in places):
@@ -88,7 +98,7 @@ def live(
         _previewed(progress, bar) if preview else nullcontext() as viewer,
     ):
         running = LiveRun(places, viewer)
-        loaded, notes = _loaded(choice)
+        loaded, notes = _loaded(choice, step_down=step_down)
         bar.warn(notes)
         job = Job(
             loaded,
@@ -105,12 +115,16 @@ def live(
     typer.echo(_summary(running, progress), err=True)
 
 
-def _loaded(choice: ModelOptions) -> tuple[tuple["Model", ...], list[str]]:
-    """Load the light network, where there is one: another is asked for by its content or by its name. Gives notes as well."""
+def _loaded(choice: ModelOptions, *, step_down: bool) -> tuple[tuple["Model", ...], list[str]]:
+    """Load the light network, where there is one: another is asked for by its content or by its name. Gives notes as well.
+
+    step_down: the model's own network by default, and what may take its place.
+    """
     from .run.choice import Choice, Wanted
 
-    models = Choice(replace(choice, content="live") if choice.content == "auto" else choice)
-    return models.load(models.named() or Wanted(("RealESRGAN_Vid_x2",), (2,), 2))
+    models = Choice(replace(choice, content="live") if choice.content == "auto" and not step_down else choice)
+    wanted = models.named() or Wanted(("RealESRGAN_Vid_x2",), (2,), 2)
+    return models.load_stepped(wanted) if step_down else models.load(wanted)
 
 
 @contextmanager
@@ -138,14 +152,17 @@ def _run(running: "LiveRun", reader: "Reader", job: "Job", progress: "Progress",
 def _watched(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Callable[[], None]:
     """Make what shows the progress, and each problem once, as they come."""
     start, said = time.monotonic(), set[str]()
-    shown = start
+    shown, network = start, progress.network
 
     def tick() -> None:
-        nonlocal shown
+        nonlocal shown, network
         if time.monotonic() - shown < SHOWN_SECONDS:
             return
         shown = time.monotonic()
         bar.warn(progress.warnings)
+        if progress.network != network:
+            bar.say(f"from now on by {progress.network}" if network else f"by {progress.network}")
+            network = progress.network
         for sink in running.sinks:
             if sink.error and sink.destination.name not in said:
                 said.add(sink.destination.name)

@@ -64,6 +64,10 @@ Live = Annotated[
 WhenSlow = Annotated[
     Literal["wait", "drop"], typer.Option(help="With --live: what happens when this client is too slow.")
 ]
+StepDown = Annotated[
+    bool,
+    typer.Option("--step-down", help="With --when-slow drop: while the network is too slow, let a lighter one work."),
+]
 Split = Annotated[bool, typer.Option("--split", help="Cut at shot boundaries; lifts the limit on length.")]
 
 DEFAULT_SERVER = "127.0.0.1:8081"
@@ -192,6 +196,7 @@ def stream(
     delivery: Delivery = None,
     live: Live = False,
     when_slow: WhenSlow = "wait",
+    step_down: StepDown = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Upscale on a server while the source is sent. Resumes after a lost connection, unless live; then the result grows here."""
@@ -212,6 +217,11 @@ def stream(
         stdout()  # refuses a terminal
     else:
         check_target(stdin() if piped else source, target, container_for(target), overwrite=overwrite)
+    if step_down and when_slow == "wait":
+        raise SettingsError(
+            "--step-down is for a live source whose late frames are left out; add --live --when-slow drop"
+        )
+    config.step_down = step_down
     _set_delivery(config, delivery, live=live, when_slow=when_slow)
     with (
         _interruptible(),
@@ -243,7 +253,7 @@ def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "Rem
     """Store what is received; gives the job, which is done."""
     from upres.v2 import upscale_pb2 as pb
 
-    request_id = ""
+    request_id = network = ""
     try:
         for part in parts:
             match part:
@@ -259,6 +269,9 @@ def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "Rem
                     late = f", {1000 * part.live_late_seconds:.0f} ms late" * part.HasField("live_late_seconds")
                     bar.show(f"{counted(part.totals.frames_out, 'frame')}{late}", part.percent)
                     bar.warn(part.warnings)
+                    if network and part.network != network:
+                        bar.say(f"from now on by {part.network}")
+                    network = part.network
                 case pb.Job():
                     _check(part)
                     return part

@@ -49,6 +49,7 @@ class Spec:
 
     live: it is not kept, and does not end by itself. when_slow: what happens when the models make less than comes, or the client
     takes less than is made. live_source: the name of one of the operator's streams, which the server pulls; the client sends none.
+    step_down: a lighter network works while the one asked for is too slow.
     """
 
     model: str
@@ -66,6 +67,7 @@ class Spec:
     live: bool = False
     when_slow: WhenSlow = "wait"
     live_source: str | None = None
+    step_down: bool = False
     streamed: bool = False
     webhook_url: str | None = None
     webhook_secret: str | None = None
@@ -173,6 +175,10 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
     _check_webhook(spec, limits, problems)
     if spec.live:
         _check_live(spec, limits, problems)
+    if spec.step_down and not (spec.live and spec.when_slow == "drop"):
+        problems["step_down"].append(
+            "The step_down is for a live source whose late frames are left out: with when_slow drop."
+        )
     if spec.live_source is not None:
         _check_live_source(spec, spec.live_source, limits, problems)
     return dict(problems)

@@ -15,8 +15,10 @@ from typing import Any
 
 from upres.engine.color.convert import COEFFICIENTS, RANGES
 from upres.engine.core.frame import Color, Frame, Layout
-from upres.engine.core.model import Deepening, Model, Pipelined, Planar, Session, Spooling, Stoppable
+from upres.engine.core.model import Deepening, Model, Pipelined, Planar, Session, Spooling, Stepping, Stoppable
 from upres.engine.models.chain import as_one
+from upres.engine.models.registry import lighter
+from upres.engine.models.stepped import NOTHING_LIGHTER, stepped
 from upres.engine.pipeline.admission import refuse_what_cannot_run_live
 from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.engine.pipeline.estimate import seconds_a_frame
@@ -127,7 +129,7 @@ class ModelHost:
     def _do(self, message: Message, frame: Frame | None) -> Any:  # noqa: ANN401 - JSON
         match message["do"]:
             case "model":
-                note = self._load_chain(message["models"], message["content"])
+                note = self._load_chain(message["models"], message["content"], steps=bool(message.get("steps")))
                 return {**self._facts(), "note": note, "nvenc": self._encoders.offer()}
             case "deepen":
                 return self._deepen()
@@ -149,6 +151,7 @@ class ModelHost:
             case "push" if frame is not None:
                 opened = self._sessions[message["session"]]
                 opened.check(frame)
+                self._step(message.get("level", 0))
                 self._send(opened.session.push(frame))
             case "flush":
                 self._send(self._sessions[message["session"]].session.flush())
@@ -159,20 +162,40 @@ class ModelHost:
                 raise ValueError(f"there is nothing to do named {other!r}")
         return None
 
-    def _load_chain(self, models: list[tuple[str, int]], content: str) -> str | None:
-        """Load models, which work one after the other as one; give a line for the user where a better one exists."""
+    def _load_chain(self, models: list[tuple[str, int]], content: str, *, steps: bool) -> str | None:
+        """Load models, which work one after the other as one; give a line for the user where a better one exists.
+
+        steps: lighter ones as well, that can take the place of a single one.
+        """
         self._check_unused()
         if not 0 < len(models) <= MOST_CHAINED:
             raise ValueError(f"a job has 1 to {MOST_CHAINED} models, not {len(models)}")
         with self._device():
             loaded = [self._load(slug, scale, content) for slug, scale in models]
+            others = (
+                [self._load(*each)[0] for each in lighter(*models[0], content)] if steps and len(models) == 1 else []
+            )
         self._models, self._form = [model for model, _ in loaded], Form()
+        if levels := stepped(self._models[0], others):
+            self._models = [levels]
         self._model = as_one(self._models)
-        return next((note for _, note in loaded if note), None)
+        alone = NOTHING_LIGHTER if steps and not levels else None
+        return next((note for _, note in loaded if note), alone)
+
+    def _step(self, level: int) -> None:
+        """Let one network of several work from now on."""
+        model = self._chosen()
+        if isinstance(model, Stepping):
+            if level not in range(len(model.levels)):
+                raise ValueError(f"there is no level {level} of {len(model.levels)}")
+            model.level = level
 
     def _facts(self) -> dict[str, Any]:
         names = ("name", "scale", "warmup", "report", "digest")
-        return {**{name: getattr(self._chosen(), name) for name in names}, "eight_bits": eight_bits(self._models)}
+        model = self._chosen()
+        levels = list(model.levels) if isinstance(model, Stepping) else []
+        facts = {name: getattr(model, name) for name in names}
+        return {**facts, "levels": levels, "eight_bits": eight_bits(self._models)}
 
     def _deepen(self) -> dict[str, Any]:
         """Take models for frames of 16 bits instead, before anything is reserved for them or opened; their facts."""

@@ -8,6 +8,7 @@ from upres.engine.ranges.plan import MOST_RANGES
 
 MOST_WARNINGS = 200
 MOST_CHARACTERS = 1000  # of a message
+MOST_NAME = 200  # of networks' names
 COUNTED = 1 << 53  # what every reader of JSON holds exactly
 
 
@@ -31,12 +32,13 @@ class Encoding(BaseModel):
 
 
 class State(BaseModel):
-    """How far an attempt has come. seconds: by stage."""
+    """How far an attempt has come. seconds: by stage. network: which works now, of a live source."""
 
     frames_in: Count = 0
     frames_out: Count = 0
     frames_resumed: Count = 0
     frames_dropped: Count = 0
+    network: Annotated[str, Field(strict=True), _cut(MOST_NAME)] | None = None
     seconds: Annotated[dict[Name, Seconds], Field(max_length=16)] = {}
     warnings: Annotated[list[Message], _cut(MOST_WARNINGS)] = []
     encoding: Encoding | None = None

@@ -139,6 +139,7 @@ class Preview:
             "frames_in": progress.frames_in,
             "frames_out": progress.frames_out,
             "frames_dropped": progress.frames_dropped,
+            "network": progress.network,
             "stage_seconds": dict(progress.seconds),
             "late_seconds": None,
             "notes": list(progress.warnings),

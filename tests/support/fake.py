@@ -1,7 +1,7 @@
 """A model of the smallest kind: every pixel repeated. It drives the whole engine without a network; it is not shipped.
 
-`fake:load` is the loader that test servers give their workers; `fake:slow` one of a machine that falls behind a camera, and
-`fake:counted` one whose frames are counted over all processes.
+`fake:load` is the loader that test servers give their workers; `fake:slow` one of a machine that falls behind a camera, with
+`fake:stepping` not by its light networks, and `fake:counted` one whose frames are counted over all processes.
 """
 
 import io
@@ -125,6 +125,10 @@ def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
 
 def slow(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     return Slow(scale, name=f"slow-x{scale}"), None
+
+
+def stepping(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+    return (Nearest(scale, name=f"light-x{scale}"), None) if content == "live" else slow(slug, scale, content)
 
 
 def counted(slug: str, scale: int, content: str) -> tuple[Model, str | None]:

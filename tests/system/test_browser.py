@@ -1,7 +1,5 @@
 """The page in a real browser, against a real server: what a person does with it."""
 
-import io
-import itertools
 import json
 import os
 import shutil
@@ -11,13 +9,10 @@ import sys
 import tarfile
 import time
 from contextlib import contextmanager
-from fractions import Fraction
 from urllib.parse import quote
 
-import av
-import numpy as np
 import pytest
-from camera import Camera
+from camera import Camera, recorded
 from paths import ROOT
 from serving import KEY, ServerProcess
 from websockets.sync.client import connect
@@ -60,6 +55,13 @@ def browser(playwright):
 def slow_server(tmp_path_factory):
     """A server whose models fall behind any camera."""
     with ServerProcess(tmp_path_factory.mktemp("slow") / "state", models="fake:slow") as process:
+        yield process.ready()
+
+
+@pytest.fixture(scope="module")
+def stepping_server(tmp_path_factory):
+    """A server whose models fall behind any camera, but for the light ones."""
+    with ServerProcess(tmp_path_factory.mktemp("stepping") / "state", models="fake:stepping") as process:
         yield process.ready()
 
 
@@ -216,6 +218,20 @@ def test_frames_that_are_left_out_stall_neither_the_sender_nor_one_who_joins_lat
         page.click("#stop")
 
 
+def test_a_lighter_network_takes_over_while_the_picture_plays_on(browser, stepping_server):
+    with visit(browser, stepping_server) as page:
+        page.select_option("#model", "RealESRGAN_Vid_x4")
+        page.check("#step-down")
+        page.click("#camera")
+        size = plays(page)
+        until(page, "document.getElementById('network').textContent === 'light-x2, resampled to 4 times'")
+        assert "slow-x4 is too slow here for this source" in page.text_content("#notes")
+        goes_on(page)
+        assert page.evaluate("[upscaled.videoWidth, upscaled.videoHeight]") == size == [1280, 960]
+        picture(page, "stepped-down-1440")
+        page.click("#stop")
+
+
 def test_a_hole_in_the_source_is_passed_over(page, server):
     """Two seconds are missing, and no frame was made to last so long, so the browser takes nothing but a key frame then."""
     with sending(server, recorded([*range(60), *range(80, 90)])) as (request_id, send):
@@ -225,20 +241,6 @@ def test_a_hole_in_the_source_is_passed_over(page, server):
         send(upto=70, made=68)
         until(page, "upscaled.currentTime > 8.5")
         page.click("#stop")
-
-
-def recorded(times):
-    """Frames with these numbers, ten a second, as a camera records them: a list of the bytes of each."""
-    file, ends = io.BytesIO(), [0]
-    with av.open(file, "w", format="mpegts", options={"flush_packets": "1"}) as target:
-        stream = target.add_stream("libx264", rate=10, options={"tune": "zerolatency", "g": "300"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for time in times:
-            frame = av.VideoFrame.from_ndarray(np.full((72, 64), time, np.uint8), format="yuv420p")
-            frame.pts, frame.time_base = time, Fraction(1, 10)
-            target.mux(stream.encode(frame))
-            ends.append(file.tell())
-    return [file.getvalue()[start:end] for start, end in itertools.pairwise(ends)]
 
 
 @contextmanager

@@ -28,7 +28,7 @@ WHEN_SLOW_WAIT: WhenSlow
 WHEN_SLOW_DROP: WhenSlow
 
 class UpscaleConfig(_message.Message):
-    __slots__ = ("model", "scale", "content", "prefilters", "codec", "crf", "preset", "segment_seconds", "split", "delivery", "live", "when_slow", "tonemap", "models", "live_source")
+    __slots__ = ("model", "scale", "content", "prefilters", "codec", "crf", "preset", "segment_seconds", "split", "delivery", "live", "when_slow", "tonemap", "models", "live_source", "step_down")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class UpscaleConfig(_message.Message):
     TONEMAP_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     LIVE_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    STEP_DOWN_FIELD_NUMBER: _ClassVar[int]
     model: str
     scale: int
     content: str
@@ -59,7 +60,8 @@ class UpscaleConfig(_message.Message):
     tonemap: bool
     models: _containers.RepeatedScalarFieldContainer[str]
     live_source: str
-    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., content: _Optional[str] = ..., prefilters: _Optional[_Iterable[str]] = ..., codec: _Optional[str] = ..., crf: _Optional[int] = ..., preset: _Optional[str] = ..., segment_seconds: _Optional[float] = ..., split: bool = ..., delivery: _Optional[_Union[Delivery, str]] = ..., live: bool = ..., when_slow: _Optional[_Union[WhenSlow, str]] = ..., tonemap: bool = ..., models: _Optional[_Iterable[str]] = ..., live_source: _Optional[str] = ...) -> None: ...
+    step_down: bool
+    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., content: _Optional[str] = ..., prefilters: _Optional[_Iterable[str]] = ..., codec: _Optional[str] = ..., crf: _Optional[int] = ..., preset: _Optional[str] = ..., segment_seconds: _Optional[float] = ..., split: bool = ..., delivery: _Optional[_Union[Delivery, str]] = ..., live: bool = ..., when_slow: _Optional[_Union[WhenSlow, str]] = ..., tonemap: bool = ..., models: _Optional[_Iterable[str]] = ..., live_source: _Optional[str] = ..., step_down: bool = ...) -> None: ...
 
 class JobError(_message.Message):
     __slots__ = ("code", "reason", "message", "retryable")
@@ -207,16 +209,18 @@ class Fragment(_message.Message):
     def __init__(self, track: _Optional[str] = ..., segment: _Optional[int] = ..., fragment: _Optional[int] = ..., independent: bool = ..., last_in_segment: bool = ..., pts: _Optional[int] = ..., duration: _Optional[int] = ..., crc32c: _Optional[int] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("percent", "totals", "warnings", "live_late_seconds")
+    __slots__ = ("percent", "totals", "warnings", "live_late_seconds", "network")
     PERCENT_FIELD_NUMBER: _ClassVar[int]
     TOTALS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     LIVE_LATE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
     percent: float
     totals: Totals
     warnings: _containers.RepeatedScalarFieldContainer[str]
     live_late_seconds: float
-    def __init__(self, percent: _Optional[float] = ..., totals: _Optional[_Union[Totals, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., live_late_seconds: _Optional[float] = ...) -> None: ...
+    network: str
+    def __init__(self, percent: _Optional[float] = ..., totals: _Optional[_Union[Totals, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., live_late_seconds: _Optional[float] = ..., network: _Optional[str] = ...) -> None: ...
 
 class Dropped(_message.Message):
     __slots__ = ("track", "segment", "fragment", "frames")

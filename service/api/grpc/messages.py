@@ -43,6 +43,7 @@ def spec_of(config: pb.UpscaleConfig, *, streamed: bool) -> Spec:
         delivery=_named("delivery", config.delivery, DELIVERIES, "frames" if config.live else "segments"),
         live=config.live,
         when_slow=_named("when_slow", config.when_slow, WHEN_SLOW, "wait"),
+        step_down=config.step_down,
         streamed=streamed,
         **options,
     )
@@ -76,6 +77,7 @@ def config_of(spec: Spec) -> pb.UpscaleConfig:
         live=spec.live,
         when_slow=WHEN_SLOW[spec.when_slow] if spec.live else None,
         live_source=spec.live_source,
+        step_down=spec.step_down,
     )
 
 
@@ -133,6 +135,7 @@ def progress_of(job: Job, report: dict[str, Any], late: float | None) -> pb.Prog
         totals=totals_of(report),
         warnings=_warnings(report),
         live_late_seconds=late,
+        network=report.get("network"),
     )
 
 

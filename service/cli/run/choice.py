@@ -8,6 +8,7 @@ from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.core.model import Model
 from upres.engine.models import registry
 from upres.engine.models.per_frame import PerFrameModel
+from upres.engine.models.stepped import NOTHING_LIGHTER, stepped
 from upres.engine.pipeline import advice
 from upres.service.cli import signals
 from upres.service.cli.options import scale_refused
@@ -83,6 +84,20 @@ class Choice:
             pairs = [registry.load(name, scale=scale, resumed=resumed, **how) for name, scale in zip(*key, strict=True)]
         models = self._loaded[key] = tuple(model for model, _ in pairs)
         return models, [*notes, *(note for _, note in pairs if note), *self._notes(models)]
+
+    def load_stepped(self, wanted: Wanted) -> tuple[tuple[Model, ...], list[str]]:
+        """Load a model with lighter ones that can take its place. As `load`; SettingsError for several one after the other."""
+        if len(wanted.names) > 1:
+            raise SettingsError("--step-down is for one model, and --chain names several; leave one of them out")
+        options, [scale] = self._options, wanted.scales
+        (model,), notes = self.load(wanted)
+        with signals.immediate():
+            others = [
+                registry.load(name, scale=times, content=content, quality=options.quality, runtime=options.runtime)[0]
+                for name, times, content in registry.lighter(wanted.names[0], scale, options.content)
+            ]
+        levels = stepped(model, others)
+        return (levels or model,), [*notes, *([] if levels else [NOTHING_LIGHTER])]
 
     def _scale_in_chain(self, name: str) -> int:
         """In a chain, the scale is for those models that offer several."""

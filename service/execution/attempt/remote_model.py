@@ -16,14 +16,21 @@ class RemoteModel:
     """Keeps the engine's protocol `Model`. note: a line for the user where a better model exists; None otherwise.
 
     eight_bits: why it takes 8 bits a channel and no more; None where it can be deepened. planar: whether it takes planes.
-    nvenc: whether the worker has a GPU encode, where it is asked to.
+    nvenc: whether the worker has a GPU encode, where it is asked to. levels: networks of which one works, if there are several;
+    level: which of them, from its next frame on.
     """
 
-    def __init__(self, channel: Channel, models: Sequence[tuple[str, int]], content: str) -> None:
-        """Let the worker load models, each a slug and its scale, that work one after the other as one."""
+    def __init__(
+        self, channel: Channel, models: Sequence[tuple[str, int]], content: str, *, steps: bool = False
+    ) -> None:
+        """Let the worker load models, each a slug and its scale, that work one after the other as one.
+
+        steps: and lighter ones that can take the place of a single one, where there are any.
+        """
         self._channel = channel
         self.planar = False
-        facts = _ask(channel, {"do": "model", "models": list(models), "content": content})
+        self.level = 0
+        facts = _ask(channel, {"do": "model", "models": list(models), "content": content, "steps": steps})
         self.note: str | None = facts["note"]
         self.nvenc: bool = facts["nvenc"]
         self._describe(facts)
@@ -50,10 +57,12 @@ class RemoteModel:
         self.report: str = facts["report"]
         self.digest: str = facts["digest"]
         self.eight_bits: str | None = facts["eight_bits"]
+        self.levels: list[str] = facts["levels"]
 
     def open(self, width: int, height: int) -> Session:
         """Open a session in the worker."""
-        return _RemoteSession(self._channel, _ask(self._channel, {"do": "open", "width": width, "height": height}))
+        number = _ask(self._channel, {"do": "open", "width": width, "height": height})
+        return _RemoteSession(self, self._channel, number)
 
     def memory(self, width: int, height: int) -> int:
         """Predict the bytes that a session needs in the worker."""
@@ -92,12 +101,13 @@ class RemoteModel:
 
 
 class _RemoteSession:
-    def __init__(self, channel: Channel, number: int) -> None:
+    def __init__(self, model: RemoteModel, channel: Channel, number: int) -> None:
+        self._model = model
         self._channel = channel
         self._number = number
 
     def push(self, frame: Frame) -> Iterator[Frame]:
-        self._channel.send({"do": "push", "session": self._number}, frame)
+        self._channel.send({"do": "push", "session": self._number, "level": self._model.level}, frame)
         return _frames(self._channel)
 
     def flush(self) -> Iterator[Frame]:

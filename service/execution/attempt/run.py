@@ -24,6 +24,7 @@ from upres.engine.decode.openers.stream import peek
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import join
+from upres.engine.live.step_down import stepping
 from upres.engine.pipeline.options import Job, after_prefilters, fitted
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
@@ -99,7 +100,7 @@ class Attempt:
         return self._spec.job(model, nvenc=model.nvenc and started.get("nvenc", True))
 
     def _model(self) -> RemoteModel:
-        return RemoteModel(self._channel, self._spec.chain(), self._spec.content)
+        return RemoteModel(self._channel, self._spec.chain(), self._spec.content, steps=self._spec.step_down)
 
     def _run_live(self, job: Job, model: RemoteModel, live: LiveSocket) -> dict[str, Any]:
         self._activity.read = lambda: live.taken
@@ -110,8 +111,8 @@ class Attempt:
             job = fitted(job, reader)
             job = with_memory(model, job, reader.info.shape)
             log = SentLog(live, reader)
-            seconds = 0.0
-            with closing(run(reader, job, log, self._progress, self._tick)) as fragments:
+            tick, seconds = stepping(job.models, self._progress, self._tick), 0.0
+            with closing(run(reader, job, log, self._progress, tick)) as fragments:
                 for fragment in fragments:
                     if fragment.track == "video":
                         seconds = float((fragment.pts + fragment.duration) * log.tracks["video"].time_base)
@@ -251,6 +252,7 @@ class Attempt:
             "frames_out": progress.frames_out,
             "frames_resumed": progress.frames_resumed,
             "frames_dropped": progress.frames_dropped,
+            "network": progress.network,
             "seconds": dict(progress.seconds),
             "warnings": list(progress.warnings),
         }

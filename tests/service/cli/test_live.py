@@ -40,6 +40,16 @@ def test_the_result_goes_to_stdout_unless_it_is_said_otherwise(clip, tmp_path):
         assert file.streams.video[0].width == 64 and next(file.decode(video=0))
 
 
+def test_with_step_down_it_begins_with_the_models_own_network(clip, tmp_path):
+    done = live(clip, "--scale", "4", "--step-down", "--to", tmp_path / "out.mkv")
+    said = done.stderr.decode()
+    assert done.returncode == 0 and "by realesr-animevideov3-x4\n" in said, said
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        assert {frame.width for frame in file.decode(video=0)} == {128}
+    alone = live(clip, "--model", "realesr-live-x2", "--step-down", "--to", tmp_path / "alone.mkv").stderr.decode()
+    assert "no lighter network can take the place of this one" in alone
+
+
 def test_a_source_is_opened_once_its_frames_can_be_upscaled(tmp_path):
     """What came while a model is loaded would be late from the start."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -113,6 +123,8 @@ def test_a_file_and_a_playlist_are_replaced_where_that_is_asked_for(clip, tmp_pa
     [
         (("missing.mp4",), 3, "missing.mp4: no such file"),
         (("a.mp4", "--to", "out.avi"), 5, "out.avi: the name must end in"),
+        (("a.mp4", "--every-frame", "--step-down"), 2, "--step-down has nothing to do"),
+        (("a.mp4", "--chain", "x2,x2", "--step-down", "--to", "out.mkv"), 2, "--step-down is for one model"),
         (("ftp://h/x", "--to", "out.mkv"), 3, "there is no opener for ftp"),
         (("rtsp://127.0.0.1:1/x", "--to", "out.mkv"), 3, "Connection refused"),
     ],

@@ -42,6 +42,11 @@ CHAIN = ("FlashVSR_Tiny", "RealESRGAN_Vid_x2")
         (Spec(CHAIN[1], CHAIN), {"model": ["The model must be the first of the models, or be left out."]}),
         (Spec(CHAIN[0], CHAIN * 2), {"models": ["There may be at most 3 models."]}),
         (Spec(CHAIN[0], CHAIN, live=True, streamed=True), {"models": ["A live source takes one model."]}),
+        (Spec(CHAIN[0], live=True, streamed=True, step_down=True, when_slow="drop"), {}),
+        (
+            Spec(CHAIN[0], live=True, streamed=True, step_down=True),
+            {"step_down": ["The step_down is for a live source whose late frames are left out: with when_slow drop."]},
+        ),
         (Spec(CHAIN[1], CHAIN[1:] * 2, scale=2),
          {"scale": ["The scale of RealESRGAN_Vid_x2 + RealESRGAN_Vid_x2 is fixed at 4; leave it out."]}),
     ],

@@ -206,6 +206,35 @@ class Stuck(fake.Nearest):
         return session
 
 
+def test_the_attempt_says_which_of_several_networks_works(channel_to):
+    made = {}
+
+    def load(scale):
+        return made.setdefault(len(made), fake.Nearest(scale, name=("heavy", "light")[len(made)]))
+
+    channel = channel_to(load)
+    model = RemoteModel(channel, [("RealESRGAN_Vid_x4", 4)], "auto", steps=True)
+    assert model.levels == ["heavy", "light, resampled to 4 times"] and (model.name, model.scale) == ("heavy", 4)
+    assert model.memory(7, 5) == sum(each.memory(7, 5) for each in made.values())
+    session = model.open(7, 5)
+    for level in (0, 1, 1, 0):
+        model.level = level
+        [got] = session.push(frame())
+        assert got.pixels.shape == (20, 28, 3)
+    assert [each.opened[0].flushed for each in made.values()] == [[1], [2]]
+    for level in (2, -1, "heavy", None):
+        model.level = level
+        with pytest.raises(RuntimeError, match="there is no level"):
+            list(session.push(frame()))
+
+
+def test_a_network_that_nothing_can_take_the_place_of_works_alone(channel):
+    model = RemoteModel(channel, [("RealESRGAN_Vid_x2", 2)], "auto", steps=True)  # the light one is the same
+    assert model.levels == [] and "no lighter network" in model.note
+    [got] = model.open(7, 5).push(frame())
+    assert got.pixels.shape == (10, 14, 3)
+
+
 def test_a_session_that_fails_to_close_fails_nothing_else(caplog):
     mine, theirs = pair()
     with closing(mine), closing(theirs):

@@ -217,6 +217,7 @@ class LiveDoor:
             "frames_in": report.get("frames_in", 0),
             "frames_out": report.get("frames_out", 0),
             "frames_dropped": report.get("frames_dropped", 0),
+            "network": report.get("network"),
             "stage_seconds": report.get("seconds", {}),
             "late_seconds": None if relay is None else relay.late,
             "notes": [public(text) for text in report.get("warnings", ())],
@@ -245,7 +246,7 @@ def _spec(values: object) -> Spec:
     """Make the spec of a live job from the fields that a form has; raises InvalidError for those of the wrong type."""
     if not isinstance(values, dict):
         raise InvalidError({"start": ["`start` must be an object with the fields of an upscale."]})
-    drops, stream = values.get("when_slow", "wait"), values.get("live_source")
+    drops, stream, steps = values.get("when_slow", "wait"), values.get("live_source"), values.get("step_down", False)
     try:
         form = UpscaleForm.model_validate({name: value for name, value in values.items() if name != "video"})
     except ValidationError as error:
@@ -255,10 +256,12 @@ def _spec(values: object) -> Spec:
         problems["live_source"] = ["The live_source must be text."]
     if drops not in ("wait", "drop"):
         problems["when_slow"] = ["The when_slow must be wait or drop."]
+    if not isinstance(steps, bool):
+        problems["step_down"] = ["The step_down must be true or false."]
     if problems:
         raise InvalidError(problems)
-    live = {"live": True, "live_source": stream, "when_slow": drops, "streamed": True, "delivery": "frames"}
-    return Spec(**{**_fields(form.spec()), **live})
+    live = {"live": True, "live_source": stream, "when_slow": drops, "step_down": steps, "streamed": True}
+    return Spec(**{**_fields(form.spec()), **live, "delivery": "frames"})
 
 
 def _fields(spec: Spec) -> dict[str, Any]:

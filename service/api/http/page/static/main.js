@@ -65,6 +65,9 @@ function scales() {
   if (most) byId("scale").replaceChildren(...Array.from({ length: most - least + 1 }, (_, n) => new Option(`${least + n}x`, least + n)));
 }
 
+// Of what comes live: late frames are left out, and where that is wished, a lighter network works while there are any.
+const live = () => ({ ...settings(), models: undefined, when_slow: "drop", step_down: byId("step-down").checked });
+
 function settings() {
   const chosen = { model: byId("model").value };
   if (byId("then").value) chosen.models = [chosen.model, byId("then").value];
@@ -103,7 +106,7 @@ async function camera() {
     original.srcObject = source;
     await original.play();
     const recorder = new MediaRecorder(source, { mimeType: RECORDED.find((type) => MediaRecorder.isTypeSupported(type)) });
-    const session = watch(null, { live: true, source, restart: camera, first: { start: { ...settings(), models: undefined, when_slow: "drop" } } });
+    const session = watch(null, { live: true, source, restart: camera, first: { start: live() } });
     recorder.ondataavailable = ({ data }) => data.size && session.send(data);
     recorder.onstop = () => session.endSource();
     session.socket.addEventListener("open", () => recorder.start(SLICE));
@@ -120,7 +123,7 @@ function stream(name) {
   if (!name) return;
   byId("stream").value = name;
   compare.divide(0); // there is no original here to compare with
-  watch(null, { live: true, restart: () => stream(name), first: { start: { ...settings(), models: undefined, live_source: name, when_slow: "drop" } } });
+  watch(null, { live: true, restart: () => stream(name), first: { start: { ...live(), live_source: name } } });
 }
 
 function watch(id, { live, source = null, restart = null, first = { attach: id } }) {
@@ -252,7 +255,7 @@ on("model", "change", () => {
   scales();
   running?.restart?.();
 });
-for (const name of ["scale", "then", "content", "prefilter"]) on(name, "change", () => running?.restart?.());
+for (const name of ["scale", "then", "content", "step-down", "prefilter"]) on(name, "change", () => running?.restart?.());
 on("play", "click", () => {
   const paused = !upscaled.paused;
   if (paused) upscaled.pause();

@@ -1,10 +1,12 @@
 """The WebSocket for browsers, by a real client, to a real server process."""
 
 import json
+import threading
 from contextlib import ExitStack, contextmanager
 
 import pytest
 import referee
+from camera import recorded
 from serving import KEY, ServerProcess
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -73,6 +75,8 @@ def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
         ({"key": "wrong", "start": START}, "Unauthenticated"),
         ({"start": {"model": "none"}}, "selected model is invalid"),
         ({"start": {**START, "when_slow": "x"}}, "wait or drop"),
+        ({"start": {**START, "step_down": "x"}}, "true or false"),
+        ({"start": {**START, "step_down": True}}, "with when_slow drop"),
         ({"attach": "none"}, "request_id"),
         ({"start": 1}, "must be an object"),
     ],
@@ -82,6 +86,40 @@ def test_what_is_wrong_is_said_before_the_close(server, first, said):
         assert said in json.dumps(json.loads(socket.recv(timeout=60))["error"])
         with pytest.raises(ConnectionClosed):
             socket.recv(timeout=60)
+
+
+def test_a_slow_network_gives_way_to_a_lighter_one_and_every_report_says_so(tmp_path):
+    """The slow one takes longer for a frame than three of the source last, whatever machine this is."""
+    said = []
+    with ServerProcess(tmp_path / "state", models="fake:stepping") as server:
+        start = {**START, "when_slow": "drop", "step_down": True}
+        with opened(server.ready(), {"start": start}) as socket, camera(socket):
+            for header, _ in messages(socket):
+                said.append(header.get("progress", {}).get("network"))
+                if said[-1] == "light-x2":
+                    break
+    assert "slow-x2" in said
+    assert any("slow-x2 is too slow here" in text for text in header["progress"]["notes"])
+
+
+@contextmanager
+def camera(socket):
+    """Send twenty frames a second until it is left."""
+    over, pieces = threading.Event(), recorded(range(1200), rate=20)
+
+    def send():
+        for piece in pieces:
+            if over.wait(0.05):
+                return
+            socket.send(piece)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        yield
+    finally:
+        over.set()
+        sending.join()
 
 
 def test_a_source_that_is_no_video_ends_with_why(server):
