@@ -32,7 +32,8 @@ class ExecutorOptions:
     live_slots: likewise of live jobs, which never wait for others to end. models: `module:function` that loads a model.
     runtime, quality: what runs the models, and how exactly. memory_bytes: that all attempts may take together; None takes
     most of what is free. preload: MODEL@WxH, models that are made ready for frames of such a size before there is room.
-    nvenc: a GPU encodes, where NVENC opens. folder: that holds the folders of all jobs.
+    nvenc: a GPU encodes, where NVENC opens. folder: that holds the folders of all jobs. term: of the server's lease, where
+    several servers share that folder: the highest is of the one that works.
     on_failing: to be called with the name and last error of a part that keeps failing and without which nothing runs: the
     server ends its process then, for a supervisor to start it again.
     """
@@ -47,6 +48,7 @@ class ExecutorOptions:
     preload: tuple[str, ...] = ()
     nvenc: bool = False
     folder: Path | None = None
+    term: int = 0
     on_failing: Callable[[str, Exception], None] = lambda name, error: None
 
 
@@ -94,6 +96,14 @@ class Executor(Protocol):
 
     async def cancel(self, request_id: str) -> None:
         """Stop an order; its report is that it died. Does nothing where there is none."""
+        ...
+
+    async def pause(self) -> None:
+        """Leave devices that another server may want by now, until `resume`; live jobs keep theirs. Safe to call at any time."""
+        ...
+
+    async def resume(self) -> None:
+        """Use them again."""
         ...
 
     async def stop(self) -> None:

@@ -104,6 +104,11 @@ class Runner:
             if not attempt.live:
                 attempt.yielding = True
                 await self.executor.cancel(request_id)
+        await self.executor.pause()
+
+    async def resume(self) -> None:
+        """Start attempts again."""
+        await self.executor.resume()
 
     @contextmanager
     def live_slot(self, request_id: str) -> Iterator[None]:

@@ -125,6 +125,7 @@ class Server:
             preload=tuple(settings.preload),
             nvenc=settings.nvenc,
             folder=settings.state / "jobs",
+            term=self._standby.term if self._standby is not None else 0,
             on_failing=self._on_failing,
         )
 
@@ -189,7 +190,8 @@ class Server:
         """Resume what was accepted, and answer."""
         settings = self._settings
         if self._standby is not None:
-            self._standby.start(self.jobs.runner.pause, self._failed.put_nowait)
+            runner = self.jobs.runner
+            self._standby.start(runner.pause, runner.resume, self._failed.put_nowait)
         check_confinement(await self._probe.confinement(), settings.host, allow_unconfined=settings.allow_unconfined)
         await self.jobs.start()
         await self._grpc.start()

@@ -9,9 +9,10 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -25,7 +26,11 @@ from .settings import Settings
 
 MARK = "database.id"  # in a state folder: which database its jobs are rows of
 
-Pause = Callable[[], Awaitable[None]]
+ANSWER_SECONDS = 4.0  # for one try to renew the lease, so that there are several
+PAUSE_SECONDS = 10.0
+
+T = TypeVar("T")
+Step = Callable[[], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +45,7 @@ class Standby:
         self.store = store
         self._lease = Lease(f"{address} of {socket.gethostname()}")
         self._tasks = WatchedTasks()
+        self._thread = ThreadPoolExecutor(1, "lease")  # its own: in the common ones it would wait for all that is slow
         _check_shared(store, state)
 
     @classmethod
@@ -58,7 +64,7 @@ class Standby:
         waits_for = None
         while True:
             try:
-                holder = await asyncio.to_thread(self.store.take, self._lease)
+                holder = await self._apart(self.store.take)
             except StoreError as error:
                 logger.warning("standing by: %s", error)
             else:
@@ -69,37 +75,63 @@ class Standby:
                     tell(f"standing by for {holder}")
             await asyncio.sleep(RENEW_SECONDS)
 
-    def start(self, pause: Pause, lost: Callable[[str], None]) -> None:
+    @property
+    def term(self) -> int:
+        """Count the servers that have worked, up to this one."""
+        return self._lease.term
+
+    def start(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
         """Renew the lease from now on.
 
-        pause: called when that fails for so long that another server may have taken it. lost: called when one has.
+        pause: called when that fails for so long that another server may have taken it; resume: when none has, after all.
+        lost: called when one has.
         """
-        self._tasks.start("lease", partial(self._keep, pause, lost), endless=False)
+        self._tasks.start("lease", partial(self._keep, pause, resume, lost), endless=False)
 
     async def stop(self) -> None:
         """Let another server take over at once."""
         await self._tasks.stop()
         try:
-            await asyncio.to_thread(self.store.give_up, self._lease)
-        except StoreError as error:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._apart(self.store.give_up)
+        except (StoreError, TimeoutError) as error:
             logger.warning("another server takes over in %g s only: %s", SECONDS, error)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _keep(self, pause: Pause, lost: Callable[[str], None]) -> None:
+    async def _apart(self, step: Callable[[Lease], T]) -> T:
+        """Do a step with the lease in the thread that is for that alone."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, step, self._lease)
+
+    async def _keep(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
         renewed, paused = time.monotonic(), False
         while True:
             await asyncio.sleep(RENEW_SECONDS)
+            asked = time.monotonic()
             try:
-                async with asyncio.timeout(SECONDS):
-                    await asyncio.to_thread(self.store.renew, self._lease)
-                renewed, paused = time.monotonic(), False
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._apart(self.store.renew)
             except TakenOverError as error:
                 lost(str(error))
                 return
             except (StoreError, TimeoutError) as error:
-                logger.warning("the lease is not renewed yet: %s", error)
+                logger.warning("the lease is not renewed yet: %s", str(error) or f"no answer for {ANSWER_SECONDS:g} s")
                 if time.monotonic() > renewed + SECONDS and not paused:
                     paused = True
-                    await pause()
+                    await _in_time(pause)
+            else:
+                renewed = asked
+                if paused:
+                    paused = False
+                    await _in_time(resume)
+
+
+async def _in_time(step: Step) -> None:
+    """Take a step, or leave it where it is: renewing must go on."""
+    try:
+        async with asyncio.timeout(PAUSE_SECONDS):
+            await step()
+    except TimeoutError:
+        logger.warning("%s has not ended within %g s", step, PAUSE_SECONDS)
 
 
 def _check_shared(store: Store, state: Path) -> None:

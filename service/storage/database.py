@@ -25,6 +25,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._memory = url == MEMORY
         self._engine = open_engine(url)
+        self._apart = self._engine if self._memory else open_engine(url, hasty=True)  # connects when it is used
         self._lock = threading.RLock()
         self._lease: Lease | None = None
         try:
@@ -42,6 +43,7 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+        self._apart.dispose()
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -60,13 +62,13 @@ class Database:
         return holder
 
     def renew(self, lease: Lease) -> None:
-        """Hold a lease for longer; raises TakenOverError."""
-        with self.transaction() as connection:
+        """Hold a lease for longer; raises TakenOverError. Nothing else that the database is asked for holds it up."""
+        with self._translated(), self._apart.begin() as connection:
             lease.renew(connection)
 
     def give_up(self, lease: Lease) -> None:
         """Give a lease up, if it is still held."""
-        with self.transaction() as connection:
+        with self._translated(), self._apart.begin() as connection:
             lease.give_up(connection)
 
     @contextmanager

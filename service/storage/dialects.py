@@ -16,6 +16,9 @@ WRITERS = 0x75707265  # the lock by which those who write into a PostgreSQL data
 # A server that vanishes inside a transaction holds up the others for less than a lease lasts.
 TIMEOUTS = "statement_timeout=30s", "lock_timeout=10s", "idle_in_transaction_session_timeout=8s"
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+# What renews a lease tries again in time, whatever one try meets.
+HASTY_TIMEOUTS = "statement_timeout=3s", "lock_timeout=3s", "idle_in_transaction_session_timeout=3s"
+HASTY = {"connect_timeout": 3, "tcp_user_timeout": 3000}
 
 FULL = ("SQLITE_FULL", "53100")  # sqlite3's name and PostgreSQL's SQLSTATE of a disk that is full
 MISTAKE = "SQLITE_ERROR"  # a statement that does not fit the tables: a fault of ours, not of the disk
@@ -38,13 +41,16 @@ BUSY_NOW = "the database is busy; try again"
 KINDS = "sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
-def open_engine(text: str) -> sa.Engine:
-    """Make what opens connections to a database by its URL; StoreError where it is of another kind, or a package is missing."""
+def open_engine(text: str, *, hasty: bool = False) -> sa.Engine:
+    """Make what opens connections to a database by its URL; StoreError where it is of another kind, or a package is missing.
+
+    hasty: its one connection waits for nothing long, and not for a turn to write either (PostgreSQL).
+    """
     try:
         url = sa.make_url(text)
         kind = url.get_backend_name()
         if kind == "postgresql":
-            return _postgres(url.set(drivername="postgresql+psycopg"))
+            return _postgres(url.set(drivername="postgresql+psycopg"), hasty=hasty)
         if kind == "sqlite":
             return _sqlite(url)
     except ModuleNotFoundError as error:
@@ -64,13 +70,21 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     return engine
 
 
-def _postgres(url: sa.URL) -> sa.Engine:
+def _postgres(url: sa.URL, *, hasty: bool) -> sa.Engine:
     """Replace a connection that was lost while nobody used it, and let the server end what waits there for too long."""
-    options = " ".join(f"-c {timeout}" for timeout in TIMEOUTS)
-    ours = {"connect_timeout": 10, "application_name": "upres", "options": options, **KEEPALIVE}
+    options = " ".join(f"-c {timeout}" for timeout in (HASTY_TIMEOUTS if hasty else TIMEOUTS))
+    ours = {
+        "connect_timeout": 10,
+        "application_name": "upres",
+        "options": options,
+        **KEEPALIVE,
+        **(HASTY if hasty else {}),
+    }
     connect = {name: value for name, value in ours.items() if name not in url.query}
-    engine = sa.create_engine(url, pool_size=READERS, max_overflow=READERS, pool_pre_ping=True, connect_args=connect)
-    sa.event.listen(engine, "begin", _begin_postgres)
+    size = {"pool_size": 1, "max_overflow": 0} if hasty else {"pool_size": READERS, "max_overflow": READERS}
+    engine = sa.create_engine(url, **size, pool_pre_ping=True, connect_args=connect)
+    if not hasty:
+        sa.event.listen(engine, "begin", _begin_postgres)
     return engine
 
 

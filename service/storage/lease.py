@@ -12,34 +12,45 @@ import sqlalchemy as sa
 
 from upres.service.domain.errors import TakenOverError
 
-from .schema import leases
+from .schema import leases, meta
 
 SECONDS = 10.0  # for which a lease holds after it was renewed
 RENEW_SECONDS = 2.0
 WORK = "work"  # the only lease there is
+TERM = "lease_term"  # in `meta`, where it outlives the row: it is removed when the lease is given up
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lease:
-    """One server's part in it. server: how the others call who holds it."""
+    """One server's part in it. server: how the others call who holds it.
+
+    term: counts the holders up to this one, from its take on. What is no row of the database is kept by it from holders of before.
+    """
 
     server: str
     holder: str = field(default_factory=lambda: secrets.token_hex(8))
+    term: int = 0
 
     def take(self, connection: sa.Connection) -> str | None:
         """Take it where nobody holds it now; give the server that does, None where it is ours."""
+        row = connection.execute(leases.select().where(leases.c.name == WORK).with_for_update()).mappings().first()
         now = float(connection.scalar(sa.select(_now())) or 0)
-        row = connection.execute(leases.select().where(leases.c.name == WORK)).mappings().first()
         if row is not None and row["until"] > now and row["holder"] != self.holder:
             return str(row["server"])
+        self.term = _next_term(connection)
         connection.execute(leases.delete().where(leases.c.name == WORK))
         values = {"name": WORK, "holder": self.holder, "server": self.server, "until": now + SECONDS}
         connection.execute(leases.insert().values(values))
         return None
 
     def renew(self, connection: sa.Connection) -> None:
-        """Hold it from now on for as long as a lease does."""
-        connection.execute(leases.update().where(leases.c.name == WORK).values(until=_now() + SECONDS))
+        """Hold it from now on for as long as a lease does; raises TakenOverError.
+
+        It waits for no turn: what it changes is this row alone, which `take` locks.
+        """
+        ours = sa.and_(leases.c.name == WORK, leases.c.holder == self.holder)
+        if not connection.execute(leases.update().where(ours).values(until=_now() + SECONDS)).rowcount:
+            self.check(connection)
 
     def check(self, connection: sa.Connection) -> None:
         """Raise TakenOverError where another server holds it, for which this one had not renewed it in time."""
@@ -50,6 +61,14 @@ class Lease:
     def give_up(self, connection: sa.Connection) -> None:
         """Let another server take it now."""
         connection.execute(leases.delete().where(leases.c.name == WORK, leases.c.holder == self.holder))
+
+
+def _next_term(connection: sa.Connection) -> int:
+    found = connection.scalar(sa.select(meta.c.value).where(meta.c.name == TERM))
+    term = int(found or 0) + 1
+    connection.execute(meta.delete().where(meta.c.name == TERM))
+    connection.execute(meta.insert().values(name=TERM, value=str(term)))
+    return term
 
 
 def _now() -> sa.ColumnElement[float]:

@@ -222,6 +222,12 @@ class Toy:
     async def cancel(self, request_id):
         pass
 
+    async def pause(self):
+        pass
+
+    async def resume(self):
+        pass
+
     async def stop(self):
         pass
 """

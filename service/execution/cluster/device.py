@@ -57,6 +57,7 @@ class Device:
         self, arguments: Sequence[str], engine: Mapping[str, str], count: int, memory_bytes: int | None
     ) -> None:
         self._boxes: dict[str, _Box] = {}
+        self._terms: dict[Path, int] = {}  # of folders: the highest of a server's that was seen here
         job_logging.configure("json")
         job_logging.give_to(self._log)
         if memory_bytes is not None or count > 1:
@@ -81,17 +82,22 @@ class Device:
         if why := await asyncio.to_thread(problem, mark):
             return why
         folder = Path(mark.path).parent  # which one server works in: any other has died, or lost sight of this
-        for other in [name for name, box in self._boxes.items() if box.folder == folder]:
-            await self.detach(other)
-        box = self._boxes[server] = _Box(folder)
+        if mark.term < self._terms.get(folder, 0):
+            return f"another server has taken over what is in {folder}"
+        self._terms[folder] = mark.term
+        others = [name for name, box in self._boxes.items() if box.folder == folder and name != server]
+        box = self._boxes[server] = _Box(folder)  # before the first wait, in which another server may come
         if self._ready is not None:
             box.reports.append(self._ready)
             box.came.set()
+        for other in others:
+            await self.detach(other)
         return None
 
     async def detach(self, server: str) -> None:
         """End what is done for a server."""
-        if self._boxes.pop(server, None) is not None:
+        if (box := self._boxes.pop(server, None)) is not None:
+            box.came.set()
             for name in [name for name, owner in self._servers.items() if owner == server]:
                 self._servers[name] = NOBODY
                 await self._worker.cancel(name)
@@ -124,7 +130,8 @@ class Device:
         box.came.clear()
         news, box.reports = (box.reports, list(box.lines)), []
         box.lines.clear()
-        return None if self._ended is not None and not any(news) else news
+        over = self._ended is not None or self._boxes.get(server) is not box
+        return None if over and not any(news) else news
 
     async def _keep(self) -> None:
         """Keep the worker; the actor ends with it."""

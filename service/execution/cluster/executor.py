@@ -30,6 +30,8 @@ class RayExecutor(Pool):
         self._options = options
         self._nodes: dict[str, list[NodeWorker]] = {}
         self._marked: Marked | None = None
+        self._allowed = asyncio.Event()  # to attach to devices
+        self._allowed.set()
 
     async def start(self, on_report: OnReport) -> None:
         """Connect to the cluster. SettingsError where there is none, or no folder to share with it."""
@@ -38,11 +40,11 @@ class RayExecutor(Pool):
             raise SettingsError("the executor `ray` needs the folder of jobs, which its nodes share")
         self._own = await asyncio.to_thread(connect)
         _take_signals_back()
-        self._marked = await asyncio.to_thread(Marked, options.folder)
+        self._marked = await asyncio.to_thread(Marked, options.folder, options.term)
         arguments = ["--models", options.models, *(part for name in options.preload for part in ("--preload", name))]
         arguments += ["--nvenc"] if options.nvenc else []
         engine = {RUNTIME: options.runtime, QUALITY: options.quality}
-        self._setup = Setup(self._marked.mark, arguments, engine, options.memory_bytes)
+        self._setup = Setup(self._marked.mark, arguments, engine, options.memory_bytes, self._allowed)
         await super().start(on_report)
         self._tasks.start("nodes", self._follow)
 
@@ -73,6 +75,15 @@ class RayExecutor(Pool):
             self._workers.append(worker)
             self._keep(f"device {worker.place.number} of {node.name}", worker)
         return workers
+
+    async def pause(self) -> None:
+        """Leave the devices, but those of live jobs."""
+        self._allowed.clear()
+        await asyncio.gather(*(worker.leave() for workers in self._nodes.values() for worker in workers))
+
+    async def resume(self) -> None:
+        """Attach to them again."""
+        self._allowed.set()
 
     async def stop(self) -> None:
         """End every attempt; the devices keep their models for a while, for this server's next start and for others."""

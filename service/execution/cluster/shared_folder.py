@@ -14,23 +14,27 @@ REMEDY = "mount one shared folder, with locks (as NFS 4 has), at the same path o
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A file that a server has written among the folders of jobs, and whose lock it holds. text: what is in it."""
+    """A file that a server has written among the folders of jobs, and whose lock it holds. text: what is in it.
+
+    term: of its lease, where several servers share the folder.
+    """
 
     path: str
     text: str
+    term: int = 0
 
 
 class Marked:
     """The mark of this server, for as long as this lives."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, term: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_left(folder)
         path = folder.absolute() / f"{PREFIX}{uuid.uuid4().hex}"
         self._lock = FileLock(_lock_of(path), timeout=0, thread_local=False)
         self._lock.acquire()
         path.write_text(text := uuid.uuid4().hex)
-        self.mark = Mark(str(path), text)
+        self.mark = Mark(str(path), text, term)
 
     def remove(self) -> None:
         """Remove it."""

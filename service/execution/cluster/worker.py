@@ -30,12 +30,16 @@ DETACH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all devices of a server have in common. arguments, engine: of workers. memory_bytes: of a node."""
+    """What all devices of a server have in common. arguments, engine: of workers. memory_bytes: of a node.
+
+    allowed: set while the server may attach to them.
+    """
 
     mark: Mark
     arguments: Sequence[str]
     engine: Mapping[str, str]
     memory_bytes: int | None
+    allowed: asyncio.Event
 
     @property
     def server(self) -> str:
@@ -56,12 +60,14 @@ class NodeWorker(PooledWorker):
         self.place = place
         self._setup = setup
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._attached: Any = None  # the actor
         self._source = zlib.crc32(setup.name(place).encode())
 
     async def keep(self, on_report: OnReport) -> None:
         """Use the actor until it ends, or does not answer; WorkerDiedError then. Its attempts are reported as died."""
         await self._report_lost(on_report)
         self._outgoing = asyncio.Queue()
+        await self._setup.allowed.wait()
         why = await self._used(on_report)
         lost = len(self._running)
         await self._report_lost(on_report)
@@ -75,6 +81,7 @@ class NodeWorker(PooledWorker):
                 actor = await asyncio.to_thread(self._actor)
                 why: str | None = await actor.attach.remote(self._setup.server, version("upres"), self._setup.mark)
             if why is None:
+                self._attached = actor
                 why = await self._served(actor, on_report)
         except asyncio.CancelledError:
             await to_the_end(self._detach(actor))
@@ -86,7 +93,7 @@ class NodeWorker(PooledWorker):
         except Exception as error:  # Ray's, or any: what it was given is lost, which is to be reported
             why = f"{type(error).__name__}: {error}"
         finally:
-            self.ready = False
+            self.ready, self._attached = False, None
         return why
 
     def _actor(self) -> Any:  # noqa: ANN401 - Ray's handles have no types of their methods
@@ -112,7 +119,7 @@ class NodeWorker(PooledWorker):
                 async with asyncio.timeout(ANSWER_SECONDS):
                     answer = await actor.reports.remote(self._setup.server)
                 if answer is None:
-                    return "its process has ended"
+                    return "its process has ended, or it has been left"
                 reports, lines = answer
                 for line in lines:
                     job_logging.pass_on(line, source=self._source)
@@ -135,6 +142,11 @@ class NodeWorker(PooledWorker):
 
     async def _send(self, message: dict[str, Any]) -> None:
         self._outgoing.put_nowait(message)
+
+    async def leave(self) -> None:
+        """Leave the device, unless a live job is there; `keep` attaches to it again."""
+        if not self._live:
+            await self._detach(self._attached)
 
     async def _detach(self, actor: Any) -> None:  # noqa: ANN401
         """Leave the actor to other servers, and to this one's next start."""

@@ -162,6 +162,12 @@ class Pool:
         """Kill attempts by the names of their orders."""
         await asyncio.gather(*(worker.cancel(name) for worker in self._workers for name in names))
 
+    async def pause(self) -> None:
+        """Do nothing: these workers are no other server's."""
+
+    async def resume(self) -> None:
+        """Do nothing, likewise."""
+
     async def stop(self) -> None:
         """End the workers, and with them every attempt."""
         await self._tasks.stop()

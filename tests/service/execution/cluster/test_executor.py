@@ -170,8 +170,8 @@ def test_servers_share_devices_and_each_gets_its_own_result(tmp_path, clip, clus
 
 def test_a_node_without_the_servers_folder_is_not_used_and_why_is_said(tmp_path, cluster, monkeypatch, caplog):
     class Elsewhere(Marked):
-        def __init__(self, folder):
-            super().__init__(folder)
+        def __init__(self, folder, term):
+            super().__init__(folder, term)
             self.remove()
 
     async def scenario():
@@ -187,6 +187,44 @@ def test_a_node_without_the_servers_folder_is_not_used_and_why_is_said(tmp_path,
         pass
 
     monkeypatch.setattr("upres.service.execution.cluster.executor.Marked", Elsewhere)
+    asyncio.run(scenario())
+
+
+def test_a_server_whose_lease_another_took_gets_no_device_back(tmp_path, clip, cluster, monkeypatch, caplog):
+    async def scenario():
+        source = clip("a.mp4", 6)
+        expected = await alone(tmp_path, source)
+        old = on_ray(tmp_path, term=1)
+        async with watched(old, 2), watched(on_ray(tmp_path, term=2), 2) as new:
+            while caplog.text.count("another server has taken over what is in") < 2:
+                await asyncio.sleep(0.05)
+            assert not old.ready
+            assert await new.result(new.executor.run, ordered(tmp_path / "job", source)) == expected
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ray.shutdown", lambda: None)  # both servers are this process
+        asyncio.run(scenario())
+    sys.modules["ray"].shutdown()
+
+
+def test_a_server_whose_lease_is_in_doubt_leaves_its_devices_and_takes_them_again(tmp_path, clip, cluster):
+    async def scenario():
+        source = clip("a.mp4", 6)
+        expected = await alone(tmp_path, source)
+        async with watched(on_ray(tmp_path), 2) as ray:
+            order = ordered(tmp_path / "job", clip("a.mp4", 60))
+            await ray.executor.run(order)
+            while not all(worker._ranges for worker in ray.executor._workers):
+                await asyncio.sleep(0.01)
+            await ray.executor.pause()
+            await none_left(attempts())
+            assert (await ray.verdict())["report"] == "died"
+            while ray.executor.ready:
+                await asyncio.sleep(0.05)
+            await ray.executor.resume()
+            await ray.ready(2)
+            assert await ray.result(ray.executor.run, ordered(tmp_path / "next", source)) == expected
+
     asyncio.run(scenario())
 
 

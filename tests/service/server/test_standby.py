@@ -1,0 +1,127 @@
+"""A server's lease, on a real PostgreSQL server: what is slow in the server does not cost it, and what is in doubt is paused."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import databases
+import pytest
+import sqlalchemy as sa
+
+from upres.service.server import standby as module
+from upres.service.server.settings import Settings
+from upres.service.server.standby import Standby
+from upres.service.storage import lease
+from upres.service.storage.schema import leases
+
+pytestmark = pytest.mark.scale
+
+LONGEST_SECONDS = 100
+
+
+@pytest.fixture
+def settings(postgres, tmp_path):
+    return Settings(state=tmp_path, database=databases.fresh())
+
+
+@asynccontextmanager
+async def working(settings):
+    """A server whose turn it is, and what becomes of its lease."""
+    standby, happened = Standby.open(settings, lambda step: None), asyncio.Queue()
+
+    async def pause():
+        happened.put_nowait("paused")
+
+    async def resume():
+        happened.put_nowait("resumed")
+
+    async with asyncio.timeout(LONGEST_SECONDS):
+        await standby.wait(lambda line: None)
+        standby.start(pause, resume, happened.put_nowait)
+        yield standby, happened
+        await standby.stop()
+    standby.store.close()
+
+
+def until(settings):
+    """The time until which the lease holds."""
+    engine = sa.create_engine(settings.database.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        found = connection.scalar(sa.select(leases.c.until))
+    engine.dispose()
+    return found
+
+
+def test_calls_that_are_slow_do_not_hold_up_the_renewal(settings, monkeypatch):
+    """However many wait in the threads that all share, and for the turn to write."""
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.05)
+
+    async def scenario():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        over, writing = threading.Event(), threading.Event()
+        async with working(settings) as (standby, happened):
+
+            def slow():
+                with standby.store.transaction():
+                    writing.set()
+                    over.wait(LONGEST_SECONDS)
+
+            calls = [asyncio.create_task(asyncio.to_thread(slow)) for _ in range(8)]
+            try:
+                while not writing.is_set():
+                    await asyncio.sleep(0.01)
+                for _ in range(3):
+                    before = until(settings)
+                    while until(settings) <= before:
+                        await asyncio.sleep(0.05)
+            finally:
+                over.set()
+            await asyncio.gather(*calls)
+            assert happened.empty()
+
+    asyncio.run(scenario())
+
+
+def test_work_is_paused_while_the_lease_is_in_doubt_and_goes_on_when_nobody_has_taken_it(
+    settings, postgres, monkeypatch
+):
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(module, "SECONDS", 0.1)
+
+    async def scenario():
+        async with working(settings) as (_, happened):
+            await asyncio.to_thread(postgres.kill)
+            try:
+                assert await happened.get() == "paused"
+            finally:
+                await asyncio.to_thread(postgres.start)
+            assert await happened.get() == "resumed"
+
+    asyncio.run(scenario())
+
+
+def test_every_server_that_works_has_a_higher_term_than_those_before(settings, monkeypatch):
+    async def scenario():
+        terms = []
+        for _ in range(3):
+            async with working(settings) as (standby, _):
+                terms.append(standby.term)
+        assert terms == [1, 2, 3]
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_was_taken_over_hears_of_it(settings, monkeypatch):
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "SECONDS", -1.0)  # each lease has run out as it is renewed
+
+    async def scenario():
+        async with working(settings) as (_, happened):
+            other = Standby.open(settings, lambda step: None)
+            await other.wait(lambda line: None)
+            assert "has taken over" in await happened.get()
+            await other.stop()
+            other.store.close()
+
+    asyncio.run(scenario())
