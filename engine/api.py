@@ -12,6 +12,7 @@ from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import container_for, join
 from upres.engine.encode.join.stream import StreamedFile, Writable
+from upres.engine.encode.options import Encoder
 from upres.engine.images import video
 from upres.engine.models import registry
 from upres.engine.models.catalog import DEFAULT_MODEL
@@ -94,7 +95,7 @@ def default_job(model: str, container: str = "mp4", *, scale: int | None = None)
 
     Raises ModelError where it is not on this machine, SettingsError where it does not offer this scale.
     """
-    return Job((registry.load(model, scale=scale)[0],), container=container)
+    return Job((registry.load(model, scale=scale)[0],), Encoder().within(container), container)
 
 
 @dataclass(frozen=True, slots=True)

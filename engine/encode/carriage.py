@@ -11,8 +11,9 @@ from av.stream import AttachmentStream, Stream
 
 from upres.engine.core.channels import Channels
 from upres.engine.decode.inventory import Item, Kind
-from upres.engine.encode.audio.aac import layout_for
+from upres.engine.encode.audio.codecs import codec_in
 
+from .codecs import MATROSKA
 from .fragment import add_copy, early_header
 from .join.tracks import tag_flags
 from .subtitles import TEXT
@@ -65,7 +66,7 @@ def decide(item: Item, container: str, channels: Mapping[int, Channels], *, stre
         return _left_out(item, LEFT_OUT[item.kind])
     if item.kind is Kind.AUDIO and item.stream is not None:
         return _audio(item, item.stream, container, channels[item.stream.index])
-    if item.kind is Kind.SUBTITLES and streamed and container != "matroska":
+    if item.kind is Kind.SUBTITLES and streamed and container not in MATROSKA:
         return _left_out(item, f"{container} that is written while it is made has no subtitles; use `container` mkv")
     if item.kind is Kind.SUBTITLES and item.stream is not None and not takes(container, item.stream):
         return _subtitles(item, item.stream, container)
@@ -86,8 +87,9 @@ def _audio(item: Item, stream: Stream, container: str, channels: Channels) -> De
     if ordered and takes(container, stream):
         return Decision(item, Fate.CARRIED)
     what = "cannot be copied into " + container if ordered else "has its channels in an order of its own"
-    layout = "" if ordered else f", from {'+'.join(channels.names)} to {layout_for(channels)}"
-    return Decision(item, Fate.CONVERTED, f"{item.name} {what} and becomes AAC{layout}")
+    codec = codec_in(container)
+    layout = "" if ordered else f", from {'+'.join(channels.names)} to {codec.layout_for(channels)}"
+    return Decision(item, Fate.CONVERTED, f"{item.name} {what} and becomes {codec.name}{layout}")
 
 
 def _subtitles(item: Item, stream: Stream, container: str) -> Decision:
@@ -107,7 +109,7 @@ def _attachment(item: Item, container: str) -> Decision:
 
 
 def _tags(item: Item, container: str) -> Decision:
-    lost = [] if container == "matroska" else lost_tags(dict(item.tags), container, of_track=item.name != "tags")
+    lost = [] if container in MATROSKA else lost_tags(dict(item.tags), container, of_track=item.name != "tags")
     if not lost:
         return Decision(item, Fate.CARRIED)
     names = ", ".join(lost[:MOST_NAMES]) + (f" and {len(lost) - MOST_NAMES} more" if len(lost) > MOST_NAMES else "")

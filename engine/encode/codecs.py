@@ -40,6 +40,7 @@ class CodecFacts:
 
 
 EVERY = ("mp4", "mov", "matroska")
+MATROSKA = ("matroska", "webm")  # WebM is Matroska for a few codecs
 CODECS = {
     "h264": CodecFacts(
         *("libx264", EVERY, "yuv420p", "yuv420p10le", 18, 51, ("preset", PRESETS)), params="x264-params", prompt=True
@@ -49,7 +50,7 @@ CODECS = {
     ),
     "av1": CodecFacts(
         "libsvtav1",
-        ("mp4", "matroska"),
+        ("mp4", *MATROSKA),
         "yuv420p",
         "yuv420p10le",
         30,
@@ -59,7 +60,7 @@ CODECS = {
     ),
     "vp9": CodecFacts(
         "libvpx-vp9",
-        ("mp4", "matroska"),
+        ("mp4", *MATROSKA),
         "yuv420p",
         None,
         31,

@@ -1,6 +1,6 @@
 """Settings of a result: those a user chooses, and the codec, size and pixel format that follow for frames of one shape."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -49,7 +49,8 @@ BEFORE_AVX512 = "MMX2,SSE2,SSSE3,SSE4,AVX,FMA3,LZCNT,BMI1,BMI2,AVX2"  # in x264'
 class Encoder:
     """How the result is encoded.
 
-    segment_seconds: a segment starts at each multiple of it. height: to resample the result down to, or None.
+    crf: None for the codec's usual. segment_seconds: a segment starts at each multiple of it.
+    height: to resample the result down to, or None.
     fragment: what is published at once; single frames are encoded without look-ahead.
     live: encode with one encoder, without delay; such a run cannot be resumed.
     pixel_format: FFmpeg's name, or None for the codec's usual one. options: of the encoder's own, as FFmpeg names them.
@@ -57,7 +58,7 @@ class Encoder:
     """
 
     codec: Codec = "auto"
-    crf: int = 18
+    crf: int | None = None
     preset: str = "fast"
     segment_seconds: float = SEGMENT_SECONDS
     height: int | None = None
@@ -72,7 +73,7 @@ class Encoder:
         if self.codec not in ("auto", *CODECS, "lossless"):
             problems.append(f"codec must be auto, {', '.join(CODECS)} or lossless, got {self.codec!r}")
         worst = self.facts.worst
-        if not 0 <= self.crf <= worst:
+        if self.crf is not None and not 0 <= self.crf <= worst:
             problems.append(f"`crf` must lie in 0..{worst}, got {self.crf}")
         if self.preset not in PRESETS:
             problems.append(f"`preset` must be one of {', '.join(PRESETS)}, got {self.preset!r}")
@@ -90,7 +91,7 @@ class Encoder:
             )
         if self.nvenc and self.codec not in ("auto", *NVENC):
             problems.append(f"NVENC encodes {' and '.join(NVENC)}, not {self.codec}")
-        if self.nvenc and not self.crf:
+        if self.nvenc and self.crf == 0:
             problems.append("`crf` must lie in 1..51 for NVENC, which has no lossless, got 0")
         if self.nvenc and self.pixel_format not in (None, NVENC_FORMAT):
             problems.append(f"the pixel format must be {NVENC_FORMAT} for NVENC, got {self.pixel_format}")
@@ -102,6 +103,15 @@ class Encoder:
     def facts(self) -> CodecFacts:
         """What is known of the codec; of one that is chosen later, or unknown, that of H.264."""
         return CODECS.get(self.codec, CODECS["h264"])
+
+    @property
+    def quality(self) -> int:
+        """Return the constant rate factor; 0 for a codec that has none."""
+        return (self.facts.crf or 0) if self.crf is None else self.crf
+
+    def within(self, container: str) -> "Encoder":
+        """Choose the codec where none is named, for a container (libavformat's name) that takes none of the usual."""
+        return replace(self, codec="vp9") if self.codec == "auto" and container == "webm" else self
 
     @property
     def eight_bits(self) -> str | None:
@@ -163,12 +173,12 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
     why = _with_depth(why, shape, pixel_format)
     fits = max(width, height) <= NVENC_MOST.get(codec, 0)
     if encoder.nvenc and pixel_format == NVENC_FORMAT and fits:
-        options = (*nvenc_options(encoder.crf, encoder.preset, prompt=prompt), *encoder.options)
+        options = (*nvenc_options(encoder.quality, encoder.preset, prompt=prompt), *encoder.options)
         return Encoding(NVENC[codec], pixel_format, width, height, color, options, encoder, why)
     if encoder.nvenc:
         limits = "8-bit 4:2:0" if fits else f"{codec} of at most {NVENC_MOST[codec]} pixels a side"
         why = _joined(why, f"NVENC takes {limits}, so the CPU encodes {pixel_format} of {width}x{height}")
-    quality = (*common, ("crf", str(encoder.crf)), *(each for each in encoder.options if each[0] not in PARAMS))
+    quality = (*common, ("crf", str(encoder.quality)), *(each for each in encoder.options if each[0] not in PARAMS))
     # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
     centered = () if odd else ("chromaloc=1",)
     if codec == "h264":
@@ -244,7 +254,7 @@ def _other(encoder: Encoder, shape: Shape, width: int, height: int, color: Color
         name, values = facts.preset
         options.append((name, values[PRESETS.index(encoder.preset)]))
     if facts.crf is not None:
-        options.append(("crf", str(encoder.crf)))
+        options.append(("crf", str(encoder.quality)))
     options += (each for each in encoder.options if each[0] not in PARAMS)
     if facts.library == "libsvtav1":
         lit = light_parameters(shape.light, facts.library)

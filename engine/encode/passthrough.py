@@ -16,11 +16,13 @@ from upres.engine.core.errors import SourceError
 from upres.engine.decode.container import reason
 from upres.engine.decode.inventory import Item, Kind
 from upres.engine.decode.reader import Reader
+from upres.engine.encode.audio.codecs import codec_in
 from upres.engine.encode.audio.copied import CopiedAudio
 from upres.engine.encode.audio.encoded import EncodedAudio
 from upres.engine.encode.audio.track import AudioTrack, Route
 
 from .carriage import Fate, attached, decide, takes
+from .codecs import MATROSKA
 from .publisher import Publisher
 from .subtitles import ConvertedSubtitles, SubtitleTrack
 
@@ -89,14 +91,14 @@ class Passthrough:
         """Make an audio track, and tell whether it could be made."""
         channels, codec = self._reader.channels[stream.index], stream.codec_context.name
         route = Route(self._reader, stream, f"audio{number}", self._publisher, self._length)
-        if self._container == "matroska" and codec not in SKIPPED:
+        if self._container in MATROSKA and codec not in SKIPPED:
             route = replace(route, preroll=Fraction(0))
         try:
             if copied:
                 holder = "mp4" if takes("mp4", stream) else self._container
                 self._tracks[stream.index] = CopiedAudio(replace(route, container=holder), channels)
             else:
-                self._tracks[stream.index] = EncodedAudio(route, channels)
+                self._tracks[stream.index] = EncodedAudio(route, channels, codec_in(self._container))
         except (av.FFmpegError, ValueError) as error:
             self.warnings.append(
                 f"audio, track {stream.index} ({codec}) is left out: it cannot be decoded ({reason(error)})"

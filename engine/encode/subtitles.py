@@ -15,7 +15,8 @@ from upres.engine.segments.model import Log
 
 from .fragment import LONGEST_TICKS, specimen
 
-TEXT = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip"}  # what text of another kind becomes
+TEXT = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
+"""What text of another kind becomes."""
 
 
 class SubtitleTrack:

@@ -84,7 +84,11 @@ class Job:
         return {
             "models": [f"{model.name} on {model.report}" for model in self.models],
             "graphs": [model.digest for model in self.models],
-            "encoder": {**asdict(self.encoder), "options": [list(option) for option in self.encoder.options]},
+            "encoder": {
+                **asdict(self.encoder),
+                "crf": self.encoder.quality,
+                "options": [list(option) for option in self.encoder.options],
+            },
             "container": self.container,
             "prefilters": list(self.prefilters),
             "split": self.split,

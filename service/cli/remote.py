@@ -201,9 +201,8 @@ def stream(
 ) -> None:
     """Upscale on a server while the source is sent. Resumes after a lost connection, unless live; then the result grows here."""
     from upres.engine.core.errors import SettingsError
-    from upres.engine.encode.join.file import container_for
     from upres.engine.pipeline.target import check_target
-    from upres.service.client.assembly import Assembly
+    from upres.service.client.assembly import Assembly, container_of
     from upres.service.client.errors import RemoteError
     from upres.service.client.growing import Growing
 
@@ -216,7 +215,7 @@ def stream(
     if str(target) == "-":
         stdout()  # refuses a terminal
     else:
-        check_target(stdin() if piped else source, target, container_for(target), overwrite=overwrite)
+        check_target(stdin() if piped else source, target, container_of(target), overwrite=overwrite)
     if step_down and when_slow == "wait":
         raise SettingsError(
             "--step-down is for a live source whose late frames are left out; add --live --when-slow drop"

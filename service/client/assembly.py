@@ -11,6 +11,16 @@ from upres.engine.segments.model import Fragment, Track
 from upres.v2 import upscale_pb2 as pb
 
 
+def container_of(target: Path) -> str:
+    """Return the container format of a file name; TargetError where it is none that a server's codecs go into."""
+    container = container_for(target)
+    if container == "webm":
+        raise TargetError(
+            f"{target}: a server's result is H.264 or HEVC, which WebM does not hold; name it .mp4, .mov or .mkv"
+        )
+    return container
+
+
 class Assembly:
     """Keeps tracks and fragments in a folder beside the target; leaving its `with` removes the folder.
 
@@ -20,7 +30,7 @@ class Assembly:
     def __init__(self, target: Path, *, overwrite: bool = True) -> None:
         self._target = target
         self._overwrite = overwrite
-        self._container = container_for(target)
+        self._container = container_of(target)
         self._folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
         self._log = FolderLog(Path(self._folder.name) / "log", {})
 

@@ -22,6 +22,7 @@ from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model
 from upres.engine.decode.source import Source
+from upres.engine.encode.options import Encoder
 from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
 
@@ -139,12 +140,14 @@ def repeated(pixels: np.ndarray, scale: int) -> np.ndarray:
     return pixels.repeat(scale, 0).repeat(scale, 1)
 
 
-CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
 def job(target: Path, *models: Nearest, **settings: Any) -> Job:
     """What upscales into a file of this name, with one fake model where none is given."""
-    return Job(models or (Nearest(),), container=CONTAINERS[target.suffix], **settings)
+    container = CONTAINERS[target.suffix]
+    settings["encoder"] = settings.get("encoder", Encoder()).within(container)
+    return Job(models or (Nearest(),), container=container, **settings)
 
 
 def upscaled(source: Source, target: Path, *models: Nearest, **settings: Any) -> Progress:

@@ -15,7 +15,8 @@ from upres.engine.encode.codec_delay import hidden, side_data
 from upres.engine.encode.fragment import add_copy
 
 from . import parameters
-from .aac import AacEncoder
+from .codecs import AAC
+from .encoder import SoundEncoder
 from .track import PREROLL, AudioTrack, Route
 from .whole_frames import is_whole
 
@@ -45,7 +46,7 @@ class CopiedAudio(AudioTrack):
         self._counted = False
         self._start = 0
         self._header = self._parameters = parameters.of_track(stream)
-        self._encoder: AacEncoder | None = None
+        self._encoder: SoundEncoder | None = None
         self._changed = False
         self._suspect: Packet[Any] | None = None
 
@@ -91,8 +92,7 @@ class CopiedAudio(AudioTrack):
         elif self._packets and self._trim:
             last = self._packets[-1]
             last.duration = max(1, (last.duration or 0) - self._trim * self._counted)
-            if not any(extra.get("trim") == self._name for extra in self._log.extras):
-                self._log.note({"trim": self._name, "samples": self._trim})
+            self._note_trim(self._trim)
         elif self._packets and (total := parameters.tta_samples(self._stream)):
             self._packets[-1].duration = _rest_of_tta(self._packets[-1].pts or 0, total, self._ticks)
         super().finish()
@@ -146,7 +146,7 @@ class CopiedAudio(AudioTrack):
         end = self._next * self._ticks if self._next is not None else at
         at = end if abs(at - end) < LOOSE_STAMPS else at
         if self._encoder is None:
-            self._encoder = AacEncoder(rate, layout, Channels(0, ()), round(at * rate))
+            self._encoder = SoundEncoder(AAC, rate, layout, Channels(0, ()), round(at * rate))
             self._start = round(at / self._ticks)
         frame.pts = round(at * frame.sample_rate)
         self._next = round((at + Fraction(frame.samples, frame.sample_rate)) / self._ticks)

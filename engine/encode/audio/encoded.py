@@ -1,4 +1,4 @@
-"""Sound that is decoded and encoded as AAC, because the target cannot hold it as it is."""
+"""Sound that is decoded and encoded, because the target cannot hold it as it is."""
 
 from typing import Any
 
@@ -6,21 +6,23 @@ import av
 from av import AudioFrame, Packet
 
 from upres.engine.core.channels import Channels
+from upres.engine.encode.codec_delay import hidden
 
-from .aac import AacEncoder, layout_for, rate_for
+from .codecs import SoundCodec
+from .encoder import SoundEncoder
 from .track import AudioTrack, Route
 
 
 class EncodedAudio(AudioTrack):
-    """Packets of any codec in, AAC out.
+    """Packets of any codec in, of one out.
 
     What is missing before 0 becomes silence: the encoder's priming then always lies before 0, where it can be hidden.
     """
 
-    def __init__(self, route: Route, channels: Channels) -> None:
+    def __init__(self, route: Route, channels: Channels, codec: SoundCodec) -> None:
         super().__init__(route)
         rate = self._stream.codec_context.sample_rate
-        self._encoder = AacEncoder(rate_for(rate), layout_for(channels), channels)
+        self._encoder = SoundEncoder(codec, codec.rate_for(rate), codec.layout_for(channels), channels)
         self._template = self._encoder.stream
         self._ticks = self._encoder.stream.codec_context.time_base
 
@@ -32,8 +34,11 @@ class EncodedAudio(AudioTrack):
     def finish(self) -> None:
         """Encode and publish what is left, and close the encoder."""
         self._decode(None)
+        trim = 0
         for packet in self._encoder.finish():
+            _, trim = hidden(packet)
             self._add(packet)
+        self._note_trim(trim)
         super().finish()
 
     def _decode(self, packet: "Packet[Any] | None") -> None:

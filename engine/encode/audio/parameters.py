@@ -10,7 +10,7 @@ from av import AudioStream, Packet
 
 from upres.engine.encode.codec_delay import side_data
 
-from .aac import LAYOUTS
+from .codecs import AAC
 
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 LC_BASED = (2, 5, 29)  # audio object types whose packets may be those of an encoder for AAC LC
@@ -39,9 +39,9 @@ def encodable(codec: str, parameters: bytes) -> tuple[int, str] | None:
         return None
     value = int.from_bytes(parameters[:2], "big")
     object_type, rate, channels = value >> 11, value >> 7 & 15, value >> 3 & 15
-    if object_type not in LC_BASED or rate >= len(RATES) or not 1 <= channels <= len(LAYOUTS):
+    if object_type not in LC_BASED or rate >= len(RATES) or not 1 <= channels <= len(AAC.layouts):
         return None
-    return RATES[rate], list(LAYOUTS)[channels - 1]
+    return RATES[rate], list(AAC.layouts)[channels - 1]
 
 
 def tta_samples(stream: AudioStream) -> int:

@@ -124,6 +124,11 @@ class AudioTrack(ABC):
         fragment = Fragment(self._name, self._number - 1, 0, first - start, end - first, len(packets))
         self._publisher.publish(track, fragment, body)
 
+    def _note_trim(self, samples: int) -> None:
+        """Note how many samples of the last packet are not to be heard: once, though a resumed run finds the same."""
+        if samples and not any(extra.get("trim") == self._name for extra in self._log.extras):
+            self._log.note({"trim": self._name, "samples": samples})
+
     def _mux(self, packets: "list[Packet[Any]]", spans: list[tuple[int, int]], start: int) -> tuple[bytes, bytes]:
         for packet, (pts, duration) in zip(packets, spans, strict=True):
             packet.pts = packet.dts = pts - start

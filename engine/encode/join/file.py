@@ -9,12 +9,13 @@ from pathlib import Path
 import av
 
 from upres.engine.core.errors import EncoderError, LogError, TargetError
+from upres.engine.encode.codecs import MATROSKA
 from upres.engine.segments.model import Log, Track
 from upres.engine.segments.whole_file import part_of, put_in_place
 
 from .tracks import LogSubtitles, LogTrack, label, movflags, movie_timescale, ordered
 
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -83,6 +84,6 @@ def _end(log: Log) -> Fraction:
 
 def _options(log: Log, tracks: list[Track], container: str) -> dict[str, str]:
     options = {"fflags": "+bitexact"}  # nothing random, so that equal logs give equal files
-    if container == "matroska":
+    if container in MATROSKA:
         return options
     return {**options, "movflags": movflags(log, "faststart"), "movie_timescale": movie_timescale(tracks)}

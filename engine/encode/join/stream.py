@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import av
 from av import Packet
 
+from upres.engine.encode.codecs import MATROSKA
 from upres.engine.segments.model import Fragment, Log, Track
 
 from .file import as_ours, check_has_frames
@@ -157,7 +158,7 @@ class StreamedFile:
             "flush_packets": "1",
             "max_interleave_delta": str((PROMPT_MILLISECONDS if self._prompt else APART_MILLISECONDS) * 1000),
         }
-        if self._container == "matroska":
+        if self._container in MATROSKA:
             options |= {"cluster_time_limit": "0" if self._prompt else str(PIECE_MILLISECONDS)}
         elif self._container in ("mp4", "mov"):
             flags = movflags(self._log, "delay_moov", "default_base_moof")

@@ -14,6 +14,7 @@ from av.stream import Disposition, Stream
 
 from upres.engine.core.errors import LogError
 from upres.engine.encode.codec_delay import delayed, hide_end
+from upres.engine.encode.codecs import MATROSKA
 from upres.engine.encode.fragment import LONGEST_TICKS, add_copy
 from upres.engine.segments.model import Fragment, Log, Track
 
@@ -82,7 +83,7 @@ class LogTrack:
         self._labels: dict[str, Any] = next(
             (extra["tracks"].get(track.name, {}) for extra in log.extras if "tracks" in extra), {}
         )
-        self._matroska = container == "matroska"
+        self._matroska = container in MATROSKA
         self._container = container
         self._input = av.open(_TrackBytes(log, track, self._fragments), mode="r", format=track.container)
         self._stream = self._input.streams[0]

@@ -22,14 +22,14 @@ def container_of(target: str, encoder: Encoder, stdout_suffix: str) -> str:
     if encoder.codec == "lossless" and container != "matroska":
         name = "use --container mkv" if target == "-" else f"name the output {Path(target).stem}.mkv"
         raise SettingsError(f"--lossless writes RGB H.264, which players know in .mkv only; {name}")
-    _check_takes(container, target, encoder)
+    _check_takes(container, target, encoder.within(container))
     return container
 
 
-def encoder_of(target: str, encoder: Encoder) -> Encoder:
+def encoder_of(target: str, encoder: Encoder, container: str) -> Encoder:
     """Choose the encoder of a target: for images, which none encodes, only what says whether they lose something."""
     if target == "-" or not is_images(target):
-        return encoder
+        return encoder.within(container)
     return Encoder("lossless" if encoder.codec == "lossless" else "auto", height=encoder.height)
 
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from upres.engine.encode.options import Encoder
 
 MOST_A_SECOND = 1000  # images of a sequence
-STDOUT_CONTAINERS = ("mp4", "mov", "mkv")
+STDOUT_CONTAINERS = ("mp4", "mov", "mkv", "webm")
 NAMES = ("auto", *CODECS, "h265")
 """Of codecs; the last one is another name of hevc."""
 SAME = {"h265": "hevc"} | {facts.library: name for name, facts in CODECS.items()}
 """Other names of codecs: FFmpeg's of their encoders, too."""
-SUFFIXES = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv"}
+SUFFIXES = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv", "webm": ".webm"}
 RUNTIMES = ("auto", *sorted(entry.name for entry in entry_points(group="upres.runtimes")))
 """As `upres.engine.runtime.registry` lists them, which imports NumPy."""
 
@@ -128,7 +128,7 @@ class EncodingOptions:
         typer.Option(metavar="N", parser=_height, help="Resample the result down to this height, e.g. 1080."),
     ] = None
     container: Annotated[
-        str, typer.Option(help="For stdout, which gets the result while it is made: mkv, mp4 or mov.")
+        str, typer.Option(help="For stdout, which gets the result while it is made: mkv, mp4, mov or webm.")
     ] = "mkv"
 
     def encoder(self) -> "Encoder":
@@ -146,7 +146,7 @@ class EncodingOptions:
         segment = SEGMENT_SECONDS if self.segment is None else self.segment
         return Encoder(
             codec,
-            (facts.crf or 0) if self.crf is None else self.crf,
+            self.crf,
             self.preset or "fast",
             segment,
             self.height,

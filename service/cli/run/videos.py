@@ -134,7 +134,8 @@ class Videos:
 
     def _job(self, target: str) -> Job:
         """Make the job of a target, whose models are still to be chosen."""
-        return Job((), encoder_of(target, self.encoder), self._container(target), **self.settings)
+        container = self._container(target)
+        return Job((), encoder_of(target, self.encoder, container), container, **self.settings)
 
     def _chosen(self, job: Job, info: Info, log: Path) -> Job:
         """Give a job its models. log: the target, or the folder of targets, whose interrupted run may be resumed."""

@@ -98,7 +98,7 @@ def test_settings_that_a_codec_does_not_have_are_refused(settings, words):
     ("suffix", "settings", "words"),
     [
         ("mp4", {"codec": "prores"}, "prores goes into mov or matroska, not into mp4"),
-        ("mov", {"codec": "av1"}, "av1 goes into mp4 or matroska, not into mov"),
+        ("mov", {"codec": "av1"}, "av1 goes into mp4 or matroska or webm, not into mov"),
         (
             "mp4",
             {"codec": "av1", "pixel_format": "yuv444p"},

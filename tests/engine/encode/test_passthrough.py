@@ -1,5 +1,6 @@
 """What is carried beside the picture: sound tracks, subtitles, chapters, labels; copied where the container takes it."""
 
+import re
 from pathlib import Path
 
 import media
@@ -91,6 +92,19 @@ def test_mov_text_becomes_text_that_matroska_holds(rich, tmp_path):
     (note,) = upscaled(clip, out).warnings
     assert note.endswith("cannot be copied into matroska and becomes subrip")
     assert lines(out) == lines(clip)
+
+
+def test_webm_gets_what_it_holds_and_the_rest_becomes_that(rich, tmp_path):
+    clip, out = rich("ass.mkv", "ass"), tmp_path / "out.webm"
+    notes = upscaled(clip, out).warnings
+    assert [note.rpartition(" becomes ")[2] for note in notes] == ["Opus", "Opus", "webvtt"]
+    was, now = referee.listing(clip), referee.listing(out)
+    assert [stream["codec_name"] for stream in now.streams] == ["vp9", "opus", "opus", "webvtt"]
+    for before, after in zip(was.streams, now.streams, strict=True):
+        assert after["tags"]["language"] == before["tags"]["language"]
+        assert ("default" in after["disposition"]) == ("default" in before["disposition"])
+    assert now.chapters == was.chapters and now.tags["ARTIST"] == was.tags["ARTIST"]
+    assert re.sub(rb"<[^>]*>", b"", lines(out)) == re.sub(rb"<[^>]*>", b"", lines(clip))
 
 
 def test_fonts_are_carried_into_matroska_and_named_elsewhere(tmp_path):

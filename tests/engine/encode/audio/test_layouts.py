@@ -28,7 +28,7 @@ def one_loud(path, layout, channel, *options):
     return media.clip(path, "-c:v", "mpeg4", *(options or ("-c:a", "pcm_s16le")), sound=sound)
 
 
-COUNTS = {"2.1": 3, "3.1": 4, "4.1": 5, "quad": 4, "7.1": 8}
+COUNTS = {"2.1": 3, "4.0": 4, "5.0": 5, "5.1": 6, "3.1": 4, "4.1": 5, "quad": 4, "7.1": 8}
 PLACES = [("2.1", 2, "5.1", 3), ("3.1", 3, "5.1", 3), ("4.1", 3, "5.1", 3), ("quad", 2, "5.0", 3), ("7.1", 6, "7.1", 6)]
 
 
@@ -41,15 +41,41 @@ def test_a_channel_keeps_its_place(tmp_path, layout, channel, expected, place):
     assert loud.argmax() == place and np.delete(loud, place).max() < 0.02 * loud[place]
 
 
+@pytest.mark.parametrize(
+    ("layout", "channel", "expected", "place"),
+    [("quad", 3, "quad", 3), ("4.0", 2, "5.1", 2), ("5.0", 4, "5.1", 5), ("5.1", 5, "5.1", 5), ("7.1", 6, "7.1", 6)],
+)
+def test_a_channel_keeps_its_place_in_opus(tmp_path, layout, channel, expected, place):
+    clip, out = one_loud(tmp_path / "in.mov", layout, channel), tmp_path / "out.webm"
+    upscaled(clip, out)
+    assert referee.streams(out, "audio")[0]["channel_layout"] == expected
+    assert loudness(out).argmax() == place
+
+
+def noisy(clip, count):
+    """A clip whose channels, none of which has a name, are all noise."""
+    samples = np.random.default_rng(0).integers(-9000, 9000, (8000, count), dtype=np.int16)
+    raw = clip.with_name("raw")
+    raw.write_bytes(samples.tobytes())
+    sound = ("-f", "s16le", "-ar", 8000, "-ac", count, "-i", raw)
+    media.ffmpeg("-f", "lavfi", "-i", media.PICTURE, *sound, "-c:v", "mpeg4", "-c:a", "pcm_s16le", clip)
+    return clip
+
+
+@pytest.mark.parametrize(
+    ("count", "target", "channels"), [(7, ".mp4", 8), (5, ".webm", 6), (7, ".webm", 8), (12, ".webm", 8)]
+)
+def test_channels_without_names_all_have_a_place(tmp_path, count, target, channels):
+    out = tmp_path / f"out{target}"
+    upscaled(noisy(tmp_path / "in.mkv", count), out)
+    assert referee.streams(out, "audio")[0]["channels"] == channels
+    assert (loudness(out) > 0.02).sum() >= min(count, 8) - 1  # the LFE is kept to low notes
+
+
 @pytest.mark.parametrize("count", [9, 12, 15, 16, 64])
 @pytest.mark.parametrize("source", [".mov", ".mkv"])
 def test_more_channels_than_aac_has_become_eight(tmp_path, count, source):
-    samples = np.random.default_rng(0).integers(-9000, 9000, (8000, count), dtype=np.int16)
-    (tmp_path / "raw").write_bytes(samples.tobytes())
-    raw, clip, out = ("-f", "s16le", "-ar", 8000, "-ac", count), tmp_path / f"in{source}", tmp_path / "out.mp4"
-    media.ffmpeg(
-        "-f", "lavfi", "-i", media.PICTURE, *raw, "-i", tmp_path / "raw", "-c:v", "mpeg4", "-c:a", "pcm_s16le", clip
-    )
+    clip, out = noisy(tmp_path / f"in{source}", count), tmp_path / "out.mp4"
     (note,) = upscaled(clip, out).warnings
     assert "becomes AAC" in note
     assert referee.streams(out, "audio")[0]["channels"] == 8

@@ -67,12 +67,13 @@ def test_a_damaged_log_leaves_no_file(log, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "container"), [("a.mp4", "mp4"), ("a.M4V", "mp4"), ("a.mov", "mov"), ("a.mkv", "matroska")]
+    ("name", "container"),
+    [("a.mp4", "mp4"), ("a.M4V", "mp4"), ("a.mov", "mov"), ("a.mkv", "matroska"), ("a.webm", "webm")],
 )
 def test_the_name_asks_for_the_container(tmp_path, name, container):
     assert container_for(tmp_path / name) == container
 
 
 def test_a_name_that_asks_for_none_is_refused(tmp_path):
-    with pytest.raises(TargetError, match=r"must end in \.mp4, \.m4v, \.mov, \.mkv"):
+    with pytest.raises(TargetError, match=r"must end in \.mp4, \.m4v, \.mov, \.mkv, \.webm"):
         container_for(tmp_path / "out.avi")

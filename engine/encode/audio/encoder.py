@@ -1,4 +1,4 @@
-"""Decoded sound to AAC: resampled to one rate and layout, without gaps or overlaps, in frames of the encoder's size."""
+"""Decoded sound encoded: resampled to one rate and layout, without gaps or overlaps, in frames of the encoder's size."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,41 +13,28 @@ from av.filter import Graph
 
 from upres.engine.core.channels import Channels
 
+from .codecs import LARGEST, SoundCodec
+
 BITS_A_CHANNEL = 96_000
-RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-LAYOUTS = {  # what every AAC decoder knows, by its channel configuration from 1: ISO/IEC 14496-3, 1.6.3.5
-    "mono": {"FC"},
-    "stereo": {"FL", "FR"},
-    "3.0": {"FL", "FR", "FC"},
-    "4.0": {"FL", "FR", "FC", "BC"},
-    "5.0": {"FL", "FR", "FC", "BL", "BR"},
-    "5.1": {"FL", "FR", "FC", "LFE", "BL", "BR"},
-    "7.1": {"FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"},
-}
-SIDE_AS_BACK = {"SL": "BL", "SR": "BR"}
-UNNAMED = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1"}
-LARGEST = 8  # channels
-LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second
-SIZE = 1024  # samples of a frame
 LONGEST_SILENCE = 60  # seconds that are written out; of a longer hole only the first one is, the rest is a jump in time
 
 
-class AacEncoder:
-    """One encoder. channels: of the frames that it gets. start: the sample that its first frame has to start with.
+class SoundEncoder:
+    """One encoder. layout: of the codec's. channels: of the frames that it gets. start: the sample at which the first has to start.
 
     A gap in the frames becomes silence and an overlap is cut off, so that sound stays where its stamps say.
     stream: what the packets play with. rate: samples a second, of their times.
     """
 
-    def __init__(self, rate: int, layout: str, channels: Channels, start: int = 0) -> None:
+    def __init__(self, codec: SoundCodec, rate: int, layout: str, channels: Channels, start: int = 0) -> None:
         self._container = av.open(io.BytesIO(), "w", format="mp4")
-        stream = self._container.add_stream("aac", rate=rate, layout=layout)
+        stream = self._container.add_stream(codec.library, rate=rate, layout=layout)
         assert isinstance(stream, AudioStream)
         stream.bit_rate = BITS_A_CHANNEL * av.AudioLayout(layout).nb_channels
         stream.codec_context.time_base = Fraction(1, rate)
         self._container.start_encoding()
         self.stream = stream
-        self.rate, self._layout, self._channels = rate, layout, channels
+        self.rate, self._codec, self._layout, self._channels = rate, codec, layout, channels
         self._graph: Graph | None = None
         self._shape: tuple[str, str, int] | None = None
         self._fifo = AudioFifo()
@@ -92,16 +79,17 @@ class AacEncoder:
         """Yield packets of the silence before a sample, except for about a second, which is up to the graph."""
         gap = sample - self._written - self._fifo.samples
         hole = gap > LONGEST_SILENCE * self.rate
-        for _ in range((self.rate if hole else gap - self.rate) // SIZE):
-            self._keep(_silence(self.rate, self._layout, SIZE))
+        size = self._codec.size
+        for _ in range((self.rate if hole else gap - self.rate) // size):
+            self._keep(self._silence(size))
             yield from self._packets()
         if hole:
-            self._keep(_silence(self.rate, self._layout, SIZE - self._fifo.samples))
+            self._keep(self._silence(size - self._fifo.samples))
             yield from self._packets()
             self._written = sample
 
     def _packets(self) -> Iterator["Packet[Any]"]:
-        while self._fifo.samples >= SIZE and (frame := self._fifo.read(SIZE)):
+        while self._fifo.samples >= self._codec.size and (frame := self._fifo.read(self._codec.size)):
             yield from self._encoded(frame)
 
     def _encoded(self, frame: AudioFrame) -> Iterator["Packet[Any]"]:
@@ -113,7 +101,8 @@ class AacEncoder:
         """Return a graph from frames like this one to the encoder's, which starts where the sound so far ends."""
         start = round(Fraction(self._written + self._fifo.samples, self.rate) * frame.sample_rate)
         resample = ("aresample", {"async": "1", "first_pts": str(start)})
-        layout = ("aformat", {"sample_rates": str(self.rate), "sample_fmts": "fltp", "channel_layouts": self._layout})
+        formats = {"sample_fmts": self._codec.sample_format, "channel_layouts": self._layout}
+        layout = ("aformat", {"sample_rates": str(self.rate), **formats})
         source = {"sample_rate": str(frame.sample_rate), "sample_fmt": frame.format.name}
         buffer = ("abuffer", {**source, "channel_layout": frame.layout.name, "time_base": f"1/{frame.sample_rate}"})
         chosen = _pan(self._channels, frame.layout.nb_channels)
@@ -122,26 +111,9 @@ class AacEncoder:
         count = min(frame.layout.nb_channels, av.AudioLayout(self._layout).nb_channels)
         return _graph([buffer, ("pan", {"args": _mapped(self._layout, range(count))}), resample, layout])
 
-
-def rate_for(rate: int) -> int:
-    """Return the sample rate of AAC for a source's; ValueError for one that no sound has."""
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise ValueError(f"it has {rate} samples a second, where {LOWEST_RATE} to {HIGHEST_RATE} can be")
-    if rate in RATES:
-        return rate
-    return RATES[0] if rate < RATES[0] else 48000
-
-
-def layout_for(channels: Channels) -> str:
-    """Return the smallest layout known to every AAC decoder that has all these channels, or the largest one."""
-    if not channels.names:
-        return UNNAMED.get(channels.count, "stereo" if channels.count < LARGEST else "7.1")
-    names = {*channels.names}
-    if {"LFE", "BC"} <= names:  # no layout has both
-        names = names - {"BC"} | {"BL", "BR"}
-    if not names & {"BL", "BR"}:
-        names = {SIDE_AS_BACK.get(name, name) for name in names}
-    return next((layout for layout, known in LAYOUTS.items() if names <= known), "7.1")
+    def _silence(self, samples: int) -> AudioFrame:
+        source = {"sample_rate": str(self.rate), "channel_layout": self._layout, "nb_samples": str(samples)}
+        return next(_pulled(_graph([("anullsrc", source), ("aformat", {"sample_fmts": self._codec.sample_format})])))
 
 
 def _pan(channels: Channels, count: int) -> str | None:
@@ -170,8 +142,3 @@ def _pulled(graph: Graph) -> Iterator[AudioFrame]:
     with suppress(av.BlockingIOError, av.EOFError):
         while isinstance(frame := graph.pull(), AudioFrame):
             yield frame
-
-
-def _silence(rate: int, layout: str, samples: int) -> AudioFrame:
-    source = {"sample_rate": str(rate), "channel_layout": layout, "nb_samples": str(samples)}
-    return next(_pulled(_graph([("anullsrc", source), ("aformat", {"sample_fmts": "fltp"})])))
