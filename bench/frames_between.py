@@ -24,7 +24,7 @@ from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.engine.runtime.base import cpus
 from upres.service.execution.attempt.remote_model import RemoteModel
 from upres.service.execution.channel import Channel
-from upres.service.execution.memory_budget import MemoryBudget
+from upres.service.execution.memory_budget import Claim, MemoryBudget
 from upres.service.execution.model_host import ModelHost
 from upres.service.execution.sandbox.limits import die_with_parent
 
@@ -114,7 +114,7 @@ def attempt(width: int, height: int, *, share: bool) -> Any:  # noqa: ANN401 - a
 def work(channel: Channel) -> None:
     """Answer until the other end is gone; then end this process."""
     free: Model = Free()
-    host = ModelHost(channel, lambda *_: (free, None), nullcontext, MemoryBudget(1 << 40))
+    host = ModelHost(channel, lambda *_: (free, None), nullcontext, Claim(MemoryBudget(1 << 40)))
     try:
         while True:
             host.answer(*channel.receive())

@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 from rich.filesize import decimal
@@ -18,6 +19,13 @@ from upres.service.domain.errors import NoRoomError
 SHARE = 0.9  # of what is free: predictions are no promises
 LOOK_SECONDS = 1.0  # between two looks whether the one that waits is still there
 CGROUP = Path("/sys/fs/cgroup")  # version 2, which containers see their own limit in
+
+
+class OnWait(Protocol):
+    """Called when an attempt begins to wait for memory, and when that is over."""
+
+    def __call__(self, *, waits: bool) -> None:
+        """Take the news."""
 
 
 def usable_memory(cgroup: Path = CGROUP) -> int:
@@ -38,18 +46,27 @@ def _reclaimable(cgroup: Path) -> int:
 
 
 class MemoryBudget:
-    """total: bytes. First come, first served, so that a large job is not kept waiting by small ones behind it.
+    """total: bytes. Of those who wait, the owner who holds least is next; among equals the first, however much it asks for.
 
-    What cannot wait is served before those who do, where it fits.
+    So a large job is not kept waiting by small ones behind it, nor anybody by an owner who asks for more and more. What cannot
+    wait is served before those who do, where it fits.
     """
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._reserved = 0
-        self._waiting: deque[object] = deque()
+        self._held: Counter[str] = Counter()  # bytes by owner
+        self._waiting: dict[object, str] = {}  # owners, in the order of coming
         self._changed = threading.Condition()
 
-    def reserve(self, size: int, gone: Callable[[], bool], *, longest: float = inf) -> None:
+    def reserve(
+        self,
+        size: int,
+        gone: Callable[[], bool],
+        *,
+        owner: str = "",
+        longest: float = inf,
+        on_wait: OnWait = lambda *, waits: None,
+    ) -> None:
         """Take `size` bytes; waits until they are free, for at most `longest` seconds, unless whom they are for is gone.
 
         Raises SourceError where there will never be as many, NoRoomError where there are not in time, TimeoutError where it
@@ -60,9 +77,9 @@ class MemoryBudget:
                 f"this needs about {decimal(size)} of memory, and {decimal(self._total)} are there for jobs; "
                 "choose a smaller scale or a smaller source"
             )
-        place, until = object(), time.monotonic() + longest
+        place, until, waits = object(), time.monotonic() + longest, False
         with self._changed:
-            self._waiting.append(place)
+            self._waiting[place] = owner
             try:
                 while not self._fits(size, place, first=not longest):
                     left = until - time.monotonic()
@@ -73,28 +90,84 @@ class MemoryBudget:
                         )
                     if gone():
                         raise TimeoutError("the attempt is gone")
+                    if not waits:
+                        waits = True
+                        on_wait(waits=True)
                     self._changed.wait(min(left, LOOK_SECONDS))
-                self._reserved += size
+                self._held[owner] += size
             finally:
-                self._waiting.remove(place)
+                del self._waiting[place]
                 self._changed.notify_all()
+                if waits:
+                    on_wait(waits=False)
 
-    def grant(self, size: int, most: int) -> int:
+    def grant(self, size: int, most: int, *, owner: str = "") -> int:
         """Take up to `most` times `size` bytes beyond what was reserved, and return how often.
 
         Nobody is kept waiting for it: it takes no more than a quarter of all, and nothing while others wait.
         """
         with self._changed:
-            room = 0 if self._waiting else min(self._total // SPARE_PART, self._total - self._reserved)
+            room = 0 if self._waiting else min(self._total // SPARE_PART, self._total - self._held.total())
             count = max(0, min(most, room // size))
-            self._reserved += count * size
+            self._held[owner] += count * size
             return count
 
-    def release(self, size: int) -> None:
+    def release(self, size: int, *, owner: str = "") -> None:
         """Give bytes back."""
         with self._changed:
-            self._reserved -= size
+            self._held[owner] -= size
+            self._held += Counter()  # without owners who hold nothing
             self._changed.notify_all()
 
     def _fits(self, size: int, place: object, *, first: bool) -> bool:
-        return (first or self._waiting[0] is place) and self._reserved + size <= self._total
+        next_ = min(self._waiting, key=lambda place: self._held[self._waiting[place]])
+        return (first or next_ is place) and self._held.total() + size <= self._total
+
+
+class Claim:
+    """What one attempt holds of a budget, and waits for. owner: whose it is. longest: seconds that it waits; None sets no bound.
+
+    on_wait: called with whether it waits, when that begins and when it is over.
+    """
+
+    def __init__(
+        self,
+        budget: MemoryBudget,
+        owner: str = "",
+        *,
+        longest: float | None = None,
+        on_wait: OnWait = lambda *, waits: None,
+    ) -> None:
+        self.held = 0  # bytes
+        self._budget = budget
+        self._owner = owner
+        self._longest = inf if longest is None else longest
+        self._on_wait = on_wait
+        self._since: float | None = None
+        self._waited = 0.0
+
+    @property
+    def waited(self) -> float:
+        """Give the seconds that it has waited. From any thread."""
+        since = self._since
+        return self._waited if since is None else time.monotonic() - since
+
+    def reserve(self, size: int, gone: Callable[[], bool]) -> None:
+        """Take bytes as soon as they are free; raises what MemoryBudget.reserve does."""
+        self._since = since = time.monotonic()
+        try:
+            self._budget.reserve(size, gone, owner=self._owner, longest=self._longest, on_wait=self._on_wait)
+        finally:
+            self._since, self._waited = None, time.monotonic() - since
+        self.held += size
+
+    def grant(self, size: int, most: int) -> int:
+        """Take up to `most` times `size` bytes more, of what nobody waits for; return how often."""
+        count = self._budget.grant(size, most, owner=self._owner)
+        self.held += count * size
+        return count
+
+    def release(self) -> None:
+        """Give all back."""
+        self._budget.release(self.held, owner=self._owner)
+        self.held = 0

@@ -5,12 +5,10 @@ A question is a message whose `do` names it. The reply is frames or shared memor
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from math import inf
 from typing import Any
 
 from upres.engine.color.convert import COEFFICIENTS, RANGES
@@ -27,7 +25,7 @@ from upres.service.domain.spec import MOST_CHAINED
 
 from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
 from .encoding.encoder_host import EncoderHosts, Sessions
-from .memory_budget import MemoryBudget
+from .memory_budget import Claim
 from .shared_frames import shared_bytes
 
 MOST_SESSIONS = 4  # of one attempt; it needs one at a time
@@ -56,9 +54,9 @@ class _Opened:
 
 
 class ModelHost:
-    """Answers one attempt. device: entered while a model works, which serialises attempts. memory: what attempts share.
+    """Answers one attempt. device: entered while a model works, which serialises attempts. memory: what it takes of all.
 
-    live: of a live source, which waits for no memory. longest_wait: seconds that others wait for it. sessions: of NVENC, if any.
+    live: of a live source. sessions: of NVENC, if any.
     """
 
     def __init__(
@@ -66,10 +64,9 @@ class ModelHost:
         channel: Channel,
         load: Load,
         device: Turn,
-        memory: MemoryBudget,
+        memory: Claim,
         *,
         live: bool = False,
-        longest_wait: float | None = None,
         sessions: Sessions | None = None,
     ) -> None:
         self._channel = channel
@@ -77,9 +74,6 @@ class ModelHost:
         self._device = device
         self._memory = memory
         self._live = live
-        self._longest_wait = 0.0 if live else inf if longest_wait is None else longest_wait
-        self._waits_since: float | None = None
-        self._waited = 0.0
         self._turn = ExitStack()  # the turn on the device, while there is one
         self._model: Model | None = None
         self._models: list[Model] = []
@@ -87,7 +81,6 @@ class ModelHost:
         self._sessions: dict[int, _Opened] = {}
         self._encoders = EncoderHosts(sessions)
         self._opened = 0
-        self._reserved = 0
         self._gone = False
         self.frame_bytes = 0  # of the largest frame that its sessions take
         self.pixels = 0  # of the largest frame that it has made a session for, upscaled
@@ -104,8 +97,7 @@ class ModelHost:
     @property
     def waited(self) -> float:
         """Give the seconds that the attempt has waited for memory. From any thread."""
-        since = self._waits_since
-        return self._waited if since is None else time.monotonic() - since
+        return self._memory.waited
 
     def interrupt(self) -> None:
         """End soon what is still done for an attempt that is gone. From any thread."""
@@ -123,8 +115,7 @@ class ModelHost:
                     self._sessions.popitem()[1].session.close()
             except Exception:  # it must cost neither the verdict on the attempt nor its slot
                 logger.exception("a session cannot be closed")
-        self._memory.release(self._reserved)
-        self._reserved = 0
+        self._memory.release()
 
     def _do(self, message: Message, frame: Frame | None) -> Any:  # noqa: ANN401 - JSON
         match message["do"]:
@@ -141,7 +132,7 @@ class ModelHost:
                 size = int(message["width"]), int(message["height"])
                 self._reserve(*size, int(message["media"]), nvenc=bool(message.get("nvenc")))
                 return self._count_encoders(message)
-            case "encoder" if self._reserved:
+            case "encoder" if self._memory.held:
                 self._channel.send_end(self._encoders.open())
             case "check live":
                 with self._device():
@@ -222,7 +213,7 @@ class ModelHost:
         return self._facts()
 
     def _check_unused(self) -> None:
-        if self._reserved or self._sessions:
+        if self._memory.held or self._sessions:
             raise ValueError("models are chosen before memory is reserved for them")
 
     def _reserve(self, width: int, height: int, media: int, *, nvenc: bool) -> None:
@@ -231,7 +222,7 @@ class ModelHost:
         Then share memory for the frames themselves, which is counted, too. nvenc: the GPU encodes what becomes of them.
         """
         model = self._chosen()
-        if self._reserved or media < 0:
+        if self._memory.held or media < 0:
             raise ValueError("memory is reserved once, and not less than none")
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise ValueError(f"there is no memory to reserve for frames of {width}x{height}")
@@ -242,12 +233,7 @@ class ModelHost:
         needed = (
             media + _memory(model, width, height, live=self._live) + shared_bytes(sizes) + self._encoders.bytes_each
         )
-        self._waits_since = since = time.monotonic()
-        try:
-            self._memory.reserve(needed, lambda: self._gone, longest=self._longest_wait)
-        finally:
-            self._waits_since, self._waited = None, time.monotonic() - since
-        self._reserved = needed
+        self._memory.reserve(needed, lambda: self._gone)
         self._channel.share(sizes)
 
     def _count_encoders(self, message: Message) -> int:
@@ -261,9 +247,7 @@ class ModelHost:
             seconds = seconds_a_frame(self._chosen(), *frame, deep=self._form.bits > 8)
         size = another.bytes + self._encoders.bytes_each
         wanted = another.wanted(seconds) - 1
-        beside = self._memory.grant(size, self._encoders.claim(wanted) if self._encoders.bytes_each else wanted)
-        self._reserved += beside * size
-        return 1 + beside
+        return 1 + self._memory.grant(size, self._encoders.claim(wanted) if self._encoders.bytes_each else wanted)
 
     def _open(self, width: int, height: int) -> int:
         """Open a session; its number."""

@@ -37,7 +37,7 @@ from .base import VERDICTS
 from .channel import Channel
 from .device_scheduler import Device
 from .encoding.encoder_host import Sessions
-from .memory_budget import MemoryBudget, usable_memory
+from .memory_budget import Claim, MemoryBudget, usable_memory
 from .model_host import Load, ModelHost
 from .order import Order
 from .report_shape import checked
@@ -144,15 +144,9 @@ class Worker:
         job_logging.bind_job_id(order.request_id)
         channel = Channel(child.end)
         turn = partial(self._device.turn, order.owner, live=order.live)
-        host = ModelHost(
-            channel,
-            self._load,
-            turn,
-            self._memory,
-            live=order.live,
-            longest_wait=order.wall_seconds,
-            sessions=self._sessions,
-        )
+        on_wait = partial(self._report, report="memory", request_id=order.request_id)
+        memory = Claim(self._memory, order.owner, longest=0.0 if order.live else order.wall_seconds, on_wait=on_wait)
+        host = ModelHost(channel, self._load, turn, memory, live=order.live, sessions=self._sessions)
         answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.request_id,))
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()

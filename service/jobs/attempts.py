@@ -12,7 +12,7 @@ class Attempt:
     """One attempt. news: what it last reported. since: when it started, on the monotonic clock.
 
     yielding: it was ended to give its slot to somebody else, and its job is put back when it has gone. gone: set then.
-    writing: it may still make files, or its result is on its way into the store.
+    wants_memory: it waits for what others hold. writing: it may still make files, or its result is on its way into the store.
     """
 
     owner: str
@@ -20,6 +20,7 @@ class Attempt:
     news: dict[str, Any] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
     yielding: bool = False
+    wants_memory: bool = False
     writing: bool = True
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -1,11 +1,13 @@
 """Accepted jobs on their way to the executor: queued, started, ended on request.
 
 An owner's share of the slots is kept fair while attempts run: one whose source does not come, or whose owner has more
-attempts than somebody who waits would have, gives its slot back and resumes later from its last complete segment.
+attempts than somebody who waits would have, gives its slot back and resumes later from its last complete segment. The same
+holds of memory: an attempt that waits for it has a claim to what others hold.
 """
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -202,24 +204,32 @@ class Runner:
         return not self._stopping and self.executor.room > 0 and self.reports.pending < MOST_VERDICTS
 
     async def _make_room(self) -> None:
-        """End one attempt where a job that waits has a better claim to its slot."""
-        if self._stopping or not self.executor.ready or self.executor.room > 0 or not len(self.queue):
+        """End one attempt where another job has a better claim to its slot, or to its memory."""
+        if self._stopping or not self.executor.ready:
             return
         if any(attempt.yielding for attempt in self.attempts.values()):
             return
-        if (request_id := self._to_yield()) is not None:
+        under_way = {name: attempt for name, attempt in self.attempts.items() if not attempt.live}
+        holding = {name: attempt for name, attempt in under_way.items() if not attempt.wants_memory}
+        short = [attempt.owner for attempt in under_way.values() if attempt.wants_memory]
+        request_id = self._to_yield(self.queue.owners, under_way) if self.executor.room <= 0 else None
+        if request_id is None:
+            request_id = self._to_yield(short, holding)
+        if request_id is not None:
             with job_logging.about(request_id):
-                logger.info("gives its slot to a job that waits")
+                logger.info("makes room for a job that waits")
             self.attempts[request_id].yielding = True
             await self.executor.cancel(request_id)
 
-    def _to_yield(self) -> str | None:
-        """Choose an attempt that waits for its source, else the newest of an owner who has more than a fair share."""
-        candidates = {name: attempt for name, attempt in self.attempts.items() if not attempt.live}
+    def _to_yield(self, waiting: list[str], candidates: dict[str, Attempt]) -> str | None:
+        """Choose an attempt that waits for its source, else the newest of an owner who has more than a fair share.
+
+        waiting: the owners of what waits; nothing is chosen where that is nobody.
+        """
         idle = {name: seconds for name in candidates if (seconds := self._intake.idle_seconds(name)) > STALLED_SECONDS}
-        if idle:
+        if waiting and idle:
             return max(idle, key=lambda name: idle[name])
-        owner = owner_to_yield(self.queue.owners, self.attempts.by_owner())
+        owner = owner_to_yield(waiting, Counter(attempt.owner for attempt in candidates.values()))
         theirs = [name for name, attempt in candidates.items() if attempt.owner == owner]
         return max(theirs, key=lambda name: candidates[name].since, default=None)
 

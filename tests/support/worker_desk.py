@@ -9,6 +9,7 @@ from dataclasses import asdict
 import fake
 
 from upres.service.domain.spec import Limits, Spec
+from upres.service.execution.base import NEWS
 from upres.service.execution.order import Order
 from upres.service.execution.worker import Worker
 from upres.service.storage.job_folder import JobFolder
@@ -43,7 +44,7 @@ class Desk:
             report = json.loads(line)
             if report.pop("request_id", None) == REQUEST:
                 yield report
-                if report["report"] not in ("progress", "fragment", "waiting"):
+                if report["report"] not in NEWS:
                     return
 
     def verdict(self):

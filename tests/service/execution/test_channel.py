@@ -15,7 +15,7 @@ from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.service.execution import model_host
 from upres.service.execution.attempt.remote_model import RemoteModel
 from upres.service.execution.channel import Channel
-from upres.service.execution.memory_budget import MemoryBudget
+from upres.service.execution.memory_budget import Claim, MemoryBudget
 from upres.service.execution.model_host import MOST_SESSIONS, ModelHost
 from upres.service.live import framing
 from upres.service.live.framing import FramingError
@@ -59,7 +59,7 @@ def channel(channel_to):
 
 
 def serve(end, load):
-    host = ModelHost(end, load, nullcontext, MemoryBudget(1 << 30))
+    host = ModelHost(end, load, nullcontext, Claim(MemoryBudget(1 << 30)))
     try:
         while True:
             host.answer(*end.receive())
@@ -182,7 +182,7 @@ def asked(host, mine, message, pixels=None):
 def test_the_worker_takes_from_an_attempt_no_more_than_one_needs():
     mine, theirs = pair()
     with closing(mine), closing(theirs):
-        host = ModelHost(theirs, fake.load, nullcontext, MemoryBudget(1 << 30))
+        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)))
         asked(host, mine, {"do": "model", "models": [["RealESRGAN_Vid_x2", 2]], "content": "auto"})
         assert asked(host, mine, {"do": "open", "width": 7, "height": 5})["end"] == 1
         assert "takes no 3x2" in asked(host, mine, {"do": "push", "session": 1}, small())["text"]
@@ -238,7 +238,7 @@ def test_a_network_that_nothing_can_take_the_place_of_works_alone(channel):
 def test_a_session_that_fails_to_close_fails_nothing_else(caplog):
     mine, theirs = pair()
     with closing(mine), closing(theirs):
-        host = ModelHost(theirs, lambda *_: (Stuck(), None), nullcontext, MemoryBudget(1 << 30))
+        host = ModelHost(theirs, lambda *_: (Stuck(), None), nullcontext, Claim(MemoryBudget(1 << 30)))
         asked(host, mine, {"do": "model", "models": [["x", 2]], "content": "auto"})
         for _ in range(2):
             asked(host, mine, {"do": "open", "width": 7, "height": 5})
@@ -278,7 +278,7 @@ def test_a_model_that_takes_many_steps_lends_the_device_between_them():
         steps.append("give")
 
     mine, theirs = pair()
-    host = ModelHost(theirs, lambda *_: (model, None), turn, MemoryBudget(1 << 30))
+    host = ModelHost(theirs, lambda *_: (model, None), turn, Claim(MemoryBudget(1 << 30)))
     host.answer({"do": "model", "models": [["x", 2]], "content": "auto"}, None)
     host.answer({"do": "open", "width": 7, "height": 5}, None)
     steps.clear()
@@ -324,7 +324,7 @@ def test_whatever_a_session_does_it_does_on_its_turn_and_one_that_fails_to_start
     model = OnItsTurn(fails=fails)
     mine, theirs = pair()
     with closing(mine), closing(theirs):
-        host = ModelHost(theirs, lambda *_: (model, None), model.turn, MemoryBudget(1 << 30), live=True)
+        host = ModelHost(theirs, lambda *_: (model, None), model.turn, Claim(MemoryBudget(1 << 30)), live=True)
         host.answer({"do": "model", "models": [["x", 2]], "content": "auto"}, None)
         for question in ({"do": "open", "width": 7, "height": 5},) * 2:
             host.answer(question, None)
@@ -345,7 +345,7 @@ def test_a_frame_that_no_session_takes_is_not_received():
 def test_models_are_not_changed_under_a_session():
     mine, theirs = pair()
     with closing(mine), closing(theirs):
-        host = ModelHost(theirs, fake.load, nullcontext, MemoryBudget(1 << 30))
+        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)))
         asked(host, mine, {"do": "model", "models": [["x", 2]], "content": "auto"})
         asked(host, mine, {"do": "open", "width": 7, "height": 5})
         assert (
@@ -362,7 +362,7 @@ def test_an_attempt_gets_as_many_encoders_as_keep_up_with_its_model_and_their_me
     for live in (False, False, False, True):
         mine, theirs = pair()
         with closing(mine), closing(theirs):
-            host = ModelHost(theirs, fake.load, nullcontext, budget, live=live)
+            host = ModelHost(theirs, fake.load, nullcontext, Claim(budget), live=live)
             thread = threading.Thread(target=lambda: [host.answer(*theirs.receive()) for _ in range(2)])  # noqa: B023
             thread.start()
             model = RemoteModel(mine, [("RealESRGAN_Vid_x2", 2)], "auto")
@@ -370,10 +370,10 @@ def test_an_attempt_gets_as_many_encoders_as_keep_up_with_its_model_and_their_me
             thread.join(30)
             hosts.append(host)
     assert got == [1, 3, 3, 1]
-    assert budget._reserved > 400 << 20
+    assert budget._held.total() > 400 << 20
     for host in hosts:
         host.close()
-    assert budget._reserved == 0
+    assert budget._held.total() == 0
 
 
 def test_a_remote_model_takes_frames_of_sixteen_bits_once_it_is_deepened(channel):
@@ -400,6 +400,6 @@ def test_a_model_that_has_eight_bits_says_so():
 
     mine, theirs = pair()
     with closing(mine), closing(theirs):
-        host = ModelHost(theirs, lambda *_: (Only8(), None), nullcontext, MemoryBudget(1 << 30))
+        host = ModelHost(theirs, lambda *_: (Only8(), None), nullcontext, Claim(MemoryBudget(1 << 30)))
         facts = asked(host, mine, {"do": "model", "models": [["x", 2]], "content": "auto"})["end"]
         assert facts["eight_bits"] == "only8 takes 8"

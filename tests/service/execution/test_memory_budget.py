@@ -7,7 +7,7 @@ import pytest
 from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import NoRoomError
 from upres.service.domain.failures import failure_of
-from upres.service.execution.memory_budget import MemoryBudget, usable_memory
+from upres.service.execution.memory_budget import Claim, MemoryBudget, usable_memory
 
 GB = 1 << 30
 
@@ -73,6 +73,54 @@ def test_a_large_one_is_not_kept_waiting_by_small_ones_behind_it():
     for thread in (large, small):
         thread.join(10)
     assert order == ["large", "small"]
+
+
+def test_an_owner_who_holds_much_and_waits_for_more_keeps_nobody_else_waiting():
+    budget, waits = MemoryBudget(4 * GB), threading.Event()
+    budget.reserve(3 * GB, here, owner="alice")
+    thread = started(lambda: budget.reserve(2 * GB, lambda: waits.set() or False, owner="alice"))
+    assert waits.wait(10)
+    budget.reserve(GB, here, owner="bob", longest=0.01)
+    budget.release(3 * GB, owner="alice")
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_large_one_of_an_owner_who_holds_nothing_is_not_kept_waiting_by_small_ones_of_another():
+    budget, order, waits = MemoryBudget(4 * GB), [], threading.Event()
+    budget.reserve(2 * GB, here, owner="bob")
+
+    def take(owner, size):
+        budget.reserve(size, lambda: waits.set() or False, owner=owner)
+        order.append(owner)
+        budget.release(size, owner=owner)
+
+    waiting = []
+    for owner, size in (("carol", 4 * GB), ("bob", GB)):
+        waits.clear()
+        waiting.append(started(take, owner, size))
+        assert waits.wait(10) and order == []
+    budget.release(2 * GB, owner="bob")
+    for thread in waiting:
+        thread.join(10)
+    assert order == ["carol", "bob"]
+
+
+def test_a_wait_is_said_as_it_begins_and_when_it_is_over_and_none_where_there_is_none():
+    budget, news = MemoryBudget(4 * GB), []
+
+    def on_wait(*, waits):
+        news.append(waits)
+
+    claim = Claim(budget, "alice", on_wait=on_wait)
+    claim.reserve(3 * GB, here)
+    assert news == [] and claim.held == 3 * GB
+    with pytest.raises(NoRoomError):
+        Claim(budget, "bob", longest=0.01, on_wait=on_wait).reserve(2 * GB, here)
+    assert news == [True, False]
+    assert claim.grant(GB, 9) == 1 and claim.held == 4 * GB
+    claim.release()
+    budget.reserve(4 * GB, here, longest=0)
 
 
 def test_what_will_never_fit_is_refused_with_both_figures():

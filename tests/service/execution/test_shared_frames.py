@@ -17,7 +17,7 @@ import pytest
 from upres.engine.core.frame import Frame
 from upres.service.execution import shared_frames
 from upres.service.execution.channel import Channel
-from upres.service.execution.memory_budget import MemoryBudget
+from upres.service.execution.memory_budget import Claim, MemoryBudget
 from upres.service.execution.model_host import ModelHost
 from upres.service.execution.shared_frames import shared_bytes
 from upres.service.live import framing
@@ -163,7 +163,7 @@ def test_its_size_is_fixed_for_good():
 def test_it_is_counted_with_what_is_reserved_and_made_once():
     mine, theirs = pair()
     budget = MemoryBudget(1 << 30)
-    host = ModelHost(theirs, fake.load, nullcontext, budget)
+    host = ModelHost(theirs, fake.load, nullcontext, Claim(budget))
     host.answer({"do": "model", "models": [["RealESRGAN_Vid_x2", 2]], "content": "auto"}, None)
     mine.receive()
     one = {"bytes": 100, "frame_seconds": 1.0, "most": 1}
@@ -173,7 +173,7 @@ def test_it_is_counted_with_what_is_reserved_and_made_once():
     assert sizes == list(SIZES)
     mine.attach(sizes)
     assert mine.receive()[0] == {"end": 1}
-    assert budget._reserved == 1000 + fake.Nearest(2).memory(70, 50) + shared_bytes(SIZES)
+    assert budget._held.total() == 1000 + fake.Nearest(2).memory(70, 50) + shared_bytes(SIZES)
     host.answer(question, None)
     assert "once" in mine.receive()[0]["text"]
     host.close()

@@ -27,7 +27,7 @@ from upres.service.domain.states import Reason
 from upres.service.execution.attempt.remote_model import RemoteModel
 from upres.service.execution.attempt.run import _contradictions
 from upres.service.execution.channel import Channel
-from upres.service.execution.memory_budget import MemoryBudget
+from upres.service.execution.memory_budget import Claim, MemoryBudget
 from upres.service.execution.model_host import ModelHost
 from upres.service.execution.order import Order
 from upres.service.execution.worker import Worker, _end_in_time, load
@@ -209,7 +209,7 @@ def test_an_attempt_that_takes_nothing_of_an_answer_is_late():
     order = Order(REQUEST, "alice", "", SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
     worker = Worker(fake.load, io.StringIO(), stall_seconds=1)
     with closing(mine), closing(theirs), ThreadPoolExecutor(1) as answers:
-        host = ModelHost(theirs, fake.load, nullcontext, MemoryBudget(1 << 30))
+        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)))
 
         def attempt():
             mine.receive()  # the order

@@ -16,6 +16,7 @@ from upres.service.execution.local import LocalExecutor
 
 pytestmark = pytest.mark.usefixtures("fake_models")
 STREAMED = replace(SPEC, streamed=True)
+ROOM_FOR_ONE = 250 << 20  # bytes, by what an attempt at the clips here is predicted to take
 
 
 def test_senders_that_pause_give_their_slots_to_jobs_that_wait_and_resume(tmp_path, clip):
@@ -63,6 +64,34 @@ def test_an_owner_who_holds_every_slot_gives_one_to_another(tmp_path, clip):
             assert state.status is Status.DONE
             states = [(await jobs.get(job.request_id, "alice")).state for job in both]
             assert not any(state.ended for state in states) and max(state.attempts for state in states) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_sender_that_pauses_gives_its_memory_to_an_attempt_that_waits_for_it(tmp_path, clip):
+    """Four slots, and memory for one attempt, which alice's stream holds; it sends nothing more until bob's job is done."""
+
+    async def scenario():
+        data = clip("a.ts").read_bytes()
+        part = len(data) * 3 // 4
+        executor = LocalExecutor(workers=1, slots=4, models="fake:load", memory_bytes=ROOM_FOR_ONE)
+        policy = Policy(Limits(), source_idle_seconds=3600)
+        async with serving(tmp_path, executor=executor, policy=policy) as jobs:
+            stream = (await jobs.create(STREAMED, "alice"))[0].request_id
+            await jobs.write(stream, 0, data[:part])
+            await until(jobs, stream, published(jobs))
+            job, _ = await jobs.create(SPEC, "bob")
+            await jobs.write(job.request_id, 0, clip("a.mp4", 1).read_bytes())
+            await jobs.end_source(job.request_id)
+            async with asyncio.timeout(60):
+                while not (state := (await jobs.get(job.request_id, "bob")).state).ended:
+                    await asyncio.sleep(0.05)
+            assert state.status is Status.DONE
+            await jobs.write(stream, part, data[part:])
+            await jobs.end_source(stream)
+            state = (await until(jobs, stream, ended)).state
+            assert (state.status, state.attempts) == (Status.DONE, 1)
+            assert referee.count(await result(jobs, stream, tmp_path / "out.mp4")) == referee.count(clip("a.ts"))
 
     asyncio.run(scenario())
 
