@@ -81,7 +81,8 @@ class Table:
 
     def usable(self) -> "Table":
         """Leave out the rows whose runtime cannot run any more: a driver or a package may be gone."""
-        here = {runtime.name for runtime in runtimes.every() if runtime.unavailable() is None}
+        named = {row.choice.runtime for row in self.rows} & {*runtimes.names()}
+        here = {name for name in named if runtimes.load(name).unavailable() is None}
         return replace(self, rows=tuple(row for row in self.rows if row.choice.runtime in here))
 
     def best(self, quality: str) -> Row | None:

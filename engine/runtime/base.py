@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tensor = NDArray[Any]
-DeviceKind = Literal["cpu", "cuda"]
+DeviceKind = Literal["cpu", "cuda", "vulkan"]
 
 
 class Graph(Protocol):

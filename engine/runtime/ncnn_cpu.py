@@ -44,21 +44,22 @@ class Ncnn:
 
 
 class NcnnGraph:
-    """A graph from a frame to a frame on ncnn's CPU device, in float32.
+    """A graph from a frame to a frame on ncnn, in float32.
 
     A tile's result differs from the whole frame's in the last bits: Winograd's blocks lie otherwise in it.
     """
 
     memory_factor = 1.3
 
-    def __init__(self, path: Path, threads: int) -> None:
-        """Convert and load a graph; ModelError where either cannot be done."""
+    def __init__(self, path: Path, threads: int, *, vulkan: bool = False) -> None:
+        """Convert and load a graph; ModelError where either cannot be done. vulkan: on the GPU that ncnn prefers."""
         from .ncnn_layers import convert  # imports onnx, which other runtimes do without
 
         network, ncnn = convert(path), _ncnn()
         self._ends = network.frame, network.upscaled
         self._net, self._mat = ncnn.Net(), ncnn.Mat
         self._net.opt.num_threads = threads
+        self._net.opt.use_vulkan_compute = vulkan
         for option in OFF:
             setattr(self._net.opt, f"use_{option}", False)
         with tempfile.TemporaryDirectory(prefix="upres-ncnn-") as folder:
@@ -66,7 +67,8 @@ class NcnnGraph:
             weights.write_bytes(network.weights)
             if self._net.load_param_mem(network.param) or self._net.load_model(str(weights)):
                 raise ModelError(f"ncnn cannot load {path}; its own lines above say why")
-        self.report = f"ncnn {ncnn.__version__} CPU fp32"
+        device = ncnn.get_gpu_info(ncnn.get_default_gpu_index()).device_name() if vulkan else "CPU"
+        self.report = f"ncnn {ncnn.__version__} {device} fp32"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run once: `frame` to `upscaled`, which is owned by the caller. ModelError where ncnn fails, as without memory."""

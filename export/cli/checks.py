@@ -3,14 +3,14 @@
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from upres.engine.models.flashvsr.manifest import Precision
-from upres.engine.runtime.base import DeviceKind
 from upres.export.measurements import record
 
+Device = Literal["cpu", "cuda"]
 Results = Annotated[Path | None, typer.Option(help="A JSON file to record the results in, with the machine.")]
 
 # Plain help, which shows no type beside a flag.
@@ -56,7 +56,7 @@ def flashvsr_measure(
     verify: Annotated[
         bool, typer.Option("--verify", help="Measure a comparison of such an export with PyTorch.")
     ] = False,
-    device: Annotated[DeviceKind, typer.Option(help="The device that the steps run on.")] = "cpu",
+    device: Annotated[Device, typer.Option(help="The device that the steps run on.")] = "cpu",
     dense: Annotated[
         bool, typer.Option("--dense", help="With --export: dense attention instead of the published rule.")
     ] = False,
@@ -114,7 +114,7 @@ def distill(
     steps: Annotated[int, typer.Option(min=1, help="Steps of training, in all.")] = 24000,
     shards: Annotated[int, typer.Option(min=1, help="Files of 40 patches that the teacher makes.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the patches and of the training.")] = 1,
-    device: Annotated[DeviceKind, typer.Option(help="The device that is trained on.")] = "cpu",
+    device: Annotated[Device, typer.Option(help="The device that is trained on.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the training on a CPU.")] = 1,
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Convolve in bfloat16: faster, where it is had.")

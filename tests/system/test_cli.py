@@ -377,9 +377,10 @@ def test_an_interlaced_source_is_told_once_unless_something_is_done_about_it(upr
     assert "128x96, 16 frames, about" in said  # each of the 8 is two
 
 
-def test_why_high_is_exact(upres, tiny, tmp_path):
-    _, _, said = upres(tiny, tmp_path / "out.mp4", "--runtime", "onnxruntime")
-    assert "note: ONNX Runtime computes in float32 only, so high is exact (ONNX Runtime " in said
+@pytest.mark.parametrize(("runtime", "name"), [("onnxruntime", "ONNX Runtime"), ("ncnn", "ncnn")])
+def test_why_high_is_exact(upres, tiny, tmp_path, runtime, name):
+    _, _, said = upres(tiny, tmp_path / "out.mp4", "--runtime", runtime)
+    assert f"note: this runtime computes in float32 only, so high is exact ({name} " in said
     assert (
         "so high is exact"
         not in upres(tiny, tmp_path / "exact.mp4", "--runtime", "onnxruntime", "--quality", "exact")[2]

@@ -85,7 +85,7 @@ def test_an_unknown_runtime_is_refused_with_those_there_are(tmp_path):
         [UPRES, SAMPLE, tmp_path / "out.mp4", "--runtime", "toy"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 2 and "auto, cuda, ncnn, onnxruntime, openvino" in done.stderr
+    assert done.returncode == 2 and "auto, cuda, ncnn, ncnn-vulkan, onnxruntime, openvino" in done.stderr
 
 
 TOY_FAMILY = """

@@ -109,7 +109,8 @@ class Choice:
     def _notes(self, models: tuple[Model, ...]) -> list[str]:
         notes = [model.why for model in models if isinstance(model, PerFrameModel) and model.why]
         if self._options.quality == "high" and (exact := [model.report for model in models if "fp32" in model.report]):
-            why = "ONNX Runtime computes in float32 only" if "ONNX" in exact[0] else "this CPU has no bfloat16"
+            openvino = exact[0].startswith("OpenVINO")
+            why = "this CPU has no bfloat16" if openvino else "this runtime computes in float32 only"
             notes.append(f"{why}, so high is exact ({exact[0]})")
         if self._options.quality == "fast" and (other := [each.report for each in models if "int8" not in each.report]):
             notes.append(f"not in int8 on this runtime, so fast is no faster than high ({other[0]})")

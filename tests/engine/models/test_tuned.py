@@ -10,6 +10,7 @@ from upres.engine.core.errors import TargetError
 from upres.engine.models import registry, tuned
 from upres.engine.models.per_frame import load
 from upres.engine.models.planar import COLORS_TOO
+from upres.engine.runtime import registry as runtimes
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +65,14 @@ def test_a_runtime_that_is_gone_is_not_taken():
     assert load(X2).report.endswith("tiles up to 512")
     keep(row("gone", fps=99))
     assert load(X2).why is None
+
+
+def test_only_runtimes_in_the_table_are_asked_whether_they_can_run(monkeypatch):
+    keep(row("gone", fps=99), row(fps=3))
+    asked, load_runtime = [], runtimes.load
+    monkeypatch.setattr(runtimes, "load", lambda name: asked.append(name) or load_runtime(name))
+    assert tuned.pick(X2, "exact")[0].runtime == "onnxruntime"
+    assert asked == ["onnxruntime"]  # to ask one that has a driver may take a second
 
 
 def test_a_table_is_written_whole_or_not_at_all(monkeypatch):
