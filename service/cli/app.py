@@ -59,6 +59,7 @@ PANELS = {
     },
     "Client": {
         "stream": "Upscale on a server while the source is sent.",
+        "sources": "List the streams that a server pulls by itself.",
         "submit": "Upload a clip as a job and print its request_id.",
         "jobs": "List the latest jobs of this key.",
         "watch": "Show a job's progress until it has ended.",
@@ -77,6 +78,8 @@ PANELS = {
 OWN = {
     "run": "upres.service.cli.run.command:run",
     "live": "upres.service.cli.live:live",
+    "stream": "upres.service.cli.stream:stream",
+    "sources": "upres.service.cli.remote:sources",
     "probe": "upres.service.cli.info:probe",
     "models": "upres.service.cli.info:models",
     "licenses": "upres.service.cli.info:licenses",

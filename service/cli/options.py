@@ -1,7 +1,9 @@
 """Options that several commands share, and groups of them, each declared once as a function that builds something from them."""
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from fractions import Fraction
 from inspect import Parameter, Signature, signature
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.decode.filters import PREFILTERS
 
 Command = Callable[..., None]
+WRITTEN = re.compile(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}\.?\d{0,12}|\.\d{1,12})")
 
 
 def scale_refused(scale: object) -> SettingsError:
@@ -27,6 +30,16 @@ def times(text: str) -> int:
     if not number.isdecimal():
         raise scale_refused(text)
     return int(number)
+
+
+def exactly(option: str, text: str) -> Fraction:
+    """Parse the seconds of an option's text; raises SettingsError where it is neither seconds nor [h:]m:s."""
+    found = WRITTEN.fullmatch(text.strip())
+    if found is not None:
+        hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
+        if (found[2] is None or seconds < 60) and (found[1] is None or minutes < 60):
+            return 3600 * hours + 60 * minutes + seconds
+    raise SettingsError(f"{option} must be seconds, as 90.5, or [h:]m:s, as 1:30.5 or 0:01:30.5; got {text!r}")
 
 
 Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding: lower is better and larger.")]

@@ -1,14 +1,14 @@
-"""A client's commands `upres submit`, `watch`, `get`, `cancel` and `stream`, as the command line finds them by name.
+"""A client's commands `upres submit`, `jobs`, `watch`, `get`, `cancel` and `sources`, and what `stream` shares with them.
 
 Nothing of the service is imported before a command runs, so that the other commands start fast and without its extra.
 """
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,13 +18,9 @@ from . import signals
 from .options import Crf, Overwrite, Prefilters, Tonemap, built, times
 
 if TYPE_CHECKING:
-    from upres.service.client.assembly import Assembly
-    from upres.service.client.growing import Growing
-    from upres.service.client.received import Part
     from upres.service.client.sync import Client
     from upres.v2 import upscale_pb2 as pb
 
-    from .console import RemoteBar
 
 Server = Annotated[str, typer.Option("--server", envvar="UPRES_SERVER", help="HOST:PORT of a server's gRPC.")]
 ApiKey = Annotated[str, typer.Option("--key", envvar="UPRES_KEY", help="An API key of that server.")]
@@ -54,26 +50,13 @@ Chain = Annotated[str | None, typer.Option(help="Models one after the other, A,B
 Content = Annotated[
     Literal["auto", "photo", "animation", "live"], typer.Option(help="Which kind of network fits; live: a light one.")
 ]
-Delivery = Annotated[
-    Literal["segments", "frames"] | None,
-    typer.Option(help="What is sent back as one piece; segments, or frames if live."),
-]
-Live = Annotated[
-    bool, typer.Option("--live", help="The source does not end by itself, and the server does not keep it.")
-]
-WhenSlow = Annotated[
-    Literal["wait", "drop"], typer.Option(help="With --live: what happens when this client is too slow.")
-]
-StepDown = Annotated[
-    bool,
-    typer.Option("--step-down", help="With --when-slow drop: while the network is too slow, let a lighter one work."),
-]
 Split = Annotated[bool, typer.Option("--split", help="Cut at shot boundaries; lifts the limit on length.")]
 
 DEFAULT_SERVER = "127.0.0.1:8081"
 
 
-def _client(*, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = False, ca: Ca = None) -> "Client":
+def connected(*, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = False, ca: Ca = None) -> "Client":
+    """Connect to a server; raises SettingsError."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is raised as an error
     import grpc
 
@@ -90,7 +73,7 @@ def _client(*, server: Server = DEFAULT_SERVER, key: ApiKey = "", tls: Tls = Fal
     return Client(server, key, credentials=grpc.ssl_channel_credentials(roots) if tls or ca else None)
 
 
-def _config(
+def configured(
     *,
     model: Model = None,
     chain: Chain = None,
@@ -101,6 +84,7 @@ def _config(
     split: Split = False,
     tonemap: Tonemap = False,
 ) -> "pb.UpscaleConfig":
+    """Make the configuration that is asked for; raises SettingsError."""
     from upres.engine.core.errors import SettingsError
     from upres.engine.models.catalog import DEFAULT_MODEL, full_name
     from upres.v2 import upscale_pb2 as pb
@@ -125,7 +109,7 @@ def _config(
     )
 
 
-@built(client=_client, config=_config)
+@built(client=connected, config=configured)
 def submit(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A clip.", exists=True, dir_okay=False)],
     *,
@@ -133,29 +117,29 @@ def submit(
     config: "pb.UpscaleConfig",
 ) -> None:
     """Upload a clip as a job and print its request_id."""
-    _refuse_image(source)
+    refuse_image(source)
     request_id = client.submit(source, config).request_id
     typer.echo(request_id)
     if sys.stderr.isatty():
         typer.echo(f"its result: upres get {request_id} OUT.mp4", err=True)
 
 
-@built(client=_client)
+@built(client=connected)
 def jobs(*, client: "Client") -> None:
     """List the latest jobs of this key: request_id, status, progress, model."""
     for job in client.jobs():
         typer.echo(f"{job.request_id}  {_word(job):<10}  {job.progress:3.0f} %  {job.config.model}")
 
 
-@built(client=_client)
+@built(client=connected)
 def watch(request_id: Id, *, client: "Client") -> None:
     """Show a job's progress until it has ended."""
-    with _interruptible(f"the job continues: upres watch {request_id}"):
+    with interruptible(f"the job continues: upres watch {request_id}"):
         _ended(client, request_id)
     typer.echo(f"{request_id}: done", err=True)
 
 
-@built(client=_client)
+@built(client=connected)
 def get(
     request_id: Id,
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the result goes.")],
@@ -170,119 +154,31 @@ def get(
     if target.suffix.lower() != ".mp4":
         raise TargetError(f"{target}: a job's result is MP4; let the name end in .mp4")
     check_target(None, target, "mp4", overwrite=overwrite)
-    with _interruptible(f"the job continues: upres get {request_id} {target}"):
+    with interruptible(f"the job continues: upres get {request_id} {target}"):
         job = _ended(client, request_id)
         client.download(request_id, target)
-    _done(target, job)
+    say_done(target, job)
 
 
-@built(client=_client)
+@built(client=connected)
 def cancel(request_id: Id, *, client: "Client") -> None:
     """End a job now."""
     client.cancel(request_id)
     typer.echo(f"{request_id}: cancelled", err=True)
 
 
-@built(client=_client, config=_config)
-def stream(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A clip, or - for stdin.", allow_dash=True)],
-    target: Annotated[
-        Path,
-        typer.Argument(metavar="OUT", help="Where the result goes; - for stdout, while it is made.", allow_dash=True),
-    ],
-    *,
-    client: "Client",
-    config: "pb.UpscaleConfig",
-    delivery: Delivery = None,
-    live: Live = False,
-    when_slow: WhenSlow = "wait",
-    step_down: StepDown = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Upscale on a server while the source is sent. Resumes after a lost connection, unless live; then the result grows here."""
-    from upres.engine.core.errors import SettingsError
-    from upres.engine.pipeline.target import check_target
-    from upres.service.client.assembly import Assembly, container_of
-    from upres.service.client.errors import RemoteError
-    from upres.service.client.growing import Growing
-
-    from .console import RemoteBar
-    from .stdio import stdin, stdout
-
-    if when_slow == "drop" and not live:
-        raise SettingsError("--when-slow drop is for a live source; add --live")
-    piped, grows = str(source) == "-", live or str(target) == "-"
-    if str(target) == "-":
-        stdout()  # refuses a terminal
-    else:
-        check_target(stdin() if piped else source, target, container_of(target), overwrite=overwrite)
-    if step_down and when_slow == "wait":
-        raise SettingsError(
-            "--step-down is for a live source whose late frames are left out; add --live --when-slow drop"
-        )
-    config.step_down = step_down
-    _set_delivery(config, delivery, live=live, when_slow=when_slow)
-    with (
-        _interruptible(),
-        Growing(target) if grows else Assembly(target, overwrite=overwrite) as assembly,
-        nullcontext(stdin()) if piped else _opened(source) as file,
-    ):
-        try:
-            with RemoteBar("sending", endless=live) as bar:
-                job = _received(client.stream(file, config), assembly, bar)
-        except (KeyboardInterrupt, RemoteError) as error:
-            if live and assembly.frames:
-                assembly.join()
-                error.add_note(f"{target} holds the {counted(assembly.frames, 'frame')} received so far")
-            raise
-        assembly.join()
-    _done(target, job)
-
-
-def _set_delivery(config: "pb.UpscaleConfig", delivery: str | None, *, live: bool, when_slow: str) -> None:
-    """Say in what pieces the result comes, and what becomes of it where it is late."""
-    from upres.v2 import upscale_pb2 as pb
-
-    if delivery is not None:
-        config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
-    config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT
-
-
-def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "RemoteBar") -> "pb.Job":
-    """Store what is received; gives the job, which is done."""
-    from upres.v2 import upscale_pb2 as pb
-
-    request_id = network = ""
-    try:
-        for part in parts:
-            match part:
-                case pb.UpscaleResponse.Accepted():
-                    request_id = part.request_id
-                case pb.TrackInit():
-                    assembly.add_track(part)
-                case pb.Fragment():
-                    assembly.append(part)
-                case pb.Dropped():
-                    bar.say(f"{counted(part.frames, 'frame')} of {part.track} left out: this client was too slow")
-                case pb.Progress():
-                    late = f", {1000 * part.live_late_seconds:.0f} ms late" * part.HasField("live_late_seconds")
-                    bar.show(f"{counted(part.totals.frames_out, 'frame')}{late}", part.percent)
-                    bar.warn(part.warnings)
-                    if network and part.network != network:
-                        bar.say(f"from now on by {part.network}")
-                    network = part.network
-                case pb.Job():
-                    _check(part)
-                    return part
-    except KeyboardInterrupt as stop:
-        if request_id:
-            stop.add_note(f"it was job {request_id}")
-        raise
-    raise AssertionError("a stream ends with its job")
+@built(client=connected)
+def sources(*, client: "Client") -> None:
+    """List the streams that a server pulls by itself, by the names that `upres stream live:NAME OUT` takes."""
+    names = client.live_sources()
+    for name in names:
+        typer.echo(name)
+    if not names:
+        typer.echo("this server pulls no streams; its operator names them in its setting live_sources", err=True)
 
 
 @contextmanager
-def _interruptible(note: str = "") -> "Iterator[None]":
+def interruptible(note: str = "") -> "Iterator[None]":
     """Raise Interrupted for Ctrl-C and SIGTERM, with a note on what is left."""
     with signals.interruptible():
         try:
@@ -293,22 +189,13 @@ def _interruptible(note: str = "") -> "Iterator[None]":
             raise
 
 
-def _refuse_image(source: Path) -> None:
+def refuse_image(source: Path) -> None:
+    """Raise SourceError where a file is an image."""
     from upres.engine.core.errors import SourceError
     from upres.engine.images.recognize import still_format
 
     if still_format(source):
         raise SourceError(f"{source}: is an image, and a server takes videos; it is upscaled here by: upres {source}")
-
-
-def _opened(source: Path) -> AbstractContextManager[IO[bytes]]:
-    from upres.engine.core.errors import SourceError
-
-    _refuse_image(source)
-    try:
-        return source.open("rb")
-    except OSError as error:
-        raise SourceError(f"{source}: cannot be read ({error.strerror})") from error
 
 
 def _ended(client: "Client", request_id: str) -> "pb.Job":
@@ -319,11 +206,12 @@ def _ended(client: "Client", request_id: str) -> "pb.Job":
         for job in client.watch(request_id):
             bar.show(_word(job), job.progress)
             bar.warn(job.warnings)
-    _check(job)
+    check_ended(job)
     return job
 
 
-def _done(target: Path, job: "pb.Job") -> None:
+def say_done(target: Path, job: "pb.Job") -> None:
+    """Say what a target holds."""
     typer.echo(f"{target}: {counted(job.totals.frames_in, 'frame')} in, {job.totals.frames_out} out", err=True)
 
 
@@ -333,7 +221,7 @@ def _word(job: "pb.Job") -> str:
     return pb.Job.Status.Name(job.status).removeprefix("STATUS_").lower()
 
 
-def _check(job: "pb.Job") -> None:
+def check_ended(job: "pb.Job") -> None:
     """Raise RemoteError where a job failed."""
     from upres.service.client.errors import RemoteError
     from upres.v2 import upscale_pb2 as pb

@@ -136,15 +136,32 @@ class AsyncClient:
             with suppress(OSError):
                 part.unlink()
 
-    async def stream(self, source: Readable | None, config: pb.UpscaleConfig) -> AsyncGenerator[Part]:
+    def stream(self, source: Readable | None, config: pb.UpscaleConfig) -> AsyncGenerator[Part]:
         """Upscale while the source is sent; yields Accepted, tracks, whole fragments, progress, and last the job, ended.
 
         source: read in a thread as it is sent; what the server has not acknowledged is kept to be sent again. A live one, as
         the configuration says, is not resumed after a lost connection; where it may drop, Dropped says what was lost. None where
         the configuration names a stream that the server pulls.
         """
-        send_buffer = SendBuffer(io.BytesIO() if source is None else source)
         retry, received = Retry(self._server, live=config.live), Received()
+        return self._followed(source, received, retry, config)
+
+    def attach(self, request_id: str) -> AsyncGenerator[Part]:
+        """Read along with a job that was started by `stream`: from the oldest piece of a live one that the server still has.
+
+        Yields as `stream`. A job that is not live is read from its beginning. Nothing is resumed after a lost connection.
+        """
+        received, retry = Received(request_id), Retry(self._server, live=True)
+        return self._followed(None, received, retry, pb.UpscaleConfig())
+
+    async def live_sources(self) -> list[str]:
+        """List the streams that the server pulls by itself, which `live_source` may name."""
+        return list((await self._call(self._upscale.ListLiveSources, pb.ListLiveSourcesRequest())).names)
+
+    async def _followed(
+        self, source: Readable | None, received: Received, retry: Retry, config: pb.UpscaleConfig
+    ) -> AsyncGenerator[Part]:
+        send_buffer = SendBuffer(io.BytesIO() if source is None else source)
         while True:
             offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             reading = _Reading()

@@ -1,5 +1,6 @@
 """A file that plays while the parts of a stream are still coming: of a live source, or into a pipe."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,22 @@ class Growing:
     """Writes what comes. Keeps the interface of `Assembly`; `join` writes the end."""
 
     def __init__(self, target: Path) -> None:
-        """Begin a file, or stdout for -; errors come with `join`, and end nothing before."""
+        """Begin nothing yet: a file, or stdout for -, once something has come, so that a call that is refused leaves none."""
+        self._target = target
         self._tracks: dict[str, Track] = {}
         self._extras: list[dict[str, Any]] = [_announced(["sound0"])]  # which may come, or not
-        self._sink = Sink(destination(str(target)), self._tracks, self._extras)
         self.frames = 0
 
     def __enter__(self) -> "Growing":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sink.end()
+        if "_sink" in vars(self):
+            self._sink.end()
+
+    @cached_property
+    def _sink(self) -> Sink:
+        return Sink(destination(str(self._target)), self._tracks, self._extras)
 
     def add_track(self, track: pb.TrackInit) -> None:
         """Start a track; no sound but what has come by now is waited for once there is some."""

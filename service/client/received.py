@@ -15,8 +15,9 @@ Part = pb.UpscaleResponse.Accepted | pb.TrackInit | pb.Fragment | pb.Dropped | p
 class Received:
     """The tracks, cursors and unfinished fragment of one stream."""
 
-    def __init__(self) -> None:
-        self._request_id = ""
+    def __init__(self, request_id: str = "") -> None:
+        """Begin with a new job, or with one that there is."""
+        self._request_id = request_id
         self._accepted = False
         self._tracks: set[str] = set()
         self._cursors: dict[str, pb.Cursor] = {}

@@ -88,6 +88,14 @@ class Client:
         """Upscale while the source is sent; see AsyncClient.stream."""
         return self._iterate(self._client.stream(source, config))
 
+    def attach(self, request_id: str) -> Generator[Part]:
+        """Read along with a job that was started by `stream`; see AsyncClient.attach."""
+        return self._iterate(self._client.attach(request_id))
+
+    def live_sources(self) -> list[str]:
+        """List the streams that the server pulls by itself."""
+        return self._wait(self._client.live_sources())
+
     @property
     def _client(self) -> AsyncClient:
         return self._running.client

@@ -90,9 +90,11 @@ class Server:
             on_failing=self._on_failing,
         )
         quota = Quota(settings.requests_per_minute, settings.requests_per_day)
-        self._grpc = Endpoint(self.jobs, self.keys, quota, settings.address(settings.grpc_port), credentials)
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
         self._links = Links(secret, settings.result_url_seconds)
+        live_url = partial(self._links.make_live, settings.public_url or "")
+        address = settings.address(settings.grpc_port)
+        self._grpc = Endpoint(self.jobs, self.keys, quota, address, credentials, live_url=live_url)
         self._resolver = Resolver()
         self._egress = Egress(self._resolver, Allowed.parse(settings.webhook_http, settings.webhook_hosts))
         self._deliveries = Deliveries(self.store)

@@ -1,5 +1,7 @@
 """The gRPC endpoint: the services with health, reflection, limits and keepalive on one port."""
 
+from collections.abc import Callable
+
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -32,16 +34,26 @@ OPTIONS = (
 
 
 class Endpoint:
-    """One port. credentials: for TLS; None speaks in the clear. Raises StoreError where the port is taken."""
+    """One port. credentials: for TLS; None speaks in the clear. live_url: makes where players find a live job.
+
+    Raises StoreError where the port is taken.
+    """
 
     def __init__(
-        self, jobs: Jobs, keys: Keys, quota: Quota, address: str, credentials: grpc.ServerCredentials | None = None
+        self,
+        jobs: Jobs,
+        keys: Keys,
+        quota: Quota,
+        address: str,
+        credentials: grpc.ServerCredentials | None,
+        *,
+        live_url: Callable[[str], str],
     ) -> None:
         options = (*OPTIONS, ("grpc.max_allowed_incoming_connections", most_connections()))
         self._server = server = grpc.aio.server(options=options, interceptors=[CorruptRequests()])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(jobs, keys, quota), server)
+        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(jobs, keys, quota, live_url), server)
         stubs.add_JobServiceServicer_to_server(JobService(jobs, keys, quota), server)
         stubs.add_ModelServiceServicer_to_server(ModelService(jobs, keys, quota), server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

@@ -22,6 +22,7 @@ import upres.service.cli.main
 import upres.service.cli.remote
 import upres.service.cli.run.command
 import upres.service.cli.serve
+import upres.service.cli.stream
 import upres.service.execution.local
 
 gc.collect()

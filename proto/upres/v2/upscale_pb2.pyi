@@ -256,14 +256,16 @@ class UpscaleRequest(_message.Message):
 class UpscaleResponse(_message.Message):
     __slots__ = ("accepted", "track", "fragment", "progress", "source_offset", "job", "dropped")
     class Accepted(_message.Message):
-        __slots__ = ("request_id", "config", "source_offset")
+        __slots__ = ("request_id", "config", "source_offset", "hls")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
         CONFIG_FIELD_NUMBER: _ClassVar[int]
         SOURCE_OFFSET_FIELD_NUMBER: _ClassVar[int]
+        HLS_FIELD_NUMBER: _ClassVar[int]
         request_id: str
         config: UpscaleConfig
         source_offset: int
-        def __init__(self, request_id: _Optional[str] = ..., config: _Optional[_Union[UpscaleConfig, _Mapping]] = ..., source_offset: _Optional[int] = ...) -> None: ...
+        hls: str
+        def __init__(self, request_id: _Optional[str] = ..., config: _Optional[_Union[UpscaleConfig, _Mapping]] = ..., source_offset: _Optional[int] = ..., hls: _Optional[str] = ...) -> None: ...
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     TRACK_FIELD_NUMBER: _ClassVar[int]
     FRAGMENT_FIELD_NUMBER: _ClassVar[int]
@@ -279,6 +281,16 @@ class UpscaleResponse(_message.Message):
     job: Job
     dropped: Dropped
     def __init__(self, accepted: _Optional[_Union[UpscaleResponse.Accepted, _Mapping]] = ..., track: _Optional[_Union[TrackInit, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., source_offset: _Optional[int] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., dropped: _Optional[_Union[Dropped, _Mapping]] = ...) -> None: ...
+
+class ListLiveSourcesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListLiveSourcesResponse(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("begin", "chunk", "end")

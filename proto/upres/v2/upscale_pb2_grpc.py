@@ -40,6 +40,11 @@ class UpscaleServiceStub(object):
                 request_serializer=upres_dot_v2_dot_upscale__pb2.UpscaleRequest.SerializeToString,
                 response_deserializer=upres_dot_v2_dot_upscale__pb2.UpscaleResponse.FromString,
                 _registered_method=True)
+        self.ListLiveSources = channel.unary_unary(
+                '/upres.v2.UpscaleService/ListLiveSources',
+                request_serializer=upres_dot_v2_dot_upscale__pb2.ListLiveSourcesRequest.SerializeToString,
+                response_deserializer=upres_dot_v2_dot_upscale__pb2.ListLiveSourcesResponse.FromString,
+                _registered_method=True)
 
 
 class UpscaleServiceServicer(object):
@@ -55,6 +60,13 @@ class UpscaleServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLiveSources(self, request, context):
+        """The streams that the server pulls by itself, which `live_source` may name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UpscaleServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +74,11 @@ def add_UpscaleServiceServicer_to_server(servicer, server):
                     servicer.Upscale,
                     request_deserializer=upres_dot_v2_dot_upscale__pb2.UpscaleRequest.FromString,
                     response_serializer=upres_dot_v2_dot_upscale__pb2.UpscaleResponse.SerializeToString,
+            ),
+            'ListLiveSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLiveSources,
+                    request_deserializer=upres_dot_v2_dot_upscale__pb2.ListLiveSourcesRequest.FromString,
+                    response_serializer=upres_dot_v2_dot_upscale__pb2.ListLiveSourcesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +109,33 @@ class UpscaleService(object):
             '/upres.v2.UpscaleService/Upscale',
             upres_dot_v2_dot_upscale__pb2.UpscaleRequest.SerializeToString,
             upres_dot_v2_dot_upscale__pb2.UpscaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLiveSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upres.v2.UpscaleService/ListLiveSources',
+            upres_dot_v2_dot_upscale__pb2.ListLiveSourcesRequest.SerializeToString,
+            upres_dot_v2_dot_upscale__pb2.ListLiveSourcesResponse.FromString,
             options,
             channel_credentials,
             insecure,

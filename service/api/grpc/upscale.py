@@ -1,27 +1,40 @@
 """The gRPC service that upscales while the source still arrives."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 
 from upres.engine.core.errors import UpresError
 from upres.engine.segments.model import Track
+from upres.service.auth.api_keys import Keys
+from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import InvalidError
 from upres.service.domain.request_id import checked_id
 from upres.service.domain.spec import Spec
 from upres.service.domain.states import TransitionError
 from upres.service.jobs.follow import followed
+from upres.service.jobs.service import Jobs
 from upres.service.live.piece import Cursors, Dropped, Piece
 from upres.service.storage.job_store import Job
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
-from .decorators import Service, first_of, many
+from .decorators import Service, first_of, many, one
 from .messages import config_of, cursors_of, dropped_of, fragments_of, init_of, progress_of, spec_of
 
 
 class UpscaleService(Service, stubs.UpscaleServiceServicer):
-    """Upscaling while the source still arrives."""
+    """Upscaling while the source still arrives. live_url: makes where players find a live job."""
+
+    def __init__(self, jobs: Jobs, keys: Keys, quota: Quota, live_url: Callable[[str], str]) -> None:
+        super().__init__(jobs, keys, quota)
+        self._live_url = live_url
+
+    @one
+    async def ListLiveSources(  # noqa: D102 - as in the contract
+        self, request: pb.ListLiveSourcesRequest, owner: str
+    ) -> pb.ListLiveSourcesResponse:
+        return pb.ListLiveSourcesResponse(names=self.jobs.policy.limits.live_sources)
 
     @many
     async def Upscale(  # noqa: D102 - as in the contract
@@ -37,6 +50,8 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
             acknowledged = self.jobs.source_offset(job)
             config = config_of(Spec.from_json(job.spec))
             accepted = pb.UpscaleResponse.Accepted(request_id=job.request_id, config=config, source_offset=acknowledged)
+            if relay is not None:
+                accepted.hls = self._live_url(job.request_id)
             yield pb.UpscaleResponse(accepted=accepted)
             async with aclosing(followed(self.jobs, job, cursors, holds=begins)) as log:
                 async for item in log:

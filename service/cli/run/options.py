@@ -12,8 +12,7 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.decode.filters import PREFILTERS
 from upres.engine.encode.codecs import CODECS
 from upres.engine.models.catalog import NETWORKS, SHORT, SLUGS
-from upres.service.cli.duration import exactly
-from upres.service.cli.options import times
+from upres.service.cli.options import exactly, times
 
 if TYPE_CHECKING:
     from upres.engine.encode.options import Encoder

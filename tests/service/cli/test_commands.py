@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import contextmanager
 
 import media
 import prepared
 import pytest
 import referee
+from camera import Camera
 from serving import KEY, Rpc, ServerProcess, upres
 
 from upres.v2 import upscale_pb2 as pb
@@ -161,7 +163,8 @@ def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, c
     with streaming_live(server, clip, tmp_path / "live.mp4") as (streaming, request_id):
         streaming.send_signal(number)
         assert streaming.wait(20) == 130, streaming.stderr.read()  # though its source is still open
-        assert streaming.stderr.read().startswith("upres: interrupted\n")
+        said = streaming.stderr.read().splitlines()
+        assert next(line for line in said if not line.startswith(("live job", "for players"))) == "upres: interrupted"
     with Rpc(server.target) as rpc:
         assert list(rpc.watch(request_id))[-1].job.status in (pb.Job.STATUS_DONE, pb.Job.STATUS_ERROR)
     assert {path.name for path in tmp_path.iterdir()} <= {"live.mp4"}  # which is there if a frame had come
@@ -178,6 +181,63 @@ def test_what_had_come_of_a_live_stream_is_kept(server, clip, tmp_path, end):
     assert code == (7 if end == "the server dies" else 130)
     assert 0 < referee.count(target) <= 30 and f"{target} holds the {referee.count(target)} frames" in said
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.fixture(scope="module")
+def pulling(tmp_path_factory):
+    """A server that pulls one stream, from a camera."""
+    with Camera() as camera:
+        streams = {"entrance": f"tcp://localhost:{camera.port}"}
+        with ServerProcess(tmp_path_factory.mktemp("pulling") / "state", live_sources=streams, live_slots=2) as process:
+            process.camera = camera
+            yield process.ready()
+
+
+def begun(server, *words):
+    """Start `upres stream`; give it, and a function that reads what it says up to a word."""
+    env = {**os.environ, "UPRES_SERVER": server.target, "UPRES_KEY": KEY, "COLUMNS": "200"}
+    command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "stream", *map(str, words)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+    return running, lambda word: next(line for line in running.stderr if word in line)
+
+
+def test_a_stream_that_the_server_pulls_is_listed_started_read_along_with_and_played(pulling, clip, tmp_path):
+    env = {"UPRES_SERVER": pulling.target, "UPRES_KEY": KEY}
+    assert upres("sources", **env).stdout == "entrance\n"
+    pulling.camera.pieces[:] = [clip("a.ts", 30).read_bytes()]
+    small = ("--model", "RealESRGAN_Vid_x2")
+    starter, said = begun(pulling, "live:entrance", tmp_path / "out.mkv", *small)
+    with starter:
+        request_id = said("live job").split()[2].rstrip(":")
+        hls = said("for players of LL-HLS").split(": ")[1].split()[0]
+        until(lambda: (tmp_path / "out.mkv").exists() and (tmp_path / "out.mkv").stat().st_size > 20_000)
+        viewer, _ = begun(pulling, f"job:{request_id}", tmp_path / "seen.mkv")
+        with viewer:
+            until(lambda: (tmp_path / "seen.mkv").exists() and (tmp_path / "seen.mkv").stat().st_size > 20_000)
+            with urllib.request.urlopen(pulling.base + hls, timeout=60) as answer:
+                assert answer.read().startswith(b"#EXTM3U")
+            assert upres("cancel", request_id, **env).returncode == 0
+            assert (starter.wait(60), viewer.wait(60)) == (7, 7)
+            assert "the job failed" in starter.stderr.read() and "CANCELLED" in viewer.stderr.read()
+    for name in ("out.mkv", "seen.mkv"):
+        assert referee.size(tmp_path / name) == (128, 96) and referee.count(tmp_path / name) > 0
+
+
+def test_what_the_server_does_not_pull_is_said_and_so_is_what_a_job_that_runs_cannot_be_given(
+    server, pulling, tmp_path
+):
+    out = tmp_path / "out.mkv"
+    none = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
+    assert "this server pulls no streams; its operator names them" in upres("sources", **none).stderr
+    refused = upres("stream", "live:door", out, **none)
+    assert refused.returncode == 7 and "There is no live_source door; the operator allows none." in refused.stderr
+    other = upres("stream", "live:door", out, UPRES_SERVER=pulling.target, UPRES_KEY=KEY)
+    assert other.returncode == 7 and "There is no live_source door; there are entrance." in other.stderr
+    for words in (("--model", "x2"), ("--when-slow", "drop"), ("--step-down",)):
+        given = upres("stream", "job:x", out, *words, **none)
+        assert given.returncode == 2 and "leave these out" in given.stderr, given.stderr
+    assert "request_id" in upres("stream", "job:x", out, **none).stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_streamed_or_got_is_said_before_anything_is_sent(server, clip, tmp_path):

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from upres.engine.core.errors import SettingsError
-from upres.service.cli.duration import exactly
+from upres.service.cli.options import exactly
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,228 @@
+"""`upres stream`: a clip, a live source, or a stream that the server pulls, upscaled on a server while it comes."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from upres.engine.core.text import counted
+
+from .options import Overwrite, built
+from .remote import check_ended, configured, connected, interruptible, refuse_image, say_done
+
+if TYPE_CHECKING:
+    from upres.engine.decode.source import Readable
+    from upres.service.client.assembly import Assembly
+    from upres.service.client.growing import Growing
+    from upres.service.client.received import Part
+    from upres.service.client.sync import Client
+    from upres.v2 import upscale_pb2 as pb
+
+    from .console import RemoteBar
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN",
+        help="A clip, - for stdin, live:NAME for a stream that the server pulls (`upres sources`), or job:ID to read along "
+        "with a live job.",
+    ),
+]
+Target = Annotated[
+    Path,
+    typer.Argument(metavar="OUT", help="Where the result goes; - for stdout, while it is made.", allow_dash=True),
+]
+Delivery = Annotated[
+    Literal["segments", "frames"] | None,
+    typer.Option(help="What is sent back as one piece; segments, or frames if live."),
+]
+Live = Annotated[
+    bool, typer.Option("--live", help="The source does not end by itself, and the server does not keep it.")
+]
+WhenSlow = Annotated[
+    Literal["wait", "drop"] | None,
+    typer.Option(
+        help="With --live: what happens when the models or this client are too slow; wait, of live:NAME drop."
+    ),
+]
+StepDown = Annotated[
+    bool,
+    typer.Option("--step-down", help="With --when-slow drop: while the network is too slow, let a lighter one work."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _From:
+    """Where a source comes from. stream: a name that the server knows. job: the id of a live one. Else a path, or - for stdin."""
+
+    text: str
+    stream: str | None = None
+    job: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "_From":
+        kind, _, name = text.partition(":")
+        return cls(text, stream=name if kind == "live" else None, job=name if kind == "job" else None)
+
+    @property
+    def remote(self) -> bool:
+        """Tell whether the server has it, so that nothing is sent."""
+        return self.stream is not None or self.job is not None
+
+    @contextmanager
+    def opened(self) -> "Iterator[Readable | None]":
+        """Open what is to be sent, if anything; raises SourceError."""
+        from upres.engine.core.errors import SourceError
+
+        from .stdio import stdin
+
+        if self.remote:
+            yield None
+        elif self.text == "-":
+            yield stdin()
+        else:
+            refuse_image(Path(self.text))
+            try:
+                file = Path(self.text).open("rb")  # noqa: SIM115 - closed below
+            except OSError as error:
+                raise SourceError(f"{self.text}: cannot be read ({error.strerror})") from error
+            with file:
+                yield file
+
+
+@built(client=connected, config=configured)
+def stream(
+    source: Source,
+    target: Target,
+    *,
+    client: "Client",
+    config: "pb.UpscaleConfig",
+    delivery: Delivery = None,
+    live: Live = False,
+    when_slow: WhenSlow = None,
+    step_down: StepDown = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Upscale on a server while the source is sent. Resumes after a lost connection, unless live; then the result grows here."""
+    from upres.service.client.assembly import Assembly
+    from upres.service.client.errors import RemoteError
+    from upres.service.client.growing import Growing
+
+    from .console import RemoteBar
+
+    origin = _From.parse(source)
+    live = live or origin.remote
+    if origin.job is not None:
+        _refuse_settings(config, delivery, when_slow, step_down=step_down)
+    _check_target(origin, target, overwrite=overwrite)
+    _set_delivery(
+        config, delivery, live=live, when_slow=when_slow or ("drop" if origin.stream else "wait"), step_down=step_down
+    )
+    if origin.stream is not None:
+        config.live_source = origin.stream
+    with (
+        interruptible(),
+        Growing(target) if live or str(target) == "-" else Assembly(target, overwrite=overwrite) as assembly,
+        origin.opened() as file,
+    ):
+        try:
+            with RemoteBar("waiting" if origin.remote else "sending", endless=live) as bar:
+                parts = client.stream(file, config) if origin.job is None else client.attach(origin.job)
+                job = _received(parts, assembly, bar)
+        except (KeyboardInterrupt, RemoteError) as error:
+            if live and assembly.frames:
+                assembly.join()
+                error.add_note(f"{target} holds the {counted(assembly.frames, 'frame')} received so far")
+            raise
+        assembly.join()
+    say_done(target, job)
+
+
+def _check_target(origin: _From, target: Path, *, overwrite: bool) -> None:
+    """Raise TargetError where the result cannot be written, before anything is sent."""
+    from upres.engine.pipeline.target import check_target
+    from upres.service.client.assembly import container_of
+
+    from .stdio import stdin, stdout
+
+    if str(target) == "-":
+        stdout()  # refuses a terminal
+        return
+    path = None if origin.remote else stdin() if origin.text == "-" else Path(origin.text)
+    check_target(path, target, container_of(target), overwrite=overwrite)
+
+
+def _refuse_settings(
+    config: "pb.UpscaleConfig", delivery: str | None, when_slow: str | None, *, step_down: bool
+) -> None:
+    """Raise SettingsError where a job that is made already is to be made in another way."""
+    from upres.engine.core.errors import SettingsError
+
+    if config != configured() or delivery or when_slow or step_down:
+        raise SettingsError(
+            "job:ID reads along with a job that was started with its own model and settings; leave these out"
+        )
+
+
+def _set_delivery(
+    config: "pb.UpscaleConfig", delivery: str | None, *, live: bool, when_slow: str, step_down: bool
+) -> None:
+    """Say in what pieces the result comes, and what becomes of it where it is late; raises SettingsError."""
+    from upres.engine.core.errors import SettingsError
+    from upres.v2 import upscale_pb2 as pb
+
+    if when_slow == "drop" and not live:
+        raise SettingsError("--when-slow drop is for a live source; add --live")
+    if step_down and when_slow == "wait":
+        raise SettingsError(
+            "--step-down is for a live source whose late frames are left out; add --live --when-slow drop"
+        )
+    if delivery is not None:
+        config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
+    config.live, config.when_slow = live, pb.WHEN_SLOW_DROP if when_slow == "drop" else pb.WHEN_SLOW_WAIT
+    config.step_down = step_down
+
+
+def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "RemoteBar") -> "pb.Job":
+    """Store what is received; gives the job, which is done."""
+    from upres.v2 import upscale_pb2 as pb
+
+    request_id = network = ""
+    try:
+        for part in parts:
+            match part:
+                case pb.UpscaleResponse.Accepted():
+                    request_id = part.request_id
+                    _say_where_it_plays(part, bar)
+                case pb.TrackInit():
+                    assembly.add_track(part)
+                case pb.Fragment():
+                    assembly.append(part)
+                case pb.Dropped():
+                    bar.say(f"{counted(part.frames, 'frame')} of {part.track} left out: this client was too slow")
+                case pb.Progress():
+                    late = f", {1000 * part.live_late_seconds:.0f} ms late" * part.HasField("live_late_seconds")
+                    bar.show(f"{counted(part.totals.frames_out, 'frame')}{late}", part.percent)
+                    bar.warn(part.warnings)
+                    if network and part.network != network:
+                        bar.say(f"from now on by {part.network}")
+                    network = part.network
+                case pb.Job():
+                    check_ended(part)
+                    return part
+    except KeyboardInterrupt as stop:
+        if request_id:
+            stop.add_note(f"it was job {request_id}")
+        raise
+    raise AssertionError("a stream ends with its job")
+
+
+def _say_where_it_plays(accepted: "pb.UpscaleResponse.Accepted", bar: "RemoteBar") -> None:
+    """Say how others see a live job while it runs."""
+    if accepted.config.live:
+        where = accepted.hls if "://" in accepted.hls else f"{accepted.hls} at the server's HTTP address"
+        bar.say(f"live job {accepted.request_id}: others read along by `upres stream job:{accepted.request_id} OUT`")
+        bar.say(f"for players of LL-HLS: {where}")
