@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+NUMBERED = "@"
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -28,6 +30,16 @@ class Order:
     lock_seconds: float = 30.0
 
     @property
+    def logged(self) -> str:
+        """Name it as the lines of a log do."""
+        return self.request_id.partition(NUMBERED)[0]
+
+    @property
     def live(self) -> bool:
         """Whether its source is live."""
         return bool(self.spec.get("live"))
+
+
+def numbered(request_id: str, number: int) -> str:
+    """Name an order so that no other has its name, where several servers give orders; lines of a log name it as before."""
+    return f"{request_id}{NUMBERED}{number}"

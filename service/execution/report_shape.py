@@ -1,5 +1,9 @@
-"""What an attempt may report of its progress and its end. It may have been taken over, so every value has a type and a bound."""
+"""What an attempt may report of its progress and its end. It may have been taken over, so every value has a type and a bound,
+and so has how much comes in a second.
+"""
 
+import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat
@@ -10,6 +14,9 @@ MOST_WARNINGS = 200
 MOST_CHARACTERS = 1000  # of a message
 MOST_NAME = 200  # of networks' names
 COUNTED = 1 << 53  # what every reader of JSON holds exactly
+BYTES_A_SECOND = 1 << 20  # of an attempt's reports: many times what any needs, and little for who reads them
+BURST_BYTES = 4 << 20
+LEAST_BYTES = 1 << 10  # that any report counts as
 
 
 def _cut(most: int) -> BeforeValidator:
@@ -122,3 +129,19 @@ def checked(report: dict[str, Any]) -> dict[str, Any] | None:
         )
     except ValueError:
         return None
+
+
+class Pace:
+    """How fast an attempt may report. One that reports more is not listened to for a while, and waits itself when that lasts."""
+
+    def __init__(self, wait: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> None:
+        self._wait, self._clock = wait, clock
+        self._left, self._at = float(BURST_BYTES), clock()
+
+    def keep(self, size: int) -> None:
+        """Count a report of so many bytes; wait until the next one may come."""
+        now = self._clock()
+        self._left = min(BURST_BYTES, self._left + (now - self._at) * BYTES_A_SECOND) - max(size, LEAST_BYTES)
+        self._at = now
+        if self._left < 0:
+            self._wait(-self._left / BYTES_A_SECOND)

@@ -40,7 +40,7 @@ from .encoding.encoder_host import Sessions
 from .memory_budget import Claim, MemoryBudget, usable_memory
 from .model_host import Load, ModelHost
 from .order import Order
-from .report_shape import checked
+from .report_shape import Pace, checked
 from .sandbox.environment import QUALITY, RUNTIME
 from .sandbox.fork_server import Child, ForkServer
 from .sandbox.limits import die_with_parent, name_process
@@ -48,7 +48,6 @@ from .sandbox.limits import die_with_parent, name_process
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 60.0
 STALL_SECONDS_A_PIXEL = 6e-6  # more, of an upscaled frame: emptying an encoder of 60 of them is one step
-
 KILL_SECONDS = 10.0  # for the kernel to end a process that was killed
 
 logger = logging.getLogger("upres.service.execution.worker")  # __name__ is __main__
@@ -141,13 +140,13 @@ class Worker:
         threading.Thread(target=self._serve, name="attempt", args=(order, child), daemon=True).start()
 
     def _serve(self, order: Order, child: Child) -> None:
-        job_logging.bind_job_id(order.request_id)
+        job_logging.bind_job_id(order.logged)
         channel = Channel(child.end)
         turn = partial(self._device.turn, order.owner, live=order.live)
         on_wait = partial(self._report, report="memory", request_id=order.request_id)
         memory = Claim(self._memory, order.owner, longest=0.0 if order.live else order.wall_seconds, on_wait=on_wait)
         host = ModelHost(channel, self._load, turn, memory, live=order.live, sessions=self._sessions)
-        answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.request_id,))
+        answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.logged,))
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()
         verdict: dict[str, Any] = {"report": "died"}
@@ -174,6 +173,7 @@ class Worker:
         """
         channel.send({"attempt": asdict(order)})
         answer: Future[None] | None = None
+        pace = Pace()
         while True:
             stall = self._stall_seconds + STALL_SECONDS_A_PIXEL * host.pixels
             channel.limit(stall)
@@ -188,19 +188,20 @@ class Worker:
                     if answer is not None:
                         answer.result()
                     answer = answers.submit(host.answer, message, frame)
-                elif message["report"] != "active":
+                elif message["report"] == "active":
+                    pace.keep(0)
+                else:
                     report = checked(message)
                     if report is None or (report["report"] == "locked" and answer is not None):  # then it has the lock
                         raise ValueError("a report that is none")
                     if report["report"] in VERDICTS:
                         return report
                     self._report(**{**report, "request_id": order.request_id})
-            except TimeoutError:
+                    pace.keep(len(str(report)))
+            except (TimeoutError, EOFError) as error:  # the second also where it took nothing of an answer
+                if isinstance(error, EOFError) and not channel.stuck:
+                    raise
                 return {"report": "late", "stalled_seconds": stall}
-            except EOFError:  # also where it took nothing of an answer
-                if channel.stuck:
-                    return {"report": "late", "stalled_seconds": stall}
-                raise
 
     def _kill(self, request_id: str) -> None:
         if child := self._attempts.get(request_id):

@@ -292,7 +292,7 @@ def report(channel: Channel, kind: str) -> None:
 
 def run_order(order: Order, channel: Channel) -> None:
     """Carry out an order in this process, which gives up everything but the job's folder, and report how it ended."""
-    job_logging.bind_job_id(order.request_id)
+    job_logging.bind_job_id(order.logged)
     name_process("upres-attempt")
     folder = JobFolder(Path(order.folder))
     try:

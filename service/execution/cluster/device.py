@@ -10,8 +10,10 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from upres.service.domain import job_logging
 from upres.service.domain.waiting import wait_for
 from upres.service.execution.base import VERDICTS, Report
 from upres.service.execution.memory_budget import usable_memory
-from upres.service.execution.order import Order
+from upres.service.execution.order import Order, numbered
 from upres.service.execution.pool.worker import WorkerDiedError
 from upres.service.execution.worker_process import WorkerProcess
 
@@ -37,14 +39,42 @@ logger = logging.getLogger(__name__)
 
 
 class _Box:
-    """What waits for one server. folder: its jobs'. asked: when it last asked."""
+    """What waits for one server. folder: its jobs'. asked: when it last asked. came: there is something that it was not given."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.asked = time.monotonic()
-        self.reports: list[Report] = []
         self.lines: deque[str] = deque(maxlen=MOST_LINES)
         self.came = asyncio.Event()
+        self._reports: dict[tuple[str, str], Report] = {}
+
+    def put(self, report: Report) -> None:
+        """Keep a report for the server. Of one kind on one order the latest is all that it needs, however many come."""
+        self._reports[report.get("request_id", NOBODY), report["report"]] = report
+        self.came.set()
+
+    def take(self, most: int) -> tuple[list[Report], list[str]]:
+        """Take out reports, the first ones and at most so many, and all lines."""
+        reports = [self._reports.pop(key) for key in [*self._reports][:most]]
+        lines = [*self.lines]
+        self.lines.clear()
+        if not self._reports:
+            self.came.clear()
+        return reports, lines
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._reports and not self.lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """An order as it was given. server: whose; NOBODY where it is not wanted any more. name, folder: its own."""
+
+    server: str
+    name: str
+    folder: str
 
 
 class Device:
@@ -64,7 +94,8 @@ class Device:
             arguments = [*arguments, "--memory", str((memory_bytes or usable_memory()) // count)]
         os.environ.pop("OMP_NUM_THREADS", None)  # by Ray: as many as the CPUs that it was asked for
         self._worker = WorkerProcess(arguments, 0, 0, engine)
-        self._servers: dict[str, str] = {}  # by the names of orders
+        self._given: dict[str, _Given] = {}  # by names that orders have here, for servers may give the same
+        self._numbers = numbers()
         self._ready: Report | None = None
         self._ended: str | None = None
         self._served = time.monotonic()
@@ -88,8 +119,7 @@ class Device:
         others = [name for name, box in self._boxes.items() if box.folder == folder and name != server]
         box = self._boxes[server] = _Box(folder)  # before the first wait, in which another server may come
         if self._ready is not None:
-            box.reports.append(self._ready)
-            box.came.set()
+            box.put(self._ready)
         for other in others:
             await self.detach(other)
         return None
@@ -98,40 +128,52 @@ class Device:
         """End what is done for a server."""
         if (box := self._boxes.pop(server, None)) is not None:
             box.came.set()
-            for name in [name for name, owner in self._servers.items() if owner == server]:
-                self._servers[name] = NOBODY
-                await self._worker.cancel(name)
+            for here in self._names(lambda given: given.server == server):
+                await self._drop(here)
 
     async def post(self, server: str, messages: Sequence[dict[str, Any]]) -> None:
         """Pass messages of a server on to the worker."""
         for message in messages:
             match message:
                 case {"run": order}:
-                    await self._end(order["request_id"])
-                    if server in self._boxes:
-                        self._servers[order["request_id"]] = server
-                        await self._worker.run(Order(**order))
-                case {"cancel": name} if self._servers.get(name) == server:
-                    await self._worker.cancel(name)
+                    await self._run(server, Order(**order))
+                case {"cancel": name}:
+                    for here in self._names(lambda given: (given.server, given.name) == (server, name)):
+                        await self._worker.cancel(here)
 
-    async def _end(self, name: str) -> None:
-        """End an earlier attempt of this name, by which a server has asked that did not see its end."""
-        while name in self._servers:
-            self._servers[name] = NOBODY
-            await self._worker.cancel(name)
+    async def _run(self, server: str, order: Order) -> None:
+        """Run an order, once an earlier attempt at the same has ended, of which a server has asked that did not see its end."""
+        while earlier := self._names(lambda given: (given.name, given.folder) == (order.request_id, order.folder)):
+            for here in earlier:
+                await self._drop(here)
             await asyncio.sleep(END_SECONDS)
+        if server in self._boxes:
+            here = numbered(order.request_id, next(self._numbers))
+            self._given[here] = _Given(server, order.request_id, order.folder)
+            await self._worker.run(replace(order, request_id=here))
 
-    async def reports(self, server: str) -> tuple[list[Report], list[str]] | None:
-        """Return reports for a server and lines for its log, as soon as there are some; None where no more will come."""
+    def _names(self, which: Callable[[_Given], bool]) -> list[str]:
+        """List the names here of orders that are under way."""
+        return [here for here, given in self._given.items() if which(given)]
+
+    async def _drop(self, here: str) -> None:
+        """End an order that nobody wants any more."""
+        if here in self._given:
+            self._given[here] = replace(self._given[here], server=NOBODY)
+            await self._worker.cancel(here)
+
+    async def reports(self, server: str, most: int) -> tuple[list[Report], list[str]] | None:
+        """Return reports for a server, at most so many, and lines for its log, as soon as there are some; None after the last.
+
+        To ask is to live. A server that can take no report asks for none, and is answered after a while.
+        """
         if (box := self._boxes.get(server)) is None:
             return None
         box.asked = time.monotonic()
-        await wait_for(box.came, ASK_SECONDS)
-        box.came.clear()
-        news, box.reports = (box.reports, list(box.lines)), []
-        box.lines.clear()
+        if self._ended is None or not most:
+            await wait_for(box.came if most else asyncio.Event(), ASK_SECONDS)
         over = self._ended is not None or self._boxes.get(server) is not box
-        return None if over and not any(news) else news
+        return None if over and box.empty else box.take(most)
 
     async def _keep(self) -> None:
         """Keep the worker; the actor ends with it."""
@@ -146,12 +188,13 @@ class Device:
     async def _take(self, name: str, report: Report) -> None:
         if not name:
             self._ready = report
-        for server in [self._servers.get(name, NOBODY)] if name else list(self._boxes):
-            if (box := self._boxes.get(server)) is not None:
-                box.reports.append({**report, "request_id": name} if name else report)
-                box.came.set()
-        if report["report"] in VERDICTS:
-            self._servers.pop(name, None)
+            for box in self._boxes.values():
+                box.put(report)
+        elif (given := self._given.get(name)) is not None:
+            if (wanted := self._boxes.get(given.server)) is not None:
+                wanted.put({**report, "request_id": given.name})
+            if report["report"] in VERDICTS:
+                del self._given[name]
 
     def _log(self, line: str) -> None:
         """Keep what is logged here until servers ask, which is soon."""

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from upres.engine.core.text import counted
 from upres.service.domain import job_logging
 from upres.service.domain.waiting import to_the_end
-from upres.service.execution.base import OnReport
+from upres.service.execution.base import OnReport, Report
 from upres.service.execution.pool.worker import PooledWorker, WorkerDiedError
 
 from .device import LEASE_SECONDS, Device
@@ -26,6 +26,7 @@ from .shared_folder import Mark
 START_SECONDS = 120.0  # for an actor's process, which imports all that is needed
 ANSWER_SECONDS = LEASE_SECONDS  # for any answer of an actor's
 DETACH_SECONDS = 5.0
+MOST_REPORTS = 100  # that wait here for what is done with them; more wait on the device, which needs only the latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +61,37 @@ class NodeWorker(PooledWorker):
         self.place = place
         self._setup = setup
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._incoming: asyncio.Queue[Report | None] = asyncio.Queue()  # None is the last
         self._attached: Any = None  # the actor
         self._source = zlib.crc32(setup.name(place).encode())
 
     async def keep(self, on_report: OnReport) -> None:
         """Use the actor until it ends, or does not answer; WorkerDiedError then. Its attempts are reported as died."""
         await self._report_lost(on_report)
-        self._outgoing = asyncio.Queue()
+        self._outgoing, self._incoming = asyncio.Queue(), asyncio.Queue()
         await self._setup.allowed.wait()
-        why = await self._used(on_report)
+        taking = asyncio.create_task(self._take_all(on_report))
+        try:
+            why = await self._used(taking)
+            self._incoming.put_nowait(None)
+            await asyncio.wait([taking])  # what has come before the end counts
+        finally:
+            taking.cancel()
+            await asyncio.wait([taking])
+        if error := taking.exception():
+            why = f"{why}; its reports cannot be taken ({type(error).__name__}: {error})"
         lost = len(self._running)
         await self._report_lost(on_report)
         raise WorkerDiedError(f"the worker on {self.place.node.name} is gone with {counted(lost, 'attempt')}: {why}")
 
-    async def _used(self, on_report: OnReport) -> str:
-        """Use the actor; return how that ended."""
+    async def _take_all(self, on_report: OnReport) -> None:
+        """Take reports one by one, which may last long, as where the database is away: nobody asks for others meanwhile."""
+        while (report := await self._incoming.get()) is not None:
+            if self._attached or report["report"] != "ready":
+                await self._take(report, on_report)
+
+    async def _used(self, taking: asyncio.Task[None]) -> str:
+        """Use the actor, as long as reports are taken; return how that ended."""
         actor = None
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -82,7 +99,7 @@ class NodeWorker(PooledWorker):
                 why: str | None = await actor.attach.remote(self._setup.server, version("upres"), self._setup.mark)
             if why is None:
                 self._attached = actor
-                why = await self._served(actor, on_report)
+                why = await self._served(actor, taking)
         except asyncio.CancelledError:
             await to_the_end(self._detach(actor))
             raise
@@ -111,25 +128,27 @@ class NodeWorker(PooledWorker):
         remote = ray.remote(Device).options(**options)
         return remote.remote(setup.arguments, setup.engine, place.count, setup.memory_bytes)
 
-    async def _served(self, actor: Any, on_report: OnReport) -> str:  # noqa: ANN401
-        """Take reports and send messages until the actor ends; return why."""
+    async def _served(self, actor: Any, taking: asyncio.Task[None]) -> str:  # noqa: ANN401
+        """Ask for reports and send messages until the actor ends, or what was asked for cannot be taken; return why."""
         posting = asyncio.create_task(self._post(actor))
         try:
-            while not posting.done():
+            while not (posting.done() or taking.done()):
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    answer = await actor.reports.remote(self._setup.server)
+                    most = max(0, MOST_REPORTS - self._incoming.qsize())
+                    answer = await actor.reports.remote(self._setup.server, most)
                 if answer is None:
                     return "its process has ended, or it has been left"
                 reports, lines = answer
                 for line in lines:
                     job_logging.pass_on(line, source=self._source)
                 for report in reports:
-                    await self._take(report, on_report)
-            posting.result()
+                    self._incoming.put_nowait(report)
+            if posting.done():
+                posting.result()
+            return "it is not listened to"
         finally:
             posting.cancel()
             await asyncio.wait([posting])
-        raise AssertionError("posting ends by an error only")
 
     async def _post(self, actor: Any) -> None:  # noqa: ANN401
         """Send messages in their order."""

@@ -6,7 +6,15 @@ import pytest
 from running_jobs import ended, serving, submit, until
 
 from upres.service.domain.states import Failure, Reason
-from upres.service.execution.report_shape import MOST_CHARACTERS, MOST_WARNINGS, checked
+from upres.service.execution.report_shape import (
+    BURST_BYTES,
+    BYTES_A_SECOND,
+    LEAST_BYTES,
+    MOST_CHARACTERS,
+    MOST_WARNINGS,
+    Pace,
+    checked,
+)
 
 TOTALS = {"frames": 1, "duration_seconds": 0.1, "seconds": {}}
 
@@ -61,6 +69,25 @@ def test_what_nobody_asked_for_is_left_out():
 def test_a_message_is_cut():
     report = checked({"report": "failed", "error": "SourceError", "message": "x" * 100_000})
     assert len(report["message"]) == MOST_CHARACTERS
+
+
+@pytest.mark.parametrize("size", [1, LEAST_BYTES, 100_000])
+def test_an_attempt_that_reports_without_end_is_slowed_to_a_bounded_number_of_bytes_a_second(size):
+    now, counted = [0.0], max(size, LEAST_BYTES)
+
+    def wait(seconds):
+        now[0] += seconds
+
+    pace, reports = Pace(wait, lambda: now[0]), 0
+    while now[0] < 10:
+        pace.keep(size)
+        reports += 1
+    assert reports * counted <= BURST_BYTES + (now[0] + 1) * BYTES_A_SECOND
+    now[0] += 3600
+    before = now[0]
+    for _ in range(BURST_BYTES // counted):
+        pace.keep(size)
+    assert now[0] == before
 
 
 class Talking:

@@ -30,6 +30,7 @@ from upres.service.execution.channel import Channel
 from upres.service.execution.memory_budget import Claim, MemoryBudget
 from upres.service.execution.model_host import ModelHost
 from upres.service.execution.order import Order
+from upres.service.execution.report_shape import Pace
 from upres.service.execution.worker import Worker, _end_in_time, load
 
 
@@ -202,6 +203,42 @@ def test_an_attempt_is_late_where_it_is_silent_and_no_model_works_for_it():
     worker.obey([])
     assert verdict == {"report": "late", "stalled_seconds": 7}
     assert waits[:3] == [False] * 3 and all(waits[3:]) and len(waits) > 3
+
+
+def test_an_attempt_that_floods_its_worker_with_reports_waits(monkeypatch):
+    waits, kinds = [], iter(["fragment", "active"] * 5000)
+    monkeypatch.setattr("upres.service.execution.worker.Pace", lambda: Pace(waits.append, lambda: 0.0))
+
+    def receive(most):
+        if (kind := next(kinds, None)) is None:
+            raise EOFError
+        return {"report": kind}, None
+
+    channel = SimpleNamespace(
+        send=lambda message: None, limit=lambda seconds: None, comes=lambda seconds: True, receive=receive, stuck=False
+    )
+    order = Order(REQUEST, "alice", "", SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
+    worker = Worker(fake.load, io.StringIO())
+    with pytest.raises(EOFError):
+        worker._attend(order, channel, SimpleNamespace(pixels=0, frame_bytes=0), None)
+    worker.obey([])
+    assert len(waits) > 5000
+
+
+def test_an_attempt_that_says_too_late_that_its_folder_is_locked_has_died():
+    messages = iter([{"do": "push"}, {"report": "locked", "holder": "x"}])
+    channel = SimpleNamespace(
+        send=lambda message: None,
+        limit=lambda seconds: None,
+        comes=lambda seconds: True,
+        receive=lambda most: (next(messages), None),
+    )
+    order = Order(REQUEST, "alice", "", SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
+    worker = Worker(fake.load, io.StringIO())
+    with ThreadPoolExecutor(1) as answers, pytest.raises(ValueError, match="none"):
+        host = SimpleNamespace(pixels=0, frame_bytes=0, answer=lambda message, frame: None)
+        worker._attend(order, channel, host, answers)
+    worker.obey([])
 
 
 def test_an_attempt_that_takes_nothing_of_an_answer_is_late():

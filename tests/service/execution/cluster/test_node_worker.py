@@ -1,0 +1,120 @@
+"""A worker on a node, as its pool sees it: asking is the sign of life, and is held up by nothing that is done with reports."""
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+
+from upres.service.execution.cluster.nodes import Node, Place
+from upres.service.execution.cluster.shared_folder import Mark
+from upres.service.execution.order import Order
+from upres.service.execution.pool.worker import WorkerDiedError
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.scale
+
+READY = {"report": "ready", "unavailable": {}, "kind": "a"}
+PROGRESS = {"report": "progress", "request_id": "job"}
+PLACE = Place(Node("n", "a node", 1.0, 0.0), 0, 1, 1.0, 0.0)
+
+
+@dataclass
+class Method:
+    """A method of an actor, as Ray has it."""
+
+    remote: object
+
+
+class Actor:
+    """asked: how many reports each question was for. says: what the next answers are."""
+
+    def __init__(self):
+        self.asked, self.says = [], asyncio.Queue()
+        self.reports, self.post, self.detach = Method(self._reports), Method(self._posted), Method(self._posted)
+        self.attach = Method(self._attach)
+
+    async def _attach(self, *_):
+        return None
+
+    async def _posted(self, *_):
+        await asyncio.sleep(0)
+
+    async def _reports(self, server, most):
+        self.asked.append(most)
+        if not most:
+            await asyncio.sleep(0.01)
+            return [], []
+        answer = await self.says.get()
+        return answer if answer is None else (answer[:most], [])
+
+
+def worker_of(actor):
+    from upres.service.execution.cluster.worker import NodeWorker, Setup
+
+    allowed = asyncio.Event()
+    allowed.set()
+    made = NodeWorker(PLACE, Setup(Mark("/x", ""), (), {}, None, allowed), 9, 0)
+    made._actor = lambda: actor
+    return made
+
+
+async def soon(condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def test_a_database_that_is_away_holds_up_no_question_and_what_was_reported_comes_in_its_order(monkeypatch):
+    from upres.service.execution.cluster import worker
+
+    monkeypatch.setattr(worker, "MOST_REPORTS", 5)
+
+    async def scenario():
+        actor, heard, back = Actor(), [], asyncio.Event()
+
+        async def hear(name, report):
+            if name:
+                await back.wait()
+                heard.append(report.get("percent", report["report"]))
+
+        node = worker_of(actor)
+        keeping = asyncio.create_task(node.keep(hear))
+        actor.says.put_nowait([READY])
+        await soon(lambda: node.ready)
+        await node.run(Order("job", "alice", "/job", {}, {}, 1, None, 1, None))
+        for percent in range(6):  # one more than wait: the first is being taken
+            actor.says.put_nowait([{**PROGRESS, "percent": percent}])
+        await soon(lambda: actor.asked.count(0) > 3)
+        assert len(actor.asked) > 8 and max(actor.asked) == 5 and not heard
+        actor.says.put_nowait([{"report": "joined", "request_id": "job", "totals": {}}, dict(READY)])
+        actor.says.put_nowait(None)
+        back.set()
+        with pytest.raises(WorkerDiedError, match="gone with 0 attempts"):
+            await keeping
+        assert heard == [*range(6), "joined"] and not node.ready
+
+    asyncio.run(scenario())
+
+
+def test_reports_that_cannot_be_taken_end_the_use_of_a_device_and_its_attempts_have_died():
+    async def scenario():
+        actor, heard = Actor(), []
+
+        async def hear(name, report):
+            if report["report"] == "progress":
+                raise RuntimeError("a fault of ours")
+            heard.append((name, report["report"]))
+
+        node = worker_of(actor)
+        keeping = asyncio.create_task(node.keep(hear))
+        actor.says.put_nowait([READY])
+        await soon(lambda: node.ready)
+        await node.run(Order("job", "alice", "/job", {}, {}, 1, None, 1, None))
+        actor.says.put_nowait([dict(PROGRESS)])
+        await asyncio.sleep(0)
+        actor.says.put_nowait([])
+        with pytest.raises(WorkerDiedError, match=r"with 1 attempt: .*a fault of ours"):
+            await keeping
+        assert heard == [("", "ready"), ("job", "died")]
+
+    asyncio.run(scenario())
