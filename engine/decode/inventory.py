@@ -22,6 +22,7 @@ HOUSEKEEPING = re.compile(
     re.IGNORECASE,
 )
 """Tags that hold for that file alone, and name the program that wrote it; its time code is an item of its own."""
+TIMECODE = "timecode"  # the tag by which libavformat says a time code, and takes it
 OF_TRACKS = (
     "title",
     "name",
@@ -89,16 +90,22 @@ into pixels (the display matrix)."""
 def take_inventory(container: InputContainer, tracks: Tracks, first: VideoFrame) -> tuple[Item, ...]:
     """List what an open source holds: its tracks in their order, then what lies in the first frame, then what is file-wide."""
     streams = [stream for stream in container.streams if not (container.chapters() and _names_chapters(stream))]
-    items = [_track(stream, tracks) for stream in streams]
+    tags = {**container.metadata, **tracks.video.metadata}
+    code = next((value for key, value in tags.items() if key.lower() == TIMECODE), None)
+    items = [_track(stream, tracks, code) for stream in streams]
+    if code is not None and not any(item.kind is Kind.TIMECODE for item in items):
+        items.append(Item(Kind.TIMECODE, f"time code ({code})"))
     labels = [_tags(stream.metadata, f"tags, track {stream.index}", without=OF_TRACKS) for stream in tracks.all]
     return (*items, *_beside_pixels(tracks, first), *_file_wide(container), *(item for item in labels if item))
 
 
-def _track(stream: Stream, tracks: Tracks) -> Item:
+def _track(stream: Stream, tracks: Tracks, code: str | None) -> Item:
     kind = _kind(stream, tracks)
     obstacle = None
     if kind in (Kind.AUDIO, Kind.SUBTITLES) and stream not in (*tracks.audio, *tracks.subtitles):
         obstacle = "no decoder for it" if stream.codec_context is None else "it is announced, but nothing of it comes"
+    if kind is Kind.TIMECODE and code is None:
+        obstacle = "it does not belong to the picture"
     return Item(kind, _name(stream, kind), stream, obstacle)
 
 
@@ -144,8 +151,6 @@ def _file_wide(container: InputContainer) -> Iterator[Item]:
         yield Item(Kind.CHAPTERS, f"chapters ({len(chapters)})")
     if tags := _tags(container.metadata, "tags"):
         yield tags
-    if "timecode" in container.metadata and not any(_is_timecode(stream) for stream in container.streams):
-        yield Item(Kind.TIMECODE, f"time code ({container.metadata['timecode']})")
 
 
 def _tags(metadata: Mapping[str, str], name: str, without: Collection[str] = ()) -> Item | None:
@@ -156,7 +161,3 @@ def _tags(metadata: Mapping[str, str], name: str, without: Collection[str] = ())
         if not HOUSEKEEPING.fullmatch(re.sub(r"-[a-z]{3}$", "", key)) and key.lower() not in without
     )
     return Item(Kind.TAGS, name, tags=tuple(lasting)) if lasting else None
-
-
-def _is_timecode(stream: Stream) -> bool:
-    return stream.metadata.get("handler_name") == "TimeCodeHandler"

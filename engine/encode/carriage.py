@@ -44,7 +44,6 @@ LEFT_OUT = {
     Kind.OTHER_VIDEO: "one video track is upscaled",
     Kind.COVER: "cover pictures are not carried",
     Kind.DATA: "tracks that are neither video, sound nor subtitles are not carried",
-    Kind.TIMECODE: "time codes are not carried",
     Kind.SPHERICAL: "projections are not carried",
     Kind.STEREO: "stereoscopic layouts are not carried",
     Kind.ICC: "color profiles are not applied",
@@ -55,10 +54,13 @@ LEFT_OUT = {
 """Why, for kinds that no container takes from here."""
 
 
-def decide(item: Item, container: str, channels: Mapping[int, Channels], *, streamed: bool = False) -> Decision:
+def decide(
+    item: Item, container: str, channels: Mapping[int, Channels], *, streamed: bool = False, later: bool = False
+) -> Decision:
     """Decide what becomes of an item in a result of this container (libavformat's name). channels: of tracks of sound.
 
     streamed: the result is written while it is made. libavformat's fragments of MP4 cannot hold gaps between subtitles.
+    later: the result begins later than the source.
     """
     if item.obstacle is not None:
         return _left_out(item, item.obstacle)
@@ -70,6 +72,8 @@ def decide(item: Item, container: str, channels: Mapping[int, Channels], *, stre
         return _left_out(item, f"{container} that is written while it is made has no subtitles; use `container` mkv")
     if item.kind is Kind.SUBTITLES and item.stream is not None and not takes(container, item.stream):
         return _subtitles(item, item.stream, container)
+    if item.kind is Kind.TIMECODE and later:
+        return _left_out(item, "it says when the source begins, and the result begins later")
     if item.kind is Kind.TAGS:
         return _tags(item, container)
     if item.kind is Kind.ATTACHMENT:

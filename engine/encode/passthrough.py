@@ -14,7 +14,7 @@ from av.subtitles.stream import SubtitleStream
 
 from upres.engine.core.errors import SourceError
 from upres.engine.decode.container import reason
-from upres.engine.decode.inventory import Item, Kind
+from upres.engine.decode.inventory import TIMECODE, Item, Kind
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.audio.codecs import codec_in
 from upres.engine.encode.audio.copied import CopiedAudio
@@ -48,12 +48,15 @@ class Passthrough:
     """
 
     def __init__(self, reader: Reader, publisher: Publisher, *, container: str, seconds: float, streamed: bool) -> None:
-        decisions = [decide(item, container, reader.channels, streamed=streamed) for item in reader.inventory]
+        later = reader.cut.start > 0
+        decisions = [
+            decide(item, container, reader.channels, streamed=streamed, later=later) for item in reader.inventory
+        ]
         self.warnings = [decision.note for decision in decisions if decision.note]
         self._reader, self._publisher, self._container = reader, publisher, container
         self._length = Fraction(seconds).limit_denominator(1000)
         self._tracks: dict[int, AudioTrack | SubtitleTrack] = {}
-        labels = {"video": _labels(reader.video)}
+        labels = {"video": _labels(reader.video, later=later)}
         fates = {decision.item.stream: decision.fate for decision in decisions if decision.item.stream}
         for number, stream in enumerate(reader.audio):
             if self._add_audio(number, stream, copied=fates[stream] is Fate.CARRIED):
@@ -63,7 +66,7 @@ class Passthrough:
                 kind = SubtitleTrack if fates[subtitles] is Fate.CARRIED else ConvertedSubtitles
                 self._add_subtitles(number, subtitles, kind)
         if not any("chapters" in extra for extra in publisher.log.extras):
-            metadata = carried_metadata(reader.container.metadata)
+            metadata = carried_metadata(reader.container.metadata, later=later)
             publisher.log.note({"metadata": metadata, "chapters": _chapters(reader), "tracks": labels})
             for decision in decisions:
                 if decision.item.kind is Kind.ATTACHMENT and decision.fate is Fate.CARRIED:
@@ -125,13 +128,14 @@ def _as_source_error(stream: Stream) -> Iterator[None]:
         ) from error
 
 
-def carried_metadata(metadata: dict[str, str]) -> dict[str, str]:
-    """Return those of a container's or a stream's tags that still hold for the result."""
-    return {key: value for key, value in metadata.items() if key not in UNCARRIED and not key.startswith("_STATISTICS")}
+def carried_metadata(metadata: dict[str, str], *, later: bool = False) -> dict[str, str]:
+    """Return those of a container's or a stream's tags that still hold for the result. later: it begins later than the source."""
+    dropped = (*UNCARRIED, TIMECODE, TIMECODE.upper()) if later else UNCARRIED
+    return {key: value for key, value in metadata.items() if key not in dropped and not key.startswith("_STATISTICS")}
 
 
-def _labels(stream: Stream) -> dict[str, Any]:
-    metadata = carried_metadata(stream.metadata)
+def _labels(stream: Stream, *, later: bool = False) -> dict[str, Any]:
+    metadata = carried_metadata(stream.metadata, later=later)
     if (name := metadata.pop("name", None)) is not None:  # which MP4's demuxer calls what its muxer writes of a title
         metadata.setdefault("title", name)
     return {"metadata": metadata, "disposition": int(stream.disposition)}

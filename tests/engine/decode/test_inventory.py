@@ -1,11 +1,16 @@
 """Everything a source holds is in its inventory, and what does not reach the result is named to the user."""
 
+import re
+from fractions import Fraction
+
 import av
 import media
 import pytest
+import referee
 from fake import upscaled
 from paths import CASES
 
+from upres.engine.decode.cut import Cut
 from upres.engine.decode.inventory import Kind
 from upres.engine.decode.reader import Reader
 
@@ -71,15 +76,32 @@ def test_what_does_not_reach_the_result_is_named(rich, tmp_path, suffix):
     notes = "\n".join(upscaled(rich, tmp_path / f"rich{suffix}").warnings)
     assert "other video, track 1 (h264) is left out: one video track is upscaled" in notes
     assert "cover" in notes
-    coded = media.clip(tmp_path / "in.mov", "-c:v", "libx264", *TIMECODE)
     for source, word in (
         (CASES / "spherical.mp4", "spherical projection"),
         (CASES / "iphone.mov", "no decoder for it"),
-        (CASES / "iphone.mov", "time code"),
-        (coded, "time code"),
     ):
         notes = "\n".join(upscaled(source, tmp_path / f"{source.stem}-{word}{suffix}").warnings)
         assert word in notes
+
+
+def timecodes(path):
+    """The time codes that ffmpeg finds in a file, of all its tracks."""
+    written = media.ffmpeg("-i", path, "-f", "ffmetadata", "-").decode() + str(referee.listing(path))
+    return set(re.findall(r"(?i)timecode\W+(\d\d:\d\d:\d\d[:;]\d+)", written))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_time_code_is_carried_unless_the_result_begins_later(tmp_path, suffix):
+    made = media.clip(tmp_path / "in.mov", "-c:v", "libx264", *TIMECODE)
+    tape = media.clip(tmp_path / "in.dv", "-target", "pal-dv", "-frames:v", 3, "-timecode", "02:00:00:00")
+    media.ffmpeg("-i", made, "-c", "copy", tmp_path / "in.mkv")
+    for source in (CASES / "iphone.mov", made, tape, tmp_path / "in.mkv"):
+        out, cut = tmp_path / f"out-{source.name}{suffix}", tmp_path / f"cut-{source.name}{suffix}"
+        assert "time code" not in "".join(upscaled(source, out).warnings)
+        assert timecodes(out) == timecodes(source) != set()
+        begins_later = Cut(Fraction(1, 20))
+        assert "says when the source begins" in "".join(upscaled(source, cut, cut=begins_later).warnings)
+        assert timecodes(cut) == set()
 
 
 @pytest.fixture(scope="module")
