@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from onnxruntime import OrtValue
 
 from upres.engine.models.flashvsr.manifest import read
 from upres.engine.models.flashvsr.networks import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer, draw_noise
 from upres.engine.models.flashvsr.shot import Canvas, LiveShot, Networks
 from upres.engine.models.flashvsr.tiles import GRID, LATENT_PIXELS, Layout
+from upres.engine.models.flashvsr.tokens import TokenCut
 from upres.engine.runtime.base import DeviceKind, cpus
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.export.flashvsr.graphs.attention import Attention
@@ -94,6 +96,7 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: DeviceKind) -> Steps
     )
     networks = Networks(
         partial(Projector, projector),
+        TokenCut(device, cpus()),
         [Transformer(first, following, manifest.head_dim) for _ in layout.tiles],
         Decoder(decoder, layout.height, layout.width),
     )
@@ -106,7 +109,8 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: DeviceKind) -> Steps
     clip = DRAW.integers(0, 256, (CLIP, layout.height, layout.width, 3), dtype=np.uint8)
     one = networks.projector(layout.height, layout.width)
     tile = layout.tiles[0]
-    tokens = DRAW.standard_normal((1, NEXT * tile.height * tile.width // GRID**2, manifest.dim), np.float32)
+    count = NEXT * tile.height * tile.width // GRID**2
+    tokens = OrtValue.ortvalue_from_numpy(DRAW.standard_normal((1, count, manifest.dim), np.float32), device)
     shape = (1, LATENT, NEXT, tile.height // LATENT_PIXELS, tile.width // LATENT_PIXELS)
     noise = DRAW.standard_normal(shape, np.float32)
     latent = DRAW.standard_normal((1, LATENT, layout.height // 8, layout.width // 8), np.float32)

@@ -1,11 +1,11 @@
 """ONNX Runtime: its CPU as a runtime, and graphs on any of its devices."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from upres.engine.core.errors import MemoryShortError, ModelError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 PROVIDERS: dict[DeviceKind, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TensorFloat-32, CUDA's default, keeps 10 of float32's 23 bits.
 PROVIDER_OPTIONS: dict[DeviceKind, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+OnDevice: TypeAlias = Any
+"""An OrtValue: a tensor that stays where a graph has put it."""
 NO_MEMORY = re.compile("out of memory|failed to allocate|ALLOC_FAILED|bad allocation|bad_alloc", re.IGNORECASE)
 GPU_INSTALL = "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
@@ -136,9 +138,17 @@ class OnnxRuntimeGraph:
         return states
 
     def run_bound(
-        self, feeds: Mapping[str, Tensor], inputs: Mapping[str, Any], outputs: Mapping[str, Any]
-    ) -> dict[str, Tensor]:
-        """Run once with some inputs and outputs bound to OrtValues; return the outputs that are not."""
+        self,
+        feeds: Mapping[str, Tensor],
+        inputs: Mapping[str, OnDevice],
+        outputs: Mapping[str, OnDevice],
+        *,
+        left: Collection[str] = (),
+    ) -> dict[str, Any]:
+        """Run once with some inputs and outputs bound to what is on the device; return the outputs that are not.
+
+        left: those of them that are returned as they are left on the device; the others are arrays.
+        """
         binding = self._session.io_binding()
         arrays = contiguous(feeds)  # the binding keeps no reference to them
         for name, value in arrays.items():
@@ -147,11 +157,12 @@ class OnnxRuntimeGraph:
             binding.bind_ortvalue_input(name, value)
         unbound = [name for name in self._outputs if name not in outputs]
         for name in unbound:
-            binding.bind_output(name, "cpu")
+            binding.bind_output(name, self.device if name in left else "cpu")
         for name, value in outputs.items():
             binding.bind_ortvalue_output(name, value)
         self._session.run_with_iobinding(binding)
-        return {name: value.numpy() for name, value in zip(unbound, binding.get_outputs(), strict=False)}
+        values = dict(zip(unbound, binding.get_outputs(), strict=False))
+        return {name: value if name in left else value.numpy() for name, value in values.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """State that stays on the device between two runs of a graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from .base import Tensor
-from .ort import OnnxRuntimeGraph, StateInfo
+from .ort import OnDevice, OnnxRuntimeGraph, StateInfo
 
 
 class BoundState:
@@ -35,16 +36,26 @@ class BoundState:
         for value in (value for ring in self._rings.values() for value in ring):
             value.update_inplace(np.zeros(value.shape(), _numpy_type(value.data_type())))
 
-    def run(self, graph: OnnxRuntimeGraph, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run a graph on this state and advance it; return the other outputs, owned by the caller."""
-        past: dict[str, Any] = {}
+    def run(
+        self,
+        graph: OnnxRuntimeGraph,
+        feeds: Mapping[str, Tensor],
+        there: Mapping[str, OnDevice] = MappingProxyType({}),
+        *,
+        left: Collection[str] = (),
+    ) -> dict[str, Any]:
+        """Run a graph on this state and advance it; return the other outputs, owned by the caller.
+
+        there: inputs that are on the device. left: outputs that stay there, as in `OnnxRuntimeGraph.run_bound`.
+        """
+        past = dict(there)
         new: dict[str, Any] = {}
         for name, info in self._states[graph].items():
             ring, turn = self._rings[name], self._turn[name]
             past |= {f"{name}.past.{at}": ring[(turn - info.past + at) % len(ring)] for at in range(info.past)}
             new |= {f"{name}.new.{at}": ring[(turn + at) % len(ring)] for at in range(info.new)}
             self._turn[name] = (turn + info.new) % len(ring)
-        return graph.run_bound(feeds, past, new)
+        return graph.run_bound(feeds, past, new, left=left)
 
 
 def _allocate(info: StateInfo, sizes: Mapping[str, int], device: str) -> list[Any]:

@@ -24,9 +24,10 @@ from upres.engine.runtime.ort import OnnxRuntimeGraph
 from .manifest import Profile, check, find, read
 from .networks import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer, decoder_parts, draw_noise
 from .session import FlashVSRSession
-from .shot import Canvas, Networks, Noise
+from .shot import REACH, Canvas, Networks, Noise
 from .spool import spooled_bytes
 from .tiles import GRID, LATENT_PIXELS, Layout, lay_out
+from .tokens import TokenCut
 
 SCALES = (2, 3, 4)
 KEPT_FRAMES = 36  # of a shot at most: those of the first step, and what comes from one step
@@ -75,6 +76,7 @@ class FlashVSR:
         self.scale = scale
         self._folder = folder
         self._projector, self._decoder = (self._load(name) for name in (self.manifest.projector, self.manifest.decoder))
+        self._cut = TokenCut(self._decoder.device, self._options.threads or cpus())
         self.gpu_free = device_memory.free() if self._options.device == "cuda" else None
         self._steps: dict[Profile, tuple[OnnxRuntimeGraph, OnnxRuntimeGraph]] = {}
 
@@ -116,6 +118,7 @@ class FlashVSR:
         count = 1 if spool else len(layout.tiles)
         networks = Networks(
             partial(Projector, self._projector),
+            self._cut,
             [Transformer(first, following, self.manifest.head_dim) for _ in range(count)],
             Decoder(self._decoder, layout.height, layout.width),
         )
@@ -130,16 +133,14 @@ class FlashVSR:
     def memory(self, width: int, height: int, *, live: bool = False) -> int:
         """Predict the bytes of main memory that a session on frames of this size needs at its peak, from the manifest.
 
-        On a GPU that is what is on its way there and back; the rest is in `gpu_memory`.
+        On a GPU that is the frames on their way there and back; the rest is in `gpu_memory`.
         """
         layout = self.layout(width, height)
         pixels = layout.height * layout.width
         frames = (KEPT_FRAMES + (FIRST_FRAMES if live else 0)) * pixels * 3
         if self.gpu_free is None:
             return frames + self._computing(layout, live=live)
-        tokens = (FIRST + NEXT) * pixels // GRID**2 * self.manifest.dim  # of a step, and those that the next one brings
-        pictures = 2 * CLIP * pixels * 3  # as they come, and put together
-        return frames + 4 * (tokens + pictures)
+        return frames + 4 * 2 * CLIP * pixels * 3  # in float32, as they come and put together
 
     def gpu_memory(self, width: int, height: int, *, live: bool = False) -> int:
         """Predict the bytes of the GPU's memory that weights and a session need at its peak; 0 where it runs on none."""
@@ -152,7 +153,14 @@ class FlashVSR:
         parts = [outer.height * outer.width for _, outer in decoder_parts(layout.height, layout.width)]
         state = tiles * layout.profile.state_bytes + sum(parts) * facts.frame_state_bytes
         working = max(layout.profile.working_bytes, max(parts) * facts.decoder_bytes)
-        return facts.weight_bytes + state + working
+        return facts.weight_bytes + state + self._tokens(layout, live=live) + working
+
+    def _tokens(self, layout: Layout, *, live: bool) -> int:
+        """Count the bytes of the tokens of a shot's first step: of whole frames, or of what one tile needs, and the tile's."""
+        tile = layout.tiles[0]
+        spooled = self._options.spool and not live
+        seen = tile.grown(REACH, layout.height, layout.width) if spooled else layout
+        return 4 * FIRST * (seen.height * seen.width + layout.profile.pixels) // GRID**2 * self.manifest.dim
 
     def _check_gpu(self, width: int, height: int, *, live: bool) -> None:
         """Raise SourceError where the GPU's memory cannot hold a session."""

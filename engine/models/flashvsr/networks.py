@@ -8,7 +8,7 @@ import numpy as np
 
 from upres.engine.core.errors import ModelError
 from upres.engine.runtime.base import Tensor
-from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ort import OnDevice, OnnxRuntimeGraph
 from upres.engine.runtime.ort_state import BoundState
 
 from .tiles import GRID, LATENT_PIXELS, Tile
@@ -34,11 +34,11 @@ class Projector:
         """Begin a shot at its first frame, (H, W, 3) uint8: the state is what that frame leaves when it stands still."""
         still = np.repeat(frame[None], CLIP, 0)
         for _ in range(2):  # the second convolution's state follows from the first one's
-            self._state.run(self._graph, {"frames": still})
+            self.push(still)
 
-    def push(self, frames: Tensor) -> Tensor:
-        """Turn (4, H, W, 3) uint8 into tokens (1, H/16 * W/16, dim) float32."""
-        return self._state.run(self._graph, {"frames": frames})["tokens"]
+    def push(self, frames: Tensor) -> OnDevice:
+        """Turn (4, H, W, 3) uint8 into tokens (1, H/16 * W/16, dim) float32, which stay on the device."""
+        return self._state.run(self._graph, {"frames": frames}, left=("tokens",))["tokens"]
 
 
 class Transformer:
@@ -50,15 +50,16 @@ class Transformer:
         self._head_dim = head_dim
         self.nbytes = self._state.nbytes
 
-    def push(self, noise: Tensor, tokens: Tensor, position: int) -> dict[str, Tensor]:
+    def push(self, noise: Tensor, tokens: OnDevice, position: int) -> dict[str, Tensor]:
         """Run one step, the first of a shot where position is 0.
 
-        noise: (1, 16, f, H/8, W/8), tokens: (1, f * H/16 * W/16, dim), float32. position: of the first latent frame in its shot.
+        noise: (1, 16, f, H/8, W/8), tokens: (1, f * H/16 * W/16, dim), on the device; float32. position: of the first latent frame
+        in its shot.
         Gives `clean`, as large as the noise, and whatever else the graph gives. ModelError where it is not finite.
         """
         cos, sin = rotation(position, (noise.shape[2], noise.shape[3] // 2, noise.shape[4] // 2), self._head_dim)
-        feeds: Mapping[str, Tensor] = {"noise": noise, "tokens": tokens, "cos": cos, "sin": sin}
-        outputs = self._state.run(self._graphs[noise.shape[2]], feeds)
+        feeds: Mapping[str, Tensor] = {"noise": noise, "cos": cos, "sin": sin}
+        outputs = self._state.run(self._graphs[noise.shape[2]], feeds, {"tokens": tokens})
         _check_finite(outputs["clean"], "transformer")
         return outputs
 
@@ -89,7 +90,8 @@ class Decoder:
 
     def _decoded(self, latents: Tensor, frames: Tensor) -> Tensor:
         if len(self._parts) == 1:
-            return self._states[0].run(self._graph, {"latents": latents, "frames": frames})["pictures"]
+            whole: Tensor = self._states[0].run(self._graph, {"latents": latents, "frames": frames})["pictures"]
+            return whole
         decoded = np.empty((len(frames), 3, *frames.shape[1:3]), np.float32)
         for (inner, outer), state in zip(self._parts, self._states, strict=True):
             feeds = {"latents": outer.cut(latents, LATENT_PIXELS), "frames": outer.cut_frame(frames)}

@@ -18,6 +18,7 @@ from upres.engine.runtime.base import Tensor
 from .color import match_color, to_pixels, upscale
 from .networks import CLIP, FIRST, NEXT, Decoder, Projector, Transformer
 from .tiles import GRID, LATENT_PIXELS, Layout, Tile
+from .tokens import TokenCut
 
 Noise = Callable[[int, int, int], Tensor]
 MARGIN = 3  # source pixels around a pixel that its bicubic upscale depends on
@@ -57,6 +58,7 @@ class Networks:
     """What a session computes with. projector: one for frames of a height and width. transformers: one a tile, or one for all."""
 
     projector: Callable[[int, int], Projector]
+    cut: TokenCut
     transformers: list[Transformer]
     decoder: Decoder
 
@@ -133,7 +135,7 @@ class LiveShot:
         blended = np.zeros_like(noise)
         for tile, share, transformer in zip(layout.tiles, self._shares, self._networks.transformers, strict=True):
             self._pause()
-            part = cut_tokens(tokens, layout.width, tile)
+            part = self._networks.cut(tokens, layout.width, tile)
             outputs = transformer.push(tile.cut(noise, LATENT_PIXELS), part, latents.start)
             tile.cut(blended, LATENT_PIXELS)[...] += outputs["clean"] * share
         return blended
@@ -197,10 +199,3 @@ def decode(canvas: Canvas, decoder: Decoder, frames: Frames, clean: Tensor, late
     decoded = decoder.push(clean, clip)
     there = slice(max(0, -shown.start), len(frames) - shown.start)
     yield from canvas.threads.map(canvas.finish, decoded[there], clip[there])
-
-
-def cut_tokens(tokens: list[Tensor], width: int, tile: Tile) -> Tensor:
-    """Cut the tokens of a tile, (1, f * rows * columns, dim), from those of latent frames of this width."""
-    dim = tokens[0].shape[-1]
-    fields = (part.reshape(-1, width // GRID, dim).transpose(2, 0, 1) for part in tokens)
-    return np.stack([tile.cut(field, GRID).transpose(1, 2, 0) for field in fields]).reshape(1, -1, dim)

@@ -14,7 +14,7 @@ from upres.engine.core.frame import Pixels
 from upres.engine.runtime.base import Tensor
 
 from .networks import FIRST, LATENT, NEXT
-from .shot import REACH, Canvas, Networks, Noise, cut_tokens, decode, decoded, seen, step
+from .shot import REACH, Canvas, Networks, Noise, decode, decoded, seen, step
 from .tiles import LATENT_PIXELS, Layout, Tile
 
 
@@ -101,7 +101,7 @@ class SpooledShot:
             steps = range(first, first + step(first))
             tokens = [projector.push(frames.clip(seen(latent))) for latent in steps]
             noise = np.stack([tile.cut(self._noise(at, *latents.shape[2:]), LATENT_PIXELS) for at in steps], 1)[None]
-            part = cut_tokens(tokens, wide.width, tile.within(wide))
+            part = self._networks.cut(tokens, wide.width, tile.within(wide))
             clean = self._networks.transformers[0].push(noise, part, first)["clean"]
             tile.cut(latents[first : steps.stop], LATENT_PIXELS)[...] += clean[0].swapaxes(0, 1) * share
             first = steps.stop

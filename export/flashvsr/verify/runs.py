@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from onnxruntime import OrtValue
 
 from upres.engine.models.flashvsr.networks import FIRST, NEXT, Decoder, Projector, Transformer
 from upres.engine.runtime.base import cpus
@@ -67,10 +68,10 @@ def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> list[Outcome]:
         OnnxRuntimeGraph(folder / f"{name}-{height}x{width}.onnx", cpus(), mapped=True) for name in ("first", "next")
     )
     transformer = Transformer(first, following, c.head_dim)
-    results = [transformer.push(golden.noise[:, :, :FIRST], tokens[0], 0)]
+    results = [transformer.push(golden.noise[:, :, :FIRST], OrtValue.ortvalue_from_numpy(tokens[0]), 0)]
     first.close()  # two graphs that map one file hold its pages twice
     for (latents, _, _), part in zip(steps[1:], tokens[1:], strict=True):
-        results.append(transformer.push(golden.noise[:, :, latents], part, latents.start))
+        results.append(transformer.push(golden.noise[:, :, latents], OrtValue.ortvalue_from_numpy(part), latents.start))
     following.close()
     decoder = Decoder(OnnxRuntimeGraph(folder / "decoder.onnx", cpus(), mapped=True), height, width)
     decoder.start()
@@ -99,7 +100,7 @@ def _project_onnx(golden: Golden, folder: Path, steps: list[Step]) -> list[Array
     height, width = golden.frames.shape[1:3]
     projector = Projector(OnnxRuntimeGraph(folder / "projector.onnx", cpus(), mapped=True), height, width)
     projector.start(golden.frames[0])
-    return [np.concatenate([projector.push(clip) for clip in clips], 1) for _, clips, _ in steps]
+    return [np.concatenate([projector.push(clip).numpy() for clip in clips], 1) for _, clips, _ in steps]
 
 
 def _masks(outputs: dict[str, Array], layers: int) -> list[tuple[Array, Array, Array]]:

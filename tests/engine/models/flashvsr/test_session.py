@@ -13,6 +13,7 @@ import paths
 import pytest
 import referee
 from film import film
+from onnxruntime import OrtValue
 
 from upres.engine.core.errors import Interrupted, ModelError, SettingsError, SourceError, TargetError
 from upres.engine.core.frame import Frame
@@ -21,6 +22,8 @@ from upres.engine.machine import device_memory
 from upres.engine.models.flashvsr import manifest
 from upres.engine.models.flashvsr.model import FlashVSR, Options
 from upres.engine.models.flashvsr.networks import Decoder, Transformer, draw_noise, rotation
+from upres.engine.models.flashvsr.tiles import Tile
+from upres.engine.models.flashvsr.tokens import TokenCut
 from upres.engine.pipeline.admission import refuse_what_cannot_fit
 from upres.engine.pipeline.estimate import predict
 from upres.engine.pipeline.options import Job
@@ -263,9 +266,12 @@ def test_tiles_are_close_to_the_whole_frame(weights, folder, tmp_path):
 def test_memory_grows_with_the_tiles_that_are_held(folder, tmp_path):
     live, spooled = FlashVSR(folder), FlashVSR(folder, options=Options(spool=tmp_path))
     assert live.memory(32, 32) == spooled.memory(32, 32)
-    tiles = len(live.layout(70, 50).tiles)
-    state = live.manifest.profiles[0].state_bytes
-    assert live.memory(70, 50) - spooled.memory(70, 50) == (tiles - 1) * state
+    layout = live.layout(70, 50)
+    tiles, state = len(layout.tiles), live.manifest.profiles[0].state_bytes
+    beyond = layout.height * layout.width - 160 * 160  # which one tile's tokens need not see
+    assert (
+        live.memory(70, 50) - spooled.memory(70, 50) == (tiles - 1) * state + 4 * 6 * beyond // 256 * live.manifest.dim
+    )
     held = live.open(70, 50)._networks.transformers[0].nbytes
     assert held == state
     assert live.seconds(70, 50) > live.seconds(32, 32) > 0
@@ -408,6 +414,35 @@ def test_on_a_gpu_its_memory_holds_what_the_main_memory_holds_on_a_cpu(folder, o
     held = there.open(70, 50)._networks
     assert there.gpu_memory(70, 50) > sum(part.nbytes for part in (*held.transformers, held.decoder))
     assert (here.gpu_free, here.gpu_memory(70, 50)) == (None, 0)
+
+
+@pytest.mark.parametrize("spooled", [False, True])
+def test_tokens_stay_on_the_device_from_the_projector_to_the_transformer(folder, monkeypatch, tmp_path, spooled):
+    """No graph gets them from the host, and none gives them to it; both are asked for by the whole way of a shot."""
+    run, passed = OnnxRuntimeGraph.run_bound, []
+
+    def seen(self, feeds, inputs, outputs, *, left=()):
+        made = run(self, feeds, inputs, outputs, left=left)
+        passed.append((feeds.keys(), {name for name, value in made.items() if isinstance(value, np.ndarray)}))
+        return made
+
+    monkeypatch.setattr(OnnxRuntimeGraph, "run_bound", seen)
+    upscale(FlashVSR(folder, options=Options(spool=tmp_path if spooled else None)), clip(30, 70, 50))
+    kinds = {(*sorted(given),): taken for given, taken in passed}
+    assert kinds == {
+        ("frames",): set(),
+        ("places",): set(),
+        ("cos", "noise", "sin"): {"clean"},
+        ("frames", "latents"): {"pictures"},
+    }
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_the_tokens_of_a_tile_are_cut_from_those_of_the_frame(count):
+    tokens = np.random.default_rng(0).standard_normal((count, 1, 5 * 7, 3), np.float32)
+    part = TokenCut("cpu", 1)([OrtValue.ortvalue_from_numpy(each) for each in tokens], 7 * 16, Tile(16, 32, 48, 64))
+    expected = tokens.reshape(count, 5, 7, 3)[:, 1:4, 2:6].reshape(1, -1, 3)
+    np.testing.assert_array_equal(part.numpy(), expected)
 
 
 def test_what_the_gpus_memory_cannot_hold_is_refused_before_it_starts_whatever_the_host_has(on_gpu):
