@@ -51,7 +51,7 @@ def serve(
         raise SettingsError("a server runs on Linux and macOS only; the other commands run on Windows too")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is raised as an error
     from upres.service.domain import job_logging
-    from upres.service.server.app import serve as run
+    from upres.service.server.process import serve as run
     from upres.service.server.settings import mistyped
 
     for note in mistyped(os.environ):

@@ -4,8 +4,8 @@ It is registered under a name as an entry point of the group `upres.executors`, 
 ExecutorOptions and returns an Executor; the server makes the one that `UPRES_EXECUTOR` names.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,34 @@ from .order import Order
 GROUP = "upres.executors"
 NEWS = ("progress", "fragment", "waiting", "memory")  # reports that do not end an attempt
 VERDICTS = ("joined", "made", "failed", "late", "locked", "died")  # reports that end an attempt; `made` one at a range
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a device's worker has to do, and has done since it started.
+
+    busy_seconds: that its models have worked. frames: that they have made, by `telemetry.labels.model_label`. memory: bytes that
+    attempts have reserved, of memory_limit; memory_waiting: attempts that wait for some. encoders: sessions of the GPU's encoder in
+    use, of encoder_limit.
+    """
+
+    busy_seconds: float = 0.0
+    frames: dict[str, int] = field(default_factory=dict)
+    memory: int = 0
+    memory_limit: int = 0
+    memory_waiting: int = 0
+    encoders: int = 0
+    encoder_limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """A device as it was heard of last. name: no two have the same. attempts: under way on it."""
+
+    name: str
+    ready: bool
+    attempts: int
+    load: Load
 
 
 Report = dict[str, Any]
@@ -89,6 +117,11 @@ class Executor(Protocol):
     @property
     def live_room(self) -> int:
         """How many live orders can be taken now."""
+        ...
+
+    @property
+    def devices(self) -> Sequence[DeviceState]:
+        """What attempts run on, for metrics; nothing else depends on it."""
         ...
 
     async def run(self, order: Order) -> None:

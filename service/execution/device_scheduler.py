@@ -50,6 +50,8 @@ class Turns:
 class Device:
     """Held while a model works. pause: seconds that it is kept for the next live frame after one. other: at most so long.
 
+    busy_seconds: that it was held so far.
+
     Without a pause another attempt, whose next frame waits already, would come between any two frames of a live source, and one
     that is behind would stay so.
     """
@@ -67,6 +69,7 @@ class Device:
         self._turns = Turns()
         self._changed = threading.Condition()
         self._free = True
+        self.busy_seconds = 0.0
         self._kept_until = 0.0
         self._other_at = self._clock()
         self._live_first = True
@@ -80,17 +83,19 @@ class Device:
                 self._changed.wait(seconds)
             self._turns.take(turn)
             self._free = False
-            behind = self._clock() < self._kept_until
+            since = self._clock()
+            behind = since < self._kept_until
         try:
             yield
         finally:
             with self._changed:
-                self._free = True
+                self._free, now = True, self._clock()
+                self.busy_seconds += now - since
                 if live:
-                    self._kept_until = self._clock() + (BEHIND * self._pause if behind else self._pause)
-                    self._live_first = self._clock() < self._other_at + self._other
+                    self._kept_until = now + (BEHIND * self._pause if behind else self._pause)
+                    self._live_first = now < self._other_at + self._other
                 else:
-                    self._other_at, self._live_first = self._clock(), True
+                    self._other_at, self._live_first = now, True
                 self._changed.notify_all()
 
     def _left(self, turn: Turn) -> float | None:

@@ -39,7 +39,10 @@ class LocalExecutor(Pool):
         command += ["--nvenc"] if nvenc else []
         command += [] if share is None else ["--memory", str(share)]
         engine = {RUNTIME: runtime, QUALITY: quality}
-        workers_ = [WorkerProcess(command, slots, live_slots, {**engine, **device}) for device in devices]
+        workers_ = [
+            WorkerProcess(command, slots, live_slots, {**engine, **device}, str(number))
+            for number, device in enumerate(devices)
+        ]
         super().__init__(workers_, on_failing)
 
     @classmethod

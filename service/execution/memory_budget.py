@@ -58,6 +58,12 @@ class MemoryBudget:
         self._waiting: dict[object, str] = {}  # owners, in the order of coming
         self._changed = threading.Condition()
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Say how many bytes are reserved, of how many, and how many wait. From any thread."""
+        with self._changed:
+            return self._held.total(), self._total, len(self._waiting)
+
     def reserve(
         self,
         size: int,

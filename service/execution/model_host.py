@@ -22,6 +22,7 @@ from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.engine.pipeline.estimate import seconds_a_frame
 from upres.engine.pipeline.options import eight_bits
 from upres.service.domain.spec import MOST_CHAINED
+from upres.service.telemetry.labels import model_label
 
 from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
 from .encoding.encoder_host import EncoderHosts, Sessions
@@ -57,6 +58,7 @@ class ModelHost:
     """Answers one attempt. device: entered while a model works, which serialises attempts. memory: what it takes of all.
 
     live: of a live source. sessions: of NVENC, if any.
+    made: called with what frames are counted under, and how many of them were made, in the attempt's turn.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class ModelHost:
         *,
         live: bool = False,
         sessions: Sessions | None = None,
+        made: Callable[[str, int], None] = lambda label, count: None,
     ) -> None:
         self._channel = channel
         self._load = load
@@ -80,6 +83,8 @@ class ModelHost:
         self._form = Form()  # of the frames that they take
         self._sessions: dict[int, _Opened] = {}
         self._encoders = EncoderHosts(sessions)
+        self._made = made
+        self._label = ""
         self._opened = 0
         self._gone = False
         self.frame_bytes = 0  # of the largest frame that its sessions take
@@ -167,6 +172,7 @@ class ModelHost:
                 [self._load(*each)[0] for each in lighter(*models[0], content)] if steps and len(models) == 1 else []
             )
         self._models, self._form = [model for model, _ in loaded], Form()
+        self._label = model_label([slug for slug, _ in models])
         if levels := stepped(self._models[0], others):
             self._models = [levels]
         self._model = as_one(self._models)
@@ -282,6 +288,7 @@ class ModelHost:
             with self._turn:
                 self._turn.enter_context(self._device())
                 batch = list(results) if self._live else list(islice(results, 1))
+                self._made(self._label, len(batch))
             for frame in batch:
                 self._channel.send({}, frame)
             if self._live or not batch:

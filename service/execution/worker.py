@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,17 +29,17 @@ from upres.engine.core.model import Model, Predicting
 from upres.engine.machine import nvidia
 from upres.engine.machine.cache import cache_folder
 from upres.engine.machine.host import cpu_family, cpu_name
-from upres.engine.machine.video_engines import video_engines
 from upres.engine.models import registry
 from upres.engine.models.catalog import SLUGS
 from upres.service.domain import job_logging
 
-from .base import VERDICTS
+from .base import VERDICTS, Load
 from .channel import Channel
 from .device_scheduler import Device
-from .encoding.encoder_host import Sessions
+from .encoding.encoder_host import open_sessions
 from .memory_budget import Claim, MemoryBudget, usable_memory
-from .model_host import Load, ModelHost
+from .model_host import Load as LoadModel
+from .model_host import ModelHost
 from .order import Order
 from .report_shape import Pace, checked
 from .sandbox.environment import QUALITY, RUNTIME
@@ -63,7 +64,7 @@ class Worker:
 
     def __init__(
         self,
-        load: Load,
+        load: LoadModel,
         reports: IO[str],
         *,
         stall_seconds: float = STALL_SECONDS,
@@ -78,7 +79,8 @@ class Worker:
         self._memory = MemoryBudget(memory_bytes or usable_memory())
         self._writing = threading.Lock()
         self._attempts: dict[str, Child] = {}
-        self._sessions = _nvenc_sessions() if nvenc else None
+        self._sessions = open_sessions() if nvenc else None
+        self._frames: Counter[str] = Counter()
         self._forks = ForkServer()
         self._forks.start()  # it imports while models are loaded
 
@@ -145,7 +147,7 @@ class Worker:
         turn = partial(self._device.turn, order.owner, live=order.live)
         on_wait = partial(self._report, report="memory", request_id=order.request_id)
         memory = Claim(self._memory, order.owner, longest=0.0 if order.live else order.wall_seconds, on_wait=on_wait)
-        host = ModelHost(channel, self._load, turn, memory, live=order.live, sessions=self._sessions)
+        host = ModelHost(channel, self._load, turn, memory, live=order.live, sessions=self._sessions, made=self._count)
         answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.logged,))
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()
@@ -213,24 +215,23 @@ class Worker:
             self._loaded[key] = self._loader(*key)
         return self._loaded[key]
 
+    def _count(self, label: str, frames: int) -> None:
+        self._frames[label] += frames
+
     def _beat(self) -> None:
         while True:
-            self._report(report="beat")
+            self._report(report="beat", load=asdict(self._load_now()))
             time.sleep(BEAT_SECONDS)
+
+    def _load_now(self) -> Load:
+        sessions = self._sessions
+        encoders = (0, 0) if sessions is None else (sessions.taken, sessions.most)
+        return Load(self._device.busy_seconds, dict(self._frames), *self._memory.counts, *encoders)
 
     def _report(self, **report: Any) -> None:  # noqa: ANN401 - JSON
         with self._writing:
             self._reports.write(json.dumps(report) + "\n")
             self._reports.flush()
-
-
-def _nvenc_sessions() -> Sessions | None:
-    """Try NVENC once, in a process of its own; the log says which encodes."""
-    if problem := video_engines()[0].problem:
-        logger.warning("NVENC does not open here, so the CPU encodes: %s; `upres doctor` says what is missing", problem)
-        return None
-    logger.info("NVENC opens here: the GPU encodes 8-bit H.264 and HEVC")
-    return Sessions()
 
 
 def _end_in_time(order: Order, child: Child, host: ModelHost, late: threading.Event) -> None:
@@ -256,10 +257,10 @@ def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     return registry.load(slug, content=content, scale=scale, runtime=runtime, quality=quality)
 
 
-def loader(name: str) -> Load:
+def loader(name: str) -> LoadModel:
     """Import the function that `module:function` names."""
     module, _, function = name.partition(":")
-    function_: Load = getattr(importlib.import_module(module), function)
+    function_: LoadModel = getattr(importlib.import_module(module), function)
     return function_
 
 

@@ -28,12 +28,17 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerProcess(PooledWorker):
-    """arguments: the worker's. engine: variables that it has besides this process's, and instead of them."""
+    """arguments: the worker's. engine: variables that it has besides this process's, and instead of them. name: of its device."""
 
     def __init__(
-        self, arguments: Sequence[str], slots: int, live_slots: int, engine: Mapping[str, str] | None = None
+        self,
+        arguments: Sequence[str],
+        slots: int,
+        live_slots: int,
+        engine: Mapping[str, str] | None = None,
+        name: str = "",
     ) -> None:
-        super().__init__(slots, live_slots)
+        super().__init__(slots, live_slots, name)
         self._arguments = arguments
         self._environment = {**environment(), **(engine or {})}
         self._process: Process | None = None

@@ -13,15 +13,19 @@ class Attempt:
 
     yielding: it was ended to give its slot to somebody else, and its job is put back when it has gone. gone: set then.
     wants_memory: it waits for what others hold. writing: it may still make files, or its result is on its way into the store.
+    model: what it is counted under; counted: what was of it so far. unwanted: its job has been ended.
     """
 
     owner: str
     live: bool = False
+    model: str = ""
     news: dict[str, Any] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
     yielding: bool = False
     wants_memory: bool = False
     writing: bool = True
+    unwanted: bool = False
+    counted: dict[str, float] = field(default_factory=dict)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 

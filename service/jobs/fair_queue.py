@@ -17,9 +17,13 @@ class FairQueue:
     """Jobs that wait for an attempt, and places held by jobs whose source is still to come.
 
     most: how many may wait or hold a place, of which one owner gets half; a job that returns after an interruption always may.
+    waited: how long the job had waited that was taken last, in seconds.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.waited = 0.0
+        self._clock = clock
+        self._since: dict[str, float] = {}
         self._most = most
         self._each = (most + 1) // 2
         self._waiting: OrderedDict[str, deque[str]] = OrderedDict()
@@ -32,6 +36,11 @@ class FairQueue:
     def owners(self) -> list[str]:
         """List the owners of jobs that wait, in turn."""
         return list(self._waiting)
+
+    @property
+    def oldest(self) -> float:
+        """Say how long the job has waited that has waited longest, in seconds; 0 where none waits."""
+        return self._clock() - min(self._since.values()) if self._since else 0.0
 
     def reserve(self, request_id: str, owner: str, *, always: bool = False) -> None:
         """Hold a place for a job until it is put or removed; BusyError where there is none for its owner, unless always."""
@@ -55,6 +64,7 @@ class FairQueue:
     def put(self, request_id: str, owner: str, *, again: bool = False) -> None:
         """Add a job behind its owner's others; again: before them."""
         self._places.pop(request_id, None)
+        self._since[request_id] = self._clock()
         waiting = self._waiting.setdefault(owner, deque())
         if again:
             waiting.appendleft(request_id)
@@ -68,6 +78,8 @@ class FairQueue:
         owner = min(self._waiting, key=lambda owner: running.get(owner, 0))
         waiting = self._waiting[owner]
         request_id = waiting.popleft()
+        now = self._clock()
+        self.waited = now - self._since.pop(request_id, now)
         if waiting:
             self._waiting.move_to_end(owner)
         else:
@@ -80,6 +92,7 @@ class FairQueue:
         for owner, waiting in self._waiting.items():
             if request_id in waiting:
                 waiting.remove(request_id)
+                self._since.pop(request_id, None)
                 if not waiting:
                     del self._waiting[owner]
                 return True

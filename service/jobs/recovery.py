@@ -48,7 +48,9 @@ class Recovery:
         """Take the rest of a source, unless all of it came and only the row does not say so. A live source is gone."""
         folder = self._intake.folder(job.request_id)
         if job.spec.get("live"):
-            await self._ledger.change(job.request_id, lambda state: states.failed(state, LIVE_FAILED))
+            self._runner.reports.ended(
+                await self._ledger.change(job.request_id, lambda state: states.failed(state, LIVE_FAILED))
+            )
             with suppress(OSError):  # no reason not to start: what it leaves is among what is removed later
                 await asyncio.to_thread(folder.remove)
             return
@@ -72,5 +74,6 @@ class Recovery:
         progressed = job.state.progress > job.progress_before
         job = await self._ledger.change(job.request_id, partial(states.crashed, failure=CRASHED, progressed=progressed))
         if job.state.ended:
+            self._runner.reports.ended(job)
             logger.error("given up: the server ended unexpectedly during each of its %d attempts", job.state.attempts)
         return job

@@ -5,7 +5,6 @@ Order of commit: the result's bytes in the store, then row and event in one tran
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from upres.service.execution.base import NEWS, Report
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results, keys
+from upres.service.telemetry.tally import Telemetry
 
 from .attempts import Attempts
 from .change_events import Ledger
@@ -58,7 +58,7 @@ class Schedule(Protocol):
 
 
 class Reports:
-    """stage_seconds: where the time of attempts that ended well went."""
+    """telemetry: where what attempts did is counted."""
 
     def __init__(
         self,
@@ -69,8 +69,9 @@ class Reports:
         cleaner: Cleaner,
         policy: Policy,
         checkpoint: Callable[[str], None],
+        telemetry: Telemetry,
     ) -> None:
-        self.stage_seconds: defaultdict[str, float] = defaultdict(float)
+        self._tally = telemetry.tally
         self._schedule = schedule
         self._ledger = ledger
         self._intake = intake
@@ -91,6 +92,7 @@ class Reports:
             self._schedule.wake()
             return
         if report["report"] not in NEWS:
+            self._attempted(request_id, report["report"])
             if report["report"] != "joined":
                 self._schedule.attempts.written(request_id)
             verdict = asyncio.create_task(self._verdict(request_id, report))
@@ -102,6 +104,17 @@ class Reports:
                 await noted(partial(self._act, request_id, report))
         except (NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
+
+    def ended(self, job: Job) -> None:
+        """Count a job that has ended in error."""
+        if job.state.failure is not None:
+            self._tally.failures.labels(job.state.failure.reason).inc()
+
+    def _attempted(self, request_id: str, outcome: str) -> None:
+        """Count an attempt that has ended; one that died because it was to is `stopped`."""
+        if attempt := self._schedule.attempts.get(request_id):
+            stopped = outcome == "died" and (attempt.yielding or attempt.unwanted)
+            self._tally.attempts.labels("stopped" if stopped else outcome, attempt.model).inc()
 
     async def stop(self) -> None:
         """Give up what is on its way; the next start does it again."""
@@ -162,6 +175,7 @@ class Reports:
         match report:
             case {"report": "progress", "percent": percent, "state": state}:
                 if attempt := self._schedule.attempts.get(request_id):
+                    self._tally.progressed(attempt.model, attempt.counted, state)
                     attempt.news = self._with_interruptions(request_id, state)
                 await self._progress(request_id, percent)
             case {"report": "fragment"}:
@@ -238,8 +252,10 @@ class Reports:
         job = await self._ledger.change(request_id, states.finished, totals=totals)
         logger.info("done: %d frames, %d bytes", totals["frames"], totals.get("bytes", 0))
         self._intake.close(request_id)
-        for stage, seconds in {**totals["seconds"], "queue": (job.started_at or 0) - job.created_at}.items():
-            self.stage_seconds[stage] += seconds
+        if attempt := self._schedule.attempts.get(request_id):
+            self._tally.progressed(attempt.model, attempt.counted, totals)
+            waited = max(0.0, (job.started_at or 0) - job.created_at)
+            self._tally.stage_seconds.labels("queue", attempt.model).inc(waited)
 
     async def _failed(self, request_id: str, failure: Failure) -> None:
         """Take the attempt's own verdict; one that may end otherwise at once counts as a death. Room takes longer to come."""
@@ -277,6 +293,7 @@ class Reports:
         job = await self._ledger.change(request_id, lambda state: change(state, DIED))
         logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:
+            self.ended(job)
             self._intake.close(request_id)
             await self._cleaner.source(request_id)
         else:

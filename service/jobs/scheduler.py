@@ -17,6 +17,7 @@ from typing import Any
 from upres.engine.core.errors import UpresError
 from upres.service.domain import errors, job_logging, states
 from upres.service.domain.policy import Policy
+from upres.service.domain.spec import Spec
 from upres.service.domain.states import Failure, State, TransitionError
 from upres.service.domain.waiting import wait_for
 from upres.service.domain.watched_tasks import WatchedTasks
@@ -25,6 +26,8 @@ from upres.service.execution.order import Order
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results
+from upres.service.telemetry.labels import model_label
+from upres.service.telemetry.tally import Telemetry
 
 from .attempts import Attempt, Attempts
 from .change_events import Ledger
@@ -59,13 +62,15 @@ class Runner:
         executor: Executor,
         policy: Policy,
         checkpoint: Callable[[str], None] = lambda step: None,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self.telemetry = telemetry or Telemetry()
         self.executor = executor
         self.attempts = Attempts()
         self.queue = FairQueue(policy.queue)
         self.later = Later()
         self.live = Live(policy.live_log)
-        self.reports = Reports(self, ledger, intake, results, cleaner, policy, checkpoint)
+        self.reports = Reports(self, ledger, intake, results, cleaner, policy, checkpoint, self.telemetry)
         self._ledger = ledger
         self._intake = intake
         self._cleaner = cleaner
@@ -160,11 +165,14 @@ class Runner:
     async def end(self, request_id: str, change: Callable[[State], State]) -> Job:
         """End a job that waits or is attempted; TransitionError where it has ended."""
         job = await self._ledger.change(request_id, change)
+        self.reports.ended(job)
         logger.info("ended: %s", job.state.failure and job.state.failure.reason)
         self._intake.close(request_id)
         self._stalled.pop(request_id, None)
         self.later.forget(request_id)
         self.queue.remove(request_id)
+        if attempt := self.attempts.get(request_id):
+            attempt.unwanted = True
         await self.executor.cancel(request_id)
         await self._cleaner.source(request_id)
         return job
@@ -236,7 +244,8 @@ class Runner:
     async def _start(self, request_id: str) -> None:
         job = await self._ledger.change(request_id, states.started)
         live = bool(job.spec.get("live"))
-        self.attempts[request_id] = Attempt(job.owner, live=live)
+        model = model_label(Spec.from_json(job.spec).names)
+        self.attempts[request_id] = Attempt(job.owner, live=live, model=model)
         logger.info("attempt %d starts", job.state.attempts)
         self._starting.discard(request_id)
         try:

@@ -37,6 +37,7 @@ from upres.service.execution.probe_process import Facts
 from upres.service.live.relay import Relay
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.results import Results
+from upres.service.telemetry.tally import Telemetry
 
 from .cleaning import Cleaner
 from .idle_timeout import keep_watch
@@ -70,6 +71,7 @@ class Jobs(JobReader):
         pull: Pull,
         checkpoint: Callable[[str], None] = lambda step: None,
         on_failing: Callable[[str, Exception], None] = lambda name, error: None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         super().__init__(store, results, folder)
         self.policy = policy
@@ -81,7 +83,7 @@ class Jobs(JobReader):
             on_bytes=lambda request_id: self.runner.source_came(request_id),
         )
         self._cleaner = Cleaner(folder, store, results, lambda request_id: self.runner.attempts.writing(request_id))
-        self.runner = Runner(self.ledger, self._intake, results, self._cleaner, executor, policy, checkpoint)
+        self.runner = Runner(self.ledger, self._intake, results, self._cleaner, executor, policy, checkpoint, telemetry)
         self._pulls = Pulls(pull, self.runner.fail)
         self._probe = probe
         self._checkpoint = checkpoint

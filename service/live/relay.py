@@ -48,6 +48,11 @@ class Live:
         """Return a live job's relay, while it has one."""
         return self._relays.get(request_id)
 
+    @property
+    def rings(self) -> list[Ring]:
+        """The logs of the live jobs under way."""
+        return [relay.ring for relay in self._relays.values()]
+
     def open(self, request_id: str, folder: JobFolder, *, waits: bool) -> None:
         """Listen for a live job's attempt. waits: the job's first reader is waited for when it is slow."""
         ring = Ring(most_bytes=self._bounds.bytes, most_seconds=self._bounds.seconds, holds=waits)

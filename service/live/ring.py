@@ -19,7 +19,8 @@ class Ring:
     """At most so many bytes and seconds of fragments; the oldest go when new ones come.
 
     holds: whether the first reader, whose place is `holder`, is waited for when it would lose something; then
-    `blocked_since` is since when. tracks: those that have started. changed: set when there is something new, or no more.
+    `blocked_since` is since when. bytes: that it holds. tracks: those that have started. changed: set when there is something new,
+    or no more.
     """
 
     def __init__(self, *, most_bytes: int, most_seconds: float, holds: bool) -> None:
@@ -32,7 +33,7 @@ class Ring:
         self.most_bytes = most_bytes
         self._most_seconds = most_seconds
         self._items: deque[Item] = deque()
-        self._bytes = 0
+        self.bytes = 0
         self._frames: dict[str, int] = {}
         self._newest: dict[str, Fragment] = {}
         self._gone: dict[str, Fragment] = {}
@@ -85,7 +86,7 @@ class Ring:
         self._items.append(item)
         if track.name == "video" and fragment.independent:
             self._key = item
-        self._bytes += len(piece.data)
+        self.bytes += len(piece.data)
         self._frames[track.name] += fragment.frames
         self._newest[track.name] = fragment
         self._notify()
@@ -120,11 +121,11 @@ class Ring:
                 raise OffsetError(f"the cursor of {track} is too old; the oldest there is is {_named(oldest)}", where)
 
     def _over(self, size: int, end: float) -> bool:
-        return self._bytes + size > self.most_bytes or end - self._items[0].end > self._most_seconds
+        return self.bytes + size > self.most_bytes or end - self._items[0].end > self._most_seconds
 
     def _forget(self) -> None:
         item = self._items.popleft()
-        self._bytes -= len(item.piece.data)
+        self.bytes -= len(item.piece.data)
         self._gone[item.piece.fragment.track] = item.piece.fragment
         self.first += 1
 

@@ -1,13 +1,10 @@
-"""One server process: everything made, started, stopped in order."""
+"""One server: everything made, started, stopped in order."""
 
 import asyncio
 import logging
-import os
 import secrets
 import shutil
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 
 from starlette.types import ASGIApp
@@ -29,6 +26,7 @@ from upres.service.jobs.retention import keep_expiring
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.results import Results, file_names
+from upres.service.telemetry.tally import Telemetry
 from upres.service.webhooks.deliveries import Deliveries
 from upres.service.webhooks.dispatcher import Webhooks, url_problems
 from upres.service.webhooks.egress import Allowed, Egress, Resolver
@@ -65,6 +63,7 @@ class Server:
         raise_file_limit()
         self._settings = settings
         credentials = grpc_credentials(settings.tls_certificate, settings.tls_key)
+        self._telemetry = Telemetry()
         self._failed: asyncio.Queue[str] = asyncio.Queue()
         self._tasks = WatchedTasks(self._on_failing)
         self._standby = standby
@@ -88,13 +87,16 @@ class Server:
             pull=puller,
             checkpoint=checkpoint,
             on_failing=self._on_failing,
+            telemetry=self._telemetry,
         )
         quota = Quota(settings.requests_per_minute, settings.requests_per_day)
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
         self._links = Links(secret, settings.result_url_seconds)
         live_url = partial(self._links.make_live, settings.public_url or "")
         address = settings.address(settings.grpc_port)
-        self._grpc = Endpoint(self.jobs, self.keys, quota, address, credentials, live_url=live_url)
+        self._grpc = Endpoint(
+            self.jobs, self.keys, quota, address, credentials, live_url=live_url, telemetry=self._telemetry
+        )
         self._resolver = Resolver()
         self._egress = Egress(self._resolver, Allowed.parse(settings.webhook_http, settings.webhook_hosts))
         self._deliveries = Deliveries(self.store)
@@ -142,7 +144,7 @@ class Server:
             incoming=incoming,
             url_problems=partial(url_problems, self._egress),
         )
-        metrics = Metrics(self.jobs, self._deliveries).text
+        metrics = Metrics(self.jobs, self._deliveries, self._telemetry.tally, settings.state).text
         app = Web(self.jobs, self._links, submissions, public_url=settings.public_url, metrics=metrics).app()
         self._pusher.mount(app)
         idle, origins = settings.policy.source_idle_seconds, settings.cors_origins
@@ -156,6 +158,7 @@ class Server:
             origins=origins,
             upload_bytes=settings.largest_upload,
             check_room=self.jobs.check_room,
+            telemetry=self._telemetry,
         )
         return Forwarded(app, parse_networks(settings.trusted_proxies))
 
@@ -235,72 +238,3 @@ class Server:
                 announced = ready
                 await self._grpc.announce(serving=ready)
             await asyncio.sleep(READY_SECONDS if not ready else UNREADY_SECONDS)
-
-
-async def serve(
-    settings: Settings, tell: Callable[[str], None], checkpoint: Callable[[str], None] | None = None
-) -> None:
-    """Run a server until SIGTERM or SIGINT; a second signal does not wait. tell: called with lines for the operator."""
-    checkpoint = checkpoint or (lambda step: None)
-    standby = Standby.open(settings, checkpoint) if settings.several_servers else None
-    if standby is not None and not await _has_turn(standby, tell):
-        return
-    server = Server(settings, checkpoint, standby)
-    if key := server.first_key():
-        tell(f"API key (shown once): {key}")
-    async with _signals() as signalled:
-        await server.start()
-        tell(f"HTTP on {settings.address(server.http_port)}")
-        tell(f"gRPC on {settings.address(server.grpc_port)}")
-        base = settings.public_url or settings.local_url(server.http_port)
-        tell(f"page: {base.rstrip('/')}/{f'#key={key}' if key else ''}")
-        await _signal_or_failure(signalled, server)
-        tell("stopping")
-        stopping = asyncio.create_task(server.stop(settings.grace_seconds))
-        again = asyncio.create_task(signalled.get())
-        await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.done():
-            os._exit(1)  # nothing is lost: what was accepted is resumed by the next start
-        again.cancel()
-        await stopping
-
-
-async def _has_turn(standby: Standby, tell: Callable[[str], None]) -> bool:
-    """Stand by until no other server works; False where a signal ends this one before."""
-    async with _signals() as signalled:
-        turn = asyncio.create_task(standby.wait(tell))
-        signal_ = asyncio.create_task(signalled.get())
-        await asyncio.wait((turn, signal_), return_when=asyncio.FIRST_COMPLETED)
-        signal_.cancel()
-        if turn.done():
-            await turn
-            return True
-        turn.cancel()
-        await standby.stop()
-        standby.store.close()
-        return False
-
-
-async def _signal_or_failure(signalled: asyncio.Queue[int], server: Server) -> None:
-    """Wait for a signal; end the process where a part of it cannot be kept alive, for a supervisor to start it again."""
-    signal_ = asyncio.create_task(signalled.get())
-    failure = asyncio.create_task(server.failed())
-    done, _ = await asyncio.wait((signal_, failure), return_when=asyncio.FIRST_COMPLETED)
-    if failure in done:
-        logger.critical("%s; the process ends", failure.result())
-        os._exit(1)
-    failure.cancel()
-
-
-@asynccontextmanager
-async def _signals() -> AsyncIterator[asyncio.Queue[int]]:
-    """Collect signals to stop, as they come."""
-    came: asyncio.Queue[int] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, came.put_nowait, number)
-    try:
-        yield came
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

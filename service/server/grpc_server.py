@@ -13,6 +13,7 @@ from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import StoreError
 from upres.service.jobs.service import Jobs
+from upres.service.telemetry.tally import Telemetry
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
@@ -48,14 +49,16 @@ class Endpoint:
         credentials: grpc.ServerCredentials | None,
         *,
         live_url: Callable[[str], str],
+        telemetry: Telemetry,
     ) -> None:
         options = (*OPTIONS, ("grpc.max_allowed_incoming_connections", most_connections()))
         self._server = server = grpc.aio.server(options=options, interceptors=[CorruptRequests()])
+        served = (jobs, keys, quota, telemetry)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(jobs, keys, quota, live_url), server)
-        stubs.add_JobServiceServicer_to_server(JobService(jobs, keys, quota), server)
-        stubs.add_ModelServiceServicer_to_server(ModelService(jobs, keys, quota), server)
+        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(*served, live_url), server)
+        stubs.add_JobServiceServicer_to_server(JobService(*served), server)
+        stubs.add_ModelServiceServicer_to_server(ModelService(*served), server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
             if credentials is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from upres.service.domain import job_logging
 from upres.service.server import settings
-from upres.service.server.app import serve
+from upres.service.server.process import serve
 
 
 class DieAt:

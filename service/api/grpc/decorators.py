@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from functools import wraps
 from typing import Any, TypeAlias, TypeVar
 
@@ -15,6 +15,7 @@ from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import InvalidError, UnauthenticatedError
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job
+from upres.service.telemetry.tally import Telemetry
 from upres.v2 import upscale_pb2 as pb
 
 from .messages import job_of
@@ -31,10 +32,11 @@ A = TypeVar("A")
 
 
 class Service:
-    """What the three services share: the jobs, the caller's identity, and its rate."""
+    """What the three services share: the jobs, the caller's identity, its rate, and how calls end, which is counted."""
 
-    def __init__(self, jobs: Jobs, keys: Keys, quota: Quota) -> None:
+    def __init__(self, jobs: Jobs, keys: Keys, quota: Quota, telemetry: Telemetry) -> None:
         self.jobs = jobs
+        self._telemetry = telemetry
         self._keys = keys
         self._quota = quota
 
@@ -55,6 +57,19 @@ class Service:
             )
         return owner
 
+    @contextmanager
+    def counted(self, name: str) -> Iterator[None]:
+        """Count a call by how it ends. Its errors become statuses outside; one without an error was given up by its client."""
+        code = grpc.StatusCode.CANCELLED
+        try:
+            yield
+            code = grpc.StatusCode.OK
+        except Exception as error:
+            code = status_of(error).code
+            raise
+        finally:
+            self._telemetry.tally.grpc.labels(name, code.name).inc()
+
     async def message(self, job: Job) -> pb.Job:
         """Convert a job to its message."""
         return job_of(job, self.jobs.source_offset(job))
@@ -66,7 +81,8 @@ def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], 
     @wraps(call)
     async def respond(self: S, request: Q, context: Context) -> A:
         try:
-            return await call(self, _parsed(request), await self.owner(context))
+            with self.counted(call.__qualname__):
+                return await call(self, _parsed(request), await self.owner(context))
         except Exception as error:  # every error becomes a status
             await context.abort_with_status(status_of(error))
             raise
@@ -80,13 +96,14 @@ def many(call: Callable[[S, Q, str], AsyncGenerator[A]]) -> Callable[[S, Q, Cont
     @wraps(call)
     async def respond(self: S, request: Q, context: Context) -> AsyncGenerator[A]:
         try:
-            async with aclosing(call(self, _parsed(request), await self.owner(context))) as responses:
-                checked = time.monotonic()
-                async for response in responses:
-                    if time.monotonic() > checked + RECHECK_SECONDS:
-                        await self.identify(context)
-                        checked = time.monotonic()
-                    yield response
+            with self.counted(call.__qualname__):
+                async with aclosing(call(self, _parsed(request), await self.owner(context))) as responses:
+                    checked = time.monotonic()
+                    async for response in responses:
+                        if time.monotonic() > checked + RECHECK_SECONDS:
+                            await self.identify(context)
+                            checked = time.monotonic()
+                        yield response
         except Exception as error:  # every error becomes a status
             await context.abort_with_status(status_of(error))
 

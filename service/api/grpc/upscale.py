@@ -16,6 +16,7 @@ from upres.service.jobs.follow import followed
 from upres.service.jobs.service import Jobs
 from upres.service.live.piece import Cursors, Dropped, Piece
 from upres.service.storage.job_store import Job
+from upres.service.telemetry.tally import Telemetry
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
@@ -26,8 +27,10 @@ from .messages import config_of, cursors_of, dropped_of, fragments_of, init_of, 
 class UpscaleService(Service, stubs.UpscaleServiceServicer):
     """Upscaling while the source still arrives. live_url: makes where players find a live job."""
 
-    def __init__(self, jobs: Jobs, keys: Keys, quota: Quota, live_url: Callable[[str], str]) -> None:
-        super().__init__(jobs, keys, quota)
+    def __init__(
+        self, jobs: Jobs, keys: Keys, quota: Quota, telemetry: Telemetry, live_url: Callable[[str], str]
+    ) -> None:
+        super().__init__(jobs, keys, quota, telemetry)
         self._live_url = live_url
 
     @one

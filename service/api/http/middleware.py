@@ -12,7 +12,9 @@ from upres.engine.core.text import counted
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import SilentError, TooLargeError, UnauthenticatedError
+from upres.service.telemetry.tally import Telemetry
 
+from .counted import Counted
 from .errors import response_of
 
 KEYED = ("/api/", "/broadcasting/")
@@ -32,6 +34,7 @@ def protect(
     origins: Sequence[str],
     upload_bytes: int,
     check_room: Callable[[int], None],
+    telemetry: Telemetry,
 ) -> None:
     """Put the gate in front of an application, and in front of that the answers to pages of other origins.
 
@@ -48,6 +51,7 @@ def protect(
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Range"],
             expose_headers=[*(f"X-RateLimit-{name}" for name in RATE_HEADERS), "Retry-After", "Content-Range"],
         )
+    app.add_middleware(Counted, tally=telemetry.tally)
 
 
 class Gate:
@@ -73,7 +77,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
         if scope["type"] == "http":
-            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+            scope["path"] = scope["path"].rstrip("/") or "/"
         if scope["type"] != "http" or not scope["path"].startswith(KEYED) or scope["method"] == "OPTIONS":
             await self._app(scope, receive, send)
             return

@@ -1,7 +1,6 @@
 """The v2 HTTP contract, its v1 aliases, result files and health, as an ASGI application."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request, Security
@@ -58,7 +57,7 @@ class Web:
         submissions: Submissions,
         *,
         public_url: str | None,
-        metrics: Callable[[], tuple[bytes, str]],
+        metrics: Callable[[], Awaitable[tuple[bytes, str]]],
     ) -> None:
         self._jobs = jobs
         self._links = links
@@ -169,5 +168,5 @@ class Web:
 
     async def metrics(self) -> Response:
         """Serve the metrics for Prometheus."""
-        text, kind = await asyncio.to_thread(self._metrics)
+        text, kind = await self._metrics()
         return Response(text, media_type=kind)

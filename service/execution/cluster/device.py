@@ -11,7 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import count as numbers
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from upres.service.domain import job_logging
 from upres.service.domain.waiting import wait_for
-from upres.service.execution.base import VERDICTS, Report
+from upres.service.execution.base import VERDICTS, Load, Report
 from upres.service.execution.memory_budget import usable_memory
 from upres.service.execution.order import Order, numbered
 from upres.service.execution.pool.worker import WorkerDiedError
@@ -97,6 +97,7 @@ class Device:
         self._given: dict[str, _Given] = {}  # by names that orders have here, for servers may give the same
         self._numbers = numbers()
         self._ready: Report | None = None
+        self._load = Load()  # as servers know it
         self._ended: str | None = None
         self._served = time.monotonic()
         self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._watch())]
@@ -120,6 +121,7 @@ class Device:
         box = self._boxes[server] = _Box(folder)  # before the first wait, in which another server may come
         if self._ready is not None:
             box.put(self._ready)
+            box.put(self._beat())
         for other in others:
             await self.detach(other)
         return None
@@ -196,6 +198,10 @@ class Device:
             if report["report"] in VERDICTS:
                 del self._given[name]
 
+    def _beat(self) -> Report:
+        """Say how busy the device is, for metrics."""
+        return {"report": "beat", "load": asdict(self._load)}
+
     def _log(self, line: str) -> None:
         """Keep what is logged here until servers ask, which is soon."""
         for box in list(self._boxes.values()):
@@ -209,4 +215,8 @@ class Device:
                     logger.warning("a server has not asked for %g s; what was done for it ends", LEASE_SECONDS)
                     await self.detach(server)
             self._served = now if self._boxes else self._served
+            if self._worker.load != self._load:
+                self._load = self._worker.load
+                for box in self._boxes.values():
+                    box.put(self._beat())
             await asyncio.sleep(LOOK_SECONDS)

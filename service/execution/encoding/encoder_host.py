@@ -22,6 +22,7 @@ from upres.engine.encode.codecs import NVENC
 from upres.engine.encode.encoder import Piece, SegmentEncoder
 from upres.engine.encode.fragment import mux
 from upres.engine.encode.options import Encoder, resolve
+from upres.engine.machine.video_engines import video_engines
 from upres.service.domain.errors import NoRoomError
 from upres.service.execution.channel import Channel, Form, Message
 from upres.service.execution.shared_frames import Sizes, shared_bytes
@@ -38,11 +39,17 @@ logger = logging.getLogger(__name__)
 
 
 class Sessions:
-    """How many encoders a worker may still open; None of them waits for another."""
+    """How many encoders a worker may still open; None of them waits for another. most: in all."""
 
     def __init__(self, most: int = MOST_SESSIONS) -> None:
+        self.most = most
         self._left = most
         self._changing = threading.Lock()
+
+    @property
+    def taken(self) -> int:
+        """Count those that are in use."""
+        return self.most - self._left
 
     def claim(self, most: int) -> int:
         """Take up to so many, and return how many."""
@@ -55,6 +62,15 @@ class Sessions:
         """Give some back."""
         with self._changing:
             self._left += count
+
+
+def open_sessions() -> Sessions | None:
+    """Try NVENC once, in a process of its own, and return its sessions; the log says which encodes."""
+    if problem := video_engines()[0].problem:
+        logger.warning("NVENC does not open here, so the CPU encodes: %s; `upres doctor` says what is missing", problem)
+        return None
+    logger.info("NVENC opens here: the GPU encodes 8-bit H.264 and HEVC")
+    return Sessions()
 
 
 class EncoderHosts:

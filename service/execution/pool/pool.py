@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from upres.service.domain.waiting import wait_for
 from upres.service.domain.watched_tasks import WatchedTasks
-from upres.service.execution.base import VERDICTS, OnReport, Report
+from upres.service.execution.base import VERDICTS, DeviceState, OnReport, Report
 from upres.service.execution.order import Order
 from upres.service.execution.ranges.split_jobs import SplitJobs
 
@@ -78,6 +78,11 @@ class Pool:
     def live_room(self) -> int:
         """Free slots for live jobs, likewise."""
         return sum(worker.live_room for worker in self._workers)
+
+    @property
+    def devices(self) -> list[DeviceState]:
+        """The state of each worker's device."""
+        return [worker.state for worker in self._workers]
 
     async def run(self, order: Order) -> None:
         """Give an order to the worker with most room; all of its kind may make ranges of a job that is not live."""

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict
 from typing import Any
 
-from upres.service.execution.base import VERDICTS, OnReport
+from upres.service.execution.base import VERDICTS, DeviceState, Load, OnReport
 from upres.service.execution.order import Order
 
 
@@ -13,12 +13,14 @@ class WorkerDiedError(Exception):
 
 
 class PooledWorker(ABC):
-    """slots, live_slots: attempts that it runs at once. ready: whether its models are warm.
+    """name: of its device. slots, live_slots: attempts that it runs at once. ready: whether its models are warm.
 
     kind: workers of one kind make the same bytes. unavailable: models that it has not got, and why; None before it is ready.
     """
 
-    def __init__(self, slots: int, live_slots: int) -> None:
+    def __init__(self, slots: int, live_slots: int, name: str = "") -> None:
+        self.name = name
+        self.load = Load()
         self._slots = slots
         self._live_slots = live_slots
         self.ready = False
@@ -35,6 +37,11 @@ class PooledWorker(ABC):
     @abstractmethod
     async def _send(self, message: dict[str, Any]) -> None:
         """Send a message; one that meets a dead worker is lost."""
+
+    @property
+    def state(self) -> DeviceState:
+        """Say what it was heard of last."""
+        return DeviceState(self.name, self.ready, len(self._running), self.load)
 
     @property
     def room(self) -> int:
@@ -74,6 +81,8 @@ class PooledWorker(ABC):
         if report["report"] == "ready":
             self.ready, self.unavailable, self.kind = True, report["unavailable"], report.get("kind", "")
             await on_report("", report)
+        elif report["report"] == "beat":
+            self.load = Load(**report.get("load", {}))
         elif request_id in self._running:
             await on_report(request_id, report)
             if report["report"] in VERDICTS:

@@ -151,3 +151,18 @@ def test_a_server_that_takes_no_reports_is_answered_and_gets_them_later(monkeypa
             assert await made.reports("a", 1) is None
 
     asyncio.run(scenario())
+
+
+def test_servers_hear_how_busy_the_device_is(monkeypatch):
+    monkeypatch.setattr(device, "LOOK_SECONDS", 0)
+
+    async def scenario():
+        async with serving("a") as made:
+            await made._worker.says(None, "beat", load={"busy_seconds": 1.5, "frames": {"m": 3}})
+            [beat], _ = await made.reports("a", 9)
+            assert beat["load"]["busy_seconds"] == 1.5 and beat["load"]["frames"] == {"m": 3}
+            server = Stub()
+            await server._take(beat, made._worker.on_report)
+            assert server.state.load == made._load
+
+    asyncio.run(scenario())

@@ -22,7 +22,6 @@ from upres.engine.pipeline.run import run
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.memory import MemoryLog
 from upres.service.domain.errors import NoRoomError
-from upres.service.execution import worker
 from upres.service.execution.channel import Channel
 from upres.service.execution.encoding import encoder_host
 from upres.service.execution.encoding.encoder_host import EncoderHosts, Sessions
@@ -34,7 +33,7 @@ SEGMENTS = replace(SPEC, segment_seconds=0.2)
 
 @pytest.fixture
 def nvenc(monkeypatch):
-    monkeypatch.setattr(worker, "video_engines", lambda: (OPEN, OPEN))
+    monkeypatch.setattr(encoder_host, "video_engines", lambda: (OPEN, OPEN))
     return FakeNvenc(monkeypatch)
 
 
@@ -93,7 +92,7 @@ def test_no_log_mixes_two_encoders(tmp_path, nvenc, clip, first, monkeypatch):
     source = clip("b.mp4", 3)
     folder = tmp_path / "job"
     for turn, there in enumerate((first, not first)):
-        monkeypatch.setattr(worker, "video_engines", lambda there=there: (OPEN if there else CLOSED, CLOSED))
+        monkeypatch.setattr(encoder_host, "video_engines", lambda there=there: (OPEN if there else CLOSED, CLOSED))
         with working(folder, nvenc=True) as desk:
             desk.folder.source.write_bytes(source.read_bytes())
             desk.order(spec=SEGMENTS.as_json())
@@ -108,7 +107,7 @@ def test_no_log_mixes_two_encoders(tmp_path, nvenc, clip, first, monkeypatch):
 
 
 def test_where_it_does_not_open_the_cpu_encodes_and_the_log_says_why(tmp_path, monkeypatch, clip, caplog):
-    monkeypatch.setattr(worker, "video_engines", lambda: (CLOSED, CLOSED))
+    monkeypatch.setattr(encoder_host, "video_engines", lambda: (CLOSED, CLOSED))
     with working(tmp_path / "job", nvenc=True) as desk:
         verdict, _ = made(desk, SEGMENTS, clip("a.mp4", 1))
     assert verdict["totals"]["encoding"]["encoder"] == "libx264"
@@ -116,7 +115,7 @@ def test_where_it_does_not_open_the_cpu_encodes_and_the_log_says_why(tmp_path, m
 
 
 def test_where_every_session_is_taken_the_cpu_encodes(tmp_path, nvenc, monkeypatch, clip):
-    monkeypatch.setattr(worker, "Sessions", lambda: Sessions(0))
+    monkeypatch.setattr(encoder_host, "Sessions", lambda: Sessions(0))
     with working(tmp_path / "job", nvenc=True) as desk:
         assert made(desk, SEGMENTS, clip("a.mp4", 1))[0]["totals"]["encoding"]["encoder"] == "libx264"
 
