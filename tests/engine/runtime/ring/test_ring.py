@@ -1,5 +1,8 @@
 """The ring on a device that runs late and in any order its waits allow: same results, same order, and nothing left behind."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from small_networks import SMALL, frame, tensors
@@ -93,6 +96,54 @@ def test_without_any_one_of_its_waits_the_results_would_be_wrong(network, missin
         return same(through(ring, frames), expected)
 
     assert (not all(map(right, range(40)))) == wrong
+
+
+class OfAThread(HostDevice):
+    """A device that does nothing for a thread that it is not the device of, as CUDA does not."""
+
+    def __init__(self):
+        self._threads = set()
+        super().__init__()
+
+    def use(self):
+        self._threads.add(threading.get_ident())
+
+    def stream(self):
+        return self._used(super().stream)()
+
+    def memory(self, nbytes):
+        return self._used(super().memory)(nbytes)
+
+    host_memory = memory
+
+    def some(self):
+        self._used(super().some)()
+
+    def until(self, event):
+        self._used(super().until)(event)
+
+    def _used(self, work):
+        assert threading.get_ident() in self._threads, "it is not the thread's device"
+        return work
+
+
+def test_the_device_is_that_of_whatever_thread_uses_the_ring(network):
+    graph, frames, expected = network
+    device = OfAThread()
+    device.use()
+    queued = HostGraph(graph, device)
+
+    def elsewhere(work, *given):
+        device._threads.clear()  # a thread that has come may have the number of one that has gone
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(work, *given).result()
+
+    ring = elsewhere(Ring, queued, INPUTS, OUTPUTS, 2)
+    elsewhere(ring.submit, {"frame": frames[0]})
+    np.testing.assert_array_equal(elsewhere(ring.collect)["upscaled"], expected[0])
+    elsewhere(ring.submit, {"frame": frames[1]})
+    elsewhere(ring.close)
+    assert device.taken == 0
 
 
 class Failing(HostGraph):
