@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote, urlsplit
 
 from upres.engine.core.errors import TargetError, os_errors_as
 from upres.engine.decode.source import Source
@@ -21,13 +22,17 @@ from upres.engine.pipeline.target import in_the_way, unwritable
 
 FILES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m3u8": "hls"}
 ADDRESSES = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "udp": "mpegts", "tcp": "mpegts", "srt": "mpegts"}
+ADDRESSES |= {"whip+https": "mpegts", "whip+http": "mpegts"}
 PLAYLIST = "index.m3u8"
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 PROMPT = ("-analyzeduration", "500000")
 """Half a second is enough to know our own tracks by; ffmpeg's five would delay all of the result."""
 LINGER = ("-linger", "3")  # seconds for what has been sent to arrive; otherwise the end would be cut off
 COPIED = ("-map", "0", "-c", "copy", "-f", "mpegts")
+WHIP = "whip+"  # before http:// or https://
+AS_RTC = ("-map", "0:v", "-map", "0:a:0?", "-c:v", "copy", "-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "whip")
 END_SECONDS = 10.0  # for a program to send what it still has
+ASK_SECONDS = 10.0  # for it to say what it can
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Destination:
         """
         if self.place is None:
             yield sys.stdout.buffer
-        elif self.place.lower().startswith("srt://"):
+        elif self.place.lower().startswith(("srt://", WHIP)):
             with _sent_by_ffmpeg(self.place, self._programs) as pipe:
                 yield pipe
         elif not self.is_file:
@@ -99,6 +104,8 @@ def destinations(names: Sequence[str], source: Source, *, overwrite: bool) -> li
 
 
 def _problems(place: Destination, source: Source, *, overwrite: bool) -> list[str]:
+    if place.place is not None and place.place.lower().startswith(WHIP):
+        return _without_whip()
     if place.place is None or not place.is_file:
         return []
     path = Path(place.place)
@@ -149,7 +156,10 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
     found = shutil.which("ffmpeg")
     if found is None:
         raise TargetError(f"{address} needs the ffmpeg program, which is not installed; get it with your system")
-    command = [found, "-loglevel", "error", *PROMPT, "-f", "mpegts", "-i", "pipe:0", *COPIED, *LINGER, address]
+    takes, onward = ("MPEG-TS", [*COPIED, *LINGER, address])
+    if address.lower().startswith(WHIP):
+        takes, onward = "H.264", _to_whip(address[len(WHIP) :])
+    command = [found, "-loglevel", "error", *PROMPT, "-f", "mpegts", "-i", "pipe:0", *onward]
     # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
     process = subprocess.Popen(tied(command), stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     programs.append(process)
@@ -168,7 +178,27 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
         problem = _end(process, listening)
     if problem := problem or broken:
         last = f" ({said[0].decode(errors='replace').strip()})" if said else ""
-        raise TargetError(f"{problem}{last}; see whether a receiver listens there, and takes MPEG-TS")
+        raise TargetError(f"{problem}{last}; see whether a receiver listens there, and takes {takes}")
+
+
+def _to_whip(address: str) -> list[str]:
+    """Return how ffmpeg sends to an address of WHIP: as it is, with sound as Opus. Who it names before @ is a token."""
+    parts = urlsplit(address)
+    token = ["-authorization", unquote(parts.username)] if parts.username else []
+    return [*AS_RTC, *token, parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()]
+
+
+def _without_whip() -> list[str]:
+    """Say why nothing can be sent by WHIP, if so: the ffmpeg program has it since its version 8, as far as it was built with it."""
+    found = shutil.which("ffmpeg")
+    if found is None:
+        return ["needs the ffmpeg program, version 8 or later, which is not installed"]
+    try:
+        asked = subprocess.run([found, "-hide_banner", "-muxers"], capture_output=True, text=True, timeout=ASK_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [f"needs the ffmpeg program, and {found} cannot be asked what it can ({error})"]
+    known = re.search(r"^\s*E\s+whip\s", asked.stdout, re.MULTILINE)
+    return [] if known else [f"needs an ffmpeg program with the muxer whip, version 8 or later, and {found} has none"]
 
 
 def _end(process: "subprocess.Popen[bytes]", listening: threading.Thread) -> str:

@@ -39,8 +39,8 @@ To = Annotated[
     typer.Option(
         "--to",
         metavar="DEST",
-        help="rtmp://, rtsp://, srt://, udp://, tcp://; a file .mp4 .mkv .mov .ts; a folder/ for HLS; - for stdout, the "
-        "default. Repeatable.",
+        help="rtmp://, rtsp://, srt://, udp://, tcp://, whip+https://; a file .mp4 .mkv .mov .ts; a folder/ for HLS; - for "
+        "stdout, the default. Repeatable.",
     ),
 ]
 EveryFrame = Annotated[

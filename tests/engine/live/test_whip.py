@@ -1,0 +1,67 @@
+"""WHIP, by an ffmpeg program that has it, to a receiver that no one here wrote."""
+
+import media
+import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
+from live_runs import packets, run
+
+from upres.engine.core.errors import TargetError
+from upres.engine.live.destination import destination, destinations
+
+pytestmark = pytest.mark.referee
+PICTURE = "testsrc2=size=64x48:rate=25:duration"
+
+
+@pytest.fixture
+def recent_ffmpeg(tmp_path, monkeypatch):
+    """Put an ffmpeg that is recent enough before all others."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "ffmpeg").symlink_to(get_ffmpeg_exe())
+    monkeypatch.setenv("PATH", str(folder))
+    if media.version() < (8,):
+        pytest.skip("this ffmpeg has no WHIP")
+
+
+def test_a_receiver_of_webrtc_gets_picture_and_sound_and_the_token(recent_ffmpeg, tmp_path):
+    whip = pytest.importorskip("whip", reason="needs aiortc")
+    clip = media.clip(tmp_path / "in.ts", "-g", 10, picture=f"{PICTURE}=8", sound="sine=duration=8")
+    with whip.Receiver().open() as receiver:
+        address = receiver.address.replace("http://", "whip+http://s%20ecret@")
+        [place] = destinations([address], "clip.ts", overwrite=False)
+        running, _ = run(clip, address, tmp_path / "out.mkv")
+        receiver.wait(lambda: receiver.pictures and receiver.sounds)
+    assert [each.error for each in running.sinks] == [None, None] and place.container == "mpegts"
+    assert receiver.tokens == ["Bearer s ecret"]
+    assert len(receiver.pictures) > 50 and len(receiver.sounds) > 50
+    assert {(each.width, each.height) for each in receiver.pictures} == {(128, 96)}
+    assert packets(tmp_path / "out.mkv")[0] == 200
+
+
+def test_who_refuses_the_offer_costs_nobody_else(recent_ffmpeg, tmp_path):
+    clip = media.clip(tmp_path / "in.ts", picture=f"{PICTURE}=2")
+    running, _ = run(clip, "whip+http://127.0.0.1:1/x", tmp_path / "out.mkv")
+    refused, fine = (each.error for each in running.sinks)
+    assert isinstance(refused, TargetError) and fine is None
+    assert "see whether a receiver listens there, and takes H.264" in str(refused)
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (None, "needs the ffmpeg program, version 8 or later, which is not installed"),
+        (
+            "#!/bin/sh\necho '  E  rtsp  RTSP output'\n",
+            "needs an ffmpeg program with the muxer whip, version 8 or later",
+        ),
+        ("no program", "cannot be asked what it can"),
+    ],
+)
+def test_without_a_program_that_has_it_that_is_said_before_anything_starts(tmp_path, monkeypatch, program, said):
+    assert destination("WHIP+HTTPS://h/x").container == "mpegts"
+    if program is not None:
+        (tmp_path / "ffmpeg").write_text(program)
+        (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TargetError, match=said):
+        destinations(["whip+https://h/x"], "clip.mp4", overwrite=False)
