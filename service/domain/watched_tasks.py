@@ -36,15 +36,17 @@ class WatchedTasks:
         self._on_failing = on_failing
         self._wait = wait
         self._clock = clock
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, name: str, work: Work, *, endless: bool = True) -> None:
         """Run `work()` as a task. endless: it must never return, so that a return counts as a failure."""
-        self._tasks.append(asyncio.create_task(self._keep(name, work, endless=endless), name=name))
+        task = asyncio.create_task(self._keep(name, work, endless=endless), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
         """Cancel every task and wait until all have ended."""
-        tasks, self._tasks = self._tasks, []
+        tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -156,16 +156,24 @@ class Claim:
     def waited(self) -> float:
         """Give the seconds that it has waited. From any thread."""
         since = self._since
-        return self._waited if since is None else time.monotonic() - since
+        return self._waited + (0.0 if since is None else time.monotonic() - since)
 
     def reserve(self, size: int, gone: Callable[[], bool]) -> None:
         """Take bytes as soon as they are free; raises what MemoryBudget.reserve does."""
+
+        def take(longest: float) -> None:
+            self._budget.reserve(size, gone, owner=self._owner, longest=longest, on_wait=self._on_wait)
+
+        self.wait(take)
+        self.held += size
+
+    def wait(self, take: Callable[[float], None]) -> None:
+        """Take something else that others have, and count the time. take: waits for it, for so many seconds at most."""
         self._since = since = time.monotonic()
         try:
-            self._budget.reserve(size, gone, owner=self._owner, longest=self._longest, on_wait=self._on_wait)
+            take(self._longest)
         finally:
-            self._since, self._waited = None, time.monotonic() - since
-        self.held += size
+            self._since, self._waited = None, self._waited + time.monotonic() - since
 
     def grant(self, size: int, most: int) -> int:
         """Take up to `most` times `size` bytes more, of what nobody waits for; return how often."""

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -101,7 +102,7 @@ class ModelHost:
 
     @property
     def waited(self) -> float:
-        """Give the seconds that the attempt has waited for memory. From any thread."""
+        """Give the seconds that the attempt has waited for what others have. From any thread."""
         return self._memory.waited
 
     def interrupt(self) -> None:
@@ -126,7 +127,14 @@ class ModelHost:
         match message["do"]:
             case "model":
                 note = self._load_chain(message["models"], message["content"], steps=bool(message.get("steps")))
-                return {**self._facts(), "note": note, "nvenc": self._encoders.offer()}
+                nvenc = {"nvenc": self._encoders.offer(), "may_have_nvenc": self._encoders.there}
+                return {**self._facts(), "note": note, **nvenc}
+            case "want nvenc":
+                self._check_unused()
+                self._memory.wait(partial(self._encoders.want, lambda: self._gone))
+            case "leave nvenc":
+                self._check_unused()
+                self._encoders.leave()
             case "deepen":
                 return self._deepen()
             case "on planes":
@@ -234,6 +242,8 @@ class ModelHost:
             raise ValueError(f"there is no memory to reserve for frames of {width}x{height}")
         if nvenc:
             self._encoders.fix(width * model.scale, height * model.scale)
+        else:
+            self._encoders.leave()
         frame = self._form.bytes_of(width, height)
         sizes = frame, frame * model.scale**2
         needed = (

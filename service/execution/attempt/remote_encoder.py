@@ -28,7 +28,7 @@ from .remote_model import RemoteModel, value_of
 
 
 def with_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None = None) -> Job:
-    """Wait for the memory that the run is predicted to take; return the job with the encoders that it may have.
+    """Wait for the memory that the run is predicted to take, and the GPU's encoder; return the job with what it may have of these.
 
     frames: of the result; None where that is unknown. Raises SettingsError for a size that no encoder takes.
     """
@@ -36,6 +36,8 @@ def with_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None =
     media = media_memory(shape, encoding, job.scale, frames, keep_up=job.keep_up)
     encoder = another_encoder(shape, encoding, job.scale, frames)
     nvenc = encoding.library in NVENC.values()
+    if nvenc and not model.nvenc:
+        model.want_nvenc()
     count = model.reserve(shape.width, shape.height, media, encoder, nvenc=nvenc)
     if not nvenc:
         return replace(job, encoders=count)

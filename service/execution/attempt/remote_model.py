@@ -16,8 +16,8 @@ class RemoteModel:
     """Keeps the engine's protocol `Model`. note: a line for the user where a better model exists; None otherwise.
 
     eight_bits: why it takes 8 bits a channel and no more; None where it can be deepened. planar: whether it takes planes.
-    nvenc: whether the worker has a GPU encode, where it is asked to. levels: networks of which one works, if there are several;
-    level: which of them, from its next frame on.
+    nvenc: whether the worker has a GPU encode, where it is asked to; may_have_nvenc: it would, once others leave it an encoder.
+    levels: networks of which one works, if there are several; level: which of them, from its next frame on.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class RemoteModel:
         facts = _ask(channel, {"do": "model", "models": list(models), "content": content, "steps": steps})
         self.note: str | None = facts["note"]
         self.nvenc: bool = facts["nvenc"]
+        self.may_have_nvenc: bool = facts["may_have_nvenc"]
         self._describe(facts)
 
     def deep(self) -> "RemoteModel":
@@ -82,6 +83,16 @@ class RemoteModel:
             self._channel.attach((frame, upscaled))
             message, _ = self._channel.receive()
         return int(value_of(message))
+
+    def want_nvenc(self) -> None:
+        """Wait until the worker has an encoder of the GPU for this attempt; NoRoomError where it has none in its time."""
+        _ask(self._channel, {"do": "want nvenc"})
+        self.nvenc = True
+
+    def leave_nvenc(self) -> None:
+        """Leave the encoder that the worker keeps for this attempt to others."""
+        _ask(self._channel, {"do": "leave nvenc"})
+        self.nvenc = False
 
     def open_encoder(self) -> Channel:
         """Open the channel of one of the worker's encoders, of those that were reserved."""

@@ -8,8 +8,8 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -30,6 +30,7 @@ from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.ranges.folder import Ranges
 from upres.engine.ranges.maker import make_range
+from upres.engine.ranges.merger import Wait
 from upres.engine.ranges.plan import Plan
 from upres.engine.ranges.split import run_split
 from upres.engine.segments.folder import FolderLog
@@ -93,11 +94,14 @@ class Attempt:
             return self._run_whole(job, model) if self._live is None else self._run_live(job, model, self._live)
 
     def _job(self, model: RemoteModel) -> Job:
-        """Give the job. A GPU encodes it where the worker has one for it, unless the CPU has started: no log mixes the two."""
-        started = {}
+        """Give the job. What has started a log goes on with it, the GPU or the CPU: no log mixes the two.
+
+        A new one is the GPU's where an encoder of it is free.
+        """
+        started = None
         with suppress(LogError):  # one that is damaged is restarted
-            started = FolderLog.read_header(self._folder.log).get("encoder", {})
-        return self._spec.job(model, nvenc=model.nvenc and started.get("nvenc", True))
+            started = FolderLog.read_header(self._folder.log).get("encoder", {}).get("nvenc")
+        return self._spec.job(model, nvenc=model.nvenc if started is None else started and model.may_have_nvenc)
 
     def _model(self) -> RemoteModel:
         return RemoteModel(self._channel, self._spec.chain(), self._spec.content, steps=self._spec.step_down)
@@ -164,7 +168,12 @@ class Attempt:
             return
         ranges = Ranges(log.folder, _header(job))
         asked = Asked(self._channel, self._activity.excused, self._tick)
-        yield from run_split(reader, job, log, ranges, self._devices, asked.made, alone, self._progress)
+
+        def makers(numbers: Sequence[int]) -> AbstractContextManager[Wait]:
+            model.leave_nvenc()  # others encode, who may wait for it
+            return asked.made(numbers)
+
+        yield from run_split(reader, job, log, ranges, self._devices, makers, alone, self._progress)
 
     def run_range(self, number: int) -> None:
         """Make one range of a job, whose plan lies in its log's folder, unless it is made already."""

@@ -8,8 +8,10 @@ or with what has gone wrong since. An attempt may have been taken over: what it 
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from rich.filesize import decimal
@@ -18,10 +20,11 @@ from upres.engine.color.convert import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from upres.engine.color.planes import from_planes
 from upres.engine.core.errors import EncoderError
 from upres.engine.core.frame import Color, Frame, Shape
+from upres.engine.core.text import number
 from upres.engine.encode.codecs import NVENC
 from upres.engine.encode.encoder import Piece, SegmentEncoder
 from upres.engine.encode.fragment import mux
-from upres.engine.encode.options import Encoder, resolve
+from upres.engine.encode.options import Encoder, Encoding, resolve
 from upres.engine.machine.video_engines import video_engines
 from upres.service.domain.errors import NoRoomError
 from upres.service.execution.channel import Channel, Form, Message
@@ -34,17 +37,20 @@ MOST_TICKS = (1 << 31) - 1  # of the parts of a fraction
 PLANES = Form(planar=True)
 STALL_SECONDS = 60.0  # that an attempt may take for half a message, or to take one
 END_SECONDS = 10.0  # for an encoder's thread to end once its channel is closed
+PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between tries to open an encoder
+LOOK_SECONDS = 1.0  # between two looks whether the one that waits for an encoder is still there
 
 logger = logging.getLogger(__name__)
 
 
 class Sessions:
-    """How many encoders a worker may still open; None of them waits for another. most: in all."""
+    """How many encoders a worker may open. Who waits for one, since a log goes on with it alone, has the next. most: in all."""
 
     def __init__(self, most: int = MOST_SESSIONS) -> None:
         self.most = most
         self._left = most
-        self._changing = threading.Lock()
+        self._waiting = 0
+        self._changed = threading.Condition()
 
     @property
     def taken(self) -> int:
@@ -52,16 +58,35 @@ class Sessions:
         return self.most - self._left
 
     def claim(self, most: int) -> int:
-        """Take up to so many, and return how many."""
-        with self._changing:
-            count = max(0, min(most, self._left))
+        """Take up to so many, and return how many; none while others wait for one."""
+        with self._changed:
+            count = 0 if self._waiting else max(0, min(most, self._left))
             self._left -= count
             return count
 
+    def wait(self, gone: Callable[[], bool], longest: float) -> None:
+        """Take one as soon as one is free; NoRoomError after so many seconds, TimeoutError where whom it is for is gone."""
+        until = time.monotonic() + longest
+        with self._changed:
+            self._waiting += 1
+            try:
+                while self._left < 1:
+                    if (left := until - time.monotonic()) <= 0:
+                        raise NoRoomError(
+                            f"every encoder of the GPU has been taken for {number(longest)} s; submit the job again later"
+                        )
+                    if gone():
+                        raise TimeoutError("the attempt is gone")
+                    self._changed.wait(min(left, LOOK_SECONDS))
+                self._left -= 1
+            finally:
+                self._waiting -= 1
+
     def release(self, count: int) -> None:
         """Give some back."""
-        with self._changing:
+        with self._changed:
             self._left += count
+            self._changed.notify_all()
 
 
 def open_sessions() -> Sessions | None:
@@ -78,14 +103,33 @@ class EncoderHosts:
 
     def __init__(self, sessions: Sessions | None) -> None:
         self._sessions = sessions
-        self._claimed = 0
+        self._claimed = 0  # that no encoder was opened for
         self._size: tuple[int, int] | None = None
         self._hosts: list[_Host] = []
+
+    @property
+    def there(self) -> bool:
+        """Whether a GPU encodes, now or once another encoder ends."""
+        return self._sessions is not None
 
     def offer(self) -> bool:
         """Claim one, unless that was done; tell whether there is one."""
         self.claim(1 - self._claimed)
         return self._claimed > 0
+
+    def want(self, gone: Callable[[], bool], longest: float) -> None:
+        """Claim one, unless that was done; waits for it as `Sessions.wait`."""
+        if self._sessions is None:
+            raise ValueError("no GPU encodes here")
+        if not self._claimed:
+            self._sessions.wait(gone, longest)
+            self._claimed = 1
+
+    def leave(self) -> None:
+        """Give back what was claimed and no encoder was opened for."""
+        if self._sessions is not None:
+            self._sessions.release(self._claimed)
+        self._claimed = 0
 
     def claim(self, most: int) -> int:
         """Claim up to so many more; return how many."""
@@ -106,26 +150,27 @@ class EncoderHosts:
 
     def open(self) -> socket.socket:
         """Start an encoder that was claimed; the attempt's end of its channel, for the caller to send and close."""
-        if self._size is None or len(self._hosts) >= self._claimed:
+        if self._sessions is None or self._size is None or not self._claimed:
             raise NoRoomError("every encoder of the GPU is taken; try again later")
         ours, theirs = socket.socketpair()
-        self._hosts.append(_Host(Channel(ours), *self._size))
+        self._hosts.append(_Host(Channel(ours), *self._size, partial(self._sessions.release, 1)))
+        self._claimed -= 1
         return theirs
 
     def close(self) -> None:
-        """Close all of them, whatever they do, and give them back."""
+        """Close all of them, whatever they do. Each is given back once the driver has it no more, which may be later."""
         for host in self._hosts:
             host.close()
-        if self._sessions is not None:
-            self._sessions.release(self._claimed)
-        self._hosts, self._claimed = [], 0
+        self._hosts = []
+        self.leave()
 
 
 class _Host:
-    """One encoder's channel, and the thread that serves it."""
+    """One encoder's channel, and the thread that serves it. ended: called by that when it has ended."""
 
-    def __init__(self, channel: Channel, width: int, height: int) -> None:
+    def __init__(self, channel: Channel, width: int, height: int, ended: Callable[[], None]) -> None:
         self._channel = channel
+        self._ended = ended
         self._size = width, height
         self._encoder: SegmentEncoder | None = None
         self._failure: Exception | None = None
@@ -152,8 +197,11 @@ class _Host:
         except Exception:
             logger.exception("an encoder of the GPU was asked for what there is not")
         finally:
-            self._end()
-            self._channel.close()
+            try:
+                self._end()
+                self._channel.close()
+            finally:
+                self._ended()
 
     def _answer(self, message: Message, frame: Frame | None) -> None:
         match message["do"]:
@@ -185,7 +233,17 @@ class _Host:
         encoding = resolve(Encoder(**message["encoder"], nvenc=True), shape)
         if encoding.library not in NVENC.values():
             raise ValueError(f"{encoding.library} runs on no GPU")
-        self._encoder = SegmentEncoder(encoding, shape)
+        self._encoder = self._opened(encoding, shape)
+
+    def _opened(self, encoding: Encoding, shape: Shape) -> SegmentEncoder:
+        """Open an encoder, at the last of some tries: the driver may have none for a moment, which other processes have."""
+        for pause in PAUSES:
+            try:
+                return SegmentEncoder(encoding, shape)
+            except EncoderError as error:
+                logger.warning("an encoder of the GPU does not open; trying again in %g s (%s)", pause, error)
+            time.sleep(pause)
+        return SegmentEncoder(encoding, shape)
 
     def _encode(self, frame: Frame, *, key: bool) -> None:
         if Form.of(frame) != PLANES or (frame.width, frame.height) != self._size:

@@ -81,3 +81,19 @@ def test_a_task_that_may_end_is_not_restarted():
         await tasks.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_task_that_has_ended_is_not_kept():
+    async def scenario():
+        tasks = WatchedTasks()
+        for number in range(3):
+            tasks.start(f"{number}", asyncio.Event().wait if number == 2 else nothing, endless=False)
+        await asyncio.sleep(0.01)
+        assert len(tasks._tasks) == 1
+        await tasks.stop()
+        assert not tasks._tasks
+
+    async def nothing():
+        pass
+
+    asyncio.run(scenario())

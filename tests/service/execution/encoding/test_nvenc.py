@@ -1,6 +1,10 @@
 """NVENC in the service: the worker encodes, with x264 and x265 in its place, and the attempt keeps the log."""
 
+import json
+import socket
 import threading
+import time
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 import fake
@@ -25,6 +29,8 @@ from upres.service.domain.errors import NoRoomError
 from upres.service.execution.channel import Channel
 from upres.service.execution.encoding import encoder_host
 from upres.service.execution.encoding.encoder_host import EncoderHosts, Sessions
+from upres.service.execution.memory_budget import Claim, MemoryBudget
+from upres.service.execution.model_host import ModelHost
 
 CLOSED = VideoEngine("NVENC", ("h264_nvenc",), "it does not open (Operation not permitted)")
 OPEN = replace(CLOSED, problem=None)
@@ -106,6 +112,70 @@ def test_no_log_mixes_two_encoders(tmp_path, nvenc, clip, first, monkeypatch):
     assert header["encoder"]["nvenc"] is False and referee.count(desk.folder.joined) == 30
 
 
+def test_what_nvenc_began_waits_for_it_where_every_session_is_taken_for_a_moment(tmp_path, nvenc, monkeypatch, clip):
+    monkeypatch.setattr(encoder_host, "Sessions", lambda: Sessions(1))
+    source = clip("b.mp4", 3)
+    with working(tmp_path / "job", nvenc=True) as desk:
+        desk.folder.source.write_bytes(source.read_bytes())
+        desk.order(spec=SEGMENTS.as_json())
+        next(report for report in desk.reports() if report["report"] == "fragment")
+        desk.send({"cancel": REQUEST})
+        assert desk.verdict() == {"report": "died"}
+        desk.sessions.wait(lambda: False, 20)
+        desk.order(spec=SEGMENTS.as_json())
+        until(lambda: desk.sessions._waiting == 1)
+        assert desk.sessions.claim(1) == 0
+        desk.sessions.release(1)
+        totals = desk.verdict()["totals"]
+        assert totals["frames"] == 30 and totals["frames_resumed"] > 0
+        assert totals["encoding"]["encoder"] == "h264_nvenc"
+        assert desk.sessions.claim(9) == 1
+
+
+def test_ranges_of_what_nvenc_makes_wait_for_it_and_who_merges_them_holds_none(tmp_path, nvenc, monkeypatch, clip):
+    monkeypatch.setattr(encoder_host, "Sessions", lambda: Sessions(1))
+    with working(tmp_path / "job", nvenc=True) as desk:
+        desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
+        desk.order(spec=SEGMENTS.as_json(), devices=2)
+        *_, ranges = desk.reports()
+        until(lambda: desk.sessions._left == 1)
+        assert len(ranges["numbers"]) > 3
+        for number in ranges["numbers"]:
+            desk.order(spec=SEGMENTS.as_json(), request_id=f"{REQUEST}/0.{number}", range_number=number)
+        while (verdict := desk.verdict())["report"] == "awaits":
+            pass
+        assert verdict["report"] == "joined" and verdict["totals"]["frames"] == 30
+    assert FolderLog.read_header(desk.folder.log)["encoder"]["nvenc"] and len({name for name, _ in nvenc.asked}) == 1
+    assert json.loads((desk.folder.log / "ranges" / "plan.json").read_text())["why"] is None
+
+
+def until(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not come to that")
+
+
+def test_what_the_cpu_encodes_leaves_the_gpu_to_others():
+    sessions = Sessions(1)
+    mine, theirs = (Channel(end) for end in socket.socketpair())
+    with closing(mine), closing(theirs):
+        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)), sessions=sessions)
+        assert host._do({"do": "model", "models": [("x", 2)], "content": "auto"}, None)["nvenc"]
+        host._reserve(64, 48, 0, nvenc=False)
+        assert sessions.claim(9) == 1
+        host.close()
+
+
+@pytest.mark.parametrize(("longest", "gone", "error"), [(0.0, False, NoRoomError), (60.0, True, TimeoutError)])
+def test_who_waits_for_a_session_waits_no_longer_than_it_may_and_lives(longest, gone, error):
+    sessions = Sessions(0)
+    with pytest.raises(error):
+        sessions.wait(lambda: gone, longest)
+    assert sessions._waiting == 0
+
+
 def test_where_it_does_not_open_the_cpu_encodes_and_the_log_says_why(tmp_path, monkeypatch, clip, caplog):
     monkeypatch.setattr(encoder_host, "video_engines", lambda: (CLOSED, CLOSED))
     with working(tmp_path / "job", nvenc=True) as desk:
@@ -139,6 +209,49 @@ def test_what_the_encoder_says_is_what_the_job_ends_with(tmp_path, nvenc, monkey
         desk.order(spec=SEGMENTS.as_json())
         verdict = desk.verdict()
     assert (verdict["error"], verdict["message"][:24]) == ("EncoderError", "h264_nvenc cannot encode")
+
+
+def test_an_encoder_that_the_driver_does_not_open_at_once_is_tried_again(tmp_path, nvenc, monkeypatch, clip):
+    monkeypatch.setattr(encoder_host, "PAUSES", (0.0,) * 4)
+    left = [4]
+
+    def opened(encoding, shape):
+        if left[0]:
+            left[0] -= 1
+            raise EncoderError("h264_nvenc cannot encode 128x96 as yuv420p: Cannot allocate memory")
+        return SegmentEncoder(encoding, shape)
+
+    monkeypatch.setattr(encoder_host, "SegmentEncoder", opened)
+    with working(tmp_path / "job", nvenc=True) as desk:
+        verdict, _ = made(desk, SEGMENTS, clip("a.mp4", 1))
+    assert verdict["report"] == "joined" and verdict["totals"]["encoding"]["encoder"] == "h264_nvenc"
+
+
+def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, monkeypatch):
+    ends = threading.Event()
+
+    class Holding(SegmentEncoder):
+        def close(self):
+            ends.wait(60)
+            super().close()
+
+    monkeypatch.setattr(encoder_host, "SegmentEncoder", Holding)
+    monkeypatch.setattr(encoder_host, "END_SECONDS", 0.05)
+    sessions = Sessions(2)
+    hosts = EncoderHosts(sessions)
+    assert hosts.offer()
+    hosts.fix(64, 48)
+    channel = Channel(hosts.open())
+    channel.attach(channel.receive()[0]["shared"])
+    channel.send({"do": "begin", "encoder": ASKED, "shape": PICTURES})
+    channel.send({"do": "encode", "key": False}, picture(0))
+    channel.send({"do": "take", "last": False})
+    channel.receive_data()
+    hosts.close()
+    assert sessions.claim(9) == 1
+    ends.set()
+    until(lambda: sessions._left == 1)
+    channel.close()
 
 
 @pytest.fixture
