@@ -20,7 +20,10 @@ PROVIDER_OPTIONS: dict[DeviceKind, dict[str, str]] = {"cpu": {}, "cuda": {"use_t
 OnDevice: TypeAlias = Any
 """An OrtValue: a tensor that stays where a graph has put it."""
 NO_MEMORY = re.compile("out of memory|failed to allocate|ALLOC_FAILED|bad allocation|bad_alloc", re.IGNORECASE)
-GPU_INSTALL = "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
+GPU_INSTALL = (
+    "pip install 'upres[cuda]'; pip uninstall --yes onnxruntime onnxruntime-gpu; "
+    "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+)
 
 
 class OnnxRuntime:

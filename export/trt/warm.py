@@ -6,6 +6,7 @@ from upres.engine.core.errors import ModelError
 from upres.engine.core.model import Noting
 from upres.engine.models import per_frame
 from upres.engine.models.tuned import Choice
+from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.engines.manifest import Target
 
 from .command import Request, build
@@ -20,6 +21,8 @@ def warm(network: str, target: Target, quality: str, width: int, height: int) ->
 
     Raises ModelError where they cannot be built, or cannot be used even so.
     """
+    if reason := runtimes.load(target).unavailable():
+        raise ModelError(f"{target} cannot run here: {reason}; `upres export {network} --target {target}` builds alone")
     precision = PRECISIONS[quality]
     if problem(network, target, precision, width, height) is None:
         return

@@ -22,10 +22,13 @@ from upres.engine.models import registry
 from upres.engine.models.catalog import NETWORKS
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import cpus
+from upres.engine.runtime.ort import GPU_INSTALL
 
 NEEDED = {"libx264": "H.264", "libx264rgb": "lossless", "libx265": "HEVC", "aac": "AAC"}
-GPU_WHEEL = "pip uninstall --yes onnxruntime onnxruntime-gpu; pip install 'onnxruntime-gpu[cuda,cudnn]'"
 CPU_WHEEL = "pip uninstall --yes onnxruntime onnxruntime-gpu; pip install onnxruntime"
+DRIVER = "install NVIDIA's driver, 580 or later, and restart"
+LEAST_CUDA = 13
+"""What onnxruntime-gpu and cuda-core are built for; older drivers do not run it."""
 CONTAINER = "in a container, start it with `--gpus all` and NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
 WHEEL_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0), (12, 1))
 """What onnxruntime-gpu on PyPI has machine code for, on one processor or the other; it has none that a driver could translate."""
@@ -104,11 +107,12 @@ def _onnx_runtime(installed: dict[str, str], driver: Driver) -> Iterator[Finding
     """Name the wheels of ONNX Runtime: two of them share their files, and neither pip nor ONNX Runtime says so."""
     wheels = [f"{name} {installed[name]}" for name in packages.ONNX_RUNTIMES if name in installed]
     both = packages.both_onnx_runtimes(installed)
+    for_gpus = any(gpu.capability in WHEEL_CAPABILITIES for gpu in driver.gpus)
     remedy: str | None = None
     if both:
-        remedy = f"they overwrite each other's files; leave one: {GPU_WHEEL if driver.gpus else CPU_WHEEL}"
-    elif driver.gpus and "onnxruntime-gpu" not in installed:
-        remedy = f"for the runtime cuda: {GPU_WHEEL}"
+        remedy = f"they overwrite each other's files; leave one: {GPU_INSTALL if for_gpus else CPU_WHEEL}"
+    elif for_gpus and not {"onnxruntime-gpu", "cuda-core"} <= installed.keys():
+        remedy = f"for the runtime cuda: {GPU_INSTALL}"
     state = f"{' and '.join(wheels) or 'not installed'}{', two wheels at once' if both else ''}"
     yield Finding("ONNX Runtime", f"{state}, {_providers()}" if wheels else state, remedy)
 
@@ -127,10 +131,12 @@ def _providers() -> str:
 def _gpus(driver: Driver) -> Iterator[Finding]:
     versions = [f"{what} {known}" for what, known in (("driver", driver.version), ("CUDA", driver.cuda)) if known]
     if driver.problem is None:
-        yield Finding("NVIDIA driver", f"{', '.join(versions)}, {counted(len(driver.gpus), 'GPU')}")
+        old = driver.cuda is not None and int(driver.cuda.split(".")[0]) < LEAST_CUDA
+        advice = f"too old for CUDA {LEAST_CUDA}, which its runtimes need: {DRIVER}" if old else None
+        yield Finding("NVIDIA driver", f"{', '.join(versions)}, {counted(len(driver.gpus), 'GPU')}", advice)
     elif driver.on_bus or driver.version:
-        remedy = f"install NVIDIA's driver, 580 or later, and restart; {CONTAINER}"
-        yield Finding("NVIDIA driver", f"{driver.problem}, but an NVIDIA GPU is in this machine", remedy)
+        state = f"{driver.problem}, but an NVIDIA GPU is in this machine"
+        yield Finding("NVIDIA driver", state, f"{DRIVER}; {CONTAINER}")
     else:
         yield Finding("NVIDIA driver", f"{driver.problem}; no NVIDIA GPU is in this machine, so models run on the CPU")
     for gpu in driver.gpus:

@@ -67,6 +67,17 @@ def test_what_cannot_be_used_even_when_it_is_new_is_an_error(builds):
         said("--size", "32x24")
 
 
+def test_where_engines_cannot_run_none_is_built(builds, monkeypatch):
+    made, _ = builds
+    monkeypatch.setattr(trt.cuda, "unavailable", lambda: "no NVIDIA driver is here")
+    expected = (
+        rf"tensorrt cannot run here: no NVIDIA driver is here; `upres export {X2} --target tensorrt` builds alone"
+    )
+    with pytest.raises(ModelError, match=expected):
+        said("--size", "32x24")
+    assert not made
+
+
 def test_every_option_that_is_wrong_is_named(builds):
     with pytest.raises(SettingsError, match=r"--size must be WxH.*not 720p; --quality must be high or exact, not best"):
         said("--size", "720p", "--quality", "best")

@@ -49,6 +49,23 @@ def test_two_gpus_are_named_each_with_what_runs_on_it():
     assert "onnxruntime-gpu" in found["ONNX Runtime"].remedy  # the wheel that is here has no CUDA
 
 
+def test_a_gpu_that_no_wheel_has_code_for_is_not_sent_to_get_one():
+    found = judged(with_gpus(ORIN))
+    assert found["ONNX Runtime"].remedy is None and "TensorRT" in found["GPU 1"].remedy
+
+
+def test_a_driver_that_is_older_than_what_runs_on_it_is_named():
+    old = Driver("535.183", "12.2", (H100,), None, on_bus=True)
+    assert "too old for CUDA 13" in judged(old)["NVIDIA driver"].remedy
+    assert judged(with_gpus(H100))["NVIDIA driver"].remedy is None
+
+
+@pytest.mark.parametrize(("package", "asked"), [({}, True), ({"cuda-core": "1.2.2"}, False)])
+def test_the_wheel_for_gpus_alone_does_not_make_a_runtime(package, asked):
+    remedy = judged(with_gpus(H100), {"onnxruntime-gpu": "1.31.1", **package})["ONNX Runtime"].remedy
+    assert (remedy is not None and "pip install 'upres[cuda]'" in remedy) == asked
+
+
 def test_two_wheels_at_once_are_named_with_the_one_command_that_leaves_the_right_one():
     both = CPU_ONLY | {"onnxruntime-gpu": "1.31.1"}
     found = judged(with_gpus(H100), both)["ONNX Runtime"]
