@@ -275,7 +275,7 @@ def test_a_session_that_cannot_be_closed_costs_neither_the_verdict_nor_the_next_
         desk.folder.source.write_bytes(source.read_bytes())
         for _ in range(2):
             desk.order()
-            assert desk.verdict()["report"] in ("died", "failed", "joined")
+            assert desk.verdict()["report"] == "joined"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
