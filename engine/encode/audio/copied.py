@@ -1,6 +1,7 @@
 """Sound whose packets both the log and the joined file can hold: copied, not decoded."""
 
 import io
+import math
 import re
 from fractions import Fraction
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import av
 from av import AudioFrame, AudioStream, Packet
 from av.bitstream import BitStreamFilterContext
-from av.stream import Stream
 
 from upres.engine.core.channels import Channels
 from upres.engine.encode.codec_delay import hidden, side_data
@@ -24,6 +24,7 @@ LONGEST_PACKET = 10  # seconds; FLAC's longest takes 8
 LARGEST_FRAME = 8192  # samples that may be hidden at the end of a packet of unknown length: Vorbis' largest block
 LOOSE_STAMPS = Fraction(1, 5)  # seconds; a PES packet, which has one stamp, holds several frames
 DESCRIBED = ("vorbis", "alac")  # codecs whose packets mean nothing without the right header
+SELF_DESCRIBED = ("mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "ac3", "eac3")  # whose rate each packet says
 
 
 class CopiedAudio(AudioTrack):
@@ -36,6 +37,8 @@ class CopiedAudio(AudioTrack):
     def __init__(self, route: Route, channels: Channels) -> None:
         super().__init__(route)
         stream, context = self._stream, self._stream.codec_context
+        if context.name in SELF_DESCRIBED:
+            self._fix_header()
         # AAC in MPEG streams has a header before every packet; MP4 and Matroska have one for all of them.
         headers = context.name == "aac" and not context.extradata
         self._strip = BitStreamFilterContext("aac_adtstoasc", stream) if headers else None
@@ -49,6 +52,13 @@ class CopiedAudio(AudioTrack):
         self._encoder: SoundEncoder | None = None
         self._changed = False
         self._suspect: Packet[Any] | None = None
+
+    def _fix_header(self) -> None:
+        """Keep what libavformat knows of the stream now: it changes that where packets of another rate come."""
+        self._template = _fixed(self._stream, self._format)
+        rate = self._template.codec_context.sample_rate or self._stream.codec_context.sample_rate
+        self._ticks = Fraction(1, rate)
+        self._slack = max(1, math.ceil(self._source * rate))
 
     def push(self, packet: "Packet[Any]") -> None:
         """Take one packet."""
@@ -81,7 +91,7 @@ class CopiedAudio(AudioTrack):
             return
         for stripped in packets:
             if self._strip and self._template is self._stream:
-                self._template = _with_header(self._stream, side_data(stripped, "new_extradata"))
+                self._template = _fixed(self._stream, "mp4", side_data(stripped, "new_extradata"))
             self._copy(stripped)
 
     def finish(self) -> None:
@@ -183,10 +193,12 @@ def _raw_sample(codec: str, channels: Channels) -> int:
     return int(raw[1]) // 8 * channels.count if raw else 0
 
 
-def _with_header(stream: AudioStream, header: bytes) -> Stream:
-    """Return a stream like this one whose codec has its header outside the packets."""
-    container = av.open(io.BytesIO(), "w", format="mp4")
+def _fixed(stream: AudioStream, container_format: str, header: bytes | None = None) -> AudioStream:
+    """Return a stream like this one is now. header: of its codec, where that is not the stream's own."""
+    container = av.open(io.BytesIO(), "w", format=container_format)
     template = add_copy(container, stream)
-    template.codec_context.extradata = header
+    assert isinstance(template, AudioStream)
+    if header is not None:
+        template.codec_context.extradata = header
     container.start_encoding()
     return template

@@ -73,14 +73,18 @@ def test_ac3_that_changes_its_layout_is_copied_to_its_end(tmp_path):
     assert referee.audio(out).end == pytest.approx(referee.audio(clip).end - referee.video(clip).times[0], abs=0.01)
 
 
-@pytest.mark.parametrize("codec", ["ac3", "eac3", "mp2"])
+OTHER_LAYOUT, OTHER_RATE = ("mono", 48000), ("stereo", 44100)
+CHANGES = [(codec, after) for codec in ("ac3", "eac3", "mp2", "libmp3lame") for after in (OTHER_LAYOUT, OTHER_RATE)]
+
+
+@pytest.mark.parametrize(("codec", "after"), [*CHANGES, ("ac3", ("5.1", 48000)), ("eac3", ("5.1", 48000))])
 @pytest.mark.parametrize("target", [".mp4", ".mkv"])
-def test_packets_that_describe_themselves_are_copied_through_a_change(tmp_path, codec, target):
-    after = ("mono", 48000) if codec == "mp2" else ("5.1", 48000)
+def test_packets_that_describe_themselves_are_copied_through_a_change(tmp_path, codec, after, target):
     parts = part(tmp_path / "a.ts", codec, 440, "stereo"), part(tmp_path / "b.ts", codec, 1000, *after, start=2)
     clip, out = joined(tmp_path, *parts), tmp_path / f"out{target}"
     upscaled(clip, out, encoder=SHORT)
     assert referee.streams(out, "audio")[0]["codec_name"] in (codec, "mp3")  # MP4 has one name for mp2 and mp3
+    assert float(referee.audio(out).end) == pytest.approx(4, abs=0.05)
     assert pitch(referee.sound(out)[48000 // 2 : 48000 * 3 // 2], 48000) == pytest.approx(440, abs=2)
     assert pitch(referee.sound(out)[48000 * 5 // 2 : 48000 * 7 // 2], 48000) == pytest.approx(1000, abs=2)
 
