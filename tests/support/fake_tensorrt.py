@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import json
+import weakref
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -79,7 +80,13 @@ def module(device):
         def execute_async_v3(self, handle):
             facts, at = self.engine._facts, dict(self._addresses)
             stream = next(stream for stream in device._streams if stream.handle == handle)
-            stream.call(lambda: _compute(facts, at))
+            context = weakref.ref(self)
+
+            def run():
+                assert context() is not None, "an engine is gone whose run is under way"
+                _compute(facts, at)
+
+            stream.call(run)
             return not facts.get("fails")
 
     made = ModuleType("tensorrt")

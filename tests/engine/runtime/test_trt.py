@@ -190,6 +190,23 @@ def test_engines_of_sizes_that_are_past_are_given_back_and_loaded_again_where_th
         np.testing.assert_array_equal(result, wanted)
 
 
+def test_an_engine_whose_run_is_under_way_goes_once_that_is_done(here, monkeypatch):
+    """The one used longest ago goes, and nobody may have waited for it yet."""
+    model, sessions = here.model(), {}
+    for wider in range(0, 2 * trt.MOST_LOADED, 2):
+        here.build(wider=wider)
+        sessions[wider] = model.open(WIDTH + wider, HEIGHT)
+    monkeypatch.setattr(HostDevice, "some", lambda device: None)  # nothing is done by itself
+    for wider, session in sessions.items():
+        assert not list(session.push(Frame(frame(WIDTH + wider, HEIGHT, 0), 0, 1)))
+    here.build(wider=50)
+    model.open(WIDTH + 50, HEIGHT).close()
+    for session in sessions.values():
+        assert len(list(session.flush())) == 1
+        session.close()
+    assert here.device.taken == 0
+
+
 def test_where_there_is_no_engine_another_runtime_serves_and_says_so(here, monkeypatch):
     here.provide(Instead)
     session = here.model().open(WIDTH, HEIGHT)
