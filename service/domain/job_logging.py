@@ -6,6 +6,7 @@ one process writes the log. No line holds a key, a webhook's secret or URL, or a
 
 import json
 import logging
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,13 +18,15 @@ from typing import Any, Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
+from . import trace_context
 from .repeated_lines import RepeatLimit
 
 Format = Literal["json", "text"]
 FIELDS = "{asctime}{levelname}{name}{request_id}{message}"
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 TEXT = "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s"
-KEPT = ("time", "level", "logger", "request_id", "message", "exc_info")
+KEPT = ("time", "level", "logger", "request_id", "trace_id", "span_id", "message", "exc_info")
+IDS = {"trace_id": re.compile(r"[0-9a-f]{32}"), "span_id": re.compile(r"[0-9a-f]{16}")}  # where tracing is on
 LOUD = ("httpx", "httpcore", "alembic")  # whole URLs, in which receivers of webhooks keep tokens; every plug-in
 MOST_CHARACTERS = 4000  # of a line that was not written to be logged
 
@@ -31,19 +34,23 @@ logger = logging.getLogger(__name__)
 _request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
-def bind_job_id(request_id: str) -> None:
-    """Bind the lines of this task from now on, and of tasks and threads that it starts, to a job."""
+def bind_job_id(request_id: str, traceparent: str | None = None) -> None:
+    """Bind the lines of this task from now on, and of tasks and threads that it starts, to a job, and to a span of its trace."""
     _request_id.set(request_id)
+    if traceparent is not None:
+        trace_context.current.set(traceparent)
 
 
 @contextmanager
-def about(request_id: str) -> Iterator[None]:
-    """Bind the lines inside to a job."""
+def about(request_id: str, traceparent: str | None = None) -> Iterator[None]:
+    """Bind the lines inside to a job, and to a span of its trace."""
     token = _request_id.set(request_id)
+    outer = trace_context.current.set(traceparent or trace_context.current.get())
     try:
         yield
     finally:
         _request_id.reset(token)
+        trace_context.current.reset(outer)
 
 
 def configure(form: Format | None = None) -> None:
@@ -90,6 +97,9 @@ def pass_on(line: str, source: int) -> None:
         record = logging.LogRecord(str(values["logger"]), level, "", 0, "%s", (str(values["message"]),), None)
         record.created = datetime.fromisoformat(values["time"]).astimezone(UTC).timestamp()
         record.request_id = str(values["request_id"])
+        for name, form in IDS.items():
+            if form.fullmatch(str(values.get(name))):
+                setattr(record, name, values[name])
         record.exc_text = str(values["exc_info"]) if "exc_info" in values else None
         record.source = source
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -105,7 +115,10 @@ def _uncaught(kind: type[BaseException], error: BaseException | None, trace: Tra
 
 
 def _tag(record: logging.LogRecord) -> bool:
-    record.request_id = getattr(record, "request_id", _request_id.get())
+    if not hasattr(record, "request_id"):
+        record.request_id = _request_id.get()
+        if (traceparent := trace_context.current.get()) is not None:
+            record.trace_id, record.span_id = trace_context.ids(traceparent)
     return True
 
 

@@ -15,7 +15,7 @@ from upres.engine.core.errors import SettingsError
 from .order import Order
 
 GROUP = "upres.executors"
-NEWS = ("progress", "fragment", "waiting", "memory")  # reports that do not end an attempt
+NEWS = ("progress", "fragment", "waiting", "memory", "stages", "range")  # reports that do not end an attempt
 VERDICTS = ("joined", "made", "failed", "late", "locked", "died")  # reports that end an attempt; `made` one at a range
 
 
@@ -87,7 +87,9 @@ class Executor(Protocol):
     Its verdict comes once nothing of it is under way any more.
 
     Reports are JSON objects whose `report` is the kind. News: `progress` (percent, state), `fragment` (one was published),
-    `waiting` (for its source), `memory` (waits: whether for memory that others hold, said when that begins and when it is over).
+    `waiting` (for its source), `memory` (waits: whether for memory that others hold, said when that begins and when it is over),
+    and of orders with a traceparent `stages` (as in `report_shape`) and `range` (an attempt at one has ended: number, outcome,
+    device, the seconds that it took, its stages).
     Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class name, message), `late` (it
     used up its time, or made no progress for `stalled_seconds`), `locked` (nothing was done, since another attempt has the
     folder: `holder` says which; to be tried again in a while), `died` (which is no verdict on the job: it may be tried again;

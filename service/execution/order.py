@@ -12,7 +12,8 @@ class Order:
 
     devices: how many may make ranges of it. range_number: it is only for that range of the job's, whose plan lies in the folder.
     lock_seconds: that it waits for the lock of what it works on, before it is given back. The rest bounds what the attempt's
-    process may use; None sets no bound. free_bytes: of the disk, that it leaves free.
+    process may use; None sets no bound. free_bytes: of the disk, that it leaves free. traceparent: of the attempt's span, where the
+    job is traced; then the attempt reports `stages`.
     """
 
     request_id: str
@@ -28,6 +29,7 @@ class Order:
     devices: int = 1
     range_number: int | None = None
     lock_seconds: float = 30.0
+    traceparent: str | None = None
 
     @property
     def logged(self) -> str:

@@ -4,7 +4,7 @@ and so has how much comes in a second.
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat
 
@@ -102,6 +102,22 @@ class Awaits(BaseModel):
     number: Number
 
 
+class Stage(BaseModel):
+    """When a stage worked, in seconds before the report, and for how much of that. frames: that it had."""
+
+    name: Literal["read", "infer", "encode"]
+    began_ago: Seconds
+    ended_ago: Seconds
+    seconds: Seconds
+    frames: Count
+
+
+class Stages(BaseModel):
+    """The report `stages` of an attempt that is traced: once, before its verdict."""
+
+    stages: Annotated[list[Stage], Field(max_length=3)]
+
+
 class Plain(BaseModel):
     """A report without values."""
 
@@ -112,6 +128,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "ranges": Ranges,
     "awaits": Awaits,
     "made": Plain,
+    "stages": Stages,
     "progress": Progress,
     "joined": Joined,
     "failed": Failed,

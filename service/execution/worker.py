@@ -142,13 +142,13 @@ class Worker:
         threading.Thread(target=self._serve, name="attempt", args=(order, child), daemon=True).start()
 
     def _serve(self, order: Order, child: Child) -> None:
-        job_logging.bind_job_id(order.logged)
+        job_logging.bind_job_id(order.logged, order.traceparent)
         channel = Channel(child.end)
         turn = partial(self._device.turn, order.owner, live=order.live)
         on_wait = partial(self._report, report="memory", request_id=order.request_id)
         memory = Claim(self._memory, order.owner, longest=0.0 if order.live else order.wall_seconds, on_wait=on_wait)
         host = ModelHost(channel, self._load, turn, memory, live=order.live, sessions=self._sessions, made=self._count)
-        answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.logged,))
+        answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.logged, order.traceparent))
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()
         verdict: dict[str, Any] = {"report": "died"}

@@ -3,8 +3,11 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from upres.service.telemetry.attempt import AttemptTrace
 
 
 @dataclass(slots=True)
@@ -14,6 +17,7 @@ class Attempt:
     yielding: it was ended to give its slot to somebody else, and its job is put back when it has gone. gone: set then.
     wants_memory: it waits for what others hold. writing: it may still make files, or its result is on its way into the store.
     model: what it is counted under; counted: what was of it so far. unwanted: its job has been ended.
+    trace: its span; None where tracing is off.
     """
 
     owner: str
@@ -25,8 +29,18 @@ class Attempt:
     wants_memory: bool = False
     writing: bool = True
     unwanted: bool = False
+    trace: AttemptTrace | None = None
     counted: dict[str, float] = field(default_factory=dict)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def traceparent(self) -> str | None:
+        """By which what is done for it names its span."""
+        return None if self.trace is None else self.trace.traceparent
+
+    def outcome(self, verdict: str) -> str:
+        """Say how it has ended, for who counts: what died because it was to is `stopped`."""
+        return "stopped" if verdict == "died" and (self.yielding or self.unwanted) else verdict
 
 
 class Attempts(dict[str, Attempt]):
@@ -45,3 +59,13 @@ class Attempts(dict[str, Attempt]):
     def by_owner(self) -> Counter[str]:
         """Count the attempts of each owner, live ones apart."""
         return Counter(attempt.owner for attempt in self.values() if not attempt.live)
+
+    def traceparent(self, request_id: str) -> str | None:
+        """Give what the span of the attempt at a job is named by; None where there is none."""
+        attempt = self.get(request_id)
+        return None if attempt is None else attempt.traceparent
+
+    def trace(self, request_id: str, report: Mapping[str, Any]) -> None:
+        """Make spans of what an attempt reports for that alone."""
+        if (attempt := self.get(request_id)) and attempt.trace is not None:
+            attempt.trace.take(report)

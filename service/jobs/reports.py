@@ -19,6 +19,7 @@ from upres.service.execution.base import NEWS, Report
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results, keys
+from upres.service.telemetry.attempt import TRACED
 from upres.service.telemetry.tally import Telemetry
 
 from .attempts import Attempts
@@ -91,8 +92,11 @@ class Reports:
         if report["report"] == "ready":  # of no job: there is room now
             self._schedule.wake()
             return
+        if report["report"] in TRACED:
+            self._schedule.attempts.trace(request_id, report)
+            return
         if report["report"] not in NEWS:
-            self._attempted(request_id, report["report"])
+            self._attempted(request_id, report)
             if report["report"] != "joined":
                 self._schedule.attempts.written(request_id)
             verdict = asyncio.create_task(self._verdict(request_id, report))
@@ -100,7 +104,7 @@ class Reports:
             verdict.add_done_callback(self._verdicts.discard)
             return
         try:
-            with job_logging.about(request_id):
+            with job_logging.about(request_id, self._schedule.attempts.traceparent(request_id)):
                 await noted(partial(self._act, request_id, report))
         except (NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
@@ -110,11 +114,13 @@ class Reports:
         if job.state.failure is not None:
             self._tally.failures.labels(job.state.failure.reason).inc()
 
-    def _attempted(self, request_id: str, outcome: str) -> None:
-        """Count an attempt that has ended; one that died because it was to is `stopped`."""
+    def _attempted(self, request_id: str, report: Report) -> None:
+        """Count an attempt that has ended."""
         if attempt := self._schedule.attempts.get(request_id):
-            stopped = outcome == "died" and (attempt.yielding or attempt.unwanted)
-            self._tally.attempts.labels("stopped" if stopped else outcome, attempt.model).inc()
+            outcome = attempt.outcome(report["report"])
+            self._tally.attempts.labels(outcome, attempt.model).inc()
+            if attempt.trace is not None:
+                attempt.trace.end(outcome, report.get("device", ""))
 
     async def stop(self) -> None:
         """Give up what is on its way; the next start does it again."""
@@ -143,7 +149,7 @@ class Reports:
                 self._schedule.attempts.written(request_id)
                 self._schedule.live.close(request_id, cut=report["report"] != "joined")
                 await self._cleaner.folder(request_id)
-            with job_logging.about(request_id):
+            with job_logging.about(request_id, self._schedule.attempts.traceparent(request_id)):
                 await noted(partial(self._act, request_id, report))
         except (NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)

@@ -7,10 +7,11 @@ holds of memory: an attempt that waits for it has a claim to what others hold.
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -26,8 +27,10 @@ from upres.service.execution.order import Order
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results
+from upres.service.telemetry.attempt import AttemptTrace
 from upres.service.telemetry.labels import model_label
 from upres.service.telemetry.tally import Telemetry
+from upres.service.telemetry.tracing import Fact
 
 from .attempts import Attempt, Attempts
 from .change_events import Ledger
@@ -101,6 +104,8 @@ class Runner:
         await self.reports.stop()
         await self.live.stop()
         for request_id, attempt in self.attempts.items():
+            if attempt.trace is not None:
+                attempt.trace.end("stopped")
             if not attempt.live:
                 with suppress(UpresError):
                     await self._ledger.change(request_id, states.requeued)
@@ -200,8 +205,9 @@ class Runner:
                 self.queue.put(again, owner, again=True)
             while self._has_room and (request_id := self.queue.take(self.attempts.by_owner())):
                 with job_logging.about(request_id):
+                    queued = time.monotonic() - self.queue.waited
                     try:
-                        await noted(partial(self._start, request_id))
+                        await noted(partial(self._start, request_id, queued=queued))
                     except (TransitionError, errors.NotFoundError) as error:  # cancelled or deleted by now
                         self.attempts.pop(request_id, None)
                         logger.info("not started: %s", error)
@@ -241,15 +247,30 @@ class Runner:
         theirs = [name for name, attempt in candidates.items() if attempt.owner == owner]
         return max(theirs, key=lambda name: candidates[name].since, default=None)
 
-    async def _start(self, request_id: str) -> None:
+    async def _start(self, request_id: str, *, queued: float | None = None) -> None:
+        """Start an attempt. queued: since when its job had waited, on the monotonic clock."""
         job = await self._ledger.change(request_id, states.started)
-        live = bool(job.spec.get("live"))
-        model = model_label(Spec.from_json(job.spec).names)
-        self.attempts[request_id] = Attempt(job.owner, live=live, model=model)
+        live, model = bool(job.spec.get("live")), model_label(Spec.from_json(job.spec).names)
+        trace = self._trace(job, model, queued) if self.telemetry.tracing.on else None
+        self.attempts[request_id] = attempt = Attempt(job.owner, live=live, model=model, trace=trace)
+        with job_logging.about(request_id, attempt.traceparent):
+            await self._run(job, attempt)
+
+    def _trace(self, job: Job, model: str, queued: float | None) -> AttemptTrace:
+        """Start the span of an attempt, beside that of the wait before it."""
+        facts: dict[str, Fact] = {"upres.request_id": job.request_id, "upres.key": job.owner, "upres.model": model}
+        if queued is not None:
+            self.telemetry.tracing.span("queue", job.traceparent, facts, ago=time.monotonic() - queued).end()
+        facts["upres.attempt"] = job.state.attempts
+        return AttemptTrace(self.telemetry.tracing, job.traceparent, facts)
+
+    async def _run(self, job: Job, attempt: Attempt) -> None:
+        request_id = job.request_id
         logger.info("attempt %d starts", job.state.attempts)
         self._starting.discard(request_id)
         try:
-            await self.executor.run(self._order(job, live=live))
+            order = self._order(job, live=attempt.live)
+            await self.executor.run(replace(order, traceparent=attempt.traceparent))
         except Exception:  # it took no order, so that no report will come
             await self.reports.take(request_id, {"report": "died"})
             raise

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from upres.engine.core.errors import UpresError
 from upres.engine.models.catalog import SLUGS
 from upres.engine.pipeline.advice import Clip
-from upres.service.domain import job_logging
+from upres.service.domain import job_logging, trace_context
 from upres.service.domain.errors import (
     BusyError,
     DiskFullError,
@@ -176,6 +176,7 @@ class Jobs(JobReader):
             idempotency=idempotency,
             fingerprint=fingerprint,
             base_url=base_url,
+            traceparent=trace_context.current.get(),
         )
         if spec.live:
             return await self._create_live(job), True

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from upres.service.jobs.retention import keep_expiring
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.results import Results, file_names
+from upres.service.telemetry.setup import make_tracing
 from upres.service.telemetry.tally import Telemetry
 from upres.service.webhooks.deliveries import Deliveries
 from upres.service.webhooks.dispatcher import Webhooks, url_problems
@@ -63,7 +65,7 @@ class Server:
         raise_file_limit()
         self._settings = settings
         credentials = grpc_credentials(settings.tls_certificate, settings.tls_key)
-        self._telemetry = Telemetry()
+        self._telemetry = Telemetry(tracing=make_tracing(os.environ))
         self._failed: asyncio.Queue[str] = asyncio.Queue()
         self._tasks = WatchedTasks(self._on_failing)
         self._standby = standby
@@ -148,7 +150,10 @@ class Server:
         app = Web(self.jobs, self._links, submissions, public_url=settings.public_url, metrics=metrics).app()
         self._pusher.mount(app)
         idle, origins = settings.policy.source_idle_seconds, settings.cors_origins
-        LiveDoor(self.jobs, self.keys, quota, self._links, origins=origins, idle_seconds=idle).mount(app)
+        tracing = self._telemetry.tracing
+        LiveDoor(self.jobs, self.keys, quota, self._links, origins=origins, idle_seconds=idle, tracing=tracing).mount(
+            app
+        )
         self._hls.mount(app)
         protect(
             app,
@@ -225,6 +230,7 @@ class Server:
         self.store.close()
         await asyncio.to_thread(self._probe.close)
         await asyncio.to_thread(self._puller.close)
+        await asyncio.to_thread(self._telemetry.tracing.close)
         self._resolver.close()
         if self._lock is not None:
             self._lock.release()

@@ -25,7 +25,8 @@ class Job:
     accepted: its request_id was sent and its source is whole, or may be streamed. source_complete: no byte is to come.
     idempotency, fingerprint: the client's key for this request, and the hash of what it came with. totals: counts at the end.
     result_prefix: of its keys in the result store. progress_before: its progress as its newest attempt started.
-    base_url: where its submitter reached this server, for links; None where it is not known.
+    base_url: where its submitter reached this server, for links; None where it is not known. traceparent: of what its submission
+    was in a trace; None where nobody traces.
     """
 
     request_id: str
@@ -44,6 +45,7 @@ class Job:
     result_prefix: str = ""
     progress_before: float = 0.0
     base_url: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ def _row(job: Job) -> dict[str, Any]:
     state = job.state
     own = ("request_id", "number", "owner", "spec", "idempotency", "fingerprint", "accepted", "source_complete")
     times = ("created_at", "started_at", "ended_at", "totals")
-    links = ("result_prefix", "progress_before", "base_url")
+    links = ("result_prefix", "progress_before", "base_url", "traceparent")
     return {
         **{name: getattr(job, name) for name in (*own, *times, *links)},
         "status": state.status,

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0003"  # the newest step
+REVISION = "0004"  # the newest step
 
 metadata = sa.MetaData()
 
@@ -45,6 +45,7 @@ jobs = sa.Table(
     sa.Column("result_prefix", Text, nullable=False, server_default=""),  # of its objects in the result store
     sa.Column("progress_before", sa.Float, nullable=False, server_default="0"),  # as its newest attempt started
     sa.Column("base_url", Text),  # of the request that submitted it, without a slash at its end
+    sa.Column("traceparent", Text),  # of the request that submitted it, where it is traced
     sa.UniqueConstraint("owner", "idempotency"),
 )
 

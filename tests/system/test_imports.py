@@ -6,13 +6,15 @@ import sys
 
 import pytest
 
-HEAVY = ("grpc", "sqlalchemy", "fastapi", "uvicorn", "obstore", "alembic")
+HEAVY = ("grpc", "sqlalchemy", "fastapi", "uvicorn", "obstore", "alembic", "prometheus_client", "opentelemetry")
 
 
 @pytest.mark.parametrize(
     ("module", "unneeded"),
     [
         ("upres.service.execution.attempt", HEAVY),
+        ("upres.service.execution.fork_parent", HEAVY),
+        ("upres.service.execution.worker", HEAVY),
         ("upres.service.execution.probe", HEAVY),
         (
             "upres.service.client",

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from functools import wraps
 from typing import Any, TypeAlias, TypeVar
 
@@ -23,6 +23,7 @@ from .status import status_of
 
 FIRST_SECONDS = 30.0
 OURS = "/upres."
+PACKAGE = pb.DESCRIPTOR.package
 RECHECK_SECONDS = 2.0  # between two checks that a stream's key is still in use
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -70,6 +71,13 @@ class Service:
         finally:
             self._telemetry.tally.grpc.labels(name, code.name).inc()
 
+    def traced(self, name: str, context: Context) -> AbstractContextManager[Any]:
+        """Make a span of a call whose caller is known, which continues the caller's trace."""
+        sent = [str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"]
+        service, _, method = name.partition(".")
+        facts = {"rpc.system": "grpc", "rpc.service": f"{PACKAGE}.{service}", "rpc.method": method}
+        return self._telemetry.tracing.request(f"{PACKAGE}.{service}/{method}", sent, facts)
+
     async def message(self, job: Job) -> pb.Job:
         """Convert a job to its message."""
         return job_of(job, self.jobs.source_offset(job))
@@ -82,7 +90,9 @@ def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], 
     async def respond(self: S, request: Q, context: Context) -> A:
         try:
             with self.counted(call.__qualname__):
-                return await call(self, _parsed(request), await self.owner(context))
+                owner = await self.owner(context)
+                with self.traced(call.__qualname__, context):
+                    return await call(self, _parsed(request), owner)
         except Exception as error:  # every error becomes a status
             await context.abort_with_status(status_of(error))
             raise
@@ -97,13 +107,15 @@ def many(call: Callable[[S, Q, str], AsyncGenerator[A]]) -> Callable[[S, Q, Cont
     async def respond(self: S, request: Q, context: Context) -> AsyncGenerator[A]:
         try:
             with self.counted(call.__qualname__):
-                async with aclosing(call(self, _parsed(request), await self.owner(context))) as responses:
-                    checked = time.monotonic()
-                    async for response in responses:
-                        if time.monotonic() > checked + RECHECK_SECONDS:
-                            await self.identify(context)
-                            checked = time.monotonic()
-                        yield response
+                owner = await self.owner(context)
+                with self.traced(call.__qualname__, context):
+                    async with aclosing(call(self, _parsed(request), owner)) as responses:
+                        checked = time.monotonic()
+                        async for response in responses:
+                            if time.monotonic() > checked + RECHECK_SECONDS:
+                                await self.identify(context)
+                                checked = time.monotonic()
+                            yield response
         except Exception as error:  # every error becomes a status
             await context.abort_with_status(status_of(error))
 

@@ -16,6 +16,7 @@ from upres.service.telemetry.tally import Telemetry
 
 from .counted import Counted
 from .errors import response_of
+from .traced import Traced
 
 KEYED = ("/api/", "/broadcasting/")
 UNLIMITED = ("/models", "/balance")  # clients ask for these before and after each job
@@ -42,6 +43,8 @@ def protect(
     largest video. check_room: raises DiskFullError where the disk does not take so many bytes.
     """
     largest = max(LARGEST_BODY, upload_bytes + FORM_BYTES)
+    if telemetry.tracing.on:
+        app.add_middleware(Traced, tracing=telemetry.tracing)
     app.add_middleware(Gate, keys=keys, quota=quota, idle_seconds=idle_seconds, largest=largest, check_room=check_room)
     if origins:
         app.add_middleware(

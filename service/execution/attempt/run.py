@@ -53,6 +53,7 @@ from .preview import jpeg
 from .remote_encoder import with_memory
 from .remote_model import RemoteModel
 from .split import Asked
+from .stages import TimedProgress, reported
 
 REPORT_SECONDS = 0.25  # between two reports of progress
 LIVE_RATE = Fraction(60)  # frames a second that a live source has at most: where libavformat says more, it has guessed
@@ -66,13 +67,13 @@ logger = logging.getLogger(__name__)
 class Attempt:
     """The run itself. What is wrong with the job is an UpresError; anything else is a fault of ours and ends the process."""
 
-    def __init__(self, order: Order, channel: Channel, live: LiveSocket | None) -> None:
+    def __init__(self, order: Order, channel: Channel, live: LiveSocket | None, progress: Progress) -> None:
         self._live = live
         self._channel = channel
         self._spec = Spec.from_json(order.spec)
         self._limits = Limits(**order.limits)
         self._folder = JobFolder(Path(order.folder))
-        self._progress = Progress()
+        self._progress = progress
         self._activity = Activity(
             self._folder.path,
             self._progress,
@@ -301,27 +302,36 @@ def report(channel: Channel, kind: str) -> None:
 
 def run_order(order: Order, channel: Channel) -> None:
     """Carry out an order in this process, which gives up everything but the job's folder, and report how it ended."""
-    job_logging.bind_job_id(order.logged)
+    job_logging.bind_job_id(order.logged, order.traceparent)
     name_process("upres-attempt")
-    folder = JobFolder(Path(order.folder))
+    progress = Progress() if order.traceparent is None else TimedProgress()
     try:
-        with _live_socket(order, channel) as live:  # before sockets are given up
+        with (
+            _live_socket(order, channel) as live,
+            reported(progress, channel),
+        ):  # the socket before sockets are given up
             _confine(order)
-            if order.range_number is not None:
-                with locked(folder.range_lock(order.range_number), order.lock_seconds):
-                    Attempt(order, channel, live).run_range(order.range_number)
-                report(channel, "made")
-                return
-            with locked(folder.lock, order.lock_seconds):
-                totals = Attempt(order, channel, live).run()
+            verdict = _made(order, channel, live, progress)
     except LockedError as error:
         channel.send({"report": "locked", "holder": error.holder})
     except UpresError as error:
         message = str(error).replace(f"{order.folder}/", "")  # nobody outside shall read a path of the server's
         channel.send({"report": "failed", "error": type(error).__name__, "message": message})
     else:
-        logger.info("%d frames are in the log, %d were there before", totals["frames"], totals["frames_resumed"])
-        channel.send({"report": "joined", "totals": totals})
+        channel.send(verdict)
+
+
+def _made(order: Order, channel: Channel, live: LiveSocket | None, progress: Progress) -> dict[str, Any]:
+    """Make what the order is for, and return the verdict."""
+    folder, number = JobFolder(Path(order.folder)), order.range_number
+    if number is not None:
+        with locked(folder.range_lock(number), order.lock_seconds):
+            Attempt(order, channel, live, progress).run_range(number)
+        return {"report": "made"}
+    with locked(folder.lock, order.lock_seconds):
+        totals = Attempt(order, channel, live, progress).run()
+    logger.info("%d frames are in the log, %d were there before", totals["frames"], totals["frames_resumed"])
+    return {"report": "joined", "totals": totals}
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from upres.service.domain.waiting import wait_for
 from upres.service.domain.watched_tasks import WatchedTasks
@@ -18,6 +20,21 @@ LOOK_SECONDS = 1.0  # between two looks for ranges that were locked
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Traced:
+    """A range under way whose job is traced. since: on the monotonic clock. stages: that its attempt has reported."""
+
+    number: int
+    since: float = field(default_factory=time.monotonic)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    def report(self, verdict: Report) -> Report:
+        """Make the report `range`."""
+        seconds, device = time.monotonic() - self.since, verdict.get("device", "")
+        made = {"report": "range", "number": self.number, "outcome": verdict["report"], "seconds": seconds}
+        return {**made, "device": device, "stages": self.stages}
+
+
 class Pool:
     """Keeps the protocol `Executor` over workers. on_failing: as in ExecutorOptions."""
 
@@ -30,6 +47,7 @@ class Pool:
         self._on_failing = on_failing
         self._on_report: OnReport = _nobody
         self._split = SplitJobs()
+        self._traced: dict[str, _Traced] = {}  # by the names of orders
         self._again: list[Order] = []  # of jobs that go on without ranges
         self._changed = asyncio.Event()
         self._tasks = WatchedTasks(self._worker_failing)
@@ -113,7 +131,11 @@ class Pool:
         self._changed.set()
         kind = report["report"]
         if (job := self._split.job_of(request_id)) is not None:
-            if kind in VERDICTS:
+            if kind == "stages" and request_id in self._traced:
+                self._traced[request_id].stages = report["stages"]
+            elif kind in VERDICTS:
+                if (traced := self._traced.pop(request_id, None)) is not None:
+                    await self._on_report(job, traced.report(report))
                 await self._give_up(self._split.ended(request_id, report), report)
                 await self._settle(job)
         elif kind == "ranges":
@@ -157,6 +179,8 @@ class Pool:
 
     async def _hand(self, worker: PooledWorker, order: Order) -> None:
         """Give an order to a worker; where that takes none, it has died."""
+        if order.traceparent is not None and order.range_number is not None:
+            self._traced[order.request_id] = _Traced(order.range_number)
         try:
             await worker.run(order)
         except Exception:  # whatever it is, what waits for the order's end has to hear of one

@@ -84,8 +84,9 @@ class PooledWorker(ABC):
         elif report["report"] == "beat":
             self.load = Load(**report.get("load", {}))
         elif request_id in self._running:
-            await on_report(request_id, report)
-            if report["report"] in VERDICTS:
+            ends = report["report"] in VERDICTS
+            await on_report(request_id, {**report, "device": self.name} if ends and self.name else report)
+            if ends:
                 self._forget(request_id)
 
     async def _report_lost(self, on_report: OnReport) -> None:

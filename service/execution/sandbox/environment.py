@@ -2,7 +2,7 @@
 
 import os
 
-SECRETS = ("UPRES_", "AWS_", "AZURE_", "GOOGLE_")  # prefixes of variables that hold some
+SECRETS = ("UPRES_", "AWS_", "AZURE_", "GOOGLE_", "OTEL_")  # prefixes of variables that hold some
 RUNTIME = "UPRES_RUNTIME"  # what a worker runs its models on
 QUALITY = "UPRES_QUALITY"  # at which quality
 FOR_ENGINE = ("UPRES_CACHE", "UPRES_RANDOM_WEIGHTS")  # what the engine itself reads: no secrets

@@ -168,3 +168,35 @@ def test_a_full_run_is_told_by_job_and_holds_no_secret(tmp_path, clip):
     assert len(own) == 2
     for secret in (KEY, WRONG, SECRET, TOKEN, "signature=", *own, *signatures):
         assert secret not in text
+
+
+def test_lines_name_the_trace_that_they_are_of_and_none_that_an_attempt_makes_up(configured):
+    captured, trace, span = configured("json"), "ab" * 16, "cd" * 8
+
+    with job_logging.about("job-1", f"00-{trace}-{span}-01"):
+        logging.getLogger("upres.x").info("one")
+        with job_logging.about("job-2"):
+            logging.getLogger("upres.x").info("two")
+    logging.getLogger("upres.x").info("three")
+    line = {
+        "time": "2026-11-28T00:00:00+00:00",
+        "level": "INFO",
+        "logger": "upres.x",
+        "message": "m",
+        "request_id": "job-1",
+    }
+    for ids in (
+        {"trace_id": trace, "span_id": span},
+        {"trace_id": "x" * 9999, "span_id": [span]},
+        {"trace_id": trace + "\n"},
+    ):
+        job_logging.pass_on(json.dumps({**line, **ids}), source=0)
+    lines = map(json.loads, captured.readouterr().err.splitlines())
+    assert [(line.get("trace_id"), line.get("span_id")) for line in lines] == [
+        (trace, span),
+        (trace, span),
+        (None, None),
+        (trace, span),
+        (None, None),
+        (None, None),
+    ]

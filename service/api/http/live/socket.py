@@ -33,6 +33,7 @@ from upres.service.domain.spec import Spec
 from upres.service.jobs.follow import followed
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job
+from upres.service.telemetry.tracing import Tracing
 
 from .messages import message_of
 
@@ -62,7 +63,9 @@ class LiveDoor:
         *,
         origins: Sequence[str],
         idle_seconds: float,
+        tracing: Tracing,
     ) -> None:
+        self._tracing = tracing
         self._jobs = jobs
         self._links = links
         self._keys = keys
@@ -110,22 +113,27 @@ class LiveDoor:
 
     async def _serve(self, websocket: WebSocket) -> None:
         first = await self._first(websocket)
-        secret = first.get("key")
-        owner = await self._owner(secret)
+        owner = await self._owner(first.get("key"))
         self._quota.take(owner)
         if self._open[owner] >= MOST_SOCKETS:
             raise BusyError(f"this key has {MOST_SOCKETS} live sockets open; close one", retry_seconds=5)
         self._open[owner] += 1
         try:
-            starts = "start" in first
-            if starts:
-                job = (await self._jobs.create(_spec(first["start"]), owner))[0]
-            else:
-                job = await self._jobs.get(checked_id(str(first.get("attach", ""))), owner)
-            await self._run(websocket, job, secret, sends=starts)
+            with self._tracing.request(
+                f"WebSocket {PATH}", websocket.headers.getlist("traceparent"), {"http.route": PATH}
+            ):
+                await self._attended(websocket, first, owner)
         finally:
             self._open[owner] -= 1
             self._open += Counter()  # without those at zero
+
+    async def _attended(self, websocket: WebSocket, first: dict[str, Any], owner: str) -> None:
+        starts = "start" in first
+        if starts:
+            job = (await self._jobs.create(_spec(first["start"]), owner))[0]
+        else:
+            job = await self._jobs.get(checked_id(str(first.get("attach", ""))), owner)
+        await self._run(websocket, job, first.get("key"), sends=starts)
 
     async def _first(self, websocket: WebSocket) -> dict[str, Any]:
         """Wait for the first message: some seconds, and no longer than until many others wait with none."""

@@ -1,0 +1,42 @@
+"""What counts as a traceparent is what the W3C's Trace Context says, however much else comes in its place."""
+
+import pytest
+
+from upres.service.domain.trace_context import accepted, ids
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+GIVEN = f"00-{TRACE}-{SPAN}-01"
+
+
+def test_a_traceparent_names_a_trace_and_a_span():
+    assert accepted([GIVEN]) == GIVEN and ids(GIVEN) == (TRACE, SPAN)
+
+
+def test_what_a_later_version_adds_is_left_out():
+    assert accepted([f"cc-{TRACE}-{SPAN}-01"]) == GIVEN
+    assert accepted([f"cc-{TRACE}-{SPAN}-01-what-the-future-brings"]) == GIVEN
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [""],
+        [GIVEN, GIVEN],
+        [GIVEN.upper()],
+        [f" {GIVEN}"],
+        [f"{GIVEN}\n"],
+        [f"{GIVEN}-more"],
+        [f"cc-{TRACE}-{SPAN}-01more"],
+        [f"ff-{TRACE}-{SPAN}-01"],
+        [f"00-{'0' * 32}-{SPAN}-01"],
+        [f"00-{TRACE}-{'0' * 16}-01"],
+        [f"00-{TRACE[:-1]}-{SPAN}-01"],
+        [f"00-{TRACE}-{SPAN}-\u0661\u0661"],
+        ["0" * 1_000_000],
+        [GIVEN * 20_000],
+        ["-" * 1_000_000],
+    ],
+)
+def test_anything_else_is_none(values):
+    assert accepted(values) is None
