@@ -252,7 +252,10 @@ class Reports:
         return size
 
     async def _wanted(self, request_id: str) -> bool:
-        return not (await self._ledger.get(request_id)).state.ended
+        try:
+            return not (await self._ledger.get(request_id)).state.ended
+        except StoreError:  # the database is away, too, which says nothing of the job
+            return True
 
     async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
         job = await self._ledger.change(request_id, states.finished, totals=totals)

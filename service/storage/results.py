@@ -11,12 +11,16 @@ import obstore
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from upres.engine.core.errors import SettingsError, TargetError
-from upres.service.domain.errors import NotFoundError
+from upres.service.domain.errors import NotFoundError, UnavailableError
 
 STORE_SECONDS = 1.0  # between the first two tries to store a result; then twice as long each time
 MOST_STORE_SECONDS = 60.0
 AWAY_SECONDS = 86400.0  # the longest that a result waits for its store
 CHUNK = 1 << 18  # what a slow reader costs of memory, a few times over
+PARTS = 4  # of 5 MiB each, that are on their way at once of one file, and in memory
+ANSWER_SECONDS = 20.0  # the longest that somebody who reads or removes waits for the store to answer
+READ_TRIES = 4  # in a row without a byte, before a result is taken for one that cannot be read now
+READ_PAUSE = 0.5  # seconds before the second of them; then twice as long each time
 STAGED = "????????-????-????-????-????????????.???#*"  # as the local store writes; it does not list these
 
 logger = logging.getLogger(__name__)
@@ -40,12 +44,15 @@ class Results:
     async def put(self, key: str, path: Path) -> int:
         """Store a file, whole or not at all, and give its size; TargetError where it cannot be stored."""
         try:
-            await obstore.put_async(self._store, key, path)
+            await obstore.put_async(self._store, key, path, max_concurrency=PARTS)
             if self._folder is not None:
                 await asyncio.to_thread(_sync, self._folder / key, self._folder)
-            return await self.size(key)
+            stored, size = await self._head(key), path.stat().st_size
         except (OSError, obstore.exceptions.BaseError) as error:
             raise TargetError(f"the result cannot be stored ({type(error).__name__})") from error
+        if stored != size:
+            raise TargetError(f"the result cannot be stored: the store has {stored} of its {size} bytes")
+        return stored
 
     async def keep(self, key: str, path: Path, wanted: Callable[[], Awaitable[bool]]) -> int:
         """Put a file that took long to make; where the store is away, or full, again later: for a day at most, while wanted."""
@@ -56,32 +63,56 @@ class Results:
             except TargetError as error:
                 if time.monotonic() > end or not path.exists() or not await wanted():
                     raise
-                logger.warning("%s; trying again", error)
+                logger.warning("%s; trying again in %g s, for a day at the most", error, pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_STORE_SECONDS)
 
     async def size(self, key: str) -> int:
-        """Give an object's bytes; NotFoundError where there is none of this key."""
+        """Give an object's bytes; NotFoundError where there is none of this key, UnavailableError where the store does not say."""
         try:
-            return int((await obstore.head_async(self._store, key))["size"])
+            return await self._head(key)
         except FileNotFoundError as error:
             raise NotFoundError(f"there is no object {key}") from error
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise UnavailableError(
+                f"the result store does not answer ({type(error).__name__}); try again later"
+            ) from error
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
-        """Yield bytes from `start` to before `end`, in chunks of at least a quarter of a MiB."""
+        """Yield bytes from `start` to before `end`, in chunks of at least a quarter of a MiB.
+
+        Where the store breaks off, or the reader is slower than a request may last, the rest is asked for. UnavailableError where
+        none comes.
+        """
         end = await self.size(key) if end is None else end
-        if start >= end:
-            return
-        response = await obstore.get_async(self._store, key, options={"range": (start, end)})
-        async for chunk in response.stream(min_chunk_size=CHUNK):
-            yield bytes(chunk)
+        failed = 0
+        while start < end:
+            why: Exception | None = None
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    response = await obstore.get_async(self._store, key, options={"range": (start, end)})
+                async for chunk in response.stream(min_chunk_size=CHUNK):
+                    start, failed = start + len(chunk), -1
+                    yield bytes(chunk)
+            except (OSError, obstore.exceptions.BaseError) as error:
+                why = error
+            failed += 1
+            if start < end and failed >= READ_TRIES:
+                raise UnavailableError("the result store gives no more of a result; try again later") from why
+            if start < end:
+                await asyncio.sleep(READ_PAUSE * 2**failed)
+
+    async def _head(self, key: str) -> int:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return int((await obstore.head_async(self._store, key))["size"])
 
     async def remove(self, *keys: str) -> None:
         """Remove objects, as far as there are any; TargetError names those that cannot be removed now."""
         problems = []
         for key in keys:
             try:
-                await obstore.delete_async(self._store, key)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await obstore.delete_async(self._store, key)
             except FileNotFoundError:
                 continue
             except (OSError, obstore.exceptions.BaseError) as error:

@@ -2,16 +2,20 @@
 
 import asyncio
 import logging
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import httpx
+import obstore
 import pytest
 from moto.server import ThreadedMotoServer
+from obstore.exceptions import GenericError
 from serving import KEY, Rpc, ServerProcess
 
 from upres.engine.core.errors import TargetError
-from upres.service.domain.errors import NotFoundError
-from upres.service.storage.results import Results
+from upres.service.domain.errors import NotFoundError, UnavailableError
+from upres.service.storage import results as results_module
+from upres.service.storage.results import READ_TRIES, Results
 from upres.v2 import upscale_pb2 as pb
 
 SECRET = "an S3 secret of the operator"
@@ -72,6 +76,81 @@ def test_a_bucket_that_is_not_there_is_told(bucket, tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(TargetError):
         asyncio.run(Results("s3://nowhere/results").put("a.mp4", tmp_path / "file"))
+
+
+class Broken:
+    """An answer of a store that ends by an error after some chunks, or without one where `error` is None."""
+
+    def __init__(self, chunks, error):
+        self.chunks, self.error = chunks, error
+
+    async def stream(self, min_chunk_size):
+        for chunk in self.chunks:
+            yield chunk
+        if self.error is not None:
+            raise self.error
+
+
+def read_through(monkeypatch, answers):
+    """Read ten bytes from a store that answers so; what came, and the ranges that were asked for."""
+    asked, answers = [], iter(answers)
+
+    async def get(store, key, options):
+        asked.append(options["range"])
+        return next(answers)
+
+    monkeypatch.setattr(results_module.obstore, "get_async", get)
+    monkeypatch.setattr(results_module, "READ_PAUSE", 0)
+
+    async def scenario():
+        came = b""
+        try:
+            async for chunk in Results("memory://").read("a.mp4", 0, 10):
+                came += chunk
+        except UnavailableError as error:
+            return came, str(error)
+        return came, None
+
+    return *asyncio.run(scenario()), asked
+
+
+@pytest.mark.parametrize("error", [OSError("reset"), GenericError("a body that took too long"), None])
+def test_a_store_that_breaks_off_is_asked_for_the_rest(monkeypatch, error):
+    answers = [Broken([b"0123"], error), Broken([], error), Broken([b"45", b"6"], error), Broken([b"789"], None)]
+    came, failed, asked = read_through(monkeypatch, answers)
+    assert (came, failed) == (b"0123456789", None)
+    assert asked == [(0, 10), (4, 10), (4, 10), (7, 10)]
+
+
+def test_a_reader_that_gets_no_more_is_told_so_after_some_tries(monkeypatch):
+    answers = [Broken([b"0123"], OSError("reset")), *(Broken([], OSError("reset")) for _ in range(READ_TRIES))]
+    came, failed, asked = read_through(monkeypatch, answers)
+    assert came == b"0123" and "gives no more of a result; try again later" in failed
+    assert len(asked) == 1 + READ_TRIES
+
+
+def test_what_the_store_has_not_whole_is_not_stored(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"0123456789")
+
+    async def half(store, key, path, **_):
+        await obstore.put_async(store, key, b"01234")
+
+    monkeypatch.setattr(results_module, "obstore", SimpleNamespace(**{**vars(obstore), "put_async": half}))
+    with pytest.raises(TargetError, match="the store has 5 of its 10 bytes"):
+        asyncio.run(Results("memory://").put("a.mp4", tmp_path / "file"))
+
+
+@pytest.mark.parametrize("step", ["size", "remove"])
+def test_a_store_that_does_not_answer_keeps_nobody_waiting(monkeypatch, step):
+    async def hangs(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(results_module.obstore, "head_async", hangs)
+    monkeypatch.setattr(results_module.obstore, "delete_async", hangs)
+    monkeypatch.setattr(results_module, "ANSWER_SECONDS", 0.01)
+    expected = UnavailableError if step == "size" else TargetError
+    with pytest.raises(expected, match="the result store does not"):
+        asyncio.run(getattr(Results("memory://"), step)("a.mp4"))
 
 
 def test_results_in_a_bucket_are_served_through_the_server(bucket, tmp_path, clip):

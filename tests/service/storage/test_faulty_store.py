@@ -1,0 +1,131 @@
+"""Jobs whose results go into a bucket that is away for a while, slow, or loses bytes: none is lost, and no attempt repeated."""
+
+import asyncio
+import logging
+import os
+
+import httpx
+import pytest
+import referee
+from faulty_store import faulty
+from moto.server import ThreadedMotoServer
+from running_jobs import ended, result, serving, submit, until
+
+from upres.engine.core.errors import TargetError
+from upres.service.domain.errors import UnavailableError
+from upres.service.domain.states import Status
+from upres.service.storage import results as results_module
+from upres.service.storage.results import Results
+
+pytestmark = [pytest.mark.scale, pytest.mark.usefixtures("fake_models")]
+
+LARGE = 23 << 20  # bytes: five parts
+
+
+@pytest.fixture(scope="module")
+def s3():
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    httpx.put(f"http://{host}:{port}/bucket").raise_for_status()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def faults(s3, monkeypatch):
+    with faulty(s3) as (url, faults):
+        values = {"ENDPOINT_URL": url, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
+        for name, value in {**values, "ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "secret"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield faults
+
+
+@pytest.fixture
+def bucket(faults, tmp_path):
+    return Results(f"s3://bucket/{tmp_path.name}")
+
+
+async def made(jobs, clip, tmp_path, count=1):
+    """Jobs that are submitted together, each at its end, with the frames of its result."""
+    submitted = [await submit(jobs, clip("a.mp4", 1)) for _ in range(count)]
+    done = [await until(jobs, job.request_id, ended) for job in submitted]
+    paths = [await result(jobs, job.request_id, tmp_path / f"{job.request_id}.mp4") for job in done]
+    return [(job.state.status, job.state.attempts, referee.count(path)) for job, path in zip(done, paths, strict=True)]
+
+
+def test_results_wait_for_a_store_that_answers_503_for_a_while(tmp_path, clip, faults, bucket, monkeypatch, caplog):
+    monkeypatch.setattr(results_module, "STORE_SECONDS", 0.1)
+
+    async def back():
+        """The store is away until a result was given up on once, by obstore's own tries."""
+        while "for a day at the most" not in caplog.text:
+            await asyncio.sleep(0.05)
+        faults.away = False
+
+    async def scenario():
+        async with serving(tmp_path, results=bucket) as jobs:
+            faults.away = True
+            _, ends = await asyncio.gather(back(), made(jobs, clip, tmp_path, 3))
+            assert ends == [(Status.DONE, 1, 10)] * 3
+        assert faults.answered.count(503) > 3
+
+    asyncio.run(scenario())
+
+
+def test_results_go_into_a_store_that_takes_long_for_every_answer(tmp_path, clip, faults, bucket):
+    async def scenario():
+        async with serving(tmp_path, results=bucket) as jobs:
+            faults.delay = 0.2
+            assert await made(jobs, clip, tmp_path, 3) == [(Status.DONE, 1, 10)] * 3
+
+    asyncio.run(scenario())
+
+
+def test_a_result_that_the_store_has_in_part_is_stored_again_before_anybody_sees_it(tmp_path, clip, faults, bucket):
+    async def scenario():
+        async with serving(tmp_path, results=bucket) as jobs:
+            faults.loses = 1
+            assert await made(jobs, clip, tmp_path) == [(Status.DONE, 1, 10)]
+            assert faults.loses == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_large_result_goes_in_parts_each_signed_with_its_hash_and_comes_back_whole_though_it_breaks_off(
+    tmp_path, faults, bucket
+):
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(LARGE))
+
+    async def scenario():
+        assert await bucket.put("a.mp4", path) == LARGE
+        parts = [headers for method, asked, headers in faults.asked if method == "PUT" and "partNumber" in asked]
+        assert len(parts) == 5 and len({headers["x-amz-content-sha256"] for headers in parts}) == 5
+        faults.cuts = 2
+        assert b"".join([chunk async for chunk in bucket.read("a.mp4")]) == path.read_bytes()
+        assert faults.cuts == 0
+
+    asyncio.run(scenario())
+
+
+def test_parts_of_a_file_that_could_not_be_stored_are_removed_where_the_store_answers(tmp_path, faults, bucket):
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(LARGE))
+
+    async def scenario():
+        faults.refuses = 1
+        with pytest.raises(TargetError, match="the result cannot be stored"):
+            await bucket.put("a.mp4", path)
+        assert any(method == "DELETE" and "uploadId" in asked for method, asked, _ in faults.asked)
+        assert await bucket.put("a.mp4", path) == LARGE
+
+    asyncio.run(scenario())
+
+
+def test_who_reads_a_result_while_the_store_is_away_hears_so(faults, bucket, monkeypatch):
+    monkeypatch.setattr(results_module, "ANSWER_SECONDS", 0.5)
+    faults.away = True
+    with pytest.raises(UnavailableError, match=r"does not answer .* try again later"):
+        asyncio.run(bucket.size("a.mp4"))

@@ -1,0 +1,110 @@
+"""An S3 server that has the faults of one far away: between moto's and its clients, on a port of its own."""
+
+import http.client
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+HEADERS_OF_A_HOP = {"connection", "transfer-encoding", "content-length", "server", "date"}
+
+
+@dataclass
+class Faults:
+    """away: everything is answered by 503. delay: seconds before every answer.
+
+    cuts: how many GETs of objects are still to be cut off in their middle. loses: how many PUTs of bytes lose half of these
+    and are answered as if they did not. refuses: how many of them are refused.
+    asked: method, path and headers of every request; answered: their statuses.
+    """
+
+    away: bool = False
+    delay: float = 0.0
+    cuts: int = 0
+    loses: int = 0
+    refuses: int = 0
+    asked: list = field(default_factory=list)
+    answered: list = field(default_factory=list)
+    changing: threading.Lock = field(default_factory=threading.Lock)
+
+    def takes(self, name):
+        """Whether one of the faults that are counted is due now."""
+        with self.changing:
+            left = getattr(self, name)
+            setattr(self, name, max(0, left - 1))
+            return left > 0
+
+
+@contextmanager
+def faulty(server):
+    """The address of an S3 server that stands before another one, and its faults."""
+    faults, target = Faults(), urlsplit(server)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            faults.asked.append((self.command, self.path, dict(self.headers)))
+            time.sleep(faults.delay)
+            if faults.away:
+                self.reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+                return
+            if self.command == "PUT" and body and faults.takes("refuses"):
+                self.reply(400, {}, b"<Error><Code>BadDigest</Code></Error>")
+                return
+            if self.command == "PUT" and body and faults.takes("loses"):
+                body = body[: len(body) // 2]
+            status, headers, data = self.passed_on(body)
+            if self.command == "GET" and urlsplit(self.path).query == "" and faults.takes("cuts"):
+                self.reply(status, headers, data, cut=True)
+                return
+            self.reply(status, headers, data)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
+
+        def passed_on(self, body):
+            connection = http.client.HTTPConnection(target.hostname, target.port, timeout=60)
+            try:
+                kept = {name: value for name, value in self.headers.items() if name.lower() not in HEADERS_OF_A_HOP}
+                connection.request(self.command, self.path, body, kept)
+                answer = connection.getresponse()
+                return answer.status, dict(answer.getheaders()), answer.read()
+            finally:
+                connection.close()
+
+        def reply(self, status, headers, data, *, cut=False):
+            faults.answered.append(status)
+            self.send_response(status)
+            for name, value in headers.items():
+                if name.lower() not in HEADERS_OF_A_HOP:
+                    self.send_header(name, value)
+            size = headers.get("Content-Length", headers.get("content-length")) if self.command == "HEAD" else len(data)
+            self.send_header("Content-Length", str(size or 0))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data[: len(data) // 2] if cut else data)
+            self.close_connection = self.close_connection or cut
+
+        def log_message(self, *_):
+            pass
+
+    class Quiet(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request, client_address):
+            """A client that has gone is none of the test's business."""
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    httpd = Quiet(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_address[1]}", faults
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join(20)
