@@ -8,11 +8,13 @@ import asyncio
 import resource
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 MOST_FILES = 1 << 16  # open files that the server asks for
 WORK_FILES = 256  # of those: kept for work
 MOST_CONNECTIONS = 16_384  # of each endpoint
 FEWEST_CONNECTIONS = 16
+NO_WEBSOCKET = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 def raise_file_limit() -> int:
@@ -111,3 +113,14 @@ class Bounded(H11Protocol):
 
     def _expire(self) -> None:
         self.transport.abort()
+
+
+class Answered(WebSocketsSansIOProtocol):
+    """A WebSocket. A request for one that is none gets an answer and an end; uvicorn would say nothing, and keep it open."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.transport.is_closing():
+            self.transport.write(b"".join(self.conn.data_to_send()) or NO_WEBSOCKET)
+            self.transport.close()

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from upres.service.domain.errors import StoreError
 
-from .connections import Bounded, Idle, most_connections
+from .connections import Answered, Bounded, Idle, most_connections
 from .settings import Settings
 
 STARTED_SECONDS = 0.01
@@ -38,7 +38,7 @@ class Http:
             access_log=False,
             proxy_headers=False,  # `forwarded` reads them, the host among them
             http=partial(Bounded, idle=Idle(most_connections()), seconds=settings.request_seconds),  # type: ignore[arg-type]  # uvicorn calls it as it would the class
-            ws="websockets-sansio",
+            ws=Answered,
             ws_max_size=LARGEST_MESSAGE,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=2,

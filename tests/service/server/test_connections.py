@@ -75,6 +75,26 @@ def test_a_connection_without_a_whole_request_is_closed_and_one_that_has_had_one
             assert answered(kept) and kept.sock.getsockname() == own
 
 
+UPGRADE = b"GET /app/key HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"X-A: \x7f\r\n", b"X-A: " + b"a" * 9000 + b"\r\n", b"X-A: a\r\n" * 200, b""],
+    ids=["text", "long", "many", "no key"],
+)
+def test_a_request_for_a_websocket_that_is_none_is_answered_and_closed(tmp_path, rest):
+    with (
+        ServerProcess(tmp_path / "state", workers=0) as server,
+        socket.create_connection(("127.0.0.1", server.settings["http_port"]), 20) as connection,
+    ):
+        connection.sendall(UPGRADE + rest + b"\r\n")
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 4") and b"\r\n\r\n" in answer
+        assert server.stop() == 0
+        assert [line for line in server.lines if line["level"] in ("ERROR", "CRITICAL")] == []
+
+
 def test_at_the_cap_the_connection_that_has_been_idle_for_longest_makes_room():
     class Transport:
         aborted = closing = False
