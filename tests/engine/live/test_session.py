@@ -114,11 +114,24 @@ def test_a_program_that_does_not_come_to_its_end_is_no_success(clip, tmp_path, m
     assert "ffmpeg was still sending 0.1 s after the end" in str(running.sinks[0].error)
 
 
+def soon_over(monkeypatch, address):
+    """Wait for what goes to this address, which takes nothing ever, for a moment only, and for all else as long as it takes."""
+    end = sink.Sink.end
+
+    def ended(self):
+        stuck = self.destination.name.startswith(address)
+        monkeypatch.setattr(sink, "END_SECONDS", 0.1 if stuck else 600.0)
+        end(self)
+
+    monkeypatch.setattr(sink.Sink, "end", ended)
+
+
 def test_a_program_that_takes_nothing_does_not_outlive_the_run(clip, tmp_path, monkeypatch):
     """As ffmpeg does that listens while nobody watches; more than a pipe holds waits for it."""
     before = psutil.Process().children()
-    program(tmp_path, monkeypatch, "import time; time.sleep(100)")
-    monkeypatch.setattr(sink, "END_SECONDS", 1.0)
+    program(tmp_path, monkeypatch, "import time; time.sleep(10_000)")
+    soon_over(monkeypatch, "srt:")
+    monkeypatch.setattr(sink, "ABANDONED_SECONDS", 600.0)
     encoder = Encoder(codec="h264", crf=0, preset="ultrafast", fragment="frame", live=True, segment_seconds=0.4)
     stuck, fine = run(clip, "srt://127.0.0.1:1?mode=listener", tmp_path / "out.mp4", encoder=encoder)[0].sinks
     assert isinstance(stuck.error, TargetError) and "takes nothing any more" in str(stuck.error)
@@ -171,7 +184,7 @@ def test_a_source_that_breaks_off_is_opened_again_and_time_goes_on(clip, tmp_pat
 def test_a_slow_address_loses_frames_and_a_file_does_not(monkeypatch, clip, tmp_path):
     """A listener that reads nothing, and a queue that holds little."""
     monkeypatch.setattr(sink, "QUEUE_BYTES", 20_000)
-    monkeypatch.setattr(sink, "END_SECONDS", 1.0)
+    soon_over(monkeypatch, "tcp:")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}?send_buffer_size=4096"
