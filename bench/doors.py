@@ -20,25 +20,35 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from service import KEY, UPRES, Serving
+from upres.engine.pipeline.keep_up import MOST_LATE
+from upres.service.api.http.hls.playlist import BACK
+from upres.service.api.http.hls.rendition import PART_SECONDS
 from upres.v2 import upscale_pb2 as pb
 
 SLUG = "RealESRGAN_Vid_x2"
 START = {"model": SLUG, "content": "live", "when_slow": "drop", "preset": live.ENCODER.preset, "segment_seconds": 1.0}
 END_SECONDS = 300  # for a run to end after its source
+SRT_SECONDS = 0.12  # that SRT holds everything back to send again what is lost, as libsrt has it by default
 SENT_SECONDS = 3.0  # for the last frames of an address to arrive
 CAMERA = Path(__file__).parent.parent / "tests" / "support" / "gst_camera.py"
 LAUNCH = (
     "appsrc name=in is-live=true format=time do-timestamp=true caps=video/x-h264,stream-format=byte-stream,alignment=au "
     "! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1"
 )
-RECEIVED = ("-analyzeduration", "500000", "-c", "copy", "-flush_packets", "1", "-f", "nut", "-")
+PROMPT = ("-v", "error", "-analyzeduration", "500000")  # microseconds; ffmpeg's five seconds would all be delay
+RECEIVED = ("-c", "copy", "-flush_packets", "1", "-f", "nut", "-")
 
 
 class Came:
-    """A file as it came: its bytes, how many there were after each piece, and when that was."""
+    """A file as it came: its bytes, how many there were after each piece, and when that was.
+
+    sound: the file of it where it is another one. starts: seconds to add to the times of picture and sound then.
+    """
 
     def __init__(self) -> None:
         self.data = bytearray()
+        self.sound = bytearray()
+        self.starts: dict[str, float] = {}
         self.ends: list[int] = []
         self.times: list[float] = []
 
@@ -48,6 +58,18 @@ class Came:
         self.ends.append(len(self.data))
         self.times.append(time.perf_counter())
 
+    def begin(self, track: str, header: bytes, start: float) -> None:
+        """Take the header of a track that comes apart from the others."""
+        self.starts[track] = start
+        (self.data if track == "video" else self.sound).extend(header)
+
+    def take(self, track: str, piece: bytes) -> None:
+        """Take a piece of such a track, now."""
+        if track == "video":
+            self.add(piece)
+        else:
+            self.sound += piece
+
     def read(self, pipe: IO[bytes]) -> None:
         """Take what comes to the end."""
         while piece := pipe.read1(1 << 20):  # type: ignore[attr-defined]  # a pipe is buffered
@@ -55,10 +77,19 @@ class Came:
 
 
 class Door(NamedTuple):
-    """container: of the source. send: returns what came."""
+    """container: of the source. send: returns what came. late: what may be added to a frame's own inference.
+
+    intervals: of the source's frames. seconds: of what the way itself takes.
+    """
 
     container: str
     send: Callable[[Serving, live.Paced], Came]
+    intervals: float = MOST_LATE
+    seconds: float = 0.0
+
+    def most_intervals(self, rate: float) -> float:
+        """Return the most intervals of frames that one may come later than its own inference has it. rate: a second."""
+        return self.intervals + self.seconds * rate
 
 
 def by_command(_: Serving, paced: live.Paced) -> Came:
@@ -82,9 +113,10 @@ def by_grpc(server: Serving, paced: live.Paced) -> Came:
     came = Came()
     for part in server.client.stream(paced, config):
         if isinstance(part, pb.TrackInit):
-            came.data += part.init
+            start = part.start * part.time_base_numerator / part.time_base_denominator
+            came.begin(part.track, part.init, start)
         elif isinstance(part, pb.Fragment):
-            came.add(part.data)
+            came.take(part.track, part.data)
     return came
 
 
@@ -92,29 +124,46 @@ def by_socket(server: Serving, paced: live.Paced) -> Came:
     """Send and receive through the WebSocket, as the page does."""
     came = Came()
     with _started(server, paced) as (socket_, _):
+        header: dict[str, Any] = {}
         while (message := _received(socket_)) is not None:
-            if isinstance(message, bytes):
-                came.add(message)
+            if isinstance(message, str):
+                header = json.loads(message)
+            elif track := header.get("track"):
+                came.begin(track["name"], message, track["start_seconds"])
+            else:
+                came.take(header["fragment"]["track"], message)
     return came
 
 
 def by_hls(server: Serving, paced: live.Paced) -> Came:
     """Send through the WebSocket, receive as a player of LL-HLS: by blocking reloads, a part as soon as it is listed."""
-    came, seen = Came(), set[str]()
+    came = Came()
     with _started(server, paced) as (socket_, path):
         threading.Thread(target=lambda: [*iter(lambda: _received(socket_), None)], daemon=True).start()
         address = urljoin(server.base, path)
-        _get(address)
-        came.data += _get(urljoin(address, "video-init.mp4"))
-        playlist = _get(urljoin(address, "video.m3u8")).decode()
-        while True:
-            parts = re.findall(r'#EXT-X-PART:.*URI="(.*?)"', playlist)
-            for part in (part for part in parts if part not in seen):
-                seen.add(part)
-                came.add(_get(urljoin(address, part)))
-            if not (hint := re.search(r"PRELOAD-HINT:.*-(\d+)\.(\d+)\.mp4", playlist)):
-                return came
-            playlist = _get(urljoin(address, f"video.m3u8?_HLS_msn={hint[1]}&_HLS_part={hint[2]}")).decode()
+        names = re.findall(r'URI="(.*?)\.m3u8"', _get(address).decode())[:1]
+        listening = [threading.Thread(target=_play, args=(address, name, came)) for name in names]
+        for thread in listening:
+            thread.start()
+        _play(address, "video", came)
+        for thread in listening:
+            thread.join()
+    return came
+
+
+def _play(address: str, name: str, came: Came) -> None:
+    """Fetch a track of LL-HLS to its end."""
+    seen = set[str]()
+    came.begin(name, _get(urljoin(address, f"{name}-init.mp4")), 0.0)
+    playlist = _get(urljoin(address, f"{name}.m3u8")).decode()
+    while True:
+        parts = re.findall(r'#EXT-X-PART:.*URI="(.*?)"', playlist)
+        for part in (part for part in parts if part not in seen):
+            seen.add(part)
+            came.take(name, _get(urljoin(address, part)))
+        if not (hint := re.search(r"PRELOAD-HINT:.*-(\d+)\.(\d+)\.mp4", playlist)):
+            return
+        playlist = _get(urljoin(address, f"{name}.m3u8?_HLS_msn={hint[1]}&_HLS_part={hint[2]}")).decode()
 
 
 def by_rtsp(_: Serving, paced: live.Paced) -> Came:
@@ -122,7 +171,7 @@ def by_rtsp(_: Serving, paced: live.Paced) -> Came:
     ports, came, program = _free_ports(), Came(), shutil.which("ffmpeg")
     srt, rtsp = f"srt://127.0.0.1:{ports[0]}", f"rtsp://127.0.0.1:{ports[1]}/camera"
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    receiving = [str(program), "-v", "error", "-i", f"{srt}?mode=listener", *RECEIVED]
+    receiving = [str(program), *PROMPT, "-i", f"{srt}?mode=listener", *RECEIVED]
     with (
         subprocess.Popen(["/usr/bin/python3", CAMERA, str(ports[1]), LAUNCH], **pipes) as camera,
         subprocess.Popen(
@@ -131,19 +180,30 @@ def by_rtsp(_: Serving, paced: live.Paced) -> Came:
     ):
         assert camera.stdin is not None and camera.stdout is not None and receiver.stdout is not None
         camera.stdout.readline()  # it answers from now on
-        command = [*UPRES, "live", rtsp, "--to", srt]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen([*UPRES, "live", rtsp, "--to", srt], stderr=subprocess.PIPE) as process:
 
-            def write(piece: bytes) -> None:
-                camera.stdin.write(len(piece).to_bytes(4, "big") + piece)  # type: ignore[union-attr]
-
-            def close() -> None:
+            def send() -> None:
+                camera.stdout.readline()  # type: ignore[union-attr]  # somebody watches: what came before would be lost
+                while piece := paced.read():
+                    camera.stdin.write(len(piece).to_bytes(4, "big") + piece)  # type: ignore[union-attr]
+                    camera.stdin.flush()  # type: ignore[union-attr]
                 time.sleep(SENT_SECONDS)
                 process.send_signal(signal.SIGINT)
-                camera.stdin.close()  # type: ignore[union-attr]
 
-            _sending(paced, write, camera.stdin.flush, close)
+            def end() -> None:
+                said.append(process.communicate()[1])
+                time.sleep(SENT_SECONDS)
+                receiver.terminate()  # which waits on where nobody has sent anything
+                camera.kill()
+
+            said = list[bytes]()
+            for work in (send, end):
+                threading.Thread(target=work, daemon=True).start()
             came.read(receiver.stdout)
+    if not came.ends:
+        raise SystemExit(
+            f"nothing came of upres live from RTSP to SRT: {said[0].decode() if said else 'it still runs'}"
+        )
     return came
 
 
@@ -151,8 +211,8 @@ DOORS = {
     "upres live": Door("mp4", by_command),
     "gRPC": Door("mp4", by_grpc),
     "WebSocket": Door("mp4", by_socket),
-    "LL-HLS": Door("mp4", by_hls),
-    "RTSP to SRT": Door("h264", by_rtsp),
+    "LL-HLS": Door("mp4", by_hls, 0, BACK * PART_SECONDS),
+    "RTSP to SRT": Door("h264", by_rtsp, seconds=SRT_SECONDS),
 }
 
 

@@ -4,6 +4,9 @@ Frames with their number in the picture are sent at the clip's own rate, by each
 Late is a frame from when it was due until its last byte is here; added is that less what the network alone takes for one. Frames
 count from SETTLE_SECONDS after the first result on: before, models are loaded and what came in that time is made up for. A player
 of LL-HLS stays three parts behind what is here. RTSP to SRT needs GStreamer's RTSP server and an ffmpeg with SRT, of the system.
+
+The table at the end says whether what is promised was kept: beyond its inference no frame is later than three intervals of the
+source (LL-HLS: three parts; SRT: what it holds back on top), and sound is within 40 ms of its picture. It takes five minutes.
 """
 
 import argparse
@@ -18,6 +21,7 @@ from statistics import quantiles
 from typing import Any
 
 import av
+import in_step
 import live
 import numpy as np
 import stamps
@@ -27,9 +31,26 @@ from service import serving
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model
 from upres.engine.models.registry import load
+from upres.engine.pipeline.keep_up import MOST_LATE
 from upres.export.measurements import record
 
 SETTLE_SECONDS = 2.0
+LAST = 5  # frames that do not count: some ways give one only when the next has come
+APART_MS = 40.0  # that sound may be from its picture
+COLUMNS = (
+    "door",
+    "size",
+    "fps",
+    "dropped",
+    "added p50",
+    "p95",
+    "p99",
+    "oldest",
+    "of at most",
+    "kept",
+    "sound, ms",
+    "kept",
+)
 ROUNDS = 25  # of the network alone
 
 
@@ -45,6 +66,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of source; at most 4096 frames")
     options = parser.parse_args()
     model, _ = load(SLUG, content="live")
+    rows = list[tuple[str, ...]]()
     with serving() as server:
         for size in options.sizes:
             width, height = map(int, size.split("x"))
@@ -55,16 +77,33 @@ def main() -> None:
             alone = inference(model, width, height)
             for name in options.doors:
                 door = DOORS[name]
-                paced = live.Paced(live.in_pieces(stamped, rate, door.container), rate)
+                paced = live.Paced(live.in_pieces(stamped, rate, door.container, sound=door.container == "mp4"), rate)
                 known = {"load": round(os.getloadavg()[0], 1), "frames_a_second": float(rate)}
                 found = (
                     known
                     | {"inference_ms": round(1000 * alone, 1)}
-                    | figures(door.send(server, paced), paced, rate, alone)
+                    | figures(door.send(server, paced), paced, rate, alone, most=door.most_intervals(float(rate)))
                 )
+                rows.append(row(name, size, found))
                 sys.stdout.write(f"{name}, {size}: {found}\n")
                 if options.results:
                     record(options.results, f"{name}, {size}", found)
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    for line in (COLUMNS, *rows):
+        sys.stdout.write("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() + "\n")
+
+
+def row(name: str, size: str, found: dict[str, Any]) -> tuple[str, ...]:
+    """Make a row of COLUMNS; what is added is in frames' intervals."""
+    if "problem" in found:
+        return (name, size, *["?"] * (len(COLUMNS) - 3), found["problem"])
+    added, oldest, most, apart = (
+        found[key] for key in ("added_intervals", "oldest_intervals", "most_intervals", "sound_ms")
+    )
+    figures = [found["fps"], found["dropped"], added["p50"], added["p95"], added["p99"], oldest, most]
+    kept = ("yes" if oldest <= most else f"no, {found['older']} of {found['counted'] - found['dropped']}",)
+    sound = ("none", "") if apart is None else (str(apart), "yes" if apart <= APART_MS else "no")
+    return (name, size, *map(str, figures), *kept, *sound)
 
 
 def inference(model: Model, width: int, height: int) -> float:
@@ -80,20 +119,29 @@ def inference(model: Model, width: int, height: int) -> float:
     return min(taken)
 
 
-def figures(came: Came, paced: live.Paced, rate: Fraction, alone: float) -> dict[str, Any]:
-    """Compute what is late by how much, in milliseconds and in frames' intervals, and what was left out."""
-    numbers, times = _read(came)
+def figures(came: Came, paced: live.Paced, rate: Fraction, alone: float, *, most: float = MOST_LATE) -> dict[str, Any]:
+    """Compute what is late by how much, in milliseconds and in frames' intervals, and what was left out.
+
+    most: intervals that a frame may be late.
+    """
+    sent, (numbers, times, shown) = len(paced.sent), _read(came)
     counted = [
         (number, at)
         for number, at in zip(numbers, times, strict=True)
-        if number is not None and paced.due(number) > times[0] + SETTLE_SECONDS
+        if number is not None and number < sent - LAST and paced.due(number) > times[0] + SETTLE_SECONDS
     ]
-    sent = len(paced.sent)
     found: dict[str, Any] = {"sent": sent, "came": len(numbers), "unreadable": numbers.count(None)}
+    own = in_step.picture_times(paced.data)
+    pictures = [
+        (own[number], at) for number, at in zip(numbers, shown, strict=True) if number is not None and number < len(own)
+    ]
+    start = next((seconds for track, seconds in came.starts.items() if track != "video"), None)
+    sound = bytes(came.sound or came.data)
+    found["sound_ms"] = in_step.milliseconds_apart(paced.data, sound, pictures, start=start)
     found["to_first_s"] = round(times[0] - paced.due(0), 2)
     if len(counted) < 2:
         return found | {"problem": "it took too long to start; send for longer, with --seconds"}
-    due = [number for number in range(sent) if paced.due(number) > times[0] + SETTLE_SECONDS]
+    due = [number for number in range(sent - LAST) if paced.due(number) > times[0] + SETTLE_SECONDS]
     late = [at - paced.due(number) for number, at in counted]
     added = [float((seconds - alone) * rate) for seconds in late]
     span = counted[-1][1] - counted[0][1]
@@ -101,18 +149,23 @@ def figures(came: Came, paced: live.Paced, rate: Fraction, alone: float) -> dict
     return found | {
         "late_ms": _percentiles([1000 * seconds for seconds in late]),
         "added_intervals": _percentiles(added),
+        "oldest_intervals": round(max(added), 2),
+        "most_intervals": round(most, 2),
+        "older": sum(intervals > most for intervals in added),
     }
 
 
-def _read(came: Came) -> tuple[list[int | None], list[float]]:
-    """Read the number in each frame that came, and when its last byte had."""
-    numbers, times = list[int | None](), list[float]()
-    with av.open(io.BytesIO(came.data)) as file:
+def _read(came: Came) -> tuple[list[int | None], list[float], list[float]]:
+    """Read the number in each frame that came, when its last byte had, and when it is shown; seconds."""
+    numbers, times, shown = list[int | None](), list[float](), list[float]()
+    with av.open(io.BytesIO(came.data), options=in_step.RAW if came.starts else {}) as file:
         for packet in file.demux(video=0):
             if packet.size and packet.pos is not None:
                 times.append(came.times[bisect_left(came.ends, packet.pos + packet.size)])
-            numbers += [stamps.read(frame) for frame in packet.decode()]
-    return numbers, times
+            for frame in packet.decode():
+                numbers.append(stamps.read(frame))
+                shown.append(float((frame.pts or 0) * packet.time_base) + came.starts.get("video", 0.0))
+    return numbers, times, shown
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import in_step
 from av import VideoFrame
 
 from upres.engine.decode.reader import Reader
@@ -44,6 +45,11 @@ class Paced:
         time.sleep(max(0.0, self.due(number) - time.perf_counter()))
         self.sent.append(time.perf_counter())
         return self._frames[number]
+
+    @property
+    def data(self) -> bytes:
+        """All of it."""
+        return b"".join(self._frames)
 
     def due(self, number: int) -> float:
         """Say when a frame is to come, whatever holds it up, once the first has."""
@@ -103,24 +109,30 @@ def scaled(clip: Path, width: int, height: int) -> tuple[list[VideoFrame], Fract
         return [frame.reformat(width, height, "yuv420p") for frame in source.decode(video=0)], rate
 
 
-def in_pieces(frames: Iterable[VideoFrame], rate: Fraction, container: str) -> list[bytes]:
-    """Encode frames as a camera does, each frame's bytes apart; the first has the header."""
+def in_pieces(frames: Iterable[VideoFrame], rate: Fraction, container: str, *, sound: bool = False) -> list[bytes]:
+    """Encode frames as a camera does, each frame's bytes apart; the first has the header. sound: with noise, in MP4 only."""
     file, ends = io.BytesIO(), []
     options = {"flush_packets": "1"}
     if container == "mp4":
-        options["movflags"] = "frag_every_frame+empty_moov+default_base_moof"
+        # Not `frag_every_frame`, by which pictures beside sound get times that are not theirs; see `StreamedFile`.
+        options |= {"movflags": "empty_moov+default_base_moof", "frag_duration": "1"}
     with av.open(file, "w", format=container, options=options) as target:
         stream = target.add_stream(
             "libx264", rate=rate, options={"tune": "zerolatency", "preset": "veryfast", "g": "25"}
         )
+        noise = in_step.Noise(target) if sound else None
         for number, frame in enumerate(frames):
             if not number:
                 stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
             frame.pts, frame.time_base = number, 1 / rate
             frame.pict_type = av.video.frame.PictureType.NONE
             target.mux(stream.encode(frame))
+            if noise is not None:
+                noise.upto((number + 1) / rate)
             ends.append(file.tell())
         target.mux(stream.encode(None))
+        if noise is not None:
+            noise.end()
     data = file.getvalue()
     if container == "mp4":  # its muxer writes a frame when the next one comes
         ends = _fragments(data)
@@ -128,10 +140,12 @@ def in_pieces(frames: Iterable[VideoFrame], rate: Fraction, container: str) -> l
 
 
 def _fragments(data: bytes) -> list[int]:
-    """Find where each fragment of an MP4 ends."""
-    ends, at = [], 0
+    """Find where each fragment of an MP4 that has a frame ends; what has sound alone is in front of the next one."""
+    ends, at, shown = [], 0, False
     for kind, box in boxes(data):
         at += len(box)
-        if kind == b"mdat":
+        if kind == b"moof":
+            shown = in_step.shows_picture(box)
+        if kind == b"mdat" and shown:
             ends.append(at)
     return ends

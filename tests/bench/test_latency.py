@@ -52,9 +52,9 @@ def test_a_picture_without_a_number_has_none(parts):
 
 def test_the_figures_are_those_of_the_times(parts):
     latency, live = parts("latency"), parts("live")
-    sent = pieces(parts, range(100))
+    sent = pieces(parts, range(105))  # of which the last five do not count
     paced = live.Paced(sent, RATE)
-    paced._start, paced.sent = 1000.0, [1000.0 + number / 25 for number in range(100)]
+    paced._start, paced.sent = 1000.0, [1000.0 + number / 25 for number in range(105)]
     left_out = {number for number in range(60, 90) if number % 3}
     coming = [number for number in range(100) if number not in left_out]
     came = latency.Came()
@@ -62,11 +62,30 @@ def test_the_figures_are_those_of_the_times(parts):
         came.add(piece)
         came.times[-1] = 1000.0 + number / 25 + (0.5 if number == 99 else 0.1)
     found = latency.figures(came, paced, RATE, 0.02)
-    assert (found["sent"], found["came"], found["unreadable"]) == (100, 80, 0)
+    assert (found["sent"], found["came"], found["unreadable"]) == (105, 80, 0)
+    assert (found["oldest_intervals"], found["most_intervals"], found["older"]) == (12, 3, 1)
+    assert found["sound_ms"] is None
+    problem = latency.row("a door", "128x72", {"problem": "it is slow"})
+    assert len(problem) == len(latency.COLUMNS) and problem[-1] == "it is slow"
+    assert latency.row("a door", "128x72", found)[7:] == ("12.0", "3", "no, 1 of 27", "none", "")
     assert found["to_first_s"] == 0.1 and found["counted"] == 100 - 53 and found["dropped"] == 20
     assert found["late_ms"]["p50"] == pytest.approx(100) and found["late_ms"]["p99"] > 350
     assert found["added_intervals"]["p50"] == pytest.approx(2)
     assert found["fps"] == pytest.approx(26 / (46 / 25 + 0.4), abs=0.01)
+
+
+@pytest.mark.parametrize(("start", "apart"), [(None, 0.0), (0.0, 0.0), (0.05, 50.0), (-0.03, 30.0)])
+def test_sound_is_as_far_from_its_picture_as_it_is_moved(parts, start, apart):
+    in_step, live = parts("in_step"), parts("live")
+    frames, _ = live.scaled(SAMPLE, 64, 48)
+    sent = live.in_pieces(frames[:50], RATE, "mp4", sound=True)
+    assert len(sent) == 50 and b"moof" in sent[0] and b"moof" in sent[-1]
+    data = b"".join(sent)
+    shown = [(seconds, seconds) for seconds in in_step.picture_times(data)]
+    assert in_step.milliseconds_apart(data, data, shown, start=start) == apart
+    assert (
+        in_step.milliseconds_apart(data, b"".join(live.in_pieces(frames[:5], RATE, "mp4")), shown, start=None) is None
+    )
 
 
 def test_the_doors_that_need_no_other_program_are_measured_and_every_number_comes_back(tmp_path):
@@ -78,4 +97,6 @@ def test_the_doors_that_need_no_other_program_are_measured_and_every_number_come
     assert document["machine"]["cpus"] and list(document["results"]) == [f"{door}, 96x48" for door in doors]
     for found in document["results"].values():
         assert found["sent"] == 100 and 0 < found["came"] <= 100 and found["unreadable"] == 0, found
-        assert found["inference_ms"] > 0 and found["load"] >= 0
+        assert found["inference_ms"] > 0 and found["load"] >= 0 and abs(found["sound_ms"]) < 1, found
+    header, *rows = done.stdout.splitlines()[len(doors) :]
+    assert header.startswith("door") and [row.partition("  ")[0] for row in rows] == doors

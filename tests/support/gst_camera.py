@@ -1,8 +1,9 @@
 """A camera of GStreamer's RTSP server: /usr/bin/python3 gst_camera.py PORT LAUNCH [COUNT].
 
 LAUNCH is what it serves at /camera, with payloaders `pay0`, `pay1`. Where that has an `appsrc name=in`, access units of H.264 come
-on stdin, each behind its length in four bytes; those that come while nobody watches are lost. It says `ready` on stdout, and ends
-with stdin. It needs the system's Python, for `gi` is no package of PyPI that installs by itself.
+on stdin, each behind its length in four bytes; those that come while nobody watches are lost. It says `ready` on stdout, then
+`watched` whenever somebody starts to watch, and ends with stdin. It needs the system's Python, for `gi` is no package of PyPI that
+installs by itself.
 """
 
 import sys
@@ -24,6 +25,7 @@ class Camera:
 
     def configure(self, _, media):
         self.entry = media.get_element().get_by_name("in")
+        say("watched")
 
     def read(self):
         while len(size := sys.stdin.buffer.read(4)) == 4:
@@ -46,9 +48,13 @@ def main():
     server.get_mount_points().add_factory("/camera", factory)
     server.attach(None)
     threading.Thread(target=camera.read, daemon=True).start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    say("ready")
     loop.run()
+
+
+def say(word):
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
 
 
 main()

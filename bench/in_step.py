@@ -1,0 +1,82 @@
+"""Sound beside a numbered picture: a track to send, and how far apart the two are in what comes.
+
+Sound is carried packet by packet, so that each packet of the result is one of the source, and its bytes say which.
+"""
+
+import io
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+from av import AudioFrame, AudioStream, Packet
+
+RATE = 48_000
+SAMPLES = 1024  # of a packet of AAC
+RAW = {"ignore_editlist": "1"}  # times as a player of Media Source Extensions has them
+LOUD = 0.1
+
+
+class Noise:
+    """A track of noise in a file that is made, of which no two packets are the same."""
+
+    def __init__(self, target: av.container.OutputContainer) -> None:
+        self._target = target
+        self._stream: AudioStream = target.add_stream("aac", rate=RATE, layout="mono")
+        self._random = np.random.default_rng(0)
+        self._made = 0
+
+    def upto(self, seconds: Fraction) -> None:
+        """Write what is heard before this time."""
+        while self._made < seconds * RATE:
+            samples = self._random.standard_normal((1, SAMPLES), np.float32) * LOUD
+            frame = AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, self._made, Fraction(1, RATE)
+            self._target.mux(self._stream.encode(frame))
+            self._made += SAMPLES
+
+    def end(self) -> None:
+        """Write the last packets."""
+        self._target.mux(self._stream.encode(None))
+
+
+def shows_picture(fragment: bytes) -> bool:
+    """Tell whether a moof has frames of the first track, which is the picture's."""
+    return b"\0\0\0\1" in (fragment[found.end() + 4 : found.end() + 8] for found in re.finditer(b"tfhd", fragment))
+
+
+def picture_times(data: bytes) -> list[float]:
+    """List the times of a file's pictures, in seconds, in the order in which they come."""
+    with av.open(io.BytesIO(data)) as file:
+        return [float(packet.pts * packet.time_base) for packet in file.demux(video=0) if packet.pts is not None]
+
+
+def milliseconds_apart(
+    sent: bytes, sound: bytes, pictures: list[tuple[float, float]], *, start: float | None
+) -> float | None:
+    """Return by how much sound and picture are apart at most, in milliseconds; None where there is no sound.
+
+    sound: the file that has it. pictures: of each the time in the source and in the result, in seconds.
+    start: seconds to add to the times of a file that has sound alone; None where it has the picture, too.
+    """
+    if not sound or not pictures:
+        return None
+    at = {bytes(packet): seconds for packet, seconds in _packets(sent, {})}
+    found = [
+        seconds + (start or 0.0) - at[bytes(packet)]
+        for packet, seconds in _packets(sound, {} if start is None else RAW)
+        if bytes(packet) in at
+    ]
+    if not found:
+        return None
+    shown = [made - source for source, made in pictures]
+    return round(1000 * max(max(found) - min(shown), max(shown) - min(found)), 1)
+
+
+def _packets(data: bytes, options: dict[str, str]) -> "Iterator[tuple[Packet[AudioStream], float]]":
+    with av.open(io.BytesIO(data), options=options) as file:
+        for stream in file.streams.audio[:1]:
+            for packet in file.demux(stream):
+                if packet.size and packet.pts is not None:
+                    yield packet, float(packet.pts * packet.time_base)
