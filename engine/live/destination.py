@@ -182,10 +182,11 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
 
 
 def _to_whip(address: str) -> list[str]:
-    """Return how ffmpeg sends to an address of WHIP: as it is, with sound as Opus. Who it names before @ is a token."""
+    """Return how ffmpeg sends to an address of WHIP: as it is, with sound as Opus. What stands before @ is a token."""
     parts = urlsplit(address)
-    token = ["-authorization", unquote(parts.username)] if parts.username else []
-    return [*AS_RTC, *token, parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()]
+    token, _, host = parts.netloc.rpartition("@")
+    authorization = ["-authorization", unquote(token)] if token else []
+    return [*AS_RTC, *authorization, parts._replace(netloc=host).geturl()]
 
 
 def _without_whip() -> list[str]:

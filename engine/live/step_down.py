@@ -9,10 +9,9 @@ from upres.engine.pipeline.progress import Progress
 
 LOOK_SECONDS = 1.0  # between two looks at what came, was made and was left out
 DOWN_SECONDS = 3.0  # in a row, in which frames were left out, until a lighter network takes over
-UP_SECONDS = (
-    10.0  # in a row, in which the heavier one would have had room, until it works again; twice as long each time
-)
+UP_SECONDS = 10.0  # in a row, in which the heavier one would have had room, until it works again; doubles each time
 MOST_UP_SECONDS = 600.0  # that this becomes; a network that kept up for as long is given a new start
+BUSY = 0.5  # of the time, that a network works at least where it is what is too slow, and not what comes behind it
 ROOM = 0.7  # of the time that there is, what the heavier network may be expected to take
 TRIAL = 60  # times as long, with nothing left out, until it is tried even where no room is expected
 
@@ -65,13 +64,13 @@ class StepDown:
         ratio = self._ratios[-1] if self._ratios else None
         clear = now.left_out == before.left_out
         has_room = clear and ratio is not None and ratio * cost * (now.came - before.came) <= ROOM * seconds
-        self._slow = 0.0 if clear else self._slow + seconds
+        is_slow = not clear and now.busy - before.busy >= BUSY * seconds
+        self._slow = self._slow + seconds if is_slow else 0.0
         self._clear = self._clear + seconds if clear else 0.0
         self._roomy = self._roomy + seconds if has_room else 0.0
         on_trial = self._progress.stepped_down and now.at - self._up_at < UP_SECONDS
-        if self._slow >= (LOOK_SECONDS if on_trial else DOWN_SECONDS) and self._model.level + 1 < len(
-            self._model.levels
-        ):
+        is_last = self._model.level + 1 == len(self._model.levels)
+        if not is_last and self._slow >= (LOOK_SECONDS if on_trial else DOWN_SECONDS):
             self._down(cost, now.at)
         elif self._model.level and (self._roomy >= self._patience or self._clear >= TRIAL * self._patience):
             self._up(now.at)

@@ -161,7 +161,7 @@ def _watched(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Call
         shown = time.monotonic()
         bar.warn(progress.warnings)
         if progress.network != network:
-            bar.say(f"from now on by {progress.network}" if network else f"by {progress.network}")
+            bar.say(f"{'from now on by' if network else 'network:'} {progress.network}")
             network = progress.network
         for sink in running.sinks:
             if sink.error and sink.destination.name not in said:

@@ -209,7 +209,7 @@ def test_frames_that_are_left_out_stall_neither_the_sender_nor_one_who_joins_lat
         page.click("#camera")
         plays(page)
         goes_on(page, 12)  # the first ten seconds are kept no longer
-        assert page.evaluate("parseInt(document.getElementById('dropped').textContent)") > 50
+        until(page, "parseInt(document.getElementById('dropped').textContent) > 50")
         late.locator("#jobs tr").first.get_by_text("Watch").click()
         assert plays(late) == page.evaluate("[upscaled.videoWidth, upscaled.videoHeight]")
         goes_on(late)

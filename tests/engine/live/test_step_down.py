@@ -126,6 +126,18 @@ def test_one_that_kept_up_for_long_is_given_a_new_start():
     assert device.run(11) == "heavy"
 
 
+def test_what_is_slow_behind_the_network_is_not_its_fault():
+    device = Device(0.01, 0.01)
+    for _ in range(100):  # an encoder that takes half of what comes
+        device.now += 1
+        device.progress.frames_in += RATE
+        device.progress.frames_out += 5
+        device.progress.frames_dropped += 5
+        device.progress.seconds["infer"] += 0.05
+        device.policy.tick()
+    assert device.progress.network == "heavy"
+
+
 def test_it_goes_down_and_up_by_one_network_at_a_time():
     device = Device(0.4, 0.2, 0.02)
     assert device.run(3) == "middle"
@@ -181,6 +193,7 @@ class Costly(fake.Nearest):
 
         def costs(frame):
             self.world.use(self.cost)
+            self.world.progress.seconds["infer"] += self.cost / 25  # in the source's time, and not in this machine's
             return push(frame)
 
         session.push = costs
@@ -213,6 +226,7 @@ def test_a_run_steps_down_and_its_file_plays_on_at_one_size(tmp_path, monkeypatc
     model = SteppedModel([costly(world, 8, scale, "heavy"), costly(world, 0, 2, "light")])
     job = Job((model,), Encoder(preset="ultrafast", fragment="frame", live=True), streamed=True, keep_up=True)
     running, progress = LiveRun([destination(str(tmp_path / "out.mkv"))]), Counted()
+    world.progress = progress
     with Source(str(clip), live=True) as reader:
         running.run(reader, job, progress)
     assert running.sinks[0].error is None

@@ -43,7 +43,7 @@ def test_the_result_goes_to_stdout_unless_it_is_said_otherwise(clip, tmp_path):
 def test_with_step_down_it_begins_with_the_models_own_network(clip, tmp_path):
     done = live(clip, "--scale", "4", "--step-down", "--to", tmp_path / "out.mkv")
     said = done.stderr.decode()
-    assert done.returncode == 0 and "by realesr-animevideov3-x4\n" in said, said
+    assert done.returncode == 0 and "network: realesr-animevideov3-x4\n" in said, said
     with av.open(str(tmp_path / "out.mkv")) as file:
         assert {frame.width for frame in file.decode(video=0)} == {128}
     alone = live(clip, "--model", "realesr-live-x2", "--step-down", "--to", tmp_path / "alone.mkv").stderr.decode()
