@@ -157,10 +157,10 @@ class FlashVSR:
 
     def _tokens(self, layout: Layout, *, live: bool) -> int:
         """Count the bytes of the tokens of a shot's first step: of whole frames, or of what one tile needs, and the tile's."""
-        tile = layout.tiles[0]
         spooled = self._options.spool and not live
-        seen = tile.grown(REACH, layout.height, layout.width) if spooled else layout
-        return 4 * FIRST * (seen.height * seen.width + layout.profile.pixels) // GRID**2 * self.manifest.dim
+        parts = [tile.grown(REACH, layout.height, layout.width) for tile in layout.tiles] if spooled else [layout]
+        seen = max(part.height * part.width for part in parts)
+        return 4 * FIRST * (seen + layout.profile.pixels) // GRID**2 * self.manifest.dim
 
     def _check_gpu(self, width: int, height: int, *, live: bool) -> None:
         """Raise SourceError where the GPU's memory cannot hold a session."""

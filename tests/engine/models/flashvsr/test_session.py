@@ -268,7 +268,7 @@ def test_memory_grows_with_the_tiles_that_are_held(folder, tmp_path):
     assert live.memory(32, 32) == spooled.memory(32, 32)
     layout = live.layout(70, 50)
     tiles, state = len(layout.tiles), live.manifest.profiles[0].state_bytes
-    beyond = layout.height * layout.width - 160 * 160  # which one tile's tokens need not see
+    beyond = layout.height * layout.width - 192 * 192  # which one tile's tokens need not see
     assert (
         live.memory(70, 50) - spooled.memory(70, 50) == (tiles - 1) * state + 4 * 6 * beyond // 256 * live.manifest.dim
     )
