@@ -17,6 +17,7 @@ from upres.engine.pipeline.encoders import SPARE_PART
 from upres.service.domain.errors import NoRoomError
 
 SHARE = 0.9  # of what is free: predictions are no promises
+MERGING_PART = 16  # attempts that merge what others make may take one part in so many of the memory, and beside it
 LOOK_SECONDS = 1.0  # between two looks whether the one that waits is still there
 CGROUP = Path("/sys/fs/cgroup")  # version 2, which containers see their own limit in
 

@@ -27,7 +27,7 @@ from upres.service.telemetry.labels import model_label
 
 from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
 from .encoding.encoder_host import EncoderHosts, Sessions
-from .memory_budget import Claim
+from .memory_budget import Claim, MemoryBudget
 from .shared_frames import shared_bytes
 
 MOST_SESSIONS = 4  # of one attempt; it needs one at a time
@@ -68,6 +68,7 @@ class ModelHost:
         load: Load,
         device: Turn,
         memory: Claim,
+        merging: Claim | None = None,
         *,
         live: bool = False,
         sessions: Sessions | None = None,
@@ -77,6 +78,7 @@ class ModelHost:
         self._load = load
         self._device = device
         self._memory = memory
+        self._merging = merging or Claim(MemoryBudget(0))
         self._live = live
         self._turn = ExitStack()  # the turn on the device, while there is one
         self._model: Model | None = None
@@ -103,7 +105,7 @@ class ModelHost:
     @property
     def waited(self) -> float:
         """Give the seconds that the attempt has waited for what others have. From any thread."""
-        return self._memory.waited
+        return self._memory.waited + self._merging.waited
 
     def interrupt(self) -> None:
         """End soon what is still done for an attempt that is gone. From any thread."""
@@ -122,6 +124,7 @@ class ModelHost:
             except Exception:  # it must cost neither the verdict on the attempt nor its slot
                 logger.exception("a session cannot be closed")
         self._memory.release()
+        self._merging.release()
 
     def _do(self, message: Message, frame: Frame | None) -> Any:  # noqa: ANN401 - JSON
         match message["do"]:
@@ -132,15 +135,14 @@ class ModelHost:
             case "want nvenc":
                 self._check_unused()
                 self._memory.wait(partial(self._encoders.want, lambda: self._gone))
-            case "leave nvenc":
-                self._check_unused()
-                self._encoders.leave()
             case "deepen":
                 return self._deepen()
             case "on planes":
                 return self._take_planes(message)
             case "memory":
                 return self._chosen().memory(message["width"], message["height"])
+            case "merge":
+                self._merge(int(message["media"]))
             case "reserve":
                 size = int(message["width"]), int(message["height"])
                 self._reserve(*size, int(message["media"]), nvenc=bool(message.get("nvenc")))
@@ -249,8 +251,17 @@ class ModelHost:
         needed = (
             media + _memory(model, width, height, live=self._live) + shared_bytes(sizes) + self._encoders.bytes_each
         )
+        self._merging.release()
         self._memory.reserve(needed, lambda: self._gone)
         self._channel.share(sizes)
+
+    def _merge(self, media: int) -> None:
+        """Wait until what an attempt takes fits that merges what others make, which encode for it, too."""
+        self._check_unused()
+        if self._merging.held or media < 0:
+            raise ValueError("memory to merge is reserved once, and not less than none")
+        self._encoders.leave()
+        self._merging.reserve(media, lambda: self._gone)
 
     def _count_encoders(self, message: Message) -> int:
         """Count how many encoders an attempt may have: more than one where that keeps up with the model, and memory is there."""

@@ -37,7 +37,7 @@ from .base import VERDICTS, Load
 from .channel import Channel
 from .device_scheduler import Device
 from .encoding.encoder_host import open_sessions
-from .memory_budget import Claim, MemoryBudget, usable_memory
+from .memory_budget import MERGING_PART, Claim, MemoryBudget, usable_memory
 from .model_host import Load as LoadModel
 from .model_host import ModelHost
 from .order import Order
@@ -76,7 +76,8 @@ class Worker:
         self._reports = reports
         self._loaded: Loaded = {}
         self._device = Device()
-        self._memory = MemoryBudget(memory_bytes or usable_memory())
+        self._memory = MemoryBudget(total := memory_bytes or usable_memory())
+        self._merging = MemoryBudget(total // MERGING_PART)  # apart: those wait for ranges, which wait for memory
         self._writing = threading.Lock()
         self._attempts: dict[str, Child] = {}
         self._sessions = open_sessions() if nvenc else None
@@ -147,7 +148,10 @@ class Worker:
         turn = partial(self._device.turn, order.owner, live=order.live)
         on_wait = partial(self._report, report="memory", request_id=order.request_id)
         memory = Claim(self._memory, order.owner, longest=0.0 if order.live else order.wall_seconds, on_wait=on_wait)
-        host = ModelHost(channel, self._load, turn, memory, live=order.live, sessions=self._sessions, made=self._count)
+        merging = Claim(self._merging, order.owner, longest=order.wall_seconds)
+        host = ModelHost(
+            channel, self._load, turn, memory, merging, live=order.live, sessions=self._sessions, made=self._count
+        )
         answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.logged, order.traceparent))
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()

@@ -22,7 +22,7 @@ class Desk:
     """The server's side of a worker: orders go down one pipe, reports come up another."""
 
     def __init__(self, folder, orders, reports, worker):
-        self.memory, self.sessions = worker._memory, worker._sessions
+        self.memory, self.merging, self.sessions = worker._memory, worker._merging, worker._sessions
         self.folder = JobFolder(folder)
         self._orders = orders
         self._reports = reports

@@ -89,9 +89,12 @@ class RemoteModel:
         _ask(self._channel, {"do": "want nvenc"})
         self.nvenc = True
 
-    def leave_nvenc(self) -> None:
-        """Leave the encoder that the worker keeps for this attempt to others."""
-        _ask(self._channel, {"do": "leave nvenc"})
+    def merge(self, media: int) -> None:
+        """Wait until the worker has so many bytes for an attempt that merges what others make; leave them the GPU's encoder.
+
+        Raises SourceError where it never has, NoRoomError where it has none in its time.
+        """
+        _ask(self._channel, {"do": "merge", "media": media})
         self.nvenc = False
 
     def open_encoder(self) -> Channel:

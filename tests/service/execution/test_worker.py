@@ -21,6 +21,7 @@ from worker_desk import REQUEST, SPEC, working
 
 from upres.engine.core.errors import LogError, ModelError, SourceError
 from upres.engine.core.frame import Frame
+from upres.service.domain.errors import NoRoomError
 from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import Limits
 from upres.service.domain.states import Reason
@@ -122,6 +123,45 @@ def test_an_attempt_that_gets_no_memory_in_time_says_so_and_may_be_submitted_aga
         desk.order(wall_seconds=5.0)
         verdict = desk.verdict()
     assert verdict["error"] == "NoRoomError" and "other jobs have held for 5 s" in verdict["message"]
+
+
+def test_an_attempt_that_merges_ranges_has_memory_of_its_own_while_it_does(tmp_path, clip):
+    with working(tmp_path / "job") as desk:
+        desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
+        desk.order(devices=2)
+        *_, ranges = desk.reports()
+        assert ranges["report"] == "ranges" and desk.merging._held.total() == 10 * 64 * 48 * 3 // 2
+        assert not desk.memory._held.total()
+        desk.send({"cancel": REQUEST})
+        assert desk.verdict() == {"report": "died"}
+        assert not desk.merging._held.total()
+
+
+def test_a_job_whose_ranges_could_never_be_merged_is_made_alone(tmp_path, clip):
+    with working(tmp_path / "job") as desk:
+        desk.merging._total = 1000
+        desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
+        desk.order(devices=2)
+        verdict = desk.verdict()
+        assert verdict["report"] == "joined" and verdict["totals"]["frames"] == 30
+        assert not desk.merging._held.total()
+
+
+def test_memory_to_merge_is_waited_for_apart_and_given_back_for_the_memory_to_make():
+    memory, merging = MemoryBudget(1 << 30), MemoryBudget(1000)
+    merging.reserve(600, lambda: False, owner="bob")
+    mine, theirs = (Channel(end) for end in socket.socketpair())
+    with closing(mine), closing(theirs):
+        host = ModelHost(theirs, fake.load, nullcontext, Claim(memory), Claim(merging, longest=0.01))
+        host._do({"do": "model", "models": [("x", 2)], "content": "auto"}, None)
+        with pytest.raises(NoRoomError):
+            host._do({"do": "merge", "media": 500}, None)
+        host._do({"do": "merge", "media": 400}, None)
+        assert merging._held.total() == 1000 and host.waited > 0
+        host._reserve(64, 48, 0, nvenc=False)
+        assert merging._held.total() == 600 and memory._held.total()
+        host.close()
+        assert not memory._held.total()
 
 
 def test_time_that_an_attempt_waits_for_memory_is_none_of_its_own(monkeypatch):
