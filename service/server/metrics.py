@@ -48,6 +48,7 @@ class Metrics:
 
     def _stored(self) -> Iterator[Metric]:
         """Yield what lies on the disk and in the database."""
+        yield _gauge("upres_ready", "Whether models are warm", self._jobs.ready)
         disk = shutil.disk_usage(self._folder)
         yield _gauge("upres_disk_free_bytes", "Free bytes of the disk that jobs fill", disk.free)
         try:
@@ -62,7 +63,6 @@ class Metrics:
     def _known(self) -> Iterator[Metric]:
         """Yield what the event loop knows, on which this runs: nothing changes meanwhile."""
         runner, policy = self._jobs.runner, self._jobs.policy
-        yield _gauge("upres_ready", "Whether models are warm", self._jobs.ready)
         yield from _queue(runner.queue, policy)
         yield _gauge("upres_running_jobs", "Jobs that are being made", len(runner.attempts))
         yield _gauge("upres_free_slots", "Attempts that could begin now", runner.executor.room)

@@ -16,7 +16,8 @@ INTRODUCTION = """# Settings
 `slots = 2` in the file is `UPRES_SLOTS=2` in the environment. Sizes are in bytes, times in seconds. Lists and tables in the
 environment are JSON: `UPRES_CORS_ORIGINS='["https://app.example"]'`, `UPRES_CLIP_SECONDS='{"RealESRGAN_Vid_x4": 60}'`.
 A setting that is out of range, or unknown in the file, ends the start with one message that names every such setting. A
-variable whose name is nearly that of a setting is named at the start, too.
+variable whose name is nearly that of a setting is named at the start, too. Traces have OpenTelemetry's own variables
+([Seen from outside](observability.md)).
 
 This page is made by `upres serve --list-settings`.
 

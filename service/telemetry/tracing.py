@@ -1,7 +1,7 @@
 """Spans as the service asks for them. Those of this module are nobody's, for tracing is off; `otel` has the ones that are sent."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from upres.service.domain import trace_context
@@ -52,15 +52,13 @@ class Tracing:
             yield known
             return
         span = self.span(name, trace_context.accepted(sent), facts, serves=True)
-        outer = trace_context.current.set(span.traceparent)
+        trace_context.current.set(span.traceparent)  # to the end of its task, for errors are logged behind this
         try:
             yield known
         except Exception as error:
             known.setdefault("problem", type(error).__name__)
             raise
         finally:
-            with suppress(ValueError):  # a stream of answers that nobody reads is closed by another task
-                trace_context.current.reset(outer)
             span.end(known.pop("problem", None), known, name=known.pop("name", None))
 
     def stages(self, parent: str | None, stages: Iterable[Mapping[str, Any]], longest: float) -> None:

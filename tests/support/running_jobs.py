@@ -32,13 +32,15 @@ async def serving(
     checkpoint=lambda step: None,
     executor=None,
     results=None,
+    telemetry=None,
 ):
     policy = policy or Policy(Limits())
     store = Store(databases.url(folder / "jobs.db"), checkpoint=checkpoint)
     executor = executor or LocalExecutor(workers=workers, slots=2, models=models)
     results = results or Results(str(folder / "results"))
     probe = Probe(policy.limits)
-    jobs = Jobs(store, results, executor, policy, folder / "jobs", probe=probe, pull=pull, checkpoint=checkpoint)
+    watched = {"checkpoint": checkpoint, "telemetry": telemetry}
+    jobs = Jobs(store, results, executor, policy, folder / "jobs", probe=probe, pull=pull, **watched)
     await jobs.start()
     try:
         yield jobs

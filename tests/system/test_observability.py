@@ -1,6 +1,8 @@
 """The dashboard and the alert rules name what a real server says of real jobs: metrics, labels, and values that these have."""
 
+import importlib
 import json
+import os
 import re
 import time
 
@@ -48,7 +50,7 @@ def labels(tmp_path_factory, clips):
 
 def parsed(expression):
     """The selectors of an expression, and the labels that it is grouped by; ValueError where Prometheus would take none of it."""
-    promql = pytest.importorskip("promql_parser")
+    promql = importlib.import_module("promql_parser") if os.environ.get("CI") else pytest.importorskip("promql_parser")
     selectors, grouped = [], set()
 
     def visit(node):

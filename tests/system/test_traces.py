@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from collector import collecting
@@ -166,6 +167,18 @@ def test_a_megabyte_of_header_neither_ends_the_server_nor_becomes_a_span(server,
     assert httpx.get(f"{server.base}/api/v2/models", headers=BEARER).status_code == 200
     spans = collector.wait(lambda spans: any(span.name == "GET /api/v2/models" for span in spans[seen:]))
     assert not any(span.name == "GET /api/v2/jobs" for span in spans[seen:])
+
+
+def test_a_megabyte_of_metadata_ends_the_call_alone(server, collector):
+    seen = len(collector.spans)
+    with Rpc(server.target) as rpc:
+        own, rpc.metadata = rpc.metadata, (*rpc.metadata, ("traceparent", CALLER * 20_000))
+        with pytest.raises(grpc.RpcError):
+            rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest())
+        rpc.metadata = own
+        rpc.call(rpc.models.ListModels, pb.ListModelsRequest())
+    spans = collector.wait(lambda spans: any(span.name == "upres.v2.ModelService/ListModels" for span in spans[seen:]))
+    assert [span.name for span in spans[seen:]] == ["upres.v2.ModelService/ListModels"]
 
 
 def test_nobody_without_a_key_fills_traces(server, collector):

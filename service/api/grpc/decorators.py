@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from contextlib import aclosing, contextmanager
 from functools import wraps
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from upres.service.api.error_map import answer, known
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import InvalidError, UnauthenticatedError
@@ -24,6 +25,7 @@ from .status import status_of
 FIRST_SECONDS = 30.0
 OURS = "/upres."
 PACKAGE = pb.DESCRIPTOR.package
+FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS)  # not the caller's
 RECHECK_SECONDS = 2.0  # between two checks that a stream's key is still in use
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -66,17 +68,25 @@ class Service:
             yield
             code = grpc.StatusCode.OK
         except Exception as error:
-            code = status_of(error).code
+            code = answer(known(error)).grpc
             raise
         finally:
             self._telemetry.tally.grpc.labels(name, code.name).inc()
 
-    def traced(self, name: str, context: Context) -> AbstractContextManager[Any]:
+    @contextmanager
+    def traced(self, name: str, context: Context) -> Iterator[None]:
         """Make a span of a call whose caller is known, which continues the caller's trace."""
         sent = [str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"]
         service, _, method = name.partition(".")
         facts = {"rpc.system": "grpc", "rpc.service": f"{PACKAGE}.{service}", "rpc.method": method}
-        return self._telemetry.tracing.request(f"{PACKAGE}.{service}/{method}", sent, facts)
+        with self._telemetry.tracing.request(f"{PACKAGE}.{service}/{method}", sent, facts) as noted:
+            try:
+                yield
+            except Exception as error:
+                code = answer(known(error)).grpc
+                noted["rpc.grpc.status_code"] = code.value[0]
+                noted["problem"] = code.name if code in FAULTS else None
+                raise
 
     async def message(self, job: Job) -> pb.Job:
         """Convert a job to its message."""

@@ -50,7 +50,9 @@ def _code(message: Message) -> int:
 
 def route_of(scope: Scope) -> str:
     """Return the route of a request that was routed, as it was registered: its path with names in place of what clients choose."""
-    if not isinstance(scope.get("route"), Route | WebSocketRoute):
+    route = scope.get("route")
+    if not isinstance(route, Route | WebSocketRoute):
         return OTHER
     names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
-    return "/".join(names.get(part, part) for part in scope["path"].split("/"))
+    path = "/".join(names.get(part, part) for part in scope["path"].split("/"))
+    return path if path.endswith(route.path_format) else OTHER  # where a value was not one part of the path

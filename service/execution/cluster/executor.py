@@ -70,7 +70,7 @@ class RayExecutor(Pool):
             NodeWorker(place, self._setup, options.slots, live_slots)
             for place in places(node, options.workers, options.runtime)
         ]
-        logger.info("node %s has joined, with %d devices", node.name, len(workers))
+        logger.info("node %s (%s) has joined, with %d devices", node.name, node.id[:8], len(workers))
         for worker in workers:
             self._workers.append(worker)
             self._keep(f"device {worker.place.number} of {node.name}", worker)

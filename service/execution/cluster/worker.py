@@ -57,7 +57,7 @@ class NodeWorker(PooledWorker):
     """place: where it runs."""
 
     def __init__(self, place: Place, setup: Setup, slots: int, live_slots: int) -> None:
-        super().__init__(slots, live_slots, f"{place.node.name}-{place.node.id[:8]}/{place.number}")
+        super().__init__(slots, live_slots, f"{place.node.id[:8]}/{place.number}")
         self.place = place
         self._setup = setup
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()

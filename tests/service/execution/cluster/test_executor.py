@@ -20,8 +20,14 @@ from upres.service.execution.base import ExecutorOptions, make_executor
 from upres.service.execution.cluster.shared_folder import Marked
 from upres.service.execution.local import LocalExecutor
 from upres.service.storage.job_folder import JobFolder
+from upres.service.telemetry.tally import Telemetry
 
 pytest.importorskip("ray")
+
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # Ray has it
+
+from upres.service.telemetry.otel import OtelTracing
+
 pytestmark = pytest.mark.scale
 
 LONGEST_SECONDS = 200
@@ -136,6 +142,34 @@ def test_a_node_that_joins_is_used_and_when_it_dies_its_jobs_go_on_elsewhere(tmp
         assert "is gone with" in caplog.text
 
     asyncio.run(scenario())
+
+
+def test_a_trace_goes_through_the_nodes_down_to_their_stages(tmp_path, clip, cluster):
+    exporter = InMemorySpanExporter()
+    tracing = OtelTracing(exporter)
+
+    async def scenario():
+        executor = on_ray(tmp_path / "jobs", models="fake:load")
+        async with serving(tmp_path, executor=executor, telemetry=Telemetry(tracing=tracing)) as jobs:
+            while len([device for device in executor.devices if device.ready]) < 2:
+                await asyncio.sleep(0.05)
+            with tracing.request("POST", []):
+                job = await submit(jobs, clip("a.mp4", 6))
+            assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
+            return {device.name for device in executor.devices}, {
+                device.load.memory_limit for device in executor.devices
+            }
+
+    devices, memory = asyncio.run(scenario())
+    tracing.close()
+    spans = exporter.get_finished_spans()
+    [request], [attempt] = ([span for span in spans if span.name == name] for name in ("POST", "attempt"))
+    assert attempt.parent.span_id == request.context.span_id and memory == {max(memory)} != {0}
+    ranges = {span.context.span_id: span for span in spans if span.name == "range"}
+    assert {span.parent.span_id for span in ranges.values()} == {attempt.context.span_id}
+    assert {span.attributes["upres.device"] for span in ranges.values()} == devices
+    stages = [(span.parent.span_id, span.name) for span in spans if span.name in ("read", "infer", "encode")]
+    assert sorted(stages) == sorted((each, name) for each in ranges for name in ("read", "infer", "encode"))
 
 
 def test_what_is_cancelled_ends_on_all_nodes(tmp_path, clip, cluster):
