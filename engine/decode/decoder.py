@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import av
 from av import CodecContext, VideoCodecContext, VideoFrame, VideoStream
 from av.codec.context import Flags
+from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from upres.engine.core.timeline import Repairs
@@ -28,7 +29,10 @@ class Decoder:
         self._repairs = repairs
         self._avi = container == "avi"
         self._times: deque[int] = deque()
-        self._reordered = False
+        self._newest: int | None = None  # of the times at which packets say that they are shown
+        self._reordered = False  # as decoding goes on, these fall: they were kept
+        self._equal = True  # to those at which they are decoded
+        self._lost = False
         self._before: int | None = None
         self._step = 0
         self._first = like
@@ -68,22 +72,26 @@ class Decoder:
                 yield self._alike(self._stamped(frame))
         except av.FFmpegError:
             self._repairs.damaged += 1
-            if self._times and self._times[-1] == packet.dts:
+            if self._times and self._times[-1] == packet.pts:
                 self._times.pop()  # no frame comes for it
 
     def _note_time(self, packet: MediaPacket) -> None:
-        self._reordered = self._reordered or packet.pts != packet.dts
+        self._equal = self._equal and packet.pts == packet.dts
         self._step = packet.duration or self._step
+        if packet.pts is not None:
+            self._reordered = self._reordered or (self._newest is not None and packet.pts < self._newest)
+            self._newest = packet.pts
         if self._reordered:
             self._times.clear()
-        elif packet.dts is not None and not packet.is_discard:
-            self._times.append(packet.dts)
+        elif packet.pts is not None and not packet.is_discard:
+            self._times.append(packet.pts)
 
     def _stamped(self, frame: VideoFrame) -> VideoFrame:
         """Give a frame its time where its container has none for it: frames are shown as they come out of the decoder.
 
         AVI holds decoding times only, and what libavformat makes of them for reordered frames is a guess. Other containers
-        whose stamps all equal the decoding times, although the codec reorders frames, were written by a muxer that lost them.
+        whose stamps all equal the decoding times, although the codec reorders frames, were written by a muxer that lost them; so
+        were those whose stamps only rise from packet to packet, once a frame comes that is coded after one shown later.
         """
         time = self._times.popleft() if self._times else None
         if self._avi:
@@ -91,8 +99,10 @@ class Decoder:
                 frame.pts = frame.dts
             elif self._before is not None:
                 frame.pts = self._before + self._step
-        elif time is not None and not self._reordered and self._context.has_b_frames:
-            frame.pts = time
+        elif not self._reordered and self._context.has_b_frames:
+            self._lost = self._lost or self._equal or frame.pict_type == PictureType.B
+            if self._lost and time is not None:
+                frame.pts = time
         self._before = frame.pts
         return frame
 

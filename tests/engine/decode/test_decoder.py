@@ -14,7 +14,7 @@ from upres.engine.color.convert import ToRGB
 from upres.engine.decode.reader import Reader
 
 
-@pytest.mark.parametrize("name", ["noctts_bframes.mp4", "lost.mp4", "lost.mov"])
+@pytest.mark.parametrize("name", ["noctts_bframes.mp4", "lost.mp4", "lost.mov", "lost.mkv"])
 def test_frames_whose_composition_times_were_lost_are_evenly_apart(tmp_path, name):
     source = CASES / name
     if name.startswith("lost"):
@@ -24,7 +24,7 @@ def test_frames_whose_composition_times_were_lost_are_evenly_apart(tmp_path, nam
         )
     upscaled(source, tmp_path / "out.mp4")
     times = referee.video(tmp_path / "out.mp4").times
-    assert len(times) == len(referee.video(source).times)
+    assert len(times) == (50 if name == "lost.mkv" else len(referee.video(source).times))
     assert {round(float(b - a), 3) for a, b in pairwise(times)} == {0.04}
 
 
