@@ -60,9 +60,14 @@ class Demuxer:
         return self._clock.now
 
     @property
+    def removed(self) -> Fraction:
+        """Seconds of the source's clock that no track fills, and that were cut out."""
+        return self._clock.removed
+
+    @property
     def notes(self) -> list[str]:
         """What a user should know of what was not read, or was read at other times."""
-        removed = self._clock.removed
+        removed = self.removed
         cut_out = f"{float(removed):.1f} s that no track fills are cut out: the source's clock jumps there"
         return [cut_out] if removed else []
 

@@ -305,7 +305,8 @@ class Reader:
         if self.cut != WHOLE or self.info.frames or announced is None or reached is None:
             return None
         read = float(reached - self.origin)
-        if announced - read <= max(SHORT_SECONDS, SHORT_SHARE * announced):
+        missing = announced - read - float(self._demuxer.removed)  # which a note of its own says
+        if missing <= max(SHORT_SECONDS, SHORT_SHARE * announced):
             return None
         return f"the source announces {announced:.1f} s, {read:.1f} s of them could be read"
 

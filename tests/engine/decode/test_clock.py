@@ -136,6 +136,16 @@ def test_a_gap_of_one_track_that_the_other_fills_is_kept(tmp_path, name, gap):
     assert max(b - a for a, b in pairwise(times)) > 12
 
 
+@pytest.mark.parametrize("name", ["in.mkv", "in.flv"])
+def test_what_was_cut_out_is_not_missing_as_well(tmp_path, name):
+    codecs = ("-c:v", "flv", "-c:a", "libmp3lame") if name == "in.flv" else ("-c:v", "mpeg4", "-c:a", "aac")
+    whole = media.clip(tmp_path / f"whole-{name}", *codecs, picture=media.PICTURE, sound=media.SOUND)
+    jump = "setts=ts='TS+gt(TS*TB,0.5)*5000/TB'"
+    media.ffmpeg("-i", whole, "-c", "copy", "-bsf:v", jump, "-bsf:a", jump, tmp_path / name)
+    (note,) = upscaled(tmp_path / name, tmp_path / "out.mp4").warnings
+    assert "s that no track fills are cut out" in note
+
+
 def test_stamps_of_years_cost_neither_time_nor_disk(tmp_path):
     made = tmp_path / "far.mkv"
     media.clip(made, "-c:v", "mjpeg", "-c:a", "pcm_s16le", "-bsf:a", "setts=ts='PTS+gt(N\\,5)*1e9'", sound=media.SOUND)
