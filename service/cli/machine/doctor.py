@@ -132,7 +132,8 @@ def _gpus(driver: Driver) -> Iterator[Finding]:
     versions = [f"{what} {known}" for what, known in (("driver", driver.version), ("CUDA", driver.cuda)) if known]
     if driver.problem is None:
         old = driver.cuda is not None and int(driver.cuda.split(".")[0]) < LEAST_CUDA
-        advice = f"too old for CUDA {LEAST_CUDA}, which its runtimes need: {DRIVER}" if old else None
+        newer = "install JetPack 7.2 or later" if nvidia.is_jetson() else DRIVER
+        advice = f"too old for CUDA {LEAST_CUDA}, which its runtimes need: {newer}" if old else None
         yield Finding("NVIDIA driver", f"{', '.join(versions)}, {counted(len(driver.gpus), 'GPU')}", advice)
     elif driver.on_bus or driver.version:
         state = f"{driver.problem}, but an NVIDIA GPU is in this machine"

@@ -54,9 +54,11 @@ def test_a_gpu_that_no_wheel_has_code_for_is_not_sent_to_get_one():
     assert found["ONNX Runtime"].remedy is None and "TensorRT" in found["GPU 1"].remedy
 
 
-def test_a_driver_that_is_older_than_what_runs_on_it_is_named():
-    old = Driver("535.183", "12.2", (H100,), None, on_bus=True)
-    assert "too old for CUDA 13" in judged(old)["NVIDIA driver"].remedy
+@pytest.mark.parametrize(("gpu", "newer"), [(H100, "NVIDIA's driver, 580 or later"), (ORIN, "JetPack 7.2")])
+def test_a_driver_that_is_older_than_what_runs_on_it_is_named(monkeypatch, gpu, newer):
+    monkeypatch.setattr(doctor.nvidia, "is_jetson", lambda: gpu is ORIN)
+    remedy = judged(Driver("535.183", "12.2", (gpu,), None, on_bus=True))["NVIDIA driver"].remedy
+    assert "too old for CUDA 13" in remedy and f"install {newer}" in remedy
     assert judged(with_gpus(H100))["NVIDIA driver"].remedy is None
 
 
