@@ -118,10 +118,13 @@ class Device:
             return f"another server has taken over what is in {folder}"
         self._terms[folder] = mark.term
         others = [name for name, box in self._boxes.items() if box.folder == folder and name != server]
+        lost = self._names(lambda given: given.server == server)  # one that comes again has counted these as died
         box = self._boxes[server] = _Box(folder)  # before the first wait, in which another server may come
         if self._ready is not None:
             box.put(self._ready)
             box.put(self._beat())
+        for here in lost:
+            await self._drop(here)
         for other in others:
             await self.detach(other)
         return None

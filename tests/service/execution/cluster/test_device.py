@@ -109,6 +109,20 @@ def test_an_order_waits_for_the_end_of_an_earlier_attempt_at_the_same():
     asyncio.run(scenario())
 
 
+def test_what_a_server_gave_before_it_attached_again_is_ended_for_it_was_reported_as_died():
+    async def scenario():
+        async with serving("a", "b") as made:
+            for server in ("a", "b"):
+                await made.post(server, [order(server)])
+            [first, _] = made._worker.orders()
+            assert await made.attach("a", VERSION, Mark("/a/jobs/.server-x", "")) is None
+            assert made._worker.sent[2:] == [{"cancel": first}]
+            await made._worker.says(first, "died")
+            assert made._boxes["a"].empty and len(made._given) == 1
+
+    asyncio.run(scenario())
+
+
 def test_lines_of_a_log_name_the_job_and_not_what_the_device_calls_it():
     async def scenario():
         async with serving("a") as made:
