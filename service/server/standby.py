@@ -126,12 +126,14 @@ class Standby:
 
 
 async def _in_time(step: Step) -> None:
-    """Take a step, or leave it where it is: renewing must go on."""
+    """Take a step, or leave it where it is: renewing must go on, and the step back must follow."""
     try:
         async with asyncio.timeout(PAUSE_SECONDS):
             await step()
     except TimeoutError:
         logger.warning("%s has not ended within %g s", step, PAUSE_SECONDS)
+    except Exception:  # whatever it is
+        logger.exception("%s has failed", step)
 
 
 def _check_shared(store: Store, state: Path) -> None:

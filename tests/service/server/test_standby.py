@@ -9,6 +9,8 @@ import databases
 import pytest
 import sqlalchemy as sa
 
+from upres.service.domain import watched_tasks
+from upres.service.domain.errors import StoreError
 from upres.service.server import standby as module
 from upres.service.server.settings import Settings
 from upres.service.server.standby import Standby
@@ -97,6 +99,47 @@ def test_work_is_paused_while_the_lease_is_in_doubt_and_goes_on_when_nobody_has_
             finally:
                 await asyncio.to_thread(postgres.start)
             assert await happened.get() == "resumed"
+
+    asyncio.run(scenario())
+
+
+class Away:
+    """A database that is away for some renewals, for as long as a lease lasts."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def meta(self, name, made):
+        return made()
+
+    def renew(self, lease):
+        if self.times > 0:
+            self.times -= 1
+            raise StoreError("away")
+
+    def give_up(self, lease):
+        pass
+
+
+def test_a_pause_that_fails_is_followed_by_what_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(module, "SECONDS", -1.0)  # each failure is one that lasts
+    monkeypatch.setattr(watched_tasks, "FIRST_DELAY", 0.0)
+
+    async def scenario():
+        resumed = asyncio.Event()
+
+        async def pause():
+            raise RuntimeError("a device cannot be left")
+
+        async def resume():
+            resumed.set()
+
+        standby = Standby(Away(2), tmp_path, "here")
+        standby.start(pause, resume, lambda why: None)
+        async with asyncio.timeout(LONGEST_SECONDS):
+            await resumed.wait()
+            await standby.stop()
 
     asyncio.run(scenario())
 
