@@ -4,6 +4,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from marks import needs_openvino
 from paths import SAMPLE
 
 from upres.engine.color.convert import ToRGB
@@ -104,6 +105,7 @@ def drawn_on(pixels, kind):
     return Frame(draw(kind, pixels, [None], 20, np.random.default_rng(5)), 0, 1)
 
 
+@needs_openvino
 @pytest.mark.parametrize("network", [X4, X2])
 def test_fast_is_int8_within_forty_decibels_and_its_tiles_equal_the_whole_frame(network):
     frame = frames(1)[0]
@@ -139,6 +141,7 @@ def test_a_network_without_int8_is_as_with_high():
     assert fast.report == high.report and fast.digest == high.digest
 
 
+@needs_openvino
 def test_the_two_runtimes_agree():
     frame = frames(1)[0]
     one, other = (upscale(load(X4, quality="exact", runtime=name), frame) for name in ("onnxruntime", "openvino"))

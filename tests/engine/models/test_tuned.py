@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from marks import needs_openvino
 from tables import EXACT, X2, keep, row
 
 from upres.engine.core.errors import TargetError
@@ -18,6 +19,7 @@ def state(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
+@needs_openvino
 def test_auto_is_the_fastest_that_reaches_the_quality_and_says_why():
     keep(
         row(tile=512, fps=3),
@@ -36,6 +38,7 @@ def test_tiles_of_another_size_are_another_report_and_so_another_run():
     assert load(X2).report != load(X2, runtime="onnxruntime").report
 
 
+@needs_openvino
 def test_without_a_table_auto_is_the_preferred_runtime():
     assert load(X2).why is None and load(X2).report.startswith("OpenVINO")
 
@@ -88,6 +91,7 @@ def test_a_table_is_written_whole_or_not_at_all(monkeypatch):
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
+@needs_openvino
 def test_a_run_that_is_resumed_stays_on_what_it_ran_on():
     keep(row("openvino", "bf16", fps=9, psnr=52.7, report="OpenVINO"), row(fps=1))
     model, _ = registry.load("RealESRGAN_Vid_x2", resumed=(f"{X2} on {EXACT}",))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from marks import HAS_OPENVINO, needs_openvino
 from paths import SAMPLE
 
 from upres.engine.color.convert import ToRGB
@@ -19,7 +20,11 @@ from upres.engine.runtime.ring.host import HostDevice, HostGraph
 
 X2, X4 = "realesr-animevideov3-x2", "realesr-animevideov3-x4"
 HEIGHT, WIDTH = 128, 200
-RUNTIMES = [("onnxruntime", "fp32"), ("openvino", "fp32"), *([("openvino", "bf16")] if has_bfloat16() else [])]
+RUNTIMES = [
+    ("onnxruntime", "fp32"),
+    *([("openvino", "fp32")] if HAS_OPENVINO else []),
+    *([("openvino", "bf16")] if has_bfloat16() else []),
+]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +99,7 @@ FASTEST = RUNTIMES[-1]
         (X2, FASTEST, noise, 1.0),
         (X4, FASTEST, moving_cursor, 0.9),
         (X2, RUNTIMES[0], moving_cursor, 0.9),
-        (X2, ("openvino", "int8"), moving_cursor, 0.9),
+        pytest.param(X2, ("openvino", "int8"), moving_cursor, 0.9, marks=needs_openvino),
     ],
 )
 def test_results_are_those_of_every_frame_by_itself(desktop, network, runtime, film, share):

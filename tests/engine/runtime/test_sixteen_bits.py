@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+from marks import needs_openvino
 from paths import SAMPLE
 from small_networks import SMALL, tensors
 
@@ -28,7 +29,7 @@ def run(runtime, path, frame):
     return graph.run({"frame": np.ascontiguousarray(frame)[None]})["upscaled"][0]
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "ncnn"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=needs_openvino), "ncnn"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_levels_that_eight_bits_hold_come_out_alike(tmp_path, runtime, family):
     network, scale = FAMILIES[family]
