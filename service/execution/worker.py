@@ -190,13 +190,13 @@ class Worker:
                         continue
                     raise TimeoutError
                 message, frame = channel.receive(host.frame_bytes)
+                if frame is None and message.get("report") in (None, "active"):
+                    pace.keep(0)
                 if "report" not in message:
                     if answer is not None:
                         answer.result()
                     answer = answers.submit(host.answer, message, frame)
-                elif message["report"] == "active":
-                    pace.keep(0)
-                else:
+                elif message["report"] != "active":
                     report = checked(message)
                     if report is None or (report["report"] == "locked" and answer is not None):  # then it has the lock
                         raise ValueError("a report that is none")

@@ -210,6 +210,7 @@ class Runner:
                         await noted(partial(self._start, request_id, queued=queued))
                     except (TransitionError, errors.NotFoundError) as error:  # cancelled or deleted by now
                         self.attempts.pop(request_id, None)
+                        self.later.forget(request_id)
                         logger.info("not started: %s", error)
             await self._make_room()
 

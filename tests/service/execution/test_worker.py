@@ -245,24 +245,26 @@ def test_an_attempt_is_late_where_it_is_silent_and_no_model_works_for_it():
     assert waits[:3] == [False] * 3 and all(waits[3:]) and len(waits) > 3
 
 
-def test_an_attempt_that_floods_its_worker_with_reports_waits(monkeypatch):
-    waits, kinds = [], iter(["fragment", "active"] * 5000)
+@pytest.mark.parametrize("message", [{"report": "fragment"}, {"report": "active"}, {"do": "memory"}])
+def test_an_attempt_that_floods_its_worker_waits(monkeypatch, message):
+    waits, messages = [], iter([message] * 5000)
     monkeypatch.setattr("upres.service.execution.worker.Pace", lambda: Pace(waits.append, lambda: 0.0))
 
     def receive(most):
-        if (kind := next(kinds, None)) is None:
+        if (message := next(messages, None)) is None:
             raise EOFError
-        return {"report": kind}, None
+        return dict(message), None
 
     channel = SimpleNamespace(
         send=lambda message: None, limit=lambda seconds: None, comes=lambda seconds: True, receive=receive, stuck=False
     )
     order = Order(REQUEST, "alice", "", SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
     worker = Worker(fake.load, io.StringIO())
-    with pytest.raises(EOFError):
-        worker._attend(order, channel, SimpleNamespace(pixels=0, frame_bytes=0), None)
+    host = SimpleNamespace(pixels=0, frame_bytes=0, answer=lambda message, frame: None)
+    with ThreadPoolExecutor(1) as answers, pytest.raises(EOFError):
+        worker._attend(order, channel, host, answers)
     worker.obey([])
-    assert len(waits) > 5000
+    assert len(waits) > 500
 
 
 def test_an_attempt_that_says_too_late_that_its_folder_is_locked_has_died():

@@ -1,0 +1,130 @@
+"""What a slow object store costs: PYTHONPATH=tests/support python bench/slow_store.py OUT.json.
+
+Jobs go through the service onto devices that are simulated by a model that sleeps (`bench/scaling.py`), their results into a
+bucket of a local S3 server, which answers at once in every first run and after a delay in every second one. Written: the seconds
+that the jobs took together in each run, and the quotient of the medians. Needs what the tests need.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import platform
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+from faulty_store import faulty
+from moto.server import ThreadedMotoServer
+from scaling import SLEEP_SECONDS, clip
+
+from upres.engine.machine.host import cpu_name
+from upres.engine.runtime.base import cpus
+from upres.service.domain.policy import Policy
+from upres.service.domain.spec import Limits, Spec
+from upres.service.execution.local import LocalExecutor
+from upres.service.execution.probe import Probe
+from upres.service.jobs.service import Jobs
+from upres.service.storage.job_store import Store
+from upres.service.storage.results import Results
+
+DEVICES = 4
+JOBS = 6
+RUNS = 2  # with each store
+DELAY = 0.2  # seconds before every answer of the slow one
+LONGEST_SECONDS = 900.0
+SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+
+
+async def seconds(folder: Path, source: bytes, store: str) -> float:
+    """Return how long jobs take from the first one's submission to the last one's end, on devices that are ready."""
+    policy = Policy(Limits())
+    executor = LocalExecutor(workers=DEVICES, slots=2, models="scaling:load", memory_bytes=16 << 30)
+    rows = Store(f"sqlite:///{folder / 'jobs.db'}")
+    probe = Probe(policy.limits)
+    jobs = Jobs(rows, Results(store), executor, policy, folder / "jobs", probe=probe, pull=_pull)
+    await jobs.start()
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS):
+            while sum(device.ready for device in executor.devices) < DEVICES:
+                await asyncio.sleep(0.1)
+            started = time.perf_counter()
+            names = [await _submitted(jobs, source) for _ in range(JOBS)]
+            for name in names:
+                await _done(jobs, name)
+            return time.perf_counter() - started
+    finally:
+        await jobs.stop()
+        probe.close()
+        rows.close()
+
+
+async def _pull(*_: Any) -> None:  # noqa: ANN401 - as of Pull
+    """Pull nothing: no job here is live."""
+
+
+async def _submitted(jobs: Jobs, source: bytes) -> str:
+    job, _ = await jobs.create(SPEC, "bench")
+    await jobs.write(job.request_id, 0, source)
+    await jobs.end_source(job.request_id)
+    return job.request_id
+
+
+async def _done(jobs: Jobs, name: str) -> None:
+    while True:
+        happens = jobs.change(name)
+        state = (await jobs.get(name, "bench")).state
+        if state.failure is not None:
+            raise RuntimeError(f"{name}: {state.failure}")
+        if state.ended:
+            return
+        await happens.wait()
+
+
+def main() -> None:
+    """Measure, and write what was measured after each run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    out = parser.parse_args().out
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # workers load the model from there
+    facts = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{cpu_name()}, {platform.machine()}, {cpus()} CPUs",
+        "devices": DEVICES,
+        "jobs": JOBS,
+        "sleep_seconds_a_frame": SLEEP_SECONDS,
+        "delay_seconds": DELAY,
+    }
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    httpx.put(f"http://{host}:{port}/bucket").raise_for_status()
+    rows: list[dict[str, Any]] = []
+    with faulty(f"http://{host}:{port}") as (url, faults), tempfile.TemporaryDirectory() as work:
+        access = {"ENDPOINT_URL": url, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
+        os.environ |= {f"AWS_{name}": value for name, value in access.items()}
+        os.environ |= {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+        source = Path(work) / "source.mp4"
+        clip(source)
+        for number in range(2 * RUNS):
+            faults.delay, folder = DELAY * (number % 2), Path(work) / str(number)
+            folder.mkdir()
+            taken = asyncio.run(seconds(folder, source.read_bytes(), f"s3://bucket/{number}"))
+            rows.append({"delay": faults.delay, "seconds": round(taken, 2), "load": os.getloadavg()[0]})
+            sys.stdout.write(f"{json.dumps(rows[-1])}\n")
+            sys.stdout.flush()
+            fast, slow = ([row["seconds"] for row in rows if bool(row["delay"]) is late] for late in (False, True))
+            ratio = round(median(slow) / median(fast), 3) if slow else None
+            out.write_text(json.dumps({**facts, "slow_to_fast": ratio, "rows": rows}, indent=1) + "\n")
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()
