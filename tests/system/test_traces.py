@@ -1,5 +1,6 @@
 """Traces as a collector gets them: from the caller's span through queue and attempts to ranges and stages; and none where off."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 from collector import collecting
 from paths import SUPPORT
 from serving import KEY, Rpc, ServerProcess, free_port
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from upres.v2 import upscale_pb2 as pb
 
@@ -148,10 +151,26 @@ def test_a_stream_over_grpc_continues_its_callers_trace_down_to_stages(server, c
     assert facts(stages["encode"])["upres.frames"] == 10
 
 
+def test_a_live_job_over_the_websocket_continues_its_callers_trace(server, collector, clip):
+    url = f"ws://127.0.0.1:{server.settings['http_port']}/api/v2/live"
+    with connect(url, max_size=None, open_timeout=30, additional_headers={"traceparent": CALLER}) as socket:
+        socket.send(json.dumps({"key": KEY, "start": {"model": MODEL, "preset": "ultrafast"}}))
+        request_id = json.loads(socket.recv(timeout=60))["accepted"]["request_id"]
+        socket.send(clip("a.ts", 1).read_bytes())
+        socket.send(json.dumps({"end": True}))
+        with suppress(ConnectionClosed):
+            while socket.recv(timeout=60):
+                pass
+    attempt, named = of_job(collector, request_id)
+    request = next(span for span in named["WebSocket /api/v2/live"] if span.span_id == attempt.parent_span_id)
+    assert request.trace_id.hex() == TRACE and request.parent_span_id.hex() == SPAN
+    assert stages_of(attempt, named).keys() == STAGES
+
+
 @pytest.mark.parametrize(
     "sent", [[], [("traceparent", "x")], [("traceparent", CALLER)] * 2, [("traceparent", CALLER.upper())]]
 )
-def test_whoever_sends_no_traceparent_begins_a_trace(server, collector, sent):
+def test_who_sends_no_traceparent_begins_a_trace(server, collector, sent):
     seen = len(collector.spans)
     assert httpx.get(f"{server.base}/api/v2/jobs", headers=[*BEARER.items(), *sent]).status_code == 200
     spans = collector.wait(lambda spans: any(span.name == "GET /api/v2/jobs" for span in spans[seen:]))

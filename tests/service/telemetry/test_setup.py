@@ -2,7 +2,10 @@
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+import grpc
 import pytest
 
 from upres.service.telemetry.setup import make_tracing
@@ -47,3 +50,35 @@ def test_what_cannot_be_done_is_said(environment, said, caplog):
     assert make_tracing(environment).on is False
     [record] = caplog.records
     assert re.search(said, record.getMessage())
+
+
+@contextmanager
+def taking_grpc():
+    """A collector that speaks gRPC: where it listens, and the names of spans that it has."""
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+    names = []
+
+    class Service(trace_service_pb2_grpc.TraceServiceServicer):
+        def Export(self, request, context):
+            names.extend(span.name for of in request.resource_spans for scope in of.scope_spans for span in scope.spans)
+            return trace_service_pb2.ExportTraceServiceResponse()
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{port}", names
+    finally:
+        server.stop(None).wait()
+
+
+def test_grpc_is_spoken_where_it_is_asked_for(monkeypatch):
+    with taking_grpc() as (url, names):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        tracing = make_tracing(os.environ)
+        tracing.span("one", None).end()
+        tracing.close()
+        assert names == ["one"]
