@@ -7,7 +7,7 @@ import numpy as np
 from upres.engine.core.frame import Pixels
 
 from .manifest import Manifest
-from .tiling import Plan, plan
+from .tiling import TILE_LIMIT, Plan, plan
 
 CHROMA_REACH = (
     6  # pixels that colors reach around the halo, even: three as they go in, three upscaled ones as they come out
@@ -52,3 +52,13 @@ def cut_padded(
     if on_device and width % 2 == height % 2 == 0:
         halo, multiple = halo + CHROMA_REACH, math.lcm(multiple, 2)
     return plan(width, height, halo=halo, multiple=multiple, limit=limit, pixels=pixels)
+
+
+def size_to_build_for(facts: Manifest, width: int, height: int, tiles: Plan) -> tuple[int, int]:
+    """Give the size of frames that engines of these tiles, which cover frames of width x height, are built for.
+
+    That is theirs, unless memory or a choice made the tiles others than usual: then a frame of such a tile.
+    """
+    if tiles == cut(facts, width, height, TILE_LIMIT, on_device=True):
+        return width, height
+    return tiles.width - 2 * facts.pad, tiles.height - 2 * facts.pad

@@ -43,8 +43,10 @@ class Result:
 
 
 class Tensors(Protocol):
-    """Frames in one form. between: tensors that are written and read on the device within a run."""
+    """Frames in one form. facts: of their network. between: tensors that are written and read on the device within a run."""
 
+    @property
+    def facts(self) -> Manifest: ...  # noqa: D102
     def inputs(self, tiles: Plan) -> Specs: ...  # noqa: D102
     def between(self, tiles: Plan) -> Specs: ...  # noqa: D102
     def outputs(self, tiles: Plan) -> Specs: ...  # noqa: D102

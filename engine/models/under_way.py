@@ -13,6 +13,7 @@ from upres.engine.runtime.base import Tensor
 from upres.engine.runtime.ring.device import DeviceGraph
 from upres.engine.runtime.ring.ring import Ring
 
+from .padding import size_to_build_for
 from .tensors import Result, Tensors
 from .tiling import Plan
 
@@ -153,8 +154,9 @@ class UnderWaySession:
         if self._ring is not None:
             self._ring.close()
             self._ring = None
-        tensors, tiles, (width, height) = self._tensors, self._tiles, self._size
+        tensors, tiles = self._tensors, self._tiles
         inputs = tensors.inputs(tiles)
+        width, height = size_to_build_for(tensors.facts, *self._size, tiles)
         if note := self._graph.prepare(inputs, width=width, height=height):
             self._tell(note)
         self._ring = Ring(self._graph, inputs, tensors.outputs(tiles), self._depth, between=tensors.between(tiles))

@@ -111,7 +111,7 @@ class DeviceGraph(Graph, Protocol):
     def compute(self) -> Stream: ...  # noqa: D102
 
     def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
-        """Make ready for inputs of these shapes, which frames of width x height are cut into; ModelError where that fails.
+        """Make ready for inputs of these shapes, as frames of width x height are cut into; ModelError where that fails.
 
         Returns a line for the user where something else than the report says will run them.
         """

@@ -13,7 +13,9 @@ from small_networks import frame
 from upres.engine.core.errors import MemoryShortError, ModelError
 from upres.engine.core.frame import Frame
 from upres.engine.models import manifest
+from upres.engine.models.padding import cut
 from upres.engine.models.per_frame import PerFrameModel
+from upres.engine.models.tiling import TILE_LIMIT
 from upres.engine.runtime import registry, trt
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.engine.runtime.ring.host import HostDevice, HostGraph
@@ -104,6 +106,23 @@ def test_an_engine_that_is_not_there_is_named_with_the_command_that_builds_it(he
     ):
         here.model().open(WIDTH, HEIGHT)
     assert here.device.taken == 0
+
+
+def test_where_memory_makes_tiles_smaller_the_command_builds_for_those(here):
+    """One for frames of the source's size would be of another shape."""
+    width, height = 400, 100
+    model = here.model()
+    model._tile_memory = width * height / 2 * model._tile_bytes
+    tiles = model._plan(width, height)
+    wide, tall = tiles.width - 2 * here.facts.pad, tiles.height - 2 * here.facts.pad
+    with pytest.raises(ModelError, match=f"--size {wide}x{tall}$"):
+        model.open(width, height)
+    built = cut(here.facts, wide, tall, TILE_LIMIT, on_device=True)
+    assert tiles.count > built.count == 1
+    fake_tensorrt.build(here.engines, here.path, "fp16", (1, built.height, built.width, 3), here.facts.scale)
+    session = model.open(width, height)
+    assert len([*session.push(Frame(frame(width, height, 0), 0, 1)), *session.flush()]) == 1
+    session.close()
 
 
 @pytest.mark.parametrize(
