@@ -20,7 +20,10 @@ from upres.engine.pipeline.options import Job
 
 from .errors import InvalidError, TooLargeError
 
-FORMATS = ("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc")
+FORMATS = (
+    *("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc"),
+    *("dv", "gif", "apng", "rm"),
+)  # libavformat's names of the containers that a service takes
 MOST_CHAINED = 3  # models in a job
 MOST_ECHOED = 40  # characters of a word that a message repeats
 CODECS = (

@@ -51,6 +51,26 @@ def test_it_tells_what_a_source_holds(clip):
     asyncio.run(scenario())
 
 
+CONTAINERS = {
+    "tape.dv": ("-target", "pal-dv", "-frames:v", 5),
+    "a.gif": (),
+    "a.apng": ("-plays", 0),
+    "a.rm": ("-c:v", "rv10", "-s", "128x96"),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_it_takes_what_the_command_line_takes(tmp_path, name):
+    source = media.clip(tmp_path / name, *CONTAINERS[name], picture="testsrc2=size=64x48:rate=5:duration=1")
+
+    async def scenario():
+        async with probing() as probe:
+            facts = await probe(source, SPEC, "alice")
+            assert (facts.width >= 64, facts.frames in (0, 5)) == (True, True)
+
+    asyncio.run(scenario())
+
+
 def test_what_advice_goes_by_is_measured(tmp_path):
     noisy = media.clip(
         tmp_path / "in.mp4", picture="nullsrc=size=64x48:rate=10:duration=1,geq=128+random(1)*60:128:128"
