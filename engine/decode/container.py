@@ -32,6 +32,7 @@ HEIC = frozenset({"heic", "heix", "heim", "heis", "mif1"})
 OUTSIDE = (ConnectionError, FileNotFoundError, PermissionError, TimeoutError)
 """What keeps a source from being opened and says nothing of what is in it."""
 SHUT_OUT = "its format is none that is read here"
+IN_ORDER = "its format cannot be read as its bytes come: save it as a file, or send it whole, as a job"
 LIVE_PROBE = {"fpsprobesize": "6"}
 """Frames that are looked at for the rate; libavformat's own 20 delay the first one twice as long."""
 
@@ -133,8 +134,14 @@ def _open(
         )
     except (av.FFmpegError, ValueError, OSError) as error:  # OSError: a seek of the demuxer that a file refuses
         what = "cannot be opened" if isinstance(error, OUTSIDE) else "not a video that can be read"
-        shut_out = "format_whitelist" in options and isinstance(error, av.ArgumentError)
-        raise SourceError(f"{name}: {what} ({SHUT_OUT if shut_out else reason(error)})") from error
+        why = reason(error)
+        if "format_whitelist" in options and isinstance(error, av.ArgumentError):
+            why = SHUT_OUT
+        elif (
+            isinstance(file, Unseekable) and getattr(error, "errno", None) == errno.ENOSYS
+        ):  # APNG's demuxer wants to seek
+            why = IN_ORDER
+        raise SourceError(f"{name}: {what} ({why})") from error
 
 
 def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:

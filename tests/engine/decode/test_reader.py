@@ -414,6 +414,12 @@ def test_an_animated_webp_in_a_pipe_is_refused_with_what_works(tmp_path):
         Reader(Pipe(clip.read_bytes()))
 
 
+def test_what_cannot_be_read_as_its_bytes_come_says_what_works(tmp_path):
+    clip = media.clip(tmp_path / "in.apng", "-plays", 0)
+    with pytest.raises(SourceError, match="as its bytes come: save it as a file"):
+        Reader(Pipe(clip.read_bytes()))
+
+
 def test_a_length_below_zero_is_no_length(tmp_path):
     clip = media.clip(tmp_path / "in.wmv", "-c:v", "wmv2", picture="testsrc2=size=32x32:rate=10:duration=0.4")
     data = bytearray(clip.read_bytes())
