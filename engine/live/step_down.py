@@ -109,7 +109,7 @@ class StepDown:
 def stepping(models: Sequence[Model], progress: Progress, tick: Callable[[], None]) -> Callable[[], None]:
     """Return what a live run calls after every frame: `tick`, and a look at whether another network of its model has to work."""
     [model, *others] = models
-    progress.network = " + ".join(each.name for each in models)
+    progress.note_models(models)
     if others or not isinstance(model, Stepping) or len(model.levels) < 2:
         return tick
     step_down = StepDown(model, progress)

@@ -1,11 +1,12 @@
 """How far a run has come."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from upres.engine.core.frame import Shape
+from upres.engine.core.model import Model
 from upres.engine.core.timeline import Repairs
 from upres.engine.encode.options import Encoding
 
@@ -14,7 +15,7 @@ from upres.engine.encode.options import Encoding
 class Progress:
     """How far a run has come; filled in while it runs. seconds: busy time of each stage, waiting for others not counted.
 
-    network: which works now, of a live run. stepped_down: how often a lighter one has taken over.
+    network, device: which works now, and on what, where that is noted. stepped_down: how often a lighter one has taken over.
     """
 
     frames_in: int = 0
@@ -22,6 +23,7 @@ class Progress:
     frames_resumed: int = 0
     frames_dropped: int = 0
     network: str | None = None
+    device: str | None = None
     stepped_down: int = 0
     repairs: Repairs = field(default_factory=Repairs)
     warnings: list[str] = field(default_factory=list)
@@ -32,6 +34,11 @@ class Progress:
     def drop(self) -> None:
         """Count a frame of a live source that was not upscaled, because it was late and a newer one had come."""
         self.frames_dropped += 1
+
+    def note_models(self, models: Sequence[Model]) -> None:
+        """Note which networks work, and on what."""
+        self.network = " + ".join(model.name for model in models)
+        self.device = " + ".join(dict.fromkeys(model.report for model in models))
 
     @contextmanager
     def busy(self, stage: str) -> Iterator[None]:

@@ -12,7 +12,7 @@ from upres.engine.ranges.plan import MOST_RANGES
 
 MOST_WARNINGS = 200
 MOST_CHARACTERS = 1000  # of a message
-MOST_NAME = 200  # of networks' names
+MOST_NAME = 200  # of networks, and what they run on
 COUNTED = 1 << 53  # what every reader of JSON holds exactly
 BYTES_A_SECOND = 1 << 20  # of an attempt's reports: many times what any needs, and little for who reads them
 BURST_BYTES = 4 << 20
@@ -27,6 +27,7 @@ Count = Annotated[int, Field(strict=True, ge=0, le=COUNTED)]
 Seconds = Annotated[FiniteFloat, Field(strict=True, ge=0, le=COUNTED)]
 Percent = Annotated[FiniteFloat, Field(strict=True, ge=0, le=100)]
 Name = Annotated[str, Field(strict=True, max_length=64)]
+Text = Annotated[str, Field(strict=True), _cut(MOST_NAME)]
 Message = Annotated[str, Field(strict=True), _cut(MOST_CHARACTERS)]
 
 
@@ -39,13 +40,14 @@ class Encoding(BaseModel):
 
 
 class State(BaseModel):
-    """How far an attempt has come. seconds: by stage. network: which works now, of a live source."""
+    """How far an attempt has come. seconds: by stage. network, device: which works now, and on what."""
 
     frames_in: Count = 0
     frames_out: Count = 0
     frames_resumed: Count = 0
     frames_dropped: Count = 0
-    network: Annotated[str, Field(strict=True), _cut(MOST_NAME)] | None = None
+    network: Text | None = None
+    device: Text | None = None
     seconds: Annotated[dict[Name, Seconds], Field(max_length=16)] = {}
     warnings: Annotated[list[Message], _cut(MOST_WARNINGS)] = []
     encoding: Encoding | None = None

@@ -140,6 +140,7 @@ class Preview:
             "frames_out": progress.frames_out,
             "frames_dropped": progress.frames_dropped,
             "network": progress.network,
+            "device": progress.device,
             "stage_seconds": dict(progress.seconds),
             "late_seconds": None,
             "notes": list(progress.warnings),

@@ -119,6 +119,8 @@ def test_a_dropped_clip_plays_while_it_is_made_and_its_result_afterwards(page, c
     page.keyboard.press("ArrowRight")
     assert page.input_value("#divider") != before
     assert "64x48 → 128x96" in page.text_content("#size")
+    assert (page.text_content("#network"), page.text_content("#device")) == ("nearest-x2", "on numpy")
+    page.check("#step-down")  # which is for live sources, so that this one goes on
     page.wait_for_selector("#advice:not([hidden])")
     assert "Interlaced: none." in page.text_content("#measured") and "540p" in page.text_content("#rules")
     picture(page, "preview-1440")
@@ -188,7 +190,8 @@ def test_a_live_run_is_watched_by_the_address_that_it_prints(browser, clip):
             opened.set_default_timeout(SECONDS)
             opened.goto(url)
             assert plays(opened) == [128, 96]
-            assert opened.locator("#choices").is_hidden() and opened.locator("#list").is_hidden()
+            assert all(opened.locator(name).is_hidden() for name in ("#choices", "#list", "#line"))
+            assert opened.text_content("#network") == "realesr-live-x2" and "CPU" in opened.text_content("#device")
             picture(opened, "preview-of-a-run-1440")
             opened.close()
         finally:

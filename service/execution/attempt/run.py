@@ -91,6 +91,7 @@ class Attempt:
     def run(self) -> dict[str, Any]:
         """Make the log, and return the totals: of a live source as it comes, else what is missing of it, and joined."""
         model = self._model()
+        self._progress.note_models((model,))
         if model.note:
             self._progress.warnings.append(model.note)
         job = self._job(model)
@@ -269,6 +270,7 @@ class Attempt:
             "frames_resumed": progress.frames_resumed,
             "frames_dropped": progress.frames_dropped,
             "network": progress.network,
+            "device": progress.device,
             "seconds": dict(progress.seconds),
             "warnings": list(progress.warnings),
         }

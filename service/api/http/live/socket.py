@@ -226,6 +226,7 @@ class LiveDoor:
             "frames_out": report.get("frames_out", 0),
             "frames_dropped": report.get("frames_dropped", 0),
             "network": report.get("network"),
+            "device": report.get("device"),
             "stage_seconds": report.get("seconds", {}),
             "late_seconds": None if relay is None else relay.late,
             "notes": [public(text) for text in report.get("warnings", ())],

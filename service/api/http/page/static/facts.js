@@ -18,10 +18,11 @@ export class Facts {
     this.lost = this.skipped = 0;
     for (const name of ["size", "made", "speed", "delay", "network"]) this.byId(name).textContent = "–";
     this.byId("dropped").textContent = "0 frames";
+    this.byId("device").textContent = "";
     this.byId("notes").replaceChildren();
   }
 
-  progress({ status, frames_in: read, frames_out: made, frames_dropped: skipped, stage_seconds: seconds, late_seconds: late, network, notes }) {
+  progress({ status, frames_in: read, frames_out: made, frames_dropped: skipped, stage_seconds: seconds, late_seconds: late, network, device, notes }) {
     const now = performance.now();
     this.seen = [...this.seen.filter(([time]) => now - time < SPAN), [now, made, read]];
     const [time, madeBefore, readBefore] = this.seen[0];
@@ -30,6 +31,7 @@ export class Facts {
     this.byId("made").textContent = status === "pending" ? "waiting for a slot" : `${made} of ${read} frames read`;
     if (late !== null && late !== undefined) this.byId("delay").textContent = `${Math.round(1000 * late)} ms`;
     if (network) this.byId("network").textContent = network;
+    if (device) this.byId("device").textContent = `on ${device}`;
     this.skipped = skipped ?? 0;
     this.showDropped();
     this.chart.add(seconds, made);

@@ -255,7 +255,8 @@ on("model", "change", () => {
   scales();
   running?.restart?.();
 });
-for (const name of ["scale", "then", "content", "step-down", "prefilter"]) on(name, "change", () => running?.restart?.());
+on("step-down", "change", () => running?.player.live && running.restart?.()); // of a file nothing is left out
+for (const name of ["scale", "then", "content", "prefilter"]) on(name, "change", () => running?.restart?.());
 on("play", "click", () => {
   const paused = !upscaled.paused;
   if (paused) upscaled.pause();
