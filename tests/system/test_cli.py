@@ -304,7 +304,7 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["{tiny}", "a" * 260, "--skip-existing"], 5, "File name too long"),
         (["{tiny}", "a" * 260 + ".png", "--still", "0"], 5, "File name too long"),
         (["probe", "a" * 260 + ".mp4"], 3, "File name too long"),
-        (["{tiny}", "out.mp4", "--container", "avi"], 2, "--container must be mp4, mov, mkv, got 'avi'"),
+        (["{tiny}", "out.mp4", "--container", "avi"], 2, "--container must be mp4, mov, mkv, webm, got 'avi'"),
         (["{tiny}", "look.png"], 5, "--still 0"),
         (["{tiny}", "nowhere/look.png", "--still", "0"], 5, "no folder nowhere"),
         (["{tiny}", "look.png", "--still", "4"], 3, "ends before second 4"),
