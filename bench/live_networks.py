@@ -1,4 +1,4 @@
-"""Measure the light network beside its teacher: milliseconds a frame in turns, on every runtime and precision of a CPU."""
+"""Measure the light networks beside their teachers: milliseconds a frame in turns, on every runtime and precision of a CPU."""
 
 import statistics
 import sys
@@ -13,7 +13,7 @@ from upres.engine.runtime import registry as runtimes
 from upres.export.measurements import record
 
 WIDTH, HEIGHT = 640, 360
-NETWORKS = ("realesr-live-x2", "realesr-animevideov3-x2")
+NETWORKS = ("realesr-live-x2", "realesr-animevideov3-x2", "realesr-live-x4", "realesr-animevideov3-x4")
 HOW = (("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32"))
 ROUNDS = 9
 TEACHER_ROUNDS = 3

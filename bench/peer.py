@@ -126,6 +126,7 @@ WAYS: dict[str, Callable[[Path], Upscale]] = {
     "upres exact, ncnn": lambda weights: upres(weights, quality="exact", runtime="ncnn"),
     "upres high": lambda weights: upres(weights, quality="high"),
     "upres fast": lambda weights: upres(weights, quality="fast"),
+    "upres live, x4": lambda weights: upres(weights, quality="high", network="realesr-live-x4"),
     "upres live, x2": lambda weights: upres(weights, quality="high", network="realesr-live-x2"),
     "ONNX Runtime fp32": onnxruntime,
     "ncnn fp32": ncnn,

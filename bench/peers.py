@@ -79,6 +79,7 @@ WAYS: Mapping[str, Way] = {
     "upres exact, ncnn": Way(None, True, (*UPRES, "--quality", "exact", "--runtime", "ncnn")),
     "upres high": Way(None, False, UPRES),
     "upres fast": Way(None, False, (*UPRES, "--quality", "fast")),
+    "upres live, x4": Way(None, False, (*UPRES, "--content", "live")),
     "upres live, x2": Way(None, False, (*UPRES, "--content", "live", "--scale", "2")),
     REFERENCE: Way("ncnn", True),
     "ncnn fp32": Way("ncnn", True),
@@ -89,7 +90,7 @@ WAYS: Mapping[str, Way] = {
     "framelift torch": Way("torch", True, (*FRAMELIFT, "--backend", "torch")),
     "framelift openvino": Way("torch", True, (*FRAMELIFT, "--backend", "openvino")),
 }
-"""In the words of bench/peer.py. `upres live` is another network, and twice the size instead of four times."""
+"""In the words of bench/peer.py. `upres live` is another network, and with x2 twice the size instead of four times."""
 GOALS = {
     "raw": {"upres exact": 1.0, "upres high": 1.15, "upres fast": 2.0},
     "clip": {"upres exact": 1.3, "upres high": 2.2, "upres fast": 3.6},

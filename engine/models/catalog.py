@@ -65,6 +65,7 @@ NETWORKS = {
     for network in (
         Network("realesr-animevideov3-x4", "srvgg", 4, "animation", BSD3, wheel="realesr-animevideov3-x4", ships=True),
         Network("realesr-animevideov3-x2", "srvgg", 2, "animation", BSD3, wheel="realesr-animevideov3-x2", ships=True),
+        Network("realesr-live-x4", "srvgg", 4, "live", DISTILLED, ships=True),
         Network("realesr-live-x2", "srvgg", 2, "live", DISTILLED, ships=True),
         Network(
             "realesrgan-x4plus",
@@ -127,7 +128,13 @@ SLUGS = {
             "RealESRGAN_Vid_x4",
             (4,),
             15,
-            ("realesr-animevideov3-x4", "realesr-general-x4v3", "realesrgan-x4plus", "realesrgan-x4plus-anime"),
+            (
+                "realesr-animevideov3-x4",
+                "realesr-general-x4v3",
+                "realesrgan-x4plus",
+                "realesrgan-x4plus-anime",
+                "realesr-live-x4",
+            ),
         ),
         Slug("RealESRGAN_Vid_x2", (2,), 30, ("realesr-animevideov3-x2", "realesrgan-x2plus", "realesr-live-x2")),
         Slug("FlashVSR_Tiny", (2, 3, 4), 10, ("flashvsr-v1.1-tiny",)),

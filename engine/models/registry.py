@@ -109,19 +109,17 @@ def load(
 def lighter(name: str, scale: int, content: str = "auto") -> list[tuple[str, int, str]]:
     """List what may take a model's place where it is too slow, the heaviest first: the model, scale and content of each.
 
-    The model's own default network, and the light one: its own, or else that of a model of a smaller scale. None are for what
-    remembers frames. Raises as `choose`.
+    The model's own default network, its light one, and those of models of a smaller scale. None are for what remembers frames.
+    Raises as `choose`.
     """
     name = _named(name, scale)
     network, slug = choose(name, content).network, _slug(name)
-    if _sessions(network) is not per_frame or _is_light(network):
+    if _sessions(network) is not per_frame:
         return []
-    default = [(slug.slug, scale, "auto")] if network != slug.networks[0] else []
-    light = next(
-        (each for each in (slug, *SLUGS.values()) if each.scales[0] <= scale and any(map(_is_light, each.networks))),
-        None,
-    )
-    return [*default, *([(light.slug, light.scales[0], "live")] if light else [])]
+    is_light = _is_light(network)
+    default = [(slug.slug, scale, "auto")] if network != slug.networks[0] and not is_light else []
+    others = [each for each in SLUGS.values() if each.scales[0] <= scale and any(map(_is_light, each.networks))]
+    return [*default, *((each.slug, each.scales[0], "live") for each in others if not (is_light and each == slug))]
 
 
 def scale_of(name: str, scale: int | None = None) -> int:

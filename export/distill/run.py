@@ -18,17 +18,17 @@ from upres.export.measurements import record as write
 
 from . import patches, sources
 from .evaluation import Measure, held_out, means, measure
-from .student import tensors
+from .student import known, tensors
 from .training import Plan, train
 
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """A network to make. teacher: what it shall do. body: the student whose checkpoint it starts from, if that is there."""
+    """A network to make. teacher: what it shall do. start: the student on this machine that it begins as."""
 
     network: SRVGG
     teacher: str
-    body: str | None = None
+    start: str | None = None
 
 
 TEACHER = "realesr-animevideov3-x4"
@@ -37,7 +37,7 @@ MARGIN = 18
 """Its halo, in pixels."""
 STUDENTS = {
     "realesr-live-x2": Student(SRVGG(16, 7, 2), "realesr-animevideov3-x2"),
-    "realesr-live-x4": Student(SRVGG(16, 7, 4), "realesr-animevideov3-x4", body="realesr-live-x2"),
+    "realesr-live-x4": Student(SRVGG(32, 7, 4), "realesr-animevideov3-x4", start="realesr-live-x2"),
 }
 
 
@@ -66,13 +66,12 @@ def distill(
     training = {media / one.name: one for one in sources.TRAINING}
     folder = work / "patches"
     patches.make(folder, training, teacher, shards=shards, seed=plan.seed, margin=MARGIN, report=report)
-    start = work / f"{student.body}.pt"
     weights = train(
         student.network,
         patches.load(folder, shards, student.network.scale),
         plan,
         work / f"{name}.pt",
-        start=start if student.body and start.exists() else None,
+        start=known(student.start) if student.start else None,
         report=report,
     )
     exported = _exported(name, weights, out)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,19 +50,19 @@ def train(
     plan: Plan,
     checkpoint: Path,
     *,
-    start: Path | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, torch.Tensor]:
     """Train up to the plan's steps, from the checkpoint where there is one; return the averaged weights.
 
-    start: a checkpoint of another student, whose layers of equal shape are where this one starts.
+    start: the weights of another student, no wider and of as many layers, of this scale or half of it, to begin as.
     The same plan on the same machine gives the same bytes, interrupted or not.
     """
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
     student = Student(network).to(plan.device)
     if start is not None:
-        _start_from(student, torch.load(start, weights_only=True)["averaged"])
+        _start_from(student, start)
     optimizer = torch.optim.Adam(student.parameters(), lr=plan.rate, betas=(0.9, 0.99))
     averaged = {name: value.clone() for name, value in student.state_dict().items()}
     step = 0
@@ -128,10 +128,26 @@ def difference(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return colours + GRADIENT * gradients
 
 
-def _start_from(student: Student, other: dict[str, torch.Tensor]) -> None:
+def _start_from(student: Student, other: Mapping[str, torch.Tensor]) -> None:
+    """Begin as another student: wider layers are its own in their first channels, which nothing that is added changes.
+
+    Where the last layer is of half the scale, every pixel of it is repeated.
+    """
     own = student.state_dict()
-    fitting = {name: value for name, value in other.items() if name in own and own[name].shape == value.shape}
-    student.load_state_dict(own | fitting)
+    *_, last = (name.rpartition(".")[0] for name in own)
+    times = len(own[f"{last}.bias"]) // len(other[f"{last}.bias"])
+    for name, value in own.items():
+        known = _repeated(other[name], round(times**0.5)) if name.startswith(last) else other[name]
+        if value.ndim == 4:
+            value[: len(known)] = 0
+        value[tuple(map(slice, known.shape))] = known
+    student.load_state_dict(own)
+
+
+def _repeated(layer: torch.Tensor, times: int) -> torch.Tensor:
+    """Repeat every pixel of what a layer gives to a shuffle by 2: (3 * 2 * 2, …) to (3 * 2 * times * 2 * times, …)."""
+    pixels = layer.unflatten(0, (3, 2, 2))
+    return pixels.repeat_interleave(times, 1).repeat_interleave(times, 2).flatten(0, 2)
 
 
 def _save(

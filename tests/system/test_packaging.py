@@ -11,6 +11,8 @@ from statistics import median
 import pytest
 from paths import ROOT
 
+from upres.engine.models.catalog import NETWORKS
+
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 FOLDERS = SETUPTOOLS["package-dir"]
 MOST_MODULES = 14  # in one folder
@@ -94,7 +96,7 @@ def test_the_wheel_holds_the_models_and_nothing_of_the_tests(tmp_path):
     (wheel,) = tmp_path.glob("upres-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         files = archive.namelist()
-    shipped = ("realesr-animevideov3-x4", "realesr-animevideov3-x2", "realesr-live-x2")
+    shipped = [name for name, network in NETWORKS.items() if network.ships]
     assert {f"upres/engine/models/data/{name}.{kind}" for name in shipped for kind in ("onnx", "json")} <= set(files)
     assert not [file for file in files if "fake" in file or "tests/" in file]
     assert "upres/__init__.py" not in files

@@ -79,14 +79,19 @@ def test_what_works_alone_is_not_stepped():
     assert stepped(heavy, [Nearest(4, name="larger")]) is None
 
 
+LIGHT = [("RealESRGAN_Vid_x4", 4, "live"), ("RealESRGAN_Vid_x2", 2, "live")]
+
+
 @pytest.mark.parametrize(
     ("asked", "lighter"),
     [
         (("RealESRGAN_Vid_x2", 2), [("RealESRGAN_Vid_x2", 2, "live")]),
         (("RealESRGAN_Vid_x2", 2, "live"), []),
         (("realesr-live-x2", 2), []),
-        (("RealESRGAN_Vid_x4", 4), [("RealESRGAN_Vid_x2", 2, "live")]),
-        (("realesrgan-x4plus", 4), [("RealESRGAN_Vid_x4", 4, "auto"), ("RealESRGAN_Vid_x2", 2, "live")]),
+        (("RealESRGAN_Vid_x4", 4), LIGHT),
+        (("RealESRGAN_Vid_x4", 4, "live"), LIGHT[1:]),
+        (("realesr-live-x4", 4), LIGHT[1:]),
+        (("realesrgan-x4plus", 4), [("RealESRGAN_Vid_x4", 4, "auto"), *LIGHT]),
         (("FlashVSR_Tiny", 4), []),
     ],
 )

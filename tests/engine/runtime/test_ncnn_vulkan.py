@@ -10,6 +10,7 @@ import pytest
 
 from upres.engine.core.errors import ModelError
 from upres.engine.machine import child
+from upres.engine.models.catalog import NETWORKS
 from upres.engine.runtime import ncnn_vulkan, registry
 from upres.engine.runtime.ncnn_vulkan import NcnnVulkan
 
@@ -37,7 +38,7 @@ def asked_again():
     ncnn_vulkan.devices_missing.cache_clear()
 
 
-@pytest.mark.parametrize("network", ["realesr-animevideov3-x4", "realesr-animevideov3-x2", "realesr-live-x2"])
+@pytest.mark.parametrize("network", [name for name, each in NETWORKS.items() if each.ships])
 def test_networks_that_ship_are_85_db_from_onnx_runtime_and_nowhere_more_than_a_level(network):
     if not child.ask(ncnn_vulkan.__name__).get("devices") and not os.environ.get("CI"):
         pytest.skip("no Vulkan is here; Debian's mesa-vulkan-drivers has one in software")

@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from paths import SAMPLE
 from typer.testing import CliRunner
@@ -55,6 +56,15 @@ def test_a_student_is_made_measured_and_made_again_to_the_same_bytes(small, tmp_
     assert set(found["held_out"]) == {"clip.mp4", "mean"}
     assert set(found["held_out"]["mean"]) == {"bicubic", "lanczos", NAME}
     assert "clip.mp4" in said.output
+
+
+def test_every_student_ships_as_what_the_command_makes():
+    for name, student in run.STUDENTS.items():
+        path, facts = manifest.find(name)
+        convs = student.network.convs + 2
+        assert (facts.scale, facts.halo) == (student.network.scale, convs)
+        weights = sum(int(np.prod(shape)) for shape in student.network.shapes().values())
+        assert 2 * weights < path.stat().st_size < 2 * weights + 20_000  # two bytes a weight
 
 
 def test_an_unknown_student_is_refused_with_those_there_are(tmp_path):

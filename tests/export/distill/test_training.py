@@ -9,9 +9,11 @@ from small_networks import frame
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
+from upres.engine.models import manifest  # noqa: E402
+from upres.engine.runtime.ort import OnnxRuntimeGraph  # noqa: E402
 from upres.export.distill.patches import Patches, batches  # noqa: E402
-from upres.export.distill.student import tensors  # noqa: E402
-from upres.export.distill.training import Plan, train  # noqa: E402
+from upres.export.distill.student import Student, known, tensors  # noqa: E402
+from upres.export.distill.training import Plan, _start_from, train  # noqa: E402
 from upres.export.families.srvgg import SRVGG  # noqa: E402
 
 TINY = SRVGG(4, 1, 2)
@@ -66,13 +68,20 @@ def test_it_learns_what_the_teacher_does(tmp_path):
     assert last < first / 2
 
 
-def test_a_student_of_another_scale_starts_from_its_body(tmp_path):
-    train(TINY, patches(), plan(2), tmp_path / "x2.pt")
-    done = torch.load(tmp_path / "x2.pt", weights_only=True)["averaged"]
-    larger = Patches(patches().inputs, patches().targets.repeat(2, axis=1).repeat(2, axis=2))
-    begun = train(SRVGG(4, 1, 4), larger, plan(1, rate=0.0), tmp_path / "x4.pt", start=tmp_path / "x2.pt")
-    assert torch.equal(begun["body.0.weight"], done["body.0.weight"])
-    assert begun["body.4.weight"].shape[0] == 48
+@pytest.mark.parametrize("wider", [SRVGG(4, 1, 4), SRVGG(7, 1, 4), SRVGG(6, 1, 2)], ids=str)
+def test_a_wider_student_of_this_scale_or_twice_it_begins_as_the_one_before(wider):
+    torch.manual_seed(1)
+    narrow, student = Student(TINY), Student(wider)
+    _start_from(student, narrow.state_dict())
+    with torch.no_grad():
+        x = torch.rand(1, 3, 9, 7)
+        expected = torch.nn.functional.interpolate(narrow(x), scale_factor=wider.scale / 2)
+        assert torch.allclose(student(x), expected, atol=1e-6)
+
+
+def test_what_is_added_to_a_wider_student_learns_too(tmp_path):
+    trained = train(SRVGG(6, 1, 2), patches(), plan(40), tmp_path / "c.pt", start=Student(TINY).state_dict())
+    assert trained["body.4.weight"][:, 4:].abs().max() > 0  # from what the narrow one has not
 
 
 def test_the_exporter_gets_what_the_graph_stores_without_loss(tmp_path):
@@ -81,3 +90,16 @@ def test_the_exporter_gets_what_the_graph_stores_without_loss(tmp_path):
     assert network == TINY
     assert {name: tensor.shape for name, tensor in found.items()} == network.shapes()
     assert all(np.array_equal(tensor.astype(np.float16).astype(np.float32), tensor) for tensor in found.values())
+
+
+def test_the_weights_of_a_student_that_ships_are_read_out_of_its_graph():
+    found = known("realesr-live-x2")
+    network = SRVGG.recognize({name: value.numpy() for name, value in found.items()})
+    assert network == SRVGG(16, 7, 2)
+    student = Student(network)
+    student.load_state_dict(found)
+    path, pixels = manifest.find("realesr-live-x2")[0], frame(20, 12)
+    with torch.no_grad():
+        levels = 255 * student(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
+    ours = levels.clip(0, 255).round()[0].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(ours - OnnxRuntimeGraph(path, 1).run({"frame": pixels[None]})["upscaled"][0].astype(int)).max() <= 1
