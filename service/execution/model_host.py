@@ -245,7 +245,7 @@ class ModelHost:
         if nvenc:
             self._encoders.fix(width * model.scale, height * model.scale)
         else:
-            self._encoders.leave()
+            self._encoders.leave_all()
         frame = self._form.bytes_of(width, height)
         sizes = frame, frame * model.scale**2
         needed = (
@@ -260,7 +260,7 @@ class ModelHost:
         self._check_unused()
         if self._merging.held or media < 0:
             raise ValueError("memory to merge is reserved once, and not less than none")
-        self._encoders.leave()
+        self._encoders.leave_all()
         self._merging.reserve(media, lambda: self._gone)
 
     def _count_encoders(self, message: Message) -> int:
@@ -274,7 +274,12 @@ class ModelHost:
             seconds = seconds_a_frame(self._chosen(), *frame, deep=self._form.bits > 8)
         size = another.bytes + self._encoders.bytes_each
         wanted = another.wanted(seconds) - 1
-        return 1 + self._memory.grant(size, self._encoders.claim(wanted) if self._encoders.bytes_each else wanted)
+        if not self._encoders.bytes_each:
+            return 1 + self._memory.grant(size, wanted)
+        claimed = self._encoders.claim(wanted)
+        granted = self._memory.grant(size, claimed)
+        self._encoders.leave(claimed - granted)
+        return 1 + granted
 
     def _open(self, width: int, height: int) -> int:
         """Open a session; its number."""

@@ -108,17 +108,20 @@ class Results:
 
     async def remove(self, *keys: str) -> None:
         """Remove objects, as far as there are any; TargetError names those that cannot be removed now."""
-        problems = []
-        for key in keys:
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await obstore.delete_async(self._store, key)
-            except FileNotFoundError:
-                continue
-            except (OSError, obstore.exceptions.BaseError) as error:
-                problems.append(f"{key} ({type(error).__name__})")
+        problems = [problem for problem in await asyncio.gather(*map(self._removed, keys)) if problem is not None]
         if problems:
             raise TargetError(f"the result store does not remove {', '.join(problems)}")
+
+    async def _removed(self, key: str) -> str | None:
+        """Remove an object; return which cannot be removed, and why."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await obstore.delete_async(self._store, key)
+        except FileNotFoundError:
+            return None
+        except (OSError, obstore.exceptions.BaseError) as error:
+            return f"{key} ({type(error).__name__})"
+        return None
 
     async def check(self, prefix: str) -> None:
         """Raise TargetError where the store does not answer. Costs the same however much lies there."""

@@ -125,11 +125,15 @@ class EncoderHosts:
             self._sessions.wait(gone, longest)
             self._claimed = 1
 
-    def leave(self) -> None:
-        """Give back what was claimed and no encoder was opened for."""
+    def leave(self, count: int) -> None:
+        """Give back so many that were claimed and no encoder was opened for."""
         if self._sessions is not None:
-            self._sessions.release(self._claimed)
-        self._claimed = 0
+            self._sessions.release(count)
+        self._claimed -= count
+
+    def leave_all(self) -> None:
+        """Give back all of these."""
+        self.leave(self._claimed)
 
     def claim(self, most: int) -> int:
         """Claim up to so many more; return how many."""
@@ -162,7 +166,7 @@ class EncoderHosts:
         for host in self._hosts:
             host.close()
         self._hosts = []
-        self.leave()
+        self.leave_all()
 
 
 class _Host:

@@ -168,6 +168,21 @@ def test_what_the_cpu_encodes_leaves_the_gpu_to_others():
         host.close()
 
 
+def test_encoders_that_there_is_no_memory_for_are_left_to_others():
+    sessions = Sessions(5)
+    mine, theirs = (Channel(end) for end in socket.socketpair())
+    with closing(mine), closing(theirs):
+        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)), sessions=sessions)
+        host._do({"do": "model", "models": [("x", 2)], "content": "auto"}, None)
+        host._reserve(64, 48, 0, nvenc=True)
+        asked = {"bytes": 200 << 20, "frame_seconds": 1000.0, "most": 4}  # of which one fits into a quarter
+        assert host._count_encoders({"encoder": asked, "width": 64, "height": 48}) == 2
+        assert sessions.claim(9) == 3
+        sessions.release(3)
+        host.close()
+    assert sessions.claim(9) == 5
+
+
 @pytest.mark.parametrize(("longest", "gone", "error"), [(0.0, False, NoRoomError), (60.0, True, TimeoutError)])
 def test_who_waits_for_a_session_waits_no_longer_than_it_may_and_lives(longest, gone, error):
     sessions = Sessions(0)
