@@ -34,14 +34,13 @@ from upres.service.webhooks.dispatcher import Webhooks, url_problems
 from upres.service.webhooks.egress import Allowed, Egress, Resolver
 
 from .confinement_check import check_confinement
-from .connections import raise_file_limit
 from .forwarded import Forwarded, parse_networks
-from .grpc_server import Endpoint
-from .http_server import Http
+from .forwarding.doors import Doors
+from .forwarding.stand_in import PEER_SECRET, new_secret
+from .grpc_server import Services
 from .metrics import Metrics
 from .settings import Settings
 from .standby import Standby, locked, make_state
-from .tls import grpc_credentials
 
 READY_SECONDS = 0.05  # between two looks while no new jobs can be taken
 UNREADY_SECONDS = 1.0  # and while they can
@@ -53,6 +52,7 @@ class Server:
     """A running server. Raises StoreError where it cannot have its state folder, its database or its ports.
 
     standby: whose turn it is, where servers share the database and the state folder; otherwise these are this server's alone.
+    doors: its ports, where they listen already.
     """
 
     def __init__(
@@ -60,11 +60,10 @@ class Server:
         settings: Settings,
         checkpoint: Callable[[str], None] = lambda step: None,
         standby: Standby | None = None,
+        doors: Doors | None = None,
     ) -> None:
         make_state(settings.state)
-        raise_file_limit()
         self._settings = settings
-        credentials = grpc_credentials(settings.tls_certificate, settings.tls_key)
         self._telemetry = Telemetry(tracing=make_tracing(os.environ))
         self._failed: asyncio.Queue[str] = asyncio.Queue()
         self._tasks = WatchedTasks(self._on_failing)
@@ -95,17 +94,15 @@ class Server:
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
         self._links = Links(secret, settings.result_url_seconds)
         live_url = partial(self._links.make_live, settings.public_url or "")
-        address = settings.address(settings.grpc_port)
-        self._grpc = Endpoint(
-            self.jobs, self.keys, quota, address, credentials, live_url=live_url, telemetry=self._telemetry
-        )
+        self._services = Services(self.jobs, self.keys, quota, live_url=live_url, telemetry=self._telemetry)
+        self._doors = doors or Doors(settings)
         self._resolver = Resolver()
         self._egress = Egress(self._resolver, Allowed.parse(settings.webhook_http, settings.webhook_hosts))
         self._deliveries = Deliveries(self.store)
         self._webhooks = Webhooks(self._deliveries, self._egress.post, result_url=self._result_url)
         self._pusher = self._make_pusher()
         self._hls = HlsDoor(self.jobs, self._links)
-        self._http = Http(settings, self._web(quota))
+        self._app = self._web(quota)
 
     def _make_pusher(self) -> Pusher:
         settings = self._settings
@@ -165,7 +162,8 @@ class Server:
             check_room=self.jobs.check_room,
             telemetry=self._telemetry,
         )
-        return Forwarded(app, parse_networks(settings.trusted_proxies))
+        secret = self.store.meta(PEER_SECRET, new_secret) if self._standby is not None else None
+        return Forwarded(app, parse_networks(settings.trusted_proxies), secret)
 
     def _result_url(self, job: Job) -> str:
         """Make a link to a result as its submitter can open it: by the setting, else by the way that the request came."""
@@ -182,12 +180,12 @@ class Server:
     @property
     def http_port(self) -> int:
         """Give the port that HTTP listens on."""
-        return self._http.port
+        return self._doors.http_port
 
     @property
     def grpc_port(self) -> int:
         """Give the port that gRPC listens on."""
-        return self._grpc.port
+        return self._doors.grpc_port
 
     def first_key(self) -> str | None:
         """Make a key where there is none, and give its text, seen once. A key set by the operator is taken instead."""
@@ -204,8 +202,8 @@ class Server:
             self._standby.start(runner.pause, runner.resume, self._failed.put_nowait)
         check_confinement(await self._probe.confinement(), settings.host, allow_unconfined=settings.allow_unconfined)
         await self.jobs.start()
-        await self._grpc.start()
-        await self._http.start()
+        await self._services.announce(serving=False)
+        await self._doors.open(self._app, self._services.handlers)
         self._tasks.start("readiness", self._announce)
         self._tasks.start("retention", lambda: keep_expiring(self.jobs, settings.keep_seconds))
         self._tasks.start("webhooks", self._webhooks.run)
@@ -214,7 +212,7 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Report it, finish what can be finished within the grace time, in seconds, and interrupt the rest."""
         self.jobs.drain()
-        await self._grpc.drain()
+        await self._services.drain()
         try:
             async with asyncio.timeout(grace):
                 await self.jobs.runner.idle()
@@ -222,8 +220,7 @@ class Server:
             logger.warning("%d jobs are resumed by the next start", len(self.jobs.runner.attempts))
         await self._tasks.stop()
         await self._hls.stop()
-        await self._http.stop()
-        await self._grpc.stop(1.0)
+        await self._doors.close()
         await self.jobs.stop()
         if self._standby is not None:
             await self._standby.stop()
@@ -242,5 +239,5 @@ class Server:
             ready = self.jobs.ready
             if ready is not announced:
                 announced = ready
-                await self._grpc.announce(serving=ready)
+                await self._services.announce(serving=ready)
             await asyncio.sleep(READY_SECONDS if not ready else UNREADY_SECONDS)

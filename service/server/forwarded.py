@@ -1,8 +1,10 @@
 """What a trusted proxy says of a request that it passed on: X-Forwarded-For, -Proto, -Host and -Port.
 
-The headers of any other sender are ignored, since anybody can write them.
+The headers of any other sender are ignored, since anybody can write them. A server that stands by is a proxy too, trusted
+wherever it is for the secret that it shares with the one that works.
 """
 
+import hmac
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -12,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upres.engine.core.errors import SettingsError
 
+PEER = "x-upres-peer"  # the header with that secret
 SCHEMES = {"http": {"http", "https"}, "websocket": {"ws", "wss"}}
 SECURE = {"http": "ws", "https": "wss"}
 
@@ -32,17 +35,30 @@ def parse_networks(names: Iterable[str]) -> tuple[Network, ...]:
 
 
 class Forwarded:
-    """Replaces scheme, host and client of requests that come from a trusted proxy by what the proxy says they were."""
+    """Replaces scheme, host and client of requests that come from a trusted proxy by what the proxy says they were.
 
-    def __init__(self, app: ASGIApp, trusted: tuple[Network, ...]) -> None:
+    secret: that other servers of this database share with this one; None where there are none.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: tuple[Network, ...], secret: str | None = None) -> None:
         self._app = app
         self._trusted = trusted
+        self._secret = secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if scope["type"] in SCHEMES and self._trusts((scope.get("client") or ("",))[0]):
-            scope = _as_forwarded(scope, Headers(scope=scope), self._trusts)
+        if scope["type"] in SCHEMES:
+            headers = Headers(scope=scope)
+            if self._knows(headers.get(PEER)):
+                scope = _as_forwarded(scope, headers, lambda hop: False)
+            elif self._trusts((scope.get("client") or ("",))[0]):
+                scope = _as_forwarded(scope, headers, self._trusts)
         await self._app(scope, receive, send)
+
+    def _knows(self, secret: str | None) -> bool:
+        return None not in (secret, self._secret) and hmac.compare_digest(
+            str(secret).encode(), str(self._secret).encode()
+        )
 
     def _trusts(self, client: str) -> bool:
         try:

@@ -1,10 +1,11 @@
 """The gRPC endpoint: the services with health, reflection, limits and keepalive on one port."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from upres.service.api.grpc.decorators import CorruptRequests
 from upres.service.api.grpc.jobs import JobService, ModelService
@@ -20,13 +21,16 @@ from upres.v2 import upscale_pb2_grpc as stubs
 from .connections import most_connections
 
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
-OPTIONS = (
+CONNECTION = (  # of either end
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.max_send_message_length", 4 << 20),
     ("grpc.keepalive_time_ms", 30_000),  # below what proxies take for idle
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+)
+OPTIONS = (
+    *CONNECTION,
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.so_reuseport", 0),
     ("grpc.server_handshake_timeout_ms", 10_000),  # for a client that connects and says nothing
@@ -35,31 +39,16 @@ OPTIONS = (
 
 
 class Endpoint:
-    """One port. credentials: for TLS; None speaks in the clear. live_url: makes where players find a live job.
+    """One port. handlers: what answers there, which may be exchanged at any time.
 
-    Raises StoreError where the port is taken.
+    credentials: for TLS; None speaks in the clear. Raises StoreError where the port is taken.
     """
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        keys: Keys,
-        quota: Quota,
-        address: str,
-        credentials: grpc.ServerCredentials | None,
-        *,
-        live_url: Callable[[str], str],
-        telemetry: Telemetry,
-    ) -> None:
+    def __init__(self, address: str, credentials: grpc.ServerCredentials | None = None) -> None:
+        self.handlers: Sequence[grpc.GenericRpcHandler] = ()
         options = (*OPTIONS, ("grpc.max_allowed_incoming_connections", most_connections()))
         self._server = server = grpc.aio.server(options=options, interceptors=[CorruptRequests()])
-        served = (jobs, keys, quota, telemetry)
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(*served, live_url), server)
-        stubs.add_JobServiceServicer_to_server(JobService(*served), server)
-        stubs.add_ModelServiceServicer_to_server(ModelService(*served), server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        server.add_generic_rpc_handlers([_Exchangeable(self)])
         try:
             if credentials is None:
                 self.port = server.add_insecure_port(address)
@@ -69,9 +58,53 @@ class Endpoint:
             raise StoreError(f"cannot listen on {address}; is another server running there?") from error
 
     async def start(self) -> None:
-        """Start to answer; not serving until announced."""
-        await self.announce(serving=False)
+        """Start to answer."""
         await self._server.start()
+
+    async def stop(self, grace: float) -> None:
+        """End calls after a grace time in seconds."""
+        await self._server.stop(grace)
+
+
+class _Exchangeable(grpc.GenericRpcHandler):
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Find what answers a call now."""
+        for handler in self._endpoint.handlers:
+            if (found := handler.service(handler_call_details)) is not None:
+                return found
+        return None
+
+
+class Services:
+    """What answers calls where jobs are: the contract, health and reflection. Not serving until announced.
+
+    live_url: makes where players find a live job.
+    """
+
+    def __init__(
+        self, jobs: Jobs, keys: Keys, quota: Quota, *, live_url: Callable[[str], str], telemetry: Telemetry
+    ) -> None:
+        served = (jobs, keys, quota, telemetry)
+        self.handlers: list[grpc.GenericRpcHandler] = []
+        self._health = health.aio.HealthServicer()
+        ours: Any = self  # in the place of a server, whose handlers could not be exchanged
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, ours)
+        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(*served, live_url), ours)
+        stubs.add_JobServiceServicer_to_server(JobService(*served), ours)
+        stubs.add_ModelServiceServicer_to_server(ModelService(*served), ours)
+        named = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflected: Any = reflection_pb2_grpc  # which has no types
+        reflected.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(named), ours)
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Take the methods of a service."""
+        self.handlers.extend(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """Take none of those that a server would look up first, and for good."""
 
     async def announce(self, *, serving: bool) -> None:
         """Report to health checks whether new jobs are taken and processed."""
@@ -83,7 +116,3 @@ class Endpoint:
     async def drain(self) -> None:
         """Report that it does not serve any more; calls under way continue."""
         await self._health.enter_graceful_shutdown()
-
-    async def stop(self, grace: float) -> None:
-        """End calls after a grace time in seconds."""
-        await self._server.stop(grace)

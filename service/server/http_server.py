@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upres.service.domain.errors import StoreError
 
@@ -26,13 +26,15 @@ class _Quiet(uvicorn.Server):
 
 
 class Http:
-    """One port. Raises StoreError where it is taken."""
+    """One port. app: what answers there, which may be exchanged at any time. Raises StoreError where the port is taken."""
 
-    def __init__(self, settings: Settings, app: ASGIApp) -> None:
+    def __init__(self, settings: Settings, app: ASGIApp | None = None) -> None:
+        self.app = app
         self._socket = _listening(settings.host, settings.http_port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            app,
+            self._answer,
+            interface="asgi3",  # of a method it is not seen
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -47,6 +49,10 @@ class Http:
         )
         self._server = _Quiet(config)
         self._task: asyncio.Task[None] | None = None
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None, "it listens before it has anything to answer with"
+        await self.app(scope, receive, send)
 
     async def start(self) -> None:
         """Start to answer."""

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from .app import Server
+from .forwarding.doors import Doors
+from .forwarding.stand_in import StandIn
 from .settings import Settings
 from .standby import Standby
 
@@ -19,13 +21,15 @@ async def serve(
 ) -> None:
     """Run a server until SIGTERM or SIGINT; a second signal does not wait. tell: called with lines for the operator."""
     checkpoint = checkpoint or (lambda step: None)
-    standby = Standby.open(settings, checkpoint) if settings.several_servers else None
-    if standby is not None and not await _has_turn(standby, tell):
-        return
-    server = Server(settings, checkpoint, standby)
-    if key := server.first_key():
-        tell(f"API key (shown once): {key}")
     async with _signals() as signalled:
+        standby = doors = None
+        if settings.several_servers:
+            standby, doors = Standby.open(settings, checkpoint), Doors(settings)
+            if not await StandIn(settings, standby, doors).has_turn(signalled, tell):
+                return
+        server = Server(settings, checkpoint, standby, doors)
+        if key := server.first_key():
+            tell(f"API key (shown once): {key}")
         await server.start()
         tell(f"HTTP on {settings.address(server.http_port)}")
         tell(f"gRPC on {settings.address(server.grpc_port)}")
@@ -40,22 +44,6 @@ async def serve(
             os._exit(1)  # nothing is lost: what was accepted is resumed by the next start
         again.cancel()
         await stopping
-
-
-async def _has_turn(standby: Standby, tell: Callable[[str], None]) -> bool:
-    """Stand by until no other server works; False where a signal ends this one before."""
-    async with _signals() as signalled:
-        turn = asyncio.create_task(standby.wait(tell))
-        signal_ = asyncio.create_task(signalled.get())
-        await asyncio.wait((turn, signal_), return_when=asyncio.FIRST_COMPLETED)
-        signal_.cancel()
-        if turn.done():
-            await turn
-            return True
-        turn.cancel()
-        await standby.stop()
-        standby.store.close()
-        return False
 
 
 async def _signal_or_failure(signalled: asyncio.Queue[int], server: Server) -> None:

@@ -88,6 +88,14 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     http_port: int = Field(8080, ge=0, le=65535, description="0 takes any free one")
     grpc_port: int = Field(8081, ge=0, le=65535, description="0 takes any free one")
+    peer_host: str | None = Field(
+        None,
+        description="name or address by which servers that share the database reach this one; by default `host`, or where that is"
+        " every address, the one that this machine reaches the database from",
+    )
+    peer_ca: Path | None = Field(
+        None, description="PEM of the authority that signed those servers' certificates; by default any public one"
+    )
     public_url: str | None = Field(None, description="how clients reach HTTP; by default as the request came that asks")
     trusted_proxies: list[str] = Field(
         default_factory=list, description="addresses or networks of proxies whose X-Forwarded-… headers are believed"
@@ -181,12 +189,18 @@ class Settings(BaseSettings):
 
     def address(self, port: int) -> str:
         """Give where to listen, as it stands in a URL."""
-        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+        return joined(self.host, port)
 
     def local_url(self, port: int) -> str:
         """Give the base of links that work on this machine: an address of all interfaces cannot be called."""
-        scheme = "https" if self.tls_certificate else "http"
-        return f"{scheme}://localhost:{port}" if self.host in EVERYWHERE else f"{scheme}://{self.address(port)}"
+        return (
+            f"{self.scheme}://localhost:{port}" if self.host in EVERYWHERE else f"{self.scheme}://{self.address(port)}"
+        )
+
+    @property
+    def scheme(self) -> str:
+        """Give what HTTP is spoken over."""
+        return "https" if self.tls_certificate else "http"
 
     @property
     def largest_upload(self) -> int:
@@ -229,6 +243,11 @@ class Settings(BaseSettings):
     def results_url(self) -> str:
         """Give where the results are."""
         return self.results or str(self.state / "results")
+
+
+def joined(host: str, port: int) -> str:
+    """Write an address and a port as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def mistyped(environment: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ from upres.engine.segments.whole_file import sync_folder
 from upres.service.domain.errors import StoreError, TakenOverError
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.storage.job_store import Store
-from upres.service.storage.lease import RENEW_SECONDS, SECONDS, Lease
+from upres.service.storage.lease import RENEW_SECONDS, SECONDS, Holder, Lease
 
 from .settings import Settings
 
@@ -59,9 +59,12 @@ class Standby:
             store.close()
             raise
 
-    async def wait(self, tell: Callable[[str], None]) -> None:
-        """Wait until no other server works, and be the one that does. tell: called with whom it waits for."""
-        waits_for = None
+    def reached_at(self, http: str, grpc: str) -> None:
+        """Say where the others reach this server once it works: a URL, and HOST:PORT."""
+        self._lease.http, self._lease.grpc = http, grpc
+
+    async def wait(self, follow: Callable[[Holder], Awaitable[None]]) -> None:
+        """Wait until no other server works, and be the one that does. follow: called with the one that works, at every look."""
         while True:
             try:
                 holder = await self._apart(self.store.take)
@@ -70,9 +73,7 @@ class Standby:
             else:
                 if holder is None:
                     return
-                if holder != waits_for:
-                    waits_for = holder
-                    tell(f"standing by for {holder}")
+                await follow(holder)
             await asyncio.sleep(RENEW_SECONDS)
 
     @property

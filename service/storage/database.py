@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from upres.service.domain.errors import StoreError
 
-from .dialects import BUSY_NOW, MEMORY, SNAPSHOT, open_engine, translated
-from .lease import Lease
+from .dialects import BUSY_NOW, MEMORY, SNAPSHOT, local_address, open_engine, translated
+from .lease import Holder, Lease
 from .revisions import upgrade
 from .schema import meta
 
@@ -53,8 +53,8 @@ class Database:
                 self._lease.check(connection)
             yield connection
 
-    def take(self, lease: Lease) -> str | None:
-        """Take a lease, without which nothing is written from then on; give the server that holds it, where another does."""
+    def take(self, lease: Lease) -> Holder | None:
+        """Take a lease, without which nothing is written from then on; give who holds it, where another server does."""
         with self.transaction() as connection:
             holder = lease.take(connection)
         if holder is None:
@@ -70,6 +70,11 @@ class Database:
         """Give a lease up, if it is still held."""
         with self._translated(), self._apart.begin() as connection:
             lease.give_up(connection)
+
+    def own_address(self) -> str | None:
+        """Give the address that this machine reaches PostgreSQL from; None where that is without a network. Raises StoreError."""
+        with self.snapshot() as connection:
+            return local_address(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:

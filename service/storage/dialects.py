@@ -1,5 +1,7 @@
 """What is particular to one kind of database: how it is opened, how a transaction begins, and what its errors mean."""
 
+import os
+import socket
 import sqlite3
 from typing import Any
 
@@ -102,6 +104,12 @@ def _begin_postgres(connection: sa.Connection) -> None:
     """Wait for one's turn: so no transaction deadlocks, and rows become visible in the order of their numbers and cursors."""
     if not connection.get_execution_options().get(SNAPSHOT):
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS)))
+
+
+def local_address(connection: sa.Connection) -> str | None:
+    """Give this end's address of a connection to PostgreSQL; None where it is no address of a network."""
+    with socket.socket(fileno=os.dup(connection.connection.dbapi_connection.fileno())) as copy:  # type: ignore[union-attr]  # psycopg's
+        return str(copy.getsockname()[0]) if copy.family in (socket.AF_INET, socket.AF_INET6) else None
 
 
 def translated(error: sa.exc.DBAPIError, dialect: str) -> Exception:

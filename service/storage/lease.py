@@ -20,27 +20,42 @@ WORK = "work"  # the only lease there is
 TERM = "lease_term"  # in `meta`, where it outlives the row: it is removed when the lease is given up
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds it. id: another one each time that a server starts. server: how it is called.
+
+    http, grpc: where other servers reach it, as URL and HOST:PORT; None where it is of a version that does not say.
+    """
+
+    id: str
+    server: str
+    http: str | None = None
+    grpc: str | None = None
+
+
 @dataclass(slots=True)
 class Lease:
-    """One server's part in it. server: how the others call who holds it.
+    """One server's part in it. server, http, grpc: of the holder that it is while it has the lease.
 
     term: counts the holders up to this one, from its take on. What is no row of the database is kept by it from holders of before.
     """
 
     server: str
+    http: str | None = None
+    grpc: str | None = None
     holder: str = field(default_factory=lambda: secrets.token_hex(8))
     term: int = 0
 
-    def take(self, connection: sa.Connection) -> str | None:
-        """Take it where nobody holds it now; give the server that does, None where it is ours."""
+    def take(self, connection: sa.Connection) -> Holder | None:
+        """Take it where nobody holds it now; give who does, None where it is ours."""
         row = connection.execute(leases.select().where(leases.c.name == WORK).with_for_update()).mappings().first()
         now = float(connection.scalar(sa.select(_now())) or 0)
         if row is not None and row["until"] > now and row["holder"] != self.holder:
-            return str(row["server"])
+            return Holder(row["holder"], row["server"], row["http"], row["grpc"])
         self.term = _next_term(connection)
         connection.execute(leases.delete().where(leases.c.name == WORK))
-        values = {"name": WORK, "holder": self.holder, "server": self.server, "until": now + SECONDS}
-        connection.execute(leases.insert().values(values))
+        where = {"server": self.server, "http": self.http, "grpc": self.grpc}
+        connection.execute(leases.insert().values(name=WORK, holder=self.holder, until=now + SECONDS, **where))
         return None
 
     def renew(self, connection: sa.Connection) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0004"  # the newest step
+REVISION = "0005"  # the newest step
 
 metadata = sa.MetaData()
 
@@ -105,4 +105,6 @@ leases = sa.Table(
     sa.Column("holder", Text, nullable=False),
     sa.Column("server", Text, nullable=False),  # how others call it
     sa.Column("until", sa.Float, nullable=False),  # Unix seconds by the database's clock
+    sa.Column("http", Text),  # how other servers reach it: a URL without a path
+    sa.Column("grpc", Text),  # likewise: HOST:PORT
 )

@@ -113,8 +113,10 @@ def test_a_server_that_hung_and_comes_back_changes_nothing_and_ends(two, clip, w
     request_id = two.client.submit(clip("a.mp4", 12), CONFIG).request_id
     assert any(job.progress > 0 for job in two.client.watch(request_id))
     two.first.process.send_signal(signal.SIGSTOP)
+    with Client(two.second.target, KEY, patience=120) as client:
+        client.get(request_id)  # it asks until there is an answer
     with Rpc(two.second.target) as rpc:
-        assert rpc.get(request_id).request_id == request_id  # waits until it answers
+        assert rpc.get(request_id).request_id == request_id
         two.first.process.send_signal(signal.SIGCONT)
         assert two.first.wait() == 1
         assert any("has taken over" in line["message"] for line in two.first.lines)

@@ -13,10 +13,10 @@ from grpc_status import rpc_status
 
 from upres.service.api.error_map import answer, known
 from upres.service.api.public_text import public
-from upres.service.domain.errors import BusyError, InvalidError, OffsetError, StoppingError
+from upres.service.domain.errors import BusyError, InvalidError, OffsetError, StoppingError, UnavailableError
 
 DOMAIN = "upres"
-STOPPING_SECONDS = 5
+RETRY_SECONDS = 5
 MESSAGE_BYTES, VIOLATION_BYTES = 800, 2000  # sent percent-encoded and in base64: up to 3 and 4/3 times as large
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ def status_of(error: Exception) -> GrpcStatus:
     details: list[Message] = [ErrorInfo(reason=status.reason, domain=DOMAIN, metadata=where)]
     if isinstance(error, InvalidError):
         details.append(BadRequest(field_violations=_violations(error)))
-    if isinstance(error, BusyError | StoppingError):
-        seconds = error.retry_seconds if isinstance(error, BusyError) else STOPPING_SECONDS
+    if isinstance(error, BusyError | StoppingError | UnavailableError):
+        seconds = error.retry_seconds if isinstance(error, BusyError) else RETRY_SECONDS
         details.append(RetryInfo(retry_delay=Duration(seconds=seconds)))
     message = public(_message(error), MESSAGE_BYTES) if ours else "internal error"
     return rpc_status.to_status(Status(code=status.grpc.value[0], message=message, details=[_any(d) for d in details]))
