@@ -30,6 +30,7 @@ MOST_GROWTH = 256 << 20  # bytes, of the server's own process
 MOST_MEMORY = 4 << 30  # bytes, of it and all that it started
 MOST_FAULTS = 20  # after which a run ends
 SMALL_TRIES = 40  # to make one smaller
+SMALL_SECONDS = 120.0  # for that: what is never answered takes a minute each time
 
 
 class Watch:
@@ -104,7 +105,8 @@ def kept(target: Target, watch: Watch, faults: dict[bytes, str], folder: Path) -
     alone = {data: fault for data in faults if (fault := watch.fault(target.send, data))}
     names = []
     for data, fault in (alone or faults).items():
-        fails = lambda data: watch.fault(target.send, data)  # noqa: E731
+        end = time.monotonic() + SMALL_SECONDS
+        fails = lambda data, end=end: time.monotonic() < end and watch.fault(target.send, data)  # noqa: E731
         small = minimized(data, fails, SMALL_TRIES) if alone else data
         names.append(f"{target.name}-{hashlib.sha256(small).hexdigest()[:12]}")
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,10 @@ import os
 import random
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import run
 from mutation import minimized, mutated
 from paths import SOAK, SUPPORT, TESTS
 
@@ -26,6 +28,19 @@ def test_the_same_seed_makes_the_same_inputs():
 
 def test_what_fails_is_made_as_small_as_it_can_be():
     assert minimized(bytes(500) + b"!" + bytes(400) + b"?", lambda data: b"!" in data and b"?" in data) == b"!?"
+
+
+def test_what_is_never_answered_is_made_smaller_for_a_limited_time(tmp_path, monkeypatch):
+    now = [0.0]
+
+    def fault(send, data):
+        now[0] += 60
+        return "no answer" if len(data) > 900 else None
+
+    monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
+    target, watch = SimpleNamespace(name="requests", send=None), SimpleNamespace(fault=fault)
+    (name,) = run.kept(target, watch, {bytes(1000): "no answer"}, tmp_path)
+    assert (tmp_path / name).stat().st_size > 900 and now[0] <= 60 + run.SMALL_SECONDS + 60
 
 
 @pytest.mark.soak
