@@ -19,9 +19,7 @@ class TokenCut:
     """Cuts tokens on a device."""
 
     def __init__(self, device: DeviceKind, threads: int) -> None:
-        self._graphs = {
-            count: OnnxRuntimeGraph(cutting(count), threads, device=device) for count in sorted({FIRST, NEXT})
-        }
+        self._graphs = {count: OnnxRuntimeGraph(cutting(count), threads, device=device) for count in (FIRST, NEXT)}
 
     def __call__(self, tokens: Sequence[OnDevice], width: int, tile: Tile) -> OnDevice:
         """Cut the tokens of a tile, (1, f * rows * columns, dim), from those of f latent frames of this width, in pixels.
