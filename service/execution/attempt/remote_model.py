@@ -94,8 +94,8 @@ class RemoteModel:
 
         Raises SourceError where it never has, NoRoomError where it has none in its time.
         """
+        self.nvenc = False  # left whatever the answer is
         _ask(self._channel, {"do": "merge", "media": media})
-        self.nvenc = False
 
     def open_encoder(self) -> Channel:
         """Open the channel of one of the worker's encoders, of those that were reserved."""

@@ -149,6 +149,20 @@ def test_ranges_of_what_nvenc_makes_wait_for_it_and_who_merges_them_holds_none(t
     assert json.loads((desk.folder.log / "ranges" / "plan.json").read_text())["why"] is None
 
 
+def test_who_cannot_merge_what_was_planned_before_encodes_alone_by_the_same_encoder(tmp_path, nvenc, clip):
+    with working(tmp_path / "job", nvenc=True) as desk:
+        desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
+        desk.order(spec=SEGMENTS.as_json(), devices=2)
+        assert [*desk.reports()][-1]["report"] == "ranges"
+        desk.send({"cancel": REQUEST})
+        assert desk.verdict() == {"report": "died"}
+        desk.merging._total = 1000
+        desk.order(spec=SEGMENTS.as_json(), devices=2)
+        verdict = desk.verdict()
+        assert verdict["report"] == "joined" and verdict["totals"]["frames"] == 30
+    assert FolderLog.read_header(desk.folder.log)["encoder"]["nvenc"]
+
+
 def until(condition):
     for _ in range(2000):
         if condition():
