@@ -47,6 +47,14 @@ class DeviceState:
     load: Load
 
 
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Of one device's memory: the jobs whose attempts there wait for some, and the others, whose attempts there hold some."""
+
+    waiting: frozenset[str]
+    holding: frozenset[str]
+
+
 Report = dict[str, Any]
 OnReport = Callable[[str, Report], Awaitable[None]]
 
@@ -87,7 +95,7 @@ class Executor(Protocol):
     Its verdict comes once nothing of it is under way any more.
 
     Reports are JSON objects whose `report` is the kind. News: `progress` (percent, state), `fragment` (one was published),
-    `waiting` (for its source), `memory` (waits: whether for memory that others hold, said when that begins and when it is over),
+    `waiting` (for its source), `memory` (`shortages` has changed),
     and of orders with a traceparent `stages` (as in `report_shape`) and `range` (an attempt at one has ended: number, outcome,
     device, the seconds that it took, its stages).
     Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class name, message), `late` (it
@@ -124,6 +132,11 @@ class Executor(Protocol):
     @property
     def devices(self) -> Sequence[DeviceState]:
         """What attempts run on, for metrics; nothing else depends on it."""
+        ...
+
+    @property
+    def shortages(self) -> Sequence[Shortage]:
+        """Which devices have too little memory now for the attempts on them."""
         ...
 
     async def run(self, order: Order) -> None:

@@ -15,7 +15,7 @@ class Attempt:
     """One attempt. news: what it last reported. since: when it started, on the monotonic clock.
 
     yielding: it was ended to give its slot to somebody else, and its job is put back when it has gone. gone: set then.
-    wants_memory: it waits for what others hold. writing: it may still make files, or its result is on its way into the store.
+    writing: it may still make files, or its result is on its way into the store.
     model: what it is counted under; counted: what was of it so far. unwanted: its job has been ended.
     trace: its span; None where tracing is off.
     """
@@ -26,7 +26,6 @@ class Attempt:
     news: dict[str, Any] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
     yielding: bool = False
-    wants_memory: bool = False
     writing: bool = True
     unwanted: bool = False
     trace: AttemptTrace | None = None

@@ -188,9 +188,7 @@ class Reports:
                 self._ledger.publish(request_id)
             case {"report": "waiting"}:
                 pass  # that its source has stopped coming is seen where it comes in
-            case {"report": "memory", "waits": waits}:
-                if attempt := self._schedule.attempts.get(request_id):
-                    attempt.wants_memory = waits
+            case {"report": "memory"}:
                 self._schedule.wake()
             case {"report": "joined", "totals": totals}:
                 await self._finish(request_id, totals)

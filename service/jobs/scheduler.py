@@ -225,11 +225,12 @@ class Runner:
         if any(attempt.yielding for attempt in self.attempts.values()):
             return
         under_way = {name: attempt for name, attempt in self.attempts.items() if not attempt.live}
-        holding = {name: attempt for name, attempt in under_way.items() if not attempt.wants_memory}
-        short = [attempt.owner for attempt in under_way.values() if attempt.wants_memory]
         request_id = self._to_yield(self.queue.owners, under_way) if self.executor.room <= 0 else None
-        if request_id is None:
-            request_id = self._to_yield(short, holding)
+        for short in self.executor.shortages:  # each device's for itself: no other's memory is of use there
+            if request_id is None:
+                waiting = [under_way[name].owner for name in short.waiting & under_way.keys()]
+                holding = {name: under_way[name] for name in short.holding & under_way.keys()}
+                request_id = self._to_yield(waiting, holding)
         if request_id is not None:
             with job_logging.about(request_id):
                 logger.info("makes room for a job that waits")

@@ -9,7 +9,7 @@ from typing import Any
 
 from upres.service.domain.waiting import wait_for
 from upres.service.domain.watched_tasks import WatchedTasks
-from upres.service.execution.base import VERDICTS, DeviceState, OnReport, Report
+from upres.service.execution.base import VERDICTS, DeviceState, OnReport, Report, Shortage
 from upres.service.execution.order import Order
 from upres.service.execution.ranges.split_jobs import SplitJobs
 
@@ -102,6 +102,18 @@ class Pool:
         """The state of each worker's device."""
         return [worker.state for worker in self._workers]
 
+    @property
+    def shortages(self) -> list[Shortage]:
+        """Which devices have too little memory: ranges wait for it as their jobs do, and who merges them holds none."""
+        found = []
+        for worker in self._workers:
+            waiting, holding = worker.short
+            if waiting:
+                jobs = frozenset(self._split.job_of(name) or name for name in waiting)
+                others = {self._split.job_of(name) or name for name in holding if not self._split.merges(name)}
+                found.append(Shortage(jobs, frozenset(others - jobs)))
+        return found
+
     async def run(self, order: Order) -> None:
         """Give an order to the worker with most room; all of its kind may make ranges of a job that is not live."""
         worker = self._roomiest(order)
@@ -133,6 +145,8 @@ class Pool:
         if (job := self._split.job_of(request_id)) is not None:
             if kind == "stages" and request_id in self._traced:
                 self._traced[request_id].stages = report["stages"]
+            elif kind == "memory":
+                await self._on_report(job, report)
             elif kind in VERDICTS:
                 if (traced := self._traced.pop(request_id, None)) is not None:
                     await self._on_report(job, traced.report(report))

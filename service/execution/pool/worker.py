@@ -29,6 +29,7 @@ class PooledWorker(ABC):
         self._running: set[str] = set()
         self._live: set[str] = set()
         self._ranges: set[str] = set()
+        self._short: set[str] = set()  # that wait for memory which others hold
 
     @abstractmethod
     async def keep(self, on_report: OnReport) -> None:
@@ -42,6 +43,11 @@ class PooledWorker(ABC):
     def state(self) -> DeviceState:
         """Say what it was heard of last."""
         return DeviceState(self.name, self.ready, len(self._running), self.load)
+
+    @property
+    def short(self) -> tuple[set[str], set[str]]:
+        """Name the orders that wait for the device's memory, and the others."""
+        return self._short, self._running - self._short
 
     @property
     def room(self) -> int:
@@ -85,6 +91,8 @@ class PooledWorker(ABC):
             self.load = Load(**report.get("load", {}))
         elif request_id in self._running:
             ends = report["report"] in VERDICTS
+            if report["report"] == "memory":
+                (self._short.add if report["waits"] else self._short.discard)(request_id)
             await on_report(request_id, {**report, "device": self.name} if ends and self.name else report)
             if ends:
                 self._forget(request_id)
@@ -98,3 +106,4 @@ class PooledWorker(ABC):
         self._running.discard(request_id)
         self._live.discard(request_id)
         self._ranges.discard(request_id)
+        self._short.discard(request_id)

@@ -96,6 +96,37 @@ def test_a_sender_that_pauses_gives_its_memory_to_an_attempt_that_waits_for_it(t
     asyncio.run(scenario())
 
 
+def test_a_sender_that_pauses_keeps_memory_that_nobody_waits_for_on_its_device(tmp_path, clip):
+    """Two devices, each with memory for one attempt, which alice's streams hold; the one beside bob's job gives it."""
+
+    async def scenario():
+        data = clip("a.ts").read_bytes()
+        part = len(data) * 3 // 4
+        executor = LocalExecutor(workers=2, slots=4, models="fake:load", memory_bytes=2 * ROOM_FOR_ONE)
+        policy = Policy(Limits(), source_idle_seconds=3600)
+        async with serving(tmp_path, executor=executor, policy=policy) as jobs:
+            while not all(device.ready for device in executor.devices):
+                await asyncio.sleep(0.05)
+            streams = []
+            for _ in range(2):
+                streams.append((await jobs.create(STREAMED, "alice"))[0].request_id)
+                await jobs.write(streams[-1], 0, data[:part])
+                await until(jobs, streams[-1], published(jobs))
+            beside, apart = streams
+            await jobs.write(beside, part, data[part : part + 1])  # the other one has not sent for longer
+            kept = jobs.runner.attempts[apart]
+            job, _ = await jobs.create(STREAMED, "bob")
+            await jobs.write(job.request_id, 0, data)
+            await jobs.end_source(job.request_id)
+            async with asyncio.timeout(100):
+                while not (state := (await jobs.get(job.request_id, "bob")).state).ended:
+                    await asyncio.sleep(0.05)
+            assert state.status is Status.DONE
+            assert jobs.runner.attempts.get(apart) is kept and beside not in jobs.runner.attempts
+
+    asyncio.run(scenario())
+
+
 def test_a_queue_holds_as_many_as_it_may_however_many_call_at_once(tmp_path):
     async def scenario():
         async with serving(tmp_path, policy=Policy(Limits(), queue=20), workers=0) as jobs:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from upres.service.execution.base import Shortage
 from upres.service.execution.order import Order
 from upres.service.execution.pool.pool import Pool
 from upres.service.execution.pool.worker import PooledWorker
@@ -73,6 +74,27 @@ def test_a_verdict_comes_once_no_range_is_under_way():
         assert heard == []
         await workers[0].says(first, "died")
         assert heard == [("job", "joined")]
+
+    scenario(play)
+
+
+def test_who_waits_for_memory_is_told_by_device_with_those_who_hold_some_there():
+    async def play(pool, workers, heard):
+        first, second = workers
+        [waits], [_] = first.ranges, second.ranges
+        for name, worker in (("here", first), ("there", second)):
+            worker._running.add(name)
+        await first.says(waits, "memory", waits=True)
+        assert heard == [("job", "memory")]
+        assert pool.shortages == [Shortage(frozenset({"job"}), frozenset({"here"}))]
+        await second.says("there", "memory", waits=True)
+        assert pool.shortages[1:] == [Shortage(frozenset({"there"}), frozenset({"job"}))]
+        await second.says("there", "memory", waits=False)
+        await first.says("here", "memory", waits=True)  # beside the attempt that merges, and a range that waits itself
+        assert pool.shortages == [Shortage(frozenset({"job", "here"}), frozenset())]
+        await first.says(waits, "died")
+        await first.says("here", "failed")
+        assert pool.shortages == []
 
     scenario(play)
 
