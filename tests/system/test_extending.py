@@ -196,7 +196,7 @@ from upres.service.domain.spec import Spec
 from upres.service.storage.job_folder import JobFolder
 
 class Toy:
-    ready, unavailable, live_room = True, {}, 0
+    ready, unavailable, live_room, shortages = True, {}, 0, ()
 
     def __init__(self, options):
         self.tasks = {}

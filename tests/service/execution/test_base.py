@@ -93,7 +93,7 @@ def test_an_attempt_that_reports_without_end_is_slowed_to_a_bounded_number_of_by
 class Talking:
     """An executor whose attempts end at once, with the same report each."""
 
-    ready, unavailable, room, live_room = True, {}, 1, 0
+    ready, unavailable, room, live_room, shortages = True, {}, 1, 0, ()
 
     def __init__(self, report):
         self.report = report

@@ -16,7 +16,7 @@ HELD = {"report": "locked", "holder": "process 7 on another machine"}
 class OneSlot:
     """An executor of one slot, whose attempts end at once. says: gives the report on a job."""
 
-    ready, unavailable, live_room = True, {}, 0
+    ready, unavailable, live_room, shortages = True, {}, 0, ()
 
     def __init__(self, says):
         self.says, self.room, self.ran = says, 1, []
