@@ -31,9 +31,10 @@ END_SECONDS = 300  # for a run to end after its source
 SRT_SECONDS = 0.12  # that SRT holds everything back to send again what is lost, as libsrt has it by default
 SENT_SECONDS = 3.0  # for the last frames of an address to arrive
 CAMERA = Path(__file__).parent.parent / "tests" / "support" / "gst_camera.py"
+# Without `config-interval`: x264 has parameter sets before each key frame; more of them, before each of its slices, would split it.
 LAUNCH = (
     "appsrc name=in is-live=true format=time do-timestamp=true caps=video/x-h264,stream-format=byte-stream,alignment=au "
-    "! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1"
+    "! h264parse ! rtph264pay name=pay0 pt=96"
 )
 PROMPT = ("-v", "error", "-analyzeduration", "500000")  # microseconds; ffmpeg's five seconds would all be delay
 RECEIVED = ("-c", "copy", "-flush_packets", "1", "-f", "nut", "-")

@@ -5,10 +5,13 @@ import io
 import json
 import subprocess
 import sys
+import threading
+import time
 from fractions import Fraction
 
 import av
 import pytest
+import rtsp
 from fake import repeated
 from paths import ROOT, SAMPLE
 
@@ -86,6 +89,36 @@ def test_sound_is_as_far_from_its_picture_as_it_is_moved(parts, start, apart):
     assert (
         in_step.milliseconds_apart(data, b"".join(live.in_pieces(frames[:5], RATE, "mp4")), shown, start=None) is None
     )
+
+
+@pytest.mark.referee
+def test_every_frame_of_the_camera_arrives_whole(parts):
+    """Of several slices, as x264 makes them of all but small pictures where it has several threads."""
+    rtsp.needed()
+    frames, _ = parts("live").scaled(SAMPLE, 960, 540)
+    stamped = [parts("stamps").stamped(frame, number) for number, frame in enumerate(frames[:60])]
+    pieces, camera = parts("live").in_pieces(stamped, RATE, "h264"), rtsp.RtspCamera(parts("doors").LAUNCH)
+    camera.on()
+
+    def send():
+        assert camera.process.stdout.readline() == b"watched\n"
+        for piece in pieces:
+            camera.process.stdin.write(len(piece).to_bytes(4, "big") + piece)
+            camera.process.stdin.flush()
+            time.sleep(0.01)  # live, or GStreamer drops what it gets at once
+
+    sending, numbers = threading.Thread(target=send), []
+    sending.start()
+    try:
+        with av.open(camera.address, options={"rtsp_transport": "tcp"}) as source:
+            for frame in source.decode(video=0):
+                numbers.append(parts("stamps").read(frame))
+                if len(numbers) == 40:
+                    break
+    finally:
+        sending.join()
+        camera.off()
+    assert None not in numbers and numbers == sorted(set(numbers))
 
 
 def test_the_doors_that_need_no_other_program_are_measured_and_every_number_comes_back(tmp_path):

@@ -32,24 +32,24 @@ def needed():
 
 
 class RtspCamera:
-    """address: where it is. It can be switched off and on."""
+    """address: where it is. process: what it is, once it is on. It can be switched off and on."""
 
     def __init__(self, launch=f"{MOVING} {SOUND}"):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self._launch = launch
-        self._process = None
+        self.process = None
         self.address = f"rtsp://127.0.0.1:{self._port}/camera"
 
     def on(self):
         command = [PYTHON, SUPPORT / "gst_camera.py", str(self._port), self._launch]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._process.stdout.readline() == b"ready\n"
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout.readline() == b"ready\n"
 
     def off(self):
-        self._process.kill()
-        self._process.communicate()
+        self.process.kill()
+        self.process.communicate()
 
 
 @contextmanager
