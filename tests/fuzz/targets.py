@@ -85,6 +85,7 @@ def _clips(folder: Path) -> Iterator[bytes]:
         "a.webm": "-c:v libvpx -c:a libvorbis", "a.ts": "-c:v libx264 -c:a ac3", "b.ts": "-c:v mpeg2video -r 25 -c:a mp2",
         "a.avi": "-c:v mpeg4 -c:a libmp3lame", "a.wmv": "-c:v wmv2 -c:a wmav2", "a.flv": "-c:v flv -c:a libmp3lame",
         "a.mpg": "-c:v mpeg1video -r 25 -c:a mp2", "a.ogv": "-c:v libtheora -c:a libvorbis",
+        "a.gif": "-an", "a.apng": "-an -plays 0", "a.rm": "-c:v rv10 -c:a ac3",
     }  # fmt: skip
     for name, options in kinds.items():
         sound, picture = "sine=duration=0.4", "testsrc2=size=32x32:rate=10:duration=0.4"

@@ -83,7 +83,7 @@ def test_a_sender_that_pauses_gives_its_memory_to_an_attempt_that_waits_for_it(t
             job, _ = await jobs.create(SPEC, "bob")
             await jobs.write(job.request_id, 0, clip("a.mp4", 1).read_bytes())
             await jobs.end_source(job.request_id)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(200):
                 while not (state := (await jobs.get(job.request_id, "bob")).state).ended:
                     await asyncio.sleep(0.05)
             assert state.status is Status.DONE
