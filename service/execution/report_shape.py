@@ -25,6 +25,7 @@ def _cut(most: int) -> BeforeValidator:
 
 Count = Annotated[int, Field(strict=True, ge=0, le=COUNTED)]
 Seconds = Annotated[FiniteFloat, Field(strict=True, ge=0, le=COUNTED)]
+StageName = Literal["read", "infer", "encode"]
 Percent = Annotated[FiniteFloat, Field(strict=True, ge=0, le=100)]
 Name = Annotated[str, Field(strict=True, max_length=64)]
 Text = Annotated[str, Field(strict=True), _cut(MOST_NAME)]
@@ -107,7 +108,7 @@ class Awaits(BaseModel):
 class Stage(BaseModel):
     """When a stage worked, in seconds before the report, and for how much of that. frames: that it had."""
 
-    name: Literal["read", "infer", "encode"]
+    name: StageName
     began_ago: Seconds
     ended_ago: Seconds
     seconds: Seconds

@@ -33,8 +33,7 @@ class Counted:
         try:
             await self._app(scope, receive, noting)
         finally:
-            method = scope.get("method", "GET")
-            self._tally.http.labels(method if method in METHODS else OTHER, route_of(scope), code).inc()
+            self._tally.http.labels(method_of(scope), route_of(scope), code).inc()
 
 
 def _code(message: Message) -> int:
@@ -46,6 +45,12 @@ def _code(message: Message) -> int:
         case "websocket.close":
             return FOREIGN
     return LOST
+
+
+def method_of(scope: Scope) -> str:
+    """Return the method of a request; a WebSocket begins as a GET."""
+    method: str = scope.get("method", "GET")
+    return method if method in METHODS else OTHER
 
 
 def route_of(scope: Scope) -> str:

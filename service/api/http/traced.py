@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from upres.service.telemetry.tracing import Tracing
 
-from .counted import route_of
+from .counted import method_of, route_of
 
 FAULT = 500  # from which status on it is the server's
 
@@ -22,7 +22,7 @@ class Traced:
         if scope["type"] != "http" or "owner" not in scope.get("state", {}):
             await self._app(scope, receive, send)
             return
-        method, sent = scope["method"], Headers(scope=scope).getlist("traceparent")
+        method, sent = method_of(scope), Headers(scope=scope).getlist("traceparent")
         with self._tracing.request(method, sent, {"http.request.method": method}) as known:
 
             async def noting(message: Message) -> None:

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from upres.engine.pipeline.progress import Progress
 from upres.service.execution.channel import Channel
+from upres.service.execution.report_shape import StageName
 
 
 @dataclass(slots=True)
@@ -53,7 +54,8 @@ class TimedProgress(Progress):
                     "seconds": stage.busy,
                     "frames": self.frames_in if name == "read" else self.frames_out,
                 }
-                for name, stage in self.stages.items()
+                for name, stage in [*self.stages.items()]
+                if name in get_args(StageName)
             ],
         }
 
