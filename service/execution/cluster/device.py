@@ -148,11 +148,12 @@ class Device:
 
     async def _run(self, server: str, order: Order) -> None:
         """Run an order, once an earlier attempt at the same has ended, of which a server has asked that did not see its end."""
+        box = self._boxes.get(server)
         while earlier := self._names(lambda given: (given.name, given.folder) == (order.request_id, order.folder)):
             for here in earlier:
                 await self._drop(here)
             await asyncio.sleep(END_SECONDS)
-        if server in self._boxes:
+        if box is not None and box is self._boxes.get(server):  # else it has left since, and counts this as died
             here = numbered(order.request_id, next(self._numbers))
             self._given[here] = _Given(server, order.request_id, order.folder)
             await self._worker.run(replace(order, request_id=here))

@@ -55,11 +55,11 @@ class StandIn:
         turn, signal = asyncio.create_task(self._wait(tell)), asyncio.create_task(signalled.get())
         await asyncio.wait((turn, signal), return_when=asyncio.FIRST_COMPLETED)
         signal.cancel()
-        if turn.done():
+        if turn.done() and not signal.done():  # a signal that comes with the turn must not be lost
             await turn
             return True
         turn.cancel()
-        await asyncio.wait([turn])
+        await asyncio.gather(turn, return_exceptions=True)
         await self._stop()
         return False
 

@@ -123,6 +123,22 @@ def test_what_a_server_gave_before_it_attached_again_is_ended_for_it_was_reporte
     asyncio.run(scenario())
 
 
+def test_an_order_that_waits_is_not_run_for_a_server_that_has_attached_again_since():
+    async def scenario():
+        async with serving("a") as made:
+            await made.post("a", [order("a")])
+            again = asyncio.create_task(made.post("a", [order("a")]))
+            await settled()
+            assert await made.attach("a", VERSION, Mark("/a/jobs/.server-x", "")) is None
+            [first] = made._worker.orders()
+            await made._worker.says(first, "died")
+            async with asyncio.timeout(20):
+                await again
+            assert made._worker.orders() == [first] and not made._given
+
+    asyncio.run(scenario())
+
+
 def test_lines_of_a_log_name_the_job_and_not_what_the_device_calls_it():
     async def scenario():
         async with serving("a") as made:

@@ -1,5 +1,6 @@
 """A real server that stands by for another one, on one PostgreSQL database: clients and probes may use either."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -20,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from upres.service.client import Client
-from upres.service.server.forwarding.stand_in import HERE, peer_host
+from upres.service.server.forwarding.stand_in import HERE, StandIn, peer_host
 from upres.service.server.settings import Settings
 from upres.service.server.standby import Standby
 from upres.service.storage.dialects import local_address
@@ -231,6 +232,42 @@ class Certificates:
         issued.private_key_pem.write_to_path(key)
         issued.cert_chain_pems[0].write_to_path(certificate)
         self.settings = {"tls_certificate": str(certificate), "tls_key": str(key)}
+
+
+class Unheld:
+    """A place among servers of which none works. Its database is there."""
+
+    def __init__(self):
+        self.store = SimpleNamespace(meta=lambda name, made: made(), close=lambda: None)
+        self.stopped = False
+
+    def reached_at(self, http, grpc):
+        pass
+
+    async def wait(self, follow):
+        pass
+
+    async def stop(self):
+        self.stopped = True
+
+
+class Shut:
+    """Ports that do not listen yet."""
+
+    http_port, grpc_port = 8080, 8081
+
+    async def close(self):
+        pass
+
+
+def test_a_signal_that_comes_with_its_turn_ends_it():
+    async def scenario():
+        signalled, standby = asyncio.Queue(), Unheld()
+        signalled.put_nowait(signal.SIGTERM)
+        assert not await StandIn(Settings(), standby, Shut()).has_turn(signalled, lambda line: None)
+        assert standby.stopped
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("trusts", [True, False])
