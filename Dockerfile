@@ -25,7 +25,7 @@ RUN apt-get update \
 ENV PIP_PYTHON=/opt/upres/bin/python PIP_NO_CACHE_DIR=1
 WORKDIR /source
 COPY . .
-RUN python3 -m venv --without-pip /opt/upres && pip install '.[service,otel]'
+RUN python3 -m venv --without-pip /opt/upres && pip install '.[service,otel,postgres]'
 
 FROM build AS build-gpu
 RUN pip install '.[cuda]'

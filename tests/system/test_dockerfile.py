@@ -58,8 +58,8 @@ def test_every_target_is_a_stage_and_the_last_one_is_for_any_machine():
 
 def test_it_installs_extras_that_there_are():
     groups = re.findall(r"'\.\[([\w,]+)\]'", DOCKERFILE)
-    assert {name for group in groups for name in group.split(",")} == {"service", "cuda"}
-    assert {"service", "cuda"} <= {*EXTRAS}
+    named = {name for group in groups for name in group.split(",")}
+    assert named == {"service", "otel", "postgres", "cuda"} and named <= {*EXTRAS}
     (tensorrt,) = re.findall(r"pip install '(tensorrt-\S+)'", DOCKERFILE)
     assert tensorrt in {requirement.partition(";")[0].strip() for requirement in EXTRAS["tensorrt"]}
 

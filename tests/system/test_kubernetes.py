@@ -11,18 +11,23 @@ from serving import ServerProcess
 
 from upres.service.server.settings import Settings
 
-DOCUMENTS = [*yaml.safe_load_all((ROOT / "docs/kubernetes/server.yaml").read_text())]
+MANIFESTS = {
+    name: [*yaml.safe_load_all((ROOT / f"docs/kubernetes/{name}.yaml").read_text())]
+    for name in ("server", "several-servers")
+}
+ALL = [pytest.param(each, id=f"{name} {each['kind']}") for name, found in MANIFESTS.items() for each in found]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
-def of_kind(kind):
-    [found] = [document for document in DOCUMENTS if document["kind"] == kind]
-    return found["spec"]
+@pytest.fixture(params=MANIFESTS)
+def documents(request):
+    """By kind, what one manifest wants."""
+    return {document["kind"]: document["spec"] for document in MANIFESTS[request.param]}
 
 
 @pytest.fixture
-def pod():
-    return of_kind("StatefulSet")["template"]["spec"]
+def pod(documents):
+    return next(documents[kind] for kind in ("StatefulSet", "Deployment") if kind in documents)["template"]["spec"]
 
 
 @pytest.fixture
@@ -32,7 +37,7 @@ def container(pod):
 
 
 @pytest.mark.scale
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document["kind"])
+@pytest.mark.parametrize("document", ALL)
 def test_it_keeps_the_schema(document):
     kubernetes_validate = importlib.import_module("kubernetes_validate")
     kubernetes_validate.validate(document, "1.33", strict=True)
@@ -62,7 +67,19 @@ def test_the_addresses_of_its_probes_answer(container, tmp_path):
         assert {httpx.get(f"{server.base}{each['path']}").status_code for each in asked} == {200}
 
 
-def test_both_doors_are_served_and_let_in():
+def test_both_doors_are_served_and_let_in(documents):
     names = ["http", "grpc"]
-    assert [port["targetPort"] for port in of_kind("Service")["ports"]] == names
-    assert [port["port"] for port in of_kind("NetworkPolicy")["ingress"][0]["ports"]] == names
+    assert [port["targetPort"] for port in documents["Service"]["ports"]] == names
+    assert [port["port"] for port in documents["NetworkPolicy"]["ingress"][0]["ports"]] == names
+
+
+def test_several_servers_share_their_state_and_may_reach_each_other():
+    found = {document["kind"]: document["spec"] for document in MANIFESTS["several-servers"]}
+    assert found["Deployment"]["replicas"] > 1 and found["PersistentVolumeClaim"]["accessModes"] == ["ReadWriteMany"]
+    pod, policy = found["Deployment"]["template"], found["NetworkPolicy"]
+    [among] = [rule for rule in policy["egress"] if "podSelector" in rule.get("to", [{}])[0]]
+    assert among["to"][0]["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert [port["port"] for port in among["ports"]] == ["http", "grpc"]
+    [container] = pod["spec"]["containers"]
+    names = {each["name"] for each in container["env"]}
+    assert {"UPRES_DATABASE", "UPRES_PEER_HOST"} <= names
