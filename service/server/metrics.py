@@ -39,10 +39,13 @@ class Metrics:
         self._deliveries = deliveries
         self._tally = tally
         self._folder = folder
+        self._reading: asyncio.Task[list[Metric]] | None = None
 
     async def text(self) -> tuple[bytes, str]:
         """Give the text, and its content type. What the database knows is left out while it does not answer."""
-        stored = await asyncio.to_thread(lambda: list(self._stored()))
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(asyncio.to_thread(lambda: list(self._stored())))
+        stored = await asyncio.shield(self._reading)  # one for all who ask meanwhile: no key is needed to ask
         families = _Families([*stored, *self._known()])
         return generate_latest(families), CONTENT_TYPE_LATEST
 

@@ -1,6 +1,7 @@
 """What Prometheus reads of a real server after real jobs: in its form, of every device and model, and without a client's words."""
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 
@@ -109,6 +110,32 @@ class Runner:
 
     def __len__(self):
         return 0
+
+
+def test_however_many_ask_at_once_the_database_is_asked_once_and_one_who_leaves_costs_the_others_nothing():
+    asked, over = [], threading.Event()
+
+    class Slow:
+        def count(self):
+            asked.append(1)
+            over.wait(20)
+            raise StoreError("it is away")
+
+    async def scenario():
+        jobs = Runner()
+        jobs.store = Slow()
+        metrics = Metrics(jobs, None, Tally(), Path.cwd())
+        first, *calls = [asyncio.create_task(metrics.text()) for _ in range(50)]
+        while not asked:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        over.set()
+        texts = [text for text, _ in await asyncio.gather(*calls)]
+        assert len(asked) == 1 and all(b"upres_database_up 0.0" in text for text in texts)
+        await metrics.text()
+        assert len(asked) == 2
+
+    asyncio.run(scenario())
 
 
 def test_metrics_are_there_while_the_database_is_not():
