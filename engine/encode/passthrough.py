@@ -34,9 +34,10 @@ UNCARRIED = (
     "compatible_brands",
     "handler_name",
     "vendor_id",
-    "DURATION",
+    "duration",
     "rotate",
 )
+"""Tags, in lower case: libavformat gives Matroska's in capitals, and those of MP4 in small letters."""
 
 
 class Passthrough:
@@ -130,8 +131,12 @@ def _as_source_error(stream: Stream) -> Iterator[None]:
 
 def carried_metadata(metadata: dict[str, str], *, later: bool = False) -> dict[str, str]:
     """Return those of a container's or a stream's tags that still hold for the result. later: it begins later than the source."""
-    dropped = (*UNCARRIED, TIMECODE, TIMECODE.upper()) if later else UNCARRIED
-    return {key: value for key, value in metadata.items() if key not in dropped and not key.startswith("_STATISTICS")}
+    dropped = (*UNCARRIED, TIMECODE) if later else UNCARRIED
+    return {
+        key: value
+        for key, value in metadata.items()
+        if key.lower() not in dropped and not key.startswith("_STATISTICS")
+    }
 
 
 def _labels(stream: Stream, *, later: bool = False) -> dict[str, Any]:

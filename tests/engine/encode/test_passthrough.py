@@ -107,6 +107,14 @@ def test_webm_gets_what_it_holds_and_the_rest_becomes_that(rich, tmp_path):
     assert re.sub(rb"<[^>]*>", b"", lines(out)) == re.sub(rb"<[^>]*>", b"", lines(clip))
 
 
+@pytest.mark.parametrize("target", ["out.mkv", "out.webm", "out.mov"])
+def test_no_track_is_said_to_come_from_the_encoder_of_its_source(rich, tmp_path, target):
+    clip, out = rich("rich.mkv", "srt"), tmp_path / target
+    upscaled(clip, out)
+    assert "libx264" in referee.streams(clip, "video")[0]["tags"]["ENCODER"]
+    assert not any("Lavc" in value for stream in referee.listing(out).streams for value in stream["tags"].values())
+
+
 def test_fonts_are_carried_into_matroska_and_named_elsewhere(tmp_path):
     font = bytes(range(256)) * 40
     (tmp_path / "made.ttf").write_bytes(font)
