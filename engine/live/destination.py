@@ -21,12 +21,13 @@ from upres.engine.machine.companion import tied
 from upres.engine.pipeline.target import in_the_way, unwritable
 
 FILES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m3u8": "hls"}
-ADDRESSES = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "udp": "mpegts", "tcp": "mpegts", "srt": "mpegts"}
-ADDRESSES |= {"whip+https": "mpegts", "whip+http": "mpegts"}
+ADDRESSES = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "udp": "mpegts", "tcp": "mpegts"}
+# By way of the ffmpeg program, which knows what is in Matroska by its header, and would look at many frames of MPEG-TS for that.
+ADDRESSES |= dict.fromkeys(("srt", "whip+https", "whip+http"), "matroska")
 PLAYLIST = "index.m3u8"
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-PROMPT = ("-analyzeduration", "500000")
-"""Half a second is enough to know our own tracks by; ffmpeg's five would delay all of the result."""
+PROMPT = ("-analyzeduration", "500000", "-fpsprobesize", "0")
+"""Half a second is enough to know our tracks by; ffmpeg's five, or twenty frames of a slow run, would delay all of the result."""
 LINGER = ("-linger", "3")  # seconds for what has been sent to arrive; otherwise the end would be cut off
 COPIED = ("-map", "0", "-c", "copy", "-f", "mpegts")
 WHIP = "whip+"  # before http:// or https://
@@ -149,7 +150,7 @@ def destination(name: str) -> Destination:
 
 @contextmanager
 def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> Iterator[IO[bytes]]:
-    """Give a pipe for MPEG-TS that the ffmpeg program sends on: PyAV's own FFmpeg has no SRT. programs: it is added to them.
+    """Give a pipe for Matroska that the ffmpeg program sends on: PyAV's own FFmpeg has no SRT. programs: it is added to them.
 
     Raises TargetError, with the program's last line, where it did not send all of it.
     """
@@ -159,7 +160,7 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
     takes, onward = ("MPEG-TS", [*COPIED, *LINGER, address])
     if address.lower().startswith(WHIP):
         takes, onward = "H.264", _to_whip(address[len(WHIP) :])
-    command = [found, "-loglevel", "error", *PROMPT, "-f", "mpegts", "-i", "pipe:0", *onward]
+    command = [found, "-loglevel", "error", *PROMPT, "-f", "matroska", "-i", "pipe:0", *onward]
     # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
     process = subprocess.Popen(tied(command), stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     programs.append(process)

@@ -42,10 +42,11 @@ class Camera:
             each.close()
 
 
-def recorded(times, rate=10):
+def recorded(times, rate=10, container="mpegts"):
     """Frames with these numbers, ten a second, as a camera records them: a list of the bytes of each."""
     file, ends = io.BytesIO(), [0]
-    with av.open(file, "w", format="mpegts", options={"flush_packets": "1"}) as target:
+    options = {"flush_packets": "1"} | ({"cluster_time_limit": "0"} if container == "matroska" else {})
+    with av.open(file, "w", format=container, options=options) as target:
         stream = target.add_stream("libx264", rate=rate, options={"tune": "zerolatency", "g": "300"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for time in times:

@@ -8,9 +8,11 @@ import threading
 import time
 
 import av
+import media
 import psutil
 import pytest
 import referee
+from camera import recorded
 from live_runs import FRAMES, ffmpeg, free_port, packets, run
 from live_runs import clip as made
 
@@ -20,7 +22,7 @@ from upres.engine.decode.live.network import NetworkOpener
 from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.encode.options import Encoder
 from upres.engine.live import sink
-from upres.engine.live.destination import destination
+from upres.engine.live.destination import _sent_by_ffmpeg, destination
 from upres.engine.live.session import open_live
 
 pytestmark = pytest.mark.referee
@@ -137,6 +139,27 @@ def test_a_program_that_takes_nothing_does_not_outlive_the_run(clip, tmp_path, m
     assert isinstance(stuck.error, TargetError) and "takes nothing any more" in str(stuck.error)
     assert psutil.Process().children() == before
     assert fine.error is None and packets(tmp_path / "out.mp4")[0] == FRAMES
+
+
+def test_a_slow_run_reaches_its_receiver_with_its_first_frames(tmp_path, monkeypatch):
+    """Two frames a second: the program that sends them on would look at twenty before it sends one."""
+    (tmp_path / "ffmpeg").symlink_to(media.program())
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("upres.engine.live.destination.LINGER", ())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        address, container = f"tcp://127.0.0.1:{server.getsockname()[1]}", destination("srt://h:1").container
+        head = b"".join(recorded(range(0, 45, 5), container=container))
+        with _sent_by_ffmpeg(address, []) as pipe:
+            pipe.write(head)
+            pipe.flush()
+            connection, _ = server.accept()
+            connection.settimeout(60)
+            assert connection.recv(188)
+            taking = threading.Thread(target=lambda: [*iter(lambda: connection.recv(4096), b"")])
+            taking.start()
+        taking.join()
+        connection.close()
 
 
 def test_ctrl_c_at_a_terminal_does_not_reach_the_programs_that_work_for_us(tmp_path, monkeypatch):
