@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
 
 from upres.engine.runtime.base import DeviceKind
 from upres.engine.runtime.ort import OnDevice, OnnxRuntimeGraph
@@ -38,6 +36,9 @@ def cutting(count: int) -> bytes:
 
     tokens.0 …: (1, tokens of a frame, dim) float32. places: int64, which of them. part: (1, count * places, dim).
     """
+    import onnx  # imported here: no run of another network needs it
+    from onnx import TensorProto, helper
+
     frames = [f"tokens.{at}" for at in range(count)]
     picked = [f"picked.{at}" for at in range(count)]
     nodes = [
