@@ -64,7 +64,16 @@ class _From:
 
     @classmethod
     def parse(cls, text: str) -> "_From":
-        kind, _, name = text.partition(":")
+        """Take a text apart; raises SettingsError where it names neither a stream nor a job."""
+        from upres.engine.core.errors import SettingsError
+
+        kind, colon, name = text.partition(":")
+        if not colon or kind not in ("live", "job"):
+            return cls(text)
+        if not name:
+            raise SettingsError(
+                f"{text} names none; live:NAME is one of `upres sources`, and job:ID one of `upres jobs`"
+            )
         return cls(text, stream=name if kind == "live" else None, job=name if kind == "job" else None)
 
     @property

@@ -247,6 +247,9 @@ def test_what_cannot_be_streamed_or_got_is_said_before_anything_is_sent(server, 
     own.write_bytes(source.read_bytes())
     expected = [
         (3, "none.mp4: cannot be read (No such file", ("stream", tmp_path / "none.mp4", out)),
+        (3, "job: cannot be read (No such file", ("stream", "job", out)),
+        (2, "job: names none", ("stream", "job:", out)),
+        (2, "live: names none", ("stream", "live:", out)),
         (3, "cannot be read (Is a directory)", ("stream", tmp_path, out)),
         (5, "there is no folder", ("stream", source, nowhere)),
         (5, "is the input itself", ("stream", own, own, "--overwrite")),
