@@ -227,7 +227,7 @@ def test_a_lighter_network_takes_over_while_the_picture_plays_on(browser, steppi
         page.check("#step-down")
         page.click("#camera")
         size = plays(page)
-        until(page, "document.getElementById('network').textContent .startsWith('light-x')")
+        until(page, "document.getElementById('network').textContent.startsWith('light-x')")
         assert "slow-x4 is too slow here for this source" in page.text_content("#notes")
         goes_on(page)
         assert page.evaluate("[upscaled.videoWidth, upscaled.videoHeight]") == size == [1280, 960]
