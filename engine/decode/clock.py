@@ -80,6 +80,11 @@ class Clock:
         self.now = start if self._jumpy else None
         self.removed = Fraction(0)
 
+    @property
+    def end(self) -> Fraction | None:
+        """The second at which the last of what has come ends, of subtitles, too; None before any."""
+        return max((track.top for track in self._tracks.values() if track.top is not None), default=None)
+
     def place(self, packets: Iterator[MediaPacket]) -> Iterator[MediaPacket]:
         """Yield the same packets with their stamps shifted."""
         for packet in packets:

@@ -60,6 +60,11 @@ class Demuxer:
         return self._clock.now
 
     @property
+    def end(self) -> Fraction | None:
+        """The second of the file's clock at which what has been read ends, subtitles included; None before anything."""
+        return self._clock.end
+
+    @property
     def removed(self) -> Fraction:
         """Seconds of the source's clock that no track fills, and that were cut out."""
         return self._clock.removed

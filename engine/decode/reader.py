@@ -301,10 +301,10 @@ class Reader:
     def _missing_seconds(self) -> str | None:
         if self.container.format.flags & CLOCK_MAY_JUMP:  # what is announced there is only what was there before
             return None
-        announced, reached = announced_seconds(self.container, self._tracks), self._demuxer.reached
-        if self.cut != WHOLE or self.info.frames or announced is None or reached is None:
+        announced, end = announced_seconds(self.container, self._tracks), self._demuxer.end
+        if self.cut != WHOLE or self.info.frames or announced is None or end is None:
             return None
-        read = float(reached - self.origin)
+        read = float(end - self.origin)
         missing = announced - read - float(self._demuxer.removed)  # which a note of its own says
         if missing <= max(SHORT_SECONDS, SHORT_SHARE * announced):
             return None

@@ -46,3 +46,11 @@ def test_a_whole_clip_has_no_note(tmp_path):
     for name in ("in.mkv", "in.ts", "in.mp4"):
         clip = media.clip(tmp_path / name, "-c:v", "libx264", "-c:a", "aac", sound=media.SOUND)
         assert upscaled(clip, tmp_path / f"out-{name}.mp4").warnings == []
+
+
+def test_a_subtitle_that_outlasts_the_picture_is_not_missed(tmp_path):
+    (tmp_path / "lines.srt").write_text("1\n00:00:00,500 --> 00:00:04,000\nstill here\n")
+    plain = media.clip(tmp_path / "plain.mkv", "-c:v", "libx264", picture="testsrc2=size=64x48:rate=8:duration=1")
+    clip = tmp_path / "in.mkv"
+    media.ffmpeg("-i", plain, "-i", tmp_path / "lines.srt", "-map", 0, "-map", 1, "-c:v", "copy", "-c:s", "srt", clip)
+    assert upscaled(clip, tmp_path / "out.mkv").warnings == []
