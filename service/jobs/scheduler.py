@@ -111,12 +111,14 @@ class Runner:
                     await self._ledger.change(request_id, states.requeued)
 
     async def pause(self) -> None:
-        """End every attempt but live ones, none of which counts; each is queued again as soon as that can be written down."""
-        for request_id, attempt in list(self.attempts.items()):
-            if not attempt.live:
-                attempt.yielding = True
-                await self.executor.cancel(request_id)
-        await self.executor.pause()
+        """End every attempt but live ones, none of which counts; each is queued again as soon as that can be written down.
+
+        One that cannot be ended, as where its worker does not read, holds up no other.
+        """
+        paused = {request_id: attempt for request_id, attempt in self.attempts.items() if not attempt.live}
+        for attempt in paused.values():
+            attempt.yielding = True
+        await asyncio.gather(*map(self.executor.cancel, paused), self.executor.pause())
 
     async def resume(self) -> None:
         """Start attempts again."""

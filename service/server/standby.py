@@ -84,8 +84,8 @@ class Standby:
     def start(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
         """Renew the lease from now on.
 
-        pause: called when that fails for so long that another server may have taken it; resume: when none has, after all.
-        lost: called when one has.
+        pause: called when that fails for so long that another server may have taken it, until it has ended once; resume: when
+        none has, after all. lost: called when one has.
         """
         self._tasks.start("lease", partial(self._keep, pause, resume, lost), endless=False)
 
@@ -104,7 +104,7 @@ class Standby:
         return await asyncio.get_running_loop().run_in_executor(self._thread, step, self._lease)
 
     async def _keep(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
-        renewed, paused = time.monotonic(), False
+        renewed, pausing, paused = time.monotonic(), False, False
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             asked = time.monotonic()
@@ -117,24 +117,25 @@ class Standby:
             except (StoreError, TimeoutError) as error:
                 logger.warning("the lease is not renewed yet: %s", str(error) or f"no answer for {ANSWER_SECONDS:g} s")
                 if time.monotonic() > renewed + SECONDS and not paused:
-                    paused = True
-                    await _in_time(pause)
+                    pausing, paused = True, await _in_time(pause)
             else:
                 renewed = asked
-                if paused:
-                    paused = False
+                if pausing:
+                    pausing = paused = False
                     await _in_time(resume)
 
 
-async def _in_time(step: Step) -> None:
-    """Take a step, or leave it where it is: renewing must go on, and the step back must follow."""
+async def _in_time(step: Step) -> bool:
+    """Take a step, or leave it where it is: renewing must go on, and the step back must follow. Return whether it has ended."""
     try:
         async with asyncio.timeout(PAUSE_SECONDS):
             await step()
+        return True
     except TimeoutError:
         logger.warning("%s has not ended within %g s", step, PAUSE_SECONDS)
     except Exception:  # whatever it is
         logger.exception("%s has failed", step)
+    return False
 
 
 def _check_shared(store: Store, state: Path) -> None:

@@ -144,6 +144,33 @@ def test_a_pause_that_fails_is_followed_by_what_ends_it(tmp_path, monkeypatch):
     asyncio.run(scenario())
 
 
+def test_a_pause_that_is_cut_is_taken_again_until_it_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(module, "SECONDS", -1.0)
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.01)
+
+    async def scenario():
+        happened, resumed = [], asyncio.Event()
+
+        async def pause():
+            happened.append("pause")
+            if happened.count("pause") < 3:  # as where a worker does not read
+                await asyncio.Event().wait()
+            happened.append("paused")
+
+        async def resume():
+            resumed.set()
+
+        standby = Standby(Away(5), tmp_path, "here")
+        standby.start(pause, resume, lambda why: None)
+        async with asyncio.timeout(LONGEST_SECONDS):
+            await resumed.wait()
+            await standby.stop()
+        assert happened == ["pause", "pause", "pause", "paused"]
+
+    asyncio.run(scenario())
+
+
 def test_every_server_that_works_has_a_higher_term_than_those_before(settings, monkeypatch):
     async def scenario():
         terms = []
