@@ -97,7 +97,10 @@ class NodeWorker(PooledWorker):
             async with asyncio.timeout(START_SECONDS):
                 actor = await asyncio.to_thread(self._actor)
                 why: str | None = await actor.attach.remote(self._setup.server, version("upres"), self._setup.mark)
-            if why is None:
+            if why is None and not self._setup.allowed.is_set():  # `leave` has seen nothing to leave
+                why = "the server has left its devices meanwhile"
+                await self._detach(actor)
+            elif why is None:
                 self._attached = actor
                 why = await self._served(actor, taking)
         except asyncio.CancelledError:

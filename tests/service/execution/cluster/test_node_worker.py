@@ -29,8 +29,8 @@ class Actor:
     """asked: how many reports each question was for. says: what the next answers are."""
 
     def __init__(self):
-        self.asked, self.says = [], asyncio.Queue()
-        self.reports, self.post, self.detach = Method(self._reports), Method(self._posted), Method(self._posted)
+        self.asked, self.says, self.left = [], asyncio.Queue(), []
+        self.reports, self.post, self.detach = Method(self._reports), Method(self._posted), Method(self._detached)
         self.attach = Method(self._attach)
 
     async def _attach(self, *_):
@@ -38,6 +38,9 @@ class Actor:
 
     async def _posted(self, *_):
         await asyncio.sleep(0)
+
+    async def _detached(self, server):
+        self.left.append(server)
 
     async def _reports(self, server, most):
         self.asked.append(most)
@@ -56,6 +59,10 @@ def worker_of(actor):
     made = NodeWorker(PLACE, Setup(Mark("/x", ""), (), {}, None, allowed), 9, 0)
     made._actor = lambda: actor
     return made
+
+
+async def nothing(name, report):
+    pass
 
 
 async def soon(condition):
@@ -116,5 +123,35 @@ def test_reports_that_cannot_be_taken_end_the_use_of_a_device_and_its_attempts_h
         with pytest.raises(WorkerDiedError, match=r"with 1 attempt: .*a fault of ours"):
             await keeping
         assert heard == [("", "ready"), ("job", "died")]
+
+    asyncio.run(scenario())
+
+
+def test_a_pause_that_comes_while_it_attaches_leaves_the_device_which_nobody_asks_until_that_ends():
+    async def scenario():
+        actor, attaching, answer = Actor(), asyncio.Event(), asyncio.Event()
+
+        async def attach(*_):
+            attaching.set()
+            await answer.wait()
+
+        actor.attach = Method(attach)
+        node = worker_of(actor)
+        keeping = asyncio.create_task(node.keep(nothing))
+        await attaching.wait()
+        node._setup.allowed.clear()
+        await node.leave()
+        answer.set()
+        await soon(lambda: keeping.done() or actor.asked)
+        with pytest.raises(WorkerDiedError, match="has left its devices"):
+            keeping.result()
+        assert actor.left == ["/x"] and not actor.asked
+        again = asyncio.create_task(node.keep(nothing))
+        await asyncio.sleep(0)
+        assert not actor.asked
+        node._setup.allowed.set()
+        await soon(lambda: actor.asked)
+        again.cancel()
+        await asyncio.wait([again])
 
     asyncio.run(scenario())
