@@ -84,29 +84,37 @@ class MemoryBudget:
                 f"this needs about {decimal(size)} of memory, and {decimal(self._total)} are there for jobs; "
                 "choose a smaller scale or a smaller source"
             )
-        place, until, waits = object(), time.monotonic() + longest, False
+        place, until, waits, seconds = object(), time.monotonic() + longest, False, 0.0
         with self._changed:
             self._waiting[place] = owner
-            try:
-                while not self._fits(size, place, first=not longest):
-                    left = until - time.monotonic()
-                    if left <= 0:
-                        held = f"have held for {number(longest)} s" if longest else "hold now"
-                        raise NoRoomError(
-                            f"this needs about {decimal(size)} of memory, which other jobs {held}; try again later"
-                        )
-                    if gone():
-                        raise TimeoutError("the attempt is gone")
-                    if not waits:
-                        waits = True
-                        on_wait(waits=True)
-                    self._changed.wait(min(left, LOOK_SECONDS))
-                self._held[owner] += size
-            finally:
+        try:
+            while not self._taken(size, place, seconds, any_turn=not longest):
+                left = until - time.monotonic()
+                if left <= 0:
+                    held = f"have held for {number(longest)} s" if longest else "hold now"
+                    raise NoRoomError(
+                        f"this needs about {decimal(size)} of memory, which other jobs {held}; try again later"
+                    )
+                if gone():
+                    raise TimeoutError("the attempt is gone")
+                if not waits:
+                    waits = True
+                    on_wait(waits=True)  # which may take long, and holds up nobody else
+                seconds = min(left, LOOK_SECONDS)
+        finally:
+            with self._changed:
                 del self._waiting[place]
                 self._changed.notify_all()
-                if waits:
-                    on_wait(waits=False)
+            if waits:
+                on_wait(waits=False)
+
+    def _taken(self, size: int, place: object, seconds: float, *, any_turn: bool) -> bool:
+        """Take bytes as soon as they are free and it is their turn, within so many seconds; tell whether they were."""
+        with self._changed:
+            fits = self._changed.wait_for(lambda: self._fits(size, place, first=any_turn), seconds)
+            if fits:
+                self._held[self._waiting[place]] += size
+            return fits
 
     def grant(self, size: int, most: int, *, owner: str = "") -> int:
         """Take up to `most` times `size` bytes beyond what was reserved, and return how often.

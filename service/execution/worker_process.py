@@ -16,7 +16,7 @@ from upres.service.domain import job_logging
 from upres.service.domain.waiting import to_the_end
 from upres.service.live.framing import HEADER_BYTES
 
-from .base import OnReport
+from .base import OnReport, Report
 from .pool.worker import PooledWorker, WorkerDiedError
 from .sandbox.environment import environment
 
@@ -25,6 +25,32 @@ LAST_WORDS_SECONDS = 1.0  # for what a worker that died still has to log
 LINE_BYTES = 8 * HEADER_BYTES  # of JSON, in which a character of an attempt's message may take six bytes
 
 logger = logging.getLogger(__name__)
+
+
+class _News:
+    """Reports that wait until those before them are taken, which lasts as long as the database is away; they stay few."""
+
+    def __init__(self) -> None:
+        self._reports: dict[tuple[str, str | None], Report] = {}
+        self._came = asyncio.Event()
+        self._ended = False
+
+    def put(self, report: Report) -> None:
+        """Keep a report. Of one kind on one order the latest is all that is needed, however many come."""
+        self._reports[report["report"], report.get("request_id")] = report
+        self._came.set()
+
+    def end(self) -> None:
+        """Note that no more come."""
+        self._ended = True
+        self._came.set()
+
+    async def get(self) -> Report | None:
+        """Take out the first as soon as there is one; None after the last."""
+        while not self._reports and not self._ended:
+            self._came.clear()
+            await self._came.wait()
+        return self._reports.pop(next(iter(self._reports))) if self._reports else None
 
 
 class WorkerProcess(PooledWorker):
@@ -89,8 +115,27 @@ class WorkerProcess(PooledWorker):
         )
 
     async def _listen(self, process: Process, on_report: OnReport) -> None:
-        """Take reports until the worker ends, or what it says is none."""
-        assert process.stdout is not None
+        """Take reports until the worker ends, or what it says is none. It is read meanwhile: one that nobody reads does nothing."""
+        news = _News()
+        reading = asyncio.create_task(_read(process, news))
+        taking = asyncio.create_task(self._take_all(news, on_report))
+        try:
+            await taking
+            await reading
+        finally:
+            reading.cancel()
+            taking.cancel()
+            await asyncio.gather(reading, taking, return_exceptions=True)
+
+    async def _take_all(self, news: _News, on_report: OnReport) -> None:
+        while (report := await news.get()) is not None:
+            await self._take(report, on_report)
+
+
+async def _read(process: Process, news: _News) -> None:
+    """Read reports until the worker ends, or what it says is none."""
+    assert process.stdout is not None
+    try:
         while True:
             try:
                 async with asyncio.timeout(BEAT_LIMIT):
@@ -103,7 +148,9 @@ class WorkerProcess(PooledWorker):
                 return
             if not line.endswith(b"\n"):
                 return  # it has ended, perhaps in the middle of a word
-            await self._take(json.loads(line), on_report)
+            news.put(json.loads(line))
+    finally:
+        news.end()
 
 
 async def _log(process: Process) -> None:

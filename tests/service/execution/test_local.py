@@ -62,6 +62,34 @@ async def nobody(request_id, report):
     pass
 
 
+def test_a_worker_is_read_while_its_reports_wait_for_the_database_and_of_a_kind_the_latest_is_taken():
+    async def scenario():
+        process, back, heard = SimpleNamespace(stdout=asyncio.StreamReader()), asyncio.Event(), []
+
+        async def hear(request_id, report):
+            await back.wait()
+            heard.append(report.get("percent", report["report"]))
+
+        def say(**report):
+            process.stdout.feed_data(json.dumps({"request_id": "job", **report}).encode() + b"\n")
+
+        worker = WorkerProcess([], 1, 1)
+        worker._running.add("job")
+        listening = asyncio.create_task(worker._listen(process, hear))
+        async with asyncio.timeout(60):
+            for percent in range(100):
+                say(report="progress", percent=percent)
+                while process.stdout._buffer:
+                    await asyncio.sleep(0)
+            say(report="joined", totals={})
+            process.stdout.feed_eof()
+            back.set()
+            await listening
+        assert heard == [0, 99, "joined"] and not worker._running
+
+    asyncio.run(scenario())
+
+
 def stub(folder, script):
     """A program in place of Python, for the worker."""
     path = folder / "python"

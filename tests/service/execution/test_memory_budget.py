@@ -123,6 +123,19 @@ def test_a_wait_is_said_as_it_begins_and_when_it_is_over_and_none_where_there_is
     budget.reserve(4 * GB, here, longest=0)
 
 
+def test_to_say_that_one_waits_keeps_nobody_from_the_memory_however_long_it_takes():
+    budget, seen = MemoryBudget(4 * GB), []
+    budget.reserve(3 * GB, here)
+
+    def on_wait(*, waits):
+        thread = started(lambda: seen.append((waits, budget.counts)))
+        thread.join(10)
+
+    with pytest.raises(NoRoomError):
+        budget.reserve(2 * GB, here, longest=0.01, on_wait=on_wait)
+    assert seen == [(True, (3 * GB, 4 * GB, 1)), (False, (3 * GB, 4 * GB, 0))]
+
+
 def test_what_will_never_fit_is_refused_with_both_figures():
     with pytest.raises(SourceError, match=r"about 5.4 GB of memory, and 4.3 GB .* smaller"):
         MemoryBudget(4 * GB).reserve(5 * GB, here)
