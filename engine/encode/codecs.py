@@ -19,7 +19,8 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 class CodecFacts:
     """One codec. library: the encoder. containers: that take it, libavformat's names. pixel_format: by default.
 
-    deep_format: likewise, for frames of more than 8 bits a channel; None where it takes none.
+    deep_format: likewise, for frames of more than 8 bits a channel; None where it takes none. odd_format: likewise, for frames of
+    an odd side, which `pixel_format` does not hold.
     crf: by default, None where it has no such quality; worst: the largest. preset: the option that a preset sets, and its value
     for each. options: what always holds. params: the option in which the library's own options stand. prompt: whether it can
     give single frames as they come. container: what its segments are written in.
@@ -36,6 +37,7 @@ class CodecFacts:
     params: str | None = None
     prompt: bool = False
     container: str = "mp4"
+    odd_format: str | None = None
     bits: float = 0.25  # of a pixel of clean upscaled video, at the default quality and less
 
 
@@ -67,6 +69,7 @@ CODECS = {
         63,
         ("cpu-used", ("8", "7", "6", "5", "4", "3", "2", "1", "0")),
         (("b", "0"), ("deadline", "good"), ("row-mt", "1"), ("auto-alt-ref", "0"), ("lag-in-frames", "0")),
+        odd_format="yuv444p",
     ),
     "prores": CodecFacts("prores_ks", ("mov", "matroska"), "yuv422p10le", "yuv422p10le", container="mov", bits=4.0),
     "ffv1": CodecFacts(

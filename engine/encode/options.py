@@ -36,6 +36,7 @@ LOSSLESS_DEEP = "gbrp12le"  # for the rounding of 10 bits of YUV to be lost in i
 THREADS = 4  # pinned: the same frames and settings then give the same bytes
 X265 = "log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:"
 X265 += f"pools={THREADS}:frame-threads=1:info=0"
+ODD = "{}x{} has an odd side, so it is encoded as 4:4:4, which not every player shows"
 CAPTIONS = ("a53cc", "1")  # libx264 takes them by itself
 # libx264 and libx265 look ahead in blocks of 16 pixels and weigh how later frames depend on each (mbtree, cuTree), 8 blocks at
 # a time. In rows of other widths, x264's code for AVX-512 also counts blocks behind the row: behind the last row, whatever
@@ -74,7 +75,8 @@ class Encoder:
             problems.append(f"codec must be auto, {', '.join(CODECS)} or lossless, got {self.codec!r}")
         worst = self.facts.worst
         if self.crf is not None and not 0 <= self.crf <= worst:
-            problems.append(f"`crf` must lie in 0..{worst}, got {self.crf}")
+            more = " (of av1 and vp9 in 0..63: name the codec)" if self.codec == "auto" else ""
+            problems.append(f"`crf` must lie in 0..{worst}, got {self.crf}{more}")
         if self.preset not in PRESETS:
             problems.append(f"`preset` must be one of {', '.join(PRESETS)}, got {self.preset!r}")
         if not 0.1 <= self.segment_seconds <= 60:
@@ -169,7 +171,10 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
     if codec not in ("h264", "hevc"):
         return _other(encoder, shape, width, height, color)
     if encoder.pixel_format:
-        pixel_format, odd = _checked_format(encoder, width, height), "420" not in encoder.pixel_format
+        pixel_format, odd = (
+            _checked_format(encoder, width, height, encoder.pixel_format),
+            "420" not in encoder.pixel_format,
+        )
     why = _with_depth(why, shape, pixel_format)
     fits = max(width, height) <= NVENC_MOST.get(codec, 0)
     if encoder.nvenc and pixel_format == NVENC_FORMAT and fits:
@@ -195,7 +200,7 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
 def _codec(encoder: Encoder, shape: Shape, width: int, height: int) -> tuple[str, str | None]:
     """Choose the codec of a result of this size, and say what a user should know about it; SettingsError where it takes none."""
     odd = width % 2 or height % 2
-    why = f"{width}x{height} has an odd side, so it is encoded as 4:4:4, which not every player shows" if odd else None
+    why = ODD.format(width, height) if odd else None
     codec = encoder.codec
     if codec == "auto":
         large = max(width, height) > LARGEST_H264
@@ -259,17 +264,19 @@ def _other(encoder: Encoder, shape: Shape, width: int, height: int, color: Color
     if facts.library == "libsvtav1":
         lit = light_parameters(shape.light, facts.library)
         options.append(("svtav1-params", ":".join((*_params(encoder), SVT, *lit))))
-    pixel_format = _checked_format(encoder, width, height, deep=shape.deep)
-    why = _with_depth(None, shape, pixel_format)
+    odd = (width % 2 or height % 2) and facts.odd_format is not None and encoder.pixel_format is None
+    usual = (facts.odd_format if odd else None) or (facts.deep_format if shape.deep else None) or facts.pixel_format
+    pixel_format = _checked_format(encoder, width, height, usual)
+    why = _with_depth(ODD.format(width, height) if odd else None, shape, pixel_format)
     return Encoding(
         facts.library, pixel_format, width, height, color, tuple(options), encoder, why, container=facts.container
     )
 
 
-def _checked_format(encoder: Encoder, width: int, height: int, *, deep: bool = False) -> str:
+def _checked_format(encoder: Encoder, width: int, height: int, usual: str) -> str:
     """Give the pixel format; SettingsError where the encoder does not take it, or it not frames of this size."""
     facts = encoder.facts
-    wanted = encoder.pixel_format or (facts.deep_format if deep else None) or facts.pixel_format
+    wanted = encoder.pixel_format or usual
     taken = [each.name for each in av.Codec(facts.library, "w").video_formats or ()]
     if wanted not in taken:
         raise SettingsError(f"{facts.library} takes no pixel format {wanted}; it takes {', '.join(taken)}")

@@ -150,7 +150,10 @@ class AsyncClient:
         """Read along with a job that was started by `stream`: from the oldest piece of a live one that the server still has.
 
         Yields as `stream`. A job that is not live is read from its beginning. Nothing is resumed after a lost connection.
+        Raises ValueError for an empty name, which names no job.
         """
+        if not request_id:
+            raise ValueError("request_id must name a job, got an empty one")
         received, retry = Received(request_id), Retry(self._server, live=True)
         return self._followed(None, received, retry, pb.UpscaleConfig())
 

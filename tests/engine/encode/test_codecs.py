@@ -82,6 +82,7 @@ def test_no_option_is_forbidden_twice():
     ("settings", "words"),
     [
         ({"codec": "av1", "crf": 64}, "`crf` must lie in 0..63, got 64"),
+        ({"crf": 55}, "`crf` must lie in 0..51, got 55 (of av1 and vp9 in 0..63: name the codec)"),
         ({"codec": "h264", "crf": 52}, "`crf` must lie in 0..51, got 52"),
         ({"codec": "av1", "live": True}, "must be h264 or hevc for live sources and single frames"),
         ({"options": (("tune", "film"),)}, "codec must be named"),
@@ -105,7 +106,7 @@ def test_settings_that_a_codec_does_not_have_are_refused(settings, words):
             "libsvtav1 takes no pixel format yuv444p; it takes yuv420p",
         ),
         ("mp4", {"codec": "h264", "options": (("nope", "1"),)}, "libx264 has no option nope"),
-        ("mp4", {"codec": "vp9", "height": 95}, "takes no odd sides, as of 126x95"),
+        ("mp4", {"codec": "av1", "height": 95}, "takes no odd sides, as of 126x95"),
     ],
 )
 def test_what_an_encoder_or_a_container_does_not_take_ends_before_a_result(source, tmp_path, suffix, settings, words):

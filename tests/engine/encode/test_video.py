@@ -74,10 +74,11 @@ def test_frames_that_hevc_does_not_take_are_refused_with_what_does(tmp_path, siz
     assert referee.size(tmp_path / "16.mp4") == (16, 16)
 
 
-def test_an_odd_size_is_4_4_4_and_says_so(tmp_path):
+@pytest.mark.parametrize("target", ["out.mp4", "out.webm"])
+def test_an_odd_size_is_4_4_4_and_says_so(tmp_path, target):
     clip = media.clip(tmp_path / "in.avi", "-c:v", "rawvideo", "-pix_fmt", "bgr24", "-vf", "scale=33:17")
-    progress = upscaled(clip, tmp_path / "out.mp4", Nearest(3))
-    video = referee.streams(tmp_path / "out.mp4", "video")[0]
+    progress = upscaled(clip, tmp_path / target, Nearest(3))
+    video = referee.streams(tmp_path / target, "video")[0]
     assert (video["width"], video["height"], video["pix_fmt"]) == (99, 51, "yuv444p")
     assert any("99x51 has an odd side" in warning for warning in progress.warnings)
 

@@ -86,6 +86,11 @@ def test_a_stream_goes_on_through_a_restart_of_the_server(server, clip, tmp_path
     assert referee.count(target, "a:0") == referee.count(source, "a:0")
 
 
+def test_no_job_without_a_name_is_read_along_with():
+    with Client("127.0.0.1:1", KEY) as client, pytest.raises(ValueError, match="must name a job"):
+        next(client.attach(""))
+
+
 def test_a_stream_goes_on_although_its_job_is_done_and_its_source_gone(server, tmp_path):
     """The server is killed when it has made everything, while most of it is still on its way to the client."""
     noise = "nullsrc=size=160x120:rate=10:duration=8,geq=random(1)*255:128:128"
