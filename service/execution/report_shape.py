@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, FiniteFloat
 
 from upres.engine.ranges.plan import MOST_RANGES
 
 MOST_WARNINGS = 200
 MOST_CHARACTERS = 1000  # of a message
-MOST_NAME = 200  # of networks, and what they run on
+MOST_NAME = 200  # of networks, and what they run on, and of who holds a lock
 COUNTED = 1 << 53  # what every reader of JSON holds exactly
 BYTES_A_SECOND = 1 << 20  # of an attempt's reports: many times what any needs, and little for who reads them
 BURST_BYTES = 4 << 20
@@ -21,6 +21,11 @@ LEAST_BYTES = 1 << 10  # that any report counts as
 
 def _cut(most: int) -> BeforeValidator:
     return BeforeValidator(lambda value: value[:most] if isinstance(value, str | list) else value)
+
+
+def _printable(text: str) -> str:
+    """Give it as one line that does nothing to a terminal."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 Count = Annotated[int, Field(strict=True, ge=0, le=COUNTED)]
@@ -85,9 +90,9 @@ class Failed(BaseModel):
 
 
 class Locked(BaseModel):
-    """The report `locked`. holder: who has the lock."""
+    """The report `locked`. holder: who has the lock, which goes into the log."""
 
-    holder: Annotated[str, Field(strict=True, max_length=MOST_CHARACTERS)]
+    holder: Annotated[str, Field(strict=True, max_length=MOST_NAME), AfterValidator(_printable)]
 
 
 Number = Annotated[int, Field(strict=True, ge=0, lt=MOST_RANGES)]  # of a range

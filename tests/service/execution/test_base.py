@@ -71,6 +71,11 @@ def test_a_message_is_cut():
     assert len(report["message"]) == MOST_CHARACTERS
 
 
+def test_who_holds_a_lock_is_one_line_that_does_nothing_to_a_terminal_whatever_the_attempt_says():
+    said = "process 7\x1b[2J\u202e\r\n2026-01-01 ERROR\tall is\u2028lost\0"
+    assert checked({"report": "locked", "holder": said})["holder"] == "process 7 [2J 2026-01-01 ERROR all is lost"
+
+
 @pytest.mark.parametrize("size", [1, LEAST_BYTES, 100_000])
 def test_an_attempt_that_reports_without_end_is_slowed_to_a_bounded_number_of_bytes_a_second(size):
     now, counted = [0.0], max(size, LEAST_BYTES)
