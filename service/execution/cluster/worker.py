@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from upres.engine.core.text import counted
@@ -99,21 +98,19 @@ class NodeWorker(PooledWorker):
                 why: str | None = await actor.attach.remote(self._setup.server, version("upres"), self._setup.mark)
             if why is None and not self._setup.allowed.is_set():  # `leave` has seen nothing to leave
                 why = "the server has left its devices meanwhile"
-                await self._detach(actor)
             elif why is None:
                 self._attached = actor
                 why = await self._served(actor, taking)
-        except asyncio.CancelledError:
-            await to_the_end(self._detach(actor))
-            raise
         except TimeoutError:
             why = "it does not answer, or its node has no place for it"
             if actor is not None:
                 await asyncio.to_thread(ray.kill, actor)
+                actor = None
         except Exception as error:  # Ray's, or any: what it was given is lost, which is to be reported
             why = f"{type(error).__name__}: {error}"
-        finally:
+        finally:  # however it ended, what is counted as died here must end there
             self.ready, self._attached = False, None
+            await to_the_end(self._detach(actor))
         return why
 
     def _actor(self) -> Any:  # noqa: ANN401 - Ray's handles have no types of their methods
@@ -171,8 +168,8 @@ class NodeWorker(PooledWorker):
             await self._detach(self._attached)
 
     async def _detach(self, actor: Any) -> None:  # noqa: ANN401
-        """Leave the actor to other servers, and to this one's next start."""
-        with suppress(RayError, TimeoutError):
+        """Leave the actor to other servers, and to this one's next start. Where that fails, it ends by its lease."""
+        with suppress(Exception):
             async with asyncio.timeout(DETACH_SECONDS):
                 if actor is not None:
                     await actor.detach.remote(self._setup.server)

@@ -10,7 +10,7 @@ from upres.service.execution.cluster.shared_folder import Mark
 from upres.service.execution.order import Order
 from upres.service.execution.pool.worker import WorkerDiedError
 
-pytest.importorskip("ray")
+RayError = pytest.importorskip("ray").exceptions.RayError
 pytestmark = pytest.mark.scale
 
 READY = {"report": "ready", "unavailable": {}, "kind": "a"}
@@ -48,6 +48,8 @@ class Actor:
             await asyncio.sleep(0.01)
             return [], []
         answer = await self.says.get()
+        if isinstance(answer, Exception):
+            raise answer
         return answer if answer is None else (answer[:most], [])
 
 
@@ -121,6 +123,36 @@ def test_reports_that_cannot_be_taken_end_the_use_of_a_device_and_its_attempts_h
         await asyncio.sleep(0)
         actor.says.put_nowait([])
         with pytest.raises(WorkerDiedError, match=r"with 1 attempt: .*a fault of ours"):
+            await keeping
+        assert heard == [("", "ready"), ("job", "died")] and actor.left == ["/x"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_device_whose_connection_breaks_is_left_so_that_what_ran_there_ends_at_once(reached):
+    async def scenario():
+        actor, heard = Actor(), []
+
+        async def detach(server):
+            actor.left.append(server)
+            if not reached:
+                raise ConnectionError("it is broken still")
+
+        actor.detach = Method(detach)
+
+        async def hear(name, report):
+            heard.append((name, report["report"]))
+            if report["report"] == "died":
+                assert actor.left == ["/x"]
+
+        node = worker_of(actor)
+        keeping = asyncio.create_task(node.keep(hear))
+        actor.says.put_nowait([READY])
+        await soon(lambda: node.ready)
+        await node.run(Order("job", "alice", "/job", {}, {}, 1, None, 1, None))
+        actor.says.put_nowait(RayError("the connection was reset"))
+        with pytest.raises(WorkerDiedError, match=r"with 1 attempt: RayError: the connection was reset"):
             await keeping
         assert heard == [("", "ready"), ("job", "died")]
 
