@@ -7,6 +7,7 @@ import asyncio
 import logging
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ MARK = "database.id"  # in a state folder: which database its jobs are rows of
 
 ANSWER_SECONDS = 4.0  # for one try to renew the lease, so that there are several
 PAUSE_SECONDS = 10.0
+START_SECONDS = 60.0  # the longest that a server which starts keeps the lease; one that hangs there must lose it
 
 T = TypeVar("T")
 Step = Callable[[], Awaitable[None]]
@@ -46,6 +48,7 @@ class Standby:
         self._lease = Lease(f"{address} of {socket.gethostname()}")
         self._tasks = WatchedTasks()
         self._thread = ThreadPoolExecutor(1, "lease")  # its own: in the common ones it would wait for all that is slow
+        self._started = threading.Event()
         _check_shared(store, state)
 
     @classmethod
@@ -64,7 +67,10 @@ class Standby:
         self._lease.http, self._lease.grpc = http, grpc
 
     async def wait(self, follow: Callable[[Holder], Awaitable[None]]) -> None:
-        """Wait until no other server works, and be the one that does. follow: called with the one that works, at every look."""
+        """Wait until no other server works, and be the one that does. follow: called with the one that works, at every look.
+
+        The lease is renewed from then on, until `start` or `stop`, for START_SECONDS at most.
+        """
         while True:
             try:
                 holder = await self._apart(self.store.take)
@@ -72,6 +78,7 @@ class Standby:
                 logger.warning("standing by: %s", error)
             else:
                 if holder is None:
+                    threading.Thread(target=self._hold, name="start", daemon=True).start()
                     return
                 await follow(holder)
             await asyncio.sleep(RENEW_SECONDS)
@@ -87,10 +94,12 @@ class Standby:
         pause: called when that fails for so long that another server may have taken it, until it has ended once; resume: when
         none has, after all. lost: called when one has.
         """
+        self._started.set()
         self._tasks.start("lease", partial(self._keep, pause, resume, lost), endless=False)
 
     async def stop(self) -> None:
         """Let another server take over at once."""
+        self._started.set()
         await self._tasks.stop()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -102,6 +111,17 @@ class Standby:
     async def _apart(self, step: Callable[[Lease], T]) -> T:
         """Do a step with the lease in the thread that is for that alone."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, step, self._lease)
+
+    def _hold(self) -> None:
+        """Renew the lease while the server starts: in a thread, since that keeps the event loop busy."""
+        limit = time.monotonic() + START_SECONDS
+        while not self._started.wait(RENEW_SECONDS) and time.monotonic() < limit:
+            try:
+                self.store.renew(self._lease)
+            except TakenOverError:
+                return  # `start` and whatever is written say so
+            except StoreError as error:
+                logger.warning("the lease is not renewed yet: %s", error)
 
     async def _keep(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
         renewed, pausing, paused = time.monotonic(), False, False

@@ -171,6 +171,59 @@ def test_a_pause_that_is_cut_is_taken_again_until_it_has_ended(tmp_path, monkeyp
     asyncio.run(scenario())
 
 
+class Starting(Away):
+    """A database that is there; renewed: as often as the lease was."""
+
+    def __init__(self, away):
+        super().__init__(away)
+        self.renewed = threading.Semaphore(0)
+
+    def take(self, lease):
+        return None
+
+    def renew(self, lease):
+        super().renew(lease)
+        self.renewed.release()
+
+
+def until_held_no_more():
+    for thread in threading.enumerate():
+        if thread.name == "start":
+            thread.join(LONGEST_SECONDS)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("end", ["start", "stop"])
+def test_a_server_keeps_its_turn_while_its_start_keeps_the_event_loop_busy(tmp_path, monkeypatch, end):
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.01)
+
+    async def scenario():
+        standby = Standby(Starting(2), tmp_path, "here")
+        await standby.wait(lambda line: None)
+        for _ in range(3):
+            assert standby.store.renewed.acquire(timeout=LONGEST_SECONDS)  # nothing else runs in this thread
+        if end == "start":
+            standby.start(None, None, None)
+            until_held_no_more()
+        await standby.stop()
+        until_held_no_more()
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_hangs_loses_its_turn(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(module, "START_SECONDS", 0.1)
+
+    async def scenario():
+        standby = Standby(Starting(0), tmp_path, "here")
+        await standby.wait(lambda line: None)
+        until_held_no_more()
+        await standby.stop()
+
+    asyncio.run(scenario())
+
+
 def test_every_server_that_works_has_a_higher_term_than_those_before(settings, monkeypatch):
     async def scenario():
         terms = []
