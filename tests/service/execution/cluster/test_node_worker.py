@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from upres.service.execution.cluster.nodes import Node, Place
 from upres.service.execution.cluster.shared_folder import Mark
 from upres.service.execution.order import Order
 from upres.service.execution.pool.worker import WorkerDiedError
@@ -15,7 +14,6 @@ pytestmark = pytest.mark.scale
 
 READY = {"report": "ready", "unavailable": {}, "kind": "a"}
 PROGRESS = {"report": "progress", "request_id": "job"}
-PLACE = Place(Node("n", "a node", 1.0, 0.0), 0, 1, 1.0, 0.0)
 
 
 @dataclass
@@ -54,11 +52,13 @@ class Actor:
 
 
 def worker_of(actor):
+    from upres.service.execution.cluster.nodes import Node, Place
     from upres.service.execution.cluster.worker import NodeWorker, Setup
 
+    place = Place(Node("n", "a node", 1.0, 0.0), 0, 1, 1.0, 0.0)
     allowed = asyncio.Event()
     allowed.set()
-    made = NodeWorker(PLACE, Setup(Mark("/x", ""), (), {}, None, allowed), 9, 0)
+    made = NodeWorker(place, Setup(Mark("/x", ""), (), {}, None, allowed), 9, 0)
     made._actor = lambda: actor
     return made
 
