@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from upres.engine.core.errors import UpresError
 from upres.service.api.http.errors import response_of
 from upres.service.domain.errors import NotFoundError, UnavailableError
+from upres.service.server.confinement_check import is_loopback
 from upres.service.server.forwarded import PEER, Forwarded, parse_networks
 from upres.service.server.settings import EVERYWHERE, Settings, joined
 from upres.service.server.standby import Standby
@@ -26,6 +27,10 @@ from .working import LOOP, TURN, Trust, Working
 
 PEER_SECRET = "peer_secret"  # its name in the database
 HERE = "127.0.0.1"
+LOOPBACK = (
+    "servers that share the database look for this one at %s, from which it reaches the database; where one is on another machine,"
+    " set UPRES_PEER_HOST to a name or address by which it reaches this one"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +92,15 @@ class StandIn:
 
 
 def peer_host(settings: Settings, standby: Standby) -> str:
-    """Find by what address other servers reach this one."""
+    """Find by what address other servers reach this one. Warn where it has been found, and those on other machines do not."""
     if settings.peer_host is not None:
         return settings.peer_host
-    return settings.host if settings.host not in EVERYWHERE else standby.store.own_address() or HERE
+    if settings.host not in EVERYWHERE:
+        return settings.host
+    found = standby.store.own_address() or HERE
+    if is_loopback(found):
+        logger.warning(LOOPBACK, found)
+    return found
 
 
 class Passed:

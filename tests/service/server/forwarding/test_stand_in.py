@@ -307,6 +307,23 @@ def test_where_others_reach_it_is_set_or_found(postgres, tmp_path, set_, found):
     standby.store.close()
 
 
+@pytest.mark.parametrize(
+    ("set_", "address", "warns"),
+    [
+        ({"host": "0.0.0.0"}, "127.0.0.1", True),
+        ({"host": "::"}, "::1", True),
+        ({"host": "0.0.0.0"}, None, True),
+        ({"host": "0.0.0.0"}, "10.0.0.2", False),
+        ({"host": "0.0.0.0", "peer_host": "127.0.0.1"}, None, False),  # as it was asked for
+        ({}, None, False),
+    ],
+)
+def test_an_address_that_no_other_machine_reaches_is_warned_of_where_it_was_found(set_, address, warns, caplog):
+    standby = SimpleNamespace(store=SimpleNamespace(own_address=lambda: address))
+    peer_host(Settings(**set_), standby)
+    assert ("set UPRES_PEER_HOST" in caplog.text) is warns
+
+
 def test_the_address_that_a_database_is_reached_from_is_that_of_this_end():
     """Not the one that the database sees, which may be a router's."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as end:
