@@ -1,7 +1,12 @@
-"""Numbers as messages say them."""
+"""Numbers and addresses as messages say them."""
 
+import re
 from decimal import Decimal
 from fractions import Fraction
+
+ADDRESS = re.compile(
+    r"([a-z][a-z0-9+.-]*://)(?:[^\s/?#]*@)?([^\s?#]*)(?:[?#]\S*?(?=[:;,.)'\"]*(?:\s|$)))?", re.IGNORECASE
+)
 
 
 def counted(count: float, noun: str) -> str:
@@ -12,3 +17,8 @@ def counted(count: float, noun: str) -> str:
 def number(value: float | Fraction, digits: int = 12) -> str:
     """Write a number with at most so many significant digits, and without an exponent: 100, and not 1e+02."""
     return str(value) if isinstance(value, int) else format(Decimal(f"{float(value):.{digits}g}"), "f")
+
+
+def shown(text: str) -> str:
+    """Write a text with the addresses in it as anybody may see them: without users, passwords and tokens before @, and queries."""
+    return ADDRESS.sub(r"\1\2", text)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from upres.engine.core.errors import SourceError, os_errors_as
+from upres.engine.core.text import shown
 
 from .numbered import NUMBER, ImageSequence, is_sequence
 
@@ -84,7 +85,9 @@ def opener_for(source: Source) -> SourceOpener:
         raise SourceError("no kind of source is registered: install upres again")
     if kind not in registered.names:
         schemes = sorted(registered.names - {"file", "sequence", "seekable", "stream"})
-        raise SourceError(f"{source}: there is no opener for {kind}; there are {', '.join(schemes)}, and files")
+        raise SourceError(
+            f"{shown(str(source))}: there is no opener for {kind}; there are {', '.join(schemes)}, and files"
+        )
     opener: SourceOpener = registered[kind].load()()
     return opener
 

@@ -15,6 +15,7 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from upres.engine.core.errors import TargetError, os_errors_as
+from upres.engine.core.text import shown
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.stream import Writable
 from upres.engine.machine.companion import tied
@@ -38,7 +39,10 @@ ASK_SECONDS = 10.0  # for it to say what it can
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """name: as the user gave it. container: libavformat's format. place: a path or an address; None for stdout."""
+    """name: as the user gave it; of an address, what may be shown. container: libavformat's format.
+
+    place: a path or an address; None for stdout.
+    """
 
     name: str
     container: str
@@ -96,7 +100,7 @@ def destinations(names: Sequence[str], source: Source, *, overwrite: bool) -> li
             problems.append(str(error))
             continue
         found += ["is named twice; name each place once"] * twice
-        problems += [f"{name}: {'; '.join(found)}"] * bool(found)
+        problems += [f"{place.name}: {'; '.join(found)}"] * bool(found)
         places.append(place)
         seen.add(identity)
     if problems:
@@ -138,14 +142,19 @@ def destination(name: str) -> Destination:
         return Destination(name, "mp4", None)
     if scheme := SCHEME.match(name):
         if scheme[1].lower() in ADDRESSES:
-            return Destination(name, ADDRESSES[scheme[1].lower()], name)
-        raise TargetError(f"{name}: a live result goes to {', '.join(ADDRESSES)}, a file, a folder or -")
+            return Destination(_shown(name), ADDRESSES[scheme[1].lower()], name)
+        raise TargetError(f"{_shown(name)}: a live result goes to {', '.join(ADDRESSES)}, a file, a folder or -")
     path = Path(name)
     if name.endswith("/") or path.is_dir():
         return Destination(name, "hls", str(path / PLAYLIST))
     if path.suffix.lower() not in FILES:
         raise TargetError(f"{name}: the name must end in {', '.join(FILES)}, or in / for a folder with an HLS playlist")
     return Destination(name, FILES[path.suffix.lower()], name)
+
+
+def _shown(address: str) -> str:
+    """Write an address that may have spaces in it, as passphrases do, as anybody may see it."""
+    return shown("%20".join(address.split()))
 
 
 @contextmanager
@@ -156,7 +165,7 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
     """
     found = shutil.which("ffmpeg")
     if found is None:
-        raise TargetError(f"{address} needs the ffmpeg program, which is not installed; get it with your system")
+        raise TargetError("needs the ffmpeg program, which is not installed; get it with your system")
     takes, onward = ("MPEG-TS", [*COPIED, *LINGER, address])
     if address.lower().startswith(WHIP):
         takes, onward = "H.264", _to_whip(address[len(WHIP) :])
@@ -178,7 +187,8 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
     finally:
         problem = _end(process, listening)
     if problem := problem or broken:
-        last = f" ({said[0].decode(errors='replace').strip()})" if said else ""
+        line = said[0].decode(errors="replace").strip() if said else ""
+        last = f" ({shown(line.replace(onward[-1], _shown(onward[-1])))})" if line else ""
         raise TargetError(f"{problem}{last}; see whether a receiver listens there, and takes {takes}")
 
 

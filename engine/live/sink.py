@@ -6,6 +6,7 @@ from collections import deque
 from typing import Any
 
 from upres.engine.core.errors import TargetError, UpresError
+from upres.engine.core.text import shown
 from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.segments.model import Fragment, Track
 
@@ -87,9 +88,8 @@ class Sink:
         except OSError as error:
             self._fail(TargetError(f"it cannot be written ({error.strerror or error})"))
         except BaseException as error:  # or nobody would notice, and a file would be waited for indefinitely
-            name = self.destination.name
-            logger.exception("writing to %s failed", name)
-            self._fail(TargetError(f"writing to {name} failed: {type(error).__name__}: {error}; please report it"))
+            logger.exception("writing to %s failed", self.destination.name)
+            self._fail(TargetError(shown(f"writing failed: {type(error).__name__}: {error}; please report it")))
 
     def _next(self) -> tuple[Fragment, bytes] | None:
         with self._changed:

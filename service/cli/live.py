@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upres.engine.core.text import counted
+from upres.engine.core.text import counted, shown
 
 from . import signals
 from .options import Crf, Overwrite, Prefilters, Tonemap, built
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from upres.engine.core.model import Model
     from upres.engine.decode.reader import Reader
     from upres.engine.live.session import LiveRun, Viewer
+    from upres.engine.live.sink import Sink
     from upres.engine.pipeline.options import Job
     from upres.engine.pipeline.progress import Progress
 
@@ -93,7 +94,7 @@ def live(
         stdout()  # refuses a terminal
     progress = Progress()
     with (
-        RemoteBar(f"waiting for {source}", endless=True) as bar,
+        RemoteBar(f"waiting for {shown(source)}", endless=True) as bar,
         signals.interruptible(),
         _previewed(progress, bar) if preview else nullcontext() as viewer,
     ):
@@ -151,7 +152,7 @@ def _run(running: "LiveRun", reader: "Reader", job: "Job", progress: "Progress",
 
 def _watched(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Callable[[], None]:
     """Make what shows the progress, and each problem once, as they come."""
-    start, said = time.monotonic(), set[str]()
+    start, said = time.monotonic(), set["Sink"]()
     shown, network = start, progress.network
 
     def tick() -> None:
@@ -164,8 +165,8 @@ def _watched(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Call
             bar.say(f"{'from now on by' if network else 'network:'} {progress.network}")
             network = progress.network
         for sink in running.sinks:
-            if sink.error and sink.destination.name not in said:
-                said.add(sink.destination.name)
+            if sink.error and sink not in said:
+                said.add(sink)
                 bar.say(f"{sink.destination.name}: {sink.error}; the others go on")
         bar.show(f"{_counts(progress)}, {progress.frames_out / (shown - start):.1f} frames/s", 0)
 

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Sequence
 
 from upres.engine.core.errors import SourceError
+from upres.engine.core.text import shown
 from upres.engine.decode.openers.interruptible import Interruptible
 from upres.engine.decode.source import Opened, Source
 from upres.engine.machine.companion import tied
@@ -42,7 +43,9 @@ class Program:
     def __init__(self, source: Sequence[str]) -> None:
         found = shutil.which("ffmpeg")
         if found is None:
-            raise SourceError(f"{source[-1]} needs the ffmpeg program, which is not installed; get it with your system")
+            raise SourceError(
+                f"{shown(source[-1])} needs the ffmpeg program, which is not installed; get it with your system"
+            )
         command = [found, "-nostdin", "-loglevel", "error", *PROMPT, *source, *COPIED]
         # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
         self._process = subprocess.Popen(

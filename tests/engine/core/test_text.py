@@ -1,10 +1,10 @@
-"""Numbers in messages are those that people write."""
+"""Numbers in messages are those that people write, and addresses are without secrets."""
 
 from fractions import Fraction
 
 import pytest
 
-from upres.engine.core.text import counted, number
+from upres.engine.core.text import counted, number, shown
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,19 @@ def test_a_number_has_no_exponent(value, digits, text):
 )
 def test_one_is_singular(count, text):
     assert counted(count, "frame") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("whip+https://SECRET@h/x: needs ffmpeg", "whip+https://h/x: needs ffmpeg"),
+        (
+            "failed for srt://h:1?passphrase=SECRET&latency=5: Input/output error",
+            "failed for srt://h:1: Input/output error",
+        ),
+        ("(RTSP://user:p@SECRET@h/it's?key=SECRET); 'tcp://[::1]:80'", "(RTSP://h/it's); 'tcp://[::1]:80'"),
+        ("a@b/what?.mp4: no such file", "a@b/what?.mp4: no such file"),
+    ],
+)
+def test_an_address_is_shown_without_what_is_secret_in_it(text, seen):
+    assert shown(text) == seen

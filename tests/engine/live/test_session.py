@@ -76,7 +76,7 @@ def test_a_fault_of_our_own_costs_one_destination_and_is_logged(clip, tmp_path, 
     monkeypatch.setattr(sink, "QUEUE_BYTES", 2_000)  # a push would wait for a thread that is gone
     faulty, fine = run(clip, tmp_path / "out.ts", tmp_path / "out.mp4")[0].sinks
     assert isinstance(faulty.error, TargetError)
-    assert f"writing to {tmp_path / 'out.ts'} failed: KeyError: 'audio7'" in str(faulty.error)
+    assert "writing failed: KeyError: 'audio7'" in str(faulty.error)
     assert fine.error is None and packets(tmp_path / "out.mp4")[0] == FRAMES
     [record] = [each for each in caplog.records if each.name == sink.__name__]
     assert record.exc_info
@@ -178,7 +178,7 @@ def test_what_needs_the_program_says_so_where_it_is_not_there(monkeypatch):
     for source in ("srt://127.0.0.1:1", "v4l2:///dev/video0"):
         with pytest.raises(SourceError, match=r"needs the ffmpeg program, which is not installed"):
             open_live(source)
-    with pytest.raises(TargetError, match=r"srt://.* needs the ffmpeg program"), destination("srt://h:1").opened():
+    with pytest.raises(TargetError, match=r"^needs the ffmpeg program"), destination("srt://h:1").opened():
         pass
 
 

@@ -31,6 +31,24 @@ def test_a_clip_goes_to_two_places_and_one_that_fails_is_named(clip, tmp_path):
         assert len(list(file.decode(video=0))) == 25 and file.streams.video[0].width == 64
 
 
+def test_secrets_in_addresses_are_seen_nowhere(clip, tmp_path):
+    """Two whose names are the same without them are two still."""
+    places = (
+        "rtmp://user:SECRET@127.0.0.1:1/live?key=SECRET",
+        "srt://127.0.0.1:1?passphrase=SECRET SECRET&connect_timeout=500",
+        "srt://127.0.0.1:1?passphrase=SECRETSECRET2&connect_timeout=500",
+    )
+    done = live(clip, *(word for place in places for word in ("--to", place)), "--to", tmp_path / "out.mkv")
+    said = done.stderr.decode()
+    assert done.returncode == 0 and "SECRET" not in said, said
+    assert "rtmp://127.0.0.1:1/live: the result" in said and said.count("srt://127.0.0.1:1: ") >= 2
+    done = live("rtsp://user:SECRET@127.0.0.1:1/x?key=SECRET", "--to", tmp_path / "no.mkv")
+    assert done.returncode == 3 and b"SECRET" not in done.stderr and b"rtsp://127.0.0.1:1/x" in done.stderr
+    done = live(clip, "--to", "nothing://SECRET@h/x", "--to", "whip+https://SECRET@h/x", environment={"PATH": ""})
+    said = done.stderr.decode()
+    assert done.returncode == 5 and "SECRET" not in said and said.count("whip+https://h/x") == 1, said
+
+
 def test_the_result_goes_to_stdout_unless_it_is_said_otherwise(clip, tmp_path):
     with clip.open("rb") as source:
         done = live("-", "--scale", "2", stdin=source)
