@@ -35,6 +35,7 @@ WHIP = "whip+"  # before http:// or https://
 AS_RTC = ("-map", "0:v", "-map", "0:a:0?", "-c:v", "copy", "-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "whip")
 END_SECONDS = 10.0  # for a program to send what it still has
 ASK_SECONDS = 10.0  # for it to say what it can
+ANSWER_SECONDS = 10.0  # for a receiver of WHIP to answer the offer; once it has, it may be silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
         raise TargetError("needs the ffmpeg program, which is not installed; get it with your system")
     takes, onward = ("MPEG-TS", [*COPIED, *LINGER, address])
     if address.lower().startswith(WHIP):
-        takes, onward = "H.264", _to_whip(address[len(WHIP) :])
+        takes, onward = "H.264", _to_whip(address[len(WHIP) :], found)
     command = [found, "-loglevel", "error", *PROMPT, "-f", "matroska", "-i", "pipe:0", *onward]
     # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
     process = subprocess.Popen(tied(command), stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
@@ -192,12 +193,13 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
         raise TargetError(f"{problem}{last}; see whether a receiver listens there, and takes {takes}")
 
 
-def _to_whip(address: str) -> list[str]:
+def _to_whip(address: str, program: str) -> list[str]:
     """Return how ffmpeg sends to an address of WHIP: as it is, with sound as Opus. What stands before @ is a token."""
     parts = urlsplit(address)
     token, _, host = parts.netloc.rpartition("@")
     authorization = ["-authorization", unquote(token)] if token else []
-    return [*AS_RTC, *authorization, parts._replace(netloc=host).geturl()]
+    limit = ["-timeout", f"{ANSWER_SECONDS:g}"] if "-timeout " in _whip_in(program) else []  # since its version 9
+    return [*AS_RTC, *authorization, *limit, parts._replace(netloc=host).geturl()]
 
 
 def _without_whip() -> list[str]:
@@ -206,11 +208,19 @@ def _without_whip() -> list[str]:
     if found is None:
         return ["needs the ffmpeg program, version 8 or later, which is not installed"]
     try:
-        asked = subprocess.run([found, "-hide_banner", "-muxers"], capture_output=True, text=True, timeout=ASK_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return [f"needs the ffmpeg program, and {found} cannot be asked what it can ({error})"]
-    known = re.search(r"^\s*E\s+whip\s", asked.stdout, re.MULTILINE)
+        known = _whip_in(found).startswith("Muxer whip ")
+    except TargetError as error:
+        return [str(error)]
     return [] if known else [f"needs an ffmpeg program with the muxer whip, version 8 or later, and {found} has none"]
+
+
+def _whip_in(program: str) -> str:
+    """Ask an ffmpeg program for its help on the muxer; TargetError where it does not answer."""
+    question = [program, "-hide_banner", "-h", "muxer=whip"]
+    try:
+        return subprocess.run(question, capture_output=True, text=True, timeout=ASK_SECONDS).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TargetError(f"needs the ffmpeg program, and {program} cannot be asked what it can ({error})") from error
 
 
 def _end(process: "subprocess.Popen[bytes]", listening: threading.Thread) -> str:

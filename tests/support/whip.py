@@ -5,9 +5,20 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import aioice
 import aiortc
 
 SECONDS = 60
+
+
+def silence(monkeypatch):
+    """Let a receiver send nothing once it is connected: neither reports nor checks of the connection."""
+
+    async def nothing(*_):
+        pass
+
+    monkeypatch.setattr(aiortc.RTCDtlsTransport, "_send_rtp", nothing)
+    monkeypatch.setattr(aioice.Connection, "query_consent", nothing)
 
 
 class Receiver:

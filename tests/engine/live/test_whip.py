@@ -1,11 +1,14 @@
 """WHIP, by an ffmpeg program that has it, to a receiver that no one here wrote."""
 
+import socket
+
 import media
 import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from live_runs import packets, run
 
 from upres.engine.core.errors import TargetError
+from upres.engine.live import destination as live_destination
 from upres.engine.live.destination import destination, destinations
 
 pytestmark = pytest.mark.referee
@@ -36,6 +39,30 @@ def test_a_receiver_of_webrtc_gets_picture_and_sound_and_the_token(recent_ffmpeg
     assert len(receiver.pictures) > 50 and len(receiver.sounds) > 50
     assert {(each.width, each.height) for each in receiver.pictures} == {(128, 96)}
     assert packets(tmp_path / "out.mkv")[0] == 200
+
+
+def test_a_receiver_that_answers_and_then_sends_nothing_back_gets_all_of_it(recent_ffmpeg, tmp_path, monkeypatch):
+    """The limit is on the answer, and not on what comes later."""
+    whip = pytest.importorskip("whip", reason="needs aiortc")
+    monkeypatch.setattr(live_destination, "ANSWER_SECONDS", 2)
+    clip = media.clip(tmp_path / "in.ts", "-g", 10, picture=f"{PICTURE}=8")
+    whip.silence(monkeypatch)
+    with whip.Receiver().open() as receiver:
+        running, _ = run(clip, receiver.address.replace("http://", "whip+http://"))
+        receiver.wait(lambda: len(receiver.pictures) > 150)
+    assert running.sinks[0].error is None
+
+
+def test_a_receiver_that_never_answers_is_given_up_before_the_source_ends(recent_ffmpeg, tmp_path, monkeypatch):
+    if "-timeout " not in media.ffmpeg("-h", "muxer=whip").decode():
+        pytest.skip("this ffmpeg has no limit on it")
+    monkeypatch.setattr(live_destination, "ANSWER_SECONDS", 1)
+    clip = media.clip(tmp_path / "in.ts", picture=f"{PICTURE}=8")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"whip+http://tok@127.0.0.1:{silent.getsockname()[1]}/x"
+        with pytest.raises(TargetError, match=r"nothing takes the result any more .*could not send it") as raised:
+            run(clip, address)
+    assert "after the end" not in str(raised.value) and "tok" not in str(raised.value)
 
 
 def test_who_refuses_the_offer_costs_nobody_else(recent_ffmpeg, tmp_path):
