@@ -49,7 +49,7 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Of one device's memory: the jobs whose attempts there wait for some, and the others, whose attempts there hold some."""
+    """Of one device's memory, or encoders: jobs whose attempts there wait for some, and others, whose attempts there hold some."""
 
     waiting: frozenset[str]
     holding: frozenset[str]
@@ -136,7 +136,7 @@ class Executor(Protocol):
 
     @property
     def shortages(self) -> Sequence[Shortage]:
-        """Which devices have too little memory now for the attempts on them."""
+        """Which devices have too little memory, or too few encoders, now for the attempts on them."""
         ...
 
     async def run(self, order: Order) -> None:

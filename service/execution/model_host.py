@@ -26,7 +26,7 @@ from upres.service.domain.spec import MOST_CHAINED
 from upres.service.telemetry.labels import model_label
 
 from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
-from .encoding.encoder_host import EncoderHosts, Sessions
+from .encoding.encoder_host import EncoderHosts
 from .memory_budget import Claim, MemoryBudget
 from .shared_frames import shared_bytes
 
@@ -58,7 +58,7 @@ class _Opened:
 class ModelHost:
     """Answers one attempt. device: entered while a model works, which serialises attempts. memory: what it takes of all.
 
-    live: of a live source. sessions: of NVENC, if any.
+    live: of a live source. encoders: the GPU's, if any.
     made: called with what frames are counted under, and how many of them were made, in the attempt's turn.
     """
 
@@ -69,9 +69,9 @@ class ModelHost:
         device: Turn,
         memory: Claim,
         merging: Claim | None = None,
+        encoders: EncoderHosts | None = None,
         *,
         live: bool = False,
-        sessions: Sessions | None = None,
         made: Callable[[str, int], None] = lambda label, count: None,
     ) -> None:
         self._channel = channel
@@ -85,7 +85,7 @@ class ModelHost:
         self._models: list[Model] = []
         self._form = Form()  # of the frames that they take
         self._sessions: dict[int, _Opened] = {}
-        self._encoders = EncoderHosts(sessions)
+        self._encoders = encoders or EncoderHosts(None)
         self._made = made
         self._label = ""
         self._opened = 0

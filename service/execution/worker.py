@@ -36,7 +36,8 @@ from upres.service.domain import job_logging
 from .base import VERDICTS, Load
 from .channel import Channel
 from .device_scheduler import Device
-from .encoding.encoder_host import open_sessions
+from .encoding.encoder_host import EncoderHosts
+from .encoding.gpu_sessions import open_sessions
 from .memory_budget import MERGING_PART, Claim, MemoryBudget, usable_memory
 from .model_host import Load as LoadModel
 from .model_host import ModelHost
@@ -148,10 +149,9 @@ class Worker:
         turn = partial(self._device.turn, order.owner, live=order.live)
         on_wait = partial(self._report, report="memory", request_id=order.request_id)
         memory = Claim(self._memory, order.owner, longest=0.0 if order.live else order.wall_seconds, on_wait=on_wait)
-        merging = Claim(self._merging, order.owner, longest=order.wall_seconds)
-        host = ModelHost(
-            channel, self._load, turn, memory, merging, live=order.live, sessions=self._sessions, made=self._count
-        )
+        encoders = EncoderHosts(self._sessions, order.request_id, on_wait)
+        claims = memory, Claim(self._merging, order.owner, longest=order.wall_seconds), encoders
+        host = ModelHost(channel, self._load, turn, *claims, live=order.live, made=self._count)
         answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.logged, order.traceparent))
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()

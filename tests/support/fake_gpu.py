@@ -6,11 +6,11 @@ from fake import load
 from fake_nvenc import FakeNvenc
 
 from upres.engine.machine.video_engines import VideoEngine
-from upres.service.execution.encoding import encoder_host
+from upres.service.execution.encoding import gpu_sessions
 
 __all__ = ["load"]
 
 OPEN = VideoEngine("NVENC", ("h264_nvenc", "hevc_nvenc"), None)
 
 FakeNvenc(SimpleNamespace(setattr=setattr))
-encoder_host.video_engines = lambda: (OPEN, OPEN)  # the worker looks once it has its loader
+gpu_sessions.video_engines = lambda: (OPEN, OPEN)  # the worker looks once it has its loader

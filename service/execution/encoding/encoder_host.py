@@ -20,17 +20,16 @@ from upres.engine.color.convert import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from upres.engine.color.planes import from_planes
 from upres.engine.core.errors import EncoderError
 from upres.engine.core.frame import Color, Frame, Shape
-from upres.engine.core.text import number
 from upres.engine.encode.codecs import NVENC
 from upres.engine.encode.encoder import Piece, SegmentEncoder
 from upres.engine.encode.fragment import mux
 from upres.engine.encode.options import Encoder, Encoding, resolve
-from upres.engine.machine.video_engines import video_engines
 from upres.service.domain.errors import NoRoomError
 from upres.service.execution.channel import Channel, Form, Message
 from upres.service.execution.shared_frames import Sizes, shared_bytes
 
-MOST_SESSIONS = 8  # of NVENC at once in a process: what drivers since 2024 open on GPUs that are no professional ones
+from .gpu_sessions import OnWait, Sessions
+
 MOST_HELD = 512 << 20  # bytes of a segment that is not complete, which no limit of the attempt's own process counts
 SETTINGS = ("codec", "crf", "preset", "segment_seconds", "fragment", "live")  # that an attempt may choose
 MOST_TICKS = (1 << 31) - 1  # of the parts of a fraction
@@ -38,71 +37,22 @@ PLANES = Form(planar=True)
 STALL_SECONDS = 60.0  # that an attempt may take for half a message, or to take one
 END_SECONDS = 10.0  # for an encoder's thread to end once its channel is closed
 PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between tries to open an encoder
-LOOK_SECONDS = 1.0  # between two looks whether the one that waits for an encoder is still there
 
 logger = logging.getLogger(__name__)
 
 
-class Sessions:
-    """How many encoders a worker may open. Who waits for one, since a log goes on with it alone, has the next. most: in all."""
-
-    def __init__(self, most: int = MOST_SESSIONS) -> None:
-        self.most = most
-        self._left = most
-        self._waiting = 0
-        self._changed = threading.Condition()
-
-    @property
-    def taken(self) -> int:
-        """Count those that are in use."""
-        return self.most - self._left
-
-    def claim(self, most: int) -> int:
-        """Take up to so many, and return how many; none while others wait for one."""
-        with self._changed:
-            count = 0 if self._waiting else max(0, min(most, self._left))
-            self._left -= count
-            return count
-
-    def wait(self, gone: Callable[[], bool], longest: float) -> None:
-        """Take one as soon as one is free; NoRoomError after so many seconds, TimeoutError where whom it is for is gone."""
-        until = time.monotonic() + longest
-        with self._changed:
-            self._waiting += 1
-            try:
-                while self._left < 1:
-                    if (left := until - time.monotonic()) <= 0:
-                        raise NoRoomError(
-                            f"every encoder of the GPU has been taken for {number(longest)} s; submit the job again later"
-                        )
-                    if gone():
-                        raise TimeoutError("the attempt is gone")
-                    self._changed.wait(min(left, LOOK_SECONDS))
-                self._left -= 1
-            finally:
-                self._waiting -= 1
-
-    def release(self, count: int) -> None:
-        """Give some back."""
-        with self._changed:
-            self._left += count
-            self._changed.notify_all()
-
-
-def open_sessions() -> Sessions | None:
-    """Try NVENC once, in a process of its own, and return its sessions; the log says which encodes."""
-    if problem := video_engines()[0].problem:
-        logger.warning("NVENC does not open here, so the CPU encodes: %s; `upres doctor` says what is missing", problem)
-        return None
-    logger.info("NVENC opens here: the GPU encodes 8-bit H.264 and HEVC")
-    return Sessions()
-
-
 class EncoderHosts:
-    """The encoders of one attempt. sessions: of its worker; None where no GPU encodes."""
+    """The encoders of one attempt. sessions: of its worker; None where no GPU encodes. name: the attempt's order's.
 
-    def __init__(self, sessions: Sessions | None) -> None:
+    on_wait: called when it begins to wait for one, with the names of those who have them, and when that is over.
+    """
+
+    def __init__(
+        self, sessions: Sessions | None, name: str = "", on_wait: OnWait = lambda *, waits, holding: None
+    ) -> None:
         self._sessions = sessions
+        self._name = name
+        self._on_wait = on_wait
         self._claimed = 0  # that no encoder was opened for
         self._size: tuple[int, int] | None = None
         self._hosts: list[_Host] = []
@@ -121,14 +71,19 @@ class EncoderHosts:
         """Claim one, unless that was done; waits for it as `Sessions.wait`."""
         if self._sessions is None:
             raise ValueError("no GPU encodes here")
-        if not self._claimed:
-            self._sessions.wait(gone, longest)
+        if self.offer():
+            return
+        self._on_wait(waits=True, holding=self._sessions.holders)
+        try:
+            self._sessions.wait(gone, longest, self._name)
             self._claimed = 1
+        finally:
+            self._on_wait(waits=False, holding=[])
 
     def leave(self, count: int) -> None:
         """Give back so many that were claimed and no encoder was opened for."""
         if self._sessions is not None:
-            self._sessions.release(count)
+            self._sessions.release(count, self._name)
         self._claimed -= count
 
     def leave_all(self) -> None:
@@ -137,7 +92,7 @@ class EncoderHosts:
 
     def claim(self, most: int) -> int:
         """Claim up to so many more; return how many."""
-        count = 0 if self._sessions is None else self._sessions.claim(most)
+        count = 0 if self._sessions is None else self._sessions.claim(most, self._name)
         self._claimed += count
         return count
 
@@ -157,7 +112,7 @@ class EncoderHosts:
         if self._sessions is None or self._size is None or not self._claimed:
             raise NoRoomError("every encoder of the GPU is taken; try again later")
         ours, theirs = socket.socketpair()
-        self._hosts.append(_Host(Channel(ours), *self._size, partial(self._sessions.release, 1)))
+        self._hosts.append(_Host(Channel(ours), *self._size, partial(self._sessions.release, 1, self._name)))
         self._claimed -= 1
         return theirs
 

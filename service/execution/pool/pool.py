@@ -104,14 +104,12 @@ class Pool:
 
     @property
     def shortages(self) -> list[Shortage]:
-        """Which devices have too little memory: ranges wait for it as their jobs do, and who merges them holds none."""
+        """Which devices have too little: ranges wait for it as their jobs do, and who merges them holds none."""
         found = []
-        for worker in self._workers:
-            waiting, holding = worker.short
-            if waiting:
-                jobs = frozenset(self._split.job_of(name) or name for name in waiting)
-                others = {self._split.job_of(name) or name for name in holding if not self._split.merges(name)}
-                found.append(Shortage(jobs, frozenset(others - jobs)))
+        for waiting, holding in (short for worker in self._workers for short in worker.short):
+            jobs = frozenset(self._split.job_of(name) or name for name in waiting)
+            others = {self._split.job_of(name) or name for name in holding if not self._split.merges(name)}
+            found.append(Shortage(jobs, frozenset(others - jobs)))
         return found
 
     async def run(self, order: Order) -> None:

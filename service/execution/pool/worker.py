@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from upres.service.execution.base import VERDICTS, DeviceState, Load, OnReport
-from upres.service.execution.order import Order
+from upres.service.execution.order import NUMBERED, Order
 
 
 class WorkerDiedError(Exception):
@@ -29,7 +29,7 @@ class PooledWorker(ABC):
         self._running: set[str] = set()
         self._live: set[str] = set()
         self._ranges: set[str] = set()
-        self._short: set[str] = set()  # that wait for memory which others hold
+        self._short: dict[str, set[str] | None] = {}  # that wait for an encoder which these have; None: for memory
 
     @abstractmethod
     async def keep(self, on_report: OnReport) -> None:
@@ -45,9 +45,11 @@ class PooledWorker(ABC):
         return DeviceState(self.name, self.ready, len(self._running), self.load)
 
     @property
-    def short(self) -> tuple[set[str], set[str]]:
-        """Name the orders that wait for the device's memory, and the others."""
-        return self._short, self._running - self._short
+    def short(self) -> list[tuple[set[str], set[str]]]:
+        """Name the orders that wait for the device's memory and those that hold some; likewise each that waits for an encoder."""
+        memory = {name for name, holding in self._short.items() if holding is None}
+        encoders = [({name}, holding & self._running) for name, holding in self._short.items() if holding is not None]
+        return [(memory, self._running - self._short.keys()), *encoders] if memory else encoders
 
     @property
     def room(self) -> int:
@@ -92,10 +94,17 @@ class PooledWorker(ABC):
         elif request_id in self._running:
             ends = report["report"] in VERDICTS
             if report["report"] == "memory":
-                (self._short.add if report["waits"] else self._short.discard)(request_id)
+                self._note_wait(request_id, report)
             await on_report(request_id, {**report, "device": self.name} if ends and self.name else report)
             if ends:
                 self._forget(request_id)
+
+    def _note_wait(self, request_id: str, report: dict[str, Any]) -> None:
+        if report["waits"]:
+            holding = report.get("holding")  # by the names that orders have on the device
+            self._short[request_id] = None if holding is None else {name.partition(NUMBERED)[0] for name in holding}
+        else:
+            self._short.pop(request_id, None)
 
     async def _report_lost(self, on_report: OnReport) -> None:
         for request_id in list(self._running):
@@ -106,4 +115,7 @@ class PooledWorker(ABC):
         self._running.discard(request_id)
         self._live.discard(request_id)
         self._ranges.discard(request_id)
-        self._short.discard(request_id)
+        self._short.pop(request_id, None)
+        for holding in self._short.values():
+            if holding is not None:
+                holding.discard(request_id)

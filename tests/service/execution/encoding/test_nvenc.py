@@ -27,8 +27,9 @@ from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.memory import MemoryLog
 from upres.service.domain.errors import NoRoomError
 from upres.service.execution.channel import Channel
-from upres.service.execution.encoding import encoder_host
-from upres.service.execution.encoding.encoder_host import EncoderHosts, Sessions
+from upres.service.execution.encoding import encoder_host, gpu_sessions
+from upres.service.execution.encoding.encoder_host import EncoderHosts
+from upres.service.execution.encoding.gpu_sessions import Sessions
 from upres.service.execution.memory_budget import Claim, MemoryBudget
 from upres.service.execution.model_host import ModelHost
 
@@ -39,7 +40,7 @@ SEGMENTS = replace(SPEC, segment_seconds=0.2)
 
 @pytest.fixture
 def nvenc(monkeypatch):
-    monkeypatch.setattr(encoder_host, "video_engines", lambda: (OPEN, OPEN))
+    monkeypatch.setattr(gpu_sessions, "video_engines", lambda: (OPEN, OPEN))
     return FakeNvenc(monkeypatch)
 
 
@@ -98,7 +99,7 @@ def test_no_log_mixes_two_encoders(tmp_path, nvenc, clip, first, monkeypatch):
     source = clip("b.mp4", 3)
     folder = tmp_path / "job"
     for turn, there in enumerate((first, not first)):
-        monkeypatch.setattr(encoder_host, "video_engines", lambda there=there: (OPEN if there else CLOSED, CLOSED))
+        monkeypatch.setattr(gpu_sessions, "video_engines", lambda there=there: (OPEN if there else CLOSED, CLOSED))
         with working(folder, nvenc=True) as desk:
             desk.folder.source.write_bytes(source.read_bytes())
             desk.order(spec=SEGMENTS.as_json())
@@ -113,7 +114,7 @@ def test_no_log_mixes_two_encoders(tmp_path, nvenc, clip, first, monkeypatch):
 
 
 def test_what_nvenc_began_waits_for_it_where_every_session_is_taken_for_a_moment(tmp_path, nvenc, monkeypatch, clip):
-    monkeypatch.setattr(encoder_host, "Sessions", lambda: Sessions(1))
+    monkeypatch.setattr(gpu_sessions, "Sessions", lambda: Sessions(1))
     source = clip("b.mp4", 3)
     with working(tmp_path / "job", nvenc=True) as desk:
         desk.folder.source.write_bytes(source.read_bytes())
@@ -121,24 +122,27 @@ def test_what_nvenc_began_waits_for_it_where_every_session_is_taken_for_a_moment
         next(report for report in desk.reports() if report["report"] == "fragment")
         desk.send({"cancel": REQUEST})
         assert desk.verdict() == {"report": "died"}
-        desk.sessions.wait(lambda: False, 20)
+        desk.sessions.wait(lambda: False, 20, "another")
         desk.order(spec=SEGMENTS.as_json())
         until(lambda: desk.sessions._waiting == 1)
         assert desk.sessions.claim(1) == 0
-        desk.sessions.release(1)
-        totals = desk.verdict()["totals"]
+        desk.sessions.release(1, "another")
+        *news, verdict = desk.reports()
+        waits, over = (report for report in news if report["report"] == "memory")
+        assert waits == {"report": "memory", "waits": True, "holding": ["another"]} and not over["waits"]
+        totals = verdict["totals"]
         assert totals["frames"] == 30 and totals["frames_resumed"] > 0
         assert totals["encoding"]["encoder"] == "h264_nvenc"
         assert desk.sessions.claim(9) == 1
 
 
 def test_ranges_of_what_nvenc_makes_wait_for_it_and_who_merges_them_holds_none(tmp_path, nvenc, monkeypatch, clip):
-    monkeypatch.setattr(encoder_host, "Sessions", lambda: Sessions(1))
+    monkeypatch.setattr(gpu_sessions, "Sessions", lambda: Sessions(1))
     with working(tmp_path / "job", nvenc=True) as desk:
         desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
         desk.order(spec=SEGMENTS.as_json(), devices=2)
         *_, ranges = desk.reports()
-        until(lambda: desk.sessions._left == 1)
+        until(lambda: desk.sessions.taken == 0)
         assert len(ranges["numbers"]) > 3
         for number in ranges["numbers"]:
             desk.order(spec=SEGMENTS.as_json(), request_id=f"{REQUEST}/0.{number}", range_number=number)
@@ -175,7 +179,7 @@ def test_what_the_cpu_encodes_leaves_the_gpu_to_others():
     sessions = Sessions(1)
     mine, theirs = (Channel(end) for end in socket.socketpair())
     with closing(mine), closing(theirs):
-        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)), sessions=sessions)
+        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)), encoders=EncoderHosts(sessions))
         assert host._do({"do": "model", "models": [("x", 2)], "content": "auto"}, None)["nvenc"]
         host._reserve(64, 48, 0, nvenc=False)
         assert sessions.claim(9) == 1
@@ -186,7 +190,7 @@ def test_encoders_that_there_is_no_memory_for_are_left_to_others():
     sessions = Sessions(5)
     mine, theirs = (Channel(end) for end in socket.socketpair())
     with closing(mine), closing(theirs):
-        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)), sessions=sessions)
+        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)), encoders=EncoderHosts(sessions))
         host._do({"do": "model", "models": [("x", 2)], "content": "auto"}, None)
         host._reserve(64, 48, 0, nvenc=True)
         asked = {"bytes": 200 << 20, "frame_seconds": 1000.0, "most": 4}  # of which one fits into a quarter
@@ -206,7 +210,7 @@ def test_who_waits_for_a_session_waits_no_longer_than_it_may_and_lives(longest, 
 
 
 def test_where_it_does_not_open_the_cpu_encodes_and_the_log_says_why(tmp_path, monkeypatch, clip, caplog):
-    monkeypatch.setattr(encoder_host, "video_engines", lambda: (CLOSED, CLOSED))
+    monkeypatch.setattr(gpu_sessions, "video_engines", lambda: (CLOSED, CLOSED))
     with working(tmp_path / "job", nvenc=True) as desk:
         verdict, _ = made(desk, SEGMENTS, clip("a.mp4", 1))
     assert verdict["totals"]["encoding"]["encoder"] == "libx264"
@@ -214,7 +218,7 @@ def test_where_it_does_not_open_the_cpu_encodes_and_the_log_says_why(tmp_path, m
 
 
 def test_where_every_session_is_taken_the_cpu_encodes(tmp_path, nvenc, monkeypatch, clip):
-    monkeypatch.setattr(encoder_host, "Sessions", lambda: Sessions(0))
+    monkeypatch.setattr(gpu_sessions, "Sessions", lambda: Sessions(0))
     with working(tmp_path / "job", nvenc=True) as desk:
         assert made(desk, SEGMENTS, clip("a.mp4", 1))[0]["totals"]["encoding"]["encoder"] == "libx264"
 
@@ -279,7 +283,7 @@ def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, 
     hosts.close()
     assert sessions.claim(9) == 1
     ends.set()
-    until(lambda: sessions._left == 1)
+    until(lambda: sessions.taken == sessions.most - 1)
     channel.close()
 
 

@@ -99,6 +99,23 @@ def test_who_waits_for_memory_is_told_by_device_with_those_who_hold_some_there()
     scenario(play)
 
 
+def test_who_waits_for_an_encoder_is_named_with_those_who_have_one_now_and_nobody_else():
+    async def play(pool, workers, heard):
+        first = workers[0]
+        first._running |= {"waits", "has one", "has none"}
+        await first.says("waits", "memory", waits=True, holding=["has one@7", "gone@8"])  # numbered, as on nodes
+        assert pool.shortages == [Shortage(frozenset({"waits"}), frozenset({"has one"}))]
+        await first.says("has one", "memory", waits=True)  # which keeps its encoder meanwhile
+        assert Shortage(frozenset({"waits"}), frozenset({"has one"})) in pool.shortages
+        await first.says("has one", "died")
+        first._running.add("has one")  # again, without an encoder
+        assert pool.shortages == [Shortage(frozenset({"waits"}), frozenset())]
+        await first.says("waits", "memory", waits=False, holding=[])
+        assert pool.shortages == []
+
+    scenario(play)
+
+
 def test_what_an_earlier_attempt_leaves_does_not_count_for_the_next():
     async def play(pool, workers, heard):
         stale = [*workers[0].ranges, *workers[1].ranges]

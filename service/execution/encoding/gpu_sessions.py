@@ -1,0 +1,92 @@
+"""How many encoders of its GPU a worker may open, and which of its attempts have them."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from upres.engine.core.text import number
+from upres.engine.machine.video_engines import video_engines
+from upres.service.domain.errors import NoRoomError
+
+MOST_SESSIONS = 8  # of NVENC at once in a process: what drivers since 2024 open on GPUs that are no professional ones
+LOOK_SECONDS = 1.0  # between two looks whether the one that waits for an encoder is still there
+
+logger = logging.getLogger(__name__)
+
+
+class OnWait(Protocol):
+    """Called when an attempt begins to wait for an encoder, and when that is over. holding: names of the orders that have one."""
+
+    def __call__(self, *, waits: bool, holding: Sequence[str]) -> None:
+        """Take the news."""
+
+
+class Sessions:
+    """How many encoders a worker may open. Who waits for one, since a log goes on with it alone, has the next. most: in all.
+
+    Each is taken in the name of an order.
+    """
+
+    def __init__(self, most: int = MOST_SESSIONS) -> None:
+        self.most = most
+        self._held: Counter[str] = Counter()
+        self._waiting = 0
+        self._changed = threading.Condition()
+
+    @property
+    def taken(self) -> int:
+        """Count those that are in use."""
+        return self._held.total()
+
+    @property
+    def holders(self) -> list[str]:
+        """Name the orders that have some. From any thread."""
+        with self._changed:
+            return [*self._held]
+
+    def claim(self, most: int, name: str = "") -> int:
+        """Take up to so many, and return how many; none while others wait for one."""
+        with self._changed:
+            count = 0 if self._waiting else max(0, min(most, self.most - self.taken))
+            self._change(name, count)
+            return count
+
+    def wait(self, gone: Callable[[], bool], longest: float, name: str = "") -> None:
+        """Take one as soon as one is free; NoRoomError after so many seconds, TimeoutError where whom it is for is gone."""
+        until = time.monotonic() + longest
+        with self._changed:
+            self._waiting += 1
+            try:
+                while self.taken >= self.most:
+                    if (left := until - time.monotonic()) <= 0:
+                        raise NoRoomError(
+                            f"every encoder of the GPU has been taken for {number(longest)} s; submit the job again later"
+                        )
+                    if gone():
+                        raise TimeoutError("the attempt is gone")
+                    self._changed.wait(min(left, LOOK_SECONDS))
+                self._change(name, 1)
+            finally:
+                self._waiting -= 1
+
+    def release(self, count: int, name: str = "") -> None:
+        """Give some back."""
+        with self._changed:
+            self._change(name, -count)
+            self._changed.notify_all()
+
+    def _change(self, name: str, count: int) -> None:
+        self._held[name] += count
+        self._held += Counter()  # without orders that have none
+
+
+def open_sessions() -> Sessions | None:
+    """Try NVENC once, in a process of its own, and return its sessions; the log says which encodes."""
+    if problem := video_engines()[0].problem:
+        logger.warning("NVENC does not open here, so the CPU encodes: %s; `upres doctor` says what is missing", problem)
+        return None
+    logger.info("NVENC opens here: the GPU encodes 8-bit H.264 and HEVC")
+    return Sessions()
