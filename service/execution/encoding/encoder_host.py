@@ -196,11 +196,12 @@ class _Host:
 
     def _opened(self, encoding: Encoding, shape: Shape) -> SegmentEncoder:
         """Open an encoder, at the last of some tries: the driver may have none for a moment, which other processes have."""
-        for pause in PAUSES:
+        for tries, pause in enumerate(PAUSES):
             try:
                 return SegmentEncoder(encoding, shape)
-            except EncoderError as error:
-                logger.warning("an encoder of the GPU does not open; trying again in %g s (%s)", pause, error)
+            except EncoderError as error:  # FFmpeg's error is the same where the driver never opens such a one
+                if not tries:
+                    logger.warning("an encoder of the GPU does not open; it is tried for %g s (%s)", sum(PAUSES), error)
             time.sleep(pause)
         return SegmentEncoder(encoding, shape)
 

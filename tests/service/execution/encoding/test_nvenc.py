@@ -244,7 +244,7 @@ def test_what_the_encoder_says_is_what_the_job_ends_with(tmp_path, nvenc, monkey
     assert (verdict["error"], verdict["message"][:24]) == ("EncoderError", "h264_nvenc cannot encode")
 
 
-def test_an_encoder_that_the_driver_does_not_open_at_once_is_tried_again(tmp_path, nvenc, monkeypatch, clip):
+def test_an_encoder_that_the_driver_does_not_open_at_once_is_tried_again(tmp_path, nvenc, monkeypatch, clip, caplog):
     monkeypatch.setattr(encoder_host, "PAUSES", (0.0,) * 4)
     left = [4]
 
@@ -258,6 +258,7 @@ def test_an_encoder_that_the_driver_does_not_open_at_once_is_tried_again(tmp_pat
     with working(tmp_path / "job", nvenc=True) as desk:
         verdict, _ = made(desk, SEGMENTS, clip("a.mp4", 1))
     assert verdict["report"] == "joined" and verdict["totals"]["encoding"]["encoder"] == "h264_nvenc"
+    assert caplog.text.count("an encoder of the GPU does not open") == 1
 
 
 def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, monkeypatch):
