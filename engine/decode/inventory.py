@@ -62,7 +62,7 @@ class Item:
     """One thing that a source holds.
 
     name: for people. stream: the track it is or belongs to, None for what belongs to the whole file.
-    obstacle: why it cannot be read, None where it can. tags: names and values, of tags.
+    obstacle: why it cannot be read, None where it can. tags: names and values, of tags and of a time code.
     """
 
     kind: Kind
@@ -94,7 +94,7 @@ def take_inventory(container: InputContainer, tracks: Tracks, first: VideoFrame)
     code = next((value for key, value in tags.items() if key.lower() == TIMECODE), None)
     items = [_track(stream, tracks, code) for stream in streams]
     if code is not None and not any(item.kind is Kind.TIMECODE for item in items):
-        items.append(Item(Kind.TIMECODE, f"time code ({code})"))
+        items.append(Item(Kind.TIMECODE, f"time code ({code})", tags=((TIMECODE, code),)))
     labels = [_tags(stream.metadata, f"tags, track {stream.index}", without=OF_TRACKS) for stream in tracks.all]
     return (*items, *_beside_pixels(tracks, first), *_file_wide(container), *(item for item in labels if item))
 
@@ -106,7 +106,8 @@ def _track(stream: Stream, tracks: Tracks, code: str | None) -> Item:
         obstacle = "no decoder for it" if stream.codec_context is None else "it is announced, but nothing of it comes"
     if kind is Kind.TIMECODE and code is None:
         obstacle = "it does not belong to the picture"
-    return Item(kind, _name(stream, kind), stream, obstacle)
+    tags = ((TIMECODE, code),) if kind is Kind.TIMECODE and code is not None else ()
+    return Item(kind, _name(stream, kind), stream, obstacle, tags)
 
 
 def _kind(stream: Stream, tracks: Tracks) -> Kind:

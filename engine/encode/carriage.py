@@ -4,13 +4,15 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 
 import av
 from av import VideoStream
 from av.stream import AttachmentStream, Stream
 
 from upres.engine.core.channels import Channels
-from upres.engine.decode.inventory import Item, Kind
+from upres.engine.core.text import number
+from upres.engine.decode.inventory import TIMECODE, Item, Kind
 from upres.engine.encode.audio.codecs import codec_in
 
 from .codecs import MATROSKA
@@ -55,10 +57,17 @@ LEFT_OUT = {
 
 
 def decide(
-    item: Item, container: str, channels: Mapping[int, Channels], *, streamed: bool = False, later: bool = False
+    item: Item,
+    container: str,
+    channels: Mapping[int, Channels],
+    rate: Fraction,
+    *,
+    streamed: bool = False,
+    later: bool = False,
 ) -> Decision:
-    """Decide what becomes of an item in a result of this container (libavformat's name). channels: of tracks of sound.
+    """Decide what becomes of an item in a result of this container (libavformat's name).
 
+    channels: of tracks of sound. rate: of the result's picture, in frames a second.
     streamed: the result is written while it is made. libavformat's fragments of MP4 cannot hold gaps between subtitles.
     later: the result begins later than the source.
     """
@@ -74,6 +83,10 @@ def decide(
         return _subtitles(item, item.stream, container)
     if item.kind is Kind.TIMECODE and later:
         return _left_out(item, "it says when the source begins, and the result begins later")
+    if item.kind is Kind.TIMECODE and container not in MATROSKA and not _counts_by(dict(item.tags), container, rate):
+        return _left_out(
+            item, f"{container} does not take it at {number(rate, 4)} frames a second; `container` mkv does"
+        )
     if item.kind is Kind.TAGS:
         return _tags(item, container)
     if item.kind is Kind.ATTACHMENT:
@@ -123,19 +136,30 @@ def _tags(item: Item, container: str) -> Decision:
 
 def lost_tags(tags: Mapping[str, str], container: str, *, of_track: bool = False) -> list[str]:
     """Try in memory which tags MP4 or QuickTime has no place for; returns their names. of_track: they are a track's."""
+    whole, track = _kept(tags, container, of_track=of_track)[:2]
+    kept = track if of_track else whole
+    names = {key.lower() for key in kept}
+    return [key for key, value in tags.items() if key.lower() not in names and value not in kept.values()]
+
+
+def _counts_by(timecode: Mapping[str, str], container: str, rate: Fraction) -> bool:
+    """Try in memory whether MP4 or QuickTime makes a track of a time code: only where it counts as many frames a second."""
+    return any(TIMECODE in tags for tags in _kept(timecode, container, rate=max(1, round(rate))))
+
+
+def _kept(tags: Mapping[str, str], container: str, *, of_track: bool = False, rate: int = 1) -> list[dict[str, str]]:
+    """Write a file with these tags in memory; return those that it has, and those of each of its tracks."""
     file = io.BytesIO()
     options = {"movflags": "+".join(("empty_moov", *tag_flags(tags)))}
     with av.open(file, "w", format=container, options=options) as output:
-        stream = output.add_stream("mpeg4", rate=1)
+        stream = output.add_stream("mpeg4", rate=rate)
         assert isinstance(stream, VideoStream)
         stream.width = stream.height = 16
         stream.pix_fmt = "yuv420p"
         (stream if of_track else output).metadata.update(tags)
         output.start_encoding()
     with av.open(io.BytesIO(file.getvalue()), metadata_errors="replace") as written:
-        kept = written.streams[0].metadata if of_track else written.metadata
-        names = {key.lower() for key in kept}
-        return [key for key, value in tags.items() if key.lower() not in names and value not in kept.values()]
+        return [written.metadata, *(stream.metadata for stream in written.streams)]
 
 
 def attached(stream: Stream | None) -> bytes:

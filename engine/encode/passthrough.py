@@ -44,14 +44,16 @@ class Passthrough:
     """All carried tracks of a source on their way into a log.
 
     container: the format of the joined file, which decides what can be copied. seconds: of sound in a fragment.
-    streamed: that file is written while it is made.
+    streamed: that file is written while it is made. rate: of its picture, in frames a second.
     warnings: what cannot be carried as it is. notes: what else a user should know, complete once it is finished.
     """
 
-    def __init__(self, reader: Reader, publisher: Publisher, *, container: str, seconds: float, streamed: bool) -> None:
+    def __init__(
+        self, reader: Reader, publisher: Publisher, *, container: str, seconds: float, streamed: bool, rate: Fraction
+    ) -> None:
         later = reader.cut.start > 0
         decisions = [
-            decide(item, container, reader.channels, streamed=streamed, later=later) for item in reader.inventory
+            decide(item, container, reader.channels, rate, streamed=streamed, later=later) for item in reader.inventory
         ]
         self.warnings = [decision.note for decision in decisions if decision.note]
         self._reader, self._publisher, self._container = reader, publisher, container

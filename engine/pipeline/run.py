@@ -59,7 +59,12 @@ def carried(reader: Reader, job: Job, publisher: Publisher, progress: Progress) 
     if job.encoder.live and publisher.log.tracks:
         raise LogError("a live log cannot be resumed: its encoder is gone; start a new one")
     others = Passthrough(
-        reader, publisher, container=job.container, seconds=_audio_seconds(job.encoder), streamed=job.streamed
+        reader,
+        publisher,
+        container=job.container,
+        seconds=_audio_seconds(job.encoder),
+        streamed=job.streamed,
+        rate=shape.rate,
     )
     known = [*reader.warnings, *others.warnings, *([encoding.why] if encoding.why else []), *combs(reader, job)]
     progress.warnings += [warning for warning in known if warning not in progress.warnings]

@@ -104,6 +104,36 @@ def test_a_time_code_is_carried_unless_the_result_begins_later(tmp_path, suffix)
         assert timecodes(cut) == set()
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+@pytest.mark.parametrize(
+    ("code", "rate", "refused"),
+    [
+        ("01:00:00;02", "24", True),
+        ("nonsense", "24", True),
+        ("01:00:00;02", "30000/1001", False),
+        ("02:00:00:09", "10", False),
+    ],
+)
+def test_a_time_code_that_a_container_refuses_is_named(tmp_path, suffix, code, rate, refused):
+    """One that leaves numbers out belongs to 29.97 frames a second; Matroska takes any text."""
+    picture = f"testsrc2=size=64x48:rate={rate}:duration=0.5"
+    source = media.clip(tmp_path / "in.mkv", "-c:v", "libx264", "-metadata", f"timecode={code}", picture=picture)
+    notes = "".join(upscaled(source, tmp_path / f"out{suffix}").warnings)
+    if refused and suffix in (".mp4", ".mov"):
+        named = (
+            f"time code ({code}) is left out: {suffix[1:]} does not take it at 24 frames a second; `container` mkv does"
+        )
+        assert named in notes
+    else:
+        assert "time code" not in notes
+        with av.open(str(tmp_path / f"out{suffix}")) as out:
+            labels = [out.metadata, *(stream.metadata for stream in out.streams)]
+        found = {
+            value.replace(":9", ":09") for tags in labels for key, value in tags.items() if key.lower() == "timecode"
+        }
+        assert found == {code}
+
+
 @pytest.fixture(scope="module")
 def tagged(clips):
     """A Matroska file with tags that hold, those of its writer, and a statistic."""
