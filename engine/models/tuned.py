@@ -20,6 +20,7 @@ from upres.engine.core.text import number
 from upres.engine.machine import nvidia
 from upres.engine.machine.host import cpu_name
 from upres.engine.machine.packages import NVIDIA, RUNTIMES
+from upres.engine.runtime import ncnn_vulkan
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import cpus
 
@@ -116,6 +117,16 @@ def stamp() -> dict[str, Any]:
     return {"format": FORMAT, "machine": machine, "versions": versions}
 
 
+def document(table: Table) -> dict[str, Any]:
+    """Write a table out, with what it holds for; Vulkan is asked for its GPUs only where they were measured."""
+    shown = {"vulkan": ncnn_vulkan.drivers()} if any(map(_on_vulkan, table.rows)) else {}
+    return {**stamp(), **shown, **asdict(table)}
+
+
+def _on_vulkan(row: Row) -> bool:
+    return row.choice.runtime == ncnn_vulkan.NcnnVulkan.name
+
+
 def path_of(network: str) -> Path:
     """Get where the table of a network is kept."""
     return platformdirs.user_state_path("upres") / "tuned" / f"{network}.json"
@@ -129,7 +140,7 @@ def write(table: Table) -> Path:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
         try:
             with os.fdopen(handle, "w") as file:
-                file.write(json.dumps({**stamp(), **asdict(table)}, indent=2) + "\n")
+                file.write(json.dumps(document(table), indent=2) + "\n")
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -138,12 +149,17 @@ def write(table: Table) -> Path:
 
 
 def fresh(network: str) -> Table | None:
-    """Read the table of a network; None where there is none, or not for this machine and these versions as they are now."""
+    """Read the table of a network; None where there is none, or not for this machine and these versions as they are now.
+
+    Rows of Vulkan are left out where its GPUs or their drivers are others.
+    """
     try:
         found = json.loads(path_of(network).read_text())
         if not found.items() >= stamp().items():
             return None
         rows = tuple(Row(**{**row, "choice": Choice(**row["choice"])}) for row in found["rows"])
+        if any(map(_on_vulkan, rows)) and found.get("vulkan") != ncnn_vulkan.drivers():
+            rows = tuple(row for row in rows if not _on_vulkan(row))
         return Table(found["network"], found["width"], found["height"], rows, found["failed"], found["when"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

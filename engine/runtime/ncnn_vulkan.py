@@ -4,6 +4,7 @@ import json
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from upres.engine.machine import child
 
@@ -35,9 +36,20 @@ class NcnnVulkan:
 
 
 @cache
+def asked() -> dict[str, Any]:
+    """Ask once what Vulkan shows, in a process of its own, for a broken driver may crash; as `main` prints it, or a "problem"."""
+    return child.ask(__name__)
+
+
+def drivers() -> list[str]:
+    """Name the devices in ncnn's order, each with the version and build of its driver; empty where Vulkan does not answer."""
+    named: list[str] = asked().get("drivers", [])
+    return named
+
+
 def devices_missing() -> str | None:
-    """Say why Vulkan has no GPU; None where it has one. Asked once, in a process of its own, for a broken driver may crash."""
-    found = child.ask(__name__)
+    """Say why Vulkan has no GPU; None where it has one."""
+    found = asked()
     if problem := found.get("problem"):
         return f"Vulkan does not answer: {problem}"
     devices: dict[str, int] = found["devices"]
@@ -49,11 +61,15 @@ def devices_missing() -> str | None:
 
 
 def main() -> None:
-    """Print the names and types of the devices that Vulkan shows, as a line of JSON."""
+    """Print the names, types and drivers of the devices that Vulkan shows, as a line of JSON."""
     import ncnn
 
     found = [ncnn.get_gpu_info(index) for index in range(ncnn.get_gpu_count())]
-    sys.stdout.write(json.dumps({"devices": {each.device_name(): each.type() for each in found}}) + "\n")
+    types = {each.device_name(): each.type() for each in found}
+    builds = [
+        f"{each.device_name()}, {each.driver_version()}, {bytes(each.pipeline_cache_uuid()).hex()}" for each in found
+    ]
+    sys.stdout.write(json.dumps({"devices": types, "drivers": builds}) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """`upres tune`: the fastest way to run a network on this machine, measured and kept for `--runtime auto`."""
 
 import json as jsonlib
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -43,7 +42,7 @@ def tune(
     table = tuning.tune(network, width, height, seconds=seconds, say=shown)
     path = tuned.write(table)
     if json:
-        typer.echo(jsonlib.dumps({**tuned.stamp(), **asdict(table)}, indent=2))
+        typer.echo(jsonlib.dumps(tuned.document(table), indent=2))
         return
     for quality in QUALITIES:
         typer.echo(f"--quality {quality}: {chosen(table, quality)}")

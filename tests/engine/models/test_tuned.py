@@ -11,6 +11,7 @@ from upres.engine.core.errors import TargetError
 from upres.engine.models import registry, tuned
 from upres.engine.models.per_frame import load
 from upres.engine.models.planar import COLORS_TOO
+from upres.engine.runtime import ncnn_vulkan
 from upres.engine.runtime import registry as runtimes
 
 
@@ -61,6 +62,25 @@ def test_a_table_of_another_machine_or_version_or_a_damaged_one_counts_for_nothi
     assert tuned.fresh(X2) is None and tuned.pick(X2, "exact") is None
     path.write_text("{")
     assert tuned.fresh(X2) is None
+
+
+@pytest.mark.parametrize(
+    "now",
+    [{"drivers": ["Radeon, 2, ab"]}, {"drivers": ["Arc, 1, ab"]}, {"drivers": []}, {"problem": "it crashed"}],
+    ids=json.dumps,
+)
+def test_rows_of_vulkan_hold_for_its_gpus_and_their_drivers(monkeypatch, now):
+    monkeypatch.setattr(ncnn_vulkan, "asked", lambda: {"devices": {"Radeon": 0}, "drivers": ["Radeon, 1, ab"]})
+    keep(row("ncnn-vulkan", fps=99), row(fps=3))
+    assert [each.choice.runtime for each in tuned.fresh(X2).rows] == ["ncnn-vulkan", "onnxruntime"]
+    monkeypatch.setattr(ncnn_vulkan, "asked", lambda: now)
+    assert [each.choice.runtime for each in tuned.fresh(X2).rows] == ["onnxruntime"]
+
+
+def test_vulkan_is_not_asked_for_a_table_without_it(monkeypatch):
+    monkeypatch.setattr(ncnn_vulkan, "asked", lambda: pytest.fail("a driver may take a second to wake"))
+    keep(row(fps=3))
+    assert len(tuned.fresh(X2).rows) == 1
 
 
 def test_a_runtime_that_is_gone_is_not_taken():

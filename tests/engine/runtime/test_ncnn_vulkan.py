@@ -33,9 +33,9 @@ print(np.abs(ours - reference).max(), np.mean((ours - reference) ** 2) < 255**2 
 @pytest.fixture(autouse=True)
 def asked_again():
     """What was found on this machine, or pretended, is not kept."""
-    ncnn_vulkan.devices_missing.cache_clear()
+    ncnn_vulkan.asked.cache_clear()
     yield
-    ncnn_vulkan.devices_missing.cache_clear()
+    ncnn_vulkan.asked.cache_clear()
 
 
 @pytest.mark.parametrize("network", [name for name, each in NETWORKS.items() if each.ships])
@@ -44,6 +44,7 @@ def test_networks_that_ship_are_85_db_from_onnx_runtime_and_nowhere_more_than_a_
         pytest.skip("no Vulkan is here; Debian's mesa-vulkan-drivers has one in software")
     done = subprocess.run([sys.executable, "-c", MEASURED, network], capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
+    assert len(ncnn_vulkan.drivers()) >= 1 and ncnn_vulkan.drivers()[0] == child.ask(ncnn_vulkan.__name__)["drivers"][0]
     report, compared = done.stdout.splitlines()
     assert compared in ("0 True True", "1 True True")
     assert report.startswith("ncnn ") and report.endswith(" fp32") and "CPU fp32" not in report
