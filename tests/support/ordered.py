@@ -42,14 +42,16 @@ class Watched:
             await asyncio.sleep(0.05)
 
     async def result(self, give, order):
-        """The bytes of a job's result, its frames, and how many fragments were reported. give: a method of the executor's."""
+        """The bytes of a job's result, and its frames. give: a method of the executor's.
+
+        How many fragments were reported says nothing: the latest report is enough where several wait.
+        """
         self._reports.clear()
         self._ended.clear()
         await give(order)
         verdict = await self.verdict()
         assert verdict["report"] == "joined", verdict
-        fragments = sum(report["report"] == "fragment" for report in self._reports)
-        return JobFolder(Path(order.folder)).joined.read_bytes(), self._reports[-1]["totals"]["frames"], fragments
+        return JobFolder(Path(order.folder)).joined.read_bytes(), self._reports[-1]["totals"]["frames"]
 
     async def verdict(self):
         """The report that ends a job."""

@@ -75,12 +75,7 @@ async def watched(executor, workers):
 async def alone(folder, source):
     """What one worker on this machine makes."""
     async with watched(LocalExecutor(workers=1, slots=1, models=ExecutorOptions().models), 1) as here:
-        return await made(here, here.executor.run, ordered(folder / "alone", source))
-
-
-async def made(watched, give, order):
-    """The bytes of a job's result, and its frames. How many fragments were reported says nothing: the latest report is enough."""
-    return (await watched.result(give, order))[:2]
+        return await here.result(here.executor.run, ordered(folder / "alone", source))
 
 
 async def process_of(worker):
@@ -105,12 +100,12 @@ def test_the_same_bytes_in_one_range_and_in_many_on_two_nodes_one_of_which_dies(
         source = clip("a.mp4", 6)
         expected = await alone(tmp_path, source)
         async with watched(on_ray(tmp_path), 2) as ray:
-            assert await made(ray, ray.executor._give, ordered(tmp_path / "one", source)) == expected
+            assert await ray.result(ray.executor._give, ordered(tmp_path / "one", source)) == expected
             actor = await process_of(ray.executor._workers[1])
             below = actor.children(recursive=True)
             ray.change(0, lambda order: order)
             ray.change(1, lambda order: order, lambda worker: actor.kill())
-            assert await made(ray, ray.executor.run, ordered(tmp_path / "many", source)) == expected
+            assert await ray.result(ray.executor.run, ordered(tmp_path / "many", source)) == expected
             assert ray.ranges[0] and ray.ranges[1] and {*ray.ranges[0], *ray.ranges[1]} == set(range(6))
             await none_left(below)
             await ray.ready(2)
@@ -196,7 +191,7 @@ def test_servers_share_devices_and_each_gets_its_own_result(tmp_path, clip, clus
         async with watched(on_ray(folders[0]), 2) as one, watched(on_ray(folders[1]), 2) as other:
             orders = [ordered(folder / "job", source) for folder in folders]
             servers = zip((one, other), orders, strict=True)
-            results = await asyncio.gather(*(made(each, each.executor.run, order) for each, order in servers))
+            results = await asyncio.gather(*(each.result(each.executor.run, order) for each, order in servers))
             assert results == [expected, expected]
             pairs = zip(one.executor._workers, other.executor._workers, strict=True)
             assert all([await process_of(here) == await process_of(there) for here, there in pairs])
@@ -238,7 +233,7 @@ def test_a_server_whose_lease_another_took_gets_no_device_back(tmp_path, clip, c
             while caplog.text.count("another server has taken over what is in") < 2:
                 await asyncio.sleep(0.05)
             assert not old.ready
-            assert await made(new, new.executor.run, ordered(tmp_path / "job", source)) == expected
+            assert await new.result(new.executor.run, ordered(tmp_path / "job", source)) == expected
 
     with monkeypatch.context() as patch:
         patch.setattr("ray.shutdown", lambda: None)  # both servers are this process
@@ -262,7 +257,7 @@ def test_a_server_whose_lease_is_in_doubt_leaves_its_devices_and_takes_them_agai
                 await asyncio.sleep(0.05)
             await ray.executor.resume()
             await ray.ready(2)
-            assert await made(ray, ray.executor.run, ordered(tmp_path / "next", source)) == expected
+            assert await ray.result(ray.executor.run, ordered(tmp_path / "next", source)) == expected
 
     asyncio.run(scenario())
 
@@ -289,7 +284,7 @@ def test_a_server_that_was_killed_continues_and_one_that_is_gone_leaves_nothing_
         async with watched(on_ray(tmp_path), 2) as ray:
             await lost_sight_of(ray.executor, ordered(tmp_path / "job", source))
         async with watched(on_ray(tmp_path), 2) as ray:
-            assert await made(ray, ray.executor.run, ordered(tmp_path / "job", source)) == expected
+            assert await ray.result(ray.executor.run, ordered(tmp_path / "job", source)) == expected
         async with watched(on_ray(tmp_path, models="fake:slow"), 2) as ray:
             await lost_sight_of(ray.executor, ordered(tmp_path / "slow", clip("a.mp4", 60)))
         await none_left(attempts())
