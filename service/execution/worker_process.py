@@ -17,6 +17,7 @@ from upres.service.domain.waiting import to_the_end
 from upres.service.live.framing import HEADER_BYTES
 
 from .base import OnReport, Report
+from .pool.latest_reports import LatestReports
 from .pool.worker import PooledWorker, WorkerDiedError
 from .sandbox.environment import environment
 
@@ -28,16 +29,16 @@ logger = logging.getLogger(__name__)
 
 
 class _News:
-    """Reports that wait until those before them are taken, which lasts as long as the database is away; they stay few."""
+    """Reports that wait until those before them are taken, which lasts as long as the database is away."""
 
     def __init__(self) -> None:
-        self._reports: dict[tuple[str, str | None], Report] = {}
+        self._reports = LatestReports()
         self._came = asyncio.Event()
         self._ended = False
 
     def put(self, report: Report) -> None:
-        """Keep a report. Of one kind on one order the latest is all that is needed, however many come."""
-        self._reports[report["report"], report.get("request_id")] = report
+        """Keep a report."""
+        self._reports.put(report)
         self._came.set()
 
     def end(self) -> None:
@@ -50,7 +51,7 @@ class _News:
         while not self._reports and not self._ended:
             self._came.clear()
             await self._came.wait()
-        return self._reports.pop(next(iter(self._reports))) if self._reports else None
+        return next(iter(self._reports.take(1)), None)
 
 
 class WorkerProcess(PooledWorker):

@@ -38,68 +38,76 @@ class Faults:
             return left > 0
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Passes requests on, as far as the faults of its server let it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        faults = self.server.faults
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        faults.asked.append((self.command, self.path, dict(self.headers)))
+        time.sleep(faults.delay)
+        if faults.away:
+            self.reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+            return
+        if self.command == "PUT" and body and faults.takes("refuses"):
+            self.reply(400, {}, b"<Error><Code>BadDigest</Code></Error>")
+            return
+        if self.command == "PUT" and body and faults.takes("loses"):
+            body = body[: len(body) // 2]
+        status, headers, data = self.passed_on(body)
+        cut = self.command == "GET" and urlsplit(self.path).query == "" and faults.takes("cuts")
+        self.reply(status, headers, data, cut=cut)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
+
+    def passed_on(self, body):
+        target = self.server.target
+        connection = http.client.HTTPConnection(target.hostname, target.port, timeout=60)
+        try:
+            kept = {name: value for name, value in self.headers.items() if name.lower() not in HEADERS_OF_A_HOP}
+            connection.request(self.command, self.path, body, kept)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            connection.close()
+
+    def reply(self, status, headers, data, *, cut=False):
+        self.server.faults.answered.append(status)
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in HEADERS_OF_A_HOP:
+                self.send_header(name, value)
+        size = headers.get("Content-Length", headers.get("content-length")) if self.command == "HEAD" else len(data)
+        self.send_header("Content-Length", str(size or 0))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data[: len(data) // 2] if cut else data)
+        self.close_connection = self.close_connection or cut
+
+    def log_message(self, *_):
+        pass
+
+
+class Quiet(ThreadingHTTPServer):
+    """A server before another one."""
+
+    daemon_threads = True
+
+    def __init__(self, target, faults):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.target, self.faults = target, faults
+
+    def handle_error(self, request, client_address):
+        """A client that has gone is none of the test's business."""
+
+
 @contextmanager
 def faulty(server):
     """The address of an S3 server that stands before another one, and its faults."""
-    faults, target = Faults(), urlsplit(server)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            faults.asked.append((self.command, self.path, dict(self.headers)))
-            time.sleep(faults.delay)
-            if faults.away:
-                self.reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
-                return
-            if self.command == "PUT" and body and faults.takes("refuses"):
-                self.reply(400, {}, b"<Error><Code>BadDigest</Code></Error>")
-                return
-            if self.command == "PUT" and body and faults.takes("loses"):
-                body = body[: len(body) // 2]
-            status, headers, data = self.passed_on(body)
-            if self.command == "GET" and urlsplit(self.path).query == "" and faults.takes("cuts"):
-                self.reply(status, headers, data, cut=True)
-                return
-            self.reply(status, headers, data)
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
-
-        def passed_on(self, body):
-            connection = http.client.HTTPConnection(target.hostname, target.port, timeout=60)
-            try:
-                kept = {name: value for name, value in self.headers.items() if name.lower() not in HEADERS_OF_A_HOP}
-                connection.request(self.command, self.path, body, kept)
-                answer = connection.getresponse()
-                return answer.status, dict(answer.getheaders()), answer.read()
-            finally:
-                connection.close()
-
-        def reply(self, status, headers, data, *, cut=False):
-            faults.answered.append(status)
-            self.send_response(status)
-            for name, value in headers.items():
-                if name.lower() not in HEADERS_OF_A_HOP:
-                    self.send_header(name, value)
-            size = headers.get("Content-Length", headers.get("content-length")) if self.command == "HEAD" else len(data)
-            self.send_header("Content-Length", str(size or 0))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(data[: len(data) // 2] if cut else data)
-            self.close_connection = self.close_connection or cut
-
-        def log_message(self, *_):
-            pass
-
-    class Quiet(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request, client_address):
-            """A client that has gone is none of the test's business."""
-
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    httpd = Quiet(("127.0.0.1", 0), Handler)
+    httpd = Quiet(urlsplit(server), faults := Faults())
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

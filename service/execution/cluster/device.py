@@ -22,6 +22,7 @@ from upres.service.domain.waiting import wait_for
 from upres.service.execution.base import VERDICTS, Load, Report
 from upres.service.execution.memory_budget import usable_memory
 from upres.service.execution.order import Order, numbered
+from upres.service.execution.pool.latest_reports import LatestReports
 from upres.service.execution.pool.worker import WorkerDiedError
 from upres.service.execution.worker_process import WorkerProcess
 
@@ -46,16 +47,16 @@ class _Box:
         self.asked = time.monotonic()
         self.lines: deque[str] = deque(maxlen=MOST_LINES)
         self.came = asyncio.Event()
-        self._reports: dict[tuple[str, str], Report] = {}
+        self._reports = LatestReports()
 
     def put(self, report: Report) -> None:
-        """Keep a report for the server. Of one kind on one order the latest is all that it needs, however many come."""
-        self._reports[report.get("request_id", NOBODY), report["report"]] = report
+        """Keep a report for the server."""
+        self._reports.put(report)
         self.came.set()
 
     def take(self, most: int) -> tuple[list[Report], list[str]]:
         """Take out reports, the first ones and at most so many, and all lines."""
-        reports = [self._reports.pop(key) for key in [*self._reports][:most]]
+        reports = self._reports.take(most)
         lines = [*self.lines]
         self.lines.clear()
         if not self._reports:
