@@ -49,7 +49,10 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Of one device's memory, or encoders: jobs whose attempts there wait for some, and others, whose attempts there hold some."""
+    """Of one device's memory, or encoders: jobs whose attempts there wait for some, and others, whose attempts there hold some.
+
+    No other is named: to end it would give nobody any.
+    """
 
     waiting: frozenset[str]
     holding: frozenset[str]

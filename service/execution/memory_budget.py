@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
 from typing import Protocol
@@ -23,10 +23,32 @@ CGROUP = Path("/sys/fs/cgroup")  # version 2, which containers see their own lim
 
 
 class OnWait(Protocol):
-    """Called when an attempt begins to wait for memory, and when that is over."""
+    """Called when an order begins to wait for something, whenever others hold it meanwhile, and when the wait is over.
 
-    def __call__(self, *, waits: bool) -> None:
+    holding: names of the orders that hold some of it.
+    """
+
+    def __call__(self, *, waits: bool, holding: Sequence[str]) -> None:
         """Take the news."""
+
+
+class Wait:
+    """What is said of one wait. on_wait: may take long, so nothing that others need is held around it."""
+
+    def __init__(self, on_wait: OnWait) -> None:
+        self._on_wait = on_wait
+        self._holding: Sequence[str] | None = None
+
+    def goes_on(self, holding: Sequence[str]) -> None:
+        """Say that it lasts, and for whom, unless that was said."""
+        if holding != self._holding:
+            self._holding = holding
+            self._on_wait(waits=True, holding=holding)
+
+    def over(self) -> None:
+        """Say that it is over, unless there was none."""
+        if self._holding is not None:
+            self._on_wait(waits=False, holding=[])
 
 
 def usable_memory(cgroup: Path = CGROUP) -> int:
@@ -56,6 +78,7 @@ class MemoryBudget:
     def __init__(self, total: int) -> None:
         self._total = total
         self._held: Counter[str] = Counter()  # bytes by owner
+        self._orders: Counter[str] = Counter()  # and by order
         self._waiting: dict[object, str] = {}  # owners, in the order of coming
         self._changed = threading.Condition()
 
@@ -65,16 +88,23 @@ class MemoryBudget:
         with self._changed:
             return self._held.total(), self._total, len(self._waiting)
 
+    @property
+    def holders(self) -> list[str]:
+        """Name the orders that hold some. From any thread."""
+        with self._changed:
+            return [*self._orders]
+
     def reserve(
         self,
         size: int,
         gone: Callable[[], bool],
         *,
         owner: str = "",
+        name: str = "",
         longest: float = inf,
-        on_wait: OnWait = lambda *, waits: None,
+        on_wait: OnWait = lambda *, waits, holding: None,
     ) -> None:
-        """Take `size` bytes; waits until they are free, for at most `longest` seconds, unless whom they are for is gone.
+        """Take `size` bytes in the name of an order; waits until they are free, for at most `longest` seconds, unless it is gone.
 
         Raises SourceError where there will never be as many, NoRoomError where there are not in time, TimeoutError where it
         is gone.
@@ -84,11 +114,11 @@ class MemoryBudget:
                 f"this needs about {decimal(size)} of memory, and {decimal(self._total)} are there for jobs; "
                 "choose a smaller scale or a smaller source"
             )
-        place, until, waits, seconds = object(), time.monotonic() + longest, False, 0.0
+        place, until, wait, seconds = object(), time.monotonic() + longest, Wait(on_wait), 0.0
         with self._changed:
             self._waiting[place] = owner
         try:
-            while not self._taken(size, place, seconds, any_turn=not longest):
+            while not self._taken(size, place, name, seconds, any_turn=not longest):
                 left = until - time.monotonic()
                 if left <= 0:
                     held = f"have held for {number(longest)} s" if longest else "hold now"
@@ -97,26 +127,23 @@ class MemoryBudget:
                     )
                 if gone():
                     raise TimeoutError("the attempt is gone")
-                if not waits:
-                    waits = True
-                    on_wait(waits=True)  # which may take long, and holds up nobody else
+                wait.goes_on(self.holders)
                 seconds = min(left, LOOK_SECONDS)
         finally:
             with self._changed:
                 del self._waiting[place]
                 self._changed.notify_all()
-            if waits:
-                on_wait(waits=False)
+            wait.over()
 
-    def _taken(self, size: int, place: object, seconds: float, *, any_turn: bool) -> bool:
+    def _taken(self, size: int, place: object, name: str, seconds: float, *, any_turn: bool) -> bool:
         """Take bytes as soon as they are free and it is their turn, within so many seconds; tell whether they were."""
         with self._changed:
             fits = self._changed.wait_for(lambda: self._fits(size, place, first=any_turn), seconds)
             if fits:
-                self._held[self._waiting[place]] += size
+                self._change(size, self._waiting[place], name)
             return fits
 
-    def grant(self, size: int, most: int, *, owner: str = "") -> int:
+    def grant(self, size: int, most: int, *, owner: str = "", name: str = "") -> int:
         """Take up to `most` times `size` bytes beyond what was reserved, and return how often.
 
         Nobody is kept waiting for it: it takes no more than a quarter of all, and nothing while others wait.
@@ -124,15 +151,20 @@ class MemoryBudget:
         with self._changed:
             room = 0 if self._waiting else min(self._total // SPARE_PART, self._total - self._held.total())
             count = max(0, min(most, room // size))
-            self._held[owner] += count * size
+            self._change(count * size, owner, name)
             return count
 
-    def release(self, size: int, *, owner: str = "") -> None:
+    def release(self, size: int, *, owner: str = "", name: str = "") -> None:
         """Give bytes back."""
         with self._changed:
-            self._held[owner] -= size
-            self._held += Counter()  # without owners who hold nothing
+            self._change(-size, owner, name)
             self._changed.notify_all()
+
+    def _change(self, size: int, owner: str, name: str) -> None:
+        self._held[owner] += size
+        self._orders[name] += size
+        self._held += Counter()  # without those who hold nothing
+        self._orders += Counter()
 
     def _fits(self, size: int, place: object, *, first: bool) -> bool:
         next_ = min(self._waiting, key=lambda place: self._held[self._waiting[place]])
@@ -140,22 +172,23 @@ class MemoryBudget:
 
 
 class Claim:
-    """What one attempt holds of a budget, and waits for. owner: whose it is. longest: seconds that it waits; None sets no bound.
+    """What one attempt holds of a budget, and waits for. owner: whose it is. name: its order's.
 
-    on_wait: called with whether it waits, when that begins and when it is over.
+    longest: seconds that it waits; None sets no bound. on_wait: called of its waits.
     """
 
     def __init__(
         self,
         budget: MemoryBudget,
         owner: str = "",
+        name: str = "",
         *,
         longest: float | None = None,
-        on_wait: OnWait = lambda *, waits: None,
+        on_wait: OnWait = lambda *, waits, holding: None,
     ) -> None:
         self.held = 0  # bytes
         self._budget = budget
-        self._owner = owner
+        self._whose = {"owner": owner, "name": name}
         self._longest = inf if longest is None else longest
         self._on_wait = on_wait
         self._since: float | None = None
@@ -171,7 +204,7 @@ class Claim:
         """Take bytes as soon as they are free; raises what MemoryBudget.reserve does."""
 
         def take(longest: float) -> None:
-            self._budget.reserve(size, gone, owner=self._owner, longest=longest, on_wait=self._on_wait)
+            self._budget.reserve(size, gone, **self._whose, longest=longest, on_wait=self._on_wait)
 
         self.wait(take)
         self.held += size
@@ -186,11 +219,11 @@ class Claim:
 
     def grant(self, size: int, most: int) -> int:
         """Take up to `most` times `size` bytes more, of what nobody waits for; return how often."""
-        count = self._budget.grant(size, most, owner=self._owner)
+        count = self._budget.grant(size, most, **self._whose)
         self.held += count * size
         return count
 
     def release(self) -> None:
         """Give all back."""
-        self._budget.release(self.held, owner=self._owner)
+        self._budget.release(self.held, **self._whose)
         self.held = 0

@@ -148,9 +148,10 @@ class Worker:
         channel = Channel(child.end)
         turn = partial(self._device.turn, order.owner, live=order.live)
         on_wait = partial(self._report, report="memory", request_id=order.request_id)
-        memory = Claim(self._memory, order.owner, longest=0.0 if order.live else order.wall_seconds, on_wait=on_wait)
+        whose, longest = (order.owner, order.request_id), 0.0 if order.live else order.wall_seconds
+        memory = Claim(self._memory, *whose, longest=longest, on_wait=on_wait)
         encoders = EncoderHosts(self._sessions, order.request_id, on_wait)
-        claims = memory, Claim(self._merging, order.owner, longest=order.wall_seconds), encoders
+        claims = memory, Claim(self._merging, *whose, longest=order.wall_seconds), encoders
         host = ModelHost(channel, self._load, turn, *claims, live=order.live, made=self._count)
         answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.logged, order.traceparent))
         late = threading.Event()

@@ -26,9 +26,10 @@ from upres.engine.encode.fragment import mux
 from upres.engine.encode.options import Encoder, Encoding, resolve
 from upres.service.domain.errors import NoRoomError
 from upres.service.execution.channel import Channel, Form, Message
+from upres.service.execution.memory_budget import OnWait
 from upres.service.execution.shared_frames import Sizes, shared_bytes
 
-from .gpu_sessions import OnWait, Sessions
+from .gpu_sessions import Sessions
 
 MOST_HELD = 512 << 20  # bytes of a segment that is not complete, which no limit of the attempt's own process counts
 SETTINGS = ("codec", "crf", "preset", "segment_seconds", "fragment", "live")  # that an attempt may choose
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 class EncoderHosts:
     """The encoders of one attempt. sessions: of its worker; None where no GPU encodes. name: the attempt's order's.
 
-    on_wait: called when it begins to wait for one, with the names of those who have them, and when that is over.
+    on_wait: called of its wait for one.
     """
 
     def __init__(
@@ -73,12 +74,8 @@ class EncoderHosts:
             raise ValueError("no GPU encodes here")
         if self.offer():
             return
-        self._on_wait(waits=True, holding=self._sessions.holders)
-        try:
-            self._sessions.wait(gone, longest, self._name)
-            self._claimed = 1
-        finally:
-            self._on_wait(waits=False, holding=[])
+        self._sessions.wait(gone, longest, self._name, self._on_wait)
+        self._claimed = 1
 
     def leave(self, count: int) -> None:
         """Give back so many that were claimed and no encoder was opened for."""

@@ -4,24 +4,17 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 from upres.engine.core.text import number
 from upres.engine.machine.video_engines import video_engines
 from upres.service.domain.errors import NoRoomError
+from upres.service.execution.memory_budget import OnWait, Wait
 
 MOST_SESSIONS = 8  # of NVENC at once in a process: what drivers since 2024 open on GPUs that are no professional ones
 LOOK_SECONDS = 1.0  # between two looks whether the one that waits for an encoder is still there
 
 logger = logging.getLogger(__name__)
-
-
-class OnWait(Protocol):
-    """Called when an attempt begins to wait for an encoder, and when that is over. holding: names of the orders that have one."""
-
-    def __call__(self, *, waits: bool, holding: Sequence[str]) -> None:
-        """Take the news."""
 
 
 class Sessions:
@@ -54,23 +47,39 @@ class Sessions:
             self._change(name, count)
             return count
 
-    def wait(self, gone: Callable[[], bool], longest: float, name: str = "") -> None:
+    def wait(
+        self,
+        gone: Callable[[], bool],
+        longest: float,
+        name: str = "",
+        on_wait: OnWait = lambda *, waits, holding: None,
+    ) -> None:
         """Take one as soon as one is free; NoRoomError after so many seconds, TimeoutError where whom it is for is gone."""
-        until = time.monotonic() + longest
+        until, wait, seconds = time.monotonic() + longest, Wait(on_wait), 0.0
         with self._changed:
             self._waiting += 1
-            try:
-                while self.taken >= self.most:
-                    if (left := until - time.monotonic()) <= 0:
-                        raise NoRoomError(
-                            f"every encoder of the GPU has been taken for {number(longest)} s; submit the job again later"
-                        )
-                    if gone():
-                        raise TimeoutError("the attempt is gone")
-                    self._changed.wait(min(left, LOOK_SECONDS))
-                self._change(name, 1)
-            finally:
+        try:
+            while not self._took(name, seconds):
+                if (left := until - time.monotonic()) <= 0:
+                    raise NoRoomError(
+                        f"every encoder of the GPU has been taken for {number(longest)} s; submit the job again later"
+                    )
+                if gone():
+                    raise TimeoutError("the attempt is gone")
+                wait.goes_on(self.holders)
+                seconds = min(left, LOOK_SECONDS)
+        finally:
+            with self._changed:
                 self._waiting -= 1
+            wait.over()
+
+    def _took(self, name: str, seconds: float) -> bool:
+        """Take one as soon as one is free, within so many seconds; tell whether there was one."""
+        with self._changed:
+            free = self._changed.wait_for(lambda: self.taken < self.most, seconds)
+            if free:
+                self._change(name, 1)
+            return free
 
     def release(self, count: int, name: str = "") -> None:
         """Give some back."""

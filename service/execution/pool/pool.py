@@ -104,12 +104,12 @@ class Pool:
 
     @property
     def shortages(self) -> list[Shortage]:
-        """Which devices have too little: ranges wait for it as their jobs do, and who merges them holds none."""
+        """Which devices have too little: ranges wait for it, and hold it, as their jobs do."""
         found = []
         for waiting, holding in (short for worker in self._workers for short in worker.short):
-            jobs = frozenset(self._split.job_of(name) or name for name in waiting)
-            others = {self._split.job_of(name) or name for name in holding if not self._split.merges(name)}
-            found.append(Shortage(jobs, frozenset(others - jobs)))
+            job = self._split.job_of(waiting) or waiting
+            others = {self._split.job_of(name) or name for name in holding}
+            found.append(Shortage(frozenset({job}), frozenset(others - {job})))
         return found
 
     async def run(self, order: Order) -> None:

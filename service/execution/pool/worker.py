@@ -29,7 +29,7 @@ class PooledWorker(ABC):
         self._running: set[str] = set()
         self._live: set[str] = set()
         self._ranges: set[str] = set()
-        self._short: dict[str, set[str] | None] = {}  # that wait for an encoder which these have; None: for memory
+        self._short: dict[str, set[str]] = {}  # that wait for memory, or an encoder, and those who hold some
 
     @abstractmethod
     async def keep(self, on_report: OnReport) -> None:
@@ -45,11 +45,9 @@ class PooledWorker(ABC):
         return DeviceState(self.name, self.ready, len(self._running), self.load)
 
     @property
-    def short(self) -> list[tuple[set[str], set[str]]]:
-        """Name the orders that wait for the device's memory and those that hold some; likewise each that waits for an encoder."""
-        memory = {name for name, holding in self._short.items() if holding is None}
-        encoders = [({name}, holding & self._running) for name, holding in self._short.items() if holding is not None]
-        return [(memory, self._running - self._short.keys()), *encoders] if memory else encoders
+    def short(self) -> list[tuple[str, set[str]]]:
+        """Name each order that waits for the device's memory, or an encoder, with those that hold some."""
+        return [(name, holding & self._running) for name, holding in self._short.items()]
 
     @property
     def room(self) -> int:
@@ -101,8 +99,8 @@ class PooledWorker(ABC):
 
     def _note_wait(self, request_id: str, report: dict[str, Any]) -> None:
         if report["waits"]:
-            holding = report.get("holding")  # by the names that orders have on the device
-            self._short[request_id] = None if holding is None else {name.partition(NUMBERED)[0] for name in holding}
+            names = report["holding"]  # that orders have on the device
+            self._short[request_id] = {name.partition(NUMBERED)[0] for name in names}
         else:
             self._short.pop(request_id, None)
 
@@ -117,5 +115,4 @@ class PooledWorker(ABC):
         self._ranges.discard(request_id)
         self._short.pop(request_id, None)
         for holding in self._short.values():
-            if holding is not None:
-                holding.discard(request_id)
+            holding.discard(request_id)

@@ -61,11 +61,6 @@ class SplitJobs:
         """Tell whether a job may have ranges, or orders of these under way."""
         return request_id in self._jobs
 
-    def merges(self, name: str) -> bool:
-        """Tell whether an order is of a job's attempt that merges what its ranges' make."""
-        job = self._jobs.get(name)
-        return job is not None and job.board is not None
-
     @staticmethod
     def job_of(name: str) -> str | None:
         """Return the job of which an order's name says that it is for a range; None for a job's own."""

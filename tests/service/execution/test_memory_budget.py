@@ -1,5 +1,6 @@
 """Attempts wait until what they are predicted to take fits."""
 
+import queue
 import threading
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import NoRoomError
 from upres.service.domain.failures import failure_of
+from upres.service.execution import memory_budget
 from upres.service.execution.memory_budget import Claim, MemoryBudget, usable_memory
 
 GB = 1 << 30
@@ -109,25 +111,43 @@ def test_a_large_one_of_an_owner_who_holds_nothing_is_not_kept_waiting_by_small_
 def test_a_wait_is_said_as_it_begins_and_when_it_is_over_and_none_where_there_is_none():
     budget, news = MemoryBudget(4 * GB), []
 
-    def on_wait(*, waits):
-        news.append(waits)
+    def on_wait(*, waits, holding):
+        news.append((waits, holding))
 
-    claim = Claim(budget, "alice", on_wait=on_wait)
+    claim = Claim(budget, "alice", "a", on_wait=on_wait)
     claim.reserve(3 * GB, here)
     assert news == [] and claim.held == 3 * GB
     with pytest.raises(NoRoomError):
-        Claim(budget, "bob", longest=0.01, on_wait=on_wait).reserve(2 * GB, here)
-    assert news == [True, False]
+        Claim(budget, "bob", "b", longest=0.01, on_wait=on_wait).reserve(2 * GB, here)
+    assert news == [(True, ["a"]), (False, [])]
     assert claim.grant(GB, 9) == 1 and claim.held == 4 * GB
     claim.release()
     budget.reserve(4 * GB, here, longest=0)
+
+
+def test_who_holds_some_is_said_again_when_others_do(monkeypatch):
+    monkeypatch.setattr(memory_budget, "LOOK_SECONDS", 0.01)
+    budget, news = MemoryBudget(4 * GB), queue.Queue()
+    first, second = (Claim(budget, name, name) for name in ("first", "second"))
+    first.reserve(3 * GB, here)
+    large = Claim(budget, "first", "large", on_wait=lambda *, waits, holding: news.put((waits, holding)))
+    thread = started(large.reserve, 4 * GB, here)
+    assert news.get(timeout=10) == (True, ["first"])
+    second.reserve(GB, here)
+    assert news.get(timeout=10) == (True, ["first", "second"])
+    first.release()
+    assert news.get(timeout=10) == (True, ["second"])
+    second.release()
+    thread.join(10)
+    *_, last = iter(news.queue)
+    assert last == (False, []) and budget.holders == ["large"]
 
 
 def test_to_say_that_one_waits_keeps_nobody_from_the_memory_however_long_it_takes():
     budget, seen = MemoryBudget(4 * GB), []
     budget.reserve(3 * GB, here)
 
-    def on_wait(*, waits):
+    def on_wait(*, waits, holding):
         thread = started(lambda: seen.append((waits, budget.counts)))
         thread.join(10)
 

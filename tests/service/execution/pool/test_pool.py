@@ -78,22 +78,23 @@ def test_a_verdict_comes_once_no_range_is_under_way():
     scenario(play)
 
 
-def test_who_waits_for_memory_is_told_by_device_with_those_who_hold_some_there():
+def test_who_waits_for_memory_is_named_by_device_with_those_who_hold_some_there_now_and_nobody_else():
     async def play(pool, workers, heard):
         first, second = workers
-        [waits], [_] = first.ranges, second.ranges
-        for name, worker in (("here", first), ("there", second)):
-            worker._running.add(name)
-        await first.says(waits, "memory", waits=True)
+        [waits], [makes] = first.ranges, second.ranges
+        first._running |= {"here", "looks at its source"}
+        second._running.add("there")
+        await first.says(waits, "memory", waits=True, holding=["here@3", "gone@2"])  # numbered, as on nodes
         assert heard == [("job", "memory")]
         assert pool.shortages == [Shortage(frozenset({"job"}), frozenset({"here"}))]
-        await second.says("there", "memory", waits=True)
+        await second.says("there", "memory", waits=True, holding=[makes])
         assert pool.shortages[1:] == [Shortage(frozenset({"there"}), frozenset({"job"}))]
-        await second.says("there", "memory", waits=False)
-        await first.says("here", "memory", waits=True)  # beside the attempt that merges, and a range that waits itself
-        assert pool.shortages == [Shortage(frozenset({"job", "here"}), frozenset())]
+        await second.says("there", "memory", waits=False, holding=[])
+        await first.says(waits, "memory", waits=True, holding=["looks at its source"])  # which holds it now
+        assert pool.shortages == [Shortage(frozenset({"job"}), frozenset({"looks at its source"}))]
+        await first.says(waits, "memory", waits=True, holding=[waits])
+        assert pool.shortages == [Shortage(frozenset({"job"}), frozenset())]
         await first.says(waits, "died")
-        await first.says("here", "failed")
         assert pool.shortages == []
 
     scenario(play)
@@ -105,7 +106,7 @@ def test_who_waits_for_an_encoder_is_named_with_those_who_have_one_now_and_nobod
         first._running |= {"waits", "has one", "has none"}
         await first.says("waits", "memory", waits=True, holding=["has one@7", "gone@8"])  # numbered, as on nodes
         assert pool.shortages == [Shortage(frozenset({"waits"}), frozenset({"has one"}))]
-        await first.says("has one", "memory", waits=True)  # which keeps its encoder meanwhile
+        await first.says("has one", "memory", waits=True, holding=[])  # which keeps its encoder meanwhile
         assert Shortage(frozenset({"waits"}), frozenset({"has one"})) in pool.shortages
         await first.says("has one", "died")
         first._running.add("has one")  # again, without an encoder
