@@ -3,7 +3,6 @@
 import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -62,6 +61,7 @@ class NodeWorker(PooledWorker):
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming: asyncio.Queue[Report | None] = asyncio.Queue()  # None is the last
         self._attached: Any = None  # the actor
+        self._unheard = asyncio.Event()  # set where it is to be left, and has not heard of it
         self._source = zlib.crc32(setup.name(place).encode())
 
     async def keep(self, on_report: OnReport) -> None:
@@ -69,6 +69,7 @@ class NodeWorker(PooledWorker):
         await self._report_lost(on_report)
         self._outgoing, self._incoming = asyncio.Queue(), asyncio.Queue()
         await self._setup.allowed.wait()
+        self._unheard.clear()
         taking = asyncio.create_task(self._take_all(on_report))
         try:
             why = await self._used(taking)
@@ -129,29 +130,36 @@ class NodeWorker(PooledWorker):
         return remote.remote(setup.arguments, setup.engine, place.count, setup.memory_bytes)
 
     async def _served(self, actor: Any, taking: asyncio.Task[None]) -> str:  # noqa: ANN401
-        """Ask for reports and send messages until the actor ends, or what was asked for cannot be taken; return why."""
-        posting = asyncio.create_task(self._post(actor))
+        """Ask for reports and send messages until the actor ends, is left, or what was asked for cannot be taken; return why."""
+        parts = self._ask(actor), self._post(actor), self._unheard.wait()
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(part) for part in parts]
         try:
-            while not (posting.done() or taking.done()):
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    most = max(0, MOST_REPORTS - self._incoming.qsize())
-                    answer = await actor.reports.remote(self._setup.server, most)
-                if answer is None:
-                    return "its process has ended, or it has been left"
-                reports, lines = answer
-                for line in lines:
-                    job_logging.pass_on(line, source=self._source)
-                for report in reports:
-                    self._incoming.put_nowait(report)
-            if posting.done():
-                posting.result()
-            return "it is not listened to"
+            await asyncio.wait([*tasks, taking], return_when=asyncio.FIRST_COMPLETED)
+            if self._unheard.is_set():
+                return "it is left without having heard of it"
+            ended = next((task for task in tasks if task.done()), None)
+            return "it is not listened to" if ended is None else str(ended.result())
         finally:
-            posting.cancel()
-            await asyncio.wait([posting])
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, actor: Any) -> str:  # noqa: ANN401
+        """Ask for reports until the actor ends; return why there are no more."""
+        while True:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                most = max(0, MOST_REPORTS - self._incoming.qsize())
+                answer = await actor.reports.remote(self._setup.server, most)
+            if answer is None:
+                return "its process has ended, or it has been left"
+            reports, lines = answer
+            for line in lines:
+                job_logging.pass_on(line, source=self._source)
+            for report in reports:
+                self._incoming.put_nowait(report)
 
     async def _post(self, actor: Any) -> None:  # noqa: ANN401
-        """Send messages in their order."""
+        """Send messages in their order, without an end."""
         while True:
             messages = [await self._outgoing.get()]
             while not self._outgoing.empty():
@@ -163,13 +171,22 @@ class NodeWorker(PooledWorker):
         self._outgoing.put_nowait(message)
 
     async def leave(self) -> None:
-        """Leave the device, unless a live job is there; `keep` attaches to it again."""
-        if not self._live:
-            await self._detach(self._attached)
+        """Leave the device, unless a live job is there; `keep` attaches to it again.
 
-    async def _detach(self, actor: Any) -> None:  # noqa: ANN401
-        """Leave the actor to other servers, and to this one's next start. Where that fails, it ends by its lease."""
-        with suppress(Exception):
+        One that does not hear of it is asked for no more reports, so that it ends what it does by its lease.
+        """
+        if not (self._live or await self._detach(self._attached)):
+            self._unheard.set()
+
+    async def _detach(self, actor: Any) -> bool:  # noqa: ANN401
+        """Leave the actor to other servers, and to this one's next start; tell whether it has heard of it.
+
+        Where it has not, it ends what it does by its lease, once it is asked for no more reports.
+        """
+        try:
             async with asyncio.timeout(DETACH_SECONDS):
                 if actor is not None:
                     await actor.detach.remote(self._setup.server)
+            return True
+        except Exception:  # Ray's, or any
+            return False

@@ -159,6 +159,61 @@ def test_a_device_whose_connection_breaks_is_left_so_that_what_ran_there_ends_at
     asyncio.run(scenario())
 
 
+def test_a_device_that_does_not_hear_that_it_is_left_is_asked_no_more_so_that_it_ends_by_its_lease():
+    async def scenario():
+        actor, heard = Actor(), []
+
+        async def detach(server):
+            actor.left.append(server)
+            raise ConnectionError("it is broken for the moment")
+
+        actor.detach = Method(detach)
+
+        async def hear(name, report):
+            heard.append((name, report["report"]))
+
+        node = worker_of(actor)
+        keeping = asyncio.create_task(node.keep(hear))
+        actor.says.put_nowait([READY])
+        await soon(lambda: node.ready)
+        await node.run(Order("job", "alice", "/job", {}, {}, 1, None, 1, None))
+        node._setup.allowed.clear()
+        await node.leave()
+        for _ in range(5):
+            actor.says.put_nowait([])  # it would answer as before
+        await soon(keeping.done)
+        with pytest.raises(WorkerDiedError, match="with 1 attempt: it is left without having heard of it"):
+            keeping.result()
+        assert heard == [("", "ready"), ("job", "died")] and actor.left and not node.ready
+        asked = len(actor.asked)
+        again = asyncio.create_task(node.keep(nothing))
+        node._setup.allowed.set()
+        await soon(lambda: len(actor.asked) > asked)
+        again.cancel()
+        await asyncio.wait([again])
+
+    asyncio.run(scenario())
+
+
+def test_a_live_job_keeps_its_device_while_others_leave_theirs():
+    async def scenario():
+        actor = Actor()
+        node = worker_of(actor)
+        keeping = asyncio.create_task(node.keep(nothing))
+        actor.says.put_nowait([READY])
+        await soon(lambda: node.ready)
+        await node.run(Order("live", "alice", "/job", {"live": True}, {}, 1, None, 1, None))
+        await node.leave()
+        for _ in range(5):
+            actor.says.put_nowait([])
+        await soon(lambda: len(actor.asked) > 5)
+        assert not actor.left and not keeping.done()
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+    asyncio.run(scenario())
+
+
 def test_a_pause_that_comes_while_it_attaches_leaves_the_device_which_nobody_asks_until_that_ends():
     async def scenario():
         actor, attaching, answer = Actor(), asyncio.Event(), asyncio.Event()
