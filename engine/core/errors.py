@@ -69,6 +69,10 @@ class LogError(UpresError):
     exit_code = 6
 
 
+class LogLockedError(LogError):
+    """Raised when another process writes a segment log; it says nothing of what is in it."""
+
+
 class SettingsError(UpresError):
     """Raised when settings contradict each other or lie outside their range; the text names every one of them."""
 

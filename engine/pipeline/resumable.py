@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 
-from upres.engine.core.errors import LogError, SourceError, TargetError, UpresError, os_errors_as
+from upres.engine.core.errors import LogError, LogLockedError, SourceError, TargetError, UpresError, os_errors_as
 from upres.engine.core.text import counted
 from upres.engine.decode.numbered import ImageSequence
 from upres.engine.decode.openers.web import WebFile
@@ -80,8 +80,8 @@ def _claimed(folder: Path, header: dict[str, Any], *, resume: bool) -> Iterator[
     try:
         with os_errors_as(folder, TargetError):
             log = FolderLog(folder, header)
-    except BaseException:
-        if not there_before:
+    except BaseException as error:
+        if not (there_before or isinstance(error, LogLockedError)):  # another run may have made it meanwhile
             shutil.rmtree(folder, ignore_errors=True)
         raise
     try:

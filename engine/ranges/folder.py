@@ -52,15 +52,15 @@ class Ranges:
 
     def log(self, number: int) -> FolderLog:
         """Open the log of a range, to write it from where it ends; errors as of FolderLog."""
-        return FolderLog(self._place(number), {**self.header, "range": number})
+        return FolderLog(self.place(number), {**self.header, "range": number})
 
     def tail(self, number: int) -> Tail:
         """Read the log of a range while it grows."""
-        return Tail(self._place(number), notes=True)
+        return Tail(self.place(number), notes=True)
 
     def check(self, number: int) -> None:
         """Raise LogError where a range's log was made with other settings than the job's, or by another build."""
-        found = FolderLog.read_header(self._place(number))
+        found = FolderLog.read_header(self.place(number))
         if any(found.get(key) != value for key, value in self.header.items()):
             raise LogError("it was made with other settings, or by another build")
 
@@ -75,8 +75,9 @@ class Ranges:
 
     def empty(self, number: int) -> None:
         """Remove what a range's log holds but for its index: it was merged."""
-        for path in self._place(number).glob("video.*"):
+        for path in self.place(number).glob("video.*"):
             path.unlink(missing_ok=True)
 
-    def _place(self, number: int) -> Path:
+    def place(self, number: int) -> Path:
+        """Locate the log of a range."""
         return self._folder / f"{number:05}"

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from upres.engine.core.errors import LogError, TargetError
+from upres.engine.core.errors import LogError, LogLockedError, TargetError
 
 from .memory import MemoryLog
 from .model import DAMAGED, Fragment, Track
@@ -30,7 +30,7 @@ class FolderLog(MemoryLog):
     """A log in a folder, written by one process at a time.
 
     checkpoint: called with a name between the steps of a commit, for tests that stop there.
-    Raises LogError where the folder holds another job's log, a damaged one, or one that is being written.
+    Raises LogError where the folder holds another job's log or a damaged one, LogLockedError where it is being written.
     """
 
     def __init__(
@@ -57,10 +57,16 @@ class FolderLog(MemoryLog):
 
     @staticmethod
     def discard(folder: Path) -> None:
-        """Remove a log; LogError where it is being written, or where the folder holds something else."""
+        """Remove a log; LogLockedError where it is being written, LogError where the folder holds something else."""
         _check_log(folder)
         with _claim(folder):
             shutil.rmtree(folder)
+
+    @staticmethod
+    def wait(folder: Path, seconds: float) -> None:
+        """Wait until no process writes a folder's log; LogLockedError where one does after so many seconds."""
+        if (folder / "lock").exists():  # to claim it would make the folder
+            _claim(folder, seconds).release()
 
     @staticmethod
     def read_header(folder: Path) -> dict[str, Any]:
@@ -186,12 +192,14 @@ def _translated(folder: Path) -> Iterator[None]:
         raise TargetError(f"{folder}: the log cannot be written ({error.strerror})") from error
 
 
-def _claim(folder: Path) -> FileLock:
-    lock = FileLock(folder / "lock", timeout=0, thread_local=False)  # any thread may close the log
+def _claim(folder: Path, seconds: float = 0.0) -> FileLock:
+    lock = FileLock(folder / "lock", timeout=seconds, thread_local=False)  # any thread may close the log
     try:
         lock.acquire()
     except Timeout as error:
-        raise LogError(f"{folder}: another upres is writing this log; wait for it, or choose another output") from error
+        raise LogLockedError(
+            f"{folder}: another upres is writing this log; wait for it, or choose another output"
+        ) from error
     return lock
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import av
 
-from upres.engine.core.errors import LogError, SourceError, UpresError
+from upres.engine.core.errors import LogError, LogLockedError, SourceError, UpresError
 from upres.engine.core.frame import Shape
 from upres.engine.decode.openers.stream import peek
 from upres.engine.decode.reader import Reader
@@ -230,6 +230,8 @@ class Attempt:
         header = _header(job)
         try:
             return FolderLog(self._folder.log, header)
+        except LogLockedError:  # which says nothing of what is in it
+            raise
         except LogError as error:
             logger.warning("the log is restarted: %s", error)
             FolderLog.discard(self._folder.log)
@@ -333,10 +335,10 @@ def _made(order: Order, channel: Channel, live: LiveSocket | None, progress: Pro
     """Make what the order is for, and return the verdict."""
     folder, number = JobFolder(Path(order.folder)), order.range_number
     if number is not None:
-        with locked(folder.range_lock(number), order.lock_seconds):
+        with locked(folder.range_lock(number), Ranges(folder.log, {}).place(number), order.lock_seconds):
             Attempt(order, channel, live, progress).run_range(number)
         return {"report": "made"}
-    with locked(folder.lock, order.lock_seconds):
+    with locked(folder.lock, folder.log, order.lock_seconds):
         totals = Attempt(order, channel, live, progress).run()
     logger.info("%d frames are in the log, %d were there before", totals["frames"], totals["frames_resumed"])
     return {"report": "joined", "totals": totals}

@@ -7,9 +7,11 @@ import pytest
 from fake import Nearest, job
 
 from upres.engine.api import upscale
-from upres.engine.core.errors import EncoderError, ModelError, SourceError, TargetError
+from upres.engine.core.errors import EncoderError, LogLockedError, ModelError, SourceError, TargetError
 from upres.engine.encode.options import Encoder
+from upres.engine.pipeline import resumable
 from upres.engine.pipeline.target import log_folder
+from upres.engine.segments.folder import FolderLog
 
 
 class FailsLate(Nearest):
@@ -64,6 +66,20 @@ def test_what_may_succeed_later_is_kept_and_resumes(clip, tmp_path, error):
     assert log_folder(target).is_dir()
     run(clip, target, Nearest(), resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_run_that_meets_another_at_its_start_leaves_the_log_of_that(clip, tmp_path, monkeypatch):
+    others = []
+
+    def meets(folder, header):
+        others.append(FolderLog(folder, header))
+        return FolderLog(folder, header)
+
+    monkeypatch.setattr(resumable, "FolderLog", meets)
+    with pytest.raises(LogLockedError):
+        run(clip, tmp_path / "out.mp4", Nearest())
+    others[0].close()
+    assert FolderLog.read_header(log_folder(tmp_path / "out.mp4"))["source"]
 
 
 def test_a_log_of_other_weights_is_not_continued(clip, tmp_path):

@@ -2,21 +2,31 @@
 
 import os
 import socket
+from dataclasses import asdict
 
 import pytest
+from fake import job
 from filelock import FileLock
-from worker_desk import working
+from worker_desk import REQUEST, SPEC, working
 
+from upres.engine.core.errors import LogLockedError
+from upres.engine.pipeline.progress import Progress
+from upres.engine.segments.folder import FolderLog
+from upres.service.domain.spec import Limits
 from upres.service.execution.attempt.folder_lock import NOBODY_KNOWN, LockedError, locked
+from upres.service.execution.attempt.run import Attempt
+from upres.service.execution.order import Order
 
 
 def test_one_that_holds_a_lock_is_named_to_the_next(tmp_path):
     lock = tmp_path / "attempt.lock"
     own = f"process {os.getpid()} on {socket.gethostname()}"
-    with locked(lock, 0), pytest.raises(LockedError, match=own), locked(lock, 0.01):
+    log = tmp_path / "log"
+    with locked(lock, log, 0), pytest.raises(LockedError, match=own), locked(lock, log, 0.01):
         pass
-    with locked(lock, 0):
+    with locked(lock, log, 0):
         pass
+    assert not log.exists()
 
 
 @pytest.mark.parametrize("said", [None, b"", b"\xff\xfe", b"x\n" * 1000])
@@ -26,7 +36,7 @@ def test_whatever_a_holder_says_of_itself_is_one_short_line(tmp_path, said):
     with (
         FileLock(tmp_path / "attempt.lock"),
         pytest.raises(LockedError) as caught,
-        locked(tmp_path / "attempt.lock", 0),
+        locked(tmp_path / "attempt.lock", tmp_path / "log", 0),
     ):
         pass
     assert len(caught.value.holder.splitlines()) == 1 and len(caught.value.holder) <= 200
@@ -45,3 +55,38 @@ def test_an_attempt_that_finds_its_folder_locked_gives_its_order_back_and_says_w
         if number is None:
             desk.order(lock_seconds=0.1)
             assert desk.verdict()["report"] == "joined"
+
+
+@pytest.mark.parametrize("number", [None, 0])
+def test_a_log_that_an_attempt_has_locked_still_is_given_back_and_nothing_of_it_is_lost(tmp_path, clip, number):
+    """As where the file server of a machine that is off has released the folder's lock first."""
+    with working(tmp_path / "job") as desk:
+        desk.folder.source.write_bytes(clip("a.mp4", 3).read_bytes())
+        desk.order(devices=1 if number is None else 2)
+        wanted = "fragment" if number is None else "ranges"
+        next(report for report in desk.reports() if report["report"] == wanted)
+        desk.send({"cancel": REQUEST})
+        assert desk.verdict() == {"report": "died"}
+        log = desk.folder.log if number is None else desk.folder.log / "ranges" / f"{number:05}"
+        log.mkdir(exist_ok=True)
+        index = desk.folder.log / "index.jsonl"
+        before = index.read_bytes()
+        with FileLock(log / "lock"):
+            desk.order(lock_seconds=0.1, range_number=number)
+            assert desk.verdict()["report"] == "locked" and index.read_bytes() == before
+        desk.order(lock_seconds=0.1, range_number=number)
+        verdict = desk.verdict()
+        if number is None:
+            assert verdict["report"] == "joined" and verdict["totals"]["frames_resumed"] > 0
+        else:
+            assert verdict["report"] == "made"
+
+
+def test_a_log_that_is_locked_after_all_is_not_started_over(tmp_path):
+    order = Order(REQUEST, "alice", str(tmp_path), SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
+    attempt, wanted = Attempt(order, None, None, Progress()), job(tmp_path / "out.mp4")
+    log = attempt._log(wanted)
+    with pytest.raises(LogLockedError):
+        attempt._log(wanted)
+    log.close()
+    assert FolderLog.read_header(tmp_path / "log")
