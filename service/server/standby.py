@@ -29,7 +29,9 @@ MARK = "database.id"  # in a state folder: which database its jobs are rows of
 
 ANSWER_SECONDS = 4.0  # for one try to renew the lease, so that there are several
 PAUSE_SECONDS = 10.0
-START_SECONDS = 60.0  # the longest that a server which starts keeps the lease; one that hangs there must lose it
+START_SECONDS = (
+    60.0  # the longest that a server which starts keeps the lease and does nothing: one that hangs must lose it
+)
 
 T = TypeVar("T")
 Step = Callable[[], Awaitable[None]]
@@ -69,7 +71,7 @@ class Standby:
     async def wait(self, follow: Callable[[Holder], Awaitable[None]]) -> None:
         """Wait until no other server works, and be the one that does. follow: called with the one that works, at every look.
 
-        The lease is renewed from then on, until `start` or `stop`, for START_SECONDS at most.
+        The lease is renewed from then on, until `start` or `stop`, as long as this thread does anything: see START_SECONDS.
         """
         while True:
             try:
@@ -78,7 +80,7 @@ class Standby:
                 logger.warning("standing by: %s", error)
             else:
                 if holder is None:
-                    threading.Thread(target=self._hold, name="start", daemon=True).start()
+                    threading.Thread(target=self._hold, args=(_cpu_clock(),), name="start", daemon=True).start()
                     return
                 await follow(holder)
             await asyncio.sleep(RENEW_SECONDS)
@@ -112,10 +114,14 @@ class Standby:
         """Do a step with the lease in the thread that is for that alone."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, step, self._lease)
 
-    def _hold(self) -> None:
-        """Renew the lease while the server starts: in a thread, since that keeps the event loop busy."""
-        limit = time.monotonic() + START_SECONDS
-        while not self._started.wait(RENEW_SECONDS) and time.monotonic() < limit:
+    def _hold(self, worked: Callable[[], float]) -> None:
+        """Renew the lease while the server starts: in a thread, since that keeps the event loop busy. worked: its CPU seconds."""
+        before, limit = worked(), time.monotonic() + START_SECONDS
+        while not self._started.wait(RENEW_SECONDS):
+            if (now := worked()) > before:  # however slowly, it gets on
+                before, limit = now, time.monotonic() + START_SECONDS
+            elif time.monotonic() > limit:
+                return
             try:
                 self.store.renew(self._lease)
             except TakenOverError:
@@ -143,6 +149,13 @@ class Standby:
                 if pausing:
                     pausing = paused = False
                     await _in_time(resume)
+
+
+def _cpu_clock() -> Callable[[], float]:
+    """Give the clock of the CPU seconds of this thread; of this process, where the system has none of threads."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return time.process_time
+    return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
 
 
 async def _in_time(step: Step) -> bool:

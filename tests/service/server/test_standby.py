@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -191,6 +192,35 @@ def until_held_no_more():
         if thread.name == "start":
             thread.join(LONGEST_SECONDS)
             assert not thread.is_alive()
+
+
+def test_a_start_that_takes_long_keeps_its_turn_as_long_as_it_gets_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(module, "START_SECONDS", -1.0)  # one look without anything done is too much
+    standby, looks = Standby(Starting(0), tmp_path, "here"), iter([*range(100), 99, 100])
+    standby._hold(lambda: next(looks))
+    assert [*looks] == [100]
+    for _ in range(99):
+        assert standby.store.renewed.acquire(blocking=False)
+
+
+def test_what_a_thread_does_is_seen_by_others_and_what_those_do_is_not_its_own():
+    clock, worked, seen = module._cpu_clock(), 0.05, []
+    before = clock()
+    while clock() < before + worked:
+        pass
+
+    def work():
+        seen.append(clock())
+        own = time.thread_time()
+        while time.thread_time() < own + worked:
+            pass
+        seen.append(clock())
+
+    other = threading.Thread(target=work)
+    other.start()
+    other.join(LONGEST_SECONDS)
+    assert before + worked <= seen[0] <= seen[1] < seen[0] + worked
 
 
 @pytest.mark.parametrize("end", ["start", "stop"])
