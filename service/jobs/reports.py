@@ -59,7 +59,7 @@ class Schedule(Protocol):
 
 
 class Reports:
-    """telemetry: where what attempts did is counted."""
+    """telemetry: where what attempts did is counted, and traced."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Reports:
         checkpoint: Callable[[str], None],
         telemetry: Telemetry,
     ) -> None:
-        self._tally = telemetry.tally
+        self._tally, self._tracing = telemetry.tally, telemetry.tracing
         self._schedule = schedule
         self._ledger = ledger
         self._intake = intake
@@ -228,7 +228,9 @@ class Reports:
             return
         job = await self._ledger.get(request_id)
         try:
-            totals["bytes"] = await self._store_result(job)
+            facts = {"upres.request_id": job.request_id, "upres.key": job.owner}
+            with self._tracing.work("store", job.traceparent, facts) as known:
+                totals["bytes"] = known["upres.bytes"] = await self._store_result(job)
         except Exception:  # whatever it is, another attempt may succeed
             logger.exception("the result cannot be stored")
             await self._died(request_id)

@@ -61,6 +61,19 @@ class Tracing:
         finally:
             span.end(known.pop("problem", None), known, name=known.pop("name", None))
 
+    @contextmanager
+    def work(self, name: str, parent: str | None, facts: Mapping[str, Fact] = NONE) -> Iterator[dict[str, Fact]]:
+        """Make a span of what is done inside, which fails where that raises. Yields facts that become known of it, by name."""
+        known: dict[str, Fact] = {}
+        span, problem = self.span(name, parent, facts), None
+        try:
+            yield known
+        except BaseException as error:
+            problem = type(error).__name__
+            raise
+        finally:
+            span.end(problem, known)
+
     def stages(self, parent: str | None, stages: Iterable[Mapping[str, Any]], longest: float) -> None:
         """Make spans of stages that an attempt has reported, none of which began more than `longest` seconds ago."""
         for stage in stages:

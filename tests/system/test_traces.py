@@ -100,8 +100,11 @@ def stages_of(span, named):
 
 def test_a_job_is_one_tree_from_its_caller_to_the_stages_of_its_ranges(server, collector, clip):
     request_id = submit(server, clip("a.mp4", 6), traceparent=CALLER)
+    collector.wait(
+        lambda spans: [each for each in spans if each.name == "store" and request_id in facts(each).values()]
+    )
     attempt, named = of_job(collector, request_id)
-    [request], [queue] = named["POST /api/v2/videos/upscales"], named["queue"]
+    [request], [queue], [store] = named["POST /api/v2/videos/upscales"], named["queue"], named["store"]
     assert (
         request.trace_id.hex() == TRACE
         and request.parent_span_id.hex() == SPAN
@@ -111,6 +114,8 @@ def test_a_job_is_one_tree_from_its_caller_to_the_stages_of_its_ranges(server, c
     assert queue.parent_span_id == attempt.parent_span_id == request.span_id
     assert request.start_time_unix_nano < queue.start_time_unix_nano
     assert queue.end_time_unix_nano <= attempt.start_time_unix_nano
+    assert attempt.end_time_unix_nano <= store.start_time_unix_nano and store.parent_span_id == request.span_id
+    assert facts(store)["upres.bytes"] == stored_bytes(server, request_id)
     assert facts(attempt)["upres.outcome"] == "joined" and facts(attempt)["upres.attempt"] == 1
     assert facts(attempt)["upres.model"] == MODEL and facts(attempt)["upres.key"] == "default"
     ranges = named["range"]
@@ -124,7 +129,12 @@ def test_a_job_is_one_tree_from_its_caller_to_the_stages_of_its_ranges(server, c
         assert all(facts(stage)["upres.busy_seconds"] > 0 for stage in stages.values())
         frames += facts(stages["encode"])["upres.frames"]
     assert frames == 60
-    assert sum(map(len, named.values())) == 3 + 4 * len(ranges)  # never one a frame
+    assert sum(map(len, named.values())) == 4 + 4 * len(ranges)  # never one a frame
+
+
+def stored_bytes(server, request_id):
+    with Rpc(server.target) as rpc:
+        return rpc.get(request_id).totals.bytes
 
 
 def test_every_line_about_a_traced_job_names_its_trace(server, collector, clip):

@@ -1,6 +1,8 @@
 """Spans of what an attempt reports: within its own, however long ago it claims that a stage began, and once."""
 
+import asyncio
 import os
+from contextlib import nullcontext
 from contextvars import copy_context
 
 import pytest
@@ -50,6 +52,24 @@ def test_a_range_that_died_is_an_error_with_its_device(spans):
     range_, attempt = finished()
     assert (range_.name, range_.status.is_ok, range_.attributes["upres.device"]) == ("range", False, "n/0")
     assert attempt.status.is_ok
+
+
+@pytest.mark.parametrize("error", [None, KeyError("x"), asyncio.CancelledError()])
+def test_work_is_a_span_with_what_became_known_of_it_however_it_ends(spans, error):
+    tracing, finished = spans
+    parent = tracing.span("parent", None)
+    with (
+        pytest.raises(type(error)) if error else nullcontext(),
+        tracing.work("work", parent.traceparent, {"a": 1}) as known,
+    ):
+        known["b"] = 2
+        if error:
+            raise error
+    parent.end()
+    work, request = finished()
+    assert work.name == "work" and work.parent.span_id == request.context.span_id
+    assert dict(work.attributes) == {"a": 1, "b": 2}
+    assert work.status.is_ok is (error is None) and work.status.description == (type(error).__name__ if error else None)
 
 
 def test_a_caller_who_samples_nothing_gets_nothing(spans):
