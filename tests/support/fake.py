@@ -1,7 +1,8 @@
 """A model of the smallest kind: every pixel repeated. It drives the whole engine without a network; it is not shipped.
 
 `fake:load` is the loader that test servers give their workers; `fake:slow` one of a machine that falls behind a camera, with
-`fake:stepping` not by its light networks, and `fake:counted` one whose frames are counted over all processes.
+`fake:stepping` not by its light networks, and `fake:counted` one whose frames are counted over all processes, which `fake:paced`
+makes one after the other.
 """
 
 import io
@@ -117,6 +118,19 @@ class CountedSession(NearestSession):
         return super().push(frame)
 
 
+class Paced(Counted):
+    """Takes some time for each frame besides."""
+
+    def open(self, width: int, height: int) -> CountedSession:
+        return PacedSession(self)
+
+
+class PacedSession(CountedSession):
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        time.sleep(0.03)
+        return super().push(frame)
+
+
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     if slug == "FlashVSR_Tiny":
         raise ModelError("its weights are not here")
@@ -134,6 +148,10 @@ def stepping(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
 
 def counted(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     return Counted(scale, name=f"counted-x{scale}"), None
+
+
+def paced(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+    return Paced(scale, name=f"paced-x{scale}"), None
 
 
 def repeated(pixels: np.ndarray, scale: int) -> np.ndarray:

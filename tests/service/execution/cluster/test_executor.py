@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray_nodes
 import yaml
 from ordered import Watched, ordered
-from paths import ROOT, SUPPORT
+from paths import ROOT
 from running_jobs import ended, result, serving, submit, until
 
 from upres.service.domain.states import Status
@@ -32,28 +33,13 @@ pytestmark = pytest.mark.scale
 
 LONGEST_SECONDS = 200
 UPRES = str(Path(sys.executable).with_name("upres"))
-OBJECT_STORE = 80 << 20  # bytes of memory, of which upres uses next to nothing
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes; this process is on the first."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", str(SUPPORT))  # workers import `fake`
-        nodes = Cluster()
-        for _ in range(2):
-            joined(nodes)
-        patch.setenv("RAY_ADDRESS", nodes.address)
+    with ray_nodes.cluster(4, 4) as nodes:
         yield nodes
-        nodes.shutdown()
-
-
-def joined(cluster):
-    """A node that has just joined."""
-    return cluster.add_node(num_cpus=4, object_store_memory=OBJECT_STORE, include_dashboard=False)
 
 
 def on_ray(folder, **options):
@@ -119,7 +105,7 @@ def test_a_node_that_joins_is_used_and_when_it_dies_its_jobs_go_on_elsewhere(tmp
         expected = await alone(tmp_path, source)
         executor = on_ray(tmp_path / "jobs")
         async with asyncio.timeout(LONGEST_SECONDS), serving(tmp_path, executor=executor) as jobs:
-            node = joined(cluster)
+            node = ray_nodes.joined(cluster)
             while len(executor._workers) < 3 or not executor._workers[2].ready:
                 await asyncio.sleep(0.05)
             third = executor._workers[2]
