@@ -24,6 +24,12 @@ from .send_buffer import CHUNK_BYTES, SendBuffer
 
 T = TypeVar("T")
 CALL_SECONDS = 60.0
+CONNECTION = (  # or a server that has vanished would be waited for without end where there is nothing to send
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),  # which newer gRPC goes by
+    ("grpc.http2.max_pings_without_data", 0),
+)
 TARGET = re.compile(r"[^/\s]+:\d+")
 
 
@@ -47,9 +53,9 @@ class AsyncClient:
         if not TARGET.fullmatch(target):
             raise SettingsError(f"a server is named HOST:PORT, the port that of its gRPC, got {target!r}")
         if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target)
+            self._channel = grpc.aio.insecure_channel(target, CONNECTION)
         else:
-            self._channel = grpc.aio.secure_channel(target, credentials)
+            self._channel = grpc.aio.secure_channel(target, credentials, CONNECTION)
         self._metadata = (("authorization", f"Bearer {key}"),)
         self._server = Server(target, patience)
         self._jobs = stubs.JobServiceStub(self._channel)

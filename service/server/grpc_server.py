@@ -26,6 +26,7 @@ CONNECTION = (  # of either end
     ("grpc.max_send_message_length", 4 << 20),
     ("grpc.keepalive_time_ms", 30_000),  # below what proxies take for idle
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),  # which newer gRPC goes by
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )

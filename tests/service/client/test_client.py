@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import threading
+from contextlib import aclosing
 from types import SimpleNamespace
 
 import grpc
@@ -14,9 +15,10 @@ import pytest
 import referee
 from cutting_proxy import CuttingProxy
 from serving import KEY, Rpc, ServerProcess
+from vanishing_proxy import VanishingProxy
 
 from upres.engine.core.errors import SourceError
-from upres.service.client import Client, retry
+from upres.service.client import Client, aio, retry
 from upres.service.client.aio import AsyncClient
 from upres.service.client.assembly import Assembly
 from upres.service.client.errors import RemoteError
@@ -128,6 +130,33 @@ def test_a_server_that_is_away_is_waited_for_and_that_is_said_once(caplog):
         client.get("x")
     (said,) = [record.message for record in caplog.records if record.name.startswith("upres")]
     assert "; retrying for 1 s" in said
+
+
+def test_a_server_that_vanishes_without_closing_is_noticed(server, monkeypatch):
+    """Its connections stay open, and nothing comes by them: as where its machine has lost its power."""
+    soon = tuple((name, min(value, 500)) for name, value in aio.CONNECTION)
+    monkeypatch.setattr(aio, "CONNECTION", soon)
+    gate = threading.Event()
+
+    def read(size):
+        gate.wait(120)
+        return b""
+
+    async def scenario():
+        async with (
+            AsyncClient(proxy.target, KEY, patience=0) as client,
+            aclosing(client.stream(SimpleNamespace(read=read), CONFIG)) as parts,
+        ):
+            await anext(parts)
+            proxy.vanish()
+            async with asyncio.timeout(60):
+                async for _ in parts:
+                    pass
+
+    address = "127.0.0.1", server.settings["grpc_port"]
+    with VanishingProxy(*address) as proxy, pytest.raises(RemoteError, match="cannot be reached"):
+        asyncio.run(scenario())
+    gate.set()
 
 
 def test_the_client_without_asyncio_works_where_a_loop_runs(server):
