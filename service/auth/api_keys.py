@@ -79,5 +79,5 @@ class Keys:
 
 
 def _hash(secret: str) -> str:
-    """Keys are 256 random bits, so one round is enough; a key set by hand should be as long."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    """Keys are 256 random bits, so one round is enough; a key set by hand should be as long. Any text of JSON's has a hash."""
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()

@@ -13,6 +13,7 @@ from upres.service.api.public_text import public
         ("FlashVSR is not in /root/.cache/upres/flashvsr; get it", "FlashVSR is not in …; get it"),
         ("'/var/lib/upres/jobs/1/source': no space left", "'…': no space left"),
         ("~/models/x.onnx is damaged", "… is damaged"),
+        ("half a pair: \ud800", "half a pair: ?"),
         ("see https://example.com/a/b and 1/1000, either/or, video/mp4, /x", None),
     ],
 )

@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,7 +52,7 @@ logger = logging.getLogger(__name__)
 class LiveDoor:
     """The sockets of one server. origins: those whose pages may open one beside the server's own, `*` for any.
 
-    idle_seconds: the longest that a viewer may take nothing, or a sender send nothing.
+    idle_seconds: the longest that a client may take nothing; how long a sender may pause is watched where its source arrives.
     """
 
     def __init__(
@@ -269,11 +270,12 @@ def _spec(values: object) -> Spec:
         problems["step_down"] = ["The step_down must be true or false."]
     if problems:
         raise InvalidError(problems)
-    live = {"live": True, "live_source": stream, "when_slow": drops, "step_down": steps, "streamed": True}
-    return Spec(**{**_fields(form.spec()), **live, "delivery": "frames"})
-
-
-def _fields(spec: Spec) -> dict[str, Any]:
-    return {name: value for name, value in spec.as_json().items() if name != "prefilters"} | {
-        "prefilters": spec.prefilters
-    }
+    return replace(
+        form.spec(),
+        live=True,
+        live_source=stream,
+        when_slow=drops,
+        step_down=steps,
+        streamed=True,
+        delivery="frames",
+    )

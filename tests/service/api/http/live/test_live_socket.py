@@ -73,6 +73,8 @@ def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
     ("first", "said"),
     [
         ({"key": "wrong", "start": START}, "Unauthenticated"),
+        ({"key": "\ud800", "start": START}, "Unauthenticated"),
+        ({"start": {**START, "live_source": "\ud800"}}, "no live_source ?;"),
         ({"start": {"model": "none"}}, "selected model is invalid"),
         ({"start": {**START, "when_slow": "x"}}, "wait or drop"),
         ({"start": {**START, "step_down": "x"}}, "true or false"),
