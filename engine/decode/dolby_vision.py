@@ -9,12 +9,17 @@ from av import VideoFrame, VideoStream
 
 from upres.engine.color.convert import UNSPECIFIED
 from upres.engine.color.side_data import side_data
+from upres.engine.core.errors import SourceError
 
 RECORD = struct.Struct(
     ">BBHB"
-)  # versions; profile (7 bits), level (6), three flags; what the base layer is compatible with
+)  # versions; profile (7 bits), level (6), flags (3); what the base layer is compatible with
 EXTRA_DATA = b"\x41\xed"  # BlockAddIDExtraData (RFC 9559, 5.1.4.1.17), which holds the record in Matroska
 KINDS = (b"dvcC", b"dvvC", b"dvwC")
+TO_HDR10 = (
+    "ffmpeg -i IN -vf libplacebo=colorspace=bt2020nc:color_primaries=bt2020:color_trc=smpte2084:format=yuv420p10 "
+    "-c:v libx265 -c:a copy OUT.mkv"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,16 @@ def dolby_vision(video: VideoStream, first: VideoFrame) -> DolbyVision | None:
     if side_data(first, "DOVI_METADATA") or side_data(first, "DOVI_RPU_BUFFER"):
         return DolbyVision(5, False) if first.color_trc == UNSPECIFIED else DolbyVision(8, True)
     return None
+
+
+def refuse_what_only_dolby_decodes(name: str, video: VideoStream, first: VideoFrame) -> None:
+    """Raise SourceError where the picture below is none of HDR10, HLG or SDR. name: of the source, for people."""
+    dolby = dolby_vision(video, first)
+    if dolby is not None and not dolby.compatible:
+        raise SourceError(
+            f"{name}: is Dolby Vision profile {dolby.profile}, whose colors Dolby's decoders can convert, and an FFmpeg "
+            f"with libplacebo and Vulkan: {TO_HDR10}; or take a version whose base layer is HDR10, HLG or SDR"
+        )
 
 
 def _header(video: VideoStream) -> bytes:

@@ -18,17 +18,10 @@ from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_n
 
 from .clock import LAG
 from .connection import Connection
-from .container import (
-    CLOCK_MAY_JUMP,
-    LIMIT,
-    MediaPacket,
-    check_size,
-    codec_name,
-    listed,
-)
+from .container import CLOCK_MAY_JUMP, LIMIT, MediaPacket, check_size, codec_name, listed
 from .cut import WHOLE, Cut
 from .decoder import Decoder
-from .dolby_vision import dolby_vision
+from .dolby_vision import refuse_what_only_dolby_decodes
 from .info import announced_seconds, describe
 from .inventory import take_inventory
 from .packets.scan import Scan, scan
@@ -36,10 +29,6 @@ from .packets.survey import Survey, is_needed, survey
 from .source import Source
 
 SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
-TO_HDR10 = (
-    "ffmpeg -i IN -vf libplacebo=colorspace=bt2020nc:color_primaries=bt2020:color_trc=smpte2084:format=yuv420p10 "
-)
-TO_HDR10 += "-c:v libx265 -c:a copy OUT.mkv"
 SHORT_SECONDS, SHORT_SHARE = 0.5, 0.02  # less than this is missing where a container rounds
 
 OnPacket = Callable[[MediaPacket], None]
@@ -96,7 +85,7 @@ class Reader:
             self.info = describe(self.container, self._tracks, self._first, self._surveyed)
             if self._connection.format:
                 self.info = replace(self.info, container=self._connection.format, codec=self._connection.format)
-            self._check_dolby_vision()
+            refuse_what_only_dolby_decodes(self._name, self.video, self._first)
             if self.tonemap and self.info.shape.color.transfer in HDR:
                 eight_bits = "tone mapping gives 8"
             if eight_bits is not None:
@@ -281,14 +270,6 @@ class Reader:
         """Return when a frame is shown, by the source's clock."""
         pts = frame.pts if frame.dts is None or frame.pts is None else max(frame.pts, frame.dts)
         return None if pts is None else pts * (self.video.time_base or Fraction(1))
-
-    def _check_dolby_vision(self) -> None:
-        dolby = dolby_vision(self.video, self._first)
-        if dolby is not None and not dolby.compatible:
-            raise SourceError(
-                f"{self._name}: is Dolby Vision profile {dolby.profile}, whose colors Dolby's decoders can convert, and an FFmpeg "
-                f"with libplacebo and Vulkan: {TO_HDR10}; or take a version whose base layer is HDR10, HLG or SDR"
-            )
 
     def _missing_frames(self) -> str | None:
         announced = self.info.frames or 0
