@@ -15,11 +15,11 @@ from pathlib import Path
 
 from upres.service.domain import job_logging
 
-from . import probe_process
-from .attempt.run import run_order
+from .attempt.verdict import run_order
 from .channel import Channel
 from .order import Order
-from .pull import process
+from .probe import process as probe_process
+from .pull import process as pull_process
 from .sandbox.confinement import code_folders, confine
 from .sandbox.fork_server import CHILD
 from .sandbox.forking import Forking
@@ -41,7 +41,7 @@ def run(end: socket.socket) -> None:
             case {"inspect": request}:
                 channel.send(probe_process.run(**request))
             case {"pull": request}:
-                process.run(end, **request)
+                pull_process.run(end, **request)
             case {"confine": _}:
                 channel.send(asdict(confine(TRIAL)))
             case message:

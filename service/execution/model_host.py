@@ -1,4 +1,4 @@
-"""The worker's side of a channel: one attempt's model and sessions, and a turn on the device for each step of them.
+"""The worker's side of a channel: one attempt's models and sessions, and a turn on the device for each step of them.
 
 A question is a message whose `do` names it. The reply is frames or shared memory for them, if any, then `{"end": value}` or
 `{"error": …, "text": …}`.
@@ -6,26 +6,20 @@ A question is a message whose `do` names it. The reply is frames or shared memor
 
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from upres.engine.color.convert import COEFFICIENTS, RANGES
-from upres.engine.core.frame import Color, Frame, Layout
-from upres.engine.core.model import Deepening, Model, Pipelined, Planar, Session, Spooling, Stepping, Stoppable
-from upres.engine.models.chain import as_one
-from upres.engine.models.registry import lighter
-from upres.engine.models.stepped import NOTHING_LIGHTER, stepped
+from upres.engine.core.frame import Frame
+from upres.engine.core.model import Pipelined, Session, Stoppable
 from upres.engine.pipeline.admission import refuse_what_cannot_run_live
 from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.engine.pipeline.estimate import seconds_a_frame
-from upres.engine.pipeline.options import eight_bits
-from upres.service.domain.spec import MOST_CHAINED
-from upres.service.telemetry.labels import model_label
 
 from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
+from .chosen_models import ChosenModels, Load, Turn
 from .encoding.encoder_host import EncoderHosts
 from .memory_budget import Claim, MemoryBudget
 from .shared_frames import shared_bytes
@@ -33,9 +27,6 @@ from .shared_frames import shared_bytes
 MOST_SESSIONS = 4  # of one attempt; it needs one at a time
 
 logger = logging.getLogger(__name__)
-
-Turn = Callable[[], AbstractContextManager[None]]
-Load = Callable[[str, int, str], tuple[Model, str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +66,15 @@ class ModelHost:
         made: Callable[[str, int], None] = lambda label, count: None,
     ) -> None:
         self._channel = channel
-        self._load = load
         self._device = device
+        self._chosen = ChosenModels(load, device)
         self._memory = memory
         self._merging = merging or Claim(MemoryBudget(0))
         self._live = live
         self._turn = ExitStack()  # the turn on the device, while there is one
-        self._model: Model | None = None
-        self._models: list[Model] = []
-        self._form = Form()  # of the frames that they take
         self._sessions: dict[int, _Opened] = {}
         self._encoders = encoders or EncoderHosts(None)
         self._made = made
-        self._label = ""
         self._opened = 0
         self._gone = False
         self.frame_bytes = 0  # of the largest frame that its sessions take
@@ -129,18 +116,22 @@ class ModelHost:
     def _do(self, message: Message, frame: Frame | None) -> Any:  # noqa: ANN401 - JSON
         match message["do"]:
             case "model":
-                note = self._load_chain(message["models"], message["content"], steps=bool(message.get("steps")))
+                self._check_unused()
+                note = self._chosen.load(message["models"], message["content"], steps=bool(message.get("steps")))
                 nvenc = {"nvenc": self._encoders.offer(), "may_have_nvenc": self._encoders.there}
-                return {**self._facts(), "note": note, **nvenc}
+                return {**self._chosen.facts, "note": note, **nvenc}
             case "want nvenc":
                 self._check_unused()
                 self._memory.wait(partial(self._encoders.want, lambda: self._gone))
             case "deepen":
-                return self._deepen()
+                self._check_unused()
+                self._chosen.deepen()
+                return self._chosen.facts
             case "on planes":
-                return self._take_planes(message)
+                self._check_unused()
+                return self._chosen.facts if self._chosen.take_planes(message) else None
             case "memory":
-                return self._chosen().memory(message["width"], message["height"])
+                return self._chosen.model.memory(message["width"], message["height"])
             case "merge":
                 self._merge(int(message["media"]))
             case "reserve":
@@ -151,13 +142,15 @@ class ModelHost:
                 self._channel.send_end(self._encoders.open())
             case "check live":
                 with self._device():
-                    refuse_what_cannot_run_live(self._chosen(), message["width"], message["height"], message["rate"])
+                    refuse_what_cannot_run_live(
+                        self._chosen.model, message["width"], message["height"], message["rate"]
+                    )
             case "open":
                 return self._open(int(message["width"]), int(message["height"]))
             case "push" if frame is not None:
                 opened = self._sessions[message["session"]]
                 opened.check(frame)
-                self._step(message.get("level", 0))
+                self._chosen.step(message.get("level", 0))
                 self._send(opened.session.push(frame))
             case "flush":
                 self._send(self._sessions[message["session"]].session.flush())
@@ -168,66 +161,6 @@ class ModelHost:
                 raise ValueError(f"there is nothing to do named {other!r}")
         return None
 
-    def _load_chain(self, models: list[tuple[str, int]], content: str, *, steps: bool) -> str | None:
-        """Load models, which work one after the other as one; give a line for the user where a better one exists.
-
-        steps: lighter ones as well, that can take the place of a single one.
-        """
-        self._check_unused()
-        if not 0 < len(models) <= MOST_CHAINED:
-            raise ValueError(f"a job has 1 to {MOST_CHAINED} models, not {len(models)}")
-        with self._device():
-            loaded = [self._load(slug, scale, content) for slug, scale in models]
-            others = (
-                [self._load(*each)[0] for each in lighter(*models[0], content)] if steps and len(models) == 1 else []
-            )
-        self._models, self._form = [model for model, _ in loaded], Form()
-        self._label = model_label([slug for slug, _ in models])
-        if levels := stepped(self._models[0], others):
-            self._models = [levels]
-        self._model = as_one(self._models)
-        alone = NOTHING_LIGHTER if steps and not levels else None
-        return next((note for _, note in loaded if note), alone)
-
-    def _step(self, level: int) -> None:
-        """Let one network of several work from now on."""
-        model = self._chosen()
-        if isinstance(model, Stepping):
-            if level not in range(len(model.levels)):
-                raise ValueError(f"there is no level {level} of {len(model.levels)}")
-            model.level = level
-
-    def _facts(self) -> dict[str, Any]:
-        names = ("name", "scale", "warmup", "report", "digest")
-        model = self._chosen()
-        levels = list(model.levels) if isinstance(model, Stepping) else []
-        facts = {name: getattr(model, name) for name in names}
-        return {**facts, "levels": levels, "eight_bits": eight_bits(self._models)}
-
-    def _deepen(self) -> dict[str, Any]:
-        """Take models for frames of 16 bits instead, before anything is reserved for them or opened; their facts."""
-        self._check_unused()
-        with self._device():
-            self._models = [model.deep() for model in self._models if isinstance(model, Deepening)]
-        self._model, self._form = as_one(self._models), Form(bits=16)
-        return self._facts()
-
-    def _take_planes(self, message: Message) -> dict[str, Any] | None:
-        """Take a model for frames in planes instead, likewise; its facts, or None where RGB serves it better."""
-        self._check_unused()
-        matrix, scope, siting = (message[name] for name in ("matrix", "range", "siting"))
-        if matrix not in COEFFICIENTS or scope not in RANGES or siting not in ("left", "center"):
-            raise ValueError("colors that there are none of")
-        size = int(message["width"]), int(message["height"])
-        model = self._models[0] if len(self._models) == 1 and min(size) > 0 and self._form.bits == 8 else None
-        layout = Layout(Color(matrix, scope, "", ""), siting)  # it computes nothing with the rest
-        with self._device():
-            planar = model.on_planes(layout, *size) if isinstance(model, Planar) else None
-        if planar is None:
-            return None
-        self._models, self._model, self._form = [planar], planar, Form(planar=True)
-        return self._facts()
-
     def _check_unused(self) -> None:
         if self._memory.held or self._sessions:
             raise ValueError("models are chosen before memory is reserved for them")
@@ -237,22 +170,20 @@ class ModelHost:
 
         Then share memory for the frames themselves, which is counted, too. nvenc: the GPU encodes what becomes of them.
         """
-        model = self._chosen()
+        scale = self._chosen.model.scale
         if self._memory.held or media < 0:
             raise ValueError("memory is reserved once, and not less than none")
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise ValueError(f"there is no memory to reserve for frames of {width}x{height}")
         if nvenc:
-            self._encoders.fix(width * model.scale, height * model.scale)
+            self._encoders.fix(width * scale, height * scale)
         else:
             self._encoders.leave_all()
-        frame = self._form.bytes_of(width, height)
-        sizes = frame, frame * model.scale**2
-        needed = (
-            media + _memory(model, width, height, live=self._live) + shared_bytes(sizes) + self._encoders.bytes_each
-        )
+        frame = self._chosen.form.bytes_of(width, height)
+        sizes = frame, frame * scale**2
+        session = self._chosen.memory(width, height, live=self._live)
         self._merging.release()
-        self._memory.reserve(needed, lambda: self._gone)
+        self._memory.reserve(media + session + shared_bytes(sizes) + self._encoders.bytes_each, lambda: self._gone)
         self._channel.share(sizes)
 
     def _merge(self, media: int) -> None:
@@ -271,7 +202,7 @@ class ModelHost:
             return 1
         with self._device():
             frame = int(message["width"]), int(message["height"])
-            seconds = seconds_a_frame(self._chosen(), *frame, deep=self._form.bits > 8)
+            seconds = seconds_a_frame(self._chosen.model, *frame, deep=self._chosen.form.bits > 8)
         size = another.bytes + self._encoders.bytes_each
         wanted = another.wanted(seconds) - 1
         if not self._encoders.bytes_each:
@@ -287,25 +218,20 @@ class ModelHost:
             raise ValueError(f"{MOST_SESSIONS} sessions are open, which is the most")
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise ValueError(f"there is no session of {width}x{height}")
-        model, live = self._chosen(), self._live
         with self._device(), ExitStack() as undo:
-            session = model.open(width, height, live=live) if isinstance(model, Spooling) else model.open(width, height)
+            session = self._chosen.open(width, height, live=self._live)
             undo.callback(session.close)
             if isinstance(session, Stoppable):
                 session.between = self._lend
-            if live and isinstance(session, Pipelined):
+            if self._live and isinstance(session, Pipelined):
                 session.hold_none()
             undo.pop_all()
         self._opened += 1
-        self.pixels = max(self.pixels, width * height * model.scale**2)
-        self._sessions[self._opened] = _Opened(session, width, height, self._form)
-        self.frame_bytes = max(self.frame_bytes, self._form.bytes_of(width, height))
+        form, scale = self._chosen.form, self._chosen.model.scale
+        self.pixels = max(self.pixels, width * height * scale**2)
+        self._sessions[self._opened] = _Opened(session, width, height, form)
+        self.frame_bytes = max(self.frame_bytes, form.bytes_of(width, height))
         return self._opened
-
-    def _chosen(self) -> Model:
-        if self._model is None:
-            raise ValueError("no model was chosen yet")
-        return self._model
 
     def _send(self, frames: Iterable[Frame]) -> None:
         """Send frames as they are made. Those of a live source that one push gives, most often one, take one turn for all."""
@@ -314,7 +240,7 @@ class ModelHost:
             with self._turn:
                 self._turn.enter_context(self._device())
                 batch = list(results) if self._live else list(islice(results, 1))
-                self._made(self._label, len(batch))
+                self._made(self._chosen.label, len(batch))
             for frame in batch:
                 self._channel.send({}, frame)
             if self._live or not batch:
@@ -324,8 +250,3 @@ class ModelHost:
         """Lend the device to the next attempt between two steps: a model may work on a whole shot."""
         self._turn.close()
         self._turn.enter_context(self._device())
-
-
-def _memory(model: Model, width: int, height: int, *, live: bool) -> int:
-    """Predict the bytes of a session."""
-    return model.memory(width, height, live=live) if isinstance(model, Spooling) else model.memory(width, height)

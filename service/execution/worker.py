@@ -35,11 +35,11 @@ from upres.service.domain import job_logging
 
 from .base import VERDICTS, Load
 from .channel import Channel
+from .chosen_models import Load as LoadModel
 from .device_scheduler import Device
 from .encoding.encoder_host import EncoderHosts
 from .encoding.gpu_sessions import open_sessions
 from .memory_budget import MERGING_PART, Claim, MemoryBudget, usable_memory
-from .model_host import Load as LoadModel
 from .model_host import ModelHost
 from .order import Order
 from .report_shape import Pace, checked

@@ -15,6 +15,7 @@ from upres.engine.core.errors import UpresError
 from upres.engine.models.catalog import SLUGS
 from upres.engine.pipeline.advice import Clip
 from upres.service.domain import job_logging, trace_context
+from upres.service.domain.checks import check
 from upres.service.domain.errors import (
     BusyError,
     DiskFullError,
@@ -27,13 +28,13 @@ from upres.service.domain.errors import (
 from upres.service.domain.failures import failure_of
 from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
-from upres.service.domain.spec import Spec, check
+from upres.service.domain.spec import Spec
 from upres.service.domain.states import Failure, Reason, TransitionError
 from upres.service.domain.waiting import to_the_end
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
-from upres.service.execution.probe import Probe
-from upres.service.execution.probe_process import Facts
+from upres.service.execution.probe.probe import Probe
+from upres.service.execution.probe.process import Facts
 from upres.service.live.relay import Relay
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.results import Results

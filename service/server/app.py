@@ -21,7 +21,7 @@ from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import ExecutorOptions, make_executor
-from upres.service.execution.probe import Probe
+from upres.service.execution.probe.probe import Probe
 from upres.service.execution.pull.puller import Puller
 from upres.service.jobs.retention import keep_expiring
 from upres.service.jobs.service import Jobs

@@ -13,7 +13,7 @@ from upres.engine.segments.tail import Tail
 from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Limits, Spec
 from upres.service.execution.local import LocalExecutor
-from upres.service.execution.probe import Probe
+from upres.service.execution.probe.probe import Probe
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Store
 from upres.service.storage.results import Results

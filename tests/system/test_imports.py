@@ -12,10 +12,9 @@ HEAVY = ("grpc", "sqlalchemy", "fastapi", "uvicorn", "obstore", "alembic", "prom
 @pytest.mark.parametrize(
     ("module", "unneeded"),
     [
-        ("upres.service.execution.attempt", HEAVY),
         ("upres.service.execution.fork_parent", HEAVY),
         ("upres.service.execution.worker", HEAVY),
-        ("upres.service.execution.probe", HEAVY),
+        ("upres.service.execution.probe.probe", HEAVY),
         (
             "upres.service.client",
             ("sqlalchemy", "fastapi", "uvicorn", "obstore", "alembic", "av", "numpy", "onnxruntime"),

@@ -1,7 +1,7 @@
 """The forms of requests as Pydantic models, and the route that reads them: multipart, URL-encoded or JSON, within limits.
 
 A value of the wrong type does not end the validation: it becomes a Problem in its field's place, so that one answer can name it
-together with what `domain.spec` finds wrong.
+together with what `domain.checks` finds wrong.
 """
 
 import asyncio

@@ -12,9 +12,10 @@ from starlette.datastructures import UploadFile
 
 from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted
+from upres.service.domain.checks import problems_of
 from upres.service.domain.errors import InvalidError, TooLargeError
-from upres.service.domain.spec import SIDES, Spec, problems_of
-from upres.service.execution.probe_process import Facts
+from upres.service.domain.spec import SIDES, Spec
+from upres.service.execution.probe.process import Facts
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job
 

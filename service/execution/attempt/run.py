@@ -6,11 +6,9 @@ in the folder; what it reports is only news of that.
 
 import logging
 import shutil
-import tempfile
-import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 import av
 
-from upres.engine.core.errors import LogError, LogLockedError, SourceError, UpresError
+from upres.engine.core.errors import LogError, LogLockedError, SourceError
 from upres.engine.core.frame import Shape
 from upres.engine.decode.openers.stream import peek
 from upres.engine.decode.reader import Reader
@@ -26,7 +24,6 @@ from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import join
 from upres.engine.live.step_down import stepping
 from upres.engine.pipeline.options import Job, after_prefilters, fitted
-from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.ranges.folder import Ranges
 from upres.engine.ranges.maker import make_range
@@ -35,30 +32,24 @@ from upres.engine.ranges.plan import Plan
 from upres.engine.ranges.split import RangesLostError, run_split
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment
-from upres.service.domain import job_logging
+from upres.service.domain.checks import check_source, too_long
 from upres.service.domain.errors import NoRoomError, TooLargeError
-from upres.service.domain.spec import FORMATS, Limits, Spec, check_source, too_long
+from upres.service.domain.spec import FORMATS, Limits, Spec
 from upres.service.execution.channel import Channel
 from upres.service.execution.order import Order
 from upres.service.execution.pull.process import CONTAINER
-from upres.service.execution.sandbox.confinement import confine
-from upres.service.execution.sandbox.limits import Bounds, name_process
 from upres.service.live.attempt_socket import LiveReader, LiveSocket, SentLog
 from upres.service.storage.job_folder import JobFolder
 
 from .activity import Activity, ReadAhead
-from .folder_lock import LockedError, locked
 from .growing_source import GrowingSource
 from .preview import jpeg
 from .remote_encoder import with_memory
 from .remote_model import RemoteModel
+from .reporting import Reporter
 from .split import Asked
-from .stages import TimedProgress, reported
 
-REPORT_SECONDS = 0.25  # between two reports of progress
-MERGED_FRAMES = (
-    10  # of the source's, that an attempt holds which decodes no more than the first: 104 MiB were measured at 4K
-)
+MERGED_FRAMES = 10  # of the source's, for an attempt that decodes no more than the first: 104 MiB were measured at 4K
 LIVE_RATE = Fraction(60)  # frames a second that a live source has at most: where libavformat says more, it has guessed
 
 LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
@@ -70,21 +61,20 @@ logger = logging.getLogger(__name__)
 class Attempt:
     """The run itself. What is wrong with the job is an UpresError; anything else is a fault of ours and ends the process."""
 
-    def __init__(self, order: Order, channel: Channel, live: LiveSocket | None, progress: Progress) -> None:
+    def __init__(self, order: Order, channel: Channel, live: LiveSocket | None, reporter: Reporter) -> None:
         self._live = live
         self._channel = channel
+        self._reporter = reporter
         self._spec = Spec.from_json(order.spec)
         self._limits = Limits(**order.limits)
         self._folder = JobFolder(Path(order.folder))
-        self._progress = progress
+        self._progress = reporter.progress
         self._activity = Activity(
             self._folder.path,
             self._progress,
-            self._report_progress if order.range_number is None else partial(report, channel, "active"),
+            reporter.report if order.range_number is None else partial(reporter.send, "active"),
             lambda: live is not None and live.sending,
         )
-        self._reported = 0.0
-        self._expected = 0
         self._free_bytes = order.free_bytes
         self._devices = order.devices
 
@@ -120,14 +110,14 @@ class Attempt:
             job = fitted(job, reader)
             job = with_memory(model, job, reader.info.shape)
             log = SentLog(live, reader)
-            tick, seconds = stepping(job.models, self._progress, self._tick), 0.0
+            tick, seconds = stepping(job.models, self._progress, self._reporter.tick), 0.0
             with closing(run(reader, job, log, self._progress, tick)) as fragments:
                 for fragment in fragments:
                     if fragment.track == "video":
                         seconds = float((fragment.pts + fragment.duration) * log.tracks["video"].time_base)
                         self._check_length(seconds)
-            self._report_progress()
-            return self._totals(self._progress.frames_out, seconds)
+            self._reporter.report()
+            return self._reporter.totals(self._progress.frames_out, seconds, paced=True)
 
     def _check_pace(self, model: RemoteModel, shape: Shape) -> None:
         """Raise ModelError where the model is not made for frames of this shape as they come."""
@@ -140,15 +130,16 @@ class Attempt:
             job = fitted(job, reader)
             if self._spec.streamed and reader.subtitles:
                 self._progress.warnings.append(SUBTITLES)
-            self._expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
+            self._reporter.expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
             with closing(self._log(job)) as log, _contradictions(fresh=not log.tracks):
                 for fragment in self._fragments(reader, job, log, model):
                     self._published(fragment, log)
-                self._report_progress()
+                self._reporter.report()
                 join(log, self._folder.joined, job.container)
                 video = log.fragments("video")
                 seconds = float((video[-1].pts + video[-1].duration) * log.tracks["video"].time_base)
-                return self._totals(sum(fragment.frames for fragment in video), seconds)
+                frames = sum(fragment.frames for fragment in video)
+                return self._reporter.totals(frames, seconds, paced=self._spec.streamed)
 
     def _reader(self, source: Source, model: RemoteModel) -> Reader:
         return Reader(source, formats=FORMATS, tonemap=self._spec.tonemap, eight_bits=model.eight_bits)
@@ -165,14 +156,14 @@ class Attempt:
                     worker = self._model()
                     unread = closes.enter_context(self._reader(closes.enter_context(self._source()), worker))
                     fits = fitted(self._job(worker), unread)
-                fits = with_memory(worker, fits, unread.info.shape, self._expected or None)
-                yield from run(unread, fits, log, self._progress, self._tick)
+                fits = with_memory(worker, fits, unread.info.shape, self._reporter.expected or None)
+                yield from run(unread, fits, log, self._progress, self._reporter.tick)
 
         if self._devices < 2 or self._spec.streamed:
             yield from alone(None)
             return
         ranges = Ranges(log.folder, _header(job))
-        asked = Asked(self._channel, self._activity.excused, self._tick)
+        asked = Asked(self._channel, self._activity.excused, self._reporter.tick)
 
         def makers(numbers: Sequence[int]) -> AbstractContextManager[Wait]:
             try:
@@ -210,7 +201,7 @@ class Attempt:
 
     @contextmanager
     def _growing(self) -> Iterator[GrowingSource]:
-        with closing(GrowingSource(self._folder, partial(report, self._channel, "waiting"))) as growing:
+        with closing(GrowingSource(self._folder, partial(self._reporter.send, "waiting"))) as growing:
             self._activity.read = lambda: growing.furthest
             yield growing
 
@@ -220,7 +211,7 @@ class Attempt:
             late = peek(growing)[1]
             if late:
                 self._progress.warnings.append(LATE)
-                self._report_progress()
+                self._reporter.report()
                 while growing.read():
                     pass
         return late
@@ -237,19 +228,15 @@ class Attempt:
             FolderLog.discard(self._folder.log)
             return FolderLog(self._folder.log, header)
 
-    def _tick(self) -> None:
-        if time.monotonic() - self._reported > REPORT_SECONDS:
-            self._report_progress()
-
     def _published(self, fragment: Fragment, log: FolderLog) -> None:
         track = log.tracks[fragment.track]
         if fragment.track == "video" and fragment.independent and not self._folder.preview.exists():
             self._folder.put_preview(jpeg(track.init + log.read(fragment)))
-        self._channel.send({"report": "fragment"})
+        self._reporter.send("fragment")
         if fragment.track == "video" and fragment.last:
-            self._report_progress()
+            self._reporter.report()
         else:
-            self._tick()
+            self._reporter.tick()
         if shutil.disk_usage(self._folder.path).free < self._free_bytes:
             raise NoRoomError("the server's disk is nearly full; submit the job again later")
         self._check_length(float((fragment.pts + fragment.duration) * track.time_base))
@@ -258,36 +245,6 @@ class Attempt:
         longest = self._limits.longest(self._spec)
         if longest is not None and seconds > longest + 0.5:
             raise TooLargeError(too_long(self._spec, longest))
-
-    def _report_progress(self) -> None:
-        progress, self._reported = self._progress, time.monotonic()
-        percent = min(99.0, 100 * progress.frames_out / self._expected) if self._expected else 0.0
-        self._channel.send({"report": "progress", "percent": percent, "state": self._state()})
-
-    def _state(self) -> dict[str, Any]:
-        progress = self._progress
-        state: dict[str, Any] = {
-            "frames_in": progress.frames_in,
-            "frames_out": progress.frames_out,
-            "frames_resumed": progress.frames_resumed,
-            "frames_dropped": progress.frames_dropped,
-            "network": progress.network,
-            "device": progress.device,
-            "seconds": dict(progress.seconds),
-            "warnings": list(progress.warnings),
-        }
-        if progress.encoding is not None:
-            encoding = progress.encoding
-            state["encoding"] = {"encoder": encoding.library, "width": encoding.width, "height": encoding.height}
-        return state
-
-    def _totals(self, frames: int, seconds: float) -> dict[str, Any]:
-        """Return what the row keeps. pixels: of the source, which the job's time is divided by, unless its sender set the pace."""
-        progress = self._progress
-        totals = {**self._state(), "frames": frames, "duration_seconds": seconds, "repairs": asdict(progress.repairs)}
-        if progress.shape is not None and not self._spec.streamed:
-            totals["pixels"] = frames * progress.shape.width * progress.shape.height
-        return totals
 
 
 @contextmanager
@@ -303,57 +260,3 @@ def _contradictions(*, fresh: bool) -> Iterator[None]:
 
 def _header(job: Job) -> dict[str, Any]:
     return {"build": f"av {av.__version__}", **job.settings()}
-
-
-def report(channel: Channel, kind: str) -> None:
-    """Send a report that is no more than its kind."""
-    channel.send({"report": kind})
-
-
-def run_order(order: Order, channel: Channel) -> None:
-    """Carry out an order in this process, which gives up everything but the job's folder, and report how it ended."""
-    job_logging.bind_job_id(order.logged, order.traceparent)
-    name_process("upres-attempt")
-    progress = Progress() if order.traceparent is None else TimedProgress()
-    try:
-        with (
-            _live_socket(order, channel) as live,
-            reported(progress, channel),
-        ):  # the socket before sockets are given up
-            _confine(order)
-            verdict = _made(order, channel, live, progress)
-    except LockedError as error:
-        channel.send({"report": "locked", "holder": error.holder})
-    except UpresError as error:
-        message = str(error).replace(f"{order.folder}/", "")  # nobody outside shall read a path of the server's
-        channel.send({"report": "failed", "error": type(error).__name__, "message": message})
-    else:
-        channel.send(verdict)
-
-
-def _made(order: Order, channel: Channel, live: LiveSocket | None, progress: Progress) -> dict[str, Any]:
-    """Make what the order is for, and return the verdict."""
-    folder, number = JobFolder(Path(order.folder)), order.range_number
-    if number is not None:
-        with locked(folder.range_lock(number), Ranges(folder.log, {}).place(number), order.lock_seconds):
-            Attempt(order, channel, live, progress).run_range(number)
-        return {"report": "made"}
-    with locked(folder.lock, folder.log, order.lock_seconds):
-        totals = Attempt(order, channel, live, progress).run()
-    logger.info("%d frames are in the log, %d were there before", totals["frames"], totals["frames_resumed"])
-    return {"report": "joined", "totals": totals}
-
-
-@contextmanager
-def _live_socket(order: Order, channel: Channel) -> Iterator[LiveSocket | None]:
-    if not order.live:
-        yield None
-        return
-    with closing(LiveSocket(Path(order.folder), partial(report, channel, "waiting"))) as live:
-        yield live
-
-
-def _confine(order: Order) -> None:
-    tempfile.tempdir = order.folder  # the only place that it can write to
-    bounds = Bounds(memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds, file_bytes=order.file_bytes)
-    confine(bounds, writable=[Path(order.folder)])

@@ -1,64 +1,14 @@
-"""What is wrong with a source, before any work on it."""
+"""What a job asks for, and how it lies in the database."""
 
-import media
-import pytest
-
-from upres.engine.decode.reader import Reader
-from upres.service.domain.errors import TooLargeError
-from upres.service.domain.spec import PROFILES, Limits, Spec, check_source, problems_of
-
-
-def test_a_result_that_no_encoder_takes_is_refused_with_what_helps(tmp_path):
-    clip = media.clip(tmp_path / "wide.mp4", "-c:v", "libx264", "-preset", "ultrafast", "-frames:v", 1,
-                      picture="color=size=4096x4096:rate=1:duration=1")  # fmt: skip
-    with Reader(clip) as reader:
-        with pytest.raises(TooLargeError, match=r"No encoder takes frames of 16384x16384: .* choose a smaller scale"):
-            check_source(reader.info, Spec("RealESRGAN_Vid_x4"), Limits())
-        check_source(reader.info, Spec("RealESRGAN_Vid_x2"), Limits())
-
-
-def test_the_hosted_limits_of_length_hold_where_they_are_set_and_the_refusal_says_what_helps(tmp_path):
-    clip = media.clip(tmp_path / "long.mp4", "-c:v", "libx264", picture="color=size=64x48:rate=1:duration=17")
-    hosted = Limits(seconds=PROFILES["deapi"])
-    with Reader(clip) as reader:
-        check_source(reader.info, Spec("RealESRGAN_Vid_x4"), Limits())
-        check_source(reader.info, Spec("RealESRGAN_Vid_x4", split=True), hosted)
-        check_source(reader.info, Spec("RealESRGAN_Vid_x2"), hosted)
-        with pytest.raises(TooLargeError) as refused:
-            check_source(reader.info, Spec("RealESRGAN_Vid_x4"), hosted)
-    assert "15 seconds for RealESRGAN_Vid_x4, it has 17.0" in str(refused.value)
-    assert "`split`" in str(refused.value) and "limits and clip_seconds" in str(refused.value)
-
+from upres.service.domain.spec import PROFILES, Limits, Spec
 
 CHAIN = ("FlashVSR_Tiny", "RealESRGAN_Vid_x2")
-
-
-@pytest.mark.parametrize(
-    ("spec", "problems"),
-    [
-        (Spec(CHAIN[0], CHAIN), {}),
-        (Spec(CHAIN[0], CHAIN, scale=3), {}),
-        (Spec(CHAIN[0], CHAIN, scale=5), {"scale": ["The scale must be between 2 and 4."]}),
-        (Spec(CHAIN[1], CHAIN), {"model": ["The model must be the first of the models, or be left out."]}),
-        (Spec(CHAIN[0], CHAIN * 2), {"models": ["There may be at most 3 models."]}),
-        (Spec(CHAIN[0], CHAIN, live=True, streamed=True), {"models": ["A live source takes one model."]}),
-        (Spec(CHAIN[0], live=True, streamed=True, step_down=True, when_slow="drop"), {}),
-        (
-            Spec(CHAIN[0], live=True, streamed=True, step_down=True),
-            {"step_down": ["The step_down is for a live source whose late frames are left out: with when_slow drop."]},
-        ),
-        (Spec(CHAIN[1], CHAIN[1:] * 2, scale=2),
-         {"scale": ["The scale of RealESRGAN_Vid_x2 + RealESRGAN_Vid_x2 is fixed at 4; leave it out."]}),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_several_models_is_named(spec, problems):
-    assert problems_of(spec, Limits(), {}) == problems
-    assert Spec.from_json(spec.as_json()) == spec
 
 
 def test_several_models_have_the_scale_of_all_and_the_shortest_limit():
     spec = Spec(CHAIN[0], CHAIN, scale=3)
     assert spec.chain() == [("FlashVSR_Tiny", 3), ("RealESRGAN_Vid_x2", 2)] and spec.resolved_scale() == 6
     assert Limits(seconds=PROFILES["deapi"]).longest(spec) == 10
+    assert Spec.from_json(spec.as_json()) == spec
     older = {name: value for name, value in spec.as_json().items() if name != "models"}
     assert Spec.from_json(older).names == ("FlashVSR_Tiny",)  # as the database of an earlier build has it

@@ -14,6 +14,7 @@ from upres.engine.pipeline.progress import Progress
 from upres.engine.segments.folder import FolderLog
 from upres.service.domain.spec import Limits
 from upres.service.execution.attempt.folder_lock import NOBODY_KNOWN, LockedError, locked
+from upres.service.execution.attempt.reporting import Reporter
 from upres.service.execution.attempt.run import Attempt
 from upres.service.execution.order import Order
 
@@ -84,7 +85,7 @@ def test_a_log_that_an_attempt_has_locked_still_is_given_back_and_nothing_of_it_
 
 def test_a_log_that_is_locked_after_all_is_not_started_over(tmp_path):
     order = Order(REQUEST, "alice", str(tmp_path), SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
-    attempt, wanted = Attempt(order, None, None, Progress()), job(tmp_path / "out.mp4")
+    attempt, wanted = Attempt(order, None, None, Reporter(None, Progress())), job(tmp_path / "out.mp4")
     log = attempt._log(wanted)
     with pytest.raises(LogLockedError):
         attempt._log(wanted)

@@ -12,11 +12,11 @@ from upres.engine.pipeline.advice import Clip, Measured
 from upres.service.domain.errors import TooLargeError, UnavailableError
 from upres.service.domain.fair_slots import FairSlots
 from upres.service.domain.spec import Limits, Spec
+from upres.service.execution.sandbox.confinement import Confinement
+from upres.service.execution.sandbox.fork_server import ForkServer
 from upres.service.live import framing
 
-from .probe_process import SECONDS, Facts
-from .sandbox.confinement import Confinement
-from .sandbox.fork_server import ForkServer
+from .process import SECONDS, Facts
 
 T = TypeVar("T")
 AT_ONCE = 4
@@ -25,7 +25,7 @@ TRIES = 2  # one that was killed may have been killed by another process's need 
 
 
 class ProbeKilledError(Exception):
-    """Raised when a probe's process ended, or ran out of time, without an answer."""
+    """Raised when a probe's process could not be started, or ended or ran out of time without an answer."""
 
 
 class Probe:
@@ -39,7 +39,7 @@ class Probe:
     async def __call__(self, path: Path, spec: Spec, owner: str) -> Facts:
         """Look at a source. SourceError where it is no video that can be read, TooLargeError where it exceeds the limits.
 
-        Raises BusyError where too many wait, UnavailableError where its process was killed twice.
+        Raises BusyError where too many wait, UnavailableError where its process could not start, or was killed, twice.
         """
         return await self._inspect(path, spec, owner, _facts)
 
@@ -58,7 +58,7 @@ class Probe:
                 except ProbeKilledError:
                     continue
         raise UnavailableError(
-            "the source could not be looked at: its probe was killed or took too long; try again later"
+            "the source could not be looked at: its probe could not start, was killed or took too long; try again later"
         )
 
     def start(self) -> None:
@@ -76,7 +76,10 @@ class Probe:
 
     async def _ask(self, request: dict[str, Any], seconds: float = SECONDS) -> dict[str, Any]:
         """Fork a process for a request, and return its reply; ProbeKilledError where there is none."""
-        child = self._server.fork()  # takes no time; in a thread, a cancellation could lose it
+        try:
+            child = self._server.fork()  # takes no time; in a thread, a cancellation could lose it
+        except OSError as error:
+            raise ProbeKilledError from error
         try:
             async with asyncio.timeout(seconds):
                 return await _exchange(child.end, request)

@@ -6,11 +6,11 @@ from typing import Any
 from upres.engine.core.errors import UpresError
 from upres.engine.decode.reader import Reader
 from upres.engine.pipeline.advice import describe, measure
-from upres.service.domain.spec import FORMATS, Limits, Spec, check_source
-
-from .attempt.activity import ReadAhead
-from .sandbox.confinement import confine
-from .sandbox.limits import Bounds, name_process
+from upres.service.domain.checks import check_source
+from upres.service.domain.spec import FORMATS, Limits, Spec
+from upres.service.execution.attempt.activity import ReadAhead
+from upres.service.execution.sandbox.confinement import confine
+from upres.service.execution.sandbox.limits import Bounds, name_process
 
 SECONDS = 10.0
 BOUNDS = Bounds(memory_bytes=1 << 30, cpu_seconds=round(SECONDS), file_bytes=0)

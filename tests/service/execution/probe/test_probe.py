@@ -1,6 +1,7 @@
 """The look at an upload: in turn, bounded, and never a verdict on a source whose probe was killed."""
 
 import asyncio
+import errno
 import os
 import signal
 from contextlib import asynccontextmanager
@@ -14,9 +15,9 @@ from upres.engine.pipeline.advice import NOISY
 from upres.service.domain.errors import BusyError, TooLargeError, UnavailableError
 from upres.service.domain.fair_slots import MOST_WAITING_EACH
 from upres.service.domain.spec import PROFILES, Limits, Spec
-from upres.service.execution import probe as probes
-from upres.service.execution.probe import AT_ONCE, TRIES, Probe, ProbeKilledError
-from upres.service.execution.probe_process import Facts
+from upres.service.execution.probe import probe as probes
+from upres.service.execution.probe.probe import AT_ONCE, TRIES, Probe, ProbeKilledError
+from upres.service.execution.probe.process import Facts
 
 SPEC = Spec("RealESRGAN_Vid_x2")
 LARGE = "testsrc2=size=4096x2160:rate=10:duration=0.1"
@@ -126,6 +127,19 @@ def test_a_probe_that_is_killed_is_made_once_more_and_is_no_verdict(tmp_path, ki
                 await asyncio.to_thread((tmp_path / "pipe").write_bytes, b"no video" * 1000)
                 with pytest.raises(SourceError):
                     await looking
+
+    asyncio.run(scenario())
+
+
+def test_a_system_without_a_process_left_is_no_verdict(tmp_path, monkeypatch):
+    def fork():
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    async def scenario():
+        async with probing() as probe:
+            monkeypatch.setattr(probe._server, "fork", fork)
+            with pytest.raises(UnavailableError, match="could not start"):
+                await probe(tmp_path / "source", SPEC, "alice")
 
     asyncio.run(scenario())
 

@@ -1,0 +1,59 @@
+"""What an attempt says of itself while it runs, and what it counts at its end."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from upres.engine.pipeline.progress import Progress
+from upres.service.execution.channel import Channel
+
+INTERVAL_SECONDS = 0.25  # between two reports of progress
+
+
+class Reporter:
+    """The reports of one attempt. expected: frames of the result; 0 while that is not known."""
+
+    def __init__(self, channel: Channel, progress: Progress) -> None:
+        self.progress = progress
+        self.expected = 0
+        self._channel = channel
+        self._reported = 0.0
+
+    def send(self, kind: str) -> None:
+        """Send a report that is no more than its kind."""
+        self._channel.send({"report": kind})
+
+    def tick(self) -> None:
+        """Report progress, unless that was done just now."""
+        if time.monotonic() - self._reported > INTERVAL_SECONDS:
+            self.report()
+
+    def report(self) -> None:
+        """Report progress."""
+        self._reported = time.monotonic()
+        percent = min(99.0, 100 * self.progress.frames_out / self.expected) if self.expected else 0.0
+        self._channel.send({"report": "progress", "percent": percent, "state": self._state()})
+
+    def totals(self, frames: int, seconds: float, *, paced: bool) -> dict[str, Any]:
+        """Return what the row keeps. paced: its sender set the pace, so that its time says nothing of its pixels."""
+        shape, repairs = self.progress.shape, asdict(self.progress.repairs)
+        totals = {**self._state(), "frames": frames, "duration_seconds": seconds, "repairs": repairs}
+        if shape is not None and not paced:
+            totals["pixels"] = frames * shape.width * shape.height  # of the source
+        return totals
+
+    def _state(self) -> dict[str, Any]:
+        progress = self.progress
+        state: dict[str, Any] = {
+            "frames_in": progress.frames_in,
+            "frames_out": progress.frames_out,
+            "frames_resumed": progress.frames_resumed,
+            "frames_dropped": progress.frames_dropped,
+            "network": progress.network,
+            "device": progress.device,
+            "seconds": dict(progress.seconds),
+            "warnings": list(progress.warnings),
+        }
+        if (encoding := progress.encoding) is not None:
+            state["encoding"] = {"encoder": encoding.library, "width": encoding.width, "height": encoding.height}
+        return state
