@@ -20,7 +20,7 @@ from upres.service.domain import errors, job_logging, states
 from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Spec
 from upres.service.domain.states import Failure, State, TransitionError
-from upres.service.domain.waiting import wait_for
+from upres.service.domain.waiting import to_the_end, wait_for
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
 from upres.service.execution.order import Order
@@ -253,12 +253,17 @@ class Runner:
 
     async def _start(self, request_id: str, *, queued: float | None = None) -> None:
         """Start an attempt. queued: since when its job had waited, on the monotonic clock."""
+        job, attempt = await to_the_end(self._noted_start(request_id, queued))
+        with job_logging.about(request_id, attempt.traceparent):
+            await self._run(job, attempt)
+
+    async def _noted_start(self, request_id: str, queued: float | None) -> tuple[Job, Attempt]:
+        """Note an attempt in its row and here: what a stop finds in one of them alone it would not take back."""
         job = await self._ledger.change(request_id, states.started)
         live, model = bool(job.spec.get("live")), model_label(Spec.from_json(job.spec).names)
         trace = self._trace(job, model, queued) if self.telemetry.tracing.on else None
         self.attempts[request_id] = attempt = Attempt(job.owner, live=live, model=model, trace=trace)
-        with job_logging.about(request_id, attempt.traceparent):
-            await self._run(job, attempt)
+        return job, attempt
 
     def _trace(self, job: Job, model: str, queued: float | None) -> AttemptTrace:
         """Start the span of an attempt, beside that of the wait before it."""

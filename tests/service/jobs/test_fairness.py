@@ -1,6 +1,7 @@
 """Slots and places are shared fairly, attempts are counted fairly, and what fails in the scheduler is restarted."""
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from upres.service.execution.local import LocalExecutor
 
 pytestmark = pytest.mark.usefixtures("fake_models")
 STREAMED = replace(SPEC, streamed=True)
+PATIENT = Policy(Limits(), source_idle_seconds=3600)  # however slow this machine is, a sender that pauses is waited for
 ROOM_FOR_ONE = 250 << 20  # bytes, by what an attempt at the clips here is predicted to take
 
 
@@ -25,7 +27,7 @@ def test_senders_that_pause_give_their_slots_to_jobs_that_wait_and_resume(tmp_pa
     async def scenario():
         data = clip("a.ts").read_bytes()
         half = len(data) * 3 // 4
-        async with serving(tmp_path) as jobs:
+        async with serving(tmp_path, policy=PATIENT) as jobs:
             streams = [(await jobs.create(STREAMED, "alice"))[0].request_id for _ in range(2)]
             for request_id in streams:
                 await jobs.write(request_id, 0, data[:half])
@@ -75,8 +77,7 @@ def test_a_sender_that_pauses_gives_its_memory_to_an_attempt_that_waits_for_it(t
         data = clip("a.ts").read_bytes()
         part = len(data) * 3 // 4
         executor = LocalExecutor(workers=1, slots=4, models="fake:load", memory_bytes=ROOM_FOR_ONE)
-        policy = Policy(Limits(), source_idle_seconds=3600)
-        async with serving(tmp_path, executor=executor, policy=policy) as jobs:
+        async with serving(tmp_path, executor=executor, policy=PATIENT) as jobs:
             stream = (await jobs.create(STREAMED, "alice"))[0].request_id
             await jobs.write(stream, 0, data[:part])
             await until(jobs, stream, published(jobs))
@@ -103,8 +104,7 @@ def test_a_sender_that_pauses_keeps_memory_that_nobody_waits_for_on_its_device(t
         data = clip("a.ts").read_bytes()
         part = len(data) * 3 // 4
         executor = LocalExecutor(workers=2, slots=4, models="fake:load", memory_bytes=2 * ROOM_FOR_ONE)
-        policy = Policy(Limits(), source_idle_seconds=3600)
-        async with serving(tmp_path, executor=executor, policy=policy) as jobs:
+        async with serving(tmp_path, executor=executor, policy=PATIENT) as jobs:
             while not all(device.ready for device in executor.devices):
                 await asyncio.sleep(0.05)
             streams = []
@@ -157,7 +157,7 @@ async def crash(folder, clip, request_id):
     """Let a server end without warning while the job is attempted."""
     executor = LocalExecutor(workers=1, slots=2, models="fake:load")
     with pytest.raises(Dying):
-        async with serving(folder, executor=executor) as jobs:
+        async with serving(folder, executor=executor, policy=PATIENT) as jobs:
             if request_id is None:
                 request_id = (await jobs.create(STREAMED, "alice"))[0].request_id
                 data = clip("a.ts").read_bytes()
@@ -173,7 +173,7 @@ def test_a_job_that_ends_the_server_at_every_attempt_is_given_up(tmp_path, clip)
         request_id = None
         for _ in range(3):
             request_id = await crash(tmp_path, clip, request_id)
-        async with serving(tmp_path) as jobs:
+        async with serving(tmp_path, policy=PATIENT) as jobs:
             state = (await jobs.get(request_id, "alice")).state
             assert (state.status, state.failure.reason) == (Status.ERROR, Reason.PROCESSING_FAILED)
             assert state.attempts == 3 and "server ended unexpectedly" in state.failure.message
@@ -185,17 +185,45 @@ def test_clean_stops_cost_no_attempt(tmp_path, clip):
     async def scenario():
         data, request_id = clip("a.ts").read_bytes(), new_id()
         for _ in range(4):
-            async with serving(tmp_path) as jobs:
+            async with serving(tmp_path, policy=PATIENT) as jobs:
                 if not jobs.store.page():
                     await jobs.create(STREAMED, "alice", request_id=request_id)
                     await jobs.write(request_id, 0, data[: len(data) * 3 // 4])
                 await until(jobs, request_id, lambda job: request_id in jobs.runner.attempts)
                 await until(jobs, request_id, published(jobs))
-        async with serving(tmp_path) as jobs:
+        async with serving(tmp_path, policy=PATIENT) as jobs:
             await jobs.write(request_id, len(data) * 3 // 4, data[len(data) * 3 // 4 :])
             await jobs.end_source(request_id)
             job = await until(jobs, request_id, ended)
             assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_clean_stop_takes_back_an_attempt_that_is_being_noted(tmp_path, clip):
+    noted, stopping = threading.Event(), threading.Event()
+
+    def checkpoint(step):
+        if step == "changed to processing" and not noted.is_set():
+            noted.set()
+            assert stopping.wait(200)
+
+    async def scenario():
+        async with serving(tmp_path, checkpoint=checkpoint) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+            await asyncio.to_thread(noted.wait, 200)
+            stop = jobs._tasks.stop
+
+            async def stop_meanwhile():
+                stopped = asyncio.create_task(stop())
+                for _ in range(20):  # until every task has been cancelled
+                    await asyncio.sleep(0)
+                stopping.set()
+                await stopped
+
+            jobs._tasks.stop = stop_meanwhile
+        async with serving(tmp_path, workers=0) as jobs:
+            assert (await jobs.get(job.request_id, "alice")).state.attempts == 0
 
     asyncio.run(scenario())
 
