@@ -66,6 +66,10 @@ class TransitionError(UpresError):
     """Raised when a change does not apply to the state a job is in."""
 
 
+class MovedError(TransitionError):
+    """Raised when a job belongs to another server, which alone may change it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a job ended in error. message: short, stable, without paths."""

@@ -14,6 +14,7 @@ from upres.service.storage.job_store import Store
 from upres.service.storage.results import Results, keys
 
 CHECK_SECONDS = 60.0
+SETTLED_SECONDS = 60.0  # after which no other server's attempt still writes what is due
 AGAIN_SECONDS = 300.0  # between two tries where the result store is away
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ class Cleaner:
     async def _work_off(self) -> None:
         """Remove what is due, until nothing is or the database cannot be used."""
         try:
-            while cleanups := await asyncio.to_thread(self._store.cleanups.due, time.time()):
+            settled = 0.0 if self._store.server is None else SETTLED_SECONDS
+            while cleanups := await asyncio.to_thread(self._store.cleanups.due, time.time() - settled):
                 for cleanup in cleanups:
                     if not await self._remove(cleanup):
                         return

@@ -1,4 +1,4 @@
-"""What a start makes of what the last process left, wherever it ended: jobs that had not ended are resumed.
+"""What a server makes of what another one left, or the last process, wherever it ended: jobs that had not ended are resumed.
 
 Files are not looked for: what is no longer needed stands in the database (`upres.service.storage.cleanups`), and what the
 database does not know is not this server's to remove.
@@ -10,8 +10,8 @@ from contextlib import suppress
 from functools import partial
 
 from upres.service.domain import job_logging, states
-from upres.service.domain.errors import StoreError
-from upres.service.domain.states import Failure, Reason, Status
+from upres.service.domain.errors import NotFoundError, StoreError
+from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results
 
@@ -28,21 +28,46 @@ logger = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Nothing else may work on jobs while `run` does. What it costs depends on the jobs that had not ended, and on no others."""
+    """What it costs depends on the jobs that had not ended, and on no others."""
 
     def __init__(self, ledger: Ledger, intake: Intake, results: Results, runner: Runner) -> None:
         self._ledger = ledger
         self._intake = intake
         self._results = results
         self._runner = runner
+        self._taking = False
+        self._left: set[str] = set()  # jobs that this server has, and does not work on yet
 
     async def run(self) -> None:
-        """Resume every job that has not ended. Raises TargetError where the result store is not there."""
-        await self._results.check(self._ledger.store.result_prefix)
+        """Resume every job that has not ended, on none of which anything else may work meanwhile."""
         for job in await asyncio.to_thread(self._ledger.store.unfinished):
             with job_logging.about(job.request_id):
                 await self._resume(job)
-        await self._results.tidy(self._ledger.store.result_prefix)
+
+    def holds_up(self, request_id: str) -> bool:
+        """Report whether a job is just being taken over from another server, so that nothing can be done with it yet."""
+        return self._taking or request_id in self._left
+
+    async def take_over(self, late: frozenset[str]) -> None:
+        """Resume the jobs of servers that are late, or have gone. Raises StoreError; then the rest is resumed by the next call."""
+        belonging = self._ledger.store.belonging
+        if bool(late) or await asyncio.to_thread(belonging.forsaken):
+            self._taking = True
+            try:
+                self._left |= await asyncio.to_thread(belonging.take_over, late)
+            finally:
+                self._taking = False
+        if not self._left:
+            return
+        for job in await asyncio.to_thread(self._ledger.store.unfinished):
+            if job.request_id in self._left:
+                with job_logging.about(job.request_id):
+                    try:
+                        await self._resume(job)
+                    except (TransitionError, NotFoundError) as error:  # ended or deleted meanwhile
+                        logger.info("not resumed: %s", error)
+                self._left.discard(job.request_id)
+        self._left.clear()  # what is left has ended
 
     async def _resume(self, job: Job) -> None:
         """Take the rest of a source, unless all of it came and only the row does not say so. A live source is gone."""
@@ -65,7 +90,7 @@ class Recovery:
                     await self._intake.expect(job.request_id)
         if job.accepted:
             self._runner.put(job, again=job.state.status is Status.PROCESSING)
-            logger.info("resumed after a restart")
+            logger.info("resumed")
         else:
             self._runner.queue.reserve(job.request_id, job.owner, always=True)
 

@@ -36,7 +36,9 @@ from upres.service.execution.base import Executor
 from upres.service.execution.probe.probe import Probe
 from upres.service.execution.probe.process import Facts
 from upres.service.live.relay import Relay
+from upres.service.storage.belonging import GONE
 from upres.service.storage.job_store import Job, Store
+from upres.service.storage.lease import Holder
 from upres.service.storage.results import Results
 from upres.service.telemetry.tally import Telemetry
 
@@ -49,6 +51,8 @@ from .scheduler import Runner
 from .uploads import Intake
 
 DISK_FULL = "the server's disk is almost full; try again later"
+BUSY_ELSEWHERE = "this request is under way at another server; try again in a moment"
+STAGED_SECONDS = 3600.0  # without a byte, after which no other server is storing a file any more
 LOADING = "its engine is not loaded yet; ask again when the server is ready"
 
 logger = logging.getLogger(__name__)
@@ -89,6 +93,7 @@ class Jobs(JobReader):
         self._probe = probe
         self._checkpoint = checkpoint
         self._tasks = WatchedTasks(on_failing)
+        self._recovery = Recovery(self.ledger, self._intake, results, self.runner)
         self._accepting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stopping = False
 
@@ -118,13 +123,38 @@ class Jobs(JobReader):
         return self.unready is None
 
     async def start(self) -> None:
-        """Resume every accepted job, and start to work."""
+        """Start to work; where this is the only server, resume every accepted job before. TargetError without a result store."""
         self._root.mkdir(parents=True, exist_ok=True)
-        await Recovery(self.ledger, self._intake, self.results, self.runner).run()
+        await self.results.check(self.store.result_prefix)
+        if self.store.server is None:
+            await self._recovery.run()
+            await self.tidy()
         await self.runner.start(self._tasks)
         seconds = self.policy.source_idle_seconds
         self._tasks.start("idle senders", lambda: keep_watch(self._intake, self.runner, seconds))
+
+    async def tidy(self) -> None:
+        """Remove what ended jobs leave, and what a crash left, from now on: what only one server may do."""
+        await self.results.tidy(
+            self.store.result_prefix, idle_seconds=0.0 if self.store.server is None else STAGED_SECONDS
+        )
         self._tasks.start("cleanups", self._cleaner.run)
+
+    async def take_over(self, late: frozenset[str]) -> None:
+        """Resume the jobs of other servers that have gone, or that are late and write nothing from now on. Raises StoreError."""
+        if not self._stopping:
+            await self._recovery.take_over(late)
+
+    async def elsewhere(self, request_id: str) -> Holder | None:
+        """Give the other server that a job has to be asked for at; None where this one answers for it.
+
+        Raises UnavailableError while another server takes the job over.
+        """
+        if request_id in self.runner.attempts:
+            return None
+        if self._recovery.holds_up(request_id):
+            raise UnavailableError(GONE)
+        return await asyncio.to_thread(self.store.belonging.elsewhere, request_id)
 
     def drain(self) -> None:
         """Take nothing new, start nothing more."""
@@ -267,6 +297,8 @@ class Jobs(JobReader):
             job = await self.ledger.get(job.request_id)
             if job.accepted or job.state.ended:
                 return job
+            if job.server != self.store.server:  # which made it for the same idempotency key
+                raise UnavailableError(BUSY_ELSEWHERE)
             return await to_the_end(self._taken(job, path))
 
     async def _taken(self, job: Job, path: Path) -> Job:

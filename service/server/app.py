@@ -5,9 +5,11 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import grpc
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from upres.service.api.http.hls.door import HlsDoor
@@ -34,9 +36,13 @@ from upres.service.webhooks.dispatcher import Webhooks, url_problems
 from upres.service.webhooks.egress import Allowed, Egress, Resolver
 
 from .confinement_check import check_confinement
-from .forwarded import Forwarded, parse_networks
+from .forwarded import Forwarded, Network, parse_networks
+from .forwarding.beside import Beside
 from .forwarding.doors import Doors
+from .forwarding.elsewhere import Calls, Elsewhere
+from .forwarding.elsewhere import Web as Routed
 from .forwarding.stand_in import PEER_SECRET, new_secret
+from .forwarding.working import Peers, Trust
 from .grpc_server import Services
 from .metrics import Metrics
 from .settings import Settings
@@ -51,7 +57,7 @@ logger = logging.getLogger(__name__)
 class Server:
     """A running server. Raises StoreError where it cannot have its state folder, its database or its ports.
 
-    standby: whose turn it is, where servers share the database and the state folder; otherwise these are this server's alone.
+    standby: its place, where servers share the database and the state folder; otherwise these are this server's alone.
     doors: its ports, where they listen already.
     """
 
@@ -102,7 +108,11 @@ class Server:
         self._webhooks = Webhooks(self._deliveries, self._egress.post, result_url=self._result_url)
         self._pusher = self._make_pusher()
         self._hls = HlsDoor(self.jobs, self._links)
-        self._app = self._web(quota)
+        self._incoming = settings.state / "incoming"
+        self._handlers: Sequence[grpc.GenericRpcHandler] = self._services.handlers
+        self._beside: Beside | None = None
+        web, networks = self._web(quota), parse_networks(settings.trusted_proxies)
+        self._app = Forwarded(web, networks) if standby is None else self._shared(standby, web, networks)
 
     def _make_pusher(self) -> Pusher:
         settings = self._settings
@@ -132,11 +142,11 @@ class Server:
             on_failing=self._on_failing,
         )
 
-    def _web(self, quota: Quota) -> ASGIApp:
+    def _web(self, quota: Quota) -> FastAPI:
         settings = self._settings
-        incoming = settings.state / "incoming"
+        incoming = self._incoming if self._standby is None else self._incoming / self._standby.id
         shutil.rmtree(incoming, ignore_errors=True)  # what a crash left of uploads
-        incoming.mkdir()
+        incoming.mkdir(parents=True)
         submissions = Submissions(
             self.jobs,
             upload_bytes=settings.largest_upload,
@@ -162,8 +172,16 @@ class Server:
             check_room=self.jobs.check_room,
             telemetry=self._telemetry,
         )
-        secret = self.store.meta(PEER_SECRET, new_secret) if self._standby is not None else None
-        return Forwarded(app, parse_networks(settings.trusted_proxies), secret)
+        return app
+
+    def _shared(self, standby: Standby, web: ASGIApp, networks: tuple[Network, ...]) -> Forwarded:
+        """Put in front of all that answers what passes on requests about jobs of other servers."""
+        settings, secret = self._settings, self.store.meta(PEER_SECRET, new_secret)
+        peers = Peers(standby.url, Trust.read(settings.peer_ca))
+        elsewhere = Elsewhere(self.jobs.elsewhere, peers, secret)
+        self._handlers = [Calls(self._handlers, elsewhere)]
+        self._beside = Beside(standby, self.jobs, peers, self._lead, self._incoming)
+        return Forwarded(Routed(web, elsewhere, settings.live_log_bytes), networks, secret)
 
     def _result_url(self, job: Job) -> str:
         """Make a link to a result as its submitter can open it: by the setting, else by the way that the request came."""
@@ -192,10 +210,10 @@ class Server:
         if self._settings.api_key is not None:
             self.keys.put("default", self._settings.api_key.get_secret_value())
             return None
-        return None if self.keys.all() else self.keys.add("default")
+        return self.keys.add("default") if self.store.leads and not self.keys.all() else None
 
     async def start(self) -> None:
-        """Resume what was accepted, and answer."""
+        """Resume what was accepted, and answer. Where servers share the work, the one that leads resumes it by and by."""
         settings = self._settings
         if self._standby is not None:
             runner = self.jobs.runner
@@ -203,11 +221,23 @@ class Server:
         check_confinement(await self._probe.confinement(), settings.host, allow_unconfined=settings.allow_unconfined)
         await self.jobs.start()
         await self._services.announce(serving=False)
-        await self._doors.open(self._app, self._services.handlers)
+        await self._doors.open(self._app, self._handlers)
         self._tasks.start("readiness", self._announce)
-        self._tasks.start("retention", lambda: keep_expiring(self.jobs, settings.keep_seconds))
-        self._tasks.start("webhooks", self._webhooks.run)
         self._tasks.start("progress sockets", self._pusher.run)
+        if self._beside is None:
+            self._start_single()
+        else:
+            self._tasks.start("other servers", self._beside.run)
+            self._tasks.start("changes by other servers", self._beside.listen)
+
+    async def _lead(self) -> None:
+        """Do what only one server of a database may, from now on."""
+        await self.jobs.tidy()
+        self._start_single()
+
+    def _start_single(self) -> None:
+        self._tasks.start("retention", lambda: keep_expiring(self.jobs, self._settings.keep_seconds))
+        self._tasks.start("webhooks", self._webhooks.run)
 
     async def stop(self, grace: float) -> None:
         """Report it, finish what can be finished within the grace time, in seconds, and interrupt the rest."""

@@ -60,6 +60,8 @@ class Metrics:
             yield _gauge("upres_database_up", "Whether the database answers", 0)
             return
         yield _gauge("upres_database_up", "Whether the database answers", 1)
+        if not self._jobs.store.leads:  # else they would be counted for each server
+            return
         yield _gauges("upres_jobs", "Jobs in the database", "status", jobs)
         yield _gauges("upres_webhooks", "Webhooks of jobs in the database", "stage", webhooks)
 

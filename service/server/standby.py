@@ -1,6 +1,7 @@
 """Whose a state folder and its database are: one server's alone, or, with PostgreSQL, of several that share both.
 
-Of these one works, and the others stand by to take over when it is gone.
+Of these all work, each on jobs of its own, and one leads. Where they cannot share the work, that one works alone, and the others
+stand by to take over when it is gone.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from .settings import Settings
 
 MARK = "database.id"  # in a state folder: which database its jobs are rows of
 
+SHARING = ("local",)  # executors whose devices are each server's own
 ANSWER_SECONDS = 4.0  # for one try to renew the lease, so that there are several
 PAUSE_SECONDS = 10.0
 START_SECONDS = (
@@ -40,14 +42,14 @@ logger = logging.getLogger(__name__)
 
 
 class Standby:
-    """One server's place. address: how clients reach it, for the others to name it.
+    """One server's place. address: how clients reach it, for the others to name it. joins: it can work beside others.
 
     Raises StoreError where the database cannot be used, or the state folder is of another one.
     """
 
-    def __init__(self, store: Store, state: Path, address: str) -> None:
+    def __init__(self, store: Store, state: Path, address: str, *, joins: bool = False) -> None:
         self.store = store
-        self._lease = Lease(f"{address} of {socket.gethostname()}")
+        self._lease = Lease(f"{address} of {socket.gethostname()}", joins=joins)
         self._tasks = WatchedTasks()
         self._thread = ThreadPoolExecutor(1, "lease")  # its own: in the common ones it would wait for all that is slow
         self._started = threading.Event()
@@ -59,7 +61,8 @@ class Standby:
         make_state(settings.state)
         store = Store(settings.database_url, checkpoint=checkpoint)
         try:
-            return cls(store, settings.state, settings.public_url or settings.address(settings.http_port))
+            address = settings.public_url or settings.address(settings.http_port)
+            return cls(store, settings.state, address, joins=settings.executor in SHARING)
         except Exception:
             store.close()
             raise
@@ -69,7 +72,7 @@ class Standby:
         self._lease.http, self._lease.grpc = http, grpc
 
     async def wait(self, follow: Callable[[Holder], Awaitable[None]]) -> None:
-        """Wait until no other server works, and be the one that does. follow: called with the one that works, at every look.
+        """Wait until no other server works, or those that do can be joined. follow: called with the one that works, at every look.
 
         The lease is renewed from then on, until `start` or `stop`, as long as this thread does anything: see START_SECONDS.
         """
@@ -86,9 +89,28 @@ class Standby:
             await asyncio.sleep(RENEW_SECONDS)
 
     @property
+    def id(self) -> str:
+        """Give what jobs name this server by, from its turn on."""
+        return self._lease.holder
+
+    @property
+    def url(self) -> str:
+        """Give where others reach this server over HTTP."""
+        return self._lease.http or ""
+
+    @property
     def term(self) -> int:
-        """Count the servers that have worked, up to this one."""
+        """Count the servers that have led, up to this one; 0 where it does not."""
         return self._lease.term
+
+    @property
+    def leads(self) -> bool:
+        """Report whether this server does what only one may."""
+        return self._lease.leads
+
+    async def lead(self) -> None:
+        """Lead, where no other server does. Raises StoreError."""
+        await asyncio.to_thread(self.store.take, self._lease)  # not where it is renewed, since it waits for a turn
 
     def start(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
         """Renew the lease from now on.

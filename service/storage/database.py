@@ -5,7 +5,7 @@ stands in `dialects`. `in_memory` is the twin for tests: the same code on a data
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from upres.service.domain.errors import StoreError
 
-from .dialects import BUSY_NOW, MEMORY, SNAPSHOT, local_address, open_engine, translated
-from .lease import Holder, Lease
+from .dialects import BUSY_NOW, MEMORY, SNAPSHOT, local_address, notices, open_engine, translated
+from .lease import Holder, Lease, Servers, seen
 from .revisions import upgrade
 from .schema import meta
 
@@ -53,13 +53,30 @@ class Database:
                 self._lease.check(connection)
             yield connection
 
+    @property
+    def server(self) -> str | None:
+        """Give the id of this server among those that work on this database's jobs; None where it is the only one that can."""
+        return None if self._lease is None else self._lease.holder
+
+    @property
+    def leads(self) -> bool:
+        """Report whether this server does what only one of this database's may."""
+        return self._lease is None or self._lease.leads
+
     def take(self, lease: Lease) -> Holder | None:
         """Take a lease, without which nothing is written from then on; give who holds it, where another server does."""
         with self.transaction() as connection:
-            holder = lease.take(connection)
-        if holder is None:
-            self._lease = lease
-        return holder
+            taken = lease.take(connection)
+        if isinstance(taken, Holder):
+            return taken
+        lease.term = taken  # now that it is committed: what renews it meanwhile looks at this, too
+        self._lease = lease
+        return None
+
+    def servers(self) -> Servers:
+        """Look which servers work on this database's jobs."""
+        with self.snapshot() as connection:
+            return seen(connection)
 
     def renew(self, lease: Lease) -> None:
         """Hold a lease for longer; raises TakenOverError. Nothing else that the database is asked for holds it up."""
@@ -70,6 +87,10 @@ class Database:
         """Give a lease up, if it is still held."""
         with self._translated(), self._apart.begin() as connection:
             lease.give_up(connection)
+
+    def notices(self) -> AsyncGenerator[str]:
+        """Yield an empty text now, and then which job has changed, until the connection is lost. Raises StoreError."""
+        return notices(self._engine)
 
     def own_address(self) -> str | None:
         """Give the address that this machine reaches PostgreSQL from; None where that is without a network. Raises StoreError."""

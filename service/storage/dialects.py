@@ -3,6 +3,7 @@
 import os
 import socket
 import sqlite3
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ READERS = 16  # connections that are kept open; as many again are opened when ne
 SNAPSHOT = "upres_snapshot"  # the execution option of a connection that only reads
 MEMORY = "sqlite://"
 
+CHANNEL = "upres_jobs"  # on which PostgreSQL tells all servers of a database which job has changed
 WRITERS = 0x75707265  # the lock by which those who write into a PostgreSQL database take turns, as in SQLite
 # A server that vanishes inside a transaction holds up the others for less than a lease lasts.
 TIMEOUTS = "statement_timeout=30s", "lock_timeout=10s", "idle_in_transaction_session_timeout=8s"
@@ -104,6 +106,26 @@ def _begin_postgres(connection: sa.Connection) -> None:
     """Wait for one's turn: so no transaction deadlocks, and rows become visible in the order of their numbers and cursors."""
     if not connection.get_execution_options().get(SNAPSHOT):
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS)))
+
+
+def notify(connection: sa.Connection, request_id: str) -> None:
+    """Tell every server of a PostgreSQL database that a job has changed, once the transaction that is open is committed."""
+    connection.execute(sa.select(sa.func.pg_notify(CHANNEL, request_id)))
+
+
+async def notices(engine: sa.Engine) -> AsyncGenerator[str]:
+    """Yield an empty text now, and then which job has changed, until the connection is lost. Raises StoreError."""
+    import psycopg  # imported here: who has SQLite has not got it
+
+    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True, application_name="upres") as connection:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            yield ""
+            async for notice in connection.notifies():
+                yield notice.payload
+    except psycopg.Error as error:
+        raise StoreError(f"changes of jobs are not heard of as they happen ({' '.join(str(error).split())})") from error
 
 
 def local_address(connection: sa.Connection) -> str | None:

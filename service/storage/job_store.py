@@ -9,10 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from upres.service.domain.errors import ConflictError, NotFoundError
-from upres.service.domain.states import Failure, Reason, State, Status
+from upres.service.domain.states import Failure, MovedError, Reason, State, Status
 
+from .belonging import Belonging
 from .cleanups import Cleanup, Cleanups, What, schedule
 from .database import Database
+from .dialects import notify
 from .schema import deliveries, events, jobs
 
 LOG_SECONDS = 3600.0  # for which the log of an ended job can be read to its end, where its result is in an object store
@@ -26,7 +28,7 @@ class Job:
     idempotency, fingerprint: the client's key for this request, and the hash of what it came with. totals: counts at the end.
     result_prefix: of its keys in the result store. progress_before: its progress as its newest attempt started.
     base_url: where its submitter reached this server, for links; None where it is not known. traceparent: of what its submission
-    was in a trace; None where nobody traces.
+    was in a trace; None where nobody traces. server: that works on it, of several (`belonging`).
     """
 
     request_id: str
@@ -46,6 +48,7 @@ class Job:
     progress_before: float = 0.0
     base_url: str | None = None
     traceparent: str | None = None
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Store(Database):
         self._clock = clock
         self._checkpoint = checkpoint
         self.cleanups = Cleanups(self)
+        self.belonging = Belonging(self)
         self.result_prefix = self.meta("server_id", lambda: secrets.token_hex(8)) + "/"
 
     def add(self, job: Job) -> tuple[Job, bool]:
@@ -94,7 +98,8 @@ class Store(Database):
             if connection.scalar(sa.select(jobs.c.owner).where(jobs.c.request_id == job.request_id)):
                 raise ConflictError(f"request_id {job.request_id} is taken; choose a new UUID")
             newest = connection.scalar(sa.select(sa.func.max(jobs.c.number))) or 0
-            job = replace(job, number=newest + 1, created_at=self._clock(), result_prefix=self.result_prefix)
+            job = replace(job, number=newest + 1, created_at=self._clock(), server=self.server)
+            job = replace(job, result_prefix=self.result_prefix)
             connection.execute(jobs.insert().values(_row(job)))
             self._record(connection, job, None, "accepted" if job.accepted else "created")
             self._checkpoint("add")
@@ -112,11 +117,14 @@ class Store(Database):
     ) -> Job:
         """Apply a transition, and set other columns, with the event that reports it; give the job after it.
 
-        Raises NotFoundError, and TransitionError of the state machine; then nothing has changed.
+        Raises NotFoundError, TransitionError of the state machine, and MovedError where another server has the job; then nothing
+        has changed.
         """
         with self.transaction() as connection:
             job = before = self._get(connection, request_id)
             state = change(job.state)
+            if self.server not in (None, job.server) and not before.state.ended:
+                raise MovedError("another server has this job by now; try again")
             now = self._clock()
             started = job.started_at or (now if state.status is Status.PROCESSING else None)
             job = replace(job, state=state, started_at=started)
@@ -224,6 +232,8 @@ class Store(Database):
                 at=self._clock(),
             )
         )
+        if self.server is not None:
+            notify(connection, job.request_id)
 
 
 def _kind(before: Job, after: Job) -> str | None:
@@ -244,7 +254,7 @@ def _row(job: Job) -> dict[str, Any]:
     state = job.state
     own = ("request_id", "number", "owner", "spec", "idempotency", "fingerprint", "accepted", "source_complete")
     times = ("created_at", "started_at", "ended_at", "totals")
-    links = ("result_prefix", "progress_before", "base_url", "traceparent")
+    links = ("result_prefix", "progress_before", "base_url", "traceparent", "server")
     return {
         **{name: getattr(job, name) for name in (*own, *times, *links)},
         "status": state.status,

@@ -1,11 +1,15 @@
-"""The right to work on the jobs of a database that several servers reach: one has it at a time, and the others wait.
+"""Which servers work on the jobs of a database that several reach.
 
-It is a row with the time, by the database's clock, until which it holds. Its holder renews it; one that has died or hangs does
-not, and another takes it. Every transaction of a holder looks whether it still is, in the turn that it has to itself: a server
-that comes back too late changes nothing.
+Each has a row with the time, by the database's clock, until which it holds, and works on the jobs that name it. It renews the row;
+one that has died or hangs does not. Another row, `work`, is held by the one that leads: it does what only one may, and takes over
+the jobs of those that are gone. A server of a version before this one knows that row alone, and has all jobs while it holds it.
+
+Every transaction of a server looks whether it still has its rows, in the turn that it has to itself: one that comes back too late
+changes nothing.
 """
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -16,13 +20,13 @@ from .schema import leases, meta
 
 SECONDS = 10.0  # for which a lease holds after it was renewed
 RENEW_SECONDS = 2.0
-WORK = "work"  # the only lease there is
+WORK = "work"  # the row of the one that leads; every other one is called by its holder
 TERM = "lease_term"  # in `meta`, where it outlives the row: it is removed when the lease is given up
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds it. id: another one each time that a server starts. server: how it is called.
+    """A server. id: another one each time that it starts. server: how it is called.
 
     http, grpc: where other servers reach it, as URL and HOST:PORT; None where it is of a version that does not say.
     """
@@ -33,49 +37,89 @@ class Holder:
     grpc: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers at one look, by id. working: their lease holds. late: they have not renewed it. leader: the one that leads."""
+
+    working: frozenset[str]
+    late: frozenset[str]
+    leader: str | None
+
+
 @dataclass(slots=True)
 class Lease:
-    """One server's part in it. server, http, grpc: of the holder that it is while it has the lease.
+    """One server's part in it. server, http, grpc: of the holder that it is. joins: it works beside one that leads.
 
-    term: counts the holders up to this one, from its take on. What is no row of the database is kept by it from holders of before.
+    term: counts those that have led, up to this one, from when it leads on; 0 before. What is no row of the database is kept by it
+    from those that led before.
     """
 
     server: str
     http: str | None = None
     grpc: str | None = None
+    joins: bool = False
     holder: str = field(default_factory=lambda: secrets.token_hex(8))
     term: int = 0
 
-    def take(self, connection: sa.Connection) -> Holder | None:
-        """Take it where nobody holds it now; give who does, None where it is ours."""
+    @property
+    def leads(self) -> bool:
+        """Report whether this server leads."""
+        return self.term > 0
+
+    def take(self, connection: sa.Connection) -> Holder | int:
+        """Lead where nobody does, and give the term; else join the one that does, and give 0, or that one where it cannot be."""
         row = connection.execute(leases.select().where(leases.c.name == WORK).with_for_update()).mappings().first()
         now = float(connection.scalar(sa.select(_now())) or 0)
         if row is not None and row["until"] > now and row["holder"] != self.holder:
-            return Holder(row["holder"], row["server"], row["http"], row["grpc"])
-        self.term = _next_term(connection)
-        connection.execute(leases.delete().where(leases.c.name == WORK))
-        where = {"server": self.server, "http": self.http, "grpc": self.grpc}
-        connection.execute(leases.insert().values(name=WORK, holder=self.holder, until=now + SECONDS, **where))
-        return None
+            shares = connection.scalar(sa.select(leases.c.name).where(leases.c.name == row["holder"])) is not None
+            if not (self.joins and shares):
+                return Holder(row["holder"], row["server"], row["http"], row["grpc"])
+            names, term = [self.holder], 0
+        else:
+            names, term = [self.holder, WORK], _next_term(connection)
+        connection.execute(leases.delete().where(leases.c.name.in_(names)))
+        same = {"holder": self.holder, "server": self.server, "http": self.http, "grpc": self.grpc}
+        connection.execute(leases.insert(), [{"name": name, "until": now + SECONDS, **same} for name in names])
+        return term
 
     def renew(self, connection: sa.Connection) -> None:
-        """Hold it from now on for as long as a lease does; raises TakenOverError.
+        """Hold its rows from now on for as long as a lease does; raises TakenOverError.
 
-        It waits for no turn: what it changes is this row alone, which `take` locks.
+        It waits for no turn: what it changes is these rows alone, one of which `take` locks.
         """
-        ours = sa.and_(leases.c.name == WORK, leases.c.holder == self.holder)
-        if not connection.execute(leases.update().where(ours).values(until=_now() + SECONDS)).rowcount:
-            self.check(connection)
+        connection.execute(leases.update().where(leases.c.holder == self.holder).values(until=_now() + SECONDS))
+        self.check(connection)
 
     def check(self, connection: sa.Connection) -> None:
-        """Raise TakenOverError where another server holds it, for which this one had not renewed it in time."""
-        row = connection.execute(leases.select().where(leases.c.name == WORK)).mappings().first()
-        if row is None or row["holder"] != self.holder:
-            raise TakenOverError(f"{row['server'] if row else 'another server'} has taken over")
+        """Raise TakenOverError where another server has this one's jobs, or leads in its place, for it had not renewed in time."""
+        query = sa.select(leases.c.name, leases.c.holder, leases.c.server)
+        rows = {row.name: row for row in connection.execute(query)}
+        work = rows.get(WORK)
+        older = work is not None and work.holder not in rows  # it takes all jobs for its own
+        led = self.leads and (work is None or work.holder != self.holder)
+        if self.holder not in rows or older or led:
+            taker = work.server if work is not None and work.holder != self.holder else "another server"
+            raise TakenOverError(f"{taker} has taken over")
 
     def give_up(self, connection: sa.Connection) -> None:
-        """Let another server take it now."""
-        connection.execute(leases.delete().where(leases.c.name == WORK, leases.c.holder == self.holder))
+        """Let another server take its place now."""
+        connection.execute(leases.delete().where(leases.c.holder == self.holder))
+
+
+def seen(connection: sa.Connection) -> Servers:
+    """Look which servers there are."""
+    rows = connection.execute(sa.select(leases.c.name, leases.c.holder, leases.c.until, _now().label("now"))).all()
+    servers = [row for row in rows if row.name != WORK]
+    return Servers(
+        frozenset(row.name for row in servers if row.until > row.now),
+        frozenset(row.name for row in servers if row.until <= row.now),
+        next((row.holder for row in rows if row.name == WORK), None),
+    )
+
+
+def end(connection: sa.Connection, late: Collection[str]) -> None:
+    """Remove the leases of servers that are late, and have not renewed them since: what they write is refused from now on."""
+    connection.execute(leases.delete().where(leases.c.name.in_(late), leases.c.until <= _now()))
 
 
 def _next_term(connection: sa.Connection) -> int:

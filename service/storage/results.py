@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import obstore
@@ -131,11 +132,14 @@ class Results:
         except (OSError, obstore.exceptions.BaseError) as error:
             raise TargetError(f"the result store does not answer ({type(error).__name__}); is it there?") from error
 
-    async def tidy(self, prefix: str) -> None:
-        """Remove what a crash left of files that were being stored under a prefix; nobody may be storing any there."""
+    async def tidy(self, prefix: str, idle_seconds: float = 0.0) -> None:
+        """Remove what a crash left of files that were being stored under a prefix, and that nobody has written to for so long."""
         if self._folder is not None:
+            before = time.time() - idle_seconds
             for path in (self._folder / prefix).glob(STAGED):
-                path.unlink()
+                with suppress(FileNotFoundError):  # stored, or removed, meanwhile
+                    if not idle_seconds or path.stat().st_mtime < before:
+                        path.unlink()
 
     async def keys(self) -> list[str]:
         """List every object's key."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0005"  # the newest step
+REVISION = "0006"  # the newest step
 
 metadata = sa.MetaData()
 
@@ -46,6 +46,7 @@ jobs = sa.Table(
     sa.Column("progress_before", sa.Float, nullable=False, server_default="0"),  # as its newest attempt started
     sa.Column("base_url", Text),  # of the request that submitted it, without a slash at its end
     sa.Column("traceparent", Text),  # of the request that submitted it, where it is traced
+    sa.Column("server", Text),  # that works on it, by its lease, until it has ended; none where only one can
     sa.UniqueConstraint("owner", "idempotency"),
 )
 

@@ -20,6 +20,9 @@ from upres.v2 import upscale_pb2_grpc as stubs
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 CHUNK = 1 << 20
 KEY = "upres_test_key_that_is_long_enough"
+ALONE = {
+    "constants": {"upres.service.server.standby.SHARING": ()}
+}  # settings of a server beside which no other one works
 
 
 def upres(*words, stdin=None, **env):

@@ -1,4 +1,5 @@
-"""Two real servers on one PostgreSQL database and one state folder: one works, the other takes over, and clients continue."""
+"""Two real servers on one PostgreSQL database and one state folder, of which only one can work: the other takes over, and clients
+continue."""
 
 import random
 import signal
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 
 import databases
 import pytest
-from serving import KEY, Rpc, ServerProcess
+from serving import ALONE, KEY, Rpc, ServerProcess
 
 from upres.service.client import Client
 from upres.service.domain.errors import StoreError
@@ -25,7 +26,7 @@ CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset
 @contextmanager
 def pair(folder, database):
     """Two servers, of which the first works and the second stands by, and one client that knows both."""
-    servers = [ServerProcess(folder / "state", name, database=database) for name in ("first", "second")]
+    servers = [ServerProcess(folder / "state", name, database=database, **ALONE) for name in ("first", "second")]
     target = ",".join(f"127.0.0.1:{server.settings['grpc_port']}" for server in servers)
     try:
         servers[0].start()

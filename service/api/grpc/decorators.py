@@ -149,13 +149,15 @@ class CorruptRequests(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None or handler.request_streaming or not details.method.startswith(OURS):
             return handler
-        parse = _or_error(handler.request_deserializer)
+        parse = or_error(handler.request_deserializer)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(handler.unary_stream, parse, handler.response_serializer)
         return grpc.unary_unary_rpc_method_handler(handler.unary_unary, parse, handler.response_serializer)
 
 
-def _or_error(parse: Callable[[bytes], Q]) -> Callable[[bytes], Q | DecodeError]:
+def or_error(parse: Callable[[bytes], Q]) -> Callable[[bytes], Q | DecodeError]:
+    """Make a parser that returns a DecodeError in place of raising it."""
+
     def parsed(data: bytes) -> Q | DecodeError:
         try:
             return parse(data)

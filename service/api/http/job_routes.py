@@ -81,7 +81,7 @@ class JobRoutes:
         return Message(message="The job is deleted.")
 
     async def _entry(self, request: Request, job: Job) -> JobEntry:
-        live = self._jobs.live(job.request_id) is not None
+        live = bool(job.spec.get("live")) and not job.state.ended
         base = self._public_url or str(request.base_url)
         hls_url = self._links.make_live(base, job.request_id) if live else None
         return schemas.job_entry(job, await self._status(request, job), hls_url)

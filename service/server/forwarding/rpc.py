@@ -11,7 +11,7 @@ from upres.service.api.grpc.status import status_of
 from upres.service.domain.errors import UnavailableError
 from upres.service.server.forwarded import PEER
 
-from .working import LOOP, UNREACHABLE, Working
+from .working import LOOP, UNREACHABLE, Peer, Working
 
 NOT_PASSED = frozenset({PEER, "user-agent"})  # gRPC writes the second one by itself
 
@@ -30,21 +30,30 @@ class Calls(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(partial(self._pass_on, handler_call_details.method))
 
     async def _pass_on(self, method: str, requests: Any, context: Any) -> None:  # noqa: ANN401 - gRPC's own
-        metadata = [(name, value) for name, value in context.invocation_metadata() or ()]
         try:
-            if any(name == PEER for name, _ in metadata):
+            if was_passed_on(context):
                 raise UnavailableError(LOOP)
             async with self._working.forwarding() as peer:
-                passed = [pair for pair in metadata if pair[0] not in NOT_PASSED]
-                call: Any = peer.channel.stream_stream(method)(
-                    requests, metadata=(*passed, (PEER, self._secret)), timeout=context.time_remaining()
-                )
-                try:
-                    await _answer(call, context)
-                finally:
-                    call.cancel()
+                await pass_call(peer, self._secret, method, requests, context)
         except UnavailableError as error:
             await context.abort_with_status(status_of(error))
+
+
+def was_passed_on(context: Any) -> bool:  # noqa: ANN401
+    """Report whether a call comes from another server."""
+    return any(name == PEER for name, _ in context.invocation_metadata() or ())
+
+
+async def pass_call(peer: Peer, secret: str, method: str, requests: Any, context: Any) -> None:  # noqa: ANN401
+    """Pass a call on, and back what comes of it. requests: its messages as bytes. Raises UnavailableError where nothing comes."""
+    passed = [(name, value) for name, value in context.invocation_metadata() or () if name not in NOT_PASSED]
+    call: Any = peer.channel.stream_stream(method)(
+        requests, metadata=(*passed, (PEER, secret)), timeout=context.time_remaining()
+    )
+    try:
+        await _answer(call, context)
+    finally:
+        call.cancel()
 
 
 async def _answer(call: Any, context: Any) -> None:  # noqa: ANN401

@@ -1,9 +1,9 @@
-"""The server that works, as one that stands by sees it: where it is reached, and what is under way there."""
+"""Other servers as one sees them: where each is reached, and what is under way there. One that stands by follows one of them."""
 
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,10 @@ CHANNEL = (
 )
 
 NOBODY = "no server works yet; one takes over within seconds, try again then"
-TURN = "this server has taken over and starts; try again in some seconds"
+TURN = "this server starts to work; try again in some seconds"
 OLDER = "the server that works is of an older version, for which no other one can stand in; reach it by itself"
-LOST = "the server that worked has gone; another one takes over within seconds, try again then"
-UNREACHABLE = (
-    "the server that works cannot be reached; another one takes over within seconds if it is gone, try again then"
-)
+LOST = "the server that worked on this has gone; another one takes over within seconds, try again then"
+UNREACHABLE = "the server that works on this cannot be reached; another one takes over within seconds if it is gone, try again then"
 LOOP = "the server that works is not ready yet; try again in some seconds"  # or another one stands by for this one
 MANY = "this server passes on as much as it can; try again in some seconds"
 
@@ -61,7 +59,7 @@ class Trust:
 
 
 class Peer:
-    """One server that works, for as long as it does. id: of its lease. Raises ValueError where its addresses are none."""
+    """Another server that works, for as long as it does. id: of its lease. Raises ValueError where its addresses are none."""
 
     def __init__(self, holder: Holder, trust: Trust) -> None:
         url = urlsplit(holder.http or "")
@@ -75,6 +73,21 @@ class Peer:
         else:
             self.channel = grpc.aio.secure_channel(holder.grpc, trust.credentials, CHANNEL)
         self.under_way: set[asyncio.Timeout] = set()
+
+    @asynccontextmanager
+    async def forwarding(self) -> AsyncGenerator["Peer"]:
+        """Enter this while something is passed on to it. UnavailableError where that is too much, or it has gone by then."""
+        if len(self.under_way) >= most_connections() // 2:  # HTTP takes two of these for one
+            raise UnavailableError(MANY)
+        try:
+            async with asyncio.timeout(None) as limit:
+                self.under_way.add(limit)
+                try:
+                    yield self
+                finally:
+                    self.under_way.discard(limit)
+        except TimeoutError as error:
+            raise UnavailableError(LOST if limit.expired() else UNREACHABLE) from error
 
     async def end(self) -> None:
         """End all that is under way."""
@@ -116,17 +129,33 @@ class Working:
     @asynccontextmanager
     async def forwarding(self) -> AsyncGenerator[Peer]:
         """Enter this while something is passed on. UnavailableError where nobody works, or the one that did no longer does."""
-        peer = self._peer
-        if peer is None:
+        if self._peer is None:
             raise UnavailableError(self._why)
-        if len(peer.under_way) >= most_connections() // 2:  # HTTP takes two of these for one
-            raise UnavailableError(MANY)
-        try:
-            async with asyncio.timeout(None) as limit:
-                peer.under_way.add(limit)
-                try:
-                    yield peer
-                finally:
-                    peer.under_way.discard(limit)
-        except TimeoutError as error:
-            raise UnavailableError(LOST if limit.expired() else UNREACHABLE) from error
+        async with self._peer.forwarding() as peer:
+            yield peer
+
+
+class Peers:
+    """The other servers that work, each from when it is first asked for something. own, trust: as of Working."""
+
+    def __init__(self, own: str, trust: Trust) -> None:
+        self._own = own
+        self._trust = trust
+        self._peers: dict[str, Peer] = {}
+
+    def of(self, holder: Holder) -> Peer:
+        """Give where a server is reached. Raises UnavailableError where that is not known, or it was this one before a restart."""
+        if holder.http == self._own:
+            raise UnavailableError(LOST)
+        if holder.id not in self._peers:
+            try:
+                self._peers[holder.id] = Peer(holder, self._trust)
+            except ValueError as error:
+                logger.warning("nothing is passed on: %s", error)
+                raise UnavailableError(UNREACHABLE) from error
+        return self._peers[holder.id]
+
+    async def keep(self, working: Collection[str]) -> None:
+        """End what is under way at servers that do not work any more."""
+        for gone in self._peers.keys() - set(working):
+            await self._peers.pop(gone).end()

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 
 import databases
 import psycopg
@@ -13,9 +14,9 @@ from alembic.migration import MigrationContext
 from running_jobs import ended, published, result, serving, submit, until
 
 from upres.service.domain import states
-from upres.service.domain.errors import NotFoundError, StoreError, TakenOverError
+from upres.service.domain.errors import NotFoundError, StoreError, TakenOverError, UnavailableError
 from upres.service.domain.request_id import new_id
-from upres.service.domain.states import Failure, Reason, Status
+from upres.service.domain.states import Failure, MovedError, Reason, Status
 from upres.service.storage.dialects import WRITERS, open_engine
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.lease import Lease
@@ -157,6 +158,7 @@ def test_a_server_whose_lease_another_took_changes_nothing(url):
     for late in (lambda: first.change(job.request_id, states.started), lambda: first.renew(one)):
         with pytest.raises(TakenOverError, match="two has taken over"):
             late()
+    assert second.belonging.take_over([one.holder]) == {job.request_id}
     assert second.change(job.request_id, states.started).state.attempts == 1
     second.give_up(two)
     with pytest.raises(TakenOverError, match="another server"):
@@ -164,6 +166,102 @@ def test_a_server_whose_lease_another_took_changes_nothing(url):
     assert second.get(job.request_id).state.attempts == 1
     first.close()
     second.close()
+
+
+@pytest.fixture
+def three(url):
+    """Three servers that work beside each other, of which the first leads, with their leases."""
+    stores = [Store(url) for _ in range(3)]
+    joining = [Lease(name, f"http://{name}:1", f"{name}:2", joins=True) for name in ("one", "two", "three")]
+    for store, lease in zip(stores, joining, strict=True):
+        assert store.take(lease) is None
+    yield stores, joining
+    for store in stores:
+        store.close()
+
+
+def let_run_out(store, lease):
+    """As if a server had not renewed its lease."""
+    with store.transaction() as connection:
+        connection.execute(leases.update().where(leases.c.holder == lease.holder).values(until=0.0))
+
+
+@pytest.mark.scale
+def test_servers_work_beside_one_that_leads_and_know_where_each_job_is(three):
+    stores, joining = three
+    assert [lease.term for lease in joining] == [1, 0, 0] and [store.leads for store in stores] == [True, False, False]
+    job, _ = stores[1].add(Job(new_id(), **JOB))
+    assert stores[1].belonging.elsewhere(job.request_id) is None
+    found = stores[2].belonging.elsewhere(job.request_id)
+    assert (found.id, found.http, found.grpc) == (joining[1].holder, "http://two:1", "two:2")
+    with pytest.raises(MovedError, match="another server has this job"):
+        stores[2].change(job.request_id, states.started)
+    stores[1].change(job.request_id, states.cancelled)
+    assert stores[2].belonging.elsewhere(job.request_id) is None  # any may read it
+    assert stores[2].belonging.elsewhere(new_id()) is None
+
+
+@pytest.mark.scale
+def test_jobs_of_a_server_that_is_gone_are_taken_over_once_and_what_it_still_writes_is_refused(three):
+    stores, joining = three
+    job, kept = (store.add(Job(new_id(), **JOB))[0] for store in (stores[1], stores[2]))
+    assert not stores[0].belonging.forsaken()
+    late = [joining[1].holder]
+    assert stores[0].belonging.take_over(late) == set()  # it has renewed its lease by then
+    let_run_out(stores[0], joining[1])
+    assert stores[0].servers().late == {joining[1].holder}
+    assert stores[0].belonging.take_over(late) == {job.request_id}
+    with pytest.raises(TakenOverError):
+        stores[1].change(job.request_id, states.started)
+    with pytest.raises(TakenOverError):
+        stores[1].renew(joining[1])
+    assert stores[0].change(job.request_id, states.started).server == joining[0].holder
+    assert stores[2].change(kept.request_id, states.started).server == joining[2].holder
+    stores[2].give_up(joining[2])
+    with pytest.raises(UnavailableError, match="another one takes it over"):
+        stores[0].belonging.elsewhere(kept.request_id)
+    assert stores[0].belonging.forsaken() and stores[0].belonging.take_over([]) == {kept.request_id}
+
+
+@pytest.mark.scale
+def test_another_server_leads_once_the_one_that_did_is_late_or_has_gone(three):
+    stores, joining = three
+    assert stores[1].take(joining[1]) is None and joining[1].term == 0  # one leads
+    let_run_out(stores[1], joining[0])
+    assert stores[1].take(joining[1]) is None and joining[1].term == 2
+    with pytest.raises(TakenOverError, match="two has taken over"):
+        stores[0].renew(joining[0])
+    stores[1].give_up(joining[1])
+    assert stores[2].servers().leader is None
+    assert stores[2].take(joining[2]) is None and joining[2].term == 3
+    stores[2].renew(joining[2])
+
+
+@pytest.mark.scale
+def test_a_server_of_an_older_version_works_alone(three):
+    """It knows one lease, by which it has every job."""
+    stores, joining = three
+    with psycopg.connect(str(stores[0]._engine.url.set(drivername="postgresql").render_as_string(False))) as older:
+        older.execute("UPDATE leases SET holder = 'old', server = 'old' WHERE name = 'work'")
+    for store, lease in zip(stores, joining, strict=True):
+        with pytest.raises(TakenOverError, match="old has taken over"):
+            store.renew(lease)
+    fresh = Store(stores[0]._engine.url.render_as_string(False))
+    assert fresh.take(Lease("four", joins=True)).server == "old"
+    fresh.close()
+
+
+@pytest.mark.scale
+def test_every_server_hears_of_what_another_one_changes(three):
+    stores, _ = three
+
+    async def scenario():
+        async with asyncio.timeout(100), aclosing(stores[2].notices()) as heard:
+            assert await anext(heard) == ""
+            job, _ = await asyncio.to_thread(stores[0].add, Job(new_id(), **JOB))
+            assert await anext(heard) == job.request_id
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.scale

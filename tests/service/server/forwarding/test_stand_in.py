@@ -16,7 +16,7 @@ import httpx
 import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving import KEY, Rpc, ServerProcess
+from serving import ALONE, KEY, Rpc, ServerProcess
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -40,7 +40,9 @@ CHUNK = 1 << 15
 def pair(folder, **settings):
     """Two servers, of which the first works and the second stands by."""
     database = databases.fresh()
-    first, second = (ServerProcess(folder / "state", name, database=database, **settings) for name in ("1", "2"))
+    first, second = (
+        ServerProcess(folder / "state", name, database=database, **ALONE, **settings) for name in ("1", "2")
+    )
     try:
         first.start()
         second.start(until=b"standing by")

@@ -1,0 +1,258 @@
+"""Requests that name a job which another server works on are answered there; all others by this one."""
+
+import asyncio
+import json
+import logging
+import re
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from upres.engine.core.errors import UpresError
+from upres.service.api.grpc.decorators import first_of, or_error
+from upres.service.api.grpc.status import status_of
+from upres.service.api.http.errors import response_of
+from upres.service.api.http.live.socket import PATH as SOCKET
+from upres.service.domain.errors import UnavailableError
+from upres.service.server.forwarded import PEER
+from upres.service.storage.lease import Holder
+from upres.v2 import upscale_pb2 as pb
+
+from .request import pass_request
+from .rpc import pass_call, was_passed_on
+from .socket import RESTART, pass_socket
+from .working import Peer, Peers
+
+JOB = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # in a path: the id of a job
+NAMING = (
+    "GetJob",
+    "CancelJob",
+    "DeleteJob",
+    "WatchJob",
+    "ReadResult",
+    "CreateJob",
+    "Upscale",
+)  # calls that may name one
+MOVED = "the job has moved from one server to another just now; try again in some seconds"
+
+Find = Callable[[str], Awaitable[Holder | None]]
+
+logger = logging.getLogger(__name__)
+
+
+class Elsewhere:
+    """Where jobs are. find: gives the other server that has a job, None where this one answers for it. secret: of all servers."""
+
+    def __init__(self, find: Find, peers: Peers, secret: str) -> None:
+        self.secret = secret
+        self._find = find
+        self._peers = peers
+
+    async def peer(self, request_id: str, *, passed_on: bool) -> Peer | None:
+        """Give the server to which a request about a job is passed on; None where it is answered here. Raises UnavailableError."""
+        holder = await self._find(request_id)
+        if holder is None:
+            return None
+        if passed_on:
+            raise UnavailableError(MOVED)
+        return self._peers.of(holder)
+
+
+class Web:
+    """An application behind this. largest: bytes of a message that a socket may send to its client.
+
+    The socket for live jobs names its job in its first message, which comes once it is accepted.
+    """
+
+    def __init__(self, app: ASGIApp, elsewhere: Elsewhere, largest: int) -> None:
+        self._app = app
+        self._elsewhere = elsewhere
+        self._largest = largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        named = JOB.search(scope["path"]) if scope["type"] in ("http", "websocket") else None
+        if named is not None:
+            await self._by_path(named[0], scope, receive, send)
+        elif scope["type"] == "websocket" and scope["path"].rstrip("/") == SOCKET:
+            await Attaching(self._app, self._elsewhere, self._largest).serve(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _by_path(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def sent(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            peer = await self._elsewhere.peer(request_id, passed_on=PEER in Headers(scope=scope))
+            if peer is not None:
+                async with peer.forwarding():
+                    await self._pass_on(peer, scope, receive, sent)
+        except Exception as error:  # every error is answered
+            if started:
+                logger.info("what was under way ends: %s", error)
+            else:
+                await response_of(error)(scope, receive, send)
+            return
+        if peer is None:
+            await self._app(scope, receive, send)
+
+    async def _pass_on(self, peer: Peer, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await pass_request(peer, self._elsewhere.secret, scope, receive, send)
+        else:
+            await pass_socket(peer, self._elsewhere.secret, self._largest, scope, receive, send)
+
+
+class Attaching:
+    """One socket, which is passed on as soon as it attaches to a live job that another server has."""
+
+    def __init__(self, app: ASGIApp, elsewhere: Elsewhere, largest: int) -> None:
+        self._app = app
+        self._elsewhere = elsewhere
+        self._largest = largest
+        self._looked = False
+        self._peer: asyncio.Future[tuple[Peer, Message]] = asyncio.get_running_loop().create_future()
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it here until its first message says otherwise."""
+
+        async def received() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.receive" and not self._looked:
+                self._looked = True
+                named = _attached(message.get("text") or "")
+                peer = await self._elsewhere.peer(named, passed_on=PEER in Headers(scope=scope)) if named else None
+                if peer is not None:
+                    self._peer.set_result((peer, message))
+                    await asyncio.Event().wait()  # until it is cancelled
+            return message
+
+        async def sent(message: Message) -> None:
+            if not self._peer.done():
+                await send(message)
+
+        here = asyncio.ensure_future(self._app(scope, received, sent))
+        try:
+            await asyncio.wait((here, self._peer), return_when=asyncio.FIRST_COMPLETED)
+            if here.done():
+                await here
+                return
+        finally:
+            here.cancel()
+            await asyncio.gather(here, return_exceptions=True)
+        await self._pass_on(*self._peer.result(), scope, receive, send)
+
+    async def _pass_on(self, peer: Peer, first: Message, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass it on as if it began now; its client was accepted before."""
+        before: deque[Message] = deque([{"type": "websocket.connect"}, first])
+
+        async def received() -> Message:
+            return before.popleft() if before else await receive()
+
+        async def sent(message: Message) -> None:
+            if message["type"] in ("websocket.send", "websocket.close"):
+                await send(message)
+
+        try:
+            async with peer.forwarding():
+                await pass_socket(peer, self._elsewhere.secret, self._largest, scope, received, sent)
+        except UpresError as error:
+            logger.info("a socket ends: %s", error)
+            with suppress(Exception):  # the client may have gone
+                await send({"type": "websocket.close", "code": RESTART, "reason": "connect again"})
+
+
+def _attached(text: str) -> str:
+    """Give the id of the job that the first message of a socket names; none where it names none."""
+    try:
+        named = json.loads(text)["attach"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+    return named if isinstance(named, str) and JOB.fullmatch(named) else ""
+
+
+class Calls(grpc.GenericRpcHandler):
+    """What answers calls, those behind this among them."""
+
+    def __init__(self, handlers: Sequence[grpc.GenericRpcHandler], elsewhere: Elsewhere) -> None:
+        self._handlers = handlers
+        self._elsewhere = elsewhere
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Find what answers a call, or passes it on."""
+        method = str(handler_call_details.method)
+        found = next((found for each in self._handlers if (found := each.service(handler_call_details))), None)
+        if found is None or not method.startswith(f"/{pb.DESCRIPTOR.package}.") or not method.endswith(NAMING):
+            return found
+        return grpc.stream_stream_rpc_method_handler(_Call(method, found, self._elsewhere).answer)
+
+
+class _Call:
+    """One method, whose messages come as bytes, since they may be another server's. local: what answers it here."""
+
+    def __init__(self, method: str, local: Any, elsewhere: Elsewhere) -> None:  # noqa: ANN401 - gRPC's own
+        self._method = method
+        self._local = local
+        self._parse = or_error(local.request_deserializer)
+        self._elsewhere = elsewhere
+
+    async def answer(self, requests: Any, context: Any) -> None:  # noqa: ANN401
+        """Answer a call here, or pass it on, by its first message."""
+        try:
+            first: bytes | None = await first_of(requests, None)
+            peer = None
+            if first is not None and (named := _named(self._parse(first))):
+                peer = await self._elsewhere.peer(named, passed_on=was_passed_on(context))
+            if peer is not None:
+                async with peer.forwarding():
+                    await pass_call(peer, self._elsewhere.secret, self._method, _chained(first, requests), context)
+                return
+        except UpresError as error:
+            await context.abort_with_status(status_of(error))
+        await self._answer_here(first, requests, context)
+
+    async def _answer_here(self, first: bytes | None, requests: Any, context: Any) -> None:  # noqa: ANN401
+        local = self._local
+        request: Any = self._messages(first, requests)
+        if not local.request_streaming:
+            request = self._parse(first) if first is not None else DecodeError("there is no request")
+        if not local.response_streaming:
+            behavior = local.stream_unary if local.request_streaming else local.unary_unary
+            await context.write(local.response_serializer(await behavior(request, context)))
+            return
+        behavior = local.stream_stream if local.request_streaming else local.unary_stream
+        async with aclosing(behavior(request, context)) as responses:
+            async for response in responses:
+                await context.write(local.response_serializer(response))
+
+    async def _messages(self, first: bytes | None, requests: Any) -> AsyncGenerator[Any]:  # noqa: ANN401
+        async for request in _chained(first, requests):
+            yield self._local.request_deserializer(request)
+
+
+async def _chained(first: bytes | None, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    if first is not None:
+        yield first
+        async for request in rest:
+            yield request
+
+
+def _named(message: Any) -> str:  # noqa: ANN401 - any of the contract's
+    """Give the id of the job that the first message of a call names; none where it names none."""
+    match message:
+        case pb.CreateJobRequest():
+            return message.begin.request_id
+        case pb.UpscaleRequest():
+            return message.attach.request_id
+    return str(getattr(message, "request_id", ""))

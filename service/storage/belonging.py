@@ -1,0 +1,55 @@
+"""Which of several servers works on a job that has not ended: the one that took it, and another one once that is gone."""
+
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+from upres.service.domain.errors import UnavailableError
+from upres.service.domain.states import Status
+
+from .database import Database
+from .lease import Holder, end
+from .schema import jobs, leases
+
+GONE = "the server that has this job has gone; another one takes it over within seconds, try again then"
+
+_unfinished = jobs.c.status.in_([Status.PENDING, Status.PROCESSING])
+_forsaken = sa.and_(_unfinished, ~sa.exists().where(leases.c.name == jobs.c.server))
+
+
+class Belonging:
+    """Of the jobs of one database, as one server sees it. Every call is short."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def elsewhere(self, request_id: str) -> Holder | None:
+        """Give the other server that has a job; None where this one has it, it has ended, or there is none.
+
+        Raises UnavailableError where that server has gone, and its jobs were not taken over yet.
+        """
+        query = (
+            sa.select(jobs.c.server.label("id"), leases.c.name, leases.c.server, leases.c.http, leases.c.grpc)
+            .join(leases, leases.c.name == jobs.c.server, isouter=True)
+            .where(jobs.c.request_id == request_id, _unfinished)
+        )
+        with self._database.snapshot() as connection:
+            row = connection.execute(query).first()
+        if row is None or row.id == self._database.server:
+            return None
+        if row.name is None:
+            raise UnavailableError(GONE)
+        return Holder(row.id, row.server, row.http, row.grpc)
+
+    def forsaken(self) -> bool:
+        """Report whether there are jobs of servers that have gone."""
+        with self._database.snapshot() as connection:
+            return connection.scalar(sa.select(jobs.c.number).where(_forsaken).limit(1)) is not None
+
+    def take_over(self, late: Collection[str]) -> set[str]:
+        """Take the jobs of servers that are late, which write nothing from then on, and of those that have gone; give their ids."""
+        with self._database.transaction() as connection:
+            end(connection, late)
+            taken = set(connection.scalars(sa.select(jobs.c.request_id).where(_forsaken)))
+            connection.execute(jobs.update().where(_forsaken).values(server=self._database.server))
+        return taken

@@ -1,0 +1,240 @@
+"""Two real servers on one PostgreSQL database and one state folder, which both work, and one for the other once that is gone."""
+
+import json
+import signal
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import databases
+import grpc
+import httpx
+import psycopg
+import pytest
+from serving import CHUNK, KEY, Rpc, ServerProcess
+from websockets.sync.client import connect
+
+from upres.service.client import Client
+from upres.v2 import upscale_pb2 as pb
+
+pytestmark = pytest.mark.scale
+
+CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+FORM = {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast"}
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+LIVE = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast"}
+
+
+@contextmanager
+def pair(folder, **settings):
+    """Two servers, of which the first leads, and clients of both, and of either."""
+    database = databases.fresh()
+    first, second = (ServerProcess(folder / "state", name, database=database, **settings) for name in ("1", "2"))
+    target = ",".join(server.target for server in (first, second))
+    try:
+        first.start()
+        second.start()
+        first.ready()
+        second.ready()
+        with Rpc(first.target) as one, Rpc(second.target) as other, Client(f"ipv4:{target}", KEY, patience=120) as any_:
+            assert any_.jobs() == []  # one that has never reached a server is less patient
+            yield SimpleNamespace(first=first, second=second, one=one, other=other, client=any_, database=database)
+    finally:
+        first.end()
+        second.end()
+
+
+@pytest.fixture
+def two(postgres, tmp_path):
+    with pair(tmp_path) as two:
+        yield two
+
+
+@pytest.fixture(scope="module")
+def both(postgres, tmp_path_factory):
+    """Two that no test kills."""
+    with pair(tmp_path_factory.mktemp("both")) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def wanted(clip, tmp_path_factory):
+    """The result of an undisturbed job, on SQLite."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with ServerProcess(folder / "state") as server, Rpc(server.target) as rpc:
+        return result(rpc, rpc.create(clip("a.mp4", 12).read_bytes(), CONFIG).request_id)
+
+
+def result(rpc, request_id):
+    """Wait for a job, and give the bytes of its file."""
+    *_, last = rpc.watch(request_id)
+    assert last.event == "done", last
+    return rpc.file(request_id)
+
+
+def at_work(rpc, request_id):
+    """Wait until something of a job is made."""
+    assert any(told.job.progress > 0 for told in rpc.watch(request_id))
+
+
+def fetched(client, request_id, path):
+    """Wait for a job by a client that knows both servers, and give the bytes of its file."""
+    *_, job = client.watch(request_id)
+    assert job.status == pb.Job.STATUS_DONE, job
+    client.download(request_id, path)
+    return path.read_bytes()
+
+
+def server_of(two, request_id):
+    with psycopg.connect(two.database) as connection:
+        return connection.execute("SELECT server FROM jobs WHERE request_id = %s", (request_id,)).fetchone()[0]
+
+
+def test_each_server_works_on_the_jobs_that_it_took(both, clip, wanted):
+    source = clip("a.mp4", 12).read_bytes()
+    jobs = [rpc.create(source, CONFIG).request_id for rpc in (both.one, both.other)]
+    assert len({server_of(both, request_id) for request_id in jobs}) == 2
+    for rpc, request_id in zip((both.other, both.one), jobs, strict=True):  # each is asked for the other one's
+        assert result(rpc, request_id) == wanted
+
+
+def test_a_job_of_the_other_server_is_followed_read_and_cancelled(both, clip, wanted):
+    source = clip("a.mp4", 12).read_bytes()
+    request_id = both.one.create(source, CONFIG).request_id
+    log = pb.ReadResultRequest(request_id=request_id, log=pb.ReadResultRequest.Log())
+    parts = list(both.other.call(both.other.jobs.ReadResult, log))
+    assert parts[-1].job.status == pb.Job.STATUS_DONE
+    assert parts[-1].job == both.one.get(request_id) == both.other.get(request_id)
+    assert any(part.HasField("fragment") for part in parts) and both.other.file(request_id) == wanted
+    for cancels, asked in ((both.other, both.one), (both.one, both.other)):
+        request_id = asked.create(source, CONFIG).request_id
+        cancels.call(cancels.jobs.CancelJob, pb.CancelJobRequest(request_id=request_id))
+        assert asked.get(request_id).error.reason == "CANCELLED"
+        cancels.call(cancels.jobs.DeleteJob, pb.DeleteJobRequest(request_id=request_id))
+        with pytest.raises(grpc.RpcError, match="there is no job"):
+            asked.get(request_id)
+
+
+def test_an_upload_goes_on_at_the_other_server(both, clip, wanted):
+    source, request_id = clip("a.mp4", 12).read_bytes(), "33333333-3333-4333-8333-333333333333"
+    half = len(source) // 2
+    begin = pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=CONFIG))
+    first = pb.CreateJobRequest(chunk=pb.SourceChunk(offset=0, data=source[:half]))
+    both.one.call(both.one.jobs.CreateJob, iter([begin, first]))
+    assert both.other.get(request_id).source_offset == half
+    assert both.other.create(source, CONFIG, request_id).accepted
+    assert result(both.other, request_id) == wanted
+
+
+def test_a_job_of_the_other_server_is_seen_and_cancelled_over_http(both, clip):
+    with httpx.Client(base_url=both.first.base, headers=HEADERS, timeout=60) as web:
+        video = clip("a.mp4", 12).read_bytes()
+        posted = web.post("/api/v2/videos/upscales", files={"video": video}, data=FORM).json()["data"]
+        path = f"{both.second.base}/api/v2/jobs/{posted['request_id']}"
+        assert web.get(path).json()["data"]["result_url"] is None
+        assert web.post(f"{path}/cancel").status_code == 200
+        assert web.get(path).json()["data"]["status"] == "error"
+        listed = web.get(f"{both.second.base}/api/v2/jobs").json()["data"]
+        assert posted["request_id"] in [job["request_id"] for job in listed]
+        assert web.delete(path).status_code == 200 and web.get(path).status_code == 404
+        assert web.get(f"{both.second.base}/metrics").text.count('upres_jobs{status="error"}') == 0
+        assert web.get(f"{both.first.base}/metrics").text.count('upres_jobs{status="error"}') <= 1
+
+
+def test_a_live_job_is_reached_through_the_other_server(both, clip):
+    """By players of LL-HLS, by sockets that read along and by calls."""
+    data = clip("frag.mp4", 3, "-movflags", "frag_keyframe+empty_moov").read_bytes()
+    with connect(f"ws{both.first.base[4:]}/api/v2/live", max_size=None, open_timeout=60) as live:
+        live.send(json.dumps({"key": KEY, "start": LIVE}))
+        accepted = json.loads(live.recv(timeout=60))["accepted"]
+        request_id = accepted["request_id"]
+        for at in range(0, len(data), CHUNK):
+            live.send(data[at : at + CHUNK])
+        playlist = httpx.get(f"{both.second.base}{accepted['hls']}", timeout=60)
+        assert playlist.status_code == 200 and "#EXT-X-STREAM-INF" in playlist.text
+        assert both.other.get(request_id).source_offset == len(data)
+        with connect(f"ws{both.second.base[4:]}/api/v2/live", max_size=None, open_timeout=60) as along:
+            along.send(json.dumps({"key": KEY, "attach": request_id}))
+            assert json.loads(along.recv(timeout=60))["accepted"]["hls"] == accepted["hls"]
+            live.send(json.dumps({"end": True}))
+            said = [json.loads(message) for message in along if isinstance(message, str)]
+        assert any("fragment" in message for message in said) and said[-1]["progress"]["status"] == "done"
+    with connect(f"ws{both.second.base[4:]}/api/v2/live", open_timeout=60) as along:  # it has ended: no server has it
+        along.send(json.dumps({"key": KEY, "attach": request_id}))
+        assert "accepted" in json.loads(along.recv(timeout=60))
+
+
+def test_the_other_server_tells_of_a_job_as_it_happens(both, clip):
+    """By PostgreSQL's notice, long before it would look by itself."""
+    with connect(f"ws{both.second.base[4:]}/app/any?protocol=7", open_timeout=60) as socket:
+        opened = json.loads(json.loads(socket.recv(timeout=60))["data"])
+        channel = "private-client.default"
+        form = {"socket_id": opened["socket_id"], "channel_name": channel}
+        signed = httpx.post(f"{both.second.base}/broadcasting/auth", headers=HEADERS, data=form, timeout=60).json()
+        socket.send(json.dumps({"event": "pusher:subscribe", "data": {"channel": channel, **signed}}))
+        request_id = both.one.create(clip("a.mp4", 3).read_bytes(), CONFIG).request_id
+        told = ""
+        while told != "done":
+            message = json.loads(socket.recv(timeout=60))
+            if message["event"] == "request.status.updated":
+                update = json.loads(message["data"])
+                told = update["status"] if update["request_id"] == request_id else told
+
+
+@pytest.mark.parametrize("leader", [True, False])
+def test_a_server_that_is_killed_leaves_its_jobs_to_the_other_one(two, clip, wanted, tmp_path, leader):
+    source = clip("a.mp4", 12).read_bytes()
+    killed, rpc = (two.first, two.one) if leader else (two.second, two.other)
+    others = two.other if leader else two.one
+    lost, kept = (each.create(source, CONFIG).request_id for each in (rpc, others))
+    at_work(rpc, lost)
+    killed.kill()
+    assert fetched(two.client, lost, tmp_path / "lost.mp4") == wanted
+    assert result(others, kept) == wanted and others.get(lost).attempts <= 2
+    killed.start().ready()  # and works again beside the other one
+    with Rpc(killed.target) as again:
+        mine = again.create(source, CONFIG).request_id
+        assert server_of(two, mine) not in (None, server_of(two, kept))
+        assert result(others, mine) == wanted
+
+
+def test_a_stream_goes_on_at_the_other_server(two, clip, wanted, tmp_path):
+    """To the very pieces that one server sends alone."""
+    parts, killed = [], False
+    with clip("a.mp4", 12).open("rb") as source:
+        for part in two.client.stream(source, CONFIG):
+            parts.append(part)
+            if not killed and isinstance(part, pb.Fragment):
+                two.first.kill()
+                killed = True
+    last = parts[-1]
+    assert killed and last.status == pb.Job.STATUS_DONE
+    pieces = [(part.track, part.segment, part.fragment) for part in parts if isinstance(part, pb.Fragment)]
+    assert len(pieces) == len(set(pieces))
+    assert fetched(two.client, last.request_id, tmp_path / "out.mp4") == wanted
+
+
+@pytest.mark.parametrize("leader", [True, False])
+def test_a_server_that_stops_in_peace_hands_its_jobs_over(two, clip, wanted, tmp_path, leader):
+    stops, rpc = (two.first, two.one) if leader else (two.second, two.other)
+    request_id = rpc.create(clip("a.mp4", 12).read_bytes(), CONFIG).request_id
+    at_work(rpc, request_id)
+    assert stops.stop() == 0
+    assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
+    assert two.client.get(request_id).attempts == 1
+
+
+@pytest.mark.parametrize("leader", [True, False])
+def test_a_server_that_hung_and_comes_back_changes_nothing_and_ends(two, clip, wanted, leader):
+    hangs, rpc = (two.first, two.one) if leader else (two.second, two.other)
+    others = two.other if leader else two.one
+    request_id = rpc.create(clip("a.mp4", 12).read_bytes(), CONFIG).request_id
+    at_work(rpc, request_id)
+    had = server_of(two, request_id)
+    hangs.process.send_signal(signal.SIGSTOP)
+    with Client((two.second if leader else two.first).target, KEY, patience=120) as client:
+        client.get(request_id)  # it asks until there is an answer
+    assert server_of(two, request_id) != had
+    hangs.process.send_signal(signal.SIGCONT)
+    assert hangs.wait() == 1
+    assert any("has taken over" in line["message"] for line in hangs.lines)
+    assert result(others, request_id) == wanted
