@@ -50,6 +50,7 @@ from .sandbox.limits import die_with_parent, name_process
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 60.0
 STALL_SECONDS_A_PIXEL = 6e-6  # more, of an upscaled frame: emptying an encoder of 60 of them is one step
+START_SECONDS = 60.0  # for the process that attempts are forked from; one that takes longer is waited for by them
 KILL_SECONDS = 10.0  # for the kernel to end a process that was killed
 
 logger = logging.getLogger("upres.service.execution.worker")  # __name__ is __main__
@@ -102,6 +103,7 @@ class Worker:
                 unavailable[slug.slug] = str(error).replace(str(cache_folder()), "the cache")
         for name in preload:
             self._preload(name)
+        self._forks.wait(START_SECONDS)
         self._report(report="ready", unavailable=unavailable, kind=self._kind())
 
     def _kind(self) -> str:

@@ -59,6 +59,13 @@ class ForkServer:
         with self._lock:
             self._ensure()
 
+    def wait(self, seconds: float) -> None:
+        """Wait until children are forked at once, or some time has passed: imports may take longer than what else is started."""
+        with suppress(OSError):  # as who needs a child finds
+            child = self.fork()
+            child.end.close()  # there is nothing to do, so that it ends
+            child.ended.wait(seconds)
+
     def fork(self) -> Child:
         """Fork a child; OSError where the system has no process left."""
         with self._lock:

@@ -32,6 +32,7 @@ from upres.service.execution.memory_budget import Claim, MemoryBudget
 from upres.service.execution.model_host import ModelHost
 from upres.service.execution.order import Order
 from upres.service.execution.report_shape import Pace
+from upres.service.execution.sandbox.fork_server import ForkServer
 from upres.service.execution.worker import Worker, _end_in_time, load
 
 
@@ -57,6 +58,13 @@ def test_models_are_made_ready_for_the_sizes_that_were_asked_for(caplog):
     assert session.count == 0 and session.flushed == [1] and session.closed
     assert json.loads(reports.getvalue().splitlines()[-1])["report"] == "ready"
     assert "RealESRGAN_Vid_x4@32x24 is not made ready: there is no engine" in caplog.text
+
+
+def test_a_worker_is_ready_once_attempts_start_at_once(monkeypatch):
+    reports, before = io.StringIO(), []
+    monkeypatch.setattr(ForkServer, "wait", lambda self, seconds: before.append(reports.getvalue()))
+    Worker(fake.load, reports).warm()
+    assert len(before) == 1 and '"ready"' not in before[0] and '"ready"' in reports.getvalue()
 
 
 def test_an_attempt_leaves_the_disk_what_stays_free(tmp_path, source):

@@ -63,6 +63,13 @@ def test_a_child_does_what_it_is_asked_and_ends(server):
     assert child.ended.wait(SECONDS)
 
 
+def test_who_waits_for_it_finds_it_started_and_leaves_no_child(server):
+    server.start()
+    server.wait(SECONDS)
+    assert psutil.Process(server._process.pid).children() == [] and not server._children
+    assert exchanged(server.fork(), {"confine": {}})
+
+
 def test_a_child_that_fails_takes_nothing_with_it(server):
     child = server.fork()
     with pytest.raises((EOFError, OSError)):
