@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,7 +13,10 @@ from upres.engine.decode.reader import Reader
 from upres.engine.encode.video import segment_length
 from upres.engine.pipeline.options import Job
 
-RANGES_A_DEVICE = 4  # or more: the last ones end at different times, and leave devices idle for part of one range
+RANGES_A_DEVICE = 4  # or more: one that is lost costs little, and readers of the log wait for the first one
+LAST_RANGES = (
+    2  # for each device in what is left: ranges become shorter towards the end, so that all devices end together
+)
 LONGEST_SECONDS = 10  # of video in a range: readers of the log wait for the first one, which one device makes
 MOST_RANGES = 1 << 14  # each is listed in a message, and has a folder
 MOST_READ_AGAIN = 2  # times its length that a source may be decoded besides, from key frames that lie before ranges
@@ -79,16 +82,28 @@ def _spans(times: Sequence[Fraction], keys: Sequence[Fraction], job: Job, device
     length, lasts = segment_length(job.encoder), times[-1] - times[0]
     first = times[0] // length
     cells = [int(at // length - first) for at in times]  # in which each frame lies
-    count = cells[-1] + 1
-    segments = max(1, min(math.ceil(count / (devices * RANGES_A_DEVICE)), int(LONGEST_SECONDS / length)))
+    segments = [n for n in range(len(cells)) if n == 0 or cells[n] > cells[n - 1]]  # the first frame of each
+    longest, least = (
+        max(1, min(math.ceil(len(segments) / (devices * RANGES_A_DEVICE)), int(LONGEST_SECONDS / length))),
+        1,
+    )
     while True:
-        starts = [n for n in range(1, len(cells)) if cells[n] // segments > cells[n - 1] // segments]
-        edges = [(first + cells[number] // segments * segments) * length for number in starts]
+        starts = [segments[number] for number in _starts(len(segments), devices, max(least, longest), least)]
+        edges = [(first + cells[number]) * length for number in starts]
         after = [times[max(0, number - _warmup(job))] for number in starts]
         again = sum((start - _before(keys, at) for start, at in zip(edges, after, strict=True)), Fraction(0))
-        if segments >= count or (len(starts) < MOST_RANGES and again <= MOST_READ_AGAIN * lasts):
+        if not starts or (len(starts) < MOST_RANGES and again <= MOST_READ_AGAIN * lasts):
             return tuple(map(Span, [None, *edges], [*edges, None], [None, *after]))
-        segments *= 2
+        least *= 2
+
+
+def _starts(count: int, devices: int, longest: int, least: int) -> Iterator[int]:
+    """Yield which of so many segments are the first of a range, but for the first one. longest, least: segments in a range."""
+    at = 0
+    while (left := count - at) > 0:
+        at += max(least, min(longest, math.ceil(left / (devices * LAST_RANGES))))
+        if at < count:
+            yield at
 
 
 def _before(keys: Sequence[Fraction], second: Fraction) -> Fraction:

@@ -1,6 +1,6 @@
 """Ranges: where they start, how many there are, and what is decoded before them."""
 
-from bisect import bisect_right
+from bisect import bisect_left
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,7 @@ def planned(times, keys, devices=2, *, leads_to=lambda second, earliest: True, *
     return plan(reader, job(Path("out.mp4"), Nearest(), **settings), devices)
 
 
-@pytest.mark.parametrize(("seconds", "devices", "count"), [(60, 1, 6), (60, 4, 15), (600, 4, 60), (8, 4, 4), (1, 4, 1)])
+@pytest.mark.parametrize(("seconds", "devices", "count"), [(60, 1, 8), (60, 4, 19), (600, 4, 70), (8, 4, 4), (1, 4, 1)])
 def test_ranges_start_where_segments_do_and_leave_nothing_out(seconds, devices, count):
     times = [number * TENTH for number in range(10 * seconds)]
     spans = planned(times, times[::50], devices).spans
@@ -35,6 +35,17 @@ def test_ranges_start_where_segments_do_and_leave_nothing_out(seconds, devices, 
     assert (spans[0].start, spans[0].after, spans[-1].end) == (None, None, None)
     for span, behind in pairwise(spans):
         assert span.end == behind.start == behind.after and behind.start % 2 == 0
+
+
+def test_ranges_are_shorter_the_fewer_are_left_so_that_devices_end_together():
+    times = [number * TENTH for number in range(2000)]
+    spans = planned(times, times[::20], devices=8).spans
+    lengths = [(end or 200) - (start or 0) for start, end in ((span.start, span.end) for span in spans)]
+    assert lengths == sorted(lengths, reverse=True) and lengths[0] == 8 and lengths[-16:] == [2] * 16
+    free = [0] * 8
+    for length in lengths:
+        free = sorted([free[0] + length, *free[1:]])
+    assert free[-1] <= 200 / 8 + 2
 
 
 def test_frames_that_prefilters_need_are_decoded_before_a_range():
@@ -55,7 +66,7 @@ def test_no_range_is_empty():
     times = [0, TENTH, 9 * TENTH, Fraction(31, 2), 16, Fraction(41, 2)]
     spans = planned(times, times, encoder=Encoder(segment_seconds=1)).spans
     edges = [Fraction(-1), *(span.start for span in spans[1:]), Fraction(100)]
-    assert all(bisect_right(times, end) > bisect_right(times, start) for start, end in pairwise(edges))
+    assert all(bisect_left(times, end) > bisect_left(times, start) for start, end in pairwise(edges))
     assert len(spans) > 2
 
 
@@ -64,8 +75,9 @@ def test_a_gap_of_a_thousand_years_costs_no_more_than_any_other():
     times += [10**11 + at for at in times]
     spans = planned(times, times[::50], encoder=Encoder(segment_seconds=1)).spans
     edges = [Fraction(-1), *(span.start for span in spans[1:]), Fraction(10**12)]
-    assert all(bisect_right(times, end) > bisect_right(times, start) for start, end in pairwise(edges))
-    assert len(spans) == 4
+    assert all(bisect_left(times, end) > bisect_left(times, start) for start, end in pairwise(edges))
+    whole = [number * TENTH for number in range(400)]
+    assert len(spans) == len(planned(whole, whole[::50], encoder=Encoder(segment_seconds=1)).spans)
 
 
 def test_what_every_device_would_have_to_unpack_is_one_range(tmp_path):
@@ -85,4 +97,4 @@ def test_where_a_seek_leads_far_away_it_is_one_range():
 
     found = planned(times, times[::50], leads_to=leads_to)
     assert len(found.spans) == 1 and found.why == "the source cannot be sought in: it has no index"
-    assert asked == [(Fraction(56), Fraction(50))]
+    assert asked == [(Fraction(58), Fraction(50))]

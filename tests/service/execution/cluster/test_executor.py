@@ -92,7 +92,7 @@ def test_the_same_bytes_in_one_range_and_in_many_on_two_nodes_one_of_which_dies(
             ray.change(0, lambda order: order)
             ray.change(1, lambda order: order, lambda worker: actor.kill())
             assert await ray.result(ray.executor.run, ordered(tmp_path / "many", source)) == expected
-            assert ray.ranges[0] and ray.ranges[1] and {*ray.ranges[0], *ray.ranges[1]} == set(range(6))
+            assert ray.ranges[0] and ray.ranges[1] and {*ray.ranges[0], *ray.ranges[1]} == set(range(8))
             await none_left(below)
             await ray.ready(2)
 

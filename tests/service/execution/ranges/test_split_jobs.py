@@ -28,7 +28,7 @@ def test_workers_make_ranges_of_one_job_to_the_result_of_one_worker_whatever_die
                 watched.change(1, lambda order: order, lambda worker: os.kill(worker._process.pid, signal.SIGKILL))
                 assert await watched.result(executor.run, ordered(tmp_path / "killed", source)) == alone
                 first, second = watched.ranges[0], watched.ranges[1]
-                assert first and second and {*first, *second} == set(range(6))
+                assert first and second and {*first, *second} == set(range(8))
                 for number in (0, 1):
                     watched.change(number, lambda order: replace(order, range_number=99))
                 assert await watched.result(executor.run, ordered(tmp_path / "failed", source)) == alone
