@@ -27,11 +27,13 @@ class Part:
     """The frames of a span, and how it begins and ends: with its first frame, and the first one behind it.
 
     check: called with every frame that is decoded, those before the span as well, and at the end; raises what ends the run.
+    was_read: called once the last frame was, while those before it may still be upscaled.
     begins, ends: of each its time in ticks, and a checksum of its pixels as they go into the models; None where there is none.
     """
 
     span: Span
     check: Callable[[], None] = lambda: None
+    was_read: Callable[[], None] = lambda: None
     begins: tuple[int, int] | None = None
     ends: tuple[int, int] | None = None
 
@@ -51,9 +53,11 @@ class Part:
                 self.begins = _mark(pts, pixels(frame))
             if behind:
                 self.ends = _mark(pts, pixels(frame))
-                return
+                break
             yield frame
-        self.check()
+        else:
+            self.check()
+        self.was_read()
 
 
 def _mark(pts: int, pixels: Pixels) -> tuple[int, int]:

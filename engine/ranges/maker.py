@@ -18,29 +18,45 @@ class DoubtError(LogError):
 
 
 def make_range(
-    reader: Reader, job: Job, log: Log, span: Span, progress: Progress, tick: Callable[[], None] = lambda: None
+    reader: Reader,
+    job: Job,
+    log: Log,
+    span: Span,
+    progress: Progress,
+    tick: Callable[[], None] = lambda: None,
+    was_read: Callable[[], None] = lambda: None,
 ) -> None:
     """Upscale a span of an open source into the range's log, from where that ends. tick: called with every frame, from any thread.
+
+    was_read: called once all frames were read, from any thread.
 
     Besides its segments the log gets two notes: the range's first frame, before any segment; and at its end what there is to
     know of it, or what is in doubt: where its decoder has repaired or concealed anything, what it gives depends on where it
     started. Raises as a run does, but for what is wrong with the source.
     """
     try:
-        _make(reader, job, log, span, progress, tick)
+        _make(reader, job, log, span, progress, tick, was_read)
     except (DoubtError, SourceError) as error:
         if error.transient:
             raise
         log.note({"doubt": str(error)})
 
 
-def _make(reader: Reader, job: Job, log: Log, span: Span, progress: Progress, tick: Callable[[], None]) -> None:
+def _make(
+    reader: Reader,
+    job: Job,
+    log: Log,
+    span: Span,
+    progress: Progress,
+    tick: Callable[[], None],
+    was_read: Callable[[], None],
+) -> None:
     def check() -> None:
         tick()
         if reader.repairs:
             raise DoubtError(f"the source is damaged there ({reader.repairs})")
 
-    part = Part(span, check)
+    part = Part(span, check, was_read)
     if span.after is not None:
         reader.start_at(span.after)
 

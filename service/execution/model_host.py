@@ -22,6 +22,7 @@ from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
 from .chosen_models import ChosenModels, Load, Turn
 from .encoding.encoder_host import EncoderHosts
 from .memory_budget import Claim, MemoryBudget
+from .ranges.line import Line
 from .shared_frames import shared_bytes
 
 MOST_SESSIONS = 4  # of one attempt; it needs one at a time
@@ -49,7 +50,7 @@ class _Opened:
 class ModelHost:
     """Answers one attempt. device: entered while a model works, which serialises attempts. memory: what it takes of all.
 
-    live: of a live source. encoders: the GPU's, if any.
+    live: of a live source. encoders: the GPU's, if any. line: of the device's ranges, where it makes one.
     made: called with what frames are counted under, and how many of them were made, in the attempt's turn.
     """
 
@@ -62,6 +63,7 @@ class ModelHost:
         merging: Claim | None = None,
         encoders: EncoderHosts | None = None,
         *,
+        line: Line | None = None,
         live: bool = False,
         made: Callable[[str, int], None] = lambda label, count: None,
     ) -> None:
@@ -70,6 +72,7 @@ class ModelHost:
         self._chosen = ChosenModels(load, device)
         self._memory = memory
         self._merging = merging or Claim(MemoryBudget(0))
+        self._line = line or Line()
         self._live = live
         self._turn = ExitStack()  # the turn on the device, while there is one
         self._sessions: dict[int, _Opened] = {}
@@ -97,6 +100,7 @@ class ModelHost:
     def interrupt(self) -> None:
         """End soon what is still done for an attempt that is gone. From any thread."""
         self._gone = True
+        self._line.look()
         for opened in tuple(self._sessions.values()):
             if isinstance(opened.session, Stoppable):
                 opened.session.stop()
@@ -112,6 +116,7 @@ class ModelHost:
                 logger.exception("a session cannot be closed")
         self._memory.release()
         self._merging.release()
+        self._line.leave(self)
 
     def _do(self, message: Message, frame: Frame | None) -> Any:  # noqa: ANN401 - JSON
         match message["do"]:
@@ -122,7 +127,8 @@ class ModelHost:
                 return {**self._chosen.facts, "note": note, **nvenc}
             case "want nvenc":
                 self._check_unused()
-                self._memory.wait(partial(self._encoders.want, lambda: self._gone))
+                self._memory.wait(partial(self._line.become_first, self, self._is_gone))
+                self._memory.wait(partial(self._encoders.want, self._is_gone))
             case "deepen":
                 self._check_unused()
                 self._chosen.deepen()
@@ -157,6 +163,8 @@ class ModelHost:
             case "close":
                 with self._device():
                     self._sessions.pop(message["session"]).session.close()
+                if not self._sessions:
+                    self._line.exit(self)
             case other:
                 raise ValueError(f"there is nothing to do named {other!r}")
         return None
@@ -183,7 +191,12 @@ class ModelHost:
         sizes = frame, frame * scale**2
         session = self._chosen.memory(width, height, live=self._live)
         self._merging.release()
-        self._memory.reserve(media + session + shared_bytes(sizes) + self._encoders.bytes_each, lambda: self._gone)
+        needed = media + session + shared_bytes(sizes) + self._encoders.bytes_each
+        # A range behind another takes what nobody else waits for, or waits here, where it is in nobody's way.
+        if self._line.is_first(self) or not self._memory.grant(needed, 1):
+            self._memory.wait(partial(self._line.become_first, self, self._is_gone))
+            self._memory.reserve(needed, self._is_gone)
+        self._line.hold(self)
         self._channel.share(sizes)
 
     def _merge(self, media: int) -> None:
@@ -192,7 +205,7 @@ class ModelHost:
         if self._merging.held or media < 0:
             raise ValueError("memory to merge is reserved once, and not less than none")
         self._encoders.leave_all()
-        self._merging.reserve(media, lambda: self._gone)
+        self._merging.reserve(media, self._is_gone)
 
     def _count_encoders(self, message: Message) -> int:
         """Count how many encoders an attempt may have: more than one where that keeps up with the model, and memory is there."""
@@ -218,6 +231,7 @@ class ModelHost:
             raise ValueError(f"{MOST_SESSIONS} sessions are open, which is the most")
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise ValueError(f"there is no session of {width}x{height}")
+        self._memory.wait(partial(self._line.enter, self, self._is_gone))
         with self._device(), ExitStack() as undo:
             session = self._chosen.open(width, height, live=self._live)
             undo.callback(session.close)
@@ -232,6 +246,9 @@ class ModelHost:
         self._sessions[self._opened] = _Opened(session, width, height, form)
         self.frame_bytes = max(self.frame_bytes, form.bytes_of(width, height))
         return self._opened
+
+    def _is_gone(self) -> bool:
+        return self._gone
 
     def _send(self, frames: Iterable[Frame]) -> None:
         """Send frames as they are made. Those of a live source that one push gives, most often one, take one turn for all."""

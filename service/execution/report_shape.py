@@ -135,6 +135,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "waiting": Plain,
     "ranges": Ranges,
     "awaits": Awaits,
+    "read": Plain,
     "made": Plain,
     "stages": Stages,
     "progress": Progress,

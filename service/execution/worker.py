@@ -42,6 +42,7 @@ from .encoding.gpu_sessions import open_sessions
 from .memory_budget import MERGING_PART, Claim, MemoryBudget, usable_memory
 from .model_host import ModelHost
 from .order import Order
+from .ranges.line import Line
 from .report_shape import Pace, checked
 from .sandbox.environment import QUALITY, RUNTIME
 from .sandbox.fork_server import Child, ForkServer
@@ -50,7 +51,6 @@ from .sandbox.limits import die_with_parent, name_process
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 60.0
 STALL_SECONDS_A_PIXEL = 6e-6  # more, of an upscaled frame: emptying an encoder of 60 of them is one step
-START_SECONDS = 60.0  # for the process that attempts are forked from; one that takes longer is waited for by them
 KILL_SECONDS = 10.0  # for the kernel to end a process that was killed
 
 logger = logging.getLogger("upres.service.execution.worker")  # __name__ is __main__
@@ -80,6 +80,7 @@ class Worker:
         self._device = Device()
         self._memory = MemoryBudget(total := memory_bytes or usable_memory())
         self._merging = MemoryBudget(total // MERGING_PART)  # apart: those wait for ranges, which wait for memory
+        self._line = Line()
         self._writing = threading.Lock()
         self._attempts: dict[str, Child] = {}
         self._sessions = open_sessions() if nvenc else None
@@ -103,7 +104,7 @@ class Worker:
                 unavailable[slug.slug] = str(error).replace(str(cache_folder()), "the cache")
         for name in preload:
             self._preload(name)
-        self._forks.wait(START_SECONDS)
+        self._forks.wait(STALL_SECONDS)
         self._report(report="ready", unavailable=unavailable, kind=self._kind())
 
     def _kind(self) -> str:
@@ -132,7 +133,8 @@ class Worker:
                 case {"run": order}:
                     self._start(Order(**order))
                 case {"cancel": request_id}:
-                    self._kill(request_id)
+                    if child := self._attempts.get(request_id):
+                        child.kill()
         self._forks.close()
 
     def _start(self, order: Order) -> None:
@@ -154,7 +156,8 @@ class Worker:
         memory = Claim(self._memory, *whose, longest=longest, on_wait=on_wait)
         encoders = EncoderHosts(self._sessions, order.request_id, on_wait)
         claims = memory, Claim(self._merging, *whose, longest=order.wall_seconds), encoders
-        host = ModelHost(channel, self._load, turn, *claims, live=order.live, made=self._count)
+        line = None if order.range_number is None else self._line
+        host = ModelHost(channel, self._load, turn, *claims, line=line, live=order.live, made=self._count)
         answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.logged, order.traceparent))
         late = threading.Event()
         threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()
@@ -212,10 +215,6 @@ class Worker:
                     raise
                 return {"report": "late", "stalled_seconds": stall}
 
-    def _kill(self, request_id: str) -> None:
-        if child := self._attempts.get(request_id):
-            child.kill()
-
     def _load(self, slug: str, scale: int, content: str) -> tuple[Model, str | None]:
         key = slug, scale, content
         if key not in self._loaded:
@@ -231,8 +230,7 @@ class Worker:
             time.sleep(BEAT_SECONDS)
 
     def _load_now(self) -> Load:
-        sessions = self._sessions
-        encoders = (0, 0) if sessions is None else (sessions.taken, sessions.most)
+        encoders = (0, 0) if (sessions := self._sessions) is None else (sessions.taken, sessions.most)
         return Load(self._device.busy_seconds, dict(self._frames), *self._memory.counts, *encoders)
 
     def _report(self, **report: Any) -> None:  # noqa: ANN401 - JSON

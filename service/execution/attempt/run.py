@@ -185,7 +185,8 @@ class Attempt:
             plan = ranges.plan or Plan()
             job = with_memory(model, job, reader.info.shape)
             with closing(ranges.log(number)) as log:
-                make_range(reader, job, log, plan.spans[number], self._progress)
+                read = partial(self._reporter.send, "read")
+                make_range(reader, job, log, plan.spans[number], self._progress, was_read=read)
 
     @contextmanager
     def _source(self) -> Iterator[Source]:

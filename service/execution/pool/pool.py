@@ -157,7 +157,7 @@ class Pool:
         elif kind in VERDICTS and request_id in self._split:
             await self._end(*self._split.close(request_id, report))
             await self._settle(request_id)
-        else:
+        elif kind != "read":  # of a range
             await self._on_report(request_id, report)
 
     async def _give_up(self, request_id: str | None, report: Report) -> None:
@@ -178,14 +178,14 @@ class Pool:
             self._changed.set()
 
     async def _give_ranges(self) -> None:
-        """Give every worker a range, whenever there is one to make and a worker that makes none."""
+        """Give every worker a range, whenever there is one to make, and a worker that makes none or has read what it makes."""
         while True:
             await wait_for(self._changed, LOOK_SECONDS)
             self._changed.clear()
             while self._again and self.room:
                 order = self._again.pop(0)
                 await self._hand(self._roomiest(order), order)
-            for worker in list(self._workers):
+            for worker in sorted(self._workers, key=lambda worker: worker.range_count):
                 if worker.takes_range and (next_ := self._split.next(worker.kind)) is not None:
                     await self._hand(worker, next_)
 

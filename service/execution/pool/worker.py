@@ -7,6 +7,12 @@ from typing import Any
 from upres.service.execution.base import VERDICTS, DeviceState, Load, OnReport
 from upres.service.execution.order import NUMBERED, Order
 
+MAKES, READ, ENDED = (
+    "makes",
+    "read",
+    "ended",
+)  # how far a range is: READ where all of its frames were read, of which some are left
+
 
 class WorkerDiedError(Exception):
     """Raised when a worker has ended; it is restarted."""
@@ -28,7 +34,7 @@ class PooledWorker(ABC):
         self.unavailable: dict[str, str] | None = None
         self._running: set[str] = set()
         self._live: set[str] = set()
-        self._ranges: set[str] = set()
+        self._ranges: dict[str, str] = {}  # how far each is: MAKES, READ or ENDED
         self._short: dict[str, set[str]] = {}  # that wait for memory, or an encoder, and those who hold some
 
     @abstractmethod
@@ -52,12 +58,17 @@ class PooledWorker(ABC):
     @property
     def room(self) -> int:
         """Orders that it can take now."""
-        return self._slots - len(self._running - self._live - self._ranges) if self.ready else 0
+        return self._slots - len(self._running - self._live - self._ranges.keys()) if self.ready else 0
+
+    @property
+    def range_count(self) -> int:
+        """Count the ranges that it makes."""
+        return sum(stage != ENDED for stage in self._ranges.values())
 
     @property
     def takes_range(self) -> bool:
-        """Whether it can take a range of a job, beside its other orders: one at a time."""
-        return self.ready and not self._ranges
+        """Whether it can take a range of a job, beside its other orders: once it has read the one before, and ended that before."""
+        return self.ready and self.range_count <= 1 and MAKES not in self._ranges.values()
 
     @property
     def live_room(self) -> int:
@@ -70,7 +81,7 @@ class PooledWorker(ABC):
         if order.live:
             self._live.add(order.request_id)
         if order.range_number is not None:
-            self._ranges.add(order.request_id)
+            self._ranges[order.request_id] = MAKES
         try:
             await self._send({"run": asdict(order)})
         except Exception:  # whatever it is, there is no attempt that holds a slot
@@ -91,6 +102,8 @@ class PooledWorker(ABC):
             self.load = Load(**report.get("load", {}))
         elif request_id in self._running:
             ends = report["report"] in VERDICTS
+            if request_id in self._ranges and (ends or report["report"] == "read"):
+                self._ranges[request_id] = ENDED if ends else READ
             if report["report"] == "memory":
                 self._note_wait(request_id, report)
             await on_report(request_id, {**report, "device": self.name} if ends and self.name else report)
@@ -112,7 +125,7 @@ class PooledWorker(ABC):
     def _forget(self, request_id: str) -> None:
         self._running.discard(request_id)
         self._live.discard(request_id)
-        self._ranges.discard(request_id)
+        self._ranges.pop(request_id, None)
         self._short.pop(request_id, None)
         for holding in self._short.values():
             holding.discard(request_id)

@@ -1,6 +1,7 @@
 """A pool of workers: one verdict on a job, once nothing of it is under way, whatever its attempts and their ranges report."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -43,8 +44,8 @@ async def settled():
         await asyncio.sleep(0)
 
 
-def scenario(play):
-    """Run a pool of two workers, of which the first has an attempt at a job that wants three ranges."""
+def scenario(play, numbers=(0, 2, 3)):
+    """Run a pool of two workers, of which the first has an attempt at a job that wants some ranges."""
 
     async def run():
         workers, heard = [Stub(), Stub()], []
@@ -56,7 +57,7 @@ def scenario(play):
         await pool.start(hear)
         await settled()
         await pool.run(ORDER)
-        await workers[0].says("job", "ranges", numbers=[0, 2, 3])
+        await workers[0].says("job", "ranges", numbers=[*numbers])
         try:
             await play(pool, workers, heard)
         finally:
@@ -181,3 +182,41 @@ def test_an_attempt_asks_for_ranges_once():
         assert pool._split.next() is None
 
     scenario(play)
+
+
+def test_a_worker_that_has_read_a_range_gets_the_next_one_and_an_idle_worker_gets_it_first():
+    def numbers(worker):
+        return [name.rpartition(".")[2] for name in sorted(worker.ranges)]
+
+    async def play(pool, workers, heard):
+        first, second = workers
+        job = first.ranges[0].removesuffix("0")
+        assert (numbers(first), numbers(second)) == (["0"], ["1"])
+        await first.says(f"{job}0", "read")
+        await first.says(f"{job}2", "read")
+        assert (numbers(first), numbers(second)) == (["0", "2"], ["1"])
+        await second.says(f"{job}1", "made")
+        await first.says(f"{job}0", "made")
+        assert (numbers(first), numbers(second)) == (["2", "4"], ["3"])
+        await first.says(f"{job}4", "made")
+        await second.says(f"{job}3", "died")
+        assert (numbers(first), numbers(second)) == (["2"], ["3"])
+        assert heard == []
+
+    scenario(play, range(5))
+
+
+def test_a_worker_takes_the_next_range_while_the_end_of_the_one_before_is_reported():
+    async def run():
+        worker, seen = Stub(), []
+
+        async def hear(name, report):
+            seen.append((report["report"], worker.takes_range))
+
+        worker.on_report = hear
+        await worker.run(replace(ORDER, range_number=0))
+        assert not worker.takes_range
+        await worker.says("job", "made")
+        assert seen == [("made", True)] and not worker._ranges
+
+    asyncio.run(run())

@@ -1,0 +1,129 @@
+"""Ranges on one device: made ready beside each other, upscaled one at a time, and nobody is kept waiting by one that waits."""
+
+import socket
+import threading
+from contextlib import closing, contextmanager, nullcontext
+
+import fake
+import pytest
+
+from upres.service.domain.errors import NoRoomError
+from upres.service.execution.channel import Channel
+from upres.service.execution.memory_budget import Claim, MemoryBudget
+from upres.service.execution.model_host import ModelHost
+from upres.service.execution.ranges.line import Line
+
+TOTAL = 1 << 30
+SIZE = {"width": 64, "height": 48}
+LONG = 60.0
+
+
+@contextmanager
+def host(line, memory, longest=LONG):
+    """What answers the attempt at a range."""
+    mine, theirs = (Channel(end) for end in socket.socketpair())
+    with closing(mine), closing(theirs):
+        made = ModelHost(theirs, fake.load, nullcontext, Claim(memory, longest=longest), line=line)
+        made._do({"do": "model", "models": [("x", 2)], "content": "auto"}, None)
+        with closing(made):
+            yield made
+
+
+@contextmanager
+def started(work):
+    """Do something in a thread while inside, and wait for its end; give whether it has ended."""
+    ended, errors = threading.Event(), []
+
+    def run():
+        try:
+            work()
+        except Exception as error:
+            errors.append(error)
+        ended.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield ended, errors
+    thread.join(LONG)
+    assert ended.is_set()
+
+
+def reserved(host, media=0):
+    host._reserve(64, 48, media, nvenc=False)
+
+
+def opened(host):
+    return host._do({"do": "open", **SIZE}, None)
+
+
+def waiting(host, ended):
+    """Wait until one waits."""
+    while host.waited == 0:
+        assert not ended.wait(0.005)
+
+
+def test_the_next_range_is_made_ready_meanwhile_and_upscaled_once_the_session_before_is_closed():
+    line, memory = Line(), MemoryBudget(TOTAL)
+    with host(line, memory) as first, host(line, memory) as second:
+        reserved(first)
+        session = opened(first)
+        reserved(second)
+        with started(lambda: opened(second)) as (ended, errors):
+            waiting(second, ended)
+            assert not second._sessions and not ended.wait(0.01)
+            first._do({"do": "close", "session": session}, None)
+            assert ended.wait(LONG) and second._sessions and not errors
+
+
+@pytest.mark.parametrize("media", [TOTAL // 3, 0])
+def test_a_range_behind_another_takes_memory_that_nobody_needs_or_waits_and_is_in_nobodys_way(media):
+    """So no job has to make room for one that would have come a moment later."""
+    line, memory = Line(), MemoryBudget(TOTAL)
+    with host(line, memory) as first, host(line, memory) as second:
+        reserved(first, TOTAL // 2)
+        session = opened(first)
+        held = memory._held.total()
+        with started(lambda: reserved(second, media)) as (ended, errors):
+            if media:
+                waiting(second, ended)
+                assert memory.counts == (held, TOTAL, 0)
+                first._do({"do": "close", "session": session}, None)
+                assert not ended.wait(0.01)
+                first.close()
+            assert ended.wait(LONG) and second._memory.held >= media and not errors
+
+
+def test_other_jobs_are_in_no_line():
+    line, memory = Line(), MemoryBudget(TOTAL)
+    with host(line, memory) as first, host(None, memory) as other:
+        for each in (first, other):
+            reserved(each, TOTAL // 3)
+            opened(each)
+        assert first._sessions and other._sessions
+
+
+@pytest.mark.parametrize("ends", ["gone", "late"])
+def test_what_waits_ends_with_its_attempt_or_its_time(ends):
+    line, memory = Line(), MemoryBudget(TOTAL)
+    with host(line, memory) as first, host(line, memory, LONG if ends == "gone" else 0.01) as second:
+        reserved(first)
+        opened(first)
+        reserved(second)
+        with started(lambda: opened(second)) as (ended, errors):
+            if ends == "gone":
+                waiting(second, ended)
+                second.interrupt()
+            assert ended.wait(LONG)
+        assert isinstance(errors[0], TimeoutError if ends == "gone" else NoRoomError)
+        first.close()
+        assert opened(second)
+
+
+def test_a_range_that_ends_in_the_middle_leaves_the_models_to_the_next():
+    line, memory = Line(), MemoryBudget(TOTAL)
+    with host(line, memory) as first:
+        reserved(first)
+        opened(first)
+    with host(line, memory) as second:
+        reserved(second)
+        assert opened(second) and line.is_first(second)
