@@ -4,9 +4,9 @@ A recording whose clock was reset (a joined MPEG-TS, an HLS playlist, a camera t
 track reaches in its own packet. The rule, for packets in the order of the file:
 1. A stamp goes on from the track's last one, or lies ahead of it by what some track of the file bears out: nothing is done.
 2. It falls by about the container's whole stamp range: the range is added from here on.
-3. It falls by more than TOLERANCE, or lies more than the limit ahead of all tracks: a jump. Packets are held until each track
-   has reached it, within bounds; then all that have are shifted so that the video goes on where it ended, unless another
-   track would overlap what came before by more than TOLERANCE.
+3. It falls by more than TOLERANCE, and with it the time at which its packet is shown, or lies more than the limit ahead of all
+   tracks: a jump. Packets are held until each track has reached it, within bounds; then all that have are shifted so that the
+   video goes on where it ended, unless another track would overlap what came before by more than TOLERANCE.
 4. A track that reaches the jump later joins that shift; one that never does keeps its own.
 A gap of one track that others fill is kept, whatever its length. One that no track fills is kept up to the limit.
 Thresholds: those of ffmpeg (-dts_delta_threshold, and 0.1 s backward), except for containers that give absolute times.
@@ -93,6 +93,9 @@ class Clock:
 
     def _take(self, packet: MediaPacket) -> Iterator[MediaPacket]:
         track = self._tracks[packet.stream.index]
+        if packet.is_discard:  # hidden by an edit list: it is decoded again, from where it was in the file
+            yield self._moved(packet, track)
+            return
         raw = self._plausible(packet, track)
         if raw is None:
             yield from self._settle() if not packet.size else ()
@@ -137,10 +140,20 @@ class Clock:
         if self.now is not None and time > self.now + self._limit:
             return False
         if track.last is not None:
-            return time >= track.last - (TOLERANCE if packet.dts is not None else LOOSE_TOLERANCE)
+            falls = time < track.last - (TOLERANCE if packet.dts is not None else LOOSE_TOLERANCE)
+            return not falls or self._shown_later(track, time, packet)
         if track.top is not None:
             return packet.dts is not None or time >= track.top - LOOSE_TOLERANCE
         return self.now is None or not self._jumpy or time >= self.now - self._limit
+
+    def _shown_later(self, track: _Track, time: Fraction, packet: MediaPacket) -> bool:
+        """Tell whether a packet is shown behind those before it although it is decoded before them, as no clock would have it.
+
+        libavformat makes such decoding times for MPEG-2 whose frames were all stamped as they are decoded.
+        """
+        if track.top is None or packet.pts is None or packet.dts is None:
+            return False
+        return time + (packet.pts - packet.dts) * track.time_base >= track.top - TOLERANCE
 
     def _wraps(self, track: _Track, raw: Fraction) -> bool:
         if not self._jumpy or track.last is None or self.now is None:
@@ -215,12 +228,15 @@ class Clock:
         self._jumps.append((self._count, shift))
         return self._jumps[-1]
 
-    def _shifted(self, packet: MediaPacket, track: _Track) -> MediaPacket:
+    def _moved(self, packet: MediaPacket, track: _Track) -> MediaPacket:
         ticks = round(track.shift / track.time_base)
         if ticks:
             packet.pts = _moved(packet.pts, ticks)
             packet.dts = _moved(packet.dts, ticks)
-        time = _time(packet, track)
+        return packet
+
+    def _shifted(self, packet: MediaPacket, track: _Track) -> MediaPacket:
+        time = _time(self._moved(packet, track), track)
         if time is not None:
             self._advance(packet, track, time)
         return packet

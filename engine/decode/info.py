@@ -60,11 +60,18 @@ def describe(container: InputContainer, tracks: Tracks, first: VideoFrame, surve
         orientation=orientation(first),
         interlaced=first.interlaced_frame,
         seconds=float(surveyed.seconds) if surveyed else announced_seconds(container, tracks),
-        frames=max(tracks.video.frames, 0) or None,
+        frames=_announced_frames(container, tracks),
         audio=tuple(map(codec_name, tracks.audio)),
         subtitles=tuple(map(codec_name, tracks.subtitles)),
         layout=None if shape.deep else layout_of(first, shape.color),
     )
+
+
+def _announced_frames(container: InputContainer, tracks: Tracks) -> int | None:
+    """Return how many frames a container says that it has; of MP4, without those before and between what its edit list shows."""
+    frames = max(tracks.video.frames, 0)
+    indexed = len(tracks.video.index_entries) if "mp4" in container.format.name else 0
+    return (min(frames, indexed) if indexed else frames) or None
 
 
 def _shape(tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Shape:

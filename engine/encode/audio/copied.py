@@ -45,6 +45,7 @@ class CopiedAudio(AudioTrack):
         self._frame = context.frame_size or 0
         self._sample = _raw_sample(context.name, channels)
         self._last: int | None = None
+        self._heard = False
         self._trim = 0
         self._counted = False
         self._start = 0
@@ -62,10 +63,11 @@ class CopiedAudio(AudioTrack):
 
     def push(self, packet: "Packet[Any]") -> None:
         """Take one packet."""
-        if not packet.size:
+        if not packet.size or (packet.is_discard and self._heard):  # hidden between two parts of an edit list
             return
+        self._heard = self._heard or not packet.is_discard
         if not is_whole(self._stream.codec_context.name, bytes(packet)):
-            self._repairs.damaged += 1
+            self._damage()
             return
         self._parameters = parameters.of_packet(self._stream, packet) or self._parameters
         self._header = self._header or self._parameters
@@ -76,7 +78,7 @@ class CopiedAudio(AudioTrack):
         suspect, self._suspect, self._changed = self._suspect, None, changed
         if suspect is not None and changed:
             self._take_changed(suspect)
-        self._repairs.damaged += suspect is not None and not changed
+        self._damage(suspect is not None and not changed)
         if changed or self._encoder is not None:
             self._take_changed(packet)
         else:
@@ -87,7 +89,7 @@ class CopiedAudio(AudioTrack):
         try:
             packets = self._strip.filter(packet) if self._strip else [packet]
         except av.FFmpegError:
-            self._repairs.damaged += 1
+            self._damage()
             return
         for stripped in packets:
             if self._strip and self._template is self._stream:
@@ -144,7 +146,7 @@ class CopiedAudio(AudioTrack):
         try:
             frames = self._stream.decode(packet)
         except av.FFmpegError:
-            self._repairs.damaged += 1
+            self._damage()
             return
         for frame in frames:
             at = self._place(frame.pts, frame.dts, 0)

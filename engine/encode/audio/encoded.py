@@ -45,7 +45,7 @@ class EncodedAudio(AudioTrack):
         try:
             frames = self._stream.decode(packet)
         except av.FFmpegError:
-            self._repairs.damaged += 1
+            self._damage()
             return
         for frame in frames:
             self._encode(frame)
@@ -62,4 +62,4 @@ class EncodedAudio(AudioTrack):
             for packet in self._encoder.encode(frame):
                 self._add(packet)
         except av.FFmpegError:  # samples that are no numbers
-            self._repairs.damaged += 1
+            self._damage()

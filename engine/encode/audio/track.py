@@ -70,15 +70,25 @@ class AudioTrack(ABC):
         self._known = sum(fragment.frames for fragment in published) + sum(left_out)
         self._number = len(published)
         self._first: int | None = log.tracks[name].start if name in log.tracks else None
-        self._latest = 0
+        self._latest = self._damaged = 0
 
     @abstractmethod
     def push(self, packet: "Packet[Any]") -> None:
         """Take one packet of this track."""
 
     def finish(self) -> None:
-        """Publish what is left."""
+        """Publish what is left; note where all of it was damaged."""
         self._publish()
+        if self._damaged and not self._log.fragments(self._name):
+            codec = self._stream.codec_context.name
+            self.notes.append(
+                f"audio, track {self._stream.index} ({codec}) is left out: all that can be read of it is damaged"
+            )
+
+    def _damage(self, packets: int = 1) -> None:
+        """Count packets that cannot be used."""
+        self._repairs.damaged += packets
+        self._damaged += packets
 
     def _place(self, pts: int | None, dts: int | None, duration: int) -> Fraction | None:
         """Return seconds from the origin; None where they lie outside the cut, or too far before 0 to be of use."""
@@ -95,7 +105,7 @@ class AudioTrack(ABC):
         """Take a packet for the log, in its ticks; one that comes later than a file can say is damaged."""
         pts = packet.pts or 0
         if pts - self._latest > LONGEST_TICKS:
-            self._repairs.damaged += 1
+            self._damage()
             return
         self._latest = pts
         if self._known:  # published before this run, which resumes another
@@ -145,7 +155,7 @@ class AudioTrack(ABC):
                 kept.append(packet)
         self._packets = kept if len(kept) < len(packets) else []
         refused = len(packets) - len(self._packets)
-        self._repairs.damaged += refused
+        self._damage(refused)
         self._log.note({"left_out": self._name, "packets": refused})  # or a resumed run would count them again
 
     def _track(self, init: bytes, start: int) -> Track:

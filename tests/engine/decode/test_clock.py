@@ -1,5 +1,6 @@
 """One clock for the whole file: where it jumps, picture and sound move together, and nothing that no track fills is kept."""
 
+import struct
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import media
 import numpy as np
 import pytest
 import referee
+import surgery
 from fake import Pipe, upscaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -189,6 +191,7 @@ class Packet:
     pts: int | None
     duration: int
     size: int = 100
+    is_discard: bool = False
 
     @property
     def dts(self):
@@ -291,3 +294,29 @@ def test_a_stamp_that_sixty_four_bits_cannot_hold_once_it_is_moved_is_left_out(t
     clip.write_bytes(data)
     with Reader(clip) as reader:
         assert sum(1 for _ in reader.frames()) >= 5
+
+
+@pytest.mark.parametrize("target", [".mp4", ".mkv"])
+def test_parts_that_an_edit_list_shows_follow_each_other(tmp_path, target):
+    """What lies between is decoded again from where it was in the file, and hidden: no clock jumps, and nothing is missing."""
+    options = ("-c:v", "libx264", "-g", 5, "-bf", 0, "-c:a", "aac", "-movie_timescale", 1000)
+    picture, sound = "testsrc2=size=64x48:rate=25:duration=3", "sine=duration=3:sample_rate=48000"
+    made = media.clip(tmp_path / "made.mp4", *options, picture=picture, sound=sound)
+    path, scales = tmp_path / "in.mp4", iter((12800, 48000))
+
+    def change(kind, body):
+        if kind != b"edts":
+            return body
+        scale, parts = next(scales), ((400, 1200), (2000, 3000))  # milliseconds
+        edits = b"".join(struct.pack(">IiI", end - at, at * scale // 1000, 1 << 16) for at, end in parts)
+        return struct.pack(">I4sII", 16 + len(edits), b"elst", 0, len(parts)) + edits
+
+    path.write_bytes(surgery.boxes(made.read_bytes(), change))
+    progress = upscaled(path, tmp_path / f"out{target}")
+    assert progress.warnings == [] and not progress.repairs
+    was, now = referee.video(path), referee.video(tmp_path / f"out{target}")
+    assert [float(at) for at in now.times] == pytest.approx([float(at) for at in was.times], abs=0.001)
+    assert len(now.times) == 45
+    heard = [referee.audio(each) for each in (path, tmp_path / f"out{target}")]
+    assert float(heard[1].times[0]) == pytest.approx(float(heard[0].times[0]), abs=0.001)
+    assert float(heard[1].end) == pytest.approx(float(heard[0].end), abs=0.025)

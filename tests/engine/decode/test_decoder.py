@@ -28,6 +28,20 @@ def test_frames_whose_composition_times_were_lost_are_evenly_apart(tmp_path, nam
     assert {round(float(b - a), 3) for a, b in pairwise(times)} == {0.04}
 
 
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+@pytest.mark.parametrize("group", [12, 3])
+def test_pictures_of_mpeg2_stamped_as_they_are_decoded_are_evenly_apart(tmp_path, suffix, group):
+    """libavformat gives them decoding times that fall at every second picture, which are no jumps of a clock."""
+    picture, sound = "testsrc2=size=64x48:rate=25:duration=2", "sine=duration=2"
+    lost = ("-c:v", "mpeg2video", "-bf", 2, "-g", group, "-bsf:v", "setts=pts=DTS", "-c:a", "mp2")
+    source = media.clip(tmp_path / f"in{suffix}", *lost, picture=picture, sound=sound)
+    progress = upscaled(source, tmp_path / "out.mp4")
+    times = referee.video(tmp_path / "out.mp4").times
+    assert len(times) == 50 and {round(float(b - a), 3) for a, b in pairwise(times)} == {0.04}
+    assert abs(referee.audio(tmp_path / "out.mp4").end - referee.video(tmp_path / "out.mp4").end) < 0.1
+    assert not progress.repairs.backward and not progress.repairs.forward
+
+
 @pytest.mark.parametrize("name", ["vres.webm", "both.ts"])
 def test_frames_of_another_size_are_scaled_to_the_first(tmp_path, name):
     source = CASES / name

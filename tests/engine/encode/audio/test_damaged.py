@@ -165,3 +165,12 @@ def test_sound_of_a_rate_that_no_sound_has_is_left_out(tmp_path, rate, tracks):
     (*_, note) = upscaled(raw(tmp_path, "in.mkv", samples, "s16le", rate), out).warnings
     assert ("is left out: it cannot be decoded" in note) == (not tracks)
     assert len(referee.streams(out, "audio")) == tracks
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_of_which_nothing_is_whole_is_said_to_be_left_out(tmp_path, suffix):
+    noise = ("-c:v", "libx264", "-c:a", "ac3" if suffix == ".mkv" else "tta", "-bsf:a", "noise=amount=1")
+    source = media.clip(tmp_path / "in.mkv", *noise, sound=media.SOUND)
+    notes = upscaled(source, tmp_path / f"out{suffix}").warnings
+    assert "is left out: all that can be read of it is damaged" in notes[-1]
+    assert referee.streams(tmp_path / f"out{suffix}", "audio") == []
