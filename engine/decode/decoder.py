@@ -12,14 +12,16 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from upres.engine.core.timeline import Repairs
 
 from .container import MediaPacket
+from .header import Cropper, crop_of
 from .inventory import has_alpha_layer
 
 OnPacket = Callable[[MediaPacket], None]
 
 
 class Decoder:
-    """One video track's decoder. accounted: frames that came out, or that an edit list hides. chunks: packets by AVI's count.
+    """One video track's decoder, which takes off what the container crops.
 
+    accounted: frames that came out, or that an edit list hides. chunks: packets by AVI's count.
     like: a frame whose size and pixel format all others get; by default the first.
     """
 
@@ -36,6 +38,7 @@ class Decoder:
         self._before: int | None = None
         self._step = 0
         self._first = like
+        self._cropped = Cropper(crop_of(video))
         self._reformatter = VideoReformatter()
         self.accounted = self.chunks = 0
         self._sizes: list[str] = []
@@ -69,7 +72,7 @@ class Decoder:
                 assert isinstance(frame, VideoFrame)
                 self._repairs.concealed += frame.is_corrupt
                 self.accounted += 1
-                yield self._alike(self._stamped(frame))
+                yield self._alike(self._cropped(self._stamped(frame)))
         except av.FFmpegError:
             self._repairs.damaged += 1
             if self._times and self._times[-1] == packet.pts:

@@ -1,15 +1,15 @@
 """Dolby Vision: what a track's configuration record says of the picture that lies under it."""
 
-import io
 import struct
 from dataclasses import dataclass
 
-import av
 from av import VideoFrame, VideoStream
 
 from upres.engine.color.convert import UNSPECIFIED
 from upres.engine.color.side_data import side_data
 from upres.engine.core.errors import SourceError
+
+from .header import header_of
 
 RECORD = struct.Struct(
     ">BBHB"
@@ -35,7 +35,7 @@ def dolby_vision(video: VideoStream, first: VideoFrame) -> DolbyVision | None:
 
     PyAV does not show a track's record, but the header that libavformat's Matroska muxer writes for it holds it.
     """
-    header = _header(video)
+    header = header_of(video)
     for kind in KINDS:
         at = header.find(EXTRA_DATA, header.find(kind)) if kind in header else -1
         record = header[at + len(EXTRA_DATA) + 1 :][: RECORD.size] if at >= 0 else b""
@@ -55,14 +55,3 @@ def refuse_what_only_dolby_decodes(name: str, video: VideoStream, first: VideoFr
             f"{name}: is Dolby Vision profile {dolby.profile}, whose colors Dolby's decoders can convert, and an FFmpeg "
             f"with libplacebo and Vulkan: {TO_HDR10}; or take a version whose base layer is HDR10, HLG or SDR"
         )
-
-
-def _header(video: VideoStream) -> bytes:
-    file = io.BytesIO()
-    try:
-        with av.open(file, "w", format="matroska") as output:
-            output.add_stream_from_template(video)
-            output.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return b""
-    return file.getvalue()

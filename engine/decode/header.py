@@ -1,0 +1,118 @@
+"""What PyAV does not show of a track, read from the header that a muxer of libavformat's writes for it.
+
+Elements: RFC 8794, 4 to 6. Tracks: RFC 9559, 5.1.4. Boxes: ISO/IEC 14496-12, 12.1.4 (clap).
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+from av import VideoFrame, VideoStream
+from av.filter import Graph
+
+SEGMENT, TRACKS, ENTRY, VIDEO = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
+EDGES = {
+    "left": b"\x54\xcc",
+    "top": b"\x54\xbb",
+    "right": b"\x54\xdd",
+    "bottom": b"\x54\xaa",
+}  # PixelCrop…, 5.1.4.1.28.8 to 11
+
+
+APERTURE = struct.Struct(">4s8i")  # width, height, and how far its middle is off the picture's, each a fraction
+
+
+def header_of(video: VideoStream, container: str = "matroska", flags: str = "") -> bytes:
+    """Return the header of a track like this one; empty where the container has none for its codec."""
+    file = io.BytesIO()
+    try:
+        with av.open(file, "w", format=container, options={"movflags": flags} if flags else {}) as output:
+            output.add_stream_from_template(video)
+            output.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return b""
+    return file.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Pixels at each edge that a container hides: Matroska's PixelCrop, and the clean aperture (clap) of MP4 and QuickTime."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+    def __bool__(self) -> bool:
+        return self != Crop()
+
+
+def crop_of(video: VideoStream) -> Crop:
+    """Return what a track's container hides of its picture."""
+    body = header_of(video)
+    if not body:  # QuickTime's own codecs, that Matroska does not take
+        return _clean(header_of(video, "mov", "empty_moov"), video)
+    for kind in (SEGMENT, TRACKS, ENTRY, VIDEO):
+        body = dict(_elements(body)).get(kind, b"")
+    found = dict(_elements(body))
+    return Crop(**{edge: int.from_bytes(found.get(kind, b""), "big") for edge, kind in EDGES.items()})
+
+
+def _clean(header: bytes, video: VideoStream) -> Crop:
+    """Return what lies outside the clean aperture of a QuickTime header."""
+    at = header.find(b"clap")
+    if at < 0:
+        return Crop()
+    values = APERTURE.unpack_from(header, at)[1:]
+    width, height, right, down = (above // (below or 1) for above, below in zip(values[::2], values[1::2], strict=True))
+    left, top = (video.width - width) // 2 + right, (video.height - height) // 2 + down
+    return Crop(left, top, video.width - width - left, video.height - height - top)
+
+
+class Cropper:
+    """Takes a crop off frames, as libavfilter does: where chroma has fewer pixels, in whole ones of these."""
+
+    def __init__(self, crop: Crop) -> None:
+        self._crop = crop
+        self._graph: Graph | None = None
+        self._looks: tuple[int, int, str] | None = None
+
+    def __call__(self, frame: VideoFrame) -> VideoFrame:
+        """Return a frame without what is hidden; itself where nothing is, or where nothing else would be left."""
+        left, top = self._crop.left, self._crop.top
+        width, height = frame.width - left - self._crop.right, frame.height - top - self._crop.bottom
+        if not self._crop or width <= 0 or height <= 0:
+            return frame
+        looks = frame.width, frame.height, frame.format.name
+        if self._graph is None or looks != self._looks:
+            self._graph, self._looks = _graph(frame, f"{width}:{height}:{left}:{top}"), looks
+        self._graph.vpush(frame)
+        return self._graph.vpull()
+
+
+def _graph(frame: VideoFrame, crop: str) -> Graph:
+    graph = Graph()
+    size = {"width": str(frame.width), "height": str(frame.height)}
+    source = graph.add("buffer", **size, pix_fmt=frame.format.name, time_base=str(frame.time_base or 1))
+    graph.link_nodes(source, graph.add("crop", crop), graph.add("buffersink")).configure()
+    return graph
+
+
+def _elements(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and body of the elements in a body; of one that is cut off, or of unknown length, what is there."""
+    at = 0
+    while at < len(data) and data[at]:
+        name = at + _width(data[at])
+        if name >= len(data) or not data[name]:
+            return
+        body = name + _width(data[name])
+        size = int.from_bytes(data[name:body], "big") & ((1 << 7 * (body - name)) - 1)
+        yield data[at:name], data[body : body + size]
+        at = body + size
+
+
+def _width(first: int) -> int:
+    """Return the bytes of an element's name or length, given by the leading zeros of its first byte."""
+    return 9 - first.bit_length()
