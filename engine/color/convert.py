@@ -28,6 +28,8 @@ PRIMARIES = {
     12: "smpte432",
 }
 UNSPECIFIED = 2
+DERIVED = 12  # a matrix that follows from the primaries: for these, by H.273 (8.3), one that has a name
+DERIVED_FROM = {1: "bt709", 9: "bt2020nc"}
 
 COEFFICIENTS = {
     "bt709": Colorspace.ITU709,
@@ -60,6 +62,8 @@ def resolve(frame: VideoFrame) -> Color:
         matrix = "gbr"
     elif frame.colorspace in (0, UNSPECIFIED):
         matrix = usual[0]
+    elif frame.colorspace == DERIVED:
+        matrix = DERIVED_FROM.get(frame.color_primaries, "")
     else:
         matrix = MATRICES.get(frame.colorspace, "")
     if matrix not in COEFFICIENTS and matrix != "gbr":

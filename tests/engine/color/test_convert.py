@@ -127,6 +127,14 @@ def test_a_matrix_without_coefficients_is_refused(tmp_path):
         Reader(clip)
 
 
+@pytest.mark.parametrize(("primaries", "matrix"), [("bt709", "bt709"), ("bt2020", "bt2020nc")])
+def test_a_matrix_that_follows_from_the_primaries_is_the_one_of_that_name(tmp_path, primaries, matrix):
+    derived = media.tagged("chroma-derived-nc", primaries, "bt709")
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", *derived)
+    upscaled(clip, tmp_path / "out.mp4")
+    assert referee.streams(tmp_path / "out.mp4", "video")[0]["color_space"] == matrix
+
+
 def test_ten_bits_become_eight_without_bands():
     codes = np.arange(400, 432)
     luma = codes.repeat(16)[None].repeat(64, 0)
