@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, cast
@@ -17,7 +18,11 @@ from .container import Tracks, choose, open_container
 from .demuxer import Demuxer
 from .numbered import ImageSequence
 from .openers.animated import unpacked
-from .source import Source, opener_for
+from .source import Opened, Source, opener_for
+
+WITHOUT_HEADER = ("mpeg",)  # libavformat's names of containers whose tracks are known once their first packet comes
+FURTHER = {"probesize": str(64 << 20), "analyzeduration": "120000000"}
+"""How far tracks are looked for there: subpictures of a disc begin with the first word. Bytes and microseconds."""
 
 
 class Connection:
@@ -95,7 +100,7 @@ class Connection:
         if position is not None:
             seekable.seek(0)
         try:
-            with open_container(self.name, file, self._formats, live=False, settings=self._opened.options) as container:
+            with self._container(replace(self._opened, wait_seconds=None), live=False) as container:
                 yield container, choose(self.name, container, live=False)
         finally:
             if position is not None:
@@ -114,18 +119,37 @@ class Connection:
             interrupted = self.interrupted.is_set()
         if interrupted:
             opened.interrupt()
+        container = self._container(opened, live=self.live)
+        closing.callback(container.close)
+        return container, choose(self.name, container, live=self.live)
+
+    def _container(self, opened: Opened, *, live: bool) -> InputContainer:
+        """Open what an opener gave; a file whose tracks are not all known then, after looking for them further."""
+        settings, wait_seconds = opened.options, opened.wait_seconds
         container = open_container(
+            self.name, opened.file, self._formats, live=live, settings=settings, wait_seconds=wait_seconds
+        )
+        if live or not opened.again or _is_known(container):
+            return container
+        container.close()
+        if not isinstance(opened.file, str):
+            cast(IO[bytes], opened.file).seek(0)
+        return open_container(
             self.name,
             opened.file,
             self._formats,
-            live=self.live,
-            settings=opened.options,
-            wait_seconds=opened.wait_seconds,
+            live=False,
+            settings={**settings, **FURTHER},
+            wait_seconds=wait_seconds,
         )
-        closing.callback(container.close)
-        return container, choose(self.name, container, live=self.live)
 
     def _reopen(self) -> tuple[InputContainer, Tracks]:
         """Close the connection that broke off and open another; the first container stays open."""
         self._newest.close()
         return self._open(self._newest)
+
+
+def _is_known(container: InputContainer) -> bool:
+    """Tell whether every track was found, and what was announced has come, so that looking further would find no more."""
+    announced = any(stream.codec_context and not stream.codec_context.sample_rate for stream in container.streams.audio)
+    return not announced and container.format.name not in WITHOUT_HEADER

@@ -23,6 +23,7 @@ MOST_PIXELS = 8192 * 8192
 LIMIT = f"{LONGEST_SIDE} a side and {MOST_PIXELS // 10**6} million pixels"
 
 CLOCK_MAY_JUMP = 0x0200  # libavformat's AVFMT_TS_DISCONT
+WITHOUT_STAMPS = 0x0080  # its AVFMT_NOTIMESTAMPS
 
 OPENING_LIMIT = 256 << 20  # bytes of a stream before its tracks are known; a film's fonts and covers take less
 BUFFER = 32768  # bytes that are read ahead of the demuxer
@@ -39,11 +40,17 @@ LIVE_PROBE = {"fpsprobesize": "6"}
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """What is read of a container."""
+    """What is read of a container, and of the rest: elsewhere, tracks of other programs; chapters, those that name them.
+
+    untimed: it is a mere codec's bytes, in which nothing says when a frame is shown.
+    """
 
     video: VideoStream
     audio: tuple[AudioStream, ...]
     subtitles: tuple[SubtitleStream, ...]
+    elsewhere: tuple[Stream, ...] = ()
+    chapters: tuple[Stream, ...] = ()
+    untimed: bool = False
 
     @property
     def all(self) -> tuple[Stream, ...]:
@@ -145,7 +152,7 @@ def _open(
 
 
 def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
-    """Return the default video track, ready to be decoded, and all sound and subtitles.
+    """Return the default video track, ready to be decoded, and all sound and subtitles of its program.
 
     Raises SourceError where there is no video that can be decoded.
     """
@@ -163,13 +170,26 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
     check_size(name, video.width, video.height)
     video.thread_type = "SLICE" if live else "AUTO"
     video.codec_context.flags |= Flags.output_corrupt
+    elsewhere = tuple(s for s in container.streams if _program(container, s) != _program(container, video))
     # Sound that is announced and does not come, as in MPEG-TS, has no rate.
     audio = tuple(s for s in container.streams.audio if s.codec_context and s.codec_context.sample_rate)
-    tracks = Tracks(video, audio, tuple(s for s in container.streams.subtitles if s.codec_context))
+    subtitles = tuple(s for s in container.streams.subtitles if s.codec_context)
+    chapters = tuple(s for s in container.streams if s.discard is Discard.all)  # libavformat has read them already
+    untimed = bool(container.format.flags & WITHOUT_STAMPS)
+    audio = tuple(s for s in audio if s not in elsewhere)
+    tracks = Tracks(video, audio, tuple(s for s in subtitles if s not in elsewhere), elsewhere, chapters, untimed)
     for stream in container.streams:
         if stream not in tracks.all:
             stream.discard = Discard.all
     return tracks
+
+
+def _program(container: InputContainer, stream: Stream) -> tuple[Stream | None, ...]:
+    """Return what tells a stream's program from others: its best tracks; those of the file where it belongs to none.
+
+    A broadcast's programs have clocks of their own. PyAV does not list them.
+    """
+    return tuple(container.streams.best(kind, stream) for kind in ("video", "audio"))
 
 
 def check_size(name: str, width: int, height: int) -> None:

@@ -74,7 +74,17 @@ class Demuxer:
         """What a user should know of what was not read, or was read at other times."""
         removed = self.removed
         cut_out = f"{float(removed):.1f} s that no track fills are cut out: the source's clock jumps there"
-        return [cut_out] if removed else []
+        why = "it was not there when the tracks were looked for"
+        late = [f"{kind} that begins later in the source is left out: {why}" for kind in self._late()]
+        return [*([cut_out] if removed else []), *late]
+
+    def _late(self) -> Iterator[str]:
+        """Name the kinds of tracks of which the container had none when it was opened, and has now: PyAV knows none of them."""
+        for kind in ("audio", "subtitle"):
+            try:
+                self._container.streams.best(kind)
+            except IndexError:
+                yield kind
 
     @property
     def other_identifiers(self) -> str | None:

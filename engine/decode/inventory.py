@@ -8,7 +8,7 @@ from enum import StrEnum
 from av import VideoFrame
 from av.container import InputContainer
 from av.sidedata.sidedata import Type
-from av.stream import DataStream, Disposition, Stream
+from av.stream import Disposition, Stream
 
 from upres.engine.color.convert import has_alpha
 from upres.engine.color.side_data import side_data
@@ -18,7 +18,8 @@ from .dolby_vision import dolby_vision
 
 HOUSEKEEPING = re.compile(
     r"major_brand|minor_version|compatible_brands|vendor_id|handler_name|software|.*writing.*|.*encod.*|metadatacreator"
-    r"|duration|rotate|timecode|_statistics.*|bps|number_of_\w+|source_id|(has|can)[a-z]+|(last|video|audio|data)[a-z]+|wmfsdk.*|isvbr",
+    r"|duration|rotate|timecode|_statistics.*|bps|number_of_\w+|source_id|(has|can)[a-z]+|(last|video|audio|data)[a-z]+|wmfsdk.*|isvbr"
+    r"|company_name|product_\w+|toolkit_\w+|\w+_umid|generation_uid|operational_pattern_ul|application_platform|modification_date",
     re.IGNORECASE,
 )
 """Tags that hold for that file alone, and name the program that wrote it; its time code is an item of its own."""
@@ -89,7 +90,7 @@ into pixels (the display matrix)."""
 
 def take_inventory(container: InputContainer, tracks: Tracks, first: VideoFrame) -> tuple[Item, ...]:
     """List what an open source holds: its tracks in their order, then what lies in the first frame, then what is file-wide."""
-    streams = [stream for stream in container.streams if not (container.chapters() and _names_chapters(stream))]
+    streams = [stream for stream in container.streams if stream not in tracks.chapters]
     tags = {**container.metadata, **tracks.video.metadata}
     code = next((value for key, value in tags.items() if key.lower() == TIMECODE), None)
     items = [_track(stream, tracks, code) for stream in streams]
@@ -103,7 +104,10 @@ def _track(stream: Stream, tracks: Tracks, code: str | None) -> Item:
     kind = _kind(stream, tracks)
     obstacle = None
     if kind in (Kind.AUDIO, Kind.SUBTITLES) and stream not in (*tracks.audio, *tracks.subtitles):
-        obstacle = "no decoder for it" if stream.codec_context is None else "it is announced, but nothing of it comes"
+        silent = "it is announced, but nothing of it comes at the beginning"
+        obstacle = "no decoder for it" if stream.codec_context is None else silent
+    if stream in tracks.elsewhere:
+        obstacle = "it belongs to another program"
     if kind is Kind.TIMECODE and code is None:
         obstacle = "it does not belong to the picture"
     tags = ((TIMECODE, code),) if kind is Kind.TIMECODE and code is not None else ()
@@ -119,11 +123,6 @@ def _kind(stream: Stream, tracks: Tracks) -> Kind:
     if stream.metadata.get("handler_name") == "TimeCodeHandler":
         return Kind.TIMECODE
     return kinds.get(stream.type, Kind.DATA)
-
-
-def _names_chapters(stream: Stream) -> bool:
-    """Return whether a track holds the names of chapters: libavformat has read it already, and calls only such a track binary."""
-    return isinstance(stream, DataStream) and stream.name == "bin_data"
 
 
 def _name(stream: Stream, kind: Kind) -> str:

@@ -26,9 +26,13 @@ class Survey:
 
 
 def declared_rate(tracks: Tracks) -> Fraction | None:
-    """Return the frame rate that a container declares; None where it only repeats its clock (1000 in Matroska, 60000 in DV)."""
+    """Return the frame rate that a container declares; None where it only repeats its clock (1000 in Matroska, 60000 in DV).
+
+    Of a mere codec's bytes it is what they say themselves: libavformat takes 25 for all.
+    """
     video = tracks.video
-    for rate in (video.average_rate, video.guessed_rate):
+    own: Fraction | None = video.codec_context.framerate if tracks.untimed else None
+    for rate in (own, video.average_rate, video.guessed_rate):
         if rate and rate > 0 and (rate <= FASTEST or rate * (video.time_base or 1) != 1):
             return rate
     return None

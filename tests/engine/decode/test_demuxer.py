@@ -1,6 +1,7 @@
 """Packets are read to the end of a source, and where it goes on in other tracks, that is said."""
 
 import re
+from types import SimpleNamespace
 
 import media
 import pytest
@@ -34,3 +35,22 @@ def test_a_recording_whose_packet_identifiers_change_says_how_to_get_the_rest(tm
 def test_a_whole_recording_is_read_to_its_end(tmp_path, sound):
     clip = media.clip(tmp_path / "in.ts", "-c:v", "libx264", "-c:a", "aac", "-b:a", "16k", sound=sound)
     assert upscaled(clip, tmp_path / "out.mp4").warnings == []
+
+
+def test_a_track_of_a_disc_that_begins_late_is_found(tmp_path):
+    """MPEG program streams have no header: a track is known once its first packet comes."""
+    picture, sound = "testsrc2=size=64x48:rate=25:duration=12", "sine=duration=2"
+    inputs = ("-f", "lavfi", "-i", picture, "-itsoffset", 10, "-f", "lavfi", "-i", sound)
+    media.ffmpeg(*inputs, "-map", 0, "-map", 1, "-c:v", "mpeg2video", "-c:a", "ac3", tmp_path / "in.vob")
+    assert upscaled(tmp_path / "in.vob", tmp_path / "out.mkv").warnings == []
+    start = referee.audio(tmp_path / "out.mkv").times[0] - referee.video(tmp_path / "out.mkv").times[0]
+    assert abs(start - 10) < 0.1
+
+
+def test_a_track_that_was_not_there_at_the_beginning_of_a_stream_is_named(tmp_path):
+    noise = "color=size=320x240:rate=10:duration=4,noise=alls=100:allf=t+u"  # some megabytes, which is how far tracks are sought
+    inputs = ("-f", "lavfi", "-i", noise, "-itsoffset", 3.5, "-f", "lavfi", "-i", "sine=duration=0.5:sample_rate=44100")
+    media.ffmpeg(*inputs, "-map", 0, "-map", 1, "-c:v", "flashsv", "-c:a", "mp3", tmp_path / "in.flv")
+    with (tmp_path / "in.flv").open("rb") as file:
+        notes = upscaled(SimpleNamespace(read=file.read), tmp_path / "out.mkv").warnings
+    assert "audio that begins later in the source is left out" in "".join(notes)

@@ -7,6 +7,7 @@ import av
 import media
 import pytest
 import referee
+import surgery
 from fake import upscaled
 from paths import CASES
 
@@ -57,6 +58,35 @@ def test_what_lies_beside_the_pixels_is_listed(tmp_path):
 def test_a_track_of_chapter_names_is_no_item_of_its_own(rich, tmp_path):
     media.ffmpeg("-i", rich, "-map", "0:v:0", "-map", "0:a", "-c", "copy", tmp_path / "in.mp4")
     assert kinds(tmp_path / "in.mp4") == [Kind.VIDEO, Kind.AUDIO, Kind.CHAPTERS, Kind.TAGS]
+
+
+def test_a_track_of_measurements_beside_chapters_is_one(rich, tmp_path):
+    """Cameras write both, and libavformat calls the track and the chapters' names by the same name."""
+    made, path = tmp_path / "made.mp4", tmp_path / "in.mp4"
+    text = ("-c:s", "mov_text", "-map", "0:v:0", "-map", "0:s")
+    media.ffmpeg("-i", rich, *text, "-c:v", "copy", made)
+    path.write_bytes(surgery.boxes(made.read_bytes(), _measured))
+    assert kinds(path) == [Kind.VIDEO, Kind.DATA, Kind.CHAPTERS, Kind.TAGS]
+
+
+def _measured(kind, body):
+    if kind == b"hdlr" and body[8:12] == b"sbtl":
+        return body[:8] + b"meta" + body[12:]
+    return surgery.first_entry(body, b"tx3g", name=b"gpmd") if kind == b"stsd" else body
+
+
+def test_tracks_of_a_broadcast_s_other_programs_are_named(tmp_path):
+    other = "testsrc2=size=96x64:rate=10:duration=1"
+    inputs = [each for source in (media.PICTURE, media.SOUND, other, media.SOUND, media.SOUND)
+              for each in ("-f", "lavfi", "-i", source)]  # fmt: skip
+    maps = [each for track in range(5) for each in ("-map", track)]
+    names = [each for track, name in enumerate(("deu", "eng", "fra"))
+             for each in (f"-metadata:s:a:{track}", f"language={name}")]  # fmt: skip
+    programs = ("-program", "st=0:st=1", "-program", "st=2:st=3", "-program", "st=4")  # the last one is radio
+    media.ffmpeg(*inputs, *maps, "-c:v", "mpeg2video", "-c:a", "mp2", *names, *programs, tmp_path / "in.ts")
+    notes = upscaled(tmp_path / "in.ts", tmp_path / "out.mkv").warnings
+    assert sum("is left out: it belongs to another program" in note for note in notes) == 3
+    assert [each["tags"].get("language") for each in referee.streams(tmp_path / "out.mkv", "audio")] == ["deu"]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])

@@ -1,5 +1,7 @@
 """What is announced before the start is what is there, and what is missing at the end is said."""
 
+from fractions import Fraction
+
 import media
 import pytest
 import referee
@@ -17,6 +19,17 @@ def test_dv_has_the_rate_of_its_television_system(tmp_path, target, rate, frames
     with Reader(clip) as reader:
         assert str(reader.info.shape.rate) == rate
         assert reader.info.seconds == pytest.approx(frames / float(reader.info.shape.rate), abs=0.001)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("h264", "libx264"), ("hevc", "libx265"), ("m2v", "mpeg2video")])
+@pytest.mark.parametrize("rate", ["30", "24000/1001", "50"])
+def test_a_codec_s_bytes_without_a_container_have_the_rate_that_they_say(tmp_path, suffix, codec, rate):
+    picture = f"testsrc2=size=64x48:rate={rate}:duration=1"
+    clip = media.clip(tmp_path / f"in.{suffix}", "-c:v", codec, picture=picture)
+    upscaled(clip, tmp_path / "out.mp4")
+    times = referee.video(tmp_path / "out.mp4").times
+    step = 1 / Fraction(rate)
+    assert len(times) == round(1 / step) and all(abs(at - times[0] - n * step) < 0.0001 for n, at in enumerate(times))
 
 
 def test_a_container_whose_rate_is_its_clock_is_counted(tmp_path):
