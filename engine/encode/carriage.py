@@ -8,14 +8,14 @@ from fractions import Fraction
 
 import av
 from av import VideoStream
-from av.stream import AttachmentStream, Stream
+from av.stream import AttachmentStream, Disposition, Stream
 
 from upres.engine.core.channels import Channels
 from upres.engine.core.text import number
 from upres.engine.decode.inventory import TIMECODE, Item, Kind
 from upres.engine.encode.audio.codecs import codec_in
 
-from .codecs import MATROSKA
+from .codecs import CAPTIONED, MATROSKA
 from .fragment import add_copy, early_header
 from .join.tracks import tag_flags
 from .subtitles import TEXT
@@ -54,6 +54,13 @@ LEFT_OUT = {
     Kind.DOLBY_VISION: DYNAMIC,
 }
 """Why, for kinds that no container takes from here."""
+MARKS = {
+    "matroska": ("dub", "original", "comment", "forced", "hearing_impaired", "visual_impaired"),
+    "mp4": ("dub", "comment", "forced", "hearing_impaired", "visual_impaired"),
+    "webm": ("forced",),
+    "mov": (),
+}
+"""What a track is marked as, FFmpeg's names, that libavformat writes into each container, besides the default."""
 
 
 def decide(
@@ -62,12 +69,13 @@ def decide(
     channels: Mapping[int, Channels],
     rate: Fraction,
     *,
+    library: str = "libx264",
     streamed: bool = False,
     later: bool = False,
 ) -> Decision:
     """Decide what becomes of an item in a result of this container (libavformat's name).
 
-    channels: of tracks of sound. rate: of the result's picture, in frames a second.
+    channels: of tracks of sound. rate: of the result's picture, in frames a second. library: FFmpeg's name of its encoder.
     streamed: the result is written while it is made. libavformat's fragments of MP4 cannot hold gaps between subtitles.
     later: the result begins later than the source.
     """
@@ -81,6 +89,8 @@ def decide(
         return _left_out(item, f"{container} that is written while it is made has no subtitles; use `container` mkv")
     if item.kind is Kind.SUBTITLES and item.stream is not None and not takes(container, item.stream):
         return _subtitles(item, item.stream, container)
+    if item.kind is Kind.CAPTIONS and library not in CAPTIONED:
+        return _left_out(item, f"{library} has no place for them; `codec` h264 and hevc have")
     if item.kind is Kind.TIMECODE and later:
         return _left_out(item, "it says when the source begins, and the result begins later")
     if item.kind is Kind.TIMECODE and container not in MATROSKA and not _counts_by(dict(item.tags), container, rate):
@@ -107,6 +117,27 @@ def _audio(item: Item, stream: Stream, container: str, channels: Channels) -> De
     codec = codec_in(container)
     layout = "" if ordered else f", from {'+'.join(channels.names)} to {codec.layout_for(channels)}"
     return Decision(item, Fate.CONVERTED, f"{item.name} {what} and becomes {codec.name}{layout}")
+
+
+def unmarked(decision: Decision, container: str) -> str | None:
+    """Say what a track in a result of this container (libavformat's name) is no longer marked as; None where nothing is lost."""
+    item = decision.item
+    if item.stream is None or item.kind not in (Kind.AUDIO, Kind.SUBTITLES) or decision.fate is Fate.LEFT_OUT:
+        return None
+    lost = _lost_marks(item.stream, container)
+    said = f"{item.name} is no longer marked as {', '.join(lost)}: {container} has no place for that, and mkv has"
+    return said if lost else None
+
+
+def _lost_marks(stream: Stream, container: str) -> list[str]:
+    """Return what a track is marked as that the container does not say: roles, and its language."""
+    marks = {name for names in MARKS.values() for name in names} - {*MARKS.get(container, ())}
+    lost = [name.replace("_", " ") for name in sorted(marks) if Disposition[name] in stream.disposition]
+    language = stream.metadata.get("language", "und")
+    if container in MATROSKA or language == "und":
+        return lost
+    written = _kept({"language": language}, container, of_track=True)[1].get("language")
+    return lost if written == language else [*lost, f"language {language}"]
 
 
 def _subtitles(item: Item, stream: Stream, container: str) -> Decision:

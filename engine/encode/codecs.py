@@ -79,6 +79,8 @@ CODECS = {
     ),
 }
 
+CAPTIONED = ("libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nvenc")
+"""Encoders that write closed captions beside their frames, or are written to by us."""
 NVENC = {"h264": "h264_nvenc", "hevc": "hevc_nvenc"}
 """The encoders of NVIDIA GPUs, by codec. They take 8-bit 4:2:0 from the host; crf is their target quality, from 1 on."""
 NVENC_FORMAT = "yuv420p"

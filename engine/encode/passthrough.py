@@ -21,7 +21,7 @@ from upres.engine.encode.audio.copied import CopiedAudio
 from upres.engine.encode.audio.encoded import EncodedAudio
 from upres.engine.encode.audio.track import AudioTrack, Route
 
-from .carriage import Fate, attached, decide, takes
+from .carriage import Fate, attached, decide, takes, unmarked
 from .codecs import MATROSKA
 from .publisher import Publisher
 from .subtitles import ConvertedSubtitles, SubtitleTrack
@@ -44,18 +44,28 @@ class Passthrough:
     """All carried tracks of a source on their way into a log.
 
     container: the format of the joined file, which decides what can be copied. seconds: of sound in a fragment.
-    streamed: that file is written while it is made. rate: of its picture, in frames a second.
+    streamed: that file is written while it is made. rate: of its picture, in frames a second. library: of its encoder, by FFmpeg.
     warnings: what cannot be carried as it is. notes: what else a user should know, complete once it is finished.
     """
 
     def __init__(
-        self, reader: Reader, publisher: Publisher, *, container: str, seconds: float, streamed: bool, rate: Fraction
+        self,
+        reader: Reader,
+        publisher: Publisher,
+        *,
+        container: str,
+        seconds: float,
+        streamed: bool,
+        rate: Fraction,
+        library: str,
     ) -> None:
         later = reader.cut.start > 0
         decisions = [
-            decide(item, container, reader.channels, rate, streamed=streamed, later=later) for item in reader.inventory
+            decide(item, container, reader.channels, rate, library=library, streamed=streamed, later=later)
+            for item in reader.inventory
         ]
-        self.warnings = [decision.note for decision in decisions if decision.note]
+        notes = [note for decision in decisions for note in (decision.note, unmarked(decision, container))]
+        self.warnings = [note for note in notes if note]
         self._reader, self._publisher, self._container = reader, publisher, container
         self._length = Fraction(seconds).limit_denominator(1000)
         self._tracks: dict[int, AudioTrack | SubtitleTrack] = {}
@@ -161,6 +171,7 @@ def _chapters(reader: Reader) -> list[dict[str, Any]]:
         time_base = chapter["time_base"] or Fraction(1)
         start, end = (chapter[edge] * time_base - reader.origin for edge in ("start", "end"))
         if end > 0 and (reader.cut.duration is None or start < reader.cut.duration):
+            end = end if reader.cut.duration is None else min(end, reader.cut.duration)
             span = {"start": float(max(start, Fraction(0))), "end": float(end)}
             chapters.append({"id": chapter["id"], **span, "metadata": dict(chapter["metadata"])})
     return chapters

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -42,19 +43,27 @@ class SubtitleTrack:
         """Take one packet."""
         if not packet.size or packet.pts is None:
             return
-        at = packet.pts - self._origin
-        if at < 0 or (self._end is not None and at >= self._end):
-            return
         try:
-            data, duration = self._content(packet)
+            data, pts, duration = self._content(packet, packet.pts)
         except (av.FFmpegError, ValueError):
             self._repairs.damaged += 1
             return
+        if data:
+            self._keep(data, pts - self._origin, duration)
+
+    def _keep(self, data: bytes, at: int, duration: int) -> None:
+        """Make a record of what is shown at a tick from the origin, unless the log has it, or it lies outside the cut."""
+        if at < 0:  # what is shown when the result begins stays until its end
+            at, duration = 0, duration + at
+            if duration <= 0:
+                return
+        if self._end is not None and at >= self._end:
+            return
         if self._known:
             self._known -= 1
-        elif data:
-            duration = min(max(duration, 0), LONGEST_TICKS)
-            self._log.note({"subtitle": self._number, "pts": at, "duration": duration, "data": _encoded(data)})
+            return
+        duration = min(max(duration, 0), LONGEST_TICKS)
+        self._log.note({"subtitle": self._number, "pts": at, "duration": duration, "data": _encoded(data)})
 
     def finish(self) -> None:
         """Do nothing: every packet is a record already."""
@@ -63,9 +72,9 @@ class SubtitleTrack:
         """Return a stream with the header of the records."""
         return stream
 
-    def _content(self, packet: "Packet[Any]") -> tuple[bytes, int]:
-        """Return a record's bytes and its duration in ticks; no bytes where it shows nothing."""
-        return bytes(packet), packet.duration or 0
+    def _content(self, packet: "Packet[Any]", pts: int) -> tuple[bytes, int, int]:
+        """Return a record's bytes, its time and its duration in the track's ticks; no bytes where it shows nothing."""
+        return bytes(packet), pts, packet.duration or 0
 
 
 class ConvertedSubtitles(SubtitleTrack):
@@ -84,15 +93,23 @@ class ConvertedSubtitles(SubtitleTrack):
         return output
 
     def finish(self) -> None:
-        """Release the encoder."""
+        """Take what the decoder held back, and release the encoder."""
+        with suppress(av.FFmpegError, ValueError):
+            data, pts, duration = self._content(Packet(), None)
+            if data:
+                self._keep(data, pts - self._origin, duration)
         self._container.close()
 
-    def _content(self, packet: "Packet[Any]") -> tuple[bytes, int]:
+    def _content(self, packet: "Packet[Any]", pts: int | None) -> tuple[bytes, int, int]:
         subtitles = self._decoder.decode2(packet)
         if subtitles is None:
-            return b"", 0
+            return b"", 0, 0
         encoded = self._encoder.encode_subtitle(subtitles)
-        return bytes(encoded), packet.duration or round(Fraction(encoded.duration or 0, 1000) / self._time_base)
+        shown = round(Fraction(encoded.duration or 0, 1000) / self._time_base)
+        start = round(Fraction(subtitles.pts, av.time_base) / self._time_base)
+        if pts is None or abs(start - pts) > 1:  # captions are known once they have been erased
+            return bytes(encoded), start, shown
+        return bytes(encoded), pts, packet.duration or shown
 
 
 def _encoded(data: bytes) -> str:

@@ -65,6 +65,7 @@ def carried(reader: Reader, job: Job, publisher: Publisher, progress: Progress) 
         seconds=_audio_seconds(job.encoder),
         streamed=job.streamed,
         rate=shape.rate,
+        library=encoding.library,
     )
     known = [*reader.warnings, *others.warnings, *([encoding.why] if encoding.why else []), *combs(reader, job)]
     progress.warnings += [warning for warning in known if warning not in progress.warnings]

@@ -71,6 +71,19 @@ def run(monkeypatch, clip, target, model, *, stop_at=None, resume=False, fragmen
 MODELS = {"stateless": Nearest(), "looks ahead": Nearest(held=3), "remembers": Nearest(held=2, warmup=None)}
 
 
+def test_stopped_between_subtitles_that_are_converted_none_comes_twice(monkeypatch, clip, tmp_path):
+    """MP4 says where no subtitle is shown, too; of such packets nothing is kept."""
+    source, whole, target = (tmp_path / name for name in ("in.mp4", "whole.mkv", "out.mkv"))
+    media.ffmpeg("-i", clip, "-map", "0:v", "-map", "0:s", "-c", "copy", "-c:s", "mov_text", source)
+    points = run(monkeypatch, source, whole, Nearest())
+    for point in (points // 2, points - 6, points - 3, points - 1):
+        with pytest.raises(Stopped):
+            run(monkeypatch, source, target, Nearest(), stop_at=point)
+        run(monkeypatch, source, target, Nearest(), resume=True)
+        assert target.read_bytes() == whole.read_bytes()
+        target.unlink()
+
+
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", MODELS)
 def test_stopped_at_any_point_it_goes_on_to_the_same_bytes(monkeypatch, clip, tmp_path, name, every):

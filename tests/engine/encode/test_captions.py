@@ -1,11 +1,14 @@
 """Closed captions in the picture are read from the result as from the source."""
 
+from fractions import Fraction
+
 import media
 import pytest
 import referee
 from caption_clips import captioned, captions
 from fake import Nearest, upscaled
 
+from upres.engine.decode.cut import Cut
 from upres.engine.encode.options import Encoder
 
 
@@ -28,3 +31,13 @@ def test_captions_change_no_pixel(tmp_path):
     for name in ("in", "plain"):
         upscaled(tmp_path / f"{name}.mp4", tmp_path / f"{name}-out.mp4")
     assert (referee.pictures(tmp_path / "in-out.mp4") == referee.pictures(tmp_path / "plain-out.mp4")).all()
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("vp9", ".webm"), ("av1", ".mp4"), ("prores", ".mov"), ("ffv1", ".mkv")])
+def test_captions_that_a_codec_has_no_place_for_are_named(tmp_path, codec, suffix):
+    clip = captioned(tmp_path / "in.mp4")
+    short = Cut(duration=Fraction(1, 5))
+    notes = upscaled(
+        clip, tmp_path / f"out{suffix}", encoder=Encoder(codec=codec, preset="ultrafast"), cut=short
+    ).warnings
+    assert sum("closed captions is left out" in note and "h264 and hevc have" in note for note in notes) == 1

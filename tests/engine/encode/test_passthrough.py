@@ -1,12 +1,15 @@
 """What is carried beside the picture: sound tracks, subtitles, chapters, labels; copied where the container takes it."""
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import media
 import pytest
 import referee
 from fake import upscaled
+
+from upres.engine.decode.cut import Cut
 
 pytestmark = pytest.mark.referee
 
@@ -80,7 +83,7 @@ def lines(path):
 @pytest.mark.parametrize("target", ["out.mp4", "out.mov"])
 def test_text_becomes_what_mp4_and_mov_show(rich, tmp_path, name, target):
     clip, out = rich(name, {"rich.mkv": "srt", "ass.mkv": "ass", "web.mkv": "webvtt"}[name]), tmp_path / target
-    (note,) = (note for note in upscaled(clip, out).warnings if note.startswith("subtitles"))
+    (note,) = (note for note in upscaled(clip, out).warnings if "subtitles" in note and "marked" not in note)
     assert note.endswith("and becomes mov_text")
     (track,) = referee.streams(out, "subtitle")
     assert (track["codec_name"], track["tags"]["language"]) == ("mov_text", "ita")
@@ -96,7 +99,7 @@ def test_mov_text_becomes_text_that_matroska_holds(rich, tmp_path):
 
 def test_webm_gets_what_it_holds_and_the_rest_becomes_that(rich, tmp_path):
     clip, out = rich("ass.mkv", "ass"), tmp_path / "out.webm"
-    notes = upscaled(clip, out).warnings
+    notes = [note for note in upscaled(clip, out).warnings if "marked" not in note]
     assert [note.rpartition(" becomes ")[2] for note in notes] == ["Opus", "Opus", "webvtt"]
     was, now = referee.listing(clip), referee.listing(out)
     assert [stream["codec_name"] for stream in now.streams] == ["vp9", "opus", "opus", "webvtt"]
@@ -216,6 +219,43 @@ def test_sound_that_is_announced_and_never_comes_is_left_out(clips, tmp_path):
     silent.write_bytes(b"".join(packet for packet in packets if int.from_bytes(packet[1:3], "big") & 0x1FFF != 0x101))
     progress = upscaled(silent, tmp_path / "out.mp4")
     assert progress.frames_out == 10 and progress.warnings == [
-        "audio, track 1 (aac) is left out: it is announced, but nothing of it comes"
+        "audio, track 1 (aac) is left out: it is announced, but nothing of it comes at the beginning"
     ]
     assert referee.listing(tmp_path / "out.mp4").streams[0]["codec_type"] == "video"
+
+
+def test_what_a_cut_begins_or_ends_in_is_cut_with_it(rich, tmp_path):
+    """The subtitle that is shown when it begins stays until its end, and the chapter that is under way ends with it."""
+    cut = Cut(Fraction(1, 5), Fraction(1, 2))
+    upscaled(rich("rich.mkv", "srt"), tmp_path / "out.mkv", cut=cut)
+    [(one, shown), (two, _)] = [(each.pts, each.duration) for each in referee.stored(tmp_path / "out.mkv", "s:0")]
+    assert (float(one), float(shown), float(two)) == (0, 0.2, 0.3)
+    chapters = [(start, end) for start, end, _ in referee.listing(tmp_path / "out.mkv").chapters]
+    assert chapters == [(0, 0.2), (0.2, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lost"),
+    [
+        (".mkv", [None] * 4),
+        (".mp4", [None, "original", None, "language pt-BR"]),
+        (".mov", ["comment", "original", "hearing impaired", "language pt-BR"]),
+        (".webm", ["comment", "original", "hearing impaired", None]),
+    ],
+)
+def test_what_a_track_is_marked_as_is_carried_or_named(tmp_path, suffix, lost):
+    marks = ("-disposition:a:0", "comment", "-disposition:a:1", "original", "-disposition:a:2", "hearing_impaired")
+    names = [each for track, name in enumerate(("ger", "eng", "ita", "pt-BR"))
+             for each in (f"-metadata:s:a:{track}", f"language={name}")]  # fmt: skip
+    tracks = [each for track in (0, 1, 1, 1, 1) for each in ("-map", track)]
+    options = (*tracks, "-c:v", "libx264", "-c:a", "libopus", *marks, *names)
+    clip = media.clip(tmp_path / "in.mkv", *options, sound=media.SOUND)
+    notes = [note for note in upscaled(clip, tmp_path / f"out{suffix}").warnings if "no longer marked" in note]
+    named = [(track, mark) for track, mark in enumerate(lost, 1) if mark]
+    assert len(notes) == len(named)
+    for note, (track, mark) in zip(notes, named, strict=True):
+        assert note.startswith(f"audio, track {track} (opus) is no longer marked as {mark}: ")
+    now = referee.streams(tmp_path / f"out{suffix}", "audio")
+    kept = [now[0]["disposition"] & {"comment"}, now[2]["disposition"] & {"hearing impaired"}]
+    assert kept == [set() if lost[0] else {"comment"}, set() if lost[2] else {"hearing impaired"}]
+    assert [each["tags"].get("language") for each in now[:3]] == ["ger", "eng", "ita"]
