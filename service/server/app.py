@@ -21,6 +21,7 @@ from upres.service.api.http.signed_links import Links
 from upres.service.api.http.submissions import Submissions
 from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
+from upres.service.auth.shared_quota import SharedQuota
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import ExecutorOptions, make_executor
 from upres.service.execution.probe.probe import Probe
@@ -96,7 +97,7 @@ class Server:
             on_failing=self._on_failing,
             telemetry=self._telemetry,
         )
-        quota = Quota(settings.requests_per_minute, settings.requests_per_day)
+        self._quota = quota = Quota(settings.requests_per_minute, settings.requests_per_day)
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
         self._links = Links(secret, settings.result_url_seconds)
         live_url = partial(self._links.make_live, settings.public_url or "")
@@ -228,6 +229,7 @@ class Server:
             self._start_single()
         else:
             self._tasks.start("other servers", self._beside.run)
+            self._tasks.start("requests at other servers", SharedQuota(self._quota, self.store).run)
             self._tasks.start("changes by other servers", self._beside.listen)
 
     async def _lead(self) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0006"  # the newest step
+REVISION = "0007"  # the newest step
 
 metadata = sa.MetaData()
 
@@ -108,4 +108,14 @@ leases = sa.Table(
     sa.Column("until", sa.Float, nullable=False),  # Unix seconds by the database's clock
     sa.Column("http", Text),  # how other servers reach it: a URL without a path
     sa.Column("grpc", Text),  # likewise: HOST:PORT
+)
+
+requests = sa.Table(  # of a key in a window of time, as each server has counted them
+    "requests",
+    metadata,
+    sa.Column("owner", Text, primary_key=True),
+    sa.Column("kind", Text, primary_key=True),
+    sa.Column("server", Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),  # of the window
+    sa.Column("count", sa.BigInteger, nullable=False),
 )

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -112,6 +113,20 @@ def test_a_job_of_the_other_server_is_followed_read_and_cancelled(both, clip, wa
         cancels.call(cancels.jobs.DeleteJob, pb.DeleteJobRequest(request_id=request_id))
         with pytest.raises(grpc.RpcError, match="there is no job"):
             asked.get(request_id)
+
+
+def test_requests_count_at_both_servers(both):
+    def left(server):
+        answer = httpx.get(f"{server.base}/api/v2/jobs", headers=HEADERS, timeout=60)
+        return int(answer.headers["x-ratelimit-daily-remaining"])
+
+    before, asked = left(both.second), 20
+    for _ in range(asked):
+        left(both.first)
+    polled = 1
+    while left(both.second) > before - asked - polled:
+        polled += 1
+        time.sleep(0.2)
 
 
 def test_an_upload_goes_on_at_the_other_server(both, clip, wanted):

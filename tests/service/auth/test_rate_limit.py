@@ -1,16 +1,23 @@
 """Rates, on a clock of the test's own; and on a server, where one bucket holds for both doors."""
 
+import asyncio
 import uuid
 
+import databases
 import grpc
 import httpx
 import pytest
+import sqlalchemy as sa
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 from serving import KEY, Rpc, ServerProcess
 
-from upres.service.auth.rate_limit import Quota, Rates
+from upres.service.auth.rate_limit import Counted, Quota, Rates
+from upres.service.auth.shared_quota import SharedQuota
 from upres.service.domain.errors import BusyError
+from upres.service.storage.job_store import Store
+from upres.service.storage.lease import Lease
+from upres.service.storage.schema import requests
 from upres.v2 import upscale_pb2 as pb
 
 
@@ -30,6 +37,58 @@ def test_a_key_has_so_many_requests_a_minute_and_a_day():
     with pytest.raises(BusyError) as caught:
         quota.take("a")
     assert caught.value.kind == "daily"
+
+
+def test_what_other_servers_have_counted_counts_until_its_window_has_passed():
+    now = [90.0]
+    quota = Quota(3, 9, clock=lambda: now[0])
+    quota.take("a")
+    said = quota.unsaid()
+    assert said == [Counted("a", "minute", 1, 1), Counted("a", "daily", 0, 1)]
+    quota.take("a")  # while that is on its way
+    quota.hear(said, [Counted("a", "minute", 1, 1), Counted("a", "daily", 0, 4), Counted("b", "minute", 1, 3)])
+    assert quota.unsaid() == [Counted("a", "minute", 1, 2), Counted("a", "daily", 0, 2)]
+    for owner in ("a", "b"):
+        with pytest.raises(BusyError):
+            quota.take(owner)
+    assert quota.rates("a") == Rates(3, 0, 9, 3)
+    now[0] = 121.0
+    quota.take("a")
+    quota.hear([], [Counted("a", "minute", 1, 3)])  # of the minute before
+    assert quota.rates("a") == Rates(3, 2, 9, 2)
+
+
+@pytest.mark.scale
+def test_servers_of_one_database_hold_a_limit_together(postgres):
+    now, url = [90.0], databases.fresh()
+    stores = [Store(url) for _ in range(3)]
+    for store in stores:
+        assert store.take(Lease("here", joins=True)) is None
+    quotas = [Quota(4, 100, clock=lambda: now[0]) for _ in stores]
+    shared = [SharedQuota(quota, store) for quota, store in zip(quotas, stores, strict=True)]
+
+    def exchange():
+        for each in (*shared, *shared):
+            asyncio.run(each.exchange())
+
+    for quota in quotas:
+        quota.take("a")
+    exchange()
+    assert [quota.rates("a").left_this_minute for quota in quotas] == [1, 1, 1]
+    quotas[2].take("a")
+    exchange()
+    with pytest.raises(BusyError):
+        quotas[0].take("a")
+    now[0] += 180
+    exchange()
+    assert [quota.rates("a") for quota in quotas] == [Rates(4, 4, 100, 96)] * 3
+    quotas[0].take("a")
+    exchange()
+    with stores[0].snapshot() as connection:
+        numbers = set(connection.scalars(sa.select(requests.c.number).where(requests.c.kind == "minute")))
+    assert numbers == {4}  # what has passed is removed
+    for store in stores:
+        store.close()
 
 
 def test_http_and_grpc_take_from_one_bucket_of_a_key(tmp_path):
