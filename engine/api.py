@@ -90,7 +90,7 @@ def stream(
                 yield log.tracks[fragment.track], fragment, log.read(fragment)
 
 
-def default_job(model: str, container: str = "mp4", *, scale: int | None = None) -> Job:
+def default_job(model: str, container: str = "mp4", *, scale: int | None) -> Job:
     """Load a model by name, for a job with the usual settings.
 
     Raises ModelError where it is not on this machine, SettingsError where it does not offer this scale.

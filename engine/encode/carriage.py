@@ -70,8 +70,8 @@ def decide(
     rate: Fraction,
     *,
     library: str = "libx264",
-    streamed: bool = False,
-    later: bool = False,
+    streamed: bool,
+    later: bool,
 ) -> Decision:
     """Decide what becomes of an item in a result of this container (libavformat's name).
 
@@ -165,7 +165,7 @@ def _tags(item: Item, container: str) -> Decision:
     return Decision(item, Fate.CARRIED if len(lost) < len(item.tags) else Fate.LEFT_OUT, note)
 
 
-def lost_tags(tags: Mapping[str, str], container: str, *, of_track: bool = False) -> list[str]:
+def lost_tags(tags: Mapping[str, str], container: str, *, of_track: bool) -> list[str]:
     """Try in memory which tags MP4 or QuickTime has no place for; returns their names. of_track: they are a track's."""
     whole, track = _kept(tags, container, of_track=of_track)[:2]
     kept = track if of_track else whole

@@ -141,7 +141,7 @@ def _as_source_error(stream: Stream) -> Iterator[None]:
         ) from error
 
 
-def carried_metadata(metadata: dict[str, str], *, later: bool = False) -> dict[str, str]:
+def carried_metadata(metadata: dict[str, str], *, later: bool) -> dict[str, str]:
     """Return those of a container's or a stream's tags that still hold for the result. later: it begins later than the source."""
     dropped = (*UNCARRIED, TIMECODE) if later else UNCARRIED
     return {

@@ -54,7 +54,7 @@ class MovingWriter:
 
     complete = 0
 
-    def __init__(self, target: Path, size: tuple[int, int], time_base: Fraction, *, exact: bool = False) -> None:
+    def __init__(self, target: Path, size: tuple[int, int], time_base: Fraction, *, exact: bool) -> None:
         self._target, self._part = target, part_of(target)
         self._kind = MOVING[target.suffix.lower()]
         self._size = size

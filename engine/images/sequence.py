@@ -35,8 +35,8 @@ class SequenceWriter:
         *,
         first: int,
         made_by: Mapping[str, Any],
-        resume: bool = False,
-        exact: bool = False,
+        resume: bool,
+        exact: bool,
     ) -> None:
         self._images = images
         self._size = size

@@ -20,7 +20,7 @@ EIGHT_BITS = "a still image has 8"
 MODEL_FRAMES = 25  # that a model which remembers gets, so that it has something to remember
 
 
-def shown_at(source: Source, at: Fraction, models: Sequence[Model], *, tonemap: bool = False) -> Picture:
+def shown_at(source: Source, at: Fraction, models: Sequence[Model], *, tonemap: bool) -> Picture:
     """Read what is shown at second `at`; SourceError where the source ends before. models: that it is read for."""
     stateful = any(model.warmup is None for model in models)
     begin = max(Fraction(0), at - LONGEST_FRAME)
@@ -32,7 +32,7 @@ def shown_at(source: Source, at: Fraction, models: Sequence[Model], *, tonemap: 
     return Picture(frames[0], following=tuple(frames[1:]))
 
 
-def shorter_side(source: Source, *, tonemap: bool = False) -> int:
+def shorter_side(source: Source, *, tonemap: bool) -> int:
     """Give the shorter side of a source's frames, in pixels; SourceError where it cannot be opened."""
     with Reader(source, tonemap=tonemap, eight_bits=EIGHT_BITS) as reader:
         return min(reader.info.shape.width, reader.info.shape.height)

@@ -77,9 +77,9 @@ def visible(files: Path = DRIVER_FILES) -> tuple[str, ...]:
     return tuple(name.strip() for name in chosen.split(",") if name.strip())
 
 
-def kernel_module(files: Path = DRIVER_FILES) -> str | None:
+def kernel_module() -> str | None:
     """Read the version line of the driver's kernel module, without waking it; None where there is none."""
-    return next(iter(_text(files / "version").splitlines()), None)
+    return next(iter(_text(DRIVER_FILES / "version").splitlines()), None)
 
 
 def _folders(path: Path) -> list[Path]:

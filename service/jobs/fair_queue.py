@@ -20,9 +20,8 @@ class FairQueue:
     waited: how long the job had waited that was taken last, in seconds.
     """
 
-    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: int) -> None:
         self.waited = 0.0
-        self._clock = clock
         self._since: dict[str, float] = {}
         self._most = most
         self._each = (most + 1) // 2
@@ -40,7 +39,7 @@ class FairQueue:
     @property
     def oldest(self) -> float:
         """Say how long the job has waited that has waited longest, in seconds; 0 where none waits."""
-        return self._clock() - min(self._since.values()) if self._since else 0.0
+        return time.monotonic() - min(self._since.values()) if self._since else 0.0
 
     def reserve(self, request_id: str, owner: str, *, always: bool = False) -> None:
         """Hold a place for a job until it is put or removed; BusyError where there is none for its owner, unless always."""
@@ -64,7 +63,7 @@ class FairQueue:
     def put(self, request_id: str, owner: str, *, again: bool = False) -> None:
         """Add a job behind its owner's others; again: before them."""
         self._places.pop(request_id, None)
-        self._since[request_id] = self._clock()
+        self._since[request_id] = time.monotonic()
         waiting = self._waiting.setdefault(owner, deque())
         if again:
             waiting.appendleft(request_id)
@@ -78,7 +77,7 @@ class FairQueue:
         owner = min(self._waiting, key=lambda owner: running.get(owner, 0))
         waiting = self._waiting[owner]
         request_id = waiting.popleft()
-        now = self._clock()
+        now = time.monotonic()
         self.waited = now - self._since.pop(request_id, now)
         if waiting:
             self._waiting.move_to_end(owner)

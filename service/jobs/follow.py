@@ -41,10 +41,8 @@ def followed(
     return follow_live(jobs, job.request_id, job.owner, place)
 
 
-async def follow(
-    jobs: Jobs, request_id: str, owner: str, cursors: Cursors, beat: float = BEAT_SECONDS
-) -> AsyncGenerator[Track | Piece | Job]:
-    """Yield tracks and fragments behind the cursors as they are published; the job at times, each `beat` at least, and at last.
+async def follow(jobs: Jobs, request_id: str, owner: str, cursors: Cursors) -> AsyncGenerator[Track | Piece | Job]:
+    """Yield tracks and fragments behind the cursors as they are published; the job at times, each second at least, and at last.
 
     Raises NotFoundError, LogError, ResultMissingError where the log of an ended job is no longer kept, OffsetError where a
     cursor lies behind the end of a log that has ended.
@@ -75,11 +73,11 @@ async def follow(
         if time.monotonic() > reported + JOB_SECONDS:
             reported = time.monotonic()
             yield job
-        await wait_for(event, beat)
+        await wait_for(event, BEAT_SECONDS)
 
 
 async def follow_live(
-    jobs: Jobs, request_id: str, owner: str, place: Place, beat: float = BEAT_SECONDS
+    jobs: Jobs, request_id: str, owner: str, place: Place
 ) -> AsyncGenerator[Track | Piece | Dropped | Job]:
     """Do the same for a live job, from a place in its ring; what was lost on the way is reported where it is missing."""
     ring, reported = place.ring, 0.0
@@ -98,14 +96,14 @@ async def follow_live(
             else:
                 yield job
         if item is None:
-            await wait_for(changed, beat)
+            await wait_for(changed, BEAT_SECONDS)
     while True:
         event = jobs.change(request_id)
         job = await jobs.get(request_id, owner)
         yield job
         if job.state.ended:
             return
-        await wait_for(event, beat)
+        await wait_for(event, BEAT_SECONDS)
 
 
 async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> AsyncGenerator[tuple[Event, Job]]:

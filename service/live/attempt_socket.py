@@ -21,7 +21,6 @@ from av import VideoFrame
 from upres.engine.core.errors import LogError, TargetError
 from upres.engine.decode.reader import OnPacket, Reader
 from upres.engine.segments.model import Fragment, Track
-from upres.service.domain.spec import FORMATS
 
 from . import framing
 
@@ -86,7 +85,7 @@ class LiveSocket:
 class LiveReader(Reader):
     """A reader of a live source that knows how much of it had been taken when each frame came out of its decoder."""
 
-    def __init__(self, live: LiveSocket, *, formats: tuple[str, ...] = FORMATS, tonemap: bool = False) -> None:
+    def __init__(self, live: LiveSocket, *, formats: tuple[str, ...], tonemap: bool) -> None:
         self._source = live
         self._taken: deque[tuple[Fraction, int]] = deque()
         super().__init__(live, formats=formats, live=True, tonemap=tonemap)

@@ -50,7 +50,7 @@ class Webhooks:
     """Sends events of jobs while `run` runs.
 
     post: sends bytes to a URL once and gives the status, or raises an UpresError. result_url: an absolute, signed URL of the
-    result of a request_id, made again for each attempt. account_secret: the secret of an API key whose request had none.
+    result of a request_id, made again for each attempt.
     """
 
     def __init__(
@@ -59,7 +59,6 @@ class Webhooks:
         post: Post,
         *,
         result_url: Callable[[Job], str],
-        account_secret: Callable[[str], str | None] = lambda owner: None,
         most: Most | None = None,
         clock: Callable[[], float] = time.time,
         wait: Wait = wait_for,
@@ -67,7 +66,6 @@ class Webhooks:
         self._deliveries = deliveries
         self._post = post
         self._result_url = result_url
-        self._account_secret = account_secret
         self._most = most or Most()
         self._clock = clock
         self._wait = wait
@@ -137,7 +135,7 @@ class Webhooks:
             return None
         result_url = self._result_url(job) if delivery.kind == Status.DONE else None
         body = json.dumps(payload(job, delivery, result_url)).encode()
-        secret = job.spec.get("webhook_secret") or self._account_secret(job.owner)
+        secret = job.spec.get("webhook_secret")
         timestamp = str(int(self._clock()))
         headers = {
             "Content-Type": "application/json",

@@ -57,7 +57,7 @@ class Pair:
             return Path(self.source)
         return Path(Path(unquote(urlsplit(self.source).path)).name or "video")
 
-    def suffix(self, videos: str, *, frame: bool = False) -> str:
+    def suffix(self, videos: str, *, frame: bool) -> str:
         """Give the suffix of the result: images stay what they are. videos: of videos. frame: one of a video is wanted."""
         own = self.path.suffix
         if self.image is not None:
