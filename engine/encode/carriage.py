@@ -69,7 +69,7 @@ def decide(
     channels: Mapping[int, Channels],
     rate: Fraction,
     *,
-    library: str = "libx264",
+    library: str,
     streamed: bool,
     later: bool,
 ) -> Decision:

@@ -41,8 +41,12 @@ class Watched:
         while sum(worker.ready for worker in self.executor._workers) != workers:
             await asyncio.sleep(0.05)
 
+    async def run_alone(self, order):
+        """Give an order to one worker, as a job that has no ranges."""
+        await self.executor._roomiest(order).run(order)
+
     async def result(self, give, order):
-        """The bytes of a job's result, and its frames. give: a method of the executor's.
+        """The bytes of a job's result, and its frames. give: as `run` of the executor.
 
         How many fragments were reported says nothing: the latest report is enough where several wait.
         """

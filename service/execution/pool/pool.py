@@ -121,9 +121,6 @@ class Pool:
             self._split.start(order, worker.kind)
         await worker.run(order)
 
-    async def _give(self, order: Order) -> None:
-        await self._roomiest(order).run(order)
-
     def _roomiest(self, order: Order) -> PooledWorker:
         return max(self._workers, key=lambda worker: worker.live_room if order.live else worker.room)
 

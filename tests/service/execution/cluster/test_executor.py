@@ -86,7 +86,7 @@ def test_the_same_bytes_in_one_range_and_in_many_on_two_nodes_one_of_which_dies(
         source = clip("a.mp4", 6)
         expected = await alone(tmp_path, source)
         async with watched(on_ray(tmp_path), 2) as ray:
-            assert await ray.result(ray.executor._give, ordered(tmp_path / "one", source)) == expected
+            assert await ray.result(ray.run_alone, ordered(tmp_path / "one", source)) == expected
             actor = await process_of(ray.executor._workers[1])
             below = actor.children(recursive=True)
             ray.change(0, lambda order: order)

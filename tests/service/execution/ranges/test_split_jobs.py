@@ -22,7 +22,7 @@ def test_workers_make_ranges_of_one_job_to_the_result_of_one_worker_whatever_die
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 await watched.start()
-                alone = await watched.result(executor._give, ordered(tmp_path / "one", source))
+                alone = await watched.result(watched.run_alone, ordered(tmp_path / "one", source))
                 assert alone[1] == 60
                 watched.change(0, lambda order: order)
                 watched.change(1, lambda order: order, lambda worker: os.kill(worker._process.pid, signal.SIGKILL))
@@ -48,7 +48,7 @@ def test_a_job_that_goes_on_alone_is_fitted_to_its_source_again(tmp_path, fake_m
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 await watched.start()
-                alone = await watched.result(executor._give, ordered(tmp_path / "one", source, **wanted))
+                alone = await watched.result(watched.run_alone, ordered(tmp_path / "one", source, **wanted))
                 watched.change(0, lambda order: order)
                 watched.change(1, lambda order: order)
                 assert await watched.result(executor.run, ordered(tmp_path / "two", source, **wanted)) == alone
