@@ -36,19 +36,21 @@ LAUNCH = (
     "appsrc name=in is-live=true format=time do-timestamp=true caps=video/x-h264,stream-format=byte-stream,alignment=au "
     "! h264parse ! rtph264pay name=pay0 pt=96"
 )
-PROMPT = ("-v", "error", "-analyzeduration", "500000")  # microseconds; ffmpeg's five seconds would all be delay
-RECEIVED = ("-c", "copy", "-flush_packets", "1", "-f", "nut", "-")
+RECEIVED = ("-map", "0", "-c", "copy", "-flush_packets", "1", "-f", "data", "-")
+TS_PACKET, TS_PAYLOAD = 188, 184
 
 
 class Came:
     """A file as it came: its bytes, how many there were after each piece, and when that was.
 
+    share: bytes of it to one of a frame.
     sound: the file of it where it is another one. starts: seconds to add to the times of picture and sound then.
     """
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.sound = bytearray()
+        self.share = 1.0
         self.starts: dict[str, float] = {}
         self.ends: list[int] = []
         self.times: list[float] = []
@@ -170,9 +172,11 @@ def _play(address: str, name: str, came: Came) -> None:
 def by_rtsp(_: Serving, paced: live.Paced) -> Came:
     """Send through GStreamer's RTSP server, `upres live` and SRT, as a camera and a player of others would."""
     ports, came, program = _free_ports(), Came(), shutil.which("ffmpeg")
+    came.share = TS_PACKET / TS_PAYLOAD
     srt, rtsp = f"srt://127.0.0.1:{ports[0]}", f"rtsp://127.0.0.1:{ports[1]}/camera"
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    receiving = [str(program), *PROMPT, "-i", f"{srt}?mode=listener", *RECEIVED]
+    # As bytes, for what counts is when they are here; a demuxer gives a frame of MPEG-TS when the next one or two have come.
+    receiving = [str(program), "-v", "error", "-f", "data", "-i", f"{srt}?mode=listener", *RECEIVED]
     with (
         subprocess.Popen(["/usr/bin/python3", CAMERA, str(ports[1]), LAUNCH], **pipes) as camera,
         subprocess.Popen(

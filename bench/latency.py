@@ -161,7 +161,8 @@ def _read(came: Came) -> tuple[list[int | None], list[float], list[float]]:
     with av.open(io.BytesIO(came.data), options=in_step.RAW if came.starts else {}) as file:
         for packet in file.demux(video=0):
             if packet.size and packet.pos is not None:
-                times.append(came.times[bisect_left(came.ends, packet.pos + packet.size)])
+                end = min(packet.pos + round(packet.size * came.share), came.ends[-1])
+                times.append(came.times[bisect_left(came.ends, end)])
             for frame in packet.decode():
                 numbers.append(stamps.read(frame))
                 shown.append(float((frame.pts or 0) * packet.time_base) + came.starts.get("video", 0.0))

@@ -114,7 +114,8 @@ def in_pieces(frames: Iterable[VideoFrame], rate: Fraction, container: str, *, s
     file, ends = io.BytesIO(), []
     options = {"flush_packets": "1"}
     if container == "mp4":
-        # Not `frag_every_frame`, by which pictures beside sound get times that are not theirs; see `StreamedFile`.
+        # Not `frag_every_frame`, which starts a fragment where what still waits to be interleaved does: in its future.
+        # One microsecond, which each packet is longer than, ends a fragment as often.
         options |= {"movflags": "empty_moov+default_base_moof", "frag_duration": "1"}
     with av.open(file, "w", format=container, options=options) as target:
         stream = target.add_stream(

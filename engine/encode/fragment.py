@@ -22,7 +22,7 @@ from upres.engine.core.frame import Light
 EARLY_MOVFLAGS = "empty_moov+default_base_moof+frag_discont"
 MOVFLAGS = f"{EARLY_MOVFLAGS}+delay_moov"
 LONGEST_TICKS = (1 << 31) - 1  # of one sample: what libavformat writes as a duration
-NUMBER = struct.Struct(">II")  # mfhd: version and flags, the fragment's place
+NUMBER = struct.Struct(">II")  # version and flags; then of mfhd the fragment's place, of tfhd its track
 DECODE_TIME = struct.Struct(">IQ")  # tfdt: version (1: 64 bits) and flags, ticks
 ENTRY = (*b"moov trak mdia minf stbl stsd".split(), b"")  # the boxes around a sample entry, and the first one
 LIST_FIELDS = 8  # bytes of a stsd before its entries
@@ -54,13 +54,13 @@ def mux(packets: Sequence["Packet[Any]"], template: Stream, number: int, contain
         # Its header would count in 64 bits, unlike those of shorter fragments: it is made with a short packet.
         packets[0].duration = 1
         head, _ = _muxed(packets[:1], template, container, options)
-    return _only(head, b"ftyp", b"moov"), delayed(_only(data, b"moof", b"mdat"), round(start / time_base))
+    return header_of(head), delayed(_only(data, b"moof", b"mdat"), round(start / time_base))
 
 
 def early_header(template: Stream, container: str = "mp4") -> bytes:
     """Return the header of a fragmented file before any packet; FFmpegError or ValueError where it cannot be written."""
     data, _ = _muxed((), template, container, {"movflags": EARLY_MOVFLAGS})
-    return _only(data, b"ftyp", b"moov")
+    return header_of(data)
 
 
 def _muxed(
@@ -124,6 +124,27 @@ def renumbered(fragment: bytes, by: int, container: str = "mp4") -> bytes:
                 version, number = NUMBER.unpack_from(data, at + 8)
                 NUMBER.pack_into(data, at + 8, version, number + by)
     return bytes(data)
+
+
+def in_file(fragment: bytes, track: int, places: Iterator[int]) -> bytes:
+    """Return a fragment that `mux` made for an MP4 as a file of several tracks has it.
+
+    track: its track's number there, from 1. places: gives the place of each next moof in that file.
+    """
+    data = bytearray(fragment)
+    for kind, start, end in _boxes(data, 0, len(data)):
+        for inner, at, last in _boxes(data, start + 8, end) if kind == b"moof" else ():
+            if inner == b"mfhd":
+                NUMBER.pack_into(data, at + 8, 0, next(places))
+            elif inner == b"traf":
+                [header] = [at for name, at, _ in _boxes(data, at + 8, last) if name == b"tfhd"]
+                NUMBER.pack_into(data, header + 8, NUMBER.unpack_from(data, header + 8)[0], track)
+    return bytes(data)
+
+
+def header_of(file: bytes) -> bytes:
+    """Return the header (ftyp, moov) of a fragmented MP4; ValueError where it has none."""
+    return _only(file, b"ftyp", b"moov")
 
 
 def _decode_times(data: bytearray, start: int, end: int) -> Iterator[int]:

@@ -23,14 +23,16 @@ from upres.engine.pipeline.target import in_the_way, unwritable
 
 FILES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m3u8": "hls"}
 ADDRESSES = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "udp": "mpegts", "tcp": "mpegts"}
-# By way of the ffmpeg program, which knows what is in Matroska by its header, and would look at many frames of MPEG-TS for that.
-ADDRESSES |= dict.fromkeys(("srt", "whip+https", "whip+http"), "matroska")
+# By way of the ffmpeg program, which knows what is in NUT by its header, and would look at many frames of MPEG-TS for that. And no
+# frame of it is held back until the next one, as in Matroska.
+ADDRESSES |= dict.fromkeys(("srt", "whip+https", "whip+http"), "nut")
 PLAYLIST = "index.m3u8"
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 PROMPT = ("-analyzeduration", "500000", "-fpsprobesize", "0")
 """Half a second is enough to know our tracks by; ffmpeg's five, or twenty frames of a slow run, would delay all of the result."""
 LINGER = ("-linger", "3")  # seconds for what has been sent to arrive; otherwise the end would be cut off
-COPIED = ("-map", "0", "-c", "copy", "-f", "mpegts")
+# With the length of each frame, as far as two bytes say it, so that receivers need not wait for the next one to know where it ends.
+COPIED = ("-map", "0", "-c", "copy", "-f", "mpegts", "-omit_video_pes_length", "0")
 WHIP = "whip+"  # before http:// or https://
 AS_RTC = ("-map", "0:v", "-map", "0:a:0?", "-c:v", "copy", "-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "whip")
 END_SECONDS = 10.0  # for a program to send what it still has
@@ -160,7 +162,7 @@ def _shown(address: str) -> str:
 
 @contextmanager
 def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> Iterator[IO[bytes]]:
-    """Give a pipe for Matroska that the ffmpeg program sends on: PyAV's own FFmpeg has no SRT. programs: it is added to them.
+    """Give a pipe for NUT that the ffmpeg program sends on: PyAV's own FFmpeg has no SRT. programs: it is added to them.
 
     Raises TargetError, with the program's last line, where it did not send all of it.
     """
@@ -170,7 +172,7 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
     takes, onward = ("MPEG-TS", [*COPIED, *LINGER, address])
     if address.lower().startswith(WHIP):
         takes, onward = "H.264", _to_whip(address[len(WHIP) :], found)
-    command = [found, "-loglevel", "error", *PROMPT, "-f", "matroska", "-i", "pipe:0", *onward]
+    command = [found, "-loglevel", "error", *PROMPT, "-f", "nut", "-i", "pipe:0", *onward]
     # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
     process = subprocess.Popen(tied(command), stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     programs.append(process)

@@ -1,11 +1,13 @@
 """A log written out while it grows: fragmented MP4, or Matroska without an index, into a pipe."""
 
 import heapq
+import io
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
+from itertools import chain, count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +15,7 @@ import av
 from av import Packet
 
 from upres.engine.encode.codecs import MATROSKA
+from upres.engine.encode.fragment import header_of, in_file
 from upres.engine.segments.model import Fragment, Log, Track
 
 from .file import as_ours, check_has_frames
@@ -30,6 +33,8 @@ OPTIONS = {
     # Segments begin with key frames; those that the playlist has passed are deleted.
     "hls": {"hls_time": "2", "hls_list_size": "6", "hls_flags": "delete_segments+independent_segments+temp_file"},
     "rtsp": {"rtsp_transport": "tcp"},  # in one connection, which routers and firewalls let through
+    "mpegts": {"omit_video_pes_length": "0"},  # by which players know where a frame ends before the next one comes
+    "nut": {"syncpoints": "none", "strict": "experimental"},  # each would stay in memory
 }
 APART_MILLISECONDS = 2000  # by which a track may be ahead of the others before it is written alone
 
@@ -46,7 +51,8 @@ class StreamedFile:
     The header names every track, so nothing is written before each has its first fragment: none is lost for coming late.
     target: an open file, or a path or address that libavformat opens itself. prompt: what comes is written at once, packet by
     packet, what the source hides behind its last packet is left in, and a track is left out that has nothing in the first
-    `ABSENT_SECONDS` of the picture.
+    `ABSENT_SECONDS` of the picture. MP4 and QuickTime then are the log's own fragments behind a header that libavformat makes:
+    its muxer writes a picture when the next has come, and the sound of its time.
     Raises TargetError where it cannot be written, EncoderError where the container refuses it, LogError where the log is
     damaged or has no frame.
     """
@@ -54,8 +60,11 @@ class StreamedFile:
     def __init__(self, log: Log, target: Writable | str, container: str, *, prompt: bool = False) -> None:
         self._prompt = prompt
         self._log = log
-        self._target = target
+        self._target = target if isinstance(target, str) else _Pipe(target)
         self._container = container
+        self._passing: _Passing | None = None
+        if prompt and container in ("mp4", "mov") and not isinstance(target, str):
+            self._passing = _Passing(log, _Pipe(target))
         self._waiting: dict[str, list[Fragment]] = defaultdict(list)
         self._tracks: dict[str, LogTrack] = {}
         self._subtitles: list[LogSubtitles] = []
@@ -125,6 +134,9 @@ class StreamedFile:
         """Write what waits, but the latest packet of each track, which may turn out to be its last."""
         waiting, self._waiting = self._waiting, defaultdict(list)
         output = self._output or self._open(waiting)
+        if self._passing is not None:
+            self._passing.write(self._tracks, chain.from_iterable(waiting.values()))
+            return output
         pieces = [self._tracks[name].continued(fragments) for name, fragments in waiting.items()]
         try:
             packets = [*(piece.packets(whole=False) for piece in pieces), *(text.packets() for text in self._subtitles)]
@@ -144,12 +156,14 @@ class StreamedFile:
         log, tracks = self._log, [track for track in ordered(self._log) if track.name in first]
         self._tracks = {track.name: LogTrack(log, track, self._container, first[track.name]) for track in tracks}
         self._subtitles = [LogSubtitles(log, extra, None) for extra in log.extras if "subtitles" in extra]
-        target = self._target if isinstance(self._target, str) else _Pipe(self._target)
+        target = self._target if self._passing is None else self._passing.header
         output = self._output = av.open(target, "w", format=self._container, options=self._options(tracks))
         for source in self._sources():
             source.add_to(output)
         label(log, output)
         self._held = dict.fromkeys(track.index for track in self._tracks.values())
+        if self._passing is not None:
+            self._passing.begin(output, self._tracks.values())
         return output
 
     def _options(self, tracks: list[Track]) -> dict[str, str]:
@@ -162,10 +176,8 @@ class StreamedFile:
             options |= {"cluster_time_limit": "0" if self._prompt else str(PIECE_MILLISECONDS)}
         elif self._container in ("mp4", "mov"):
             flags = movflags(self._log, "delay_moov", "default_base_moof")
-            # Not `frag_every_frame`, which starts a fragment where what still waits to be interleaved does: in its future.
-            # One microsecond, which each packet is longer than, ends a fragment as often.
-            length = 1 if self._prompt else PIECE_MILLISECONDS * 1000
-            options |= {"movflags": flags, "movie_timescale": movie_timescale(tracks), "frag_duration": str(length)}
+            length = str(PIECE_MILLISECONDS * 1000)
+            options |= {"movflags": flags, "movie_timescale": movie_timescale(tracks), "frag_duration": length}
         options |= OPTIONS.get(self._container, {})
         return options
 
@@ -176,6 +188,33 @@ class StreamedFile:
 def _announced(log: Log) -> set[str]:
     """Return the names of all tracks that the log will have."""
     return {"video", *(name for extra in log.extras for name in extra.get("tracks", ()))}
+
+
+class _Passing:
+    """Fragments of MP4 on their way into one file of several tracks. header: what libavformat writes its header into."""
+
+    def __init__(self, log: Log, target: "_Pipe") -> None:
+        self.header = io.BytesIO()
+        self._log = log
+        self._target = target
+        self._places = count(1)
+
+    def begin(self, output: "OutputContainer", tracks: Iterable[LogTrack]) -> None:
+        """Write the header. output: the open `header`, to which the file's tracks were added."""
+        for track in tracks:
+            output.mux(track.opening())
+        output.close()
+        self._target.write(header_of(self.header.getvalue()))
+
+    def write(self, tracks: Mapping[str, LogTrack], fragments: Iterable[Fragment]) -> None:
+        """Write fragments in the order of time. tracks: those of the file."""
+
+        def start(fragment: Fragment) -> Fraction:
+            track = self._log.tracks[fragment.track]
+            return (fragment.pts + track.start) * track.time_base
+
+        for fragment in sorted(fragments, key=start):
+            self._target.write(in_file(self._log.read(fragment), tracks[fragment.track].index + 1, self._places))
 
 
 class _Pipe:

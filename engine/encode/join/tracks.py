@@ -143,6 +143,13 @@ class LogTrack:
         if count != self._expected:
             raise LogError(f"track {self._track.name} gave {count} packets, its log counts {self._expected}")
 
+    def opening(self) -> "Packet[Any]":
+        """Return the first packet, at the time at which the log's times begin."""
+        time_base = self._stream.time_base or Fraction(1)
+        _, _, packet = next(self.packets(whole=False))
+        packet.pts = packet.dts = round(self._track.start * self._track.time_base / time_base)
+        return packet
+
     def trim(self, last: "Packet[Any]") -> None:
         """Hide what the source hides behind its last packet; in MP4 the packet's duration says it."""
         samples = next((extra["samples"] for extra in self._log.extras if extra.get("trim") == self._track.name), 0)

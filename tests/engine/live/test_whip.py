@@ -34,7 +34,7 @@ def test_a_receiver_of_webrtc_gets_picture_and_sound_and_the_token(recent_ffmpeg
         [place] = destinations([address], "clip.ts", overwrite=False)
         running, _ = run(clip, address, tmp_path / "out.mkv")
         receiver.wait(lambda: receiver.pictures and receiver.sounds)
-    assert [each.error for each in running.sinks] == [None, None] and place.container == "matroska"
+    assert [each.error for each in running.sinks] == [None, None] and place.container == "nut"
     assert receiver.tokens == ["Bearer s ecret"]
     assert len(receiver.pictures) > 50 and len(receiver.sounds) > 50
     assert {(each.width, each.height) for each in receiver.pictures} == {(128, 96)}
@@ -85,7 +85,7 @@ def test_who_refuses_the_offer_costs_nobody_else(recent_ffmpeg, tmp_path):
     ],
 )
 def test_without_a_program_that_has_it_that_is_said_before_anything_starts(tmp_path, monkeypatch, program, said):
-    assert destination("WHIP+HTTPS://h/x").container == "matroska"
+    assert destination("WHIP+HTTPS://h/x").container == "nut"
     if program is not None:
         (tmp_path / "ffmpeg").write_text(program)
         (tmp_path / "ffmpeg").chmod(0o755)

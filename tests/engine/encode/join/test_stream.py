@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 
 import av
 import media
@@ -15,6 +16,7 @@ from upres.engine.core.errors import TargetError
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.encode.options import Encoder
+from upres.engine.live.destination import destination
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.segments.memory import MemoryLog
@@ -38,12 +40,12 @@ def late(tmp_path_factory):
     return live_log(path)
 
 
-def live_log(path):
-    """The log of a live run, and its fragments in the order of time."""
+def live_log(path, name=None):
+    """The log of a live run, and its fragments in the order of time. name: of what it is for."""
     log = MemoryLog({})
     encoder = Encoder(preset="ultrafast", fragment="frame", live=True)
     with Reader(io.BytesIO(path.read_bytes()), live=True) as reader:
-        fragments = list(run(reader, job(path, encoder=encoder, streamed=True), log, Progress()))
+        fragments = list(run(reader, job(name or path, encoder=encoder, streamed=True), log, Progress()))
     bases = {name: track.time_base for name, track in log.tracks.items()}
     return log, sorted(fragments, key=lambda each: each.pts * bases[each.track])
 
@@ -61,6 +63,64 @@ def test_a_prompt_file_has_every_packet_of_picture_and_sound_at_its_time(tmp_pat
     assert len(referee.video(out).times) == 48
     for stream in ("v:0", "a:0"):
         assert referee.packets(out, stream) == pytest.approx(referee.packets(source, stream), abs=0.001)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+def test_a_picture_of_a_prompt_mp4_waits_neither_for_the_next_nor_for_sound(tmp_path, container):
+    """As the muxer of libavformat has it wait."""
+    source = tmp_path / "in.mp4"
+    media.clip(source, "-c:a", "aac", picture="testsrc2=size=64x48:rate=24:duration=2", sound="sine=duration=2")
+    log, fragments = live_log(source)
+    pipe, pictures = Pipe(Progress()), 0
+    with StreamedFile(log, pipe, container, prompt=True) as file:
+        for fragment in sorted(fragments, key=lambda each: each.track == "video"):  # all of the sound first
+            file.push(fragment)
+            if fragment.track == "video":
+                pictures += 1
+                with av.open(io.BytesIO(pipe.data)) as opened:
+                    assert len([packet for packet in opened.demux(video=0) if packet.size]) == pictures
+
+
+def test_a_picture_goes_to_the_program_that_sends_it_on_before_the_next_comes(tmp_path):
+    log, fragments = live_log(media.clip(tmp_path / "in.mp4", picture=PICTURE))
+    pipe = Pipe(Progress())
+    with StreamedFile(log, pipe, destination("srt://h:1").container, prompt=True) as file:
+        for number, fragment in enumerate(fragments, 1):
+            file.push(fragment)
+            with av.open(io.BytesIO(pipe.data)) as opened:
+                assert len([packet for packet in opened.demux(video=0) if packet.size]) == number
+
+
+def test_mpeg_ts_says_how_long_each_frame_is(tmp_path):
+    """By which players know that it has ended."""
+    log, fragments = live_log(media.clip(tmp_path / "in.mp4", picture=PICTURE))
+    pipe = Pipe(Progress())
+    with StreamedFile(log, pipe, "mpegts", prompt=True) as file:
+        for fragment in fragments:
+            file.push(fragment)
+    lengths = [int.from_bytes(pipe.data[at.end() : at.end() + 2], "big") for at in re.finditer(b"\0\0\1\xe0", pipe.data)]
+    assert len(lengths) == len(fragments) and all(lengths)
+
+
+AC3_PRIMING = 256
+SOUNDS = [("mp4", "libopus"), ("mp4", "flac"), ("mp4", "ac3"), ("mov", "pcm_s16le"), ("mov", "pcm_s24be")]
+
+
+@pytest.mark.parametrize(("container", "codec"), SOUNDS)
+def test_a_prompt_file_has_sound_of_every_kind_where_the_source_has_it(tmp_path, container, codec):
+    source, out = tmp_path / "in.mkv", tmp_path / f"out.{container}"
+    sound = ("-f", "lavfi", "-i", "sine=duration=2:sample_rate=48000", "-c:v", "libx264", "-c:a", codec, "-strict", "-2")
+    media.ffmpeg("-f", "lavfi", "-i", PICTURE.replace("=3", "=2"), *sound, source)
+    log, fragments = live_log(source, name=out)
+    pipe = Pipe(Progress())
+    with StreamedFile(log, pipe, container, prompt=True) as file:
+        for fragment in fragments:
+            file.push(fragment)
+    out.write_bytes(pipe.data)
+    assert referee.packets(out, "a:0") == pytest.approx(referee.packets(source, "a:0"), abs=0.001)
+    heard, priming = referee.sound(source), AC3_PRIMING if codec == "ac3" else 0  # of AC-3, MP4 does not hide it
+    made = referee.sound(out)[priming:]
+    assert (made[: len(heard)] == heard[: len(made)]).all()  # behind that, what the source hides at its end
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
