@@ -6,7 +6,8 @@ one encoder, which starts every segment with an IDR frame.
 """
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
@@ -20,6 +21,8 @@ from .encoder import OpenEncoder, Piece, SegmentEncoder, SegmentEncoding
 from .options import Encoder, Encoding
 from .parallel import Captioned, Convert, in_parallel
 
+Following = Callable[[int], int | None]
+
 
 def pieces(
     frames: Iterator[Frame],
@@ -30,6 +33,7 @@ def pieces(
     captions: Captions | None = None,
     encoders: int = 1,
     open_encoder: OpenEncoder = SegmentEncoder,
+    following: Following | None = None,
 ) -> Generator[Piece]:
     """Encode frames and yield a segment or a frame at a time.
 
@@ -37,6 +41,8 @@ def pieces(
     Only the next frame shows whether a frame is the last of its segment, so a frame is yielded once that has come. For a live
     source its own duration decides, shots are ignored, and the last segment may be left without an end.
     encoders: segments that are encoded at once, to the same bytes, where they are published whole. open_encoder: makes each.
+    following: of a live source that loses frames, called with the time of each frame once it is encoded; tells that of the next,
+    which it lasts until, or None where that is unknown.
     """
     captions = captions or Captions()
     if encoders > 1 and not encoding.encoder.live and encoding.encoder.fragment == "segment":
@@ -47,7 +53,7 @@ def pieces(
     convert = _converter(encoding)
     converted = ((convert(frame, captions.take(frame.pts)), frame) for frame in frames)
     if encoding.encoder.live:
-        return _with_one_encoder(converted, open_encoder, encoding, shape)
+        return _with_one_encoder(converted, open_encoder, encoding, shape, following)
     return _with_fresh_encoders(converted, open_encoder, encoding, shape, at_shots)
 
 
@@ -109,7 +115,7 @@ def _with_fresh_encoders(
 
 
 def _with_one_encoder(
-    converted: Converted, open_encoder: OpenEncoder, encoding: Encoding, shape: Shape
+    converted: Converted, open_encoder: OpenEncoder, encoding: Encoding, shape: Shape, following: Following | None
 ) -> Generator[Piece]:
     """Encode all segments with one encoder, and yield each frame as soon as it is encoded."""
     length = _length(encoding, shape)
@@ -118,14 +124,25 @@ def _with_one_encoder(
     try:
         for picture, frame in converted:
             encoder.encode(picture, frame, key=before is not None and _is_far(before, frame))
-            before = frame
-            last = frame.pts + frame.duration - encoder.start >= length
+            if following is not None:
+                until = following(frame.pts) or 0
+                frame = replace(frame, duration=max(frame.duration, until - frame.pts))
+            before, end = frame, frame.pts + frame.duration
+            last = end - encoder.start >= length
             if last or encoding.encoder.fragment == "frame":
-                yield encoder.take(last=last)
-        if encoder.pending:
-            yield encoder.finish()
+                yield _lasting(encoder.take(last=last), end)
+        if encoder.pending and before is not None:
+            yield _lasting(encoder.finish(), before.pts + before.duration)
     finally:
         encoder.close()
+
+
+def _lasting(piece: Piece, end: int) -> Piece:
+    """Let each frame of a piece last until the next, and the last one until `end`, at least."""
+    ends = [*(packet.pts for packet in piece.packets[1:]), end]
+    for packet, until in zip(piece.packets, ends, strict=True):
+        packet.duration = max(packet.duration or 0, (until or 0) - (packet.pts or 0))
+    return replace(piece, duration=max(piece.duration, end - piece.pts))
 
 
 def _is_far(before: Frame, frame: Frame) -> bool:

@@ -58,14 +58,15 @@ class LiveRun:
             closing(run(reader, job, log, progress, stepping(job.models, progress, tick))) as fragments,
         ):
             for _ in fragments:
-                if self._in_vain:
+                if self.in_vain:
                     break
-        if self._in_vain:
+        if self.in_vain:
             reasons = "; ".join(f"{sink.destination.name}: {sink.error}" for sink in self.sinks)
             raise TargetError(f"nothing takes the result any more ({reasons})")
 
     @property
-    def _in_vain(self) -> bool:
+    def in_vain(self) -> bool:
+        """Tell whether nobody takes the result any more."""
         return self._viewer is None and all(sink.error for sink in self.sinks)
 
     @contextmanager

@@ -92,6 +92,8 @@ def model_frames(
             frame = next(decoded, None)
             if frame is None:
                 return
+            if job.encoder.live:
+                progress.came(frame.pts or 0)
             pixels = converted(frame) if number >= first else None
         if pixels is not None:
             keep(frame)

@@ -2,15 +2,16 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from itertools import islice
 from math import ceil, inf
 
 from upres.engine.core.frame import Frame, Shape
 
 from .stage import Stage
 
-MOST_LATE = 3  # frames' time that a frame may be used late
+MOST_LATE = 3  # frames' time that a result may be late
+BURST = 2  # frames' time between the first and the last of several that come at once
 WINDOW_SECONDS = 2.0  # of arrivals that tell how long a frame is usually on its way; the longest burst of a live source
 LOOK_SECONDS = 0.02  # between two looks at whether what waits still comes before its time
 MOST_BYTES = 128 << 20  # of frames that may wait
@@ -19,10 +20,14 @@ MOST_BYTES = 128 << 20  # of frames that may wait
 class KeepUp(Stage[Frame]):
     """Frames read in a thread of its own, of which late ones are passed over while newer ones wait.
 
-    Sources send in bursts: a frame is due when its time has passed since the slowest of those that came lately had come, and
-    late MOST_LATE frames after that. So a burst that the models work off until the next costs nothing, as long as it can wait:
-    where it cannot, the oldest is passed over, late or not. What comes more than a window before its time is from no live
+    Sources send in bursts: a frame is due when its time has passed since the slowest of those that came lately had come. It is
+    late once the next is due as well and its result would come MOST_LATE frames after that. So a burst that the models work off
+    until the next costs nothing, as long as it can wait: where it cannot, the oldest is passed over, late or not. For a window
+    after something was late, all is that the next one has come for, or models that are too slow would only make what is nearly
+    late; of sources that send no bursts, whatever has come is due. What comes more than a window before its time is from no live
     source but from a file, and waits as any other.
+    in_turns: models and encoder compute on the same cores. Where these are too slow, a frame is taken once the one before is
+    encoded: side by side both would take longer, and make as much.
     as_recorded: the source is known to be live, so what comes before its time was held up on its way, and does not wait.
     shape: of the frames. dropped: called for each that is passed over. stop: as a Stage's.
     """
@@ -34,19 +39,23 @@ class KeepUp(Stage[Frame]):
         dropped: Callable[[], None],
         stop: Callable[[], None] = lambda: None,
         *,
+        in_turns: bool = False,
         as_recorded: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._as_recorded = as_recorded
+        self._as_recorded, self._in_turns = as_recorded, in_turns
         self._tick = float(shape.time_base)
-        self._patience = MOST_LATE / float(shape.rate)
+        self._interval = 1 / float(shape.rate)
         self._dropped = dropped
         self._clock = clock
         self._offsets: deque[tuple[float, float]] = deque()
         self._pace = inf  # the lowest offset that was usual: sources that stall for once come no faster after that
         self._held = -inf  # when the source was last kept from sending
-        self._claimed: Frame | None = None
-        self._used: deque[int] = deque()
+        self._late = -inf  # when something was last late
+        self._next_is_known = False  # what waits longest follows a result that lasts until it
+        self._used: deque[tuple[int, float]] = deque()  # frames whose results are not encoded yet, and since when
+        self._takes = 0.0  # seconds, from a frame's use to that
+        self._holds = False  # models that hold several frames take them in turns of their own
         super().__init__(
             frames,
             budget=keep_up_budget(shape),
@@ -55,38 +64,39 @@ class KeepUp(Stage[Frame]):
             stop=stop,
         )
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the frames that are used."""
-        while (frame := self._next()) is not None:
-            self._used.append(frame.pts)
-            yield frame
+    def following(self, pts: int) -> int | None:
+        """Return the time of the frame whose result follows that of another, which is encoded now; None where none has come.
 
-    def covering(self, results: Iterable[Frame]) -> Iterator[Frame]:
-        """Make each result last until the next, over what was dropped between: players stop at holes.
-
-        To be consumed by the thread that consumes `frames`: the frame that follows is the one it will be given next.
+        Results have to last that long, over what was dropped between: players stop at holes.
         """
-        for result in results:
-            while self._used and self._used[0] <= result.pts:
-                self._used.popleft()
-            following = self._used[0] if self._used else self._claim()
-            end = result.pts + result.duration
-            yield result if following is None or following <= end else replace(result, duration=following - result.pts)
+        with self._changed:
+            while self._used and self._used[0][0] <= pts:
+                self._takes = self._clock() - self._used.popleft()[1]
+            self._holds = self._holds or len(self._used) > 1
+            if self._used:
+                return self._used[0][0]
+            if self._queue and not self._next_is_known:
+                self._pass_over_late()
+                self._next_is_known = True
+            self._changed.notify_all()
+            return self._queue[0].pts if self._queue else None
 
-    def _next(self) -> Frame | None:
-        frame, self._claimed = self._claimed, None
-        return frame if frame is not None else next(self.results(), None)
-
-    def _claim(self) -> int | None:
-        """Take the frame that waits, if there is one, for the next turn; return its time."""
-        if self._claimed is None:
-            self._claimed = self.waiting()
-        return None if self._claimed is None else self._claimed.pts
+    def _may_go(self) -> bool:
+        waits = self._in_turns and self._used and self._is_behind and self._takes > self._interval
+        return super()._may_go() and not waits
 
     def _taken(self) -> Frame:
+        if not self._next_is_known:
+            self._pass_over_late()
+        self._next_is_known = False
+        frame = super()._taken()
+        self._used.append((frame.pts, self._clock()))
+        return frame
+
+    def _pass_over_late(self) -> None:
         while len(self._queue) > 1 and self._is_late():
+            self._late = self._clock()
             self._pass_over()
-        return super()._taken()
 
     def _put(self, item: Frame) -> bool:
         with self._changed:
@@ -119,14 +129,33 @@ class KeepUp(Stage[Frame]):
         early = self._clock() < item.pts * self._tick + self._pace - WINDOW_SECONDS
         return early and not self._as_recorded
 
+    @property
+    def _is_behind(self) -> bool:
+        """Whether something was late lately, by models that take frames one by one."""
+        return not self._holds and self._clock() < self._late + WINDOW_SECONDS
+
     def _is_late(self) -> bool:
         """Tell whether the frame that waits longest is late. When it came says nothing where it was kept from coming."""
-        if self._was_held():
+        now, usual = self._clock(), self._due_after()
+        due, next_due = (item.pts * self._tick + usual for item in islice(self._queue, 2))
+        if self._was_held() or now < next_due:
             return False
-        return self._clock() > self._queue[0].pts * self._tick + self._usual() + self._patience
+        takes = 0.0 if self._holds else self._takes
+        return self._is_behind or now + takes > due + MOST_LATE * self._interval
+
+    def _due_after(self) -> float:
+        """Return how many seconds after its time a frame is due."""
+        usual, least = self._usual(), min(offset for _, offset in self._offsets)
+        return usual if usual - least > BURST * self._interval else least
+
+    def _fits(self, item: Frame) -> bool:
+        return len(self._queue) == self._next_is_known or super()._fits(item)
 
     def _pass_over(self) -> None:
-        super()._taken()
+        """Drop the frame that waits longest and may be dropped."""
+        item = self._queue[self._next_is_known]
+        del self._queue[self._next_is_known]
+        self._bytes -= self._size(item)
         self._dropped()
 
 

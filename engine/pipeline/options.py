@@ -68,6 +68,11 @@ class Job:
         return any(isinstance(model, Planar) and model.planar for model in self.models)
 
     @property
+    def on_cpu(self) -> bool:
+        """Tell whether the models compute where encoders do, by their reports."""
+        return all("CPU" in model.report.split() for model in self.models)
+
+    @property
     def at_shots(self) -> bool:
         """Tell whether shots are looked for: when asked, and for models that remember earlier frames."""
         return self.split or any(model.warmup is None for model in self.models)

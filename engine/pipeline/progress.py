@@ -1,6 +1,7 @@
 """How far a run has come."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ class Progress:
     """How far a run has come; filled in while it runs. seconds: busy time of each stage, waiting for others not counted.
 
     network, device: which works now, and on what, where that is noted. stepped_down: how often a lighter one has taken over.
+    late: of a live run, the seconds from when its newest frame was decoded to when it was published; None before the first.
     """
 
     frames_in: int = 0
@@ -30,6 +32,17 @@ class Progress:
     seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "infer": 0.0, "encode": 0.0})
     shape: Shape | None = None
     encoding: Encoding | None = None
+    late: float | None = None
+    _came: deque[tuple[int, float]] = field(default_factory=deque, repr=False)
+
+    def came(self, pts: int) -> None:
+        """Note that a frame of a live source was decoded just now. pts: as of what is made of it."""
+        self._came.append((pts, time.monotonic()))
+
+    def published(self, pts: int) -> None:
+        """Note that what was made of it is published; of those before, nothing was."""
+        while self._came and self._came[0][0] <= pts:
+            self.late = time.monotonic() - self._came.popleft()[1]
 
     def drop(self) -> None:
         """Count a frame of a live source that was not upscaled, because it was late and a newer one had come."""

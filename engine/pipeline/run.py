@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 from upres.engine.core.errors import LogError
-from upres.engine.core.frame import Frame
+from upres.engine.core.frame import Frame, Shape
 from upres.engine.decode.reader import OnPacket, Reader
 from upres.engine.encode.captions import Captions
 from upres.engine.encode.options import Encoder
@@ -89,8 +89,8 @@ def _video(
     chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
     source = model_frames(reader, job, shape, progress, first=first, part=part, on_packet=on_packet, keep=captions.keep)
-    late = KeepUp(source, shape, progress.drop, reader.interrupt, as_recorded=job.as_recorded) if job.keep_up else None
-    read = late or ahead(source, shape, "read", reader.interrupt, live=job.encoder.live)
+    late = _kept_up(source, shape, job, reader, progress) if job.keep_up else None
+    read: Stage[Frame] = late or ahead(source, shape, "read", reader.interrupt, live=job.encoder.live)
 
     def stop() -> None:
         read.stop()  # or the models would wait for a source that is silent
@@ -98,7 +98,7 @@ def _video(
 
     with (
         read,
-        ahead(_upscaled(chain, read, late), upscaled, "infer", stop, live=job.encoder.live) as infer,
+        ahead(chain.run(read.results()), upscaled, "infer", stop, live=job.encoder.live) as infer,
         closing(_unpublished(infer.results(), first, video.complete, progress, tick)) as unpublished,
         closing(
             pieces(
@@ -109,17 +109,21 @@ def _video(
                 captions=captions,
                 encoders=job.encoders,
                 open_encoder=job.open_encoder,
+                following=late.following if late else None,
             )
         ) as encoded,
     ):
         for piece in encoded:
             video.push(piece)
+            if job.encoder.live:
+                progress.published(piece.pts)
             yield from publisher.published()
     progress.warnings += chain.notes
 
 
-def _upscaled(chain: Chain, read: Stage[Frame], late: KeepUp | None) -> Iterator[Frame]:
-    return chain.run(read.results()) if late is None else late.covering(chain.run(late.frames()))
+def _kept_up(source: Iterator[Frame], shape: Shape, job: Job, reader: Reader, progress: Progress) -> KeepUp:
+    in_turns, as_recorded = job.on_cpu, job.as_recorded
+    return KeepUp(source, shape, progress.drop, reader.interrupt, in_turns=in_turns, as_recorded=as_recorded)
 
 
 def _unpublished(

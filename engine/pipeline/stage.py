@@ -17,8 +17,9 @@ T = TypeVar("T")
 class Stage(Generic[T]):
     """Items made in a thread ahead of the consumer: from entering its `with` on, to leaving it.
 
-    budget: bytes that may wait in the queue; one item may always wait. size: the bytes of an item. stop: called from the thread
-    of the consumer, to make the item that is being made end early.
+    budget: bytes that may wait in the queue; one item may always wait. With 0 no other is begun before that one is taken, so that
+    what is made of a live source is made of its newest, however slow the consumer. size: the bytes of an item. stop: called from
+    the thread of the consumer, to make the item that is being made end early.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Stage(Generic[T]):
         """Yield the same items in order, then raise the error that ended them; Interrupted once the stage was stopped."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._ended or self._closed)
+                self._changed.wait_for(lambda: self._may_go() or self._ended or self._closed)
                 if self._closed:
                     raise Interrupted("nothing more is made")
                 if not self._queue:
@@ -66,11 +67,6 @@ class Stage(Generic[T]):
             del item  # or this frame would be kept while the next is waited for
         if self._error is not None:
             raise self._error
-
-    def waiting(self) -> T | None:
-        """Take an item if one is there."""
-        with self._changed:
-            return self._taken() if self._queue else None
 
     def stop(self) -> None:
         """End what waits for this stage and what the stage waits for, from any thread, as often as one likes."""
@@ -90,6 +86,9 @@ class Stage(Generic[T]):
         finally:
             self._finish()
 
+    def _may_go(self) -> bool:
+        return bool(self._queue)
+
     def _taken(self) -> T:
         item = self._queue.popleft()
         self._bytes -= self._size(item)
@@ -104,6 +103,8 @@ class Stage(Generic[T]):
             self._queue.append(item)
             self._bytes += self._size(item)
             self._changed.notify_all()
+            if not self._budget:
+                self._changed.wait_for(lambda: self._closed or not self._queue)
             return True
 
     def _fits(self, item: T) -> bool:

@@ -15,7 +15,7 @@ from paths import SAMPLE
 from upres.engine.core.frame import Color, Frame, Shape
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
-from upres.engine.pipeline.keep_up import KeepUp
+from upres.engine.pipeline.keep_up import MOST_LATE, KeepUp
 from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
@@ -41,7 +41,7 @@ class World:
             clock=lambda: self.now,
             **settings,
         )
-        self.frames = self.stage.frames()
+        self.frames = self.stage.results()
 
     def _source(self):
         while True:
@@ -61,6 +61,18 @@ class World:
             self._turn.release()
         assert self._came.acquire(timeout=30)
         self._came.release()
+
+    def work(self, seconds):
+        """Let time pass, and frames come in it."""
+        end = self.now + seconds
+        while self._pts / 10 <= end + 1e-9:
+            self.now = self._pts / 10
+            self.bring()
+        self.now = end
+
+    @property
+    def waits(self):
+        return bool(self.stage._queue)
 
     @property
     def newest(self):
@@ -85,13 +97,93 @@ def world():
 def test_what_is_late_is_passed_over_and_covered_by_what_was_shown_before(world):
     world.bring()
     first = next(world.frames)
-    for _ in range(8):
-        world.now += 0.1
+    world.work(0.8)
+    # 0.8 s later none but the newest could be shown within 0.3 s of its time.
+    assert world.stage.following(first.pts) == next(world.frames).pts == 8
+    assert len(world.dropped) == 7
+
+
+def test_no_result_of_a_model_that_is_too_slow_is_later_than_promised(world):
+    """Which takes 1.7 frames' time for one. After the first that was late, what it takes is the newest."""
+    world.bring()
+    ages, late = [], []
+    for _ in range(40):
+        frame = next(world.frames)
+        ages.append(world.now - frame.pts / 10)
+        world.work(0.17)
+        world.stage.following(frame.pts)
+        late.append(world.now - frame.pts / 10)
+    assert max(late) <= MOST_LATE / 10 + 1e-9
+    assert world.dropped and max(ages[5:]) <= 0.1 + 1e-9
+
+
+@pytest.mark.parametrize("in_turns", [True, False])
+def test_on_the_encoders_cores_a_frame_is_taken_once_the_one_before_is_encoded(in_turns):
+    """Where the models are too slow, and so for no other: a model that keeps up works while its last result is encoded."""
+    world = World(in_turns=in_turns)
+    with world.stage:
         world.bring()
-    [shown] = world.stage.covering([first])  # 0.8 s later: frames 1 to 4 are more than 0.3 s late
-    following = next(world.frames)
-    assert (shown.pts, shown.duration, following.pts) == (0, 5, 5)
-    assert len(world.dropped) == 4
+        for seconds in [0.05] * 5 + [0.25] * 20:
+            frame = next(world.frames)
+            world.work(seconds)
+            assert world.stage._may_go() == (world.waits and not (in_turns and world.dropped))
+            world.stage.following(frame.pts)
+            if not world.waits:
+                world.work(0.1)
+            assert world.stage._may_go()
+
+
+def test_what_comes_a_little_unevenly_is_used_as_soon_as_it_is_there(world):
+    """Each second frame half a frame's time late. By a model that is too slow for them."""
+    world.bring()
+    ages = []
+    for _ in range(40):
+        frame = next(world.frames)
+        ages.append((world.newest - frame.pts) * 0.1)
+        for _ in range(2):
+            world.now = (world.newest + 1 + world.newest % 2 / 2) / 10
+            world.bring()
+        world.stage.following(frame.pts)
+    assert max(ages[5:]) == 0
+
+
+def test_a_model_that_is_slow_for_once_drops_nothing_that_is_in_time(world):
+    world.bring()
+    for seconds in [0.05] * 10 + [0.15] + [0.05] * 20:
+        frame = next(world.frames)
+        world.work(seconds)
+        world.stage.following(frame.pts)
+        if not world.waits:
+            world.work(0.1)
+    assert world.dropped == []
+
+
+def test_a_model_that_takes_several_frames_at_once_is_not_kept_from_them(world):
+    """Four at a time, in as long as they last: those that come meanwhile wait for their turn."""
+    world.bring()
+    for _ in range(10):
+        frames = []
+        for _ in range(4):
+            if not world.waits:
+                world.work(0.1)
+            frames.append(next(world.frames))
+        world.work(0.3)
+        for frame in frames:
+            world.stage.following(frame.pts)
+    assert world.dropped == []
+
+
+def test_what_a_result_was_made_to_last_until_is_used_next_whatever_comes():
+    """Of frames that are so large that five may wait."""
+    world = World(3840, 2160)
+    with world.stage:
+        world.bring()
+        first = next(world.frames)
+        world.work(0.2)
+        until = world.stage.following(first.pts)
+        for _ in range(20):
+            world.work(0.1)
+        assert next(world.frames).pts == until
 
 
 def test_a_burst_that_is_worked_off_before_the_next_costs_nothing(world):
@@ -171,7 +263,6 @@ def test_what_a_live_source_has_sent_before_anybody_read_makes_nothing_late_for_
         world.bring(backlog)
         ages = []
         for _ in range(10):
-            next(world.frames)
             for _ in range(5):
                 world.now += 0.1
                 world.bring()
@@ -183,8 +274,7 @@ def test_a_model_that_is_as_fast_as_its_source_drops_nothing(world):
     for number in range(5):
         world.bring()
         frame = next(world.frames)
-        [shown] = world.stage.covering([frame])
-        assert (shown.pts, shown.duration) == (number, 1)
+        assert (frame.pts, world.stage.following(number)) == (number, None)
         world.now += 0.1
     assert world.dropped == []
 

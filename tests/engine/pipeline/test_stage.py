@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from upres.engine.core.frame import Color, Shape
-from upres.engine.pipeline.stage import QUEUE_BYTES, queue_budget
+from upres.engine.pipeline.stage import QUEUE_BYTES, Stage, queue_budget
 
 SDR = Color("bt709", "tv", "bt709", "bt709")
 
@@ -20,3 +20,19 @@ SDR = Color("bt709", "tv", "bt709", "bt709")
 )
 def test_queues_are_bounded_by_number_by_bytes_and_by_one_frame(width, height, expected):
     assert queue_budget(Shape(width, height, Fraction(1, 25), Fraction(25), Fraction(1), SDR)) == expected
+
+
+def test_nothing_of_a_live_source_is_begun_before_what_was_made_is_taken():
+    """Or it would be made of what is old by the time that it is used."""
+    newest = [0]
+
+    def items():
+        while True:
+            yield newest[0]
+
+    with Stage(items(), budget=0, size=lambda item: 1, name="made") as stage:
+        results = stage.results()
+        assert next(results) == 0
+        for number in range(1, 100):
+            newest[0] = number
+            assert next(results) in (number - 1, number)  # which was begun when the one before was taken

@@ -98,7 +98,9 @@ def test_mpeg_ts_says_how_long_each_frame_is(tmp_path):
     with StreamedFile(log, pipe, "mpegts", prompt=True) as file:
         for fragment in fragments:
             file.push(fragment)
-    lengths = [int.from_bytes(pipe.data[at.end() : at.end() + 2], "big") for at in re.finditer(b"\0\0\1\xe0", pipe.data)]
+    lengths = [
+        int.from_bytes(pipe.data[at.end() : at.end() + 2], "big") for at in re.finditer(b"\0\0\1\xe0", pipe.data)
+    ]
     assert len(lengths) == len(fragments) and all(lengths)
 
 
@@ -109,7 +111,18 @@ SOUNDS = [("mp4", "libopus"), ("mp4", "flac"), ("mp4", "ac3"), ("mov", "pcm_s16l
 @pytest.mark.parametrize(("container", "codec"), SOUNDS)
 def test_a_prompt_file_has_sound_of_every_kind_where_the_source_has_it(tmp_path, container, codec):
     source, out = tmp_path / "in.mkv", tmp_path / f"out.{container}"
-    sound = ("-f", "lavfi", "-i", "sine=duration=2:sample_rate=48000", "-c:v", "libx264", "-c:a", codec, "-strict", "-2")
+    sound = (
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=duration=2:sample_rate=48000",
+        "-c:v",
+        "libx264",
+        "-c:a",
+        codec,
+        "-strict",
+        "-2",
+    )
     media.ffmpeg("-f", "lavfi", "-i", PICTURE.replace("=3", "=2"), *sound, source)
     log, fragments = live_log(source, name=out)
     pipe = Pipe(Progress())
