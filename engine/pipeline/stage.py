@@ -17,7 +17,7 @@ T = TypeVar("T")
 class Stage(Generic[T]):
     """Items made in a thread ahead of the consumer: from entering its `with` on, to leaving it.
 
-    budget: bytes that may wait in the queue; one item may always wait. With 0 no other is begun before that one is taken, so that
+    budget: bytes that may wait in the queue; one item may always wait. With 0 no other is started before that one is taken, so that
     what is made of a live source is made of its newest, however slow the consumer. size: the bytes of an item. stop: called from
     the thread of the consumer, to make the item that is being made end early.
     """

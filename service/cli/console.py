@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from upres.engine.core.errors import UpresError
 from upres.engine.core.model import Model
@@ -30,6 +31,7 @@ from upres.engine.pipeline.progress import Progress
 from .flags import in_flags
 
 PLAIN_SECONDS = 5.0  # between two plain lines
+ENDLESS_SECONDS = 10.0  # between two of a run that may last for days
 
 
 class Report:
@@ -188,12 +190,17 @@ class Report:
 
 
 class RemoteBar:
-    """The progress of a server's job, on a terminal only; leaving its `with` removes it. endless: without a share."""
+    """The progress of a server's job, on a terminal only; leaving its `with` removes it.
+
+    endless: of a live run, which has no share; where no terminal is, as plain lines now and then.
+    """
 
     def __init__(self, text: str, *, endless: bool = False) -> None:
         shares: tuple[ProgressColumn, ...] = () if endless else (BarColumn(), TaskProgressColumn())
-        columns = (TextColumn("{task.description}"), *shares, TimeElapsedColumn())
+        columns = (TextColumn("{task.description}", table_column=Column(no_wrap=True)), *shares, TimeElapsedColumn())
         self._console = Console(stderr=True)
+        self._plain = endless and not sys.stderr.isatty()
+        self._written = time.monotonic()
         self._progress = Bar(*columns, console=self._console, transient=True, disable=not sys.stderr.isatty())
         self._task = self._progress.add_task(text, total=None if endless else 100.0)
         self._warned = 0
@@ -208,6 +215,9 @@ class RemoteBar:
     def show(self, text: str, percent: float) -> None:
         """Show the progress of the job."""
         self._progress.update(self._task, description=text, completed=percent)
+        if self._plain and time.monotonic() - self._written >= ENDLESS_SECONDS:
+            self._written = time.monotonic()
+            self.say(text)
 
     def say(self, text: str) -> None:
         """Write one line above the bar."""

@@ -1,8 +1,10 @@
 """`upres live`: a live source upscaled here as it comes, to files, players and addresses at once."""
 
 import re
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 CAMERA = re.compile(r"/dev/video\d+")
 SHOWN_SECONDS = 0.5  # between two looks at how far it is
+SPEED_SECONDS = 3.0  # over which a speed is counted
 
 Source = Annotated[
     str,
@@ -145,39 +148,73 @@ def _address(source: str) -> str:
 def _run(running: "LiveRun", reader: "Reader", job: "Job", progress: "Progress", bar: "RemoteBar") -> None:
     """Run to the end of the source, or Ctrl-C, which is the usual end of a live run and no error."""
     try:
-        running.run(reader, job, progress, _watched(running, progress, bar))
+        with _watched(running, progress, bar):
+            running.run(reader, job, progress)
     except KeyboardInterrupt:
         bar.say("stopped: every destination has what was made until now")
 
 
-def _watched(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Callable[[], None]:
-    """Make what shows the progress, and each problem once, as they come."""
-    start, said = time.monotonic(), set["Sink"]()
-    shown, network = start, progress.network
+@contextmanager
+def _watched(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Iterator[None]:
+    """Show the progress, and each problem once, as they come: also while no frame does."""
+    said, line, network, over = set["Sink"](), LiveLine(bar), progress.network, threading.Event()
 
-    def tick() -> None:
-        nonlocal shown, network
-        if time.monotonic() - shown < SHOWN_SECONDS:
-            return
-        shown = time.monotonic()
+    def look() -> None:
+        nonlocal network
         bar.warn(progress.warnings)
         if progress.network != network:
             bar.say(f"{'from now on by' if network else 'network:'} {progress.network}")
             network = progress.network
         for sink in running.sinks:
-            if sink.error and sink not in said:
+            if sink.error and sink not in said and not running.in_vain:  # or the run ends, and names them all
                 said.add(sink)
                 bar.say(f"{sink.destination.name}: {sink.error}; the others go on")
-        bar.show(f"{_counts(progress)}, {progress.frames_out / (shown - start):.1f} frames/s", 0)
+        line.show(progress.frames_in, progress.frames_out, progress.frames_dropped, progress.late, _breaks(progress))
 
-    return tick
+    def watch() -> None:
+        while not over.wait(SHOWN_SECONDS):
+            look()
+
+    watching = threading.Thread(target=watch, name="watching", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+        look()
+
+
+class LiveLine:
+    """One line on a live run while it goes, wherever that is."""
+
+    def __init__(self, bar: "RemoteBar") -> None:
+        self._bar = bar
+        self._seen = deque([(time.monotonic(), 0, 0)])
+
+    def show(self, came: int, made: int, dropped: int, late: float | None, more: str = "") -> None:
+        """Show it: frames that came, were made and were left out so far, and how many seconds late the newest is."""
+        now = time.monotonic()
+        self._seen.append((now, came, made))
+        while self._seen[1][0] < now - SPEED_SECONDS:
+            self._seen.popleft()
+        since, came_before, made_before = self._seen[0]
+        seconds = max(now - since, 1e-9)
+        speed = f", {(made - made_before) / seconds:.1f} of {(came - came_before) / seconds:.1f} fps"
+        delay = "" if late is None else f", {1000 * late:.0f} ms late"
+        left_out = f", {dropped} left out" if dropped else ""
+        self._bar.show(f"{counted(made, 'frame')}{speed}{delay}{left_out}{more}", 0)
 
 
 def _counts(progress: "Progress") -> str:
     dropped = f", {progress.frames_dropped} left out to keep up" if progress.frames_dropped else ""
-    breaks = progress.repairs.interruptions
-    broken = f", {counted(breaks, 'interruption')} of the source" if breaks else ""
+    broken = f"{breaks} of the source" if (breaks := _breaks(progress)) else ""
     return f"{counted(progress.frames_out, 'frame')}{dropped}{broken}"
+
+
+def _breaks(progress: "Progress") -> str:
+    breaks = progress.repairs.interruptions
+    return f", {counted(breaks, 'interruption')}" if breaks else ""
 
 
 def _summary(running: "LiveRun", progress: "Progress") -> str:

@@ -140,7 +140,7 @@ def stream(
         try:
             with RemoteBar("waiting" if origin.remote else "sending", endless=live) as bar:
                 parts = client.stream(file, config) if origin.job is None else client.attach(origin.job)
-                job = _received(parts, assembly, bar)
+                job = _received(parts, assembly, bar, live=live)
         except (KeyboardInterrupt, RemoteError) as error:
             if live and assembly.frames:
                 assembly.join()
@@ -195,11 +195,13 @@ def _set_delivery(
     config.step_down = step_down
 
 
-def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "RemoteBar") -> "pb.Job":
+def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "RemoteBar", *, live: bool) -> "pb.Job":
     """Store what is received; gives the job, which is done."""
     from upres.v2 import upscale_pb2 as pb
 
-    request_id = network = ""
+    from .live import LiveLine
+
+    request_id, network, line = "", "", LiveLine(bar)
     try:
         for part in parts:
             match part:
@@ -213,8 +215,11 @@ def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "Rem
                 case pb.Dropped():
                     bar.say(f"{counted(part.frames, 'frame')} of {part.track} left out: this client was too slow")
                 case pb.Progress():
-                    late = f", {1000 * part.live_late_seconds:.0f} ms late" * part.HasField("live_late_seconds")
-                    bar.show(f"{counted(part.totals.frames_out, 'frame')}{late}", part.percent)
+                    late = part.live_late_seconds if part.HasField("live_late_seconds") else None
+                    if live:
+                        line.show(part.totals.frames_in, part.totals.frames_out, part.totals.frames_dropped, late)
+                    else:
+                        bar.show(counted(part.totals.frames_out, "frame"), part.percent)
                     bar.warn(part.warnings)
                     if network and part.network != network:
                         bar.say(f"from now on by {part.network}")

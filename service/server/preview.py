@@ -142,7 +142,7 @@ class Preview:
             "network": progress.network,
             "device": progress.device,
             "stage_seconds": dict(progress.seconds),
-            "late_seconds": None,
+            "late_seconds": progress.late,
             "notes": list(progress.warnings),
             "error": None,
         }

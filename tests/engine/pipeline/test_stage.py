@@ -22,7 +22,7 @@ def test_queues_are_bounded_by_number_by_bytes_and_by_one_frame(width, height, e
     assert queue_budget(Shape(width, height, Fraction(1, 25), Fraction(25), Fraction(1), SDR)) == expected
 
 
-def test_nothing_of_a_live_source_is_begun_before_what_was_made_is_taken():
+def test_nothing_of_a_live_source_is_started_before_what_was_made_is_taken():
     """Or it would be made of what is old by the time that it is used."""
     newest = [0]
 
@@ -35,4 +35,4 @@ def test_nothing_of_a_live_source_is_begun_before_what_was_made_is_taken():
         assert next(results) == 0
         for number in range(1, 100):
             newest[0] = number
-            assert next(results) in (number - 1, number)  # which was begun when the one before was taken
+            assert next(results) in (number - 1, number)  # which was started when the one before was taken

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from upres.engine.pipeline.progress import Progress
-from upres.service.cli.console import _costs
-from upres.service.cli.live import _counts
+from upres.service.cli.console import RemoteBar, _costs
+from upres.service.cli.live import LiveLine, _counts
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,34 @@ def test_a_speed_has_two_figures_and_no_exponent(seconds, said):
 
 def test_one_frame_is_one():
     assert [_counts(Progress(frames_out=count)) for count in (1, 2)] == ["1 frame", "2 frames"]
+
+
+class Bar:
+    """Keeps what it is to show."""
+
+    def show(self, text, percent):
+        self.text = text
+
+
+def test_a_live_run_says_how_fast_it_is_of_how_fast_its_source_is_and_how_late(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("upres.service.cli.live.time", SimpleNamespace(monotonic=lambda: now[0]))
+    bar = Bar()
+    line = LiveLine(bar)
+    for second in range(1, 11):
+        now[0] = second
+        line.show(25 * second + 100 * (second > 8), 10 * second, 15 * second, 0.143)
+    assert bar.text == "100 frames, 10.0 of 50.0 fps, 143 ms late, 150 left out"  # of the last four seconds
+    line.show(0, 1, 0, None, ", 2 interruptions")
+    assert bar.text.startswith("1 frame, ") and bar.text.endswith(" fps, 2 interruptions")
+
+
+def test_where_no_terminal_is_a_live_run_is_a_line_now_and_then(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("upres.service.cli.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with RemoteBar("waiting", endless=True) as endless, RemoteBar("sending") as other:
+        for second in range(26):
+            now[0] = second
+            endless.show(f"{second} frames", 0)
+            other.show(f"{second} %", second)
+    assert capsys.readouterr().err.splitlines() == ["10 frames", "20 frames"]
