@@ -10,7 +10,8 @@ NUMBERED = "@"
 class Order:
     """One attempt. owner: whose job it is. folder: the job's. spec, limits: as JSON.
 
-    devices: how many may make ranges of it. range_number: it is only for that range of the job's, whose plan lies in the folder.
+    devices: how many may make ranges of it; 0 where it is made as one, whatever there is of ranges.
+    range_number: it is only for that range of the job's, whose plan lies in the folder.
     lock_seconds: that it waits for the lock of what it works on, before it is given back. The rest bounds what the attempt's
     process may use; None sets no bound. free_bytes: of the disk, that it leaves free. traceparent: of the attempt's span, where the
     job is traced; then the attempt reports `stages`.
@@ -26,7 +27,7 @@ class Order:
     file_bytes: int
     wall_seconds: float | None
     free_bytes: int = 0
-    devices: int = 1
+    devices: int = 0
     range_number: int | None = None
     lock_seconds: float = 30.0
     traceparent: str | None = None

@@ -145,7 +145,7 @@ class Attempt:
         return Reader(source, formats=FORMATS, tonemap=self._spec.tonemap, eight_bits=model.eight_bits)
 
     def _fragments(self, reader: Reader, job: Job, log: FolderLog, model: RemoteModel) -> Generator[Fragment]:
-        """Make the log, of ranges that others make where there are others and it can be split."""
+        """Make the log, of ranges that others make where there are others, or were, and it can be split."""
 
         def alone(why: str | None) -> Generator[Fragment]:
             if why is not None:
@@ -159,10 +159,10 @@ class Attempt:
                 fits = with_memory(worker, fits, unread.info.shape, self._reporter.expected or None)
                 yield from run(unread, fits, log, self._progress, self._reporter.tick)
 
-        if self._devices < 2 or self._spec.streamed:
+        ranges = Ranges(log.folder, _header(job))
+        if self._spec.streamed or not (self._devices > 1 or (self._devices and ranges.plan)):
             yield from alone(None)
             return
-        ranges = Ranges(log.folder, _header(job))
         asked = Asked(self._channel, self._activity.excused, self._reporter.tick)
 
         def makers(numbers: Sequence[int]) -> AbstractContextManager[Wait]:

@@ -113,10 +113,13 @@ class Pool:
         return found
 
     async def run(self, order: Order) -> None:
-        """Give an order to the worker with most room; all of its kind may make ranges of a job that is not live."""
+        """Give an order to the worker with most room; all of its kind may make ranges of a job that is not live.
+
+        So may one alone of a job that was planned for several: ranges that were made are kept.
+        """
         worker = self._roomiest(order)
-        alike = sum(other.ready and other.kind == worker.kind for other in self._workers)
-        if alike > 1 and not order.live:
+        if not order.live:
+            alike = sum(other.ready and other.kind == worker.kind for other in self._workers)
             order = replace(order, devices=alike)
             self._split.start(order, worker.kind)
         await worker.run(order)

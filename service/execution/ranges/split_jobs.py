@@ -132,7 +132,7 @@ class SplitJobs:
             return None
         del self._jobs[request_id]
         again = job.alone and job.verdict["report"] == "died"
-        return job.verdict, replace(job.order, devices=1) if again else None
+        return job.verdict, replace(job.order, devices=0) if again else None
 
     def cancel(self, request_id: str) -> None:
         """Note that a job is not to go on in any way."""

@@ -21,6 +21,7 @@ from worker_desk import REQUEST, SPEC, working
 
 from upres.engine.core.errors import LogError, ModelError, SourceError
 from upres.engine.core.frame import Frame
+from upres.engine.ranges.folder import Ranges
 from upres.service.domain.errors import NoRoomError
 from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import Limits
@@ -143,6 +144,28 @@ def test_an_attempt_that_merges_ranges_has_memory_of_its_own_while_it_does(tmp_p
         desk.send({"cancel": REQUEST})
         assert desk.verdict() == {"report": "died"}
         assert not desk.merging._held.total()
+
+
+def test_ranges_that_were_made_are_kept_where_one_device_is_left_and_not_where_it_is_to_be_made_as_one(tmp_path, clip):
+    with working(tmp_path / "job") as desk:
+        desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
+        desk.order(devices=2)
+        *_, ranges = desk.reports()
+        desk.order(request_id=f"{REQUEST}/0.1", range_number=1)
+        desk.send({"cancel": REQUEST})
+        assert desk.verdict() == {"report": "died"}
+        tail = Ranges(desk.folder.log, {}).tail(1)
+        while not any("made" in note for note in tail.notes):
+            tail.news()
+            time.sleep(0.01)
+        desk.order(devices=1)
+        *_, left = desk.reports()
+        assert left == {"report": "ranges", "numbers": [number for number in ranges["numbers"] if number != 1]}
+        desk.send({"cancel": REQUEST})
+        assert desk.verdict() == {"report": "died"}
+        desk.order()
+        verdict = desk.verdict()
+        assert verdict["report"] == "joined" and verdict["totals"]["frames"] == 30
 
 
 def test_a_job_whose_ranges_could_never_be_merged_is_made_alone(tmp_path, clip):

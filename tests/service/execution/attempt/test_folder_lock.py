@@ -63,7 +63,7 @@ def test_a_log_that_an_attempt_has_locked_still_is_given_back_and_nothing_of_it_
     """As where the file server of a machine that is off has released the folder's lock first."""
     with working(tmp_path / "job") as desk:
         desk.folder.source.write_bytes(clip("a.mp4", 3).read_bytes())
-        desk.order(devices=1 if number is None else 2)
+        desk.order(devices=0 if number is None else 2)
         wanted = "fragment" if number is None else "ranges"
         next(report for report in desk.reports() if report["report"] == wanted)
         desk.send({"cancel": REQUEST})

@@ -76,7 +76,7 @@ def test_ranges_come_front_first_and_what_fails_comes_again(tmp_path, clip, coun
     assert jobs.ended("0/0.0", {"report": "died"}) == "0"
     assert jobs.close("0", {"report": "died"}) == set()
     _, alone = jobs.settled("0")
-    assert (alone.devices, alone.request_id) == (1, "0")
+    assert (alone.devices, alone.request_id) == (0, "0")
     assert "0" not in jobs and jobs.settled("0") is None
 
 
@@ -104,7 +104,7 @@ def test_a_range_that_is_locked_is_given_again_later_and_is_no_try_until_it_was_
     assert jobs.ended(front.request_id, report) == "job"
     assert jobs.close("job", {"report": "died"}) == {other.request_id}
     assert jobs.ended(other.request_id, {"report": "died"}) is None
-    assert jobs.settled("job")[1].devices == 1
+    assert jobs.settled("job")[1].devices == 0
 
 
 def test_a_range_that_was_locked_and_then_made_was_locked_no_time(tmp_path, clip):
