@@ -140,9 +140,17 @@ def _open(
             file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead, timeout=wait_seconds
         )
     except (av.FFmpegError, ValueError, OSError) as error:  # OSError: a seek of the demuxer that a file refuses
-        what = "cannot be opened" if isinstance(error, OUTSIDE) else "not a video that can be read"
+        outside = isinstance(error, OUTSIDE) or (
+            wait_seconds is not None and getattr(error, "errno", None) == errno.EIO
+        )
+        what = "cannot be opened" if outside else "not a video that can be read"
         why = reason(error)
-        if "format_whitelist" in options and isinstance(error, av.ArgumentError):
+        if isinstance(error, av.ExitError):
+            what, why = (
+                "cannot be opened",
+                f"nothing that can be read came within {wait_seconds:g} s; see whether it is sent there",
+            )
+        elif "format_whitelist" in options and isinstance(error, av.ArgumentError):
             why = SHUT_OUT
         elif (
             isinstance(file, Unseekable) and getattr(error, "errno", None) == errno.ENOSYS

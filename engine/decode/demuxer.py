@@ -53,6 +53,7 @@ class Demuxer:
         known = start * time_base if start is not None and time_base and not sought else None
         self._clock = Clock(self._streams, repairs, flags=container.format.flags, start=known)
         self.reached_byte = self.video_byte = 0
+        self._given_up = False
 
     @property
     def reached(self) -> Fraction | None:
@@ -76,7 +77,8 @@ class Demuxer:
         cut_out = f"{float(removed):.1f} s that no track fills are cut out: the source's clock jumps there"
         why = "it was not there when the tracks were looked for"
         late = [f"{kind} that begins later in the source is left out: {why}" for kind in self._late()]
-        return [*([cut_out] if removed else []), *late]
+        given_up = f"the source ended or broke off, and could not be opened again in {self._reconnect} tries"
+        return [*([cut_out] if removed else []), *late, *([given_up] if self._given_up else [])]
 
     def _late(self) -> Iterator[str]:
         """Name the kinds of tracks of which the container had none when it was opened, and has now: PyAV knows none of them."""
@@ -134,6 +136,7 @@ class Demuxer:
                 if packet.stream.index in own:
                     packet.stream = own[packet.stream.index]
                     yield packet
+        self._given_up = tries > 0
 
     def _packets(self, container: InputContainer, streams: tuple[Stream, ...]) -> Iterator[MediaPacket]:
         searches = 0

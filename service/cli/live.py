@@ -191,6 +191,7 @@ class LiveLine:
     def __init__(self, bar: "RemoteBar") -> None:
         self._bar = bar
         self._seen = deque([(time.monotonic(), 0, 0)])
+        self._came = time.monotonic(), 0
 
     def show(self, came: int, made: int, dropped: int, late: float | None, more: str = "") -> None:
         """Show it: frames that came, were made and were left out so far, and how many seconds late the newest is."""
@@ -203,6 +204,9 @@ class LiveLine:
         speed = f", {(made - made_before) / seconds:.1f} of {(came - came_before) / seconds:.1f} fps"
         delay = "" if late is None else f", {1000 * late:.0f} ms late"
         left_out = f", {dropped} left out" if dropped else ""
+        self._came = self._came if self._came[1] == came else (now, came)
+        if now - self._came[0] > SPEED_SECONDS:
+            more += f", nothing has come for {now - self._came[0]:.0f} s"
         self._bar.show(f"{counted(made, 'frame')}{speed}{delay}{left_out}{more}", 0)
 
 

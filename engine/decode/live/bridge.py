@@ -2,7 +2,8 @@
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections import deque
 
 from upres.engine.core.errors import SourceError
 from upres.engine.core.text import shown
@@ -27,7 +28,7 @@ class BridgeOpener:
         """Start the program; SourceError where it is not installed."""
         address = str(source)
         kind, _, place = address.partition("://")
-        program = Program([*FORMATS.get(kind, ()), "-i", place if kind in FORMATS else address])
+        program = Program(place if kind in FORMATS else address, *FORMATS.get(kind, ()))
         reading = Interruptible(program)
 
         def close() -> None:
@@ -38,25 +39,43 @@ class BridgeOpener:
 
 
 class Program:
-    """ffmpeg copying a source into a pipe. It dies with the thread that starts it, or this process."""
+    """ffmpeg copying a source into a pipe. It dies with the thread that starts it, or this process. options: of that source."""
 
-    def __init__(self, source: Sequence[str]) -> None:
+    def __init__(self, source: str, *options: str) -> None:
+        self._source = source
+        self._name = shown("%20".join(source.split()))  # passphrases may have spaces in them
+        self._came = False
         found = shutil.which("ffmpeg")
         if found is None:
-            raise SourceError(
-                f"{shown(source[-1])} needs the ffmpeg program, which is not installed; get it with your system"
-            )
-        command = [found, "-nostdin", "-loglevel", "error", *PROMPT, *source, *COPIED]
+            raise SourceError(f"{self._name} needs the ffmpeg program, which is not installed; get it with your system")
+        command = [found, "-nostdin", "-loglevel", "error", *PROMPT, *options, "-i", source, *COPIED]
         # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
         self._process = subprocess.Popen(
-            tied(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+            tied(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
+        self._said = deque[bytes](maxlen=1)  # the last line, which may have the whole address in it
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
 
     def read(self, size: int, /) -> bytes:
-        """Read at most `size` bytes, as soon as there are any; empty at the end."""
+        """Read at most `size` bytes, as soon as there are any; empty at the end. SourceError, with its reason, where none came."""
         assert self._process.stdout is not None
         data: bytes = self._process.stdout.read1(size)  # type: ignore[attr-defined]  # a pipe is buffered
+        if not data and not self._came:
+            self._listening.join(1)
+            line = self._said[0].decode(errors="replace").strip() if self._said else "nothing came of it"
+            raise SourceError(f"{self._name}: cannot be opened ({shown(line.removeprefix(f'{self._source}: '))})")
+        self._came = True
         return data
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as errors:
+            self._said.extend(errors)
 
     def close(self) -> None:
         """End the program."""

@@ -167,7 +167,7 @@ def test_ctrl_c_at_a_terminal_does_not_reach_the_programs_that_work_for_us(tmp_p
     with destination("srt://127.0.0.1:1").opened():
         pass
     program(tmp_path, monkeypatch, "import os; print(os.getpgid(0))")
-    source = Program(["srt://127.0.0.1:1"])
+    source = Program("srt://127.0.0.1:1")
     groups = {int((tmp_path / "to").read_text()), int(source.read(100))}
     source.close()
     assert len(groups) == 2 and os.getpgid(0) not in groups
@@ -180,6 +180,20 @@ def test_what_needs_the_program_says_so_where_it_is_not_there(monkeypatch):
             open_live(source)
     with pytest.raises(TargetError, match=r"^needs the ffmpeg program"), destination("srt://h:1").opened():
         pass
+
+
+def test_a_source_that_sends_nothing_is_given_up_and_named(monkeypatch):
+    monkeypatch.setattr("upres.engine.decode.live.network.WAIT_SECONDS", 0.2)
+    address = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    with pytest.raises(SourceError, match=f"^{address}: cannot be opened .nothing that can be read came within 0.2 s"):
+        open_live(address)
+
+
+def test_a_camera_that_is_not_there_is_named_as_the_user_did(tmp_path, monkeypatch):
+    (tmp_path / "ffmpeg").symlink_to(media.program())
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(SourceError, match=r"^/dev/video99: cannot be opened"):
+        open_live("v4l2:///dev/video99")
 
 
 def test_a_source_that_breaks_off_is_opened_again_and_time_goes_on(clip, tmp_path, monkeypatch):
@@ -199,6 +213,7 @@ def test_a_source_that_breaks_off_is_opened_again_and_time_goes_on(clip, tmp_pat
         _, progress = run(f"tcp://127.0.0.1:{server.getsockname()[1]}", tmp_path / "out.ts")
     assert progress.frames_out >= FRAMES - 8  # those that lean on what was cut apart are lost
     assert progress.repairs.interruptions == 1
+    assert "the source ended or broke off, and could not be opened again in 2 tries" in progress.warnings
     with av.open(str(tmp_path / "out.ts")) as file:
         times = [packet.dts for packet in file.demux(video=0) if packet.size]
     assert times == sorted(set(times)) and len(times) == progress.frames_out

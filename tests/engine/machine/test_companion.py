@@ -10,7 +10,9 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 PROGRAM = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid(), flush=True); time.sleep(1000)"
-SOURCE = "from upres.engine.decode.live.bridge import Program; kept = Program(['srt://h:1']); print(kept.read(9), flush=True)"
+SOURCE = (
+    "from upres.engine.decode.live.bridge import Program; kept = Program('srt://h:1'); print(kept.read(9), flush=True)"
+)
 TARGET = (
     "from upres.engine.live.destination import destination; kept = destination('srt://h:1').opened(); kept.__enter__()"
 )

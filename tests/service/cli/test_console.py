@@ -37,8 +37,11 @@ def test_a_live_run_says_how_fast_it_is_of_how_fast_its_source_is_and_how_late(m
         now[0] = second
         line.show(25 * second + 100 * (second > 8), 10 * second, 15 * second, 0.143)
     assert bar.text == "100 frames, 10.0 of 50.0 fps, 143 ms late, 150 left out"  # of the last four seconds
-    line.show(0, 1, 0, None, ", 2 interruptions")
+    line.show(350, 1, 0, None, ", 2 interruptions")
     assert bar.text.startswith("1 frame, ") and bar.text.endswith(" fps, 2 interruptions")
+    now[0] = 70
+    line.show(350, 1, 0, None)
+    assert bar.text == "1 frame, 0.0 of 0.0 fps, nothing has come for 60 s"
 
 
 def test_where_no_terminal_is_a_live_run_is_a_line_now_and_then(monkeypatch, capsys):
