@@ -88,7 +88,7 @@ class Worker:
         self._forks = ForkServer()
         self._forks.start()  # it imports while models are loaded
 
-    def warm(self, preload: Sequence[str]) -> None:
+    def warm(self, preload: Sequence[str] = ()) -> None:
         """Load every model that is here; then report which are not, and why. From now on the worker reports that it lives.
 
         preload: MODEL@WxH, models that are made ready for frames of such a size.
