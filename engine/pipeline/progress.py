@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from upres.engine.core.frame import Shape
 from upres.engine.core.model import Model
@@ -43,6 +44,22 @@ class Progress:
         """Note that what was made of it is published; of those before, nothing was."""
         while self._came and self._came[0][0] <= pts:
             self.late = time.monotonic() - self._came.popleft()[1]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values of what is known so far, for other processes and for viewers."""
+        values: dict[str, Any] = {
+            "frames_in": self.frames_in,
+            "frames_out": self.frames_out,
+            "frames_resumed": self.frames_resumed,
+            "frames_dropped": self.frames_dropped,
+            "network": self.network,
+            "device": self.device,
+            "seconds": dict(self.seconds),
+            "warnings": list(self.warnings),
+        }
+        if (encoding := self.encoding) is not None:
+            values["encoding"] = {"encoder": encoding.library, "width": encoding.width, "height": encoding.height}
+        return values
 
     def drop(self) -> None:
         """Count a frame of a live source that was not upscaled, because it was late and a newer one had come."""

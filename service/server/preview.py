@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from upres.engine.pipeline.progress import Progress
 from upres.engine.segments.model import Fragment, Track
-from upres.service.api.http.live.messages import message_of
+from upres.service.api.http.live.messages import message_of, progress_of
 from upres.service.api.http.live.socket import HELLO_SECONDS, PATH
 from upres.service.api.http.page import assets
 from upres.service.domain.policy import LiveLogBounds
@@ -134,18 +134,7 @@ class Preview:
 
     def _known(self, status: str) -> dict[str, Any]:
         progress = self._progress
-        return {
-            "status": status,
-            "frames_in": progress.frames_in,
-            "frames_out": progress.frames_out,
-            "frames_dropped": progress.frames_dropped,
-            "network": progress.network,
-            "device": progress.device,
-            "stage_seconds": dict(progress.seconds),
-            "late_seconds": progress.late,
-            "notes": list(progress.warnings),
-            "error": None,
-        }
+        return progress_of(status, progress.as_json(), progress.warnings, late=progress.late)
 
     async def _send(self, websocket: WebSocket, header: dict[str, Any], data: bytes | None = None) -> None:
         """Send; TimeoutError where the viewer takes nothing for too long."""

@@ -32,28 +32,12 @@ class Reporter:
         """Report progress."""
         self._reported = time.monotonic()
         percent = min(99.0, 100 * self.progress.frames_out / self.expected) if self.expected else 0.0
-        self._channel.send({"report": "progress", "percent": percent, "state": self._state()})
+        self._channel.send({"report": "progress", "percent": percent, "state": self.progress.as_json()})
 
     def totals(self, frames: int, seconds: float, *, paced: bool) -> dict[str, Any]:
         """Return what the row keeps. paced: its sender set the pace, so that its time says nothing of its pixels."""
         shape, repairs = self.progress.shape, asdict(self.progress.repairs)
-        totals = {**self._state(), "frames": frames, "duration_seconds": seconds, "repairs": repairs}
+        totals = {**self.progress.as_json(), "frames": frames, "duration_seconds": seconds, "repairs": repairs}
         if shape is not None and not paced:
             totals["pixels"] = frames * shape.width * shape.height  # of the source
         return totals
-
-    def _state(self) -> dict[str, Any]:
-        progress = self.progress
-        state: dict[str, Any] = {
-            "frames_in": progress.frames_in,
-            "frames_out": progress.frames_out,
-            "frames_resumed": progress.frames_resumed,
-            "frames_dropped": progress.frames_dropped,
-            "network": progress.network,
-            "device": progress.device,
-            "seconds": dict(progress.seconds),
-            "warnings": list(progress.warnings),
-        }
-        if (encoding := progress.encoding) is not None:
-            state["encoding"] = {"encoder": encoding.library, "width": encoding.width, "height": encoding.height}
-        return state

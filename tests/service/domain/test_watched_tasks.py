@@ -70,15 +70,16 @@ def test_failures_that_lie_far_apart_are_no_row():
 
 def test_a_task_that_may_end_is_not_restarted():
     async def scenario():
-        ran = asyncio.Event()
-
         async def work():
-            ran.set()
+            pass
 
-        tasks = WatchedTasks(wait=lambda seconds: pytest.fail("restarted"))
+        async def restarted(seconds):
+            raise AssertionError("it is restarted")
+
+        tasks = WatchedTasks(wait=restarted)
         tasks.start("announce", work, endless=False)
-        await ran.wait()
-        await tasks.stop()
+        (task,) = tasks._tasks
+        await task
 
     asyncio.run(scenario())
 

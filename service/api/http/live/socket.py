@@ -36,7 +36,7 @@ from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job
 from upres.service.telemetry.tracing import Tracing
 
-from .messages import message_of
+from .messages import message_of, progress_of
 
 PATH = "/api/v2/live"
 HELLO_SECONDS = 10.0  # for the first message, which holds the key
@@ -221,18 +221,13 @@ class LiveDoor:
     def _progress(self, job: Job) -> dict[str, Any]:
         report, relay = self._jobs.news(job.request_id) or job.totals, self._jobs.live(job.request_id)
         failure = job.state.failure
-        return {
-            "status": job.state.status,
-            "frames_in": report.get("frames_in", 0),
-            "frames_out": report.get("frames_out", 0),
-            "frames_dropped": report.get("frames_dropped", 0),
-            "network": report.get("network"),
-            "device": report.get("device"),
-            "stage_seconds": report.get("seconds", {}),
-            "late_seconds": None if relay is None else relay.late,
-            "notes": [public(text) for text in report.get("warnings", ())],
-            "error": failure and {"reason": failure.reason, "message": public(failure.message)},
-        }
+        return progress_of(
+            job.state.status,
+            report,
+            [public(text) for text in report.get("warnings", ())],
+            late=None if relay is None else relay.late,
+            error=None if failure is None else {"reason": failure.reason, "message": public(failure.message)},
+        )
 
     async def _send(self, websocket: WebSocket, header: dict[str, Any], data: bytes | None = None) -> None:
         """Send; TimeoutError where the client takes nothing for too long."""
