@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
@@ -32,6 +33,8 @@ from .flags import in_flags
 
 PLAIN_SECONDS = 5.0  # between two plain lines
 ENDLESS_SECONDS = 10.0  # between two of a run that may last for days
+NUMBERS = 50  # cells that a bar and its numbers take at least
+NARROW = 70  # of a terminal that has no room for all of them
 
 
 class Report:
@@ -39,7 +42,7 @@ class Report:
 
     def __init__(self, *, json: bool, beside_data: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self._json, self._quiet, self._verbose = json, quiet, verbose
-        self._place = ""
+        self._place, self._first = "", True
         self._out = sys.stderr if beside_data or sys.stdout is None else sys.stdout
         self._warned = 0
         self._console = Console(stderr=True)
@@ -60,12 +63,15 @@ class Report:
             self._console.out(text, highlight=False)  # above a progress bar, where one is shown
 
     def asks(self, question: str) -> bool:
-        """Ask a question that is answered with yes or no; no by default."""
-        return typer.confirm(question, err=True)
+        """Ask a question that is answered with yes or no, no by default; the answer to the first of several inputs holds for all.
+
+        The person who started them may have left, and a question between two would stop the rest.
+        """
+        return not self._first or typer.confirm(question, err=True)
 
     def counts(self, number: int, of: int) -> None:
         """Let what follows say which of several inputs it is about."""
-        self._place = f"{number} of {of}: " * (of > 1)
+        self._place, self._first = f"{number} of {of}: " * (of > 1), number == 1
 
     def warn(self, text: str, **fields: object) -> None:
         """Write a line that a user should not miss."""
@@ -114,14 +120,18 @@ class Report:
         if self._json or self._quiet or not self._console.is_terminal:
             yield self._plain(name, progress)
             return
-        columns = (
+        wide, width = self._console.width >= NARROW, self._console.width
+        what = shortened(f"{self._place}{name}", width - NUMBERS if wide else width * 2 // 5 - 6)
+        columns: list[ProgressColumn] = [
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            *[BarColumn()] * wide,
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
-        )
-        with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True) as bar:
-            task = bar.add_task(f"{self._place}{name}", total=self._total, speed="")
+            *[TimeElapsedColumn()] * wide,
+            TimeRemainingColumn(),
+        ]
+        with Bar(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task(what, total=self._total, speed="")
 
             def tick() -> None:
                 self._warn_new(progress)
@@ -228,6 +238,16 @@ class RemoteBar:
         for warning in warnings[self._warned :]:
             self.say(f"note: {warning}")
         self._warned = len(warnings)
+
+
+def shortened(text: str, room: int) -> str:
+    """Leave out the middle of a text that takes more cells of a terminal than there are."""
+    left, right = text[: len(text) // 2], text[len(text) // 2 :]
+    if cell_len(text) <= room:
+        return text
+    while left and right and cell_len(left) + cell_len(right) >= room:
+        left, right = (left[:-1], right) if len(left) >= len(right) else (left, right[1:])
+    return f"{left}…{right}"
 
 
 def clock(seconds: float) -> str:

@@ -30,7 +30,7 @@ def check_patience(
 ) -> None:
     """Say of a run that takes more than ten minutes what would be faster, and ask whether to start it.
 
-    Only at a terminal, and not with --yes. size: of the models' frames.
+    Only at a terminal, of the first of several inputs, and not with --yes. size: of the models' frames.
     piped: the source comes through standard input, where no answer can come from.
     Raises Interrupted where the answer is no; SettingsError for a model made for GPUs where nobody can be asked.
     """
@@ -43,7 +43,7 @@ def check_patience(
     if piped or options.json or not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         admission.refuse_what_takes_long(prediction, models)
         return
-    if not report.asks("start it?"):
+    if not report.asks(f"it takes about {clock(prediction.seconds)}; start it?"):
         raise Interrupted("not started; -y starts without asking")
 
 

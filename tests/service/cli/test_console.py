@@ -1,11 +1,15 @@
 """Numbers as people read them."""
 
+import re
+from io import StringIO
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console as RichConsole
 
 from upres.engine.pipeline.progress import Progress
-from upres.service.cli.console import RemoteBar, _costs
+from upres.service.cli import console
+from upres.service.cli.console import RemoteBar, Report, _costs, shortened
 from upres.service.cli.live import LiveLine, _counts
 
 
@@ -15,6 +19,43 @@ from upres.service.cli.live import LiveLine, _counts
 def test_a_speed_has_two_figures_and_no_exponent(seconds, said):
     prediction = SimpleNamespace(frames=None, seconds=None, disk=None, memory=1, frame_seconds=seconds, frame_disk=1)
     assert said in " ".join(_costs(prediction))
+
+
+def test_of_several_inputs_only_the_first_is_asked_about(monkeypatch):
+    asked = []
+    monkeypatch.setattr(console.typer, "confirm", lambda question, err: asked.append(question))
+    report = Report(json=False)
+    for number in (1, 2, 3):
+        report.counts(number, 3)
+        assert report.asks(f"start {number}?") is (None if number == 1 else True)
+    assert asked == ["start 1?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "shown"),
+    [
+        ("in.mp4", 6, "in.mp4"),
+        ("2 of 3: clips/holiday.mp4", 20, "2 of 3: c…oliday.mp4"),
+        ("映画のとても長い名前.mp4", 13, "映画のと….mp4"),
+        ("abc", 2, "…c"),
+    ],
+)
+def test_a_long_name_leaves_room_for_the_progress(text, room, shown):
+    assert shortened(text, room) == shown
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_long_name_hides_nothing_of_the_progress(monkeypatch, width):
+    out = StringIO()
+    monkeypatch.setattr(console, "Console", lambda **_: RichConsole(file=out, force_terminal=True, width=width))
+    report, progress = Report(json=False), Progress()
+    report._total, report._speed = 54321, lambda progress: 12.34
+    with report.running("a film of a very long name, as people give them after a holiday, final.mp4", progress) as tick:
+        progress.frames_out = 12345
+        tick()
+    lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", out.getvalue()).splitlines()
+    assert any(re.search(r"12345/54321 .*12\.3 fps .*-:--:--$", line.rstrip()) for line in lines), lines
+    assert max(map(len, lines)) <= width
 
 
 def test_one_frame_is_one():
