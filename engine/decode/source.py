@@ -121,6 +121,10 @@ class FileOpener:
         with os_errors_as(path, SourceError):
             if not path.is_file():
                 refuse_page(str(source))
+                if path.is_fifo():
+                    raise SourceError(
+                        f"{path}: is a pipe, and pipes are read through standard input: cat in.mp4 | upres - out.mp4"
+                    )
                 raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
             if not path.stat().st_size:
                 raise SourceError(f"{path}: the file is empty")

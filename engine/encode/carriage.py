@@ -94,9 +94,7 @@ def decide(
     if item.kind is Kind.TIMECODE and later:
         return _left_out(item, "it says when the source begins, and the result begins later")
     if item.kind is Kind.TIMECODE and container not in MATROSKA and not _counts_by(dict(item.tags), container, rate):
-        return _left_out(
-            item, f"{container} does not take it at {number(rate, 4)} frames a second; `container` mkv does"
-        )
+        return _left_out(item, f"{container} does not take it at {number(rate, 4)} frames a second; mkv does")
     if item.kind is Kind.TAGS:
         return _tags(item, container)
     if item.kind is Kind.ATTACHMENT:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 
 def part_of(target: Path) -> Path:
-    """Return where a file is written until it is complete."""
-    return target.with_name(f".{target.name}.{os.getpid()}.part")
+    """Return where a file is written until it is complete: absolute, or libavformat took what is before a colon for a protocol."""
+    return target.absolute().with_name(f".{target.name}.{os.getpid()}.part")
 
 
 def put_in_place(part: Path, target: Path) -> None:

@@ -4,7 +4,7 @@ import io
 import shutil
 import tempfile
 
-from upres.engine.core.errors import SourceError, TargetError, os_errors_as
+from upres.engine.core.errors import SourceError, TargetError
 from upres.engine.decode.source import Opened, Readable, Source
 
 from .interruptible import Interruptible
@@ -46,10 +46,15 @@ def _opened(waiting: Interruptible, *, spool: bool) -> Opened:
             "this MP4's index lies behind its media, so it cannot be upscaled live; "
             "send fragmented MP4, MPEG-TS or Matroska"
         )
-    with os_errors_as(tempfile.gettempdir(), TargetError):
+    try:
         file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
         shutil.copyfileobj(stream, file)
         file.seek(0)
+    except OSError as error:
+        raise TargetError(
+            f"{tempfile.gettempdir()}: cannot hold the source, an MP4 whose index comes last ({error.strerror or error}); "
+            "the variable TMPDIR names another folder"
+        ) from error
     waiting.close()
     return Opened(file, again=True, close=file.close)
 

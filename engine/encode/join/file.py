@@ -56,6 +56,8 @@ def as_ours(name: str, container: str) -> Iterator[None]:
         yield
     except av.ArgumentError as error:
         raise EncoderError(f"{name}: {container} refuses what was made ({error.strerror})") from error
+    except BrokenPipeError as error:
+        raise TargetError(f"{name}: what read it has ended, so the rest is not written") from error
     except (OSError, av.FFmpegError) as error:
         raise TargetError(f"{name}: cannot be written ({error.strerror or error})") from error
 

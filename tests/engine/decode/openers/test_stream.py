@@ -1,14 +1,17 @@
 """Of a stream that begins as a video and goes on as none, little is taken; what is one is read whatever its order."""
 
+import errno
 import io
+import os
+import tempfile
 
 import media
 import pytest
 from fake import Pipe, upscaled
 
-from upres.engine.core.errors import SourceError
+from upres.engine.core.errors import SourceError, TargetError
 from upres.engine.decode import container
-from upres.engine.decode.openers.stream import peek
+from upres.engine.decode.openers.stream import StreamOpener, peek
 from upres.engine.decode.reader import Reader
 
 
@@ -97,3 +100,13 @@ def media_first(data, *, long):
     end = start + int.from_bytes(data[start : start + 4], "big")
     header = box(b"mdat", end.to_bytes(8, "big"), size=1) if long else box(b"mdat", size=end)
     return header + data[len(header) :]
+
+
+def test_a_full_temporary_folder_is_named_with_how_another_one_is(monkeypatch):
+    def full(**_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    late = b"\0\0\0\x08ftyp" + (1 << 20).to_bytes(4, "big") + b"mdat" + bytes(100)
+    with pytest.raises(TargetError, match=r"cannot hold the source, .* index comes last .*; the variable TMPDIR names"):
+        StreamOpener().open(io.BytesIO(late), spool=True)
