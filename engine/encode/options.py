@@ -72,7 +72,7 @@ class Encoder:
     def __post_init__(self) -> None:
         problems = []
         if self.codec not in ("auto", *CODECS, "lossless"):
-            problems.append(f"codec must be auto, {', '.join(CODECS)} or lossless, got {self.codec!r}")
+            problems.append(f"`codec` must be auto, {', '.join(CODECS)} or lossless, got {self.codec!r}")
         worst = self.facts.worst
         if self.crf is not None and not 0 <= self.crf <= worst:
             more = " (of av1 and vp9 in 0..63: name the codec)" if self.codec == "auto" else ""
@@ -86,10 +86,10 @@ class Encoder:
         if self.fragment not in ("segment", "frame"):
             problems.append(f"fragment must be segment or frame, got {self.fragment!r}")
         if (self.live or self.fragment == "frame") and not self.facts.prompt:
-            problems.append(f"codec must be h264 or hevc for live sources and single frames, got {self.codec!r}")
+            problems.append(f"`codec` must be h264 or hevc for live sources and single frames, got {self.codec!r}")
         if (self.options or self.pixel_format) and self.codec in ("auto", "lossless"):
             problems.append(
-                "codec must be named where encoder options or a pixel format are set: they are of one encoder"
+                "`codec` must be named where encoder options or a pixel format are set: they are of one encoder"
             )
         if self.nvenc and self.codec not in ("auto", *NVENC):
             problems.append(f"NVENC encodes {' and '.join(NVENC)}, not {self.codec}")
@@ -206,14 +206,14 @@ def _codec(encoder: Encoder, shape: Shape, width: int, height: int) -> tuple[str
         large = max(width, height) > LARGEST_H264
         codec = "hevc" if (large or shape.deep) and min(width, height) >= SMALLEST_HEVC else "h264"
         if codec == "hevc" and not large:
-            why = f"{shape.bits} bits a channel are encoded as HEVC: few players show them as H.264, which codec h264 gives"
+            why = f"{shape.bits} bits a channel are encoded as HEVC: few players show them as H.264, which `codec` h264 gives"
         elif codec == "hevc":
             why = (
                 f"{width}x{height} is beyond what H.264 players take ({LARGEST_H264} a side), so it is encoded as HEVC"
             )
     if codec == "hevc" and min(width, height) < SMALLEST_HEVC:
         raise SettingsError(
-            f"HEVC takes frames of at least {SMALLEST_HEVC} pixels a side, and these are {width}x{height}; choose h264"
+            f"HEVC takes frames of at least {SMALLEST_HEVC} pixels a side, and these are {width}x{height}; choose `codec` h264"
         )
     return codec, why
 

@@ -125,8 +125,11 @@ def list_cache() -> None:
     """List what is in the cache, and its size."""
     from .cache import entries
 
-    for entry in entries():
+    found = entries()
+    for entry in found:
         typer.echo(f"{entry.bytes / 1e6:9.1f} MB  {entry.name}")
+    if not found:
+        typer.echo("the cache is empty: nothing was pulled or exported", err=True)
 
 
 @cache.command("rm")

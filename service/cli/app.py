@@ -189,7 +189,7 @@ def follow(app: typer.Typer, args: list[str]) -> None:
         sys.exit(error.exit_code)
     except UsageError as error:
         if message := error.format_message():
-            where = error.ctx.command_path if error.ctx else "upres"
+            where = error.ctx.command_path if error.ctx else _called(args)
             _say(message, *_meant(error, args), *_command(args), f"its options: {where} --help")
         sys.exit(error.exit_code)
     except typer.Abort:
@@ -219,6 +219,11 @@ def _meant(error: Exception, args: list[str]) -> Iterable[str]:
     """Say what other programs' options are in `upres IN OUT`, which are read as several or as a scale, or not at all."""
     runs = args and (args[0] == "run" or all(args[0] not in commands for commands in PANELS.values()))
     return meant(args) if runs and isinstance(error, UsageError | SettingsError) else ()
+
+
+def _called(args: list[str]) -> str:
+    """Name the command that was called, of which the parser of its options says nothing."""
+    return f"upres {args[0] if any(args[0] in commands for commands in PANELS.values()) else 'run'}"
 
 
 def _command(args: list[str]) -> Iterable[str]:

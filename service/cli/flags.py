@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from upres.engine.pipeline.advice import Rule
 
 SAME = (
+    "codec",
     "compare",
     "container",
     "content",
@@ -31,25 +32,39 @@ SAME = (
 FLAGS = {name: f"--{name}" for name in (*SAME, "tonemap", "yes")}
 FLAGS |= {"models": "--chain", "prefilters": "--prefilter"}
 ELSEWHERE = {
-    "--model": ("--model-name", "--model_name", "--processor", "-p"),
+    "--model": ("--model-name", "--model_name", "--processor", "-p", "--realesrgan-model", "--realcugan-model"),
     "--model; a level of noise is --prefilter denoise": ("-n",),
-    "--scale": ("--outscale", "--factor", "--ratio", "--upscale", "--scaling-factor", "-x"),
+    "--scale": ("--outscale", "--factor", "--ratio", "--upscale", "--scaling-factor"),
     "--height, as --height 1080; the width follows": ("--width", "-w", "--size", "--resolution"),
     "--prefilter or --height": ("-vf", "-filter:v", "--vf"),
-    "--prefilter denoise": ("--denoise", "--noise", "--noise-level", "--denoise-level"),
+    "--prefilter denoise": ("--denoise", "--noise", "--noise-level", "--denoise-level", "-dn", "--denoise_strength"),
     "--prefilter deinterlace": ("--deinterlace", "--yadif"),
     "--codec": ("-c:v", "-vcodec", "-codec:v", "--vcodec", "--encoder", "-c"),
     "--crf": ("-crf", "-qp", "-q:v"),
     "--preset": ("-preset",),
+    "--encoder-option": ("-e", "--extra-encoder-option"),
     "--pix-fmt": ("-pix_fmt", "--pix_fmt", "--pixel-format"),
     "--start": ("-ss", "--ss", "--from"),
     "--duration, counted from --start": ("-to", "--to", "--end"),
-    "--duration": ("-t", "--time"),
+    "--duration; the size of tiles is chosen by itself": ("-t",),
+    "--duration": ("--time",),
     "--rate for numbered images; a video keeps its own": ("-r", "-framerate", "--fps", "--framerate"),
     "--runtime": ("-g", "--gpu", "--gpu-id", "--device", "--backend", "-d"),
     "--quality": ("--fp16", "--fp32", "--half", "--bf16"),
-    "the end of OUT's name": ("-f", "--format", "--ext", "--extension"),
-    "chosen by itself": ("--tile", "--tile-size", "--tile_size", "--threads", "-threads", "-j"),
+    "the end of OUT's name, or of several results --container": ("-f", "--format", "--ext", "--extension"),
+    "the name of OUT": ("--suffix",),
+    "chosen by itself": (
+        "--tile",
+        "--tile-size",
+        "--tile_size",
+        "--tile_pad",
+        "--pre_pad",
+        "--threads",
+        "-threads",
+        "-j",
+    ),
+    "not there: every frame goes through the network once": ("-x", "--tta"),
+    "not there: faces are upscaled like all else": ("--face_enhance", "--face-enhance"),
     "--overwrite": ("--force", "--replace"),
 }
 """What users of ffmpeg, Video2X, realesrgan-ncnn-vulkan, Real-ESRGAN's script and others type, by what it is here."""

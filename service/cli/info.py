@@ -100,7 +100,7 @@ def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
         },
         "seconds": info.seconds,
         "frames": info.frames,
-        "colour": " ".join((shape.color.matrix, shape.color.range, shape.color.transfer)),
+        "color": " ".join((shape.color.matrix, shape.color.range, shape.color.transfer)),
         "bits": info.bits,
         "hdr": hdr,
         "rotation": 90 * info.orientation.turns,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -141,6 +142,8 @@ def test_a_folder_goes_into_a_folder_and_what_exists_can_be_skipped(upres, tiny,
     assert code == 3
     assert "b.mp4: " in said
     assert names(outputs) == {"a.mp4"}
+    code, _, said = upres(inputs, outputs)
+    assert code == 5 and "--skip-existing leaves out what is there" in said and "to upscale both" not in said
     code, _, said = upres(inputs / "a.mp4", outputs, "--skip-existing")
     assert code == 0
     assert "a.mp4: exists, left out" in said
@@ -170,10 +173,10 @@ def test_folders_inside_a_folder_are_told(upres, tiny, tmp_path):
 def test_inputs_of_one_name_do_not_meet_in_one_output(upres, tiny, tmp_path):
     inputs = tmp_path / "in"
     inputs.mkdir()
-    (inputs / "a.mov").write_bytes(tiny.read_bytes())
+    (inputs / "a.avi").write_bytes(tiny.read_bytes())
     tiny.rename(inputs / "a.mp4")
     assert upres(inputs, tmp_path / "out", "--model", "RealESRGAN_Vid_x2")[0] == 0
-    assert names(tmp_path / "out") == {"a.mov.mp4", "a.mp4.mp4"}
+    assert names(tmp_path / "out") == {"a.avi.mp4", "a.mp4.mp4"}
 
 
 def test_a_folder_that_is_no_log_is_left_alone(upres, tiny, tmp_path):
@@ -207,6 +210,27 @@ def test_an_image_goes_through_pipes(tmp_path):
     with subprocess.Popen(["cat", picture], stdout=subprocess.PIPE) as pipe:
         done = prepared.upres("-", tmp_path / "out.png", "--scale", 2, stdin=pipe.stdout)
     assert done.returncode == 0 and Image.open(io.BytesIO((tmp_path / "out.png").read_bytes())).size == (96, 64)
+
+
+def test_images_through_a_pipe_are_not_called_one_image(tmp_path):
+    picture = media.clip(tmp_path / "in.png", "-frames:v", 1, picture="testsrc2=size=48x32")
+    (tmp_path / "several").write_bytes(2 * picture.read_bytes())
+    with subprocess.Popen(["cat", tmp_path / "several"], stdout=subprocess.PIPE) as pipe:
+        done = prepared.upres("-", tmp_path / "out.mp4", "--scale", 2, stdin=pipe.stdout)
+    assert done.returncode == 0 and b"2 frames in, 2 out" in done.stderr and b"is an image" not in done.stderr, (
+        done.stderr
+    )
+
+
+def test_a_pipe_by_its_name_is_refused_with_how_pipes_are_read(upres, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    code, _, said = upres(tmp_path / "pipe", tmp_path / "out.mp4")
+    assert code == 3 and "is a pipe, and pipes are read through standard input: cat in.mp4 | upres - out.mp4" in said
+
+
+def test_what_is_there_and_no_folder_is_not_advised_as_one(upres, tiny):
+    code, _, said = upres(tiny, "/dev/null")
+    assert code == 5 and "the name must end in .mp4" in said and "a folder" not in said
 
 
 def test_a_still_does_not_replace_its_own_source(upres, tmp_path):
@@ -449,7 +473,7 @@ def test_several_names_go_into_a_folder_that_is_made(upres, tiny, tmp_path):
     other.write_bytes(tiny.read_bytes())
     code, _, said = upres(tiny, other, f"{tmp_path}/new/", "-s", "2", "--codec", "h265", "-v")
     assert code == 0
-    assert names(tmp_path / "new") == {"tiny.mp4", "other.mp4"}
+    assert names(tmp_path / "new") == {"tiny.mp4", "other.mkv"}
     assert "1 of 2: " in said and "2 of 2: " in said and "infer" in said
     assert said.splitlines()[-1].startswith("2 done, 0 failed, in ")
     with av.open(str(tmp_path / "new" / "tiny.mp4")) as file:

@@ -97,7 +97,7 @@ def test_a_slow_ramp_keeps_its_steps_through_the_network(tmp_path):
 def test_ten_bits_become_hevc_in_ten_bits(tmp_path):
     progress = upscaled(ramp(tmp_path / "in.mkv"), tmp_path / "out.mp4")
     assert progress.warnings == [
-        "10 bits a channel are encoded as HEVC: few players show them as H.264, which codec h264 gives"
+        "10 bits a channel are encoded as HEVC: few players show them as H.264, which `codec` h264 gives"
     ]
     video = referee.streams(tmp_path / "out.mp4", "video")[0]
     assert (video["codec_name"], video["pix_fmt"], video["color_transfer"]) == ("hevc", "yuv420p10le", "bt709")

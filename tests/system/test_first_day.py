@@ -13,6 +13,7 @@ from pathlib import Path
 import media
 import pytest
 from paths import CASES
+from PIL import Image
 from web_files import WebFiles
 
 from upres.service.cli.app import build, follow
@@ -38,7 +39,7 @@ COMMANDS = [
     ("submit --help", 0, "--server", "--key", "--chain"),
     ("models", 0, "RealESRGAN_Vid_x4", "FlashVSR_Tiny", "deinterlace"),
     ("licenses", 0, "BSD 3-Clause"),
-    ("cache ls", 0),
+    ("cache ls", 0, "the cache is empty"),
     # What is this clip?
     ("probe in.mp4", 0, "h264 48x32 yuv420p", "below 540p: upscale four times", "--model RealESRGAN_Vid_x4"),
     ("probe fhd.mp4", 0, "1920x1080", "540p and above: upscale twice"),
@@ -72,7 +73,12 @@ COMMANDS = [
     ("in.mp4 b.mkv several/ -s 2", 0, "1 of 2: in.mp4 -> several/in.mp4", "2 of 2: b.mkv", "2 done, 0 failed, in "),
     ("clips/ several -s 2 --duration 0.1", 0, "several/c.mp4", "several/d.mp4", "2 done"),
     ("'clips/*.mp4' several/ -s 2 --skip-existing", 0, "several/c.mp4: exists, left out", "0 done, 2 left out"),
+    ("clips/ several -s 2 --resume", 0, "several/c.mp4: exists, left out", "0 done, 2 left out, 0 failed"),
     ("'clips [new]/*.mp4' several/ -s 2 --duration 0.1", 0, "several/e.mp4: 1 frame in"),
+    ("clips/ films/ -s 2 --container mkv", 0, "films/c.mkv: 4 frames in", "films/d.mkv: 4 frames in"),
+    ("in.mp4 -s 2 --container mov --codec av1", 2, "av1 does not go into .mov; choose --container mp4 or mkv or webm"),
+    ("b.mkv -s 2 --dry-run", 0, "b.mkv -> b_x2.mkv"),
+    ("b.mkv -s 2 --codec prores --dry-run", 0, "b.mkv -> b_x2.mov"),
     ("in.mp4 --still 0.1 -s 2", 0, "in_x2.png: 96x64"),
     ("in.mp4 --still 0.1 frame.png", 0, "in.mp4 -> frame.png: 192x128, 1 frame", "frame.png: 192x128"),
     ("in.mp4 --still 0.1 --compare both.jpg", 0, "both.jpg: 384x128, before on the left, after on the right"),
@@ -86,6 +92,7 @@ COMMANDS = [
         "note: a still image does not use --crf, --start, --prefilter",
     ),
     ("photo.jpg video.mp4 -s 2", 0, "photo.jpg is an image, and this makes a video", "upres photo.jpg photo_x4.jpg"),
+    ("icon.ico -s 2", 0, "icon.ico is an image, and this makes a video of it; an image: upres icon.ico --still 0"),
     ("picture -s 2", 0, "picture_x2.jpg: 96x64"),
     ("picture picture.webp -s 2", 0, "picture.webp: 96x64"),
     ("renamed.mp4 -s 2", 0, "renamed_x2.png: 96x64"),
@@ -190,6 +197,8 @@ COMMANDS = [
     ("in.mp4 out.mp4 --scale 2 --model x4", 2, "upscales 4 times, not 2 times"),
     ("in.mp4 out.mp4 --scael 2", 2, "No such option: --scael", "upres run --help"),
     ("in.mp4 out.mp4 --crf 99", 2, "crf must lie in 0..51"),
+    ("in.mp4 out.mp4 --crf", 2, "'--crf' requires an argument", "its options: upres run --help"),
+    ("probe in.mp4 --content", 2, "'--content' requires an argument", "its options: upres probe --help"),
     ("in.mp4 out.mp4 --height 4000", 2, "--height 4000 is more than there is"),
     ("in.mp4 out.mp4 --prefilter shine", 2, "unknown pre-filter: shine; there are: deinterlace"),
     ("in.mp4 out.mp4 --codec mpeg2", 2, "--codec must be auto, h264, hevc, av1"),
@@ -200,6 +209,15 @@ COMMANDS = [
     ("-i in.mp4 -c:v libx265 -crf 20 out.mp4", 2, "here, -c:v is --codec", "here, -crf is --crf"),
     ("in.mp4 -ss 1 out.mp4", 2, "here, -ss is --start"),
     ("in.mp4 -n realesrgan-x4plus", 2, "here, -n is --model"),
+    ("-i in.mp4 -o out.mp4 -p realesrgan -e crf=17", 2, "here, -p is --model", "here, -e is --encoder-option"),
+    ("-i in.mp4 -o out.mp4 -x", 2, "here, -x is not there"),
+    (
+        "-i in.mp4 --suffix out --face_enhance",
+        2,
+        "here, --suffix is the name of OUT",
+        "here, --face_enhance is not there",
+    ),
+    ("in.mp4 out.mp4 --encoder-option tune=film", 2, "--codec must be named"),
     ("in.mp4 --width=1920", 2, "here, --width is --height"),
     ("in.mp4 --gpu 0", 2, "here, --gpu is --runtime"),
     ("in.mp4 out.mov --codec prores_ks --height=100p --dry-run", 0, "in.mp4 -> out.mov: 150x100"),
@@ -209,6 +227,11 @@ COMMANDS = [
     ("in.mp4 out.mp4 --duration 0", 2, "--duration must be longer than 0 s"),
     ("info in.mp4", 2, "here, that is `upres probe`"),
     ("upscale in.mp4", 2, "here, that is `upres IN [OUT]`"),
+    ("in.mp4 '12:30 call.mp4' -s 2", 0, "12:30 call.mp4: 4 frames in"),
+    ("'12:30 call.mp4' -s 2", 0, "12:30 call_x2.mp4: 4 frames in"),
+    ("in.mp4 12:30.gif -s 2", 0, "12:30.gif: 4 frames in"),
+    ("in.mp4 '12:30 %d.png' -s 2", 0, "12:30 %d.png: 4 frames in"),
+    ("'12:30 %d.png' 12:30.webm -s 2", 0, "12:30.webm: 4 frames in"),
     ("-dash.mp4", 2, "the file of that name: ./-dash.mp4"),
     ("./-dash.mp4 -s 2", 0, "-dash_x2.mp4: 4 frames in"),
     (f"in.mp4 {LONG}.mp4", 5, "cannot be used (File name too long)"),
@@ -256,6 +279,7 @@ def folder(tmp_path_factory):
             )
     shutil.copy(folder / "photo.jpg", folder / "picture")
     shutil.copy(folder / "in.mp4", folder / "-dash.mp4")
+    Image.new("RGB", (48, 32)).save(folder / "icon.ico")
     (folder / "empty.png").touch()
     shutil.copy(folder / "photo.png", folder / "renamed.mp4")
     (folder / "deep").mkdir(exist_ok=True)
@@ -271,6 +295,7 @@ def typed(folder, monkeypatch, capfd):
     """Run a command line; gives its exit code, stdout and stderr."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("UPRES_STATE", str(folder / "state"))
+    monkeypatch.setenv("UPRES_CACHE", str(folder / "cache"))
     monkeypatch.setenv("COLUMNS", "160")
     for name in ("UPRES_KEY", "UPRES_SERVER"):
         monkeypatch.delenv(name, raising=False)

@@ -71,18 +71,22 @@ def _batch(
         from .unused import Unused
         from .videos import Videos
 
-    settings, encoder, (suffix, stdout_suffix) = part.settings(), encoding.encoder(), encoding.suffixes()
+    settings, encoder, suffixes = part.settings(), encoding.encoder(), encoding.suffixes()
     at = part.still()
-    chosen, folder = pairs(sources, target, suffix, frame=at is not None)
+    chosen, folder = pairs(sources, target, suffixes, frame=at is not None)
     chosen = [replace(pair, rate=part.sequence_rate()) for pair in chosen]
     for passed in filter(None, map(not_searched, sources)):
         report.warn(passed)
     choice = Choice(options)
     wanted = choice.named()
     unused = Unused.of(report, encoding, part, run_options)
+    if (
+        run_options.resume and len(chosen) > 1 and not run_options.overwrite
+    ):  # those that are finished have nothing to resume
+        run_options = replace(run_options, skip_existing=True)
     height, lossless, tonemap = encoding.height, encoding.lossless, part.tonemap
     stills = Stills(choice, wanted, report, run_options, height, lossless, part.compare, tonemap, unused)
     by_work = encoding.segment is None
-    videos = Videos(choice, wanted, encoder, settings, suffix, stdout_suffix, report, run_options, by_work, unused)
+    videos = Videos(choice, wanted, encoder, settings, suffixes, report, run_options, by_work, unused)
     batch = Batch(report, videos, stills, at, run_options.overwrite or run_options.resume)
     return batch.run(chosen, folder)

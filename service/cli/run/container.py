@@ -20,8 +20,9 @@ def container_of(target: str, encoder: Encoder, stdout_suffix: str) -> str:
     suffix = stdout_suffix if target == "-" else Path(target).suffix
     container = CONTAINERS.get(suffix.lower(), "mp4")
     if encoder.codec == "lossless" and container != "matroska":
-        name = "use --container mkv" if target == "-" else f"name the output {Path(target).stem}.mkv"
-        raise SettingsError(f"--lossless writes RGB H.264, which players know in .mkv only; {name}")
+        raise SettingsError(
+            f"--lossless writes RGB H.264, which players know in .mkv only; name the output {Path(target).stem}.mkv"
+        )
     _check_takes(container, target, encoder.within(container))
     return container
 
@@ -38,6 +39,5 @@ def _check_takes(container: str, target: str, encoder: Encoder) -> None:
     containers = encoder.facts.containers
     if container in containers:
         return
-    suffixes = [SUFFIXES[each] for each in containers]
-    names = [f"--container {suffix[1:]}" if target == "-" else f"{Path(target).stem}{suffix}" for suffix in suffixes]
+    names = [f"{Path(target).stem}{SUFFIXES[each]}" for each in containers]
     raise SettingsError(f"{encoder.codec} does not go into {SUFFIXES[container]}; name {' or '.join(names)}")

@@ -17,6 +17,7 @@ from upres.engine.decode.source import kind_of
 from upres.engine.images.formats import FORMATS
 from upres.engine.images.moving import MOVING
 
+from .options import Suffixes
 from .pair import Pair
 
 VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogg ogm ogv rm ts vob webm wmv y4m"
@@ -45,12 +46,12 @@ def _path(name: str) -> str:
 
 
 def pairs(
-    sources: Sequence[str], target: str | None, suffix: str, *, frame: bool = False
+    sources: Sequence[str], target: str | None, videos: Suffixes, *, frame: bool = False
 ) -> tuple[list[Pair], Path | None]:
     """Pair sources with targets; gives the pairs, and the folder that they go to, if any, which may have to be made.
 
-    What goes into a folder has its own name there; in its own folder, it is a result beside it. suffix: of results that are
-    videos; images stay what they are. frame: only one frame of each is wanted, as an image.
+    What goes into a folder has its own name there; in its own folder, it is a result beside it. videos: how names of videos
+    end; images stay what they are. frame: only one frame of each is wanted, as an image.
     Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
     """
     found = [_found(source) for source in sources]
@@ -71,7 +72,7 @@ def pairs(
             f"end: upres a.mp4 b.mp4 upscaled/{_as_video(chosen, target)}"
         )
     seen = list(map(Pair.of, chosen))
-    names = _names_in_folder([(pair.path.stem, pair.path.name, pair.suffix(suffix, frame=frame)) for pair in seen])
+    names = _names_in_folder([(pair.path.stem, pair.path.name, pair.suffix(videos, frame=frame)) for pair in seen])
     return [
         pair if _lies_in(pair.source, folder) else replace(pair, target=str(folder / name))
         for pair, name in zip(seen, names, strict=True)

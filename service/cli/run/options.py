@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from upres.engine.encode.options import Encoder
 
 MOST_A_SECOND = 1000  # images of a sequence
-STDOUT_CONTAINERS = ("mp4", "mov", "mkv", "webm")
+CONTAINERS = ("mp4", "mov", "mkv", "webm")
+KEPT = frozenset({".mov", ".mkv"})
+"""Suffixes of sources that results have as well, where nothing else is asked for."""
 NAMES = ("auto", *CODECS, "h265")
 """Of codecs; the last one is another name of hevc."""
 SAME = {"h265": "hevc"} | {facts.library: name for name, facts in CODECS.items()}
@@ -26,6 +29,20 @@ SAME = {"h265": "hevc"} | {facts.library: name for name, facts in CODECS.items()
 SUFFIXES = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv", "webm": ".webm"}
 RUNTIMES = ("auto", *sorted(entry.name for entry in entry_points(group="upres.runtimes")))
 """As `upres.engine.runtime.registry` lists them, which imports NumPy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suffixes:
+    """How names of videos end that nobody gave. usual: by default. kept: as the source's, of those. stdout: as if it had a name."""
+
+    usual: str = ".mp4"
+    kept: frozenset[str] = KEPT
+    stdout: str = ".mkv"
+
+    def of(self, source: Path) -> str:
+        """Give the suffix of a source's result."""
+        own = source.suffix.lower()
+        return own if own in self.kept else self.usual
 
 
 def _height(text: str) -> int:
@@ -95,7 +112,8 @@ class EncodingOptions:
     codec: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(NAMES)}. Results are MP4 unless named otherwise: results are then MP4, ProRes is MOV, FFV1 MKV."
+            help=f"{', '.join(NAMES)}. auto: H.264, HEVC above 4096 pixels a side or 8 bits, in WebM VP9. ProRes goes into "
+            "MOV and MKV, FFV1 into MKV."
         ),
     ] = "auto"
     lossless: Annotated[
@@ -127,8 +145,12 @@ class EncodingOptions:
         typer.Option(metavar="N", parser=_height, help="Resample the result down to this height, e.g. 1080."),
     ] = None
     container: Annotated[
-        str, typer.Option(help="For stdout, which gets the result while it is made: mkv, mp4, mov or webm.")
-    ] = "mkv"
+        str | None,
+        typer.Option(
+            help=f"{', '.join(CONTAINERS)}: of stdout, by default mkv, and of results without a name of their own, by default "
+            "as the source or mp4."
+        ),
+    ] = None
 
     def encoder(self) -> "Encoder":
         """Make the engine's options; raises SettingsError."""
@@ -154,13 +176,19 @@ class EncodingOptions:
             nvenc=self.nvenc,
         )
 
-    def suffixes(self) -> tuple[str, str]:
-        """Give the suffix of results in a folder, and that of a result on stdout; raises SettingsError."""
-        if self.container not in STDOUT_CONTAINERS:
-            raise SettingsError(f"--container must be {', '.join(STDOUT_CONTAINERS)}, got {self.container!r}")
-        codec = SAME.get(self.codec, self.codec)
-        usual = CODECS[codec].containers[0] if codec in CODECS else "mp4"
-        return ".mkv" if self.lossless else SUFFIXES[usual], f".{self.container}"
+    def suffixes(self) -> Suffixes:
+        """Give how names end that nobody gave; raises SettingsError where the container is none, or does not take the codec."""
+        codec = "--lossless" if self.lossless else SAME.get(self.codec, self.codec)
+        taking = ("matroska",) if self.lossless else CODECS[codec].containers if codec in CODECS else tuple(SUFFIXES)
+        suffixes = [SUFFIXES[container] for container in taking]
+        if self.container is None:
+            return Suffixes(suffixes[0], KEPT.intersection(suffixes if ".mp4" in suffixes else ()))
+        if self.container not in CONTAINERS:
+            raise SettingsError(f"--container must be {', '.join(CONTAINERS)}, got {self.container!r}")
+        if (named := f".{self.container}") not in suffixes:
+            others = " or ".join(suffix[1:] for suffix in suffixes)
+            raise SettingsError(f"{codec} does not go into {named}; choose --container {others}")
+        return Suffixes(named, frozenset(), named)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from upres.engine.images.formats import Format, is_image_name, usual_suffix
 from upres.engine.images.recognize import still_format
 from upres.engine.images.video import is_images
 
+from .options import Suffixes
 from .piped import Piped
 
 
@@ -57,8 +58,8 @@ class Pair:
             return Path(self.source)
         return Path(Path(unquote(urlsplit(self.source).path)).name or "video")
 
-    def suffix(self, videos: str, *, frame: bool) -> str:
-        """Give the suffix of the result: images stay what they are. videos: of videos. frame: one of a video is wanted."""
+    def suffix(self, videos: Suffixes, *, frame: bool) -> str:
+        """Give the suffix of the result: images stay what they are. frame: one of a video is wanted."""
         own = self.path.suffix
         if self.image is not None:
             return own if is_image_name(self.path) else usual_suffix(self.image)
@@ -66,9 +67,9 @@ class Pair:
             return ".png"
         if own.lower() == ".png" and kind_of(self.source) == "file":  # it moves
             return ".apng"
-        return own if is_images(self.path) else videos
+        return own if is_images(self.path) else videos.of(self.path)
 
-    def named(self, upscaled: str, videos: str, *, frame: bool = False) -> str:
+    def named(self, upscaled: str, videos: Suffixes, *, frame: bool = False) -> str:
         """Give the target's name. upscaled: how, as x4. videos, frame: as of `suffix`."""
         beside = f"{self.path.stem}_{upscaled}{self.suffix(videos, frame=frame)}"
         return self.target or str(self.path.with_name(beside))

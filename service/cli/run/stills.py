@@ -21,7 +21,7 @@ from upres.service.cli.stdio import stdout
 
 from .choice import Choice, Wanted
 from .dry_run import say_what_is_there
-from .options import RunOptions
+from .options import RunOptions, Suffixes
 from .pair import Pair
 from .patience import check_patience
 from .unused import Kind, Unused
@@ -83,7 +83,7 @@ class Stills:
     def _upscale(self, pair: Pair, side: int, picture_for: Read, *, frame: bool = False) -> bool:
         """Choose models for an image by its shorter side, and run them. frame: it is one of a video."""
         wanted = self.wanted or self.choice.advised(side)
-        target = Path(pair.named(self._how(wanted), "", frame=frame))
+        target = Path(pair.named(self._how(wanted), Suffixes(), frame=frame))
         piped = pair.target == "-" and not frame
         kind = pair.image if piped and pair.image else format_of(target)
         if not piped and self._is_left_out(pair, target):

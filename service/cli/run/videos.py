@@ -25,7 +25,7 @@ from .choice import Choice, Wanted
 from .container import container_of, encoder_of
 from .dry_run import say_what_is_there
 from .hints import image_as_video
-from .options import RunOptions
+from .options import RunOptions, Suffixes
 from .pair import Pair
 from .patience import check_patience
 from .unused import Kind, Unused
@@ -33,18 +33,17 @@ from .unused import Kind, Unused
 
 @dataclass(frozen=True, slots=True)
 class Videos:
-    """Upscale videos alike. settings: the rest of a Job's fields. suffix: of names that are chosen here.
+    """Upscale videos alike. settings: the rest of a Job's fields. suffixes: of names that are chosen here.
 
-    wanted: the models of all; None where each source decides. stdout_suffix: the container for `-`. by_work: segments are
-    shorter than the encoder's where they would take long. unused: the options that were set.
+    wanted: the models of all; None where each source decides. by_work: segments are shorter than the encoder's where they would
+    take long. unused: the options that were set.
     """
 
     choice: Choice
     wanted: Wanted | None
     encoder: Encoder
     settings: dict[str, Any]
-    suffix: str
-    stdout_suffix: str
+    suffixes: Suffixes
     report: Report
     options: RunOptions
     by_work: bool
@@ -88,7 +87,10 @@ class Videos:
 
     def _note(self, pair: Pair, work: Prepared, target: str, *, images: bool) -> None:
         """Report what may not have been meant: options that this result does not use, and a photo as a video."""
-        self.unused.note(Kind.IMAGES if images else Kind.STREAM if target == "-" else Kind.FILE)
+        if images or target == "-":
+            self.unused.note(Kind.IMAGES if images else Kind.STREAM)
+        elif Path(target).suffix.lower() != self.suffixes.usual:
+            self.unused.note(Kind.FILE)
         if not images and (hint := image_as_video(pair, work.reader.info.container)):
             self.report.warn(hint)
 
@@ -121,7 +123,7 @@ class Videos:
             return
         cut, tonemap = self.settings["cut"], self.settings["tonemap"]
         with Reader(source, cut=cut, tonemap=tonemap, eight_bits=None) as reader:
-            target = pair.named(self._upscaled(reader.info), self.suffix)
+            target = pair.named(self._upscaled(reader.info), self.suffixes)
             if self._skips(target):
                 yield None, target
                 return
@@ -130,7 +132,7 @@ class Videos:
                 yield work, target
 
     def _container(self, target: str) -> str:
-        return container_of(target, self.encoder, self.stdout_suffix)
+        return container_of(target, self.encoder, self.suffixes.stdout)
 
     def _job(self, target: str) -> Job:
         """Make the job of a target, whose models are still to be chosen."""

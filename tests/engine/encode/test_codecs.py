@@ -85,8 +85,8 @@ def test_no_option_is_forbidden_twice():
         ({"crf": 55}, "`crf` must lie in 0..51, got 55 (of av1 and vp9 in 0..63: name the codec)"),
         ({"codec": "h264", "crf": 52}, "`crf` must lie in 0..51, got 52"),
         ({"codec": "av1", "live": True}, "must be h264 or hevc for live sources and single frames"),
-        ({"options": (("tune", "film"),)}, "codec must be named"),
-        ({"codec": "mpeg2"}, "codec must be auto, h264, hevc, av1, vp9, prores, ffv1 or lossless"),
+        ({"options": (("tune", "film"),)}, "`codec` must be named"),
+        ({"codec": "mpeg2"}, "`codec` must be auto, h264, hevc, av1, vp9, prores, ffv1 or lossless"),
     ],
 )
 def test_settings_that_a_codec_does_not_have_are_refused(settings, words):

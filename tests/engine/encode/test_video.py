@@ -61,7 +61,7 @@ def test_beyond_the_limit_of_h264_it_is_hevc_and_says_why(tmp_path, monkeypatch)
 @pytest.mark.parametrize("size", ["4x4", "6x64", "64x6"])
 def test_frames_that_hevc_does_not_take_are_refused_with_what_does(tmp_path, size):
     clip = media.clip(tmp_path / "in.mkv", "-c:v", "ffv1", picture=f"testsrc2=size={size}:rate=5:duration=1")
-    with pytest.raises(SettingsError, match=r"HEVC takes frames of at least 16 pixels a side, .*; choose h264"):
+    with pytest.raises(SettingsError, match=r"HEVC takes frames of at least 16 pixels a side, .*; choose `codec` h264"):
         upscaled(clip, tmp_path / "out.mp4", encoder=Encoder("hevc"))
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
     upscaled(clip, tmp_path / "out.mp4", encoder=Encoder("h264"))

@@ -11,6 +11,7 @@ from PIL import Image
 from upres.engine.core.errors import SettingsError, SourceError
 from upres.engine.images.formats import FORMATS
 from upres.service.cli.run.inputs import arranged, pairs
+from upres.service.cli.run.options import EncodingOptions, Suffixes
 from upres.service.cli.run.pair import Pair
 
 
@@ -37,9 +38,9 @@ def files(tmp_path, monkeypatch):
         yield
 
 
-def laid_out(*names, suffix=".mp4"):
-    chosen, folder = pairs(*arranged(names, [], None), suffix)
-    return [(pair.source, pair.named("x4", suffix)) for pair in chosen], folder and str(folder)
+def laid_out(*names, suffixes=Suffixes()):  # noqa: B008 - frozen
+    chosen, folder = pairs(*arranged(names, [], None), suffixes)
+    return [(pair.source, pair.named("x4", suffixes)) for pair in chosen], folder and str(folder)
 
 
 @pytest.mark.parametrize(
@@ -70,17 +71,17 @@ def test_without_a_name_there_is_nothing_to_do():
         (["https://h/x/a%20b.mp4?t=1/2"], [("https://h/x/a%20b.mp4?t=1/2", "a b_x4.mp4")], None),
         (["https://h"], [("https://h", "video_x4.mp4")], None),
         (["http://h/a.mp4", "a.mp4", "to/"], [("http://h/a.mp4", "to/a.mp4"), ("a.mp4", "to/a-2.mp4")], "to"),
-        (["clips/d.mov"], [("clips/d.mov", "clips/d_x4.mp4")], None),
+        (["clips/d.mov"], [("clips/d.mov", "clips/d_x4.mov")], None),
         (["a.mp4", "b.mp4"], [("a.mp4", "b.mp4")], None),
         (["a.mp4", "new/"], [("a.mp4", "new/a.mp4")], "new"),
         (["a.mp4", "clips"], [("a.mp4", "clips/a.mp4")], "clips"),
         (["clips/c.mp4", "clips/"], [("clips/c.mp4", "clips/c_x4.mp4")], "clips"),
-        (["a.mp4", "b.mkv", "new"], [("a.mp4", "new/a.mp4"), ("b.mkv", "new/b.mp4")], "new"),
+        (["a.mp4", "b.mkv", "new"], [("a.mp4", "new/a.mp4"), ("b.mkv", "new/b.mkv")], "new"),
         (["a.mp4", "clips", "new.d/"], [("a.mp4", "new.d/a.mp4"), ("clips/c.mp4", "new.d/c.mp4"),
-                                       ("clips/d.mov", "new.d/d.mp4")], "new.d"),
+                                       ("clips/d.mov", "new.d/d.mov")], "new.d"),
         (["more [x264]/*.mp4", "new"], [("more [x264]/e.mp4", "new/e.mp4")], "new"),
         (["more [x264]/[a-f].*", "new"], [("more [x264]/e.mp4", "new/e.mp4")], "new"),
-        (["clips/*", "new"], [("clips/c.mp4", "new/c.mp4"), ("clips/d.mov", "new/d.mp4")], "new"),
+        (["clips/*", "new"], [("clips/c.mp4", "new/c.mp4"), ("clips/d.mov", "new/d.mov")], "new"),
         (["a.mp4", "clips/../a.mp4", "new"], [("a.mp4", "new/a.mp4"), ("clips/../a.mp4", "new/a-2.mp4")], "new"),
         (["shots", "new"], [("shots/a.png", "new/a.png"), ("shots/c.JPG", "new/c.JPG")], "new"),
         (["a.mp4", "shots/a.png", "new"], [("a.mp4", "new/a.mp4"), ("shots/a.png", "new/a.png")], "new"),
@@ -96,13 +97,45 @@ def test_each_input_has_a_place_of_its_own(names, expected, folder):
 def test_an_image_through_standard_input_stays_one(monkeypatch):
     with Path("photo").open("rb") as file:
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=BufferedReader(file.raw)))
-        (pair,), _ = pairs(["-"], "new/", ".mp4")
+        (pair,), _ = pairs(["-"], "new/", Suffixes())
     assert (pair.target, pair.image) == ("new/stdin.jpg", FORMATS[".jpg"])
 
 
 def test_a_result_beside_its_source_says_how_it_was_upscaled():
-    assert Pair("clips/c.mp4", None).named("x2", ".mkv") == "clips/c_x2.mkv"
-    assert Pair("c.mp4", "out.mov").named("x2", ".mkv") == "out.mov"
+    assert Pair("clips/c.mp4", None).named("x2", Suffixes(".mkv")) == "clips/c_x2.mkv"
+    assert Pair("c.mp4", "out.mov").named("x2", Suffixes(".mkv")) == "out.mov"
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, ["a.mp4", "b.mkv", "c.mov", "d.mp4", "e.mp4"]),
+        ({"codec": "av1"}, ["a.mp4", "b.mkv", "c.mp4", "d.mp4", "e.mp4"]),
+        ({"codec": "prores"}, ["a.mov", "b.mov", "c.mov", "d.mov", "e.mov"]),
+        ({"lossless": True}, ["a.mkv", "b.mkv", "c.mkv", "d.mkv", "e.mkv"]),
+        ({"container": "mkv"}, ["a.mkv", "b.mkv", "c.mkv", "d.mkv", "e.mkv"]),
+        ({"container": "webm"}, ["a.webm", "b.webm", "c.webm", "d.webm", "e.webm"]),
+    ],
+)
+def test_a_result_that_nobody_named_is_in_its_sources_container_where_that_can_be(settings, named):
+    suffixes = EncodingOptions(**settings).suffixes()
+    sources = ("a.mp4", "b.MKV", "c.mov", "d.webm", "e.ts")
+    assert [Path(source).stem + suffixes.of(Path(source)) for source in sources] == named
+    assert suffixes.stdout == f".{settings.get('container', 'mkv')}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"codec": "prores", "container": "mp4"}, "prores does not go into .mp4; choose --container mov or mkv"),
+        ({"lossless": True, "container": "webm"}, "--lossless does not go into .webm; choose --container mkv"),
+        ({"container": "avi"}, "--container must be mp4, mov, mkv, webm, got 'avi'"),
+    ],
+)
+def test_a_container_that_does_not_take_the_codec_is_refused_with_those_that_do(settings, words):
+    with pytest.raises(SettingsError) as refused:
+        EncodingOptions(**settings).suffixes()
+    assert words in str(refused.value)
 
 
 @pytest.mark.parametrize(
