@@ -2,7 +2,8 @@
 
 Each of N devices is a worker of its own, here or on a node of a Ray cluster that this starts; decoding and encoding take a small
 part of the sleep, so that two cores suffice for many devices. Written: seconds of the same job for each N, efficiency to N = 1,
-how busy the machine was, whether the bytes are the same, and the milliseconds of an order that has nothing to do, to its verdict.
+how busy the machine was, and `cpu_seconds` that the job's workers took of it, whether the bytes are the same, and the milliseconds
+of an order that has nothing to do, to its verdict.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -31,6 +33,7 @@ from upres.engine.machine.host import cpu_name
 from upres.engine.runtime.base import cpus
 from upres.service.domain.spec import Limits, Spec
 from upres.service.execution.base import VERDICTS, Executor, ExecutorOptions, Report, make_executor
+from upres.service.execution.local import LocalExecutor
 from upres.service.execution.order import Order
 from upres.service.storage.job_folder import JobFolder
 
@@ -140,6 +143,17 @@ def order(source: Path, folder: Path) -> Order:
     )
 
 
+def cpu_seconds(executor: Executor) -> float:
+    """Sum what workers of this machine, and all that they have started, took of its CPUs so far; none of workers on nodes."""
+    workers = executor._workers if isinstance(executor, LocalExecutor) else []
+    processes = [psutil.Process(worker._process.pid) for worker in workers]  # type: ignore[attr-defined]
+    total = 0.0
+    for process in [*processes, *(child for each in processes for child in each.children(recursive=True))]:
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:4])  # its own, and of children that it has waited for
+    return total
+
+
 async def measured(name: str, devices: int, source: Path, work: Path) -> dict[str, Any]:
     """Measure one executor with so many devices."""
     options = ExecutorOptions(workers=devices, models="scaling:load", memory_bytes=MEMORY, folder=work)
@@ -148,13 +162,15 @@ async def measured(name: str, devices: int, source: Path, work: Path) -> dict[st
     await run.start(devices)
     try:
         psutil.cpu_percent()  # from here on
+        before = cpu_seconds(executor)
         seconds = await run.seconds(job)
-        busy = psutil.cpu_percent() / 100
+        busy, spent = psutil.cpu_percent() / 100, cpu_seconds(executor) - before
         orders = [await run.seconds(replace(job, range_number=0, devices=1)) for _ in range(ORDERS * (devices <= 2))]
     finally:
         await executor.stop()
     made = JobFolder(Path(job.folder)).joined.read_bytes()
-    row = {"executor": name, "devices": devices, "seconds": round(seconds, 3), "cpus_busy": round(busy, 2)}
+    row = {"executor": name, "devices": devices, "seconds": round(seconds, 3)}
+    row |= {"cpus_busy": round(busy, 2), "cpu_seconds": round(spent, 2) or None}
     milliseconds = round(1000 * median(orders), 1) if orders else None
     return {**row, "sha256": sha256(made).hexdigest(), "order_ms": milliseconds, "load": os.getloadavg()[0]}
 
@@ -174,6 +190,7 @@ def main() -> None:
         "frames": FRAMES,
         "sleep_seconds_a_frame": SLEEP_SECONDS,
         "load_at_start": os.getloadavg(),
+        "real_time": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),  # so that no other load is in the way
     }
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as work:
