@@ -61,8 +61,9 @@ class Keys:
 
     def all(self) -> list[Key]:
         """List every key, oldest first, revoked ones too."""
+        query = sa.select(keys.c.name, keys.c.hash, keys.c.created_at, keys.c.revoked_at).order_by(keys.c.created_at)
         with self._store.snapshot() as connection:
-            return [Key(**row) for row in connection.execute(keys.select().order_by(keys.c.created_at)).mappings()]
+            return [Key(**row) for row in connection.execute(query).mappings()]
 
     def in_use(self) -> set[str]:
         """List the names of the keys that are not revoked."""

@@ -1,10 +1,13 @@
 """Who is next: the key with the fewest attempts under way, then every key in turn. Live jobs do not wait: they have slots."""
 
+import asyncio
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from upres.service.domain.errors import BusyError
+from upres.service.storage.waiting import Waiting
 
 RETRY_SECONDS = 10
 PAUSE_SECONDS = 5.0  # before the second attempt at a job that was locked; then twice as long each time
@@ -44,14 +47,16 @@ class FairQueue:
     def reserve(self, request_id: str, owner: str, *, always: bool = False) -> None:
         """Hold a place for a job until it is put or removed; BusyError where there is none for its owner, unless always."""
         if not always:
-            self._check(owner)
+            waiting = Counter({owner: len(jobs) for owner, jobs in self._waiting.items()})
+            self.check(owner, waiting + Counter(self._places.values()))
         self._places[request_id] = owner
 
-    def _check(self, owner: str) -> None:
+    def check(self, owner: str, held: Mapping[str, int]) -> None:
+        """Raise BusyError where an owner has no place. held: how many jobs of each owner wait, or hold a place."""
         again = f"try again in {RETRY_SECONDS} s"
-        if len(self) + len(self._places) >= self._most:
+        if sum(held.values()) >= self._most:
             raise BusyError(f"{self._most} jobs are waiting already; {again}", RETRY_SECONDS)
-        if len(self._waiting.get(owner, ())) + list(self._places.values()).count(owner) >= self._each:
+        if held.get(owner, 0) >= self._each:
             raise BusyError(
                 f"{self._each} jobs of this key are waiting already, which is its share; {again}", RETRY_SECONDS
             )
@@ -96,6 +101,43 @@ class FairQueue:
                     del self._waiting[owner]
                 return True
         return False
+
+
+class Line:
+    """Whose turn it is: by `queue`, or over all servers that share a database, where what is put into it waits in that.
+
+    can_run: whether a job can be attempted here, by its spec.
+    """
+
+    def __init__(self, queue: FairQueue, waiting: Waiting | None, can_run: Callable[[dict[str, Any]], bool]) -> None:
+        self._queue = queue
+        self._waiting = waiting
+        self._can_run = can_run
+        self._moving: list[str] = []  # on their way into the database
+
+    async def share(self) -> None:
+        """Let any server take what was put into the queue here. Raises StoreError; then the next call does."""
+        if self._waiting is None:
+            return
+        while (request_id := self._queue.take()) is not None:
+            self._moving.append(request_id)
+        if self._moving:
+            await asyncio.to_thread(self._waiting.put, self._moving)
+            self._moving.clear()
+
+    async def take(self, running: Mapping[str, int]) -> str | None:
+        """Take the next job, None where none waits. running: attempts here, by owner. Raises StoreError."""
+        if self._waiting is None:
+            return self._queue.take(running)
+        taken = await asyncio.to_thread(self._waiting.take, self._can_run)
+        if taken is None:
+            return None
+        self._queue.waited = taken.waited
+        return taken.request_id
+
+    async def owners(self) -> list[str]:
+        """List the owners of jobs that wait, in turn. Raises StoreError."""
+        return self._queue.owners if self._waiting is None else await asyncio.to_thread(self._waiting.owners)
 
 
 class Later:

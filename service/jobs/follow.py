@@ -19,6 +19,7 @@ from .service import Jobs
 PIECE_BYTES = 1 << 18  # what a slow reader costs of memory, a few times over
 WATCH_SECONDS = 10.0  # between two looks where nothing is published
 BEAT_SECONDS = 1.0  # between two reports of a job, where nothing happens
+AWAY_SECONDS = 0.25  # between two looks at what another server makes
 MOST_LATE = 2.0  # seconds that who watches may be behind
 JOB_SECONDS = 0.1  # between two reports of a job, however many fragments come in between
 
@@ -73,7 +74,7 @@ async def follow(jobs: Jobs, request_id: str, owner: str, cursors: Cursors) -> A
         if time.monotonic() > reported + JOB_SECONDS:
             reported = time.monotonic()
             yield job
-        await wait_for(event, BEAT_SECONDS)
+        await wait_for(event, BEAT_SECONDS if job.server == jobs.store.server else AWAY_SECONDS)
 
 
 async def follow_live(

@@ -60,7 +60,7 @@ class Recovery:
         if not self._left:
             return
         for job in await asyncio.to_thread(self._ledger.store.unfinished):
-            if job.request_id in self._left:
+            if job.request_id in self._left and not (job.queued is not None and job.source_complete):  # those just wait
                 with job_logging.about(job.request_id):
                     try:
                         await self._resume(job)

@@ -35,7 +35,7 @@ from upres.service.telemetry.tracing import Fact
 from .attempts import Attempt, Attempts
 from .change_events import Ledger
 from .cleaning import Cleaner
-from .fair_queue import RETRY_SECONDS, FairQueue, Later, owner_to_yield
+from .fair_queue import RETRY_SECONDS, FairQueue, Later, Line, owner_to_yield
 from .reports import Reports, noted
 from .uploads import Intake
 
@@ -71,6 +71,8 @@ class Runner:
         self.executor = executor
         self.attempts = Attempts()
         self.queue = FairQueue(policy.queue)
+        shared = ledger.store.waiting if ledger.store.server is not None else None
+        self._line = Line(self.queue, shared, self._can_run)
         self.later = Later()
         self.live = Live(policy.live_log)
         self.reports = Reports(self, ledger, intake, results, cleaner, policy, checkpoint, self.telemetry)
@@ -205,7 +207,8 @@ class Runner:
             self._wake.clear()
             for again, owner in self.later.due():
                 self.queue.put(again, owner, again=True)
-            while self._has_room and (request_id := self.queue.take(self.attempts.by_owner())):
+            await noted(self._line.share)
+            while self._has_room and (request_id := await self._next()):
                 with job_logging.about(request_id):
                     queued = time.monotonic() - self.queue.waited
                     try:
@@ -215,6 +218,19 @@ class Runner:
                         self.later.forget(request_id)
                         logger.info("not started: %s", error)
             await self._make_room()
+
+    async def _next(self) -> str | None:
+        try:
+            return await self._line.take(self.attempts.by_owner())
+        except errors.StoreError as error:
+            logger.warning("no job is taken now: %s", error)
+            return None
+
+    def _can_run(self, spec: dict[str, Any]) -> bool:
+        try:
+            return not (self.executor.unavailable or {}).keys() & set(Spec.from_json(spec).names)
+        except (TypeError, ValueError, KeyError, UpresError):  # of a newer version's server, which runs it
+            return False
 
     @property
     def _has_room(self) -> bool:
@@ -227,7 +243,10 @@ class Runner:
         if any(attempt.yielding for attempt in self.attempts.values()):
             return
         under_way = {name: attempt for name, attempt in self.attempts.items() if not attempt.live}
-        request_id = self._to_yield(self.queue.owners, under_way) if self.executor.room <= 0 else None
+        request_id = None
+        if self.executor.room <= 0 and under_way:
+            with suppress(errors.StoreError):  # it is away
+                request_id = self._to_yield(await self._line.owners(), under_way)
         for short in self.executor.shortages:  # each device's for itself: no other's memory is of use there
             if request_id is None:
                 waiting = [under_way[name].owner for name in short.waiting & under_way.keys()]

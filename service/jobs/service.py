@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -29,7 +30,7 @@ from upres.service.domain.failures import failure_of
 from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Spec
-from upres.service.domain.states import Failure, Reason, TransitionError
+from upres.service.domain.states import Failure, MovedError, Reason, TransitionError
 from upres.service.domain.waiting import to_the_end
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
@@ -145,6 +146,12 @@ class Jobs(JobReader):
         if not self._stopping:
             await self._recovery.take_over(late)
 
+    def heard(self, request_id: str) -> None:
+        """Take a notice of another server that a job has changed; where it names none, jobs wait, or any may have changed."""
+        self.ledger.publish(request_id)
+        if not request_id:
+            self.runner.wake()
+
     async def elsewhere(self, request_id: str) -> Holder | None:
         """Give the other server that a job has to be asked for at; None where this one answers for it.
 
@@ -220,7 +227,8 @@ class Jobs(JobReader):
     async def _add(self, job: Job, *, streamed: bool) -> tuple[Job, bool]:
         request_id, new = job.request_id, False
         try:
-            job, new = await asyncio.to_thread(self.store.add, job)
+            check = partial(self.runner.queue.check, job.owner)
+            job, new = await asyncio.to_thread(self.store.add, job, check)
         finally:
             if not new:
                 self.runner.queue.release(request_id)
@@ -339,9 +347,12 @@ class Jobs(JobReader):
         return await self._probe.measure(source, Spec.from_json(job.spec), owner)
 
     async def cancel(self, request_id: str, owner: str) -> Job:
-        """End a job now; TransitionError where it has ended."""
+        """End a job now; TransitionError where it has ended, UnavailableError where another server takes it just now."""
         await self.get(request_id, owner)
-        return await to_the_end(self.runner.cancel(request_id))
+        try:
+            return await to_the_end(self.runner.cancel(request_id))
+        except MovedError as error:
+            raise UnavailableError(str(error)) from error
 
     async def delete(self, request_id: str, owner: str) -> None:
         """Delete a job and everything of it, ended or not."""

@@ -16,9 +16,9 @@ from prometheus_client.registry import Collector
 from upres.service.domain.errors import StoreError
 from upres.service.domain.policy import Policy
 from upres.service.execution.base import DeviceState
-from upres.service.jobs.fair_queue import FairQueue
 from upres.service.jobs.service import Jobs
 from upres.service.live.relay import Live
+from upres.service.storage.waiting import Queued
 from upres.service.telemetry.tally import Tally
 from upres.service.webhooks.deliveries import Deliveries
 
@@ -56,10 +56,13 @@ class Metrics:
         yield _gauge("upres_disk_free_bytes", "Free bytes of the disk that jobs fill", disk.free)
         try:
             jobs, webhooks = self._jobs.store.count(), self._deliveries.counts()
+            waiting = None if self._jobs.store.server is None else self._jobs.store.waiting.count()
         except StoreError:
             yield _gauge("upres_database_up", "Whether the database answers", 0)
             return
         yield _gauge("upres_database_up", "Whether the database answers", 1)
+        if waiting is not None:
+            yield from _queue(waiting, self._jobs.policy)
         if not self._jobs.store.leads:  # else they would be counted for each server
             return
         yield _gauges("upres_jobs", "Jobs in the database", "status", jobs)
@@ -68,7 +71,9 @@ class Metrics:
     def _known(self) -> Iterator[Metric]:
         """Yield what the event loop knows, on which this runs: nothing changes meanwhile."""
         runner, policy = self._jobs.runner, self._jobs.policy
-        yield from _queue(runner.queue, policy)
+        if self._jobs.store.server is None:
+            queue = runner.queue
+            yield from _queue(Queued(len(queue), len(queue.owners), queue.oldest), policy)
         yield _gauge("upres_running_jobs", "Jobs that are being made", len(runner.attempts))
         yield _gauge("upres_free_slots", "Attempts that could begin now", runner.executor.room)
         yield _gauge("upres_free_live_slots", "Live jobs that could begin now", runner.executor.live_room)
@@ -78,10 +83,10 @@ class Metrics:
         yield from self._tally.collect()
 
 
-def _queue(queue: FairQueue, policy: Policy) -> Iterator[Metric]:
-    yield _gauge("upres_queue_jobs", "Jobs that wait for a device", len(queue))
+def _queue(queue: Queued, policy: Policy) -> Iterator[Metric]:
+    yield _gauge("upres_queue_jobs", "Jobs that wait for a device", queue.jobs)
     yield _gauge("upres_queue_limit_jobs", "Jobs that may wait; more are refused", policy.queue)
-    yield _gauge("upres_queue_keys", "API keys whose jobs wait", len(queue.owners))
+    yield _gauge("upres_queue_keys", "API keys whose jobs wait", queue.keys)
     yield _gauge("upres_queue_oldest_seconds", "How long the job has waited that has waited longest", queue.oldest)
 
 

@@ -16,6 +16,7 @@ from .cleanups import Cleanup, Cleanups, What, schedule
 from .database import Database
 from .dialects import notify
 from .schema import deliveries, events, jobs
+from .waiting import Waiting, places
 
 LOG_SECONDS = 3600.0  # for which the log of an ended job can be read to its end, where its result is in an object store
 
@@ -29,6 +30,7 @@ class Job:
     result_prefix: of its keys in the result store. progress_before: its progress as its newest attempt started.
     base_url: where its submitter reached this server, for links; None where it is not known. traceparent: of what its submission
     was in a trace; None where nobody traces. server: that works on it, of several (`belonging`).
+    queued: since when it waits for an attempt at any of them (`waiting`); None while it does not.
     """
 
     request_id: str
@@ -49,6 +51,7 @@ class Job:
     base_url: str | None = None
     traceparent: str | None = None
     server: str | None = None
+    queued: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,14 @@ class Store(Database):
         self._checkpoint = checkpoint
         self.cleanups = Cleanups(self)
         self.belonging = Belonging(self)
+        self.waiting = Waiting(self, clock)
         self.result_prefix = self.meta("server_id", lambda: secrets.token_hex(8)) + "/"
 
-    def add(self, job: Job) -> tuple[Job, bool]:
+    def add(self, job: Job, check: Callable[[Mapping[str, int]], None] = lambda held: None) -> tuple[Job, bool]:
         """Insert a job; give it back, and True; or the job that the owner's idempotency key already made, and False.
 
         One that ended before it was accepted, so that its id was never sent, holds its key no longer.
+        check: called with how many jobs of each owner wait, or are to be sent, at several servers; may raise.
         Raises ConflictError where the request_id is taken, or the idempotency key came with another body before.
         """
         with self.transaction() as connection:
@@ -97,6 +102,8 @@ class Store(Database):
                     connection.execute(jobs.update().where(same).values(idempotency=None))
             if connection.scalar(sa.select(jobs.c.owner).where(jobs.c.request_id == job.request_id)):
                 raise ConflictError(f"request_id {job.request_id} is taken; choose a new UUID")
+            if self.server is not None:
+                check(places(connection))
             newest = connection.scalar(sa.select(sa.func.max(jobs.c.number))) or 0
             job = replace(job, number=newest + 1, created_at=self._clock(), server=self.server)
             job = replace(job, result_prefix=self.result_prefix)
@@ -135,7 +142,7 @@ class Store(Database):
             if source_complete is not None:
                 job = replace(job, source_complete=source_complete)
             if state.ended and not before.state.ended:
-                job = replace(job, ended_at=now)
+                job = replace(job, ended_at=now, queued=None)
                 self._schedule(connection, job, What.SOURCE, now)
                 self._schedule(connection, job, What.LOG, now + LOG_SECONDS)
                 if state.status is Status.ERROR and before.state.status is Status.PROCESSING:
@@ -254,7 +261,7 @@ def _row(job: Job) -> dict[str, Any]:
     state = job.state
     own = ("request_id", "number", "owner", "spec", "idempotency", "fingerprint", "accepted", "source_complete")
     times = ("created_at", "started_at", "ended_at", "totals")
-    links = ("result_prefix", "progress_before", "base_url", "traceparent", "server")
+    links = ("result_prefix", "progress_before", "base_url", "traceparent", "server", "queued")
     return {
         **{name: getattr(job, name) for name in (*own, *times, *links)},
         "status": state.status,

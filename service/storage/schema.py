@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0007"  # the newest step
+REVISION = "0008"  # the newest step
 
 metadata = sa.MetaData()
 
@@ -47,7 +47,9 @@ jobs = sa.Table(
     sa.Column("base_url", Text),  # of the request that submitted it, without a slash at its end
     sa.Column("traceparent", Text),  # of the request that submitted it, where it is traced
     sa.Column("server", Text),  # that works on it, by its lease, until it has ended; none where only one can
+    sa.Column("queued", sa.Float),  # since when it waits for an attempt at any server; none while it does not
     sa.UniqueConstraint("owner", "idempotency"),
+    sa.Index("jobs_queued", "queued"),
 )
 
 events = sa.Table(
@@ -70,6 +72,9 @@ keys = sa.Table(
     sa.Column("hash", Text, nullable=False, unique=True),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("revoked_at", sa.Float),
+    sa.Column(
+        "served", sa.BigInteger, nullable=False, server_default="0"
+    ),  # the higher, the later a job of it was taken
 )
 
 deliveries = sa.Table(

@@ -14,7 +14,9 @@ import pytest
 from serving import CHUNK, KEY, Rpc, ServerProcess
 from websockets.sync.client import connect
 
+from upres.service.auth.api_keys import Keys
 from upres.service.client import Client
+from upres.service.storage.job_store import Store
 from upres.v2 import upscale_pb2 as pb
 
 pytestmark = pytest.mark.scale
@@ -86,16 +88,43 @@ def fetched(client, request_id, path):
 
 
 def server_of(two, request_id):
+    """Which server has a job, by its lease."""
     with psycopg.connect(two.database) as connection:
         return connection.execute("SELECT server FROM jobs WHERE request_id = %s", (request_id,)).fetchone()[0]
 
 
-def test_each_server_works_on_the_jobs_that_it_took(both, clip, wanted):
-    source = clip("a.mp4", 12).read_bytes()
-    jobs = [rpc.create(source, CONFIG).request_id for rpc in (both.one, both.other)]
-    assert len({server_of(both, request_id) for request_id in jobs}) == 2
-    for rpc, request_id in zip((both.other, both.one), jobs, strict=True):  # each is asked for the other one's
-        assert result(rpc, request_id) == wanted
+def lease_of(two, server):
+    query = "SELECT name FROM leases WHERE name <> 'work' AND grpc LIKE %s ORDER BY until DESC"
+    with psycopg.connect(two.database) as connection:
+        return connection.execute(query, (f"%:{server.settings['grpc_port']}",)).fetchone()[0]
+
+
+def job_of(two, server, source):
+    """A job that a server is at work on, whichever of both took it first."""
+    with Rpc(server.target) as rpc:
+        for _ in range(20):
+            request_id = rpc.create(source, CONFIG).request_id
+            at_work(rpc, request_id)
+            if server_of(two, request_id) == lease_of(two, server):
+                return request_id
+    raise AssertionError("the other server takes every job")
+
+
+def test_both_servers_take_jobs_that_were_sent_to_one_of_them_and_keys_take_turns(postgres, clip, wanted, tmp_path):
+    with pair(tmp_path, slots=1) as two:
+        store = Store(two.database)
+        secret = Keys(store).add("small")
+        store.close()
+        source = clip("a.mp4", 12).read_bytes()
+        with Rpc(two.second.target, secret) as small:
+            greedy = [two.one.create(source, CONFIG).request_id for _ in range(8)]
+            late = small.create(source, CONFIG).request_id
+            assert result(small, late) == wanted
+        assert [result(two.other, request_id) for request_id in greedy] == [wanted] * 8
+        with psycopg.connect(two.database) as connection:
+            rows = connection.execute("SELECT request_id, server FROM jobs ORDER BY started_at").fetchall()
+        assert len({server for _, server in rows}) == 2
+        assert [request_id for request_id, _ in rows].index(late) < len(greedy) - 1
 
 
 def test_a_job_of_the_other_server_is_followed_read_and_cancelled(both, clip, wanted):
@@ -108,6 +137,7 @@ def test_a_job_of_the_other_server_is_followed_read_and_cancelled(both, clip, wa
     assert any(part.HasField("fragment") for part in parts) and both.other.file(request_id) == wanted
     for cancels, asked in ((both.other, both.one), (both.one, both.other)):
         request_id = asked.create(source, CONFIG).request_id
+        at_work(asked, request_id)
         cancels.call(cancels.jobs.CancelJob, pb.CancelJobRequest(request_id=request_id))
         assert asked.get(request_id).error.reason == "CANCELLED"
         cancels.call(cancels.jobs.DeleteJob, pb.DeleteJobRequest(request_id=request_id))
@@ -145,6 +175,7 @@ def test_a_job_of_the_other_server_is_seen_and_cancelled_over_http(both, clip):
         video = clip("a.mp4", 12).read_bytes()
         posted = web.post("/api/v2/videos/upscales", files={"video": video}, data=FORM).json()["data"]
         path = f"{both.second.base}/api/v2/jobs/{posted['request_id']}"
+        at_work(both.one, posted["request_id"])  # no server takes it any more
         assert web.get(path).json()["data"]["result_url"] is None
         assert web.post(f"{path}/cancel").status_code == 200
         assert web.get(path).json()["data"]["status"] == "error"
@@ -198,18 +229,15 @@ def test_the_other_server_tells_of_a_job_as_it_happens(both, clip):
 @pytest.mark.parametrize("leader", [True, False])
 def test_a_server_that_is_killed_leaves_its_jobs_to_the_other_one(two, clip, wanted, tmp_path, leader):
     source = clip("a.mp4", 12).read_bytes()
-    killed, rpc = (two.first, two.one) if leader else (two.second, two.other)
+    killed = two.first if leader else two.second
     others = two.other if leader else two.one
-    lost, kept = (each.create(source, CONFIG).request_id for each in (rpc, others))
-    at_work(rpc, lost)
+    kept, lost = others.create(source, CONFIG).request_id, job_of(two, killed, source)
     killed.kill()
     assert fetched(two.client, lost, tmp_path / "lost.mp4") == wanted
     assert result(others, kept) == wanted and others.get(lost).attempts <= 2
     killed.start().ready()  # and works again beside the other one
     with Rpc(killed.target) as again:
-        mine = again.create(source, CONFIG).request_id
-        assert server_of(two, mine) not in (None, server_of(two, kept))
-        assert result(others, mine) == wanted
+        assert result(again, again.create(source, CONFIG).request_id) == wanted
 
 
 def test_a_stream_goes_on_at_the_other_server(two, clip, wanted, tmp_path):
@@ -230,9 +258,8 @@ def test_a_stream_goes_on_at_the_other_server(two, clip, wanted, tmp_path):
 
 @pytest.mark.parametrize("leader", [True, False])
 def test_a_server_that_stops_in_peace_hands_its_jobs_over(two, clip, wanted, tmp_path, leader):
-    stops, rpc = (two.first, two.one) if leader else (two.second, two.other)
-    request_id = rpc.create(clip("a.mp4", 12).read_bytes(), CONFIG).request_id
-    at_work(rpc, request_id)
+    stops = two.first if leader else two.second
+    request_id = job_of(two, stops, clip("a.mp4", 12).read_bytes())
     assert stops.stop() == 0
     assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
     assert two.client.get(request_id).attempts == 1
@@ -240,10 +267,9 @@ def test_a_server_that_stops_in_peace_hands_its_jobs_over(two, clip, wanted, tmp
 
 @pytest.mark.parametrize("leader", [True, False])
 def test_a_server_that_hung_and_comes_back_changes_nothing_and_ends(two, clip, wanted, leader):
-    hangs, rpc = (two.first, two.one) if leader else (two.second, two.other)
+    hangs = two.first if leader else two.second
     others = two.other if leader else two.one
-    request_id = rpc.create(clip("a.mp4", 12).read_bytes(), CONFIG).request_id
-    at_work(rpc, request_id)
+    request_id = job_of(two, hangs, clip("a.mp4", 12).read_bytes())
     had = server_of(two, request_id)
     hangs.process.send_signal(signal.SIGSTOP)
     with Client((two.second if leader else two.first).target, KEY, patience=120) as client:

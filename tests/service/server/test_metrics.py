@@ -91,6 +91,8 @@ def test_requests_are_counted_by_route_and_code_and_never_by_what_a_client_calls
 class Gone:
     """A database that does not answer."""
 
+    server = None
+
     def count(self):
         raise StoreError("it is away")
 
@@ -116,6 +118,8 @@ def test_however_many_ask_at_once_the_database_is_asked_once_and_one_who_leaves_
     asked, over = [], threading.Event()
 
     class Slow:
+        server = None
+
         def count(self):
             asked.append(1)
             over.wait(20)

@@ -1,0 +1,115 @@
+"""The jobs that wait for an attempt at any of several servers, as rows: taken one at a time, in the order of `fair_queue` over all.
+
+A transaction has the turn to write to itself, so that no two servers take the same job, and each counts what the others have taken.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from upres.service.domain.states import Status
+
+from .database import Database
+from .dialects import notify
+from .schema import jobs, keys
+
+_unfinished = jobs.c.status.in_([Status.PENDING, Status.PROCESSING])
+_waits = jobs.c.queued.is_not(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A job that this server has now. waited: for how long it had waited, in seconds."""
+
+    request_id: str
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """How many jobs wait, of how many keys. oldest: how long the job has waited that has waited longest, in seconds."""
+
+    jobs: int
+    keys: int
+    oldest: float
+
+
+class Waiting:
+    """The queue of one database, as one server sees it. Every call is short. clock: Unix seconds."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    @property
+    def _takes(self) -> sa.ColumnElement[bool]:
+        """Of jobs that wait: whether this server can take them. A source that still arrives is this server's or not."""
+        return sa.and_(_waits, sa.or_(jobs.c.source_complete, jobs.c.server == self._database.server))
+
+    def put(self, request_ids: Collection[str]) -> None:
+        """Let jobs of this server wait, of which any server that can may take one."""
+        ours = sa.and_(jobs.c.request_id.in_(request_ids), jobs.c.server == self._database.server, _unfinished)
+        with self._database.transaction() as connection:
+            connection.execute(jobs.update().where(ours, ~_waits).values(queued=self._clock()))
+            notify(connection, "")
+
+    def owners(self) -> list[str]:
+        """List the owners of jobs that wait and that this server can take."""
+        with self._database.snapshot() as connection:
+            return list(connection.scalars(sa.select(jobs.c.owner).where(self._takes).distinct()))
+
+    def take(self, can_run: Callable[[dict[str, Any]], bool]) -> Taken | None:
+        """Take the next job for this server; None where none waits that it can run, by its spec.
+
+        It is of the key with the fewest attempts under way at all servers, of these of the one that was served longest ago; of that
+        one a job that was attempted before, else the oldest.
+        """
+        if not self.owners():
+            return None
+        with self._database.transaction() as connection:
+            for owner in self._in_turn(connection):
+                first = (
+                    jobs.select()
+                    .where(self._takes, jobs.c.owner == owner)
+                    .order_by(jobs.c.status.desc(), jobs.c.number)  # `processing` before `pending`
+                    .limit(1)
+                )
+                row = connection.execute(first).mappings().one()
+                if can_run(row["spec"]):
+                    self._give(connection, row)
+                    return Taken(row["request_id"], max(0.0, self._clock() - row["queued"]))
+        return None
+
+    def _in_turn(self, connection: sa.Connection) -> list[str]:
+        """List the owners of jobs that this server can take, next first."""
+        under_way = sa.select(jobs.c.owner, jobs.c.spec).where(jobs.c.status == Status.PROCESSING, ~_waits)
+        running = Counter(row.owner for row in connection.execute(under_way) if not row.spec.get("live"))
+        served = sa.select(jobs.c.owner, sa.func.max(keys.c.served), sa.func.min(jobs.c.queued))
+        joined = served.join(keys, keys.c.name == jobs.c.owner, isouter=True).where(self._takes).group_by(jobs.c.owner)
+        rows = connection.execute(joined).all()
+        return [row[0] for row in sorted(rows, key=lambda row: (running[row[0]], row[1] or 0, row[2]))]
+
+    def _give(self, connection: sa.Connection, row: sa.RowMapping) -> None:
+        this = jobs.c.request_id == row["request_id"]
+        connection.execute(jobs.update().where(this).values(server=self._database.server, queued=None))
+        last = connection.scalar(sa.select(sa.func.max(keys.c.served))) or 0
+        connection.execute(keys.update().where(keys.c.name == row["owner"]).values(served=last + 1))
+
+    def count(self) -> Queued:
+        """Count what waits and is this server's until another one takes it."""
+        query = sa.select(sa.func.count(), sa.func.count(jobs.c.owner.distinct()), sa.func.min(jobs.c.queued))
+        with self._database.snapshot() as connection:
+            ours = sa.and_(_waits, jobs.c.server == self._database.server)
+            number, owners, oldest = connection.execute(query.where(ours)).one()
+        return Queued(number, owners, max(0.0, self._clock() - oldest) if oldest is not None else 0.0)
+
+
+def places(connection: sa.Connection) -> dict[str, int]:
+    """Count the jobs of each owner that wait, or whose source is to come, at all servers."""
+    held = sa.and_(_unfinished, sa.or_(_waits, sa.not_(jobs.c.accepted)))
+    counted = sa.select(jobs.c.owner, sa.func.count()).where(held).group_by(jobs.c.owner)
+    return {row[0]: row[1] for row in connection.execute(counted)}

@@ -1,0 +1,143 @@
+"""The queue that several servers of one PostgreSQL database take jobs from."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import databases
+import pytest
+
+from upres.service.auth.api_keys import Keys
+from upres.service.domain import states
+from upres.service.domain.errors import BusyError
+from upres.service.domain.request_id import new_id
+from upres.service.jobs.fair_queue import FairQueue
+from upres.service.storage.job_store import Job, Store
+from upres.service.storage.lease import Lease
+
+pytestmark = pytest.mark.scale
+
+
+def any_(spec):
+    return True
+
+
+@pytest.fixture
+def servers(postgres):
+    """Three servers that work beside each other, and keys of two tenants."""
+    url = databases.fresh()
+    stores = [Store(url) for _ in range(3)]
+    for store in stores:
+        assert store.take(Lease("here", joins=True)) is None
+    for name in ("greedy", "small"):
+        Keys(stores[0]).add(name)
+    yield stores
+    for store in stores:
+        store.close()
+
+
+def waiting(store, owner, **job):
+    """A job that waits at a server."""
+    made = Job(new_id(), owner, **{"spec": {"model": "m"}, "accepted": True, "source_complete": True, **job})
+    store.add(made)
+    store.waiting.put([made.request_id])
+    return made.request_id
+
+
+def started(store):
+    """Take a job, and start an attempt at it."""
+    taken = store.waiting.take(any_)
+    return None if taken is None else store.change(taken.request_id, states.started)
+
+
+def test_keys_take_turns_over_all_servers(servers):
+    """By what runs at all of them, not at the one that takes."""
+    one, two, three = servers
+    for _ in range(4):
+        waiting(one, "greedy")
+    for _ in range(2):
+        waiting(two, "small")
+    jobs = [started(store) for store in (one, two, three, three, one, two)]
+    assert [job.owner for job in jobs] == ["greedy", "small", "greedy", "small", "greedy", "greedy"]
+    assert [job.server for job in jobs] == [store.server for store in (one, two, three, three, one, two)]
+    assert started(one) is None
+
+
+def test_one_that_waits_is_next_though_the_others_jobs_are_older_and_nothing_runs(servers):
+    one, two, _ = servers
+    for _ in range(3):
+        waiting(one, "greedy")
+    one.change(started(one).request_id, states.finished)
+    waiting(two, "small")
+    assert started(one).owner == "small"
+
+
+def test_no_job_is_taken_twice_and_none_is_left(servers):
+    jobs = {waiting(servers[number % 3], "greedy") for number in range(40)}
+
+    def take(store):
+        return iter(lambda: store.waiting.take(any_), None)
+
+    with ThreadPoolExecutor(6) as threads:
+        taken = [
+            each.request_id for part in threads.map(lambda n: list(take(servers[n % 3])), range(6)) for each in part
+        ]
+    assert sorted(taken) == sorted(jobs)
+
+
+def test_what_is_taken_is_one_that_was_attempted_before_else_the_oldest_that_can_run(servers):
+    one, two, _ = servers
+    other, old, again = (waiting(one, "greedy", spec={"model": model}) for model in ("x", "m", "m"))
+    one.change(again, states.started)
+    one.change(again, states.requeued)
+    assert two.waiting.take(any_).request_id == again
+    assert two.waiting.take(lambda spec: spec["model"] == "none") is None
+    assert two.waiting.take(any_).request_id == other
+    assert two.waiting.take(any_).request_id == old
+
+
+def test_a_source_that_still_arrives_keeps_its_job_at_its_server(servers):
+    one, two, _ = servers
+    request_id = waiting(one, "small", source_complete=False)
+    assert two.waiting.take(any_) is None and two.waiting.owners() == [] and one.waiting.owners() == ["small"]
+    assert one.waiting.count().jobs == 1 and two.waiting.count().jobs == 0
+    assert one.waiting.take(any_).request_id == request_id
+    assert one.waiting.count() == replace(one.waiting.count(), jobs=0, keys=0, oldest=0.0)
+
+
+def test_a_job_that_ends_while_it_waits_is_not_taken(servers):
+    one, two, _ = servers
+    one.change(waiting(one, "small"), states.cancelled)
+    assert two.waiting.take(any_) is None
+    request_id = waiting(one, "small")
+    assert two.waiting.take(any_).request_id == request_id
+    with pytest.raises(states.MovedError):
+        one.change(request_id, states.cancelled)
+    one.waiting.put([request_id])  # it has lost it
+    assert one.waiting.take(any_) is None
+
+
+def test_live_jobs_take_no_turn_and_what_the_database_does_not_take_holds_up_nobody(servers):
+    one, two, _ = servers
+    live = Job(new_id(), "small", {"live": True, "webhook_secret": "a\0b"}, accepted=True)
+    one.add(live)
+    one.change(live.request_id, states.started)
+    waiting(one, "greedy", spec={"model": "m", "webhook_secret": "a\0b"})
+    assert started(two).owner == "greedy"
+    waiting(one, "greedy")
+    waiting(one, "small")
+    assert started(two).owner == "small"
+
+
+def test_the_places_of_the_queue_are_those_of_all_servers(servers):
+    one, two, _ = servers
+    queue = FairQueue(4)
+    for store in (one, two):
+        waiting(store, "greedy")
+    with pytest.raises(BusyError, match="2 jobs of this key"):
+        two.add(Job(new_id(), "greedy", {}), lambda held: queue.check("greedy", held))
+    two.add(Job(new_id(), "small", {}), lambda held: queue.check("small", held))
+    two.add(Job(new_id(), "tiny", {}), lambda held: queue.check("tiny", held))
+    with pytest.raises(BusyError, match="4 jobs are waiting"):
+        one.add(Job(new_id(), "last", {}), lambda held: queue.check("last", held))
+    assert started(one) is not None
+    one.add(Job(new_id(), "last", {}), lambda held: queue.check("last", held))
