@@ -11,9 +11,8 @@ from upres.engine.core.errors import SourceError
 
 from .header import header_of
 
-RECORD = struct.Struct(
-    ">BBHB"
-)  # versions; profile (7 bits), level (6), flags (3); what the base layer is compatible with
+# Versions; profile (7 bits), level (6), flags (3); what the base layer is compatible with.
+RECORD = struct.Struct(">BBHB")
 EXTRA_DATA = b"\x41\xed"  # BlockAddIDExtraData (RFC 9559, 5.1.4.1.17), which holds the record in Matroska
 KINDS = (b"dvcC", b"dvvC", b"dvwC")
 TO_HDR10 = (

@@ -2,9 +2,8 @@
 
 import re
 
-PATH = re.compile(
-    r"(?<![\w:/.~])~?/(?:[^\s/:;,()'\"]+/)+[^\s/:;,()'\"]*"
-)  # two names or more; not what follows a URL's scheme
+# Two names or more; not what follows a URL's scheme.
+PATH = re.compile(r"(?<![\w:/.~])~?/(?:[^\s/:;,()'\"]+/)+[^\s/:;,()'\"]*")
 
 
 def public(text: str, most_bytes: int = 1000) -> str:

@@ -39,9 +39,8 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        from upres.engine.core.errors import (
-            Interrupted,
-        )  # before a signal is caught, nothing that takes long is imported
+        # Before a signal is caught, nothing that takes long is imported.
+        from upres.engine.core.errors import Interrupted
 
         error = Interrupted("interrupted")
         for note in getattr(stop, "__notes__", ("nothing is kept: it had not started yet",)):

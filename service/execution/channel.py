@@ -63,9 +63,8 @@ class Channel:
         self._socket = end
         self._sending = threading.Lock()
         self._shared: SharedFrames | None = None
-        self.stuck = (
-            False  # whether the other end has not taken a message; no error is kept, for it holds all that led to it
-        )
+        # Whether the other end has not taken a message. No error is kept, for it holds all that led to it.
+        self.stuck = False
 
     def send(self, message: Message, frame: Frame | None = None) -> None:
         """Send a message, with a frame if there is one."""

@@ -28,14 +28,8 @@ FULL = ("SQLITE_FULL", "53100")  # sqlite3's name and PostgreSQL's SQLSTATE of a
 MISTAKE = "SQLITE_ERROR"  # a statement that does not fit the tables: a fault of ours, not of the disk
 MISTAKES = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError, sa.exc.NotSupportedError)
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "XX001", "XX002")
-BUSY = (
-    "SQLITE_BUSY",
-    "55P03",
-    "57014",
-    "40001",
-    "40P01",
-    "53300",
-)  # a lock or a statement took too long, connections ran out
+# A lock or a statement took too long, connections ran out.
+BUSY = ("SQLITE_BUSY", "55P03", "57014", "40001", "40P01", "53300")
 FORBIDDEN = "42501"
 REPAIRS = {
     "sqlite": "stop the server, and restore a backup, or save what can be read: sqlite3 DAMAGED .recover | sqlite3 NEW",

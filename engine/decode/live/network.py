@@ -7,9 +7,8 @@ from upres.engine.decode.source import Opened, Source
 
 WAIT_SECONDS = 10.0  # for a connection, and for the next bytes of one, before it counts as broken off
 RECONNECT = 5  # tries in a row, each a second later than the one before
-GONE_SECONDS = (2 * RECONNECT + 1) * WAIT_SECONDS + sum(
-    range(RECONNECT)
-)  # at most, until it has ended: no try brought anything
+# At most, until a source that broke off has ended: no try brought anything.
+GONE_SECONDS = (2 * RECONNECT + 1) * WAIT_SECONDS + sum(range(RECONNECT))
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     # Interleaved in one connection: cameras behind routers and firewalls are reached, and no packet is lost or out of order.
     "rtsp": {"rtsp_transport": "tcp"},

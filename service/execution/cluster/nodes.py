@@ -40,9 +40,8 @@ class Place:
 
 def connect() -> str:
     """Connect this process to the cluster that this machine belongs to; return the id of its node. SettingsError without one."""
-    logging.getLogger("ray._private.worker").setLevel(
-        logging.ERROR
-    )  # it warns of signals, which are the server's own business
+    # It warns of signals, which are the server's own business.
+    logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         if (address := os.environ.get("RAY_ADDRESS", "auto")) != "auto":  # Ray would try for minutes

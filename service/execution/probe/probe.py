@@ -21,6 +21,10 @@ from .process import SECONDS, Facts
 T = TypeVar("T")
 AT_ONCE = 4
 START_SECONDS = 60.0  # for the first, which waits for the process that it is forked from
+NO_PROCESS = (
+    f"no process that opens media could be started within {START_SECONDS:g} s; see what the log says of it, and whether the "
+    "system has memory and processes left"
+)
 TRIES = 2  # one that was killed may have been killed by another process's need of memory
 
 
@@ -66,8 +70,11 @@ class Probe:
         self._server.start()
 
     async def confinement(self) -> Confinement:
-        """Try what this system cuts a process off from."""
-        reply = await self._ask({"confine": {}}, START_SECONDS)
+        """Try what this system cuts a process off from; UnavailableError where no process can be started."""
+        try:
+            reply = await self._ask({"confine": {}}, START_SECONDS)
+        except ProbeKilledError as error:
+            raise UnavailableError(NO_PROCESS) from error
         return Confinement(network=reply.get("network") is True, files=reply.get("files") is True)
 
     def close(self) -> None:

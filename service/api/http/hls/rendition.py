@@ -13,10 +13,8 @@ from upres.service.live.framing import FramingError
 
 PART_SECONDS = 0.2
 SLACK = 1.05  # over the usual length of a part, for frames whose durations are rounded
-LONGER, MOST_LONGER = (
-    1.5,
-    0.5,
-)  # than any frame so far that one may become: times, and at most so many seconds of a part for that
+LONGER = 1.5  # times as long as any frame so far that one may become
+MOST_LONGER = 0.5  # seconds of a part, at most, for that
 LISTED = 4  # target durations in a playlist, one more than a server must keep there
 KEPT = 6  # target durations behind it, for players that are about to ask
 PARTED = 3  # target durations from the end in which parts are listed

@@ -140,6 +140,8 @@ def test_a_system_without_a_process_left_is_no_verdict(tmp_path, monkeypatch):
             monkeypatch.setattr(probe._server, "fork", fork)
             with pytest.raises(UnavailableError, match="could not start"):
                 await probe(tmp_path / "source", SPEC, "alice")
+            with pytest.raises(UnavailableError, match="processes left"):
+                await probe.confinement()
 
     asyncio.run(scenario())
 
