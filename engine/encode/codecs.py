@@ -105,9 +105,11 @@ CUTS = "segments are cut by the settings `segment` and `split`, each with a key 
 SAME = "how the work is divided is fixed, so that a resumed run gives the same bytes"
 APART = "segments are encoded one by one as they come, so there is no first pass over all of them"
 OURS = "it has a setting of its own"
+HANGS = "low delay can hang, and how far the encoder looks ahead is fixed, as its memory is planned"
 FORBIDDEN = {
-    ORDER: "bf bframes b_strategy b-adapt b-pyramid b-bias weightb auto-alt-ref lag-in-frames arnr-maxframes pred-struct "
-    "hierarchical-levels enable-overlays enable-tf frame-parallel b_ref_mode b_adapt",
+    ORDER: "bf bframes b_strategy b-adapt b-pyramid b-bias weightb auto-alt-ref lag-in-frames arnr-maxframes "
+    "enable-overlays enable-tf frame-parallel b_ref_mode b_adapt",
+    HANGS: "pred-struct rtc hierarchical-levels lookahead",
     CUTS: "g keyint keyint_min keyint-min min-keyint sc_threshold scenecut scd open-gop intra-refresh irefresh-type "
     "force_key_frames forced-idr no-forced-idr scenecut-bias radl fades single-slice-intra-refresh",
     SAME: "threads thread_type lookahead-threads sliced-threads pools numa-pools frame-threads lp pin asm opencl wpp pmode pme "

@@ -1,5 +1,7 @@
 """Codecs beside H.264: the same result each time, however many encoders work, and what would break that is refused."""
 
+import subprocess
+import sys
 from itertools import count
 
 import media
@@ -63,6 +65,7 @@ def test_a_result_is_what_was_made_and_the_same_with_any_number_of_encoders(
         ({"x264opts": "no-scenecut"}, "scenecut: segments are cut by"),
         ({"threads": "8"}, "threads: how the work is divided is fixed"),
         ({"svtav1-params": "lp=8:tune=0"}, "lp: how the work is divided is fixed"),
+        ({"svtav1-params": "pred-struct=1"}, "pred-struct: low delay can hang"),
         ({"pass": "1"}, "pass: segments are encoded one by one as they come"),
         ({"crf": "3"}, "crf: it has a setting of its own"),
     ],
@@ -139,3 +142,29 @@ def test_a_run_with_options_of_the_encoder_is_resumed_to_the_same_bytes(source, 
     assert upscale(source, target, job(target, encoder=encoder), resume=True).frames_resumed > 0
     upscaled(source, tmp_path / "whole.mp4", encoder=encoder)
     assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+ENCODES = """
+import sys
+from fractions import Fraction
+import numpy as np
+from upres.engine.core.frame import Color, Frame, Shape
+from upres.engine.encode.options import Encoder, resolve
+from upres.engine.encode.video import pieces
+shape = Shape(64, 48, Fraction(1, 25), Fraction(25), Fraction(1), Color("bt709", "tv", "bt709", "bt709"))
+encoding = resolve(Encoder(codec="av1", preset="ultrafast"), shape)
+grey = np.full((48, 64, 3), 99, np.uint8)
+made = pieces((Frame(grey, n, 1) for n in range(500)), encoding, shape, at_shots=False, encoders=int(sys.argv[1]))
+print(sum(len(piece.packets) for piece in made))
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("encoders", [1, 2])
+def test_no_encoder_of_tiny_frames_hangs(encoders):
+    """As SVT-AV1's low delay does once in 120 encoders, where other work is beside it and it has no real-time priority."""
+    for _ in range(50):
+        done = subprocess.run(
+            [sys.executable, "-c", ENCODES, str(encoders)], capture_output=True, text=True, timeout=200
+        )
+        assert done.stdout == "500\n", done.stderr

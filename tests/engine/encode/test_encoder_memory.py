@@ -35,7 +35,7 @@ print(1024 * (peak() - before))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads a process's peak memory from /proc")
-@pytest.mark.parametrize(("codec", "preset"), [("h264", "fast"), ("hevc", "fast")])
+@pytest.mark.parametrize(("codec", "preset"), [("h264", "fast"), ("hevc", "fast"), ("av1", "fast")])
 def test_a_prediction_is_near_what_is_taken(request, codec, preset):
     command = [sys.executable, "-c", MEASURED, codec, preset]
     done = subprocess.run(command, cwd=request.path.parent, capture_output=True, check=True, timeout=280)
