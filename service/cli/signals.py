@@ -2,12 +2,14 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is not known on Windows
 INTERRUPTED = 130  # as Interrupted's
+LONGEST_END = 60.0  # seconds, in which a run is finished in order unless something hangs
 
 
 def at_once() -> None:
@@ -19,7 +21,7 @@ def at_once() -> None:
 
 
 def orderly() -> None:
-    """Let a signal raise KeyboardInterrupt, so that a run is finished in order; a second one ends the process at once."""
+    """Let a signal raise KeyboardInterrupt, so that a run ends in order, within LONGEST_END; a second one ends it at once."""
     _handle(_interrupt)
 
 
@@ -68,6 +70,9 @@ def _quit(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; a second signal does not wait, which the log survives."""
+    """Raise KeyboardInterrupt; a second signal does not wait, which the log survives, and what hangs is not waited for long."""
     _handle(lambda number, frame: os._exit(INTERRUPTED))
+    limit = threading.Timer(LONGEST_END, _quit, (number, None))
+    limit.daemon = True
+    limit.start()
     raise KeyboardInterrupt

@@ -14,14 +14,16 @@ from paths import ROOT
 from upres.engine.models.catalog import NETWORKS
 
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-FOLDERS = SETUPTOOLS["package-dir"]
+FOLDERS = dict(SETUPTOOLS["package-dir"])
+NAMESPACE = FOLDERS.pop("upres")  # no package: it holds what `python -m upres` runs
 MOST_MODULES = 14  # in one folder
 MOST_LINES = 60  # of one function
 MEDIAN_FUNCTION, MEDIAN_FILE = 6, 99
 
 
 def packages():
-    """Every package that lies here: its dotted name and its folder."""
+    """Every package that lies here, and their namespace: its dotted name and its folder."""
+    yield "upres", ROOT / NAMESPACE
     for name, top in FOLDERS.items():
         for init in sorted((ROOT / top).rglob("__init__.py")):
             folder = init.parent

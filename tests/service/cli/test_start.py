@@ -28,6 +28,11 @@ def test_signals_are_caught_before_anything_that_takes_long_is_imported():
     assert done.stdout == "\n"
 
 
+def test_the_command_is_a_module_too():
+    done = subprocess.run([sys.executable, "-m", "upres", "--version"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("upres "), done.stderr
+
+
 def stopped(*args):
     raise KeyboardInterrupt
 
@@ -38,6 +43,21 @@ def test_ctrl_c_says_so_wherever_it_comes(monkeypatch, capfd):
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert (ended.value.code, capfd.readouterr().err) == (130, "upres: interrupted\n")
+
+
+def test_a_run_that_hangs_when_it_is_stopped_ends_all_the_same():
+    code = """
+import os, signal, threading
+from upres.service.cli import signals
+signals.LONGEST_END = 0.1
+signals.orderly()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+finally:
+    threading.Event().wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "upres: interrupted\n")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="no OpenVINO here")
