@@ -200,6 +200,15 @@ class Claim:
         since = self._since
         return self._waited + (0.0 if since is None else time.monotonic() - since)
 
+    def take_now(self, size: int) -> bool:
+        """Take bytes if they are free, before all who wait for some; tell whether they were."""
+        try:
+            self._budget.reserve(size, lambda: False, **self._whose, longest=0.0, on_wait=self._on_wait)
+        except NoRoomError:
+            return False
+        self.held += size
+        return True
+
     def reserve(self, size: int, gone: Callable[[], bool]) -> None:
         """Take bytes as soon as they are free; raises what MemoryBudget.reserve does."""
 

@@ -20,7 +20,7 @@ from upres.engine.pipeline.estimate import seconds_a_frame
 
 from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
 from .chosen_models import ChosenModels, Load, Turn
-from .encoding.encoder_host import EncoderHosts
+from .encoding.encoder_host import EncoderHosts, picture_bytes
 from .memory_budget import Claim, MemoryBudget
 from .ranges.line import Line
 from .shared_frames import shared_bytes
@@ -123,12 +123,8 @@ class ModelHost:
             case "model":
                 self._check_unused()
                 note = self._chosen.load(message["models"], message["content"], steps=bool(message.get("steps")))
-                nvenc = {"nvenc": self._encoders.offer(), "may_have_nvenc": self._encoders.there}
+                nvenc = {"nvenc": self._encoders.free, "may_have_nvenc": self._encoders.there}
                 return {**self._chosen.facts, "note": note, **nvenc}
-            case "want nvenc":
-                self._check_unused()
-                self._memory.wait(partial(self._line.become_first, self, self._is_gone))
-                self._memory.wait(partial(self._encoders.want, self._is_gone))
             case "deepen":
                 self._check_unused()
                 self._chosen.deepen()
@@ -141,9 +137,7 @@ class ModelHost:
             case "merge":
                 self._merge(int(message["media"]))
             case "reserve":
-                size = int(message["width"]), int(message["height"])
-                self._reserve(*size, int(message["media"]), nvenc=bool(message.get("nvenc")))
-                return self._count_encoders(message)
+                return self._count_encoders(message) if self._reserve(message) else 0
             case "encoder" if self._memory.held:
                 self._channel.send_end(self._encoders.open())
             case "check live":
@@ -173,38 +167,61 @@ class ModelHost:
         if self._memory.held or self._sessions:
             raise ValueError("models are chosen before memory is reserved for them")
 
-    def _reserve(self, width: int, height: int, media: int, *, nvenc: bool) -> None:
-        """Wait until what an attempt takes fits: its model's memory for such frames, and so many bytes for all else.
+    def _reserve(self, message: Message) -> bool:
+        """Wait until what an attempt takes fits: its model's memory for frames of a size, and so many bytes for all else.
 
-        Then share memory for the frames themselves, which is counted, too. nvenc: the GPU encodes what becomes of them.
+        Then share memory for the frames themselves, which is counted, too. Tells whether it has all of that: not where a GPU was
+        to encode what becomes of them, and has no encoder left.
         """
         scale = self._chosen.model.scale
+        width, height, media = (int(message[name]) for name in ("width", "height", "media"))
         if self._memory.held or media < 0:
             raise ValueError("memory is reserved once, and not less than none")
         if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
             raise ValueError(f"there is no memory to reserve for frames of {width}x{height}")
-        if nvenc:
-            self._encoders.fix(width * scale, height * scale)
-        else:
-            self._encoders.leave_all()
         frame = self._chosen.form.bytes_of(width, height)
         sizes = frame, frame * scale**2
-        session = self._chosen.memory(width, height, live=self._live)
+        needed = media + self._chosen.memory(width, height, live=self._live) + shared_bytes(sizes)
         self._merging.release()
-        needed = media + session + shared_bytes(sizes) + self._encoders.bytes_each
-        # A range behind another takes what nobody else waits for, or waits here, where it is in nobody's way.
+        if not message.get("nvenc"):
+            self._reserve_memory(needed)
+        else:
+            pictures = width * scale, height * scale
+            if not self._reserve_both(needed + picture_bytes(*pictures), waits=bool(message.get("waits"))):
+                return False
+            self._encoders.fix(*pictures)
+        self._line.hold(self)
+        self._channel.share(sizes)
+        return True
+
+    def _reserve_memory(self, needed: int) -> None:
+        """Wait for memory. A range behind another takes what nobody else waits for, or waits where it is in nobody's way."""
         if self._line.is_first(self) or not self._memory.grant(needed, 1):
             self._memory.wait(partial(self._line.become_first, self, self._is_gone))
             self._memory.reserve(needed, self._is_gone)
-        self._line.hold(self)
-        self._channel.share(sizes)
+
+    def _reserve_both(self, needed: int, *, waits: bool) -> bool:
+        """Take memory and an encoder of the GPU, and wait for each while nothing of the other is held; tell whether they are had.
+
+        waits: for an encoder, too; else nothing is taken where none is free once memory is.
+        """
+        while True:
+            self._reserve_memory(needed)
+            if self._encoders.claim(1):
+                return True
+            self._memory.release()
+            if not waits:
+                return False
+            self._memory.wait(partial(self._encoders.wait, self._is_gone))
+            if self._line.is_first(self) and self._memory.take_now(needed):
+                return True
+            self._encoders.leave(1)
 
     def _merge(self, media: int) -> None:
         """Wait until what an attempt takes fits that merges what others make, which encode for it, too."""
         self._check_unused()
         if self._merging.held or media < 0:
             raise ValueError("memory to merge is reserved once, and not less than none")
-        self._encoders.leave_all()
         self._merging.reserve(media, self._is_gone)
 
     def _count_encoders(self, message: Message) -> int:

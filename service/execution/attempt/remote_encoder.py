@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -12,6 +13,7 @@ from av import Packet, VideoFrame, VideoStream
 
 from upres.engine.color.planes import to_planes
 from upres.engine.color.side_data import side_data
+from upres.engine.core.errors import LogError
 from upres.engine.core.frame import Frame, Shape
 from upres.engine.encode.captions import with_captions
 from upres.engine.encode.codecs import NVENC
@@ -21,26 +23,41 @@ from upres.engine.encode.options import Encoding
 from upres.engine.pipeline.encoders import another_encoder
 from upres.engine.pipeline.estimate import media_memory
 from upres.engine.pipeline.options import Job, resolved
+from upres.engine.segments.folder import FolderLog
 from upres.service.execution.channel import Channel
 from upres.service.execution.encoding.encoder_host import SETTINGS
 
 from .remote_model import RemoteModel, value_of
 
 
-def with_memory(model: RemoteModel, job: Job, shape: Shape, frames: int | None = None) -> Job:
-    """Wait for the memory that the run is predicted to take, and the GPU's encoder; return the job with what it may have of these.
+def nvenc_began(log: Path) -> bool | None:
+    """Tell whether a GPU began to encode a log; None where nothing did, or the log is damaged."""
+    try:
+        began: bool | None = FolderLog.read_header(log).get("encoder", {}).get("nvenc")
+    except LogError:
+        return None
+    return began
 
-    frames: of the result; None where that is unknown. Raises SettingsError for a size that no encoder takes.
+
+def with_memory(
+    model: RemoteModel, job: Job, shape: Shape, frames: int | None = None, *, log: Path | None = None
+) -> Job:
+    """Wait for the memory that the run is predicted to take, and return the job with the encoders that it may have.
+
+    frames: of the result; None where that is unknown. log: its folder, where a run may continue one: where NVENC began that, an
+    encoder of the GPU is waited for, too; else the CPU encodes where none is free. Raises SettingsError for a size that no encoder
+    takes.
     """
     _, encoding = resolved(job, shape)
     media = media_memory(shape, encoding, job.scale, frames, keep_up=job.keep_up)
     encoder = another_encoder(shape, encoding, job.scale, frames)
     nvenc = encoding.library in NVENC.values()
-    if nvenc and not model.nvenc:
-        model.want_nvenc()
-    count = model.reserve(shape.width, shape.height, media, encoder, nvenc=nvenc)
+    waits = log is not None and bool(nvenc_began(log))
+    count = model.reserve(shape.width, shape.height, media, encoder, nvenc=nvenc, waits=waits)
     if not nvenc:
         return replace(job, encoders=count)
+    if not count:
+        return with_memory(model, replace(job, encoder=replace(job.encoder, nvenc=False)), shape, frames)
     channels = [model.open_encoder() for _ in range(count)]
     return replace(job, encoders=count, open_encoder=RemoteEncoders(channels))
 

@@ -16,7 +16,7 @@ class RemoteModel:
     """Keeps the engine's protocol `Model`. note: a line for the user where a better model exists; None otherwise.
 
     eight_bits: why it takes 8 bits a channel and no more; None where it can be deepened. planar: whether it takes planes.
-    nvenc: whether the worker has a GPU encode, where it is asked to; may_have_nvenc: it would, once others leave it an encoder.
+    nvenc: whether the worker's GPU has an encoder free; may_have_nvenc: it has, or will once others leave one.
     levels: networks of which one works, if there are several; level: which of them, from its next frame on.
     """
 
@@ -69,14 +69,18 @@ class RemoteModel:
         """Predict the bytes that a session needs in the worker."""
         return int(_ask(self._channel, {"do": "memory", "width": width, "height": height}))
 
-    def reserve(self, width: int, height: int, media: int, encoder: AnotherEncoder, *, nvenc: bool = False) -> int:
+    def reserve(
+        self, width: int, height: int, media: int, encoder: AnotherEncoder, *, nvenc: bool = False, waits: bool = False
+    ) -> int:
         """Wait until the worker has memory for frames of this size, and `media` bytes for all but the model; share some of it.
 
-        encoder: what more than one of them take. nvenc: whether they are the worker's. Returns how many there may be.
-        Raises SourceError where it never has; for a live source, where it has none now.
+        encoder: what more than one of them take. nvenc: whether they are its GPU's; waits: until that has one, too. Returns how
+        many there may be: none where the GPU has none by then, and nothing is reserved. Raises SourceError where it never has the
+        memory, NoRoomError where it has not in its time; for a live source, where it has none now.
         """
         sizes = {"width": width, "height": height, "media": media}
-        self._channel.send({"do": "reserve", **sizes, "encoder": asdict(encoder), "nvenc": nvenc})
+        asked = {"encoder": asdict(encoder), "nvenc": nvenc, "waits": waits}
+        self._channel.send({"do": "reserve", **sizes, **asked})
         message, _ = self._channel.receive()
         if "shared" in message:
             frame, upscaled = message["shared"]
@@ -84,17 +88,11 @@ class RemoteModel:
             message, _ = self._channel.receive()
         return int(value_of(message))
 
-    def want_nvenc(self) -> None:
-        """Wait until the worker has an encoder of the GPU for this attempt; NoRoomError where it has none in its time."""
-        _ask(self._channel, {"do": "want nvenc"})
-        self.nvenc = True
-
     def merge(self, media: int) -> None:
-        """Wait until the worker has so many bytes for an attempt that merges what others make; leave them the GPU's encoder.
+        """Wait until the worker has so many bytes for an attempt that merges what others make.
 
         Raises SourceError where it never has, NoRoomError where it has none in its time.
         """
-        self.nvenc = False  # left whatever the answer is
         _ask(self._channel, {"do": "merge", "media": media})
 
     def open_encoder(self) -> Channel:

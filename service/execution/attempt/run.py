@@ -7,7 +7,7 @@ in the folder; what it reports is only news of that.
 import logging
 import shutil
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -44,7 +44,7 @@ from upres.service.storage.job_folder import JobFolder
 from .activity import Activity, ReadAhead
 from .growing_source import GrowingSource
 from .preview import jpeg
-from .remote_encoder import with_memory
+from .remote_encoder import nvenc_began, with_memory
 from .remote_model import RemoteModel
 from .reporting import Reporter
 from .split import Asked
@@ -53,6 +53,7 @@ MERGED_FRAMES = 10  # of the source's, for an attempt that decodes no more than 
 LIVE_RATE = Fraction(60)  # frames a second that a live source has at most: where libavformat says more, it has guessed
 
 LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
+NO_NVENC = "an NVIDIA GPU began to encode this, and the worker that goes on with it has no NVENC: the CPU encodes it from the start"
 SUBTITLES = "a stream carries picture and sound; subtitles are in the joined result, which `upres get` brings"
 
 logger = logging.getLogger(__name__)
@@ -89,14 +90,12 @@ class Attempt:
             return self._run_whole(job, model) if self._live is None else self._run_live(job, model, self._live)
 
     def _job(self, model: RemoteModel) -> Job:
-        """Give the job. What has started a log goes on with it, the GPU or the CPU: no log mixes the two.
+        """Give the job. What began a log goes on with it, the GPU or the CPU: no log mixes the two.
 
         A new one is the GPU's where an encoder of it is free.
         """
-        started = None
-        with suppress(LogError):  # one that is damaged is restarted
-            started = FolderLog.read_header(self._folder.log).get("encoder", {}).get("nvenc")
-        return self._spec.job(model, nvenc=model.nvenc if started is None else started and model.may_have_nvenc)
+        began = nvenc_began(self._folder.log)
+        return self._spec.job(model, nvenc=model.nvenc if began is None else began and model.may_have_nvenc)
 
     def _model(self) -> RemoteModel:
         return RemoteModel(self._channel, self._spec.chain(), self._spec.content, steps=self._spec.step_down)
@@ -131,8 +130,11 @@ class Attempt:
             if self._spec.streamed and reader.subtitles:
                 self._progress.warnings.append(SUBTITLES)
             self._reporter.expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
+            in_ranges = self._in_ranges()
+            if not in_ranges:  # before the log says who encodes it
+                job = with_memory(model, job, reader.info.shape, self._reporter.expected or None, log=self._folder.log)
             with closing(self._log(job)) as log, _contradictions(fresh=not log.tracks):
-                for fragment in self._fragments(reader, job, log, model):
+                for fragment in self._fragments(reader, job, log, model, in_ranges=in_ranges):
                     self._published(fragment, log)
                 self._reporter.report()
                 join(log, self._folder.joined, job.container)
@@ -144,7 +146,14 @@ class Attempt:
     def _reader(self, source: Source, model: RemoteModel) -> Reader:
         return Reader(source, formats=FORMATS, tonemap=self._spec.tonemap, eight_bits=model.eight_bits)
 
-    def _fragments(self, reader: Reader, job: Job, log: FolderLog, model: RemoteModel) -> Generator[Fragment]:
+    def _in_ranges(self) -> bool:
+        """Tell whether others make the job in ranges, or have made some."""
+        planned = self._devices > 1 or (self._devices and Ranges(self._folder.log, {}).plan)
+        return bool(planned) and not self._spec.streamed
+
+    def _fragments(
+        self, reader: Reader, job: Job, log: FolderLog, model: RemoteModel, *, in_ranges: bool
+    ) -> Generator[Fragment]:
         """Make the log, of ranges that others make where there are others, or were, and it can be split."""
 
         def alone(why: str | None) -> Generator[Fragment]:
@@ -156,13 +165,13 @@ class Attempt:
                     worker = self._model()
                     unread = closes.enter_context(self._reader(closes.enter_context(self._source()), worker))
                     fits = fitted(self._job(worker), unread)
-                fits = with_memory(worker, fits, unread.info.shape, self._reporter.expected or None)
+                fits = with_memory(worker, fits, unread.info.shape, self._reporter.expected or None, log=log.folder)
                 yield from run(unread, fits, log, self._progress, self._reporter.tick)
 
-        ranges = Ranges(log.folder, _header(job))
-        if self._spec.streamed or not (self._devices > 1 or (self._devices and ranges.plan)):
-            yield from alone(None)
+        if not in_ranges:
+            yield from run(reader, job, log, self._progress, self._reporter.tick)
             return
+        ranges = Ranges(log.folder, _header(job))
         asked = Asked(self._channel, self._activity.excused, self._reporter.tick)
 
         def makers(numbers: Sequence[int]) -> AbstractContextManager[Wait]:
@@ -183,7 +192,7 @@ class Attempt:
             job = fitted(self._job(model), reader)
             ranges = Ranges(self._folder.log, _header(job))
             plan = ranges.plan or Plan()
-            job = with_memory(model, job, reader.info.shape)
+            job = with_memory(model, job, reader.info.shape, log=self._folder.log)
             with closing(ranges.log(number)) as log:
                 read = partial(self._reporter.send, "read")
                 make_range(reader, job, log, plan.spans[number], self._progress, was_read=read)
@@ -226,6 +235,8 @@ class Attempt:
             raise
         except LogError as error:
             logger.warning("the log is restarted: %s", error)
+            if nvenc_began(self._folder.log) and not job.encoder.nvenc:
+                self._progress.warnings.append(NO_NVENC)
             FolderLog.discard(self._folder.log)
             return FolderLog(self._folder.log, header)
 

@@ -63,29 +63,23 @@ class EncoderHosts:
         """Whether a GPU encodes, now or once another encoder ends."""
         return self._sessions is not None
 
-    def offer(self) -> bool:
-        """Claim one, unless that was done; tell whether there is one."""
-        self.claim(1 - self._claimed)
-        return self._claimed > 0
+    @property
+    def free(self) -> bool:
+        """Whether one could be claimed now."""
+        return self._sessions is not None and self._sessions.free > 0
 
-    def want(self, gone: Callable[[], bool], longest: float) -> None:
-        """Claim one, unless that was done; waits for it as `Sessions.wait`."""
+    def wait(self, gone: Callable[[], bool], longest: float) -> None:
+        """Claim one; waits for it as `Sessions.wait`."""
         if self._sessions is None:
             raise ValueError("no GPU encodes here")
-        if self.offer():
-            return
         self._sessions.wait(gone, longest, self._name, self._on_wait)
-        self._claimed = 1
+        self._claimed += 1
 
     def leave(self, count: int) -> None:
         """Give back so many that were claimed and no encoder was opened for."""
         if self._sessions is not None:
             self._sessions.release(count, self._name)
         self._claimed -= count
-
-    def leave_all(self) -> None:
-        """Give back all of these."""
-        self.leave(self._claimed)
 
     def claim(self, most: int) -> int:
         """Claim up to so many more; return how many."""
@@ -102,7 +96,7 @@ class EncoderHosts:
     @property
     def bytes_each(self) -> int:
         """Count the bytes that the worker shares for each; 0 where none takes pictures."""
-        return 0 if self._size is None else shared_bytes(_sizes(*self._size))
+        return 0 if self._size is None else picture_bytes(*self._size)
 
     def open(self) -> socket.socket:
         """Start an encoder that was claimed; the attempt's end of its channel, for the caller to send and close."""
@@ -118,7 +112,7 @@ class EncoderHosts:
         for host in self._hosts:
             host.close()
         self._hosts = []
-        self.leave_all()
+        self.leave(self._claimed)
 
 
 class _Host:
@@ -227,6 +221,11 @@ class _Host:
         if self._encoder is not None:
             self._encoder.close()
             self._encoder = None
+
+
+def picture_bytes(width: int, height: int) -> int:
+    """Count the bytes that the worker shares for an encoder of pictures of this size."""
+    return shared_bytes(_sizes(width, height))
 
 
 def _packed(piece: Piece) -> tuple[dict[str, Any], bytes]:

@@ -35,6 +35,12 @@ class Sessions:
         return self._held.total()
 
     @property
+    def free(self) -> int:
+        """Count those that `claim` would take; none while others wait for one. From any thread."""
+        with self._changed:
+            return self._free
+
+    @property
     def holders(self) -> list[str]:
         """Name the orders that have some. From any thread."""
         with self._changed:
@@ -43,7 +49,7 @@ class Sessions:
     def claim(self, most: int, name: str = "") -> int:
         """Take up to so many, and return how many; none while others wait for one."""
         with self._changed:
-            count = 0 if self._waiting else max(0, min(most, self.most - self.taken))
+            count = max(0, min(most, self._free))
             self._change(name, count)
             return count
 
@@ -86,6 +92,10 @@ class Sessions:
         with self._changed:
             self._change(name, -count)
             self._changed.notify_all()
+
+    @property
+    def _free(self) -> int:
+        return 0 if self._waiting else self.most - self.taken
 
     def _change(self, name: str, count: int) -> None:
         self._held[name] += count

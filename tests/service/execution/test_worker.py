@@ -189,7 +189,7 @@ def test_memory_to_merge_is_waited_for_apart_and_given_back_for_the_memory_to_ma
             host._do({"do": "merge", "media": 500}, None)
         host._do({"do": "merge", "media": 400}, None)
         assert merging._held.total() == 1000 and host.waited > 0
-        host._reserve(64, 48, 0, nvenc=False)
+        host._reserve({"width": 64, "height": 48, "media": 0})
         assert merging._held.total() == 600 and memory._held.total()
         host.close()
         assert not memory._held.total()

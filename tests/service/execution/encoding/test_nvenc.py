@@ -4,7 +4,8 @@ import json
 import socket
 import threading
 import time
-from contextlib import closing, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 
 import fake
@@ -26,6 +27,7 @@ from upres.engine.pipeline.run import run
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.memory import MemoryLog
 from upres.service.domain.errors import NoRoomError
+from upres.service.execution.attempt.run import NO_NVENC
 from upres.service.execution.channel import Channel
 from upres.service.execution.encoding import encoder_host, gpu_sessions
 from upres.service.execution.encoding.encoder_host import EncoderHosts
@@ -109,6 +111,7 @@ def test_no_log_mixes_two_encoders(tmp_path, nvenc, clip, first, monkeypatch):
             verdict = desk.verdict()
     assert verdict["totals"]["encoding"]["encoder"] == "libx264"
     assert (verdict["totals"]["frames_resumed"] > 0) is not first
+    assert (NO_NVENC in verdict["totals"]["warnings"]) is first
     header = FolderLog.read_header(desk.folder.log)
     assert header["encoder"]["nvenc"] is False and referee.count(desk.folder.joined) == 30
 
@@ -175,30 +178,73 @@ def until(condition):
     raise AssertionError("it does not come to that")
 
 
-def test_what_the_cpu_encodes_leaves_the_gpu_to_others():
-    sessions = Sessions(1)
+TOTAL = 1 << 30
+RESERVE = {"do": "reserve", "width": 64, "height": 48, "media": 0}
+RESERVE |= {
+    "encoder": {"bytes": 200 << 20, "frame_seconds": 1000.0, "most": 4}
+}  # of which one more fits into a quarter
+
+
+@contextmanager
+def hosting(sessions, budget):
+    """What answers an attempt whose models are loaded, while a GPU has an encoder."""
     mine, theirs = (Channel(end) for end in socket.socketpair())
     with closing(mine), closing(theirs):
-        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)), encoders=EncoderHosts(sessions))
+        host = ModelHost(theirs, fake.load, nullcontext, Claim(budget), encoders=EncoderHosts(sessions))
         assert host._do({"do": "model", "models": [("x", 2)], "content": "auto"}, None)["nvenc"]
-        host._reserve(64, 48, 0, nvenc=False)
+        with closing(host):
+            yield host
+
+
+def test_what_the_cpu_encodes_leaves_the_gpu_to_others():
+    sessions = Sessions(1)
+    with hosting(sessions, MemoryBudget(TOTAL)) as host:
+        assert host._do({**RESERVE, "nvenc": False}, None) == 2
         assert sessions.claim(9) == 1
-        host.close()
 
 
 def test_encoders_that_there_is_no_memory_for_are_left_to_others():
     sessions = Sessions(5)
-    mine, theirs = (Channel(end) for end in socket.socketpair())
-    with closing(mine), closing(theirs):
-        host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)), encoders=EncoderHosts(sessions))
-        host._do({"do": "model", "models": [("x", 2)], "content": "auto"}, None)
-        host._reserve(64, 48, 0, nvenc=True)
-        asked = {"bytes": 200 << 20, "frame_seconds": 1000.0, "most": 4}  # of which one fits into a quarter
-        assert host._count_encoders({"encoder": asked, "width": 64, "height": 48}) == 2
+    with hosting(sessions, MemoryBudget(TOTAL)) as host:
+        assert host._do({**RESERVE, "nvenc": True}, None) == 2
         assert sessions.claim(9) == 3
         sessions.release(3)
-        host.close()
     assert sessions.claim(9) == 5
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_who_waits_for_memory_leaves_the_encoder_to_others_and_who_waits_for_that_the_memory(waits):
+    sessions, budget = Sessions(1), MemoryBudget(TOTAL)
+    budget.reserve(TOTAL, lambda: False)
+    with hosting(sessions, budget) as host, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(host._do, {**RESERVE, "nvenc": True, "waits": waits}, None)
+        until(lambda: budget.counts[2] == 1)
+        assert sessions.claim(1) == 1
+        budget.release(TOTAL)
+        if not waits:
+            assert asked.result(60) == 0 == budget.counts[0]
+            return
+        until(lambda: sessions._waiting == 1)
+        assert budget.counts[0] == 0
+        budget.reserve(TOTAL, lambda: False)
+        sessions.release(1)
+        until(lambda: budget.counts[2] == 1)
+        assert sessions.taken == 0
+        budget.release(TOTAL)
+        assert asked.result(60) == 1 and sessions.taken == 1
+
+
+def test_a_new_job_whose_encoder_others_took_while_it_waited_for_memory_is_encoded_by_the_cpu(tmp_path, nvenc, clip):
+    with working(tmp_path / "job", nvenc=True, memory_bytes=4 << 30) as desk:
+        desk.memory.reserve(4 << 30, lambda: False)
+        desk.folder.source.write_bytes(clip("a.mp4", 1).read_bytes())
+        desk.order(spec=SEGMENTS.as_json())
+        until(lambda: desk.memory.counts[2] == 1)
+        assert not FolderLog.read_header(desk.folder.log)
+        assert desk.sessions.claim(9) == desk.sessions.most
+        desk.memory.release(4 << 30)
+        assert desk.verdict()["totals"]["encoding"]["encoder"] == "libx264"
+    assert FolderLog.read_header(desk.folder.log)["encoder"]["nvenc"] is False
 
 
 @pytest.mark.parametrize(("longest", "gone", "error"), [(0.0, False, NoRoomError), (60.0, True, TimeoutError)])
@@ -273,7 +319,7 @@ def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, 
     monkeypatch.setattr(encoder_host, "END_SECONDS", 0.05)
     sessions = Sessions(2)
     hosts = EncoderHosts(sessions)
-    assert hosts.offer()
+    assert hosts.claim(1)
     hosts.fix(64, 48)
     channel = Channel(hosts.open())
     channel.attach(channel.receive()[0]["shared"])
@@ -293,7 +339,7 @@ def one(nvenc):
     """An attempt's end of an encoder for pictures of 64x48, and the sessions that are left."""
     sessions = Sessions(2)
     hosts = EncoderHosts(sessions)
-    assert hosts.offer()
+    assert hosts.claim(1)
     hosts.fix(64, 48)
     channel = Channel(hosts.open())
     channel.attach(channel.receive()[0]["shared"])
