@@ -2,7 +2,9 @@
 
 import errno
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
 import av
@@ -34,6 +36,17 @@ OUTSIDE = (ConnectionError, FileNotFoundError, PermissionError, TimeoutError)
 """What keeps a source from being opened and says nothing of what is in it."""
 SHUT_OUT = "its format is none that is read here"
 IN_ORDER = "its format cannot be read as its bytes come: save it as a file, or send it whole, as a job"
+BOXES = (b"ftyp", b"styp", b"wide", b"mdat", b"free", b"skip", b"sidx", b"moof", b"moov", b"uuid", b"emsg", b"prft")
+"""Kinds at the top of an MP4 or QuickTime file."""
+MOST_BOXES = 10_000
+NO_INDEX = (
+    "its index, the box moov, is missing: what recorded it was ended before it wrote one; untrunc makes one from another "
+    "recording of the same device"
+)
+NO_HEADER = (
+    "it holds fragments without the header, the box moov, that they belong to; put the init segment in front: "
+    "cat init.mp4 segment.m4s > in.mp4"
+)
 LIVE_PROBE = {"fpsprobesize": "6"}
 """Frames that are looked at for the rate; libavformat's own 20 delay the first one twice as long."""
 
@@ -145,6 +158,8 @@ def _open(
         )
         what = "cannot be opened" if outside else "not a video that can be read"
         why = reason(error)
+        if isinstance(error, av.InvalidDataError) and not isinstance(file, Unseekable):
+            why = _lacking(file) or why
         if isinstance(error, av.ExitError):
             what, why = (
                 "cannot be opened",
@@ -157,6 +172,29 @@ def _open(
         ):  # APNG's demuxer wants to seek
             why = IN_ORDER
         raise SourceError(f"{name}: {what} ({why})") from error
+
+
+def _lacking(file: str | Seekable) -> str:
+    """Say which part an MP4 or QuickTime file lacks without which nothing of it can be read; empty where that is not why."""
+    if isinstance(file, str) and not Path(file).is_file():  # but an address
+        return ""
+    kinds = set()
+    with Path(file).open("rb") if isinstance(file, str) else nullcontext(file) as opened:
+        at = 0
+        for _ in range(MOST_BOXES):
+            opened.seek(at)
+            box = opened.read(16)
+            size, kind = int.from_bytes(box[:4], "big"), box[4:8]
+            size = int.from_bytes(box[8:16], "big") if size == 1 else size
+            if len(box) < 8 or kind not in BOXES:
+                break
+            kinds.add(kind)
+            if size < 8:
+                break
+            at += size
+    if not kinds or b"moov" in kinds:
+        return ""
+    return NO_HEADER if b"moof" in kinds else NO_INDEX
 
 
 def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:

@@ -96,7 +96,9 @@ def announced_seconds(container: InputContainer, tracks: Tracks) -> float | None
     video = tracks.video
     if video.duration and video.duration > 0 and video.time_base:
         return float(video.duration * video.time_base)
-    return container.duration / av.time_base if container.duration and container.duration > 0 else None
+    before = max(0, container.start_time or 0) if "matroska" in container.format.name else 0  # it says when it ends
+    lasts = (container.duration or 0) - before
+    return lasts / av.time_base if lasts > 0 else None
 
 
 def _held(time_base: Fraction) -> Fraction:

@@ -131,7 +131,7 @@ def _lost_marks(stream: Stream, container: str) -> list[str]:
     """Return what a track is marked as that the container does not say: roles, and its language."""
     marks = {name for names in MARKS.values() for name in names} - {*MARKS.get(container, ())}
     lost = [name.replace("_", " ") for name in sorted(marks) if Disposition[name] in stream.disposition]
-    language = stream.metadata.get("language", "und")
+    language = next((value for key, value in stream.metadata.items() if key.lower() == "language"), "und")
     if container in MATROSKA or language == "und":
         return lost
     written = _kept({"language": language}, container, of_track=True)[1].get("language")

@@ -5,13 +5,14 @@ import shutil
 import tempfile
 
 from upres.engine.core.errors import SourceError, TargetError
+from upres.engine.decode.container import NO_HEADER
 from upres.engine.decode.source import Opened, Readable, Source
 
 from .interruptible import Interruptible
 
 PROBE_LIMIT = 64 << 20  # bytes before an MP4's index that are kept in memory while it is looked for
 MOST_BOXES = 1000  # before an MP4's index; muxers write about ten
-STARTS = (b"ftyp", b"wide", b"mdat", b"free", b"skip")  # the kinds of an MP4's first box
+STARTS = (b"ftyp", b"styp", b"wide", b"mdat", b"free", b"skip", b"sidx", b"moof")  # the kinds of an MP4's first box
 
 
 class StreamOpener:
@@ -74,7 +75,9 @@ def peek(source: Readable) -> tuple[bytes, bool]:
             return head.getvalue(), True
         _fill(head, source, at + 16)
         box = bytes(head.getbuffer()[at : at + 16])
-        if len(box) < 8 or box[4:8] in (b"moov", b"moof"):
+        if box[4:8] == b"moof":
+            raise SourceError(f"this MP4 cannot be read: {NO_HEADER}")
+        if len(box) < 8 or box[4:8] == b"moov":
             return head.getvalue(), False
         size = _size(box, at)
         if box[4:8] == b"mdat":

@@ -105,6 +105,8 @@ class CopiedAudio(AudioTrack):
             last = self._packets[-1]
             last.duration = max(1, (last.duration or 0) - self._trim * self._counted)
             self._note_trim(self._trim)
+        elif self._stream.codec_context.name == "aac":  # of which every packet has as many samples
+            self._note_trim(self._shortened(self._frame))
         elif self._packets and (total := parameters.tta_samples(self._stream)):
             self._packets[-1].duration = _rest_of_tta(self._packets[-1].pts or 0, total, self._ticks)
         super().finish()

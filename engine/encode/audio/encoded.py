@@ -38,7 +38,7 @@ class EncodedAudio(AudioTrack):
         for packet in self._encoder.finish():
             _, trim = hidden(packet)
             self._add(packet)
-        self._note_trim(trim)
+        self._note_trim(trim or self._shortened(self._encoder.size))
         super().finish()
 
     def _decode(self, packet: "Packet[Any] | None") -> None:

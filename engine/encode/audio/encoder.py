@@ -23,7 +23,7 @@ class SoundEncoder:
     """One encoder. layout: of the codec's. channels: of the frames that it gets. start: the sample at which the first has to start.
 
     A gap in the frames becomes silence and an overlap is cut off, so that sound stays where its stamps say.
-    stream: what the packets play with. rate: samples a second, of their times.
+    stream: what the packets play with. rate: samples a second, of their times. size: samples of a packet.
     """
 
     def __init__(self, codec: SoundCodec, rate: int, layout: str, channels: Channels, start: int = 0) -> None:
@@ -34,7 +34,7 @@ class SoundEncoder:
         stream.codec_context.time_base = Fraction(1, rate)
         self._container.start_encoding()
         self.stream = stream
-        self.rate, self._codec, self._layout, self._channels = rate, codec, layout, channels
+        self.rate, self.size, self._codec, self._layout, self._channels = rate, codec.size, codec, layout, channels
         self._graph: Graph | None = None
         self._shape: tuple[str, str, int] | None = None
         self._fifo = AudioFifo()

@@ -134,6 +134,11 @@ class AudioTrack(ABC):
         fragment = Fragment(self._name, self._number - 1, 0, first - start, end - first, len(packets))
         self._publisher.publish(track, fragment, body)
 
+    def _shortened(self, size: int) -> int:
+        """Return how many samples of the last packet its duration leaves out. size: of a whole one."""
+        last = self._packets[-1].duration or 0 if self._packets else 0
+        return size - last if 0 < last < size else 0
+
     def _note_trim(self, samples: int) -> None:
         """Note how many samples of the last packet are not to be heard: once, though a resumed run finds the same."""
         if samples and not any(extra.get("trim") == self._name for extra in self._log.extras):

@@ -177,6 +177,7 @@ class LogSubtitles:
     def add_to(self, output: OutputContainer) -> None:
         """Add the track to a file."""
         self._output = output.add_stream_from_template(self._template)
+        self._edited = output.format.name not in MATROSKA  # with an edit list, that ends with the last duration
         self._output.metadata.update(self._header["metadata"])
         self._output.disposition = Disposition(self._header["disposition"])
 
@@ -185,13 +186,16 @@ class LogSubtitles:
         every = [extra for extra in self._log.extras if extra.get("subtitle") == self._header["subtitles"]]
         records, self._read = every[self._read :], len(every)
         time_base = Fraction(self._header["time_base"])
-        for record in sorted(records, key=lambda record: int(record["pts"])):
+        records.sort(key=lambda record: int(record["pts"]))
+        for record in records:
             at = self._before = max(record["pts"], self._before + 1)
             packet: Packet[Any] = Packet(base64.b64decode(record["data"]))
             packet.pts = packet.dts = at
             packet.duration = record["duration"]
             if self._end is not None:
-                packet.duration = min(packet.duration, max(1, round(self._end / time_base) - at))
+                rest = max(1, round(self._end / time_base) - at)
+                until_end = self._edited and not packet.duration and record is records[-1]
+                packet.duration = rest if until_end else min(packet.duration, rest)
             packet.time_base, packet.stream = time_base, self._output
             packet.is_keyframe = True
             yield at * time_base, self._output.index, packet

@@ -18,6 +18,7 @@ from upres.engine.core.errors import SourceError
 from upres.engine.decode import container, demuxer
 from upres.engine.decode.cut import Cut
 from upres.engine.decode.reader import Reader
+from upres.engine.encode.fragment import boxes
 
 pytestmark = pytest.mark.referee
 
@@ -431,3 +432,20 @@ def test_a_length_below_zero_is_no_length(tmp_path):
         assert len(list(reader.frames())) == 4
     upscaled(clip, tmp_path / "out.mp4")
     assert len(referee.video(tmp_path / "out.mp4").times) == 4
+
+
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize(
+    ("flags", "lacks", "said"),
+    [
+        ("0", b"moov", "its index, the box moov, is missing: .*untrunc"),
+        ("frag_keyframe+empty_moov", b"moov", "cat init.mp4 segment.m4s > in.mp4"),
+        ("frag_keyframe+empty_moov+dash", b"moov ftyp", "cat init.mp4 segment.m4s > in.mp4"),
+    ],
+)
+def test_an_mp4_that_was_not_finished_says_so_and_what_helps(tmp_path, piped, flags, lacks, said):
+    data = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", "-movflags", flags).read_bytes()
+    data = b"".join(box for kind, box in boxes(data) if kind not in lacks.split())
+    (tmp_path / "cut.mp4").write_bytes(data)
+    with pytest.raises(SourceError, match=said):
+        Reader(Pipe(data) if piped else tmp_path / "cut.mp4")

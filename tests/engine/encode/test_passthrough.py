@@ -259,3 +259,32 @@ def test_what_a_track_is_marked_as_is_carried_or_named(tmp_path, suffix, lost):
     kept = [now[0]["disposition"] & {"comment"}, now[2]["disposition"] & {"hearing impaired"}]
     assert kept == [set() if lost[0] else {"comment"}, set() if lost[2] else {"hearing impaired"}]
     assert [each["tags"].get("language") for each in now[:3]] == ["ger", "eng", "ita"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_the_last_picture_of_a_disc_s_subtitles_is_carried(tmp_path, suffix):
+    """They say themselves how long they are shown; the time that MP4 plays of a track ends with the last duration."""
+    clip = media.clip(tmp_path / "plain.mkv", "-c:v", "libx264", picture="testsrc2=size=64x48:rate=10:duration=3")
+    tracks = ("-map", 0, "-map", 1, "-c", "copy")
+    media.ffmpeg("-i", clip, "-i", CASES / "vobsub.mkv", *tracks, tmp_path / "in.mkv")
+    notes = upscaled(tmp_path / "in.mkv", tmp_path / f"out{suffix}").warnings
+    if suffix == ".mov":
+        assert "subtitles, track 1 (dvd_subtitle) is left out: mov cannot hold it" in "".join(notes)
+        return
+    times = [
+        [float(each.pts) for each in referee.stored(path, "s:0")]
+        for path in (tmp_path / "in.mkv", tmp_path / f"out{suffix}")
+    ]
+    assert times[1] == pytest.approx(times[0], abs=0.002) and len(times[0]) == 2
+
+
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_what_fills_the_last_packet_of_aac_stays_hidden(tmp_path, codec, suffix):
+    """Of sound of 8000 samples a second a packet lasts an eighth of a second."""
+    sound = "sine=duration=1.9:sample_rate=8000"
+    source = tmp_path / ("in.mp4" if codec == "aac" else "in.avi")
+    clip = media.clip(source, "-c:v", "mpeg4", "-c:a", codec if codec == "aac" else "pcm_u8", sound=sound)
+    upscaled(clip, tmp_path / f"out{suffix}")
+    heard = referee.audio(tmp_path / f"out{suffix}")
+    assert (float(heard.times[0]), float(heard.end)) == pytest.approx((0, 1.9), abs=0.01)

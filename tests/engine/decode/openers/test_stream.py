@@ -43,6 +43,8 @@ NO_MP4 = {
     "a box until the end": (FTYP + box(b"free", size=0), b"\0"),
     "media until the end": (FTYP + box(b"mdat", size=0), b"\0"),
     "empty boxes": (FTYP, box(b"free")),
+    "a fragment of nothing": (FTYP + box(b"moof"), b"\0"),
+    "a fragment, then empty boxes": (FTYP + box(b"moof"), box(b"free")),
 }
 
 
@@ -58,8 +60,6 @@ def test_what_begins_as_an_mp4_and_is_none_is_refused_at_once(head, repeated):
 NO_TRACKS = {
     "an index of nothing": (FTYP + box(b"moov"), b"\0"),
     "an index without end": (FTYP + box(b"moov", size=2**31), b"\0"),
-    "a fragment of nothing": (FTYP + box(b"moof"), b"\0"),
-    "a fragment, then empty boxes": (FTYP + box(b"moof"), box(b"free")),
     "FLV": (b"FLV\1\5\0\0\0\x09\0\0\0\0", b"\0"),
     "AVI": (b"RIFF\xff\xff\xff\xffAVI ", b"\0"),
 }

@@ -56,8 +56,11 @@ def test_what_is_announced_and_missing_is_said(tmp_path, name):
 
 
 def test_a_whole_clip_has_no_note(tmp_path):
-    for name in ("in.mkv", "in.ts", "in.mp4"):
-        clip = media.clip(tmp_path / name, "-c:v", "libx264", "-c:a", "aac", sound=media.SOUND)
+    for name, start in (("in.mkv", 0), ("late.mkv", 100), ("in.ts", 0), ("in.mp4", 0), ("late.mp4", 100)):
+        options = ("-c:v", "libx264", "-c:a", "aac", "-output_ts_offset", start)
+        clip = media.clip(tmp_path / name, *options, sound=media.SOUND)
+        with Reader(clip) as reader:
+            assert reader.info.seconds == pytest.approx(1, abs=0.1)
         assert upscaled(clip, tmp_path / f"out-{name}.mp4").warnings == []
 
 
