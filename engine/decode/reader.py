@@ -161,6 +161,11 @@ class Reader:
         return bool(self._connection.format)
 
     @property
+    def waits(self) -> int:
+        """How often there was nothing yet to be read; 0 where that is not known."""
+        return 0
+
+    @property
     def nominal(self) -> int:
         """Ticks a frame usually lasts."""
         return max(1, round(1 / (self.info.shape.rate * self.info.shape.time_base)))

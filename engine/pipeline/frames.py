@@ -1,5 +1,6 @@
 """The frames of a source on their way into the models: decoded, pre-filtered, counted, and in the form that these take."""
 
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,8 +88,9 @@ def model_frames(
     converted = ToPlanes(color) if job.planar else ToRGB(color, upright, deep=shape.deep)
     if part is not None:
         decoded = part.within(decoded, shape.time_base, converted)
+    clock = time.thread_time if job.encoder.live else time.perf_counter
     for number in count():
-        with progress.busy("read"):
+        with progress.busy("read", clock):
             frame = next(decoded, None)
             if frame is None:
                 return

@@ -25,9 +25,10 @@ class KeepUp(Stage[Frame]):
     until the next costs nothing, as long as it can wait: where it cannot, the oldest is passed over, late or not. For a window
     after something was late, all is that the next one has come for, or models that are too slow would only make what is nearly
     late; of sources that send no bursts, whatever has come is due. What comes more than a window before its time is from no live
-    source but from a file, and waits as any other.
-    in_turns: models and encoder compute on the same cores. Where these are too slow, a frame is taken once the one before is
-    encoded: side by side both would take longer, and make as much.
+    source but from a file, and waits as any other; not where its bytes were waited for, as those of a live source are, however
+    much of it was sent while the models were loaded.
+    waits: how often there was nothing yet to be read. in_turns: models and encoder compute on the same cores. Where these are too
+    slow, a frame is taken once the one before is encoded: side by side both would take longer, and make as much.
     as_recorded: the source is known to be live, so what comes before its time was held up on its way, and does not wait.
     shape: of the frames. dropped: called for each that is passed over. stop: as a Stage's.
     """
@@ -39,6 +40,7 @@ class KeepUp(Stage[Frame]):
         dropped: Callable[[], None],
         stop: Callable[[], None] = lambda: None,
         *,
+        waits: Callable[[], int] = lambda: 0,
         in_turns: bool = False,
         as_recorded: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -46,7 +48,8 @@ class KeepUp(Stage[Frame]):
         self._as_recorded, self._in_turns = as_recorded, in_turns
         self._tick = float(shape.time_base)
         self._interval = 1 / float(shape.rate)
-        self._dropped = dropped
+        self._dropped, self._waits = dropped, waits
+        self._waits_before, self._waited = 0, False  # and whether that was so with the newest frame
         self._clock = clock
         self._offsets: deque[tuple[float, float]] = deque()
         self._pace = inf  # the lowest offset that was usual: sources that stall for once come no faster after that
@@ -111,7 +114,8 @@ class KeepUp(Stage[Frame]):
 
     def _note(self, item: Frame) -> None:
         """Note how far a frame's arrival is behind its time. Of one that was kept from coming it says nothing."""
-        now = self._clock()
+        now, waits = self._clock(), self._waits()
+        self._waited, self._waits_before = waits > self._waits_before, waits
         self._offsets.append((now, now - item.pts * self._tick))
         while self._offsets[0][0] < now - WINDOW_SECONDS:
             self._offsets.popleft()
@@ -127,7 +131,7 @@ class KeepUp(Stage[Frame]):
     def _is_early(self, item: Frame) -> bool:
         """Tell whether a frame has come so long before its time as none of a live source does."""
         early = self._clock() < item.pts * self._tick + self._pace - WINDOW_SECONDS
-        return early and not self._as_recorded
+        return early and not self._as_recorded and not self._waited
 
     @property
     def _is_behind(self) -> bool:

@@ -122,8 +122,15 @@ def _video(
 
 
 def _kept_up(source: Iterator[Frame], shape: Shape, job: Job, reader: Reader, progress: Progress) -> KeepUp:
-    in_turns, as_recorded = job.on_cpu, job.as_recorded
-    return KeepUp(source, shape, progress.drop, reader.interrupt, in_turns=in_turns, as_recorded=as_recorded)
+    return KeepUp(
+        source,
+        shape,
+        progress.drop,
+        reader.interrupt,
+        waits=lambda: reader.waits,
+        in_turns=job.on_cpu,
+        as_recorded=job.as_recorded,
+    )
 
 
 def _unpublished(

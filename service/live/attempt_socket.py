@@ -39,15 +39,15 @@ def address(folder: Path) -> Iterator[str]:
 
 
 class LiveSocket:
-    """taken: bytes of the source read so far. waiting: called at times while no byte comes. Sending is safe from threads.
+    """taken: bytes of the source read so far. waits: how often there were none yet. waiting: called at times while none comes.
 
-    sending: whether a message is on its way, which takes long where the server's reader is slow.
+    Sending is safe from threads. sending: whether a message is on its way, which takes long where the server's reader is slow.
 
     Raises TargetError where the server has gone.
     """
 
     def __init__(self, folder: Path, waiting: Callable[[], None]) -> None:
-        self.taken = 0
+        self.taken = self.waits = 0
         self.sending = False
         self._waiting = waiting
         self._lock = threading.Lock()
@@ -61,6 +61,7 @@ class LiveSocket:
 
     def read(self, size: int = 65536, /) -> bytes:
         """Read at most `size` bytes, as soon as there are any; empty at the end."""
+        self.waits += not framing.readable(self._socket, 0)
         while not framing.readable(self._socket, REPORT_SECONDS):
             self._waiting()
         data = self._socket.recv(size)
@@ -95,6 +96,11 @@ class LiveReader(Reader):
         for frame in super().frames(on_packet):
             self._taken.append(((frame.pts or 0) * self.info.shape.time_base, self._source.taken))
             yield frame
+
+    @property
+    def waits(self) -> int:
+        """How often the sender had sent nothing yet."""
+        return self._source.waits
 
     def taken(self, seconds: Fraction) -> int:
         """Return how many bytes it took to decode the frame shown at this time; called in order of time."""

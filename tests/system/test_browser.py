@@ -176,8 +176,9 @@ def test_a_stream_of_the_operators_is_chosen_by_its_name_and_upscaled(page, serv
     page.select_option("#stream", "entrance")
     assert plays(page) == [128, 96]
     picture(page, "stream-1440")
+    assert page.input_value("#divider") == "0"  # there is no original
     page.click("#stop")
-    assert page.input_value("#stream") == ""
+    assert page.input_value("#stream") == "" and page.input_value("#divider") == "50"
 
 
 def test_a_live_run_is_watched_by_the_address_that_it_prints(browser, clip):
@@ -321,7 +322,12 @@ def test_a_job_is_cancelled(page):
     plays(page)
     page.locator("#jobs tr").first.get_by_text("Cancel").click()
     until(page, "document.querySelector('#jobs tr td:nth-child(3)').textContent === 'cancelled'")
+    until(page, "original.srcObject.getTracks().every((track) => track.readyState === 'ended')")
+    assert page.is_hidden("#address")  # of what is over
+    page.select_option("#content", "live")  # which starts nothing again
     page.click("#stop")
+    assert page.text_content("#made") == page.text_content("#speed") == "–"
+    assert page.evaluate("original.srcObject") is None
 
 
 def test_a_wrong_key_is_told_so_and_asked_for(browser, server):

@@ -4,7 +4,7 @@ An attempt knows nothing of where spans go. It says how long ago a stage began, 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -30,12 +30,12 @@ class TimedProgress(Progress):
     stages: dict[str, Stage] = field(default_factory=dict)
 
     @contextmanager
-    def busy(self, stage: str) -> Iterator[None]:
+    def busy(self, stage: str, clock: Callable[[], float] = time.perf_counter) -> Iterator[None]:
         """Count the time spent inside."""
         now = time.monotonic()
         times = self.stages.setdefault(stage, Stage(now, now))
         try:
-            with Progress.busy(self, stage):
+            with Progress.busy(self, stage, clock):
                 yield
         finally:
             times.ended = time.monotonic()

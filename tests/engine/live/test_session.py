@@ -48,8 +48,9 @@ def test_every_kind_of_file_gets_all_of_it(clip, tmp_path):
 
 def test_a_file_takes_as_long_as_it_lasts(clip, tmp_path):
     start = time.monotonic()
-    run(clip, tmp_path / "out.ts")
+    _, progress = run(clip, tmp_path / "out.ts")
     assert time.monotonic() - start > 0.9  # no faster than its pace, however slow this machine
+    assert progress.seconds["read"] < 0.5  # of the CPU, and without what it waits
 
 
 def test_a_destination_that_fails_costs_itself_alone(clip, tmp_path):

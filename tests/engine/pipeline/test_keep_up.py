@@ -270,6 +270,20 @@ def test_what_a_live_source_has_sent_before_anybody_read_makes_nothing_late_for_
         assert max(ages[-5:]) <= 5 + 4
 
 
+def test_what_came_while_the_models_were_loaded_makes_no_file_of_a_live_source():
+    """Three seconds at once, then frames that are waited for, until more are there than may wait."""
+    waits = [0]
+    world = World(waits=lambda: waits[0])
+    with world.stage:
+        world.now = 3.0
+        world.bring(30)
+        for _ in range(25):
+            waits[0] += 1
+            world.now += 0.1
+            world.bring()  # which nothing holds up
+        assert world.dropped and world.newest - next(world.frames).pts <= MOST_LATE
+
+
 def test_a_model_that_is_as_fast_as_its_source_drops_nothing(world):
     for number in range(5):
         world.bring()

@@ -18,6 +18,11 @@ export class Compare {
     this.show();
   }
 
+  // Shows both again, where there was nothing to compare with.
+  both() {
+    if (Number(this.divider.value) === 0) this.divide(50);
+  }
+
   show() {
     const { width, height } = this.stage.getBoundingClientRect();
     const limit = (value, size) => Math.min(0, Math.max(size - size * this.zoom, value));

@@ -17,8 +17,7 @@ const facts = new Facts(byId);
 const jobs = new JobList(byId, { watch: (id, live) => watch(id, { live }), play, error: fail });
 const originals = new Map(); // job → the file that it was made of, as long as this tab is open
 const AGAIN = 500, TRIES = 40; // ms between tries, while the job that this one takes the place of is still ending
-let tries = 0;
-let said = ""; // why it was started again
+let tries = 0, said = ""; // said: why it was started again
 let running = null; // { session, player, source, restart }
 
 function fail(text) {
@@ -80,7 +79,6 @@ function settings() {
 // A file is a job: it is sent whole, and watched while it is made.
 async function file(chosen) {
   stop();
-  original.srcObject = null;
   original.src = URL.createObjectURL(chosen);
   const form = new FormData();
   for (const [name, value] of Object.entries(settings())) form.append(name, value);
@@ -149,7 +147,7 @@ function watch(id, { live, source = null, restart = null, first = { attach: id }
       if (!again || !first.start || !restart || tries++ >= TRIES) return fail(text);
       setTimeout(() => running?.session === session && restart(), AGAIN);
     },
-    end: () => document.body.classList.contains("only") || jobs.refresh().catch(() => {}),
+    end: () => void (release(), document.body.classList.contains("only") || jobs.refresh().catch(() => {})),
   });
   running = { session, player, source, restart };
   stage.classList.add("busy");
@@ -203,10 +201,17 @@ async function play(job) {
   await upscaled.play();
 }
 
+// Of what has ended: the camera is switched off, and no choice starts it again.
+function release() {
+  for (const track of running.source?.getTracks() ?? []) track.stop();
+  if (running.player.live) running.restart = null;
+  byId("address").hidden = true;
+}
+
 function stop() {
   if (running) {
     if (running.recorder?.state === "recording") running.recorder.stop();
-    for (const track of running.source?.getTracks() ?? []) track.stop();
+    release();
     running.session.close();
     running.player.close();
     running = null;
@@ -217,7 +222,9 @@ function stop() {
     video.load();
   }
   stage.classList.remove("busy");
-  byId("stop").disabled = byId("address").hidden = byId("advice").hidden = true;
+  facts.reset();
+  compare.both();
+  byId("stop").disabled = byId("advice").hidden = true;
   byId("address").textContent = "Copy the stream's address";
   byId("stream").value = "";
 }
