@@ -1,6 +1,7 @@
 """Two real servers on one PostgreSQL database and one state folder, which both work, and one for the other once that is gone."""
 
 import json
+import random
 import signal
 import time
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.scale
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 FORM = {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast"}
 HEADERS = {"Authorization": f"Bearer {KEY}"}
+KILLS = 20
 LIVE = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast"}
 
 
@@ -87,6 +89,10 @@ def fetched(client, request_id, path):
     return path.read_bytes()
 
 
+def request_id_of(digit):
+    return f"{digit}" * 8 + "-4444-4444-8444-" + f"{digit}" * 12
+
+
 def server_of(two, request_id):
     """Which server has a job, by its lease."""
     with psycopg.connect(two.database) as connection:
@@ -143,6 +149,33 @@ def test_a_job_of_the_other_server_is_followed_read_and_cancelled(both, clip, wa
         cancels.call(cancels.jobs.DeleteJob, pb.DeleteJobRequest(request_id=request_id))
         with pytest.raises(grpc.RpcError, match="there is no job"):
             asked.get(request_id)
+
+
+def test_a_request_that_was_passed_on_once_is_not_passed_on_again(both):
+    request_id = request_id_of(4)
+    begin = pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=CONFIG))
+    both.one.call(both.one.jobs.CreateJob, iter([begin]))  # whose source is to come there
+    path = f"{both.second.base}/api/v2/jobs/{request_id}"
+    answer = httpx.get(path, headers={**HEADERS, "X-Upres-Peer": "guess"}, timeout=60)
+    assert answer.status_code == 503 and answer.headers["retry-after"] == "5" and "moved" in answer.json()["message"]
+    assert httpx.get(path, headers=HEADERS, timeout=60).status_code == 200
+
+
+def test_calls_that_name_no_job_or_are_none_are_answered_where_they_come(both):
+    answers = []
+    for method, requests in (
+        ("UpscaleService/Upscale", []),
+        ("JobService/CreateJob", []),
+        ("JobService/GetJob", [b"\xff"]),
+        ("JobService/GetJob", [pb.GetJobRequest(request_id="none").SerializeToString()]),
+        ("JobService/WatchJob", [pb.WatchJobRequest(request_id=request_id_of(7)).SerializeToString()]),
+    ):
+        call = both.other.channel.stream_stream(f"/upres.v2.{method}")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call(iter(requests), metadata=both.other.metadata, timeout=60))
+        answers.append(caught.value.code())
+    invalid, missing = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+    assert answers == [invalid, invalid, invalid, invalid, missing]
 
 
 def test_requests_count_at_both_servers(both):
@@ -279,3 +312,20 @@ def test_a_server_that_hung_and_comes_back_changes_nothing_and_ends(two, clip, w
     assert hangs.wait() == 1
     assert any("has taken over" in line["message"] for line in hangs.lines)
     assert result(others, request_id) == wanted
+
+
+@pytest.mark.soak
+def test_twenty_random_kills_of_two_that_work_lose_no_job_and_no_byte(two, postgres, clip, wanted, tmp_path):
+    draw, source = random.Random(1), clip("a.mp4", 12)
+    for _ in range(KILLS):
+        jobs = [two.client.submit(source, CONFIG).request_id for _ in range(3)]
+        server = draw.choice([two.first, two.second, None])
+        time.sleep(draw.uniform(0, 2))
+        if server is None:
+            postgres.kill()
+            postgres.start()
+        else:
+            server.kill()
+            server.start()
+        for request_id in jobs:
+            assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
