@@ -127,8 +127,11 @@ def submit(
 @built(client=connected)
 def jobs(*, client: "Client") -> None:
     """List the latest jobs of this key: request_id, status, progress, model."""
-    for job in client.jobs():
+    found = client.jobs()
+    for job in found:
         typer.echo(f"{job.request_id}  {_word(job):<10}  {job.progress:3.0f} %  {job.config.model}")
+    if not found:
+        typer.echo("this key has no jobs; `upres submit in.mp4` makes one", err=True)
 
 
 @built(client=connected)
@@ -212,7 +215,8 @@ def _ended(client: "Client", request_id: str) -> "pb.Job":
 
 def say_done(target: Path, job: "pb.Job") -> None:
     """Say what a target holds."""
-    typer.echo(f"{target}: {counted(job.totals.frames_in, 'frame')} in, {job.totals.frames_out} out", err=True)
+    name = "stdout" if str(target) == "-" else target
+    typer.echo(f"{name}: {counted(job.totals.frames_in, 'frame')} in, {job.totals.frames_out} out", err=True)
 
 
 def _word(job: "pb.Job") -> str:

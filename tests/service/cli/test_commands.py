@@ -26,6 +26,7 @@ def server(tmp_path_factory):
 
 def test_submit_get_and_stream(server, clip, tmp_path):
     env = {"UPRES_SERVER": server.target, "UPRES_KEY": KEY}
+    assert "this key has no jobs; `upres submit in.mp4` makes one" in upres("jobs", **env).stderr
     submitted = upres("submit", clip(), "--model", "RealESRGAN_Vid_x2", **env)
     assert submitted.returncode == 0, submitted.stderr
     got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
@@ -132,7 +133,7 @@ def test_a_result_comes_through_a_pipe_while_it_is_made(server, clip, tmp_path):
     assert done.returncode == 0, done.stderr
     (tmp_path / "out.mp4").write_bytes(done.stdout)
     assert referee.count(tmp_path / "out.mp4") == referee.count(clip())
-    assert done.stdout.count(b"moof") > 1 and b"frames in" in done.stderr
+    assert done.stdout.count(b"moof") > 1 and b"stdout: 30 frames in" in done.stderr
 
 
 def until(look):
