@@ -244,7 +244,7 @@ class Thorough(fake.Nearest):
 
 def test_what_an_attempt_has_made_is_reported_while_a_model_works_for_it(tmp_path, clip):
     model = Thorough()
-    with working(tmp_path / "job", lambda *_: (model, None), stall_seconds=5) as desk:
+    with working(tmp_path / "job", lambda *_: (model, None), stall_seconds=60) as desk:
         desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
         desk.order()
         reports = desk.reports()
