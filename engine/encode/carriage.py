@@ -127,6 +127,20 @@ def unmarked(decision: Decision, container: str) -> str | None:
     return said if lost else None
 
 
+def unsaid_aspect(container: str, library: str, aspect: Fraction) -> list[str]:
+    """Say that the pixels of a result are no squares and that its file does not say so; nothing where it does.
+
+    H.264 and HEVC say it themselves, and MP4 and QuickTime of all codecs; PyAV gives no way to let Matroska's header say it.
+    library: FFmpeg's name of the encoder. aspect: of a pixel, width over height.
+    """
+    if aspect == 1 or container not in MATROSKA or library in CAPTIONED:
+        return []
+    shape = f"{aspect.numerator}:{aspect.denominator}"
+    return [
+        f"players show it with square pixels, and they are {shape}: {container} of {library} does not say it, and mp4 does"
+    ]
+
+
 def _lost_marks(stream: Stream, container: str) -> list[str]:
     """Return what a track is marked as that the container does not say: roles, and its language."""
     marks = {name for names in MARKS.values() for name in names} - {*MARKS.get(container, ())}

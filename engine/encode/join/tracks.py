@@ -94,9 +94,10 @@ class LogTrack:
         template = delayed(self._stream, -self._track.start * self._track.time_base) if hides else self._stream
         self._output = add_copy(output, template)
         self._output.time_base = self._stream.time_base
-        if isinstance(self._output, VideoStream):
+        if isinstance(self._output, VideoStream) and isinstance(self._stream, VideoStream):
             self._output.time_base = (self._stream.time_base or self._track.time_base) * self._coarser()
             self._output.codec_context.framerate = self._rate()
+            self._output.codec_context.sample_aspect_ratio = self._stream.sample_aspect_ratio or Fraction(1)
         self._output.disposition = Disposition(self._track.disposition)
         self._output.metadata.update(self._labels.get("metadata", {}))
         if self._track.language:

@@ -168,3 +168,16 @@ def test_no_encoder_of_tiny_frames_hangs(encoders):
             [sys.executable, "-c", ENCODES, str(encoders)], capture_output=True, text=True, timeout=200
         )
         assert done.stdout == "500\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [("vp9", ".mp4"), ("prores", ".mov"), ("hevc", ".mkv"), ("vp9", ".webm"), ("prores", ".mkv")],
+)
+def test_the_aspect_of_pixels_is_carried_or_named(tmp_path, codec, suffix):
+    clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", "-vf", "setsar=64/45", "-frames:v", 3)
+    out = tmp_path / f"out{suffix}"
+    notes = "".join(upscaled(clip, out, encoder=Encoder(codec=codec, preset="ultrafast")).warnings)
+    carried = referee.streams(out, "video")[0].get("sample_aspect_ratio") == "64:45"
+    assert carried != ("square pixels, and they are 64:45" in notes)
+    assert carried == ((codec, suffix) not in (("vp9", ".webm"), ("prores", ".mkv")))
