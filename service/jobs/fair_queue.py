@@ -13,6 +13,7 @@ RETRY_SECONDS = 10
 PAUSE_SECONDS = 5.0  # before the second attempt at a job that was locked; then twice as long each time
 LONGEST_PAUSE = 60.0
 MOST_LOCKED = 30  # times in a row that a job is locked: half an hour or more
+ELSEWHERE_SECONDS = 1.0  # after which a job that waits is not taken by a server that has room
 NONE: Mapping[str, int] = {}
 
 
@@ -136,8 +137,10 @@ class Line:
         return taken.request_id
 
     async def owners(self) -> list[str]:
-        """List the owners of jobs that wait, in turn. Raises StoreError."""
-        return self._queue.owners if self._waiting is None else await asyncio.to_thread(self._waiting.owners)
+        """List the owners of jobs that wait, and that no other server with room has taken at once. Raises StoreError."""
+        if self._waiting is None:
+            return self._queue.owners
+        return await asyncio.to_thread(self._waiting.owners, ELSEWHERE_SECONDS)
 
 
 class Later:

@@ -57,10 +57,11 @@ class Waiting:
             connection.execute(jobs.update().where(ours, ~_waits).values(queued=self._clock()))
             notify(connection, "")
 
-    def owners(self) -> list[str]:
-        """List the owners of jobs that wait and that this server can take."""
+    def owners(self, seconds: float = 0.0) -> list[str]:
+        """List the owners of jobs that this server can take, and that have waited for so long."""
+        long = jobs.c.queued <= self._clock() - seconds if seconds else sa.true()
         with self._database.snapshot() as connection:
-            return list(connection.scalars(sa.select(jobs.c.owner).where(self._takes).distinct()))
+            return list(connection.scalars(sa.select(jobs.c.owner).where(self._takes, long).distinct()))
 
     def take(self, can_run: Callable[[dict[str, Any]], bool]) -> Taken | None:
         """Take the next job for this server; None where none waits that it can run, by its spec.

@@ -1,6 +1,7 @@
 """The queue that several servers of one PostgreSQL database take jobs from."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import databases
@@ -102,6 +103,16 @@ def test_a_source_that_still_arrives_keeps_its_job_at_its_server(servers):
     assert one.waiting.count().jobs == 1 and two.waiting.count().jobs == 0
     assert one.waiting.take(any_).request_id == request_id
     assert one.waiting.count() == replace(one.waiting.count(), jobs=0, keys=0, oldest=0.0)
+
+
+def test_a_job_that_any_server_may_take_at_once_claims_no_slot_of_one_that_is_full(postgres):
+    now = [100.0]
+    with closing(Store(databases.fresh(), clock=lambda: now[0])) as store:
+        store.take(Lease("here", joins=True))
+        waiting(store, "small")
+        assert store.waiting.owners() == ["small"] and store.waiting.owners(1.0) == []
+        now[0] = 101.0
+        assert store.waiting.owners(1.0) == ["small"]
 
 
 def test_a_job_that_ends_while_it_waits_is_not_taken(servers):
