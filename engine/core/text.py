@@ -22,3 +22,8 @@ def number(value: float | Fraction, digits: int = 12) -> str:
 def shown(text: str) -> str:
     """Write a text with the addresses in it as anybody may see them: without users, passwords and tokens before @, and queries."""
     return ADDRESS.sub(r"\1\2", text)
+
+
+def printable(text: str) -> str:
+    """Write what a file says on one line of a terminal, which obeys control characters: these become spaces."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())

@@ -13,6 +13,7 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
 from upres.engine.core.errors import SourceError
+from upres.engine.core.text import printable
 from upres.engine.decode.container import reason
 from upres.engine.decode.inventory import TIMECODE, Item, Kind
 from upres.engine.decode.reader import Reader
@@ -65,7 +66,7 @@ class Passthrough:
             for item in reader.inventory
         ]
         notes = [note for decision in decisions for note in (decision.note, unmarked(decision, container))]
-        self.warnings = [note for note in notes if note]
+        self.warnings = [printable(note) for note in notes if note]  # with titles and names that the source gives
         self._reader, self._publisher, self._container = reader, publisher, container
         self._length = Fraction(seconds).limit_denominator(1000)
         self._tracks: dict[int, AudioTrack | SubtitleTrack] = {}

@@ -218,3 +218,11 @@ def test_the_title_of_a_track_of_an_mp4_is_carried(tmp_path, suffix):
     with av.open(str(tmp_path / f"out{suffix}")) as container:
         metadata = container.streams.video[0].metadata
     assert "Main" in (metadata.get("name"), metadata.get("title"))
+
+
+def test_what_a_source_calls_its_tracks_commands_no_terminal(tmp_path):
+    title = ("-metadata:s:a", "title=a\x1b[31m\x07b\n c", "-metadata", "x\x1by=1")
+    clip = media.clip(tmp_path / "in.mkv", "-c:v", "libx264", "-c:a", "pcm_u8", *title, sound=media.SOUND)
+    notes = upscaled(clip, tmp_path / "out.mp4").warnings
+    assert notes[0] == "audio, track 1 (pcm_u8, a [31m b c) cannot be copied into mp4 and becomes AAC"
+    assert notes[1].startswith("tags (X Y), left out") and all(note.isprintable() for note in notes)
