@@ -1,6 +1,6 @@
 """The options of `upres IN OUT` in groups: each field is an option, each method what its group is for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import entry_points
@@ -11,7 +11,7 @@ import typer
 
 from upres.engine.core.errors import SettingsError
 from upres.engine.decode.filters import PREFILTERS
-from upres.engine.encode.codecs import CODECS
+from upres.engine.encode.codecs import CODECS, PRESETS
 from upres.engine.models.catalog import NETWORKS, SHORT, SLUGS
 from upres.service.cli.options import exactly, times
 
@@ -59,6 +59,11 @@ def _models(incomplete: str) -> Iterator[str]:
     yield from (f"{before}{comma}{name}" for name in (*SHORT, *SLUGS, *NETWORKS) if name.startswith(last))
 
 
+def _among(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Make what completes one of some names."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
     """Which models run, and how. Without a name and a scale, the height of each source decides."""
@@ -88,17 +93,25 @@ class ModelOptions:
         str | None,
         typer.Option(help="Models one after the other, A,B; instead of --model.", autocompletion=_models),
     ] = None
-    content: Annotated[str, typer.Option(help="auto, photo, animation or live: which network inside a model.")] = "auto"
+    content: Annotated[
+        str,
+        typer.Option(
+            autocompletion=_among(("auto", "photo", "animation", "live")),
+            help="auto, photo, animation or live: which network inside a model.",
+        ),
+    ] = "auto"
     quality: Annotated[
         str,
         typer.Option(
-            help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB. fast: int8, at 40 dB on video, less on text."
+            autocompletion=_among(("exact", "high", "fast")),
+            help="exact: float32. high: bfloat16 where the CPU has it, at 50 dB. fast: int8, at 40 dB on video, less on text.",
         ),
     ] = "high"
     runtime: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(RUNTIMES)}; cuda, tensorrt …: an NVIDIA GPU. auto: the fastest that `upres tune` found."
+            autocompletion=_among(RUNTIMES),
+            help=f"{', '.join(RUNTIMES)}; cuda, tensorrt …: an NVIDIA GPU. auto: the fastest that `upres tune` found.",
         ),
     ] = "auto"
 
@@ -112,8 +125,9 @@ class EncodingOptions:
     codec: Annotated[
         str,
         typer.Option(
+            autocompletion=_among(NAMES),
             help=f"{', '.join(NAMES)}. auto: H.264, HEVC above 4096 pixels a side or 8 bits, in WebM VP9. ProRes goes into "
-            "MOV and MKV, FFV1 into MKV."
+            "MOV and MKV, FFV1 into MKV.",
         ),
     ] = "auto"
     lossless: Annotated[
@@ -124,7 +138,10 @@ class EncodingOptions:
         typer.Option(help="Quality of the encoding: lower is better and larger; 18 by default, of av1 30, of vp9 31."),
     ] = None
     preset: Annotated[
-        str | None, typer.Option(help="Speed of the encoding: ultrafast … veryslow; fast by default.")
+        str | None,
+        typer.Option(
+            autocompletion=_among(PRESETS), help="Speed of the encoding: ultrafast … veryslow; fast by default."
+        ),
     ] = None
     nvenc: Annotated[
         bool, typer.Option("--nvenc", help="H.264 and HEVC by an NVIDIA GPU's encoder: another size at the same --crf.")
@@ -147,8 +164,9 @@ class EncodingOptions:
     container: Annotated[
         str | None,
         typer.Option(
+            autocompletion=_among(CONTAINERS),
             help=f"{', '.join(CONTAINERS)}: of stdout, by default mkv, and of results without a name of their own, by default "
-            "as the source or mp4."
+            "as the source or mp4.",
         ),
     ] = None
 
@@ -223,7 +241,8 @@ class SourceOptions:
         typer.Option(metavar="FPS", help="Of numbered images, frame_%05d.png: how many make a second; 25 by default."),
     ] = None
     prefilter: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable.")
+        list[str] | None,
+        typer.Option(autocompletion=_among(PREFILTERS), metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable."),
     ] = None
     split: Annotated[
         bool, typer.Option("--split", help="Cut at shot boundaries; each shot starts from a fresh state.")

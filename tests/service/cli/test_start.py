@@ -83,6 +83,13 @@ def test_the_first_help_imports_nothing_that_draws():
         ("upres in.mp4 out.mp4 --model x", 4, ["x4", "x2"]),
         ("upres in.mp4 --chain flashvsr,x", 3, ["flashvsr,x4", "flashvsr,x2"]),
         ("upres -i in.mp4 --skip", 3, ["--skip-existing"]),
+        ("upres in.mp4 --codec h", 3, ["h264", "hevc", "h265"]),
+        ("upres in.mp4 --preset s", 3, ["superfast", "slow", "slower"]),
+        ("upres in.mp4 --quality f", 3, ["fast"]),
+        ("upres in.mp4 --runtime ncnn-", 3, ["ncnn-vulkan"]),
+        ("upres in.mp4 --content a", 3, ["auto", "animation"]),
+        ("upres clips/ out/ --container m", 4, ["mp4", "mov", "mkv"]),
+        ("upres in.mp4 --prefilter deb", 3, ["deblock"]),
         ("upres pro", 1, ["probe"]),
         ("upres in.mp4 o", 2, []),  # the shell then offers files
     ],
