@@ -8,12 +8,13 @@ from typing import Any
 
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 LIBRARIES = {"nt": ("nvcuda.dll", "nvml.dll")}.get(os.name, ("libcuda.so.1", "libnvidia-ml.so.1"))
+NO_DRIVER = f"no driver ({LIBRARIES[0]} is not there)"
 
 
 def main() -> None:
     """Print driver, CUDA and GPUs, or the problem."""
-    cuda, management = (_library(name) for name in LIBRARIES)
-    found = {"problem": f"no driver ({LIBRARIES[0]} is not there)"} if cuda is None else devices(cuda)
+    cuda, management = (library(name) for name in LIBRARIES)
+    found = {"problem": NO_DRIVER} if cuda is None else devices(cuda)
     if management is not None and (version := driver_version(management)):
         found["driver"] = version
     sys.stdout.write(json.dumps(found) + "\n")
@@ -55,7 +56,8 @@ def _error(cuda: Any, code: int) -> str:  # noqa: ANN401
     return name.value.decode() if name.value else f"error {code}"
 
 
-def _library(name: str) -> Any:  # noqa: ANN401
+def library(name: str) -> Any:  # noqa: ANN401
+    """Load a C library; None where there is none."""
     try:
         return ctypes.CDLL(name)
     except OSError:

@@ -9,6 +9,8 @@ from typing import Any
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
+from .nvidia_process import LIBRARIES, NO_DRIVER, library
+
 ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 SIDE = 256  # pixels; NVENC takes none below 145 or so
 
@@ -27,7 +29,8 @@ def _look(built_in: list[str], attempt: Callable[[str], None]) -> dict[str, Any]
     try:
         attempt(built_in[0])
     except Exception as error:  # of FFmpeg, the driver or the codec: each is the answer
-        return {"built_in": built_in, "problem": f"it does not open ({getattr(error, 'strerror', None) or error})"}
+        said = f"the driver does not open it ({getattr(error, 'strerror', None) or error})"
+        return {"built_in": built_in, "problem": NO_DRIVER if library(LIBRARIES[0]) is None else said}
     return {"built_in": built_in, "problem": None}
 
 

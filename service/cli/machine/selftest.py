@@ -62,6 +62,7 @@ def selftest(
 
 def _tested(network: str, width: int, height: int, seconds: float) -> dict[str, Any]:
     """Measure a network on all that runs here, in tiles as usual; and judge it."""
+    typer.echo(f"{network}, frames of {width}x{height}:")
     try:
         table = tuning.tune(network, width, height, seconds=seconds, tiles=(REFERENCE.tile,), say=_say)
     except ModelError as error:

@@ -90,7 +90,9 @@ def test_video_engines_are_tried_not_assumed(monkeypatch):
     """On a machine without a GPU neither opens, whatever FFmpeg has built in; with a broken driver both say so."""
     for engine in video_engines.video_engines():
         assert engine.name in ("NVENC", "NVDEC")
-        assert engine.problem is None or "open" in engine.problem or "built without" in engine.problem
+        assert engine.problem in (None, nvidia_process.NO_DRIVER) or " open it" in engine.problem or not engine.built_in
+        if engine.built_in and nvidia_process.library(nvidia_process.LIBRARIES[0]) is None:
+            assert engine.problem == nvidia_process.NO_DRIVER
     monkeypatch.setattr(video_engines, "ask", lambda probe: {"problem": "no answer within 15 s"})
     assert [engine.problem for engine in video_engines.video_engines()] == ["no answer within 15 s"] * 2
 

@@ -66,6 +66,7 @@ def test_selftest_without_a_gpu_tests_the_cpu_says_so_and_writes_one_file(tmp_pa
     done = upres("selftest", "--device", "--size", "40x24", "--seconds", "0.1", "--out", out)
     assert done.exit_code == 0, done.output
     assert "no GPU is tested (no driver): the runtimes of the CPU are" in done.output
+    assert all(f"{network}, frames of 40x24:\n" in done.output for network in selftest.NETWORKS)
     found = json.loads(out.read_text())
     assert found["driver"]["gpus"] == [] and found["doctor"] and found["wrong"] == []
     assert [result["network"] for result in found["results"]] == list(selftest.NETWORKS)
