@@ -49,7 +49,7 @@ def started(work):
 
 
 def reserved(host, media=0):
-    host._reserve(64, 48, media, nvenc=False)
+    host._reserve({**SIZE, "media": media})
 
 
 def opened(host):
