@@ -44,7 +44,7 @@ class Desk:
             report = json.loads(line)
             if report.pop("request_id", None) == REQUEST:
                 yield report
-                if report["report"] not in NEWS:
+                if report["report"] not in (*NEWS, "read"):
                     return
 
     def verdict(self):
