@@ -255,7 +255,7 @@ def _joined(why: str | None, note: str) -> str:
 
 
 def _other(encoder: Encoder, shape: Shape, width: int, height: int, color: Color) -> Encoding:
-    """Resolve a codec that is neither H.264 nor HEVC: without frames out of order, with as many threads everywhere."""
+    """Resolve a codec that is neither H.264 nor HEVC: packets in the order of their frames, as many threads everywhere."""
     facts = encoder.facts
     options = [("bf", "0"), ("flags", "+frame_duration"), ("threads", str(THREADS)), *facts.options]
     if facts.preset is not None:

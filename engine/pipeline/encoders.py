@@ -15,9 +15,10 @@ from upres.engine.runtime.base import cpus
 # CPU nanoseconds that a pixel of the result takes at the preset `fast`: between those of two machines. Other presets take a third
 # to twice as much; so many encoders are near enough.
 PIXEL_NANOSECONDS = {"libx264": 50.0, "libx264rgb": 90.0, "libx265": 130.0}
-PIXEL_NANOSECONDS |= {"libsvtav1": 40.0, "libvpx-vp9": 80.0, "prores_ks": 55.0, "ffv1": 20.0}
+PIXEL_NANOSECONDS |= {"libsvtav1": 14.0, "libvpx-vp9": 80.0, "prores_ks": 55.0, "ffv1": 20.0}
 # An engine of a GPU for one pixel, times the threads that another encoder would have; assumed, no GPU was measured.
 PIXEL_NANOSECONDS |= {"h264_nvenc": 4.0, "hevc_nvenc": 4.0}
+CORES = {"libsvtav1": 1.2}  # that one encoder keeps busy, where it is not THREADS
 GPU_ENCODERS = 2  # at once: that many engines, or more, have those GPUs that have several
 SPARE_PART = 4  # encoders beside the first may together take one part in so many of the memory that is left
 
@@ -43,9 +44,10 @@ def another_encoder(shape: Shape, encoding: Encoding, scale: int, frames: int | 
     """Say what another encoder takes for a source of this shape. frames: of the whole result; None where that is unknown."""
     upscaled = replace(shape, width=shape.width * scale, height=shape.height * scale)
     size = encoder_memory(encoding, frames) + waiting_bytes(encoding, upscaled, 2)
-    seconds = PIXEL_NANOSECONDS[encoding.library] * encoding.width * encoding.height / THREADS * 1e-9
+    cores = CORES.get(encoding.library, THREADS)
+    seconds = PIXEL_NANOSECONDS[encoding.library] * encoding.width * encoding.height / cores * 1e-9
     whole = not encoding.encoder.live and encoding.encoder.fragment == "segment"
-    most = GPU_ENCODERS if encoding.library in NVENC.values() else max(1, cpus() // THREADS)
+    most = GPU_ENCODERS if encoding.library in NVENC.values() else max(1, cpus() // math.ceil(cores))
     return AnotherEncoder(size, seconds, most if whole else 1)
 
 
