@@ -158,10 +158,11 @@ def test_closing_a_stream_leaves_nothing(clip, tmp_path, monkeypatch, taken):
 
 
 INTERRUPTED = """
-import sys, threading, time; sys.path.insert(0, sys.argv[1])
+import signal, sys, threading, time; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from fake import Nearest, job
 from upres.engine.api import upscale
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which Python leaves alone where a shell started it in the background
 target = Path(sys.argv[3])
 try:
     upscale(sys.argv[2], target, job(target), tick=lambda: (print("frame", flush=True), time.sleep(60)))

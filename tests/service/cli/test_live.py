@@ -46,11 +46,8 @@ def test_secrets_in_addresses_are_seen_nowhere(clip, tmp_path):
     assert done.returncode == 3 and b"SECRET" not in done.stderr and b"rtsp://127.0.0.1:1/x" in done.stderr
     done = live("srt://127.0.0.1:1?passphrase=SECRET SECRET&connect_timeout=500", "--to", tmp_path / "no.mkv")
     said = done.stderr.decode()
-    assert (
-        done.returncode == 3
-        and said.startswith("upres: srt://127.0.0.1:1: cannot be opened (")
-        and "SECRET" not in said
-    ), said
+    why = ": cannot be opened (" if shutil.which("ffmpeg") else " needs the ffmpeg program"
+    assert done.returncode == 3 and said.startswith(f"upres: srt://127.0.0.1:1{why}") and "SECRET" not in said, said
     done = live(clip, "--to", "nothing://SECRET@h/x", "--to", "whip+https://SECRET@h/x", environment={"PATH": ""})
     said = done.stderr.decode()
     assert done.returncode == 5 and "SECRET" not in said and said.count("whip+https://h/x") == 1, said
