@@ -1,8 +1,8 @@
 """A container opened with PyAV, and which of its tracks are carried."""
 
 import errno
+import os
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
@@ -39,6 +39,7 @@ IN_ORDER = "its format cannot be read as its bytes come: save it as a file, or s
 BOXES = (b"ftyp", b"styp", b"wide", b"mdat", b"free", b"skip", b"sidx", b"moof", b"moov", b"uuid", b"emsg", b"prft")
 """Kinds at the top of an MP4 or QuickTime file."""
 MOST_BOXES = 10_000
+MOST_BOXES_AWAY = 32  # of what is no file here, where each may be a connection
 NO_INDEX = (
     "its index, the box moov, is missing: what recorded it was ended before it wrote one; untrunc makes one from another "
     "recording of the same device"
@@ -176,22 +177,36 @@ def _open(
 
 def _lacking(file: str | Seekable) -> str:
     """Say which part an MP4 or QuickTime file lacks without which nothing of it can be read; empty where that is not why."""
-    if isinstance(file, str) and not Path(file).is_file():  # but an address
+    try:
+        if isinstance(file, Seekable):
+            return _missing_box(file, MOST_BOXES_AWAY)
+        if not Path(file).is_file():  # but an address
+            return ""
+        with Path(file).open("rb") as opened:
+            return _missing_box(opened, MOST_BOXES)
+    except (OSError, ValueError, SourceError):  # nothing more is known, then, than that it cannot be read
         return ""
+
+
+def _missing_box(file: IO[bytes] | Seekable, most: int) -> str:
+    """As _lacking, of an open file. most: boxes that are looked at."""
     kinds = set()
-    with Path(file).open("rb") if isinstance(file, str) else nullcontext(file) as opened:
-        at = 0
-        for _ in range(MOST_BOXES):
-            opened.seek(at)
-            box = opened.read(16)
-            size, kind = int.from_bytes(box[:4], "big"), box[4:8]
-            size = int.from_bytes(box[8:16], "big") if size == 1 else size
-            if len(box) < 8 or kind not in BOXES:
-                break
-            kinds.add(kind)
-            if size < 8:
-                break
-            at += size
+    end, at = file.seek(0, os.SEEK_END), 0
+    for _ in range(most):
+        if at >= end:
+            break
+        file.seek(at)
+        box = file.read(16)
+        size, kind = int.from_bytes(box[:4], "big"), box[4:8]
+        size = int.from_bytes(box[8:16], "big") if size == 1 else size
+        if len(box) < 8 or kind not in BOXES:
+            break
+        kinds.add(kind)
+        if size < 8 or kind in (b"moof", b"moov"):
+            break
+        at += size
+    else:
+        return ""
     if not kinds or b"moov" in kinds:
         return ""
     return NO_HEADER if b"moof" in kinds else NO_INDEX

@@ -449,3 +449,26 @@ def test_an_mp4_that_was_not_finished_says_so_and_what_helps(tmp_path, piped, fl
     (tmp_path / "cut.mp4").write_bytes(data)
     with pytest.raises(SourceError, match=said):
         Reader(Pipe(data) if piped else tmp_path / "cut.mp4")
+
+
+@pytest.mark.parametrize("size", [2**62, 2**63, 2**64 - 17])
+def test_a_box_larger_than_any_file_says_that_the_index_is_missing(tmp_path, size):
+    data = struct.pack(">I4s8x", 16, b"ftyp") + struct.pack(">I4sQ", 1, b"mdat", size) + bytes(99)
+    (tmp_path / "in.mp4").write_bytes(data)
+    for source in (tmp_path / "in.mp4", io.BytesIO(data)):
+        with pytest.raises(SourceError, match="its index, the box moov, is missing"):
+            Reader(source)
+
+
+def test_a_file_that_cannot_be_read_on_is_refused_for_what_it_is(tmp_path):
+    """What is looked at after the demuxer gave up adds a reason, and never an error of its own."""
+
+    class Broken(io.BytesIO):
+        def seek(self, offset, whence=0):
+            if offset == 40:
+                raise OSError("no")
+            return super().seek(offset, whence)
+
+    data = struct.pack(">I4s32xI4s", 40, b"ftyp", 8, b"mdat") + bytes(99)
+    with pytest.raises(SourceError, match=r"not a video that can be read \(Invalid data"):
+        Reader(Broken(data))

@@ -1,7 +1,9 @@
 """A file on the web is read as one on the disk, whatever happens to the connections."""
 
+import struct
 import threading
 
+import av
 import fake
 import pytest
 from web_files import WebFiles
@@ -136,3 +138,18 @@ def test_bytes_from_another_place_are_taken_for_none(server):
         file.seek(700_001)
         with pytest.raises(SourceError, match="gives bytes from 655360 where 700001 was asked for"):
             file.read(4)
+
+
+@pytest.mark.parametrize("kinds", [(b"moof", b"mdat"), (b"mdat", b"free")])
+def test_an_mp4_on_the_web_that_lacks_something_is_refused_after_few_questions(server, kinds):
+    """Each box behind one that is too large to be read over is asked for by a connection of its own."""
+    pieces = b"".join(
+        struct.pack(">I4s", size, kind) + bytes(size - 8) for kind, size in zip(kinds, (64, 300_000), strict=True)
+    )
+    server.files["cut.mp4"] = struct.pack(">I4s8x", 16, b"ftyp") + pieces * 60
+    with pytest.raises(SourceError, match="not a video that can be read"):
+        Reader(server.url("cut.mp4"))
+    asked = len(server.asked)
+    with pytest.raises(av.InvalidDataError), WebFile(server.url("cut.mp4")) as file:
+        av.open(file)
+    assert asked - (len(server.asked) - asked) < 40
