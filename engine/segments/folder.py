@@ -23,14 +23,16 @@ from .memory import MemoryLog
 from .model import DAMAGED, Fragment, Track
 from .whole_file import sync_folder
 
-VERSION = 2
+VERSION = 3
+"""Of what segments hold: it changes where an interrupted log cannot go on with what this build makes of the same settings."""
 
 
 class FolderLog(MemoryLog):
     """A log in a folder, written by one process at a time.
 
     checkpoint: called with a name between the steps of a commit, for tests that stop there.
-    Raises LogError where the folder holds another job's log or a damaged one, LogLockedError where it is being written.
+    Raises LogError where the folder holds another job's log, another version's or a damaged one, LogLockedError where it is
+    being written.
     """
 
     def __init__(
@@ -103,7 +105,13 @@ class FolderLog(MemoryLog):
         if not records:
             self._record("header", self.header)
             return
-        if differences := _differences(self.header, records[0].get("header", {})):
+        began = records[0].get("header", {})
+        if began.get("version") != VERSION:
+            raise LogError(
+                f"{self.folder} was started by another version of upres and cannot be resumed by this one; "
+                "delete it and start again"
+            )
+        if differences := _differences(self.header, began):
             raise LogError(
                 f"{self.folder} was started with other settings and cannot be resumed with these ({differences})"
             )

@@ -260,6 +260,21 @@ def test_other_settings_or_another_source_cannot_go_on(monkeypatch, clip, tmp_pa
         run(monkeypatch, other, target, Nearest(), resume=True)
 
 
+def test_a_log_of_a_build_whose_segments_were_others_cannot_go_on(monkeypatch, clip, tmp_path):
+    target = tmp_path / "out.mkv"
+    older(stopped_late(monkeypatch, clip, target))
+    with pytest.raises(LogError, match="was started by another version of upres"):
+        run(monkeypatch, clip, target, Nearest(), resume=True)
+    assert not target.exists()
+
+
+def older(folder):
+    index = folder / "index.jsonl"
+    first, rest = index.read_text().split("\n", 1)
+    header = json.loads(first)["header"]
+    index.write_text(f"{json.dumps({'header': {**header, 'version': 2}})}\n{rest}")
+
+
 def test_a_log_that_is_being_written_is_left_alone(monkeypatch, clip, tmp_path):
     target = tmp_path / "out.mkv"
     log = FolderLog(log_folder(target), {})

@@ -138,6 +138,14 @@ def test_settings_that_differ_are_all_named(tmp_path):
         opened(tmp_path, crf=20, preset="slow")
 
 
+@pytest.mark.parametrize("header", ['"version": 2, "crf": 18', '"crf": 18', '"version": 99'])
+def test_a_log_that_another_version_began_is_refused_in_a_sentence_and_stays(tmp_path, header):
+    (tmp_path / "index.jsonl").write_text(f'{{"header": {{{header}}}}}\n')
+    with pytest.raises(LogError, match=r"was started by another version of upres .*; delete it and start again$"):
+        opened(tmp_path, crf=18)
+    assert header in (tmp_path / "index.jsonl").read_text()
+
+
 def test_one_writer_at_a_time(tmp_path):
     log = opened(tmp_path)
     with pytest.raises(LogError, match="another upres is writing this log"):

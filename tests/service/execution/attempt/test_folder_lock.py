@@ -1,5 +1,6 @@
 """A job's folder that another attempt has: it is waited for a while, who has it is said, and nothing of it is an attempt."""
 
+import json
 import os
 import socket
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from worker_desk import REQUEST, SPEC, working
 
 from upres.engine.core.errors import LogLockedError
 from upres.engine.pipeline.progress import Progress
-from upres.engine.segments.folder import FolderLog
+from upres.engine.segments.folder import VERSION, FolderLog
 from upres.service.domain.spec import Limits
 from upres.service.execution.attempt.folder_lock import NOBODY_KNOWN, LockedError, locked
 from upres.service.execution.attempt.reporting import Reporter
@@ -91,3 +92,17 @@ def test_a_log_that_is_locked_after_all_is_not_started_over(tmp_path):
         attempt._log(wanted)
     log.close()
     assert FolderLog.read_header(tmp_path / "log")
+
+
+def test_a_log_that_another_build_began_is_started_over(tmp_path, caplog):
+    """Segments of two builds in one result may not belong together."""
+    order = Order(REQUEST, "alice", str(tmp_path), SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
+    attempt, wanted = Attempt(order, None, None, Reporter(None, Progress())), job(tmp_path / "out.mp4")
+    attempt._log(wanted).close()
+    (tmp_path / "log" / "ranges").mkdir()
+    older = {**FolderLog.read_header(tmp_path / "log"), "version": 2}
+    (tmp_path / "log" / "index.jsonl").write_text(f"{json.dumps({'header': older})}\n")
+    attempt._log(wanted).close()
+    assert FolderLog.read_header(tmp_path / "log") == {**older, "version": VERSION}
+    assert not (tmp_path / "log" / "ranges").exists()
+    assert "the log is restarted: " in caplog.text and "another version of upres" in caplog.text
