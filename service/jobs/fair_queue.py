@@ -3,17 +3,18 @@
 import asyncio
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from upres.service.domain.errors import BusyError
-from upres.service.storage.waiting import Waiting
+from upres.service.storage.waiting import Claim, Waiting, by_owner
 
 RETRY_SECONDS = 10
 PAUSE_SECONDS = 5.0  # before the second attempt at a job that was locked; then twice as long each time
 LONGEST_PAUSE = 60.0
 MOST_LOCKED = 30  # times in a row that a job is locked: half an hour or more
 ELSEWHERE_SECONDS = 1.0  # after which a job that waits is not taken by a server that has room
+TURN_SECONDS = 5.0  # after which the next full server ends an attempt for what waits still
 NONE: Mapping[str, int] = {}
 
 
@@ -115,6 +116,7 @@ class Line:
         self._waiting = waiting
         self._can_run = can_run
         self._moving: list[str] = []  # on their way into the database
+        self._givers = Givers()
 
     async def share(self) -> None:
         """Let any server take what was put into the queue here. Raises StoreError; then the next call does."""
@@ -136,11 +138,51 @@ class Line:
         self._queue.waited = taken.waited
         return taken.request_id
 
-    async def owners(self) -> list[str]:
-        """List the owners of jobs that wait, and that no other server with room has taken at once. Raises StoreError."""
+    async def claim(self, running: Counter[str]) -> tuple[bool, str | None]:
+        """Report whether a job waits for a slot here, and whose attempt gives it one, if anybody's. running: those here, by owner.
+
+        It is none that another server with room has taken at once. Raises StoreError.
+        """
         if self._waiting is None:
-            return self._queue.owners
-        return await asyncio.to_thread(self._waiting.owners, ELSEWHERE_SECONDS)
+            return len(self._queue) > 0, owner_to_yield(self._queue.owners, running)
+        claim = await asyncio.to_thread(self._waiting.claim, ELSEWHERE_SECONDS)
+        return claim is not None, self._givers.giver(claim, running)
+
+
+class Givers:
+    """Which of several full servers ends an attempt for a job that waits: one where the key that has most has most of its attempts.
+
+    Every server finds the same order of them from the rows, without a word between them. The first does it at once, each other one
+    only where a claim stands for so long that those before it cannot take the job, or do not answer.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None  # for how long a claim stands
+
+    def giver(self, claim: Claim | None, here: Collection[str]) -> str | None:
+        """Choose whose attempt ends now; None for nobody's. here: the owners of those that can be ended at this server."""
+        found = None if claim is None else _place(claim, here)
+        if found is None:
+            self._since = None
+            return None
+        place, owner = found
+        self._since = self._clock() if self._since is None else self._since
+        if self._clock() - self._since < place * TURN_SECONDS:
+            return None
+        self._since = None
+        return owner
+
+
+def _place(claim: Claim, here: Collection[str]) -> tuple[int, str] | None:
+    """Find which in turn this server is to end an attempt for a claim, and whose; None where it has none that is too many."""
+    total = by_owner(claim.running)
+    order = sorted(claim.running, key=lambda pair: (-total[pair[0]], pair[0], -claim.running[pair], pair[1]))
+    servers = list(dict.fromkeys(server for _, server in order))
+    owner = next((owner for owner, server in order if server == claim.server and owner in here), None)
+    if owner is None or total[claim.owner] + 1 >= total[owner]:
+        return None
+    return servers.index(claim.server), owner
 
 
 class Later:

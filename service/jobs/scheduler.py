@@ -246,28 +246,28 @@ class Runner:
         request_id = None
         if self.executor.room <= 0 and under_way:
             with suppress(errors.StoreError):  # it is away
-                request_id = self._to_yield(await self._line.owners(), under_way)
+                request_id = self._to_yield(*await self._line.claim(_by_owner(under_way)), under_way)
         for short in self.executor.shortages:  # each device's for itself: no other's memory is of use there
             if request_id is None:
                 waiting = [under_way[name].owner for name in short.waiting & under_way.keys()]
                 holding = {name: under_way[name] for name in short.holding & under_way.keys()}
-                request_id = self._to_yield(waiting, holding)
+                giver = owner_to_yield(waiting, _by_owner(holding))
+                request_id = self._to_yield(bool(waiting), giver, holding)
         if request_id is not None:
             with job_logging.about(request_id):
                 logger.info("makes room for a job that waits")
             self.attempts[request_id].yielding = True
             await self.executor.cancel(request_id)
 
-    def _to_yield(self, waiting: list[str], candidates: dict[str, Attempt]) -> str | None:
-        """Choose an attempt that waits for its source, else the newest of an owner who has more than a fair share.
+    def _to_yield(self, waits: bool, giver: str | None, candidates: dict[str, Attempt]) -> str | None:
+        """Choose an attempt that waits for its source, else the newest of who has more than a fair share, the giver.
 
-        waiting: the owners of what waits; nothing is chosen where that is nobody.
+        waits: whether anybody waits; nothing is chosen where nobody does.
         """
         idle = {name: seconds for name in candidates if (seconds := self._intake.idle_seconds(name)) > STALLED_SECONDS}
-        if waiting and idle:
+        if waits and idle:
             return max(idle, key=lambda name: idle[name])
-        owner = owner_to_yield(waiting, Counter(attempt.owner for attempt in candidates.values()))
-        theirs = [name for name, attempt in candidates.items() if attempt.owner == owner]
+        theirs = [name for name, attempt in candidates.items() if attempt.owner == giver]
         return max(theirs, key=lambda name: candidates[name].since, default=None)
 
     async def _start(self, request_id: str, *, queued: float | None = None) -> None:
@@ -332,3 +332,7 @@ class Runner:
         """Give what a running attempt last reported."""
         attempt = self.attempts.get(request_id)
         return {} if attempt is None else attempt.news
+
+
+def _by_owner(attempts: dict[str, Attempt]) -> Counter[str]:
+    return Counter(attempt.owner for attempt in attempts.values())

@@ -5,7 +5,7 @@ A transaction has the turn to write to itself, so that no two servers take the s
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,15 @@ class Queued:
     oldest: float
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Whose job is next to have a slot of a full server. running: attempts under way at all servers, by owner and server."""
+
+    owner: str
+    server: str
+    running: Counter[tuple[str, str]]
+
+
 class Waiting:
     """The queue of one database, as one server sees it. Every call is short. clock: Unix seconds."""
 
@@ -57,11 +66,17 @@ class Waiting:
             connection.execute(jobs.update().where(ours, ~_waits).values(queued=self._clock()))
             notify(connection, "")
 
-    def owners(self, seconds: float = 0.0) -> list[str]:
-        """List the owners of jobs that this server can take, and that have waited for so long."""
-        long = jobs.c.queued <= self._clock() - seconds if seconds else sa.true()
+    def owners(self) -> list[str]:
+        """List the owners of jobs that this server can take."""
         with self._database.snapshot() as connection:
-            return list(connection.scalars(sa.select(jobs.c.owner).where(self._takes, long).distinct()))
+            return list(connection.scalars(sa.select(jobs.c.owner).where(self._takes).distinct()))
+
+    def claim(self, seconds: float) -> Claim | None:
+        """Give the claim of the next job to a slot of this server; None where none waits that has waited for so long."""
+        long = sa.and_(self._takes, jobs.c.queued <= self._clock() - seconds)
+        with self._database.snapshot() as connection:
+            owners, running = self._in_turn(connection, long)
+        return Claim(owners[0], str(self._database.server), running) if owners else None
 
     def take(self, can_run: Callable[[dict[str, Any]], bool]) -> Taken | None:
         """Take the next job for this server; None where none waits that it can run, by its spec.
@@ -72,7 +87,7 @@ class Waiting:
         if not self.owners():
             return None
         with self._database.transaction() as connection:
-            for owner in self._in_turn(connection):
+            for owner in self._in_turn(connection, self._takes)[0]:
                 first = (
                     jobs.select()
                     .where(self._takes, jobs.c.owner == owner)
@@ -85,14 +100,16 @@ class Waiting:
                     return Taken(row["request_id"], max(0.0, self._clock() - row["queued"]))
         return None
 
-    def _in_turn(self, connection: sa.Connection) -> list[str]:
-        """List the owners of jobs that this server can take, next first."""
-        under_way = sa.select(jobs.c.owner, jobs.c.spec).where(jobs.c.status == Status.PROCESSING, ~_waits)
-        running = Counter(row.owner for row in connection.execute(under_way) if not row.spec.get("live"))
+    def _in_turn(
+        self, connection: sa.Connection, waits: sa.ColumnElement[bool]
+    ) -> tuple[list[str], Counter[tuple[str, str]]]:
+        """List the owners of jobs that wait, next first; count what runs, by owner and server, where there are any."""
         served = sa.select(jobs.c.owner, sa.func.max(keys.c.served), sa.func.min(jobs.c.queued))
-        joined = served.join(keys, keys.c.name == jobs.c.owner, isouter=True).where(self._takes).group_by(jobs.c.owner)
+        joined = served.join(keys, keys.c.name == jobs.c.owner, isouter=True).where(waits).group_by(jobs.c.owner)
         rows = connection.execute(joined).all()
-        return [row[0] for row in sorted(rows, key=lambda row: (running[row[0]], row[1] or 0, row[2]))]
+        running = _under_way(connection) if rows else Counter()
+        of = by_owner(running)
+        return [row[0] for row in sorted(rows, key=lambda row: (of[row[0]], row[1] or 0, row[2]))], running
 
     def _give(self, connection: sa.Connection, row: sa.RowMapping) -> None:
         this = jobs.c.request_id == row["request_id"]
@@ -107,6 +124,20 @@ class Waiting:
             ours = sa.and_(_waits, jobs.c.server == self._database.server)
             number, owners, oldest = connection.execute(query.where(ours)).one()
         return Queued(number, owners, max(0.0, self._clock() - oldest) if oldest is not None else 0.0)
+
+
+def by_owner(running: Mapping[tuple[str, str], int]) -> Counter[str]:
+    """Count the attempts of each owner at all servers. running: by owner and server."""
+    counted: Counter[str] = Counter()
+    for (owner, _), number in running.items():
+        counted[owner] += number
+    return counted
+
+
+def _under_way(connection: sa.Connection) -> Counter[tuple[str, str]]:
+    """Count the attempts under way at all servers, by owner and server, live ones apart."""
+    query = sa.select(jobs.c.owner, jobs.c.server, jobs.c.spec).where(jobs.c.status == Status.PROCESSING, ~_waits)
+    return Counter((row.owner, row.server) for row in connection.execute(query) if not row.spec.get("live"))
 
 
 def places(connection: sa.Connection) -> dict[str, int]:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upres.service.domain.errors import BusyError
-from upres.service.jobs.fair_queue import FairQueue, owner_to_yield
+from upres.service.jobs.fair_queue import TURN_SECONDS, FairQueue, Givers, owner_to_yield
+from upres.service.storage.waiting import Claim, by_owner
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=20))
@@ -84,3 +85,63 @@ def test_slots_move_until_shares_are_fair_and_then_stay(running, waiting):
         moves += 1
         assert moves <= sum(running.values())
     assert all(max(counts.values(), default=0) - counts[owner] <= 1 or not running for owner in waiting)
+
+
+def givers(running, waiting, now=lambda: 0.0, at="xyz"):
+    """Who ends an attempt of whom, at several full servers that look in the same second."""
+    total = by_owner(running)
+    claimed = min(waiting, key=lambda owner: (total[owner], owner))
+    found = {}
+    for server in at:
+        here = [owner for owner, where in running if where == server]
+        if (owner := Givers(now).giver(Claim(claimed, server, running), here)) is not None:
+            found[server] = owner
+    return found
+
+
+def test_keys_with_as_many_attempts_at_all_servers_take_none_from_each_other():
+    """At neither server does anything of those run that run at the other one."""
+    running = Counter({("s", "x"): 2, ("t", "x"): 2, ("r", "y"): 2, ("u", "y"): 2})
+    assert givers(running, "rstu") == {}
+    running["r", "x"] += 1
+    assert givers(running, "rstu") == {}
+    running["r", "x"] += 1
+    assert givers(running, "rstu") == {"x": "r"}
+
+
+@given(
+    st.dictionaries(st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz")), st.integers(1, 5)),
+    st.lists(st.sampled_from("abcde"), unique=True, min_size=1),
+)
+def test_slots_of_several_servers_move_one_at_a_time_until_shares_are_fair_over_all_and_then_stay(running, waiting):
+    running = Counter(running)
+    slots = running.total()
+    for _ in range(slots + 1):
+        moves = givers(running, waiting)
+        if not moves:
+            break
+        [(server, giver)] = moves.items()
+        running[giver, server] -= 1
+        running = +running
+        total = by_owner(running)
+        taker = min({*waiting, giver}, key=lambda owner: (total[owner], owner))
+        assert taker != giver
+        running[taker, server] += 1
+    else:
+        raise AssertionError("slots move without end")
+    total = by_owner(running)
+    assert not running or max(total.values()) - min(total[owner] for owner in waiting) <= 1
+
+
+def test_another_server_ends_an_attempt_where_the_first_does_not_and_starts_to_wait_again_after_that():
+    now = [0.0]
+    claim = Claim("s", "y", Counter({("r", "x"): 3, ("r", "y"): 2}))
+    second = Givers(lambda: now[0])
+    for _ in range(2):
+        assert second.giver(claim, {"r"}) is None
+        now[0] += TURN_SECONDS
+        assert second.giver(claim, {"r"}) == "r"
+    assert second.giver(claim, {"r"}) is None
+    assert second.giver(None, {"r"}) is None  # it was taken elsewhere
+    now[0] += TURN_SECONDS
+    assert second.giver(claim, {"r"}) is None

@@ -1,5 +1,7 @@
 """The queue that several servers of one PostgreSQL database take jobs from."""
 
+import asyncio
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +13,7 @@ from upres.service.auth.api_keys import Keys
 from upres.service.domain import states
 from upres.service.domain.errors import BusyError
 from upres.service.domain.request_id import new_id
+from upres.service.jobs import fair_queue
 from upres.service.jobs.fair_queue import FairQueue
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.lease import Lease
@@ -110,9 +113,49 @@ def test_a_job_that_any_server_may_take_at_once_claims_no_slot_of_one_that_is_fu
     with closing(Store(databases.fresh(), clock=lambda: now[0])) as store:
         store.take(Lease("here", joins=True))
         waiting(store, "small")
-        assert store.waiting.owners() == ["small"] and store.waiting.owners(1.0) == []
+        assert store.waiting.owners() == ["small"] and store.waiting.claim(1.0) is None
         now[0] = 101.0
-        assert store.waiting.owners(1.0) == ["small"]
+        assert store.waiting.claim(1.0).owner == "small"
+
+
+@pytest.fixture
+def lines(servers, monkeypatch):
+    """What the scheduler of each server asks, where no job has to wait for other servers first."""
+    monkeypatch.setattr(fair_queue, "ELSEWHERE_SECONDS", 0.0)
+    return [fair_queue.Line(FairQueue(9), store.waiting, any_) for store in servers]
+
+
+def under_way(store, owner, **job):
+    """A job that a server attempts."""
+    made, _ = store.add(Job(new_id(), owner, **{"spec": {}, "accepted": True, "source_complete": True, **job}))
+    return store.change(made.request_id, states.started)
+
+
+def claim(line, **running):
+    return asyncio.run(line.claim(Counter(running)))
+
+
+def test_a_key_with_as_many_attempts_at_another_server_takes_none_from_one_that_has_them_here(servers, lines):
+    """It would have none at the second, where it waits, too; what is ended there would be taken again at once."""
+    one, two, _ = servers
+    for owner, store in (("small", one), ("small", one), ("greedy", two), ("greedy", two)):
+        under_way(store, owner)
+    waiting(one, "small")
+    assert claim(lines[1], greedy=2) == (True, None)
+    under_way(two, "greedy")
+    assert claim(lines[1], greedy=3) == (True, None)
+    under_way(two, "greedy")
+    assert claim(lines[1], greedy=4) == (True, "greedy")
+
+
+def test_one_full_server_alone_gives_a_slot_to_a_job_that_waits(servers, lines):
+    for store, attempts in zip(servers, (2, 3, 2), strict=True):
+        for _ in range(attempts):
+            under_way(store, "greedy")
+    waiting(servers[0], "small")
+    assert [claim(line, greedy=2) for line in lines] == [(True, None), (True, "greedy"), (True, None)]
+    assert started(servers[1]).owner == "small"
+    assert [claim(line, greedy=2) for line in lines] == [(False, None)] * 3
 
 
 def test_a_job_that_ends_while_it_waits_is_not_taken(servers):
