@@ -145,7 +145,7 @@ class Line:
         """
         if self._waiting is None:
             return len(self._queue) > 0, owner_to_yield(self._queue.owners, running)
-        claim = await asyncio.to_thread(self._waiting.claim, ELSEWHERE_SECONDS)
+        claim = await asyncio.to_thread(self._waiting.claim, self._can_run, ELSEWHERE_SECONDS)
         return claim is not None, self._givers.giver(claim, running)
 
 

@@ -5,7 +5,7 @@ A transaction has the turn to write to itself, so that no two servers take the s
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from upres.service.domain.states import Status
 from .database import Database
 from .dialects import notify
 from .schema import jobs, keys
+
+MOST_LOOKED_AT = 32  # jobs of a key, of which a server takes the first that it can run
 
 _unfinished = jobs.c.status.in_([Status.PENDING, Status.PROCESSING])
 _waits = jobs.c.queued.is_not(None)
@@ -71,12 +73,13 @@ class Waiting:
         with self._database.snapshot() as connection:
             return list(connection.scalars(sa.select(jobs.c.owner).where(self._takes).distinct()))
 
-    def claim(self, seconds: float) -> Claim | None:
-        """Give the claim of the next job to a slot of this server; None where none waits that has waited for so long."""
+    def claim(self, can_run: Callable[[dict[str, Any]], bool], seconds: float) -> Claim | None:
+        """Give the claim of the next job that this server can run, by its spec; None where none has waited for so long."""
         long = sa.and_(self._takes, jobs.c.queued <= self._clock() - seconds)
         with self._database.snapshot() as connection:
             owners, running = self._in_turn(connection, long)
-        return Claim(owners[0], str(self._database.server), running) if owners else None
+            row = _first(connection, owners, long, can_run)
+        return None if row is None else Claim(row["owner"], str(self._database.server), running)
 
     def take(self, can_run: Callable[[dict[str, Any]], bool]) -> Taken | None:
         """Take the next job for this server; None where none waits that it can run, by its spec.
@@ -87,18 +90,12 @@ class Waiting:
         if not self.owners():
             return None
         with self._database.transaction() as connection:
-            for owner in self._in_turn(connection, self._takes)[0]:
-                first = (
-                    jobs.select()
-                    .where(self._takes, jobs.c.owner == owner)
-                    .order_by(jobs.c.status.desc(), jobs.c.number)  # `processing` before `pending`
-                    .limit(1)
-                )
-                row = connection.execute(first).mappings().one()
-                if can_run(row["spec"]):
-                    self._give(connection, row)
-                    return Taken(row["request_id"], max(0.0, self._clock() - row["queued"]))
-        return None
+            owners, _ = self._in_turn(connection, self._takes)
+            row = _first(connection, owners, self._takes, can_run)
+            if row is None:
+                return None
+            self._give(connection, row)
+        return Taken(row["request_id"], max(0.0, self._clock() - row["queued"]))
 
     def _in_turn(
         self, connection: sa.Connection, waits: sa.ColumnElement[bool]
@@ -124,6 +121,26 @@ class Waiting:
             ours = sa.and_(_waits, jobs.c.server == self._database.server)
             number, owners, oldest = connection.execute(query.where(ours)).one()
         return Queued(number, owners, max(0.0, self._clock() - oldest) if oldest is not None else 0.0)
+
+
+def _first(
+    connection: sa.Connection,
+    owners: Iterable[str],
+    waits: sa.ColumnElement[bool],
+    can_run: Callable[[dict[str, Any]], bool],
+) -> sa.RowMapping | None:
+    """Find the first job that can run, of the first owner who has one among the first MOST_LOOKED_AT that wait."""
+    for owner in owners:
+        first = (
+            jobs.select()
+            .where(waits, jobs.c.owner == owner)
+            .order_by(jobs.c.status.desc(), jobs.c.number)  # `processing` before `pending`
+            .limit(MOST_LOOKED_AT)
+        )
+        for row in connection.execute(first).mappings():
+            if can_run(row["spec"]):
+                return row
+    return None
 
 
 def by_owner(running: Mapping[tuple[str, str], int]) -> Counter[str]:

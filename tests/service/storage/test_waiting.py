@@ -17,6 +17,7 @@ from upres.service.jobs import fair_queue
 from upres.service.jobs.fair_queue import FairQueue
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.lease import Lease
+from upres.service.storage.waiting import MOST_LOOKED_AT
 
 pytestmark = pytest.mark.scale
 
@@ -99,6 +100,34 @@ def test_what_is_taken_is_one_that_was_attempted_before_else_the_oldest_that_can
     assert two.waiting.take(any_).request_id == old
 
 
+def test_a_job_that_a_server_cannot_run_keeps_none_of_its_keys_others_from_it_and_ends_no_attempt_there(
+    servers, monkeypatch
+):
+    monkeypatch.setattr(fair_queue, "ELSEWHERE_SECONDS", 0.0)
+
+    def can_run(spec):
+        return spec.get("model") == "m"
+
+    one, two, _ = servers
+    line = fair_queue.Line(FairQueue(9), one.waiting, can_run)
+    for _ in range(3):
+        under_way(one, "greedy")
+    first = waiting(one, "small", spec={"model": "x"})
+    assert claim(line, greedy=3) == (False, None)
+    second = waiting(one, "small")
+    assert claim(line, greedy=3) == (True, "greedy")
+    assert one.waiting.take(can_run).request_id == second
+    assert one.waiting.take(can_run) is None
+    assert two.waiting.take(any_).request_id == first
+
+
+def test_a_bounded_number_of_a_keys_jobs_is_looked_at(servers):
+    looked = []
+    for _ in range(MOST_LOOKED_AT + 2):
+        waiting(servers[0], "small")
+    assert servers[0].waiting.take(looked.append) is None and len(looked) == MOST_LOOKED_AT
+
+
 def test_a_source_that_still_arrives_keeps_its_job_at_its_server(servers):
     one, two, _ = servers
     request_id = waiting(one, "small", source_complete=False)
@@ -113,9 +142,9 @@ def test_a_job_that_any_server_may_take_at_once_claims_no_slot_of_one_that_is_fu
     with closing(Store(databases.fresh(), clock=lambda: now[0])) as store:
         store.take(Lease("here", joins=True))
         waiting(store, "small")
-        assert store.waiting.owners() == ["small"] and store.waiting.claim(1.0) is None
+        assert store.waiting.owners() == ["small"] and store.waiting.claim(any_, 1.0) is None
         now[0] = 101.0
-        assert store.waiting.claim(1.0).owner == "small"
+        assert store.waiting.claim(any_, 1.0).owner == "small"
 
 
 @pytest.fixture
