@@ -36,7 +36,7 @@ class Recovery:
         self._results = results
         self._runner = runner
         self._taking = False
-        self._left: set[str] = set()  # jobs that this server has, and does not work on yet
+        self._left: set[str] = set()  # jobs that this server alone has, and does not work on yet
 
     async def run(self) -> None:
         """Resume every job that has not ended, on none of which anything else may work meanwhile."""
@@ -60,7 +60,7 @@ class Recovery:
         if not self._left:
             return
         for job in await asyncio.to_thread(self._ledger.store.unfinished):
-            if job.request_id in self._left and not (job.queued is not None and job.source_complete):  # those just wait
+            if job.request_id in self._left:
                 with job_logging.about(job.request_id):
                     try:
                         await self._resume(job)

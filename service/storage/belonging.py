@@ -15,6 +15,7 @@ GONE = "the server that has this job has gone; another one takes it over within 
 
 _unfinished = jobs.c.status.in_([Status.PENDING, Status.PROCESSING])
 _forsaken = sa.and_(_unfinished, ~sa.exists().where(leases.c.name == jobs.c.server))
+_shared = sa.and_(jobs.c.queued.is_not(None), jobs.c.source_complete)  # any server may take it
 
 
 class Belonging:
@@ -47,9 +48,14 @@ class Belonging:
             return connection.scalar(sa.select(jobs.c.number).where(_forsaken).limit(1)) is not None
 
     def take_over(self, late: Collection[str]) -> set[str]:
-        """Take the jobs of servers that are late, which write nothing from then on, and of those that have gone; give their ids."""
+        """Take the jobs of servers that are late, which write nothing from then on, and of those that have gone.
+
+        Gives the ids of those to resume. What waits with its whole source is none: it is left in the queue, and any server, this
+        one too, may have taken it a moment later. What waits for the rest of its source does so no longer, and is one.
+        """
         with self._database.transaction() as connection:
             end(connection, late)
-            taken = set(connection.scalars(sa.select(jobs.c.request_id).where(_forsaken)))
-            connection.execute(jobs.update().where(_forsaken).values(server=self._database.server))
+            taken = set(connection.scalars(sa.select(jobs.c.request_id).where(_forsaken, ~_shared)))
+            queued = sa.case((jobs.c.source_complete, jobs.c.queued))
+            connection.execute(jobs.update().where(_forsaken).values(server=self._database.server, queued=queued))
         return taken

@@ -224,6 +224,23 @@ def test_jobs_of_a_server_that_is_gone_are_taken_over_once_and_what_it_still_wri
 
 
 @pytest.mark.scale
+def test_what_waits_with_its_whole_source_is_left_to_any_server_when_its_own_has_gone(three):
+    """Who resumed it would resume what another one, or its own queue, has taken and attempts by then."""
+    stores, joining = three
+    whole, coming, attempted = (
+        stores[1].add(Job(new_id(), **JOB, source_complete=source_complete))[0].request_id
+        for source_complete in (True, False, True)
+    )
+    stores[1].waiting.put([whole, coming])
+    stores[1].change(attempted, states.started)
+    stores[1].give_up(joining[1])
+    assert stores[0].belonging.take_over([]) == {coming, attempted}
+    assert stores[0].get(coming).queued is None and not stores[0].belonging.forsaken()
+    assert stores[2].waiting.take(lambda spec: True).request_id == whole
+    assert stores[0].waiting.take(lambda spec: True) is None  # what it is to resume first
+
+
+@pytest.mark.scale
 def test_another_server_leads_once_the_one_that_did_is_late_or_has_gone(three):
     stores, joining = three
     assert stores[1].take(joining[1]) is None and joining[1].term == 0  # one leads
