@@ -96,9 +96,15 @@ def announced_seconds(container: InputContainer, tracks: Tracks) -> float | None
     video = tracks.video
     if video.duration and video.duration > 0 and video.time_base:
         return float(video.duration * video.time_base)
-    before = max(0, container.start_time or 0) if "matroska" in container.format.name else 0  # it says when it ends
+    before = max(0, container.start_time or 0) if _says_when_it_ends(container) else 0
     lasts = (container.duration or 0) - before
     return lasts / av.time_base if lasts > 0 else None
+
+
+def _says_when_it_ends(container: InputContainer) -> bool:
+    """Tell whether what a container calls its length is its end, as in Matroska by libavformat; of other muxers it is a length."""
+    by = next((value for key, value in container.metadata.items() if key.lower() == "encoder"), "")
+    return "matroska" in container.format.name and by.startswith("Lavf")
 
 
 def _held(time_base: Fraction) -> Fraction:

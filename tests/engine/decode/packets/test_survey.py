@@ -1,5 +1,6 @@
 """What is announced before the start is what is there, and what is missing at the end is said."""
 
+import struct
 from fractions import Fraction
 
 import media
@@ -70,3 +71,15 @@ def test_a_subtitle_that_outlasts_the_picture_is_not_missed(tmp_path):
     clip = tmp_path / "in.mkv"
     media.ffmpeg("-i", plain, "-i", tmp_path / "lines.srt", "-map", 0, "-map", 1, "-c:v", "copy", "-c:s", "srt", clip)
     assert upscaled(clip, tmp_path / "out.mkv").warnings == []
+
+
+@pytest.mark.parametrize("start", [0, 0.6, 300])
+def test_a_matroska_file_that_begins_late_lasts_as_long_as_other_muxers_say(tmp_path, start):
+    """libavformat writes when it ends, mkvmerge how long it lasts."""
+    clip = media.clip(tmp_path / "in.mkv", "-c:v", "libx264", "-output_ts_offset", start)
+    data = bytearray(clip.read_bytes())
+    struct.pack_into(">d", data, data.index(b"\x44\x89\x88") + 3, 1000.0)
+    clip.write_bytes(data.replace(b"Lavf", b"mkvm"))
+    with Reader(clip) as reader:
+        assert reader.info.seconds == pytest.approx(1, abs=0.01)
+    assert upscaled(clip, tmp_path / "out.mp4").warnings == []
