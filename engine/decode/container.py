@@ -231,7 +231,7 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
     check_size(name, video.width, video.height)
     video.thread_type = "SLICE" if live else "AUTO"
     video.codec_context.flags |= Flags.output_corrupt
-    elsewhere = tuple(s for s in container.streams if _program(container, s) != _program(container, video))
+    elsewhere = tuple(s for s in container.streams if _is_elsewhere(container, s, video))
     # Sound that is announced and does not come, as in MPEG-TS, has no rate.
     audio = tuple(s for s in container.streams.audio if s.codec_context and s.codec_context.sample_rate)
     subtitles = tuple(s for s in container.streams.subtitles if s.codec_context)
@@ -245,11 +245,21 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
     return tracks
 
 
-def _program(container: InputContainer, stream: Stream) -> tuple[Stream | None, ...]:
-    """Return what tells a stream's program from others: its best tracks; those of the file where it belongs to none.
+def _is_elsewhere(container: InputContainer, stream: Stream, video: VideoStream) -> bool:
+    """Tell whether a stream belongs to another program only: not that which the picture's shares, nor one that none lists.
 
     A broadcast's programs have clocks of their own. PyAV does not list them.
     """
+    theirs = _program(container, stream)
+    own = [container.streams.best(kind, video) for kind in ("audio", "subtitle")]
+    if theirs == _program(container, video) or stream in own:
+        return False
+    picture = theirs[0]
+    return picture is None or _program(container, picture) == theirs  # or that picture's program has not this stream
+
+
+def _program(container: InputContainer, stream: Stream) -> tuple[Stream | None, ...]:
+    """Return what tells a stream's first program from others: its best tracks; those of the file where it belongs to none."""
     return tuple(container.streams.best(kind, stream) for kind in ("video", "audio"))
 
 

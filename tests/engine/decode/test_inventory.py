@@ -89,6 +89,28 @@ def test_tracks_of_a_broadcast_s_other_programs_are_named(tmp_path):
     assert [each["tags"].get("language") for each in referee.streams(tmp_path / "out.mkv", "audio")] == ["deu"]
 
 
+@pytest.mark.parametrize(
+    ("programs", "heard"),
+    [
+        (("st=0:st=1", "st=2:st=1"), "deu"),
+        (("st=2:st=1", "st=0:st=1"), "deu"),
+        (("st=1", "st=0:st=1", "st=2:st=1"), "deu"),  # a radio program, of the same sound
+        (("st=0", "st=2"), None),  # there is nothing that says its language
+        (("st=2", "st=0"), None),
+    ],
+)
+def test_sound_that_programs_share_and_sound_that_none_lists_belongs_to_the_picture(tmp_path, programs, heard):
+    inputs = [each for source in (media.PICTURE, media.SOUND, "testsrc2=size=96x64:rate=10:duration=1")
+              for each in ("-f", "lavfi", "-i", source)]  # fmt: skip
+    tracks = ("-map", 0, "-map", 1, "-map", 2, "-c:v", "mpeg2video", "-c:a", "mp2", "-metadata:s:a:0", "language=deu")
+    listed = [each for program in programs for each in ("-program", program)]
+    media.ffmpeg(*inputs, *tracks, *listed, tmp_path / "in.ts")
+    notes = upscaled(tmp_path / "in.ts", tmp_path / "out.mkv").warnings
+    sound = referee.streams(tmp_path / "out.mkv", "audio")
+    assert [each.get("tags", {}).get("language") for each in sound] == [heard]
+    assert sum("it belongs to another program" in note for note in notes) == 1  # the other picture
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_what_a_phone_wrote_of_date_place_and_model_is_carried(tmp_path, suffix):
     upscaled(CASES / "iphone.mov", tmp_path / f"out{suffix}")
