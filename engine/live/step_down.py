@@ -11,7 +11,8 @@ LOOK_SECONDS = 1.0  # between two looks at what came, was made and was left out
 DOWN_SECONDS = 3.0  # in a row, in which frames were left out, until a lighter network takes over
 UP_SECONDS = 10.0  # in a row, in which the heavier one would have had room, until it works again; doubles each time
 MOST_UP_SECONDS = 600.0  # that this becomes; a network that kept up for as long is given a new start
-BUSY = 0.5  # of the time, that a network works at least where it is what is too slow, and not what comes behind it
+BUSY = 0.5  # of the time, less its turns, that a network works at least where it is too slow, not what comes behind it
+LEAST = 0.2  # of all the time, as well: of one that takes turns and works less, a lighter one makes few more frames
 ROOM = 0.7  # of the time that there is, what the heavier network may be expected to take
 TRIAL = 60  # times as long, with nothing left out, until it is tried even where no room is expected
 
@@ -23,6 +24,7 @@ class _Look:
     made: int
     left_out: int
     busy: float
+    turns: float
 
 
 class StepDown:
@@ -58,13 +60,15 @@ class StepDown:
             self._settles = False
 
     def _judge(self, before: _Look, now: _Look) -> None:
-        seconds, cost = now.at - before.at, (now.busy - before.busy) / (now.made - before.made)
+        seconds, busy = now.at - before.at, now.busy - before.busy
+        cost = busy / (now.made - before.made)
         if self._ratios and self._ratios[-1] is None and cost:
             self._ratios[-1] = self._costs[-1] / cost
         ratio = self._ratios[-1] if self._ratios else None
         clear = now.left_out == before.left_out
         has_room = clear and ratio is not None and ratio * cost * (now.came - before.came) <= ROOM * seconds
-        is_slow = not clear and now.busy - before.busy >= BUSY * seconds
+        own = seconds - (now.turns - before.turns)
+        is_slow = not clear and busy >= max(BUSY * own, LEAST * seconds)
         self._slow = self._slow + seconds if is_slow else 0.0
         self._clear = self._clear + seconds if clear else 0.0
         self._roomy = self._roomy + seconds if has_room else 0.0
@@ -103,7 +107,9 @@ class StepDown:
 
     def _look(self) -> _Look:
         seen = self._progress
-        return _Look(self._clock(), seen.frames_in, seen.frames_out, seen.frames_dropped, seen.seconds["infer"])
+        return _Look(
+            self._clock(), seen.frames_in, seen.frames_out, seen.frames_dropped, seen.seconds["infer"], seen.turns
+        )
 
 
 def stepping(models: Sequence[Model], progress: Progress, tick: Callable[[], None]) -> Callable[[], None]:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from math import prod
 
@@ -31,7 +31,7 @@ class Chain:
         self._sessions: list[Session] = []
         self._stopped = threading.Event()
 
-    def run(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def run(self, frames: Iterable[Frame]) -> Generator[Frame]:
         """Upscale frames; where shots are marked, every session is flushed before the next shot starts."""
         try:
             for frame in frames:

@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from itertools import islice
 from math import ceil, inf
 
@@ -26,9 +27,10 @@ class KeepUp(Stage[Frame]):
     after something was late, all is that the next one has come for, or models that are too slow would only make what is nearly
     late; of sources that send no bursts, whatever has come is due. What comes more than a window before its time is from no live
     source but from a file, and waits as any other; not where its bytes were waited for, as those of a live source are, however
-    much of it was sent while the models were loaded.
+    much of it was sent while the models were loaded. So a file over a link that keeps its reader waiting counts as live.
     waits: how often there was nothing yet to be read. in_turns: models and encoder compute on the same cores. Where these are too
     slow, a frame is taken once the one before is encoded: side by side both would take longer, and make as much.
+    turned: called with the seconds that the models waited for that.
     as_recorded: the source is known to be live, so what comes before its time was held up on its way, and does not wait.
     shape: of the frames. dropped: called for each that is passed over. stop: as a Stage's.
     """
@@ -42,13 +44,14 @@ class KeepUp(Stage[Frame]):
         *,
         waits: Callable[[], int] = lambda: 0,
         in_turns: bool = False,
+        turned: Callable[[float], None] = lambda seconds: None,
         as_recorded: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._as_recorded, self._in_turns = as_recorded, in_turns
         self._tick = float(shape.time_base)
         self._interval = 1 / float(shape.rate)
-        self._dropped, self._waits = dropped, waits
+        self._dropped, self._waits, self._turned = dropped, waits, turned
         self._waits_before, self._waited = 0, False  # and whether that was so with the newest frame
         self._clock = clock
         self._offsets: deque[tuple[float, float]] = deque()
@@ -58,7 +61,9 @@ class KeepUp(Stage[Frame]):
         self._next_is_known = False  # what waits longest follows a result that lasts until it
         self._used: deque[tuple[int, float]] = deque()  # frames whose results are not encoded yet, and since when
         self._takes = 0.0  # seconds, from a frame's use to that
-        self._holds = False  # models that hold several frames take them in turns of their own
+        self._given = -inf  # the time of the newest result, which the encoder has
+        self._waits_since: float | None = None  # when the models were first kept from a frame by the encoder's turn
+        self._holds = False  # models that hold frames take them in turns of their own
         super().__init__(
             frames,
             budget=keep_up_budget(shape),
@@ -66,6 +71,13 @@ class KeepUp(Stage[Frame]):
             name="read",
             stop=stop,
         )
+
+    def given(self, results: Generator[Frame]) -> Generator[Frame]:
+        """Yield what the models give, in their thread, and note it: what they hold back, the encoder's turn is not waited for."""
+        with closing(results):
+            for frame in results:
+                self._given = frame.pts
+                yield frame
 
     def following(self, pts: int) -> int | None:
         """Return the time of the frame whose result follows that of another, which is encoded now; None where none has come.
@@ -75,20 +87,36 @@ class KeepUp(Stage[Frame]):
         with self._changed:
             while self._used and self._used[0][0] <= pts:
                 self._takes = self._clock() - self._used.popleft()[1]
-            self._holds = self._holds or len(self._used) > 1
+            if not self._encoder_works:
+                self._note_turn()
+            self._changed.notify_all()
             if self._used:
                 return self._used[0][0]
             if self._queue and not self._next_is_known:
                 self._pass_over_late()
                 self._next_is_known = True
-            self._changed.notify_all()
             return self._queue[0].pts if self._queue else None
 
     def _may_go(self) -> bool:
-        waits = self._in_turns and self._used and self._is_behind and self._takes > self._interval
-        return super()._may_go() and not waits
+        if not super()._may_go():
+            return False
+        waits = self._encoder_works and self._in_turns and self._is_behind and self._takes > self._interval
+        if waits and self._waits_since is None:
+            self._waits_since = self._clock()
+        return not waits
+
+    @property
+    def _encoder_works(self) -> bool:
+        return bool(self._used) and self._used[0][0] <= self._given
+
+    def _note_turn(self) -> None:
+        if self._waits_since is not None:
+            self._turned(self._clock() - self._waits_since)
+            self._waits_since = None
 
     def _taken(self) -> Frame:
+        self._note_turn()
+        self._holds = self._holds or (bool(self._used) and self._used[-1][0] > self._given)
         if not self._next_is_known:
             self._pass_over_late()
         self._next_is_known = False

@@ -18,6 +18,7 @@ class Progress:
     """How far a run has come; filled in while it runs. seconds: busy time of each stage, waiting for others not counted.
 
     network, device: which works now, and on what, where that is noted. stepped_down: how often a lighter one has taken over.
+    turns: of a live run, the seconds that its models waited while the encoder worked on the same cores.
     late: of a live run, the seconds from when its newest frame was decoded to when it was published; None before the first.
     """
 
@@ -33,6 +34,7 @@ class Progress:
     seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "infer": 0.0, "encode": 0.0})
     shape: Shape | None = None
     encoding: Encoding | None = None
+    turns: float = 0.0
     late: float | None = None
     _came: deque[tuple[int, float]] = field(default_factory=deque, repr=False)
 
@@ -64,6 +66,10 @@ class Progress:
     def drop(self) -> None:
         """Count a frame of a live source that was not upscaled, because it was late and a newer one had come."""
         self.frames_dropped += 1
+
+    def turned(self, seconds: float) -> None:
+        """Count seconds that the models of a live run waited for their turn on the encoder's cores."""
+        self.turns += seconds
 
     def note_models(self, models: Sequence[Model]) -> None:
         """Note which networks work, and on what."""

@@ -94,6 +94,7 @@ def _video(
     source = model_frames(reader, job, shape, progress, first=first, part=part, on_packet=on_packet, keep=captions.keep)
     late = _kept_up(source, shape, job, reader, progress) if job.keep_up else None
     read: Stage[Frame] = late or ahead(source, shape, "read", reader.interrupt, live=job.encoder.live)
+    results = chain.run(read.results())
 
     def stop() -> None:
         read.stop()  # or the models would wait for a source that is silent
@@ -101,7 +102,7 @@ def _video(
 
     with (
         read,
-        ahead(chain.run(read.results()), upscaled, "infer", stop, live=job.encoder.live) as infer,
+        ahead(late.given(results) if late else results, upscaled, "infer", stop, live=job.encoder.live) as infer,
         closing(_unpublished(infer.results(), first, video.complete, progress, tick)) as unpublished,
         closing(
             pieces(
@@ -132,6 +133,7 @@ def _kept_up(source: Iterator[Frame], shape: Shape, job: Job, reader: Reader, pr
         reader.interrupt,
         waits=lambda: reader.waits,
         in_turns=job.on_cpu,
+        turned=progress.turned,
         as_recorded=job.as_recorded,
     )
 

@@ -138,6 +138,24 @@ def test_what_is_slow_behind_the_network_is_not_its_fault():
     assert device.progress.network == "heavy"
 
 
+@pytest.mark.parametrize(
+    ("network", "encoder", "now"), [(0.04, 0.08, "light"), (0.2, 0.6, "light"), (0.01, 0.12, "heavy")]
+)
+def test_a_network_that_takes_turns_with_the_encoder_is_judged_by_its_own_time(network, encoder, now):
+    """Together they are too slow for what comes. Where nearly all of that is the encoder, a lighter network would not help."""
+    device = Device(network, network / 10)
+    made = 1 / (network + encoder)  # in a second
+    for _ in range(3):
+        device.now += 1
+        device.progress.frames_in += RATE
+        device.progress.frames_out += made
+        device.progress.frames_dropped += RATE - made
+        device.progress.seconds["infer"] += made * network
+        device.progress.turned(made * encoder)
+        device.policy.tick()
+    assert device.progress.network == now
+
+
 def test_it_goes_down_and_up_by_one_network_at_a_time():
     device = Device(0.4, 0.2, 0.02)
     assert device.run(3) == "middle"

@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 
 import av
 import fake
@@ -41,7 +42,8 @@ class World:
             clock=lambda: self.now,
             **settings,
         )
-        self.frames = self.stage.results()
+        self.taken = self.stage.results()
+        self.frames = self.stage.given(self.taken)  # by a model that gives a result for each frame at once
 
     def _source(self):
         while True:
@@ -133,6 +135,46 @@ def test_on_the_encoders_cores_a_frame_is_taken_once_the_one_before_is_encoded(i
             assert world.stage._may_go()
 
 
+@pytest.mark.parametrize("at_once", [0, 10])
+def test_a_model_that_holds_a_frame_is_not_kept_from_the_next_by_a_turn_that_nobody_has(at_once):
+    """It gives a result when the next frame comes, from its first frame on or later; too slow, and on the encoder's cores."""
+    world = World(in_turns=True)
+
+    def model():
+        for _ in range(at_once):
+            frame = next(world.taken)
+            world.work(0.25)
+            yield frame
+        before = next(world.taken)
+        while True:
+            world.work(0.25)
+            assert world.stage._may_go()
+            frame = next(world.taken)
+            yield before
+            before = frame
+
+    with world.stage:
+        world.bring(2)
+        for result in islice(world.stage.given(model()), 20):
+            world.work(0.15)
+            world.stage.following(result.pts)
+        assert world.dropped
+
+
+def test_the_seconds_that_the_models_wait_for_their_turn_are_counted():
+    turned = []
+    world = World(in_turns=True, turned=turned.append)
+    with world.stage:
+        world.bring()
+        for _ in range(10):
+            frame = next(world.frames)
+            world.work(0.2)
+            world.stage._may_go()  # asked for the next
+            world.work(0.3)  # for which the encoder has it
+            world.stage.following(frame.pts)
+    assert turned == pytest.approx([0.3] * 9)  # not behind the first, of which nobody knew how long it would take
+
+
 def test_what_comes_a_little_unevenly_is_used_as_soon_as_it_is_there(world):
     """Each second frame half a frame's time late. By a model that is too slow for them."""
     world.bring()
@@ -166,7 +208,7 @@ def test_a_model_that_takes_several_frames_at_once_is_not_kept_from_them(world):
         for _ in range(4):
             if not world.waits:
                 world.work(0.1)
-            frames.append(next(world.frames))
+            frames.append(next(world.taken))
         world.work(0.3)
         for frame in frames:
             world.stage.following(frame.pts)
