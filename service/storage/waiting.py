@@ -15,7 +15,7 @@ from upres.service.domain.states import Status
 
 from .database import Database
 from .dialects import notify
-from .schema import jobs, keys
+from .schema import jobs, keys, leases
 
 MOST_LOOKED_AT = 32  # jobs of a key, of which a server takes the first that it can run
 
@@ -152,8 +152,14 @@ def by_owner(running: Mapping[tuple[str, str], int]) -> Counter[str]:
 
 
 def _under_way(connection: sa.Connection) -> Counter[tuple[str, str]]:
-    """Count the attempts under way at all servers, by owner and server, live ones apart."""
-    query = sa.select(jobs.c.owner, jobs.c.server, jobs.c.spec).where(jobs.c.status == Status.PROCESSING, ~_waits)
+    """Count the attempts under way at all servers, by owner and server, live ones apart, and those of servers that are late.
+
+    A job that gave its slot back, and waits for its source or a lock, has none: that attempt was taken back, so that none is left.
+    Only where one before it had died as well is the job still counted, for its row is as if it were attempted.
+    """
+    attempted = sa.and_(jobs.c.status == Status.PROCESSING, jobs.c.attempts > 0, ~_waits)
+    lives = sa.and_(leases.c.name == jobs.c.server, leases.c.until > sa.extract("epoch", sa.func.clock_timestamp()))
+    query = sa.select(jobs.c.owner, jobs.c.server, jobs.c.spec).join(leases, lives).where(attempted)
     return Counter((row.owner, row.server) for row in connection.execute(query) if not row.spec.get("live"))
 
 

@@ -17,6 +17,7 @@ from upres.service.jobs import fair_queue
 from upres.service.jobs.fair_queue import FairQueue
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.lease import Lease
+from upres.service.storage.schema import leases
 from upres.service.storage.waiting import MOST_LOOKED_AT
 
 pytestmark = pytest.mark.scale
@@ -185,6 +186,34 @@ def test_one_full_server_alone_gives_a_slot_to_a_job_that_waits(servers, lines):
     assert [claim(line, greedy=2) for line in lines] == [(True, None), (True, "greedy"), (True, None)]
     assert started(servers[1]).owner == "small"
     assert [claim(line, greedy=2) for line in lines] == [(False, None)] * 3
+
+
+def test_jobs_that_gave_their_slots_back_take_no_turn(servers, lines):
+    """A stream that waits for its source, and a job that is locked."""
+    one, two, _ = servers
+    for given_back in (under_way(one, "small", source_complete=False), under_way(one, "small")):
+        one.change(given_back.request_id, states.requeued)
+    for owner in ("greedy", "greedy"):
+        under_way(two, owner)
+    waiting(one, "greedy")
+    waiting(one, "small")
+    assert claim(lines[1], greedy=2) == (True, "greedy")
+    assert started(two).owner == "small"
+
+
+def test_attempts_of_a_server_that_is_late_take_no_turn(servers, lines):
+    one, two, three = servers
+    for _ in range(2):
+        under_way(three, "small")
+    for owner in ("greedy", "greedy"):
+        under_way(two, owner)
+    waiting(one, "greedy")
+    waiting(one, "small")
+    assert claim(lines[1], greedy=2) == (True, None)
+    with one.transaction() as connection:
+        connection.execute(leases.update().where(leases.c.name == three.server).values(until=0.0))
+    assert claim(lines[1], greedy=2) == (True, "greedy")
+    assert started(two).owner == "small"
 
 
 def test_a_job_that_ends_while_it_waits_is_not_taken(servers):
