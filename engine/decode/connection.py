@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, cast
 
 import av
+from av import AudioStream
 from av.container import InputContainer
 
 from upres.engine.core.text import shown
@@ -21,8 +22,10 @@ from .openers.animated import unpacked
 from .source import Opened, Source, opener_for
 
 WITHOUT_HEADER = ("mpeg",)  # libavformat's names of containers whose tracks are known once their first packet comes
-FURTHER = {"probesize": str(64 << 20), "analyzeduration": "120000000"}
-"""How far tracks are looked for there: subpictures of a disc begin with the first word. Bytes and microseconds."""
+FURTHER, FURTHER_AWAY = 32 << 20, 8 << 20
+"""Bytes of packets that are kept while tracks are looked for there, in a file and from another machine. A disc's subpictures begin
+with the first word."""
+FURTHER_SECONDS = 120
 
 
 class Connection:
@@ -30,6 +33,7 @@ class Connection:
 
     name: for messages. container, tracks: of its first opening, which every packet is given to.
     live: nothing waits for what is read later, and nothing is spooled. interrupted: once nothing can be read any more.
+    ahead: bytes of packets, at most, that its first opening keeps, because tracks were looked for further than usual.
     formats: libavformat's names of the containers that are taken, from files only; None means all, from anywhere.
     Raises SourceError where it is not a video.
     """
@@ -39,6 +43,8 @@ class Connection:
         self._source, self._formats = source, formats
         self._opener = opener_for(source)
         self.live = live or self._opener.live
+        self.ahead = 0
+        self._further: bool | None = None  # whether that finds tracks; None before it was tried
         self.interrupted, self._lock = threading.Event(), threading.Lock()
         self._first, self._newest = ExitStack(), ExitStack()
         try:
@@ -125,22 +131,34 @@ class Connection:
 
     def _container(self, opened: Opened, *, live: bool) -> InputContainer:
         """Open what an opener gave; a file whose tracks are not all known then, after looking for them further."""
-        settings, wait_seconds = opened.options, opened.wait_seconds
-        container = open_container(
-            self.name, opened.file, self._formats, live=live, settings=settings, wait_seconds=wait_seconds
-        )
-        if live or not opened.again or _is_known(container):
+        if live or not opened.again or self._further is False:
+            return self._opened_with(opened, {}, live=live)
+        further = {
+            "probesize": str(FURTHER_AWAY if opened.away else FURTHER),
+            "analyzeduration": str(FURTHER_SECONDS * av.time_base),
+        }
+        if self._further:
+            return self._opened_with(opened, further, live=False)
+        container = self._opened_with(opened, {}, live=False)
+        if _is_known(container):
+            self._further = False
             return container
+        before = _found(container)
         container.close()
         if not isinstance(opened.file, str):
             cast(IO[bytes], opened.file).seek(0)
+        container = self._opened_with(opened, further, live=False)
+        self.ahead, self._further = int(further["probesize"]), _found(container) != before
+        return container
+
+    def _opened_with(self, opened: Opened, settings: dict[str, str], *, live: bool) -> InputContainer:
         return open_container(
             self.name,
             opened.file,
             self._formats,
-            live=False,
-            settings={**settings, **FURTHER},
-            wait_seconds=wait_seconds,
+            live=live,
+            settings={**opened.options, **settings},
+            wait_seconds=opened.wait_seconds,
         )
 
     def _reopen(self) -> tuple[InputContainer, Tracks]:
@@ -153,3 +171,11 @@ def _is_known(container: InputContainer) -> bool:
     """Tell whether every track was found, and what was announced has come, so that looking further would find no more."""
     announced = any(stream.codec_context and not stream.codec_context.sample_rate for stream in container.streams.audio)
     return not announced and container.format.name not in WITHOUT_HEADER
+
+
+def _found(container: InputContainer) -> list[tuple[str, int]]:
+    """List a container's tracks, and of sound what says that something of it has come."""
+    streams = container.streams
+    return [
+        (s.type, s.codec_context.sample_rate if isinstance(s, AudioStream) and s.codec_context else 0) for s in streams
+    ]

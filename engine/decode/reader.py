@@ -156,6 +156,11 @@ class Reader:
         return self._connection.again
 
     @property
+    def ahead(self) -> int:
+        """Bytes of packets, at most, that the container keeps, beyond the usual."""
+        return self._connection.ahead
+
+    @property
     def unpacked(self) -> bool:
         """Whether every reader of the source unpacks all of it first."""
         return bool(self._connection.format)

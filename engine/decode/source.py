@@ -49,7 +49,7 @@ class Opened:
     file: what libavformat opens: a path, a URL, or bytes. again: whether it can be read a second time, from its beginning.
     close: releases what the opener has made for it. interrupt: from any thread, ends a read that waits, and every later one.
     options: of libavformat. wait_seconds: that it waits at most, to be connected and for bytes; None leaves that to the file.
-    format: of the source, where `file` is made of it in another one.
+    format: of the source, where `file` is made of it in another one. away: whether what is read comes from another machine.
     """
 
     file: str | IO[bytes] | Readable
@@ -59,6 +59,7 @@ class Opened:
     options: Mapping[str, str] = field(default_factory=dict)
     wait_seconds: float | None = None
     format: str = ""
+    away: bool = False
 
 
 class SourceOpener(Protocol):

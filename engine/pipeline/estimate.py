@@ -63,7 +63,7 @@ def predict(reader: Reader, job: Job) -> Prediction:
     frames = count_frames(reader, job)
     per_frame = sum(seconds_a_frame(*stage, deep=shape.deep) for stage in _stages(job, shape))
     another = another_encoder(shape, encoding, job.scale, frames)
-    memory = estimate_memory(job, shape, encoding, frames)
+    memory = estimate_memory(job, shape, encoding, frames) + reader.ahead
     encoders = encoders_that_fit(another, model_seconds=per_frame, memory=memory)
     frame_disk = 3 * math.ceil(encoding.width * encoding.height * _bits_a_pixel(encoding) / 8)
     return Prediction(

@@ -49,7 +49,7 @@ class WebOpener:
                 f"ffmpeg -i '{address}' -c copy in.mkv"
             )
         file = WebFile(address)
-        return Opened(file, again=True, close=file.close, interrupt=file.interrupt)
+        return Opened(file, again=True, close=file.close, interrupt=file.interrupt, away=True)
 
 
 class _BrokenOffError(Exception):

@@ -15,6 +15,7 @@ from upres.engine.color.planes import to_planes
 from upres.engine.color.side_data import side_data
 from upres.engine.core.errors import LogError
 from upres.engine.core.frame import Frame, Shape
+from upres.engine.decode.reader import Reader
 from upres.engine.encode.captions import with_captions
 from upres.engine.encode.codecs import NVENC
 from upres.engine.encode.encoder import Piece, SegmentEncoder, SegmentEncoding
@@ -40,7 +41,7 @@ def nvenc_began(log: Path) -> bool | None:
 
 
 def with_memory(
-    model: RemoteModel, job: Job, shape: Shape, frames: int | None = None, *, log: Path | None = None
+    model: RemoteModel, job: Job, reader: Reader, frames: int | None = None, *, log: Path | None = None
 ) -> Job:
     """Wait for the memory that the run is predicted to take, and return the job with the encoders that it may have.
 
@@ -48,8 +49,9 @@ def with_memory(
     encoder of the GPU is waited for, too; else the CPU encodes where none is free. Raises SettingsError for a size that no encoder
     takes.
     """
+    shape = reader.info.shape
     _, encoding = resolved(job, shape)
-    media = media_memory(shape, encoding, job.scale, frames, keep_up=job.keep_up)
+    media = media_memory(shape, encoding, job.scale, frames, keep_up=job.keep_up) + reader.ahead
     encoder = another_encoder(shape, encoding, job.scale, frames)
     nvenc = encoding.library in NVENC.values()
     waits = log is not None and bool(nvenc_began(log))
@@ -57,7 +59,7 @@ def with_memory(
     if not nvenc:
         return replace(job, encoders=count)
     if not count:
-        return with_memory(model, replace(job, encoder=replace(job.encoder, nvenc=False)), shape, frames)
+        return with_memory(model, replace(job, encoder=replace(job.encoder, nvenc=False)), reader, frames)
     channels = [model.open_encoder() for _ in range(count)]
     return replace(job, encoders=count, open_encoder=RemoteEncoders(channels))
 

@@ -107,7 +107,7 @@ class Attempt:
             check_source(reader.info, self._spec, self._limits)
             self._check_pace(model, reader.info.shape)
             job = fitted(job, reader)
-            job = with_memory(model, job, reader.info.shape)
+            job = with_memory(model, job, reader)
             log = SentLog(live, reader)
             tick, seconds = stepping(job.models, self._progress, self._reporter.tick), 0.0
             with closing(run(reader, job, log, self._progress, tick)) as fragments:
@@ -132,7 +132,7 @@ class Attempt:
             self._reporter.expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
             in_ranges = self._in_ranges()
             if not in_ranges:  # before the log says who encodes it
-                job = with_memory(model, job, reader.info.shape, self._reporter.expected or None, log=self._folder.log)
+                job = with_memory(model, job, reader, self._reporter.expected or None, log=self._folder.log)
             with closing(self._log(job)) as log, _contradictions(fresh=not log.tracks):
                 for fragment in self._fragments(reader, job, log, model, in_ranges=in_ranges):
                     self._published(fragment, log)
@@ -165,7 +165,7 @@ class Attempt:
                     worker = self._model()
                     unread = closes.enter_context(self._reader(closes.enter_context(self._source()), worker))
                     fits = fitted(self._job(worker), unread)
-                fits = with_memory(worker, fits, unread.info.shape, self._reporter.expected or None, log=log.folder)
+                fits = with_memory(worker, fits, unread, self._reporter.expected or None, log=log.folder)
                 yield from run(unread, fits, log, self._progress, self._reporter.tick)
 
         if not in_ranges:
@@ -192,7 +192,7 @@ class Attempt:
             job = fitted(self._job(model), reader)
             ranges = Ranges(self._folder.log, _header(job))
             plan = ranges.plan or Plan()
-            job = with_memory(model, job, reader.info.shape, log=self._folder.log)
+            job = with_memory(model, job, reader, log=self._folder.log)
             with closing(ranges.log(number)) as log:
                 read = partial(self._reporter.send, "read")
                 make_range(reader, job, log, plan.spans[number], self._progress, was_read=read)

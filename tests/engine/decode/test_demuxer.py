@@ -1,12 +1,22 @@
 """Packets are read to the end of a source, and where it goes on in other tracks, that is said."""
 
+import io
 import re
+from contextlib import closing
 from types import SimpleNamespace
 
 import media
 import pytest
 import referee
-from fake import upscaled
+from fake import job, upscaled
+from web_files import WebFiles
+
+from upres.engine.decode.connection import Connection
+from upres.engine.decode.openers.web import WebFile
+from upres.engine.decode.reader import Reader
+from upres.engine.pipeline.estimate import estimate_memory, predict
+from upres.engine.pipeline.frame_count import count_frames
+from upres.engine.pipeline.options import resolved
 
 
 @pytest.mark.parametrize("table", [0x1000, 0x1200])
@@ -45,6 +55,62 @@ def test_a_track_of_a_disc_that_begins_late_is_found(tmp_path):
     assert upscaled(tmp_path / "in.vob", tmp_path / "out.mkv").warnings == []
     start = referee.audio(tmp_path / "out.mkv").times[0] - referee.video(tmp_path / "out.mkv").times[0]
     assert abs(start - 10) < 0.1
+
+
+class Counted(io.BytesIO):
+    """A file that counts the bytes that are read of it."""
+
+    count = 0
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+@pytest.fixture(scope="module")
+def disc(clips):
+    """Of 80 MiB, in which no track begins late."""
+    noise = "color=size=320x240:rate=25:duration=1,noise=alls=100:allf=t+u"
+    clip = media.clip(
+        clips / "disc.vob", "-c:v", "mpeg2video", "-q:v", 1, "-c:a", "ac3", picture=noise, sound=media.SOUND
+    )
+    return clip.read_bytes() * ((80 << 20) // clip.stat().st_size)
+
+
+def test_tracks_of_a_disc_are_looked_for_so_far_and_once(disc):
+    file = Counted(disc)
+    with closing(Connection(file, None, live=False)) as connection:
+        assert file.count < 48 << 20 and connection.ahead == 32 << 20
+        file.count = 0
+        with connection.beside() as (_, tracks):
+            assert len(tracks.audio) == 1 and file.count < 8 << 20
+
+
+def test_tracks_of_a_disc_on_the_web_are_looked_for_less_far(disc, monkeypatch):
+    count, received = [], WebFile.readinto
+    monkeypatch.setattr(WebFile, "readinto", lambda *args: count.append(received(*args)) or count[-1])
+    with (
+        WebFiles({"disc.vob": disc}) as server,
+        closing(Connection(server.url("disc.vob"), None, live=False)) as connection,
+    ):
+        assert sum(count) < 20 << 20 and connection.ahead == 8 << 20
+
+
+def test_a_track_of_a_disc_that_was_found_later_is_found_each_time_and_what_that_takes_is_counted(tmp_path):
+    picture, sound = "testsrc2=size=64x48:rate=25:duration=12", "sine=duration=2"
+    inputs = ("-f", "lavfi", "-i", picture, "-itsoffset", 10, "-f", "lavfi", "-i", sound)
+    media.ffmpeg(*inputs, "-map", 0, "-map", 1, "-c:v", "mpeg2video", "-c:a", "ac3", tmp_path / "in.vob")
+    with closing(Connection(tmp_path / "in.vob", None, live=False)) as connection:
+        for _ in range(2):
+            with connection.beside() as (_, tracks):
+                assert len(tracks.audio) == 1
+    wanted = job(tmp_path / "out.mkv")
+    with Reader(tmp_path / "in.vob") as reader:
+        assert reader.ahead == connection.ahead == 32 << 20
+        shape, frames = reader.info.shape, count_frames(reader, wanted)
+        usual = estimate_memory(wanted, shape, resolved(wanted, shape)[1], frames)
+        assert predict(reader, wanted).memory >= usual + reader.ahead
 
 
 def test_a_track_that_was_not_there_at_the_beginning_of_a_stream_is_named(tmp_path):
