@@ -152,25 +152,29 @@ class Line:
 class Givers:
     """Which of several full servers ends an attempt for a job that waits: one where the key that has most has most of its attempts.
 
-    Every server finds the same order of them from the rows, without a word between them. The first does it at once, each other one
-    only where a claim stands for so long that those before it cannot take the job, or do not answer.
+    Every server finds the same order of them from the rows, without a word between them. The first does it once a claim stands
+    unchanged for ELSEWHERE_SECONDS: what another one has just ended makes way meanwhile. Each other one does it only where a claim
+    stands for so long that those before it cannot take the job, or do not answer.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._since: float | None = None  # for how long a claim stands
+        self._stands: tuple[str, str, int] | None = None  # whose claim, to whose slot, and how many those have
+        self._since = 0.0
 
     def giver(self, claim: Claim | None, here: Collection[str]) -> str | None:
         """Choose whose attempt ends now; None for nobody's. here: the owners of those that can be ended at this server."""
         found = None if claim is None else _place(claim, here)
-        if found is None:
-            self._since = None
+        if claim is None or found is None:
+            self._stands = None
             return None
         place, owner = found
-        self._since = self._clock() if self._since is None else self._since
-        if self._clock() - self._since < place * TURN_SECONDS:
+        stands = claim.owner, owner, by_owner(claim.running)[owner]
+        if stands != self._stands:
+            self._stands, self._since = stands, self._clock()
+        if self._clock() - self._since < ELSEWHERE_SECONDS + place * TURN_SECONDS:
             return None
-        self._since = None
+        self._stands = None
         return owner
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upres.service.domain.errors import BusyError
-from upres.service.jobs.fair_queue import TURN_SECONDS, FairQueue, Givers, owner_to_yield
+from upres.service.jobs.fair_queue import ELSEWHERE_SECONDS, TURN_SECONDS, FairQueue, Givers, owner_to_yield
 from upres.service.storage.waiting import Claim, by_owner
 
 
@@ -87,14 +87,18 @@ def test_slots_move_until_shares_are_fair_and_then_stay(running, waiting):
     assert all(max(counts.values(), default=0) - counts[owner] <= 1 or not running for owner in waiting)
 
 
-def givers(running, waiting, now=lambda: 0.0, at="xyz"):
-    """Who ends an attempt of whom, at several full servers that look in the same second."""
+def givers(running, waiting, at="xyz"):
+    """Who ends an attempt of whom, at several full servers that look in the same seconds."""
     total = by_owner(running)
     claimed = min(waiting, key=lambda owner: (total[owner], owner))
     found = {}
     for server in at:
+        now = [0.0]
         here = [owner for owner, where in running if where == server]
-        if (owner := Givers(now).giver(Claim(claimed, server, running), here)) is not None:
+        givers = Givers(lambda now=now: now[0])
+        assert givers.giver(Claim(claimed, server, running), here) is None
+        now[0] = ELSEWHERE_SECONDS
+        if (owner := givers.giver(Claim(claimed, server, running), here)) is not None:
             found[server] = owner
     return found
 
@@ -139,9 +143,22 @@ def test_another_server_ends_an_attempt_where_the_first_does_not_and_starts_to_w
     second = Givers(lambda: now[0])
     for _ in range(2):
         assert second.giver(claim, {"r"}) is None
+        now[0] += ELSEWHERE_SECONDS
+        assert second.giver(claim, {"r"}) is None
         now[0] += TURN_SECONDS
         assert second.giver(claim, {"r"}) == "r"
     assert second.giver(claim, {"r"}) is None
     assert second.giver(None, {"r"}) is None  # it was taken elsewhere
     now[0] += TURN_SECONDS
     assert second.giver(claim, {"r"}) is None
+
+
+def test_a_slot_that_was_given_up_a_moment_ago_is_waited_for():
+    """The attempt has ended at x, and the job that waits has not been taken by it: y has most of r's attempts now."""
+    now = [0.0]
+    second = Givers(lambda: now[0])
+    assert second.giver(Claim("s", "y", Counter({("r", "x"): 2, ("r", "y"): 2})), {"r"}) is None
+    now[0] = 3.0
+    assert second.giver(Claim("s", "y", Counter({("r", "x"): 1, ("r", "y"): 2})), {"r"}) is None
+    now[0] += ELSEWHERE_SECONDS  # for so long
+    assert second.giver(Claim("s", "y", Counter({("r", "x"): 1, ("r", "y"): 2})), {"r"}) == "r"
