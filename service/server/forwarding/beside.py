@@ -64,7 +64,8 @@ class Beside:
         servers = await asyncio.to_thread(self._standby.store.servers)
         await self._peers.keep(servers.working)
         gone = self._gone(servers)
-        if servers.leader is None or servers.leader in gone:
+        unaware = servers.leader == self._standby.id and not self._standby.leads  # the answer to what it wrote was lost
+        if servers.leader is None or servers.leader in gone or unaware:
             await self._standby.lead()
         if not self._standby.leads:
             return

@@ -1,0 +1,63 @@
+"""What a server does that works beside others, by what it sees of them."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from upres.service.server.forwarding.beside import LOOKS, Beside
+from upres.service.storage.lease import Servers
+
+
+class Place:
+    """This server's, among those that it sees."""
+
+    id = "here"
+    leads = False
+
+    def __init__(self, *looks):
+        self.looks = [*looks]
+        self.store = SimpleNamespace(servers=lambda: self.looks.pop(0))
+
+    async def lead(self):
+        self.leads = True
+
+
+async def nothing(*_):
+    pass
+
+
+def looked(place, folder):
+    """Look at the servers as often as there are looks; give after each whether this one leads."""
+    jobs, peers = SimpleNamespace(take_over=nothing), SimpleNamespace(keep=nothing)
+    beside, led = Beside(place, jobs, peers, nothing, folder), []
+
+    async def scenario():
+        while place.looks:
+            await beside._look()
+            led.append(place.leads)
+
+    asyncio.run(scenario())
+    return led
+
+
+def servers(leader, late=()):
+    return Servers(frozenset({"here", "other"} - {*late}), frozenset(late), leader)
+
+
+def test_a_server_leads_once_the_one_that_did_was_late_for_long_enough(tmp_path):
+    late = servers("other", late=["other"])
+    assert looked(Place(*[late] * (LOOKS - 1), servers("other"), *[late] * LOOKS), tmp_path) == [
+        *[False] * (2 * LOOKS - 1),
+        True,
+    ]
+
+
+@pytest.mark.parametrize("leader", [None, "here"])
+def test_a_server_leads_where_nobody_does_or_the_database_says_that_it_does(tmp_path, leader):
+    """The answer to what made it the leader may have been lost."""
+    assert looked(Place(servers(leader)), tmp_path) == [True]
+
+
+def test_a_server_does_not_lead_where_another_one_does(tmp_path):
+    assert looked(Place(servers("other")), tmp_path) == [False]
