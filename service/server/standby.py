@@ -109,8 +109,8 @@ class Standby:
         return self._lease.leads
 
     async def lead(self) -> None:
-        """Lead, where no other server does. Raises StoreError."""
-        await asyncio.to_thread(self.store.take, self._lease)  # not where it is renewed, since it waits for a turn
+        """Lead, where no other server does, or the one that does is late. Raises StoreError."""
+        await asyncio.to_thread(self.store.take, self._lease, late=True)  # not where it is renewed, since it waits for a turn
 
     def start(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
         """Renew the lease from now on.

@@ -63,10 +63,13 @@ class Database:
         """Report whether this server does what only one of this database's may."""
         return self._lease is None or self._lease.leads
 
-    def take(self, lease: Lease) -> Holder | None:
-        """Take a lease, without which nothing is written from then on; give who holds it, where another server does."""
+    def take(self, lease: Lease, *, late: bool = False) -> Holder | None:
+        """Take a lease, without which nothing is written from then on; give who holds it, where another server does.
+
+        late: the place of one that leads, and has been late for long enough, is taken.
+        """
         with self.transaction() as connection:
-            taken = lease.take(connection)
+            taken = lease.take(connection, late=late)
         if isinstance(taken, Holder):
             return taken
         lease.term = taken  # now that it is committed: what renews it meanwhile looks at this, too

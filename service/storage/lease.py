@@ -66,14 +66,18 @@ class Lease:
         """Report whether this server leads."""
         return self.term > 0
 
-    def take(self, connection: sa.Connection) -> Holder | int:
-        """Lead where nobody does, and give the term; else join the one that does, and give 0, or that one where it cannot be."""
+    def take(self, connection: sa.Connection, *, late: bool = False) -> Holder | int:
+        """Lead where nobody does, and give the term; else join the one that does, and give 0, or that one where it cannot be.
+
+        late: of one that is late the place is taken. Who starts cannot say for how long it was, so it joins it as well.
+        """
         row = connection.execute(leases.select().where(leases.c.name == WORK).with_for_update()).mappings().first()
         now = float(connection.scalar(sa.select(_now())) or 0)
-        if row is not None and row["until"] > now and row["holder"] != self.holder:
-            shares = connection.scalar(sa.select(leases.c.name).where(leases.c.name == row["holder"])) is not None
-            if not (self.joins and shares):
-                return Holder(row["holder"], row["server"], row["http"], row["grpc"])
+        other = row if row is not None and row["holder"] != self.holder else None
+        joins = other is not None and self.joins and _shares(connection, other["holder"])
+        if other is not None and (other["until"] > now or (joins and not late)):
+            if not joins:
+                return Holder(other["holder"], other["server"], other["http"], other["grpc"])
             names, term = [self.holder], 0
         else:
             names, term = [self.holder, WORK], _next_term(connection)
@@ -120,6 +124,11 @@ def seen(connection: sa.Connection) -> Servers:
 def end(connection: sa.Connection, late: Collection[str]) -> None:
     """Remove the leases of servers that are late, and have not renewed them since: what they write is refused from now on."""
     connection.execute(leases.delete().where(leases.c.name.in_(late), leases.c.until <= _now()))
+
+
+def _shares(connection: sa.Connection, holder: str) -> bool:
+    """Report whether the server that leads works beside others: it has a lease of its own besides."""
+    return connection.scalar(sa.select(leases.c.name).where(leases.c.name == holder)) is not None
 
 
 def _next_term(connection: sa.Connection) -> int:

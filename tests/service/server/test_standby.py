@@ -273,6 +273,7 @@ def test_a_server_that_was_taken_over_hears_of_it(settings, monkeypatch):
         async with working(settings) as (_, happened):
             other = Standby.open(settings, lambda step: None)
             await other.wait(lambda line: None)
+            await other.lead()
             assert "has taken over" in await happened.get()
             await other.stop()
             other.store.close()

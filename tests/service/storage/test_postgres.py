@@ -245,13 +245,26 @@ def test_another_server_leads_once_the_one_that_did_is_late_or_has_gone(three):
     stores, joining = three
     assert stores[1].take(joining[1]) is None and joining[1].term == 0  # one leads
     let_run_out(stores[1], joining[0])
-    assert stores[1].take(joining[1]) is None and joining[1].term == 2
+    assert stores[1].take(joining[1], late=True) is None and joining[1].term == 2
     with pytest.raises(TakenOverError, match="two has taken over"):
         stores[0].renew(joining[0])
     stores[1].give_up(joining[1])
     assert stores[2].servers().leader is None
     assert stores[2].take(joining[2]) is None and joining[2].term == 3
     stores[2].renew(joining[2])
+
+
+@pytest.mark.scale
+def test_who_starts_joins_one_that_leads_and_is_late_as_when_the_database_was_away(three):
+    stores, joining = three
+    let_run_out(stores[0], joining[0])
+    fresh, four = Store(stores[0]._engine.url.render_as_string(False)), Lease("four", joins=True)
+    assert fresh.take(four) is None and four.term == 0 and fresh.servers().leader == joining[0].holder
+    stores[0].renew(joining[0])  # it comes back
+    assert fresh.take(four, late=True) is None and four.term == 0
+    let_run_out(stores[0], joining[0])
+    assert fresh.take(four, late=True) is None and four.term == 2
+    fresh.close()
 
 
 @pytest.mark.scale
