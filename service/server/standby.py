@@ -53,6 +53,7 @@ class Standby:
         self._tasks = WatchedTasks()
         self._thread = ThreadPoolExecutor(1, "lease")  # its own: in the common ones it would wait for all that is slow
         self._started = threading.Event()
+        self._doubt, self._held = asyncio.Event(), asyncio.Event()  # whether another server may have the lease
         _check_shared(store, state)
 
     @classmethod
@@ -119,7 +120,8 @@ class Standby:
         none has, after all. lost: called when one has.
         """
         self._started.set()
-        self._tasks.start("lease", partial(self._keep, pause, resume, lost), endless=False)
+        self._tasks.start("lease", partial(self._keep, lost), endless=False)
+        self._tasks.start("pauses", partial(self._pause, pause, resume))
 
     async def stop(self) -> None:
         """Let another server take over at once."""
@@ -151,8 +153,8 @@ class Standby:
             except StoreError as error:
                 logger.warning("the lease is not renewed yet: %s", error)
 
-    async def _keep(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
-        renewed, pausing, paused = time.monotonic(), False, False
+    async def _keep(self, lost: Callable[[str], None]) -> None:
+        renewed = time.monotonic()
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             asked = time.monotonic()
@@ -164,13 +166,22 @@ class Standby:
                 return
             except (StoreError, TimeoutError) as error:
                 logger.warning("the lease is not renewed yet: %s", str(error) or f"no answer for {ANSWER_SECONDS:g} s")
-                if time.monotonic() > renewed + SECONDS and not paused:
-                    pausing, paused = True, await _in_time(pause)
+                if time.monotonic() > renewed + SECONDS:
+                    self._held.clear()
+                    self._doubt.set()
             else:
                 renewed = asked
-                if pausing:
-                    pausing = paused = False
-                    await _in_time(resume)
+                self._doubt.clear()
+                self._held.set()
+
+    async def _pause(self, pause: Step, resume: Step) -> None:
+        """Pause while the lease is in doubt, beside what renews it: what takes long here would cost it."""
+        while True:
+            await self._doubt.wait()
+            while not await _in_time(pause) and not self._held.is_set():
+                await asyncio.sleep(RENEW_SECONDS)
+            await self._held.wait()
+            await _in_time(resume)
 
 
 def _cpu_clock() -> Callable[[], float]:
@@ -181,7 +192,7 @@ def _cpu_clock() -> Callable[[], float]:
 
 
 async def _in_time(step: Step) -> bool:
-    """Take a step, or leave it where it is: renewing must go on, and the step back must follow. Return whether it has ended."""
+    """Take a step, or leave it where it is: the step back must follow. Return whether it has ended."""
     try:
         async with asyncio.timeout(PAUSE_SECONDS):
             await step()

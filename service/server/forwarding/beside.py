@@ -15,7 +15,7 @@ from upres.service.storage.lease import RENEW_SECONDS, Servers
 
 from .working import Peers
 
-LOOKS = 3  # in a row at which a server is late before it is taken for gone: it renews when a database that was away comes back
+LOOKS = 5  # in a row at which a server is late before it is taken for gone: one renewal, when a database comes back, takes less
 AGAIN_SECONDS = 1.0  # between two tries to hear of changes
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """A server's lease, on a real PostgreSQL server: what is slow in the server does not cost it, and what is in doubt is paused."""
 
 import asyncio
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -151,23 +152,51 @@ def test_a_pause_that_is_cut_is_taken_again_until_it_has_ended(tmp_path, monkeyp
     monkeypatch.setattr(module, "PAUSE_SECONDS", 0.01)
 
     async def scenario():
-        happened, resumed = [], asyncio.Event()
+        happened, resumed, away = [], asyncio.Event(), Away(math.inf)
 
         async def pause():
             happened.append("pause")
             if happened.count("pause") < 3:  # as where a worker does not read
                 await asyncio.Event().wait()
             happened.append("paused")
+            away.times = 0
 
         async def resume():
             resumed.set()
 
-        standby = Standby(Away(5), tmp_path, "here")
+        standby = Standby(away, tmp_path, "here")
         standby.start(pause, resume, lambda why: None)
         async with asyncio.timeout(LONGEST_SECONDS):
             await resumed.wait()
             await standby.stop()
         assert happened == ["pause", "pause", "pause", "paused"]
+
+    asyncio.run(scenario())
+
+
+def test_the_lease_is_renewed_while_a_pause_takes_its_time(tmp_path, monkeypatch):
+    """As where a worker does not read: what ends attempts must not cost the lease that comes back meanwhile."""
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(module, "SECONDS", -1.0)
+
+    async def scenario():
+        happened, store, over = [], Starting(1), asyncio.Event()
+
+        async def pause():
+            for _ in range(3):
+                assert await asyncio.to_thread(store.renewed.acquire, timeout=LONGEST_SECONDS / 10)
+            happened.append("paused")
+
+        async def resume():
+            happened.append("resumed")
+            over.set()
+
+        standby = Standby(store, tmp_path, "here")
+        standby.start(pause, resume, lambda why: None)
+        async with asyncio.timeout(LONGEST_SECONDS):
+            await over.wait()
+            await standby.stop()
+        assert happened == ["paused", "resumed"]
 
     asyncio.run(scenario())
 
