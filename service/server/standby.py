@@ -111,7 +111,8 @@ class Standby:
 
     async def lead(self) -> None:
         """Lead, where no other server does, or the one that does is late. Raises StoreError."""
-        await asyncio.to_thread(self.store.take, self._lease, late=True)  # not where it is renewed, since it waits for a turn
+        # Not where it is renewed, since it waits for a turn.
+        await asyncio.to_thread(self.store.take, self._lease, late=True)
 
     def start(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
         """Renew the lease from now on.

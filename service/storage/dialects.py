@@ -70,20 +70,24 @@ def _sqlite(url: sa.URL) -> sa.Engine:
 
 def _postgres(url: sa.URL, *, hasty: bool) -> sa.Engine:
     """Replace a connection that was lost while nobody used it, and let the server end what waits there for too long."""
-    options = " ".join(f"-c {timeout}" for timeout in (HASTY_TIMEOUTS if hasty else TIMEOUTS))
-    ours = {
-        "connect_timeout": 10,
-        "application_name": "upres",
-        "options": options,
-        **KEEPALIVE,
-        **(HASTY if hasty else {}),
-    }
-    connect = {name: value for name, value in ours.items() if name not in url.query}
+    connect = _limits(url, hasty=hasty)
     size = {"pool_size": 1, "max_overflow": 0} if hasty else {"pool_size": READERS, "max_overflow": READERS}
     engine = sa.create_engine(url, **size, pool_pre_ping=True, connect_args=connect)
     if not hasty:
         sa.event.listen(engine, "begin", _begin_postgres)
     return engine
+
+
+def _limits(url: sa.URL, *, hasty: bool = False) -> dict[str, Any]:
+    """Give the limits that keep a connection from hanging, but for what the URL says itself."""
+    ours = {
+        "connect_timeout": 10,
+        "application_name": "upres",
+        "options": " ".join(f"-c {timeout}" for timeout in (HASTY_TIMEOUTS if hasty else TIMEOUTS)),
+        **KEEPALIVE,
+        **(HASTY if hasty else {}),
+    }
+    return {name: value for name, value in ours.items() if name not in url.query}
 
 
 def _pragmas(connection: sqlite3.Connection, record: object) -> None:
@@ -111,9 +115,11 @@ async def notices(engine: sa.Engine) -> AsyncGenerator[str]:
     """Yield an empty text now, and then which job has changed, until the connection is lost. Raises StoreError."""
     import psycopg  # imported here: who has SQLite has not got it
 
-    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    # Not as a URL, which an error may quote with its password.
+    _, named = engine.dialect.create_connect_args(engine.url)
+    named.update(_limits(engine.url))
     try:
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True, application_name="upres") as connection:
+        async with await psycopg.AsyncConnection.connect(autocommit=True, **named) as connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             yield ""
             async for notice in connection.notifies():

@@ -17,7 +17,7 @@ from upres.service.domain import states
 from upres.service.domain.errors import NotFoundError, StoreError, TakenOverError, UnavailableError
 from upres.service.domain.request_id import new_id
 from upres.service.domain.states import Failure, MovedError, Reason, Status
-from upres.service.storage.dialects import WRITERS, open_engine
+from upres.service.storage.dialects import WRITERS, notices, open_engine
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.lease import Lease
 from upres.service.storage.schema import leases, metadata
@@ -292,6 +292,23 @@ def test_every_server_hears_of_what_another_one_changes(three):
             assert await anext(heard) == job.request_id
 
     asyncio.run(scenario())
+
+
+def test_what_listens_is_opened_as_every_other_connection_with_its_limits_and_the_password_apart(monkeypatch):
+    asked = []
+
+    async def connect(conninfo="", **named):
+        asked.append((conninfo, named))
+        raise psycopg.OperationalError(f"cannot connect by {conninfo}")
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "connect", connect)
+    store = open_engine("postgresql://alice:secret@127.0.0.1:1/upres?tcp_user_timeout=7")
+    with pytest.raises(StoreError, match="not heard of as they happen") as raised:
+        asyncio.run(anext(notices(store)))
+    [(conninfo, named)] = asked
+    assert conninfo == "" and "secret" not in str(raised.value)
+    assert (named["host"], named["port"], named["user"], named["password"]) == ("127.0.0.1", 1, "alice", "secret")
+    assert named["connect_timeout"] == 10 and named["keepalives_idle"] == 5 and named["tcp_user_timeout"] == "7"
 
 
 @pytest.mark.scale
