@@ -81,7 +81,8 @@ class Lease:
             names, term = [self.holder], 0
         else:
             names, term = [self.holder, WORK], _next_term(connection)
-        connection.execute(leases.delete().where(leases.c.name.in_(names)))
+        ended = [other["holder"]] if other is not None and WORK in names else []  # by this it can write nothing more
+        connection.execute(leases.delete().where(leases.c.name.in_([*names, *ended])))
         same = {"holder": self.holder, "server": self.server, "http": self.http, "grpc": self.grpc}
         connection.execute(leases.insert(), [{"name": name, "until": now + SECONDS, **same} for name in names])
         return term
