@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -109,8 +110,12 @@ class ServerProcess:
 
     @property
     def lines(self):
-        """What it has logged, as JSON."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """What it has logged, as JSON; without what gRPC itself says, as of a connection that was silent while it was stopped.
+
+        `upres serve` silences that, which is too late for a process that was prepared: it has imported gRPC.
+        """
+        logged = self.log.read_text().splitlines()
+        return [json.loads(line) for line in logged if not re.match(r"[IWE]\d{4} ", line)]
 
     @property
     def target(self):
