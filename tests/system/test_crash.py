@@ -116,7 +116,7 @@ class Story:
         return f"{self.change.__name__}-{self.to}-{self.act.__name__}"
 
 
-IDLE, HASTY = {"workers": 0}, {"job_seconds": 0.1}
+IDLE, HASTY = {"workers": 0}, {"job_seconds": 0.001}
 STORIES = [
     Story(states.started, "processing:1"),
     Story(states.progressed, "processing:2"),
