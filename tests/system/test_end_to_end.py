@@ -104,6 +104,8 @@ def test_pictures_times_and_sound_are_those_of_the_source(clips, tmp_path, name,
     for before, after in zip(was.times, now.times, strict=True):
         assert abs(after - before - shift) <= (tolerance(target) if target in MILLISECONDS else 0)
     assert not progress.repairs
+    if (name, target) == ("h264-aac.mp4", ".mkv") and media.version() < (7, 0):
+        pytest.skip("this ffmpeg plays what fills the last packet of AAC in MP4")
     if streams := referee.streams(clip, "audio"):
         kept = streams[0]["codec_name"] == referee.streams(out, "audio")[0]["codec_name"]
         (same_sound if kept else similar_sound)(clip, out, (name, target), shift)

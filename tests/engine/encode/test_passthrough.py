@@ -12,6 +12,8 @@ from fake import upscaled
 from upres.engine.decode.cut import Cut
 
 pytestmark = pytest.mark.referee
+# One before shows a subtitle that is cut to the end it had, and plays what fills the last packet of AAC in MP4.
+recent = pytest.mark.skipif(media.version() < (7, 0), reason="needs an ffmpeg that hides what is cut")
 
 CASES = Path(__file__).parents[2] / "data" / "cases"
 LINES = "1\n00:00:00,100 --> 00:00:00,400\none\n\n2\n00:00:00,500 --> 00:00:00,900\ntwo\n\n"
@@ -224,6 +226,7 @@ def test_sound_that_is_announced_and_never_comes_is_left_out(clips, tmp_path):
     assert referee.listing(tmp_path / "out.mp4").streams[0]["codec_type"] == "video"
 
 
+@recent
 def test_what_a_cut_begins_or_ends_in_is_cut_with_it(rich, tmp_path):
     """The subtitle that is shown when it begins stays until its end, and the chapter that is under way ends with it."""
     cut = Cut(Fraction(1, 5), Fraction(1, 2))
@@ -278,6 +281,7 @@ def test_the_last_picture_of_a_disc_s_subtitles_is_carried(tmp_path, suffix):
     assert times[1] == pytest.approx(times[0], abs=0.002) and len(times[0]) == 2
 
 
+@recent
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 def test_what_fills_the_last_packet_of_aac_stays_hidden(tmp_path, codec, suffix):

@@ -131,7 +131,8 @@ def test_a_prompt_file_has_sound_of_every_kind_where_the_source_has_it(tmp_path,
             file.push(fragment)
     out.write_bytes(pipe.data)
     assert referee.packets(out, "a:0") == pytest.approx(referee.packets(source, "a:0"), abs=0.001)
-    heard, priming = referee.sound(source), AC3_PRIMING if codec == "ac3" else 0  # of AC-3, MP4 does not hide it
+    # Of AC-3, MP4 does not hide it; an ffmpeg before 7 does not hide it in Matroska either.
+    heard, priming = referee.sound(source), AC3_PRIMING if codec == "ac3" and media.version() >= (7, 0) else 0
     made = referee.sound(out)[priming:]
     assert (made[: len(heard)] == heard[: len(made)]).all()  # behind that, what the source hides at its end
 
