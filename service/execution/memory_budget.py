@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Protocol
@@ -39,11 +40,28 @@ class Wait:
         self._on_wait = on_wait
         self._holding: Sequence[str] | None = None
 
-    def goes_on(self, holding: Sequence[str]) -> None:
-        """Say that it lasts, and for whom, unless that was said."""
-        if holding != self._holding:
-            self._holding = holding
-            self._on_wait(waits=True, holding=holding)
+    def until(
+        self,
+        took: Callable[[float], bool],
+        holders: Callable[[], Sequence[str]],
+        gone: Callable[[], bool],
+        longest: float,
+    ) -> bool:
+        """Wait until it was taken, for at most `longest` seconds; tell whether it was. TimeoutError: whom it is for is gone.
+
+        took: takes it as soon as it can within so many seconds, and tells whether it did. holders: names who has some meanwhile.
+        """
+        end, seconds = time.monotonic() + longest, 0.0
+        while not took(seconds):
+            if (left := end - time.monotonic()) <= 0:
+                return False
+            if gone():
+                raise TimeoutError("the attempt is gone")
+            if (holding := holders()) != self._holding:
+                self._holding = holding
+                self._on_wait(waits=True, holding=holding)
+            seconds = min(left, LOOK_SECONDS)
+        return True
 
     def over(self) -> None:
         """Say that it is over, unless there was none."""
@@ -114,21 +132,16 @@ class MemoryBudget:
                 f"this needs about {decimal(size)} of memory, and {decimal(self._total)} are there for jobs; "
                 "choose a smaller scale or a smaller source"
             )
-        place, until, wait, seconds = object(), time.monotonic() + longest, Wait(on_wait), 0.0
+        place, wait = object(), Wait(on_wait)
         with self._changed:
             self._waiting[place] = owner
+        took = partial(self._taken, size, place, name, any_turn=not longest)
         try:
-            while not self._taken(size, place, name, seconds, any_turn=not longest):
-                left = until - time.monotonic()
-                if left <= 0:
-                    held = f"have held for {number(longest)} s" if longest else "hold now"
-                    raise NoRoomError(
-                        f"this needs about {decimal(size)} of memory, which other jobs {held}; try again later"
-                    )
-                if gone():
-                    raise TimeoutError("the attempt is gone")
-                wait.goes_on(self.holders)
-                seconds = min(left, LOOK_SECONDS)
+            if not wait.until(took, lambda: self.holders, gone, longest):
+                held = f"have held for {number(longest)} s" if longest else "hold now"
+                raise NoRoomError(
+                    f"this needs about {decimal(size)} of memory, which other jobs {held}; try again later"
+                )
         finally:
             with self._changed:
                 del self._waiting[place]

@@ -5,16 +5,14 @@ from collections.abc import Collection
 import sqlalchemy as sa
 
 from upres.service.domain.errors import UnavailableError
-from upres.service.domain.states import Status
 
 from .database import Database
 from .lease import Holder, end
-from .schema import jobs, leases
+from .schema import jobs, leases, unfinished
 
 GONE = "the server that has this job has gone; another one takes it over within seconds, try again then"
 
-_unfinished = jobs.c.status.in_([Status.PENDING, Status.PROCESSING])
-_forsaken = sa.and_(_unfinished, ~sa.exists().where(leases.c.name == jobs.c.server))
+_forsaken = sa.and_(unfinished, ~sa.exists().where(leases.c.name == jobs.c.server))
 _shared = sa.and_(jobs.c.queued.is_not(None), jobs.c.source_complete)  # any server may take it
 
 
@@ -32,7 +30,7 @@ class Belonging:
         query = (
             sa.select(jobs.c.server.label("id"), leases.c.name, leases.c.server, leases.c.http, leases.c.grpc)
             .join(leases, leases.c.name == jobs.c.server, isouter=True)
-            .where(jobs.c.request_id == request_id, _unfinished)
+            .where(jobs.c.request_id == request_id, unfinished)
         )
         with self._database.snapshot() as connection:
             row = connection.execute(query).first()

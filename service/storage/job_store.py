@@ -15,7 +15,7 @@ from .belonging import Belonging
 from .cleanups import Cleanup, Cleanups, What, schedule
 from .database import Database
 from .dialects import notify
-from .schema import deliveries, events, jobs
+from .schema import deliveries, events, jobs, unfinished
 from .waiting import Waiting, places
 
 LOG_SECONDS = 3600.0  # for which the log of an ended job can be read to its end, where its result is in an object store
@@ -177,7 +177,7 @@ class Store(Database):
 
     def unfinished(self) -> list[Job]:
         """List every job that has not ended, oldest first: what a restart resumes."""
-        query = jobs.select().where(jobs.c.status.in_([Status.PENDING, Status.PROCESSING])).order_by(jobs.c.number)
+        query = jobs.select().where(unfinished).order_by(jobs.c.number)
         with self.snapshot() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
 

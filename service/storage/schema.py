@@ -4,6 +4,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from upres.service.domain.states import Status
+
 REVISION = "0008"  # the newest step
 
 metadata = sa.MetaData()
@@ -51,6 +53,8 @@ jobs = sa.Table(
     sa.UniqueConstraint("owner", "idempotency"),
     sa.Index("jobs_queued", "queued"),
 )
+
+unfinished = jobs.c.status.in_([Status.PENDING, Status.PROCESSING])
 
 events = sa.Table(
     "events",

@@ -15,11 +15,10 @@ from upres.service.domain.states import Status
 
 from .database import Database
 from .dialects import notify
-from .schema import jobs, keys, leases
+from .schema import jobs, keys, leases, unfinished
 
 MOST_LOOKED_AT = 32  # jobs of a key, of which a server takes the first that it can run
 
-_unfinished = jobs.c.status.in_([Status.PENDING, Status.PROCESSING])
 _waits = jobs.c.queued.is_not(None)
 
 
@@ -63,7 +62,7 @@ class Waiting:
 
     def put(self, request_ids: Collection[str]) -> None:
         """Let jobs of this server wait, of which any server that can may take one."""
-        ours = sa.and_(jobs.c.request_id.in_(request_ids), jobs.c.server == self._database.server, _unfinished)
+        ours = sa.and_(jobs.c.request_id.in_(request_ids), jobs.c.server == self._database.server, unfinished)
         with self._database.transaction() as connection:
             connection.execute(jobs.update().where(ours, ~_waits).values(queued=self._clock()))
             notify(connection, "")
@@ -165,6 +164,6 @@ def _under_way(connection: sa.Connection) -> Counter[tuple[str, str]]:
 
 def places(connection: sa.Connection) -> dict[str, int]:
     """Count the jobs of each owner that wait, or whose source is to come, at all servers."""
-    held = sa.and_(_unfinished, sa.or_(_waits, sa.not_(jobs.c.accepted)))
+    held = sa.and_(unfinished, sa.or_(_waits, sa.not_(jobs.c.accepted)))
     counted = sa.select(jobs.c.owner, sa.func.count()).where(held).group_by(jobs.c.owner)
     return {row[0]: row[1] for row in connection.execute(counted)}

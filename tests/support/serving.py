@@ -181,3 +181,18 @@ class Rpc:
 
     def __exit__(self, *_):
         self.channel.close()
+
+
+def streamed_past_a_kill(client, path, config, server):
+    """Stream a clip while its server is killed at the first fragment: each piece comes once; gives the job's id."""
+    parts, killed = [], False
+    with path.open("rb") as source:
+        for part in client.stream(source, config):
+            parts.append(part)
+            if not killed and isinstance(part, pb.Fragment):
+                server.kill()
+                killed = True
+    assert killed and parts[-1].status == pb.Job.STATUS_DONE
+    pieces = [(part.track, part.segment, part.fragment) for part in parts if isinstance(part, pb.Fragment)]
+    assert len(pieces) == len(set(pieces))
+    return parts[-1].request_id

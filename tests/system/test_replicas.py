@@ -12,7 +12,7 @@ import grpc
 import httpx
 import psycopg
 import pytest
-from serving import CHUNK, KEY, Rpc, ServerProcess
+from serving import CHUNK, KEY, Rpc, ServerProcess, streamed_past_a_kill
 from websockets.sync.client import connect
 
 from upres.service.auth.api_keys import Keys
@@ -275,18 +275,8 @@ def test_a_server_that_is_killed_leaves_its_jobs_to_the_other_one(two, clip, wan
 
 def test_a_stream_goes_on_at_the_other_server(two, clip, wanted, tmp_path):
     """To the very pieces that one server sends alone."""
-    parts, killed = [], False
-    with clip("a.mp4", 12).open("rb") as source:
-        for part in two.client.stream(source, CONFIG):
-            parts.append(part)
-            if not killed and isinstance(part, pb.Fragment):
-                two.first.kill()
-                killed = True
-    last = parts[-1]
-    assert killed and last.status == pb.Job.STATUS_DONE
-    pieces = [(part.track, part.segment, part.fragment) for part in parts if isinstance(part, pb.Fragment)]
-    assert len(pieces) == len(set(pieces))
-    assert fetched(two.client, last.request_id, tmp_path / "out.mp4") == wanted
+    request_id = streamed_past_a_kill(two.client, clip("a.mp4", 12), CONFIG, two.first)
+    assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
 
 
 @pytest.mark.parametrize("leader", [True, False])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import databases
 import pytest
-from serving import ALONE, KEY, Rpc, ServerProcess
+from serving import ALONE, KEY, Rpc, ServerProcess, streamed_past_a_kill
 
 from upres.service.client import Client
 from upres.service.domain.errors import StoreError
@@ -84,18 +84,8 @@ def test_the_other_server_finishes_the_job_of_one_that_was_killed_and_the_client
 
 def test_a_stream_goes_on_at_the_other_server(two, clip, wanted, tmp_path):
     """To the very pieces that one server sends alone."""
-    parts, killed = [], False
-    with clip("a.mp4", 12).open("rb") as source:
-        for part in two.client.stream(source, CONFIG):
-            parts.append(part)
-            if not killed and isinstance(part, pb.Fragment):
-                two.first.kill()
-                killed = True
-    last = parts[-1]
-    assert killed and last.status == pb.Job.STATUS_DONE
-    pieces = [(part.track, part.segment, part.fragment) for part in parts if isinstance(part, pb.Fragment)]
-    assert len(pieces) == len(set(pieces))
-    assert result(two.client, last.request_id, tmp_path) == wanted
+    request_id = streamed_past_a_kill(two.client, clip("a.mp4", 12), CONFIG, two.first)
+    assert result(two.client, request_id, tmp_path) == wanted
 
 
 def test_a_server_that_stops_in_peace_hands_over_at_once(two, clip, wanted, tmp_path):

@@ -2,9 +2,9 @@
 
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from upres.engine.core.text import number
 from upres.engine.machine.video_engines import video_engines
@@ -12,7 +12,6 @@ from upres.service.domain.errors import NoRoomError
 from upres.service.execution.memory_budget import OnWait, Wait
 
 MOST_SESSIONS = 8  # of NVENC at once in a process: what drivers since 2024 open on GPUs that are no professional ones
-LOOK_SECONDS = 1.0  # between two looks whether the one that waits for an encoder is still there
 
 logger = logging.getLogger(__name__)
 
@@ -61,19 +60,14 @@ class Sessions:
         on_wait: OnWait = lambda *, waits, holding: None,
     ) -> None:
         """Take one as soon as one is free; NoRoomError after so many seconds, TimeoutError where whom it is for is gone."""
-        until, wait, seconds = time.monotonic() + longest, Wait(on_wait), 0.0
+        wait = Wait(on_wait)
         with self._changed:
             self._waiting += 1
         try:
-            while not self._took(name, seconds):
-                if (left := until - time.monotonic()) <= 0:
-                    raise NoRoomError(
-                        f"every encoder of the GPU has been taken for {number(longest)} s; submit the job again later"
-                    )
-                if gone():
-                    raise TimeoutError("the attempt is gone")
-                wait.goes_on(self.holders)
-                seconds = min(left, LOOK_SECONDS)
+            if not wait.until(partial(self._took, name), lambda: self.holders, gone, longest):
+                raise NoRoomError(
+                    f"every encoder of the GPU has been taken for {number(longest)} s; submit the job again later"
+                )
         finally:
             with self._changed:
                 self._waiting -= 1
