@@ -24,7 +24,8 @@ export async function call(method, path, body) {
 }
 
 // fetch() cannot say how far an upload has come, so this one request is made the old way.
-export function upload(path, form, onProgress) {
+// signal: ends it; then nothing comes of it.
+export function upload(path, form, onProgress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", path);
@@ -33,6 +34,7 @@ export function upload(path, form, onProgress) {
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.onload = () => (request.status < 300 ? resolve(request.response) : reject(new Error(sentence(request.response, request.status))));
     request.onerror = () => reject(new Error("the server cannot be reached"));
+    signal.addEventListener("abort", () => request.abort());
     request.send(form);
   });
 }

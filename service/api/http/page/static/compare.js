@@ -4,9 +4,12 @@ export class Compare {
     Object.assign(this, elements); // stage, pictures, line, divider, original, upscaled
     this.zoom = 1;
     this.x = this.y = 0;
+    this.held = new Map(); // pointer → where it was last
     this.divider.addEventListener("input", () => this.divide());
     this.stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.stage.addEventListener("pointerdown", (event) => this.grab(event));
+    this.stage.addEventListener("pointermove", (event) => this.drag(event));
+    for (const over of ["pointerup", "pointercancel"]) this.stage.addEventListener(over, ({ pointerId }) => this.held.delete(pointerId));
     this.stage.addEventListener("keydown", (event) => this.pressed(event));
     new ResizeObserver(() => this.show()).observe(this.stage);
     this.divide();
@@ -60,50 +63,69 @@ export class Compare {
   wheel(event) {
     if (!this.stage.classList.contains("busy")) return;
     event.preventDefault();
-    const box = this.stage.getBoundingClientRect();
-    this.zoomTo(this.zoom * Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
+    this.zoomTo(this.zoom * Math.exp(-event.deltaY / 300), ...this.place(event));
   }
 
-  // Near the divider a drag moves it, elsewhere the picture.
-  grab(event) {
+  place({ clientX, clientY }) {
     const box = this.stage.getBoundingClientRect();
-    const near = Math.abs(event.clientX - box.left - (Number(this.divider.value) / 100) * box.width) < 24 || this.zoom === 1;
-    let { clientX, clientY } = event;
-    const move = (next) => {
-      if (near) return this.divide(Math.min(100, Math.max(0, ((next.clientX - box.left) / box.width) * 100)));
-      this.x += next.clientX - clientX;
-      this.y += next.clientY - clientY;
-      ({ clientX, clientY } = next);
-      this.show();
-    };
+    return [clientX - box.left, clientY - box.top];
+  }
+
+  // Near the divider a drag moves it, elsewhere the picture; two fingers zoom.
+  grab(event) {
+    const [x, y] = this.place(event), { width } = this.stage.getBoundingClientRect();
+    this.divides = this.zoom === 1 || Math.abs(x - (Number(this.divider.value) / 100) * width) < 24;
+    this.held.set(event.pointerId, [x, y]);
     this.stage.setPointerCapture(event.pointerId);
-    this.stage.addEventListener("pointermove", move);
-    this.stage.addEventListener("pointerup", () => this.stage.removeEventListener("pointermove", move), { once: true });
-    this.stage.addEventListener("pointercancel", () => this.stage.removeEventListener("pointermove", move), { once: true });
+  }
+
+  drag(event) {
+    const before = this.held.get(event.pointerId), now = this.place(event);
+    if (!before) return;
+    const other = [...this.held].find(([id]) => id !== event.pointerId)?.[1];
+    this.held.set(event.pointerId, now);
+    if (other) this.zoomTo((this.zoom * apart(now, other)) / apart(before, other), (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
+    else if (this.divides) this.divide(Math.min(100, Math.max(0, (now[0] / this.stage.getBoundingClientRect().width) * 100)));
+    else this.pan(now[0] - before[0], now[1] - before[1]);
+  }
+
+  pan(x, y) {
+    this.x += x;
+    this.y += y;
+    this.show();
   }
 
   pressed(event) {
     const { width, height } = this.stage.getBoundingClientRect(), step = event.shiftKey ? 10 : 2;
+    const move = (x, y) => {
+      if (this.zoom > 1) this.pan((-x * step * width) / 100, (-y * step * height) / 100);
+      else this.divide(Number(this.divider.value) + x * step);
+    };
     const keys = {
-      ArrowLeft: () => this.divide(Number(this.divider.value) - step),
-      ArrowRight: () => this.divide(Number(this.divider.value) + step),
+      ArrowLeft: () => move(-1, 0),
+      ArrowRight: () => move(1, 0),
+      ArrowUp: this.zoom > 1 && (() => move(0, -1)),
+      ArrowDown: this.zoom > 1 && (() => move(0, 1)),
       "+": () => this.zoomTo(this.zoom * 1.5, width / 2, height / 2),
       "-": () => this.zoomTo(this.zoom / 1.5, width / 2, height / 2),
       0: () => this.fit(),
     };
-    if (!(event.key in keys)) return;
+    if (!keys[event.key]) return;
     event.preventDefault();
     keys[event.key]();
   }
 
-  // The original, as large as the result, on the left; the result on the right.
+  // The original, if there is one, as large as the result, on the left; the result on the right.
   async still() {
     const { videoWidth: width, videoHeight: height } = this.upscaled;
     if (!width) return null;
-    const canvas = Object.assign(document.createElement("canvas"), { width: 2 * width, height });
+    const left = this.original.videoWidth ? width : 0;
+    const canvas = Object.assign(document.createElement("canvas"), { width: left + width, height });
     const picture = canvas.getContext("2d");
-    picture.drawImage(this.original, 0, 0, width, height);
-    picture.drawImage(this.upscaled, width, 0, width, height);
+    picture.drawImage(this.original, 0, 0, left, height);
+    picture.drawImage(this.upscaled, left, 0, width, height);
     return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   }
 }
+
+const apart = ([x, y], [u, v]) => Math.max(1, Math.hypot(x - u, y - v));

@@ -21,7 +21,9 @@ export class JobList {
     const { data, channel } = await call("GET", "/api/v2/jobs?limit=20");
     this.channel = channel;
     this.empty.hidden = data.length > 0;
+    const here = this.rows.contains(document.activeElement) && document.activeElement.ariaLabel; // where the keyboard is
     this.rows.replaceChildren(...data.map((job) => this.row(job)));
+    if (here) ([...this.rows.querySelectorAll("[aria-label]")].find(({ ariaLabel }) => ariaLabel === here) ?? this.rows.closest("[tabindex]")).focus();
   }
 
   row(job) {

@@ -18,7 +18,7 @@ const jobs = new JobList(byId, { watch: (id, live) => watch(id, { live }), play,
 const originals = new Map(); // job → the file that it was made of, as long as this tab is open
 const AGAIN = 500, TRIES = 40; // ms between tries, while the job that this one takes the place of is still ending
 let tries = 0, said = ""; // said: why it was started again
-let running = null; // { session, player, source, restart }
+let running = null; // what is shown: { session, player, source, restart }; before that { sending } or nothing yet
 
 function fail(text) {
   byId("message").textContent = text;
@@ -76,18 +76,23 @@ function settings() {
   return chosen;
 }
 
-// A file is a job: it is sent whole, and watched while it is made.
-async function file(chosen) {
+// A file is a job: it is sent whole, and watched while it is made. instead: the job that it takes the place of, or would wait for.
+async function file(chosen, instead) {
   stop();
+  if (instead) call("POST", `/api/v2/jobs/${instead}/cancel`).catch(() => {}); // it may be done
+  const sending = new AbortController();
+  running = { sending, restart: () => file(chosen) };
   original.src = URL.createObjectURL(chosen);
   const form = new FormData();
   for (const [name, value] of Object.entries(settings())) form.append(name, value);
   form.append("video", chosen);
   stage.classList.add("busy");
+  byId("stop").disabled = false;
   try {
-    const { data } = await upload("/api/v2/videos/upscales", form, (part) => (byId("made").textContent = `${Math.round(100 * part)} % sent`));
+    const sent = (part) => (byId("made").textContent = `${Math.round(100 * part)} % sent`);
+    const { data } = await upload("/api/v2/videos/upscales", form, sent, sending.signal);
     originals.set(data.request_id, chosen);
-    watch(data.request_id, { live: false, restart: () => file(chosen) });
+    watch(data.request_id, { live: false, restart: () => file(chosen, data.request_id) });
     jobs.refresh();
   } catch (error) {
     stop();
@@ -98,11 +103,14 @@ async function file(chosen) {
 // A camera is a live source: what is recorded goes to the server as it comes, and what it drops is never waited for.
 async function camera() {
   stop();
+  const mine = (running = {});
   try {
-    const source = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 240 }, audio: false });
+    const source = (mine.source = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 240 }, audio: false }));
+    if (running !== mine) return release(mine); // something else was chosen meanwhile
     original.src = "";
     original.srcObject = source;
     await original.play();
+    if (running !== mine) return;
     const recorder = new MediaRecorder(source, { mimeType: RECORDED.find((type) => MediaRecorder.isTypeSupported(type)) });
     const session = watch(null, { live: true, source, restart: camera, first: { start: live() } });
     recorder.ondataavailable = ({ data }) => data.size && session.send(data);
@@ -111,6 +119,7 @@ async function camera() {
     session.socket.addEventListener("close", () => recorder.state !== "inactive" && recorder.stop());
     running.recorder = recorder;
   } catch (error) {
+    if (running !== mine) return;
     stop();
     fail(`The camera cannot be used: ${error.message}`);
   }
@@ -147,7 +156,7 @@ function watch(id, { live, source = null, restart = null, first = { attach: id }
       if (!again || !first.start || !restart || tries++ >= TRIES) return fail(text);
       setTimeout(() => running?.session === session && restart(), AGAIN);
     },
-    end: () => void (release(), document.body.classList.contains("only") || jobs.refresh().catch(() => {})),
+    end: () => void (release(running), document.body.classList.contains("only") || jobs.refresh().catch(() => {})),
   });
   running = { session, player, source, restart };
   stage.classList.add("busy");
@@ -202,18 +211,19 @@ async function play(job) {
 }
 
 // Of what has ended: the camera is switched off, and no choice starts it again.
-function release() {
-  for (const track of running.source?.getTracks() ?? []) track.stop();
-  if (running.player.live) running.restart = null;
+function release(over) {
+  for (const track of over.source?.getTracks() ?? []) track.stop();
+  if (over.player?.live) over.restart = null;
   byId("address").hidden = true;
 }
 
 function stop() {
   if (running) {
     if (running.recorder?.state === "recording") running.recorder.stop();
-    release();
-    running.session.close();
-    running.player.close();
+    release(running);
+    running.sending?.abort();
+    running.session?.close();
+    running.player?.close();
     running = null;
   }
   for (const video of [original, upscaled]) {
@@ -262,15 +272,13 @@ on("model", "change", () => {
   scales();
   running?.restart?.();
 });
-on("step-down", "change", () => running?.player.live && running.restart?.()); // of a file nothing is left out
+on("step-down", "change", () => running?.player?.live && running.restart?.()); // of a file nothing is left out
 for (const name of ["scale", "then", "content", "prefilter"]) on(name, "change", () => running?.restart?.());
 on("play", "click", () => {
-  const paused = !upscaled.paused;
-  if (paused) upscaled.pause();
-  else upscaled.play();
-  byId("play").textContent = paused ? "Play" : "Pause";
-  byId("play").setAttribute("aria-pressed", paused);
+  if (upscaled.paused) upscaled.play().catch(() => {});
+  else upscaled.pause();
 });
+for (const event of ["play", "pause"]) upscaled.addEventListener(event, () => (byId("play").textContent = upscaled.paused ? "Play" : "Pause"));
 on("sound", "click", () => {
   upscaled.muted = !upscaled.muted;
   byId("sound").setAttribute("aria-pressed", !upscaled.muted);

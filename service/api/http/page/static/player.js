@@ -1,6 +1,7 @@
 // Plays the tracks of a result while they are made: one SourceBuffer a track, fed in the order in which fragments arrive.
 const WAIT_FOR_SOUND = 1500; // ms, after the first picture: buffers cannot be added once one has been played from
 const KEPT_SECONDS = 30; // behind the picture
+const APPENDED = 4 << 20; // bytes at once: what the browser has no room for waits here until it has
 const LIVE_SECONDS = 0.6; // a live picture is never further behind the newest one
 
 export class Player {
@@ -55,12 +56,22 @@ export class Player {
       if (this.ended) this.finish();
       return;
     }
+    const count = within(parts, APPENDED);
     try {
-      buffer.appendBuffer(joined(parts.splice(0)));
+      buffer.appendBuffer(joined(parts.slice(0, count)));
+      parts.splice(0, count);
     } catch (error) {
       if (error.name !== "QuotaExceededError") return this.onError(`the picture cannot be shown (${error.message})`);
-      buffer.remove(0, Math.max(0.1, this.video.currentTime - 1));
+      const waits = !this.video.buffered.length || this.video.buffered.end(this.video.buffered.length - 1) < this.video.currentTime + 1;
+      this.forget(buffer, waits ? 1 : KEPT_SECONDS / 2);
     }
+  }
+
+  // Frees what was seen before so many seconds ago: more than a segment lasts, or what is shown would go with its key frame, unless
+  // nothing follows it. Where that is nothing yet, keepUp tries again.
+  forget(buffer, seconds) {
+    const upto = this.video.currentTime - seconds;
+    if (buffer.buffered.length && buffer.buffered.start(0) < upto) buffer.remove(0, upto);
   }
 
   end() {
@@ -83,7 +94,8 @@ export class Player {
       for (let n = 0; n < ranges.length; n++) if (ranges.start(n) > now) return void (video.currentTime = ranges.start(n));
     }
     const buffer = this.tracks.get("video")?.buffer;
-    if (this.live && buffer && !buffer.updating && now - ranges.start(0) > KEPT_SECONDS) buffer.remove(0, now - KEPT_SECONDS / 2);
+    if (this.live && buffer && !buffer.updating && now - ranges.start(0) > KEPT_SECONDS) this.forget(buffer, KEPT_SECONDS / 2);
+    for (const track of this.tracks.values()) this.feed(track);
   }
 
   close() {
@@ -95,6 +107,13 @@ export class Player {
 }
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+// How many of the parts have so many bytes at most, and at least one.
+function within(parts, bytes) {
+  let count = 1, sum = parts[0].byteLength;
+  while (count < parts.length && (sum += parts[count].byteLength) <= bytes) count++;
+  return count;
+}
 
 function joined(parts) {
   const whole = new Uint8Array(parts.reduce((size, part) => size + part.byteLength, 0));
