@@ -101,13 +101,19 @@ class Unseekable:
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self.left: int | None = OPENING_LIMIT
+        self._failed = False
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes."""
-        if self.left is None:
-            return self._stream.read(size)
-        data = self._stream.read(min(size, self.left))
-        self.left -= len(data)
+        """Return at most `size` bytes; none once that has failed, for PyAV, which raises the first error, prints every other."""
+        if self._failed:
+            return b""
+        try:
+            data = self._stream.read(size if self.left is None else min(size, self.left))
+        except BaseException:
+            self._failed = True
+            raise
+        if self.left is not None:
+            self.left -= len(data)
         return data
 
 

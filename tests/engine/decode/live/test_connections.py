@@ -115,3 +115,16 @@ def test_an_interrupted_program_is_not_started_again(monkeypatch, tmp_path, clip
         reader.interrupt()
         assert reading.ended()
     assert starts.read_text().splitlines() == ["started"]
+
+
+def test_an_interruption_is_raised_once_and_printed_nowhere(clips, capfd):
+    """libavformat's reader of Matroska asks again after an error, and PyAV prints a second one with its traceback."""
+    clip = media.clip(clips / "interrupted.mkv", "-c:v", "mpeg2video", "-g", 5, picture=PICTURE)
+    silent = Silent(clip.read_bytes()[:-1000])
+    with Reader(silent, live=True) as reader:
+        reading = Reading(reader)
+        assert silent.asked.wait(LIMIT)
+        reader.interrupt()
+        assert reading.ended() and isinstance(reading.error, Interrupted)
+    silent.over.set()
+    assert capfd.readouterr().err == ""
