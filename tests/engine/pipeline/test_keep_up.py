@@ -239,6 +239,18 @@ def test_a_burst_that_is_worked_off_before_the_next_costs_nothing(world):
     assert seen == list(range(25)) and world.dropped == []
 
 
+@pytest.mark.parametrize(("burst", "every", "takes"), [(1, 0.2, 0.15), (5, 0.8, 0.09), (10, 2.5, 0.1)])
+def test_a_link_that_is_slower_than_its_file_is_shown_makes_nothing_late(world, burst, every, takes):
+    """It falls ever further behind the file's own clock, which nobody is to catch up with."""
+    for arrival in range(20):
+        world.now = max(world.now, every * (arrival + 1))
+        world.bring(burst)
+        for _ in range(burst):
+            next(world.frames)
+            world.now += takes
+    assert world.dropped == []
+
+
 def test_after_the_source_was_held_up_its_delay_is_not_kept(world):
     world.bring()
     next(world.frames)
