@@ -12,6 +12,7 @@ import av
 from av import AudioStream
 from av.container import InputContainer
 
+from upres.engine.core.errors import SourceError
 from upres.engine.core.text import shown
 from upres.engine.core.timeline import Repairs
 
@@ -85,7 +86,7 @@ class Connection:
             steady=steady,
             until=until,
             reopen=self._reopen,
-            reconnect=self._opener.reconnect,
+            reconnect=0 if _is_whole(self.container) else self._opener.reconnect,
             interrupted=self.interrupted,
         )
 
@@ -164,7 +165,15 @@ class Connection:
     def _reopen(self) -> tuple[InputContainer, Tracks]:
         """Close the connection that broke off and open another; the first container stays open."""
         self._newest.close()
-        return self._open(self._newest)
+        container, tracks = self._open(self._newest)
+        if _is_whole(container):
+            raise SourceError(f"{self.name}: has ended: its playlist would be read from its beginning")
+        return container, tracks
+
+
+def _is_whole(container: InputContainer) -> bool:
+    """Tell whether a playlist of HLS names all that there is, so that nothing follows it."""
+    return container.format.name == "hls" and container.duration is not None
 
 
 def _is_known(container: InputContainer) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from upres.engine.core.errors import LogError, TargetError
+from upres.engine.decode.live.network import PLAYLIST
 from upres.engine.decode.live.paced import PacedReader
 from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source, opener_for
@@ -20,9 +21,9 @@ from .step_down import stepping
 
 
 def open_live(source: Source, *, tonemap: bool = False) -> Reader:
-    """Open a live source; a file is read at the pace at which it is shown. Errors as of any reader."""
-    opener = opener_for(source)
-    if opener.live or not isinstance(source, str):
+    """Open a live source; a file, and HLS, is read at the pace at which it is shown. Errors as of any reader."""
+    comes_paced = opener_for(source).live and not PLAYLIST.match(str(source))
+    if comes_paced or not isinstance(source, str):
         return Reader(source, tonemap=tonemap, live=True)
     return PacedReader(source, tonemap=tonemap)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .console import RemoteBar
 
 CAMERA = re.compile(r"/dev/video\d+")
+PLAYLIST = re.compile(r"https?://[^?#]+\.m3u8([?#].*)?", re.IGNORECASE)
 SHOWN_SECONDS = 0.5  # between two looks at how far it is
 SPEED_SECONDS = 3.0  # over which a speed is counted
 
@@ -35,7 +36,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SRC",
-        help="rtsp://, rtmp://, srt://, udp://, tcp://, a camera such as /dev/video0, - for stdin; or a file, at its own pace.",
+        help="rtsp://, rtmp://, srt://, udp://, tcp://, https://….m3u8, a camera such as /dev/video0, - for stdin; or a file, "
+        "at its own pace.",
     ),
 ]
 To = Annotated[
@@ -142,7 +144,9 @@ def _previewed(progress: "Progress", bar: "RemoteBar") -> Iterator["Viewer"]:
 
 
 def _address(source: str) -> str:
-    return f"v4l2://{source}" if CAMERA.fullmatch(source) else source
+    if CAMERA.fullmatch(source):
+        return f"v4l2://{source}"
+    return f"hls+{source}" if PLAYLIST.fullmatch(source) else source
 
 
 def _run(running: "LiveRun", reader: "Reader", job: "Job", progress: "Progress", bar: "RemoteBar") -> None:

@@ -149,6 +149,11 @@ def test_a_file_and_a_playlist_are_replaced_where_that_is_asked_for(clip, tmp_pa
         (("a.mp4", "--chain", "x2,x2", "--step-down", "--to", "out.mkv"), 2, "--step-down is for one model"),
         (("ftp://h/x", "--to", "out.mkv"), 3, "there is no opener for ftp"),
         (("rtsp://127.0.0.1:1/x", "--to", "out.mkv"), 3, "Connection refused"),
+        (
+            ("http://127.0.0.1:1/x.m3u8?key=SECRET", "--to", "out.mkv"),
+            3,
+            "hls+http://127.0.0.1:1/x.m3u8: cannot be opened",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(tmp_path, words, code, message):
