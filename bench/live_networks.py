@@ -10,6 +10,7 @@ import psutil
 
 from upres.engine.models import manifest
 from upres.engine.runtime import registry as runtimes
+from upres.engine.runtime.by_shape import ByShape
 from upres.export.measurements import record
 
 WIDTH, HEIGHT = 640, 360
@@ -28,7 +29,7 @@ def main(target: Path) -> None:
         chosen = runtimes.choose(runtime)
         if precision not in chosen.precisions():
             continue
-        graphs = {network: chosen.load(manifest.find(network)[0], precision) for network in NETWORKS}
+        graphs = {network: ByShape(chosen.load(manifest.find(network)[0], precision)) for network in NETWORKS}
         taken: dict[str, list[float]] = {network: [] for network in NETWORKS}
         for graph in graphs.values():
             graph.run({"frame": frame})

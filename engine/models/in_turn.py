@@ -6,6 +6,7 @@ import numpy as np
 
 from upres.engine.core.frame import Frame, Pixels
 from upres.engine.runtime.base import Graph
+from upres.engine.runtime.by_shape import ByShape
 
 from .manifest import Manifest
 from .padding import pad, unpad
@@ -22,7 +23,7 @@ class PerFrameSession:
     def __init__(
         self, graph: Graph, facts: Manifest, cut: Callable[[int, int], Plan], *, in_boxes: Callable[[], bool]
     ) -> None:
-        self._graph = graph
+        self._graph = ByShape(graph)
         self._facts = facts
         self._cut = cut
         self._in_boxes = in_boxes
@@ -42,7 +43,8 @@ class PerFrameSession:
         return iter(())
 
     def close(self) -> None:
-        """Do nothing: a session owns nothing."""
+        """Release the memory that tiles were computed in."""
+        self._graph.close()
 
     def _upscaled(self, pixels: Pixels) -> Pixels:
         """Upscale a padded frame, from the result before where that serves."""

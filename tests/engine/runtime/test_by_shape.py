@@ -1,0 +1,102 @@
+"""A graph in two forms: for the shape that comes most, and for any."""
+
+import numpy as np
+import pytest
+from marks import needs_openvino
+
+from upres.engine.models import manifest
+from upres.engine.runtime import openvino_cpu, registry
+from upres.engine.runtime.by_shape import ByShape
+
+FRAME = np.zeros((1, 48, 64, 3), np.uint8)
+BOX = FRAME[:, :32, :32]
+
+
+class Form:
+    """A graph that says in its result which form of it ran."""
+
+    report, memory_factor = "test", 1.0
+
+    def __init__(self, name, forms):
+        self.name, self.forms, self.releases = name, forms, 0
+        forms.append(self)
+
+    def run(self, feeds):
+        return {"ran": self.name}
+
+    def release(self):
+        self.releases += 1
+
+
+class AnyShape(Form):
+    def fixed(self, shapes):
+        return Form(shapes["frame"], self.forms)
+
+
+@pytest.fixture
+def forms():
+    return []
+
+
+def ran(graph, *frames):
+    return [graph.run({"frame": frame})["ran"] for frame in frames]
+
+
+def test_the_shape_of_the_first_run_gets_a_form_of_its_own(forms):
+    assert ran(ByShape(AnyShape("any", forms)), FRAME, FRAME, BOX, FRAME) == [
+        FRAME.shape,
+        FRAME.shape,
+        "any",
+        FRAME.shape,
+    ]
+    assert len(forms) == 2
+
+
+def test_only_the_form_that_ran_last_keeps_memory(forms):
+    graph = ByShape(AnyShape("any", forms))
+    ran(graph, FRAME, FRAME)
+    anything, whole = forms
+    assert (anything.releases, whole.releases) == (0, 0)
+    ran(graph, BOX, BOX)
+    assert (anything.releases, whole.releases) == (0, 1)
+    ran(graph, FRAME)
+    assert (anything.releases, whole.releases) == (1, 1)
+    graph.close()
+    assert (anything.releases, whole.releases) == (1, 2)
+
+
+def test_a_graph_that_has_one_form_runs_as_it_is(forms):
+    graph = ByShape(Form("only", forms))
+    assert ran(graph, FRAME, BOX) == ["only", "only"]
+    graph.close()
+    assert forms[0].releases == 0
+
+
+@pytest.mark.parametrize("network", ["realesr-live-x2", "realesr-live-x4", "realesr-animevideov3-x4"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@needs_openvino
+def test_both_forms_of_openvino_give_the_same_bits(network, precision):
+    runtime = registry.load("openvino")
+    path, facts = manifest.find(network)
+    variant = facts.variant("fast", (precision,))
+    if precision not in runtime.precisions() or variant.precision != precision:
+        pytest.skip(f"there is no {network} in {precision} here")
+    graph = runtime.load(path.with_name(variant.file), precision)
+    frame = np.random.default_rng(0).integers(0, 256, FRAME.shape, np.uint8)
+    fixed = graph.fixed({"frame": FRAME.shape})
+    assert fixed is not graph
+    assert np.array_equal(fixed.run({"frame": frame})["upscaled"], graph.run({"frame": frame})["upscaled"])
+    fixed.release()
+    assert np.array_equal(fixed.run({"frame": frame})["upscaled"], graph.run({"frame": frame})["upscaled"])
+
+
+@needs_openvino
+def test_the_latest_form_of_openvino_serves_the_next_session_and_heavy_graphs_have_one(monkeypatch):
+    path, _ = manifest.find("realesr-live-x2")
+    graph = registry.load("openvino").load(path, "fp32")
+    first = graph.fixed({"frame": FRAME.shape})
+    assert graph.fixed({"frame": FRAME.shape}) is first
+    assert graph.fixed({"frame": BOX.shape}) is not first
+    monkeypatch.setattr(openvino_cpu, "MANY_WEIGHTS", 1)
+    heavy = registry.load("openvino").load(path, "fp32")
+    assert heavy.fixed({"frame": FRAME.shape}) is heavy
