@@ -1,8 +1,9 @@
-"""What a slow object store costs: PYTHONPATH=tests/support python bench/slow_store.py OUT.json.
+"""What a slow object store costs: PYTHONPATH=tests/support python bench/slow_store.py OUT.json [--kept].
 
-Jobs go through the service onto devices that are simulated by a model that sleeps (`bench/scaling.py`), their results into a
-bucket of a local S3 server, which answers at once in every first run and after a delay in every second one. Written: the seconds
-that the jobs took together in each run, and the quotient of the medians. Needs what the tests need.
+Jobs go through the service onto devices that are simulated by a model that sleeps (`bench/scaling.py`), their results, and with
+--kept their sources and logs as they are made, into a bucket of a local S3 server, which answers at once in every first run and
+after a delay in every second one. Written: the seconds that the jobs took together in each run, and the quotient of the medians.
+Needs what the tests need.
 """
 
 import argparse
@@ -42,13 +43,17 @@ LONGEST_SECONDS = 900.0
 SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 
 
-async def seconds(folder: Path, source: bytes, store: str) -> float:
-    """Return how long jobs take from the first one's submission to the last one's end, on devices that are ready."""
+async def seconds(folder: Path, source: bytes, store: str, *, kept: bool) -> float:
+    """Return how long jobs take from the first one's submission to the last one's end, on devices that are ready.
+
+    kept: the jobs are kept in the store.
+    """
     policy = Policy(Limits())
     executor = LocalExecutor(workers=DEVICES, slots=2, models="scaling:load", memory_bytes=16 << 30)
     rows = Store(f"sqlite:///{folder / 'jobs.db'}")
     probe = Probe(policy.limits)
-    jobs = Jobs(rows, Results(store), executor, policy, folder / "jobs", probe=probe, pull=_pull)
+    keeps = Results(f"{store}/jobs", "job") if kept else None
+    jobs = Jobs(rows, Results(store), executor, policy, folder / "jobs", probe=probe, pull=_pull, kept=keeps)
     await jobs.start()
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
@@ -91,7 +96,9 @@ def main() -> None:
     """Measure, and write what was measured after each run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    out = parser.parse_args().out
+    parser.add_argument("--kept", action="store_true", help="keep jobs in the store, too")
+    options = parser.parse_args()
+    out, kept = options.out, options.kept
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # workers load the model from there
     facts = {
@@ -101,6 +108,7 @@ def main() -> None:
         "jobs": JOBS,
         "sleep_seconds_a_frame": SLEEP_SECONDS,
         "delay_seconds": DELAY,
+        "kept": kept,
     }
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -116,7 +124,7 @@ def main() -> None:
         for number in range(2 * RUNS):
             faults.delay, folder = DELAY * (number % 2), Path(work) / str(number)
             folder.mkdir()
-            taken = asyncio.run(seconds(folder, source.read_bytes(), f"s3://bucket/{number}"))
+            taken = asyncio.run(seconds(folder, source.read_bytes(), f"s3://bucket/{number}", kept=kept))
             rows.append({"delay": faults.delay, "seconds": round(taken, 2), "load": os.getloadavg()[0]})
             sys.stdout.write(f"{json.dumps(rows[-1])}\n")
             sys.stdout.flush()

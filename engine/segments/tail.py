@@ -15,17 +15,44 @@ from .model import DAMAGED, Fragment, Track
 PIECE = 1 << 20  # bytes of the index that are read at once, and of its longest line: one with a track's init section
 
 
-class Tail:
+class Records:
+    """A reader of a log's records. tracks: those seen so far; with `notes`, so are the records that belong to none."""
+
+    def __init__(self, *, notes: bool = False) -> None:
+        self.tracks: dict[str, Track] = {}
+        self.notes: list[dict[str, Any]] = []
+        self._notes = notes
+
+    def parsed(self, lines: bytes) -> list[Track | Fragment]:
+        """Read the records of whole lines of an index. Raises LogError where they are damaged."""
+        try:
+            items = [self._parse(line) for line in lines.splitlines()]
+        except DAMAGED as error:
+            raise LogError(f"the log's index is damaged ({error or type(error).__name__})") from error
+        return [item for item in items if item is not None]
+
+    def _parse(self, line: bytes) -> Track | Fragment | None:
+        match json.loads(line):
+            case {"track": record}:
+                restored = {"time_base": Fraction(record["time_base"]), "init": bytes.fromhex(record["init"])}
+                track = Track(**{**record, **restored})
+                self.tracks[track.name] = track
+                return track
+            case {"fragment": record}:
+                return _checked(Fragment(**record))
+            case {"extra": dict() as record} if self._notes:
+                self.notes.append(record)
+        return None
+
+
+class Tail(Records):
     """A reader of a log's folder, which need not exist yet. Takes no lock, changes nothing.
 
-    tracks: those seen so far; with `notes`, so are the records that belong to none.
     `news` raises LogError where the log was restarted: what was read is no longer part of it.
     """
 
     def __init__(self, folder: Path, *, notes: bool = False) -> None:
-        self.tracks: dict[str, Track] = {}
-        self.notes: list[dict[str, Any]] = []
-        self._notes = notes
+        super().__init__(notes=notes)
         self._folder = folder
         self._index = folder / "index.jsonl"
         self._inode: int | None = None
@@ -42,7 +69,7 @@ class Tail:
             if more and not lines:
                 raise LogError(f"{self._index} is damaged (a line of more than {PIECE} bytes)")
             self._offset += len(lines)
-            items += self._parsed(lines)
+            items += self.parsed(lines)
         return items
 
     def _piece(self) -> bytes:
@@ -54,13 +81,6 @@ class Tail:
                 return file.read(PIECE)
         except FileNotFoundError:
             return b""
-
-    def _parsed(self, lines: bytes) -> list[Track | Fragment]:
-        try:
-            items = [self._parse(line) for line in lines.splitlines()]
-        except DAMAGED as error:
-            raise LogError(f"{self._index} is damaged ({error or type(error).__name__})") from error
-        return [item for item in items if item is not None]
 
     def read(self, fragment: Fragment) -> bytes:
         """Return a fragment's bytes; LogError where they are damaged or missing."""
@@ -92,15 +112,9 @@ class Tail:
             raise LogError("the log was restarted with other settings; read it from its start")
         self._inode = inode
 
-    def _parse(self, line: bytes) -> Track | Fragment | None:
-        match json.loads(line):
-            case {"track": record}:
-                restored = {"time_base": Fraction(record["time_base"]), "init": bytes.fromhex(record["init"])}
-                track = Track(**{**record, **restored})
-                self.tracks[track.name] = track
-                return track
-            case {"fragment": record}:
-                return Fragment(**record)
-            case {"extra": dict() as record} if self._notes:
-                self.notes.append(record)
-        return None
+
+def _checked(fragment: Fragment) -> Fragment:
+    """Raise ValueError where a file would be read from no place, or to its end: an attempt that was taken over may write that."""
+    if not all(isinstance(number, int) and number >= 0 for number in (fragment.offset, fragment.size)):
+        raise ValueError(f"a fragment of {fragment.size} bytes at {fragment.offset}")
+    return fragment

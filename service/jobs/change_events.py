@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -30,11 +31,16 @@ class Ledger:
         totals: dict[str, Any] | None = None,
         accepted: bool | None = None,
         source_complete: bool | None = None,
+        kept: dict[str, Any] | None = None,
     ) -> Job:
         """Change a job as the store does, and wake those who wait for it."""
-        job = await asyncio.to_thread(
-            self.store.change, request_id, change, totals=totals, accepted=accepted, source_complete=source_complete
-        )
+        columns: dict[str, Any] = {
+            "totals": totals,
+            "accepted": accepted,
+            "source_complete": source_complete,
+            "kept": kept,
+        }
+        job = await asyncio.to_thread(partial(self.store.change, request_id, change, **columns))
         self.publish(request_id)
         return job
 

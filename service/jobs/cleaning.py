@@ -4,14 +4,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from upres.engine.core.errors import TargetError
 from upres.service.domain.errors import StoreError
 from upres.service.storage.cleanups import Cleanup, What
-from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.job_store import Store
 from upres.service.storage.results import Results, keys
+
+from .kept.here import Here
 
 CHECK_SECONDS = 60.0
 SETTLED_SECONDS = 60.0  # after which no other server's attempt still writes what is due
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 
 class Cleaner:
-    """root: the folder of the jobs' folders. writing: whether files of a job may still be made.
+    """keeper: of the jobs' folders, and what is kept of them elsewhere. writing: whether files of a job may still be made.
 
     What is removed of such a job is removed again later, so that nothing is left however the attempt, or the server, ends.
     """
 
-    def __init__(self, root: Path, store: Store, results: Results, writing: Callable[[str], bool]) -> None:
-        self._root = root
+    def __init__(self, keeper: Here, store: Store, results: Results, writing: Callable[[str], bool]) -> None:
+        self._keeper = keeper
         self._store = store
         self._results = results
         self._writing = writing
@@ -51,8 +51,9 @@ class Cleaner:
         await self._remove(Cleanup(request_id, What.RESULT, result_prefix, 0.0))
 
     async def everything(self, request_id: str, result_prefix: str) -> None:
-        """Remove all files of a job that was deleted."""
-        await self._remove(Cleanup(request_id, What.EVERYTHING, result_prefix, 0.0))
+        """Remove all files of a job that was deleted; later again, where a server that had it may be storing some just now."""
+        late = self._keeper.apart and self._store.server is not None
+        await self._remove(Cleanup(request_id, What.EVERYTHING, result_prefix, 0.0), again=late)
 
     async def _work_off(self) -> None:
         """Remove what is due, until nothing is or the database cannot be used."""
@@ -65,10 +66,10 @@ class Cleaner:
         except StoreError:  # a full disk, a locked database: it may pass
             logger.exception("what is to be removed cannot be read; trying again later")
 
-    async def _remove(self, cleanup: Cleanup) -> bool:
+    async def _remove(self, cleanup: Cleanup, *, again: bool = False) -> bool:
         """Remove, then strike out; what fails, or may be there again, is a row and tried again. False where no row changes."""
         try:
-            if await self._is_gone(cleanup):
+            if await self._is_gone(cleanup) and not again:
                 await asyncio.to_thread(self._store.cleanups.done, cleanup.request_id, cleanup.what)
             else:
                 await asyncio.to_thread(self._store.cleanups.postpone, cleanup, time.time() + AGAIN_SECONDS)
@@ -84,17 +85,20 @@ class Cleaner:
             await asyncio.to_thread(self._remove_files, cleanup)
             if cleanup.what in (What.RESULT, What.EVERYTHING):
                 await self._results.remove(*keys(cleanup.result_prefix, cleanup.request_id))
+            await self._keeper.clear(cleanup)
         except (TargetError, OSError) as error:
             logger.warning("files of %s cannot be removed yet: %s", cleanup.request_id, error)
             return False
         return not writing
 
     def _remove_files(self, cleanup: Cleanup) -> None:
-        folder = JobFolder(self._root / cleanup.request_id)
+        folder = self._keeper.folder(cleanup.request_id)
         match cleanup.what:
             case What.SOURCE:
                 folder.spend()
-            case What.LOG if self._results.remote:  # otherwise the result is on the same disk, and the log as large
+            case What.LOG if (
+                self._results.remote or self._keeper.apart
+            ):  # otherwise the result is on the same disk, and the log as large
                 folder.remove_log()
             case What.FOLDER | What.EVERYTHING:
                 folder.remove()

@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from math import inf
 
 from upres.engine.segments.model import Track
-from upres.engine.segments.tail import Tail
 from upres.service.domain.errors import NotFoundError, OffsetError, ResultMissingError
 from upres.service.domain.states import Status
 from upres.service.domain.waiting import wait_for
@@ -16,7 +16,6 @@ from upres.service.storage.job_store import Event, Job
 
 from .service import Jobs
 
-PIECE_BYTES = 1 << 18  # what a slow reader costs of memory, a few times over
 WATCH_SECONDS = 10.0  # between two looks where nothing is published
 BEAT_SECONDS = 1.0  # between two reports of a job, where nothing happens
 AWAY_SECONDS = 0.25  # between two looks at what another server makes
@@ -46,35 +45,40 @@ async def follow(jobs: Jobs, request_id: str, owner: str, cursors: Cursors) -> A
     """Yield tracks and fragments behind the cursors as they are published; the job at times, each second at least, and at last.
 
     Raises NotFoundError, LogError, ResultMissingError where the log of an ended job is no longer kept, OffsetError where a
-    cursor lies behind the end of a log that has ended.
+    cursor lies behind the end of a log that has ended, UnavailableError where the store of jobs is away.
     """
-    tail = Tail(jobs.folder(request_id).log)
+    log = jobs.keeper.log(request_id)
     last: dict[str, tuple[int, int]] = {}
     reported = 0.0
     job = await jobs.get(request_id, owner)
-    if job.state.status is Status.DONE and not job.spec.get("live") and not jobs.folder(request_id).log.exists():
+    if job.state.status is Status.DONE and not job.spec.get("live") and not await log.is_there(job):
         raise ResultMissingError("the log is no longer kept; read the joined file instead")
     while True:
         event = jobs.change(request_id)
         job = await jobs.get(request_id, owner)
-        for item in await asyncio.to_thread(tail.news):
+        for item in await log.news(job):
             if isinstance(item, Track):
                 yield item
                 continue
             last[item.track] = item.cursor
             if item.track not in cursors or last[item.track] > cursors[item.track]:
-                offset, parts = 0, tail.parts(item, PIECE_BYTES)
-                while (data := await asyncio.to_thread(next, parts, None)) is not None:
-                    yield Piece(item, data, offset)
-                    offset += len(data)
+                offset = 0
+                async with aclosing(log.parts(item)) as parts:
+                    async for data in parts:
+                        yield Piece(item, data, offset)
+                        offset += len(data)
         if job.state.ended:
-            _check(cursors, last)
+            if (
+                job.state.status is Status.DONE or not jobs.keeper.apart
+            ):  # what one that failed had last may not be stored
+                _check(cursors, last)
             yield job
             return
         if time.monotonic() > reported + JOB_SECONDS:
             reported = time.monotonic()
             yield job
-        await wait_for(event, BEAT_SECONDS if job.server == jobs.store.server else AWAY_SECONDS)
+        beats = job.server == jobs.store.server or jobs.keeper.apart  # to look into the store costs a request
+        await wait_for(event, BEAT_SECONDS if beats else AWAY_SECONDS)
 
 
 async def follow_live(

@@ -12,18 +12,21 @@ from upres.service.storage.job_store import Event, Job, Store
 from upres.service.storage.results import Results, keys
 
 from .change_events import Ledger
+from .kept.here import Here
+from .kept.keeper import Keeper
 
 UNKNOWN_SECONDS_PER_PIXEL = 2e-6  # one core of a desktop, before any job was done
 
 
 class JobReader:
-    """root: the folder of the jobs' folders."""
+    """root: the folder of the jobs' folders. kept: where jobs are kept; None where they are in these."""
 
-    def __init__(self, store: Store, results: Results, root: Path) -> None:
+    def __init__(self, store: Store, results: Results, root: Path, kept: Results | None = None) -> None:
         self.store = store
         self.results = results
         self.ledger = Ledger(store)
         self._root = root
+        self.keeper = Here(root) if kept is None else Keeper(root, self.ledger, kept)
 
     def folder(self, request_id: str) -> JobFolder:
         """Locate a job's files."""

@@ -6,16 +6,17 @@ database does not know is not this server's to remove.
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from functools import partial
 
 from upres.service.domain import job_logging, states
-from upres.service.domain.errors import NotFoundError, StoreError
+from upres.service.domain.errors import NotFoundError, StoreError, UnavailableError
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.storage.job_store import Job
-from upres.service.storage.results import Results
 
 from .change_events import Ledger
+from .kept.here import Here
 from .scheduler import Runner
 from .uploads import Intake
 
@@ -23,6 +24,8 @@ LIVE_FAILED = Failure(
     Reason.PROCESSING_FAILED, "The server was stopped, and a live source is not kept; start a new job."
 )
 CRASHED = Failure(Reason.PROCESSING_FAILED, "The server ended unexpectedly at every attempt at this job.")
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to bring what came of a source
+BRING_SECONDS = 600.0  # after which its sender has to begin again
 
 logger = logging.getLogger(__name__)
 
@@ -30,23 +33,33 @@ logger = logging.getLogger(__name__)
 class Recovery:
     """What it costs depends on the jobs that had not ended, and on no others."""
 
-    def __init__(self, ledger: Ledger, intake: Intake, results: Results, runner: Runner) -> None:
+    def __init__(self, ledger: Ledger, intake: Intake, keeper: Here, runner: Runner) -> None:
         self._ledger = ledger
         self._intake = intake
-        self._results = results
+        self._keeper = keeper
         self._runner = runner
         self._taking = False
         self._left: set[str] = set()  # jobs that this server alone has, and does not work on yet
+        self._bringing: dict[str, asyncio.Task[None]] = {}  # those of which what came of the source is being brought
 
     async def run(self) -> None:
         """Resume every job that has not ended, on none of which anything else may work meanwhile."""
         for job in await asyncio.to_thread(self._ledger.store.unfinished):
             with job_logging.about(job.request_id):
                 await self._resume(job)
+        if self._bringing:
+            await asyncio.wait(self._bringing.values())
+
+    async def stop(self) -> None:
+        """Bring nothing more; the next start does."""
+        bringing = [*self._bringing.values()]
+        for task in bringing:
+            task.cancel()
+        await asyncio.gather(*bringing, return_exceptions=True)
 
     def holds_up(self, request_id: str) -> bool:
         """Report whether a job is just being taken over from another server, so that nothing can be done with it yet."""
-        return self._taking or request_id in self._left
+        return self._taking or request_id in self._left or request_id in self._bringing
 
     async def take_over(self, late: frozenset[str]) -> None:
         """Resume the jobs of servers that are late, or have gone. Raises StoreError; then the rest is resumed by the next call."""
@@ -70,7 +83,7 @@ class Recovery:
         self._left.clear()  # what is left has ended
 
     async def _resume(self, job: Job) -> None:
-        """Take the rest of a source, unless all of it came and only the row does not say so. A live source is gone."""
+        """Count the attempt that was under way, and continue. A live source is gone."""
         folder = self._intake.folder(job.request_id)
         if job.spec.get("live"):
             self._runner.reports.ended(
@@ -81,10 +94,43 @@ class Recovery:
             return
         if job.state.status is Status.PROCESSING and (await self._count(job)).state.ended:
             return
+        if self._keeper.apart and not job.source_complete:
+            self._bringing[job.request_id] = task = asyncio.create_task(self._bring(job))
+            task.add_done_callback(lambda _: self._bringing.pop(job.request_id, None))
+            return
+        await self._continue(job)
+
+    async def _bring(self, job: Job) -> None:
+        """Bring what came of a source to another server, beside all else, for it may take long; then take the rest."""
+        pause, end = FIRST_PAUSE, time.monotonic() + BRING_SECONDS
+        while True:
+            try:
+                await self._keeper.bring_arrived(job)
+                break
+            except (UnavailableError, OSError) as error:
+                if (
+                    time.monotonic() > end or self._ledger.store.server is None
+                ):  # which had what there was, but for a lost disk
+                    logger.error("given up, so that its sender has to begin again: %s", error)
+                    break
+                logger.warning("what came of its source cannot be brought, trying again in %g s: %s", pause, error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        try:
+            await self._continue(job)
+        except (TransitionError, NotFoundError) as error:  # ended or deleted meanwhile
+            logger.info("not resumed: %s", error)
+        except (StoreError, UnavailableError):
+            logger.exception("not resumed: the next start does")
+
+    async def _continue(self, job: Job) -> None:
+        """Take the rest of a source, unless all of it came and only the row does not say so; queue what was accepted."""
+        folder = self._intake.folder(job.request_id)
         if not job.source_complete:
             if job.accepted and folder.source_whole:
                 totals = {"source_bytes": folder.source_bytes}
-                await self._ledger.change(job.request_id, source_complete=True, totals=totals)
+                kept = await self._keeper.source_whole(job.request_id)
+                await self._ledger.change(job.request_id, source_complete=True, totals=totals, kept=kept)
             else:
                 with suppress(StoreError):  # no reason not to start: then its source does not come
                     await self._intake.expect(job.request_id)

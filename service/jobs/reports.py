@@ -26,6 +26,7 @@ from .attempts import Attempts
 from .change_events import Ledger
 from .cleaning import Cleaner
 from .fair_queue import Later
+from .kept.here import Here
 from .uploads import Intake
 
 PROGRESS_STEP = 2.0  # percent between two rows of progress
@@ -34,6 +35,10 @@ DIED = Failure(Reason.PROCESSING_FAILED, "Processing stopped unexpectedly; the j
 LOCKED = Failure(
     Reason.PROCESSING_FAILED, "An earlier attempt at the job has its files and does not end; submit the job again."
 )
+ABSENT = Failure(
+    Reason.PROCESSING_FAILED, "The source, or what was made of it, could not be read for long; submit the job again."
+)
+LATER = ("locked", "absent")  # reports of attempts that could not start
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +73,7 @@ class Reports:
         intake: Intake,
         results: Results,
         cleaner: Cleaner,
+        keeper: Here,
         policy: Policy,
         checkpoint: Callable[[str], None],
         telemetry: Telemetry,
@@ -78,6 +84,7 @@ class Reports:
         self._intake = intake
         self._results = results
         self._cleaner = cleaner
+        self._keeper = keeper
         self._policy = policy
         self._checkpoint = checkpoint
         self._verdicts: set[asyncio.Task[None]] = set()
@@ -139,7 +146,7 @@ class Reports:
                 break
             except Exception:  # whatever it is
                 logger.exception("%s: what its attempt reported cannot be used", request_id)
-        if report["report"] != "locked":
+        if report["report"] not in LATER:
             self._schedule.later.forget(request_id)
         self._remove(request_id)
 
@@ -158,6 +165,7 @@ class Reports:
     def _remove(self, request_id: str) -> None:
         if attempt := self._schedule.attempts.pop(request_id, None):
             attempt.gone.set()
+        self._keeper.leave(request_id)
         self._schedule.wake()
         self._schedule.live.forget(request_id)
 
@@ -201,7 +209,9 @@ class Reports:
                 message = f"The job took longer than its {counted(self._policy.wall_seconds, 'second')}."
                 await self._schedule.fail(request_id, Failure(Reason.TIMEOUT, message))
             case {"report": "locked", "holder": holder}:
-                await self._locked(request_id, holder)
+                await self._later(request_id, LOCKED, f"its folder is held by {holder}")
+            case {"report": "absent", "why": why}:
+                await self._later(request_id, ABSENT, f"its files cannot be brought here ({why})")
             case {"report": "died"}:
                 await self._died(request_id, with_worker=bool(report.get("worker")))
             case _:
@@ -230,6 +240,7 @@ class Reports:
         try:
             facts = {"upres.request_id": job.request_id, "upres.key": job.owner}
             with self._tracing.work("store", job.traceparent, facts) as known:
+                await self._keeper.log_whole(job.request_id, partial(self._wanted, job.request_id))
                 totals["bytes"] = known["upres.bytes"] = await self._store_result(job)
         except Exception:  # whatever it is, another attempt may succeed
             logger.exception("the result cannot be stored")
@@ -260,11 +271,16 @@ class Reports:
     async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
         job = await self._ledger.change(request_id, states.finished, totals=totals)
         logger.info("done: %d frames, %d bytes", totals["frames"], totals.get("bytes", 0))
-        self._intake.close(request_id)
+        self._close(request_id)
         if attempt := self._schedule.attempts.get(request_id):
             self._tally.progressed(attempt.model, attempt.counted, totals)
             waited = max(0.0, (job.started_at or 0) - job.created_at)
             self._tally.stage_seconds.labels("queue", attempt.model).inc(waited)
+
+    def _close(self, request_id: str) -> None:
+        """Take no more of a source."""
+        self._intake.close(request_id)
+        self._keeper.forget_source(request_id)
 
     async def _failed(self, request_id: str, failure: Failure) -> None:
         """Take the attempt's own verdict; one that may end otherwise at once counts as a death. Room takes longer to come."""
@@ -273,8 +289,8 @@ class Reports:
         else:
             await self._schedule.fail(request_id, failure)
 
-    async def _locked(self, request_id: str, holder: str) -> None:
-        """Have a job tried again in a while whose folder another attempt has: nothing was done, and nothing counts."""
+    async def _later(self, request_id: str, failure: Failure, why: str) -> None:
+        """Have a job tried again in a while at which no attempt can start now: nothing was done, and nothing counts."""
         attempt = self._schedule.attempts.get(request_id)
         if attempt is None or attempt.live or attempt.yielding:
             await self._died(request_id)
@@ -282,10 +298,10 @@ class Reports:
         job = await self._ledger.change(request_id, states.requeued)
         seconds = self._schedule.later.put(request_id, job.owner)
         if seconds is None:
-            logger.error("given up: its folder is held by %s, which does not end; end that process", holder)
-            await self._schedule.fail(request_id, LOCKED)
+            logger.error("given up: %s%s", why, ", which does not end; end that process" if failure is LOCKED else "")
+            await self._schedule.fail(request_id, failure)
         else:
-            logger.warning("its folder is held by %s; the job is tried again in %g s", holder, seconds)
+            logger.warning("%s; the job is tried again in %g s", why, seconds)
 
     async def _died(self, request_id: str, *, with_worker: bool = False) -> None:
         """Have a job tried again, unless that was done often. with_worker: it does not count where the attempt had come further."""
@@ -303,7 +319,7 @@ class Reports:
         logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:
             self.ended(job)
-            self._intake.close(request_id)
+            self._close(request_id)
             await self._cleaner.source(request_id)
         else:
             self._schedule.put(job, again=True)

@@ -36,6 +36,7 @@ from .attempts import Attempt, Attempts
 from .change_events import Ledger
 from .cleaning import Cleaner
 from .fair_queue import RETRY_SECONDS, FairQueue, Later, Line, owner_to_yield
+from .kept.here import Here
 from .reports import Reports, noted
 from .uploads import Intake
 
@@ -62,6 +63,7 @@ class Runner:
         intake: Intake,
         results: Results,
         cleaner: Cleaner,
+        keeper: Here,
         executor: Executor,
         policy: Policy,
         checkpoint: Callable[[str], None] = lambda step: None,
@@ -75,10 +77,12 @@ class Runner:
         self._line = Line(self.queue, shared, self._can_run)
         self.later = Later()
         self.live = Live(policy.live_log)
-        self.reports = Reports(self, ledger, intake, results, cleaner, policy, checkpoint, self.telemetry)
+        self.reports = Reports(self, ledger, intake, results, cleaner, keeper, policy, checkpoint, self.telemetry)
         self._ledger = ledger
         self._intake = intake
         self._cleaner = cleaner
+        self._keeper = keeper
+        self._bringing: set[asyncio.Task[None]] = set()  # of attempts that the executor does not know of yet
         self._policy = policy
         self._starting: set[str] = set()  # live jobs that hold a slot which the executor does not know of
         self._stalled: dict[str, str] = {}  # job → owner: it gave its slot back, and waits for its source
@@ -102,8 +106,12 @@ class Runner:
     async def stop(self) -> None:
         """End every attempt, none of which counts; the next start resumes them from their last complete segments."""
         self.drain()
+        for bringing in self._bringing:
+            bringing.cancel()
+        await asyncio.gather(*self._bringing, return_exceptions=True)
         await self.executor.stop()
         await self.reports.stop()
+        await self._keeper.stop()
         await self.live.stop()
         for request_id, attempt in self.attempts.items():
             if attempt.trace is not None:
@@ -177,6 +185,7 @@ class Runner:
         self.reports.ended(job)
         logger.info("ended: %s", job.state.failure and job.state.failure.reason)
         self._intake.close(request_id)
+        self._keeper.forget_source(request_id)
         self._stalled.pop(request_id, None)
         self.later.forget(request_id)
         self.queue.remove(request_id)
@@ -234,7 +243,7 @@ class Runner:
 
     @property
     def _has_room(self) -> bool:
-        return not self._stopping and self.executor.room > 0 and self.reports.pending < MOST_VERDICTS
+        return not self._stopping and self.executor.room > len(self._bringing) and self.reports.pending < MOST_VERDICTS
 
     async def _make_room(self) -> None:
         """End one attempt where another job has a better claim to its slot, or to its memory."""
@@ -274,7 +283,35 @@ class Runner:
         """Start an attempt. queued: since when its job had waited, on the monotonic clock."""
         job, attempt = await to_the_end(self._noted_start(request_id, queued))
         with job_logging.about(request_id, attempt.traceparent):
+            if attempt.live or await self._keeper.has(job):
+                await self._run(job, attempt)
+                return
+            bringing = asyncio.create_task(
+                self._bring(job, attempt)
+            )  # which may take long, and holds up no other attempt
+            self._bringing.add(bringing)
+            bringing.add_done_callback(self._bringing.discard)
+
+    async def _bring(self, job: Job, attempt: Attempt) -> None:
+        """Run an attempt at a job that another server had, once what it needs is here."""
+        try:
+            await self._keeper.bring(job)
+        except (errors.UnavailableError, errors.StoreError, OSError) as error:
+            await self.reports.take(job.request_id, {"report": "absent", "why": str(error)})
+        except Exception:  # whatever it is, the attempt is over
+            logger.exception("what an attempt needs cannot be brought here")
+            await self.reports.take(job.request_id, {"report": "died"})
+        else:
+            await self._run_brought(job, attempt)
+
+    async def _run_brought(self, job: Job, attempt: Attempt) -> None:
+        if attempt.yielding:
+            await self.reports.take(job.request_id, {"report": "died"})
+            return
+        try:
             await self._run(job, attempt)
+        except Exception:  # it is reported already
+            logger.exception("the attempt cannot start")
 
     async def _noted_start(self, request_id: str, queued: float | None) -> tuple[Job, Attempt]:
         """Note an attempt in its row and here: what a stop finds in one of them alone it would not take back."""
@@ -296,6 +333,8 @@ class Runner:
         request_id = job.request_id
         logger.info("attempt %d starts", job.state.attempts)
         self._starting.discard(request_id)
+        if not attempt.live:
+            self._keeper.follow(request_id)
         try:
             order = self._order(job, live=attempt.live)
             await self.executor.run(replace(order, traceparent=attempt.traceparent))

@@ -54,6 +54,7 @@ from .uploads import Intake
 DISK_FULL = "the server's disk is almost full; try again later"
 BUSY_ELSEWHERE = "this request is under way at another server; try again in a moment"
 STAGED_SECONDS = 3600.0  # without a byte, after which no other server is storing a file any more
+TIDY_SECONDS = 600.0
 LOADING = "its engine is not loaded yet; ask again when the server is ready"
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Jobs(JobReader):
     """What the protocols talk to. Every wait of a client for a job goes through `change`.
 
     on_failing: called with the name of a task of this server, and its error, when restarting it does not help.
+    kept: where jobs are kept; None where every server of theirs has their folder.
     """
 
     def __init__(
@@ -78,23 +80,28 @@ class Jobs(JobReader):
         checkpoint: Callable[[str], None] = lambda step: None,
         on_failing: Callable[[str, Exception], None] = lambda name, error: None,
         telemetry: Telemetry | None = None,
+        kept: Results | None = None,
     ) -> None:
-        super().__init__(store, results, folder)
+        super().__init__(store, results, folder, kept)
         self.policy = policy
         self._intake = Intake(
             folder,
             largest=policy.limits.source_bytes,
             idle_seconds=policy.source_idle_seconds,
             free_bytes=policy.free_bytes,
-            on_bytes=lambda request_id: self.runner.source_came(request_id),
+            on_bytes=self._source_came,
         )
-        self._cleaner = Cleaner(folder, store, results, lambda request_id: self.runner.attempts.writing(request_id))
-        self.runner = Runner(self.ledger, self._intake, results, self._cleaner, executor, policy, checkpoint, telemetry)
+        self._cleaner = Cleaner(
+            self.keeper, store, results, lambda request_id: self.runner.attempts.writing(request_id)
+        )
+        self.runner = Runner(
+            self.ledger, self._intake, results, self._cleaner, self.keeper, executor, policy, checkpoint, telemetry
+        )
         self._pulls = Pulls(pull, self.runner.fail)
         self._probe = probe
         self._checkpoint = checkpoint
         self._tasks = WatchedTasks(on_failing)
-        self._recovery = Recovery(self.ledger, self._intake, results, self.runner)
+        self._recovery = Recovery(self.ledger, self._intake, self.keeper, self.runner)
         self._accepting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stopping = False
 
@@ -127,12 +134,15 @@ class Jobs(JobReader):
         """Start to work; where this is the only server, resume every accepted job before. TargetError without a result store."""
         self._root.mkdir(parents=True, exist_ok=True)
         await self.results.check(self.store.result_prefix)
+        await self.keeper.check()
         if self.store.server is None:
             await self._recovery.run()
             await self.tidy()
         await self.runner.start(self._tasks)
         seconds = self.policy.source_idle_seconds
         self._tasks.start("idle senders", lambda: keep_watch(self._intake, self.runner, seconds))
+        if self.keeper.apart:
+            self._tasks.start("folders of jobs", self._keep_tidy)
 
     async def tidy(self) -> None:
         """Remove what ended jobs leave, and what a crash left, from now on: what only one server may do."""
@@ -140,6 +150,15 @@ class Jobs(JobReader):
             self.store.result_prefix, idle_seconds=0.0 if self.store.server is None else STAGED_SECONDS
         )
         self._tasks.start("cleanups", self._cleaner.run)
+
+    async def _keep_tidy(self) -> None:
+        """Remove folders that are no longer needed on this machine, for as long as this task lives."""
+        while True:
+            try:
+                await self.keeper.tidy(lambda name: name in self.runner.attempts or self._intake.expects(name))
+            except StoreError as error:
+                logger.warning("which folders are needed cannot be read; trying again later: %s", error)
+            await asyncio.sleep(TIDY_SECONDS)
 
     async def take_over(self, late: frozenset[str]) -> None:
         """Resume the jobs of other servers that have gone, or that are late and write nothing from now on. Raises StoreError."""
@@ -172,6 +191,7 @@ class Jobs(JobReader):
         """End every attempt; the next start resumes them from their last complete segments."""
         self.drain()
         await self._tasks.stop()
+        await self._recovery.stop()
         await self._pulls.stop()
         await self.runner.stop()
 
@@ -280,11 +300,15 @@ class Jobs(JobReader):
         return self.runner.live.get(request_id)
 
     def source_offset(self, job: Job) -> int:
-        """Count the bytes of a source that are here, or were when all of it was."""
+        """Count the bytes of a source that are kept, or were when all of it was."""
         relay = self.live(job.request_id)
         if relay is not None:
             return relay.received
-        return max(self.folder(job.request_id).source_bytes, int(job.totals.get("source_bytes", 0)))
+        return max(self.keeper.stored(job.request_id), int(job.totals.get("source_bytes", 0)))
+
+    def _source_came(self, request_id: str) -> None:
+        self.keeper.source_came(request_id)
+        self.runner.source_came(request_id)
 
     async def write(self, request_id: str, offset: int, data: bytes) -> int:
         """Add to a source; give how many bytes came by then. As Intake's; a source that is too large ends its job.
@@ -294,6 +318,8 @@ class Jobs(JobReader):
         if relay := self.live(request_id):
             return await relay.write(offset, data)
         try:
+            with self.sending(request_id):  # nobody is idle who waits here
+                await self.keeper.admit(request_id)
             return await self._intake.write(request_id, offset, data)
         except TooLargeError as error:
             await self.runner.fail(request_id, Failure(Reason.INPUT_TOO_LARGE, str(error)))
@@ -377,14 +403,16 @@ class Jobs(JobReader):
         try:
             self._checkpoint("source whole")
             return await self._whole(job)
-        except StoreError:  # it can be repeated, as after a failing `end`
+        except (StoreError, UnavailableError):  # it can be repeated, as after a failing `end`
             self._intake.watch(job.request_id)
             raise
 
     async def _whole(self, job: Job) -> Job:
         """Write to the row that all of the source is here, and how much that is."""
         totals = {"source_bytes": self.folder(job.request_id).source_bytes}
-        whole = await self.ledger.change(job.request_id, source_complete=True, totals=totals, accepted=True)
+        kept = await self.keeper.source_whole(job.request_id)  # before: from then on any server may take the job
+        change = partial(self.ledger.change, job.request_id, source_complete=True, totals=totals, accepted=True)
+        whole = await change(kept=kept)
         self.runner.source_came(job.request_id)
         return whole if job.accepted else self._put(whole)
 

@@ -75,7 +75,7 @@ class Server:
         self._failed: asyncio.Queue[str] = asyncio.Queue()
         self._tasks = WatchedTasks(self._on_failing)
         self._standby = standby
-        self._lock = None if standby else locked(settings.state)
+        self._lock = None if standby and not settings.store else locked(settings.state)
         self.store = standby.store if standby else Store(settings.database_url, checkpoint=checkpoint)
         self.keys = Keys(self.store)
         executor = make_executor(settings.executor, self._executor_options())
@@ -96,6 +96,7 @@ class Server:
             checkpoint=checkpoint,
             on_failing=self._on_failing,
             telemetry=self._telemetry,
+            kept=Results(settings.jobs_url, "job") if settings.jobs_url else None,
         )
         self._quota = quota = Quota(settings.requests_per_minute, settings.requests_per_day)
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
@@ -146,7 +147,8 @@ class Server:
     def _web(self, quota: Quota) -> FastAPI:
         settings = self._settings
         incoming = self._incoming if self._standby is None else self._incoming / self._standby.id
-        shutil.rmtree(incoming, ignore_errors=True)  # what a crash left of uploads
+        left = incoming if self._lock is None else self._incoming  # another server's are in a shared folder
+        shutil.rmtree(left, ignore_errors=True)  # what a crash left of uploads
         incoming.mkdir(parents=True)
         submissions = Submissions(
             self.jobs,

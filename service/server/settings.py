@@ -84,7 +84,14 @@ class Settings(BaseSettings):
         None,
         description="postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE; a file in the state folder by default",
     )
-    results: str | None = Field(None, description="folder or object-store URL (s3://…); in the state folder by default")
+    store: str | None = Field(
+        None,
+        description="folder or object-store URL (s3://…) where jobs are kept, so that servers of one database share no folder:"
+        " `state` is then each server's own; by default jobs are kept in the state folder",
+    )
+    results: str | None = Field(
+        None, description="folder or object-store URL (s3://…); in `store`, else in the state folder by default"
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     http_port: int = Field(8080, ge=0, le=65535, description="0 takes any free one")
     grpc_port: int = Field(8081, ge=0, le=65535, description="0 takes any free one")
@@ -242,7 +249,12 @@ class Settings(BaseSettings):
     @property
     def results_url(self) -> str:
         """Give where the results are."""
-        return self.results or str(self.state / "results")
+        return self.results or (f"{self.store.rstrip('/')}/results" if self.store else str(self.state / "results"))
+
+    @property
+    def jobs_url(self) -> str | None:
+        """Give where jobs are kept; None where that is their folders."""
+        return f"{self.store.rstrip('/')}/jobs" if self.store else None
 
 
 def joined(host: str, port: int) -> str:

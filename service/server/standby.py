@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -26,6 +28,7 @@ from upres.service.storage.lease import RENEW_SECONDS, SECONDS, Holder, Lease
 
 from .settings import Settings
 
+STORE = "store"  # in `meta`: where jobs are kept, where that is no folder
 MARK = "database.id"  # in a state folder: which database its jobs are rows of
 
 SHARING = ("local",)  # executors whose devices are each server's own
@@ -44,17 +47,21 @@ logger = logging.getLogger(__name__)
 class Standby:
     """One server's place. address: how clients reach it, for the others to name it. joins: it can work beside others.
 
-    Raises StoreError where the database cannot be used, or the state folder is of another one.
+    kept: the URL of the store of jobs; None where the servers share the state folder.
+    Raises StoreError where the database cannot be used, the state folder is of another one, or jobs are kept elsewhere.
     """
 
-    def __init__(self, store: Store, state: Path, address: str, *, joins: bool = False) -> None:
+    def __init__(
+        self, store: Store, state: Path, address: str, *, joins: bool = False, kept: str | None = None
+    ) -> None:
         self.store = store
         self._lease = Lease(f"{address} of {socket.gethostname()}", joins=joins)
         self._tasks = WatchedTasks()
         self._thread = ThreadPoolExecutor(1, "lease")  # its own: in the common ones it would wait for all that is slow
         self._started = threading.Event()
         self._doubt, self._held = asyncio.Event(), asyncio.Event()  # whether another server may have the lease
-        _check_shared(store, state)
+        _check_kept(store, kept)
+        _check_shared(store, state, own=kept is not None)
 
     @classmethod
     def open(cls, settings: Settings, checkpoint: Callable[[str], None]) -> Self:
@@ -63,7 +70,7 @@ class Standby:
         store = Store(settings.database_url, checkpoint=checkpoint)
         try:
             address = settings.public_url or settings.address(settings.http_port)
-            return cls(store, settings.state, address, joins=settings.executor in SHARING)
+            return cls(store, settings.state, address, joins=settings.executor in SHARING, kept=settings.store)
         except Exception:
             store.close()
             raise
@@ -205,8 +212,11 @@ async def _in_time(step: Step) -> bool:
     return False
 
 
-def _check_shared(store: Store, state: Path) -> None:
-    """Raise StoreError where a state folder is not the one that the database's jobs have their files in."""
+def _check_shared(store: Store, state: Path, *, own: bool) -> None:
+    """Raise StoreError where a state folder is not the one that the database's jobs have their files in.
+
+    own: it is one server's alone, and becomes one of this database's where it is none yet.
+    """
     mark = state / MARK
 
     def made() -> str:
@@ -216,11 +226,30 @@ def _check_shared(store: Store, state: Path) -> None:
         return mark.read_text().strip()
 
     wanted = store.meta("state", made)
+    if own and not mark.exists():
+        mark.write_text(wanted)
     if not mark.exists() or mark.read_text().strip() != wanted:
         raise StoreError(
-            f"{state} is not the state folder of this database's jobs: all its servers share one, by UPRES_STATE; where its"
-            f" files are lost, and jobs may fail for it, write {wanted} into {mark}"
+            f"{state} is not the state folder of this database's jobs: all its servers share one, by UPRES_STATE, or a store, by"
+            f" UPRES_STORE; where its files are lost, and jobs may fail for it, write {wanted} into {mark}"
         )
+
+
+def _check_kept(store: Store, url: str | None) -> None:
+    """Raise StoreError where the database's jobs are kept in another store than this, or in one and this is none."""
+    here = None if url is None else urlsplit(url)._replace(query="", fragment="").geturl()
+
+    def first() -> str:
+        if here is None:
+            raise LookupError
+        return here
+
+    with suppress(LookupError):
+        if (kept := store.meta(STORE, first)) != here:
+            raise StoreError(
+                f"the jobs of this database are kept in {kept}: set UPRES_STORE to that at all its servers; to keep them elsewhere,"
+                f" let all end, stop the servers, and delete the row {STORE} of the table meta"
+            )
 
 
 def make_state(state: Path) -> None:

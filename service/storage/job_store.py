@@ -31,6 +31,7 @@ class Job:
     base_url: where its submitter reached this server, for links; None where it is not known. traceparent: of what its submission
     was in a trace; None where nobody traces. server: that works on it, of several (`belonging`).
     queued: since when it waits for an attempt at any of them (`waiting`); None while it does not.
+    kept: what the store of jobs has of it (`kept`): its source's bytes and checksum, its log's generations.
     """
 
     request_id: str
@@ -52,6 +53,7 @@ class Job:
     traceparent: str | None = None
     server: str | None = None
     queued: float | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,11 @@ class Store(Database):
         totals: Mapping[str, Any] | None = None,
         accepted: bool | None = None,
         source_complete: bool | None = None,
+        kept: Mapping[str, Any] | None = None,
     ) -> Job:
         """Apply a transition, and set other columns, with the event that reports it; give the job after it.
+
+        What is kept of a job that has ended is not changed.
 
         Raises NotFoundError, TransitionError of the state machine, and MovedError where another server has the job; then nothing
         has changed.
@@ -149,6 +154,8 @@ class Store(Database):
                     self._schedule(connection, job, What.RESULT, now)  # it may be on its way into the store
             if totals is not None:
                 job = replace(job, totals={**job.totals, **totals})
+            if kept is not None and not before.state.ended:
+                job = replace(job, kept={**job.kept, **kept})
             connection.execute(jobs.update().where(jobs.c.request_id == request_id).values(_row(job)))
             if kind := _kind(before, job):
                 self._record(connection, job, before.state.status, kind)
@@ -261,7 +268,7 @@ def _row(job: Job) -> dict[str, Any]:
     state = job.state
     own = ("request_id", "number", "owner", "spec", "idempotency", "fingerprint", "accepted", "source_complete")
     times = ("created_at", "started_at", "ended_at", "totals")
-    links = ("result_prefix", "progress_before", "base_url", "traceparent", "server", "queued")
+    links = ("result_prefix", "progress_before", "base_url", "traceparent", "server", "queued", "kept")
     return {
         **{name: getattr(job, name) for name in (*own, *times, *links)},
         "status": state.status,

@@ -1,12 +1,15 @@
-"""Where finished results lie: a local folder, S3 or another object store by URL, or memory."""
+"""Where finished results lie, or whole jobs: a local folder, S3 or another object store by URL, or memory."""
 
 import asyncio
 import logging
 import os
+import shutil
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import obstore
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
@@ -18,8 +21,10 @@ STORE_SECONDS = 1.0  # between the first two tries to store a result; then twice
 MOST_STORE_SECONDS = 60.0
 AWAY_SECONDS = 86400.0  # the longest that a result waits for its store
 CHUNK = 1 << 18  # what a slow reader costs of memory, a few times over
+SMALL = 5 << 20  # bytes that are stored at once
 PARTS = 4  # of 5 MiB each, that are on their way at once of one file, and in memory
 ANSWER_SECONDS = 20.0  # the longest that somebody who reads or removes waits for the store to answer
+REMOVED = 100  # objects that are removed at once
 READ_TRIES = 4  # in a row without a byte, before a result is taken for one that cannot be read now
 READ_PAUSE = 0.5  # seconds before the second of them; then twice as long each time
 STAGED = "????????-????-????-????-????????????.???#*"  # as the local store writes; it does not list these
@@ -28,14 +33,15 @@ logger = logging.getLogger(__name__)
 
 
 class Results:
-    """Objects by key. url: a folder's path, `memory://`, or what obstore takes (`s3://bucket/prefix`).
+    """Objects by key. url: a folder's path, `memory://`, or what obstore takes (`s3://bucket/prefix`). noun: what they are.
 
     What `put` has returned for can be read, and survives a crash. Raises SettingsError where there can be no such store.
     """
 
-    def __init__(self, url: str) -> None:
-        self._folder = None if "://" in url else Path(url).absolute()
-        self._store = _store(url, self._folder)
+    def __init__(self, url: str, noun: str = "result") -> None:
+        self._noun = noun
+        self._folder = _local(url)
+        self._store = _store(url, self._folder, noun)
 
     @property
     def remote(self) -> bool:
@@ -44,15 +50,25 @@ class Results:
 
     async def put(self, key: str, path: Path) -> int:
         """Store a file, whole or not at all, and give its size; TargetError where it cannot be stored."""
+        return await self._put(key, path, lambda: path.stat().st_size)
+
+    async def write(self, key: str, chunks: Callable[[], Iterator[bytes]], size: int) -> None:
+        """Store bytes, all of them or none; as `put`. Few are one request."""
+        if size <= SMALL:
+            await self._put(key, await asyncio.to_thread(lambda: b"".join(chunks())), lambda: size)
+        else:
+            await self._put(key, chunks(), lambda: size)
+
+    async def _put(self, key: str, source: Path | bytes | Iterator[bytes], count: Callable[[], int]) -> int:
         try:
-            await obstore.put_async(self._store, key, path, max_concurrency=PARTS)
+            await obstore.put_async(self._store, key, source, max_concurrency=PARTS)
             if self._folder is not None:
                 await asyncio.to_thread(_sync, self._folder / key, self._folder)
-            stored, size = await self._head(key), path.stat().st_size
+            stored, size = await self._head(key), count()
         except (OSError, obstore.exceptions.BaseError) as error:
-            raise TargetError(f"the result cannot be stored ({type(error).__name__})") from error
+            raise TargetError(f"the {self._noun} cannot be stored ({type(error).__name__})") from error
         if stored != size:
-            raise TargetError(f"the result cannot be stored: the store has {stored} of its {size} bytes")
+            raise TargetError(f"the {self._noun} cannot be stored: the store has {stored} of its {size} bytes")
         return stored
 
     async def keep(self, key: str, path: Path, wanted: Callable[[], Awaitable[bool]]) -> int:
@@ -76,7 +92,7 @@ class Results:
             raise NotFoundError(f"there is no object {key}") from error
         except (OSError, obstore.exceptions.BaseError) as error:
             raise UnavailableError(
-                f"the result store does not answer ({type(error).__name__}); try again later"
+                f"the {self._noun} store does not answer ({type(error).__name__}); try again later"
             ) from error
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
@@ -99,7 +115,9 @@ class Results:
                 why = error
             failed += 1
             if start < end and failed >= READ_TRIES:
-                raise UnavailableError("the result store gives no more of a result; try again later") from why
+                raise UnavailableError(
+                    f"the {self._noun} store gives no more of a {self._noun}; try again later"
+                ) from why
             if start < end:
                 await asyncio.sleep(READ_PAUSE * 2**failed)
 
@@ -111,7 +129,7 @@ class Results:
         """Remove objects, as far as there are any; TargetError names those that cannot be removed now."""
         problems = [problem for problem in await asyncio.gather(*map(self._removed, keys)) if problem is not None]
         if problems:
-            raise TargetError(f"the result store does not remove {', '.join(problems)}")
+            raise TargetError(f"the {self._noun} store does not remove {', '.join(problems)}")
 
     async def _removed(self, key: str) -> str | None:
         """Remove an object; return which cannot be removed, and why."""
@@ -124,13 +142,41 @@ class Results:
             return f"{key} ({type(error).__name__})"
         return None
 
+    async def clear(self, place: str) -> None:
+        """Remove all that lies in a place, a prefix that ends with a slash; TargetError where that cannot be done now."""
+        try:
+            keys = [key for key, _ in await self.listed(place)]
+            for at in range(0, len(keys), REMOVED):
+                await self.remove(*keys[at : at + REMOVED])
+            if self._folder is not None:
+                await asyncio.to_thread(
+                    shutil.rmtree, self._folder / place, ignore_errors=True
+                )  # folders without files
+        except UnavailableError as error:
+            raise TargetError(str(error)) from error
+
+    async def listed(self, place: str) -> list[tuple[str, int]]:
+        """List the key and size of each object in a place; UnavailableError where the store does not answer."""
+        objects: list[tuple[str, int]] = []
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                async for chunk in obstore.list(self._store, place):
+                    objects += ((str(entry["path"]), int(entry["size"])) for entry in chunk)
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise UnavailableError(
+                f"the {self._noun} store does not answer ({type(error).__name__}); try again later"
+            ) from error
+        return objects
+
     async def check(self, prefix: str) -> None:
         """Raise TargetError where the store does not answer. Costs the same however much lies there."""
         try:
             async for _ in obstore.list(self._store, prefix, chunk_size=1):
                 break
         except (OSError, obstore.exceptions.BaseError) as error:
-            raise TargetError(f"the result store does not answer ({type(error).__name__}); is it there?") from error
+            raise TargetError(
+                f"the {self._noun} store does not answer ({type(error).__name__}); is it there?"
+            ) from error
 
     async def tidy(self, prefix: str, idle_seconds: float = 0.0) -> None:
         """Remove what a crash left of files that were being stored under a prefix, and that nobody has written to for so long."""
@@ -146,13 +192,20 @@ class Results:
         return [str(entry["path"]) async for chunk in obstore.list(self._store) for entry in chunk]
 
 
-def _store(url: str, folder: Path | None) -> ObjectStore:
+def _local(url: str) -> Path | None:
+    """Give the folder that a URL, or a path, names; None where it is none on this machine."""
+    if url.startswith("file://"):
+        return Path(url2pathname(urlsplit(url).path)).absolute()
+    return None if "://" in url else Path(url).absolute()
+
+
+def _store(url: str, folder: Path | None, noun: str) -> ObjectStore:
     try:
         if folder is not None:
             return LocalStore(folder, mkdir=True)
         return MemoryStore() if url == "memory://" else from_url(url)
     except (OSError, ValueError, obstore.exceptions.BaseError) as error:
-        raise SettingsError(f"results cannot be kept in {url} ({type(error).__name__})") from error
+        raise SettingsError(f"{noun}s cannot be kept in {url} ({type(error).__name__})") from error
 
 
 def _sync(path: Path, root: Path) -> None:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from upres.service.domain.states import Status
 
-REVISION = "0008"  # the newest step
+REVISION = "0009"  # the newest step
 
 metadata = sa.MetaData()
 
@@ -50,6 +50,7 @@ jobs = sa.Table(
     sa.Column("traceparent", Text),  # of the request that submitted it, where it is traced
     sa.Column("server", Text),  # that works on it, by its lease, until it has ended; none where only one can
     sa.Column("queued", sa.Float),  # since when it waits for an attempt at any server; none while it does not
+    sa.Column("kept", sa.JSON, nullable=False, server_default="{}"),  # what the store of jobs has of it
     sa.UniqueConstraint("owner", "idempotency"),
     sa.Index("jobs_queued", "queued"),
 )

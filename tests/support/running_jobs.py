@@ -33,13 +33,14 @@ async def serving(
     executor=None,
     results=None,
     telemetry=None,
+    kept=None,
 ):
     policy = policy or Policy(Limits())
     store = Store(databases.url(folder / "jobs.db"), checkpoint=checkpoint)
     executor = executor or LocalExecutor(workers=workers, slots=2, models=models)
     results = results or Results(str(folder / "results"))
     probe = Probe(policy.limits)
-    watched = {"checkpoint": checkpoint, "telemetry": telemetry}
+    watched = {"checkpoint": checkpoint, "telemetry": telemetry, "kept": kept}
     jobs = Jobs(store, results, executor, policy, folder / "jobs", probe=probe, pull=pull, **watched)
     await jobs.start()
     try:

@@ -137,6 +137,7 @@ class Attempt:
                 for fragment in self._fragments(reader, job, log, model, in_ranges=in_ranges):
                     self._published(fragment, log)
                 self._reporter.report()
+                self._show_first(log)
                 join(log, self._folder.joined, job.container)
                 video = log.fragments("video")
                 seconds = float((video[-1].pts + video[-1].duration) * log.tracks["video"].time_base)
@@ -242,8 +243,8 @@ class Attempt:
 
     def _published(self, fragment: Fragment, log: FolderLog) -> None:
         track = log.tracks[fragment.track]
-        if fragment.track == "video" and fragment.independent and not self._folder.preview.exists():
-            self._folder.put_preview(jpeg(track.init + log.read(fragment)))
+        if fragment.track == "video":
+            self._show_first(log)
         self._reporter.send("fragment")
         if fragment.track == "video" and fragment.last:
             self._reporter.report()
@@ -252,6 +253,12 @@ class Attempt:
         if shutil.disk_usage(self._folder.path).free < self._free_bytes:
             raise NoRoomError("the server's disk is nearly full; submit the job again later")
         self._check_length(float((fragment.pts + fragment.duration) * track.time_base))
+
+    def _show_first(self, log: FolderLog) -> None:
+        """Make the preview of the result's first frame, where no attempt has: one may have been ended between the two."""
+        first = log.fragments("video")[0]
+        if first.independent and not self._folder.preview.exists():
+            self._folder.put_preview(jpeg(log.tracks["video"].init + log.read(first)))
 
     def _check_length(self, seconds: float) -> None:
         longest = self._limits.longest(self._spec)

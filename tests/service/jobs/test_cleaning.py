@@ -9,6 +9,7 @@ from running_jobs import SPEC, serving
 
 from upres.service.domain.errors import StoreError
 from upres.service.jobs.cleaning import Cleaner
+from upres.service.jobs.kept.here import Here
 from upres.service.storage.cleanups import Cleanup, What
 from upres.service.storage.job_store import Store
 from upres.service.storage.results import Results, keys
@@ -26,7 +27,7 @@ def store(tmp_path):
 def test_what_is_removed_while_an_attempt_still_writes_is_removed_again(store, tmp_path):
     writing = {"job"}
     results, root = Results(str(tmp_path / "results")), tmp_path / "jobs"
-    cleaner = Cleaner(root, store, results, writing.__contains__)
+    cleaner = Cleaner(Here(root), store, results, writing.__contains__)
     video, _ = keys("server", "job")
 
     async def scenario():
@@ -46,7 +47,7 @@ def test_what_is_removed_while_an_attempt_still_writes_is_removed_again(store, t
 
 
 def test_a_database_that_takes_nothing_is_asked_again_later_and_not_at_once(store, tmp_path, monkeypatch):
-    cleaner = Cleaner(tmp_path, store, Results(str(tmp_path / "results")), lambda request_id: False)
+    cleaner = Cleaner(Here(tmp_path), store, Results(str(tmp_path / "results")), lambda request_id: False)
     calls = []
 
     def refused(*_):

@@ -1,0 +1,1 @@
+"""Jobs whose sources and logs are kept in an object store."""

@@ -1,0 +1,97 @@
+"""A job's log read while it grows, wherever it lies: in its folder here, or in the store of jobs."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+from upres.engine.core.errors import LogError
+from upres.engine.segments.model import Fragment, Track
+from upres.engine.segments.tail import Tail
+from upres.service.storage.job_store import Job
+from upres.service.storage.kept import places
+from upres.service.storage.kept.tail import KeptTail
+from upres.service.storage.results import Results
+
+CHUNK = 1 << 18  # what a slow reader costs of memory, a few times over
+RESTARTED = "the log was restarted with other settings; read it from its start"
+
+
+class HereLog:
+    """Of a log in a folder."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._tail = Tail(log)
+
+    async def is_there(self, job: Job) -> bool:
+        """Report whether there is anything to read."""
+        return self._log.exists()
+
+    async def news(self, job: Job) -> list[Track | Fragment]:
+        """Return what was published since the last call, in order. job: as it was by then. Raises LogError."""
+        return await asyncio.to_thread(self._tail.news)
+
+    async def parts(self, fragment: Fragment) -> AsyncGenerator[bytes]:
+        """Yield a fragment's bytes; LogError before the last of them where they are damaged or missing."""
+        parts = self._tail.parts(fragment, CHUNK)
+        while (data := await asyncio.to_thread(next, parts, None)) is not None:
+            yield data
+
+
+class KeptLog:
+    """Of a log that is read in its folder while that is the newest there is, else by ranges of its objects.
+
+    place: in the store. is_here: whether the folder has what the job goes on with.
+    A change from one to the other leaves no fragment out, and yields none twice. Raises UnavailableError besides.
+    """
+
+    def __init__(self, log: Path, objects: Results, place: str, is_here: Callable[[Job], bool]) -> None:
+        self._log = log
+        self._objects = objects
+        self._place = place
+        self._is_here = is_here
+        self._kept: places.Generations | None = None
+        self._tail: HereLog | KeptTail = HereLog(log)
+        self._local = True
+        self._tracks: dict[str, Track] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    async def is_there(self, job: Job) -> bool:
+        """Report whether there is anything to read."""
+        if await asyncio.to_thread(self._is_here, job) and self._log.exists():
+            return True
+        return bool(await self._objects.listed(self._place))
+
+    async def news(self, job: Job) -> list[Track | Fragment]:
+        """As `HereLog.news`."""
+        await self._choose(job)
+        items = await (self._tail.news(job) if isinstance(self._tail, HereLog) else self._tail.news())
+        return [item for item in items if self._is_new(item)]
+
+    def parts(self, fragment: Fragment) -> AsyncGenerator[bytes]:
+        """As `HereLog.parts`."""
+        return self._tail.parts(fragment)
+
+    async def _choose(self, job: Job) -> None:
+        """Read where the newest of the log is from now on: from its start again, where that has changed."""
+        kept, local = places.generations(job.kept.get("log", ())), await asyncio.to_thread(self._is_here, job)
+        before = self._kept
+        if before and kept and not {name for name, _ in before} & {name for name, _ in kept}:
+            raise LogError(RESTARTED)
+        if local != self._local or (not local and kept != before):
+            self._tail = HereLog(self._log) if local else KeptTail(self._objects, self._place, kept)
+        self._local, self._kept = local, kept
+
+    def _is_new(self, item: Track | Fragment) -> bool:
+        if isinstance(item, Track):
+            before = self._tracks.setdefault(item.name, item)
+            if before != item:
+                raise LogError(RESTARTED)
+            return before is item
+        if item.cursor <= self._seen.get(item.track, (-1, -1)):
+            return False
+        self._seen[item.track] = item.cursor
+        return True
+
+
+JobLog = HereLog | KeptLog

@@ -1,0 +1,117 @@
+"""Sources on their way into the store of jobs, as they come."""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from upres.engine.core.errors import TargetError
+from upres.service.domain import job_logging
+from upres.service.domain.errors import UnavailableError
+from upres.service.storage.job_folder import JobFolder
+from upres.service.storage.kept import places
+from upres.service.storage.kept.copies import PART, SourceCopy, checksum
+from upres.service.storage.results import Results
+
+GATHER_SECONDS = 1.0  # that bytes of a source wait for more of them, before they become an object
+AHEAD = 4 * PART  # bytes of a source that may come before they are in the store: its sender keeps what is not
+WHOLE_SECONDS = 120.0  # the longest that a sender waits for the store to have all of a source
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries to store something
+AWAY = "the store of jobs does not take the source now; send it again later, from the source_offset that the server has"
+
+logger = logging.getLogger(__name__)
+
+
+class KeptSources:
+    """root: the folder of the jobs' folders. prefix: of keys in the store."""
+
+    def __init__(self, root: Path, objects: Results, prefix: str) -> None:
+        self._root = root
+        self._objects = objects
+        self._prefix = prefix
+        self._copies: dict[str, SourceCopy] = {}
+        self._flushes: dict[str, asyncio.Task[None]] = {}
+
+    def expect(self, request_id: str, stored: int) -> None:
+        """Copy a source that comes from now on, of which so many bytes are in the store."""
+        self._copy(request_id).stored = stored
+
+    def came(self, request_id: str) -> None:
+        """Take note that bytes of a source have come, which are in the store within a second or two."""
+        if request_id not in self._flushes:
+            flush = asyncio.create_task(self._flush(request_id))
+            self._flushes[request_id] = flush
+            flush.add_done_callback(lambda _: self._flushes.pop(request_id, None))
+
+    async def admit(self, request_id: str) -> None:
+        """Wait while much more of a source is here than in the store."""
+        while (copy := self._copies.get(request_id)) is not None and copy.waiting > AHEAD:
+            self.came(request_id)
+            await asyncio.wait([self._flushes[request_id]], timeout=GATHER_SECONDS)
+
+    def stored(self, request_id: str) -> int:
+        """Count the bytes of an arriving source that are in the store."""
+        copy = self._copies.get(request_id)
+        return 0 if copy is None else copy.stored
+
+    async def whole(self, request_id: str) -> dict[str, Any]:
+        """Store the rest of a source that is here whole; give what a job's row says of it.
+
+        Raises UnavailableError where the store does not take it for long.
+        """
+        copy, end, pause = self._copy(request_id), time.monotonic() + WHOLE_SECONDS, FIRST_PAUSE
+        while True:
+            try:
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + end - time.monotonic()):
+                    while await copy.step():
+                        end = time.monotonic() + WHOLE_SECONDS
+                break
+            except (TargetError, TimeoutError) as error:
+                if time.monotonic() >= end:
+                    raise UnavailableError(AWAY) from error
+                logger.warning("%s; trying again in %g s", error, pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        try:
+            value = await asyncio.to_thread(checksum, self._folder(request_id).source)
+        except FileNotFoundError:  # its job has ended meanwhile
+            return {}
+        self.forget(request_id)
+        return {"source": {"bytes": copy.stored, "crc32c": value}}
+
+    def forget(self, request_id: str) -> None:
+        """Copy no more of a source."""
+        self._copies.pop(request_id, None)
+
+    async def stop(self) -> None:
+        """Copy nothing more."""
+        flushes = [*self._flushes.values()]
+        for flush in flushes:
+            flush.cancel()
+        await asyncio.gather(*flushes, return_exceptions=True)
+
+    def _folder(self, request_id: str) -> JobFolder:
+        return JobFolder(self._root / request_id)
+
+    def _copy(self, request_id: str) -> SourceCopy:
+        if (copy := self._copies.get(request_id)) is None:
+            place = places.source(self._prefix, request_id)
+            copy = self._copies[request_id] = SourceCopy(self._objects, place, self._folder(request_id))
+        return copy
+
+    async def _flush(self, request_id: str) -> None:
+        """Store what has come of a source, and what comes meanwhile."""
+        copy, pause = self._copy(request_id), FIRST_PAUSE
+        if copy.waiting < PART:
+            await asyncio.sleep(GATHER_SECONDS)
+        while request_id in self._copies:
+            with job_logging.about(request_id):
+                try:
+                    if not await copy.step():
+                        return
+                    pause = FIRST_PAUSE
+                except TargetError as error:
+                    logger.warning("%s; trying again in %g s", error, pause)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)

@@ -1,0 +1,358 @@
+"""Jobs that are kept in a store: whatever becomes of the disk of their server, they end with the same bytes."""
+
+import asyncio
+import shutil
+import time
+from contextlib import aclosing
+
+import pytest
+from paths import SUPPORT
+from running_jobs import SPEC, ended, gone, published, result, serving, submit, until
+
+from upres.engine.core.errors import TargetError
+from upres.engine.segments.model import Fragment
+from upres.service.domain.errors import ResultMissingError, UnavailableError
+from upres.service.domain.spec import Spec
+from upres.service.domain.states import Status
+from upres.service.jobs import fair_queue
+from upres.service.jobs.follow import follow
+from upres.service.jobs.kept import logs, sources
+from upres.service.live.piece import Piece
+from upres.service.storage.cleanups import Cleanup, What
+from upres.service.storage.kept import copies, places
+from upres.service.storage.results import Results
+
+pytestmark = pytest.mark.usefixtures("fake_models")
+
+STREAMED = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast", streamed=True)
+SECONDS = 12
+
+
+class Away(Results):
+    """A store that can be away. seen: the keys of what was written."""
+
+    def __init__(self, folder):
+        super().__init__(str(folder / "store"), "job")
+        self.away, self.seen = False, []
+
+    async def write(self, key, chunks, size):
+        self._check()
+        await super().write(key, chunks, size)
+        self.seen.append(key)
+
+    async def listed(self, place):
+        if self.away:
+            raise UnavailableError("it is away")
+        return await super().listed(place)
+
+    def _check(self):
+        if self.away:
+            raise TargetError("it is away")
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "STOP_SECONDS", 200.0)  # on any machine what is published is stored before a server stops
+    return Away(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def wanted(clip, tmp_path_factory, request):
+    """The bytes of an undisturbed job's result, and of its pieces."""
+    monkeypatch = pytest.MonkeyPatch()
+    request.addfinalizer(monkeypatch.undo)
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
+    folder = tmp_path_factory.mktemp("undisturbed")
+
+    async def scenario():
+        async with serving(folder) as jobs:
+            job = await submit(jobs, clip("a.mp4", SECONDS))
+            await until(jobs, job.request_id, ended)
+            return await bytes_of(jobs, job.request_id, folder)
+
+    return asyncio.run(scenario())
+
+
+async def bytes_of(jobs, request_id, folder):
+    return (await result(jobs, request_id, folder / "out.mp4")).read_bytes()
+
+
+async def until_kept(kept, part):
+    """Wait until an object whose key has this in it was written."""
+    async with asyncio.timeout(200):
+        while not any(part in key for key in kept.seen):
+            await asyncio.sleep(0.01)
+
+
+async def pieces(jobs, request_id):
+    """All pieces of a log, from its start to the job's end."""
+    found = {}
+    async with aclosing(follow(jobs, request_id, "alice", {})) as items:
+        async for item in items:
+            if isinstance(item, Piece):
+                cursor = item.fragment.track, *item.fragment.cursor
+                assert item.offset == len(found.get(cursor, b""))
+                found[cursor] = found.get(cursor, b"") + item.data
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_goes_on_from_what_is_in_the_store_where_the_disk_is_lost(tmp_path, clip, kept, wanted, workers):
+    """Its ranges as well, where several devices make it: what is merged."""
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept, workers=workers) as jobs:
+            job = await submit(jobs, clip("a.mp4", SECONDS))
+            await until(jobs, job.request_id, published(jobs))
+        shutil.rmtree(tmp_path / "jobs")
+        async with serving(tmp_path, kept=kept, workers=workers) as jobs:
+            done = await until(jobs, job.request_id, ended)
+            assert (done.state.status, done.state.attempts) == (Status.DONE, 1)
+            assert done.totals["frames_resumed"] > 0
+            assert await bytes_of(jobs, job.request_id, tmp_path) == wanted
+            generations = places.generations(done.kept["log"])
+            assert len(generations) == 2 and generations[0][1] > 0
+
+    asyncio.run(scenario())
+
+
+def test_what_is_on_the_disk_is_not_brought_again(tmp_path, clip, kept, wanted, monkeypatch):
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job = await submit(jobs, clip("a.mp4", SECONDS))
+            await until(jobs, job.request_id, published(jobs))
+        monkeypatch.setattr(Results, "read", None)  # nothing reads the store
+        async with serving(tmp_path, kept=kept) as jobs:
+            done = await until(jobs, job.request_id, ended)
+            assert done.totals["frames_resumed"] > 0 and len(done.kept["log"]) == 1
+        monkeypatch.undo()
+        assert await bytes_of(jobs, job.request_id, tmp_path) == wanted
+
+    asyncio.run(scenario())
+
+
+def test_a_log_is_read_from_the_store_as_from_its_folder(tmp_path, clip, kept):
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job = await submit(jobs, clip("a.mp4", 3))
+            here = await pieces(jobs, job.request_id)
+            shutil.rmtree(jobs.folder(job.request_id).log)
+            assert len(here) > 6 and await pieces(jobs, job.request_id) == here
+
+    asyncio.run(scenario())
+
+
+def test_who_reads_along_reads_on_in_the_store_where_the_log_goes_on_at_another_server(tmp_path, clip, kept):
+    """As seen at a server whose job another one has taken: its folder has the first pieces, and grows no more."""
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job = await submit(jobs, clip("a.mp4", 3))
+            whole = await pieces(jobs, job.request_id)
+            job = await jobs.get(job.request_id, "alice")
+            log = jobs.keeper.log(job.request_id)
+            (jobs.folder(job.request_id).log / "generation").write_text("0" * 16)
+            assert await pieces(jobs, job.request_id) == whole
+            in_store = [item for item in await log.news(job) if isinstance(item, Fragment)]
+            assert [(item.track, *item.cursor) for item in in_store] == [*whole]
+            (jobs.folder(job.request_id).log / "generation").write_text(job.kept["log"][-1][0])
+            assert await log.news(job) == []  # nothing twice
+
+    asyncio.run(scenario())
+
+
+def test_a_streamed_source_is_acknowledged_once_it_is_in_the_store_and_goes_on_from_there(
+    tmp_path, clip, kept, monkeypatch
+):
+    source = clip("frag.mp4", SECONDS, "-movflags", "frag_keyframe+empty_moov").read_bytes()
+    half = len(source) // 2
+    monkeypatch.setattr(sources, "GATHER_SECONDS", 0.01)
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job, _ = await jobs.create(STREAMED, "alice")
+            kept.away = True
+            await jobs.write(job.request_id, 0, source[:half])
+            assert jobs.source_offset(job) == 0
+            kept.away = False
+            await until_kept(kept, "/source/")
+            assert jobs.source_offset(job) == half
+            await until(jobs, job.request_id, published(jobs))
+        shutil.rmtree(tmp_path / "jobs")
+        async with serving(tmp_path, kept=kept) as jobs:
+            assert jobs.source_offset(job) == jobs.folder(job.request_id).source_bytes == half
+            await jobs.write(job.request_id, half, source[half:])
+            await jobs.end_source(job.request_id)
+            done = await until(jobs, job.request_id, ended)
+            assert done.state.status is Status.DONE and done.totals["frames"] == 10 * SECONDS
+            assert done.kept["source"]["bytes"] == len(source) == done.totals["source_bytes"]
+
+    asyncio.run(scenario())
+
+
+def test_a_job_is_accepted_once_its_source_is_in_the_store(tmp_path, clip, kept, monkeypatch):
+    monkeypatch.setattr(sources, "FIRST_PAUSE", 0.01)
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            kept.away = True
+            submitting = asyncio.create_task(submit(jobs, clip("a.mp4", 1)))
+            while not (waiting := jobs.store.page()) or not jobs.folder(waiting[0].request_id).source_whole:
+                await asyncio.sleep(0.01)
+            assert not waiting[0].accepted and not submitting.done()
+            kept.away = False
+            job = await submitting
+            assert job.accepted and job.kept["source"]["bytes"] == clip("a.mp4", 1).stat().st_size
+            assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
+
+    asyncio.run(scenario())
+
+
+def test_a_sender_hears_that_the_store_is_away_and_may_try_again(tmp_path, clip, kept, monkeypatch):
+    monkeypatch.setattr(sources, "WHOLE_SECONDS", 0.0)
+    monkeypatch.setattr(sources, "FIRST_PAUSE", 0.01)
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            kept.away = True
+            job, _ = await jobs.create(SPEC, "alice")
+            await jobs.write(job.request_id, 0, clip("a.mp4", 1).read_bytes())
+            with pytest.raises(UnavailableError, match="store of jobs"):
+                await jobs.end_source(job.request_id)
+            kept.away = False
+            monkeypatch.setattr(sources, "WHOLE_SECONDS", 60.0)
+            assert (await jobs.end_source(job.request_id)).accepted
+            assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
+
+    asyncio.run(scenario())
+
+
+def test_a_job_whose_source_cannot_be_brought_now_waits_and_no_attempt_counts(tmp_path, clip, kept, monkeypatch):
+    monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.01)
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job = await submit(jobs, clip("a.mp4", SECONDS))
+        shutil.rmtree(tmp_path / "jobs")
+        kept.away = True
+        async with serving(tmp_path, kept=kept) as jobs:
+            while not jobs.runner.later._times[job.request_id]:
+                await asyncio.sleep(0.01)
+            kept.away = False
+            done = await until(jobs, job.request_id, ended)
+            assert (done.state.status, done.state.attempts) == (Status.DONE, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "removed"])
+def test_a_source_that_is_harmed_in_the_store_is_not_used(tmp_path, clip, kept, monkeypatch, harm):
+    monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(fair_queue, "LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr(fair_queue, "MOST_LOCKED", 2)
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job = await submit(jobs, clip("a.mp4", SECONDS))
+        shutil.rmtree(tmp_path / "jobs")
+        (part,) = (tmp_path / "store" / jobs.store.result_prefix / job.request_id / "source").iterdir()
+        data = part.read_bytes()
+        part.write_bytes(data[:-1] if harm == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+        if harm == "removed":
+            part.unlink()
+        async with serving(tmp_path, kept=kept) as jobs:
+            done = await until(jobs, job.request_id, ended)
+            assert done.state.status is Status.ERROR and "could not be read" in done.state.failure.message
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("harm", ["changed", "removed"])
+def test_a_log_that_is_harmed_in_the_store_is_made_again_from_there(tmp_path, clip, kept, wanted, monkeypatch, harm):
+    monkeypatch.setattr(copies, "PART", 1)  # an object a record
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job = await submit(jobs, clip("a.mp4", SECONDS))
+            while sum("/log/" in key for key in kept.seen) < 9:
+                await asyncio.sleep(0.01)
+        shutil.rmtree(tmp_path / "jobs")
+        path = tmp_path / "store" / sorted(key for key in kept.seen if "/log/" in key)[6]
+        if harm == "changed":
+            path.write_bytes(path.read_bytes()[:-1] + b"?")
+        else:
+            path.unlink()
+        async with serving(tmp_path, kept=kept) as jobs:
+            done = await until(jobs, job.request_id, ended)
+            assert done.totals["frames_resumed"] > 0
+            assert await bytes_of(jobs, job.request_id, tmp_path) == wanted
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_is_away_holds_up_no_attempt_and_a_job_is_done_once_its_log_is_there(
+    tmp_path, clip, kept, monkeypatch
+):
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job = await submit(jobs, clip("a.mp4", 3))
+            kept.away = True
+            while not jobs.folder(job.request_id).joined.exists():
+                await asyncio.sleep(0.01)
+            assert not (await jobs.get(job.request_id, "alice")).state.ended
+            kept.away = False
+            done = await until(jobs, job.request_id, ended)
+            assert done.state.status is Status.DONE
+            stored = await kept.listed(places.log(jobs.store.result_prefix, job.request_id))
+            line = places.log_chain(places.parts(stored), places.generations(done.kept["log"]))
+            assert line[-1].end == (jobs.folder(job.request_id).log / "index.jsonl").stat().st_size
+
+    asyncio.run(scenario())
+
+
+def test_what_a_job_has_in_the_store_goes_with_it_and_nothing_else_does(tmp_path, clip, kept):
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            foreign = tmp_path / "store" / "another" / "key"
+            foreign.parent.mkdir(parents=True)
+            foreign.touch()
+            job = await submit(jobs, clip("a.mp4", 1))
+            await until(jobs, job.request_id, ended)
+            home = tmp_path / "store" / jobs.store.result_prefix / job.request_id
+            await gone(home / "source")
+            assert (home / "log").is_dir()
+            await jobs.keeper.clear(Cleanup(job.request_id, What.LOG, "", 0.0))
+            shutil.rmtree(jobs.folder(job.request_id).log)
+            with pytest.raises(ResultMissingError):
+                await pieces(jobs, job.request_id)
+            other = await submit(jobs, clip("a.mp4", SECONDS))
+            await jobs.delete(other.request_id, "alice")
+            await jobs.delete(job.request_id, "alice")
+            await gone(home.with_name(other.request_id))
+            assert not home.exists() and foreign.exists()
+
+    asyncio.run(scenario())
+
+
+def test_folders_of_jobs_that_ended_long_ago_or_are_unknown_are_removed_and_no_others(
+    tmp_path, clip, kept, monkeypatch
+):
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            done = await submit(jobs, clip("a.mp4", 1))
+            await until(jobs, done.request_id, ended)
+            comes, _ = await jobs.create(SPEC, "alice")
+            unknown, other = tmp_path / "jobs" / ("0" * 8 + "-0000-4000-8000-" + "0" * 12), tmp_path / "jobs" / "other"
+            for folder in (unknown, other):
+                folder.mkdir()
+            await jobs.keeper.tidy(lambda name: False)
+            assert not unknown.exists()
+            assert all(
+                folder.exists() for folder in (other, *(jobs.folder(job.request_id).path for job in (done, comes)))
+            )
+            later = time.time() + 7200
+            monkeypatch.setattr(time, "time", lambda: later)
+            await jobs.keeper.tidy(lambda name: False)
+            assert not jobs.folder(done.request_id).path.exists() and jobs.folder(comes.request_id).path.exists()
+
+    asyncio.run(scenario())

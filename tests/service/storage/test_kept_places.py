@@ -1,0 +1,52 @@
+"""Which objects a log or a source consists of."""
+
+import pytest
+
+from upres.service.storage.kept import places
+from upres.service.storage.kept.places import Part, chain, closed, key, log_chain, parts
+
+
+def found(*ends, name="a"):
+    return parts((key(f"p/j/log/{name}/", start, end), end - start) for start, end in ends)
+
+
+def edges(line):
+    return [(part.start, part.end) for part in line]
+
+
+@pytest.mark.parametrize(
+    ("ends", "limit", "expected"),
+    [
+        ([], None, []),
+        ([(5, 9)], None, []),
+        ([(0, 5), (5, 9), (10, 12)], None, [(0, 5), (5, 9)]),
+        ([(0, 5), (0, 7), (5, 9)], None, [(0, 5), (5, 9)]),  # one that was cut again, of other length
+        ([(0, 5), (5, 9)], 5, [(0, 5)]),
+        ([(0, 5), (5, 9)], 0, []),
+        ([(0, 5), (5, 9)], 7, [(0, 5)]),
+        ([(0, 0)], None, []),
+    ],
+)
+def test_a_chain_goes_as_far_as_its_parts_touch(ends, limit, expected):
+    assert edges(chain(found(*ends), end=limit)) == expected
+
+
+def test_other_keys_are_no_parts():
+    assert parts([("p/j/log/a/generation", 3), ("p/j/source/1-2", 1)]) == []
+    assert parts([(key("p/j/source/", 0, 3), 3)]) == [Part(0, 3, key("p/j/source/", 0, 3), 3)]
+
+
+def test_a_log_goes_from_generation_to_generation_where_its_row_says_so():
+    there = [*found((0, 5), (5, 9), (9, 12)), *found((5, 8), (8, 11), name="b")]
+    assert edges(log_chain(there, [("a", None)])) == [(0, 5), (5, 9), (9, 12)]
+    assert edges(log_chain(there, [("a", 5), ("b", None)])) == [(0, 5), (5, 8), (8, 11)]
+    assert edges(log_chain(there, [("a", 6), ("b", None)])) == [(0, 5)]  # what is missing ends it
+    assert edges(log_chain(there, [("c", None)])) == []
+
+
+def test_generations_end_where_another_one_goes_on():
+    assert closed([("a", 5), ("b", None)], 8) == [("a", 5), ("b", 8)]
+    assert closed([("a", 5), ("b", None)], 5) == [("a", 5)]
+    assert closed([("a", 5), ("b", None)], 3) == [("a", 3)]
+    assert closed([("a", None)], 0) == []
+    assert places.generations([["a", 5], ["b", None]]) == [("a", 5), ("b", None)]

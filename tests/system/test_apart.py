@@ -1,0 +1,224 @@
+"""Two real servers on one PostgreSQL database and one bucket, each with a disk of its own: one goes on where the other has gone."""
+
+import itertools
+import time
+from types import SimpleNamespace
+
+import databases
+import httpx
+import psycopg
+import pytest
+from faulty_store import faulty
+from moto.server import ThreadedMotoServer
+from serving import KEY, Rpc, ServerProcess
+
+from upres.service.client import Client
+from upres.v2 import upscale_pb2 as pb
+
+pytestmark = pytest.mark.scale
+
+CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
+SECONDS = 12
+NUMBER = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def s3():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    httpx.put(f"http://{host}:{port}/bucket").raise_for_status()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def faults(s3, monkeypatch):
+    with faulty(s3) as (url, faults):
+        values = {"ENDPOINT_URL": url, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
+        for name, value in {**values, "ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "secret"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield faults
+
+
+@pytest.fixture
+def two(postgres, tmp_path, faults):
+    """Two servers with nothing in common but the database and the bucket, and clients of both, and of either."""
+    database, store = databases.fresh(), f"s3://bucket/{next(NUMBER)}"
+    first, second = (ServerProcess(tmp_path / name / "state", database=database, store=store) for name in ("1", "2"))
+    target = ",".join(server.target for server in (first, second))
+    try:
+        for server in (first, second):
+            server.log.parent.mkdir()
+            server.start()
+        for server in (first, second):
+            server.ready()
+        with Rpc(first.target) as one, Rpc(second.target) as other, Client(f"ipv4:{target}", KEY, patience=120) as any_:
+            assert any_.jobs() == []
+            known = SimpleNamespace(first=first, second=second, one=one, other=other, client=any_, database=database)
+            yield SimpleNamespace(**vars(known), faults=faults, store=store)
+    finally:
+        first.end()
+        second.end()
+
+
+@pytest.fixture(scope="module")
+def wanted(clip, tmp_path_factory):
+    """The result of an undisturbed job, on SQLite and one disk."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with ServerProcess(folder / "state") as server, Rpc(server.target) as rpc:
+        request_id = rpc.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id
+        *_, last = rpc.watch(request_id)
+        assert last.event == "done"
+        return rpc.file(request_id)
+
+
+def fetched(client, request_id, path):
+    *_, job = client.watch(request_id)
+    assert job.status == pb.Job.STATUS_DONE, job
+    client.download(request_id, path)
+    return path.read_bytes()
+
+
+def row_of(two, request_id, column):
+    with psycopg.connect(two.database) as connection:
+        query = f"SELECT {column} FROM jobs WHERE request_id = %s"
+        return connection.execute(query, (request_id,)).fetchone()[0]
+
+
+def stored(two, part):
+    """Count the objects that were written whose keys have this in them."""
+    return sum(method in ("PUT", "POST") and part in path for method, path, _ in list(two.faults.asked))
+
+
+def until(condition):
+    end = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def holder(two, request_id):
+    """The server that has a job, and the other one."""
+    with psycopg.connect(two.database) as connection:
+        query = "SELECT grpc FROM leases JOIN jobs ON leases.name = jobs.server WHERE request_id = %s"
+        (grpc,) = connection.execute(query, (request_id,)).fetchone()
+    here = grpc.endswith(f":{two.first.settings['grpc_port']}")
+    return (two.first, two.second) if here else (two.second, two.first)
+
+
+def test_a_job_goes_on_at_another_server_from_what_is_in_the_bucket(two, clip, wanted, tmp_path):
+    request_id = two.one.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id
+    until(lambda: stored(two, f"{request_id}/log/") > 2)
+    killed, other = holder(two, request_id)
+    killed.kill()
+    assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
+    resumed = [line["message"] for line in other.lines if "were there before" in line["message"]]
+    assert resumed and " 0 were" not in resumed[-1]
+    assert not (killed.log.parent / "state" / "jobs").samefile(other.log.parent / "state" / "jobs")
+    killed.start().ready()  # and what it has of the job is of no use any more
+    until(lambda: not (killed.log.parent / "state" / "jobs" / request_id).exists())
+
+
+def test_a_stream_goes_on_at_another_server_to_the_very_pieces(two, clip, wanted, tmp_path):
+    parts, killed = [], None
+    with clip("a.mp4", SECONDS).open("rb") as source:
+        for part in two.client.stream(source, CONFIG):
+            parts.append(part)
+            if killed is None and isinstance(part, pb.Fragment):
+                request_id = parts[0].request_id
+                killed, _ = holder(two, request_id)
+                killed.kill()
+    last = parts[-1]
+    assert killed and last.status == pb.Job.STATUS_DONE
+    pieces = [(part.track, part.segment, part.fragment) for part in parts if isinstance(part, pb.Fragment)]
+    assert len(pieces) == len(set(pieces))
+    assert fetched(two.client, last.request_id, tmp_path / "out.mp4") == wanted
+
+
+def test_an_upload_goes_on_at_another_server_at_the_byte_that_is_in_the_bucket(two, clip, wanted, tmp_path):
+    source, request_id = clip("a.mp4", SECONDS).read_bytes(), "33333333-3333-4333-8333-333333333333"
+    half = len(source) // 2
+    begin = pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=CONFIG))
+    first = pb.CreateJobRequest(chunk=pb.SourceChunk(offset=0, data=source[:half]))
+    two.one.call(two.one.jobs.CreateJob, iter([begin, first]))
+    until(lambda: two.one.get(request_id).source_offset == half)
+    two.first.kill()
+    assert two.client.get(request_id).source_offset == half
+
+    def rest():
+        yield begin
+        yield pb.CreateJobRequest(chunk=pb.SourceChunk(offset=half, data=source[half:]))
+        yield pb.CreateJobRequest(end=True)
+
+    assert two.other.call(two.other.jobs.CreateJob, rest()).job.accepted
+    assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
+
+
+def test_what_has_ended_is_read_where_its_server_has_gone(two, clip, wanted):
+    request_id = two.one.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id
+    assert [*two.one.watch(request_id)][-1].event == "done"
+    killed, other = holder(two, request_id)
+    with Rpc(killed.target) as rpc:
+        log = pb.ReadResultRequest(request_id=request_id, log=pb.ReadResultRequest.Log())
+        here = [part for part in rpc.call(rpc.jobs.ReadResult, log) if part.HasField("fragment")]
+    killed.kill()
+    with Rpc(other.target) as rpc:
+        assert [part for part in rpc.call(rpc.jobs.ReadResult, log) if part.HasField("fragment")] == here != []
+        assert rpc.file(request_id) == wanted
+    ranged = [headers["range"] for _, path, headers in two.faults.asked if "/log/" in path and "range" in headers]
+    assert ranged
+
+
+def test_a_server_that_stops_in_peace_hands_over_all_that_is_published(two, clip, wanted, tmp_path):
+    request_id = two.one.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id
+    until(lambda: row_of(two, request_id, "progress") > 0)
+    stops, _ = holder(two, request_id)
+    assert stops.stop() == 0
+    assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
+    assert two.client.get(request_id).attempts == 1
+
+
+def test_a_bucket_that_is_away_for_a_while_and_cuts_what_is_read_costs_no_job(two, clip, wanted, tmp_path):
+    """It is away while a job runs, its server is killed and another one takes it over."""
+    request_id = two.one.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id
+    until(lambda: stored(two, f"{request_id}/log/") > 2)
+    two.faults.away = True
+    before = len(two.faults.answered)
+    killed, _ = holder(two, request_id)
+    killed.kill()
+    until(lambda: two.faults.answered[before:].count(503) > 3)
+    two.faults.cuts, two.faults.away = 2, False
+    assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
+    assert two.faults.cuts == 0
+
+
+def test_a_deleted_job_leaves_nothing_in_the_bucket(two, clip, s3):
+    def keys():
+        return httpx.get(f"{s3}/bucket?list-type=2&prefix={two.store.rpartition('/')[2]}/").text.count("<Key>")
+
+    kept = two.one.create(clip("a.mp4", 1).read_bytes(), CONFIG).request_id
+    *_, last = two.one.watch(kept)
+    assert last.event == "done"
+    until(
+        lambda: "/source/" not in httpx.get(f"{s3}/bucket?list-type=2").text.partition(kept)[2].partition("</Key>")[0]
+    )
+    before = keys()
+    for _ in range(2):
+        deleted = two.one.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id
+        two.other.call(two.other.jobs.DeleteJob, pb.DeleteJobRequest(request_id=deleted))
+    assert before > 1
+    two.other.call(two.other.jobs.DeleteJob, pb.DeleteJobRequest(request_id=kept))
+    until(lambda: keys() == 0)
+
+
+def test_servers_of_one_database_agree_on_where_jobs_are_kept(two, tmp_path):
+    for settings in ({}, {"store": "s3://bucket/elsewhere"}):
+        (tmp_path / "3").mkdir(exist_ok=True)
+        server = ServerProcess(tmp_path / "3" / "state", database=two.database, **settings)
+        server.start()
+        assert server.wait() == 1
+        assert "UPRES_STORE" in server.log.read_text() and two.store in server.log.read_text()
+    server = ServerProcess(tmp_path / "1" / "state", "4", database=two.database, store=two.store)
+    server.start()
+    assert server.wait() == 1 and "UPRES_STATE to a folder of its own" in server.log.read_text()
