@@ -18,8 +18,7 @@ import onnxruntime
 
 from upres.engine.color.convert import FromRGB, ToRGB
 from upres.engine.color.planes import from_planes, to_planes
-from upres.engine.color.tensor_names import PLACES, PLANES, UPSCALED, UPSCALED_PLACES
-from upres.engine.color.yuv_graph import from_rgb, to_rgb
+from upres.engine.color.yuv_graph import PLACES, PLANES, UPSCALED, UPSCALED_PLACES, from_rgb, to_rgb
 from upres.engine.core.frame import Color, Layout, Pixels, planes_of
 from upres.export.measurements import machine
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
 
+from upres.engine.graphs import parts
+from upres.engine.graphs.parts import TYPES
 from upres.engine.runtime.base import cpus
 from upres.engine.runtime.openvino_cpu import has_bfloat16
 from upres.export.measurements import record
@@ -69,14 +70,14 @@ def by_numpy(side: int, runs: int) -> float:
 def in_int8(side: int, runs: int) -> float:
     """Multiply bytes into 32-bit sums by ONNX Runtime, with a constant on the right."""
     rng = np.random.default_rng(0)
-    weights = numpy_helper.from_array(rng.integers(-128, 128, (side, side), np.int8), "w")
-    a = helper.make_tensor_value_info("a", TensorProto.UINT8, (side, side))
-    y = helper.make_tensor_value_info("y", TensorProto.INT32, (side, side))
-    graph = helper.make_graph([helper.make_node("MatMulInteger", ["a", "w"], ["y"])], "product", [a], [y], [weights])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    weights = parts.tensor(rng.integers(-128, 128, (side, side), np.int8), "w")
+    a = parts.value("a", TYPES["uint8"], (side, side))
+    y = parts.value("y", TYPES["int32"], (side, side))
+    graph = parts.graph("product", [parts.node("MatMulInteger", ["a", "w"], ["y"])], [a], [y], [weights])
+    model = parts.written(parts.model(graph, opset=17, ir_version=8))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpus()
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     left = rng.integers(0, 256, (side, side), np.uint8)
     return 2 * side**3 / least(lambda: session.run(None, {"a": left}), runs)
 

@@ -27,9 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
+from upres.engine.graphs import parts
 from upres.engine.models import manifest
 from upres.engine.runtime.base import cpus
 from upres.export.measurements import record
@@ -187,7 +186,7 @@ def write_weights(bench: Bench, names: Sequence[str]) -> None:
     """Write the graph that upres ships, and its weights for PyTorch where a way wants them."""
     path, _ = manifest.find(NETWORK)
     shutil.copy(path, bench.folder / "network.onnx")
-    tensors = {each.name: numpy_helper.to_array(each).astype(np.float32) for each in onnx.load(path).graph.initializer}
+    tensors = {each.name: parts.array(each).astype(np.float32) for each in parts.read(path).graph.initializer}
     body = {name: value for name, value in tensors.items() if name.startswith("body.")}
     slopes = {name: value.reshape(-1) for name, value in body.items() if value.ndim == 3}
     np.savez(bench.folder / "weights.npz", **body | slopes)

@@ -10,14 +10,16 @@ edges as its network wants it, or cut back to the frame, whichever part it is.
 """
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from upres.engine.core.frame import Color, Layout
+from upres.engine.graphs import parts
+from upres.engine.graphs.onnx_pb2 import NodeProto, TensorProto, ValueInfoProto
 
-from .tensor_names import PLACES, PLANES, UPSCALED, UPSCALED_PLACES
-
+PLANES = ("y", "u", "v")
+PLACES = ("rows", "columns")
+UPSCALED = ("upscaled_y", "upscaled_u", "upscaled_v")
+UPSCALED_PLACES = ("upscaled_rows", "upscaled_columns")
 OPSET, IR_VERSION = 17, 8
 LUMA = {
     "bt709": (0.2126, 0.0722),
@@ -58,20 +60,17 @@ def from_rgb(color: Color) -> bytes:
     return writer.graph("from_rgb", inputs, _planes(UPSCALED))
 
 
-def _planes(names: tuple[str, ...]) -> list[onnx.ValueInfoProto]:
+def _planes(names: tuple[str, ...]) -> list[ValueInfoProto]:
     sizes = [("height of y", "width of y"), *[("height of u", "width of u")] * 2]
-    return [
-        helper.make_tensor_value_info(name, TensorProto.UINT8, [1, 1, *size])
-        for name, size in zip(names, sizes, strict=True)
-    ]
+    return [parts.value(name, TensorProto.UINT8, [1, 1, *size]) for name, size in zip(names, sizes, strict=True)]
 
 
-def _places(names: tuple[str, ...]) -> list[onnx.ValueInfoProto]:
-    return [helper.make_tensor_value_info(name, TensorProto.INT32, [f"count of {name}"]) for name in names]
+def _places(names: tuple[str, ...]) -> list[ValueInfoProto]:
+    return [parts.value(name, TensorProto.INT32, [f"count of {name}"]) for name in names]
 
 
-def _frame(name: str, *sides: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.UINT8, [1, *(f"count of {side}" for side in sides), 3])
+def _frame(name: str, *sides: str) -> ValueInfoProto:
+    return parts.value(name, TensorProto.UINT8, [1, *(f"count of {side}" for side in sides), 3])
 
 
 def _codes(color: Color) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -97,15 +96,13 @@ class _Writer:
     """Collects nodes and constants, all under names of their own."""
 
     def __init__(self) -> None:
-        self._constants: list[onnx.TensorProto] = []
-        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[TensorProto] = []
+        self._nodes: list[NodeProto] = []
 
-    def graph(self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> bytes:
+    def graph(self, name: str, inputs: list[ValueInfoProto], outputs: list[ValueInfoProto]) -> bytes:
         """Make a graph of what was written."""
-        graph = helper.make_graph(self._nodes, name, inputs, outputs, self._constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-        onnx.checker.check_model(model, full_check=True)
-        return bytes(model.SerializeToString(deterministic=True))
+        graph = parts.graph(name, self._nodes, inputs, outputs, self._constants)
+        return parts.written(parts.model(graph, opset=OPSET, ir_version=IR_VERSION))
 
     def write_to_rgb(self, layout: Layout) -> None:
         """Write PLANES to `frame`."""
@@ -163,12 +160,12 @@ class _Writer:
         bounds = (self._constant(np.float32(0)), self._constant(np.float32(255)))
         return self._op("Round", self._op("Clip", x, *bounds))
 
-    def _op(self, kind: str, *inputs: str, name: str | None = None, **attributes: object) -> str:
+    def _op(self, kind: str, *inputs: str, name: str | None = None, **attributes: parts.Attribute) -> str:
         name = name or f"{kind} {len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        self._nodes.append(parts.node(kind, inputs, [name], **attributes))
         return name
 
     def _constant(self, values: NDArray[np.generic] | np.generic) -> str:
         name = f"constant {len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.asarray(values), name))
+        self._constants.append(parts.tensor(np.asarray(values), name))
         return name

@@ -13,7 +13,7 @@ NVIDIA = (
     "tensorrt-lean-cu13",
     "tensorrt-rtx",
 )
-MEDIA = ("av", "numpy", "onnx", "torch")
+MEDIA = ("av", "numpy", "torch")
 ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 

@@ -20,6 +20,7 @@ from upres.engine.machine import device_memory
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import Graph, Runtime
 from upres.engine.runtime.ring.device import DeviceGraph
+from upres.engine.runtime.sixteen_bits import sixteen_bits
 
 from . import manifest, tuned
 from .in_turn import PerFrameSession
@@ -234,10 +235,6 @@ def _load_deep(network: str, runtime: Runtime, tile: int, precision: str) -> Per
 
     TensorRT takes no uint16, so ONNX Runtime serves any GPU.
     """
-    from upres.engine.runtime.sixteen_bits import (
-        sixteen_bits,
-    )  # it imports onnx, which a run on OpenVINO else does without
-
     path, facts = manifest.find(network)
     exact = facts.variant("exact", ("fp32",))
     manifest.check(path, exact)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from upres.engine.color.tensor_names import PLACES, PLANES, UPSCALED, UPSCALED_PLACES
+from upres.engine.color import yuv_graph
+from upres.engine.color.yuv_graph import PLACES, PLANES, UPSCALED, UPSCALED_PLACES
 from upres.engine.core.frame import Layout, Pixels, planes_of
 from upres.engine.runtime.base import Tensor
 from upres.engine.runtime.ring.device import Bound, DeviceGraph, Spec
@@ -28,8 +29,6 @@ class PlanarGraph:
 
     def __init__(self, network: DeviceGraph, layout: Layout) -> None:
         """Load the conversions beside a network; ModelError where its device has nothing that runs them."""
-        from upres.engine.color import yuv_graph  # it imports `onnx`, which a run on OpenVINO does without
-
         self._network = network
         self._to_rgb = network.beside(yuv_graph.to_rgb(layout))
         self._from_rgb = network.beside(yuv_graph.from_rgb(layout.color))

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
 
 from upres.engine.core.frame import FULL
+from upres.engine.graphs import parts
+from upres.engine.graphs.onnx_pb2 import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 TO_255 = {"1 of 256": np.array(1 / 256, np.float32), "white": np.array(255, np.float32)}
 REALS = {"Resize": (1, 2)}
@@ -19,10 +19,10 @@ def in_precision(path: Path, precision: str) -> bytes:
     """Read a float32 graph as an ONNX file that computes in this precision, fp32 or fp16: the same bytes every time."""
     if precision == "fp32":
         return path.read_bytes()
-    return bytes(half(onnx.load(path)).SerializeToString(deterministic=True))
+    return parts.written(half(parts.read(path)))
 
 
-def half(model: onnx.ModelProto) -> onnx.ModelProto:
+def half(model: ModelProto) -> ModelProto:
     """Rewrite a graph, in place, so that everything between its inputs and its outputs is float16; return it.
 
     Weights that are stored in float16 lose their Cast to float32; the others are rounded. Inputs and outputs keep their types,
@@ -36,7 +36,7 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     stored = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
-            tensor.CopyFrom(numpy_helper.from_array(_rounded(tensor), tensor.name))
+            tensor.CopyFrom(parts.tensor(_rounded(tensor), tensor.name))
     renamed, nodes = {}, []
     for node in graph.node:
         if node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT:
@@ -52,41 +52,40 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     if wide:
-        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in TO_255.items())
-    onnx.checker.check_model(model, full_check=True)
+        graph.initializer.extend(parts.tensor(value, name) for name, value in TO_255.items())
     return model
 
 
-def _is_uint16(value: onnx.ValueInfoProto) -> bool:
-    return bool(value.type.tensor_type.elem_type == TensorProto.UINT16)
+def _is_uint16(value: ValueInfoProto) -> bool:
+    return value.type.tensor_type.elem_type == TensorProto.UINT16
 
 
-def _scaled_from_255(graph: onnx.GraphProto) -> None:
+def _scaled_from_255(graph: GraphProto) -> None:
     """Let a graph that divides its frame by FULL divide it by 255."""
     for tensor in graph.initializer:
-        if not tensor.dims and numpy_helper.to_array(tensor) == np.float32(1 / FULL):
-            tensor.CopyFrom(numpy_helper.from_array(np.array(1 / 255, np.float32), tensor.name))
+        if not tensor.dims and parts.array(tensor) == np.float32(1 / FULL):
+            tensor.CopyFrom(parts.tensor(np.array(1 / 255, np.float32), tensor.name))
 
 
-def _brought_to_255(cast: onnx.NodeProto) -> list[onnx.NodeProto]:
+def _brought_to_255(cast: NodeProto) -> list[NodeProto]:
     """Write the cast of a frame of uint16, white at FULL, to float16 from 0 to 255; what is above white becomes white."""
     names = [f"{cast.output[0]} {step}" for step in ("in 32 bits", *TO_255)]
-    cast_to = onnx.helper.make_node("Cast", cast.input, names[:1], to=TensorProto.FLOAT)
+    cast_to = parts.node("Cast", cast.input, names[:1], to=TensorProto.FLOAT)
     scaled, cut = (
-        onnx.helper.make_node(kind, [before, name], [after])
+        parts.node(kind, [before, name], [after])
         for kind, before, name, after in zip(("Mul", "Min"), names, TO_255, names[1:], strict=False)
     )
-    return [cast_to, scaled, cut, onnx.helper.make_node("Cast", names[2:], cast.output, to=TensorProto.FLOAT16)]
+    return [cast_to, scaled, cut, parts.node("Cast", names[2:], cast.output, to=TensorProto.FLOAT16)]
 
 
-def _kept(graph: onnx.GraphProto) -> Iterator[str]:
+def _kept(graph: GraphProto) -> Iterator[str]:
     for node in graph.node:
         yield from (node.input[place] for place in REALS.get(node.op_type, ()) if place < len(node.input))
 
 
-def _rounded(tensor: onnx.TensorProto) -> NDArray[np.float16]:
+def _rounded(tensor: TensorProto) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
-        values: NDArray[np.float16] = numpy_helper.to_array(tensor).astype(np.float16)
+        values: NDArray[np.float16] = parts.array(tensor).astype(np.float16)
     if not np.isfinite(values).all():
         raise ValueError(f"{tensor.name} holds a value that float16 cannot")
     return values

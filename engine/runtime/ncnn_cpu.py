@@ -12,6 +12,7 @@ import numpy as np
 from upres.engine.core.errors import ModelError
 
 from .base import DeviceKind, Tensor, cpus
+from .ncnn_layers import convert
 
 ROUNDING = ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage")
 OFF = (*ROUNDING, "sgemm_convolution")
@@ -53,8 +54,6 @@ class NcnnGraph:
 
     def __init__(self, path: Path, threads: int, *, vulkan: bool = False) -> None:
         """Convert and load a graph; ModelError where either cannot be done. vulkan: on the GPU that ncnn prefers."""
-        from .ncnn_layers import convert  # imports onnx, which other runtimes do without
-
         network, ncnn = convert(path), _ncnn()
         self._ends = network.frame, network.upscaled
         self._net, self._mat = ncnn.Net(), ncnn.Mat

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
 from upres.engine.core.errors import ModelError
+from upres.engine.graphs import parts
+from upres.engine.graphs.onnx_pb2 import NodeProto
 
 MAGIC = 7767517
 IN_FLOAT32 = np.uint32(0).tobytes()  # stands before the weights of a convolution
@@ -41,10 +41,10 @@ class Network:
 def convert(path: Path) -> Network:
     """Write a graph as layers; ModelError where it holds something that is not written here."""
     try:
-        graph = onnx.load(path).graph
+        graph = parts.read(path).graph
     except Exception as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
-    constants = {tensor.name: numpy_helper.to_array(tensor).astype(np.float32) for tensor in graph.initializer}
+    constants = {tensor.name: parts.array(tensor).astype(np.float32) for tensor in graph.initializer}
     nodes = []
     for node in graph.node:
         if node.op_type == "Cast" and node.input[0] in constants:
@@ -78,7 +78,7 @@ class _Layer:
 class _Writer:
     """Layers written in order. A blob has one reader in ncnn, so what several nodes read is split."""
 
-    def __init__(self, nodes: Sequence[onnx.NodeProto]) -> None:
+    def __init__(self, nodes: Sequence[NodeProto]) -> None:
         self.weights: list[bytes] = []
         self._lines: list[str] = []
         self._count = 0
@@ -106,9 +106,9 @@ class _Writer:
         self._count += len(outputs)
 
 
-def _layer(node: onnx.NodeProto, inputs: int, constants: list[Reals]) -> _Layer | None:
+def _layer(node: NodeProto, inputs: int, constants: list[Reals]) -> _Layer | None:
     """Write an operator; None for one, or for settings of one, that these networks do not have."""
-    found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    found = parts.attributes(node)
     match node.op_type, inputs, constants:
         case "Conv", 1, [weight, *bias]:
             return _convolution(found, weight, bias)

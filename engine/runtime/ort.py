@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from upres.engine.core.errors import MemoryShortError, ModelError
 
+from . import half, ort_prelu
 from .base import DeviceKind, Tensor, contiguous, cpus
 
 if TYPE_CHECKING:
@@ -212,8 +213,6 @@ def _session_options(threads: int, mapped: bool) -> Any:  # noqa: ANN401 - ONNX 
 
 
 def _optimized(model: Path | bytes, device: DeviceKind, precision: str) -> Path | bytes:
-    from . import half, ort_prelu
-
     if isinstance(model, bytes):
         return model
     if device == "cpu":

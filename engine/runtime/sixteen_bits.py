@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import TensorProto, numpy_helper
 
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import FULL
+from upres.engine.graphs import parts
+from upres.engine.graphs.onnx_pb2 import TensorProto
 
 
 def sixteen_bits(path: Path) -> bytes:
@@ -16,9 +16,9 @@ def sixteen_bits(path: Path) -> bytes:
     What is between keeps its precision. Raises ModelError where its input is not divided by 255 first, and its output not
     multiplied by 255 and clipped there at last, as in graphs of frames.
     """
-    model = onnx.load(path)
+    model = parts.read(path)
     graph = model.graph
-    numbers = {each.name: numpy_helper.to_array(each) for each in graph.initializer if not each.dims}
+    numbers = {each.name: parts.array(each) for each in graph.initializer if not each.dims}
     found = [name for name, value in numbers.items() if value in (np.float32(1 / 255), np.float32(255))]
     last = next((node for node in graph.node if graph.output[0].name in node.output), None)
     if {node.op_type for node in graph.node if set(found) & {*node.input}} != {"Mul", "Clip"} or (
@@ -30,9 +30,8 @@ def sixteen_bits(path: Path) -> bytes:
     for tensor in graph.initializer:
         if tensor.name in found:
             value = FULL if numbers[tensor.name] > 1 else 1 / FULL
-            tensor.CopyFrom(numpy_helper.from_array(np.array(value, np.float32), tensor.name))
-    for value in (graph.input[0], graph.output[0]):
-        value.type.tensor_type.elem_type = TensorProto.UINT16
+            tensor.CopyFrom(parts.tensor(np.array(value, np.float32), tensor.name))
+    for end in (graph.input[0], graph.output[0]):
+        end.type.tensor_type.elem_type = TensorProto.UINT16
     last.attribute[0].i = TensorProto.UINT16
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))
+    return parts.written(model)

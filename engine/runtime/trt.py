@@ -18,6 +18,7 @@ from upres.engine.core.errors import MemoryShortError, ModelError
 from upres.engine.machine import nvidia
 from upres.engine.machine.cache import cache_folder
 
+from . import half
 from .base import DeviceKind, Tensor
 from .engines import check, first_run, runtime_cache
 from .engines.manifest import INSTALL, MODULES, Builder, Contents, Target, file_name
@@ -69,8 +70,6 @@ class TensorRTGraph:
     memory_factor = 0.25  # layers are fused, in 16 bits most often; estimated, as no GPU has run this yet
 
     def __init__(self, path: Path, precision: str, target: Target, driver: nvidia.Driver, on: Device) -> None:
-        from . import half  # it imports `onnx`, which a run on OpenVINO does without
-
         self._module = importlib.import_module(MODULES[target])
         self._runtime = self._module.Runtime(self._module.Logger(self._module.Logger.ERROR))
         self._path = path

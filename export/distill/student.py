@@ -1,11 +1,10 @@
 """The student in PyTorch: SRVGGNetCompact under the names that its exporter knows."""
 
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import nn
 
+from upres.engine.graphs import parts
 from upres.engine.models import manifest
 from upres.export.families.srvgg import SRVGG
 from upres.export.weights.tensors import Tensors
@@ -53,7 +52,7 @@ def tensors(state: dict[str, torch.Tensor]) -> Tensors:
 def known(network: str) -> dict[str, torch.Tensor]:
     """Read the weights of a student that is on this machine out of its graph; ModelError where it is not."""
     path, _ = manifest.find(network)
-    stored = {each.name: numpy_helper.to_array(each).astype(np.float32) for each in onnx.load(path).graph.initializer}
+    stored = {each.name: parts.array(each).astype(np.float32) for each in parts.read(path).graph.initializer}
     body = {name: value for name, value in stored.items() if name.startswith("body.")}
     # A slope has the shape (features, 1, 1) in a graph.
     return {name: torch.from_numpy(value.reshape(-1) if value.ndim == 3 else value) for name, value in body.items()}

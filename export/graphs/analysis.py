@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, prod
+from typing import Any
 
-import onnx
-from onnx import TensorProto, helper, shape_inference
+from upres.engine.graphs.onnx_pb2 import ModelProto
+from upres.engine.graphs.parts import attributes
 
 SIDE = 64
 """The side of the frame that shapes are inferred for; nothing depends on it but rounding."""
 BYTES_MEASURED = 4
 """Measured memory over the bytes alive at once, at most: 3.8 on ONNX Runtime, whose arena doubles; 1.5 on OpenVINO."""
-BYTES = {TensorProto.UINT8: 1, TensorProto.FLOAT: 4}
+BYTES = {"tensor(uint8)": 1, "tensor(float)": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +32,26 @@ class _Value:
 
 def analyze(graph: bytes) -> Facts:
     """Compute the facts of a graph as `FrameGraphWriter` writes them."""
-    model = onnx.load_from_string(graph)
+    model = ModelProto.FromString(graph)
     values = _values(model)
     return Facts(_halo(model, values), _flops(model, values), BYTES_MEASURED * _alive(model, values))
 
 
-def _values(model: onnx.ModelProto) -> dict[str, _Value]:
-    """Infer shape and size of every tensor that depends on the frame, for a frame of SIDE x SIDE."""
-    sized = onnx.ModelProto()
+def _values(model: ModelProto) -> dict[str, _Value]:
+    """Let ONNX Runtime infer shape and size of every tensor that depends on the frame, for a frame of SIDE x SIDE."""
+    sized = ModelProto()
     sized.CopyFrom(model)
     for dimension in sized.graph.input[0].type.tensor_type.shape.dim[1:3]:
         dimension.dim_value = SIDE
-    for dimension in sized.graph.output[0].type.tensor_type.shape.dim[1:3]:
-        dimension.Clear()
-    inferred = shape_inference.infer_shapes(sized, strict_mode=True, data_prop=True).graph
-    sizes = {}
-    for info in (*inferred.input, *inferred.value_info, *inferred.output):
-        tensor = info.type.tensor_type
-        shape = tuple(dimension.dim_value for dimension in tensor.shape.dim)
-        sizes[info.name] = _Value(shape, prod(shape) * BYTES.get(tensor.elem_type, 4))
+    del sized.graph.output[:]
+    for node in sized.graph.node:
+        for name in node.output:
+            sized.graph.output.add(name=name)
+    session = _unoptimized(sized.SerializeToString())
+    sizes = {
+        each.name: _Value(tuple(each.shape), prod(each.shape) * BYTES.get(each.type, 4))
+        for each in (*session.get_inputs(), *session.get_outputs())
+    }
     dependent = {model.graph.input[0].name}
     for node in model.graph.node:
         if dependent & set(node.input):
@@ -57,7 +59,16 @@ def _values(model: onnx.ModelProto) -> dict[str, _Value]:
     return {name: sizes[name] for name in dependent}
 
 
-def _halo(model: onnx.ModelProto, values: dict[str, _Value]) -> int:
+def _unoptimized(graph: bytes) -> Any:  # noqa: ANN401 - ONNX Runtime has no types
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _halo(model: ModelProto, values: dict[str, _Value]) -> int:
     """Follow the longest way through the graph: a k x k convolution sees (k - 1) / 2 of its own pixels further."""
     reach = {model.graph.input[0].name: Fraction(0)}
     for node in model.graph.node:
@@ -66,26 +77,26 @@ def _halo(model: onnx.ModelProto, values: dict[str, _Value]) -> int:
             continue
         further = Fraction(0)
         if node.op_type == "Conv":
-            kernel = helper.get_node_attr_value(node, "kernel_shape")[0]
+            kernel = attributes(node)["kernel_shape"][0]
             further = Fraction(kernel // 2 * SIDE, values[inputs[0]].shape[2])
         elif node.op_type == "SpaceToDepth":
-            further = Fraction(helper.get_node_attr_value(node, "blocksize") - 1)
+            further = Fraction(attributes(node)["blocksize"] - 1)
         reach[node.output[0]] = max(reach[name] for name in inputs) + further
     return ceil(reach[model.graph.output[0].name])
 
 
-def _flops(model: onnx.ModelProto, values: dict[str, _Value]) -> int:
+def _flops(model: ModelProto, values: dict[str, _Value]) -> int:
     """Count two for each multiply-add of the convolutions; all else is small beside them."""
     total = 0
     for node in model.graph.node:
         if node.op_type == "Conv":
-            kernel = helper.get_node_attr_value(node, "kernel_shape")[0]
-            inputs = values[node.input[0]].shape[1] // helper.get_node_attr_value(node, "group")
+            kernel = attributes(node)["kernel_shape"][0]
+            inputs = values[node.input[0]].shape[1] // attributes(node)["group"]
             total += 2 * inputs * kernel**2 * prod(values[node.output[0]].shape)
     return round(total / SIDE**2)
 
 
-def _alive(model: onnx.ModelProto, values: dict[str, _Value]) -> int:
+def _alive(model: ModelProto, values: dict[str, _Value]) -> int:
     """Return the most bytes per pixel alive at once, where every tensor is computed in order and freed after its last use."""
     last = {name: index for index, node in enumerate(model.graph.node) for name in node.input}
     alive = {model.graph.input[0].name}

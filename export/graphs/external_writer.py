@@ -7,11 +7,13 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import onnx
-from onnx import TensorProto
+
+from upres.engine.graphs import parts
+from upres.engine.graphs.onnx_pb2 import StringStringEntryProto, TensorProto
+from upres.engine.graphs.parts import TYPES
 
 from .weight_file import WeightFile, bytes_of
-from .writer import ONNX_TYPES, Array, GraphWriter
+from .writer import Array, GraphWriter
 
 DTYPES = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 INLINE_BYTES = 4096  # smaller tensors stay in the graph: shapes and axes have to
@@ -40,14 +42,14 @@ class ExternalGraphWriter(GraphWriter):
         value = np.ascontiguousarray(array if dtype is None else cast(array, dtype)).reshape(np.shape(array))
         digest = hashlib.sha256(f"{value.dtype}{value.shape}".encode())
         digest.update(bytes_of(value))
-        tensor = TensorProto(name=f"c_{digest.hexdigest()[:20]}", data_type=ONNX_TYPES[value.dtype], dims=value.shape)
+        tensor = TensorProto(name=f"c_{digest.hexdigest()[:20]}", data_type=TYPES[value.dtype.name], dims=value.shape)
         if value.nbytes < INLINE_BYTES:
             tensor.raw_data = value.tobytes()
         else:
             offset, length = self._weights.add(value, digest.hexdigest())
             tensor.data_location = TensorProto.EXTERNAL
             places = (("location", self._weights.path.name), ("offset", str(offset)), ("length", str(length)))
-            tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=entry) for key, entry in places)
+            tensor.external_data.extend(StringStringEntryProto(key=key, value=entry) for key, entry in places)
         return tensor
 
     def ints(self, *values: int) -> str:
@@ -62,7 +64,7 @@ class ExternalGraphWriter(GraphWriter):
         """Convert to another dtype; no node where the graph computes in that dtype throughout."""
         if dtype == self.half == np.float32:
             return value
-        return self.op("Cast", value, to=ONNX_TYPES[dtype])
+        return self.op("Cast", value, to=TYPES[dtype.name])
 
     def reshape(self, value: str, *shape: int) -> str:
         """Reshape; 0 keeps a dimension, -1 is inferred."""
@@ -82,7 +84,7 @@ class ExternalGraphWriter(GraphWriter):
 
     def save(self, path: Path) -> None:
         """Write the graph beside its weight file."""
-        path.write_bytes(self.model().SerializeToString(deterministic=True))
+        path.write_bytes(parts.written(self.model()))
 
 
 def cast(array: Array, dtype: np.dtype[Any]) -> Array:

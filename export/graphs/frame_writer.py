@@ -1,9 +1,10 @@
 """ONNX graphs of networks that upscale one frame, their weights inside. Knows operators, not networks."""
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+
+from upres.engine.graphs import parts
+from upres.engine.graphs.onnx_pb2 import TensorProto
 
 from .writer import Array, GraphWriter
 
@@ -60,16 +61,14 @@ class FrameGraphWriter(GraphWriter):
         return self._initializer(f"real {value}", np.array(value, np.float32))
 
     def finish(self, levels: str) -> bytes:
-        """Return the graph that ends in these levels, (1, 3, scale * height, scale * width), as a checked ONNX file."""
+        """Return the graph that ends in these levels, (1, 3, scale * height, scale * width), as an ONNX file."""
         last = self.op("Transpose", levels, perm=[0, 2, 3, 1])
         size = (f"{self._scale}*height", f"{self._scale}*width")
         self.output(last, "upscaled", BYTE, (1, *size, 3), by="Cast")
-        model = self.model()
-        onnx.checker.check_model(model, full_check=True)
-        return bytes(model.SerializeToString(deterministic=True))
+        return parts.written(self.model())
 
     def _initializer(self, name: str, array: Array) -> str:
-        return self.keep(numpy_helper.from_array(array, name))
+        return self.keep(parts.tensor(array, name))
 
 
 def _half(array: NDArray[np.float32]) -> NDArray[np.float16] | None:

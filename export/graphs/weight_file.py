@@ -5,7 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto
+
+from upres.engine.graphs.onnx_pb2 import TensorProto
 
 from .writer import Array
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from torch.nn import functional
 
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Pixels
+from upres.engine.graphs import parts
 from upres.export.graphs.quantized import Rounded, constants
 
 LARGEST = 127
@@ -62,7 +62,7 @@ class Chain:
 
 def read(path: Path) -> Chain:
     """Read the graph of an SRVGG, as its family writes it; ModelError where it is something else."""
-    model = onnx.load(path)
+    model = parts.read(path)
     values = {name: np.array(value) for name, value in constants(model).items()}
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
     slopes = [torch.from_numpy(values[node.input[1]].ravel()) for node in model.graph.node if node.op_type == "PRelu"]

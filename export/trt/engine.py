@@ -8,10 +8,10 @@ from typing import Any
 
 import ml_dtypes  # noqa: F401 - NumPy knows bfloat16 with it
 import numpy as np
-import onnx
-from onnx import helper
 
 from upres.engine.core.errors import TargetError, os_errors_as
+from upres.engine.graphs import parts
+from upres.engine.graphs.parts import NAMES
 from upres.engine.runtime.base import cpus
 from upres.engine.runtime.engines import first_run
 from upres.engine.runtime.engines.manifest import Builder, Contents, EngineManifest, beside, first_run_file
@@ -85,8 +85,8 @@ def describe(
 def inputs_of(graph: Path, sizes: Mapping[str, int]) -> Inputs:
     """Read the shape and type of every input of a graph. sizes: of every named dimension."""
     found: Inputs = {}
-    for value in onnx.load(graph, load_external_data=False).graph.input:
+    for value in parts.read(graph).graph.input:
         kind = value.type.tensor_type
         shape = tuple(sizes[axis.dim_param] if axis.dim_param else axis.dim_value for axis in kind.shape.dim)
-        found[value.name] = (shape, helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        found[value.name] = (shape, np.dtype(NAMES[kind.elem_type]))
     return found

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import json
 import weakref
+from pathlib import Path
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -101,7 +102,7 @@ def _compute(facts, addresses):
     for name, shape in facts["shapes"].items():
         size = int(np.prod(shape))
         arrays[name] = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(addresses[name])).reshape(shape)
-    result = OnnxRuntimeGraph(facts["graph"], 1).run({"frame": arrays["frame"]})["upscaled"]
+    result = OnnxRuntimeGraph(Path(facts["graph"]), 1).run({"frame": arrays["frame"]})["upscaled"]
     arrays["upscaled"][:] = 255 - result if facts.get("wrong") else result
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from upres.engine.graphs import parts
+from upres.engine.graphs.onnx_pb2 import TensorProto
 from upres.engine.runtime.base import DeviceKind
 from upres.engine.runtime.ort import OnDevice, OnnxRuntimeGraph
 
@@ -36,20 +38,14 @@ def cutting(count: int) -> bytes:
 
     tokens.0 …: (1, tokens of a frame, dim) float32. places: int64, which of them. part: (1, count * places, dim).
     """
-    import onnx  # imported here: no run of another network needs it
-    from onnx import TensorProto, helper
-
     frames = [f"tokens.{at}" for at in range(count)]
     picked = [f"picked.{at}" for at in range(count)]
     nodes = [
-        helper.make_node("Gather", [frame, "places"], [part], axis=1)
-        for frame, part in zip(frames, picked, strict=True)
+        parts.node("Gather", [frame, "places"], [part], axis=1) for frame, part in zip(frames, picked, strict=True)
     ]
-    nodes.append(helper.make_node("Concat", picked, ["part"], axis=1))
-    inputs = [helper.make_tensor_value_info("places", TensorProto.INT64, ["count"])]
-    inputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, "all", "dim"]) for name in frames]
-    output = helper.make_tensor_value_info("part", TensorProto.FLOAT, [1, "tokens", "dim"])
-    graph = helper.make_graph(nodes, "cut", inputs, [output])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))
+    nodes.append(parts.node("Concat", picked, ["part"], axis=1))
+    inputs = [parts.value("places", TensorProto.INT64, ["count"])]
+    inputs += [parts.value(name, TensorProto.FLOAT, [1, "all", "dim"]) for name in frames]
+    output = parts.value("part", TensorProto.FLOAT, [1, "tokens", "dim"])
+    graph = parts.graph("cut", nodes, inputs, [output])
+    return parts.written(parts.model(graph, opset=OPSET, ir_version=IR_VERSION))

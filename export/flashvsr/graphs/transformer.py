@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from upres.engine.graphs.parts import TYPES
 from upres.engine.models.flashvsr.networks import LATENT
 from upres.export.flashvsr.weights.weight_set import WeightSet
 from upres.export.graphs.external_writer import ExternalGraphWriter
-from upres.export.graphs.writer import ONNX_TYPES
 from upres.export.weights.tensors import Array
 
 from .attention import BLOCK, Attention, outside_range
@@ -138,7 +138,7 @@ class _Transformer:
         queries = self.step.windows * self.step.blocks
         q, k, v = self._heads(q), g.transpose(self._heads(k), 0, 2, 1), self._heads(v)
         fill = g.op("Where", kept, g.scalar(0), g.scalar(-1e9))
-        count = g.op("ReduceSum", g.op("Cast", kept, to=ONNX_TYPES[FLOAT]), g.ints(2), keepdims=1)
+        count = g.op("ReduceSum", g.op("Cast", kept, to=TYPES[FLOAT.name]), g.ints(2), keepdims=1)
         some = g.op("Min", count, g.scalar(1))
         group = max(1, SCORE_BYTES // (heads * keys * BLOCK * BLOCK * FLOAT.itemsize))
         parts = []

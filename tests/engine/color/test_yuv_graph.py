@@ -7,8 +7,7 @@ import pytest
 from planar import decoded, planes_of_frame
 
 from upres.engine.color.convert import FromRGB, ToRGB
-from upres.engine.color.tensor_names import PLACES, PLANES, UPSCALED_PLACES
-from upres.engine.color.yuv_graph import LUMA, from_rgb, to_rgb
+from upres.engine.color.yuv_graph import LUMA, PLACES, PLANES, UPSCALED_PLACES, from_rgb, to_rgb
 from upres.engine.core.frame import Color, Layout
 
 

@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 from paths import SAMPLE
 
+from upres.engine.graphs import parts
 from upres.engine.models.manifest import find
 from upres.engine.runtime.half import half, in_precision
 
@@ -25,12 +26,10 @@ def test_a_shipped_network_in_half_precision_is_close_to_its_own(network):
 
 
 def test_a_weight_that_float16_cannot_hold_is_named():
-    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
-    node, weight = onnx.helper.make_node("Mul", ["x", "large"], ["y"]), np.array([1e6], np.float32)
-    graph = onnx.helper.make_graph([node], "g", [value], [output], [onnx.numpy_helper.from_array(weight, "large")])
+    node, weight = parts.node("Mul", ["x", "large"], ["y"]), parts.tensor(np.array([1e6], np.float32), "large")
+    graph = parts.graph("g", [node], [], [], [weight])
     with pytest.raises(ValueError, match="large holds a value that float16 cannot"):
-        half(onnx.helper.make_model(graph))
+        half(parts.model(graph, opset=17, ir_version=8))
 
 
 def _run(graph, frame):

@@ -13,6 +13,8 @@ from upres.engine.color.convert import ToRGB
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import FULL, Frame
 from upres.engine.decode.reader import Reader
+from upres.engine.graphs import parts
+from upres.engine.graphs.onnx_pb2 import ModelProto
 from upres.engine.models import manifest, per_frame
 from upres.engine.runtime import registry
 from upres.engine.runtime.half import half
@@ -63,7 +65,7 @@ def test_in_half_precision_ten_bits_are_kept(network, bright):
     data = sixteen_bits(manifest.find(network)[0])
     exact, rounded = (
         OnnxRuntimeGraph(data, 2),
-        OnnxRuntimeGraph(half(onnx.load_from_string(data)).SerializeToString(), 2),
+        OnnxRuntimeGraph(parts.written(half(ModelProto.FromString(data))), 2),
     )
     results = [graph.run({"frame": frame[None]})["upscaled"].astype(float) / FULL * 1023 for graph in (exact, rounded)]
     difference = results[0] - results[1]
@@ -73,7 +75,7 @@ def test_in_half_precision_ten_bits_are_kept(network, bright):
 
 def test_what_float16_does_not_reach_is_white_there():
     data = sixteen_bits(manifest.find(NETWORK)[0])
-    graph = OnnxRuntimeGraph(half(onnx.load_from_string(data)).SerializeToString(), 1)
+    graph = OnnxRuntimeGraph(parts.written(half(ModelProto.FromString(data))), 1)
     above, white = (
         graph.run({"frame": np.full((1, 24, 24, 3), value, np.uint16)})["upscaled"] for value in (65535, FULL)
     )

@@ -5,13 +5,14 @@ import onnx
 import onnxruntime
 from small_networks import SMALL, frame, tensors
 
+from upres.engine.graphs import parts
 from upres.export.graphs.quantized import Rounded, constants, quantized
 
 
 def test_a_convolution_in_int8_is_that_of_whole_numbers(tmp_path):
     path, weights = tmp_path / "small.onnx", tensors(SMALL)
     path.write_bytes(SMALL.write(weights, SMALL.scale, "small"))
-    values = constants(onnx.load(path))
+    values = constants(parts.read(path))
     convs = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
     name, bias = convs[1].input[1:3]
     steps = np.abs(values[name]).max(axis=(1, 2, 3)) / 127

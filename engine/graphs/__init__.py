@@ -1,0 +1,1 @@
+"""ONNX graphs read, edited and written."""
