@@ -4,8 +4,8 @@ import ctypes
 import hashlib
 import json
 import weakref
-from pathlib import Path
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np

@@ -73,7 +73,7 @@ def _batch(
 
     settings, encoder, suffixes = part.settings(), encoding.encoder(), encoding.suffixes()
     at = part.still()
-    chosen, folder = pairs(sources, target, suffixes, frame=at is not None)
+    chosen, folder = pairs(sources, target, suffixes, at)
     chosen = [replace(pair, rate=part.sequence_rate()) for pair in chosen]
     for passed in filter(None, map(not_searched, sources)):
         report.warn(passed)

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import chain, count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -46,12 +47,12 @@ def _path(name: str) -> str:
 
 
 def pairs(
-    sources: Sequence[str], target: str | None, videos: Suffixes, *, frame: bool = False
+    sources: Sequence[str], target: str | None, videos: Suffixes, at: Fraction | None = None
 ) -> tuple[list[Pair], Path | None]:
     """Pair sources with targets; gives the pairs, and the folder that they go to, if any, which may have to be made.
 
     What goes into a folder has its own name there; in its own folder, it is a result beside it. videos: how names of videos
-    end; images stay what they are. frame: only one frame of each is wanted, as an image.
+    end; images stay what they are. at: the second of the one frame that is wanted of each, as an image.
     Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
     """
     found = [_found(source) for source in sources]
@@ -59,20 +60,21 @@ def pairs(
     several = len(sources) > 1 or chosen != list(sources)
     if target is None:
         _check_beside(sources, several=chosen != list(sources))
-        return [Pair.of(source) for source in chosen], None
+        return [Pair.of(source, at) for source in chosen], None
     folder = Path(target)
     with os_errors_as(target, TargetError):
         inside = target != "-" and (folder.is_dir() or target.endswith(("/", os.sep)))
         taken = folder.is_file()
     if not several and not inside:
-        return [replace(Pair.of(chosen[0]), target=target)], None
+        return [replace(Pair.of(chosen[0], at), target=target)], None
     if taken or target == "-" or (folder.suffix and not inside):
         raise SettingsError(
             f"{counted(len(chosen), 'input')} need a folder to go to, and {target} is not one; name it last, with a / at its "
             f"end: upres a.mp4 b.mp4 upscaled/{_as_video(chosen, target)}"
         )
-    seen = list(map(Pair.of, chosen))
-    names = _names_in_folder([(pair.path.stem, pair.path.name, pair.suffix(videos, frame=frame)) for pair in seen])
+    seen = [Pair.of(source, at) for source in chosen]
+    parts = [(pair.timed(pair.path.stem), pair.timed(pair.path.name), pair.suffix(videos)) for pair in seen]
+    names = _names_in_folder(parts)
     return [
         pair if _lies_in(pair.source, folder) else replace(pair, target=str(folder / name))
         for pair, name in zip(seen, names, strict=True)

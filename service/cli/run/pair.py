@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from upres.engine.core.errors import SettingsError
+from upres.engine.core.text import number
 from upres.engine.decode.numbered import USUAL_RATE, ImageSequence
 from upres.engine.decode.source import Source, kind_of
 from upres.engine.images.formats import Format, is_image_name, usual_suffix
@@ -21,7 +22,7 @@ class Pair:
     """A source and its target; None is a name beside the source that says how often it was upscaled.
 
     rate: of numbered images, where one was named. image: the format of a source that is one image which does not move.
-    piped: standard input, which `-` is.
+    piped: standard input, which `-` is. at: the second of the one frame that is wanted of a video, as an image.
     """
 
     source: str
@@ -29,14 +30,14 @@ class Pair:
     rate: Fraction | None = None
     image: Format | None = None
     piped: Piped | None = None
+    at: Fraction | None = None
 
     @classmethod
-    def of(cls, source: str) -> "Pair":
-        """Look at what a source is; it gets its target later."""
-        if source == "-":
-            piped = Piped.look()
-            return cls(source, None, image=piped.image, piped=piped)
-        return cls(source, None, image=still_format(source))
+    def of(cls, source: str, at: Fraction | None = None) -> "Pair":
+        """Look at what a source is; it gets its target later. An image has no time `at`."""
+        piped = Piped.look() if source == "-" else None
+        image = piped.image if piped else still_format(source)
+        return cls(source, None, image=image, piped=piped, at=None if image else at)
 
     def opened(self) -> Source:
         """Give what the engine opens; SettingsError where a rate is named for anything but numbered images."""
@@ -58,18 +59,22 @@ class Pair:
             return Path(self.source)
         return Path(Path(unquote(urlsplit(self.source).path)).name or "video")
 
-    def suffix(self, videos: Suffixes, *, frame: bool) -> str:
-        """Give the suffix of the result: images stay what they are. frame: one of a video is wanted."""
+    def timed(self, name: str) -> str:
+        """Add to a name the time of the frame that is wanted, so that frames of a video do not get the same one."""
+        return name if self.at is None else f"{name}_{number(self.at)}s"
+
+    def suffix(self, videos: Suffixes) -> str:
+        """Give the suffix of the result: images stay what they are."""
         own = self.path.suffix
         if self.image is not None:
             return own if is_image_name(self.path) else usual_suffix(self.image)
-        if frame:
+        if self.at is not None:
             return ".png"
         if own.lower() == ".png" and kind_of(self.source) == "file":  # it moves
             return ".apng"
         return own if is_images(self.path) else videos.of(self.path)
 
-    def named(self, upscaled: str, videos: Suffixes, *, frame: bool = False) -> str:
-        """Give the target's name. upscaled: how, as x4. videos, frame: as of `suffix`."""
-        beside = f"{self.path.stem}_{upscaled}{self.suffix(videos, frame=frame)}"
+    def named(self, upscaled: str, videos: Suffixes) -> str:
+        """Give the target's name. upscaled: how, as x4. videos: as of `suffix`."""
+        beside = f"{self.timed(self.path.stem)}_{upscaled}{self.suffix(videos)}"
         return self.target or str(self.path.with_name(beside))

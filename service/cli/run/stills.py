@@ -83,7 +83,7 @@ class Stills:
     def _upscale(self, pair: Pair, side: int, picture_for: Read, *, frame: bool = False) -> bool:
         """Choose models for an image by its shorter side, and run them. frame: it is one of a video."""
         wanted = self.wanted or self.choice.advised(side)
-        target = Path(pair.named(self._how(wanted), Suffixes(), frame=frame))
+        target = Path(pair.named(self._how(wanted), Suffixes()))
         piped = pair.target == "-" and not frame
         kind = pair.image if piped and pair.image else format_of(target)
         if not piped and self._is_left_out(pair, target):

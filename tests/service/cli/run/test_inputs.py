@@ -1,6 +1,7 @@
 """Which of the names on a command line are inputs, and where each goes."""
 
 import sys
+from fractions import Fraction
 from io import BufferedReader
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,6 +105,18 @@ def test_an_image_through_standard_input_stays_one(monkeypatch):
 def test_a_result_beside_its_source_says_how_it_was_upscaled():
     assert Pair("clips/c.mp4", None).named("x2", Suffixes(".mkv")) == "clips/c_x2.mkv"
     assert Pair("c.mp4", "out.mov").named("x2", Suffixes(".mkv")) == "out.mov"
+
+
+def test_frames_of_a_video_have_their_times_in_their_names():
+    def named(at, *names):
+        chosen, _ = pairs(*arranged(names, [], None), Suffixes(), Fraction(at))
+        return [pair.named("x4", Suffixes()) for pair in chosen]
+
+    assert named("5", "a.mp4") == ["a_5s_x4.png"]
+    assert named("62.25", "a.mp4", "b.mkv", "new/") == ["new/a_62.25s.png", "new/b_62.25s.png"]
+    assert named("0", "a.mp4", "clips/../a.mkv", "new/") == ["new/a.mp4_0s.png", "new/a.mkv_0s.png"]
+    assert named("0", "a.mp4", "photo.png", "new/") == ["new/a_0s.png", "new/photo.png"]
+    assert named("5", "a.mp4", "look.png") == ["look.png"]
 
 
 @pytest.mark.parametrize(
