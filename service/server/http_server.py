@@ -16,6 +16,7 @@ from .settings import Settings
 
 STARTED_SECONDS = 0.01
 LARGEST_MESSAGE = 1 << 16  # bytes that a socket may send at once; its clients send a few hundred
+UNSENT_BYTES = 1 << 16  # of a connection that the system takes; more would be seconds of a late picture on a slow line
 
 
 class _Quiet(uvicorn.Server):
@@ -75,6 +76,8 @@ def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if (unsent := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:  # its connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, unsent, UNSENT_BYTES)
     try:
         listening.bind((host, port))
     except OSError as error:
