@@ -131,6 +131,7 @@ class Recovery:
                 totals = {"source_bytes": folder.source_bytes}
                 kept = await self._keeper.source_whole(job.request_id)
                 await self._ledger.change(job.request_id, source_complete=True, totals=totals, kept=kept)
+                self._keeper.forget_source(job.request_id)
             else:
                 with suppress(StoreError):  # no reason not to start: then its source does not come
                     await self._intake.expect(job.request_id)

@@ -46,6 +46,7 @@ LOOK_SECONDS = 1.0  # between two looks at the slots while jobs wait
 GONE_SECONDS = 10.0  # the longest that a cancelled live job's attempt is waited for
 MOST_VERDICTS = 32  # ended attempts whose results are on their way into the store, before others start
 FILE_BYTES = 64 << 30  # the largest file an attempt may write
+NO_ROOM = "the disk of this server has no room for them"
 CORES = 16  # CPU seconds that an attempt may use in a second of its time budget
 
 logger = logging.getLogger(__name__)
@@ -295,6 +296,8 @@ class Runner:
     async def _bring(self, job: Job, attempt: Attempt) -> None:
         """Run an attempt at a job that another server had, once what it needs is here."""
         try:
+            if not self._intake.has_room(int(job.totals.get("source_bytes", 0))):
+                raise errors.DiskFullError(NO_ROOM)
             await self._keeper.bring(job)
         except (errors.UnavailableError, errors.StoreError, OSError) as error:
             await self.reports.take(job.request_id, {"report": "absent", "why": str(error)})

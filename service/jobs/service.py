@@ -413,6 +413,7 @@ class Jobs(JobReader):
         kept = await self.keeper.source_whole(job.request_id)  # before: from then on any server may take the job
         change = partial(self.ledger.change, job.request_id, source_complete=True, totals=totals, accepted=True)
         whole = await change(kept=kept)
+        self.keeper.forget_source(job.request_id)
         self.runner.source_came(job.request_id)
         return whole if job.accepted else self._put(whole)
 

@@ -13,7 +13,7 @@ from upres.service.domain.states import Reason
 from .labels import CHAIN
 from .tracing import Tracing
 
-OUTCOMES = ("joined", "failed", "late", "locked", "died", "stopped")  # of attempts; `stopped` was asked for
+OUTCOMES = ("joined", "failed", "late", "locked", "absent", "died", "stopped")  # of attempts; `stopped` was asked for
 STAGES = ("read", "infer", "encode")  # that attempts report
 MOST_SECONDS = 1e7  # of a stage, that one attempt may count: it may have been taken over
 MOST_FRAMES = 1e9  # likewise

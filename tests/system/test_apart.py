@@ -1,6 +1,8 @@
 """Two real servers on one PostgreSQL database and one bucket, each with a disk of its own: one goes on where the other has gone."""
 
 import itertools
+import shutil
+import signal
 import time
 from types import SimpleNamespace
 
@@ -177,6 +179,26 @@ def test_a_server_that_stops_in_peace_hands_over_all_that_is_published(two, clip
     assert stops.stop() == 0
     assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
     assert two.client.get(request_id).attempts == 1
+
+
+def test_a_server_that_hung_and_comes_back_changes_nothing_in_the_bucket(two, clip, wanted):
+    request_id = two.one.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id
+    until(lambda: stored(two, f"{request_id}/log/") > 2)
+    hangs, other = holder(two, request_id)
+    hangs.process.send_signal(signal.SIGSTOP)
+    with Client(other.target, KEY, patience=120) as client:
+        client.get(request_id)  # it asks until there is an answer
+    hangs.process.send_signal(signal.SIGCONT)
+    assert hangs.wait() == 1
+    with Rpc(other.target) as rpc:
+        *_, last = rpc.watch(request_id)
+        assert last.event == "done" and rpc.file(request_id) == wanted
+    assert row_of(two, request_id, "kept")["log"][-1][1] is None and len(row_of(two, request_id, "kept")["log"]) == 2
+    shutil.rmtree(other.log.parent / "state" / "jobs" / request_id)  # so that it is read from the bucket
+    with Rpc(other.target) as rpc:
+        log = pb.ReadResultRequest(request_id=request_id, log=pb.ReadResultRequest.Log())
+        fragments = [part.fragment for part in rpc.call(rpc.jobs.ReadResult, log) if part.HasField("fragment")]
+    assert sum(part.frames for part in fragments if part.track == "video") == 10 * SECONDS
 
 
 def test_a_bucket_that_is_away_for_a_while_and_cuts_what_is_read_costs_no_job(two, clip, wanted, tmp_path):

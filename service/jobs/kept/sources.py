@@ -77,7 +77,6 @@ class KeptSources:
             value = await asyncio.to_thread(checksum, self._folder(request_id).source)
         except FileNotFoundError:  # its job has ended meanwhile
             return {}
-        self.forget(request_id)
         return {"source": {"bytes": copy.stored, "crc32c": value}}
 
     def forget(self, request_id: str) -> None:

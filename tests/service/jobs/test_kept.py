@@ -11,8 +11,10 @@ from running_jobs import SPEC, ended, gone, published, result, serving, submit, 
 
 from upres.engine.core.errors import TargetError
 from upres.engine.segments.model import Fragment
+from upres.engine.segments.tail import Tail
 from upres.service.domain.errors import ResultMissingError, UnavailableError
-from upres.service.domain.spec import Spec
+from upres.service.domain.policy import Policy
+from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Status
 from upres.service.jobs import fair_queue
 from upres.service.jobs.follow import follow
@@ -245,6 +247,20 @@ def test_a_job_whose_source_cannot_be_brought_now_waits_and_no_attempt_counts(tm
     asyncio.run(scenario())
 
 
+def test_a_job_is_not_brought_to_a_disk_that_has_no_room_for_it(tmp_path, clip, kept):
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job = await submit(jobs, clip("a.mp4", SECONDS))
+        shutil.rmtree(tmp_path / "jobs")
+        async with serving(tmp_path, kept=kept, policy=Policy(Limits(), free_bytes=1 << 60)) as jobs:
+            while not jobs.runner.later._times[job.request_id]:
+                await asyncio.sleep(0.01)
+            assert not (await jobs.get(job.request_id, "alice")).state.ended
+            assert not jobs.folder(job.request_id).source.exists()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("harm", ["cut", "changed", "removed"])
 def test_a_source_that_is_harmed_in_the_store_is_not_used(tmp_path, clip, kept, monkeypatch, harm):
     monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.001)
@@ -267,24 +283,31 @@ def test_a_source_that_is_harmed_in_the_store_is_not_used(tmp_path, clip, kept, 
     asyncio.run(scenario())
 
 
+def third_of_picture(jobs, request_id):
+    """Which fragment of a log, by number, is the third one of picture; None where there is none yet."""
+    news = Tail(jobs.folder(request_id).log).news()
+    tracks = [item.track for item in news if isinstance(item, Fragment)]
+    return [number for number, track in enumerate(tracks) if track == "video"][2] if tracks.count("video") > 2 else None
+
+
 @pytest.mark.parametrize("harm", ["changed", "removed"])
 def test_a_log_that_is_harmed_in_the_store_is_made_again_from_there(tmp_path, clip, kept, wanted, monkeypatch, harm):
-    monkeypatch.setattr(copies, "PART", 1)  # an object a record
+    monkeypatch.setattr(copies, "PART", 1)  # an object a fragment
 
     async def scenario():
         async with serving(tmp_path, kept=kept) as jobs:
             job = await submit(jobs, clip("a.mp4", SECONDS))
-            while sum("/log/" in key for key in kept.seen) < 9:
+            while (harmed := third_of_picture(jobs, job.request_id)) is None:
                 await asyncio.sleep(0.01)
         shutil.rmtree(tmp_path / "jobs")
-        path = tmp_path / "store" / sorted(key for key in kept.seen if "/log/" in key)[6]
+        path = tmp_path / "store" / sorted(key for key in kept.seen if "/log/" in key)[harmed]
         if harm == "changed":
             path.write_bytes(path.read_bytes()[:-1] + b"?")
         else:
             path.unlink()
         async with serving(tmp_path, kept=kept) as jobs:
             done = await until(jobs, job.request_id, ended)
-            assert done.totals["frames_resumed"] > 0
+            assert done.totals["frames_resumed"] == 10  # two segments
             assert await bytes_of(jobs, job.request_id, tmp_path) == wanted
 
     asyncio.run(scenario())
