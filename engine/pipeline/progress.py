@@ -58,6 +58,7 @@ class Progress:
             "device": self.device,
             "seconds": dict(self.seconds),
             "warnings": list(self.warnings),
+            "rate": None if self.shape is None else float(self.shape.rate),
         }
         if (encoding := self.encoding) is not None:
             values["encoding"] = {"encoder": encoding.library, "width": encoding.width, "height": encoding.height}

@@ -46,7 +46,7 @@ class Encoding(BaseModel):
 
 
 class State(BaseModel):
-    """How far an attempt has come. seconds: by stage. network, device: which works now, and on what."""
+    """How far an attempt has come. seconds: by stage. network, device: which works now, and on what. rate: the source's."""
 
     frames_in: Count = 0
     frames_out: Count = 0
@@ -57,6 +57,7 @@ class State(BaseModel):
     seconds: Annotated[dict[Name, Seconds], Field(max_length=16)] = {}
     warnings: Annotated[list[Message], _cut(MOST_WARNINGS)] = []
     encoding: Encoding | None = None
+    rate: Seconds | None = None
 
 
 class Totals(State):

@@ -120,6 +120,7 @@ def test_a_dropped_clip_plays_while_it_is_made_and_its_result_afterwards(page, c
     page.keyboard.press("ArrowRight")
     assert page.input_value("#divider") != before
     assert "64x48 → 128x96" in page.text_content("#size")
+    until(page, "document.getElementById('speed').textContent.endsWith(' frames/s; shown at 10')")
     assert (page.text_content("#network"), page.text_content("#device")) == ("nearest-x2", "on numpy")
     page.check("#step-down")  # which is for live sources, so that this one goes on
     page.wait_for_selector("#advice:not([hidden])")

@@ -41,6 +41,7 @@ def progress_of(
         "device": report.get("device"),
         "stage_seconds": report.get("seconds", {}),
         "late_seconds": late,
+        "source_rate": report.get("rate"),
         "notes": list(notes),
         "error": error,
     }

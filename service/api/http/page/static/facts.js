@@ -22,12 +22,13 @@ export class Facts {
     this.byId("notes").replaceChildren();
   }
 
-  progress({ status, frames_in: read, frames_out: made, frames_dropped: skipped, stage_seconds: seconds, late_seconds: late, network, device, notes }) {
+  progress({ status, frames_in: read, frames_out: made, frames_dropped: skipped, stage_seconds: seconds, late_seconds: late, source_rate: rate, network, device, notes }) {
     const now = performance.now();
     this.seen = [...this.seen.filter(([time]) => now - time < SPAN), [now, made, read]];
     const [time, madeBefore, readBefore] = this.seen[0];
     const speed = (count) => ((1000 * count) / (now - time)).toFixed(1);
-    if (now > time) this.byId("speed").textContent = `${speed(made - madeBefore)}${this.live ? ` of ${speed(read - readBefore)}` : ""} frames/s`;
+    const source = this.live ? `of ${speed(read - readBefore)} frames/s` : `frames/s${rate ? `; shown at ${Number(rate.toFixed(2))}` : ""}`;
+    if (now > time) this.byId("speed").textContent = `${speed(made - madeBefore)} ${source}`;
     this.byId("made").textContent = status === "pending" ? "waiting for a slot" : `${made} of ${read} frames read`;
     if (late !== null && late !== undefined) this.byId("delay").textContent = `${Math.round(1000 * late)} ms`;
     if (network) this.byId("network").textContent = network;
