@@ -64,7 +64,12 @@ class Row:
         return self.psnr is None or self.psnr >= LEAST.get(self.choice.precision, QUALITIES["high"])
 
     def reaches(self, quality: str) -> bool:
-        """Tell whether this is good enough for a quality: float32 for all of them, all for fast, else for its PSNR."""
+        """Tell whether this is good enough for a quality: float32 for all of them, all for fast, else for its PSNR.
+
+        int8 is for fast alone, as of `Manifest.variant`.
+        """
+        if self.choice.precision == "int8" and quality != "fast":
+            return False
         enough = self.psnr is None or quality == "fast" or self.psnr >= QUALITIES[quality]
         return self.right and (enough or self.choice.precision == "fp32")
 

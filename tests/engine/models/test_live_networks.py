@@ -53,6 +53,9 @@ def test_a_manifest_says_what_the_graph_is(network):
         facts.bytes_per_pixel,
     )
     assert facts.licence == NETWORKS[network].licence
+    variant = facts.variant("fast", ("int8",))
+    manifest.check(path.with_name(variant.file), variant)
+    assert variant.precision == "int8" and path.with_name(variant.file).stat().st_size <= BYTES
     assert (facts.exact_halo, facts.multiple, facts.psnr is None or facts.psnr > 90) == (True, 1, True)
 
 

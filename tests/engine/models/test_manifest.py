@@ -38,13 +38,13 @@ def test_every_missing_field_is_named(tmp_path):
     ("quality", "precisions", "variants", "expected"),
     [
         ("exact", ("int8", "bf16", "fp32"), (INT8,), ("fp32", f"{NETWORK}.onnx")),
-        ("high", ("int8", "bf16", "fp32"), (INT8,), ("int8", "int8.onnx")),
-        ("high", ("int8", "bf16", "fp32"), (replace(INT8, psnr=49.9),), ("bf16", f"{NETWORK}.onnx")),
+        ("high", ("int8", "bf16", "fp32"), (INT8,), ("bf16", f"{NETWORK}.onnx")),
+        ("high", ("fp16", "fp32"), (replace(INT8, precision="fp16"),), ("fp16", "int8.onnx")),
         ("high", ("bf16", "fp32"), (INT8,), ("bf16", f"{NETWORK}.onnx")),
         ("high", ("fp32",), (), ("fp32", f"{NETWORK}.onnx")),
         ("fast", ("int8", "bf16", "fp32"), (replace(INT8, psnr=40.1),), ("int8", "int8.onnx")),
         ("fast", ("int8", "bf16", "fp32"), (replace(INT8, psnr=39.9),), ("bf16", f"{NETWORK}.onnx")),
-        ("exact", ("int8", "fp32"), (replace(INT8, psnr=None),), ("int8", "int8.onnx")),
+        ("exact", ("int8", "fp32"), (replace(INT8, psnr=None),), ("fp32", f"{NETWORK}.onnx")),
     ],
 )
 def test_a_quality_gets_the_fastest_graph_that_is_good_enough(quality, precisions, variants, expected):

@@ -26,10 +26,11 @@ def test_auto_is_the_fastest_that_reaches_the_quality_and_says_why():
         row(tile=512, fps=3),
         row("openvino", "bf16", 1024, fps=9, psnr=52.7),
         row("openvino", "fp32", 256, fps=8, psnr=20.0),  # float32 in name only
+        row("openvino", "int8", 1024, fps=20, psnr=55.0),  # which is for fast alone
     )
     exact, high = load(X2, quality="exact"), load(X2)
     assert exact.report.startswith("ONNX Runtime") and exact.report.endswith("CPU fp32, tiles up to 512")
-    assert "runtime auto is onnxruntime in fp32, tiles up to 512: the fastest of 3" in exact.why
+    assert "runtime auto is onnxruntime in fp32, tiles up to 512: the fastest of 4" in exact.why
     assert high.report.startswith("OpenVINO") and "runtime auto is openvino in bf16" in high.why
     assert load(X2, runtime="onnxruntime").why is None  # a name is a name
 
