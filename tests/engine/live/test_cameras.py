@@ -1,7 +1,9 @@
 """Sources that no one here wrote, as they send: GStreamer's RTSP server as a camera, and ffmpeg that publishes by RTMP."""
 
 import subprocess
+import threading
 import time
+from contextlib import suppress
 
 import av
 import media
@@ -12,6 +14,7 @@ from fake import Nearest
 from paths import SAMPLE
 from serving import free_port
 
+from upres.engine.core.errors import SourceError
 from upres.engine.decode.live.network import NetworkOpener
 from upres.engine.encode.options import Encoder
 from upres.engine.live.destination import destination
@@ -70,6 +73,48 @@ def test_a_camera_that_goes_and_comes_back_is_upscaled_over_the_break(tmp_path):
     assert progress.repairs.interruptions >= 1 and progress.frames_out >= 40
     found = tracks(tmp_path / "out.mkv")
     assert len(found["video"]) == progress.frames_out and len(found["audio"]) > 50
+    assert found["video"] == sorted(set(found["video"])) and found["audio"] == sorted(found["audio"])
+
+
+def test_a_publisher_by_rtmp_that_comes_back_is_upscaled_over_the_break(tmp_path):
+    address = f"rtmp://127.0.0.1:{free_port()}/live/x"
+    sending = [
+        media.program(),
+        "-v",
+        "quiet",
+        "-re",
+        "-t",
+        "2",
+        "-i",
+        SAMPLE,
+        "-c",
+        "copy",
+        "-f",
+        "flv",
+        "-listen",
+        "1",
+        address,
+    ]
+
+    def publish():
+        for _ in range(2):
+            subprocess.run([*map(str, sending)], timeout=SECONDS, check=False)  # the second is left before its end
+
+    def tick(progress):
+        if progress.repairs.interruptions and progress.frames_out >= 60:
+            raise EnoughError
+
+    publishing = threading.Thread(target=publish, daemon=True)
+    publishing.start()
+    end = time.monotonic() + SECONDS
+    progress = None
+    while progress is None:
+        with suppress(SourceError):  # it does not listen yet
+            progress = received(address, tmp_path / "out.mkv", tick)
+        assert time.monotonic() < end
+    publishing.join(SECONDS)
+    found = tracks(tmp_path / "out.mkv")
+    assert progress.repairs.interruptions == 1 and len(found["video"]) == progress.frames_out
     assert found["video"] == sorted(set(found["video"])) and found["audio"] == sorted(found["audio"])
 
 
