@@ -1,5 +1,6 @@
 """The one error tree of the engine: every error a caller can act on, each with the exit code the command line gives it."""
 
+import errno
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,10 +87,20 @@ class Interrupted(UpresError):
     transient = True
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a system says of a disk that has no room."""
+
+
+def reason(error: Exception) -> str:
+    """Give what the system says, or FFmpeg of it, and what to do where a disk is full."""
+    said = getattr(error, "strerror", None) or str(error)
+    return f"{said}; make room there" if getattr(error, "errno", None) in FULL else said
+
+
 @contextmanager
 def os_errors_as(path: str | Path, kind: type[UpresError]) -> Iterator[None]:
     """Raise what the system says of a path that a user named (it is too long, may not be read …) as an error of this kind."""
     try:
         yield
     except OSError as error:
-        raise kind(f"{path}: cannot be used ({error.strerror or error})") from error
+        raise kind(f"{path}: cannot be used ({reason(error)})") from error

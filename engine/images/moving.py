@@ -11,7 +11,7 @@ from av.filter import Graph
 from PIL import Image
 
 from upres.engine.color.convert import as_frame
-from upres.engine.core.errors import TargetError
+from upres.engine.core.errors import TargetError, reason
 from upres.engine.core.frame import Frame
 from upres.engine.core.text import counted
 from upres.engine.segments.whole_file import part_of, put_in_place
@@ -141,7 +141,7 @@ class MovingWriter:
 
 
 def _unwritable(target: Path, error: Exception) -> TargetError:
-    return TargetError(f"{target}: the image cannot be written ({getattr(error, 'strerror', None) or error})")
+    return TargetError(f"{target}: the image cannot be written ({reason(error)})")
 
 
 def _palettes(width: int, height: int, ticks: int) -> Graph:

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from upres.engine.core.errors import LogError, LogLockedError, TargetError
+from upres.engine.core.errors import LogError, LogLockedError, TargetError, reason
 
 from .memory import MemoryLog
 from .model import DAMAGED, Fragment, Track
@@ -197,7 +197,7 @@ def _translated(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TargetError(f"{folder}: the log cannot be written ({error.strerror})") from error
+        raise TargetError(f"{folder}: the log cannot be written ({reason(error)})") from error
 
 
 def _claim(folder: Path, seconds: float = 0.0) -> FileLock:

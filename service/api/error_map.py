@@ -1,12 +1,11 @@
 """How each error is answered: its gRPC status, its HTTP code and the reason that machines read."""
 
-import errno
 from dataclasses import dataclass
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from upres.engine.core.errors import LogError, ModelError, SettingsError, SourceError, TargetError
+from upres.engine.core.errors import FULL, LogError, ModelError, SettingsError, SourceError, TargetError
 from upres.service.domain.errors import (
     BusyError,
     ConflictError,
@@ -56,7 +55,6 @@ ANSWERS: dict[type[BaseException], Answer] = {
     LogError: Answer(grpc.StatusCode.DATA_LOSS, 500, "LOG"),
     TargetError: Answer(grpc.StatusCode.INTERNAL, 500, "TARGET"),
 }
-FULL = (errno.ENOSPC, errno.EDQUOT)
 UNKNOWN = Answer(grpc.StatusCode.INTERNAL, 500, "INTERNAL")
 
 

@@ -1,7 +1,6 @@
 """Sources that are still arriving: written to their jobs' folders, within a size and the disk's room; pauses are measured."""
 
 import asyncio
-import errno
 import shutil
 import tempfile
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from upres.engine.core.errors import FULL
 from upres.service.domain.errors import DiskFullError, OffsetError, StoreError, TooLargeError
 from upres.service.domain.states import TransitionError
 from upres.service.storage.job_folder import JobFolder
@@ -141,6 +141,6 @@ def _store_errors() -> Iterator[None]:
     except FileNotFoundError as error:
         raise TransitionError(NO_MORE) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise DiskFullError(DISK_FULL) from error
         raise StoreError(f"the source cannot be kept ({error.strerror})") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 
-from upres.engine.core.errors import EncoderError, LogError, TargetError
+from upres.engine.core.errors import EncoderError, LogError, TargetError, reason
 from upres.engine.encode.codecs import MATROSKA
 from upres.engine.segments.model import Log, Track
 from upres.engine.segments.whole_file import part_of, put_in_place
@@ -59,7 +59,7 @@ def as_ours(name: str, container: str) -> Iterator[None]:
     except BrokenPipeError as error:
         raise TargetError(f"{name}: what read it has ended, so the rest is not written") from error
     except (OSError, av.FFmpegError) as error:
-        raise TargetError(f"{name}: cannot be written ({error.strerror or error})") from error
+        raise TargetError(f"{name}: cannot be written ({reason(error)})") from error
 
 
 def _write(log: Log, path: Path, container: str) -> None:
