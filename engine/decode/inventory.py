@@ -17,7 +17,7 @@ from .container import Tracks, codec_name
 from .dolby_vision import dolby_vision
 
 HOUSEKEEPING = re.compile(
-    r"major_brand|minor_version|compatible_brands|vendor_id|handler_name|software|.*writing.*|.*encod.*|metadatacreator"
+    r"major_brand|minor_version|compatible_brands|vendor_id|handler_name|variant_bitrate|software|.*writing.*|.*encod.*|metadatacreator"
     r"|duration|rotate|timecode|_statistics.*|bps|number_of_\w+|source_id|(has|can)[a-z]+|(last|video|audio|data)[a-z]+|wmfsdk.*|isvbr"
     r"|company_name|product_\w+|toolkit_\w+|\w+_umid|generation_uid|operational_pattern_ul|application_platform|modification_date",
     re.IGNORECASE,
