@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -103,7 +104,8 @@ def rows(clip: Path, server: psutil.Process) -> Iterator[tuple[str, float]]:
             busy, start = cpu_seconds(server), time.perf_counter()
             at_once(job)
             yield f"{name}, {CLIENTS} clients, jobs/s", JOBS / (time.perf_counter() - start)
-            yield f"{name}, CPU of the server and attempts, s a job", (cpu_seconds(server) - busy) / JOBS
+            for part, seconds in (cpu_seconds(server) - busy).items():
+                yield f"{name}, CPU of {part}, ms a job", 1000 * seconds / JOBS
 
 
 def at_once(job: Callable[[int], object]) -> None:
@@ -132,15 +134,16 @@ def by_http(web: httpx.Client, clip: Path) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def cpu_seconds(server: psutil.Process) -> float:
-    """Sum the CPU time of a process and all that it has started."""
-    total = 0.0
+def cpu_seconds(server: psutil.Process) -> Counter[str]:
+    """Sum the CPU time of a server, of its worker, and of the processes that open media and what they are forked from."""
+    total: Counter[str] = Counter()
     for process in (server, *server.children(recursive=True)):
         try:
-            times = process.cpu_times()
+            times, name = process.cpu_times(), process.name()
         except psutil.Error:  # it has ended, and its parent counts it
             continue
-        total += times.user + times.system + times.children_user + times.children_system
+        part = "the server" if process == server else "the worker" if name == "upres-worker" else "attempts and probes"
+        total[part] += times.user + times.system + times.children_user + times.children_system
     return total
 
 

@@ -30,6 +30,8 @@ WITHOUT_STAMPS = 0x0080  # its AVFMT_NOTIMESTAMPS
 OPENING_LIMIT = 256 << 20  # bytes of a stream before its tracks are known; a film's fonts and covers take less
 BUFFER = 32768  # bytes that are read ahead of the demuxer
 LIVE_BUFFER = 4096
+ALONE = 640 * 480
+"""Pixels of a frame up to which one thread decodes faster than networks upscale; several take more work and memory for that."""
 HEIC = frozenset({"heic", "heix", "heim", "heis", "mif1"})
 """Brands of photos by ISO 23008-12, whose tiles libavformat shows as tracks. AVIF is one, too, and is read as an image."""
 OUTSIDE = (ConnectionError, FileNotFoundError, PermissionError, TimeoutError)
@@ -236,6 +238,8 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
         raise SourceError(f"{name}: there is no decoder for its video (found: {listed(container)})")
     check_size(name, video.width, video.height)
     video.thread_type = "SLICE" if live else "AUTO"
+    if 0 < video.width * video.height <= ALONE:
+        video.codec_context.thread_count = 1
     video.codec_context.flags |= Flags.output_corrupt
     elsewhere = tuple(s for s in container.streams if _is_elsewhere(container, s, video))
     # Sound that is announced and does not come, as in MPEG-TS, has no rate.

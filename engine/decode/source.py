@@ -7,7 +7,8 @@ entry point of the group `upres.sources` whose value is a class, or anything els
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -81,7 +82,7 @@ class SourceOpener(Protocol):
 
 def opener_for(source: Source) -> SourceOpener:
     """Return the opener of a source's kind; SourceError where none is registered."""
-    kind, registered = kind_of(source), entry_points(group=GROUP)
+    kind, registered = kind_of(source), openers()
     if not registered:
         raise SourceError("no kind of source is registered: install upres again")
     if kind not in registered.names:
@@ -91,6 +92,12 @@ def opener_for(source: Source) -> SourceOpener:
         )
     opener: SourceOpener = registered[kind].load()()
     return opener
+
+
+@cache
+def openers() -> EntryPoints:
+    """Return what is registered. Looked up once: that reads the metadata of every package that is installed."""
+    return entry_points(group=GROUP)
 
 
 def kind_of(source: Source) -> str:

@@ -14,6 +14,7 @@ from upres.service.storage.job_store import Store
 from upres.service.storage.schema import keys
 
 PREFIX = "upres_"
+_ALL = sa.select(keys.c.name, keys.c.hash, keys.c.created_at, keys.c.revoked_at).order_by(keys.c.created_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,8 @@ class Keys:
 
     def all(self) -> list[Key]:
         """List every key, oldest first, revoked ones too."""
-        query = sa.select(keys.c.name, keys.c.hash, keys.c.created_at, keys.c.revoked_at).order_by(keys.c.created_at)
         with self._store.snapshot() as connection:
-            return [Key(**row) for row in connection.execute(query).mappings()]
+            return [Key(*row) for row in connection.execute(_ALL)]
 
     def in_use(self) -> set[str]:
         """List the names of the keys that are not revoked."""

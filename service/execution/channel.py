@@ -6,7 +6,6 @@ import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import inf, prod
-from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
@@ -138,7 +137,7 @@ class Channel:
 
     def comes(self, seconds: float) -> bool:
         """Wait until the next message, or the end, begins to come; False where neither does for so long."""
-        return bool(wait([self._socket], seconds))
+        return framing.readable(self._socket, seconds)
 
     def receive(self, most: float = inf) -> tuple[Message, Frame | None]:
         """Receive the next message, with its frame; EOFError at the end, FramingError where it is none.

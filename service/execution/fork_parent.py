@@ -13,6 +13,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
+from upres.engine.decode.source import openers
 from upres.service.domain import job_logging
 
 from .attempt.verdict import run_order
@@ -62,7 +63,8 @@ def main() -> None:
         raise RuntimeError(
             f"{threads} threads run where children are forked; a library that was imported has started them"
         )
-    code_folders()
+    code_folders()  # these are looked up here, once, and by no child
+    openers()
     gc.collect()
     gc.freeze()  # or collecting would copy every page that a child shares
     Forking(control, run).serve()

@@ -16,13 +16,15 @@ class Attempt:
 
     yielding: it was ended to give its slot to somebody else, and its job is put back when it has gone. gone: set then.
     writing: it may still make files, or its result is on its way into the store.
-    model: what it is counted under; counted: what was of it so far. unwanted: its job has been ended.
+    progress: percent, in its job's row. unwanted: its job has been ended.
+    model: what it is counted under; counted: what was of it so far.
     trace: its span; None where tracing is off.
     """
 
     owner: str
     live: bool = False
     model: str = ""
+    progress: float = 0.0
     news: dict[str, Any] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
     yielding: bool = False

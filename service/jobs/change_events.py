@@ -41,15 +41,15 @@ class Ledger:
             "kept": kept,
         }
         job = await asyncio.to_thread(partial(self.store.change, request_id, change, **columns))
-        self.publish(request_id)
+        self.publish(request_id, event=True)
         return job
 
     def next(self, request_id: str) -> asyncio.Event:
-        """Give what is set when the next thing happens to a job, or to ANY. Ask for it before looking, to miss nothing."""
+        """Give what is set when the next thing happens to a job, or ANY has an event. Ask before looking, to miss nothing."""
         return self._next.setdefault(request_id, asyncio.Event())
 
-    def publish(self, request_id: str) -> None:
-        """Wake everybody who waits for something to happen to this job."""
-        for name in (request_id, ANY):
-            if event := self._next.pop(name, None):
-                event.set()
+    def publish(self, request_id: str, *, event: bool = False) -> None:
+        """Wake everybody who waits for something to happen to this job; with an event, who waits for those of ANY as well."""
+        for name in (request_id, ANY) if event else (request_id,):
+            if waited_for := self._next.pop(name, None):
+                waited_for.set()

@@ -226,10 +226,12 @@ class Reports:
         return {**state, "warnings": [*state.get("warnings", ()), note]}
 
     async def _progress(self, request_id: str, percent: float) -> None:
-        job = await self._ledger.get(request_id)
-        if percent >= job.state.progress + PROGRESS_STEP:
-            await self._ledger.change(request_id, lambda state: states.progressed(state, percent))
-        self._ledger.publish(request_id)
+        attempt = self._schedule.attempts.get(request_id)
+        if attempt is None or percent < attempt.progress + PROGRESS_STEP:
+            self._ledger.publish(request_id)
+            return
+        job = await self._ledger.change(request_id, lambda state: states.progressed(state, percent))
+        attempt.progress = job.state.progress
 
     async def _finish(self, request_id: str, totals: dict[str, Any]) -> None:
         """Put the bytes into the store, then change the row: a client that sees `done` can read the result."""

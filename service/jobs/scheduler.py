@@ -321,7 +321,8 @@ class Runner:
         job = await self._ledger.change(request_id, states.started)
         live, model = bool(job.spec.get("live")), model_label(Spec.from_json(job.spec).names)
         trace = self._trace(job, model, queued) if self.telemetry.tracing.on else None
-        self.attempts[request_id] = attempt = Attempt(job.owner, live=live, model=model, trace=trace)
+        attempt = Attempt(job.owner, live=live, model=model, progress=job.state.progress, trace=trace)
+        self.attempts[request_id] = attempt
         return job, attempt
 
     def _trace(self, job: Job, model: str, queued: float | None) -> AttemptTrace:

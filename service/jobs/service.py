@@ -167,7 +167,7 @@ class Jobs(JobReader):
 
     def heard(self, request_id: str) -> None:
         """Take a notice of another server that a job has changed; where it names none, jobs wait, or any may have changed."""
-        self.ledger.publish(request_id)
+        self.ledger.publish(request_id, event=True)
         if not request_id:
             self.runner.wake()
 

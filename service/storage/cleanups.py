@@ -3,13 +3,18 @@
 Nothing is ever removed because no row knows it: it may belong to another server, or to a database that was lost or restored.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 import sqlalchemy as sa
 
 from .database import Database
 from .schema import cleanups as table
+
+_ALL = table.c.request_id == sa.bindparam("this")
+_DELETE_ALL = table.delete().where(_ALL)
+_DELETE = table.delete().where(_ALL, table.c.what == sa.bindparam("part"))
+_INSERT = table.insert()
 
 
 class What(StrEnum):
@@ -47,9 +52,8 @@ class Cleanups:
 
     def done(self, request_id: str, what: What) -> None:
         """Strike out what was removed."""
-        this = (table.c.request_id == request_id, table.c.what == what)
         with self._database.transaction() as connection:
-            connection.execute(table.delete().where(*this))
+            connection.execute(_DELETE, {"this": request_id, "part": what})
 
     def postpone(self, cleanup: Cleanup, due_at: float) -> None:
         """Try again later, whether or not it was a row before."""
@@ -59,15 +63,6 @@ class Cleanups:
 
 def schedule(connection: sa.Connection, cleanup: Cleanup) -> None:
     """Add a cleanup in the transaction that makes it needed; everything of a job takes the place of its parts."""
-    same = table.c.request_id == cleanup.request_id
-    if cleanup.what is not What.EVERYTHING:
-        same = sa.and_(same, table.c.what == cleanup.what)
-    connection.execute(table.delete().where(same))
-    connection.execute(
-        table.insert().values(
-            request_id=cleanup.request_id,
-            what=cleanup.what,
-            result_prefix=cleanup.result_prefix,
-            due_at=cleanup.due_at,
-        )
-    )
+    this = {"this": cleanup.request_id, "part": cleanup.what}
+    connection.execute(_DELETE_ALL if cleanup.what is What.EVERYTHING else _DELETE, this)
+    connection.execute(_INSERT, asdict(cleanup))

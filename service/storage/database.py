@@ -25,6 +25,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._memory = url == MEMORY
         self._engine = open_engine(url)
+        self._reading = self._engine.execution_options(**{SNAPSHOT: True})  # the same connections
         self._apart = self._engine if self._memory else open_engine(url, hasty=True)  # connects when it is used
         self._lock = threading.RLock()
         self._lease: Lease | None = None
@@ -107,10 +108,8 @@ class Database:
             with self.transaction() as connection:
                 yield connection
             return
-        with self._translated(), self._engine.connect() as connection:
-            reading = connection.execution_options(**{SNAPSHOT: True})
-            with reading.begin():
-                yield reading
+        with self._translated(), self._reading.begin() as connection:
+            yield connection
 
     def meta(self, name: str, default: Callable[[], str]) -> str:
         """Give a value that is kept for good, made by `default` when it is first asked for."""

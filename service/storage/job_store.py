@@ -18,6 +18,13 @@ from .dialects import notify
 from .schema import deliveries, events, jobs, unfinished
 from .waiting import Waiting, places
 
+# Statements of every change and every look: made once, for SQLAlchemy to find what it compiled by the object.
+_THIS = jobs.select().where(jobs.c.request_id == sa.bindparam("this"))
+_NEWEST = sa.select(sa.func.max(jobs.c.number))
+_INSERT = jobs.insert()
+_UPDATE = jobs.update().where(jobs.c.request_id == sa.bindparam("this"))
+_EVENT = events.insert()
+
 LOG_SECONDS = 3600.0  # for which the log of an ended job can be read to its end, where its result is in an object store
 
 
@@ -106,10 +113,10 @@ class Store(Database):
                 raise ConflictError(f"request_id {job.request_id} is taken; choose a new UUID")
             if self.server is not None:
                 check(places(connection))
-            newest = connection.scalar(sa.select(sa.func.max(jobs.c.number))) or 0
+            newest = connection.scalar(_NEWEST) or 0
             job = replace(job, number=newest + 1, created_at=self._clock(), server=self.server)
             job = replace(job, result_prefix=self.result_prefix)
-            connection.execute(jobs.insert().values(_row(job)))
+            connection.execute(_INSERT, _row(job))
             self._record(connection, job, None, "accepted" if job.accepted else "created")
             self._checkpoint("add")
         self._checkpoint("added")
@@ -156,7 +163,7 @@ class Store(Database):
                 job = replace(job, totals={**job.totals, **totals})
             if kept is not None and not before.state.ended:
                 job = replace(job, kept={**job.kept, **kept})
-            connection.execute(jobs.update().where(jobs.c.request_id == request_id).values(_row(job)))
+            connection.execute(_UPDATE, {**_row(job), "this": request_id})
             if kind := _kind(before, job):
                 self._record(connection, job, before.state.status, kind)
             self._checkpoint(f"change to {state.status}")
@@ -226,7 +233,7 @@ class Store(Database):
             return int(connection.scalar(sa.select(sa.func.max(events.c.cursor))) or 0)
 
     def _get(self, connection: sa.Connection, request_id: str, owner: str | None = None) -> Job:
-        row = connection.execute(jobs.select().where(jobs.c.request_id == request_id)).mappings().first()
+        row = connection.execute(_THIS, {"this": request_id}).mappings().first()
         if row is None or (owner is not None and row["owner"] != owner):
             raise NotFoundError(f"there is no job {request_id}")
         return _job(row)
@@ -237,14 +244,15 @@ class Store(Database):
     def _record(self, connection: sa.Connection, job: Job, previous: Status | None, kind: str) -> None:
         state = job.state
         connection.execute(
-            events.insert().values(
-                request_id=job.request_id,
-                kind=kind,
-                previous=previous,
-                status=state.status,
-                progress=state.progress,
-                at=self._clock(),
-            )
+            _EVENT,
+            {
+                "request_id": job.request_id,
+                "kind": kind,
+                "previous": previous,
+                "status": state.status,
+                "progress": state.progress,
+                "at": self._clock(),
+            },
         )
         if self.server is not None:
             notify(connection, job.request_id)

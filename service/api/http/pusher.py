@@ -76,7 +76,8 @@ class Pusher:
         self._secret = secret.encode()
         self._public_url = public_url
         self._wait = wait
-        self._connections: dict[str, tuple[Connection, str]] = {}  # with the base of the links that its client can open
+        # With the base of the links that its client can open, and the cursor of the newest event before it.
+        self._connections: dict[str, tuple[Connection, str, int]] = {}
         self._cursor = 0
 
     def mount(self, app: FastAPI) -> None:
@@ -114,33 +115,42 @@ class Pusher:
         url = websocket.url
         base = self._public_url or f"{'https' if url.scheme == 'wss' else 'http'}://{url.netloc}/"
         connection = Connection(websocket, wait=self._wait, allowed=self._allowed)
-        self._connections[connection.id] = connection, base
+        try:
+            newest = await self._jobs.newest_event()
+        except UpresError:
+            await refuse(websocket, OVER_CAPACITY, "The server is busy")
+            return
+        if not self._connections:  # nobody has read on meanwhile
+            self._cursor = newest
+        self._connections[connection.id] = connection, base, newest
         try:
             await connection.run()
         finally:
             del self._connections[connection.id]
 
     async def run(self) -> None:
-        """Send every event from now on, until cancelled."""
-        started = False
+        """Send every event while there are clients, until cancelled."""
         while True:
             change = self._jobs.change(ANY)
             try:
-                if not started:
-                    self._cursor, started = await self._jobs.newest_event(), True
-                self._end_revoked(await asyncio.to_thread(self._keys.in_use))
-                while events := await self._jobs.events(self._cursor):
-                    for event in events:
-                        await self._send(event)
-                        self._cursor = event.cursor
+                if self._connections:
+                    await self._send_all()
             except UpresError:  # a full disk, a locked database: it may pass
                 logger.exception("events cannot be read; trying again")
             await wait_for(change, POLL_SECONDS)
 
+    async def _send_all(self) -> None:
+        """Send what has happened since the last call."""
+        self._end_revoked(await asyncio.to_thread(self._keys.in_use))
+        while events := await self._jobs.events(self._cursor):
+            for event in events:
+                await self._send(event)
+                self._cursor = max(self._cursor, event.cursor)
+
     def _end_revoked(self, in_use: Set[str]) -> None:
         """End the connections that receive the events of a revoked key, at once."""
         allowed = {CHANNELS + name for name in in_use}
-        for connection, _ in self._connections.values():
+        for connection, _, _ in self._connections.values():
             if connection.channels - allowed:
                 connection.channels.clear()
                 connection.end(UNAUTHORIZED, "The API key is revoked")
@@ -150,8 +160,8 @@ class Pusher:
         if update is None:
             return
         channel = CHANNELS + update.owner
-        for connection, base in self._connections.values():
-            if channel in connection.channels:
+        for connection, base, newest in self._connections.values():
+            if event.cursor > newest and channel in connection.channels:
                 connection.put(EVENT, self._data(update, base), channel)
 
     async def _update(self, event: Event) -> Update | None:

@@ -136,7 +136,7 @@ class Attempt:
             with closing(self._log(job)) as log, _contradictions(fresh=not log.tracks):
                 for fragment in self._fragments(reader, job, log, model, in_ranges=in_ranges):
                     self._published(fragment, log)
-                self._reporter.report()
+                self._reporter.tick()
                 self._show_first(log)
                 join(log, self._folder.joined, job.container)
                 video = log.fragments("video")

@@ -1,6 +1,5 @@
 """All that a process gives up before it reads a byte of a stranger's media."""
 
-import ctypes
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ import upres.engine
 import upres.service
 
 from . import landlock, seccomp
+from .libc import libc
 from .limits import Bounds, be_killed_first, bound
 
 PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
@@ -37,7 +37,7 @@ def confine(bounds: Bounds, *, writable: Iterable[Path] = ()) -> Confinement:
     bound(bounds)
     if sys.platform != "linux":
         return Confinement(network=False, files=False)
-    ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     files = landlock.restrict(readable=code_folders(), writable=writable)
     return Confinement(network=seccomp.restrict() or _leave_network(), files=files)
 
@@ -52,7 +52,7 @@ def confine_to_peer(bounds: Bounds) -> int | None:
     bound(bounds)
     if sys.platform != "linux" or not landlock.available():
         return None
-    ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     listener = seccomp.restrict_to_asking()
     if listener is not None:
         landlock.restrict(readable=code_folders())
@@ -61,8 +61,7 @@ def confine_to_peer(bounds: Bounds) -> int | None:
 
 def _leave_network() -> bool:
     """Move into a network of its own, which has no way out."""
-    libc = ctypes.CDLL(None)
-    return any(libc.unshare(flags) == 0 for flags in (CLONE_NEWUSER | CLONE_NEWNET, CLONE_NEWNET))
+    return any(libc().unshare(flags) == 0 for flags in (CLONE_NEWUSER | CLONE_NEWNET, CLONE_NEWNET))
 
 
 @cache

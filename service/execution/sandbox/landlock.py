@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from .libc import libc
+
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
 CREATE_RULESET_VERSION = 1
 RULE_PATH_BENEATH = 1
@@ -83,6 +85,5 @@ def _version() -> int:
 
 
 def _syscall(number: int, *arguments: object) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
     words = (ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments)
-    return int(libc.syscall(ctypes.c_long(number), *words))
+    return int(libc().syscall(ctypes.c_long(number), *words))

@@ -1,6 +1,5 @@
 """Bounds on what a process may use, and its tie to the process that started it."""
 
-import ctypes
 import os
 import resource
 import signal
@@ -8,6 +7,8 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from .libc import libc
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_NAME = 15
@@ -43,7 +44,7 @@ def die_with_parent() -> None:
     """Be killed when the process that started this one dies, however it dies; on Linux only."""
     if sys.platform == "linux":
         parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -57,4 +58,4 @@ def be_killed_first() -> None:
 def name_process(name: str) -> None:
     """Name this process, as `ps` and `top` show it; on Linux only."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:NAME_BYTES], 0, 0, 0)
+        libc().prctl(PR_SET_NAME, name.encode()[:NAME_BYTES], 0, 0, 0)

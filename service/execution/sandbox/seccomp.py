@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .libc import libc
+
 PR_SET_SECCOMP = 22  # linux/prctl.h
 SECCOMP_MODE_FILTER = 2
 SET_MODE_FILTER, NEW_LISTENER = 1, 1 << 3  # operation and flag of seccomp(2), since Linux 5.0
@@ -96,7 +98,7 @@ def restrict() -> bool:
     if calls is None:
         return False
     program = _program([*_common(calls), *_denied((calls.socket, calls.connect)), ALLOWED])
-    return bool(ctypes.CDLL(None).prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) == 0)
+    return bool(libc().prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) == 0)
 
 
 def restrict_to_asking() -> int | None:
@@ -109,9 +111,7 @@ def restrict_to_asking() -> int | None:
     if calls is None:
         return None
     program = _program([*_common(calls), *_tcp(calls), ALLOWED])
-    descriptor: int = ctypes.CDLL(None).syscall(
-        ctypes.c_long(calls.seccomp), SET_MODE_FILTER, NEW_LISTENER, ctypes.byref(program)
-    )
+    descriptor: int = libc().syscall(ctypes.c_long(calls.seccomp), SET_MODE_FILTER, NEW_LISTENER, ctypes.byref(program))
     return descriptor if descriptor >= 0 else None
 
 

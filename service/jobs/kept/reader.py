@@ -33,8 +33,10 @@ class HereLog:
 
     async def parts(self, fragment: Fragment) -> AsyncGenerator[bytes]:
         """Yield a fragment's bytes; LogError before the last of them where they are damaged or missing."""
-        parts = self._tail.parts(fragment, CHUNK)
-        while (data := await asyncio.to_thread(next, parts, None)) is not None:
+        left, parts = fragment.size, self._tail.parts(fragment, CHUNK)
+        while left:
+            data = await asyncio.to_thread(next, parts)
+            left -= len(data)
             yield data
 
 

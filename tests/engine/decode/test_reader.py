@@ -1,9 +1,11 @@
 """What is read is what ffmpeg decodes, upright, in order and in time; what cannot be read is refused in words."""
 
 import io
+import os
 import struct
 from contextlib import nullcontext
 from fractions import Fraction
+from importlib.metadata import entry_points
 
 import av
 import media
@@ -18,6 +20,7 @@ from upres.engine.core.errors import SourceError
 from upres.engine.decode import container, demuxer
 from upres.engine.decode.cut import Cut
 from upres.engine.decode.reader import Reader
+from upres.engine.decode.source import GROUP, opener_for, openers
 from upres.engine.encode.fragment import boxes
 
 pytestmark = pytest.mark.referee
@@ -472,3 +475,21 @@ def test_a_file_that_cannot_be_read_on_is_refused_for_what_it_is(tmp_path):
     data = struct.pack(">I4s32xI4s", 40, b"ftyp", 8, b"mdat") + bytes(99)
     with pytest.raises(SourceError, match=r"not a video that can be read \(Invalid data"):
         Reader(Broken(data))
+
+
+def test_openers_are_looked_up_once_however_many_sources_are_opened(monkeypatch):
+    lookups = []
+    monkeypatch.setattr(
+        "upres.engine.decode.source.entry_points", lambda group: lookups.append(group) or entry_points(group=group)
+    )
+    openers.cache_clear()
+    kinds = [opener_for(io.BytesIO()), opener_for(Pipe(b"")), opener_for("a.mp4")]
+    assert len({type(kind) for kind in kinds}) == 3 and lookups == [GROUP]
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="libavcodec takes one thread for anything here")
+@pytest.mark.parametrize(("size", "alone"), [("640x480", True), ("656x480", False)])
+def test_frames_that_one_thread_decodes_fast_enough_get_one(tmp_path, size, alone):
+    clip = media.clip(tmp_path / "in.mp4", *H264, picture=f"testsrc2=size={size}:rate=10:duration=0.2")
+    with Reader(clip) as reader:
+        assert (reader.video.codec_context.thread_count == 1) is alone

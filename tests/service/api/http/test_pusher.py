@@ -1,7 +1,9 @@
 """The progress socket of a real server, by a real WebSocket client; what no client can time, on a socket of the test's own."""
 
 import asyncio
+import hmac
 import json
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -10,9 +12,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from upres.service.api.http import pusher_socket
+from upres.service.api.http.pusher import Pusher
 from upres.service.api.http.pusher_socket import Connection
 from upres.service.auth.api_keys import Keys
-from upres.service.storage.job_store import Store
+from upres.service.domain import states
+from upres.service.jobs.reading import JobReader
+from upres.service.storage.job_store import Job, Store
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 CHANNEL = "private-client.default"
@@ -225,3 +230,69 @@ def test_a_client_that_does_not_read_loses_its_connection_and_nothing_grows():
         return socket.closed
 
     assert asyncio.run(told()) == 4100
+
+
+class Subscriber(Talking):
+    """A WebSocket whose client subscribes to its channel. told: of which jobs it heard."""
+
+    def __init__(self):
+        super().__init__()
+        self.query_params, self.url = {"protocol": "7"}, SimpleNamespace(scheme="ws", netloc="127.0.0.1")
+        self.told = asyncio.Queue()
+
+    async def accept(self):
+        pass
+
+    async def send_text(self, text):
+        message = json.loads(text)
+        data = json.loads(message["data"])
+        if message["event"] == "pusher:connection_established":
+            signed = hmac.new(b"secret", f"{data['socket_id']}:{CHANNEL}".encode(), "sha256").hexdigest()
+            ask = {"event": "pusher:subscribe", "data": {"channel": CHANNEL, "auth": f"upres:{signed}"}}
+            self.coming.put_nowait({"type": "websocket.receive", "text": json.dumps(ask)})
+        else:
+            self.told.put_nowait(data.get("request_id"))
+
+
+class Counting(JobReader):
+    """Counts the looks for something to have happened, and the readings of events."""
+
+    looks = readings = 0
+
+    def change(self, request_id):
+        self.looks += 1
+        return super().change(request_id)
+
+    async def events(self, after, request_id=None):
+        self.readings += 1
+        return await super().events(after, request_id)
+
+
+def test_events_are_read_for_clients_only_and_those_from_before_they_came_are_not_told(tmp_path):
+    async def told():
+        jobs = Counting(Store.in_memory(), None, tmp_path)
+        keys = Keys(jobs.store)
+        keys.add("default")
+        pusher = Pusher(jobs, keys, None, secret="secret", public_url=None, wait=asyncio.Event().wait)
+        running = asyncio.create_task(pusher.run())
+        for name in ("before", "later"):
+            jobs.store.add(Job(name, "default", {}))
+        await asyncio.sleep(0)  # it waits by now
+        await jobs.ledger.change("before", states.started)
+        while jobs.looks < 2:
+            await asyncio.sleep(0)
+        unread, client = jobs.readings, Subscriber()
+        connected = asyncio.create_task(pusher.connect(client))
+        heard = [await client.told.get()]
+        await jobs.ledger.change("later", states.started)
+        heard.append(await client.told.get())
+        client.coming.put_nowait({"type": "websocket.disconnect"})
+        await connected
+        running.cancel()
+        return unread, heard
+
+    async def within_a_minute():
+        async with asyncio.timeout(60):
+            return await told()
+
+    assert asyncio.run(within_a_minute()) == (0, [None, "later"])
