@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from onnxruntime import OrtValue
 
+from upres.engine.models.flashvsr.loading import Loader, cuts_beside
 from upres.engine.models.flashvsr.manifest import read
-from upres.engine.models.flashvsr.networks import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer, draw_noise
-from upres.engine.models.flashvsr.shot import Canvas, LiveShot, Networks
+from upres.engine.models.flashvsr.model import DEPTH
+from upres.engine.models.flashvsr.networks import CLIP, FIRST, LATENT, NEXT, draw_noise
+from upres.engine.models.flashvsr.session_parts import Graphs, LiveNetworks
+from upres.engine.models.flashvsr.shot import Canvas, LiveShot
 from upres.engine.models.flashvsr.tiles import GRID, LATENT_PIXELS, Layout
-from upres.engine.models.flashvsr.tokens import TokenCut
 from upres.engine.runtime.base import DeviceKind, cpus
-from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ring.resident import Resident
 from upres.export.flashvsr.graphs.attention import Attention
 from upres.export.flashvsr.verify import reference
 from upres.export.flashvsr.weights.torch_tensors import read_all
@@ -88,18 +89,11 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: DeviceKind) -> Steps
     """Prepare the exported graphs as a live session runs them, colors and the bicubic upscale included in the whole."""
     manifest, profile = read(graphs), layout.profile
 
-    def load(name: str) -> OnnxRuntimeGraph:
-        return OnnxRuntimeGraph(graphs / name, cpus(), mapped=True, device=device)
-
-    projector, decoder, first, following = map(
-        load, (manifest.projector, manifest.decoder, profile.first, profile.following)
-    )
-    networks = Networks(
-        partial(Projector, projector),
-        TokenCut(device, cpus()),
-        [Transformer(first, following, manifest.head_dim) for _ in layout.tiles],
-        Decoder(decoder, layout.height, layout.width),
-    )
+    load = Loader(device, cpus())
+    names = manifest.projector, manifest.decoder, profile.first, profile.following
+    projector, decoder, first, following = (load(graphs / name) for name in names)
+    parts = Graphs(projector, decoder, first, following, cuts_beside(decoder), manifest.head_dim, DEPTH[device])
+    networks = LiveNetworks(parts, layout)
     canvas = Canvas(layout.height, layout.width, SCALE, layout, ThreadPoolExecutor(CLIP))
     shot = LiveShot(canvas, networks, partial(draw_noise, 0), pause=lambda: None)
     source = DRAW.integers(0, 256, (layout.height // SCALE, layout.width // SCALE, 3), dtype=np.uint8)
@@ -107,18 +101,24 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: DeviceKind) -> Steps
         list(shot.push(source))
 
     clip = DRAW.integers(0, 256, (CLIP, layout.height, layout.width, 3), dtype=np.uint8)
-    one = networks.projector(layout.height, layout.width)
+    one, resident = networks.projector(layout.height, layout.width), Resident(decoder)
     tile = layout.tiles[0]
     count = NEXT * tile.height * tile.width // GRID**2
-    tokens = OrtValue.ortvalue_from_numpy(DRAW.standard_normal((1, count, manifest.dim), np.float32), device)
+    tokens = resident.put(DRAW.standard_normal((1, count, manifest.dim), np.float32))
     shape = (1, LATENT, NEXT, tile.height // LATENT_PIXELS, tile.width // LATENT_PIXELS)
     noise = DRAW.standard_normal(shape, np.float32)
+
+    def project() -> None:
+        for _ in range(NEXT):
+            one.push(clip)
+        one.wait()
+
     latent = DRAW.standard_normal((1, LATENT, layout.height // 8, layout.width // 8), np.float32)
     decoded = DRAW.standard_normal((CLIP, 3, layout.height, layout.width), np.float32)
     return Steps(
         f"{following.report.removesuffix(' fp32')} {manifest.precision}, {manifest.attention} attention",
         {
-            "projector": lambda: [one.push(clip) for _ in range(NEXT)],
+            "projector": project,
             "transformer": lambda: [transformer.push(noise, tokens, FIRST) for transformer in networks.transformers],
             "decoder": lambda: [networks.decoder.push(latent, clip) for _ in range(NEXT)],
             "bicubic upscale": lambda: list(canvas.threads.map(canvas.prepare, [source] * FRAMES)),

@@ -1,25 +1,32 @@
 """ONNX Runtime: its CPU as a runtime, and graphs on any of its devices."""
 
+import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
+
+import numpy as np
 
 from upres.engine.core.errors import MemoryShortError, ModelError
 
 from . import half, ort_prelu
-from .base import DeviceKind, Tensor, contiguous, cpus
-
-if TYPE_CHECKING:
-    from .ring.device import Bound
+from .base import DeviceKind, Tensor, cpus
+from .ring.device import BFLOAT16, Bound, Spec
 
 PROVIDERS: dict[DeviceKind, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TensorFloat-32, CUDA's default, keeps 10 of float32's 23 bits.
 PROVIDER_OPTIONS: dict[DeviceKind, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
-OnDevice: TypeAlias = Any
-"""An OrtValue: a tensor that stays where a graph has put it."""
+ONNX_BFLOAT16 = 16
+KINDS: Mapping[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(bfloat16)": BFLOAT16,
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(bool)": np.dtype(np.bool_),
+    "tensor(int64)": np.dtype(np.int64),
+}
 NO_MEMORY = re.compile("out of memory|failed to allocate|ALLOC_FAILED|bad allocation|bad_alloc", re.IGNORECASE)
 GPU_INSTALL = (
     "pip install 'upres[cuda]'; pip uninstall --yes onnxruntime onnxruntime-gpu; "
@@ -112,7 +119,7 @@ class OnnxRuntimeGraph:
         with _memory_errors():
             return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
 
-    def enqueue(self, bound: "Mapping[str, Bound]") -> None:
+    def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Run once on memory of the device, without waiting for it. Every input and output is bound.
 
         Raises MemoryShortError where the device has not the memory for what lies between.
@@ -120,7 +127,8 @@ class OnnxRuntimeGraph:
         binding = self._session.io_binding()
         for name, each in bound.items():
             bind = binding.bind_input if name in self._inputs else binding.bind_output
-            bind(name, self.device, 0, each.spec.dtype, each.spec.shape, each.memory.address)
+            kind = ONNX_BFLOAT16 if each.spec.dtype == BFLOAT16 else each.spec.dtype
+            bind(name, self.device, 0, kind, each.spec.shape, each.memory.address)
         with _memory_errors():
             self._session.run_with_iobinding(binding, self._unsynchronized)
 
@@ -128,58 +136,13 @@ class OnnxRuntimeGraph:
         """Release the graph, and the weights that it has mapped; it cannot run after this."""
         del self._session
 
-    def state(self) -> "dict[str, StateInfo]":
-        """Find the graph's states by name: inputs NAME.past.0, NAME.past.1 … and outputs NAME.new.0 …"""
-        states: dict[str, StateInfo] = {}
-        for value, way in [
-            *((value, "past") for value in self._session.get_inputs()),
-            *((value, "new") for value in self._session.get_outputs()),
-        ]:
-            name, _, index = value.name.rpartition(f".{way}.")
-            if name and index.isdigit():
-                known = states.get(name, StateInfo(tuple(value.shape), value.type, 0, 0))
-                states[name] = replace(known, **{way: getattr(known, way) + 1})
-        return states
-
-    def run_bound(
-        self,
-        feeds: Mapping[str, Tensor],
-        inputs: Mapping[str, OnDevice],
-        outputs: Mapping[str, OnDevice],
-        *,
-        left: Collection[str] = (),
-    ) -> dict[str, Any]:
-        """Run once with some inputs and outputs bound to what is on the device; return the outputs that are not.
-
-        left: those of them that are returned as they are left on the device; the others are arrays.
-        """
-        binding = self._session.io_binding()
-        arrays = contiguous(feeds)  # the binding keeps no reference to them
-        for name, value in arrays.items():
-            binding.bind_cpu_input(name, value)
-        for name, value in inputs.items():
-            binding.bind_ortvalue_input(name, value)
-        unbound = [name for name in self._outputs if name not in outputs]
-        for name in unbound:
-            binding.bind_output(name, self.device if name in left else "cpu")
-        for name, value in outputs.items():
-            binding.bind_ortvalue_output(name, value)
-        self._session.run_with_iobinding(binding)
-        values = dict(zip(unbound, binding.get_outputs(), strict=False))
-        return {name: value if name in left else value.numpy() for name, value in values.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class StateInfo:
-    """A state of a graph. shape: of one tensor, dimensions as numbers or "H/8". kind: ONNX Runtime's name of the type.
-
-    past, new: how many tensors the graph reads and how many it writes.
-    """
-
-    shape: tuple[int | str, ...]
-    kind: str
-    past: int
-    new: int
+    def specs(self, sizes: Mapping[str, int]) -> tuple[dict[str, Spec], dict[str, Spec]]:
+        """Describe inputs and outputs by name. sizes: of the dimensions that are named, such as H in "H/8" or "4*T"."""
+        inputs, outputs = (
+            {value.name: Spec(tuple(_size(each, sizes) for each in value.shape), KINDS[value.type]) for value in values}
+            for values in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        return inputs, outputs
 
 
 def missing_provider(device: DeviceKind) -> str | None:
@@ -229,3 +192,9 @@ def _memory_errors() -> Iterator[None]:
         if NO_MEMORY.search(str(error)):
             raise MemoryShortError(f"ONNX Runtime gets no memory: {error}") from error
         raise
+
+
+def _size(dimension: int | str, sizes: Mapping[str, int]) -> int:
+    """Work out a dimension such as 16, "H/8" or "H*W/256"."""
+    product, _, divisor = str(dimension).partition("/")
+    return math.prod(sizes[each] if each in sizes else int(each) for each in product.split("*")) // int(divisor or 1)

@@ -35,16 +35,18 @@ class Cuda:
 class CudaGraph(OnnxRuntimeGraph):
     """A graph on ONNX Runtime's CUDA provider, whose runs are queued on `compute`."""
 
-    def __init__(self, model: Path | bytes, precision: str, on: Device, compute: Stream | None = None) -> None:
+    def __init__(
+        self, model: Path | bytes, precision: str, on: Device, compute: Stream | None = None, *, mapped: bool = False
+    ) -> None:
         """Load a graph in float32 to be computed in fp32, without TensorFloat-32, or in fp16; ModelError where it cannot be.
 
         model: its file, or one as bytes, which is computed in its own precision.
-        compute: the stream to run on, by default one of its own.
+        compute: the stream to run on, by default one of its own. mapped: as of OnnxRuntimeGraph.
         """
         self.on = on
         self.compute = compute or on.stream()
         stream = {"user_compute_stream": str(self.compute.handle)}
-        super().__init__(model, cpus(), device="cuda", precision=precision, settings=stream)
+        super().__init__(model, cpus(), mapped=mapped, device="cuda", precision=precision, settings=stream)
 
     def beside(self, model: bytes) -> "CudaGraph":
         """Load another graph onto the same stream."""

@@ -3,17 +3,20 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from upres.engine.machine.host import peak_memory
+from upres.engine.models.flashvsr.loading import Loader
 from upres.engine.models.flashvsr.manifest import FlashVSRManifest, Profile, read
 from upres.engine.models.flashvsr.networks import FIRST, LATENT, NEXT, Decoder, Projector, rotation
 from upres.engine.runtime.base import DeviceKind, cpus
-from upres.engine.runtime.ort import OnnxRuntimeGraph
-from upres.engine.runtime.ort_state import BoundState
+from upres.engine.runtime.ring.device import StateGraph
+from upres.engine.runtime.ring.resident import State, is_state
+from upres.engine.runtime.ring.ring import Ring
 
 from .graphs.settings import Settings
 from .graphs.write import write_graphs
@@ -63,44 +66,50 @@ def run_steps(folder: Path, device: DeviceKind = "cpu") -> Iterator[Cost]:
     """Load each graph of the smallest profile in turn and run it twice on noise."""
     manifest = read(folder)
     profile = min(manifest.profiles, key=lambda profile: profile.pixels)
-    yield from _frame_costs(folder, manifest, profile, device)
+    load = Loader(device, cpus())
+    yield from _frame_costs(folder, manifest, profile, load)
     for name, frames in ((profile.first, FIRST), (profile.following, NEXT)):
-        graph = OnnxRuntimeGraph(folder / name, cpus(), mapped=True, device=device)
+        graph = load(folder / name)
         yield _step_cost(graph, f"{name}, {frames} latent frames", manifest, (frames, profile.height, profile.width))
 
 
-def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile, device: DeviceKind) -> Iterator[Cost]:
+def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile, load: Loader) -> Iterator[Cost]:
     height, width = profile.height, profile.width
     draw = np.random.Generator(np.random.Philox(SEED))
     frames = draw.integers(0, 256, (4, height, width, 3), dtype=np.uint8)
     latents = draw.standard_normal((1, LATENT, height // 8, width // 8), np.float32)
-    graphs = [
-        OnnxRuntimeGraph(folder / name, cpus(), mapped=True, device=device)
-        for name in (manifest.projector, manifest.decoder)
-    ]
+    graphs = [load(folder / name) for name in (manifest.projector, manifest.decoder)]
     projector, decoder = Projector(graphs[0], height, width), Decoder(graphs[1], height, width)
     projector.start(frames[0])  # before, the state is undefined and need not be finite
     decoder.start()
-    yield _measure("projector, 1 latent frame", lambda: projector.push(frames), times=2)
+
+    def project() -> None:
+        projector.push(frames)
+        projector.wait()
+
+    yield _measure("projector, 1 latent frame", project, times=2)
     yield _measure("decoder, 1 latent frame", lambda: decoder.push(latents, frames), times=2)
+    projector.close()
+    decoder.close()
 
 
-def _step_cost(graph: OnnxRuntimeGraph, name: str, manifest: FlashVSRManifest, size: tuple[int, int, int]) -> Cost:
+def _step_cost(graph: StateGraph, name: str, manifest: FlashVSRManifest, size: tuple[int, int, int]) -> Cost:
     """Run steps of the transformer, its past zero; ArithmeticError where one returns values that are not finite."""
     frames, rows, columns = size[0], size[1] // 16, size[2] // 16
     cos, sin = rotation(0, (frames, rows, columns), manifest.head_dim)
     draw = np.random.Generator(np.random.Philox(SEED))
     noise = draw.standard_normal((1, LATENT, frames, 2 * rows, 2 * columns), np.float32)
     tokens = draw.standard_normal((1, frames * rows * columns, manifest.dim), np.float32)
-    state = BoundState([graph])
-    state.clear()
+    inputs, outputs = ({each: spec for each, spec in specs.items() if not is_state(each)} for specs in graph.specs({}))
+    with closing(State([graph], {})) as state, closing(Ring(graph, inputs, outputs, 1)) as ring:
+        state.clear()
 
-    def step() -> None:
-        clean = state.run(graph, {"noise": noise, "tokens": tokens, "cos": cos, "sin": sin})["clean"]
-        if not np.isfinite(clean).all():
-            raise ArithmeticError(f"{name}: the result is not finite")
+        def step() -> None:
+            ring.submit({"noise": noise, "tokens": tokens, "cos": cos, "sin": sin}, state.advance(graph))
+            if not np.isfinite(ring.collect()["clean"]).all():
+                raise ArithmeticError(f"{name}: the result is not finite")
 
-    return _measure(name, step, times=2)
+        return _measure(name, step, times=2)
 
 
 def _measure(name: str, work: Callable[[], object], *, times: int = 1) -> Cost:

@@ -5,8 +5,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -19,21 +20,26 @@ from upres.engine.machine.cache import cache_folder
 from upres.engine.models.manifest import Installed
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import DeviceKind, cpus
-from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ring.device import StateGraph
 
+from .loading import Loader, cuts_beside
 from .manifest import Profile, check, find, read
-from .networks import CLIP, FIRST, LATENT, NEXT, Decoder, Projector, Transformer, decoder_parts, draw_noise
+from .networks import CLIP, LATENT, NEXT, Decoder, decoder_parts, draw_noise
 from .session import FlashVSRSession
-from .shot import REACH, Canvas, Networks, Noise
+from .session_parts import Graphs, LiveNetworks, Networks, buffer_bytes
+from .shot import Canvas, Noise
 from .spool import spooled_bytes
-from .tiles import GRID, LATENT_PIXELS, Layout, lay_out
-from .tokens import TokenCut
+from .tiles import LATENT_PIXELS, Layout, lay_out
 
 SCALES = (2, 3, 4)
 KEPT_FRAMES = 36  # of a shot at most: those of the first step, and what comes from one step
 FIRST_FRAMES = 21  # of the first step, which the consumer of a live session takes at once
 FRAMES_A_STEP = CLIP * NEXT
 EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, estimated
+DEPTH: Mapping[DeviceKind, int] = {
+    "cpu": 1,
+    "cuda": 2,
+}  # runs under way: a GPU's next is queued while the host finishes one
 TRIAL_SIDE = 256  # pixels a side of the frames that a GPU's speed is estimated on
 ALLOW_RANDOM = "UPRES_RANDOM_WEIGHTS"  # set to 1 by tests and benchmarks
 
@@ -43,7 +49,8 @@ class Options:
     """How a FlashVSR runs.
 
     seed: of the noise. spool: a folder; a shot of more than one tile is then upscaled tile by tile once it is complete, with
-    one tile's state in memory and the source's frames and the latents in the folder. threads: of the runtime, all by default.
+    one tile's state in memory and the source's frames and the latents in the folder, but on a GPU whose memory holds all
+    tiles. threads: of the runtime, all by default.
     device: cpu or cuda; not tried on a GPU yet.
     """
 
@@ -75,10 +82,12 @@ class FlashVSR:
         check(folder, self.manifest)
         self.scale = scale
         self._folder = folder
+        self._loader = Loader(self._options.device, self._options.threads or cpus())
+        self._depth = DEPTH[self._options.device]
         self._projector, self._decoder = (self._load(name) for name in (self.manifest.projector, self.manifest.decoder))
-        self._cut = TokenCut(self._decoder.device, self._options.threads or cpus())
+        self._cuts = cuts_beside(self._decoder)
         self.gpu_free = device_memory.free() if self._options.device == "cuda" else None
-        self._steps: dict[Profile, tuple[OnnxRuntimeGraph, OnnxRuntimeGraph]] = {}
+        self._steps: dict[Profile, tuple[StateGraph, StateGraph]] = {}
 
     @property
     def name(self) -> str:
@@ -114,16 +123,14 @@ class FlashVSR:
             # Another tile size has its own graphs over the same weights: those of one are kept.
             self._steps = {layout.profile: (self._load(layout.profile.first), self._load(layout.profile.following))}
         first, following = self._steps[layout.profile]
-        spool = self._options.spool if len(layout.tiles) > 1 and not live else None
-        count = 1 if spool else len(layout.tiles)
-        networks = Networks(
-            partial(Projector, self._projector),
-            self._cut,
-            [Transformer(first, following, self.manifest.head_dim) for _ in range(count)],
-            Decoder(self._decoder, layout.height, layout.width),
+        graphs = Graphs(
+            self._projector, self._decoder, first, following, self._cuts, self.manifest.head_dim, self._depth
         )
+        spooled = self._is_spooled(layout, live=live)
+        networks = Networks(graphs, layout) if spooled else LiveNetworks(graphs, layout)
         threads = ThreadPoolExecutor(min(CLIP, self._options.threads or cpus()), "flashvsr")
         canvas = Canvas(height * self.scale, width * self.scale, self.scale, layout, threads)
+        spool = self._options.spool if spooled else None
         return FlashVSRSession(canvas, networks, noise or partial(draw_noise, self._options.seed), spool)
 
     def layout(self, width: int, height: int) -> Layout:
@@ -136,31 +143,35 @@ class FlashVSR:
         On a GPU that is the frames on their way there and back; the rest is in `gpu_memory`.
         """
         layout = self.layout(width, height)
-        pixels = layout.height * layout.width
+        spooled, pixels = self._is_spooled(layout, live=live), layout.height * layout.width
         frames = (KEPT_FRAMES + (FIRST_FRAMES if live else 0)) * pixels * 3
+        copied = self._buffers(layout, spooled=spooled)[1]
         if self.gpu_free is None:
-            return frames + self._computing(layout, live=live)
-        return frames + 4 * 2 * CLIP * pixels * 3  # in float32, as they come and put together
+            return frames + copied + self._computing(layout, spooled=spooled)
+        return frames + copied + 4 * CLIP * pixels * 3  # in float32, put together from parts
 
     def gpu_memory(self, width: int, height: int, *, live: bool = False) -> int:
         """Predict the bytes of the GPU's memory that weights and a session need at its peak; 0 where it runs on none."""
-        return 0 if self.gpu_free is None else self._computing(self.layout(width, height), live=live)
+        layout = self.layout(width, height)
+        return 0 if self.gpu_free is None else self._computing(layout, spooled=self._is_spooled(layout, live=live))
 
-    def _computing(self, layout: Layout, *, live: bool) -> int:
-        """Count the bytes of weights, states and what a step takes besides, wherever it computes."""
+    def _computing(self, layout: Layout, *, spooled: bool) -> int:
+        """Count the bytes of weights, states and tensors and what a step takes besides, wherever it computes."""
         facts = self.manifest
-        tiles = 1 if self._options.spool and not live else len(layout.tiles)
+        tiles = 1 if spooled else len(layout.tiles)
         parts = [outer.height * outer.width for _, outer in decoder_parts(layout.height, layout.width)]
         state = tiles * layout.profile.state_bytes + sum(parts) * facts.frame_state_bytes
         working = max(layout.profile.working_bytes, max(parts) * facts.decoder_bytes)
-        return facts.weight_bytes + state + self._tokens(layout, live=live) + working
+        return facts.weight_bytes + state + self._buffers(layout, spooled=spooled)[0] + working
 
-    def _tokens(self, layout: Layout, *, live: bool) -> int:
-        """Count the bytes of the tokens of a shot's first step: of whole frames, or of what one tile needs, and the tile's."""
-        spooled = self._options.spool and not live
-        parts = [tile.grown(REACH, layout.height, layout.width) for tile in layout.tiles] if spooled else [layout]
-        seen = max(part.height * part.width for part in parts)
-        return 4 * FIRST * (seen + layout.profile.pixels) // GRID**2 * self.manifest.dim
+    def _buffers(self, layout: Layout, *, spooled: bool) -> tuple[int, int]:
+        return buffer_bytes(layout, self.manifest.dim, self.manifest.head_dim, depth=self._depth, spooled=spooled)
+
+    def _is_spooled(self, layout: Layout, *, live: bool) -> bool:
+        """Tell whether a shot is upscaled tile by tile: where a folder is named for that, and no GPU holds all tiles at once."""
+        if live or self._options.spool is None or len(layout.tiles) == 1:
+            return False
+        return self.gpu_free is None or self._computing(layout, spooled=False) > self.gpu_free
 
     def _check_gpu(self, width: int, height: int, *, live: bool) -> None:
         """Raise SourceError where the GPU's memory cannot hold a session."""
@@ -176,7 +187,7 @@ class FlashVSR:
     def spooled(self, width: int, height: int, frames: int) -> int:
         """Predict the bytes that a shot of so many frames of this size takes in that folder; 0 where it needs none."""
         layout = self.layout(width, height)
-        return spooled_bytes(layout, width, height, frames) if self.spool and len(layout.tiles) > 1 else 0
+        return spooled_bytes(layout, width, height, frames) if self._is_spooled(layout, live=False) else 0
 
     def seconds(self, width: int, height: int) -> float:
         """Predict the seconds that a frame of this size takes: the arithmetic, over what the device was seen to manage."""
@@ -193,16 +204,16 @@ class FlashVSR:
         decoder, seconds = Decoder(self._decoder, TRIAL_SIDE, TRIAL_SIDE), math.inf
         latent = np.zeros((1, LATENT, TRIAL_SIDE // LATENT_PIXELS, TRIAL_SIDE // LATENT_PIXELS), np.float32)
         frames = np.zeros((CLIP, TRIAL_SIDE, TRIAL_SIDE, 3), np.uint8)
-        decoder.start()
-        for _ in range(3):
-            start = time.perf_counter()
-            decoder.push(latent, frames)
-            seconds = min(seconds, time.perf_counter() - start)
+        with closing(decoder):
+            decoder.start()
+            for _ in range(3):
+                start = time.perf_counter()
+                decoder.push(latent, frames)
+                seconds = min(seconds, time.perf_counter() - start)
         return CLIP * TRIAL_SIDE**2 * self.manifest.frame_flops / seconds
 
-    def _load(self, name: str) -> OnnxRuntimeGraph:
-        options = self._options
-        return OnnxRuntimeGraph(self._folder / name, options.threads or cpus(), mapped=True, device=options.device)
+    def _load(self, name: str) -> StateGraph:
+        return self._loader(self._folder / name)
 
 
 def installed(network: str) -> Installed | None:

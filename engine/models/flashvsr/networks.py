@@ -1,15 +1,17 @@
-"""FlashVSR's three networks on a runtime, each with its bound state, and the constants they are fed. Knows no frames or shots."""
+"""FlashVSR's three networks on a device, each with its state there, and the constants they are fed. Knows no frames or shots."""
 
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
 
 from upres.engine.core.errors import ModelError
 from upres.engine.runtime.base import Tensor
-from upres.engine.runtime.ort import OnDevice, OnnxRuntimeGraph
-from upres.engine.runtime.ort_state import BoundState
+from upres.engine.runtime.ring.device import Bound, StateGraph
+from upres.engine.runtime.ring.resident import Resident, State, is_state
+from upres.engine.runtime.ring.ring import Ring, Specs
 
 from .tiles import GRID, LATENT_PIXELS, Tile
 
@@ -19,15 +21,23 @@ DECODER_PART = 1536  # pixels decoded at once, each way: 4 frames of 128 channel
 # Pixels that a frame depends on around it: 11 convolutions over 8 pixels, 10 over 4, 10 over 2 and 3 over 1 are 151.
 DECODER_HALO = 160
 LATENT = 16  # channels of a latent frame
+WHOLE: Mapping[str, int] = {}  # sizes of a graph that takes one size only
 THETA = 10000.0  # base of the rotary position embedding's frequencies (arXiv 2104.09864)
 
 
 class Projector:
-    """The LQ projector: four frames of a padded size in, the tokens of one latent frame out."""
+    """The LQ projector: four frames of a padded size in, the tokens of one latent frame out, which stay on the device."""
 
-    def __init__(self, graph: OnnxRuntimeGraph, height: int, width: int) -> None:
-        self._graph = graph
-        self._state = BoundState([graph], {"H": height, "W": width})
+    def __init__(self, graph: StateGraph, height: int, width: int, *, depth: int = 1) -> None:
+        """depth: runs that may be under way; MemoryShortError where the device has no memory for them."""
+        self._graph, sizes = graph, {"H": height, "W": width}
+        inputs, outputs = graph.specs(sizes)
+        with ExitStack() as taken:
+            self._state = taken.enter_context(closing(State([graph], sizes)))
+            tokens = taken.enter_context(closing(Resident(graph)))
+            self._tokens = cycle([tokens.take(outputs["tokens"]) for _ in range(FIRST)])
+            self._ring = taken.enter_context(closing(Ring(graph, {"frames": inputs["frames"]}, {}, depth)))
+            self._taken = taken.pop_all()
         self.nbytes = self._state.nbytes
 
     def start(self, frame: Tensor) -> None:
@@ -36,71 +46,149 @@ class Projector:
         for _ in range(2):  # the second convolution's state follows from the first one's
             self.push(still)
 
-    def push(self, frames: Tensor) -> OnDevice:
-        """Turn (4, H, W, 3) uint8 into tokens (1, H/16 * W/16, dim) float32, which stay on the device."""
-        return self._state.run(self._graph, {"frames": frames}, left=("tokens",))["tokens"]
+    def push(self, frames: Tensor) -> Bound:
+        """Turn (4, H, W, 3) uint8 into tokens (1, H/16 * W/16, dim) float32; the sixth push after this one overwrites them."""
+        if self._ring.full:
+            self._ring.collect()
+        tokens = next(self._tokens)
+        self._ring.submit({"frames": frames}, {**self._state.advance(self._graph), "tokens": tokens})
+        return tokens
+
+    def wait(self) -> None:
+        """Wait until all that was pushed is done."""
+        while len(self._ring):
+            self._ring.collect()
+
+    def close(self) -> None:
+        """Give all memory back; safe to call twice."""
+        self._taken.close()
 
 
 class Transformer:
     """The diffusion transformer on one tile: noise and tokens in, clean latents out."""
 
-    def __init__(self, first: OnnxRuntimeGraph, following: OnnxRuntimeGraph, head_dim: int) -> None:
+    def __init__(self, first: StateGraph, following: StateGraph, head_dim: int) -> None:
+        """Take memory for one run of each; MemoryShortError where the device has none."""
         self._graphs = {FIRST: first, NEXT: following}
-        self._state = BoundState([first, following])
         self._head_dim = head_dim
+        with ExitStack() as taken:
+            self._state = taken.enter_context(closing(State([first, following], {})))
+            self._rings = {
+                count: taken.enter_context(closing(Ring(graph, *_passed(graph), 1)))
+                for count, graph in self._graphs.items()
+            }
+            self._taken = taken.pop_all()
         self.nbytes = self._state.nbytes
 
-    def push(self, noise: Tensor, tokens: OnDevice, position: int) -> dict[str, Tensor]:
+    def push(self, noise: Tensor, tokens: Bound, position: int, clean: Bound | None = None) -> dict[str, Tensor]:
         """Run one step, the first of a shot where position is 0.
 
         noise: (1, 16, f, H/8, W/8), tokens: (1, f * H/16 * W/16, dim), on the device; float32. position: of the first latent frame
-        in its shot.
-        Gives `clean`, as large as the noise, and whatever else the graph gives. ModelError where it is not finite.
+        in its shot. clean: where the latents are left, as large as the noise; then nothing is waited for, and nothing given.
+        Else gives `clean` and whatever else the graph gives. ModelError where it is not finite.
         """
         cos, sin = rotation(position, (noise.shape[2], noise.shape[3] // 2, noise.shape[4] // 2), self._head_dim)
-        feeds: Mapping[str, Tensor] = {"noise": noise, "cos": cos, "sin": sin}
-        outputs = self._state.run(self._graphs[noise.shape[2]], feeds, {"tokens": tokens})
-        _check_finite(outputs["clean"], "transformer")
+        graph, ring = self._graphs[noise.shape[2]], self._rings[noise.shape[2]]
+        if ring.full:
+            ring.collect()
+        there = {**self._state.advance(graph), "tokens": tokens, **({} if clean is None else {"clean": clean})}
+        ring.submit({"noise": noise, "cos": cos, "sin": sin}, there)
+        if clean is not None:
+            return {}
+        outputs = {name: value.copy() for name, value in ring.collect().items()}
+        check_finite(outputs["clean"], "transformer")
         return outputs
+
+    def close(self) -> None:
+        """Give all memory back; safe to call twice."""
+        self._taken.close()
 
 
 class Decoder:
-    """The TC decoder: latent frames in, four times as many frames out. Large frames are decoded in parts, which is exact."""
+    """The TC decoder: latent frames in, four times as many frames out. Large frames are decoded in parts, which is exact.
 
-    def __init__(self, graph: OnnxRuntimeGraph, height: int, width: int, *, part: int = DECODER_PART) -> None:
-        """height, width: of the padded frame. part: pixels of the largest part, each way, without its halo."""
+    parts: what is decoded at once, with its halo.
+    """
+
+    def __init__(self, graph: StateGraph, height: int, width: int, *, part: int = DECODER_PART, depth: int = 1) -> None:
+        """height, width: of the padded frame. part: pixels of the largest part, each way, without its halo.
+
+        depth: latent frames that may be under way; MemoryShortError where the device has no memory for them.
+        """
         self._graph = graph
-        self._parts = decoder_parts(height, width, part)
-        self._states = [BoundState([graph], {"H": outer.height, "W": outer.width}) for _, outer in self._parts]
+        self._inner, self.parts = zip(*decoder_parts(height, width, part), strict=True)
+        self._size = height, width
+        self._states: list[State] = []
+        self._rings: list[Ring] = []
+        with ExitStack() as taken:
+            for outer in self.parts:
+                sizes = {"T": 1, "H": outer.height, "W": outer.width}
+                self._states.append(taken.enter_context(closing(State([graph], sizes))))
+                self._rings.append(taken.enter_context(closing(Ring(graph, *_passed(graph, sizes), depth))))
+            self._taken = taken.pop_all()
         self.nbytes = sum(state.nbytes for state in self._states)
 
+    @property
+    def full(self) -> bool:
+        """Tell whether frames must be collected before the next latent frame is submitted."""
+        return self._rings[0].full
+
     def start(self) -> None:
-        """Begin a shot."""
-        for state in self._states:
+        """Begin a shot; what nobody has collected of the one before is dropped."""
+        for state, ring in zip(self._states, self._rings, strict=True):
+            while len(ring):
+                ring.collect()
             state.clear()
 
-    def push(self, latents: Tensor, frames: Tensor) -> Tensor:
-        """Decode latents (T, 16, H/8, W/8) float32 over frames (4T, H, W, 3) uint8 to (4T, 3, H, W) float32, about [-1, 1].
+    def submit(self, latents: Tensor | Sequence[Bound], frames: Tensor) -> None:
+        """Queue the decoding of one latent frame over the frames (4, H, W, 3) uint8.
+
+        latents: (1, 16, H/8, W/8) float32; or those of every part, on the device.
+        """
+        for at, (outer, state, ring) in enumerate(zip(self.parts, self._states, self._rings, strict=True)):
+            feeds, there = {"frames": outer.cut_frame(frames)}, state.advance(self._graph)
+            if isinstance(latents, np.ndarray):
+                feeds["latents"] = outer.cut(latents, LATENT_PIXELS)
+            else:
+                there["latents"] = latents[at]
+            ring.submit(feeds, there)
+
+    def collect(self) -> Tensor:
+        """Wait for the oldest frames, (4, 3, H, W) float32, about [-1, 1]; they may be read until the next are submitted.
 
         ModelError where they are not finite.
         """
-        decoded = self._decoded(latents, frames)
-        _check_finite(decoded, "decoder")
+        decoded = self._rings[0].collect()["pictures"] if len(self.parts) == 1 else self._joined()
+        check_finite(decoded, "decoder")
         return decoded
 
-    def _decoded(self, latents: Tensor, frames: Tensor) -> Tensor:
-        if len(self._parts) == 1:
-            whole: Tensor = self._states[0].run(self._graph, {"latents": latents, "frames": frames})["pictures"]
-            return whole
-        decoded = np.empty((len(frames), 3, *frames.shape[1:3]), np.float32)
-        for (inner, outer), state in zip(self._parts, self._states, strict=True):
-            feeds = {"latents": outer.cut(latents, LATENT_PIXELS), "frames": outer.cut_frame(frames)}
-            part = state.run(self._graph, feeds)["pictures"]
-            inner.cut(decoded, 1)[...] = inner.within(outer).cut(part, 1)
+    def push(self, latents: Tensor, frames: Tensor) -> Tensor:
+        """Decode one latent frame, with no other under way."""
+        self.submit(latents, frames)
+        return self.collect()
+
+    def close(self) -> None:
+        """Give all memory back; safe to call twice."""
+        self._taken.close()
+
+    def _joined(self) -> Tensor:
+        decoded = np.empty((CLIP, 3, *self._size), np.float32)
+        for inner, outer, ring in zip(self._inner, self.parts, self._rings, strict=True):
+            inner.cut(decoded, 1)[...] = inner.within(outer).cut(ring.collect()["pictures"], 1)
         return decoded
 
 
-def _check_finite(values: Tensor, part: str) -> None:
+def _passed(graph: StateGraph, sizes: Mapping[str, int] = WHOLE) -> tuple[Specs, Specs]:
+    """Describe what passes through the host: all but the state, and tokens."""
+    inputs, outputs = (
+        {name: spec for name, spec in specs.items() if not is_state(name) and name != "tokens"}
+        for specs in graph.specs(sizes)
+    )
+    return inputs, outputs
+
+
+def check_finite(values: Tensor, part: str) -> None:
+    """Raise ModelError for values of a part that are not finite."""
     if not np.isfinite(values).all():
         raise ModelError(
             f"FlashVSR's {part} gave values that are not finite, which are no frame; an export in fp16 may overflow: "

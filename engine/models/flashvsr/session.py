@@ -8,7 +8,8 @@ from pathlib import Path
 from upres.engine.core.errors import Interrupted, SourceError
 from upres.engine.core.frame import Frame, Pixels
 
-from .shot import Canvas, LiveShot, Networks, Noise, Shot
+from .session_parts import LiveNetworks, Networks
+from .shot import Canvas, LiveShot, Noise, Shot
 from .spool import SpooledShot
 
 
@@ -52,7 +53,7 @@ class FlashVSRSession:
         self._stopping.set()
 
     def close(self) -> None:
-        """Release state, spooled files and threads."""
+        """Release state, spooled files and threads; safe to call twice."""
         self.stop()
         try:
             self._canvas.threads.shutdown(cancel_futures=True)
@@ -60,6 +61,7 @@ class FlashVSRSession:
             if self._shot is not None:
                 self._shot.close()
                 self._shot = None
+            self._networks.close()
 
     def _check(self) -> None:
         if self._stopping.is_set():
@@ -71,6 +73,7 @@ class FlashVSRSession:
 
     def _begin(self) -> Shot:
         if self._spool is None:
+            assert isinstance(self._networks, LiveNetworks)
             return LiveShot(self._canvas, self._networks, self._noise, pause=self._pause)
         return SpooledShot(self._canvas, self._networks, self._noise, self._spool, pause=self._pause)
 

@@ -5,7 +5,7 @@ step takes latent frames 0 … 5, every later one two more. The last frame is re
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,15 +14,17 @@ import numpy as np
 
 from upres.engine.core.frame import Pixels
 from upres.engine.runtime.base import Tensor
+from upres.engine.runtime.ring.device import Bound
 
 from .color import match_color, to_pixels, upscale
-from .networks import CLIP, FIRST, NEXT, Decoder, Projector, Transformer
-from .tiles import GRID, LATENT_PIXELS, Layout, Tile
-from .tokens import TokenCut
+from .networks import CLIP, FIRST, NEXT, Decoder
+from .session_parts import LiveNetworks
+from .tiles import LATENT_PIXELS, Layout, Tile
 
 Noise = Callable[[int, int, int], Tensor]
+Latent = tuple[int, Tensor | Sequence[Bound]]
+"""A latent frame: its number, and (1, 16, H/8, W/8), on the host or in the decoder's parts on the device."""
 MARGIN = 3  # source pixels around a pixel that its bicubic upscale depends on
-REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions over tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +55,6 @@ class Canvas:
         return to_pixels(match_color(decoded[:, : self.height, : self.width], frame[: self.height, : self.width]))
 
 
-@dataclass(frozen=True, slots=True)
-class Networks:
-    """What a session computes with. projector: one for frames of a height and width. transformers: one a tile, or one for all."""
-
-    projector: Callable[[int, int], Projector]
-    cut: TokenCut
-    transformers: list[Transformer]
-    decoder: Decoder
-
-
 class Frames(Protocol):
     """Prepared frames of a shot by their number; beyond the last one, the last one again."""
 
@@ -91,11 +83,9 @@ class Shot(Protocol):
 class LiveShot:
     """A shot upscaled as it comes: the first frame after 25, then 8 at a time; every tile keeps its own state."""
 
-    def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, *, pause: Callable[[], None]) -> None:
+    def __init__(self, canvas: Canvas, networks: LiveNetworks, noise: Noise, *, pause: Callable[[], None]) -> None:
         """pause: called before every step of a tile and every latent frame decoded; may raise, to end the work."""
         self._canvas, self._networks, self._noise, self._pause = canvas, networks, noise, pause
-        self._projector = networks.projector(canvas.layout.height, canvas.layout.width)
-        self._shares = canvas.layout.shares()
         self._frames = Window()
         self._latents = 0
 
@@ -115,30 +105,34 @@ class LiveShot:
         self._frames = Window()
 
     def _step(self) -> Iterator[Pixels]:
+        networks = self._networks
         if self._latents == 0:
-            self._projector.start(self._frames.clip([0])[0])
-            self._networks.decoder.start()
+            networks.whole.start(self._frames.clip([0])[0])
+            networks.decoder.start()
         latents = range(self._latents, self._latents + step(self._latents))
         clean = self._clean(latents)
         self._latents = latents.stop
-        for at, latent in enumerate(latents):
-            self._pause()
-            yield from decode(self._canvas, self._networks.decoder, self._frames, clean[:, :, at], latent)
+        numbered = self._paced(zip(latents, clean, strict=True))
+        yield from decode(self._canvas, networks.decoder, self._frames, numbered, check=networks.blend.check)
         self._frames.forget(decoded(latents.stop))
 
-    def _clean(self, latents: range) -> Tensor:
-        """Compute the clean latents of a step, (1, 16, f, H/8, W/8), blended over the tiles."""
-        layout = self._canvas.layout
+    def _paced(self, latents: Iterable[Latent]) -> Iterator[Latent]:
+        for latent in latents:
+            self._pause()
+            yield latent
+
+    def _clean(self, latents: range) -> list[list[Bound]]:
+        """Queue what computes the clean latents of a step, blended over the tiles; each in the parts that are decoded at once."""
+        layout, networks = self._canvas.layout, self._networks
         rows, columns = layout.height // LATENT_PIXELS, layout.width // LATENT_PIXELS
         noise = np.stack([self._noise(latent, rows, columns) for latent in latents], 1)[None]
-        tokens = [self._projector.push(self._frames.clip(seen(latent))) for latent in latents]
-        blended = np.zeros_like(noise)
-        for tile, share, transformer in zip(layout.tiles, self._shares, self._networks.transformers, strict=True):
+        tokens = [networks.whole.push(self._frames.clip(seen(latent))) for latent in latents]
+        targets = networks.blend.clean(len(latents))
+        for tile, clean, transformer in zip(layout.tiles, targets, networks.transformers, strict=True):
             self._pause()
-            part = self._networks.cut(tokens, layout.width, tile)
-            outputs = transformer.push(tile.cut(noise, LATENT_PIXELS), part, latents.start)
-            tile.cut(blended, LATENT_PIXELS)[...] += outputs["clean"] * share
-        return blended
+            part = networks.tokens(tokens, tile)
+            transformer.push(tile.cut(noise, LATENT_PIXELS), part, latents.start, clean)
+        return networks.blend.push(len(latents))
 
 
 class Window:
@@ -187,15 +181,34 @@ def seen(latent: int) -> range:
     return range(CLIP * latent + 1, CLIP * latent + 5)
 
 
-def decode(canvas: Canvas, decoder: Decoder, frames: Frames, clean: Tensor, latent: int) -> Iterator[Pixels]:
-    """Decode a latent frame, (1, 16, H/8, W/8), as far as the shot goes; of the first one only the last frame is shown.
+def decode(
+    canvas: Canvas,
+    decoder: Decoder,
+    frames: Frames,
+    latents: Iterable[Latent],
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Pixels]:
+    """Decode latent frames as far as the shot goes, as many under way as the decoder has room for.
 
-    A latent frame wholly beyond the last frame, which fills up a shot's last step, is not decoded.
+    Of the first one only the last frame is shown; one wholly beyond the last frame, which fills up a shot's last step, is not
+    decoded. check: called before frames are given; raises where the latents are none.
     """
-    shown = range(CLIP * latent - 3, CLIP * latent + 1)
-    if shown.start >= len(frames):
-        return
-    clip = frames.clip(max(index, 0) for index in shown)
-    decoded = decoder.push(clean, clip)
-    there = slice(max(0, -shown.start), len(frames) - shown.start)
-    yield from canvas.threads.map(canvas.finish, decoded[there], clip[there])
+    under_way: deque[tuple[range, Pixels]] = deque()
+
+    def finished() -> Iterator[Pixels]:
+        check()
+        pictures, (shown, clip) = decoder.collect(), under_way.popleft()
+        there = slice(max(0, -shown.start), len(frames) - shown.start)
+        yield from canvas.threads.map(canvas.finish, pictures[there], clip[there])
+
+    for latent, clean in latents:
+        shown = range(CLIP * latent - 3, CLIP * latent + 1)
+        if shown.start >= len(frames):
+            continue
+        clip = frames.clip(max(index, 0) for index in shown)
+        decoder.submit(clean, clip)
+        under_way.append((shown, clip))
+        if decoder.full:
+            yield from finished()
+    while under_way:
+        yield from finished()

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO
 
@@ -14,8 +14,9 @@ from upres.engine.core.frame import Pixels
 from upres.engine.runtime.base import Tensor
 
 from .networks import FIRST, LATENT, NEXT
-from .shot import REACH, Canvas, Networks, Noise, decode, decoded, seen, step
-from .tiles import LATENT_PIXELS, Layout, Tile
+from .session_parts import Networks
+from .shot import Canvas, Latent, Noise, decode, decoded, seen, step
+from .tiles import LATENT_PIXELS, REACH, Layout, Tile
 
 
 class SpooledShot:
@@ -47,10 +48,12 @@ class SpooledShot:
             self._transform(source, latents, tile, share)
         self._networks.decoder.start()
         frames = Prepared(canvas, source)
+        yield from decode(canvas, self._networks.decoder, frames, self._paced(latents))
+
+    def _paced(self, latents: Tensor) -> Iterator[Latent]:
         for latent in range(len(latents)):
             self._pause()
-            clean = np.array(latents[latent : latent + 1])
-            yield from decode(canvas, self._networks.decoder, frames, clean, latent)
+            yield latent, np.array(latents[latent : latent + 1])
 
     def close(self) -> None:
         """Release the spooled frames and latents."""
@@ -93,18 +96,23 @@ class SpooledShot:
         layout = self._canvas.layout
         wide = tile.grown(REACH, layout.height, layout.width)
         frames = Prepared(self._canvas, source, wide)
-        projector = self._networks.projector(wide.height, wide.width)
-        projector.start(frames.clip([0])[0])
-        first = 0
-        while first < len(latents):
-            self._pause()
-            steps = range(first, first + step(first))
-            tokens = [projector.push(frames.clip(seen(latent))) for latent in steps]
-            noise = np.stack([tile.cut(self._noise(at, *latents.shape[2:]), LATENT_PIXELS) for at in steps], 1)[None]
-            part = self._networks.cut(tokens, wide.width, tile.within(wide))
-            clean = self._networks.transformers[0].push(noise, part, first)["clean"]
-            tile.cut(latents[first : steps.stop], LATENT_PIXELS)[...] += clean[0].swapaxes(0, 1) * share
-            first = steps.stop
+        with (
+            closing(self._networks.projector(wide.height, wide.width)) as projector,
+            closing(self._networks.cut(wide.width)) as cut,
+        ):
+            projector.start(frames.clip([0])[0])
+            first = 0
+            while first < len(latents):
+                self._pause()
+                steps = range(first, first + step(first))
+                tokens = [projector.push(frames.clip(seen(latent))) for latent in steps]
+                noise = np.stack([tile.cut(self._noise(at, *latents.shape[2:]), LATENT_PIXELS) for at in steps], 1)[
+                    None
+                ]
+                part = cut(tokens, tile.within(wide))
+                clean = self._networks.transformers[0].push(noise, part, first)["clean"]
+                tile.cut(latents[first : steps.stop], LATENT_PIXELS)[...] += clean[0].swapaxes(0, 1) * share
+                first = steps.stop
 
 
 class Prepared:

@@ -12,6 +12,7 @@ from .manifest import Profile
 
 OVERLAP = 128  # pixels that neighbouring tiles share at least, or half a tile where that is less
 GRID = 16  # pixels of a token: tiles begin on it
+REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions over tokens
 LATENT_PIXELS = 8  # pixels of a latent sample
 
 

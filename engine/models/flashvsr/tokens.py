@@ -1,36 +1,62 @@
 """Tokens of whole frames cut into those of tiles where they lie: on a GPU they never pass through the host."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from upres.engine.graphs import parts
 from upres.engine.graphs.onnx_pb2 import TensorProto
-from upres.engine.runtime.base import DeviceKind
-from upres.engine.runtime.ort import OnDevice, OnnxRuntimeGraph
+from upres.engine.runtime.base import Tensor
+from upres.engine.runtime.ring.device import Bound, DeviceGraph, Spec
+from upres.engine.runtime.ring.resident import Resident
 
-from .networks import FIRST, NEXT
+from .networks import FIRST
 from .tiles import GRID, Tile
 
 OPSET, IR_VERSION = 17, 8
 
 
 class TokenCut:
-    """Cuts tokens on a device."""
+    """Cuts the tokens of tiles of one size from those of whole frames, on the device."""
 
-    def __init__(self, device: DeviceKind, threads: int) -> None:
-        self._graphs = {count: OnnxRuntimeGraph(cutting(count), threads, device=device) for count in (FIRST, NEXT)}
+    def __init__(self, graphs: Mapping[int, DeviceGraph], width: int) -> None:
+        """graphs: as of `cutting`, by their count of latent frames. width: of the whole frames, in pixels."""
+        self._graphs = graphs
+        self._width = width
+        self._resident = Resident(graphs[FIRST])
+        self._places: dict[Tile, Bound] = {}
+        self._part: Bound | None = None
 
-    def __call__(self, tokens: Sequence[OnDevice], width: int, tile: Tile) -> OnDevice:
-        """Cut the tokens of a tile, (1, f * rows * columns, dim), from those of f latent frames of this width, in pixels.
+    def __call__(self, tokens: Sequence[Bound], tile: Tile) -> Bound:
+        """Cut the tokens of a tile, (1, f * rows * columns, dim), from those of f latent frames; the next cut overwrites them.
 
-        f: 6 or 2, as many as a step has.
+        f: 6 or 2, as many as a step has. MemoryShortError where the device has no memory for them.
         """
+        if tile not in self._places:
+            self._places[tile] = self._resident.put(self._found(tile))
+        places, dim = self._places[tile], tokens[0].spec.shape[-1]
+        if self._part is None:
+            self._part = self._resident.take(_part(FIRST * places.spec.shape[0], dim))
+        part = Bound(_part(len(tokens) * places.spec.shape[0], dim), self._part.memory)
+        graph = self._graphs[len(tokens)]
+        graph.on.use()
+        graph.enqueue({"places": places, "part": part, **{f"tokens.{at}": each for at, each in enumerate(tokens)}})
+        return part
+
+    def close(self) -> None:
+        """Give all memory back; safe to call twice."""
+        self._resident.close()
+
+    def _found(self, tile: Tile) -> Tensor:
+        """Find the tokens of a tile among those of a whole frame."""
         rows = np.arange(tile.top // GRID, (tile.top + tile.height) // GRID, dtype=np.int64)
         columns = np.arange(tile.left // GRID, (tile.left + tile.width) // GRID, dtype=np.int64)
-        places = np.add.outer(rows * (width // GRID), columns).reshape(-1)
-        frames = {f"tokens.{at}": part for at, part in enumerate(tokens)}
-        return self._graphs[len(tokens)].run_bound({"places": places}, frames, {}, left=("part",))["part"]
+        places: Tensor = np.add.outer(rows * (self._width // GRID), columns).reshape(-1)
+        return places
+
+
+def _part(tokens: int, dim: int) -> Spec:
+    return Spec((1, tokens, dim), np.dtype(np.float32))
 
 
 def cutting(count: int) -> bytes:

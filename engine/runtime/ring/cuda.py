@@ -109,6 +109,12 @@ class CudaStream:
         with _errors():
             source.buffer.copy_to(target.buffer, stream=self._stream)
 
+    def clear(self, memory: Memory) -> None:
+        """Queue zeros."""
+        assert isinstance(memory, CudaMemory)
+        with _errors():
+            memory.buffer.fill(0, stream=self._stream)
+
     def record(self) -> "CudaEvent":
         """Mark the place behind all that is queued so far."""
         with _errors():

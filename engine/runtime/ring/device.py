@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from upres.engine.runtime.base import Graph
 
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+"""What NumPy has no number for: as wide, and its zero is the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -58,6 +61,10 @@ class Stream(Protocol):
 
     def copy(self, source: Memory, target: Memory) -> None:
         """Queue a copy of all of `source` to `target`, which is as long."""
+        ...
+
+    def clear(self, memory: Memory) -> None:
+        """Queue that all of some memory of the device becomes zero."""
         ...
 
     def record(self) -> Event:
@@ -126,4 +133,13 @@ class DeviceGraph(Graph, Protocol):
 
         Raises MemoryShortError where the device has not the memory for it, ModelError where it cannot be queued.
         """
+        ...
+
+
+@runtime_checkable
+class StateGraph(DeviceGraph, Protocol):
+    """A graph that says which tensors it has: those of its state are inputs NAME.past.0, NAME.past.1 … and outputs NAME.new.0 …"""
+
+    def specs(self, sizes: Mapping[str, int]) -> tuple[dict[str, Spec], dict[str, Spec]]:
+        """Describe inputs and outputs by name. sizes: of the dimensions that are named, such as H in "H/8"."""
         ...

@@ -132,6 +132,11 @@ class HostStream:
         assert isinstance(source, HostBytes) and isinstance(target, HostBytes)
         self.call(lambda: np.copyto(target.array, source.array), source, target)
 
+    def clear(self, memory: Memory) -> None:
+        """Queue zeros."""
+        assert isinstance(memory, HostBytes)
+        self.call(lambda: memory.array.fill(0), memory)
+
     def call(self, work: Callable[[], None], *memory: Memory) -> None:
         """Queue any work. memory: that it uses."""
         self._queue.append(_Work(work, memory))

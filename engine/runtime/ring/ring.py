@@ -16,6 +16,7 @@ from .device import Bound, Device, DeviceGraph, Event, HostMemory, Spec
 
 Specs = Mapping[str, Spec]
 NOTHING: Specs = {}
+NO_OTHERS: Mapping[str, Bound] = {}
 
 
 class _Resource(Protocol):
@@ -27,10 +28,14 @@ Resource = TypeVar("Resource", bound=_Resource)
 
 @dataclass(slots=True)
 class _Slot:
-    """Memory for one run. host: by tensor, what is copied from or to. done: its copy out, while it is under way."""
+    """Memory for one run. host: by tensor, what is copied from or to. done: its copy out, while it is under way.
+
+    out: the outputs that are copied.
+    """
 
     host: dict[str, HostMemory]
     bound: dict[str, Bound]
+    out: tuple[str, ...] = ()
     done: Event | None = None
 
 
@@ -66,28 +71,30 @@ class Ring:
         """Tell whether a result must be collected before the next run is submitted."""
         return not self._free
 
-    def submit(self, feeds: Mapping[str, Tensor]) -> None:
-        """Queue a run, for which there must be room. feeds: every input; they are copied before this returns.
+    def submit(self, feeds: Mapping[str, Tensor], there: Mapping[str, Bound] = NO_OTHERS) -> None:
+        """Queue a run, for which there must be room. feeds: every input that is copied in; they are copied before this returns.
 
-        Raises what the graph raises; then this run is forgotten, and those before it are still under way.
+        there: inputs and outputs that are on the device and stay there: what the graph's own stream, and nothing else, writes
+        and reads. Raises what the graph raises; then this run is forgotten, and those before it are still under way.
         """
         self._graph.on.use()
         slot = self._free.popleft()
         try:
-            self._queue(slot, feeds)
+            self._queue(slot, feeds, there)
         except BaseException:
             self._free.append(slot)  # what was queued with it comes before all that the next run queues
             raise
         self._under_way.append(slot)
 
-    def _queue(self, slot: _Slot, feeds: Mapping[str, Tensor]) -> None:
-        for name, spec in self._inputs.items():
+    def _queue(self, slot: _Slot, feeds: Mapping[str, Tensor], there: Mapping[str, Bound]) -> None:
+        for name, spec in _without(self._inputs, there).items():
             _as(slot.host[name], spec)[:] = feeds[name]
             self._in.copy(slot.host[name], slot.bound[name].memory)
         self._graph.compute.wait(self._in.record())
-        self._graph.enqueue(slot.bound)
+        self._graph.enqueue({**slot.bound, **there})
         self._out.wait(self._graph.compute.record())
-        for name in self._outputs:
+        slot.out = tuple(_without(self._outputs, there))
+        for name in slot.out:
             self._out.copy(slot.bound[name].memory, slot.host[name])
         slot.done = self._out.record()
 
@@ -101,7 +108,7 @@ class Ring:
         self._free.append(slot)
         assert slot.done is not None
         slot.done.wait()
-        return {name: _as(slot.host[name], spec) for name, spec in self._outputs.items()}
+        return {name: _as(slot.host[name], self._outputs[name]) for name in slot.out}
 
     def close(self) -> None:
         """Wait for what is under way, drop its results, and give all memory back; safe to call twice."""
@@ -133,6 +140,10 @@ def _slot(device: Device, specs: Specs, shared: dict[str, Bound], taken: ExitSta
 
 def _bound(device: Device, specs: Specs, taken: ExitStack) -> dict[str, Bound]:
     return {name: Bound(spec, _kept(taken, device.memory(spec.nbytes))) for name, spec in specs.items()}
+
+
+def _without(specs: Specs, there: Mapping[str, Bound]) -> Specs:
+    return {name: spec for name, spec in specs.items() if name not in there}
 
 
 def _kept(taken: ExitStack, resource: Resource) -> Resource:

@@ -1,16 +1,19 @@
 """The same chunks of video through PyTorch and through ONNX Runtime, with all that is in between."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from onnxruntime import OrtValue
 
 from upres.engine.models.flashvsr.networks import FIRST, NEXT, Decoder, Projector, Transformer
 from upres.engine.runtime.base import cpus
-from upres.engine.runtime.ort import OnnxRuntimeGraph
+from upres.engine.runtime.ort_at_once import GraphAtOnce
+from upres.engine.runtime.ring.at_once import HostArray, HostAtOnce
+from upres.engine.runtime.ring.device import Bound
+from upres.engine.runtime.ring.resident import Resident
 from upres.export.flashvsr.graphs.attention import Attention
 from upres.export.flashvsr.weights.torch_tensors import OneByOne, read_all
 from upres.export.flashvsr.weights.weight_set import WeightSet
@@ -64,20 +67,23 @@ def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> list[Outcome]:
     """Run the graphs in a folder on ONNX Runtime, one part after the other over all chunks; masks and keys where probed."""
     c, (height, width), steps = weights.configuration, golden.frames.shape[1:3], list(_steps(golden))
     tokens = _project_onnx(golden, folder, steps)
-    first, following = (
-        OnnxRuntimeGraph(folder / f"{name}-{height}x{width}.onnx", cpus(), mapped=True) for name in ("first", "next")
-    )
+    first, following = (_load(folder / f"{name}-{height}x{width}.onnx") for name in ("first", "next"))
     transformer = Transformer(first, following, c.head_dim)
-    results = [transformer.push(golden.noise[:, :, :FIRST], OrtValue.ortvalue_from_numpy(tokens[0]), 0)]
-    first.close()  # two graphs that map one file hold its pages twice
-    for (latents, _, _), part in zip(steps[1:], tokens[1:], strict=True):
-        results.append(transformer.push(golden.noise[:, :, latents], OrtValue.ortvalue_from_numpy(part), latents.start))
+    results = []
+    for (latents, _, _), part in zip(steps, tokens, strict=True):
+        with closing(Resident(following)) as resident:
+            results.append(transformer.push(golden.noise[:, :, latents], resident.put(part), latents.start))
+        if latents.start == 0:
+            first.close()  # two graphs that map one file hold its pages twice
     following.close()
-    decoder = Decoder(OnnxRuntimeGraph(folder / "decoder.onnx", cpus(), mapped=True), height, width)
+    decoder = Decoder(_load(folder / "decoder.onnx"), height, width)
     decoder.start()
     outcomes = []
     for (_, _, frames), part, outputs in zip(steps, tokens, results, strict=True):
-        decoded = decoder.push(outputs["clean"][0].transpose(1, 0, 2, 3), frames)
+        clean, shown = outputs["clean"][0].transpose(1, 0, 2, 3), frames.reshape(-1, 4, *frames.shape[1:])
+        decoded = np.concatenate(
+            [decoder.push(latent[None], four).copy() for latent, four in zip(clean, shown, strict=True)]
+        )
         keys = outputs.get("keys", np.empty(0, np.float32)).reshape(-1, c.heads, 2, c.head_dim // 2).swapaxes(2, 3)
         cached = keys.reshape(-1, 128, c.dim)[-height * width // 128**2 * 3 :]
         outcomes.append(Outcome(part, outputs["clean"], _masks(outputs, c.layers), cached, decoded))
@@ -98,9 +104,19 @@ def _steps(golden: Golden) -> Iterator[Step]:
 def _project_onnx(golden: Golden, folder: Path, steps: list[Step]) -> list[Array]:
     """Project the frames of every chunk to tokens."""
     height, width = golden.frames.shape[1:3]
-    projector = Projector(OnnxRuntimeGraph(folder / "projector.onnx", cpus(), mapped=True), height, width)
+    projector = Projector(_load(folder / "projector.onnx"), height, width)
     projector.start(golden.frames[0])
-    return [np.concatenate([projector.push(clip).numpy() for clip in clips], 1) for _, clips, _ in steps]
+    return [np.concatenate([_read(projector.push(clip)) for clip in clips], 1) for _, clips, _ in steps]
+
+
+def _load(path: Path) -> GraphAtOnce:
+    return GraphAtOnce(path, cpus(), HostAtOnce(), mapped=True)
+
+
+def _read(bound: Bound) -> Array:
+    """Copy a tensor from the device, which is the host."""
+    assert isinstance(bound.memory, HostArray)
+    return bound.memory.array.view(bound.spec.dtype).reshape(bound.spec.shape).copy()
 
 
 def _masks(outputs: dict[str, Array], layers: int) -> list[tuple[Array, Array, Array]]:

@@ -1,4 +1,4 @@
-"""ONNX Runtime's devices and the state that stays on them, on a graph of two nodes."""
+"""ONNX Runtime's devices, on a graph of two nodes."""
 
 import numpy as np
 import onnx
@@ -8,7 +8,6 @@ from onnx import TensorProto, helper
 
 from upres.engine.core.errors import ModelError
 from upres.engine.runtime.ort import OnnxRuntimeGraph
-from upres.engine.runtime.ort_state import BoundState
 
 SHAPE = [2, 3]
 
@@ -26,33 +25,6 @@ def write(path, kind=TensorProto.FLOAT):
     graph = helper.make_graph(nodes, "g", value[:1], [value[1], seen], [one])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
     return path
-
-
-@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "BFLOAT16"])
-def test_a_state_of_any_precision_is_cleared_and_stepped(tmp_path, kind):
-    graph = OnnxRuntimeGraph(write(tmp_path / "g.onnx", getattr(TensorProto, kind)), 1)
-    state = BoundState([graph])
-    assert state.nbytes == 2 * 6 * (4 if kind == "FLOAT" else 2)
-    for _ in range(2):
-        state.clear()
-        assert [state.run(graph, {})["seen"].max() for _ in range(3)] == [0, 1, 2]
-
-
-def test_an_output_stays_on_the_device_where_that_is_asked_for(tmp_path, monkeypatch):
-    graph, asked = OnnxRuntimeGraph(write(tmp_path / "g.onnx"), 1), []
-
-    class Binding(onnxruntime.IOBinding):
-        def bind_output(self, name, device):
-            asked.append((name, device))
-            super().bind_output(name, "cpu")
-
-    monkeypatch.setattr(graph._session, "io_binding", lambda: Binding(graph._session))
-    graph.device = "cuda"  # which the CPU stands for
-    found = graph.run_bound({"k.past.0": np.ones(SHAPE, np.float32)}, {}, {}, left=("k.new.0",))
-    assert asked == [("k.new.0", "cuda"), ("seen", "cpu")]
-    assert isinstance(found["k.new.0"], onnxruntime.OrtValue) and isinstance(found["seen"], np.ndarray)
-    again = graph.run_bound({}, {"k.past.0": found["k.new.0"]}, {})
-    assert (again["seen"] == 2).all()
 
 
 def test_a_gpu_that_does_not_start_is_an_error_and_not_the_cpu(tmp_path, monkeypatch):

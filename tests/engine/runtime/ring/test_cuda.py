@@ -34,6 +34,9 @@ class Buffer:
         assert self.there and target.there
         ctypes.memmove(target.handle, self.handle, self.size)
 
+    def fill(self, value, *, stream):
+        stream.add(lambda: ctypes.memset(self.handle, value, self.size), self)
+
     def close(self):
         assert not any(self in memory for stream in Stream.all for _, memory in stream.queue)
         self.closed = True
@@ -160,6 +163,18 @@ def test_runs_go_through_pinned_memory_and_all_of_it_is_given_back(tmp_path, dev
     ring.close()
     assert len(core.buffers) == 8
     assert all(buffer.closed for buffer in core.buffers)
+
+
+def test_memory_is_cleared_in_the_order_of_its_stream(device):
+    on, _ = device(100)
+    stream, there, here = on.stream(), on.memory(8), on.host_memory(8)
+    here.array[:] = 7
+    stream.copy(here, there)
+    stream.clear(there)
+    stream.copy(there, here)
+    assert here.array.tolist() == [7] * 8  # so far nothing is done
+    stream.record().wait()
+    assert here.array.tolist() == [0] * 8
 
 
 def test_memory_that_is_short_is_told_from_other_errors(device):

@@ -1,0 +1,47 @@
+"""Graphs loaded onto one device, all of whose runs are queued on one stream: that alone keeps what stays there in order."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from upres.engine.core.errors import ModelError
+from upres.engine.runtime.base import DeviceKind
+from upres.engine.runtime.ort_at_once import GraphAtOnce
+from upres.engine.runtime.ort_cuda import Cuda, CudaGraph
+from upres.engine.runtime.ring.at_once import HostAtOnce
+from upres.engine.runtime.ring.cuda import CudaDevice
+from upres.engine.runtime.ring.device import DeviceGraph, StateGraph, Stream
+
+from .networks import FIRST, NEXT
+from .tokens import cutting
+
+
+class Loader:
+    """device: cpu or cuda. threads: of the CPU's runtime."""
+
+    def __init__(self, device: DeviceKind, threads: int) -> None:
+        self._device = device
+        self._threads = threads
+
+    def __call__(self, path: Path) -> StateGraph:
+        """Load a graph, its weights mapped; ModelError where that cannot be, or the device is not here."""
+        if self._device == "cpu":
+            return GraphAtOnce(path, self._threads, self._host, mapped=True)
+        if reason := Cuda().unavailable():
+            raise ModelError(reason)
+        on, compute = self._cuda
+        return CudaGraph(path, "fp32", on, compute, mapped=True)
+
+    @cached_property
+    def _host(self) -> HostAtOnce:
+        return HostAtOnce()
+
+    @cached_property
+    def _cuda(self) -> tuple[CudaDevice, Stream]:
+        on = CudaDevice()
+        return on, on.stream()
+
+
+def cuts_beside(graph: DeviceGraph) -> Mapping[int, DeviceGraph]:
+    """Load what cuts the tokens of tiles onto a graph's device."""
+    return {count: graph.beside(cutting(count)) for count in (FIRST, NEXT)}

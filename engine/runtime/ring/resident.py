@@ -1,0 +1,134 @@
+"""Tensors that stay on a device: graphs on one stream write them and read them, and no byte of them passes through the host."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from upres.engine.runtime.base import Tensor
+
+from .device import Bound, DeviceGraph, Spec, StateGraph
+
+
+class Resident:
+    """Memory for such tensors, which is given back together. nbytes: how much of it there is."""
+
+    def __init__(self, graph: DeviceGraph) -> None:
+        """graph: any of those that use them; all are on its device, and their runs on its stream."""
+        self._on, self._compute = graph.on, graph.compute
+        self._taken = ExitStack()
+        self.nbytes = 0
+
+    def take(self, spec: Spec) -> Bound:
+        """Take memory for a tensor; MemoryShortError where the device has none. What it holds is undefined."""
+        self._on.use()
+        memory = self._on.memory(spec.nbytes)
+        self._taken.callback(memory.close)
+        self.nbytes += spec.nbytes
+        return Bound(spec, memory)
+
+    def put(self, values: Tensor) -> Bound:
+        """Take memory for a tensor that the host has, and wait until it is copied there."""
+        bound = self.take(Spec(values.shape, values.dtype))
+        host = self._on.host_memory(values.nbytes)
+        try:
+            host.array[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+            self._compute.copy(host, bound.memory)
+            self._compute.record().wait()
+        finally:
+            host.close()
+        return bound
+
+    def clear(self, bound: Bound) -> None:
+        """Queue that a tensor becomes zero."""
+        self._on.use()
+        self._compute.clear(bound.memory)
+
+    def close(self) -> None:
+        """Wait for what is under way, and give all memory back; safe to call twice."""
+        self._on.use()
+        with self._taken:
+            self._compute.record().wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A state of a graph. past, new: how many tensors the graph reads and how many it writes."""
+
+    spec: Spec
+    past: int
+    new: int
+
+    @property
+    def length(self) -> int:
+        """Count the tensors of which none is read and written in the same run."""
+        return self.past + self.new
+
+
+class State:
+    """What one run leaves for the next: tensors taken once, bound by turns. nbytes: of all of them.
+
+    Each state is a ring, one longer than what a run reads: a run overwrites the oldest tensor. Graphs that are named together
+    share their states: one may start what another continues.
+    """
+
+    def __init__(self, graphs: Sequence[StateGraph], sizes: Mapping[str, int]) -> None:
+        """Take the memory; MemoryShortError where the device has none. Contents are undefined until written or cleared."""
+        self._parts = {graph: _parts(graph, sizes) for graph in graphs}
+        longest: dict[str, _Part] = {}
+        for name, part in (item for parts in self._parts.values() for item in parts.items()):
+            longest[name] = max(longest.get(name, part), part, key=lambda part: part.length)
+        with ExitStack() as undo:
+            self._resident = Resident(graphs[0])
+            undo.callback(self._resident.close)
+            self._rings = {
+                name: [self._resident.take(part.spec) for _ in range(part.length)] for name, part in longest.items()
+            }
+            undo.pop_all()
+        self._turn = dict.fromkeys(self._rings, 0)
+        self.nbytes = self._resident.nbytes
+
+    def clear(self) -> None:
+        """Queue that every state becomes zero."""
+        for bound in (bound for ring in self._rings.values() for bound in ring):
+            self._resident.clear(bound)
+
+    def advance(self, graph: StateGraph) -> dict[str, Bound]:
+        """Return what the next run of a graph reads and writes, by the names of its inputs and outputs."""
+        bound: dict[str, Bound] = {}
+        for name, part in self._parts[graph].items():
+            ring, turn = self._rings[name], self._turn[name]
+            bound |= {f"{name}.past.{at}": ring[(turn - part.past + at) % len(ring)] for at in range(part.past)}
+            bound |= {f"{name}.new.{at}": ring[(turn + at) % len(ring)] for at in range(part.new)}
+            self._turn[name] = (turn + part.new) % len(ring)
+        return bound
+
+    def close(self) -> None:
+        """Wait for what is under way, and give all memory back; safe to call twice."""
+        self._resident.close()
+
+
+def is_state(name: str) -> bool:
+    """Tell whether an input or output of a graph is one of its state."""
+    return _state_of(name) is not None
+
+
+def _state_of(name: str) -> str | None:
+    """Return the state that a tensor belongs to: K of "K.past.0" and of "K.new.0"."""
+    for way in ("past", "new"):
+        state, _, index = name.rpartition(f".{way}.")
+        if state and index.isdigit():
+            return state
+    return None
+
+
+def _parts(graph: StateGraph, sizes: Mapping[str, int]) -> dict[str, _Part]:
+    read, written = ({name: spec for name, spec in specs.items() if is_state(name)} for specs in graph.specs(sizes))
+    parts: dict[str, _Part] = {}
+    for name, spec in (*read.items(), *written.items()):
+        state = _state_of(name)
+        assert state is not None
+        past, new = (sum(_state_of(each) == state for each in names) for names in (read, written))
+        parts[state] = _Part(spec, past, new)
+    return parts
