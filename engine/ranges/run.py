@@ -20,7 +20,7 @@ from .devices import Crew, Device, Here
 from .folder import Ranges
 from .merger import Wait
 from .process import Beside, Companion, Setup
-from .split import RangesLostError, run_split
+from .split import RangesLostError, plan_of, run_split
 
 POLL_SECONDS = 0.1  # between two looks for segments of ranges that are being made
 
@@ -64,7 +64,8 @@ def run_on(
     if not isinstance(reader.source, str | Path | ImageSequence):
         yield from alone("the source can be read once only")
         return
-    for fragment in run_split(reader, job, log, ranges, devices, makers, alone, progress):
+    planned = plan_of(reader, job, ranges, devices)
+    for fragment in run_split(reader, job, log, ranges, planned, makers, alone, progress):
         yield fragment
         tick()
 

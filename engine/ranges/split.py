@@ -24,24 +24,27 @@ class RangesLostError(UpresError):
     """Raised when ranges of a job cannot be made now, which says nothing of its source: a later run may make them."""
 
 
+def plan_of(reader: Reader, job: Job, ranges: Ranges, devices: int) -> Plan:
+    """Give the plan that was kept for a job; else plan its ranges for so many devices. Changes nothing on disk."""
+    return ranges.plan or plan(reader, job, devices)
+
+
 def run_split(
     reader: Reader,
     job: Job,
     log: FolderLog,
     ranges: Ranges,
-    devices: int,
+    planned: Plan,
     makers: Makers,
     alone: Alone,
     progress: Progress,
 ) -> Generator[Fragment]:
-    """Upscale an open source into a log, in the ranges that were planned for so many devices, or alone; to the same log.
+    """Upscale an open source into a log, in the ranges that were planned, or alone; to the same log.
 
-    The plan is made once for all runs of a job; a source that contradicts it is made alone from then on. `alone` reads the source
-    from its beginning, and cannot use a reader that is not fresh.
+    planned: as `plan_of` gives it. It is kept for all runs of a job; a source that contradicts it is made alone from then on.
+    `alone` reads the source from its beginning, and cannot use a reader that is not fresh.
     """
-    planned = ranges.plan
-    if planned is None:
-        planned = plan(reader, job, devices)
+    if ranges.plan is None:
         ranges.keep(planned)
     if len(planned.spans) > 1:
         spans = enumerate(planned.spans)

@@ -105,7 +105,8 @@ class Worker:
         for name in preload:
             self._preload(name)
         self._forks.wait(STALL_SECONDS)
-        self._report(report="ready", unavailable=unavailable, kind=self._kind())
+        nvenc = self._sessions is not None
+        self._report(report="ready", unavailable=unavailable, kind=self._kind(), nvenc=nvenc)
 
     def _kind(self) -> str:
         """Digest what the bytes of a result depend on besides its job: devices that agree in it make the same bytes."""

@@ -13,7 +13,6 @@ from av import Packet, VideoFrame, VideoStream
 
 from upres.engine.color.planes import to_planes
 from upres.engine.color.side_data import side_data
-from upres.engine.core.errors import LogError
 from upres.engine.core.frame import Frame, Shape
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.captions import with_captions
@@ -24,20 +23,11 @@ from upres.engine.encode.options import Encoding
 from upres.engine.pipeline.encoders import another_encoder
 from upres.engine.pipeline.estimate import media_memory
 from upres.engine.pipeline.options import Job, resolved
-from upres.engine.segments.folder import FolderLog
 from upres.service.execution.channel import Channel
+from upres.service.execution.encoding.began import nvenc_began
 from upres.service.execution.encoding.encoder_host import SETTINGS
 
 from .remote_model import RemoteModel, value_of
-
-
-def nvenc_began(log: Path) -> bool | None:
-    """Tell whether a GPU began to encode a log; None where nothing did, or the log is damaged."""
-    try:
-        began: bool | None = FolderLog.read_header(log).get("encoder", {}).get("nvenc")
-    except LogError:
-        return None
-    return began
 
 
 def with_memory(

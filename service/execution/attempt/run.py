@@ -6,8 +6,8 @@ in the folder; what it reports is only news of that.
 
 import logging
 import shutil
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -27,15 +27,15 @@ from upres.engine.pipeline.options import Job, after_prefilters, fitted
 from upres.engine.pipeline.run import run
 from upres.engine.ranges.folder import Ranges
 from upres.engine.ranges.maker import make_range
-from upres.engine.ranges.merger import Wait
 from upres.engine.ranges.plan import Plan
-from upres.engine.ranges.split import RangesLostError, run_split
+from upres.engine.ranges.split import plan_of, run_split
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment
 from upres.service.domain.checks import check_source, too_long
 from upres.service.domain.errors import NoRoomError, TooLargeError
 from upres.service.domain.spec import FORMATS, Limits, Spec
 from upres.service.execution.channel import Channel
+from upres.service.execution.encoding.began import nvenc_began
 from upres.service.execution.order import Order
 from upres.service.execution.pull.process import CONTAINER
 from upres.service.live.attempt_socket import LiveReader, LiveSocket, SentLog
@@ -44,7 +44,7 @@ from upres.service.storage.job_folder import JobFolder
 from .activity import Activity, ReadAhead
 from .growing_source import GrowingSource
 from .preview import jpeg
-from .remote_encoder import nvenc_began, with_memory
+from .remote_encoder import with_memory
 from .remote_model import RemoteModel
 from .reporting import Reporter
 from .split import Asked
@@ -124,17 +124,23 @@ class Attempt:
         model.check_live(shape.width, shape.height, float(shape.rate))
 
     def _run_whole(self, job: Job, model: RemoteModel) -> dict[str, Any]:
-        with self._source() as source, self._reader(source, model) as reader:
+        with ExitStack() as closes:
+            reader = closes.enter_context(self._reader(closes.enter_context(self._source()), model))
             check_source(reader.info, self._spec, self._limits)
             job = fitted(job, reader)
             if self._spec.streamed and reader.subtitles:
                 self._progress.warnings.append(SUBTITLES)
             self._reporter.expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
-            in_ranges = self._in_ranges()
-            if not in_ranges:  # before the log says who encodes it
-                job = with_memory(model, job, reader, self._reporter.expected or None, log=self._folder.log)
+            # Memory first: then the log is opened, which says who encodes it, and which nobody else may write from then on.
+            ranges = Ranges(self._folder.log, _header(job))
+            planned = plan_of(reader, job, ranges, self._devices) if self._in_ranges(ranges) else None
+            merges = planned is not None and self._merges(planned, reader, model)
+            if not merges:
+                reader, job = self._for_one(reader, job, model, closes)
             with closing(self._log(job)) as log, _contradictions(fresh=not log.tracks):
-                for fragment in self._fragments(reader, job, log, model, in_ranges=in_ranges):
+                if planned is not None and ranges.plan is None:
+                    ranges.keep(planned)
+                for fragment in self._fragments(reader, job, log, model, planned if merges else None):
                     self._published(fragment, log)
                 self._reporter.tick()
                 self._show_first(log)
@@ -147,42 +153,47 @@ class Attempt:
     def _reader(self, source: Source, model: RemoteModel) -> Reader:
         return Reader(source, formats=FORMATS, tonemap=self._spec.tonemap, eight_bits=model.eight_bits)
 
-    def _in_ranges(self) -> bool:
+    def _in_ranges(self, ranges: Ranges) -> bool:
         """Tell whether others make the job in ranges, or have made some."""
-        planned = self._devices > 1 or (self._devices and Ranges(self._folder.log, {}).plan)
-        return bool(planned) and not self._spec.streamed
+        return not self._spec.streamed and bool(self._devices > 1 or (self._devices and ranges.plan))
+
+    def _merges(self, planned: Plan, reader: Reader, model: RemoteModel) -> bool:
+        """Wait for the memory to merge the ranges that were planned; False where there is one only, or never the memory."""
+        if len(planned.spans) == 1:
+            logger.info("one device works on it: %s", planned.why)
+            return False
+        try:
+            model.merge(MERGED_FRAMES * reader.info.shape.frame_bytes // 2)
+        except SourceError as error:
+            logger.info("one device works on it: its ranges cannot be merged here (%s)", error)
+            return False
+        return True
+
+    def _for_one(self, reader: Reader, job: Job, model: RemoteModel, closes: ExitStack) -> tuple[Reader, Job]:
+        """Wait for the memory of a job that is made as one; give it with its source, as it is before anything of it was read."""
+        if not reader.fresh:
+            model = self._model()
+            reader = closes.enter_context(self._reader(closes.enter_context(self._source()), model))
+            job = fitted(self._job(model), reader)
+        return reader, with_memory(model, job, reader, self._reporter.expected or None, log=self._folder.log)
 
     def _fragments(
-        self, reader: Reader, job: Job, log: FolderLog, model: RemoteModel, *, in_ranges: bool
+        self, reader: Reader, job: Job, log: FolderLog, model: RemoteModel, planned: Plan | None
     ) -> Generator[Fragment]:
-        """Make the log, of ranges that others make where there are others, or were, and it can be split."""
-
-        def alone(why: str | None) -> Generator[Fragment]:
-            if why is not None:
-                logger.info("one device works on it: %s", why)
-            with ExitStack() as closes:
-                unread, fits, worker = reader, job, model
-                if not reader.fresh:
-                    worker = self._model()
-                    unread = closes.enter_context(self._reader(closes.enter_context(self._source()), worker))
-                    fits = fitted(self._job(worker), unread)
-                fits = with_memory(worker, fits, unread, self._reporter.expected or None, log=log.folder)
-                yield from run(unread, fits, log, self._progress, self._reporter.tick)
-
-        if not in_ranges:
+        """Make the log, of the ranges that were planned, as far as others make them."""
+        if planned is None:
             yield from run(reader, job, log, self._progress, self._reporter.tick)
             return
-        ranges = Ranges(log.folder, _header(job))
+
+        def alone(why: str | None) -> Generator[Fragment]:
+            logger.info("one device works on it: %s", why)
+            with ExitStack() as closes:
+                yield from run(*self._for_one(reader, job, model, closes), log, self._progress, self._reporter.tick)
+
         asked = Asked(self._channel, self._activity.excused, self._reporter.tick)
-
-        def makers(numbers: Sequence[int]) -> AbstractContextManager[Wait]:
-            try:
-                model.merge(MERGED_FRAMES * reader.info.shape.frame_bytes // 2)
-            except SourceError as error:
-                raise RangesLostError(f"its ranges cannot be merged here ({error})") from error
-            return asked.made(numbers)
-
-        yield from run_split(reader, job, log, ranges, self._devices, makers, alone, self._progress)
+        yield from run_split(
+            reader, job, log, Ranges(log.folder, _header(job)), planned, asked.made, alone, self._progress
+        )
 
     def run_range(self, number: int) -> None:
         """Make one range of a job, whose plan lies in its log's folder, unless it is made already."""

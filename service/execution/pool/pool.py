@@ -5,17 +5,21 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from upres.service.domain.waiting import wait_for
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import VERDICTS, DeviceState, OnReport, Report, Shortage
+from upres.service.execution.encoding.began import nvenc_began
 from upres.service.execution.order import Order
 from upres.service.execution.ranges.split_jobs import SplitJobs
+from upres.service.storage.job_folder import JobFolder
 
 from .worker import PooledWorker, WorkerDiedError
 
 LOOK_SECONDS = 1.0  # between two looks for ranges that were locked
+NVENC_SECONDS = 120.0  # for a worker with NVENC to come back that was restarted
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,19 @@ class _Traced:
         return {**made, "device": device, "stages": self.stages}
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An order that waits for a worker. splits: its job may have ranges; one that goes on without them has none.
+
+    nvenc: a GPU began to encode its log, so that only a worker with such a GPU can go on with it. since: on the monotonic clock.
+    """
+
+    order: Order
+    splits: bool
+    nvenc: bool
+    since: float = field(default_factory=time.monotonic)
+
+
 class Pool:
     """Keeps the protocol `Executor` over workers. on_failing: as in ExecutorOptions."""
 
@@ -48,7 +65,8 @@ class Pool:
         self._on_report: OnReport = _nobody
         self._split = SplitJobs()
         self._traced: dict[str, _Traced] = {}  # by the names of orders
-        self._again: list[Order] = []  # of jobs that go on without ranges
+        self._waiting: list[_Waiting] = []
+        self._nvenc_ready = 0.0  # when a worker that has it was last seen, on the monotonic clock
         self._changed = asyncio.Event()
         self._tasks = WatchedTasks(self._worker_failing)
 
@@ -89,8 +107,8 @@ class Pool:
 
     @property
     def room(self) -> int:
-        """Free slots of workers that are ready."""
-        return sum(worker.room for worker in self._workers)
+        """Free slots of workers that are ready, but for those that orders wait for."""
+        return max(0, sum(worker.room for worker in self._workers) - len(self._waiting))
 
     @property
     def live_room(self) -> int:
@@ -115,23 +133,45 @@ class Pool:
     async def run(self, order: Order) -> None:
         """Give an order to the worker with most room; all of its kind may make ranges of a job that is not live.
 
-        So may one alone of a job that was planned for several: ranges that were made are kept.
+        So may one alone of a job that was planned for several: ranges that were made are kept. What NVENC began waits for a worker
+        that has it, while there is one: any other would make it again from its start.
         """
-        worker = self._roomiest(order)
+        if await self._needs_nvenc(order):
+            self._waiting.append(_Waiting(order, splits=True, nvenc=True))
+            self._changed.set()
+        else:
+            await self._run_on(self._roomiest(order), order)
+
+    async def _run_on(self, worker: PooledWorker, order: Order) -> None:
         if not order.live:
             alike = sum(other.ready and other.kind == worker.kind for other in self._workers)
             order = replace(order, devices=alike)
             self._split.start(order, worker.kind)
         await worker.run(order)
 
+    async def _needs_nvenc(self, order: Order) -> bool:
+        """Tell whether NVENC began an order's log, where that makes a difference among the workers."""
+        if order.live or len({worker.nvenc for worker in self._workers}) < 2:
+            return False
+        return bool(await asyncio.to_thread(nvenc_began, JobFolder(Path(order.folder)).log))
+
     def _roomiest(self, order: Order) -> PooledWorker:
         return max(self._workers, key=lambda worker: worker.live_room if order.live else worker.room)
 
+    def _fitting(self, waiting: _Waiting) -> PooledWorker:
+        """Choose who takes what waits; with NVENC where it needs that, but once none that has it was ready for long."""
+        now = time.monotonic()
+        having = [worker for worker in self._workers if worker.nvenc and waiting.nvenc]
+        if any(worker.ready for worker in having):
+            self._nvenc_ready = now
+        gone = now - max(self._nvenc_ready, waiting.since) > NVENC_SECONDS
+        return max(self._workers if gone or not having else having, key=lambda worker: worker.room)
+
     async def cancel(self, request_id: str) -> None:
-        """Kill the attempt at a job, whose end then ends its ranges; one that waits to go on without has died."""
+        """Kill the attempt at a job, whose end then ends its ranges; one that waits for a worker has died."""
         self._split.cancel(request_id)
-        waiting = [order for order in self._again if order.request_id == request_id]
-        self._again = [order for order in self._again if order.request_id != request_id]
+        waiting = [each for each in self._waiting if each.order.request_id == request_id]
+        self._waiting = [each for each in self._waiting if each.order.request_id != request_id]
         for _ in waiting:
             await self._on_report(request_id, {"report": "died"})
         await asyncio.gather(*(worker.cancel(request_id) for worker in self._workers))
@@ -174,7 +214,7 @@ class Pool:
         if alone is None:
             await self._on_report(request_id, report)
         else:
-            self._again.append(alone)
+            self._waiting.append(_Waiting(alone, splits=False, nvenc=await self._needs_nvenc(alone)))
             self._changed.set()
 
     async def _give_ranges(self) -> None:
@@ -182,19 +222,21 @@ class Pool:
         while True:
             await wait_for(self._changed, LOOK_SECONDS)
             self._changed.clear()
-            while self._again and self.room:
-                order = self._again.pop(0)
-                await self._hand(self._roomiest(order), order)
+            for waiting in [*self._waiting]:
+                worker = self._fitting(waiting)
+                if worker.room > 0 and waiting in self._waiting:
+                    self._waiting.remove(waiting)
+                    await self._hand(worker, waiting.order, splits=waiting.splits)
             for worker in sorted(self._workers, key=lambda worker: worker.range_count):
                 if worker.takes_range and (next_ := self._split.next(worker.kind)) is not None:
                     await self._hand(worker, next_)
 
-    async def _hand(self, worker: PooledWorker, order: Order) -> None:
+    async def _hand(self, worker: PooledWorker, order: Order, *, splits: bool = False) -> None:
         """Give an order to a worker; where that takes none, it has died."""
         if order.traceparent is not None and order.range_number is not None:
             self._traced[order.request_id] = _Traced(order.range_number)
         try:
-            await worker.run(order)
+            await (self._run_on(worker, order) if splits else worker.run(order))
         except Exception:  # whatever it is, what waits for the order's end has to hear of one
             logger.exception("an order cannot be given to a worker")
             await self._take(order.request_id, {"report": "died"})

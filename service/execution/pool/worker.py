@@ -21,7 +21,8 @@ class WorkerDiedError(Exception):
 class PooledWorker(ABC):
     """name: of its device. slots, live_slots: attempts that it runs at once. ready: whether its models are warm.
 
-    kind: workers of one kind make the same bytes. unavailable: models that it has not got, and why; None before it is ready.
+    kind: workers of one kind make the same bytes. nvenc: whether its GPU encodes, as it said last. unavailable: models that it has
+    not got, and why; None before it is ready.
     """
 
     def __init__(self, slots: int, live_slots: int, name: str = "") -> None:
@@ -31,6 +32,7 @@ class PooledWorker(ABC):
         self._live_slots = live_slots
         self.ready = False
         self.kind = ""
+        self.nvenc = False
         self.unavailable: dict[str, str] | None = None
         self._running: set[str] = set()
         self._live: set[str] = set()
@@ -97,6 +99,7 @@ class PooledWorker(ABC):
         request_id = report.pop("request_id", None)
         if report["report"] == "ready":
             self.ready, self.unavailable, self.kind = True, report["unavailable"], report.get("kind", "")
+            self.nvenc = bool(report.get("nvenc"))
             await on_report("", report)
         elif report["report"] == "beat":
             self.load = Load(**report.get("load", {}))

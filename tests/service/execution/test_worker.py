@@ -178,6 +178,18 @@ def test_a_job_whose_ranges_could_never_be_merged_is_made_alone(tmp_path, clip):
         assert not desk.merging._held.total()
 
 
+def test_a_job_in_ranges_has_its_memory_before_it_opens_its_log(tmp_path, clip):
+    with working(tmp_path / "job") as desk:
+        desk.merging.reserve(desk.merging._total, lambda: False, owner="bob")
+        desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
+        desk.order(devices=2)
+        while not desk.merging.counts[-1]:
+            time.sleep(0.01)
+        assert not desk.folder.log.exists()
+        desk.send({"cancel": REQUEST})
+        assert desk.verdict() == {"report": "died"}
+
+
 def test_memory_to_merge_is_waited_for_apart_and_given_back_for_the_memory_to_make():
     memory, merging = MemoryBudget(1 << 30), MemoryBudget(1000)
     merging.reserve(600, lambda: False, owner="bob")

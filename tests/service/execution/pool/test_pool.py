@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from upres.engine.segments.folder import FolderLog
 from upres.service.execution.base import Shortage
 from upres.service.execution.order import Order
+from upres.service.execution.pool import pool as pool_module
 from upres.service.execution.pool.pool import Pool
 from upres.service.execution.pool.worker import PooledWorker
 
@@ -145,7 +147,7 @@ def test_a_job_whose_ranges_are_lost_goes_on_alone_unless_it_is_cancelled(refuse
             worker._running.add("other")
         workers[0].refuses = workers[1].refuses = refuses
         await workers[0].says("job", "died")
-        assert heard == [] and [order.devices for order in pool._again] == [0]
+        assert heard == [] and [waiting.order.devices for waiting in pool._waiting] == [0]
         if refuses:
             workers[1]._running.clear()
             await workers[1].says("other", "died")
@@ -153,7 +155,7 @@ def test_a_job_whose_ranges_are_lost_goes_on_alone_unless_it_is_cancelled(refuse
             await settled()
         else:
             await pool.cancel("job")
-        assert heard == [("job", "died")] and not pool._again
+        assert heard == [("job", "died")] and not pool._waiting
 
     scenario(play)
 
@@ -220,3 +222,84 @@ def test_a_worker_takes_the_next_range_while_the_end_of_the_one_before_is_report
         assert seen == [("made", True)] and not worker._ranges
 
     asyncio.run(run())
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A function that gives an order for a job whose log the GPU, or the CPU, has begun."""
+
+    def order(name, nvenc):
+        FolderLog(tmp_path / name / "log", {"encoder": {"nvenc": nvenc}}).close()
+        return replace(ORDER, request_id=name, folder=str(tmp_path / name))
+
+    return order
+
+
+def mixed(play):
+    """Run a pool of two workers, of which the second has NVENC."""
+
+    async def run():
+        workers, heard = [Stub(), Stub()], []
+        workers[1].nvenc = True
+
+        async def hear(name, report):
+            heard.append((name, report["report"]))
+
+        pool = Pool(workers)
+        await pool.start(hear)
+        await settled()
+        try:
+            await play(pool, workers, heard)
+        finally:
+            await pool.stop()
+
+    asyncio.run(run())
+
+
+def taken(worker):
+    return [message["run"]["request_id"] for message in worker.sent if "run" in message]
+
+
+async def until(condition):
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_what_nvenc_began_goes_to_a_worker_that_has_it_and_waits_for_its_room(begun):
+    async def play(pool, workers, heard):
+        without, having = workers
+        await pool.run(begun("first", nvenc=True))
+        await until(lambda: taken(having) == ["first"])
+        await pool.run(begun("second", nvenc=True))  # though the other one has room
+        assert pool.room == 0
+        await pool.run(begun("third", nvenc=False))
+        await settled()
+        assert (taken(without), taken(having)) == (["third"], ["first"])
+        await having.says("first", "joined")
+        await until(lambda: taken(having) == ["first", "second"])
+        assert having.sent[-1]["run"]["devices"] == 2 and heard == [("first", "joined")]
+        await having.says("second", "joined")
+        assert heard[-1] == ("second", "joined") and pool.room == 1
+
+    mixed(play)
+
+
+def test_where_no_worker_has_nvenc_any_more_another_one_goes_on(begun, monkeypatch):
+    async def play(pool, workers, heard):
+        without, having = workers
+        having.ready = False  # it is restarted
+        await pool.run(begun("first", nvenc=True))
+        await pool.run(begun("second", nvenc=True))
+        await settled()
+        assert taken(without) == taken(having) == []
+        await pool.cancel("second")
+        assert heard == [("second", "died")]
+        monkeypatch.setattr(pool_module, "NVENC_SECONDS", 0.0)
+        await until(lambda: taken(without) == ["first"])
+        await without.says("first", "joined")
+        having.nvenc, having.ready = False, True  # it is back, and its GPU opens no encoder
+        await pool.run(begun("third", nvenc=True))
+        assert taken(without) + taken(having) == ["first", "third"]
+
+    mixed(play)
