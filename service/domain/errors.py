@@ -70,6 +70,10 @@ class UnavailableError(UpresError):
     """Raised when the server cannot do its part just now, which says nothing about the request."""
 
 
+class LostError(UnavailableError):
+    """Raised when what a job needs is not where it was kept, or not as it was: that does not pass, as an outage does."""
+
+
 class OffsetError(UpresError):
     """Raised when bytes come at another offset than the one expected, or a cursor is not in the log. where: what is there."""
 

@@ -12,7 +12,8 @@ from upres.service.storage.waiting import Claim, Waiting, by_owner
 RETRY_SECONDS = 10
 PAUSE_SECONDS = 5.0  # before the second attempt at a job that was locked; then twice as long each time
 LONGEST_PAUSE = 60.0
-MOST_LOCKED = 30  # times in a row that a job is locked: half an hour or more
+MOST_LOCKED = 30  # times in a row that a job is locked, or its source lost: half an hour or more
+MOST_AWAY = 1440  # times that what it needs can be had once a store, or a disk, is mended: a day, as `kept.logs` waits
 ELSEWHERE_SECONDS = 1.0  # after which a job that waits is not taken by a server that has room
 TURN_SECONDS = 5.0  # after which the next full server ends an attempt for what waits still
 NONE: Mapping[str, int] = {}
@@ -190,19 +191,24 @@ def _place(claim: Claim, here: Collection[str]) -> tuple[int, str] | None:
 
 
 class Later:
-    """Jobs that are queued again in a while, since the attempt at each found that another one has its folder."""
+    """Jobs that are queued again in a while, since the attempt at each found that another one has its folder, or has no files."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._times: Counter[str] = Counter()
+        self._away: Counter[str] = Counter()  # of those
         self._waiting: dict[str, tuple[float, str]] = {}  # until when, and whose they are
 
-    def put(self, request_id: str, owner: str) -> float | None:
-        """Take a job; return the seconds that it waits, None where it was locked too often in a row to be taken."""
+    def put(self, request_id: str, owner: str, *, away: bool = False) -> float | None:
+        """Take a job; return the seconds that it waits, None where it was put too often in a row to be taken.
+
+        away: it waits for what says nothing about the job, a store that does not answer or a disk that is full.
+        """
         self._times[request_id] += 1
-        if self._times[request_id] > MOST_LOCKED:
+        self._away[request_id] += away
+        if self._times[request_id] - self._away[request_id] > MOST_LOCKED or self._away[request_id] > MOST_AWAY:
             return None
-        seconds = min(LONGEST_PAUSE, PAUSE_SECONDS * 2.0 ** (self._times[request_id] - 1))
+        seconds = min(LONGEST_PAUSE, PAUSE_SECONDS * 2.0 ** min(self._times[request_id] - 1, 10))
         self._waiting[request_id] = self._clock() + seconds, owner
         return seconds
 
@@ -217,6 +223,7 @@ class Later:
     def forget(self, request_id: str) -> None:
         """Forget a job, and how often it was locked."""
         self._waiting.pop(request_id, None)
+        self._away.pop(request_id, None)
         self._times.pop(request_id, None)
 
 

@@ -210,8 +210,8 @@ class Reports:
                 await self._schedule.fail(request_id, Failure(Reason.TIMEOUT, message))
             case {"report": "locked", "holder": holder}:
                 await self._later(request_id, LOCKED, f"its folder is held by {holder}")
-            case {"report": "absent", "why": why}:
-                await self._later(request_id, ABSENT, f"its files cannot be brought here ({why})")
+            case {"report": "absent", "why": why, "lost": lost}:
+                await self._later(request_id, ABSENT, f"its files cannot be brought here ({why})", away=not lost)
             case {"report": "died"}:
                 await self._died(request_id, with_worker=bool(report.get("worker")))
             case _:
@@ -291,14 +291,17 @@ class Reports:
         else:
             await self._schedule.fail(request_id, failure)
 
-    async def _later(self, request_id: str, failure: Failure, why: str) -> None:
-        """Have a job tried again in a while at which no attempt can start now: nothing was done, and nothing counts."""
+    async def _later(self, request_id: str, failure: Failure, why: str, *, away: bool = False) -> None:
+        """Have a job tried again in a while at which no attempt can start now: nothing was done, and nothing counts.
+
+        away: as `Later.put`.
+        """
         attempt = self._schedule.attempts.get(request_id)
         if attempt is None or attempt.live or attempt.yielding:
             await self._died(request_id)
             return
         job = await self._ledger.change(request_id, states.requeued)
-        seconds = self._schedule.later.put(request_id, job.owner)
+        seconds = self._schedule.later.put(request_id, job.owner, away=away)
         if seconds is None:
             logger.error("given up: %s%s", why, ", which does not end; end that process" if failure is LOCKED else "")
             await self._schedule.fail(request_id, failure)

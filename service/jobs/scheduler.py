@@ -296,11 +296,12 @@ class Runner:
     async def _bring(self, job: Job, attempt: Attempt) -> None:
         """Run an attempt at a job that another server had, once what it needs is here."""
         try:
-            if not self._intake.has_room(int(job.totals.get("source_bytes", 0))):
+            if not self._intake.can_hold(int(job.totals.get("source_bytes", 0))):
                 raise errors.DiskFullError(NO_ROOM)
             await self._keeper.bring(job)
         except (errors.UnavailableError, errors.StoreError, OSError) as error:
-            await self.reports.take(job.request_id, {"report": "absent", "why": str(error)})
+            lost = isinstance(error, errors.LostError)
+            await self.reports.take(job.request_id, {"report": "absent", "why": str(error), "lost": lost})
         except Exception:  # whatever it is, the attempt is over
             logger.exception("what an attempt needs cannot be brought here")
             await self.reports.take(job.request_id, {"report": "died"})

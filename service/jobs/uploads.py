@@ -45,10 +45,13 @@ class Intake:
         """Locate a job's files."""
         return JobFolder(self._root / request_id)
 
+    def can_hold(self, size: int) -> bool:
+        """Report whether the disk has so much room beside what must stay free."""
+        return shutil.disk_usage(self._root).free >= size + self._free_bytes
+
     def has_room(self, size: int = 0) -> bool:
-        """Report whether the disk has so much room beside what must stay free, and the one where uploads are spooled as well."""
-        spool = shutil.disk_usage(tempfile.gettempdir()).free
-        return spool >= size and shutil.disk_usage(self._root).free >= size + self._free_bytes
+        """Report whether an upload of so many bytes can come: the disk can hold it, and the one where it is spooled as well."""
+        return shutil.disk_usage(tempfile.gettempdir()).free >= size and self.can_hold(size)
 
     async def expect(self, request_id: str) -> None:
         """Take a job's source from now on. StoreError where its folder cannot be made: then no source comes."""

@@ -9,7 +9,7 @@ import google_crc32c
 
 from upres.engine.core.errors import LogError
 from upres.engine.segments.pieces import Written
-from upres.service.domain.errors import UnavailableError
+from upres.service.domain.errors import LostError
 from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.results import Results
 
@@ -22,14 +22,14 @@ DIFFERS = "the store of jobs has another source than the one that was put there"
 
 
 async def bring_source(objects: Results, place: str, folder: JobFolder, size: int, checksum: int) -> None:
-    """Bring a whole source. Raises UnavailableError where it cannot be had now, OSError where it cannot be written."""
+    """Bring a whole source. Raises LostError, UnavailableError where it cannot be had now, OSError where it cannot be written."""
     line = places.chain(await found(objects, place), end=size)
     if (line[-1].end if line else 0) != size:
-        raise UnavailableError(LOST)
+        raise LostError(LOST)
     await asyncio.to_thread(folder.make)
     part = folder.path / "source.part"
     if await _download(objects, line, part) != checksum:
-        raise UnavailableError(DIFFERS)
+        raise LostError(DIFFERS)
     part.replace(folder.source)
     await asyncio.to_thread(folder.end_source)
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import shutil
+import tempfile
 import time
 from contextlib import aclosing
+from types import SimpleNamespace
 
 import pytest
 from paths import SUPPORT
@@ -16,7 +18,7 @@ from upres.service.domain.errors import ResultMissingError, UnavailableError
 from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Status
-from upres.service.jobs import fair_queue
+from upres.service.jobs import fair_queue, uploads
 from upres.service.jobs.follow import follow
 from upres.service.jobs.kept import logs, sources
 from upres.service.live.piece import Piece
@@ -243,6 +245,50 @@ def test_a_job_whose_source_cannot_be_brought_now_waits_and_no_attempt_counts(tm
             kept.away = False
             done = await until(jobs, job.request_id, ended)
             assert (done.state.status, done.state.attempts) == (Status.DONE, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("why", ["store", "disk"])
+def test_a_store_that_is_away_or_a_disk_that_is_full_for_long_costs_no_job_its_source(
+    tmp_path, clip, kept, monkeypatch, why
+):
+    monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(fair_queue, "LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr(fair_queue, "MOST_LOCKED", 1)
+    if why == "disk":
+        monkeypatch.setattr(uploads.Intake, "can_hold", lambda intake, size: not kept.away)
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job = await submit(jobs, clip("a.mp4", SECONDS))
+        shutil.rmtree(tmp_path / "jobs")
+        kept.away = True
+        async with serving(tmp_path, kept=kept) as jobs:
+            async with asyncio.timeout(200):
+                while jobs.runner.later._times[job.request_id] < 4:
+                    assert not (await jobs.get(job.request_id, "alice")).state.ended
+                    await asyncio.sleep(0.01)
+            kept.away = False
+            done = await until(jobs, job.request_id, ended)
+            assert (done.state.status, done.state.attempts) == (Status.DONE, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_job_is_brought_however_little_room_there_is_for_uploads_that_are_spooled(tmp_path, clip, kept, monkeypatch):
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job = await submit(jobs, clip("a.mp4", 1))
+        shutil.rmtree(tmp_path / "jobs")
+        spool, usage = tempfile.gettempdir(), shutil.disk_usage
+        full = SimpleNamespace(free=0)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: full if path == spool else usage(path))
+        async with serving(tmp_path, kept=kept) as jobs:
+            while not (done := await jobs.get(job.request_id, "alice")).state.ended:
+                assert not jobs.runner.later._times[job.request_id]
+                await asyncio.sleep(0.01)
+            assert done.state.status is Status.DONE
 
     asyncio.run(scenario())
 

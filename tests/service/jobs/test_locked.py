@@ -7,7 +7,7 @@ from running_jobs import SPEC, ended, serving, submit, until
 
 from upres.service.domain.states import Reason, Status
 from upres.service.jobs import fair_queue, reports
-from upres.service.jobs.fair_queue import LONGEST_PAUSE, MOST_LOCKED, PAUSE_SECONDS, Later
+from upres.service.jobs.fair_queue import LONGEST_PAUSE, MOST_AWAY, MOST_LOCKED, PAUSE_SECONDS, Later
 
 DONE = {"report": "joined", "totals": {"frames": 1, "duration_seconds": 0.1, "seconds": {}}}
 HELD = {"report": "locked", "holder": "process 7 on another machine"}
@@ -114,3 +114,12 @@ def test_the_pauses_grow_and_end_and_an_attempt_that_was_not_locked_forgets_them
     assert later.due() == [("a", "alice")] and later.due() == []
     later.forget("a")
     assert later.put("a", "alice") == PAUSE_SECONDS
+
+
+def test_what_waits_for_a_store_or_a_disk_waits_for_a_day_and_is_then_locked_as_often_as_any():
+    later = Later(lambda: 0.0)
+    waited = sum(later.put("a", "alice", away=True) for _ in range(MOST_AWAY))
+    assert 86400 - 200 < waited <= 86400
+    assert [later.put("a", "alice") for _ in range(MOST_LOCKED + 1)] == [LONGEST_PAUSE] * MOST_LOCKED + [None]
+    later.forget("a")
+    assert [later.put("a", "alice", away=True) is None for _ in range(MOST_AWAY + 1)] == [False] * MOST_AWAY + [True]
