@@ -32,8 +32,9 @@ class Format:
 
 JPEG = Format("JPEG", ("L", "RGB"), 65535, {"quality": 95, "subsampling": 0}, None, 1.5)
 TIFF = Format("TIFF", ("L", "LA", "RGB", "RGBA"), options={"compression": "tiff_adobe_deflate"}, is_deep=True)
+PNG = Format("PNG", ("L", "LA", "RGB", "RGBA"), is_deep=True)
 FORMATS = {
-    ".png": Format("PNG", ("L", "LA", "RGB", "RGBA"), is_deep=True),
+    ".png": PNG,
     ".jpg": JPEG,
     ".jpeg": JPEG,
     ".webp": Format("WEBP", ("RGB", "RGBA"), 16383, {"quality": 95}, {"lossless": True}, 1.5),

@@ -70,6 +70,14 @@ def test_one_clip_with_sound(upres, tmp_path):
     assert names(tmp_path) == {"out.mp4"}
 
 
+def test_a_frame_goes_into_a_pipe_as_png(tiny):
+    command = [sys.executable, "-m", "upres", tiny, "-", "--still", "0.2", "--model", "realesr-live-x2"]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    with Image.open(io.BytesIO(done.stdout)) as image:
+        assert (image.format, image.size) == ("PNG", (96, 64))
+
+
 def test_a_file_on_the_web_is_upscaled_as_one_on_the_disk(upres, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with WebFiles({"some clip.mp4": tiny.read_bytes()}) as server:

@@ -184,6 +184,8 @@ COMMANDS = [
     ("clips/", 2, "name a folder for the results: upres 'clips/' upscaled/"),
     ("in.mp4 b.mkv fhd.mp4 out.mp4", 2, "3 inputs need a folder to go to", "upres a.mp4 b.mp4 upscaled/"),
     ("in.mp4 in.mp4 --overwrite", 5, "is the input itself"),
+    ("''", 2, "a name is empty; a variable of the shell that is not set leaves one so"),
+    ("in.mp4 '' --dry-run", 2, "a name is empty"),
     ("in.mp4 nofolder/out.mp4", 5, "there is no folder nofolder"),
     ("in.mp4 out.avi", 5, "the name must end in .mp4", "images: .png, .jpg", "those that move: .gif", "frame_%05d.png"),
     ("in.mp4 b.mkv", 5, "b.mkv: exists already", "to upscale both: upres in.mp4 b.mkv upscaled/"),

@@ -65,11 +65,12 @@ class Choice:
         return Wanted((name,), (registry.scale_of(name),), scale, why)
 
     def advised(self, height: int) -> Wanted:
-        """Give the model that the guide advises for a source of this height, its shorter side in pixels."""
+        """Give the model that the guide advises for a source of this height, its shorter side in pixels; 0 is not known."""
         name = advice.model_for(height)
         times = registry.scale_of(name)
+        of = f"{height}p" if height else "of a size that is not known yet"
         other = "--scale 2 is half of that" if times == 4 else "--scale 4 gives twice as much"
-        return Wanted((name,), (times,), times, f"{height}p: upscaled {times} times by {name}; {other}")
+        return Wanted((name,), (times,), times, f"{of}: upscaled {times} times by {name}; {other}")
 
     def load(self, wanted: Wanted, resumed: Collection[str] = ()) -> tuple[tuple[Model, ...], list[str]]:
         """Load models; gives them, and what a user should know of them, each once. resumed: as in `registry.load`."""

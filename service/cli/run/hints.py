@@ -9,14 +9,12 @@ from pathlib import Path
 from upres.engine.core.errors import TargetError, UpresError
 from upres.engine.decode.source import kind_of
 from upres.engine.encode.join.file import CONTAINERS
-from upres.engine.images.formats import FORMATS
+from upres.engine.images.formats import FORMATS, PNG
 from upres.engine.images.moving import MOVING
 
 from .inputs import SUFFIXES
 from .options import Suffixes
 from .pair import Pair
-
-PNG = FORMATS[".png"]
 
 
 def hints(pair: Pair, error: UpresError, *, alone: bool, replaces: bool) -> list[str]:

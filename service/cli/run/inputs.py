@@ -29,12 +29,14 @@ def arranged(names: Sequence[str], inputs: Sequence[str], output: str | None) ->
     """Tell sources from the target, which is None where each result goes beside its source.
 
     names: as they stand, the target last where there are two or more. inputs, output: those that were said to be that.
-    Raises SettingsError where there is no source.
+    Raises SettingsError where there is no source, or a name is empty.
     """
     inputs, names, output = [*map(_path, inputs)], [*map(_path, names)], output and _path(output)
     every = [*inputs, *names]
     if not every:
         raise SettingsError("name a video: upres in.mp4, or upres in.mp4 out.mp4; all of it: upres --help")
+    if not all(each.strip() for each in [*every, *([] if output is None else [output])]):
+        raise SettingsError("a name is empty; a variable of the shell that is not set leaves one so")
     if output is not None or not names or len(every) == 1:
         return every, output
     return every[:-1], every[-1]

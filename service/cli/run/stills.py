@@ -11,7 +11,7 @@ from upres.engine.core.errors import SettingsError, TargetError, os_errors_as
 from upres.engine.core.model import Model
 from upres.engine.images import still
 from upres.engine.images.file import encoded, read, save
-from upres.engine.images.formats import format_of, is_image_name
+from upres.engine.images.formats import PNG, format_of, is_image_name
 from upres.engine.images.picture import Picture
 from upres.engine.images.shown import shorter_side, shown_at
 from upres.engine.images.video import is_images, is_numbered
@@ -84,8 +84,8 @@ class Stills:
         """Choose models for an image by its shorter side, and run them. frame: it is one of a video."""
         wanted = self.wanted or self.choice.advised(side)
         target = Path(pair.named(self._how(wanted), Suffixes()))
-        piped = pair.target == "-" and not frame
-        kind = pair.image if piped and pair.image else format_of(target)
+        piped = pair.target == "-"
+        kind = (pair.image or PNG) if piped else format_of(target)
         if not piped and self._is_left_out(pair, target):
             return False
         if self.exact and kind.exact is None:
@@ -129,7 +129,7 @@ class Stills:
     def _save(self, result: Picture, target: Path, pair: Pair) -> list[str]:
         if pair.target != "-":
             return save(result, target, exact=self.exact)
-        data, notes = encoded(result, pair.image or format_of(target), "stdout", exact=self.exact)
+        data, notes = encoded(result, pair.image or PNG, "stdout", exact=self.exact)
         stdout().write(data)
         return notes
 

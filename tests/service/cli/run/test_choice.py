@@ -19,6 +19,10 @@ def test_the_height_decides_and_the_way_to_change_it_is_said(height, name, way):
     assert f"{height}p" in wanted.why and way in wanted.why
 
 
+def test_a_height_that_is_not_known_yet_is_not_said_as_none():
+    assert Choice(ModelOptions()).advised(0).why.startswith("of a size that is not known yet: upscaled 4 times")
+
+
 @pytest.mark.parametrize(
     ("options", "names", "times", "resampled"),
     [

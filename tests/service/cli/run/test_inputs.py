@@ -66,6 +66,14 @@ def test_without_a_name_there_is_nothing_to_do():
 
 
 @pytest.mark.parametrize(
+    "given", [([""], [], None), (["in.mp4", " "], [], None), (["in.mp4"], [""], None), (["in.mp4"], [], "")]
+)
+def test_an_empty_name_is_neither_this_folder_nor_beside_the_source(given):
+    with pytest.raises(SettingsError, match="a name is empty; a variable of the shell"):
+        arranged(*given)
+
+
+@pytest.mark.parametrize(
     ("names", "expected", "folder"),
     [
         (["a.mp4"], [("a.mp4", "a_x4.mp4")], None),
