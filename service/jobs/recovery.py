@@ -17,6 +17,7 @@ from upres.service.storage.job_store import Job
 
 from .change_events import Ledger
 from .kept.here import Here
+from .reports import ABSENT, noted
 from .scheduler import Runner
 from .uploads import Intake
 
@@ -25,7 +26,8 @@ LIVE_FAILED = Failure(
 )
 CRASHED = Failure(Reason.PROCESSING_FAILED, "The server ended unexpectedly at every attempt at this job.")
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to bring what came of a source
-BRING_SECONDS = 600.0  # after which its sender has to begin again
+BRING_SECONDS = 86400.0  # in which its sender hears that the job is not available
+START_SECONDS = 60.0  # that a start waits for that, where this is the only server
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class Recovery:
             with job_logging.about(job.request_id):
                 await self._resume(job)
         if self._bringing:
-            await asyncio.wait(self._bringing.values())
+            await asyncio.wait(self._bringing.values(), timeout=2 * START_SECONDS)
 
     async def stop(self) -> None:
         """Bring nothing more; the next start does."""
@@ -101,27 +103,41 @@ class Recovery:
         await self._continue(job)
 
     async def _bring(self, job: Job) -> None:
-        """Bring what came of a source to another server, beside all else, for it may take long; then take the rest."""
-        pause, end = FIRST_PAUSE, time.monotonic() + BRING_SECONDS
+        """Bring what came of a source to this server, beside all else, for it may take long; then take the rest.
+
+        Whatever that meets is tried again: until it is done nothing else knows of the job. For a day; then the job fails.
+        """
+        pause, since = FIRST_PAUSE, time.monotonic()
         while True:
             try:
-                await self._keeper.bring_arrived(job)
-                break
-            except (UnavailableError, OSError) as error:
-                if (
-                    time.monotonic() > end or self._ledger.store.server is None
-                ):  # which had what there was, but for a lost disk
-                    logger.error("given up, so that its sender has to begin again: %s", error)
-                    break
+                await self._bring_once(job.request_id, time.monotonic() - since)
+                return
+            except (TransitionError, NotFoundError) as error:  # ended or deleted meanwhile
+                logger.info("not resumed: %s", error)
+                return
+            except (UnavailableError, StoreError, OSError) as error:
                 logger.warning("what came of its source cannot be brought, trying again in %g s: %s", pause, error)
+            except Exception:  # whatever it is
+                logger.exception("the job cannot be resumed, trying again in %g s", pause)
+            if time.monotonic() - since >= BRING_SECONDS:
+                with suppress(TransitionError, NotFoundError):
+                    await noted(partial(self._runner.fail, job.request_id, ABSENT))
+                return
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _bring_once(self, request_id: str, tried: float) -> None:
+        """Try it. tried: for how long by now, in seconds; the only server then goes on with what its own disk has."""
+        job = await self._ledger.get(request_id)
+        if job.state.ended:
+            return
         try:
-            await self._continue(job)
-        except (TransitionError, NotFoundError) as error:  # ended or deleted meanwhile
-            logger.info("not resumed: %s", error)
-        except (StoreError, UnavailableError):
-            logger.exception("not resumed: the next start does")
+            await self._keeper.bring_arrived(job)
+        except (UnavailableError, OSError) as error:
+            if self._ledger.store.server is not None or tried < START_SECONDS:
+                raise
+            logger.error("what came of its source cannot be brought, so that its sender may begin again: %s", error)
+        await self._continue(job)
 
     async def _continue(self, job: Job) -> None:
         """Take the rest of a source, unless all of it came and only the row does not say so; queue what was accepted."""

@@ -14,11 +14,11 @@ from running_jobs import SPEC, ended, gone, published, result, serving, submit, 
 from upres.engine.core.errors import TargetError
 from upres.engine.segments.model import Fragment
 from upres.engine.segments.tail import Tail
-from upres.service.domain.errors import ResultMissingError, UnavailableError
+from upres.service.domain.errors import ResultMissingError, StoreError, UnavailableError
 from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Status
-from upres.service.jobs import fair_queue, uploads
+from upres.service.jobs import fair_queue, recovery, uploads
 from upres.service.jobs.follow import follow
 from upres.service.jobs.kept import logs, sources
 from upres.service.live.piece import Piece
@@ -190,6 +190,87 @@ def test_a_streamed_source_is_acknowledged_once_it_is_in_the_store_and_goes_on_f
             done = await until(jobs, job.request_id, ended)
             assert done.state.status is Status.DONE and done.totals["frames"] == 10 * SECONDS
             assert done.kept["source"]["bytes"] == len(source) == done.totals["source_bytes"]
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def restarts_soon(monkeypatch):
+    monkeypatch.setattr(recovery, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(recovery, "LONGEST_PAUSE", 0.01)
+
+
+def failing(monkeypatch, owner, name, errors):
+    """Have a method raise these, one at each call, before it does what it does."""
+    method = getattr(owner, name)
+
+    async def first(*args, **kwargs):
+        if errors:
+            raise errors.pop(0)
+        return await method(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, first)
+
+
+async def left_whole(folder, kept, source):
+    """Stop a server where the source of a streamed job is whole, and its row does not say so."""
+    async with serving(folder, kept=kept) as jobs:
+        job, _ = await jobs.create(STREAMED, "alice")
+        await jobs.write(job.request_id, 0, source.read_bytes())
+        jobs.folder(job.request_id).end_source()
+    return job
+
+
+@pytest.mark.usefixtures("restarts_soon")
+def test_a_job_whose_source_was_whole_is_resumed_whatever_fails_meanwhile(tmp_path, clip, kept, monkeypatch):
+    source = clip("frag.mp4", 2, "-movflags", "frag_keyframe+empty_moov")
+
+    async def scenario():
+        job = await left_whole(tmp_path, kept, source)
+        errors = [UnavailableError("away"), StoreError("away"), ValueError("whatever")]
+        failing(monkeypatch, sources.KeptSources, "whole", errors)
+        async with serving(tmp_path, kept=kept) as jobs:
+            done = await until(jobs, job.request_id, lambda job: job.state.ended or job.state.attempts > 1)
+            assert not errors and done.state.status is Status.DONE
+            assert done.kept["source"]["bytes"] == source.stat().st_size
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("restarts_soon")
+def test_a_job_that_cannot_be_resumed_for_long_fails(tmp_path, clip, kept, monkeypatch):
+    source = clip("frag.mp4", 2, "-movflags", "frag_keyframe+empty_moov")
+    monkeypatch.setattr(recovery, "BRING_SECONDS", 0.0)
+
+    async def scenario():
+        job = await left_whole(tmp_path, kept, source)
+        failing(monkeypatch, sources.KeptSources, "whole", [UnavailableError("away")])
+        async with serving(tmp_path, kept=kept) as jobs:
+            failed = await jobs.get(job.request_id, "alice")
+            assert failed.state.status is Status.ERROR and "could not be read" in failed.state.failure.message
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("restarts_soon")
+def test_a_stream_goes_on_where_it_was_though_the_store_does_not_answer_for_a_while(tmp_path, clip, kept, monkeypatch):
+    """Its sender has dropped what was acknowledged."""
+    source = clip("frag.mp4", 2, "-movflags", "frag_keyframe+empty_moov").read_bytes()
+    half = len(source) // 2
+    monkeypatch.setattr(sources, "GATHER_SECONDS", 0.01)
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job, _ = await jobs.create(STREAMED, "alice")
+            await jobs.write(job.request_id, 0, source[:half])
+            await until_kept(kept, "/source/")
+        shutil.rmtree(tmp_path / "jobs")
+        failing(monkeypatch, kept, "listed", [UnavailableError("away")] * 5)
+        async with serving(tmp_path, kept=kept) as jobs:
+            assert jobs.source_offset(job) == jobs.folder(job.request_id).source_bytes == half
+            await jobs.write(job.request_id, half, source[half:])
+            await jobs.end_source(job.request_id)
+            assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
 
     asyncio.run(scenario())
 
