@@ -4,6 +4,7 @@ pending → processing → done | error. A cancelled job is an error with the re
 job processing until it has had MOST_ATTEMPTS. The words are the v2 contract's.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -140,6 +141,18 @@ def finished(state: State) -> State:
 def cancelled(state: State) -> State:
     """End a job on request; TransitionError where it has ended already."""
     return failed(state, Failure(Reason.CANCELLED, "The job was cancelled."))
+
+
+def once(change: Callable[[State], State]) -> Callable[[State], State]:
+    """Make a change that may be applied again: where it was noted before, though the answer to that was lost, it changes nothing."""
+    made: list[State] = []
+
+    def changed(state: State) -> State:
+        if state not in made:
+            made.append(state := change(state))
+        return state
+
+    return changed
 
 
 def _must_process(state: State, verb: str) -> None:

@@ -1,6 +1,7 @@
 """The store as asyncio sees it: changes are made in a thread, and the tasks that wait for a job are woken."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,10 +14,11 @@ ANY = ""  # in place of a job: whichever it is
 
 
 class Ledger:
-    """store: for reading what needs no waiting; changes go through here."""
+    """store: for reading what needs no waiting; changes go through here. changing: how many are under way of each job."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.changing: Counter[str] = Counter()
         self._next: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as a task waits for it
 
     async def get(self, request_id: str, owner: str | None = None) -> Job:
@@ -40,7 +42,11 @@ class Ledger:
             "source_complete": source_complete,
             "kept": kept,
         }
-        job = await asyncio.to_thread(partial(self.store.change, request_id, change, **columns))
+        self.changing[request_id] += 1
+        try:
+            job = await asyncio.to_thread(partial(self.store.change, request_id, change, **columns))
+        finally:
+            self.changing -= Counter([request_id])
         self.publish(request_id, event=True)
         return job
 

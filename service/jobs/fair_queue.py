@@ -34,6 +34,16 @@ class FairQueue:
         self._waiting: OrderedDict[str, deque[str]] = OrderedDict()
         self._places: dict[str, str] = {}  # owners
 
+    @property
+    def waiting(self) -> Collection[str]:
+        """The jobs that wait."""
+        return self._since.keys()
+
+    @property
+    def places(self) -> Collection[str]:
+        """The jobs that hold a place."""
+        return self._places.keys()
+
     def __len__(self) -> int:
         return sum(len(waiting) for waiting in self._waiting.values())
 
@@ -118,6 +128,11 @@ class Line:
         self._can_run = can_run
         self._moving: list[str] = []  # on their way into the database
         self._givers = Givers()
+
+    @property
+    def waiting(self) -> set[str]:
+        """The jobs that wait here, and are in no queue of all servers yet."""
+        return {*self._queue.waiting, *self._moving}
 
     async def share(self) -> None:
         """Let any server take what was put into the queue here. Raises StoreError; then the next call does."""
@@ -211,6 +226,11 @@ class Later:
         seconds = min(LONGEST_PAUSE, PAUSE_SECONDS * 2.0 ** min(self._times[request_id] - 1, 10))
         self._waiting[request_id] = self._clock() + seconds, owner
         return seconds
+
+    @property
+    def waiting(self) -> Collection[str]:
+        """The jobs that wait."""
+        return self._waiting.keys()
 
     def due(self) -> list[tuple[str, str]]:
         """Take out the jobs that have waited long enough, each with its owner."""

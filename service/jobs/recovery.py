@@ -28,6 +28,7 @@ CRASHED = Failure(Reason.PROCESSING_FAILED, "The server ended unexpectedly at ev
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to bring what came of a source
 BRING_SECONDS = 86400.0  # in which its sender hears that the job is not available
 START_SECONDS = 60.0  # that a start waits for that, where this is the only server
+COMPARE_SECONDS = 10.0  # between two looks at which jobs this server has
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,9 @@ class Recovery:
         self._taking = False
         self._left: set[str] = set()  # jobs that this server alone has, and does not work on yet
         self._bringing: dict[str, asyncio.Task[None]] = {}  # those of which what came of the source is being brought
+        self._alone = asyncio.Lock()  # while jobs are resumed
+        self._unknown: set[str] = set()  # at the last look: jobs that are this server's by the database alone
+        self._lost: set[str] = set()  # likewise: that are this server's by what it has in hand alone
 
     async def run(self) -> None:
         """Resume every job that has not ended, on none of which anything else may work meanwhile."""
@@ -66,12 +70,46 @@ class Recovery:
     async def take_over(self, late: frozenset[str]) -> None:
         """Resume the jobs of servers that are late, or have gone. Raises StoreError; then the rest is resumed by the next call."""
         belonging = self._ledger.store.belonging
-        if bool(late) or await asyncio.to_thread(belonging.forsaken):
-            self._taking = True
+        async with self._alone:
+            if bool(late) or await asyncio.to_thread(belonging.forsaken):
+                self._taking = True
+                try:
+                    self._left |= await asyncio.to_thread(belonging.take_over, late)
+                finally:
+                    self._taking = False
+            await self._resume_left()
+
+    async def keep_comparing(self) -> None:
+        """Compare again and again, for as long as this task lives."""
+        while True:
+            await asyncio.sleep(COMPARE_SECONDS)
             try:
-                self._left |= await asyncio.to_thread(belonging.take_over, late)
-            finally:
-                self._taking = False
+                await self.compare()
+            except StoreError as error:
+                logger.warning("it is not seen now which jobs this server has: %s", error)
+
+    async def compare(self) -> None:
+        """Resume jobs that are this server's and that it does not know of, and leave those that are not, each at a second look.
+
+        That is what is left where the answer to a COMMIT was lost, and the database away until nobody asked any more whether it
+        stands. Raises StoreError.
+        """
+        async with self._alone:
+            own = await asyncio.to_thread(self._ledger.store.belonging.own)
+            known = self._runner.in_hand | self._ledger.changing.keys() | self._bringing.keys()
+            sources = {*self._runner.queue.places, *self._intake.expected}
+            unknown = {job.request_id for job in own if not job.queued and job.request_id not in known}
+            unknown -= {job.request_id for job in own if not job.accepted and job.request_id in sources}
+            lost = {*self._runner.in_hand, *self._runner.queue.places} - {job.request_id for job in own}
+            self._left |= unknown & self._unknown
+            for request_id in lost & self._lost:
+                logger.warning("%s is left: it has ended, or another server has it", request_id)
+                await self._runner.leave(request_id)
+            self._unknown, self._lost = unknown, lost
+            await self._resume_left()
+
+    async def _resume_left(self) -> None:
+        """Resume what only this server has. Raises StoreError; then the rest is resumed by the next call."""
         if not self._left:
             return
         for job in await asyncio.to_thread(self._ledger.store.unfinished):
@@ -151,6 +189,8 @@ class Recovery:
             else:
                 with suppress(StoreError):  # no reason not to start: then its source does not come
                     await self._intake.expect(job.request_id)
+        else:
+            self._intake.close(job.request_id)
         if job.accepted:
             self._runner.put(job, again=job.state.status is Status.PROCESSING)
             logger.info("resumed")

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from upres.engine.core.text import counted
 from upres.service.domain import job_logging, states
@@ -39,6 +39,8 @@ ABSENT = Failure(
     Reason.PROCESSING_FAILED, "The source, or what was made of it, could not be read for long; submit the job again."
 )
 LATER = ("locked", "absent")  # reports of attempts that could not start
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -271,7 +273,7 @@ class Reports:
             return True
 
     async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
-        job = await self._ledger.change(request_id, states.finished, totals=totals)
+        job = await noted(partial(self._ledger.change, request_id, states.once(states.finished), totals=totals))
         logger.info("done: %d frames, %d bytes", totals["frames"], totals.get("bytes", 0))
         self._close(request_id)
         if attempt := self._schedule.attempts.get(request_id):
@@ -300,7 +302,7 @@ class Reports:
         if attempt is None or attempt.live or attempt.yielding:
             await self._died(request_id)
             return
-        job = await self._ledger.change(request_id, states.requeued)
+        job = await noted(partial(self._ledger.change, request_id, states.once(states.requeued)))
         seconds = self._schedule.later.put(request_id, job.owner, away=away)
         if seconds is None:
             logger.error("given up: %s%s", why, ", which does not end; end that process" if failure is LOCKED else "")
@@ -312,7 +314,7 @@ class Reports:
         """Have a job tried again, unless that was done often. with_worker: it does not count where the attempt had come further."""
         attempt = self._schedule.attempts.get(request_id)
         if attempt is not None and attempt.yielding:
-            self._schedule.put_back(await self._ledger.change(request_id, states.requeued))
+            self._schedule.put_back(await noted(partial(self._ledger.change, request_id, states.once(states.requeued))))
             return
         job = await self._ledger.get(request_id)
         change: Callable[[State, Failure], State] = states.died
@@ -320,7 +322,7 @@ class Reports:
             change = states.failed  # what its source has sent is gone
         elif with_worker:
             change = partial(states.crashed, progressed=job.state.progress > job.progress_before)
-        job = await self._ledger.change(request_id, lambda state: change(state, DIED))
+        job = await noted(partial(self._ledger.change, request_id, states.once(lambda state: change(state, DIED))))
         logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:
             self.ended(job)
@@ -330,12 +332,11 @@ class Reports:
             self._schedule.put(job, again=True)
 
 
-async def noted(note: Callable[[], Awaitable[object]]) -> None:
+async def noted(note: Callable[[], Awaitable[T]]) -> T:
     """Do what changes a row, again until the database takes it: a full disk, or a lock, may pass."""
     while True:
         try:
-            await note()
-            return
+            return await note()
         except StoreError:
             logger.exception("the database cannot be written; trying again")
             await asyncio.sleep(NOTE_SECONDS)

@@ -87,6 +87,7 @@ class Runner:
         self._policy = policy
         self._starting: set[str] = set()  # live jobs that hold a slot which the executor does not know of
         self._stalled: dict[str, str] = {}  # job → owner: it gave its slot back, and waits for its source
+        self._next_up = ""  # the job of which an attempt is about to start
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -156,7 +157,7 @@ class Runner:
         folder = self._intake.folder(job.request_id)
         await asyncio.to_thread(folder.path.mkdir, parents=True, exist_ok=True)
         self.live.open(job.request_id, folder, waits=waits)
-        await self._start(job.request_id)
+        await self._start(job.request_id, states.started)
 
     def put(self, job: Job, *, again: bool = False) -> None:
         """Queue an accepted job; again: it was attempted before."""
@@ -185,6 +186,12 @@ class Runner:
         job = await self._ledger.change(request_id, change)
         self.reports.ended(job)
         logger.info("ended: %s", job.state.failure and job.state.failure.reason)
+        await self.leave(request_id)
+        await self._cleaner.source(request_id)
+        return job
+
+    async def leave(self, request_id: str) -> None:
+        """Do nothing more for a job, which has ended or is another server's."""
         self._intake.close(request_id)
         self._keeper.forget_source(request_id)
         self._stalled.pop(request_id, None)
@@ -193,8 +200,12 @@ class Runner:
         if attempt := self.attempts.get(request_id):
             attempt.unwanted = True
         await self.executor.cancel(request_id)
-        await self._cleaner.source(request_id)
-        return job
+
+    @property
+    def in_hand(self) -> set[str]:
+        """The jobs that wait here for an attempt, or have one."""
+        waiting = {*self._line.waiting, *self.later.waiting, *self._stalled}
+        return {*self.attempts, *self._starting, self._next_up, *waiting} - {""}
 
     async def cancel(self, request_id: str) -> Job:
         """End a job on request; the attempt at a live one has ended when this returns."""
@@ -220,14 +231,19 @@ class Runner:
             await noted(self._line.share)
             while self._has_room and (request_id := await self._next()):
                 with job_logging.about(request_id):
-                    queued = time.monotonic() - self.queue.waited
-                    try:
-                        await noted(partial(self._start, request_id, queued=queued))
-                    except (TransitionError, errors.NotFoundError) as error:  # cancelled or deleted by now
-                        self.attempts.pop(request_id, None)
-                        self.later.forget(request_id)
-                        logger.info("not started: %s", error)
+                    await self._start_next(request_id)
             await self._make_room()
+
+    async def _start_next(self, request_id: str) -> None:
+        queued, self._next_up = time.monotonic() - self.queue.waited, request_id
+        try:
+            await noted(partial(self._start, request_id, states.once(states.started), queued=queued))
+        except (TransitionError, errors.NotFoundError) as error:  # cancelled or deleted by now
+            self.attempts.pop(request_id, None)
+            self.later.forget(request_id)
+            logger.info("not started: %s", error)
+        finally:
+            self._next_up = ""
 
     async def _next(self) -> str | None:
         try:
@@ -280,9 +296,11 @@ class Runner:
         theirs = [name for name, attempt in candidates.items() if attempt.owner == giver]
         return max(theirs, key=lambda name: candidates[name].since, default=None)
 
-    async def _start(self, request_id: str, *, queued: float | None = None) -> None:
-        """Start an attempt. queued: since when its job had waited, on the monotonic clock."""
-        job, attempt = await to_the_end(self._noted_start(request_id, queued))
+    async def _start(
+        self, request_id: str, change: Callable[[State], State], *, queued: float | None = None
+    ) -> None:
+        """Start an attempt, by what it makes of its job. queued: since when that had waited, on the monotonic clock."""
+        job, attempt = await to_the_end(self._noted_start(request_id, change, queued))
         with job_logging.about(request_id, attempt.traceparent):
             if attempt.live or await self._keeper.has(job):
                 await self._run(job, attempt)
@@ -317,9 +335,11 @@ class Runner:
         except Exception:  # it is reported already
             logger.exception("the attempt cannot start")
 
-    async def _noted_start(self, request_id: str, queued: float | None) -> tuple[Job, Attempt]:
+    async def _noted_start(
+        self, request_id: str, change: Callable[[State], State], queued: float | None
+    ) -> tuple[Job, Attempt]:
         """Note an attempt in its row and here: what a stop finds in one of them alone it would not take back."""
-        job = await self._ledger.change(request_id, states.started)
+        job = await self._ledger.change(request_id, change)
         live, model = bool(job.spec.get("live")), model_label(Spec.from_json(job.spec).names)
         trace = self._trace(job, model, queued) if self.telemetry.tracing.on else None
         attempt = Attempt(job.owner, live=live, model=model, progress=job.state.progress, trace=trace)

@@ -140,6 +140,7 @@ class Jobs(JobReader):
             await self.tidy()
         await self.runner.start(self._tasks)
         seconds = self.policy.source_idle_seconds
+        self._tasks.start("jobs that nobody knows of", self._recovery.keep_comparing)
         self._tasks.start("idle senders", lambda: keep_watch(self._intake, self.runner, seconds))
         if self.keeper.apart:
             self._tasks.start("folders of jobs", self._keep_tidy)
@@ -161,9 +162,11 @@ class Jobs(JobReader):
             await asyncio.sleep(TIDY_SECONDS)
 
     async def take_over(self, late: frozenset[str]) -> None:
-        """Resume the jobs of other servers that have gone, or that are late and write nothing from now on. Raises StoreError."""
-        if not self._stopping:
-            await self._recovery.take_over(late)
+        """Resume the jobs of other servers that have gone, or that are late and write nothing from now on. Raises StoreError.
+
+        While this one drains, too: what waits is put where others find it, and nobody waits for the end of a drain.
+        """
+        await self._recovery.take_over(late)
 
     def heard(self, request_id: str) -> None:
         """Take a notice of another server that a job has changed; where it names none, jobs wait, or any may have changed."""

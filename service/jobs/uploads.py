@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,6 +82,11 @@ class Intake:
         except StoreError:
             self.watch(request_id)
             raise
+
+    @property
+    def expected(self) -> Collection[str]:
+        """The jobs whose source is to come."""
+        return self._heard.keys()
 
     def close(self, request_id: str) -> None:
         """Take no more of a source."""

@@ -1,6 +1,7 @@
 """Which of several servers works on a job that has not ended: the one that took it, and another one once that is gone."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -14,6 +15,15 @@ GONE = "the server that has this job has gone; another one takes it over within 
 
 _forsaken = sa.and_(unfinished, ~sa.exists().where(leases.c.name == jobs.c.server))
 _shared = sa.and_(jobs.c.queued.is_not(None), jobs.c.source_complete)  # any server may take it
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A job as the server sees it that has it. queued: it waits where any server may find it."""
+
+    request_id: str
+    accepted: bool
+    queued: bool
 
 
 class Belonging:
@@ -39,6 +49,14 @@ class Belonging:
         if row.name is None:
             raise UnavailableError(GONE)
         return Holder(row.id, row.server, row.http, row.grpc)
+
+    def own(self) -> list[Own]:
+        """List the jobs of this server that have not ended."""
+        server = self._database.server
+        ours = unfinished if server is None else sa.and_(unfinished, jobs.c.server == server)
+        columns = jobs.c.request_id, jobs.c.accepted, jobs.c.queued.is_not(None)
+        with self._database.snapshot() as connection:
+            return [Own(*row) for row in connection.execute(sa.select(*columns).where(ours))]
 
     def forsaken(self) -> bool:
         """Report whether there are jobs of servers that have gone."""

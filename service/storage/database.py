@@ -5,6 +5,7 @@ stands in `dialects`. `in_memory` is the twin for tests: the same code on a data
 """
 
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
@@ -17,6 +18,9 @@ from .dialects import BUSY_NOW, MEMORY, SNAPSHOT, local_address, notices, open_e
 from .lease import Holder, Lease, Servers, seen
 from .revisions import upgrade
 from .schema import meta
+
+DOUBT_SECONDS = 5.0  # that a server looks whether its transaction stands: less than a lease lasts
+AGAIN_SECONDS = 0.2
 
 
 class Database:
@@ -48,11 +52,35 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """Commit all that is done inside as one, or nothing. One at a time. Raises StoreError, DiskFullError, TakenOverError."""
-        with self._lock, self._translated(), self._engine.begin() as connection:
-            if self._lease is not None:
-                self._lease.check(connection)
-            yield connection
+        """Commit all that is done inside as one, or nothing. One at a time. Raises StoreError, DiskFullError, TakenOverError.
+
+        Of several servers one whose COMMIT is not answered looks whether that stands, and raises nothing where it does. A StoreError
+        says that nothing was done, or that the database was away just then, and then for some seconds.
+        """
+        done = number = 0
+        with self._lock, self._translated():
+            try:
+                with self._engine.begin() as connection:
+                    if self._lease is not None:
+                        number = self._lease.write(connection)
+                    yield connection
+                    done = number
+            except sa.exc.DBAPIError:
+                if not (done and self._stands(done)):
+                    raise
+
+    def _stands(self, number: int) -> bool:
+        """Look whether a transaction of this server was committed, as soon as the database answers. Raises DBAPIError."""
+        assert self._lease is not None
+        limit = time.monotonic() + DOUBT_SECONDS
+        while True:
+            try:
+                with self._engine.begin() as connection:  # in turn, so that the other one has ended
+                    return self._lease.has_written(connection, number)
+            except sa.exc.DBAPIError:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(AGAIN_SECONDS)
 
     @property
     def server(self) -> str | None:

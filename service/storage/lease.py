@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from upres.service.domain.errors import TakenOverError
 
@@ -22,6 +23,9 @@ SECONDS = 10.0  # for which a lease holds after it was renewed
 RENEW_SECONDS = 2.0
 WORK = "work"  # the row of the one that leads; every other one is called by its holder
 TERM = "lease_term"  # in `meta`, where it outlives the row: it is removed when the lease is given up
+WRITTEN = "written by "  # in `meta`, with its holder: the number of a server's last transaction
+
+_held = leases.c.name, leases.c.holder, leases.c.server
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Lease:
     joins: bool = False
     holder: str = field(default_factory=lambda: secrets.token_hex(8))
     term: int = 0
+    _written: int = 0  # transactions
 
     @property
     def leads(self) -> bool:
@@ -85,6 +90,8 @@ class Lease:
         connection.execute(leases.delete().where(leases.c.name.in_([*names, *ended])))
         same = {"holder": self.holder, "server": self.server, "http": self.http, "grpc": self.grpc}
         connection.execute(leases.insert(), [{"name": name, "until": now + SECONDS, **same} for name in names])
+        ended_too = ~sa.exists().where(WRITTEN + leases.c.name == meta.c.name)
+        connection.execute(meta.delete().where(meta.c.name.startswith(WRITTEN), ended_too))
         return term
 
     def renew(self, connection: sa.Connection) -> None:
@@ -95,10 +102,21 @@ class Lease:
         connection.execute(leases.update().where(leases.c.holder == self.holder).values(until=_now() + SECONDS))
         self.check(connection)
 
-    def check(self, connection: sa.Connection) -> None:
+    def write(self, connection: sa.Connection) -> int:
+        """Note a transaction beside what it changes; give its number among those of this server. Raises TakenOverError."""
+        self._written += 1
+        row = insert(meta).values(name=WRITTEN + self.holder, value=str(self._written))
+        row = row.on_conflict_do_update(index_elements=[meta.c.name], set_={"value": row.excluded.value})
+        self.check(connection, sa.select(*_held).add_cte(row.cte("written")))  # in one step
+        return self._written
+
+    def has_written(self, connection: sa.Connection, number: int) -> bool:
+        """Report whether the transaction of this number, after which there was no other one, was committed."""
+        return connection.scalar(sa.select(meta.c.value).where(meta.c.name == WRITTEN + self.holder)) == str(number)
+
+    def check(self, connection: sa.Connection, query: sa.Select[str, str, str] | None = None) -> None:
         """Raise TakenOverError where another server has this one's jobs, or leads in its place, for it had not renewed in time."""
-        query = sa.select(leases.c.name, leases.c.holder, leases.c.server)
-        rows = {row.name: row for row in connection.execute(query)}
+        rows = {row.name: row for row in connection.execute(sa.select(*_held) if query is None else query)}
         work = rows.get(WORK)
         older = work is not None and work.holder not in rows  # it takes all jobs for its own
         led = self.leads and (work is None or work.holder != self.holder)

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 
 SERVER = "UPRES_TEST_POSTGRES"  # in the environment: the URL of a server whose databases may be made and dropped
+OURS = "FROM pg_stat_activity WHERE application_name = 'upres'"  # connections
 
 
 def url(path):
@@ -48,6 +49,12 @@ def _execute(statement, *values):
         return cursor.fetchall() if cursor.description else []
 
 
+def end_connections(url):
+    """End every connection to a database, and wait until each has ended, as if it had lost its server."""
+    name = url.partition("?")[0].rpartition("/")[2]
+    _execute(f"SELECT pg_terminate_backend(pid, 60000) {OURS} AND datname = %s", name)
+
+
 class Postgres:
     """A real server on a folder that other users may enter, since none runs as root. url: of its first database."""
 
@@ -81,4 +88,4 @@ class Postgres:
 
     def lose_connections(self):
         """End every connection; the server goes on."""
-        _execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'upres'")
+        _execute(f"SELECT pg_terminate_backend(pid) {OURS}")

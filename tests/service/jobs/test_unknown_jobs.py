@@ -1,0 +1,163 @@
+"""Changes that were committed while nobody was told so: no job is left that no server works on, and none is attempted for it."""
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+import databases
+import pytest
+from losing_proxy import LosingProxy
+from running_jobs import SPEC, ended, published, result, serving, submit, until
+
+from upres.service.auth.api_keys import Keys
+from upres.service.domain.errors import StoreError
+from upres.service.domain.policy import Policy
+from upres.service.domain.request_id import new_id
+from upres.service.domain.spec import Limits
+from upres.service.domain.states import Reason, Status
+from upres.service.jobs import recovery
+from upres.service.storage.job_store import Store
+from upres.service.storage.lease import Lease
+
+IMPATIENT = Policy(Limits(), queue=1, source_idle_seconds=0.2)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr(recovery, "COMPARE_SECONDS", 0.5)
+
+
+class Loses:
+    """A checkpoint that loses the answer to one step, once it is committed."""
+
+    def __init__(self, step):
+        self.steps = [step]
+
+    def __call__(self, now):
+        if now in self.steps:
+            self.steps.remove(now)
+            raise StoreError("nobody knows")
+
+
+def test_a_source_that_was_taken_as_whole_waits_for_no_answer(tmp_path, clip, fake_models):
+    async def scenario():
+        async with serving(tmp_path, checkpoint=Loses("changed to pending")) as jobs:
+            job, _ = await jobs.create(SPEC, "alice")
+            await jobs.write(job.request_id, 0, clip("a.mp4", 1).read_bytes())
+            with pytest.raises(StoreError):
+                await jobs.end_source(job.request_id)
+            assert (await jobs.end_source(job.request_id)).accepted  # as its client repeats it
+            job = await until(jobs, job.request_id, ended)
+            assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("step", ["changed to processing", "changed to done"])
+def test_an_attempt_counts_once_however_often_it_is_noted(tmp_path, clip, fake_models, step):
+    async def scenario():
+        async with serving(tmp_path, checkpoint=(lost := Loses(step))) as jobs:
+            job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+            assert (job.state.status, job.state.attempts, lost.steps) == (Status.DONE, 1, [])
+            assert (await result(jobs, job.request_id, tmp_path / "out.mp4")).stat().st_size
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_job_whose_creation_was_not_answered_does_not_stay(tmp_path, live, fake_models, clip):
+    async def scenario():
+        request_id, lost = new_id(), Loses("nothing")
+        async with serving(tmp_path, policy=IMPATIENT, checkpoint=lost) as jobs:
+            await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)  # the worker is ready
+            lost.steps.append("added")
+            with pytest.raises(StoreError):
+                await jobs.create(replace(SPEC, live=live, streamed=live), "alice", request_id=request_id)
+            job = await until(jobs, request_id, ended)
+            assert job.state.failure.reason is (Reason.PROCESSING_FAILED if live else Reason.SOURCE_INCOMPLETE)
+            assert (await jobs.create(SPEC, "alice"))[1]  # the only place is free
+
+    asyncio.run(scenario())
+
+
+def test_an_attempt_at_a_job_that_has_ended_ends(tmp_path, clip, fake_models):
+    async def scenario():
+        async with serving(tmp_path, checkpoint=Loses("changed to error")) as jobs:
+            job, _ = await jobs.create(replace(SPEC, streamed=True), "alice")
+            data = clip("a.ts").read_bytes()
+            await jobs.write(job.request_id, 0, data[: len(data) * 3 // 4])
+            await until(jobs, job.request_id, published(jobs))
+            with pytest.raises(StoreError):
+                await jobs.cancel(job.request_id, "alice")
+            async with asyncio.timeout(60):
+                while jobs.runner.attempts or job.request_id in jobs._intake.expected:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+
+
+@asynccontextmanager
+async def beside(folder, url, proxy):
+    """Jobs of a server that works beside others, over a connection that loses answers."""
+    lease, opened = Lease("here", joins=True), []
+
+    def open_(*_, **options):
+        opened.append(store := Store(proxy.url, **options))
+        assert store.take(lease) is None
+        Keys(store).add("alice")
+        return store
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("running_jobs.Store", open_)
+        async with serving(folder) as jobs, asyncio.TaskGroup() as tasks:
+            renewing = tasks.create_task(renewed(opened[0], lease))
+            yield jobs
+            renewing.cancel()
+
+
+async def renewed(store, lease):
+    while True:
+        await asyncio.sleep(1)
+        with suppress(StoreError):  # of which the answer was lost
+            await asyncio.to_thread(store.renew, lease)
+
+
+@pytest.mark.scale
+def test_a_job_ends_as_ever_though_half_of_all_answers_are_lost(postgres, tmp_path, clip, fake_models):
+    url = databases.fresh()
+
+    async def scenario():
+        with LosingProxy(url) as proxy:
+            async with beside(tmp_path, url, proxy) as jobs:
+                proxy.each = 2
+                for _ in range(3):
+                    job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+                    assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
+                proxy.each = 0
+                assert proxy.lost > 6
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.scale
+def test_a_job_that_a_server_has_taken_and_does_not_know_of_is_attempted(postgres, tmp_path, clip, fake_models):
+    """Where it could not find out in time whether it has."""
+    url = databases.fresh()
+
+    async def scenario():
+        with LosingProxy(url) as proxy:
+            async with beside(tmp_path, url, proxy) as jobs:
+                take, lost = jobs.store.waiting.take, []
+
+                def loses(can_run):
+                    taken = take(can_run)
+                    if taken is not None and not lost:
+                        lost.append(taken)
+                        raise StoreError("nobody knows")
+                    return taken
+
+                jobs.store.waiting.take = loses
+                job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+                assert (job.state.status, job.state.attempts, len(lost)) == (Status.DONE, 1, 1)
+
+    asyncio.run(scenario())

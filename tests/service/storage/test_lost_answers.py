@@ -1,0 +1,123 @@
+"""Transactions whose COMMIT was done and not answered, over a connection that is cut just then."""
+
+from contextlib import closing
+
+import databases
+import pytest
+from losing_proxy import LosingProxy
+
+from upres.service.auth.api_keys import Keys
+from upres.service.domain import states
+from upres.service.domain.errors import NotFoundError, StoreError
+from upres.service.domain.request_id import new_id
+from upres.service.domain.states import Status
+from upres.service.storage import database
+from upres.service.storage.job_store import Job, Store
+from upres.service.storage.lease import WRITTEN, Lease
+from upres.service.storage.schema import meta
+
+pytestmark = pytest.mark.scale
+
+
+@pytest.fixture
+def url(postgres):
+    return databases.fresh()
+
+
+@pytest.fixture
+def proxy(url):
+    with LosingProxy(url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy):
+    """A server's, behind the proxy."""
+    with closing(Store(proxy.url)) as store:
+        assert store.take(Lease("here", joins=True)) is None
+        Keys(store).add("alice")
+        yield store
+
+
+def job(**values):
+    return Job(new_id(), "alice", **{"spec": {"model": "m"}, "accepted": True, "source_complete": True, **values})
+
+
+def test_what_was_committed_stands_though_nobody_said_so(store, proxy):
+    made = job(accepted=False)
+
+    def lost(step):
+        proxy.lose_next()
+        before = proxy.lost
+        result = step()
+        assert proxy.lost == before + 1
+        return result
+
+    assert lost(lambda: store.add(made))[1]
+    assert lost(lambda: store.change(made.request_id, accepted=True)).accepted
+    lost(lambda: store.waiting.put([made.request_id]))
+    assert lost(lambda: store.waiting.take(lambda spec: True)).request_id == made.request_id
+    assert store.get(made.request_id).server == store.server
+    assert lost(lambda: store.change(made.request_id, states.started)).state.attempts == 1
+    assert store.get(made.request_id).state.attempts == 1
+    assert lost(lambda: store.change(made.request_id, states.finished)).state.status is Status.DONE
+    lost(lambda: store.delete(made.request_id))
+    with pytest.raises(NotFoundError):
+        store.get(made.request_id)
+
+
+def test_jobs_that_were_taken_over_are_known_though_nobody_said_so(store, proxy, url):
+    with closing(Store(url)) as other:
+        lease = Lease("there", joins=True)
+        assert other.take(lease) is None
+        left, _ = other.add(job(source_complete=False))
+        other.give_up(lease)
+    proxy.lose_next()
+    assert store.belonging.take_over(()) == {left.request_id} and proxy.lost == 1
+
+
+def test_what_was_not_committed_is_an_error(store, proxy, url):
+    """Its connection is cut before it commits."""
+    made = job()
+
+    def cut(step):
+        if step == "add":
+            databases.end_connections(url)
+
+    store._checkpoint = cut
+    with pytest.raises(StoreError, match="cannot be used"):
+        store.add(made)
+    with pytest.raises(NotFoundError):
+        store.get(made.request_id)
+
+
+def test_a_database_that_stays_away_is_waited_for_for_some_seconds(store, proxy, url, monkeypatch):
+    """Whether it stands is not known then."""
+    monkeypatch.setattr(database, "DOUBT_SECONDS", 0.0)
+    made = job()
+
+    def away(step):
+        if step == "add":
+            proxy.reached = False
+            proxy.lose_next()
+
+    store._checkpoint = away
+    with pytest.raises(StoreError, match="cannot be used"):
+        store.add(made)
+    with closing(Store(url)) as other:
+        assert other.get(made.request_id).server == store.server
+
+
+def test_what_servers_noted_of_their_transactions_goes_with_them(store, url):
+    """They would be ever more."""
+    with closing(Store(url)) as gone, closing(Store(url)) as other:
+        lease = Lease("there", joins=True)
+        gone.take(lease)
+        gone.add(job())
+        gone.give_up(lease)
+        store.add(job())
+        assert other.take(Lease("there", joins=True)) is None
+        other.add(job())
+        with other.snapshot() as connection:
+            notes = {row.name for row in connection.execute(meta.select()) if row.name.startswith(WRITTEN)}
+    assert notes == {WRITTEN + str(server) for server in (store.server, other.server)}
