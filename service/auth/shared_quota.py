@@ -6,8 +6,10 @@ So a key may make more requests than its limit by those that the others take bet
 import asyncio
 import logging
 from collections.abc import Collection
+from dataclasses import asdict
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from upres.service.domain.errors import StoreError
 from upres.service.storage.job_store import Store
@@ -57,22 +59,17 @@ class SharedQuota:
             ]
 
     def _say(self, own: Collection[Counted], numbers: dict[str, int]) -> None:
-        """Write what this server has counted; what is of windows that have passed is no longer of use to anybody."""
+        """Write what this server has counted; what is of windows that have passed is no longer of use to anybody.
+
+        Servers do not wait for each other: each writes rows of its own, and removes those that nobody else is removing.
+        """
         past = sa.or_(*(sa.and_(table.c.kind == kind, table.c.number < number - 1) for kind, number in numbers.items()))
-        rows = [
-            {
-                "owner": each.owner,
-                "kind": each.kind,
-                "number": each.number,
-                "count": each.count,
-                "server": self._store.server,
-            }
-            for each in own
-        ]
-        ours = table.c.server == self._store.server
-        with self._store.transaction() as connection:
-            connection.execute(table.delete().where(past))
-            for row in rows:
-                same = (table.c.owner == row["owner"], table.c.kind == row["kind"])
-                connection.execute(table.delete().where(ours, *same))
-            connection.execute(table.insert(), rows)
+        which = table.c.owner, table.c.kind, table.c.server
+        free = sa.select(*which).where(past).with_for_update(skip_locked=True)
+        rows = [{**asdict(each), "server": self._store.server} for each in own]
+        upsert = insert(table).values(rows)
+        counted = {name: upsert.excluded[name] for name in ("number", "count")}
+        with self._store.aside() as connection:
+            connection.execute(table.delete().where(sa.tuple_(*which).in_(free)))
+        with self._store.aside() as connection:
+            connection.execute(upsert.on_conflict_do_update(index_elements=which, set_=counted))

@@ -144,7 +144,7 @@ def cancelled(state: State) -> State:
 
 
 def once(change: Callable[[State], State]) -> Callable[[State], State]:
-    """Make a change that may be applied again: where it was noted before, though the answer to that was lost, it changes nothing."""
+    """Make a change that may be tried again: where it was noted before, though the answer was lost, it changes nothing more."""
     made: list[State] = []
 
     def changed(state: State) -> State:

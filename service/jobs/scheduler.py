@@ -296,9 +296,7 @@ class Runner:
         theirs = [name for name, attempt in candidates.items() if attempt.owner == giver]
         return max(theirs, key=lambda name: candidates[name].since, default=None)
 
-    async def _start(
-        self, request_id: str, change: Callable[[State], State], *, queued: float | None = None
-    ) -> None:
+    async def _start(self, request_id: str, change: Callable[[State], State], *, queued: float | None = None) -> None:
         """Start an attempt, by what it makes of its job. queued: since when that had waited, on the monotonic clock."""
         job, attempt = await to_the_end(self._noted_start(request_id, change, queued))
         with job_logging.about(request_id, attempt.traceparent):

@@ -29,7 +29,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._memory = url == MEMORY
         self._engine = open_engine(url)
-        self._reading = self._engine.execution_options(**{SNAPSHOT: True})  # the same connections
+        self._aside = self._engine.execution_options(**{SNAPSHOT: True})  # the same connections, without a turn to write
         self._apart = self._engine if self._memory else open_engine(url, hasty=True)  # connects when it is used
         self._lock = threading.RLock()
         self._lease: Lease | None = None
@@ -54,8 +54,8 @@ class Database:
     def transaction(self) -> Iterator[sa.Connection]:
         """Commit all that is done inside as one, or nothing. One at a time. Raises StoreError, DiskFullError, TakenOverError.
 
-        Of several servers one whose COMMIT is not answered looks whether that stands, and raises nothing where it does. A StoreError
-        says that nothing was done, or that the database was away just then, and then for some seconds.
+        Of several servers one whose COMMIT is not answered looks whether that stands, and raises nothing where it does. So after a
+        StoreError nothing was done, unless the database was away for some seconds, too.
         """
         done = number = 0
         with self._lock, self._translated():
@@ -130,13 +130,19 @@ class Database:
             return local_address(connection)
 
     @contextmanager
+    def aside(self) -> Iterator[sa.Connection]:
+        """Commit what no job depends on, without a turn: nothing else waits for it. Raises StoreError."""
+        with self._translated(), self._aside.begin() as connection:
+            yield connection
+
+    @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:
         """Read what was committed by now; waits for no transaction. Raises StoreError."""
         if self._memory:  # it has one connection only
             with self.transaction() as connection:
                 yield connection
             return
-        with self._translated(), self._reading.begin() as connection:
+        with self.aside() as connection:
             yield connection
 
     def meta(self, name: str, default: Callable[[], str]) -> str:

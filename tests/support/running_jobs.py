@@ -3,19 +3,22 @@
 import asyncio
 import os
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import databases
 import psutil
 
 from upres.engine.segments.model import Fragment
 from upres.engine.segments.tail import Tail
+from upres.service.auth.api_keys import Keys
+from upres.service.domain.errors import StoreError
 from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Limits, Spec
 from upres.service.execution.local import LocalExecutor
 from upres.service.execution.probe.probe import Probe
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Store
+from upres.service.storage.lease import Lease
 from upres.service.storage.results import Results
 
 SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
@@ -34,9 +37,10 @@ async def serving(
     results=None,
     telemetry=None,
     kept=None,
+    store=None,
 ):
     policy = policy or Policy(Limits())
-    store = Store(databases.url(folder / "jobs.db"), checkpoint=checkpoint)
+    store = store or Store(databases.url(folder / "jobs.db"), checkpoint=checkpoint)
     executor = executor or LocalExecutor(workers=workers, slots=2, models=models)
     results = results or Results(str(folder / "results"))
     probe = Probe(policy.limits)
@@ -49,6 +53,29 @@ async def serving(
         await jobs.stop()
         probe.close()
         store.close()
+
+
+@asynccontextmanager
+async def beside(folder, url, **options):
+    """Jobs of a server that may work beside others of a PostgreSQL database."""
+    store, lease = Store(url), Lease("here", joins=True)
+    assert store.take(lease) is None
+    if not Keys(store).all():
+        Keys(store).add("alice")
+    renewing = asyncio.create_task(_renewed(store, lease))
+    try:
+        async with serving(folder, store=store, **options) as jobs:
+            yield jobs
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+
+
+async def _renewed(store, lease):
+    while True:
+        await asyncio.sleep(1)
+        with suppress(StoreError):  # of which the answer was lost
+            await asyncio.to_thread(store.renew, lease)
 
 
 async def submit(jobs, path, spec=SPEC):

@@ -2,10 +2,12 @@
 
 import asyncio
 import uuid
+from contextlib import closing
 
 import databases
 import grpc
 import httpx
+import psycopg
 import pytest
 import sqlalchemy as sa
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
@@ -15,6 +17,7 @@ from serving import KEY, Rpc, ServerProcess
 from upres.service.auth.rate_limit import Counted, Quota, Rates
 from upres.service.auth.shared_quota import SharedQuota
 from upres.service.domain.errors import BusyError
+from upres.service.storage.dialects import WRITERS
 from upres.service.storage.job_store import Store
 from upres.service.storage.lease import Lease
 from upres.service.storage.schema import requests
@@ -89,6 +92,28 @@ def test_servers_of_one_database_hold_a_limit_together(postgres):
     assert numbers == {4}  # what has passed is removed
     for store in stores:
         store.close()
+
+
+@pytest.mark.scale
+def test_rates_are_exchanged_while_somebody_has_the_turn_to_write(postgres):
+    """Nor do they wait for rows that another server removes."""
+    now, url = [90.0], databases.fresh()
+    hasty = f"{url}&options=-c%20lock_timeout%3D100"
+    with closing(Store(url)) as store, closing(Store(hasty)) as other, psycopg.connect(url) as writer:
+        for each in (store, other):
+            assert each.take(Lease("here", joins=True)) is None
+        quotas = [Quota(4, 100, clock=lambda: now[0]) for _ in range(2)]
+        shared = [SharedQuota(quota, each) for quota, each in zip(quotas, (store, other), strict=True)]
+        quotas[0].take("a")
+        asyncio.run(shared[0].exchange())
+        now[0] += 300
+        writer.execute("SELECT pg_advisory_xact_lock(%s)", (WRITERS,))
+        writer.execute("DELETE FROM requests")
+        quotas[1].take("a")
+        asyncio.run(shared[1].exchange())
+        writer.rollback()
+        asyncio.run(shared[0].exchange())
+    assert quotas[0].rates("a").left_this_minute == 3
 
 
 def test_http_and_grpc_take_from_one_bucket_of_a_key(tmp_path):

@@ -1,5 +1,6 @@
 """The state machine, driven by every sequence of changes hypothesis can think of."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,3 +54,10 @@ def test_an_interrupted_attempt_does_not_count():
 def test_every_reason_has_one_of_the_contracts_codes(reason):
     assert reason.code in Code
     assert not (reason is Reason.CANCELLED and reason.retryable)
+
+
+@pytest.mark.parametrize("change", [states.started, states.requeued, states.finished])
+def test_a_change_that_was_noted_is_not_made_again_and_one_that_was_not_is(change):
+    before = states.started(State())
+    again = states.once(change)
+    assert again(before) == again(before) == again(again(before)) == change(before)

@@ -1,23 +1,19 @@
 """Changes that were committed while nobody was told so: no job is left that no server works on, and none is attempted for it."""
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import databases
 import pytest
 from losing_proxy import LosingProxy
-from running_jobs import SPEC, ended, published, result, serving, submit, until
+from running_jobs import SPEC, beside, ended, published, result, serving, submit, until
 
-from upres.service.auth.api_keys import Keys
 from upres.service.domain.errors import StoreError
 from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Limits
 from upres.service.domain.states import Reason, Status
 from upres.service.jobs import recovery
-from upres.service.storage.job_store import Store
-from upres.service.storage.lease import Lease
 
 IMPATIENT = Policy(Limits(), queue=1, source_idle_seconds=0.2)
 
@@ -96,39 +92,12 @@ def test_an_attempt_at_a_job_that_has_ended_ends(tmp_path, clip, fake_models):
     asyncio.run(scenario())
 
 
-@asynccontextmanager
-async def beside(folder, url, proxy):
-    """Jobs of a server that works beside others, over a connection that loses answers."""
-    lease, opened = Lease("here", joins=True), []
-
-    def open_(*_, **options):
-        opened.append(store := Store(proxy.url, **options))
-        assert store.take(lease) is None
-        Keys(store).add("alice")
-        return store
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("running_jobs.Store", open_)
-        async with serving(folder) as jobs, asyncio.TaskGroup() as tasks:
-            renewing = tasks.create_task(renewed(opened[0], lease))
-            yield jobs
-            renewing.cancel()
-
-
-async def renewed(store, lease):
-    while True:
-        await asyncio.sleep(1)
-        with suppress(StoreError):  # of which the answer was lost
-            await asyncio.to_thread(store.renew, lease)
-
-
 @pytest.mark.scale
 def test_a_job_ends_as_ever_though_half_of_all_answers_are_lost(postgres, tmp_path, clip, fake_models):
-    url = databases.fresh()
 
     async def scenario():
-        with LosingProxy(url) as proxy:
-            async with beside(tmp_path, url, proxy) as jobs:
+        with LosingProxy(databases.fresh()) as proxy:
+            async with beside(tmp_path, proxy.url) as jobs:
                 proxy.each = 2
                 for _ in range(3):
                     job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
@@ -142,22 +111,20 @@ def test_a_job_ends_as_ever_though_half_of_all_answers_are_lost(postgres, tmp_pa
 @pytest.mark.scale
 def test_a_job_that_a_server_has_taken_and_does_not_know_of_is_attempted(postgres, tmp_path, clip, fake_models):
     """Where it could not find out in time whether it has."""
-    url = databases.fresh()
 
     async def scenario():
-        with LosingProxy(url) as proxy:
-            async with beside(tmp_path, url, proxy) as jobs:
-                take, lost = jobs.store.waiting.take, []
+        async with beside(tmp_path, databases.fresh()) as jobs:
+            take, lost = jobs.store.waiting.take, []
 
-                def loses(can_run):
-                    taken = take(can_run)
-                    if taken is not None and not lost:
-                        lost.append(taken)
-                        raise StoreError("nobody knows")
-                    return taken
+            def loses(can_run):
+                taken = take(can_run)
+                if taken is not None and not lost:
+                    lost.append(taken)
+                    raise StoreError("nobody knows")
+                return taken
 
-                jobs.store.waiting.take = loses
-                job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
-                assert (job.state.status, job.state.attempts, len(lost)) == (Status.DONE, 1, 1)
+            jobs.store.waiting.take = loses
+            job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+            assert (job.state.status, job.state.attempts, len(lost)) == (Status.DONE, 1, 1)
 
     asyncio.run(scenario())
