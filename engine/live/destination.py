@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
@@ -35,6 +36,7 @@ LINGER = ("-linger", "3")  # seconds for what has been sent to arrive; otherwise
 COPIED = ("-map", "0", "-c", "copy", "-f", "mpegts", "-omit_video_pes_length", "0")
 WHIP = "whip+"  # before http:// or https://
 AS_RTC = ("-map", "0:v", "-map", "0:a:0?", "-c:v", "copy", "-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "whip")
+LINE_BYTES = 4096  # of what a program says
 END_SECONDS = 10.0  # for a program to send what it still has
 ASK_SECONDS = 10.0  # for it to say what it can
 ANSWER_SECONDS = 10.0  # for a receiver of WHIP to answer the offer; once it has, it may be silent
@@ -244,4 +246,4 @@ def _end(process: "subprocess.Popen[bytes]", listening: threading.Thread) -> str
 def _listen(errors: IO[bytes], said: deque[bytes]) -> None:
     """Keep the last line of what a program says."""
     with errors:
-        said.extend(errors)
+        said.extend(iter(partial(errors.readline, LINE_BYTES), b""))  # of any length

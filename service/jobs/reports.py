@@ -90,6 +90,7 @@ class Reports:
         self._policy = policy
         self._checkpoint = checkpoint
         self._verdicts: set[asyncio.Task[None]] = set()
+        self._spared: set[str] = set()  # jobs whose last attempt met a worker that was dead, which did not count
 
     @property
     def pending(self) -> int:
@@ -150,6 +151,8 @@ class Reports:
                 logger.exception("%s: what its attempt reported cannot be used", request_id)
         if report["report"] not in LATER:
             self._schedule.later.forget(request_id)
+        if report["report"] != "died":
+            self._spared.discard(request_id)
         self._remove(request_id)
 
     async def _settle(self, request_id: str, report: Report) -> None:
@@ -215,7 +218,9 @@ class Reports:
             case {"report": "absent", "why": why, "lost": lost}:
                 await self._later(request_id, ABSENT, f"its files cannot be brought here ({why})", away=not lost)
             case {"report": "died"}:
-                await self._died(request_id, with_worker=bool(report.get("worker")))
+                await self._died(
+                    request_id, with_worker=bool(report.get("worker")), begun=bool(report.get("begun", True))
+                )
             case _:
                 raise ValueError(f"a report that is none: {report['report']!r}")
 
@@ -310,8 +315,11 @@ class Reports:
         else:
             logger.warning("%s; the job is tried again in %g s", why, seconds)
 
-    async def _died(self, request_id: str, *, with_worker: bool = False) -> None:
-        """Have a job tried again, unless that was done often. with_worker: it does not count where the attempt had come further."""
+    async def _died(self, request_id: str, *, with_worker: bool = False, begun: bool = True) -> None:
+        """Have a job tried again, unless that was done often.
+
+        with_worker: it does not count where the attempt had come further, nor, once in a row, where it had not begun.
+        """
         attempt = self._schedule.attempts.get(request_id)
         if attempt is not None and attempt.yielding:
             self._schedule.put_back(await noted(partial(self._ledger.change, request_id, states.once(states.requeued))))
@@ -321,8 +329,10 @@ class Reports:
         if self._is_live(request_id):
             change = states.failed  # what its source has sent is gone
         elif with_worker:
-            change = partial(states.crashed, progressed=job.state.progress > job.progress_before)
+            spared = not begun and request_id not in self._spared
+            change = partial(states.crashed, progressed=spared or job.state.progress > job.progress_before)
         job = await noted(partial(self._ledger.change, request_id, states.once(lambda state: change(state, DIED))))
+        (self._spared.discard if begun or job.state.ended else self._spared.add)(request_id)
         logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:
             self.ended(job)

@@ -5,7 +5,7 @@ After a crash at any point `start` resumes from what was committed.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,6 @@ from upres.service.execution.base import Executor
 from upres.service.execution.probe.probe import Probe
 from upres.service.execution.probe.process import Facts
 from upres.service.live.relay import Relay
-from upres.service.storage.belonging import GONE
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.lease import Holder
 from upres.service.storage.results import Results
@@ -174,16 +173,15 @@ class Jobs(JobReader):
         if not request_id:
             self.runner.wake()
 
-    async def elsewhere(self, request_id: str) -> Holder | None:
-        """Give the other server that a job has to be asked for at; None where this one answers for it.
+    async def elsewhere(self, request_ids: Collection[str]) -> dict[str, Holder | None]:
+        """Give the other servers that jobs have to be asked for at, by job; those that this one answers for are none of them.
 
-        Raises UnavailableError while another server takes the job over.
+        None: another server takes the job over just now. Raises StoreError.
         """
-        if request_id in self.runner.attempts:
-            return None
-        if self._recovery.holds_up(request_id):
-            raise UnavailableError(GONE)
-        return await asyncio.to_thread(self.store.belonging.elsewhere, request_id)
+        asked = [request_id for request_id in request_ids if request_id not in self.runner.attempts]
+        moving = {request_id: None for request_id in asked if self._recovery.holds_up(request_id)}
+        asked = [request_id for request_id in asked if request_id not in moving]
+        return {**(await asyncio.to_thread(self.store.belonging.elsewhere, asked) if asked else {}), **moving}
 
     def drain(self) -> None:
         """Take nothing new, start nothing more."""

@@ -42,6 +42,7 @@ from .forwarding.beside import Beside
 from .forwarding.doors import Doors
 from .forwarding.elsewhere import Calls, Elsewhere
 from .forwarding.elsewhere import Web as Routed
+from .forwarding.look_ups import LookUps
 from .forwarding.stand_in import PEER_SECRET, new_secret
 from .forwarding.working import Peers, Trust
 from .grpc_server import Services
@@ -181,7 +182,7 @@ class Server:
         """Put in front of all that answers what passes on requests about jobs of other servers."""
         settings, secret = self._settings, self.store.meta(PEER_SECRET, new_secret)
         peers = Peers(standby.url, Trust.read(settings.peer_ca))
-        elsewhere = Elsewhere(self.jobs.elsewhere, peers, secret)
+        elsewhere = Elsewhere(LookUps(self.jobs.elsewhere), peers, secret)
         self._handlers = [Calls(self._handlers, elsewhere)]
         self._beside = Beside(standby, self.jobs, peers, self._lead, self._incoming)
         return Forwarded(Routed(web, elsewhere, settings.live_log_bytes), networks, secret)

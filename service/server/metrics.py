@@ -22,6 +22,8 @@ from upres.service.storage.waiting import Queued
 from upres.service.telemetry.tally import Tally
 from upres.service.webhooks.deliveries import Deliveries
 
+PLACES = "upres_queue_places", "Jobs that wait for a device at any server, or whose source is to come"
+
 
 class _Families(Collector):
     def __init__(self, families: Iterable[Metric]) -> None:
@@ -65,6 +67,8 @@ class Metrics:
             yield from _queue(waiting, self._jobs.policy)
         if not self._jobs.store.leads:  # else they would be counted for each server
             return
+        if waiting is not None:
+            yield _gauge(*PLACES, self._jobs.store.waiting.places())
         yield _gauges("upres_jobs", "Jobs in the database", "status", jobs)
         yield _gauges("upres_webhooks", "Webhooks of jobs in the database", "stage", webhooks)
 
@@ -74,6 +78,7 @@ class Metrics:
         if self._jobs.store.server is None:
             queue = runner.queue
             yield from _queue(Queued(len(queue), len(queue.owners), queue.oldest), policy)
+            yield _gauge(*PLACES, len(queue) + len(queue.places))
         yield _gauge("upres_running_jobs", "Jobs that are being made", len(runner.attempts))
         yield _gauge("upres_free_slots", "Attempts that could begin now", runner.executor.room)
         yield _gauge("upres_free_live_slots", "Live jobs that could begin now", runner.executor.live_room)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from upres.service.domain.errors import UnavailableError
-
 from .database import Database
 from .lease import Holder, end
 from .schema import jobs, leases, unfinished
@@ -32,23 +30,21 @@ class Belonging:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def elsewhere(self, request_id: str) -> Holder | None:
-        """Give the other server that has a job; None where this one has it, it has ended, or there is none.
+    def elsewhere(self, request_ids: Collection[str]) -> dict[str, Holder | None]:
+        """Give the other servers that have jobs, by job; no job that this one has, that has ended, or that there is not.
 
-        Raises UnavailableError where that server has gone, and its jobs were not taken over yet.
+        None: that server has gone, and its jobs were not taken over yet.
         """
         query = (
-            sa.select(jobs.c.server.label("id"), leases.c.name, leases.c.server, leases.c.http, leases.c.grpc)
+            sa.select(jobs.c.request_id, leases.c.name, leases.c.server, leases.c.http, leases.c.grpc)
             .join(leases, leases.c.name == jobs.c.server, isouter=True)
-            .where(jobs.c.request_id == request_id, unfinished)
+            .where(
+                jobs.c.request_id.in_(request_ids), unfinished, jobs.c.server.is_distinct_from(self._database.server)
+            )
         )
         with self._database.snapshot() as connection:
-            row = connection.execute(query).first()
-        if row is None or row.id == self._database.server:
-            return None
-        if row.name is None:
-            raise UnavailableError(GONE)
-        return Holder(row.id, row.server, row.http, row.grpc)
+            rows = connection.execute(query).all()
+        return {row.request_id: None if row.name is None else Holder(*row[1:]) for row in rows}
 
     def own(self) -> list[Own]:
         """List the jobs of this server that have not ended."""

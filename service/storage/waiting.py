@@ -113,6 +113,11 @@ class Waiting:
         last = connection.scalar(sa.select(sa.func.max(keys.c.served))) or 0
         connection.execute(keys.update().where(keys.c.name == row["owner"]).values(served=last + 1))
 
+    def places(self) -> int:
+        """Count the jobs that hold a place of the queue, at all servers."""
+        with self._database.snapshot() as connection:
+            return sum(places(connection).values())
+
     def count(self) -> Queued:
         """Count what waits and is this server's until another one takes it."""
         query = sa.select(sa.func.count(), sa.func.count(jobs.c.owner.distinct()), sa.func.min(jobs.c.queued))

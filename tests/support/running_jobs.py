@@ -40,6 +40,7 @@ async def serving(
     store=None,
 ):
     policy = policy or Policy(Limits())
+    opened = store is None
     store = store or Store(databases.url(folder / "jobs.db"), checkpoint=checkpoint)
     executor = executor or LocalExecutor(workers=workers, slots=2, models=models)
     results = results or Results(str(folder / "results"))
@@ -52,12 +53,13 @@ async def serving(
     finally:
         await jobs.stop()
         probe.close()
-        store.close()
+        if opened:
+            store.close()
 
 
 @asynccontextmanager
 async def beside(folder, url, **options):
-    """Jobs of a server that may work beside others of a PostgreSQL database."""
+    """Jobs of a server that may work beside others of a PostgreSQL database; nothing else runs in its loop later."""
     store, lease = Store(url), Lease("here", joins=True)
     assert store.take(lease) is None
     if not Keys(store).all():
@@ -69,6 +71,8 @@ async def beside(folder, url, **options):
     finally:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
+        await asyncio.get_running_loop().shutdown_default_executor()  # a thread that reads would keep its connection
+        store.close()
 
 
 async def _renewed(store, lease):

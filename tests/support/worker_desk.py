@@ -43,8 +43,9 @@ class Desk:
         for line in self._reports:
             report = json.loads(line)
             if report.pop("request_id", None) == REQUEST:
-                yield report
-                if report["report"] not in (*NEWS, "read"):
+                if report["report"] != "begun":
+                    yield report
+                if report["report"] not in (*NEWS, "begun", "read"):
                     return
 
     def verdict(self):

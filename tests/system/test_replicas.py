@@ -231,6 +231,8 @@ def test_a_live_job_is_reached_through_the_other_server(both, clip):
         playlist = httpx.get(f"{both.second.base}{accepted['hls']}", timeout=60)
         assert playlist.status_code == 200 and "#EXT-X-STREAM-INF" in playlist.text
         assert both.other.get(request_id).source_offset == len(data)
+        listed = both.other.call(both.other.jobs.ListJobs, pb.ListJobsRequest()).jobs
+        assert [job.source_offset for job in listed if job.request_id == request_id] == [len(data)]
         with connect(f"ws{both.second.base[4:]}/api/v2/live", max_size=None, open_timeout=60) as along:
             along.send(json.dumps({"key": KEY, "attach": request_id}))
             assert json.loads(along.recv(timeout=60))["accepted"]["hls"] == accepted["hls"]

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import threading
 from collections import deque
+from functools import partial
 
 from upres.engine.core.errors import SourceError
 from upres.engine.core.text import shown
@@ -16,6 +17,7 @@ from .network import RECONNECT
 FORMATS = {"v4l2": ("-f", "v4l2")}
 PROMPT = ("-analyzeduration", "1000000")  # microseconds; ffmpeg's own five seconds would all be delay
 COPIED = ("-map", "0", "-c", "copy", "-flush_packets", "1", "-f", "nut", "pipe:1")
+LINE_BYTES = 4096  # of what it says
 END_SECONDS = 5.0  # for the program to end by itself
 
 
@@ -75,7 +77,7 @@ class Program:
     def _listen(self) -> None:
         assert self._process.stderr is not None
         with self._process.stderr as errors:
-            self._said.extend(errors)
+            self._said.extend(iter(partial(errors.readline, LINE_BYTES), b""))  # of any length
 
     def close(self) -> None:
         """End the program."""

@@ -24,7 +24,7 @@ class _Split:
 
     board: of the ranges, while they are made. asked: the attempt has said which, once and for all. under_way: names of orders.
     alone: it is to go without ranges. verdict: how the attempt has ended. locked, due: of ranges that another attempt holds, since
-    when, and when they are given again.
+    when, and when they are given again. spared: ranges whose order was lost once, which is no try at them.
     """
 
     order: Order
@@ -37,6 +37,7 @@ class _Split:
     verdict: Report | None = None
     locked: dict[int, float] = field(default_factory=dict)
     due: dict[int, float] = field(default_factory=dict)
+    spared: set[int] = field(default_factory=set)
 
     def next(self, now: float) -> int | None:
         """Take the number of the next range, one first that was locked; None without one."""
@@ -113,6 +114,10 @@ class SplitJobs:
         if report["report"] == "locked":
             return self._locked(job, number)
         job.locked.pop(number, None)
+        if not report.get("begun", True) and number not in job.spared:  # it met a worker that was dead
+            job.spared.add(number)
+            job.due[number] = self._clock()
+            return None
         if report["report"] == "made":
             job.board.made(number)
             return None

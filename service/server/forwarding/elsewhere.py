@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any
 
 import grpc
@@ -19,11 +20,13 @@ from upres.service.api.grpc.decorators import first_of, or_error
 from upres.service.api.grpc.status import status_of
 from upres.service.api.http.errors import response_of
 from upres.service.api.http.live.socket import PATH as SOCKET
+from upres.service.api.http.middleware import KEYED
 from upres.service.domain.errors import UnavailableError
 from upres.service.server.forwarded import PEER
 from upres.service.storage.lease import Holder
 from upres.v2 import upscale_pb2 as pb
 
+from .listed import LIST, Listed
 from .request import pass_request
 from .rpc import pass_call, was_passed_on
 from .socket import RESTART, pass_socket
@@ -78,7 +81,7 @@ class Web:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         named = JOB.search(scope["path"]) if scope["type"] in ("http", "websocket") else None
-        if named is not None:
+        if named is not None and not _lacks_key(scope):
             await self._by_path(named[0], scope, receive, send)
         elif scope["type"] == "websocket" and scope["path"].rstrip("/") == SOCKET:
             await Attaching(self._app, self._elsewhere, self._largest).serve(scope, receive, send)
@@ -173,6 +176,11 @@ class Attaching:
                 await send({"type": "websocket.close", "code": RESTART, "reason": "connect again"})
 
 
+def _lacks_key(scope: Scope) -> bool:
+    """Report whether a request is refused wherever its job is."""
+    return scope["type"] == "http" and scope["path"].startswith(KEYED) and "authorization" not in Headers(scope=scope)
+
+
 def _attached(text: str) -> str:
     """Give the id of the job that the first message of a socket names; none where it names none."""
     try:
@@ -193,6 +201,8 @@ class Calls(grpc.GenericRpcHandler):
         """Find what answers a call, or passes it on."""
         method = str(handler_call_details.method)
         found = next((found for each in self._handlers if (found := each.service(handler_call_details))), None)
+        if found is not None and method == LIST:
+            return Listed(found, partial(self._elsewhere.peer, passed_on=False), self._elsewhere.secret).handler
         if found is None or not method.startswith(f"/{pb.DESCRIPTOR.package}.") or not method.endswith(NAMING):
             return found
         return grpc.stream_stream_rpc_method_handler(_Call(method, found, self._elsewhere).answer)
@@ -212,7 +222,10 @@ class _Call:
         try:
             first: bytes | None = await first_of(requests, None)
             peer = None
-            if first is not None and (named := _named(self._parse(first))):
+            keyed = any(
+                name == "authorization" for name, _ in context.invocation_metadata() or ()
+            )  # else it is refused
+            if keyed and first is not None and (named := _named(self._parse(first))):
                 peer = await self._elsewhere.peer(named, passed_on=was_passed_on(context))
             if peer is not None:
                 async with peer.forwarding():

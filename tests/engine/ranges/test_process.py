@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 
 import media
@@ -11,6 +12,7 @@ from fake import job
 
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
+from upres.engine.ranges import process
 from upres.engine.ranges.devices import DeviceLostError
 from upres.engine.ranges.folder import Ranges
 from upres.engine.ranges.plan import plan
@@ -51,6 +53,32 @@ def test_one_with_other_models_is_not_used(setup, tmp_path):
     beside = Beside(companion(tmp_path / "none", "another"), what, wanted.settings())
     try:
         with pytest.raises(DeviceLostError, match="it has other models"):
+            beside.prepare()
+    finally:
+        beside.close()
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        ("import time; time.sleep(600)", "said nothing for 0.2 s"),
+        ("print('x', flush=True); input()", "is no answer"),
+        ("import time\nwhile True: print('y' * 100, end='', flush=True)", "a line of more than 64 bytes"),
+        ("print('{', end='')", "has ended"),
+    ],
+)
+def test_one_that_says_nothing_or_too_much_is_lost(setup, tmp_path, monkeypatch, says, why):
+    monkeypatch.setattr(process, "SILENT_SECONDS", 0.2 if "sleep" in says else 60.0)
+    monkeypatch.setattr(process, "LINE_BYTES", 64)
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -Ic "$SAYS"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setenv("SAYS", says)
+    wanted, _, what = setup
+    beside = Beside(companion(tmp_path / "none"), what, wanted.settings())
+    try:
+        with pytest.raises(DeviceLostError, match=why):
             beside.prepare()
     finally:
         beside.close()

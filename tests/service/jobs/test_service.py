@@ -332,6 +332,6 @@ def test_an_order_to_a_worker_that_has_died_meanwhile_is_not_lost(tmp_path, clip
             executor = jobs.runner.executor
             job = await submit(jobs, clip())
             job = await until(jobs, job.request_id, ended)
-            assert job.state.status is Status.DONE and deaths == 1
+            assert (job.state.status, job.state.attempts, deaths) == (Status.DONE, 1, 1)
 
     asyncio.run(scenario())

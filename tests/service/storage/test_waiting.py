@@ -249,6 +249,7 @@ def test_the_places_of_the_queue_are_those_of_all_servers(servers):
         two.add(Job(new_id(), "greedy", {}), lambda held: queue.check("greedy", held))
     two.add(Job(new_id(), "small", {}), lambda held: queue.check("small", held))
     two.add(Job(new_id(), "tiny", {}), lambda held: queue.check("tiny", held))
+    assert [store.waiting.places() for store in servers] == [4, 4, 4]
     with pytest.raises(BusyError, match="4 jobs are waiting"):
         one.add(Job(new_id(), "last", {}), lambda held: queue.check("last", held))
     assert started(one) is not None

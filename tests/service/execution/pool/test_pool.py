@@ -303,3 +303,20 @@ def test_where_no_worker_has_nvenc_any_more_another_one_goes_on(begun, monkeypat
         assert taken(without) + taken(having) == ["first", "third"]
 
     mixed(play)
+
+
+def test_a_worker_that_dies_tells_which_orders_had_reached_it():
+    async def play(pool, workers, heard):
+        first, second = workers[0].ranges[0], workers[1].ranges[0]
+        told = []
+
+        async def on_report(name, report):
+            told.append((name, report["begun"]))
+
+        await workers[1].says(second, "begun")
+        assert heard == []
+        for worker in workers:
+            await worker._report_lost(on_report)
+        assert sorted(told) == sorted([(first, False), ("job", True), (second, True)])
+
+    scenario(play)

@@ -118,3 +118,13 @@ def test_a_range_that_was_locked_and_then_made_was_locked_no_time(tmp_path, clip
         now[0] += HELD_SECONDS / 2
         assert jobs.next().request_id == name
     assert jobs.ended(name, {"report": "made"}) is None
+
+
+def test_an_order_that_met_a_dead_worker_is_no_try_once(tmp_path, clip):
+    jobs = SplitJobs()
+    jobs.start(ordered(tmp_path / "job", clip("a.mp4", 1)))
+    jobs.split("job", range(1))
+    lost, died = {"report": "died", "worker": True, "begun": False}, {"report": "died", "worker": True, "begun": True}
+    for report in (lost, died, lost):
+        assert jobs.ended(jobs.next().request_id, report) is None
+    assert jobs.ended(jobs.next().request_id, died) == "job"
