@@ -96,7 +96,7 @@ class Beside:
         self._process.kill()
 
     def close(self) -> None:
-        """Wait for the process, and close its pipes, whoever else has their ends."""
+        """Wait for the process, and close its pipes, which others may hold open, too."""
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             with suppress(OSError):  # what was to be sent is lost

@@ -104,7 +104,7 @@ class Executor(Protocol):
     Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class name, message), `late` (it
     used up its time, or made no progress for `stalled_seconds`), `locked` (nothing was done, since another attempt has the
     folder: `holder` says which; to be tried again in a while), `died` (which is no verdict on the job: it may be tried again;
-    `worker`: it died with its worker, for which another job may be to blame; `begun`: whether its order had reached that). One
+    `worker`: it died with its worker, for which another job may be to blame; `started`: whether its order had reached that). One
     of no job, whose id is empty: `ready`, when there is room that was not there before.
     """
 

@@ -139,7 +139,7 @@ class Worker:
         self._forks.close()
 
     def _start(self, order: Order) -> None:
-        self._report(report="begun", request_id=order.request_id)  # first: whatever it does, it counts from now on
+        self._report(report="started", request_id=order.request_id)  # first: whatever it does, it counts from now on
         try:
             child = self._forks.fork()
         except OSError as error:

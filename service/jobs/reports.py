@@ -219,7 +219,7 @@ class Reports:
                 await self._later(request_id, ABSENT, f"its files cannot be brought here ({why})", away=not lost)
             case {"report": "died"}:
                 await self._died(
-                    request_id, with_worker=bool(report.get("worker")), begun=bool(report.get("begun", True))
+                    request_id, with_worker=bool(report.get("worker")), started=bool(report.get("started", True))
                 )
             case _:
                 raise ValueError(f"a report that is none: {report['report']!r}")
@@ -315,10 +315,10 @@ class Reports:
         else:
             logger.warning("%s; the job is tried again in %g s", why, seconds)
 
-    async def _died(self, request_id: str, *, with_worker: bool = False, begun: bool = True) -> None:
+    async def _died(self, request_id: str, *, with_worker: bool = False, started: bool = True) -> None:
         """Have a job tried again, unless that was done often.
 
-        with_worker: it does not count where the attempt had come further, nor, once in a row, where it had not begun.
+        with_worker: it does not count where the attempt had come further, nor, once in a row, where it had not started.
         """
         attempt = self._schedule.attempts.get(request_id)
         if attempt is not None and attempt.yielding:
@@ -329,10 +329,10 @@ class Reports:
         if self._is_live(request_id):
             change = states.failed  # what its source has sent is gone
         elif with_worker:
-            spared = not begun and request_id not in self._spared
+            spared = not started and request_id not in self._spared
             change = partial(states.crashed, progressed=spared or job.state.progress > job.progress_before)
         job = await noted(partial(self._ledger.change, request_id, states.once(lambda state: change(state, DIED))))
-        (self._spared.discard if begun or job.state.ended else self._spared.add)(request_id)
+        (self._spared.discard if started or job.state.ended else self._spared.add)(request_id)
         logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:
             self.ended(job)

@@ -43,9 +43,9 @@ class Desk:
         for line in self._reports:
             report = json.loads(line)
             if report.pop("request_id", None) == REQUEST:
-                if report["report"] != "begun":
+                if report["report"] != "started":
                     yield report
-                if report["report"] not in (*NEWS, "begun", "read"):
+                if report["report"] not in (*NEWS, "started", "read"):
                     return
 
     def verdict(self):

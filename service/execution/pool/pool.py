@@ -197,7 +197,7 @@ class Pool:
         elif kind in VERDICTS and request_id in self._split:
             await self._end(*self._split.close(request_id, report))
             await self._settle(request_id)
-        elif kind not in ("begun", "read"):  # those are of workers and of ranges
+        elif kind not in ("started", "read"):  # those are of workers and of ranges
             await self._on_report(request_id, report)
 
     async def _give_up(self, request_id: str | None, report: Report) -> None:

@@ -35,7 +35,7 @@ class PooledWorker(ABC):
         self.nvenc = False
         self.unavailable: dict[str, str] | None = None
         self._running: set[str] = set()
-        self._begun: set[str] = set()  # of these, orders that have reached it
+        self._started: set[str] = set()  # of these, orders that have reached it
         self._live: set[str] = set()
         self._ranges: dict[str, str] = {}  # how far each is: MAKES, READ or ENDED
         self._short: dict[str, set[str]] = {}  # that wait for memory, or an encoder, and those who hold some
@@ -106,7 +106,7 @@ class PooledWorker(ABC):
             self.load = Load(**report.get("load", {}))
         elif request_id in self._running:
             ends = report["report"] in VERDICTS
-            self._begun.add(request_id)
+            self._started.add(request_id)
             if request_id in self._ranges and (ends or report["report"] == "read"):
                 self._ranges[request_id] = ENDED if ends else READ
             if report["report"] == "memory":
@@ -124,12 +124,12 @@ class PooledWorker(ABC):
 
     async def _report_lost(self, on_report: OnReport) -> None:
         for request_id in list(self._running):
-            await on_report(request_id, {"report": "died", "worker": True, "begun": request_id in self._begun})
+            await on_report(request_id, {"report": "died", "worker": True, "started": request_id in self._started})
             self._forget(request_id)
 
     def _forget(self, request_id: str) -> None:
         self._running.discard(request_id)
-        self._begun.discard(request_id)
+        self._started.discard(request_id)
         self._live.discard(request_id)
         self._ranges.pop(request_id, None)
         self._short.pop(request_id, None)

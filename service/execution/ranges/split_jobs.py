@@ -114,7 +114,7 @@ class SplitJobs:
         if report["report"] == "locked":
             return self._locked(job, number)
         job.locked.pop(number, None)
-        if not report.get("begun", True) and number not in job.spared:  # it met a worker that was dead
+        if not report.get("started", True) and number not in job.spared:  # it met a worker that was dead
             job.spared.add(number)
             job.due[number] = self._clock()
             return None

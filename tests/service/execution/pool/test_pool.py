@@ -311,9 +311,9 @@ def test_a_worker_that_dies_tells_which_orders_had_reached_it():
         told = []
 
         async def on_report(name, report):
-            told.append((name, report["begun"]))
+            told.append((name, report["started"]))
 
-        await workers[1].says(second, "begun")
+        await workers[1].says(second, "started")
         assert heard == []
         for worker in workers:
             await worker._report_lost(on_report)

@@ -124,7 +124,10 @@ def test_an_order_that_met_a_dead_worker_is_no_try_once(tmp_path, clip):
     jobs = SplitJobs()
     jobs.start(ordered(tmp_path / "job", clip("a.mp4", 1)))
     jobs.split("job", range(1))
-    lost, died = {"report": "died", "worker": True, "begun": False}, {"report": "died", "worker": True, "begun": True}
+    lost, died = (
+        {"report": "died", "worker": True, "started": False},
+        {"report": "died", "worker": True, "started": True},
+    )
     for report in (lost, died, lost):
         assert jobs.ended(jobs.next().request_id, report) is None
     assert jobs.ended(jobs.next().request_id, died) == "job"
