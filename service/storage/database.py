@@ -29,7 +29,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self._memory = url == MEMORY
         self._engine = open_engine(url)
-        self._aside = self._engine.execution_options(**{SNAPSHOT: True})  # the same connections, without a turn to write
+        self._aside = self._engine.execution_options(
+            **{SNAPSHOT: True}
+        )  # the same connections, without a turn to write
         self._apart = self._engine if self._memory else open_engine(url, hasty=True)  # connects when it is used
         self._lock = threading.RLock()
         self._lease: Lease | None = None
