@@ -2,7 +2,7 @@
 
 `fake:load` is the loader that test servers give their workers; `fake:slow` one of a machine that falls behind a camera, with
 `fake:stepping` not by its light networks, and `fake:counted` one whose frames are counted over all processes, which `fake:paced`
-makes one after the other.
+makes one after the other; `fake:gated` one that stops in the middle until it may go on.
 """
 
 import io
@@ -131,6 +131,27 @@ class PacedSession(CountedSession):
         return super().push(frame)
 
 
+class Gated(Nearest):
+    """Stops after some frames, until the file is there that FAKE_GATE names: so a job lasts for as long as a test wants."""
+
+    def open(self, width: int, height: int) -> NearestSession:
+        return GatedSession(self)
+
+
+class GatedSession(NearestSession):
+    FRAMES = 50
+
+    def __init__(self, model: Nearest) -> None:
+        super().__init__(model)
+        self.passed = 0
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        self.passed += 1
+        while self.passed > self.FRAMES and not Path(os.environ["FAKE_GATE"]).exists():
+            time.sleep(0.02)
+        return super().push(frame)
+
+
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     if slug == "FlashVSR_Tiny":
         raise ModelError("its weights are not here")
@@ -144,6 +165,10 @@ def slow(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
 
 def stepping(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     return (Nearest(scale, name=f"light-x{scale}"), None) if content == "live" else slow(slug, scale, content)
+
+
+def gated(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+    return Gated(scale, name=f"nearest-x{scale}"), None
 
 
 def counted(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
