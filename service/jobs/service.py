@@ -51,6 +51,7 @@ from .scheduler import Runner
 from .uploads import Intake
 
 DISK_FULL = "the server's disk is almost full; try again later"
+STORE_AWAY = "the store of jobs takes no source now; submit the video again later"
 BUSY_ELSEWHERE = "this request is under way at another server; try again in a moment"
 STAGED_SECONDS = 3600.0  # without a byte, after which no other server is storing a file any more
 TIDY_SECONDS = 600.0
@@ -156,7 +157,7 @@ class Jobs(JobReader):
         while True:
             try:
                 await self.keeper.tidy(lambda name: name in self.runner.attempts or self._intake.expects(name))
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 logger.warning("which folders are needed cannot be read; trying again later: %s", error)
             await asyncio.sleep(TIDY_SECONDS)
 
@@ -340,9 +341,9 @@ class Jobs(JobReader):
         try:
             await self._intake.take(job.request_id, path)
             return await self._end_source(job)
-        except Exception:
+        except Exception as error:
             await self._undo(job)
-            raise
+            raise _of_no_job(error) from error
 
     async def end_source(self, request_id: str) -> Job:
         """Take the source as whole; one that was not streamed is inspected, and accepted or refused.
@@ -431,3 +432,10 @@ class Jobs(JobReader):
         except UpresError as error:
             await self.runner.fail(job.request_id, failure_of(type(error).__name__, str(error)))
             raise
+
+
+def _of_no_job(error: Exception) -> Exception:
+    """Say what went wrong to who has no job after it, so that there is none to continue."""
+    if isinstance(error, DiskFullError):
+        return DiskFullError(DISK_FULL)
+    return UnavailableError(STORE_AWAY) if isinstance(error, UnavailableError) else error

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from upres.engine.core.text import counted
 from upres.engine.segments.whole_file import sync_folder
 from upres.service.domain.errors import StoreError, TakenOverError
 from upres.service.domain.watched_tasks import WatchedTasks
@@ -242,6 +243,11 @@ def _check_kept(store: Store, url: str | None) -> None:
     def first() -> str:
         if here is None:
             raise LookupError
+        if waiting := sum(not job.kept and not job.spec.get("live") for job in store.unfinished()):
+            raise StoreError(
+                f"{counted(waiting, 'job')} of this database {'has' if waiting == 1 else 'have'} not ended, and no store has"
+                " their sources: start without UPRES_STORE until all have ended, stop every server, and begin with it then"
+            )
         return here
 
     with suppress(LookupError):

@@ -34,7 +34,7 @@ class Here:
         """Take note that bytes of a source have come."""
 
     async def admit(self, request_id: str) -> None:
-        """Wait until more of a source can be taken."""
+        """Wait until more of a source can be taken. Raises UnavailableError."""
 
     def stored(self, request_id: str) -> int:
         """Count the bytes of a source that comes which outlive what happens to this server."""

@@ -9,12 +9,13 @@ import logging
 import shutil
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from upres.service.domain.errors import NotFoundError, UnavailableError
+from upres.service.domain.errors import LostError, NotFoundError, UnavailableError
 from upres.service.domain.request_id import is_id
 from upres.service.jobs.change_events import Ledger
 from upres.service.storage.cleanups import Cleanup, What
@@ -31,6 +32,7 @@ from .reader import KeptLog
 from .sources import KeptSources
 
 HELD = "an attempt that has not ended yet has its folder"
+NOWHERE = "its source came to a server without UPRES_STORE, and is on the disk of that one alone"
 GONE = "."  # before the name of a folder that is being removed
 
 logger = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ class Keeper(Here):
         self._sources.came(request_id)
 
     async def admit(self, request_id: str) -> None:
-        """Wait while much more of a source is here than in the store."""
+        """Wait while much more of a source is here than in the store. Raises UnavailableError."""
         await self._sources.admit(request_id)
 
     def stored(self, request_id: str) -> int:
@@ -86,7 +88,9 @@ class Keeper(Here):
 
     def _has_source(self, job: Job) -> bool:
         folder, source = self.folder(job.request_id), job.kept.get("source")
-        return source is None or (folder.source_whole and folder.source_bytes == source["bytes"])
+        if source is None:  # it still arrives here, or came before there was a store
+            return not job.source_complete or folder.source_whole
+        return folder.source_whole and folder.source_bytes == int(source["bytes"])
 
     def _is_current(self, job: Job) -> bool:
         """Report whether the log in the job's folder, if there is any, is the one that the job goes on with."""
@@ -96,14 +100,17 @@ class Keeper(Here):
     async def bring(self, job: Job) -> None:
         """Bring what an attempt at a job needs.
 
-        Raises UnavailableError where it cannot be had now, OSError where it cannot be written here, StoreError, TransitionError.
+        Raises UnavailableError where it cannot be had now, LostError where it is not there, OSError where it cannot be written
+        here, StoreError, TransitionError.
         """
         folder = self.folder(job.request_id)
         folder.path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder.lock, timeout=0, thread_local=False):
                 if not await asyncio.to_thread(self._has_source, job):
-                    place, source = places.source(self._prefix, job.request_id), job.kept["source"]
+                    place, source = places.source(self._prefix, job.request_id), job.kept.get("source")
+                    if source is None:
+                        raise LostError(NOWHERE)
                     await bring_source(self._objects, place, folder, int(source["bytes"]), int(source["crc32c"]))
                 if not await asyncio.to_thread(self._is_current, job):
                     await self._bring_log(job)
@@ -154,16 +161,25 @@ class Keeper(Here):
 
         busy: whether this server works on a job. Nothing is lost by it: what is in a folder is in the store. Raises StoreError.
         """
-        for path in await asyncio.to_thread(lambda: [*self._root.iterdir()]):
-            gone = path
-            if is_id(path.name):
-                async with self._alone:
-                    if busy(path.name) or await self._is_needed(path.name):
-                        continue
-                    gone = path.with_name(f"{GONE}{path.name}")
+        for path in await asyncio.to_thread(lambda: sorted(self._root.iterdir())):  # what was left of one first
+            try:
+                await self._tidy(path, busy)
+            except OSError as error:  # no other's fault
+                logger.warning("%s is no longer needed and cannot be removed: %s", path, error)
+
+    async def _tidy(self, path: Path, busy: Callable[[str], bool]) -> None:
+        gone = path
+        if is_id(path.name):
+            async with self._alone:
+                if busy(path.name) or await self._is_needed(path.name):
+                    return
+                gone = path.with_name(f"{GONE}{path.name}")
+                with suppress(FileNotFoundError):  # removed meanwhile
                     path.rename(gone)
-            if is_id(gone.name.removeprefix(GONE)):
-                await asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
+        if is_id(gone.name.removeprefix(GONE)):
+            await asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
+            if gone.exists():
+                logger.warning("%s is no longer needed, and not all of it can be removed", gone)
 
     async def _is_needed(self, request_id: str) -> bool:
         try:

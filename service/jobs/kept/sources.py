@@ -16,7 +16,7 @@ from upres.service.storage.results import Results
 
 GATHER_SECONDS = 1.0  # that bytes of a source wait for more of them, before they become an object
 AHEAD = 4 * PART  # bytes of a source that may come before they are in the store: its sender keeps what is not
-WHOLE_SECONDS = 120.0  # the longest that a sender waits for the store to have all of a source
+WHOLE_SECONDS = 120.0  # the longest that a sender waits for the store to take more of a source
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries to store something
 AWAY = "the store of jobs does not take the source now; send it again later, from the source_offset that the server has"
 
@@ -45,8 +45,13 @@ class KeptSources:
             flush.add_done_callback(lambda _: self._flushes.pop(request_id, None))
 
     async def admit(self, request_id: str) -> None:
-        """Wait while much more of a source is here than in the store."""
+        """Wait while much more of a source is here than in the store; UnavailableError where that takes nothing for long."""
+        stored, end = -1, 0.0
         while (copy := self._copies.get(request_id)) is not None and copy.waiting > AHEAD:
+            if copy.stored != stored:
+                stored, end = copy.stored, time.monotonic() + WHOLE_SECONDS
+            elif time.monotonic() >= end:
+                raise UnavailableError(AWAY)
             self.came(request_id)
             await asyncio.wait([self._flushes[request_id]], timeout=GATHER_SECONDS)
 

@@ -1,6 +1,8 @@
 """Jobs that are kept in a store: whatever becomes of the disk of their server, they end with the same bytes."""
 
 import asyncio
+import errno
+import re
 import shutil
 import tempfile
 import time
@@ -14,15 +16,17 @@ from running_jobs import SPEC, ended, gone, published, result, serving, submit, 
 from upres.engine.core.errors import TargetError
 from upres.engine.segments.model import Fragment
 from upres.engine.segments.tail import Tail
-from upres.service.domain.errors import ResultMissingError, StoreError, UnavailableError
+from upres.service.domain.errors import DiskFullError, NotFoundError, ResultMissingError, StoreError, UnavailableError
 from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Limits, Spec
 from upres.service.domain.states import Status
 from upres.service.jobs import fair_queue, recovery, uploads
 from upres.service.jobs.follow import follow
 from upres.service.jobs.kept import logs, sources
+from upres.service.jobs.service import Jobs
 from upres.service.live.piece import Piece
 from upres.service.storage.cleanups import Cleanup, What
+from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.kept import copies, places
 from upres.service.storage.results import Results
 
@@ -293,6 +297,51 @@ def test_a_job_is_accepted_once_its_source_is_in_the_store(tmp_path, clip, kept,
     asyncio.run(scenario())
 
 
+def test_a_sender_who_is_far_ahead_of_the_store_is_not_kept_waiting_for_as_long_as_it_is_away(
+    tmp_path, kept, monkeypatch
+):
+    for name, value in {"WHOLE_SECONDS": 0.0, "GATHER_SECONDS": 0.01, "FIRST_PAUSE": 0.01, "AHEAD": 4}.items():
+        monkeypatch.setattr(sources, name, value)
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs, asyncio.timeout(100):
+            job, _ = await jobs.create(SPEC, "alice")
+            kept.away = True
+            await jobs.write(job.request_id, 0, b"12345")
+            await asyncio.sleep(0)  # the copy starts
+            with pytest.raises(UnavailableError, match="store of jobs"):
+                await jobs.write(job.request_id, 5, b"6")
+            kept.away = False
+            await until_kept(kept, "/source/")
+            assert await jobs.write(job.request_id, 5, b"6") == 6
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("why", ["store", "disk"])
+def test_who_submits_all_at_once_is_not_sent_to_a_job_that_is_not_there(tmp_path, clip, kept, monkeypatch, why):
+    monkeypatch.setattr(sources, "WHOLE_SECONDS", 0.0)
+
+    def full(folder):
+        raise OSError(errno.ENOSPC, "full")
+
+    if why == "disk":
+        monkeypatch.setattr(JobFolder, "end_source", full)
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as jobs:
+            job, _ = await jobs.create(SPEC, "alice")
+            kept.away = True
+            path = shutil.copy(clip("a.mp4", 1), tmp_path / "upload")
+            with pytest.raises((UnavailableError, DiskFullError), match="again later") as raised:
+                await jobs.take_source(job, path)
+            assert not re.search("offset|continue", str(raised.value))
+            with pytest.raises(NotFoundError):
+                await jobs.get(job.request_id, "alice")
+
+    asyncio.run(scenario())
+
+
 def test_a_sender_hears_that_the_store_is_away_and_may_try_again(tmp_path, clip, kept, monkeypatch):
     monkeypatch.setattr(sources, "WHOLE_SECONDS", 0.0)
     monkeypatch.setattr(sources, "FIRST_PAUSE", 0.01)
@@ -384,6 +433,26 @@ def test_a_job_is_not_brought_to_a_disk_that_has_no_room_for_it(tmp_path, clip, 
                 await asyncio.sleep(0.01)
             assert not (await jobs.get(job.request_id, "alice")).state.ended
             assert not jobs.folder(job.request_id).source.exists()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_source_from_before_there_was_a_store_is_used_where_it_is_and_nowhere_else(
+    tmp_path, clip, kept, monkeypatch, lost
+):
+    monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(fair_queue, "MOST_LOCKED", 2)
+
+    async def scenario():
+        async with serving(tmp_path) as jobs:
+            job = await submit(jobs, clip("a.mp4", SECONDS))
+        if lost:
+            shutil.rmtree(tmp_path / "jobs")
+        async with serving(tmp_path, kept=kept) as jobs:
+            done = await until(jobs, job.request_id, ended)
+            assert done.state.status is (Status.ERROR if lost else Status.DONE)
+            assert not lost or "could not be read" in done.state.failure.message
 
     asyncio.run(scenario())
 
@@ -480,6 +549,31 @@ def test_what_a_job_has_in_the_store_goes_with_it_and_nothing_else_does(tmp_path
             await jobs.delete(job.request_id, "alice")
             await gone(home.with_name(other.request_id))
             assert not home.exists() and foreign.exists()
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_that_cannot_be_removed_keeps_no_other(tmp_path, kept, monkeypatch, caplog):
+    remove, jobs = shutil.rmtree, tmp_path / "jobs"
+    names = [f"{number}0000000-0000-4000-8000-000000000000" for number in range(3)]
+    monkeypatch.setattr(Jobs, "_keep_tidy", lambda server: asyncio.sleep(600))  # it is called below
+
+    def stubborn(path, **kwargs):
+        if path.name != f".{names[0]}":
+            remove(path, **kwargs)
+
+    async def scenario():
+        async with serving(tmp_path, kept=kept) as server:
+            for name in (f".{names[0]}", *names):
+                (jobs / name / "log").mkdir(parents=True)
+            monkeypatch.setattr(shutil, "rmtree", stubborn)
+            await server.keeper.tidy(lambda name: False)
+            assert {path.name for path in jobs.iterdir()} == {names[0], f".{names[0]}"}
+            assert f"{jobs / names[0]} is no longer needed and cannot be removed" in caplog.text
+            assert f"{jobs / ('.' + names[0])} is no longer needed, and not all" in caplog.text
+            monkeypatch.setattr(shutil, "rmtree", remove)
+            await server.keeper.tidy(lambda name: False)
+            assert not [*jobs.iterdir()]
 
     asyncio.run(scenario())
 
