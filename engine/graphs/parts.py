@@ -82,15 +82,31 @@ def tensor(values: NDArray[Any], name: str) -> TensorProto:
 
 
 def array(constant: TensorProto) -> NDArray[Any]:
-    """Read a constant; ValueError where its values lie in another file, or not as bytes, as upres writes them."""
-    if constant.data_location == TensorProto.EXTERNAL or not constant.HasField("raw_data"):
-        raise ValueError(f"the values of {constant.name} do not lie in the graph as bytes")
-    dtype = np.dtype(NAMES[constant.data_type])
+    """Read a constant; ValueError where its values lie in another file, or are of a type that is not one of TYPES."""
+    if constant.data_location == TensorProto.EXTERNAL:
+        raise ValueError(f"the values of {constant.name} lie in a file of their own")
+    if (kind := NAMES.get(constant.data_type)) is None:
+        raise ValueError(
+            f"the values of {constant.name} are of ONNX's type {constant.data_type}, which is not read here"
+        )
+    dtype = np.dtype(kind)
+    if not constant.HasField("raw_data"):
+        return _listed(constant, dtype).reshape(constant.dims)
     return np.frombuffer(constant.raw_data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(constant.dims)
 
 
+def _listed(constant: TensorProto, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Read values that are no bytes but a list, as other programs write them; small types lie in 32 bits, halves as their bits."""
+    if dtype == np.float32:
+        return np.array(constant.float_data, dtype)
+    if dtype == np.int64:
+        return np.array(constant.int64_data, dtype)
+    numbers = np.array(constant.int32_data, np.int32)
+    return numbers.astype(np.uint16).view(dtype) if dtype.name.endswith("float16") else numbers.astype(dtype)
+
+
 def attributes(operator: NodeProto) -> dict[str, Any]:
-    """Read the attributes of an operator: numbers, bytes and lists of numbers."""
+    """Read the attributes of an operator: numbers, bytes and lists of numbers; what is of another type as it is."""
     return {each.name: _value(each) for each in operator.attribute}
 
 
@@ -114,4 +130,4 @@ def _value(attribute: AttributeProto) -> Any:  # noqa: ANN401 - as many types as
             return attribute.s
         case AttributeProto.INTS:
             return list(attribute.ints)
-    raise ValueError(f"{attribute.name} is an attribute of a type that is not read here")
+    return attribute

@@ -1,11 +1,16 @@
 """One graph in two forms: for any shape, and compiled for the shape that comes most, where a runtime is faster then."""
 
+import logging
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
+
+from upres.engine.core.errors import ModelError
 
 from .base import Graph, Tensor
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+logger = logging.getLogger(__name__)
 
 
 class Releasable(Graph, Protocol):
@@ -38,7 +43,7 @@ class ByShape:
         self._shapes: Shapes = {}
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run once, as `Graph.run`; the first run compiles, ModelError where that fails."""
+        """Run once, as `Graph.run`; the first run compiles, and where that fails the form for any shape runs."""
         if not isinstance(self._graph, Fixable):
             return self._graph.run(feeds)
         form = self._form(self._graph, {name: value.shape for name, value in feeds.items()})
@@ -54,5 +59,10 @@ class ByShape:
 
     def _form(self, graph: Fixable, shapes: Shapes) -> Releasable:
         if self._fixed is None:
-            self._shapes, self._fixed = shapes, graph.fixed(shapes)
+            self._shapes = shapes
+            try:
+                self._fixed = graph.fixed(shapes)
+            except ModelError as error:
+                logger.warning("frames are upscaled more slowly: %s", error)
+                self._fixed = graph
         return self._fixed if shapes == self._shapes else graph

@@ -42,9 +42,9 @@ def convert(path: Path) -> Network:
     """Write a graph as layers; ModelError where it holds something that is not written here."""
     try:
         graph = parts.read(path).graph
+        constants = {tensor.name: parts.array(tensor).astype(np.float32) for tensor in graph.initializer}
     except Exception as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
-    constants = {tensor.name: parts.array(tensor).astype(np.float32) for tensor in graph.initializer}
     nodes = []
     for node in graph.node:
         if node.op_type == "Cast" and node.input[0] in constants:

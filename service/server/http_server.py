@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import uvicorn
@@ -77,7 +77,8 @@ def _listening(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if (unsent := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:  # its connections inherit it
-        listening.setsockopt(socket.IPPROTO_TCP, unsent, UNSENT_BYTES)
+        with suppress(OSError):  # a system that has not got it keeps more on the way
+            listening.setsockopt(socket.IPPROTO_TCP, unsent, UNSENT_BYTES)
     try:
         listening.bind((host, port))
     except OSError as error:

@@ -54,6 +54,21 @@ def test_a_constant_of_every_type_is_written_and_read_as_by_onnx(name):
     assert scalar.shape == () and scalar == values[1, 1]
 
 
+@pytest.mark.parametrize("name", parts.TYPES)
+def test_a_constant_that_another_program_wrote_as_a_list_is_read(name):
+    values = (np.arange(12).reshape(3, 4) % 2).astype(name)
+    listed = helper.make_tensor("c", parts.TYPES[name], (3, 4), values.ravel())
+    assert not listed.HasField("raw_data")
+    found = parts.array(onnx_pb2.TensorProto.FromString(listed.SerializeToString()))
+    assert found.dtype == values.dtype and np.array_equal(found, values)
+
+
+def test_a_constant_of_a_type_that_is_not_read_is_named():
+    text = helper.make_tensor("words", TensorProto.STRING, (1,), [b"x"])
+    with pytest.raises(ValueError, match="words"):
+        parts.array(onnx_pb2.TensorProto.FromString(text.SerializeToString()))
+
+
 def test_attributes_are_read_as_they_were_written():
     node = parts.node("Any", [], [], **ATTRIBUTES)
     found = parts.attributes(node)
@@ -61,17 +76,10 @@ def test_attributes_are_read_as_they_were_written():
     assert found == {"mode": b"edge", "group": 3, "pads": [0, 1, 2], "flag": 1}
 
 
-@pytest.mark.parametrize(
-    "tensor",
-    [
-        onnx_pb2.TensorProto(name="far", data_type=1, dims=[2], data_location=onnx_pb2.TensorProto.EXTERNAL),
-        onnx_pb2.TensorProto(name="far", data_type=1, dims=[1], float_data=[1.0]),
-    ],
-    ids=["in another file", "as numbers"],
-)
-def test_values_that_do_not_lie_in_the_graph_as_bytes_are_refused(tensor):
-    with pytest.raises(ValueError, match="the values of far do not lie in the graph as bytes"):
-        parts.array(tensor)
+def test_a_constant_whose_values_lie_in_another_file_is_named():
+    far = onnx_pb2.TensorProto(name="far", data_type=1, dims=[2], data_location=onnx_pb2.TensorProto.EXTERNAL)
+    with pytest.raises(ValueError, match="the values of far lie in a file of their own"):
+        parts.array(far)
 
 
 def test_what_is_no_graph_is_refused(tmp_path):

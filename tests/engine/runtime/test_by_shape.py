@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from marks import needs_openvino
 
+from upres.engine.core.errors import ModelError
 from upres.engine.models import manifest
 from upres.engine.runtime import openvino_cpu, registry
 from upres.engine.runtime.by_shape import ByShape
@@ -50,6 +51,14 @@ def test_the_shape_of_the_first_run_gets_a_form_of_its_own(forms):
         FRAME.shape,
     ]
     assert len(forms) == 2
+
+
+def test_where_it_cannot_be_compiled_for_a_shape_the_form_for_any_runs(forms):
+    class Unfixable(AnyShape):
+        def fixed(self, shapes):
+            raise ModelError("no memory for it")
+
+    assert ran(ByShape(Unfixable("any", forms)), FRAME, BOX, FRAME) == ["any", "any", "any"]
 
 
 def test_only_the_form_that_ran_last_keeps_memory(forms):
