@@ -53,11 +53,15 @@ class Results:
         return await self._put(key, path, lambda: path.stat().st_size)
 
     async def write(self, key: str, chunks: Callable[[], Iterator[bytes]], size: int) -> None:
-        """Store bytes, all of them or none; as `put`. Few are one request."""
-        if size <= SMALL:
-            await self._put(key, await asyncio.to_thread(lambda: b"".join(chunks())), lambda: size)
-        else:
+        """Store bytes, all of them or none; as `put`. Few are one request. Raises what `chunks` does, TargetError for OSError."""
+        if size > SMALL:
             await self._put(key, chunks(), lambda: size)
+            return
+        try:
+            data = await asyncio.to_thread(lambda: b"".join(chunks()))
+        except OSError as error:
+            raise TargetError(f"what is to be stored cannot be read ({error.strerror})") from error
+        await self._put(key, data, lambda: size)
 
     async def _put(self, key: str, source: Path | bytes | Iterator[bytes], count: Callable[[], int]) -> int:
         try:

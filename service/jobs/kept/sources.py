@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class KeptSources:
         if request_id not in self._flushes:
             flush = asyncio.create_task(self._flush(request_id))
             self._flushes[request_id] = flush
-            flush.add_done_callback(lambda _: self._flushes.pop(request_id, None))
+            flush.add_done_callback(partial(self._flushed, request_id))
 
     async def admit(self, request_id: str) -> None:
         """Wait while much more of a source is here than in the store; UnavailableError where that takes nothing for long."""
@@ -65,22 +66,26 @@ class KeptSources:
 
         Raises UnavailableError where the store does not take it for long.
         """
-        copy, end, pause = self._copy(request_id), time.monotonic() + WHOLE_SECONDS, FIRST_PAUSE
-        while True:
-            try:
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + end - time.monotonic()):
-                    while await copy.step():
-                        end = time.monotonic() + WHOLE_SECONDS
-                break
-            except (TargetError, TimeoutError) as error:
-                if time.monotonic() >= end:
-                    raise UnavailableError(AWAY) from error
-                logger.warning("%s; trying again in %g s", error, pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        copy, now, pause = self._copy(request_id), asyncio.get_running_loop().time, FIRST_PAUSE
+        try:
+            async with asyncio.timeout(WHOLE_SECONDS) as limit:
+                while self._copies.get(request_id) is copy:
+                    try:
+                        if not await copy.step():
+                            break
+                        limit.reschedule(now() + WHOLE_SECONDS)
+                        pause = FIRST_PAUSE
+                    except TargetError as error:
+                        logger.warning("%s; trying again in %g s", error, pause)
+                        await asyncio.sleep(pause)
+                        pause = min(2 * pause, LONGEST_PAUSE)
+        except TimeoutError as error:
+            raise UnavailableError(AWAY) from error
+        if self._copies.get(request_id) is not copy:  # its job has ended meanwhile
+            return {}
         try:
             value = await asyncio.to_thread(checksum, self._folder(request_id).source)
-        except FileNotFoundError:  # its job has ended meanwhile
+        except FileNotFoundError:  # as above
             return {}
         return {"source": {"bytes": copy.stored, "crc32c": value}}
 
@@ -113,9 +118,16 @@ class KeptSources:
             with job_logging.about(request_id):
                 try:
                     if not await copy.step():
-                        return
+                        break
                     pause = FIRST_PAUSE
                 except TargetError as error:
                     logger.warning("%s; trying again in %g s", error, pause)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
+        if not self._folder(request_id).source.exists():  # its job has ended, and nobody may forget it any more
+            self._copies.pop(request_id, None)
+
+    def _flushed(self, request_id: str, task: asyncio.Task[None]) -> None:
+        self._flushes.pop(request_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s: its source is not copied until more of it comes", request_id, exc_info=error)

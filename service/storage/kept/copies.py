@@ -39,7 +39,7 @@ class SourceCopy:
         return self._folder.source_bytes - self.stored
 
     async def step(self) -> bool:
-        """Store what has come; False where nothing has. Raises TargetError."""
+        """Store what has come; False where nothing has, or its job has ended. Raises TargetError."""
         async with self._one:
             start, end = self.stored, min(self._folder.source_bytes, self.stored + MOST)
             if end <= start:
