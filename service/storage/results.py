@@ -24,6 +24,7 @@ CHUNK = 1 << 18  # what a slow reader costs of memory, a few times over
 SMALL = 5 << 20  # bytes that are stored at once
 PARTS = 4  # of 5 MiB each, that are on their way at once of one file, and in memory
 ANSWER_SECONDS = 20.0  # the longest that somebody who reads or removes waits for the store to answer
+LISTED = 1000  # objects that are listed at once: as many as a request of S3 gives
 REMOVED = 100  # objects that are removed at once
 READ_TRIES = 4  # in a row without a byte, before a result is taken for one that cannot be read now
 READ_PAUSE = 0.5  # seconds before the second of them; then twice as long each time
@@ -42,6 +43,7 @@ class Results:
         self._noun = noun
         self._folder = _local(url)
         self._store = _store(url, self._folder, noun)
+        self._writes: dict[str, asyncio.Task[int]] = {}  # by key
 
     @property
     def remote(self) -> bool:
@@ -54,14 +56,20 @@ class Results:
 
     async def write(self, key: str, chunks: Callable[[], Iterator[bytes]], size: int) -> None:
         """Store bytes, all of them or none; as `put`. Few are one request. Raises what `chunks` does, TargetError for OSError."""
+        self._writes[key] = write = asyncio.create_task(self._written(key, chunks, size))
+        try:
+            await write
+        finally:
+            self._writes.pop(key, None)
+
+    async def _written(self, key: str, chunks: Callable[[], Iterator[bytes]], size: int) -> int:
         if size > SMALL:
-            await self._put(key, chunks(), lambda: size)
-            return
+            return await self._put(key, chunks(), lambda: size)
         try:
             data = await asyncio.to_thread(lambda: b"".join(chunks()))
         except OSError as error:
             raise TargetError(f"what is to be stored cannot be read ({error.strerror})") from error
-        await self._put(key, data, lambda: size)
+        return await self._put(key, data, lambda: size)
 
     async def _put(self, key: str, source: Path | bytes | Iterator[bytes], count: Callable[[], int]) -> int:
         try:
@@ -147,7 +155,14 @@ class Results:
         return None
 
     async def clear(self, place: str) -> None:
-        """Remove all that lies in a place, a prefix that ends with a slash; TargetError where that cannot be done now."""
+        """Remove all that lies in a place, a prefix that ends with a slash, and what is being written there.
+
+        TargetError where that cannot be done now.
+        """
+        if writes := [write for key, write in self._writes.items() if key.startswith(place)]:
+            _, left = await asyncio.wait(writes, timeout=ANSWER_SECONDS)
+            if left:  # each of them may still become an object
+                raise TargetError(f"{len(left)} parts are still on their way into the {self._noun} store")
         try:
             keys = [key for key, _ in await self.listed(place)]
             for at in range(0, len(keys), REMOVED):
@@ -163,14 +178,17 @@ class Results:
         """List the key and size of each object in a place; UnavailableError where the store does not answer."""
         objects: list[tuple[str, int]] = []
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                async for chunk in obstore.list(self._store, place):
-                    objects += ((str(entry["path"]), int(entry["size"])) for entry in chunk)
+            pages = aiter(obstore.list(self._store, place, chunk_size=LISTED))
+            while True:
+                async with asyncio.timeout(ANSWER_SECONDS):  # each of them is a request
+                    page = await anext(pages, None)
+                if page is None:
+                    return objects
+                objects += ((str(entry["path"]), int(entry["size"])) for entry in page)
         except (OSError, obstore.exceptions.BaseError) as error:
             raise UnavailableError(
                 f"the {self._noun} store does not answer ({type(error).__name__}); try again later"
             ) from error
-        return objects
 
     async def check(self, prefix: str) -> None:
         """Raise TargetError where the store does not answer. Costs the same however much lies there."""

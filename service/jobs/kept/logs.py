@@ -19,7 +19,8 @@ from upres.service.storage.kept.copies import LogCopy
 from upres.service.storage.kept.places import Generations
 from upres.service.storage.results import Results
 
-LOOK_SECONDS = 1.0  # between two looks for what an attempt has published
+GATHER_SECONDS, LONGEST_GATHER = 1.0, 10.0  # that records wait for more of them, before they become an object
+MANY = 600  # objects of a log, from which on records wait the longer the more there are
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries to store something
 AWAY_SECONDS = 86400.0  # the longest that a log which is made waits for the store
 STOP_SECONDS = 5.0  # for what is published to be stored, where the server stops
@@ -44,14 +45,15 @@ class KeptLogs:
         """Copy a job's log while an attempt writes it, until it is left."""
         place, log = places.log(self._prefix, request_id), JobFolder(self._root / request_id).log
         copy = LogCopy(self._objects, place, log, partial(self._begin, request_id))
+        self.leave(request_id)  # the attempt before
         before, self._copies[request_id] = self._tasks.get(request_id), copy
         self._tasks[request_id] = task = asyncio.create_task(self._keep(request_id, copy, before))
         task.add_done_callback(partial(self._ended, request_id))
 
     def leave(self, request_id: str) -> None:
         """Copy no more than what is published by now: the attempt has ended."""
-        if self._copies.pop(request_id, None):
-            self._ledger.publish(request_id)
+        if copy := self._copies.pop(request_id, None):
+            copy.left.set()
 
     async def whole(self, request_id: str, wanted: Callable[[], Awaitable[bool]]) -> None:
         """Wait until all of a log that is made is in the store; for a day at most, while wanted. Raises TargetError."""
@@ -84,7 +86,7 @@ class KeptLogs:
             await asyncio.wait([before])
         pause = FIRST_PAUSE
         while True:
-            left, changed = self._copies.get(request_id) is not copy, self._ledger.next(request_id)
+            left = copy.left.is_set()
             with job_logging.about(request_id):
                 try:
                     async with self._turns:
@@ -101,8 +103,8 @@ class KeptLogs:
                     continue
             if left and not more:
                 return
-            if not more:
-                await wait_for(changed, LOOK_SECONDS)
+            if not (more and copy.behind):
+                await wait_for(copy.left, min(LONGEST_GATHER, GATHER_SECONDS * max(1.0, copy.objects / MANY)))
 
     def _ended(self, request_id: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(request_id) is task:

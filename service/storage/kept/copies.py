@@ -54,7 +54,8 @@ class LogCopy:
     """A log that is being written. place: in the store.
 
     begin: called with a generation that is new here; gives those of the log by then. Raises what says that the job is no longer
-    this server's.
+    this server's. left: set where nothing more is written. objects: of the log by now. behind: whether the last one is as large
+    as they become, so that more is likely to be published.
     """
 
     def __init__(
@@ -65,6 +66,9 @@ class LogCopy:
         self._folder = folder
         self._begin = begin
         self._one = asyncio.Lock()
+        self.left = asyncio.Event()
+        self.objects = 0
+        self.behind = False
         self._generation: str | None = None
         self._cutter: Cutter | None = None
 
@@ -85,6 +89,7 @@ class LogCopy:
             line = places.log_chain(await found(self._objects, self._place), await self._begin(generation))
             self._cutter = Cutter(self._folder, line[-1].end if line else 0)
             self._generation = generation
+            self.objects = len(line)
         cutter = self._cutter
         piece = await asyncio.to_thread(cutter.next, PART)
         if piece is None or await asyncio.to_thread(read_generation, self._folder) != generation:
@@ -93,6 +98,7 @@ class LogCopy:
             places.key(f"{self._place}{generation}/", piece.start, piece.end), piece.chunks, piece.size
         )
         cutter.take(piece)
+        self.objects, self.behind = self.objects + 1, piece.size >= PART
         return True
 
 

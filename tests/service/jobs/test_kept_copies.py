@@ -1,14 +1,21 @@
 """Sources and logs on their way into a store of jobs, and what becomes of them where a job ends meanwhile."""
 
 import asyncio
+from types import SimpleNamespace
 
+import obstore
 import pytest
+from running_jobs import SPEC, serving
 
 from upres.engine.core.errors import TargetError
-from upres.service.jobs.kept import sources
+from upres.engine.segments.folder import FolderLog
+from upres.engine.segments.model import Fragment, Track
+from upres.service.domain.errors import UnavailableError
+from upres.service.jobs.change_events import Ledger
+from upres.service.jobs.kept import logs, sources
 from upres.service.storage import results as results_module
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.kept import copies
+from upres.service.storage.kept import copies, places
 from upres.service.storage.results import Results
 
 
@@ -87,3 +94,145 @@ def test_no_more_of_a_source_is_stored_whose_job_ended_while_the_store_was_away(
         assert await asyncio.wait_for(whole, 60) == {}
 
     asyncio.run(scenario())
+
+
+def test_what_is_being_stored_as_its_job_is_deleted_is_removed_for_good(tmp_path, store, monkeypatch):
+    monkeypatch.setattr(sources, "GATHER_SECONDS", 0.0)
+    began, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(place, key, data, **options):
+        began.set()
+        await goes_on.wait()
+        return await obstore.put_async(place, key, data, **options)
+
+    monkeypatch.setattr(results_module, "obstore", SimpleNamespace(**{**vars(obstore), "put_async": slow}))
+
+    async def scenario():
+        async with serving(tmp_path, kept=store, workers=0) as jobs, asyncio.timeout(100):
+            job, _ = await jobs.create(SPEC, "alice")
+            await jobs.write(job.request_id, 0, b"four")
+            await began.wait()
+            deleting = asyncio.create_task(jobs.delete(job.request_id, "alice"))
+            await asyncio.wait([deleting], timeout=0.2)
+            goes_on.set()
+            await deleting
+            await asyncio.gather(*jobs.keeper._sources._flushes.values())
+            assert await store.keys() == [] == jobs.store.cleanups.due(float("inf"))
+
+    asyncio.run(scenario())
+
+
+def test_what_is_being_stored_for_long_is_removed_later(store, monkeypatch):
+    monkeypatch.setattr(results_module, "ANSWER_SECONDS", 0.01)
+
+    async def never(*_, **options):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(results_module, "obstore", SimpleNamespace(**{**vars(obstore), "put_async": never}))
+
+    async def scenario():
+        writing = asyncio.create_task(store.write("p/a/source/1", lambda: iter([b"four"]), 4))
+        await asyncio.sleep(0)
+        with pytest.raises(TargetError, match="on their way"):
+            await store.clear("p/a/")
+        await store.clear("p/b/")
+        writing.cancel()
+        await asyncio.wait([writing])
+        await store.clear("p/a/")
+
+    asyncio.run(scenario())
+
+
+def test_a_listing_of_many_pages_has_its_time_for_each_of_them(store, monkeypatch):
+    monkeypatch.setattr(results_module, "ANSWER_SECONDS", 0.3)
+
+    async def pages(*_, **options):
+        for page in range(10):
+            await asyncio.sleep(0.05)
+            yield [{"path": str(page), "size": 1}]
+
+    async def stuck(*_, **options):
+        await asyncio.Event().wait()
+        yield []
+
+    async def scenario():
+        monkeypatch.setattr(results_module, "obstore", SimpleNamespace(**{**vars(obstore), "list": pages}))
+        assert len(await store.listed("p/")) == 10
+        monkeypatch.setattr(results_module, "obstore", SimpleNamespace(**{**vars(obstore), "list": stuck}))
+        with pytest.raises(UnavailableError):
+            await store.listed("p/")
+
+    asyncio.run(scenario())
+
+
+class Rows(Ledger):
+    """The row of a job, which says what its log consists of."""
+
+    async def get(self, request_id, owner=None):
+        return SimpleNamespace(kept={})
+
+    async def change(self, request_id, *columns, **named):
+        """It is this server's."""
+
+
+@pytest.fixture
+def log(folder):
+    log = FolderLog(folder.log, {})
+    log.add_track(Track("video", "h264", 1, 0, b"init"))
+    yield log
+    log.close()
+
+
+def add(log, number):
+    log.append(Fragment("video", number, 0, number, 1, 1), b"fragment")
+
+
+def test_fragments_that_come_one_soon_after_the_other_are_one_object(log, tmp_path, store, monkeypatch):
+    """Each wakes those who read the log, and not the copy of it."""
+    monkeypatch.setattr(logs, "GATHER_SECONDS", 1000.0, raising=False)
+    monkeypatch.setattr(logs, "LONGEST_GATHER", 1000.0, raising=False)
+
+    async def scenario():
+        rows = Rows(None)
+        kept = logs.KeptLogs(rows, tmp_path / "jobs", store, "p/")
+        kept.follow("a")
+        for number in range(50):
+            add(log, number)
+            rows.publish("a")
+            await asyncio.sleep(0.01)
+        kept.leave("a")
+        await asyncio.gather(*kept._tasks.values())
+        line = places.chain(await copies.found(store, places.log("p/", "a")))
+        assert len(line) <= 2 and line[-1].end == (tmp_path / "jobs" / "a" / "log" / "index.jsonl").stat().st_size
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("part", [8 << 20, 1])
+def test_fragments_are_gathered_for_longer_the_more_objects_there_are(log, tmp_path, store, monkeypatch, part):
+    """But for as much as an object takes, which is one at once."""
+    monkeypatch.setattr(logs, "MANY", 4)
+    monkeypatch.setattr(copies, "PART", part)
+    waits = []
+
+    async def waited(left, seconds):
+        if not waits or waits[-1] < logs.LONGEST_GATHER:
+            waits.append(seconds)
+            for number in range(2):
+                add(log, 2 * len(waits) + number)
+        else:
+            left.set()
+
+    monkeypatch.setattr(logs, "wait_for", waited)
+
+    async def scenario():
+        kept = logs.KeptLogs(Rows(None), tmp_path / "jobs", store, "p/")
+        kept.follow("a")
+        await asyncio.gather(*kept._tasks.values())
+
+    asyncio.run(scenario())
+    assert waits[-1] == logs.LONGEST_GATHER == 10.0
+    if part > 1:  # the objects before each wait are counted
+        assert waits == [max(1.0, number / 4) for number in range(1, 41)]
+    else:
+        assert waits == [max(1.0, (2 * number + 1) / 4) for number in range(20)] + waits[20:]
