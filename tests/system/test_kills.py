@@ -216,6 +216,7 @@ def kill_at_random(made, path, folder, kills, seed, wanted, count):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(4 * 3600)  # also where it is asked for by name
 def test_random_kills_lose_no_job_and_no_byte_and_each_costs_less_than_a_range(count, postgres, clip, wanted, tmp_path):
     kills, seed = int(os.environ.get("KILLS", 200)), int(os.environ.get("SEED", random.randrange(1 << 30)))
     told, path = [], clip("a.mp4", SECONDS)
