@@ -1,7 +1,8 @@
-"""Waits with a limit, and steps that a cancellation does not cut short."""
+"""Waits with a limit, steps that a cancellation does not cut short, and steps beside each other."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -26,3 +27,22 @@ async def to_the_end(steps: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([doing])
         raise
+
+
+async def in_order(steps: Iterable[Coroutine[Any, Any, T]], at_once: int = 8) -> AsyncGenerator[T]:
+    """Do steps, some at once, and yield what they give in their order. steps: an iterator makes each when its turn comes.
+
+    Who does not read to the end closes it: what is under way is then cancelled.
+    """
+    doing: deque[asyncio.Task[T]] = deque()
+    try:
+        for step in steps:
+            doing.append(asyncio.create_task(step))
+            if len(doing) == at_once:
+                yield await doing.popleft()
+        while doing:
+            yield await doing.popleft()
+    finally:
+        for task in doing:
+            task.cancel()
+        await asyncio.gather(*doing, return_exceptions=True)

@@ -1,8 +1,10 @@
 """A job's source and its log on their way from the store into the job's folder on this machine."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import google_crc32c
@@ -10,39 +12,44 @@ import google_crc32c
 from upres.engine.core.errors import LogError
 from upres.engine.segments.pieces import Written
 from upres.service.domain.errors import LostError
+from upres.service.domain.waiting import in_order
 from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.results import Results
 
 from . import places
-from .copies import found, name_generation
+from .copies import checksum, found, name_generation
 from .places import Generations, Part
 
 LOST = "the store of jobs has not all of the source"
 DIFFERS = "the store of jobs has another source than the one that was put there"
 
 
-async def bring_source(objects: Results, place: str, folder: JobFolder, size: int, checksum: int) -> None:
+async def bring_source(objects: Results, place: str, folder: JobFolder, size: int, crc32c: int) -> None:
     """Bring a whole source. Raises LostError, UnavailableError where it cannot be had now, OSError where it cannot be written."""
-    line = places.chain(await found(objects, place), end=size)
+    line = places.source_chain(part for part in await found(objects, place) if part.end <= size)
     if (line[-1].end if line else 0) != size:
         raise LostError(LOST)
     await asyncio.to_thread(folder.make)
-    part = folder.path / "source.part"
-    if await _download(objects, line, part) != checksum:
+    path = folder.path / "source.part"
+    if await _downloaded(objects, line, path) != size or await asyncio.to_thread(checksum, path) != crc32c:
         raise LostError(DIFFERS)
-    part.replace(folder.source)
+    path.replace(folder.source)
     await asyncio.to_thread(folder.end_source)
 
 
 async def bring_arrived(objects: Results, place: str, folder: JobFolder) -> int:
-    """Bring what there is of a source that still arrives, unless as much is here; give how much is stored. Raises as above."""
-    line = places.chain(await found(objects, place))
+    """Bring what there is of a source that still arrives, unless as much is here; give how much is stored. Raises as above.
+
+    From a part on that is damaged it is to come again.
+    """
+    line = places.source_chain(await found(objects, place))
     stored = line[-1].end if line else 0
     if stored > folder.source_bytes:
         await asyncio.to_thread(folder.make)
-        part = folder.path / "source.part"
-        await _download(objects, line, part)
-        part.replace(folder.source)
+        path = folder.path / "source.part"
+        stored = await _downloaded(objects, line, path)
+        if stored > folder.source_bytes:
+            path.replace(folder.source)
     return stored
 
 
@@ -54,18 +61,14 @@ async def bring_log(
     begin: called with the generations before the log appears. Raises UnavailableError, OSError.
     """
     line = places.log_chain(await found(objects, place), kept)
-    part, piece, end = log.with_name("log.part"), log.with_name("piece.part"), 0
-    await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
-    written = Written(part)
-    for each in line:
-        await _download(objects, [each], piece)
-        try:
-            await asyncio.to_thread(written.add, piece, each.end - each.start)
-        except LogError:  # the rest is made again
-            break
-        finally:
-            piece.unlink()
-        end = each.end
+    part, pieces = log.with_name("log.part"), log.with_name("pieces.part")
+    for folder in (part, pieces):
+        await asyncio.to_thread(_remove, folder)
+    pieces.mkdir(parents=True)
+    try:
+        end = await _written(objects, line, pieces, written := Written(part))
+    finally:
+        await asyncio.to_thread(_remove, pieces)
     await asyncio.to_thread(_remove, log)
     if end:
         name = name_generation(part)
@@ -77,15 +80,46 @@ async def bring_log(
     return end
 
 
-async def _download(objects: Results, line: list[Part], path: Path) -> int:
-    """Write what parts hold into a file, and give its CRC-32C."""
-    checksum = 0
-    with path.open("wb") as file:
+async def _written(objects: Results, line: list[Part], folder: Path, log: Written) -> int:
+    """Write pieces into a log, by way of a folder, as far as none of them is damaged, and give how far that is."""
+    paths = [folder / str(piece.start) for piece in line]
+    downloads = (_download(objects, piece, path) for piece, path in zip(line, paths, strict=True))
+    end = 0
+    async with aclosing(in_order(downloads)) as brought:
+        for piece, path in zip(line, paths, strict=True):
+            await anext(brought)
+            try:
+                await asyncio.to_thread(log.add, path, piece.end - piece.start)
+            except LogError:  # the rest is made again
+                break
+            path.unlink()
+            end = piece.end
+    return end
+
+
+async def _downloaded(objects: Results, line: list[Part], path: Path) -> int:
+    """Write parts of a source into a file, as far as none of them is damaged, and give how far that is."""
+    await asyncio.to_thread(path.write_bytes, b"")
+    async with aclosing(in_order(_download(objects, part, path, part.start) for part in line)) as sums:
+        end = 0
         for part in line:
-            async for data in objects.read(part.key, 0, part.size):
-                await asyncio.to_thread(file.write, data)
-                checksum = google_crc32c.extend(checksum, data)
-    return checksum
+            if await anext(sums) != part.crc32c:
+                break
+            end = part.end
+    await asyncio.to_thread(os.truncate, path, end)
+    return end
+
+
+async def _download(objects: Results, part: Part, path: Path, start: int = 0) -> int:
+    """Write what a part holds to a place of a file, and give its CRC-32C."""
+    value = 0
+    path.touch()
+    with path.open("r+b") as file:
+        file.seek(start)
+        async for data in objects.read(part.key, 0, part.size):
+            await asyncio.to_thread(file.write, data)
+            value = google_crc32c.extend(value, data)
+    return value
 
 
 def _remove(path: Path) -> None:

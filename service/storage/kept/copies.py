@@ -5,7 +5,8 @@ import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
+from functools import partial, reduce
+from math import inf
 from pathlib import Path
 
 import google_crc32c
@@ -45,7 +46,11 @@ class SourceCopy:
             if end <= start:
                 return False
             chunks = partial(_bytes, self._folder.source, start, end)
-            await self._objects.write(places.key(self._place, start, end), chunks, end - start)
+            try:
+                value = await asyncio.to_thread(checksum, self._folder.source, start, end)
+            except FileNotFoundError:  # its job has ended meanwhile
+                return False
+            await self._objects.write(places.key(self._place, start, end, value), chunks, end - start)
             self.stored = end
             return True
 
@@ -133,18 +138,14 @@ def named(log: Path) -> str | None:
     return read_generation(log) or name_generation(log)
 
 
-def checksum(path: Path) -> int:
-    """Compute the CRC-32C of a file."""
-    value = 0
-    with path.open("rb") as file:
-        while data := file.read(CHUNK):
-            value = google_crc32c.extend(value, data)
-    return value
+def checksum(path: Path, start: int = 0, end: float = inf) -> int:
+    """Compute the CRC-32C of a file, or of a part of it."""
+    return reduce(google_crc32c.extend, _bytes(path, start, end), 0)
 
 
-def _bytes(path: Path, start: int, end: int) -> Iterator[bytes]:
+def _bytes(path: Path, start: int, end: float) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(start, os.SEEK_SET)
-        while start < end and (data := file.read(min(CHUNK, end - start))):
+        while start < end and (data := file.read(int(min(CHUNK, end - start)))):
             start += len(data)
             yield data

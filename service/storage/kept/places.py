@@ -11,17 +11,18 @@ from dataclasses import dataclass
 Generations = list[tuple[str, int | None]]
 """The generations of a log in order, each with where it ends, in bytes of the index; None of the last one, which grows."""
 
-NAME = re.compile(r"(\d{15})-(\d{15})")
+NAME = re.compile(r"(\d{15})-(\d{15})(?:-([0-9a-f]{8}))?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Part:
-    """start, end: which bytes of the source, or of the log's index. size: of the object."""
+    """start, end: which bytes of the source, or of the log's index. size: of the object. crc32c: of a source's bytes."""
 
     start: int
     end: int
     key: str
     size: int
+    crc32c: int | None = None
 
 
 def home(prefix: str, request_id: str) -> str:
@@ -39,15 +40,24 @@ def log(prefix: str, request_id: str) -> str:
     return f"{home(prefix, request_id)}log/"
 
 
-def key(place: str, start: int, end: int) -> str:
-    """Name the object that holds these bytes."""
-    return f"{place}{start:015}-{end:015}"
+def key(place: str, start: int, end: int, crc32c: int | None = None) -> str:
+    """Name the object that holds these bytes. crc32c: of a source's."""
+    return f"{place}{start:015}-{end:015}" + (f"-{crc32c:08x}" if crc32c is not None else "")
 
 
 def parts(objects: Iterable[tuple[str, int]]) -> list[Part]:
     """Read what lies in a place from the keys and sizes of its objects; other keys are left out."""
     named = ((NAME.fullmatch(name.rpartition("/")[2]), name, size) for name, size in objects)
-    return [Part(int(found[1]), int(found[2]), name, size) for found, name, size in named if found]
+    return [
+        Part(int(found[1]), int(found[2]), name, size, int(found[3], 16) if found[3] else None)
+        for found, name, size in named
+        if found
+    ]
+
+
+def source_chain(found: Iterable[Part]) -> list[Part]:
+    """Find the parts of a source as far as they go; an object that has not all of its bytes is none."""
+    return chain(part for part in found if part.size == part.end - part.start)
 
 
 def chain(found: Iterable[Part], start: int = 0, end: int | None = None) -> list[Part]:

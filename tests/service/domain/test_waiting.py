@@ -1,10 +1,11 @@
 """Waits end with what they wait for, with their time, and with a cancellation whenever it comes."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
-from upres.service.domain.waiting import to_the_end, wait_for
+from upres.service.domain.waiting import in_order, to_the_end, wait_for
 
 
 def test_a_wait_ends_with_the_event_or_the_time():
@@ -56,5 +57,46 @@ def test_what_must_not_be_left_half_done_is_done_before_a_cancellation_is_raised
         gate.set()
         await asyncio.wait([task], timeout=10)
         assert task.cancelled() and done == ["last"]
+
+    asyncio.run(scenario())
+
+
+def test_steps_are_done_some_at_once_and_give_what_they_do_in_order():
+    async def scenario():
+        under_way, most, made = 0, 0, 0
+
+        async def step(number):
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.001 * (number % 3))
+            under_way -= 1
+            return number
+
+        def steps():
+            nonlocal made
+            for number in range(20):
+                made += 1
+                yield step(number)
+
+        assert [number async for number in in_order(steps(), 4)] == [*range(20)]
+        assert most == 4
+        made = 0
+        async with aclosing(in_order(steps(), 4)) as first:
+            assert await anext(first) == 0
+        assert made == 4 and len(asyncio.all_tasks()) == 1  # the rest is neither made nor goes on
+
+    asyncio.run(scenario())
+
+
+def test_a_step_that_fails_ends_those_beside_it():
+    async def fails():
+        raise ValueError("no")
+
+    async def scenario():
+        with pytest.raises(ValueError, match="no"):
+            async for _ in in_order(iter([fails(), asyncio.sleep(1000)])):
+                pass
+        assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(scenario())

@@ -15,7 +15,7 @@ from upres.service.jobs.change_events import Ledger
 from upres.service.jobs.kept import logs, sources
 from upres.service.storage import results as results_module
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.kept import copies, places
+from upres.service.storage.kept import bringing, copies, places
 from upres.service.storage.results import Results
 
 
@@ -236,3 +236,33 @@ def test_fragments_are_gathered_for_longer_the_more_objects_there_are(log, tmp_p
         assert waits == [max(1.0, number / 4) for number in range(1, 41)]
     else:
         assert waits == [max(1.0, (2 * number + 1) / 4) for number in range(20)] + waits[20:]
+
+
+@pytest.mark.parametrize(("harm", "left"), [("cut", 2), ("changed", 2), ("longer", 2), ("removed", 2), (None, 4)])
+def test_what_came_of_a_source_is_brought_as_far_as_it_is_whole(
+    folder, copied, store, tmp_path, monkeypatch, harm, left
+):
+    """The sender sends the rest again, from where it is said to be needed, and what was harmed is put right by it."""
+    monkeypatch.setattr(copies, "MOST", 1)
+    other = JobFolder(tmp_path / "other")
+    harms = {"cut": b"", "changed": b"x", "longer": b"ur"}
+
+    async def scenario():
+        whole = await copied.whole("a")
+        third = sorted(await store.keys())[2]
+        if harm == "removed":
+            await store.remove(third)
+        elif harm:
+            await store.write(third, lambda: iter([harms[harm]]), len(harms[harm]))
+        place = places.source("p/", "a")
+        assert await bringing.bring_arrived(store, place, other) == left == other.source_bytes
+        assert other.source.read_bytes() == b"four"[:left]
+        copy = copies.SourceCopy(store, place, other, left)
+        other.append(left, b"four"[left:])
+        while await copy.step():
+            pass
+        last = JobFolder(tmp_path / "last")
+        await bringing.bring_source(store, place, last, 4, whole["source"]["crc32c"])
+        assert last.source.read_bytes() == b"four"
+
+    asyncio.run(scenario())

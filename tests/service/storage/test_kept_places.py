@@ -50,3 +50,11 @@ def test_generations_end_where_another_one_goes_on():
     assert closed([("a", 5), ("b", None)], 3) == [("a", 3)]
     assert closed([("a", None)], 0) == []
     assert places.generations([["a", 5], ["b", None]]) == [("a", 5), ("b", None)]
+
+
+def test_an_object_of_a_source_that_has_not_all_of_its_bytes_is_none():
+    there = [("p/j/source/" + places.key("", 0, 5, 1), 5), ("p/j/source/" + places.key("", 5, 9, 0xAB), 3)]
+    assert edges(places.source_chain(parts(there))) == [(0, 5)]
+    assert [part.crc32c for part in parts(there)] == [1, 0xAB]
+    again = ("p/j/source/" + places.key("", 5, 9, 0xAC), 4)
+    assert edges(places.source_chain(parts([*there, again]))) == [(0, 5), (5, 9)]
