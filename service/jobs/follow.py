@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from math import inf
 
-from upres.engine.segments.model import Track
+from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.errors import NotFoundError, OffsetError, ResultMissingError
 from upres.service.domain.states import Status
 from upres.service.domain.waiting import wait_for
@@ -14,6 +14,7 @@ from upres.service.live.piece import Cursors, Dropped, Piece
 from upres.service.live.ring import Place
 from upres.service.storage.job_store import Event, Job
 
+from .kept.reader import JobLog
 from .service import Jobs
 
 WATCH_SECONDS = 10.0  # between two looks where nothing is published
@@ -56,17 +57,21 @@ async def follow(jobs: Jobs, request_id: str, owner: str, cursors: Cursors) -> A
     while True:
         event = jobs.change(request_id)
         job = await jobs.get(request_id, owner)
-        for item in await log.news(job):
-            if isinstance(item, Track):
-                yield item
-                continue
-            last[item.track] = item.cursor
-            if item.track not in cursors or last[item.track] > cursors[item.track]:
-                offset = 0
-                async with aclosing(log.parts(item)) as parts:
-                    async for data in parts:
-                        yield Piece(item, data, offset)
-                        offset += len(data)
+        async with aclosing(log.news(job)) as news:
+            async for item in news:
+                if isinstance(item, Track):
+                    yield item
+                    continue
+                last[item.track] = item.cursor
+                if item.track not in cursors or last[item.track] > cursors[item.track]:
+                    async with aclosing(_pieces(log, item)) as pieces:
+                        async for piece in pieces:
+                            yield piece
+                if (
+                    not job.state.ended and time.monotonic() > reported + BEAT_SECONDS
+                ):  # to look for a cursor may take long
+                    reported = time.monotonic()
+                    yield job
         if job.state.ended:
             if (
                 job.state.status is Status.DONE or not jobs.keeper.apart
@@ -79,6 +84,14 @@ async def follow(jobs: Jobs, request_id: str, owner: str, cursors: Cursors) -> A
             yield job
         beats = job.server == jobs.store.server or jobs.keeper.apart  # to look into the store costs a request
         await wait_for(event, BEAT_SECONDS if beats else AWAY_SECONDS)
+
+
+async def _pieces(log: JobLog, fragment: Fragment) -> AsyncGenerator[Piece]:
+    offset = 0
+    async with aclosing(log.parts(fragment)) as parts:
+        async for data in parts:
+            yield Piece(fragment, data, offset)
+            offset += len(data)
 
 
 async def follow_live(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 from upres.engine.core.errors import LogError
@@ -27,9 +28,10 @@ class HereLog:
         """Report whether there is anything to read."""
         return self._log.exists()
 
-    async def news(self, job: Job) -> list[Track | Fragment]:
-        """Return what was published since the last call, in order. job: as it was by then. Raises LogError."""
-        return await asyncio.to_thread(self._tail.news)
+    async def news(self, job: Job) -> AsyncGenerator[Track | Fragment]:
+        """Yield what was published since the last call, in order, to be read to its end. job: as it was then. Raises LogError."""
+        for item in await asyncio.to_thread(self._tail.news):
+            yield item
 
     async def parts(self, fragment: Fragment) -> AsyncGenerator[bytes]:
         """Yield a fragment's bytes; LogError before the last of them where they are damaged or missing."""
@@ -64,11 +66,13 @@ class KeptLog:
             return True
         return bool(await self._objects.listed(self._place))
 
-    async def news(self, job: Job) -> list[Track | Fragment]:
+    async def news(self, job: Job) -> AsyncGenerator[Track | Fragment]:
         """As `HereLog.news`."""
         await self._choose(job)
-        items = await (self._tail.news(job) if isinstance(self._tail, HereLog) else self._tail.news())
-        return [item for item in items if self._is_new(item)]
+        async with aclosing(self._tail.news(job) if isinstance(self._tail, HereLog) else self._tail.news()) as items:
+            async for item in items:
+                if self._is_new(item):
+                    yield item
 
     def parts(self, fragment: Fragment) -> AsyncGenerator[bytes]:
         """As `HereLog.parts`."""

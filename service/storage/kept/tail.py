@@ -1,6 +1,7 @@
 """A log that lies in the store, read while it grows."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import google_crc32c
 
@@ -9,6 +10,7 @@ from upres.engine.segments.model import Fragment, Track
 from upres.engine.segments.pieces import HEAD, records
 from upres.engine.segments.tail import Records
 from upres.service.domain.errors import UnavailableError
+from upres.service.domain.waiting import in_order
 from upres.service.storage.results import Results
 
 from . import places
@@ -30,20 +32,23 @@ class KeptTail(Records):
         self._end = 0
         self._where: dict[Fragment, tuple[str, int]] = {}
 
-    async def news(self) -> list[Track | Fragment]:
-        """Return the tracks and fragments that have come into the store since the last call, in order."""
-        items: list[Track | Fragment] = []
-        for part in places.log_chain(await found(self._objects, self._place), self._kept):
-            if part.end > self._end:
-                items += await self._opened(part)
-        return items
+    async def news(self) -> AsyncGenerator[Track | Fragment]:
+        """Yield the tracks and fragments that have come into the store since the last call, in order. To be read to its end."""
+        line = places.log_chain(await found(self._objects, self._place), self._kept)
+        news = [part for part in line if part.end > self._end]
+        async with aclosing(in_order(self._head(part) for part in news)) as heads:
+            for part in news:
+                for item in self._opened(part, await anext(heads)):
+                    yield item
 
-    async def _opened(self, part: Part) -> list[Track | Fragment]:
+    async def _head(self, part: Part) -> bytes:
+        end = min(part.size, HEAD + part.end - part.start)
+        return b"".join([data async for data in self._objects.read(part.key, 0, end)])
+
+    def _opened(self, part: Part, head: bytes) -> list[Track | Fragment]:
         if part.start != self._end:  # of the same bytes another part has come than the one that was read
             raise UnavailableError("the log is being stored once more; read on in a moment")
-        length = part.end - part.start
-        data = [data async for data in self._objects.read(part.key, 0, min(part.size, HEAD + length))]
-        lines, at = records(b"".join(data), length)
+        lines, at = records(head, part.end - part.start)
         items = self.parsed(lines)
         for item in items:
             if isinstance(item, Fragment):

@@ -166,10 +166,10 @@ def test_who_reads_along_reads_on_in_the_store_where_the_log_goes_on_at_another_
             log = jobs.keeper.log(job.request_id)
             (jobs.folder(job.request_id).log / "generation").write_text("0" * 16)
             assert await pieces(jobs, job.request_id) == whole
-            in_store = [item for item in await log.news(job) if isinstance(item, Fragment)]
+            in_store = [item async for item in log.news(job) if isinstance(item, Fragment)]
             assert [(item.track, *item.cursor) for item in in_store] == [*whole]
             (jobs.folder(job.request_id).log / "generation").write_text(job.kept["log"][-1][0])
-            assert await log.news(job) == []  # nothing twice
+            assert [item async for item in log.news(job)] == []  # nothing twice
 
     asyncio.run(scenario())
 

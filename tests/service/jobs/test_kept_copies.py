@@ -16,6 +16,7 @@ from upres.service.jobs.kept import logs, sources
 from upres.service.storage import results as results_module
 from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.kept import bringing, copies, places
+from upres.service.storage.kept.tail import KeptTail
 from upres.service.storage.results import Results
 
 
@@ -264,5 +265,37 @@ def test_what_came_of_a_source_is_brought_as_far_as_it_is_whole(
         last = JobFolder(tmp_path / "last")
         await bringing.bring_source(store, place, last, 4, whole["source"]["crc32c"])
         assert last.source.read_bytes() == b"four"
+
+    asyncio.run(scenario())
+
+
+def test_a_log_in_the_store_is_read_from_its_first_objects_while_the_others_are_fetched(
+    log, tmp_path, store, monkeypatch
+):
+    monkeypatch.setattr(copies, "PART", 1)
+    read, fetched = store.read, []
+
+    def noted(key, start=0, end=None):
+        fetched.append(key)
+        return read(key, start, end)
+
+    async def scenario():
+        kept = logs.KeptLogs(Rows(None), tmp_path / "jobs", store, "p/")
+        for number in range(30):
+            add(log, number)
+        kept.follow("a")
+        await kept.whole("a", None)
+        kept.leave("a")
+        await asyncio.gather(*kept._tasks.values())
+        monkeypatch.setattr(store, "read", noted)
+        place = places.log("p/", "a")
+        tail = KeptTail(store, place, [(copies.read_generation(tmp_path / "jobs" / "a" / "log"), None)])
+        items = tail.news()
+        assert isinstance(await anext(items), Track) and len(fetched) < 30
+        numbers = []
+        async for item in items:
+            numbers.append(item.segment)
+            assert b"".join([data async for data in tail.parts(item)]) == b"fragment"
+        assert numbers == [*range(30)]
 
     asyncio.run(scenario())
