@@ -29,6 +29,7 @@ from upres.engine.machine.host import cpu_name
 from upres.engine.runtime.base import cpus
 from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Limits, Spec
+from upres.service.execution.base import ExecutorOptions
 from upres.service.execution.local import LocalExecutor
 from upres.service.execution.probe.probe import Probe
 from upres.service.jobs.service import Jobs
@@ -49,7 +50,7 @@ async def seconds(folder: Path, source: bytes, store: str, *, kept: bool) -> flo
     kept: the jobs are kept in the store.
     """
     policy = Policy(Limits())
-    executor = LocalExecutor(workers=DEVICES, slots=2, models="scaling:load", memory_bytes=16 << 30)
+    executor = LocalExecutor(ExecutorOptions(workers=DEVICES, slots=2, models="scaling:load", memory_bytes=16 << 30))
     rows = Store(f"sqlite:///{folder / 'jobs.db'}")
     probe = Probe(policy.limits)
     keeps = Results(f"{store}/jobs", "job") if kept else None

@@ -1,8 +1,5 @@
 """The executor on this machine: worker processes, one a device."""
 
-from collections.abc import Callable, Sequence
-from typing import Self
-
 from upres.engine.machine import nvidia
 from upres.engine.runtime import registry as runtimes
 
@@ -16,50 +13,21 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class LocalExecutor(Pool):
-    """A pool of worker processes, by the options of the same names."""
+    """A pool of worker processes, by the options of any executor."""
 
-    def __init__(
-        self,
-        *,
-        workers: int | None,
-        slots: int,
-        models: str,
-        live_slots: int = 1,
-        runtime: str = "auto",
-        quality: str = "high",
-        memory_bytes: int | None = None,
-        preload: Sequence[str] = (),
-        nvenc: bool = False,
-        on_failing: Callable[[str, Exception], None] = lambda name, error: None,
-    ) -> None:
-        devices = one_each(workers, runtime)
+    def __init__(self, options: ExecutorOptions) -> None:
+        devices, memory = one_each(options.workers, options.runtime), options.memory_bytes
         count = len(devices)
-        share = None if memory_bytes is None and count == 1 else (memory_bytes or usable_memory()) // max(1, count)
-        command = ["--models", models, *(part for name in preload for part in ("--preload", name))]
-        command += ["--nvenc"] if nvenc else []
+        share = None if memory is None and count == 1 else (memory or usable_memory()) // max(1, count)
+        command = ["--models", options.models, *(part for name in options.preload for part in ("--preload", name))]
+        command += ["--nvenc"] if options.nvenc else []
         command += [] if share is None else ["--memory", str(share)]
-        engine = {RUNTIME: runtime, QUALITY: quality}
-        workers_ = [
-            WorkerProcess(command, slots, live_slots, {**engine, **device}, str(number))
+        engine = {RUNTIME: options.runtime, QUALITY: options.quality}
+        workers = [
+            WorkerProcess(command, options.slots, options.live_slots, {**engine, **device}, str(number))
             for number, device in enumerate(devices)
         ]
-        super().__init__(workers_, on_failing)
-
-    @classmethod
-    def from_options(cls, options: ExecutorOptions) -> Self:
-        """Make the executor that is registered as `local`."""
-        return cls(
-            workers=options.workers,
-            slots=options.slots,
-            models=options.models,
-            live_slots=options.live_slots,
-            runtime=options.runtime,
-            quality=options.quality,
-            memory_bytes=options.memory_bytes,
-            preload=options.preload,
-            nvenc=options.nvenc,
-            on_failing=options.on_failing,
-        )
+        super().__init__(workers, options.on_failing)
 
 
 def one_each(workers: int | None, runtime: str) -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ from upres.service.auth.api_keys import Keys
 from upres.service.domain.errors import StoreError
 from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Limits, Spec
+from upres.service.execution.base import ExecutorOptions
 from upres.service.execution.local import LocalExecutor
 from upres.service.execution.probe.probe import Probe
 from upres.service.jobs.service import Jobs
@@ -42,7 +43,7 @@ async def serving(
     policy = policy or Policy(Limits())
     opened = store is None
     store = store or Store(databases.url(folder / "jobs.db"), checkpoint=checkpoint)
-    executor = executor or LocalExecutor(workers=workers, slots=2, models=models)
+    executor = executor or LocalExecutor(ExecutorOptions(workers=workers, slots=2, models=models))
     results = results or Results(str(folder / "results"))
     probe = Probe(policy.limits)
     watched = {"checkpoint": checkpoint, "telemetry": telemetry, "kept": kept}

@@ -6,6 +6,7 @@ import pytest
 from running_jobs import SPEC, ended, serving, submit, until
 
 from upres.service.domain.states import Status
+from upres.service.execution.base import ExecutorOptions
 from upres.service.execution.local import LocalExecutor
 
 pytestmark = pytest.mark.usefixtures("fake_models")
@@ -15,7 +16,7 @@ def run(folder, path, memory_bytes, count=1):
     """Submit clips at once to a worker with so much memory for its attempts; gives the ended jobs."""
 
     async def scenario():
-        executor = LocalExecutor(workers=1, slots=4, models="fake:load", memory_bytes=memory_bytes)
+        executor = LocalExecutor(ExecutorOptions(workers=1, slots=4, models="fake:load", memory_bytes=memory_bytes))
         async with serving(folder, executor=executor) as jobs:
             ids = [(await submit(jobs, path, SPEC)).request_id for _ in range(count)]
             return [await until(jobs, request_id, ended) for request_id in ids]

@@ -39,8 +39,6 @@ def test_gpus_are_counted_where_nobody_chose_them(monkeypatch, tmp_path):
 
 def test_a_worker_sees_its_gpu_alone(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    executor = local.LocalExecutor.from_options(
-        ExecutorOptions(runtime="cuda", preload=("RealESRGAN_Vid_x2@1280x720",))
-    )
+    executor = local.LocalExecutor(ExecutorOptions(runtime="cuda", preload=("RealESRGAN_Vid_x2@1280x720",)))
     assert [worker._environment["CUDA_VISIBLE_DEVICES"] for worker in executor._workers] == ["4", "5"]
     assert all(worker._arguments[2:4] == ["--preload", "RealESRGAN_Vid_x2@1280x720"] for worker in executor._workers)

@@ -47,7 +47,7 @@ def test_what_cannot_run_is_what_the_worker_said_last():
             told = {"report": "ready", "unavailable": unavailable}
             process.stdout.feed_data(json.dumps(told).encode() + b"\n")
         process.stdout.feed_eof()
-        executor = LocalExecutor(workers=2, slots=1, models="fake:load")
+        executor = LocalExecutor(ExecutorOptions(workers=2, slots=1, models="fake:load"))
         await executor._workers[1]._listen(process, nobody)
         return executor.unavailable
 
@@ -100,7 +100,7 @@ def stub(folder, script):
 
 def test_a_worker_that_could_not_be_started_is_started_as_soon_as_it_can_be(tmp_path, monkeypatch, fake_models, caplog):
     async def scenario():
-        executor = LocalExecutor(workers=1, slots=1, models="fake:load")
+        executor = LocalExecutor(ExecutorOptions(workers=1, slots=1, models="fake:load"))
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", str(tmp_path / "nowhere"))
             await executor.start(nobody)
@@ -117,7 +117,7 @@ def test_a_worker_that_could_not_be_started_is_started_as_soon_as_it_can_be(tmp_
 @pytest.mark.parametrize("said", ["{}", "[1]", "no json", '{"report": "ready"}', '{"report": ["x"], "request_id": {}}'])
 def test_a_worker_whose_reports_are_none_is_restarted(tmp_path, monkeypatch, said):
     async def scenario():
-        executor = LocalExecutor(workers=1, slots=1, models="fake:load")
+        executor = LocalExecutor(ExecutorOptions(workers=1, slots=1, models="fake:load"))
         monkeypatch.setattr(sys, "executable", stub(tmp_path, f"echo x >> {tmp_path}/starts; echo '{said}'; exec cat"))
         await executor.start(nobody)
         async with asyncio.timeout(60):
@@ -134,7 +134,7 @@ def test_a_worker_that_keeps_failing_is_reported_where_no_other_works(tmp_path, 
         monkeypatch.setattr(sys, "executable", stub(tmp_path, f"echo x >> {tmp_path}/starts; exit 3"))
         failing = asyncio.Queue()
         options = ExecutorOptions(workers=2, on_failing=lambda name, error: failing.put_nowait((name, str(error))))
-        executor = LocalExecutor.from_options(options)
+        executor = LocalExecutor(options)
         executor._workers[0].keep = works(executor._workers[0])
         await executor.start(nobody)
         async with asyncio.timeout(60):
@@ -142,7 +142,7 @@ def test_a_worker_that_keeps_failing_is_reported_where_no_other_works(tmp_path, 
                 await asyncio.sleep(0.01)
             assert failing.empty()
             await executor.stop()
-            executor = LocalExecutor.from_options(options)
+            executor = LocalExecutor(options)
             await executor.start(nobody)
             name, error = await failing.get()
         await executor.stop()

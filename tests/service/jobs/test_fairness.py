@@ -13,6 +13,7 @@ from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Limits
 from upres.service.domain.states import Reason, Status
+from upres.service.execution.base import ExecutorOptions
 from upres.service.execution.local import LocalExecutor
 
 pytestmark = pytest.mark.usefixtures("fake_models")
@@ -76,7 +77,7 @@ def test_a_sender_that_pauses_gives_its_memory_to_an_attempt_that_waits_for_it(t
     async def scenario():
         data = clip("a.ts").read_bytes()
         part = len(data) * 3 // 4
-        executor = LocalExecutor(workers=1, slots=4, models="fake:load", memory_bytes=ROOM_FOR_ONE)
+        executor = LocalExecutor(ExecutorOptions(workers=1, slots=4, models="fake:load", memory_bytes=ROOM_FOR_ONE))
         async with serving(tmp_path, executor=executor, policy=PATIENT) as jobs:
             stream = (await jobs.create(STREAMED, "alice"))[0].request_id
             await jobs.write(stream, 0, data[:part])
@@ -103,7 +104,7 @@ def test_a_sender_that_pauses_keeps_memory_that_nobody_waits_for_on_its_device(t
     async def scenario():
         data = clip("a.ts").read_bytes()
         part = len(data) * 3 // 4
-        executor = LocalExecutor(workers=2, slots=4, models="fake:load", memory_bytes=2 * ROOM_FOR_ONE)
+        executor = LocalExecutor(ExecutorOptions(workers=2, slots=4, models="fake:load", memory_bytes=2 * ROOM_FOR_ONE))
         async with serving(tmp_path, executor=executor, policy=PATIENT) as jobs:
             while not all(device.ready for device in executor.devices):
                 await asyncio.sleep(0.05)
@@ -155,7 +156,7 @@ class Dying(Exception):
 
 async def crash(folder, clip, request_id):
     """Let a server end without warning while the job is attempted."""
-    executor = LocalExecutor(workers=1, slots=2, models="fake:load")
+    executor = LocalExecutor(ExecutorOptions(workers=1, slots=2, models="fake:load"))
     with pytest.raises(Dying):
         async with serving(folder, executor=executor, policy=PATIENT) as jobs:
             if request_id is None:
@@ -242,7 +243,7 @@ class Stumbling(LocalExecutor):
 
 def test_an_order_that_the_executor_does_not_take_is_given_again(tmp_path, clip):
     async def scenario():
-        executor = Stumbling(workers=1, slots=2, models="fake:load")
+        executor = Stumbling(ExecutorOptions(workers=1, slots=2, models="fake:load"))
         async with serving(tmp_path, executor=executor) as jobs:
             for attempts in (2, 1):
                 job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)

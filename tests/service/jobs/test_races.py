@@ -15,6 +15,7 @@ from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Limits
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
+from upres.service.execution.base import ExecutorOptions
 from upres.service.execution.local import LocalExecutor
 from upres.service.jobs.follow import happenings
 from upres.service.storage.job_folder import JobFolder
@@ -113,7 +114,7 @@ class Meeting(LocalExecutor):
 def test_a_live_job_that_begins_takes_one_slot_of_two(tmp_path, clip):
     async def scenario():
         spec = replace(SPEC, streamed=True, live=True)
-        executor = Meeting(workers=1, slots=1, live_slots=2, models="fake:load")
+        executor = Meeting(ExecutorOptions(workers=1, slots=1, live_slots=2, models="fake:load"))
         async with serving(tmp_path, executor=executor) as jobs:
             await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)  # the worker is ready
             executor.meets = lambda: jobs.create(spec, "bob")

@@ -60,7 +60,7 @@ async def watched(executor, workers):
 
 async def alone(folder, source):
     """What one worker on this machine makes."""
-    async with watched(LocalExecutor(workers=1, slots=1, models=ExecutorOptions().models), 1) as here:
+    async with watched(LocalExecutor(ExecutorOptions(workers=1, slots=1)), 1) as here:
         return await here.result(here.executor.run, ordered(folder / "alone", source))
 
 

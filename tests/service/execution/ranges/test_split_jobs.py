@@ -9,6 +9,7 @@ import pytest
 from ordered import Watched, ordered
 from split import damaged
 
+from upres.service.execution.base import ExecutorOptions
 from upres.service.execution.local import LocalExecutor
 from upres.service.execution.ranges.split_jobs import HELD_SECONDS, LOCK_SECONDS, PAUSE_SECONDS, SplitJobs
 
@@ -17,7 +18,7 @@ LONGEST_SECONDS = 240
 
 def test_workers_make_ranges_of_one_job_to_the_result_of_one_worker_whatever_dies(tmp_path, clip, fake_models):
     async def scenario():
-        executor = LocalExecutor(workers=2, slots=2, models="fake:load", memory_bytes=4 << 30)
+        executor = LocalExecutor(ExecutorOptions(workers=2, slots=2, models="fake:load", memory_bytes=4 << 30))
         source, watched = clip("a.mp4", 6), Watched(executor)
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
@@ -43,7 +44,7 @@ def test_a_job_that_goes_on_alone_is_fitted_to_its_source_again(tmp_path, fake_m
     source = damaged(tmp_path / "in.mkv", 4, *ten_bits)
 
     async def scenario():
-        executor = LocalExecutor(workers=2, slots=2, models="fake:load", memory_bytes=4 << 30)
+        executor = LocalExecutor(ExecutorOptions(workers=2, slots=2, models="fake:load", memory_bytes=4 << 30))
         watched, wanted = Watched(executor), {"prefilters": ("denoise-strong",)}
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
