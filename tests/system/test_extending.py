@@ -184,7 +184,10 @@ def test_an_unknown_kind_of_source_is_refused_with_those_there_are(tmp_path):
     done = subprocess.run(
         [UPRES, "toy://camera", tmp_path / "out.mp4"], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 3 and "there is no opener for toy; there are http, https, rtmp, " in done.stderr
+    assert (
+        done.returncode == 3
+        and "there is no opener for toy; there are hls+http, hls+https, http, https, rtmp, " in done.stderr
+    )
 
 
 TOY_EXECUTOR = """

@@ -95,7 +95,7 @@ def test_wrong_settings_are_all_named(tmp_path):
     expected = {
         "none.toml": ["there is no such file"],
         "bad.toml": ["is not TOML"],
-        "unknown.toml": ["the settings are state, database, results"],
+        "unknown.toml": ["the settings are state, database, store, results"],
     }
     refused = [upres("serve", "--config", tmp_path / name) for name in expected]
     refused.append(upres("serve", UPRES_STATE=str(tmp_path), UPRES_SLOTS="0", UPRES_QUEUE="x"))

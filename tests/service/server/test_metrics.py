@@ -106,7 +106,7 @@ class Runner:
     def __init__(self, *devices):
         self.runner = self.executor = self.queue = self.live = self
         self.room = self.live_room = self.oldest = 0
-        self.owners = self.rings = ()
+        self.owners = self.rings = self.places = ()
         self.devices = devices
         self.late = Tally()
 

@@ -19,7 +19,7 @@ PICTURE = "testsrc2=size=64x48:rate=10:duration=3"
     ("name", "frames"),
     [
         ("audio-jump.mkv", 2), ("chained.ogg", 24), ("malformed-aac.mp4", 11), ("opus-no-channels.mkv", 9),
-        ("wrong-log-error.frag.mp4", 4), ("wrong-target-error.mp4", 12), ("long-frames.mkv", 4),
+        ("wrong-log-error.frag.mp4", 6), ("wrong-target-error.mp4", 12), ("long-frames.mkv", 4),
     ],
 )  # fmt: skip
 def test_what_can_be_read_is_upscaled(tmp_path, name, frames, target):
