@@ -200,20 +200,20 @@ def test_a_client_that_is_not_waited_for_is_told_what_it_lost(server, rpc, noise
             assert info.metadata["track"] == "video" and int(info.metadata["segment"]) > 1
         reading.cancel()
     sender.end()
-    following, lost, expected = None, 0, None
+    following, lost, got, newest = None, 0, 0, -1
     for answer in call:
         if answer.WhichOneof("kind") == "dropped":
             following, lost = (answer.dropped.segment, answer.dropped.fragment), lost + answer.dropped.frames
-            expected = (expected or 0) + answer.dropped.frames
         elif answer.WhichOneof("kind") == "fragment" and answer.fragment.offset == 0:
             fragment = answer.fragment
             if following is not None:
                 assert (fragment.segment, fragment.fragment) == following and fragment.independent
                 following = None
-            number = fragment.segment * 5 + fragment.fragment
-            assert number == (number if expected is None else expected)  # it begins with the oldest that is kept
-            expected = number + 1
-    assert lost and expected == 200 and answer.job.status == pb.Job.STATUS_DONE
+            assert fragment.pts > newest
+            got, newest = got + fragment.frames, fragment.pts
+    assert answer.job.status == pb.Job.STATUS_DONE
+    totals = answer.job.totals
+    assert lost and lost + got == totals.frames_out == 200 - totals.frames_dropped  # a slow machine leaves frames out
 
 
 def test_a_second_call_reads_and_only_reads(server, rpc, clip):
