@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,24 @@ class OpenVINO:
         return OpenVINOGraph(path, precision, cpus())
 
 
+@cache
+def core() -> Any:  # noqa: ANN401 - OpenVINO has no types
+    """Return OpenVINO, the same every time. ImportError where it is not installed.
+
+    Each `Core` loads the CPU plug-in, which gives the thread that does so a stack for its signal handlers, and unmaps that in
+    whichever thread drops the plug-in: the next signal of the first thread then ended the process. This one is never dropped.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def has_bfloat16() -> bool:
     """Tell whether this CPU computes in bfloat16; False where OpenVINO is not installed."""
     try:
-        import openvino
+        return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except ImportError:
         return False
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class Compiled:
@@ -57,10 +69,8 @@ class Compiled:
 
     def __init__(self, model: Any, config: Mapping[str, Any], report: str = "") -> None:  # noqa: ANN401 - OpenVINO has no types
         """Compile; OpenVINO's own errors."""
-        import openvino
-
         self.report = report
-        self._compiled = openvino.Core().compile_model(model, "CPU", dict(config))
+        self._compiled = core().compile_model(model, "CPU", dict(config))
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()
 
@@ -96,7 +106,7 @@ class OpenVINOGraph(Compiled):
         self._latest: tuple[Shapes, Compiled] | None = None
         try:
             self._heavy = path.stat().st_size > MANY_WEIGHTS
-            self._model = openvino.Core().read_model(path)
+            self._model = core().read_model(path)
             super().__init__(self._model, self._config)
         except Exception as error:
             raise ModelError(f"OpenVINO cannot load {path}: {error}") from error

@@ -30,7 +30,7 @@ from upres.engine.models import manifest, per_frame, registry
 from upres.engine.models.manifest import QUALITIES
 from upres.engine.pipeline.options import Job
 from upres.engine.runtime.base import cpus
-from upres.engine.runtime.openvino_cpu import has_bfloat16
+from upres.engine.runtime.openvino_cpu import core, has_bfloat16
 
 WARM_FRAMES = 2
 PSNR_FRAMES = 3
@@ -263,7 +263,7 @@ def gemm_peak(precision: str, side: int = 1536, runs: int = 7) -> float:
     a = opset13.parameter([side, side], np.float32)
     weights = opset13.constant(np.random.default_rng(0).random((side, side), np.float32))
     graph = openvino.Model([opset13.matmul(a, weights, False, False)], [a])
-    compiled = openvino.Core().compile_model(
+    compiled = core().compile_model(
         graph, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": cpus()}
     )
     request, left = compiled.create_infer_request(), np.ones((side, side), np.float32)

@@ -1,5 +1,8 @@
 """A graph in two forms: for the shape that comes most, and for any."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from marks import needs_openvino
@@ -109,3 +112,24 @@ def test_the_latest_form_of_openvino_serves_the_next_session_and_heavy_graphs_ha
     monkeypatch.setattr(openvino_cpu, "MANY_WEIGHTS", 1)
     heavy = registry.load("openvino").load(path, "fp32")
     assert heavy.fixed({"frame": FRAME.shape}) is heavy
+
+
+SIGNALLED = """
+import signal, threading
+from upres.engine.models import manifest
+from upres.engine.runtime import registry
+
+graph = registry.load("openvino").load(manifest.find("realesr-live-x2")[0], "fp32")
+graph.fixed({"frame": (1, 48, 64, 3)})
+other = threading.Thread(target=graph.fixed, args=({"frame": (1, 32, 32, 3)},))
+other.start()
+other.join()
+signal.signal(signal.SIGTERM, lambda *_: print("taken"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@needs_openvino
+def test_a_signal_comes_as_it_should_after_another_thread_has_dropped_what_was_compiled():
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False, timeout=250)
+    assert (done.returncode, done.stdout) == (0, "taken\n"), done.stderr
