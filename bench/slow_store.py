@@ -9,7 +9,6 @@ Needs what the tests need.
 import argparse
 import asyncio
 import json
-import logging
 import os
 import platform
 import sys
@@ -20,9 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import httpx
-from faulty_store import faulty
-from moto.server import ThreadedMotoServer
+from faulty_store import access, faulty, s3_server
 from scaling import SLEEP_SECONDS, clip
 
 from upres.engine.machine.host import cpu_name
@@ -100,7 +97,6 @@ def main() -> None:
     parser.add_argument("--kept", action="store_true", help="keep jobs in the store, too")
     options = parser.parse_args()
     out, kept = options.out, options.kept
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # workers load the model from there
     facts = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -111,15 +107,9 @@ def main() -> None:
         "delay_seconds": DELAY,
         "kept": kept,
     }
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    httpx.put(f"http://{host}:{port}/bucket").raise_for_status()
     rows: list[dict[str, Any]] = []
-    with faulty(f"http://{host}:{port}") as (url, faults), tempfile.TemporaryDirectory() as work:
-        access = {"ENDPOINT_URL": url, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
-        os.environ |= {f"AWS_{name}": value for name, value in access.items()}
-        os.environ |= {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+    with s3_server() as store, faulty(store) as (url, faults), tempfile.TemporaryDirectory() as work:
+        os.environ |= access(url)
         source = Path(work) / "source.mp4"
         clip(source)
         for number in range(2 * RUNS):
@@ -132,7 +122,6 @@ def main() -> None:
             fast, slow = ([row["seconds"] for row in rows if bool(row["delay"]) is late] for late in (False, True))
             ratio = round(median(slow) / median(fast), 3) if slow else None
             out.write_text(json.dumps({**facts, "slow_to_fast": ratio, "rows": rows}, indent=1) + "\n")
-    server.stop()
 
 
 if __name__ == "__main__":

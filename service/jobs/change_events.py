@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -36,15 +35,17 @@ class Ledger:
         kept: dict[str, Any] | None = None,
     ) -> Job:
         """Change a job as the store does, and wake those who wait for it."""
-        columns: dict[str, Any] = {
-            "totals": totals,
-            "accepted": accepted,
-            "source_complete": source_complete,
-            "kept": kept,
-        }
         self.changing[request_id] += 1
         try:
-            job = await asyncio.to_thread(partial(self.store.change, request_id, change, **columns))
+            job = await asyncio.to_thread(
+                self.store.change,
+                request_id,
+                change,
+                totals=totals,
+                accepted=accepted,
+                source_complete=source_complete,
+                kept=kept,
+            )
         finally:
             self.changing -= Counter([request_id])
         self.publish(request_id, event=True)

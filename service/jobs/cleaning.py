@@ -98,7 +98,7 @@ class Cleaner:
                 folder.spend()
             case What.LOG if (
                 self._results.remote or self._keeper.apart
-            ):  # otherwise the result is on the same disk, and the log as large
+            ):  # else the result is on the same disk, and as large
                 folder.remove_log()
             case What.FOLDER | What.EVERYTHING:
                 folder.remove()

@@ -30,7 +30,7 @@ class JobReader:
 
     def folder(self, request_id: str) -> JobFolder:
         """Locate a job's files."""
-        return JobFolder(self._root / request_id)
+        return self.keeper.folder(request_id)
 
     def change(self, request_id: str) -> asyncio.Event:
         """Give what is set when the next thing happens to a job. Ask for it before looking, so that nothing is missed."""

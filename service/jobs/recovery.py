@@ -182,10 +182,7 @@ class Recovery:
         folder = self._intake.folder(job.request_id)
         if not job.source_complete:
             if job.accepted and folder.source_whole:
-                totals = {"source_bytes": folder.source_bytes}
-                kept = await self._keeper.source_whole(job.request_id)
-                await self._ledger.change(job.request_id, source_complete=True, totals=totals, kept=kept)
-                self._keeper.forget_source(job.request_id)
+                await note_whole(self._ledger, self._keeper, job.request_id)
             else:
                 with suppress(StoreError):  # no reason not to start: then its source does not come
                     await self._intake.expect(job.request_id)
@@ -205,3 +202,12 @@ class Recovery:
             self._runner.reports.ended(job)
             logger.error("given up: the server ended unexpectedly during each of its %d attempts", job.state.attempts)
         return job
+
+
+async def note_whole(ledger: Ledger, keeper: Here, request_id: str) -> Job:
+    """Write to the row of a job that all of its source is here, and how much that is. Raises UnavailableError, StoreError."""
+    totals = {"source_bytes": keeper.folder(request_id).source_bytes}
+    kept = await keeper.source_whole(request_id)  # before: from then on any server may take the job
+    job = await ledger.change(request_id, source_complete=True, accepted=True, totals=totals, kept=kept)
+    keeper.forget_source(request_id)
+    return job

@@ -278,18 +278,13 @@ class Reports:
             return True
 
     async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
-        job = await noted(partial(self._ledger.change, request_id, states.once(states.finished), totals=totals))
+        job = await self._change(request_id, states.finished, totals)
         logger.info("done: %d frames, %d bytes", totals["frames"], totals.get("bytes", 0))
-        self._close(request_id)
+        self._intake.close(request_id)
         if attempt := self._schedule.attempts.get(request_id):
             self._tally.progressed(attempt.model, attempt.counted, totals)
             waited = max(0.0, (job.started_at or 0) - job.created_at)
             self._tally.stage_seconds.labels("queue", attempt.model).inc(waited)
-
-    def _close(self, request_id: str) -> None:
-        """Take no more of a source."""
-        self._intake.close(request_id)
-        self._keeper.forget_source(request_id)
 
     async def _failed(self, request_id: str, failure: Failure) -> None:
         """Take the attempt's own verdict; one that may end otherwise at once counts as a death. Room takes longer to come."""
@@ -307,13 +302,19 @@ class Reports:
         if attempt is None or attempt.live or attempt.yielding:
             await self._died(request_id)
             return
-        job = await noted(partial(self._ledger.change, request_id, states.once(states.requeued)))
+        job = await self._change(request_id, states.requeued)
         seconds = self._schedule.later.put(request_id, job.owner, away=away)
         if seconds is None:
             logger.error("given up: %s%s", why, ", which does not end; end that process" if failure is LOCKED else "")
             await self._schedule.fail(request_id, failure)
         else:
             logger.warning("%s; the job is tried again in %g s", why, seconds)
+
+    async def _change(
+        self, request_id: str, change: Callable[[State], State], totals: dict[str, Any] | None = None
+    ) -> Job:
+        """Change a job's row once, however often the database has to be asked."""
+        return await noted(partial(self._ledger.change, request_id, states.once(change), totals=totals))
 
     async def _died(self, request_id: str, *, with_worker: bool = False, started: bool = True) -> None:
         """Have a job tried again, unless that was done often.
@@ -322,7 +323,7 @@ class Reports:
         """
         attempt = self._schedule.attempts.get(request_id)
         if attempt is not None and attempt.yielding:
-            self._schedule.put_back(await noted(partial(self._ledger.change, request_id, states.once(states.requeued))))
+            self._schedule.put_back(await self._change(request_id, states.requeued))
             return
         job = await self._ledger.get(request_id)
         change: Callable[[State, Failure], State] = states.died
@@ -331,12 +332,12 @@ class Reports:
         elif with_worker:
             spared = not started and request_id not in self._spared
             change = partial(states.crashed, progressed=spared or job.state.progress > job.progress_before)
-        job = await noted(partial(self._ledger.change, request_id, states.once(lambda state: change(state, DIED))))
+        job = await self._change(request_id, lambda state: change(state, DIED))
         (self._spared.discard if started or job.state.ended else self._spared.add)(request_id)
         logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:
             self.ended(job)
-            self._close(request_id)
+            self._intake.close(request_id)
             await self._cleaner.source(request_id)
         else:
             self._schedule.put(job, again=True)

@@ -5,8 +5,8 @@ After a crash at any point `start` resumes from what was committed.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, suppress
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from .cleaning import Cleaner
 from .idle_timeout import keep_watch
 from .pulls import Pull, Pulls
 from .reading import JobReader
-from .recovery import Recovery
+from .recovery import Recovery, note_whole
 from .scheduler import Runner
 from .uploads import Intake
 
@@ -156,7 +156,7 @@ class Jobs(JobReader):
         """Remove folders that are no longer needed on this machine, for as long as this task lives."""
         while True:
             try:
-                await self.keeper.tidy(lambda name: name in self.runner.attempts or self._intake.expects(name))
+                await self.keeper.tidy(lambda name: name in self.runner.attempts or name in self._intake.expected)
             except (StoreError, OSError) as error:
                 logger.warning("which folders are needed cannot be read; trying again later: %s", error)
             await asyncio.sleep(TIDY_SECONDS)
@@ -256,11 +256,22 @@ class Jobs(JobReader):
                 self.runner.queue.release(request_id)
         if not new:
             return job, new
-        try:
+        async with self._or_no_job(job):
             await self._intake.expect(request_id)
             return self._put(await self.ledger.change(request_id, accepted=True)) if streamed else job, new
-        except Exception:
+
+    @asynccontextmanager
+    async def _or_no_job(self, job: Job) -> AsyncIterator[None]:
+        """Leave nothing of a job where what is done within fails, and say why to who has none to continue."""
+        try:
+            yield
+        except Exception as error:
             await self._undo(job)
+            match error:
+                case DiskFullError():
+                    raise DiskFullError(DISK_FULL) from error
+                case UnavailableError():
+                    raise UnavailableError(STORE_AWAY) from error
             raise
 
     async def _undo(self, job: Job) -> None:
@@ -338,12 +349,9 @@ class Jobs(JobReader):
             return await to_the_end(self._taken(job, path))
 
     async def _taken(self, job: Job, path: Path) -> Job:
-        try:
+        async with self._or_no_job(job):
             await self._intake.take(job.request_id, path)
             return await self._end_source(job)
-        except Exception as error:
-            await self._undo(job)
-            raise _of_no_job(error) from error
 
     async def end_source(self, request_id: str) -> Job:
         """Take the source as whole; one that was not streamed is inspected, and accepted or refused.
@@ -411,11 +419,7 @@ class Jobs(JobReader):
 
     async def _whole(self, job: Job) -> Job:
         """Write to the row that all of the source is here, and how much that is."""
-        totals = {"source_bytes": self.folder(job.request_id).source_bytes}
-        kept = await self.keeper.source_whole(job.request_id)  # before: from then on any server may take the job
-        change = partial(self.ledger.change, job.request_id, source_complete=True, totals=totals, accepted=True)
-        whole = await change(kept=kept)
-        self.keeper.forget_source(job.request_id)
+        whole = await note_whole(self.ledger, self.keeper, job.request_id)
         self.runner.source_came(job.request_id)
         return whole if job.accepted else self._put(whole)
 
@@ -432,10 +436,3 @@ class Jobs(JobReader):
         except UpresError as error:
             await self.runner.fail(job.request_id, failure_of(type(error).__name__, str(error)))
             raise
-
-
-def _of_no_job(error: Exception) -> Exception:
-    """Say what went wrong to who has no job after it, so that there is none to continue."""
-    if isinstance(error, DiskFullError):
-        return DiskFullError(DISK_FULL)
-    return UnavailableError(STORE_AWAY) if isinstance(error, UnavailableError) else error

@@ -59,10 +59,6 @@ class Intake:
         with _store_errors():
             await asyncio.to_thread(self.folder(request_id).make)
 
-    def expects(self, request_id: str) -> bool:
-        """Report whether more of a job's source is to come here."""
-        return request_id in self._heard
-
     def watch(self, request_id: str) -> None:
         """Wait for a job's source from now on, for as long as a sender may pause."""
         self._heard[request_id] = time.monotonic()

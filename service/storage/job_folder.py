@@ -111,14 +111,14 @@ class JobFolder:
 
     def remove_log(self) -> None:
         """Remove the segment log; OSError where that is not possible now."""
-        _remove_tree(self.log)
+        remove_tree(self.log)
 
     def remove(self) -> None:
         """Remove everything; OSError where that is not possible now."""
-        _remove_tree(self.path)
+        remove_tree(self.path)
 
 
-def _remove_tree(path: Path) -> None:
+def remove_tree(path: Path) -> None:
     """Remove a folder, if it is there; what somebody else removes at the same time is removed, too."""
     while path.exists():
         with suppress(FileNotFoundError):

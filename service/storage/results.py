@@ -7,7 +7,9 @@ import shutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -29,6 +31,8 @@ REMOVED = 100  # objects that are removed at once
 READ_TRIES = 4  # in a row without a byte, before a result is taken for one that cannot be read now
 READ_PAUSE = 0.5  # seconds before the second of them; then twice as long each time
 STAGED = "????????-????-????-????-????????????.???#*"  # as the local store writes; it does not list these
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -85,16 +89,11 @@ class Results:
 
     async def keep(self, key: str, path: Path, wanted: Callable[[], Awaitable[bool]]) -> int:
         """Put a file that took long to make; where the store is away, or full, again later: for a day at most, while wanted."""
-        pause, end = STORE_SECONDS, time.monotonic() + AWAY_SECONDS
-        while True:
-            try:
-                return await self.put(key, path)
-            except TargetError as error:
-                if time.monotonic() > end or not path.exists() or not await wanted():
-                    raise
-                logger.warning("%s; trying again in %g s, for a day at the most", error, pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, MOST_STORE_SECONDS)
+
+        async def still_wanted() -> bool:
+            return path.exists() and await wanted()
+
+        return await for_a_day(partial(self.put, key, path), still_wanted)
 
     async def size(self, key: str) -> int:
         """Give an object's bytes; NotFoundError where there is none of this key, UnavailableError where the store does not say."""
@@ -211,7 +210,21 @@ class Results:
 
     async def keys(self) -> list[str]:
         """List every object's key."""
-        return [str(entry["path"]) async for chunk in obstore.list(self._store) for entry in chunk]
+        return [key for key, _ in await self.listed("")]
+
+
+async def for_a_day(step: Callable[[], Awaitable[T]], wanted: Callable[[], Awaitable[bool]]) -> T:
+    """Store what took long to make: where the store is away, again later, for a day at most, while wanted. Raises TargetError."""
+    pause, end = STORE_SECONDS, time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            return await step()
+        except (TargetError, UnavailableError) as error:
+            if time.monotonic() > end or not await wanted():
+                raise TargetError(str(error)) from error
+            logger.warning("%s; trying again in %g s, for a day at the most", error, pause)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, MOST_STORE_SECONDS)
 
 
 def _local(url: str) -> Path | None:

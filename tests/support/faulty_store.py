@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+import httpx
+from moto.server import ThreadedMotoServer
+
 HEADERS_OF_A_HOP = {"connection", "transfer-encoding", "content-length", "server", "date"}
 
 
@@ -104,9 +107,29 @@ class Quiet(ThreadingHTTPServer):
 
 
 @contextmanager
+def s3_server():
+    """The address of moto's S3 server, which has an empty bucket of that name."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        httpx.put(f"http://{host}:{port}/bucket").raise_for_status()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def access(url):
+    """The environment of who uses the S3 server at this address."""
+    values = {"ENDPOINT_URL": url, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
+    values |= {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "secret"}
+    return {f"AWS_{name}": value for name, value in values.items()}
+
+
+@contextmanager
 def faulty(server):
     """The address of an S3 server that stands before another one, and its faults."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     httpd = Quiet(urlsplit(server), faults := Faults())
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

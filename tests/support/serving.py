@@ -183,14 +183,22 @@ class Rpc:
         self.channel.close()
 
 
-def streamed_past_a_kill(client, path, config, server):
-    """Stream a clip while its server is killed at the first fragment: each piece comes once; gives the job's id."""
+def fetched(client, request_id, path):
+    """Wait for a job by a client that knows several servers, and give the bytes of its file."""
+    *_, job = client.watch(request_id)
+    assert job.status == pb.Job.STATUS_DONE, job
+    client.download(request_id, path)
+    return path.read_bytes()
+
+
+def streamed_past_a_kill(client, path, config, kill):
+    """Stream a clip whose server is killed at the first fragment, by its job's id: each piece comes once; gives the id."""
     parts, killed = [], False
     with path.open("rb") as source:
         for part in client.stream(source, config):
             parts.append(part)
             if not killed and isinstance(part, pb.Fragment):
-                server.kill()
+                kill(parts[0].request_id)
                 killed = True
     assert killed and parts[-1].status == pb.Job.STATUS_DONE
     pieces = [(part.track, part.segment, part.fragment) for part in parts if isinstance(part, pb.Fragment)]

@@ -10,9 +10,8 @@ import databases
 import httpx
 import psycopg
 import pytest
-from faulty_store import faulty
-from moto.server import ThreadedMotoServer
-from serving import KEY, Rpc, ServerProcess
+from faulty_store import access, faulty, s3_server
+from serving import KEY, Rpc, ServerProcess, fetched, streamed_past_a_kill
 
 from upres.service.client import Client
 from upres.v2 import upscale_pb2 as pb
@@ -26,20 +25,15 @@ NUMBER = itertools.count()
 
 @pytest.fixture(scope="module")
 def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    httpx.put(f"http://{host}:{port}/bucket").raise_for_status()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture
 def faults(s3, monkeypatch):
     with faulty(s3) as (url, faults):
-        values = {"ENDPOINT_URL": url, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
-        for name, value in {**values, "ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "secret"}.items():
-            monkeypatch.setenv(f"AWS_{name}", value)
+        for name, value in access(url).items():
+            monkeypatch.setenv(name, value)
         yield faults
 
 
@@ -83,13 +77,6 @@ def wanted(clip, tmp_path_factory):
         return rpc.file(request_id)
 
 
-def fetched(client, request_id, path):
-    *_, job = client.watch(request_id)
-    assert job.status == pb.Job.STATUS_DONE, job
-    client.download(request_id, path)
-    return path.read_bytes()
-
-
 def row_of(two, request_id, column):
     with psycopg.connect(two.database) as connection:
         query = f"SELECT {column} FROM jobs WHERE request_id = %s"
@@ -130,20 +117,12 @@ def test_a_job_goes_on_at_another_server_from_what_is_in_the_bucket(two, gate, c
 
 
 def test_a_stream_goes_on_at_another_server_to_the_very_pieces(two, gate, clip, wanted, tmp_path):
-    parts, killed = [], None
-    with clip("a.mp4", SECONDS).open("rb") as source:
-        for part in two.client.stream(source, CONFIG):
-            parts.append(part)
-            if killed is None and isinstance(part, pb.Fragment):
-                request_id = parts[0].request_id
-                killed, _ = holder(two, request_id)
-                killed.kill()
-                gate.touch()
-    last = parts[-1]
-    assert killed and last.status == pb.Job.STATUS_DONE
-    pieces = [(part.track, part.segment, part.fragment) for part in parts if isinstance(part, pb.Fragment)]
-    assert len(pieces) == len(set(pieces))
-    assert fetched(two.client, last.request_id, tmp_path / "out.mp4") == wanted
+    def kill(request_id):
+        holder(two, request_id)[0].kill()
+        gate.touch()
+
+    request_id = streamed_past_a_kill(two.client, clip("a.mp4", SECONDS), CONFIG, kill)
+    assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
 
 
 def test_an_upload_goes_on_at_another_server_at_the_byte_that_is_in_the_bucket(two, gate, clip, wanted, tmp_path):

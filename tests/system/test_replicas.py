@@ -12,7 +12,7 @@ import grpc
 import httpx
 import psycopg
 import pytest
-from serving import CHUNK, KEY, Rpc, ServerProcess, streamed_past_a_kill
+from serving import CHUNK, KEY, Rpc, ServerProcess, fetched, streamed_past_a_kill
 from websockets.sync.client import connect
 
 from upres.service.auth.api_keys import Keys
@@ -79,14 +79,6 @@ def result(rpc, request_id):
 def at_work(rpc, request_id):
     """Wait until something of a job is made."""
     assert any(told.job.progress > 0 for told in rpc.watch(request_id))
-
-
-def fetched(client, request_id, path):
-    """Wait for a job by a client that knows both servers, and give the bytes of its file."""
-    *_, job = client.watch(request_id)
-    assert job.status == pb.Job.STATUS_DONE, job
-    client.download(request_id, path)
-    return path.read_bytes()
 
 
 def request_id_of(digit):
@@ -277,7 +269,7 @@ def test_a_server_that_is_killed_leaves_its_jobs_to_the_other_one(two, clip, wan
 
 def test_a_stream_goes_on_at_the_other_server(two, clip, wanted, tmp_path):
     """To the very pieces that one server sends alone."""
-    request_id = streamed_past_a_kill(two.client, clip("a.mp4", 12), CONFIG, two.first)
+    request_id = streamed_past_a_kill(two.client, clip("a.mp4", 12), CONFIG, lambda _: two.first.kill())
     assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
 
 

@@ -84,7 +84,7 @@ def test_the_other_server_finishes_the_job_of_one_that_was_killed_and_the_client
 
 def test_a_stream_goes_on_at_the_other_server(two, clip, wanted, tmp_path):
     """To the very pieces that one server sends alone."""
-    request_id = streamed_past_a_kill(two.client, clip("a.mp4", 12), CONFIG, two.first)
+    request_id = streamed_past_a_kill(two.client, clip("a.mp4", 12), CONFIG, lambda _: two.first.kill())
     assert result(two.client, request_id, tmp_path) == wanted
 
 

@@ -147,6 +147,8 @@ class Keeper(Here):
 
     async def clear(self, cleanup: Cleanup) -> None:
         """Remove from the store what is no longer needed; TargetError where that cannot be done now."""
+        if cleanup.what in (What.SOURCE, What.EVERYTHING):
+            self.forget_source(cleanup.request_id)
         place = {
             What.SOURCE: places.source,
             What.LOG: places.log,

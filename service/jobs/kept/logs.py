@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -17,12 +16,11 @@ from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.kept import places
 from upres.service.storage.kept.copies import LogCopy
 from upres.service.storage.kept.places import Generations
-from upres.service.storage.results import Results
+from upres.service.storage.results import Results, for_a_day
 
 GATHER_SECONDS, LONGEST_GATHER = 1.0, 10.0  # that records wait for more of them, before they become an object
 MANY = 600  # objects of a log, from which on records wait the longer the more there are
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries to store something
-AWAY_SECONDS = 86400.0  # the longest that a log which is made waits for the store
 STOP_SECONDS = 5.0  # for what is published to be stored, where the server stops
 COPIES = 4  # parts of logs that are on their way at once
 
@@ -57,18 +55,14 @@ class KeptLogs:
 
     async def whole(self, request_id: str, wanted: Callable[[], Awaitable[bool]]) -> None:
         """Wait until all of a log that is made is in the store; for a day at most, while wanted. Raises TargetError."""
-        copy, pause, end = self._copies.get(request_id), FIRST_PAUSE, time.monotonic() + AWAY_SECONDS
-        while copy is not None:
-            try:
-                while await copy.step():
-                    pass
-                return
-            except (TargetError, UnavailableError) as error:
-                if time.monotonic() > end or not await wanted():
-                    raise TargetError(str(error)) from error
-                logger.warning("%s; trying again in %g s, for a day at the most", error, pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        if (copy := self._copies.get(request_id)) is None:
+            return
+
+        async def rest() -> None:
+            while await copy.step():
+                pass
+
+        await for_a_day(rest, wanted)
 
     async def stop(self) -> None:
         """Copy what is published, as far as the store takes it at once."""

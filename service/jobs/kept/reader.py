@@ -11,9 +11,8 @@ from upres.engine.segments.tail import Tail
 from upres.service.storage.job_store import Job
 from upres.service.storage.kept import places
 from upres.service.storage.kept.tail import KeptTail
-from upres.service.storage.results import Results
+from upres.service.storage.results import CHUNK, Results
 
-CHUNK = 1 << 18  # what a slow reader costs of memory, a few times over
 RESTARTED = "the log was restarted with other settings; read it from its start"
 
 
@@ -28,7 +27,7 @@ class HereLog:
         """Report whether there is anything to read."""
         return self._log.exists()
 
-    async def news(self, job: Job) -> AsyncGenerator[Track | Fragment]:
+    async def news(self, job: Job | None = None) -> AsyncGenerator[Track | Fragment]:
         """Yield what was published since the last call, in order, to be read to its end. job: as it was then. Raises LogError."""
         for item in await asyncio.to_thread(self._tail.news):
             yield item
@@ -56,7 +55,6 @@ class KeptLog:
         self._is_here = is_here
         self._kept: places.Generations | None = None
         self._tail: HereLog | KeptTail = HereLog(log)
-        self._local = True
         self._tracks: dict[str, Track] = {}
         self._seen: dict[str, tuple[int, int]] = {}
 
@@ -69,7 +67,7 @@ class KeptLog:
     async def news(self, job: Job) -> AsyncGenerator[Track | Fragment]:
         """As `HereLog.news`."""
         await self._choose(job)
-        async with aclosing(self._tail.news(job) if isinstance(self._tail, HereLog) else self._tail.news()) as items:
+        async with aclosing(self._tail.news()) as items:
             async for item in items:
                 if self._is_new(item):
                     yield item
@@ -84,9 +82,9 @@ class KeptLog:
         before = self._kept
         if before and kept and not {name for name, _ in before} & {name for name, _ in kept}:
             raise LogError(RESTARTED)
-        if local != self._local or (not local and kept != before):
+        if local != isinstance(self._tail, HereLog) or (not local and kept != before):
             self._tail = HereLog(self._log) if local else KeptTail(self._objects, self._place, kept)
-        self._local, self._kept = local, kept
+        self._kept = kept
 
     def _is_new(self, item: Track | Fragment) -> bool:
         if isinstance(item, Track):

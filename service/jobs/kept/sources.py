@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,19 +67,10 @@ class KeptSources:
 
         Raises UnavailableError where the store does not take it for long.
         """
-        copy, now, pause = self._copy(request_id), asyncio.get_running_loop().time, FIRST_PAUSE
+        copy, now = self._copy(request_id), asyncio.get_running_loop().time
         try:
             async with asyncio.timeout(WHOLE_SECONDS) as limit:
-                while self._copies.get(request_id) is copy:
-                    try:
-                        if not await copy.step():
-                            break
-                        limit.reschedule(now() + WHOLE_SECONDS)
-                        pause = FIRST_PAUSE
-                    except TargetError as error:
-                        logger.warning("%s; trying again in %g s", error, pause)
-                        await asyncio.sleep(pause)
-                        pause = min(2 * pause, LONGEST_PAUSE)
+                await self._store(request_id, copy, lambda: limit.reschedule(now() + WHOLE_SECONDS))
         except TimeoutError as error:
             raise UnavailableError(AWAY) from error
         if self._copies.get(request_id) is not copy:  # its job has ended meanwhile
@@ -111,21 +103,27 @@ class KeptSources:
 
     async def _flush(self, request_id: str) -> None:
         """Store what has come of a source, and what comes meanwhile."""
-        copy, pause = self._copy(request_id), FIRST_PAUSE
+        copy = self._copy(request_id)
         if copy.waiting < PART:
             await asyncio.sleep(GATHER_SECONDS)
-        while request_id in self._copies:
-            with job_logging.about(request_id):
-                try:
-                    if not await copy.step():
-                        break
-                    pause = FIRST_PAUSE
-                except TargetError as error:
-                    logger.warning("%s; trying again in %g s", error, pause)
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE)
+        with job_logging.about(request_id):
+            await self._store(request_id, copy)
         if not self._folder(request_id).source.exists():  # its job has ended, and nobody may forget it any more
             self._copies.pop(request_id, None)
+
+    async def _store(self, request_id: str, copy: SourceCopy, on_part: Callable[[], None] = lambda: None) -> None:
+        """Store all of a source that is here by then, however often that fails, until its job has ended. on_part: after each."""
+        pause = FIRST_PAUSE
+        while self._copies.get(request_id) is copy:
+            try:
+                if not await copy.step():
+                    return
+                on_part()
+                pause = FIRST_PAUSE
+            except TargetError as error:
+                logger.warning("%s; trying again in %g s", error, pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
 
     def _flushed(self, request_id: str, task: asyncio.Task[None]) -> None:
         self._flushes.pop(request_id, None)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -13,7 +12,7 @@ from upres.engine.core.errors import LogError
 from upres.engine.segments.pieces import Written
 from upres.service.domain.errors import LostError
 from upres.service.domain.waiting import in_order
-from upres.service.storage.job_folder import JobFolder
+from upres.service.storage.job_folder import JobFolder, remove_tree
 from upres.service.storage.results import Results
 
 from . import places
@@ -63,20 +62,20 @@ async def bring_log(
     line = places.log_chain(await found(objects, place), kept)
     part, pieces = log.with_name("log.part"), log.with_name("pieces.part")
     for folder in (part, pieces):
-        await asyncio.to_thread(_remove, folder)
+        await asyncio.to_thread(remove_tree, folder)
     pieces.mkdir(parents=True)
     try:
         end = await _written(objects, line, pieces, written := Written(part))
     finally:
-        await asyncio.to_thread(_remove, pieces)
-    await asyncio.to_thread(_remove, log)
+        await asyncio.to_thread(remove_tree, pieces)
+    await asyncio.to_thread(remove_tree, log)
     if end:
         name = name_generation(part)
         await asyncio.to_thread(written.sync)
         await begin([*places.closed(kept, end), (name, None)])
         part.rename(log)
     else:
-        await asyncio.to_thread(_remove, part)
+        await asyncio.to_thread(remove_tree, part)
     return end
 
 
@@ -120,8 +119,3 @@ async def _download(objects: Results, part: Part, path: Path, start: int = 0) ->
             await asyncio.to_thread(file.write, data)
             value = google_crc32c.extend(value, data)
     return value
-
-
-def _remove(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)

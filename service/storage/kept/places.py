@@ -67,7 +67,8 @@ def chain(found: Iterable[Part], start: int = 0, end: int | None = None) -> list
         if (
             part.start in reached
             and part.end not in reached
-            and part.start < part.end <= (part.end if end is None else end)
+            and part.start < part.end
+            and (end is None or part.end <= end)
         ):
             reached[part.end] = part
     line: list[Part] = []

@@ -343,6 +343,21 @@ def test_who_submits_all_at_once_is_not_sent_to_a_job_that_is_not_there(tmp_path
             assert not re.search("offset|continue", str(raised.value))
             with pytest.raises(NotFoundError):
                 await jobs.get(job.request_id, "alice")
+            assert not jobs.keeper._sources._copies  # nor does anything wait for its source
+
+    asyncio.run(scenario())
+
+
+def test_who_begins_to_stream_is_not_sent_to_a_job_that_is_not_there(tmp_path, monkeypatch):
+    def full(folder):
+        raise OSError(errno.ENOSPC, "full")
+
+    async def scenario():
+        async with serving(tmp_path) as jobs:
+            monkeypatch.setattr(JobFolder, "make", full)
+            with pytest.raises(DiskFullError, match="almost full; try again later"):
+                await jobs.create(STREAMED, "alice")
+            assert jobs.store.page() == []
 
     asyncio.run(scenario())
 

@@ -190,8 +190,8 @@ def add(log, number):
 
 def test_fragments_that_come_one_soon_after_the_other_are_one_object(log, tmp_path, store, monkeypatch):
     """Each wakes those who read the log, and not the copy of it."""
-    monkeypatch.setattr(logs, "GATHER_SECONDS", 1000.0, raising=False)
-    monkeypatch.setattr(logs, "LONGEST_GATHER", 1000.0, raising=False)
+    monkeypatch.setattr(logs, "GATHER_SECONDS", 1000.0)
+    monkeypatch.setattr(logs, "LONGEST_GATHER", 1000.0)
 
     async def scenario():
         rows = Rows(None)

@@ -1,14 +1,11 @@
 """Jobs whose results go into a bucket that is away for a while, slow, or loses bytes: none is lost, and no attempt repeated."""
 
 import asyncio
-import logging
 import os
 
-import httpx
 import pytest
 import referee
-from faulty_store import faulty
-from moto.server import ThreadedMotoServer
+from faulty_store import access, faulty, s3_server
 from running_jobs import ended, result, serving, submit, until
 
 from upres.engine.core.errors import TargetError
@@ -24,21 +21,15 @@ LARGE = 23 << 20  # bytes: five parts
 
 @pytest.fixture(scope="module")
 def s3():
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    httpx.put(f"http://{host}:{port}/bucket").raise_for_status()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture
 def faults(s3, monkeypatch):
     with faulty(s3) as (url, faults):
-        values = {"ENDPOINT_URL": url, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
-        for name, value in {**values, "ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "secret"}.items():
-            monkeypatch.setenv(f"AWS_{name}", value)
+        for name, value in access(url).items():
+            monkeypatch.setenv(name, value)
         yield faults
 
 

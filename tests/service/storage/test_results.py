@@ -1,14 +1,13 @@
 """The result store: in a folder, in memory, and in a bucket of an S3 server; and a server whose results lie in one."""
 
 import asyncio
-import logging
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import httpx
 import obstore
 import pytest
-from moto.server import ThreadedMotoServer
+from faulty_store import access, s3_server
 from obstore.exceptions import GenericError
 from serving import KEY, Rpc, ServerProcess
 
@@ -23,21 +22,15 @@ SECRET = "an S3 secret of the operator"
 
 @pytest.fixture(scope="module")
 def s3():
-    """The address of an S3 server."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture
 def bucket(s3, monkeypatch):
     """The URL of an empty bucket's folder; where it is and how it opens is in the environment, as operators have it."""
-    values = {"ENDPOINT_URL": s3, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
-    for name, value in {**values, "ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": SECRET}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
+    for name, value in {**access(s3), "AWS_SECRET_ACCESS_KEY": SECRET}.items():
+        monkeypatch.setenv(name, value)
     httpx.post(f"{s3}/moto-api/reset").raise_for_status()
     httpx.put(f"{s3}/bucket").raise_for_status()
     return "s3://bucket/results"
