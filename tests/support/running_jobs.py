@@ -1,12 +1,10 @@
 """Jobs with real worker processes, a real database and a fake model."""
 
 import asyncio
-import os
-import signal
 from contextlib import asynccontextmanager, suppress
 
 import databases
-import psutil
+import processes
 
 from upres.engine.segments.model import Fragment
 from upres.engine.segments.tail import Tail
@@ -129,8 +127,5 @@ async def result(jobs, request_id, path):
 
 def kill_first(jobs, name):
     """Kill the first process of a kind below this one: the worker, or the attempt."""
-    for process in psutil.Process().children(recursive=True):
-        if process.name() == f"upres-{name}":
-            os.kill(process.pid, signal.SIGKILL)
-            return
-    raise AssertionError(f"no {name} runs")
+    first, *_ = processes.below(f"upres-{name}")
+    first.kill()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import grpc
 import httpx
-import psutil
+import processes
 import pytest
 from paths import SOAK
 from serving import KEY, Rpc, ServerProcess
@@ -263,8 +263,7 @@ def test_an_idempotency_key_holds_no_request_that_was_lost_before_it_was_answere
 def victims(server, kind):
     if kind == "server":
         return [server.process.pid]
-    children = psutil.Process(server.process.pid).children(recursive=True)
-    return [process.pid for process in children if process.name() == f"upres-{kind}"]
+    return [process.pid for process in processes.below(f"upres-{kind}", pid=server.process.pid)]
 
 
 def killed(server, path, kind, after):

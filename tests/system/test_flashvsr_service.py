@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
+import processes
 import pytest
 import referee
 from film import film
@@ -80,8 +80,7 @@ def by_engine(source, path):
 
 def running(name):
     """The one process of this kind below this one."""
-    processes = psutil.Process().children(recursive=True)
-    (found,) = (process for process in processes if process.name() == f"upres-{name}")
+    (found,) = processes.below(f"upres-{name}")
     return found
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 
 import databases
 import httpx
+import processes
 import psutil
 import pytest
 import ray_nodes
@@ -120,8 +121,8 @@ class Fleet:
         return f"{server.log.stem}, which stood by" if stood_by else server.log.stem
 
     def _kill_actor(self, draw):
-        processes = psutil.Process().children(recursive=True)
-        actors = [process.pid for process in processes if named(process).startswith("ray::Device")]
+        below = psutil.Process().children(recursive=True)
+        actors = [process.pid for process in below if processes.command(process).startswith("ray::Device")]
         pid = draw.choice(sorted(actors) or [None])
         if pid is not None:
             with suppress(ProcessLookupError):
@@ -144,14 +145,6 @@ class Fleet:
     def end(self):
         for server in self._servers:
             server.end()
-
-
-def named(process):
-    """What a process calls itself; nothing where it is gone."""
-    try:
-        return next(iter(process.cmdline()), "")
-    except psutil.Error:
-        return ""
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import httpx
+import processes
 import pytest
 from collector import collecting
 from paths import SUPPORT
@@ -224,16 +225,10 @@ def test_the_operators_words_are_kept_and_the_collectors_secret_stays_in_the_ser
     assert {headers["x-token"] for _, headers in collector.headers} == {SECRET}
     assert collector.resources[0]["service.name"] == "upres"
     assert collector.resources[0]["deployment.environment.name"] == "test"
-    for process in psutil_children(server):
-        assert SECRET not in str(process.environ())
-
-
-def psutil_children(server):
-    import psutil
-
-    found = psutil.Process(server.process.pid).children(recursive=True)
+    found = processes.below("upres-worker", "python", "python3", pid=server.process.pid)
     assert found
-    return [process for process in found if process.name() in ("upres-worker", "python", "python3")]
+    for process in found:
+        assert SECRET not in str(process.environ())
 
 
 def test_a_job_keeps_its_trace_when_the_server_dies(traced, collector, tmp_path, clip):

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import fake
 import numpy as np
-import psutil
+import processes
 import pytest
 from worker_desk import REQUEST, SPEC, working
 
@@ -370,9 +370,7 @@ def test_an_attempt_is_confined_and_has_a_name(tmp_path, source):
         desk.folder.source.write_bytes(data[: len(data) // 2])
         desk.order(spec={**SPEC.as_json(), "streamed": True})
         next(report for report in desk.reports() if report["report"] == "waiting")
-        (attempt,) = [
-            process for process in psutil.Process().children(recursive=True) if process.name() == "upres-attempt"
-        ]
+        (attempt,) = processes.below("upres-attempt")
         with open(f"/proc/{attempt.pid}/status") as status:  # noqa: PTH123
             lines = status.read().splitlines()
         assert {"Seccomp:\t2", "NoNewPrivs:\t1"} <= set(lines)

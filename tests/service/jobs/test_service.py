@@ -1,13 +1,11 @@
 """Jobs with real worker processes, a real database and a fake model."""
 
 import asyncio
-import os
-import signal
 import time
 from dataclasses import replace
 
 import databases
-import psutil
+import processes
 import pytest
 import referee
 from running_jobs import SPEC, ended, gone, kill_first, published, result, serving, submit, until
@@ -320,8 +318,8 @@ def test_an_order_to_a_worker_that_has_died_meanwhile_is_not_lost(tmp_path, clip
             nonlocal deaths
             if step == "changed to processing" and not deaths:
                 deaths += 1
-                [worker] = [child for child in psutil.Process().children() if child.name() == "upres-worker"]
-                os.kill(worker.pid, signal.SIGKILL)
+                [worker] = processes.below("upres-worker")
+                worker.kill()
                 while executor.ready:
                     time.sleep(0.01)
                 worker.wait(10)

@@ -8,7 +8,7 @@ import urllib.request
 
 import grpc
 import media
-import psutil
+import processes
 import pytest
 import referee
 from google.rpc import error_details_pb2
@@ -63,9 +63,7 @@ def begin(rpc, sender):
 
 def left(server):
     """Files of jobs, and processes that make any."""
-    processes = psutil.Process(server.process.pid).children(recursive=True)
-    attempts = [process for process in processes if process.name() == "upres-attempt"]
-    return list((server.state / "jobs").iterdir()), attempts
+    return list((server.state / "jobs").iterdir()), processes.below("upres-attempt", pid=server.process.pid)
 
 
 @pytest.mark.parametrize("name", ["frag.mp4", "a.ts", "a.mkv"])

@@ -7,7 +7,7 @@ import urllib.request
 import av
 import grpc
 import media
-import psutil
+import processes
 import pytest
 import referee
 import rtsp
@@ -59,9 +59,7 @@ def config(name, **settings):
 
 
 def pullers(server):
-    return [
-        each for each in psutil.Process(server.process.pid).children(recursive=True) if each.name() == "upres-puller"
-    ]
+    return processes.below("upres-puller", pid=server.process.pid)
 
 
 def got(data, header=b""):

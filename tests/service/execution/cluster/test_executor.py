@@ -8,6 +8,7 @@ import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import processes
 import psutil
 import pytest
 import ray_nodes
@@ -70,15 +71,15 @@ async def process_of(worker):
     return psutil.Process(await actor.__ray_call__.remote(lambda self: os.getpid()))
 
 
-async def none_left(processes):
+async def none_left(running):
     async with asyncio.timeout(60):
-        while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
+        while any(processes.runs(each) for each in running):
             await asyncio.sleep(0.05)
 
 
 def attempts():
     """Processes below this one that run attempts."""
-    return [each for each in psutil.Process().children(recursive=True) if each.name() == "upres-attempt"]
+    return processes.below("upres-attempt")
 
 
 def test_the_same_bytes_in_one_range_and_in_many_on_two_nodes_one_of_which_dies(tmp_path, clip, cluster):

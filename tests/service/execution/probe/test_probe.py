@@ -3,10 +3,10 @@
 import asyncio
 import errno
 import os
-import signal
 from contextlib import asynccontextmanager
 
 import media
+import processes
 import psutil
 import pytest
 
@@ -36,11 +36,10 @@ async def kill_next():
     """Kill the next probe that runs."""
     async with asyncio.timeout(60):
         while True:
-            for process in psutil.Process().children(recursive=True):
-                if process.name() == "upres-probe":
-                    os.kill(process.pid, signal.SIGKILL)
-                    process.wait(10)
-                    return
+            for process in processes.below("upres-probe"):
+                process.kill()
+                process.wait(10)
+                return
             await asyncio.sleep(0.01)
 
 
@@ -156,8 +155,7 @@ def test_a_request_that_goes_away_leaves_no_process(tmp_path):
             async with asyncio.timeout(60):
                 while not found:
                     await asyncio.sleep(0.01)
-                    children = psutil.Process().children(recursive=True)
-                    found = [process for process in children if process.name() == "upres-probe"]
+                    found = processes.below("upres-probe")
             looking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await looking

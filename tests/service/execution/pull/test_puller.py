@@ -10,7 +10,7 @@ from pathlib import Path
 
 import av
 import media
-import psutil
+import processes
 import pytest
 from camera import Camera
 
@@ -66,7 +66,7 @@ def times(data):
 
 
 def pullers():
-    return [each for each in psutil.Process().children(recursive=True) if each.name() == "upres-puller"]
+    return processes.below("upres-puller")
 
 
 def test_a_stream_comes_whole_over_a_break_and_its_process_goes_with_it(clip, pulling):
