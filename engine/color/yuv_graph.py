@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from upres.engine.core.frame import Color, Layout
 from upres.engine.graphs import parts
-from upres.engine.graphs.onnx_pb2 import NodeProto, TensorProto, ValueInfoProto
+from upres.engine.graphs.nodes import Nodes
+from upres.engine.graphs.onnx_pb2 import TensorProto, ValueInfoProto
 
 PLANES = ("y", "u", "v")
 PLACES = ("rows", "columns")
 UPSCALED = ("upscaled_y", "upscaled_u", "upscaled_v")
 UPSCALED_PLACES = ("upscaled_rows", "upscaled_columns")
-OPSET, IR_VERSION = 17, 8
 LUMA = {
     "bt709": (0.2126, 0.0722),
     "fcc": (0.30, 0.11),
@@ -45,7 +45,7 @@ def to_rgb(layout: Layout) -> bytes:
     """
     writer = _Writer()
     writer.write_to_rgb(layout)
-    return writer.graph("to_rgb", [*_planes(PLANES), *_places(PLACES)], [_frame("frame", *PLACES)])
+    return writer.file("to_rgb", [*_planes(PLANES), *_places(PLACES)], [_frame("frame", *PLACES)])
 
 
 def from_rgb(color: Color) -> bytes:
@@ -57,7 +57,7 @@ def from_rgb(color: Color) -> bytes:
     writer = _Writer()
     writer.write_from_rgb(color)
     inputs = [_frame("upscaled", "height", "width"), *_places(UPSCALED_PLACES)]
-    return writer.graph("from_rgb", inputs, _planes(UPSCALED))
+    return writer.file("from_rgb", inputs, _planes(UPSCALED))
 
 
 def _planes(names: tuple[str, ...]) -> list[ValueInfoProto]:
@@ -92,55 +92,46 @@ def _halving() -> NDArray[np.float64]:
     return normalized
 
 
-class _Writer:
-    """Collects nodes and constants, all under names of their own."""
-
-    def __init__(self) -> None:
-        self._constants: list[TensorProto] = []
-        self._nodes: list[NodeProto] = []
-
-    def graph(self, name: str, inputs: list[ValueInfoProto], outputs: list[ValueInfoProto]) -> bytes:
-        """Make a graph of what was written."""
-        graph = parts.graph(name, self._nodes, inputs, outputs, self._constants)
-        return parts.written(parts.model(graph, opset=OPSET, ir_version=IR_VERSION))
+class _Writer(Nodes):
+    """Writes both graphs."""
 
     def write_to_rgb(self, layout: Layout) -> None:
         """Write PLANES to `frame`."""
         matrix, offsets = _codes(layout.color)
         inverse: NDArray[np.float64] = np.linalg.inv(matrix).astype(np.float64)
-        y, u, v = (self._op("Cast", plane, to=TensorProto.FLOAT) for plane in PLANES)
-        chroma = self._op("Concat", u, v, axis=1)
+        y, u, v = (self.add("Cast", plane, to=TensorProto.FLOAT) for plane in PLANES)
+        chroma = self.add("Concat", u, v, axis=1)
         chroma = self._doubled(chroma, (1, 1, 1, 2), ACROSS[layout.siting])
-        chroma = self._op("Min", chroma, self._constant(MOST_ACROSS))
+        chroma = self.add("Min", chroma, self.constant(MOST_ACROSS))
         chroma = self._doubled(chroma, (1, 1, 2, 1), "half_pixel")
-        codes = self._op("Concat", y, chroma, axis=1)
-        rgb = self._levels(self._op("Conv", codes, *self._mix(inverse, -inverse @ offsets)))
-        pixels = self._op("Transpose", self._op("Cast", rgb, to=TensorProto.UINT8), perm=[0, 2, 3, 1])
+        codes = self.add("Concat", y, chroma, axis=1)
+        rgb = self._levels(self.add("Conv", codes, *self._mix(inverse, -inverse @ offsets)))
+        pixels = self.add("Transpose", self.add("Cast", rgb, to=TensorProto.UINT8), perm=[0, 2, 3, 1])
         self._picked(pixels, PLACES, name="frame")
 
     def write_from_rgb(self, color: Color) -> None:
         """Write `upscaled` to the planes UPSCALED."""
         matrix, offsets = _codes(color)
-        planes = self._op("Transpose", self._picked("upscaled", UPSCALED_PLACES), perm=[0, 3, 1, 2])
-        rgb = self._op("Cast", planes, to=TensorProto.FLOAT)
-        y = self._op("Conv", rgb, *self._mix(matrix[:1], offsets[:1]))
-        self._op("Cast", self._levels(y), to=TensorProto.UINT8, name=UPSCALED[0])
-        chroma = self._op("Conv", rgb, *self._mix(matrix[1:], offsets[1:]))
+        planes = self.add("Transpose", self._picked("upscaled", UPSCALED_PLACES), perm=[0, 3, 1, 2])
+        rgb = self.add("Cast", planes, to=TensorProto.FLOAT)
+        y = self.add("Conv", rgb, *self._mix(matrix[:1], offsets[:1]))
+        self.add("Cast", self._levels(y), to=TensorProto.UINT8, name=UPSCALED[0])
+        chroma = self.add("Conv", rgb, *self._mix(matrix[1:], offsets[1:]))
         before, after = -int(TAPS[0]), int(TAPS[-1]) - 1
-        edges = self._constant(np.array([0, 0, before, before, 0, 0, after, after]))
-        chroma = self._op("Pad", chroma, edges, mode="edge")
+        edges = self.constant(np.array([0, 0, before, before, 0, 0, after, after]))
+        chroma = self.add("Pad", chroma, edges, mode="edge")
         for shape, strides in (((1, -1), [1, 2]), ((-1, 1), [2, 1])):
             kernel = np.stack([_halving().reshape(1, *shape)] * 2).astype(np.float32)
-            chroma = self._op("Conv", chroma, self._constant(kernel), strides=strides, group=2)
+            chroma = self.add("Conv", chroma, self.constant(kernel), strides=strides, group=2)
         for index, name in enumerate(UPSCALED[1:]):
-            bounds = (self._constant(np.array([place])) for place in (index, index + 1, 1))
-            one = self._op("Slice", chroma, *bounds)
-            self._op("Cast", self._levels(one), to=TensorProto.UINT8, name=name)
+            bounds = (self.constant(np.array([place])) for place in (index, index + 1, 1))
+            one = self.add("Slice", chroma, *bounds)
+            self.add("Cast", self._levels(one), to=TensorProto.UINT8, name=name)
 
     def _doubled(self, planes: str, scales: tuple[int, ...], mode: str) -> str:
         """Double one axis. mode: how the samples lie along it, in Resize's words."""
-        sizes = self._constant(np.array(scales, np.float32))
-        return self._op(
+        sizes = self.constant(np.array(scales, np.float32))
+        return self.add(
             "Resize",
             *(planes, "", sizes),
             mode="cubic",
@@ -150,22 +141,12 @@ class _Writer:
 
     def _picked(self, pixels: str, places: tuple[str, ...], *, name: str | None = None) -> str:
         """Pick rows and columns of pixels by their numbers."""
-        return self._op("Gather", self._op("Gather", pixels, places[0], axis=1), places[1], axis=2, name=name)
+        return self.add("Gather", self.add("Gather", pixels, places[0], axis=1), places[1], axis=2, name=name)
 
     def _mix(self, matrix: NDArray[np.float64], offsets: NDArray[np.float64]) -> tuple[str, str]:
         """Keep weights and bias of a convolution that mixes channels."""
-        return self._constant(matrix.astype(np.float32)[:, :, None, None]), self._constant(offsets.astype(np.float32))
+        return self.constant(matrix.astype(np.float32)[:, :, None, None]), self.constant(offsets.astype(np.float32))
 
     def _levels(self, x: str) -> str:
-        bounds = (self._constant(np.float32(0)), self._constant(np.float32(255)))
-        return self._op("Round", self._op("Clip", x, *bounds))
-
-    def _op(self, kind: str, *inputs: str, name: str | None = None, **attributes: parts.Attribute) -> str:
-        name = name or f"{kind} {len(self._nodes)}"
-        self._nodes.append(parts.node(kind, inputs, [name], **attributes))
-        return name
-
-    def _constant(self, values: NDArray[np.generic] | np.generic) -> str:
-        name = f"constant {len(self._constants)}"
-        self._constants.append(parts.tensor(np.asarray(values), name))
-        return name
+        bounds = (self.constant(np.float32(0)), self.constant(np.float32(255)))
+        return self.add("Round", self.add("Clip", x, *bounds))

@@ -41,6 +41,10 @@ class UnreachableError(SourceError):
     transient = True
 
 
+class EndedError(SourceError):
+    """Raised when a source that broke off has ended, so that opening it again gives nothing more."""
+
+
 class ModelError(UpresError):
     """Raised when a model is unknown, is not on this machine, or its graph does not match its manifest."""
 

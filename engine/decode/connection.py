@@ -12,7 +12,7 @@ import av
 from av import AudioStream
 from av.container import InputContainer
 
-from upres.engine.core.errors import SourceError
+from upres.engine.core.errors import EndedError
 from upres.engine.core.text import shown
 from upres.engine.core.timeline import Repairs
 
@@ -163,11 +163,14 @@ class Connection:
         )
 
     def _reopen(self) -> tuple[InputContainer, Tracks]:
-        """Close the connection that broke off and open another; the first container stays open."""
+        """Close the connection that broke off and open another; the first container stays open.
+
+        Raises EndedError where there is nothing more, SourceError where it cannot be opened.
+        """
         self._newest.close()
         container, tracks = self._open(self._newest)
         if _is_whole(container):
-            raise SourceError(f"{self.name}: has ended: its playlist would be read from its beginning")
+            raise EndedError(f"{self.name}: has ended: its playlist would be read from its beginning")
         return container, tracks
 
 

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from upres.engine.core.errors import SourceError
+from upres.engine.core.errors import SourceError, reason
 
 from .source import Readable
 
@@ -79,7 +79,7 @@ class Seekable:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.read = file.read
+        self.read = _once(file.read)
         self.tell = file.tell
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -101,22 +101,32 @@ class Unseekable:
     """
 
     def __init__(self, stream: Readable) -> None:
-        self._stream = stream
+        self._read = _once(stream.read)
         self.left: int | None = OPENING_LIMIT
-        self._failed = False
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; none once that has failed, for PyAV, which raises the first error, prints every other."""
-        if self._failed:
-            return b""
-        try:
-            data = self._stream.read(size if self.left is None else min(size, self.left))
-        except BaseException:
-            self._failed = True
-            raise
+        """Return at most `size` bytes."""
+        data = self._read(size if self.left is None else min(size, self.left))
         if self.left is not None:
             self.left -= len(data)
         return data
+
+
+def _once(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """Read nothing more once that has failed: PyAV raises the first error, and prints every other."""
+    failed = False
+
+    def reading(size: int, /) -> bytes:
+        nonlocal failed
+        if failed:
+            return b""
+        try:
+            return read(size)
+        except BaseException:
+            failed = True
+            raise
+
+    return reading
 
 
 def open_container(
@@ -288,8 +298,3 @@ def codec_name(stream: Stream) -> str:
     """Return a track's codec by its usual name, which is not always its decoder's (mp3float)."""
     context: CodecContext | None = stream.codec_context
     return "unknown" if context is None else context.codec.canonical_name
-
-
-def reason(error: Exception) -> str:
-    """Return FFmpeg's own words for an error, without the number and the file name around them."""
-    return str(getattr(error, "strerror", None) or error)

@@ -9,7 +9,7 @@ from av import Packet
 from av.container import InputContainer
 from av.stream import Stream
 
-from upres.engine.core.errors import SourceError
+from upres.engine.core.errors import EndedError, SourceError
 from upres.engine.core.timeline import Repairs
 
 from .clock import Clock
@@ -127,6 +127,8 @@ class Demuxer:
             tries += 1
             try:
                 container, tracks = self._reopen()
+            except EndedError:
+                return
             except SourceError:
                 continue
             self._repairs.interruptions += 1

@@ -12,9 +12,8 @@ from av import AudioStream, Packet
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
-from upres.engine.core.errors import SourceError
+from upres.engine.core.errors import SourceError, reason
 from upres.engine.core.text import printable
-from upres.engine.decode.container import reason
 from upres.engine.decode.inventory import TIMECODE, Item, Kind
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.audio.codecs import codec_in

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from upres.engine.color.bit_depth import Deep
-from upres.engine.core.errors import SourceError, TargetError, UpresError, os_errors_as
+from upres.engine.core.errors import SourceError, TargetError, UpresError, os_errors_as, reason
 from upres.engine.core.frame import FULL
-from upres.engine.decode.container import LIMIT, check_size, reason
+from upres.engine.decode.container import LIMIT, check_size
 from upres.engine.decode.openers.web import WebFile
 from upres.engine.decode.source import kind_of
 from upres.engine.segments.whole_file import part_of, put_in_place

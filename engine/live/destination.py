@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
@@ -19,7 +18,7 @@ from upres.engine.core.errors import TargetError, os_errors_as
 from upres.engine.core.text import shown
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.stream import Writable
-from upres.engine.machine.companion import tied
+from upres.engine.machine.companion import last_line, tied
 from upres.engine.pipeline.target import in_the_way, unwritable
 
 FILES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m3u8": "hls"}
@@ -36,7 +35,6 @@ LINGER = ("-linger", "3")  # seconds for what has been sent to arrive; otherwise
 COPIED = ("-map", "0", "-c", "copy", "-f", "mpegts", "-omit_video_pes_length", "0")
 WHIP = "whip+"  # before http:// or https://
 AS_RTC = ("-map", "0:v", "-map", "0:a:0?", "-c:v", "copy", "-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "whip")
-LINE_BYTES = 4096  # of what a program says
 END_SECONDS = 10.0  # for a program to send what it still has
 ASK_SECONDS = 10.0  # for it to say what it can
 ANSWER_SECONDS = 10.0  # for a receiver of WHIP to answer the offer; once it has, it may be silent
@@ -180,7 +178,7 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
     programs.append(process)
     assert process.stdin is not None and process.stderr is not None
     said = deque[bytes](maxlen=1)
-    listening = threading.Thread(target=_listen, args=(process.stderr, said), daemon=True)
+    listening = threading.Thread(target=last_line, args=(process.stderr, said), daemon=True)
     listening.start()
     broken = ""
     try:
@@ -241,9 +239,3 @@ def _end(process: "subprocess.Popen[bytes]", listening: threading.Thread) -> str
         return f"ffmpeg was still sending {END_SECONDS:g} s after the end"
     finally:
         listening.join(1)  # what the program may have started itself could hold the pipe open
-
-
-def _listen(errors: IO[bytes], said: deque[bytes]) -> None:
-    """Keep the last line of what a program says."""
-    with errors:
-        said.extend(iter(partial(errors.readline, LINE_BYTES), b""))  # of any length

@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from typing import Any
 
-from upres.engine.core.errors import TargetError, UpresError
+from upres.engine.core.errors import TargetError, UpresError, reason
 from upres.engine.core.text import shown
 from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.segments.model import Fragment, Track
@@ -86,7 +86,7 @@ class Sink:
         except UpresError as error:
             self._fail(error)
         except OSError as error:
-            self._fail(TargetError(f"it cannot be written ({error.strerror or error})"))
+            self._fail(TargetError(f"it cannot be written ({reason(error)})"))
         except BaseException as error:  # or nobody would notice, and a file would be waited for indefinitely
             logger.exception("writing to %s failed", self.destination.name)
             self._fail(TargetError(shown(f"writing failed: {type(error).__name__}: {error}; please report it")))

@@ -78,25 +78,31 @@ class Manifest:
     def variant(self, quality: str, precisions: Sequence[str]) -> Variant:
         """Choose the graph for a quality on a runtime that computes in these precisions, fastest first.
 
-        bf16 and fp16 may be the float32 graph, which the runtime rounds: that was measured at more than these PSNRs. int8 is for
-        `fast` alone: its PSNR is that of video, and what is drawn, as text, reaches further than what it was calibrated on.
+        bf16 and fp16 may be the float32 graph, which the runtime rounds: that was measured at more than these PSNRs.
         """
         file = f"{self.network}.onnx"
         exact = Variant("fp32", file, self.graph_sha256, self.psnr)
         rounded = (Variant(name, file, self.graph_sha256, psnr) for name, psnr in ROUNDED.items())
         known = [*self.variants, exact, *rounded]
         for precision in precisions:
-            if precision == "int8" and quality != "fast":
-                continue
             for variant in known:
-                enough = variant.psnr is None or variant.psnr >= QUALITIES[quality]
-                if variant.precision == precision and (enough or variant.precision == exact.precision):
+                if variant.precision == precision and serves(precision, variant.psnr, quality):
                     return variant
         return exact
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def serves(precision: str, psnr: float | None, quality: str) -> bool:
+    """Tell whether a precision is good enough for a quality: float32 for all of them, others by their PSNR, None for the same.
+
+    int8 is for `fast` alone: its PSNR is that of video, and what is drawn, as text, reaches further than what it was calibrated on.
+    """
+    if precision == "int8" and quality != "fast":
+        return False
+    return precision == "fp32" or psnr is None or psnr >= QUALITIES[quality]
 
 
 def read(path: Path) -> Manifest:

@@ -24,7 +24,7 @@ from upres.engine.runtime import ncnn_vulkan
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import cpus
 
-from .manifest import QUALITIES
+from .manifest import QUALITIES, serves
 from .planar import COLORS_TOO
 from .tiling import TILE_LIMIT
 
@@ -64,14 +64,8 @@ class Row:
         return self.psnr is None or self.psnr >= LEAST.get(self.choice.precision, QUALITIES["high"])
 
     def reaches(self, quality: str) -> bool:
-        """Tell whether this is good enough for a quality: float32 for all of them, all for fast, else for its PSNR.
-
-        int8 is for fast alone, as of `Manifest.variant`.
-        """
-        if self.choice.precision == "int8" and quality != "fast":
-            return False
-        enough = self.psnr is None or quality == "fast" or self.psnr >= QUALITIES[quality]
-        return self.right and (enough or self.choice.precision == "fp32")
+        """Tell whether this is good enough for a quality: all that is right for fast, else what `serves` it as well."""
+        return self.right and (quality == "fast" or serves(self.choice.precision, self.psnr, quality))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from upres.engine.core.errors import TargetError, os_errors_as
+from upres.engine.core.errors import TargetError, os_errors_as, reason
 from upres.engine.core.text import counted
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import container_for
@@ -77,7 +77,7 @@ def unwritable(folder: Path) -> list[str]:
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        return [f"its folder cannot be written to ({error.strerror})"]
+        return [f"its folder cannot be written to ({reason(error)})"]
     return []
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from upres.engine.core.errors import MemoryShortError, ModelError
+from upres.engine.graphs.onnx_pb2 import TensorProto
 
 from . import half, ort_prelu
 from .base import DeviceKind, Tensor, cpus
@@ -18,7 +19,6 @@ from .ring.device import BFLOAT16, Bound, Spec
 PROVIDERS: dict[DeviceKind, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TensorFloat-32, CUDA's default, keeps 10 of float32's 23 bits.
 PROVIDER_OPTIONS: dict[DeviceKind, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
-ONNX_BFLOAT16 = 16
 KINDS: Mapping[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -127,7 +127,7 @@ class OnnxRuntimeGraph:
         binding = self._session.io_binding()
         for name, each in bound.items():
             bind = binding.bind_input if name in self._inputs else binding.bind_output
-            kind = ONNX_BFLOAT16 if each.spec.dtype == BFLOAT16 else each.spec.dtype
+            kind = TensorProto.BFLOAT16 if each.spec.dtype == BFLOAT16 else each.spec.dtype
             bind(name, self.device, 0, kind, each.spec.shape, each.memory.address)
         with _memory_errors():
             self._session.run_with_iobinding(binding, self._unsynchronized)

@@ -44,7 +44,7 @@ class FolderLog(MemoryLog):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise TargetError(f"{folder}: the log's folder cannot be created ({error.strerror})") from error
+            raise TargetError(f"{folder}: the log's folder cannot be created ({reason(error)})") from error
         self._claim = _claim(folder)
         try:
             with _translated(folder):

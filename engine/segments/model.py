@@ -67,6 +67,11 @@ class Fragment:
     size: int = 0
     crc32c: int = 0
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where a file would be read from no place, or to its end: a hostile attempt may send that."""
+        if not all(isinstance(number, int) and number >= 0 for number in (self.offset, self.size)):
+            raise ValueError(f"a fragment of {self.size} bytes at {self.offset}")
+
     @property
     def cursor(self) -> tuple[int, int]:
         """Its place in the track; rises from fragment to fragment."""

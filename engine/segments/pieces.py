@@ -51,8 +51,9 @@ class Cutter(Tail):
         size, read = 0, self._piece()
         for line in read[: read.rfind(b"\n") + 1].splitlines(keepends=True):
             lines.append(line)
-            fragments += (item for item in self.parsed(line) if isinstance(item, Fragment))
-            size = sum(fragment.size for fragment in fragments)
+            news = [item for item in self.parsed(line) if isinstance(item, Fragment)]
+            fragments += news
+            size += sum(fragment.size for fragment in news)
             if size >= most:
                 break
         if not lines:
@@ -60,7 +61,7 @@ class Cutter(Tail):
                 raise LogError(f"{self._index} is damaged (a line of more than {PIECE} bytes)")
             return None
         text = b"".join(lines)
-        head = json.dumps({"crc32c": google_crc32c.value(text), "bytes": size}).encode() + b"\n" + text
+        head = json.dumps({"crc32c": google_crc32c.value(text)}).encode() + b"\n" + text
         chunks = partial(self._chunks, head, fragments)
         return Piece(self._offset, self._offset + len(text), len(head) + size, chunks)
 

@@ -39,7 +39,7 @@ class Records:
                 self.tracks[track.name] = track
                 return track
             case {"fragment": record}:
-                return _checked(Fragment(**record))
+                return Fragment(**record)
             case {"extra": dict() as record} if self._notes:
                 self.notes.append(record)
         return None
@@ -111,10 +111,3 @@ class Tail(Records):
         if self._inode is not None and inode != self._inode:
             raise LogError("the log was restarted with other settings; read it from its start")
         self._inode = inode
-
-
-def _checked(fragment: Fragment) -> Fragment:
-    """Raise ValueError where a file would be read from no place, or to its end: an attempt that was taken over may write that."""
-    if not all(isinstance(number, int) and number >= 0 for number in (fragment.offset, fragment.size)):
-        raise ValueError(f"a fragment of {fragment.size} bytes at {fragment.offset}")
-    return fragment

@@ -15,7 +15,7 @@ from upres.engine.models.flashvsr.manifest import FlashVSRManifest, Profile, rea
 from upres.engine.models.flashvsr.networks import FIRST, LATENT, NEXT, Decoder, Projector, rotation
 from upres.engine.runtime.base import DeviceKind, cpus
 from upres.engine.runtime.ring.device import StateGraph
-from upres.engine.runtime.ring.resident import State, is_state
+from upres.engine.runtime.ring.resident import State, state_of
 from upres.engine.runtime.ring.ring import Ring
 
 from .graphs.settings import Settings
@@ -100,7 +100,9 @@ def _step_cost(graph: StateGraph, name: str, manifest: FlashVSRManifest, size: t
     draw = np.random.Generator(np.random.Philox(SEED))
     noise = draw.standard_normal((1, LATENT, frames, 2 * rows, 2 * columns), np.float32)
     tokens = draw.standard_normal((1, frames * rows * columns, manifest.dim), np.float32)
-    inputs, outputs = ({each: spec for each, spec in specs.items() if not is_state(each)} for specs in graph.specs({}))
+    inputs, outputs = (
+        {each: spec for each, spec in specs.items() if state_of(each) is None} for specs in graph.specs({})
+    )
     with closing(State([graph], {})) as state, closing(Ring(graph, inputs, outputs, 1)) as ring:
         state.clear()
 

@@ -4,20 +4,18 @@ import shutil
 import subprocess
 import threading
 from collections import deque
-from functools import partial
 
 from upres.engine.core.errors import SourceError
 from upres.engine.core.text import shown
 from upres.engine.decode.openers.interruptible import Interruptible
 from upres.engine.decode.source import Opened, Source
-from upres.engine.machine.companion import tied
+from upres.engine.machine.companion import last_line, tied
 
 from .network import RECONNECT
 
 FORMATS = {"v4l2": ("-f", "v4l2")}
 PROMPT = ("-analyzeduration", "1000000")  # microseconds; ffmpeg's own five seconds would all be delay
 COPIED = ("-map", "0", "-c", "copy", "-flush_packets", "1", "-f", "nut", "pipe:1")
-LINE_BYTES = 4096  # of what it says
 END_SECONDS = 5.0  # for the program to end by itself
 
 
@@ -59,8 +57,9 @@ class Program:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        assert self._process.stderr is not None
         self._said = deque[bytes](maxlen=1)  # the last line, which may have the whole address in it
-        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening = threading.Thread(target=last_line, args=(self._process.stderr, self._said), daemon=True)
         self._listening.start()
 
     def read(self, size: int, /) -> bytes:
@@ -73,11 +72,6 @@ class Program:
             raise SourceError(f"{self._name}: cannot be opened ({shown(line.removeprefix(f'{self._source}: '))})")
         self._came = True
         return data
-
-    def _listen(self) -> None:
-        assert self._process.stderr is not None
-        with self._process.stderr as errors:
-            self._said.extend(iter(partial(errors.readline, LINE_BYTES), b""))  # of any length
 
     def close(self) -> None:
         """End the program."""

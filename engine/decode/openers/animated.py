@@ -13,8 +13,8 @@ import numpy as np
 from av import VideoFrame, VideoStream
 from PIL import Image
 
-from upres.engine.core.errors import SourceError, TargetError, UpresError
-from upres.engine.decode.container import check_size, reason
+from upres.engine.core.errors import SourceError, TargetError, UpresError, reason
+from upres.engine.decode.container import check_size
 from upres.engine.decode.source import Opened
 
 HEAD = 21  # bytes to the flags of the extended header

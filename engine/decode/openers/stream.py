@@ -4,7 +4,7 @@ import io
 import shutil
 import tempfile
 
-from upres.engine.core.errors import SourceError, TargetError
+from upres.engine.core.errors import SourceError, TargetError, reason
 from upres.engine.decode.container import NO_HEADER
 from upres.engine.decode.source import Opened, Readable, Source
 
@@ -53,7 +53,7 @@ def _opened(waiting: Interruptible, *, spool: bool) -> Opened:
         file.seek(0)
     except OSError as error:
         raise TargetError(
-            f"{tempfile.gettempdir()}: cannot hold the source, an MP4 whose index comes last ({error.strerror or error}); "
+            f"{tempfile.gettempdir()}: cannot hold the source, an MP4 whose index comes last ({reason(error)}); "
             "the variable TMPDIR names another folder"
         ) from error
     waiting.close()
@@ -110,7 +110,7 @@ def _read(source: Readable, size: int) -> bytes:
     try:
         data = source.read(size)
     except OSError as error:
-        raise SourceError(f"the stream cannot be read ({error.strerror or error})") from error
+        raise SourceError(f"the stream cannot be read ({reason(error)})") from error
     if len(data) > size:  # PyAV would write it behind the end of its buffer
         raise SourceError(
             f"the stream gave {len(data)} bytes when asked for {size}; its `read` must give at most as many"

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from upres.engine.graphs import parts as onnx_parts
-from upres.engine.graphs.onnx_pb2 import NodeProto, TensorProto
-from upres.engine.runtime.base import Tensor
+from upres.engine.graphs.nodes import Nodes
+from upres.engine.graphs.onnx_pb2 import TensorProto
 
 from .networks import LATENT
 from .tiles import LATENT_PIXELS, Layout, Tile
-
-OPSET, IR_VERSION = 17, 8
 
 
 def part_name(frame: int, part: int) -> str:
@@ -25,53 +23,32 @@ def blending(layout: Layout, parts: Sequence[Tile], count: int) -> bytes:
     clean.0 …: of the tiles, (1, 16, count, H/8, W/8) float32. latents.F.P: frame F in part P, (1, 16, H/8, W/8). doubt: (1,), 0
     where all of them are finite, and no number else.
     """
-    graph = _Nodes()
+    graph = Nodes()
     whole = graph.add("Pad", *_weighed(graph, layout, 0))
     for number in range(1, len(layout.tiles)):
         whole = graph.add("Add", whole, graph.add("Pad", *_weighed(graph, layout, number)))
     flat = graph.add("Reshape", graph.add("Mul", whole, graph.constant(np.float32(0))), graph.constant(np.array([-1])))
-    graph.add("ReduceSum", flat, output="doubt")
+    graph.add("ReduceSum", flat, name="doubt")
     outputs: dict[str, Sequence[int]] = {"doubt": [1]}
     for at in range(count):
         frame = graph.add("Gather", whole, graph.constant(np.array(at)), axis=2)
         for number, part in enumerate(parts):
             edges = (part.top, part.left), (part.top + part.height, part.left + part.width)
             bounds = (graph.constant(np.array(edge) // LATENT_PIXELS) for edge in edges)
-            graph.add("Slice", frame, *bounds, graph.constant(np.array([2, 3])), output=part_name(at, number))
+            graph.add("Slice", frame, *bounds, graph.constant(np.array([2, 3])), name=part_name(at, number))
             outputs[part_name(at, number)] = 1, LATENT, part.height // LATENT_PIXELS, part.width // LATENT_PIXELS
     side = layout.profile.height // LATENT_PIXELS, layout.profile.width // LATENT_PIXELS
     inputs = {f"clean.{tile}": (1, LATENT, count, *side) for tile in range(len(layout.tiles))}
     taken, given = (
         [onnx_parts.value(name, TensorProto.FLOAT, shape) for name, shape in each.items()] for each in (inputs, outputs)
     )
-    made = onnx_parts.graph("blend", graph.nodes, taken, given, graph.constants)
-    return onnx_parts.written(onnx_parts.model(made, opset=OPSET, ir_version=IR_VERSION))
+    return graph.file("blend", taken, given)
 
 
-def _weighed(graph: "_Nodes", layout: Layout, number: int) -> tuple[str, str, str]:
+def _weighed(graph: Nodes, layout: Layout, number: int) -> tuple[str, str, str]:
     """Weigh a tile; give it with how much of the frame lies around it, and what is there."""
     tile, share = layout.tiles[number], layout.shares()[number]
     beyond = layout.height - tile.top - tile.height, layout.width - tile.left - tile.width
     pads = np.array([0, 0, 0, tile.top, tile.left, 0, 0, 0, *beyond]) // LATENT_PIXELS
     weighed = graph.add("Mul", f"clean.{number}", graph.constant(share))
     return weighed, graph.constant(pads), graph.constant(np.float32(0))
-
-
-class _Nodes:
-    """Nodes and constants of a graph, each named by its number."""
-
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
-
-    def add(self, operator: str, *inputs: str, output: str = "", **attributes: int) -> str:
-        """Add a node; give its output's name."""
-        output = output or f"value.{len(self.nodes)}"
-        self.nodes.append(onnx_parts.node(operator, inputs, [output], **attributes))
-        return output
-
-    def constant(self, value: Tensor | np.float32) -> str:
-        """Add a constant; give its name."""
-        name = f"constant.{len(self.constants)}"
-        self.constants.append(onnx_parts.tensor(np.asarray(value), name))
-        return name

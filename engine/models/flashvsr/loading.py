@@ -8,7 +8,6 @@ from upres.engine.core.errors import ModelError
 from upres.engine.runtime.base import DeviceKind
 from upres.engine.runtime.ort_at_once import GraphAtOnce
 from upres.engine.runtime.ort_cuda import Cuda, CudaGraph
-from upres.engine.runtime.ring.at_once import HostAtOnce
 from upres.engine.runtime.ring.cuda import CudaDevice
 from upres.engine.runtime.ring.device import DeviceGraph, StateGraph, Stream
 
@@ -26,15 +25,11 @@ class Loader:
     def __call__(self, path: Path) -> StateGraph:
         """Load a graph, its weights mapped; ModelError where that cannot be, or the device is not here."""
         if self._device == "cpu":
-            return GraphAtOnce(path, self._threads, self._host, mapped=True)
+            return GraphAtOnce(path, self._threads, mapped=True)
         if reason := Cuda().unavailable():
             raise ModelError(reason)
         on, compute = self._cuda
         return CudaGraph(path, "fp32", on, compute, mapped=True)
-
-    @cached_property
-    def _host(self) -> HostAtOnce:
-        return HostAtOnce()
 
     @cached_property
     def _cuda(self) -> tuple[CudaDevice, Stream]:

@@ -10,7 +10,7 @@ import numpy as np
 from upres.engine.core.errors import ModelError
 from upres.engine.runtime.base import Tensor
 from upres.engine.runtime.ring.device import Bound, StateGraph
-from upres.engine.runtime.ring.resident import Resident, State, is_state
+from upres.engine.runtime.ring.resident import Resident, State, state_of
 from upres.engine.runtime.ring.ring import Ring, Specs
 
 from .tiles import GRID, LATENT_PIXELS, Tile
@@ -181,7 +181,7 @@ class Decoder:
 def _passed(graph: StateGraph, sizes: Mapping[str, int] = WHOLE) -> tuple[Specs, Specs]:
     """Describe what passes through the host: all but the state, and tokens."""
     inputs, outputs = (
-        {name: spec for name, spec in specs.items() if not is_state(name) and name != "tokens"}
+        {name: spec for name, spec in specs.items() if state_of(name) is None and name != "tokens"}
         for specs in graph.specs(sizes)
     )
     return inputs, outputs

@@ -22,7 +22,7 @@ class Graphs:
     following: StateGraph
     cuts: Mapping[int, DeviceGraph]
     head_dim: int
-    depth: int = 1
+    depth: int
 
 
 class Networks:

@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from upres.engine.core.errors import TargetError
+from upres.engine.core.errors import TargetError, reason
 from upres.engine.core.frame import Pixels
 from upres.engine.runtime.base import Tensor
 
@@ -89,7 +89,7 @@ class SpooledShot:
         )
 
     def _full(self, error: OSError) -> TargetError:
-        return TargetError(f"cannot spool a shot to {self._folder}: {error.strerror}; free some space there")
+        return TargetError(f"cannot spool a shot to {self._folder}: {reason(error)}")
 
     def _transform(self, source: Tensor, latents: Tensor, tile: Tile, share: Tensor) -> None:
         """Add a tile's share to the latents of the whole shot."""

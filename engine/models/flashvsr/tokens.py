@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from upres.engine.graphs import parts
+from upres.engine.graphs.nodes import Nodes
 from upres.engine.graphs.onnx_pb2 import TensorProto
 from upres.engine.runtime.base import Tensor
 from upres.engine.runtime.ring.device import Bound, DeviceGraph, Spec
@@ -12,8 +13,6 @@ from upres.engine.runtime.ring.resident import Resident
 
 from .networks import FIRST
 from .tiles import GRID, Tile
-
-OPSET, IR_VERSION = 17, 8
 
 
 class TokenCut:
@@ -65,13 +64,9 @@ def cutting(count: int) -> bytes:
     tokens.0 …: (1, tokens of a frame, dim) float32. places: int64, which of them. part: (1, count * places, dim).
     """
     frames = [f"tokens.{at}" for at in range(count)]
-    picked = [f"picked.{at}" for at in range(count)]
-    nodes = [
-        parts.node("Gather", [frame, "places"], [part], axis=1) for frame, part in zip(frames, picked, strict=True)
-    ]
-    nodes.append(parts.node("Concat", picked, ["part"], axis=1))
+    nodes = Nodes()
+    nodes.add("Concat", *(nodes.add("Gather", frame, "places", axis=1) for frame in frames), name="part", axis=1)
     inputs = [parts.value("places", TensorProto.INT64, ["count"])]
     inputs += [parts.value(name, TensorProto.FLOAT, [1, "all", "dim"]) for name in frames]
     output = parts.value("part", TensorProto.FLOAT, [1, "tokens", "dim"])
-    graph = parts.graph("cut", nodes, inputs, [output])
-    return parts.written(parts.model(graph, opset=OPSET, ir_version=IR_VERSION))
+    return nodes.file("cut", inputs, [output])

@@ -1,5 +1,6 @@
 """Tensors that stay on a device: graphs on one stream write them and read them, and no byte of them passes through the host."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -109,13 +110,8 @@ class State:
         self._resident.close()
 
 
-def is_state(name: str) -> bool:
-    """Tell whether an input or output of a graph is one of its state."""
-    return _state_of(name) is not None
-
-
-def _state_of(name: str) -> str | None:
-    """Return the state that a tensor belongs to: K of "K.past.0" and of "K.new.0"."""
+def state_of(name: str) -> str | None:
+    """Return the state that an input or output of a graph belongs to: K of "K.past.0" and of "K.new.0"; None for others."""
     for way in ("past", "new"):
         state, _, index = name.rpartition(f".{way}.")
         if state and index.isdigit():
@@ -124,11 +120,7 @@ def _state_of(name: str) -> str | None:
 
 
 def _parts(graph: StateGraph, sizes: Mapping[str, int]) -> dict[str, _Part]:
-    read, written = ({name: spec for name, spec in specs.items() if is_state(name)} for specs in graph.specs(sizes))
-    parts: dict[str, _Part] = {}
-    for name, spec in (*read.items(), *written.items()):
-        state = _state_of(name)
-        assert state is not None
-        past, new = (sum(_state_of(each) == state for each in names) for names in (read, written))
-        parts[state] = _Part(spec, past, new)
-    return parts
+    read, written = graph.specs(sizes)
+    past, new = (Counter(map(state_of, names)) for names in (read, written))
+    named = ((state_of(name), spec) for name, spec in (*read.items(), *written.items()))
+    return {state: _Part(spec, past[state], new[state]) for state, spec in named if state is not None}

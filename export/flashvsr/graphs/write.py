@@ -4,7 +4,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from upres.engine.core.errors import ModelError, TargetError
+from upres.engine.core.errors import ModelError, TargetError, reason
 from upres.engine.models.flashvsr.manifest import FILE, FlashVSRManifest, Profile
 from upres.engine.models.flashvsr.networks import FIRST, NEXT
 from upres.export.flashvsr.weights.weight_set import WeightSet, check
@@ -57,7 +57,7 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
             f"these weights cannot be exported in {settings.precision}: {error}; fp32 takes most"
         ) from error
     except OSError as error:
-        raise TargetError(f"cannot write the graphs into {folder}: {error.strerror or error}") from error
+        raise TargetError(f"cannot write the graphs into {folder}: {reason(error)}") from error
     return manifest
 
 

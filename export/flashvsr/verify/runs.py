@@ -11,7 +11,7 @@ import torch
 from upres.engine.models.flashvsr.networks import FIRST, NEXT, Decoder, Projector, Transformer
 from upres.engine.runtime.base import cpus
 from upres.engine.runtime.ort_at_once import GraphAtOnce
-from upres.engine.runtime.ring.at_once import HostArray, HostAtOnce
+from upres.engine.runtime.ring.at_once import HostArray
 from upres.engine.runtime.ring.device import Bound
 from upres.engine.runtime.ring.resident import Resident
 from upres.export.flashvsr.graphs.attention import Attention
@@ -110,7 +110,7 @@ def _project_onnx(golden: Golden, folder: Path, steps: list[Step]) -> list[Array
 
 
 def _load(path: Path) -> GraphAtOnce:
-    return GraphAtOnce(path, cpus(), HostAtOnce(), mapped=True)
+    return GraphAtOnce(path, cpus(), mapped=True)
 
 
 def _read(bound: Bound) -> Array:

@@ -12,15 +12,15 @@ from upres.engine.runtime.ort import OnnxRuntimeGraph
 SHAPE = [2, 3]
 
 
-def write(path, kind=TensorProto.FLOAT):
+def write(path):
     """A graph that gives its state one larger than it was, and the state before in float32."""
-    value = [helper.make_tensor_value_info(name, kind, SHAPE) for name in ("k.past.0", "k.new.0")]
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, SHAPE) for name in ("k.past.0", "k.new.0")]
     seen = helper.make_tensor_value_info("seen", TensorProto.FLOAT, SHAPE)
     one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
     nodes = [
         helper.make_node("Cast", ["k.past.0"], ["seen"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["seen", "one"], ["larger"]),
-        helper.make_node("Cast", ["larger"], ["k.new.0"], to=kind),
+        helper.make_node("Cast", ["larger"], ["k.new.0"], to=TensorProto.FLOAT),
     ]
     graph = helper.make_graph(nodes, "g", value[:1], [value[1], seen], [one])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)

@@ -146,3 +146,5 @@ def test_a_record_that_would_have_a_file_read_to_its_end_is_none(log, size, offs
         file.write(json.dumps(record).encode() + b"\n")
     with pytest.raises(LogError, match="damaged"):
         Tail(log).news()
+    with pytest.raises(LogError, match="damaged"):
+        FolderLog(log, HEADER)

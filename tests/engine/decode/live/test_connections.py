@@ -1,5 +1,6 @@
 """Sources that break off and are opened again: one connection at a time, and none once nothing is to be read any more."""
 
+import io
 import shutil
 import threading
 
@@ -39,6 +40,17 @@ class Camera:
             self.log.append(f"close {number}")
 
         return Opened(reading, close=close, interrupt=reading.close)
+
+
+class Stopping(io.BytesIO):
+    """A file whose reading is interrupted, once it is `stopped`."""
+
+    stopped = False
+
+    def read(self, size=-1):
+        if self.stopped:
+            raise Interrupted("the file is not read any more")
+        return super().read(size)
 
 
 @pytest.fixture
@@ -127,4 +139,12 @@ def test_an_interruption_is_raised_once_and_printed_nowhere(clips, capfd):
         reader.interrupt()
         assert reading.ended() and isinstance(reading.error, Interrupted)
     silent.over.set()
+    assert capfd.readouterr().err == ""
+
+
+def test_an_interruption_of_a_file_is_raised_once_and_printed_nowhere(clips, capfd):
+    file = Stopping(media.clip(clips / "stopping.mkv", "-c:v", "mpeg2video", "-g", 5, picture=PICTURE).read_bytes())
+    with Reader(file) as reader, pytest.raises(Interrupted):
+        for _ in reader.frames():
+            file.stopped = True
     assert capfd.readouterr().err == ""

@@ -1,5 +1,6 @@
 """FlashVSR's session: exact frame counts and times, shots, tiles, sizes; graphs from the small reference weights."""
 
+import errno
 import importlib
 import os
 import shutil
@@ -28,7 +29,6 @@ from upres.engine.pipeline.admission import refuse_what_cannot_fit
 from upres.engine.pipeline.estimate import predict
 from upres.engine.pipeline.options import Job
 from upres.engine.runtime.ort_at_once import GraphAtOnce
-from upres.engine.runtime.ring.at_once import HostAtOnce
 from upres.engine.runtime.ring.resident import Resident
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
@@ -185,13 +185,24 @@ def test_what_a_shot_takes_on_disk_is_predicted(folder, tmp_path):
     session.close()
 
 
+def test_a_folder_that_may_not_be_written_to_needs_no_room(folder, tmp_path, monkeypatch):
+    def refused(dir):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    session = FlashVSR(folder, options=Options(spool=tmp_path)).open(70, 50)
+    with pytest.raises(TargetError, match=r"cannot spool a shot to .*: Permission denied$"):
+        list(session.push(clip(1, 70, 50)[0]))
+    session.close()
+
+
 def test_a_disk_that_fills_while_a_shot_is_spooled(folder, tmp_path, monkeypatch):
     def full(dir):
         return Path("/dev/full").open("r+b")
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     session = FlashVSR(folder, options=Options(spool=tmp_path)).open(70, 50)
-    with pytest.raises(TargetError, match=r"cannot spool a shot to .*: No space left on device; free some space there"):
+    with pytest.raises(TargetError, match=r"cannot spool a shot to .*: No space left on device; make room there"):
         for frame in clip(30, 70, 50):
             list(session.push(frame))
     session.close()
@@ -250,7 +261,7 @@ def test_values_that_are_not_finite_are_an_error_and_never_pictures(folder):
         upscale(
             FlashVSR(folder), clip(1), noise=lambda latent, rows, columns: np.full((16, rows, columns), np.nan, "f4")
         )
-    decoder = Decoder(GraphAtOnce(folder / "decoder.onnx", 2, HostAtOnce()), 128, 128)
+    decoder = Decoder(GraphAtOnce(folder / "decoder.onnx", 2), 128, 128)
     decoder.start()
     with pytest.raises(ModelError, match="decoder gave values that are not finite"):
         decoder.push(np.full((1, 16, 16, 16), np.nan, np.float32), np.zeros((4, 128, 128, 3), np.uint8))
@@ -290,7 +301,7 @@ def test_memory_counts_the_state_of_every_part_of_the_decoder(folder, tmp_path, 
 
 
 def test_decoding_in_parts_is_exact(folder):
-    graph = GraphAtOnce(folder / "decoder.onnx", 2, HostAtOnce())
+    graph = GraphAtOnce(folder / "decoder.onnx", 2)
     height, width = 272, 528
     whole, parts = Decoder(graph, height, width), Decoder(graph, height, width, part=300)
     source = np.random.default_rng(0)
@@ -394,8 +405,7 @@ def test_five_thousand_frames_in_one_shot(folder):
 @pytest.fixture
 def on_gpu(folder, monkeypatch):
     """A function that loads the model as on a GPU with so many bytes free; it computes on the CPU in its place."""
-    at_once = HostAtOnce()
-    monkeypatch.setattr(FlashVSR, "_load", lambda self, name: GraphAtOnce(self._folder / name, 2, at_once))
+    monkeypatch.setattr(FlashVSR, "_load", lambda self, name: GraphAtOnce(self._folder / name, 2))
 
     def load(free, **options):
         monkeypatch.setattr(device_memory, "free", lambda: free)
@@ -421,7 +431,7 @@ def test_on_a_gpu_its_memory_holds_what_the_main_memory_holds_on_a_cpu(folder, o
 
 @pytest.mark.parametrize("count", [2, 6])
 def test_the_tokens_of_a_tile_are_cut_from_those_of_the_frame(folder, count):
-    graph = GraphAtOnce(folder / "decoder.onnx", 1, HostAtOnce())
+    graph = GraphAtOnce(folder / "decoder.onnx", 1)
     tokens, resident = np.random.default_rng(0).standard_normal((count, 1, 5 * 7, 3), np.float32), Resident(graph)
     cut = TokenCut(cuts_beside(graph), 7 * 16)
     part = cut([resident.put(each) for each in tokens], Tile(16, 32, 48, 64))

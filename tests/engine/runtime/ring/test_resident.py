@@ -60,7 +60,7 @@ def seen(graph, runs):
 def test_a_state_of_any_precision_is_cleared_and_stepped_however_late_the_device_is(tmp_path, kind):
     path = write(tmp_path / "g.onnx", getattr(TensorProto, kind))
     expected = [0, 0, 1, 1, 2] * 2, 3 * 12 * (4 if kind == "FLOAT" else 2)
-    assert seen(GraphAtOnce(path, 1, HostAtOnce()), 5) == expected
+    assert seen(GraphAtOnce(path, 1), 5) == expected
     graph = OnnxRuntimeGraph(path, 1)
     for seed in range(40):
         device = HostDevice(seed)
