@@ -1,4 +1,4 @@
-"""What an operator sets: by `UPRES_…` in the environment, or in one TOML file; the environment wins."""
+"""Server settings, read from `UPRES_…` environment variables and one TOML file; the environment takes precedence."""
 
 import re
 import tomllib
@@ -79,108 +79,108 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="UPRES_", extra="forbid")
 
-    state: Path = Field(default_factory=lambda: platformdirs.user_data_path("upres"), description="folder of all state")
+    state: Path = Field(default_factory=lambda: platformdirs.user_data_path("upres"), description="folder for state")
     database: str | None = Field(
         None,
-        description="postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE; a file in the state folder by default",
+        description="postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE; default: a file in the state folder",
     )
     store: str | None = Field(
         None,
-        description="folder or object-store URL (s3://…) where jobs are kept, so that servers of one database share no folder:"
-        " `state` is then each server's own; by default jobs are kept in the state folder",
+        description="folder or object-store URL (s3://…) for sources and logs of jobs, so that servers with the same database need"
+        " no shared folder: each server then has its own `state`; default: the state folder",
     )
     results: str | None = Field(
-        None, description="folder or object-store URL (s3://…); in `store`, else in the state folder by default"
+        None, description="folder or object-store URL for results; default: in `store` if set, else in the state folder"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
-    http_port: int = Field(8080, ge=0, le=65535, description="0 takes any free one")
-    grpc_port: int = Field(8081, ge=0, le=65535, description="0 takes any free one")
+    http_port: int = Field(8080, ge=0, le=65535, description="port for HTTP; 0 selects any free port")
+    grpc_port: int = Field(8081, ge=0, le=65535, description="port for gRPC; 0 selects any free port")
     peer_host: str | None = Field(
         None,
-        description="name or address by which servers that share the database reach this one; by default `host`, or where that is"
-        " every address, the one that this machine reaches the database from",
+        description="host name or address at which other servers with the same database reach this one; default: `host`, or if that"
+        " means all interfaces, the local address of the connection to the database",
     )
     peer_ca: Path | None = Field(
-        None, description="PEM of the authority that signed those servers' certificates; by default any public one"
+        None, description="PEM file of the authority that signed their certificates; default: any public one"
     )
-    public_url: str | None = Field(None, description="how clients reach HTTP; by default as the request came that asks")
+    public_url: str | None = Field(
+        None, description="URL at which clients reach the HTTP API; default: the address that each request was sent to"
+    )
     trusted_proxies: list[str] = Field(
-        default_factory=list, description="addresses or networks of proxies whose X-Forwarded-… headers are believed"
+        default_factory=list, description="proxies (addresses, networks) whose X-Forwarded-… headers are trusted"
     )
-    request_seconds: Seconds = Field(20.0, description="the longest that a connection waits for the head of a request")
-    tls_certificate: Path | None = Field(
-        None, description="PEM, with what it was signed by; HTTP and gRPC then speak TLS"
-    )
-    tls_key: Path | None = Field(None, description="PEM; of the certificate")
-    api_key: SecretStr | None = Field(None, description="the key named `default`")
+    request_seconds: Seconds = Field(20.0, description="longest time to receive the headers of a request")
+    tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain; enables TLS")
+    tls_key: Path | None = Field(None, description="PEM file with the private key of the certificate")
+    api_key: SecretStr | None = Field(None, description="API key with the name `default`")
     executor: str = Field(
-        "local", description="what runs attempts: local, or ray (several machines); more can be installed"
+        "local", description="where attempts run: local, or ray (several machines); other packages can add more"
     )
     workers: int | None = Field(
-        None,
-        ge=0,
-        description="worker processes, on each node; by default one for each GPU that the runtime uses, or one",
+        None, ge=0, description="worker processes on each node; default: one for each GPU that the runtime uses, or one"
     )
-    slots: int = Field(4, ge=1, description="attempts that share a device")
+    slots: int = Field(4, ge=1, description="attempts that run on a device at the same time")
     job_memory_bytes: int | None = Field(
         None,
         gt=0,
-        description="memory that jobs may take together, on each node; others wait. By default 90 % of what is free at start",
+        description="memory for all jobs on a node together; further jobs wait. Default: 90 % of what is free at startup",
     )
-    live_slots: int = Field(1, ge=0, description="live jobs that share a device; more are refused until one ends")
-    runtime: Runtime = Field("auto", description=f"what runs the models: {', '.join(runtimes.names())}")
-    quality: Quality = Field("high", description=f"of the models' arithmetic: {' or '.join(QUALITIES)}")
+    live_slots: int = Field(1, ge=0, description="live jobs on a device at the same time; more are rejected")
+    runtime: Runtime = Field("auto", description=f"runtime for the models: {', '.join(runtimes.names())}")
+    quality: Quality = Field("high", description=f"precision of the models: {', '.join(QUALITIES)}")
     preload: list[Preload] = Field(
         default_factory=list,
-        description="sizes that models are made ready for at start, as RealESRGAN_Vid_x2@1280x720",
+        description="models and frame sizes to prepare at startup, for example RealESRGAN_Vid_x2@1280x720",
     )
     nvenc: bool = Field(
-        False, description="an NVIDIA GPU encodes 8-bit H.264 and HEVC, if NVENC opens at start; not tried on a GPU yet"
+        False, description="encode 8-bit H.264 and HEVC with NVENC if available at startup; not tested on a GPU yet"
     )
     models: str = Field("upres.service.execution.worker:load", description="module:function that loads a model")
-    queue: int = Field(256, ge=1, description="jobs that may wait, half of them of one key")
+    queue: int = Field(256, ge=1, description="jobs that may wait; at most half of them may belong to one key")
     limits: Profile = Field(
         "none",
-        description="of what clients send: none, or deapi, the hosted API's: clips of 15 s (x4), 30 s (x2) and 10 s (FlashVSR), "
-        "uploads of 52,428,800 bytes, an hour a job; settings of single limits go before it",
+        description="limits for clients: none, or deapi (the hosted API's: clips of 15 s (x4), 30 s (x2) and 10 s (FlashVSR), "
+        "uploads of 52,428,800 bytes, one hour per job); settings for single limits override it",
     )
     upload_bytes: Bytes | None = Field(
-        None, description="largest video that is uploaded over HTTP; by default as source_bytes, or as limits say"
+        None, description="largest upload over HTTP; default: `source_bytes`, or the value that `limits` sets"
     )
-    source_bytes: Bytes = Field(2 << 30, description="largest source that is sent over gRPC")
+    source_bytes: Bytes = Field(2 << 30, description="largest source over gRPC")
     clip_seconds: dict[str, Seconds] = Field(
-        default_factory=dict, description="longest clip by model, in place of what limits say"
+        default_factory=dict, description="longest clip for each model; overrides `limits`"
     )
     job_seconds: Seconds | None = Field(
-        None, description="longest that one attempt of a job may take; by default a week, or as limits say"
+        None, description="longest time for one attempt of a job; default: one week, or the value that `limits` sets"
     )
-    live_seconds: Seconds | None = Field(None, description="longest live source; without a limit by default")
+    live_seconds: Seconds | None = Field(None, description="longest duration of a live source; default: no limit")
     live_sources: dict[StreamName, Stream] = Field(
         default_factory=dict,
-        description="streams that the server pulls for clients, who see the names alone: URLs of rtsp, rtmp or tcp by name",
+        description="rtsp, rtmp or tcp URLs of streams that the server pulls, by name; clients see only names",
     )
-    live_log_seconds: Seconds = Field(10.0, description="how much of a live log can be read again")
-    live_log_bytes: Bytes = Field(64 << 20, ge=1 << 20, description="likewise, in bytes of memory; whichever is less")
+    live_log_seconds: Seconds = Field(10.0, description="duration of live output that is kept for readers")
+    live_log_bytes: Bytes = Field(
+        64 << 20, ge=1 << 20, description="the same in bytes of memory; the smaller limit applies"
+    )
     decoder_bytes: Bytes = Field(16 << 30, description="memory that the process of one attempt may use")
-    free_bytes: Bytes = Field(1 << 30, description="disk that stays free; new jobs are refused below it")
+    free_bytes: Bytes = Field(1 << 30, description="free disk space to keep; below it new jobs are rejected")
     source_idle_seconds: Seconds = Field(
-        60.0, description="longest that a sender may pause, and that a live client may not read"
+        60.0, description="longest time that a sender may pause, or that a live client may stop reading"
     )
-    grace_seconds: Seconds = Field(20.0, description="time for running jobs to end after SIGTERM")
-    result_url_seconds: Seconds = Field(3600.0, description="how long a link to a result is valid")
-    keep_seconds: Seconds = Field(WEEK, description="how long ended jobs and their results are kept")
-    requests_per_minute: int = Field(600, ge=1, description="by key")
-    requests_per_day: int = Field(100_000, ge=1, description="by key")
-    ping_seconds: Seconds = Field(30.0, description="between two pings of a progress socket")
-    webhook_hosts: list[str] = Field(default_factory=list, description="private hosts that webhooks may go to")
-    log_format: Format | None = Field(None, description="json or text; by default text on a terminal, else json")
+    grace_seconds: Seconds = Field(20.0, description="time for running jobs to finish after SIGTERM")
+    result_url_seconds: Seconds = Field(3600.0, description="validity of a link to a result")
+    keep_seconds: Seconds = Field(WEEK, description="how long finished jobs and their results are kept")
+    requests_per_minute: int = Field(600, ge=1, description="rate limit of each key")
+    requests_per_day: int = Field(100_000, ge=1, description="daily limit of each key")
+    ping_seconds: Seconds = Field(30.0, description="interval between pings on a progress socket")
+    webhook_hosts: list[str] = Field(default_factory=list, description="private hosts that webhooks may be sent to")
+    log_format: Format | None = Field(None, description="json or text; default: text on a terminal, otherwise json")
     allow_unconfined: bool = Field(
-        False, description="serve others although processes that open their media keep the network"
+        False, description="accept remote clients even if the system cannot sandbox the processes that open their media"
     )
     cors_origins: list[str] = Field(
-        default_factory=list, description="origins whose pages may call the API, as https://app.example; * for any"
+        default_factory=list, description="origins whose pages may call the API, such as https://app.example; * for any"
     )
-    webhook_http: bool = Field(False, description="webhooks may go over http")
+    webhook_http: bool = Field(False, description="allow webhooks over unencrypted http")
 
     @classmethod
     def settings_customise_sources(

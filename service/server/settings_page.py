@@ -12,16 +12,16 @@ from .settings import Settings
 
 INTRODUCTION = """# Settings
 
-`upres serve` reads them from a TOML file (`--config upres.toml`) and from the environment, which takes precedence:
+`upres serve` reads settings from a TOML file (`--config upres.toml`) and from the environment, which takes precedence:
 `slots = 2` in the file is `UPRES_SLOTS=2` in the environment. Sizes are in bytes, times in seconds. Lists and tables in the
 environment are JSON: `UPRES_CORS_ORIGINS='["https://app.example"]'`, `UPRES_CLIP_SECONDS='{"RealESRGAN_Vid_x4": 60}'`.
-A setting that is out of range, or unknown in the file, ends the start with one message that names every such setting. A
-variable whose name is nearly that of a setting is named at the start, too. Traces have OpenTelemetry's own variables
-([Seen from outside](observability.md)).
+If settings are out of range, or unknown in the file, the server does not start and one message names all of them. It also
+warns about variables whose name is close to that of a setting. Tracing is configured with the standard OpenTelemetry variables
+([Observability](observability.md)).
 
-This page is made by `upres serve --list-settings`.
+`upres serve --list-settings` prints this page.
 
-| setting | default | what it is |
+| setting | default | description |
 |---|---|---|
 """
 LARGE = 1 << 20
