@@ -91,14 +91,14 @@ class Interrupted(UpresError):
     transient = True
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 """What a system says of a disk that has no room."""
 
 
 def reason(error: Exception) -> str:
     """Give what the system says, or FFmpeg of it, and what to do where a disk is full."""
     said = getattr(error, "strerror", None) or str(error)
-    return f"{said}; make room there" if getattr(error, "errno", None) in FULL else said
+    return f"{said}; make room there" if getattr(error, "errno", None) in NO_SPACE else said
 
 
 @contextmanager

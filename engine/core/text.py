@@ -19,7 +19,7 @@ def number(value: float | Fraction, digits: int = 12) -> str:
     return str(value) if isinstance(value, int) else format(Decimal(f"{float(value):.{digits}g}"), "f")
 
 
-def shown(text: str) -> str:
+def redacted(text: str) -> str:
     """Write a text with the addresses in it as anybody may see them: without users, passwords and tokens before @, and queries."""
     return ADDRESS.sub(r"\1\2", text)
 

@@ -13,7 +13,7 @@ from av import AudioStream
 from av.container import InputContainer
 
 from upres.engine.core.errors import EndedError
-from upres.engine.core.text import shown
+from upres.engine.core.text import redacted
 from upres.engine.core.timeline import Repairs
 
 from .container import Tracks, choose, open_container
@@ -40,7 +40,7 @@ class Connection:
     """
 
     def __init__(self, source: Source, formats: tuple[str, ...] | None, *, live: bool) -> None:
-        self.name = shown(str(source)) if isinstance(source, str | Path | ImageSequence) else "the source"
+        self.name = redacted(str(source)) if isinstance(source, str | Path | ImageSequence) else "the source"
         self._source, self._formats = source, formats
         self._opener = opener_for(source)
         self.live = live or self._opener.live

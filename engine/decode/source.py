@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from upres.engine.core.errors import SourceError, os_errors_as
-from upres.engine.core.text import shown
+from upres.engine.core.text import redacted
 
 from .numbered import NUMBER, ImageSequence, is_sequence
 
@@ -88,7 +88,7 @@ def opener_for(source: Source) -> SourceOpener:
     if kind not in registered.names:
         schemes = sorted(registered.names - {"file", "sequence", "seekable", "stream"})
         raise SourceError(
-            f"{shown(str(source))}: there is no opener for {kind}; there are {', '.join(schemes)}, and files"
+            f"{redacted(str(source))}: there is no opener for {kind}; there are {', '.join(schemes)}, and files"
         )
     opener: SourceOpener = registered[kind].load()()
     return opener

@@ -17,7 +17,7 @@ from upres.engine.core.frame import FULL
 from upres.engine.decode.container import LIMIT, check_size
 from upres.engine.decode.openers.web import WebFile
 from upres.engine.decode.source import kind_of
-from upres.engine.segments.whole_file import part_of, put_in_place
+from upres.engine.segments.whole_file import partial_path, put_in_place
 
 from .formats import FORMATS, JPEG, TIFF, Format, format_of
 from .metadata import ORIENTATION, TURNS, Metadata, metadata, to_srgb, upright
@@ -67,7 +67,7 @@ def save(picture: Picture, target: Path, *, exact: bool = False) -> list[str]:
     exact: so that nothing is lost. Raises TargetError.
     """
     data, notes = encoded(picture, format_of(target), str(target), exact=exact)
-    part = part_of(target)
+    part = partial_path(target)
     try:
         with os_errors_as(target, TargetError):
             part.write_bytes(data)

@@ -14,7 +14,7 @@ from upres.engine.color.convert import as_frame
 from upres.engine.core.errors import TargetError, reason
 from upres.engine.core.frame import Frame
 from upres.engine.core.text import counted
-from upres.engine.segments.whole_file import part_of, put_in_place
+from upres.engine.segments.whole_file import partial_path, put_in_place
 
 from .picture import resampled
 
@@ -55,7 +55,7 @@ class MovingWriter:
     complete = 0
 
     def __init__(self, target: Path, size: tuple[int, int], time_base: Fraction, *, exact: bool) -> None:
-        self._target, self._part = target, part_of(target)
+        self._target, self._part = target, partial_path(target)
         self._kind = MOVING[target.suffix.lower()]
         self._size = size
         self._time_base = time_base

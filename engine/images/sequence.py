@@ -13,7 +13,7 @@ from upres.engine.core.frame import Frame
 from upres.engine.core.text import counted
 from upres.engine.decode.numbered import ImageSequence
 from upres.engine.pipeline.target import log_folder
-from upres.engine.segments.whole_file import part_of, put_in_place
+from upres.engine.segments.whole_file import partial_path, put_in_place
 
 from .file import READ, save
 from .picture import Picture, resampled
@@ -105,7 +105,7 @@ class SequenceWriter:
             for number in self._images.numbers():
                 if number >= self._first:
                     self._images.path(number).unlink(missing_ok=True)
-            part = part_of(self._record)
+            part = partial_path(self._record)
             part.write_text(json.dumps(self._made_by), "utf-8")
             put_in_place(part, self._record)
         self._started = True

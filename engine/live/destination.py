@@ -15,7 +15,7 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from upres.engine.core.errors import TargetError, os_errors_as
-from upres.engine.core.text import shown
+from upres.engine.core.text import redacted
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.stream import Writable
 from upres.engine.machine.companion import last_line, tied
@@ -157,7 +157,7 @@ def destination(name: str) -> Destination:
 
 def _shown(address: str) -> str:
     """Write an address that may have spaces in it, as passphrases do, as anybody may see it."""
-    return shown("%20".join(address.split()))
+    return redacted("%20".join(address.split()))
 
 
 @contextmanager
@@ -191,7 +191,7 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
         problem = _end(process, listening)
     if problem := problem or broken:
         line = said[0].decode(errors="replace").strip() if said else ""
-        last = f" ({shown(line.replace(onward[-1], _shown(onward[-1])))})" if line else ""
+        last = f" ({redacted(line.replace(onward[-1], _shown(onward[-1])))})" if line else ""
         raise TargetError(f"{problem}{last}; see whether a receiver listens there, and takes {takes}")
 
 

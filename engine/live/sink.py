@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from upres.engine.core.errors import TargetError, UpresError, reason
-from upres.engine.core.text import shown
+from upres.engine.core.text import redacted
 from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.segments.model import Fragment, Track
 
@@ -89,7 +89,7 @@ class Sink:
             self._fail(TargetError(f"it cannot be written ({reason(error)})"))
         except BaseException as error:  # or nobody would notice, and a file would be waited for indefinitely
             logger.exception("writing to %s failed", self.destination.name)
-            self._fail(TargetError(shown(f"writing failed: {type(error).__name__}: {error}; please report it")))
+            self._fail(TargetError(redacted(f"writing failed: {type(error).__name__}: {error}; please report it")))
 
     def _next(self) -> tuple[Fragment, bytes] | None:
         with self._changed:

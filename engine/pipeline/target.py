@@ -10,7 +10,7 @@ from upres.engine.core.text import counted
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.file import container_for
 from upres.engine.segments.folder import FolderLog
-from upres.engine.segments.whole_file import part_of
+from upres.engine.segments.whole_file import partial_path
 
 
 def log_folder(target: Path) -> Path:
@@ -26,7 +26,7 @@ def check_target(
     container: the one that its name must ask for; None where the name was checked already.
     """
     with os_errors_as(target, TargetError):
-        for place in (target, log_folder(target), part_of(target)):
+        for place in (target, log_folder(target), partial_path(target)):
             with suppress(FileNotFoundError, NotADirectoryError):
                 place.lstat()
         problems = [

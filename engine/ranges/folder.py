@@ -11,7 +11,7 @@ from upres.engine.decode.cut import Span
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import DAMAGED
 from upres.engine.segments.tail import Tail
-from upres.engine.segments.whole_file import part_of, put_in_place
+from upres.engine.segments.whole_file import partial_path, put_in_place
 
 from .plan import Plan
 
@@ -47,8 +47,8 @@ class Ranges:
         path = self._folder / "plan.json"
         with os_errors_as(path, TargetError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            part_of(path).write_text(json.dumps({"spans": spans, "why": plan.why}))
-            put_in_place(part_of(path), path)
+            partial_path(path).write_text(json.dumps({"spans": spans, "why": plan.why}))
+            put_in_place(partial_path(path), path)
 
     def log(self, number: int) -> FolderLog:
         """Open the log of a range, to write it from where it ends; errors as of FolderLog."""

@@ -65,7 +65,7 @@ class Cutter(Tail):
         chunks = partial(self._chunks, head, fragments)
         return Piece(self._offset, self._offset + len(text), len(head) + size, chunks)
 
-    def take(self, piece: Piece) -> None:
+    def advance(self, piece: Piece) -> None:
         """Go on behind a piece."""
         self._offset = piece.end
 
@@ -101,7 +101,7 @@ def records(data: bytes, length: int) -> tuple[bytes, int]:
     return lines, len(line) + 1 + length
 
 
-class Written(Tail):
+class PieceWriter(Tail):
     """A log written from pieces, in order, into a folder that is made for it. Each is added whole, or not at all."""
 
     def __init__(self, folder: Path) -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def part_of(target: Path) -> Path:
+def partial_path(target: Path) -> Path:
     """Return where a file is written until it is complete: absolute, or libavformat took what is before a colon for a protocol."""
     return target.absolute().with_name(f".{target.name}.{os.getpid()}.part")
 

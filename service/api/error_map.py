@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import DecodeError
 
-from upres.engine.core.errors import FULL, LogError, ModelError, SettingsError, SourceError, TargetError
+from upres.engine.core.errors import NO_SPACE, LogError, ModelError, SettingsError, SourceError, TargetError
 from upres.service.domain.errors import (
     BusyError,
     ConflictError,
@@ -50,7 +50,7 @@ ANSWERS: dict[type[BaseException], Answer] = {
     BusyError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "BUSY"),
     StoppingError: Answer(grpc.StatusCode.UNAVAILABLE, 503, "STOPPING"),
     UnavailableError: Answer(grpc.StatusCode.UNAVAILABLE, 503, "UNAVAILABLE"),
-    DiskFullError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 503, "DISK_FULL"),
+    DiskFullError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 503, "NO_SPACE"),
     StoreError: Answer(grpc.StatusCode.UNAVAILABLE, 503, "STORE"),
     LogError: Answer(grpc.StatusCode.DATA_LOSS, 500, "LOG"),
     TargetError: Answer(grpc.StatusCode.INTERNAL, 500, "TARGET"),
@@ -60,7 +60,7 @@ UNKNOWN = Answer(grpc.StatusCode.INTERNAL, 500, "INTERNAL")
 
 def known(error: Exception) -> Exception:
     """Give what is answered in place of an error: DiskFullError for the system's own, any other itself."""
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         return DiskFullError("a disk of the server is full; try again when there is room")
     return error
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upres.engine.core.text import counted, shown
+from upres.engine.core.text import counted, redacted
 
 from . import signals
 from .options import Crf, Overwrite, Prefilters, Tonemap, built
@@ -99,7 +99,7 @@ def live(
         stdout()  # refuses a terminal
     progress = Progress()
     with (
-        RemoteBar(f"waiting for {shown(source)}", endless=True) as bar,
+        RemoteBar(f"waiting for {redacted(source)}", endless=True) as bar,
         signals.interruptible(),
         _previewed(progress, bar) if preview else nullcontext() as viewer,
     ):

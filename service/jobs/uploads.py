@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from upres.engine.core.errors import FULL
+from upres.engine.core.errors import NO_SPACE
 from upres.service.domain.errors import DiskFullError, OffsetError, StoreError, TooLargeError
 from upres.service.domain.states import TransitionError
 from upres.service.storage.job_folder import JobFolder
@@ -145,6 +145,6 @@ def _store_errors() -> Iterator[None]:
     except FileNotFoundError as error:
         raise TransitionError(NO_MORE) from error
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in NO_SPACE:
             raise DiskFullError(DISK_FULL) from error
         raise StoreError(f"the source cannot be kept ({error.strerror})") from error

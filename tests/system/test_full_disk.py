@@ -6,7 +6,7 @@ import sys
 import media
 import pytest
 
-from upres.engine.core.errors import FULL, TargetError, os_errors_as
+from upres.engine.core.errors import NO_SPACE, TargetError, os_errors_as
 
 LIMITED = """
 import resource, sys
@@ -44,7 +44,7 @@ def test_a_command_whose_log_cannot_grow_keeps_what_is_there_and_resumes_to_the_
     assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "out.mp4"}
 
 
-@pytest.mark.parametrize("number", FULL)
+@pytest.mark.parametrize("number", NO_SPACE)
 def test_of_a_full_disk_it_is_said_what_to_do(number):
     with (
         pytest.raises(TargetError, match=r"out: cannot be used \(full; make room there\)"),

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 
 from upres.engine.core.errors import SourceError
-from upres.engine.core.text import shown
+from upres.engine.core.text import redacted
 from upres.engine.decode.openers.interruptible import Interruptible
 from upres.engine.decode.source import Opened, Source
 from upres.engine.machine.companion import last_line, tied
@@ -43,7 +43,7 @@ class Program:
 
     def __init__(self, source: str, *options: str) -> None:
         self._source = source
-        self._name = shown("%20".join(source.split()))  # passphrases may have spaces in them
+        self._name = redacted("%20".join(source.split()))  # passphrases may have spaces in them
         self._came = False
         found = shutil.which("ffmpeg")
         if found is None:
@@ -69,7 +69,7 @@ class Program:
         if not data and not self._came:
             self._listening.join(1)
             line = self._said[0].decode(errors="replace").strip() if self._said else "nothing came of it"
-            raise SourceError(f"{self._name}: cannot be opened ({shown(line.removeprefix(f'{self._source}: '))})")
+            raise SourceError(f"{self._name}: cannot be opened ({redacted(line.removeprefix(f'{self._source}: '))})")
         self._came = True
         return data
 

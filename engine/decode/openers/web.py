@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from upres.engine.core.errors import FetchFirstError, Interrupted, SourceError, UnreachableError
-from upres.engine.core.text import shown
+from upres.engine.core.text import redacted
 from upres.engine.decode.source import Opened, Source, refuse_page
 
 WAIT_SECONDS = 20.0  # for a connection, and for its next bytes
@@ -136,7 +136,7 @@ class WebFile(io.RawIOBase):
                 hopeless = self._size is None and not isinstance(error, _BrokenOffError)
                 if (tried == TRIES or hopeless) and not self._stopped.is_set():
                     raise UnreachableError(
-                        f"{shown(self._address)}: {self._missing(error)}; try again later"
+                        f"{redacted(self._address)}: {self._missing(error)}; try again later"
                     ) from error
             except BaseException:
                 self._drop()
@@ -218,9 +218,9 @@ class WebFile(io.RawIOBase):
             error.close()
             if error.code in LATER:
                 raise _BrokenOffError(f"the server answers {error.code} {error.reason}") from error
-            raise SourceError(f"{shown(self._address)}: the server answers {error.code} {error.reason}") from error
+            raise SourceError(f"{redacted(self._address)}: the server answers {error.code} {error.reason}") from error
         except ValueError as error:  # an address that is none
-            raise SourceError(f"{shown(self._address)}: is no address ({shown(str(error))})") from error
+            raise SourceError(f"{redacted(self._address)}: is no address ({redacted(str(error))})") from error
         return response
 
     def _check(self, response: HTTPResponse) -> None:
@@ -233,7 +233,7 @@ class WebFile(io.RawIOBase):
         if self._size is None and given is None:
             raise FetchFirstError(self._address, "its server gives it in order only")
         if given is None or self._size not in (None, int(given[2])):
-            raise SourceError(f"{shown(self._address)}: has changed while it was read")
+            raise SourceError(f"{redacted(self._address)}: has changed while it was read")
         if int(given[1]) != self._position:
             raise FetchFirstError(
                 self._address, f"its server gives bytes from {given[1]} where {self._position} was asked for"

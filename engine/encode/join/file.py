@@ -11,7 +11,7 @@ import av
 from upres.engine.core.errors import EncoderError, LogError, TargetError, reason
 from upres.engine.encode.codecs import MATROSKA
 from upres.engine.segments.model import Log, Track
-from upres.engine.segments.whole_file import part_of, put_in_place
+from upres.engine.segments.whole_file import partial_path, put_in_place
 
 from .tracks import LogSubtitles, LogTrack, label, movflags, movie_timescale, ordered
 
@@ -34,7 +34,7 @@ def join(log: Log, target: Path, container: str) -> None:
     damaged or has no frame.
     """
     check_has_frames(log)
-    part = part_of(target)
+    part = partial_path(target)
     try:
         with as_ours(str(target), container):
             _write(log, part, container)

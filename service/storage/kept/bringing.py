@@ -9,7 +9,7 @@ from pathlib import Path
 import google_crc32c
 
 from upres.engine.core.errors import LogError
-from upres.engine.segments.pieces import Written
+from upres.engine.segments.pieces import PieceWriter
 from upres.service.domain.errors import LostError
 from upres.service.domain.waiting import in_order
 from upres.service.storage.job_folder import JobFolder, remove_tree
@@ -65,7 +65,7 @@ async def bring_log(
         await asyncio.to_thread(remove_tree, folder)
     pieces.mkdir(parents=True)
     try:
-        end = await _written(objects, line, pieces, written := Written(part))
+        end = await _written(objects, line, pieces, written := PieceWriter(part))
     finally:
         await asyncio.to_thread(remove_tree, pieces)
     await asyncio.to_thread(remove_tree, log)
@@ -79,7 +79,7 @@ async def bring_log(
     return end
 
 
-async def _written(objects: Results, line: list[Part], folder: Path, log: Written) -> int:
+async def _written(objects: Results, line: list[Part], folder: Path, log: PieceWriter) -> int:
     """Write pieces into a log, by way of a folder, as far as none of them is damaged, and give how far that is."""
     paths = [folder / str(piece.start) for piece in line]
     downloads = (_download(objects, piece, path) for piece, path in zip(line, paths, strict=True))

@@ -102,7 +102,7 @@ class LogCopy:
         await self._objects.write(
             places.key(f"{self._place}{generation}/", piece.start, piece.end), piece.chunks, piece.size
         )
-        cutter.take(piece)
+        cutter.advance(piece)
         self.objects, self.behind = self.objects + 1, piece.size >= PART
         return True
 

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from upres.engine.core.text import counted, number, shown
+from upres.engine.core.text import counted, number, redacted
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_one_is_singular(count, text):
     ],
 )
 def test_an_address_is_shown_without_what_is_secret_in_it(text, seen):
-    assert shown(text) == seen
+    assert redacted(text) == seen

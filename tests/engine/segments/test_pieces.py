@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from upres.engine.core.errors import LogError
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment, Track
-from upres.engine.segments.pieces import HEAD, Cutter, Written, records
+from upres.engine.segments.pieces import HEAD, Cutter, PieceWriter, records
 from upres.engine.segments.tail import Tail
 
 HEADER = {"settings": 1}
@@ -42,12 +42,12 @@ def pieces(folder, most, start=0):
         data = b"".join(piece.chunks())
         assert len(data) == piece.size
         yield piece, data
-        cutter.take(piece)
+        cutter.advance(piece)
 
 
 def written(folder, path, cut):
     """A log of pieces, in a folder."""
-    log = Written(folder)
+    log = PieceWriter(folder)
     for piece, data in cut:
         path.write_bytes(data)
         log.add(path, piece.end - piece.start)
@@ -117,7 +117,7 @@ def test_a_piece_that_is_harmed_anywhere_is_not_added(tmp_path_factory, data):
     for wrong in (harmed, cut):
         path = folder / "piece"
         path.write_bytes(wrong)
-        other = Written(folder / f"other{len(wrong)}")
+        other = PieceWriter(folder / f"other{len(wrong)}")
         try:
             other.add(path, piece.end - piece.start)
         except LogError:
