@@ -19,7 +19,7 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-async def to_the_end(steps: Coroutine[Any, Any, T]) -> T:
+async def run_to_completion(steps: Coroutine[Any, Any, T]) -> T:
     """Do steps of which none may be left out; a cancellation that comes in between is raised when they are done."""
     doing = asyncio.create_task(steps)
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from upres.engine.core.text import counted
 from upres.service.domain import job_logging
-from upres.service.domain.waiting import to_the_end
+from upres.service.domain.waiting import run_to_completion
 from upres.service.live.framing import HEADER_BYTES
 
 from .base import OnReport, Report
@@ -81,7 +81,7 @@ class WorkerProcess(PooledWorker):
             logger.exception("a worker sent a report that is none")
         finally:
             self.ready = False
-            await to_the_end(_end(process, last_words))
+            await run_to_completion(_end(process, last_words))
         lost = len(self._running)
         await self._report_lost(on_report)
         raise WorkerDiedError(f"a worker died ({process.returncode}) with {counted(lost, 'attempt')}")

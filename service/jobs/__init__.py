@@ -1,1 +1,1 @@
-"""The life of a job, from submission to deletion."""
+"""Job lifecycle, from submission to deletion."""

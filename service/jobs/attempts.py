@@ -1,4 +1,4 @@
-"""The attempts that are under way, as the scheduler and those who read reports see them."""
+"""State of the running attempts, shared by the scheduler and the report handler."""
 
 import asyncio
 import time
@@ -12,20 +12,20 @@ from upres.service.telemetry.attempt import AttemptTrace
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt. news: what it last reported. since: when it started, on the monotonic clock.
+    """A running attempt. last_report: its most recent progress report. since: when it started, on the monotonic clock.
 
-    yielding: it was ended to give its slot to somebody else, and its job is put back when it has gone. gone: set then.
-    writing: it may still make files, or its result is on its way into the store.
-    progress: percent, in its job's row. unwanted: its job has been ended.
-    model: what it is counted under; counted: what was of it so far.
-    trace: its span; None where tracing is off.
+    yielding: it is being stopped to free its slot, and its job is requeued when it has ended. gone: set when it has ended.
+    writing: it may still write files, or its result is being stored.
+    progress: percent, as in its job's row. unwanted: its job has been ended.
+    model: label of its metrics. counted: what the metrics have counted of it so far.
+    trace: its span; None if tracing is off.
     """
 
     owner: str
     live: bool = False
     model: str = ""
     progress: float = 0.0
-    news: dict[str, Any] = field(default_factory=dict)
+    last_report: dict[str, Any] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
     yielding: bool = False
     writing: bool = True
@@ -36,37 +36,37 @@ class Attempt:
 
     @property
     def traceparent(self) -> str | None:
-        """By which what is done for it names its span."""
+        """W3C traceparent of the attempt's span; None if tracing is off."""
         return None if self.trace is None else self.trace.traceparent
 
     def outcome(self, verdict: str) -> str:
-        """Say how it has ended, for who counts: what died because it was to is `stopped`."""
+        """Return the metric label for how the attempt ended; one that died because it was stopped counts as `stopped`."""
         return "stopped" if verdict == "died" and (self.yielding or self.unwanted) else verdict
 
 
 class Attempts(dict[str, Attempt]):
-    """The attempts by job."""
+    """Running attempts by request_id."""
 
     def writing(self, request_id: str) -> bool:
-        """Report whether files of a job may still be made, so that what is removed of it now may be there again."""
+        """Report whether files of a job may still be written, so that files removed now may reappear."""
         attempt = self.get(request_id)
         return attempt is not None and attempt.writing
 
-    def written(self, request_id: str) -> None:
-        """Note that no more files of a job are made."""
+    def mark_written(self, request_id: str) -> None:
+        """Record that no more files of a job are written."""
         if attempt := self.get(request_id):
             attempt.writing = False
 
     def by_owner(self) -> Counter[str]:
-        """Count the attempts of each owner, live ones apart."""
+        """Count the attempts of each owner, without live ones."""
         return Counter(attempt.owner for attempt in self.values() if not attempt.live)
 
     def traceparent(self, request_id: str) -> str | None:
-        """Give what the span of the attempt at a job is named by; None where there is none."""
+        """Return the traceparent of a job's attempt; None if there is none."""
         attempt = self.get(request_id)
         return None if attempt is None else attempt.traceparent
 
     def trace(self, request_id: str, report: Mapping[str, Any]) -> None:
-        """Make spans of what an attempt reports for that alone."""
+        """Record spans from a report that an attempt sends only for tracing."""
         if (attempt := self.get(request_id)) and attempt.trace is not None:
             attempt.trace.take(report)

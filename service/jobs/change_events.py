@@ -1,4 +1,4 @@
-"""The store as asyncio sees it: changes are made in a thread, and the tasks that wait for a job are woken."""
+"""Asyncio interface to the job store: changes run in a thread, and wake the tasks that wait for a job."""
 
 import asyncio
 from collections import Counter
@@ -9,19 +9,19 @@ from weakref import WeakValueDictionary
 from upres.service.domain.states import State
 from upres.service.storage.job_store import Job, Store
 
-ANY = ""  # in place of a job: whichever it is
+ANY = ""  # in place of a request_id: any job
 
 
 class Ledger:
-    """store: for reading what needs no waiting; changes go through here. changing: how many are under way of each job."""
+    """Changes jobs and notifies waiting tasks. store: for reads without waiting. changing: number of running changes per job."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.changing: Counter[str] = Counter()
-        self._next: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # as long as a task waits for it
+        self._next: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # entries live while a task waits
 
     async def get(self, request_id: str, owner: str | None = None) -> Job:
-        """Read a job; NotFoundError where there is none, or it is another owner's."""
+        """Read a job. Raises NotFoundError if there is none, or if it has another owner."""
         return await asyncio.to_thread(self.store.get, request_id, owner)
 
     async def change(
@@ -34,7 +34,7 @@ class Ledger:
         source_complete: bool | None = None,
         kept: dict[str, Any] | None = None,
     ) -> Job:
-        """Change a job as the store does, and wake those who wait for it."""
+        """Change a job as `Store.change` does, and wake the tasks that wait for it."""
         self.changing[request_id] += 1
         try:
             job = await asyncio.to_thread(
@@ -52,11 +52,14 @@ class Ledger:
         return job
 
     def next(self, request_id: str) -> asyncio.Event:
-        """Give what is set when the next thing happens to a job, or ANY has an event. Ask before looking, to miss nothing."""
+        """Return the event that is set at the next change of a job; of any job, for ANY.
+
+        Call this before reading the job, so that no change is missed.
+        """
         return self._next.setdefault(request_id, asyncio.Event())
 
     def publish(self, request_id: str, *, event: bool = False) -> None:
-        """Wake everybody who waits for something to happen to this job; with an event, who waits for those of ANY as well."""
+        """Wake the tasks that wait for this job; if an event was recorded, also those that wait for ANY."""
         for name in (request_id, ANY) if event else (request_id,):
-            if waited_for := self._next.pop(name, None):
-                waited_for.set()
+            if change := self._next.pop(name, None):
+                change.set()

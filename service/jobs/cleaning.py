@@ -1,4 +1,4 @@
-"""Files of ended and deleted jobs are removed here: at once where that succeeds, else again until it does."""
+"""Removal of the files of ended and deleted jobs: immediately if possible, otherwise retried until it succeeds."""
 
 import asyncio
 import logging
@@ -11,31 +11,32 @@ from upres.service.storage.cleanups import Cleanup, What
 from upres.service.storage.job_store import Store
 from upres.service.storage.results import Results, keys
 
-from .kept.here import Here
+from .kept.local_keeper import LocalKeeper
 
 CHECK_SECONDS = 60.0
-SETTLED_SECONDS = 60.0  # after which no other server's attempt still writes what is due
-AGAIN_SECONDS = 300.0  # between two tries where the result store is away
+SETTLED_SECONDS = 60.0  # after which no other server's attempt still writes files that are due for removal
+RETRY_SECONDS = 300.0  # between two attempts while the result store is unavailable
 
 logger = logging.getLogger(__name__)
 
 
 class Cleaner:
-    """keeper: of the jobs' folders, and what is kept of them elsewhere. writing: whether files of a job may still be made.
+    """Removes files of jobs from their folders, the result store and the object store.
 
-    What is removed of such a job is removed again later, so that nothing is left however the attempt, or the server, ends.
+    keeper: storage of the jobs' sources and logs. writing: reports whether files of a job may still be written.
+    Files of such a job are removed a second time later, so that nothing is left however its attempt or the server ends.
     """
 
-    def __init__(self, keeper: Here, store: Store, results: Results, writing: Callable[[str], bool]) -> None:
+    def __init__(self, keeper: LocalKeeper, store: Store, results: Results, writing: Callable[[str], bool]) -> None:
         self._keeper = keeper
         self._store = store
         self._results = results
         self._writing = writing
 
     async def run(self) -> None:
-        """Work off what is due, for as long as this task lives."""
+        """Periodically process the cleanups that are due; runs until cancelled."""
         while True:
-            await self._work_off()
+            await self._process_due()
             await asyncio.sleep(CHECK_SECONDS)
 
     async def source(self, request_id: str) -> None:
@@ -47,40 +48,43 @@ class Cleaner:
         await self._remove(Cleanup(request_id, What.FOLDER, "", 0.0))
 
     async def result(self, request_id: str, result_prefix: str) -> None:
-        """Remove what was stored of a job that has ended in error."""
+        """Remove the stored result of a job that has ended in error."""
         await self._remove(Cleanup(request_id, What.RESULT, result_prefix, 0.0))
 
     async def everything(self, request_id: str, result_prefix: str) -> None:
-        """Remove all files of a job that was deleted; later again, where a server that had it may be storing some just now."""
-        late = self._keeper.apart and self._store.server is not None
+        """Remove all files of a deleted job; also a second time later, if another server may still be storing some."""
+        late = self._keeper.uses_object_store and self._store.server is not None
         await self._remove(Cleanup(request_id, What.EVERYTHING, result_prefix, 0.0), again=late)
 
-    async def _work_off(self) -> None:
-        """Remove what is due, until nothing is or the database cannot be used."""
+    async def _process_due(self) -> None:
+        """Process the cleanups that are due, until none is left or the database cannot be used."""
         try:
             settled = 0.0 if self._store.server is None else SETTLED_SECONDS
             while cleanups := await asyncio.to_thread(self._store.cleanups.due, time.time() - settled):
                 for cleanup in cleanups:
                     if not await self._remove(cleanup):
                         return
-        except StoreError:  # a full disk, a locked database: it may pass
-            logger.exception("what is to be removed cannot be read; trying again later")
+        except StoreError:  # a full disk or a locked database may be temporary
+            logger.exception("due cleanups cannot be read; retrying later")
 
     async def _remove(self, cleanup: Cleanup, *, again: bool = False) -> bool:
-        """Remove, then strike out; what fails, or may be there again, is a row and tried again. False where no row changes."""
+        """Remove files, then delete the cleanup's row; postpone it if files are left, may reappear, or `again` is set.
+
+        Returns False if the row cannot be changed.
+        """
         try:
-            if await self._is_gone(cleanup) and not again:
+            if await self._remove_completely(cleanup) and not again:
                 await asyncio.to_thread(self._store.cleanups.done, cleanup.request_id, cleanup.what)
             else:
-                await asyncio.to_thread(self._store.cleanups.postpone, cleanup, time.time() + AGAIN_SECONDS)
+                await asyncio.to_thread(self._store.cleanups.postpone, cleanup, time.time() + RETRY_SECONDS)
         except StoreError:
-            logger.exception("what became of files of %s cannot be noted yet", cleanup.request_id)
+            logger.exception("the cleanup of %s cannot be updated yet", cleanup.request_id)
             return False
         return True
 
-    async def _is_gone(self, cleanup: Cleanup) -> bool:
-        """Remove files, and return whether they stay removed."""
-        writing = self._writing(cleanup.request_id)  # before: what ends in between is not seen by this removal
+    async def _remove_completely(self, cleanup: Cleanup) -> bool:
+        """Remove files; report whether all are removed and none can reappear."""
+        writing = self._writing(cleanup.request_id)  # read first: an attempt that ends meanwhile may have written files
         try:
             await asyncio.to_thread(self._remove_files, cleanup)
             if cleanup.what in (What.RESULT, What.EVERYTHING):
@@ -96,9 +100,7 @@ class Cleaner:
         match cleanup.what:
             case What.SOURCE:
                 folder.spend()
-            case What.LOG if (
-                self._results.remote or self._keeper.apart
-            ):  # else the result is on the same disk, and as large
-                folder.remove_log()
+            case What.LOG if self._results.remote or self._keeper.uses_object_store:
+                folder.remove_log()  # otherwise the log stays: it is on the same disk as the result, and about as large
             case What.FOLDER | What.EVERYTHING:
                 folder.remove()

@@ -1,4 +1,4 @@
-"""Who is next: the key with the fewest attempts under way, then every key in turn. Live jobs do not wait: they have slots."""
+"""Fair queueing of jobs: the owner (API key) with the fewest running attempts is next, ties in turn. Live jobs never queue."""
 
 import asyncio
 import time
@@ -7,23 +7,25 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from upres.service.domain.errors import BusyError
-from upres.service.storage.waiting import Claim, Waiting, by_owner
+from upres.service.storage.shared_queue import Claim, SharedQueue, by_owner
 
 RETRY_SECONDS = 10
-PAUSE_SECONDS = 5.0  # before the second attempt at a job that was locked; then twice as long each time
+PAUSE_SECONDS = 5.0  # before the first retry of a locked job; doubled for each further retry
 LONGEST_PAUSE = 60.0
-MOST_LOCKED = 30  # times in a row that a job is locked, or its source lost: half an hour or more
-MOST_AWAY = 1440  # times that what it needs can be had once a store, or a disk, is mended: a day, as results wait for their store
-ELSEWHERE_SECONDS = 1.0  # after which a job that waits is not taken by a server that has room
-TURN_SECONDS = 5.0  # after which the next full server ends an attempt for what waits still
+MOST_LOCKED = 30  # consecutive retries of a job that is locked or whose source is lost: half an hour or more
+MOST_AWAY = (
+    1440  # retries while an object store or a disk is unavailable: a day, as long as results wait for their store
+)
+PICKUP_SECONDS = 1.0  # a job that has waited longer was not taken by a server with a free slot, so none has one
+TURN_SECONDS = 5.0  # after which the next full server stops an attempt for a job that still waits
 NONE: Mapping[str, int] = {}
 
 
 class FairQueue:
-    """Jobs that wait for an attempt, and places held by jobs whose source is still to come.
+    """Queue of jobs that wait for an attempt, and reservations for jobs whose source is still being uploaded.
 
-    most: how many may wait or hold a place, of which one owner gets half; a job that returns after an interruption always may.
-    waited: how long the job had waited that was taken last, in seconds.
+    most: maximum number of waiting jobs and reservations, of which one owner gets half; requeued jobs are always accepted.
+    waited: how long the job that was taken last had waited, in seconds.
     """
 
     def __init__(self, most: int) -> None:
@@ -32,7 +34,7 @@ class FairQueue:
         self._most = most
         self._each = (most + 1) // 2
         self._waiting: OrderedDict[str, deque[str]] = OrderedDict()
-        self._places: dict[str, str] = {}  # owners
+        self._reservations: dict[str, str] = {}  # job → owner
 
     @property
     def waiting(self) -> Collection[str]:
@@ -40,9 +42,9 @@ class FairQueue:
         return self._since.keys()
 
     @property
-    def places(self) -> Collection[str]:
-        """The jobs that hold a place."""
-        return self._places.keys()
+    def reservations(self) -> Collection[str]:
+        """The jobs that hold a reservation."""
+        return self._reservations.keys()
 
     def __len__(self) -> int:
         return sum(len(waiting) for waiting in self._waiting.values())
@@ -54,18 +56,18 @@ class FairQueue:
 
     @property
     def oldest(self) -> float:
-        """Say how long the job has waited that has waited longest, in seconds; 0 where none waits."""
+        """Return the longest time that a job has waited, in seconds; 0 if none waits."""
         return time.monotonic() - min(self._since.values()) if self._since else 0.0
 
     def reserve(self, request_id: str, owner: str, *, always: bool = False) -> None:
-        """Hold a place for a job until it is put or removed; BusyError where there is none for its owner, unless always."""
+        """Reserve a place for a job until it is queued or removed. Unless always, raises BusyError if its owner has none left."""
         if not always:
             waiting = Counter({owner: len(jobs) for owner, jobs in self._waiting.items()})
-            self.check(owner, waiting + Counter(self._places.values()))
-        self._places[request_id] = owner
+            self.check(owner, waiting + Counter(self._reservations.values()))
+        self._reservations[request_id] = owner
 
     def check(self, owner: str, held: Mapping[str, int]) -> None:
-        """Raise BusyError where an owner has no place. held: how many jobs of each owner wait, or hold a place."""
+        """Raise BusyError if an owner has no place left. held: number of waiting jobs and reservations of each owner."""
         again = f"try again in {RETRY_SECONDS} s"
         if sum(held.values()) >= self._most:
             raise BusyError(f"{self._most} jobs are waiting already; {again}", RETRY_SECONDS)
@@ -75,12 +77,12 @@ class FairQueue:
             )
 
     def release(self, request_id: str) -> None:
-        """Give up a place."""
-        self._places.pop(request_id, None)
+        """Release a reservation."""
+        self._reservations.pop(request_id, None)
 
     def put(self, request_id: str, owner: str, *, again: bool = False) -> None:
-        """Add a job behind its owner's others; again: before them."""
-        self._places.pop(request_id, None)
+        """Queue a job after its owner's other jobs; again: before them."""
+        self._reservations.pop(request_id, None)
         self._since[request_id] = time.monotonic()
         waiting = self._waiting.setdefault(owner, deque())
         if again:
@@ -89,7 +91,10 @@ class FairQueue:
             waiting.append(request_id)
 
     def take(self, running: Mapping[str, int] = NONE) -> str | None:
-        """Take the next job, None where none waits; its owner comes last in turn now. running: attempts by owner."""
+        """Remove and return the next job, and move its owner to the end of the turn order; None if no job waits.
+
+        running: attempts by owner.
+        """
         if not self._waiting:
             return None
         owner = min(self._waiting, key=lambda owner: running.get(owner, 0))
@@ -104,8 +109,8 @@ class FairQueue:
         return request_id
 
     def remove(self, request_id: str) -> bool:
-        """Take a job, and its place, out; report whether it was waiting."""
-        self._places.pop(request_id, None)
+        """Remove a job or its reservation; report whether it was waiting."""
+        self._reservations.pop(request_id, None)
         for owner, waiting in self._waiting.items():
             if request_id in waiting:
                 waiting.remove(request_id)
@@ -116,86 +121,93 @@ class FairQueue:
         return False
 
 
-class Line:
-    """Whose turn it is: by `queue`, or over all servers that share a database, where what is put into it waits in that.
+class DispatchQueue:
+    """Queue that jobs are dispatched from: the local `queue`, or the queue in the database that all servers share.
 
-    can_run: whether a job can be attempted here, by its spec.
+    With a shared queue, jobs put into the local one are moved into it. can_run: whether this server can run a job, by its spec.
     """
 
-    def __init__(self, queue: FairQueue, waiting: Waiting | None, can_run: Callable[[dict[str, Any]], bool]) -> None:
+    def __init__(self, queue: FairQueue, shared: SharedQueue | None, can_run: Callable[[dict[str, Any]], bool]) -> None:
         self._queue = queue
-        self._waiting = waiting
+        self._shared = shared
         self._can_run = can_run
-        self._moving: list[str] = []  # on their way into the database
-        self._givers = Givers()
+        self._moving: list[str] = []  # being moved into the shared queue
+        self._preemption = Preemption()
 
     @property
     def waiting(self) -> set[str]:
-        """The jobs that wait here, and are in no queue of all servers yet."""
+        """The jobs that wait on this server and are not in the shared queue yet."""
         return {*self._queue.waiting, *self._moving}
 
     async def share(self) -> None:
-        """Let any server take what was put into the queue here. Raises StoreError; then the next call does."""
-        if self._waiting is None:
+        """Move the jobs of the local queue into the shared one. Raises StoreError; then the next call moves them."""
+        if self._shared is None:
             return
         while (request_id := self._queue.take()) is not None:
             self._moving.append(request_id)
         if self._moving:
-            await asyncio.to_thread(self._waiting.put, self._moving)
+            await asyncio.to_thread(self._shared.put, self._moving)
             self._moving.clear()
 
     async def take(self, running: Mapping[str, int]) -> str | None:
-        """Take the next job, None where none waits. running: attempts here, by owner. Raises StoreError."""
-        if self._waiting is None:
+        """Remove and return the next job; None if none waits. running: attempts on this server, by owner. Raises StoreError."""
+        if self._shared is None:
             return self._queue.take(running)
-        taken = await asyncio.to_thread(self._waiting.take, self._can_run)
+        taken = await asyncio.to_thread(self._shared.take, self._can_run)
         if taken is None:
             return None
         self._queue.waited = taken.waited
         return taken.request_id
 
     async def claim(self, running: Counter[str]) -> tuple[bool, str | None]:
-        """Report whether a job waits for a slot here, and whose attempt gives it one, if anybody's. running: those here, by owner.
+        """Return whether a job waits for a slot of this server, and the owner whose attempt should yield one, if any.
 
-        It is none that another server with room has taken at once. Raises StoreError.
+        A job in the shared queue counts after PICKUP_SECONDS: before, a server with a free slot may still take it.
+        running: attempts on this server, by owner. Raises StoreError.
         """
-        if self._waiting is None:
+        if self._shared is None:
             return len(self._queue) > 0, owner_to_yield(self._queue.owners, running)
-        claim = await asyncio.to_thread(self._waiting.claim, self._can_run, ELSEWHERE_SECONDS)
-        return claim is not None, self._givers.giver(claim, running)
+        claim = await asyncio.to_thread(self._shared.claim, self._can_run, PICKUP_SECONDS)
+        return claim is not None, self._preemption.victim(claim, running)
 
 
-class Givers:
-    """Which of several full servers ends an attempt for a job that waits: one where the key that has most has most of its attempts.
+class Preemption:
+    """Decides which of several full servers stops an attempt for a waiting job, and whose.
 
-    Every server finds the same order of them from the rows, without a word between them. The first does it once a claim stands
-    unchanged for ELSEWHERE_SECONDS: what another one has just ended makes way meanwhile. Each other one does it only where a claim
-    stands for so long that those before it cannot take the job, or do not answer.
+    The server where the owner with the most attempts has most of them goes first. Every server computes the same order from the
+    database, without communication. The first one acts once the claim has been unchanged for PICKUP_SECONDS, since an attempt
+    that was stopped just before may already free a slot. Each further server acts TURN_SECONDS after the one before it, in case
+    that one cannot take the job or does not respond.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._stands: tuple[str, str, int] | None = None  # whose claim, to whose slot, and how many those have
-        self._since = 0.0
+        self._claim: tuple[str, str, int] | None = (
+            None  # claiming owner, owner to yield, number of the latter's attempts
+        )
+        self._since = 0.0  # when this claim was first seen
 
-    def giver(self, claim: Claim | None, here: Collection[str]) -> str | None:
-        """Choose whose attempt ends now; None for nobody's. here: the owners of those that can be ended at this server."""
-        found = None if claim is None else _place(claim, here)
-        if claim is None or found is None:
-            self._stands = None
+    def victim(self, claim: Claim | None, here: Collection[str]) -> str | None:
+        """Return the owner whose attempt this server must stop now, if any. here: owners with attempts that it can stop."""
+        turn = None if claim is None else _turn(claim, here)
+        if claim is None or turn is None:
+            self._claim = None
             return None
-        place, owner = found
-        stands = claim.owner, owner, by_owner(claim.running)[owner]
-        if stands != self._stands:
-            self._stands, self._since = stands, self._clock()
-        if self._clock() - self._since < ELSEWHERE_SECONDS + place * TURN_SECONDS:
+        position, owner = turn
+        current = claim.owner, owner, by_owner(claim.running)[owner]
+        if current != self._claim:
+            self._claim, self._since = current, self._clock()
+        if self._clock() - self._since < PICKUP_SECONDS + position * TURN_SECONDS:
             return None
-        self._stands = None
+        self._claim = None
         return owner
 
 
-def _place(claim: Claim, here: Collection[str]) -> tuple[int, str] | None:
-    """Find which in turn this server is to end an attempt for a claim, and whose; None where it has none that is too many."""
+def _turn(claim: Claim, here: Collection[str]) -> tuple[int, str] | None:
+    """Return this server's position in the order of servers that stop an attempt for a claim, and the owner of that attempt.
+
+    None if no owner with an attempt on this server has more than a fair share.
+    """
     total = by_owner(claim.running)
     order = sorted(claim.running, key=lambda pair: (-total[pair[0]], pair[0], -claim.running[pair], pair[1]))
     servers = list(dict.fromkeys(server for _, server in order))
@@ -205,25 +217,25 @@ def _place(claim: Claim, here: Collection[str]) -> tuple[int, str] | None:
     return servers.index(claim.server), owner
 
 
-class Later:
-    """Jobs that are queued again in a while, since the attempt at each found that another one has its folder, or has no files."""
+class RetryDelays:
+    """Jobs that are queued again after a delay with exponential back-off, as their folder was locked or their files unavailable."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._times: Counter[str] = Counter()
-        self._away: Counter[str] = Counter()  # of those
-        self._waiting: dict[str, tuple[float, str]] = {}  # until when, and whose they are
+        self._retries: Counter[str] = Counter()
+        self._away: Counter[str] = Counter()  # those of `_retries` that were caused by an outage
+        self._waiting: dict[str, tuple[float, str]] = {}  # job → when it is due, and its owner
 
     def put(self, request_id: str, owner: str, *, away: bool = False) -> float | None:
-        """Take a job; return the seconds that it waits, None where it was put too often in a row to be taken.
+        """Delay a job; return the delay in seconds, or None if it was retried too often in a row.
 
-        away: it waits for what says nothing about the job, a store that does not answer or a disk that is full.
+        away: the cause is an outage and not the job, such as an object store that does not respond or a full disk.
         """
-        self._times[request_id] += 1
+        self._retries[request_id] += 1
         self._away[request_id] += away
-        if self._times[request_id] - self._away[request_id] > MOST_LOCKED or self._away[request_id] > MOST_AWAY:
+        if self._retries[request_id] - self._away[request_id] > MOST_LOCKED or self._away[request_id] > MOST_AWAY:
             return None
-        seconds = min(LONGEST_PAUSE, PAUSE_SECONDS * 2.0 ** min(self._times[request_id] - 1, 10))
+        seconds = min(LONGEST_PAUSE, PAUSE_SECONDS * 2.0 ** min(self._retries[request_id] - 1, 10))
         self._waiting[request_id] = self._clock() + seconds, owner
         return seconds
 
@@ -233,23 +245,26 @@ class Later:
         return self._waiting.keys()
 
     def due(self) -> list[tuple[str, str]]:
-        """Take out the jobs that have waited long enough, each with its owner."""
+        """Remove and return the jobs whose delay is over, each with its owner."""
         now = self._clock()
-        due = [(request_id, owner) for request_id, (until, owner) in self._waiting.items() if until <= now]
+        due = [(request_id, owner) for request_id, (due_at, owner) in self._waiting.items() if due_at <= now]
         for request_id, _ in due:
             del self._waiting[request_id]
         return due
 
     def forget(self, request_id: str) -> None:
-        """Forget a job, and how often it was locked."""
+        """Remove a job, and reset its retries."""
         self._waiting.pop(request_id, None)
         self._away.pop(request_id, None)
-        self._times.pop(request_id, None)
+        self._retries.pop(request_id, None)
 
 
 def owner_to_yield(waiting: list[str], running: Counter[str]) -> str | None:
-    """Choose whose attempt gives its slot to somebody who waits: one who would still have no fewer; None for nobody."""
+    """Choose the owner whose attempt yields its slot to a waiting owner: the one with the most attempts.
+
+    None if it would then have fewer attempts than the waiting owner. running: attempts by owner.
+    """
     if not waiting or not running:
         return None
-    richest, most = running.most_common(1)[0]
-    return richest if min(running[owner] for owner in waiting) + 1 < most else None
+    owner, most = running.most_common(1)[0]
+    return owner if min(running[each] for each in waiting) + 1 < most else None

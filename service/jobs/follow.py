@@ -1,4 +1,4 @@
-"""A job's log read from a cursor while it grows, and the events of a job as they happen."""
+"""Streams of a job's log, from a cursor on while the log grows, and of a job's events as they happen."""
 
 import asyncio
 import time
@@ -17,24 +17,24 @@ from upres.service.storage.job_store import Event, Job
 from .kept.reader import JobLog
 from .service import Jobs
 
-WATCH_SECONDS = 10.0  # between two looks where nothing is published
-BEAT_SECONDS = 1.0  # between two reports of a job, where nothing happens
-AWAY_SECONDS = 0.25  # between two looks at what another server makes
-MOST_LATE = 2.0  # seconds that who watches may be behind
-JOB_SECONDS = 0.1  # between two reports of a job, however many fragments come in between
+WATCH_SECONDS = 10.0  # longest wait for a notification before events are read again
+BEAT_SECONDS = 1.0  # between two reports of a job while nothing happens
+PEER_POLL_SECONDS = 0.25  # between two reads of a log that another server writes
+MOST_LATE = 2.0  # seconds that a viewer may lag behind a live job
+JOB_SECONDS = 0.1  # minimum time between two reports of a job while fragments are published
 
 
-def followed(
+def follow_job(
     jobs: Jobs, job: Job, cursors: Cursors, *, holds: bool = False, watches: bool = False
 ) -> AsyncGenerator[Track | Piece | Dropped | Job]:
-    """Follow a job's log from cursors on. holds: the reader is the one that a live job may wait for.
+    """Follow a job's log from the cursors on. holds: the reader is the one that a live job waits for.
 
-    watches: it wants what is newest of a live job, and nothing that is late where late frames are left out.
+    watches: the reader wants the newest frames of a live job, and none that are late if the job drops late frames.
     """
     relay = jobs.live(job.request_id)
     if relay is None:
         if job.spec.get("live"):
-            cursors = {}  # nothing is left to stand in
+            cursors = {}  # the ring is gone, so the cursors refer to nothing
         return follow(jobs, job.request_id, job.owner, cursors)
     relay.ring.check(cursors)
     most_late = (MOST_LATE if job.spec["when_slow"] == "drop" else inf) if watches else None
@@ -43,16 +43,16 @@ def followed(
 
 
 async def follow(jobs: Jobs, request_id: str, owner: str, cursors: Cursors) -> AsyncGenerator[Track | Piece | Job]:
-    """Yield tracks and fragments behind the cursors as they are published; the job at times, each second at least, and at last.
+    """Yield tracks and fragments after the cursors as they are published, and the job at least every second and at the end.
 
-    Raises NotFoundError, LogError, ResultMissingError where the log of an ended job is no longer kept, OffsetError where a
-    cursor lies behind the end of a log that has ended, UnavailableError where the store of jobs is away.
+    Raises NotFoundError, LogError, ResultMissingError if the log of an ended job is no longer kept, OffsetError if a cursor lies
+    beyond the end of a log that has ended, UnavailableError if the object store is unavailable.
     """
     log = jobs.keeper.log(request_id)
     last: dict[str, tuple[int, int]] = {}
     reported = 0.0
     job = await jobs.get(request_id, owner)
-    if job.state.status is Status.DONE and not job.spec.get("live") and not await log.is_there(job):
+    if job.state.status is Status.DONE and not job.spec.get("live") and not await log.exists(job):
         raise ResultMissingError("the log is no longer kept; read the joined file instead")
     while True:
         event = jobs.change(request_id)
@@ -67,23 +67,19 @@ async def follow(jobs: Jobs, request_id: str, owner: str, cursors: Cursors) -> A
                     async with aclosing(_pieces(log, item)) as pieces:
                         async for piece in pieces:
                             yield piece
-                if (
-                    not job.state.ended and time.monotonic() > reported + BEAT_SECONDS
-                ):  # to look for a cursor may take long
+                if not job.state.ended and time.monotonic() > reported + BEAT_SECONDS:  # skipping to a cursor is slow
                     reported = time.monotonic()
                     yield job
         if job.state.ended:
-            if (
-                job.state.status is Status.DONE or not jobs.keeper.apart
-            ):  # what one that failed had last may not be stored
-                _check(cursors, last)
+            if job.state.status is Status.DONE or not jobs.keeper.uses_object_store:
+                _check(cursors, last)  # not of a failed job: the last fragments may not have been stored
             yield job
             return
         if time.monotonic() > reported + JOB_SECONDS:
             reported = time.monotonic()
             yield job
-        beats = job.server == jobs.store.server or jobs.keeper.apart  # to look into the store costs a request
-        await wait_for(event, BEAT_SECONDS if beats else AWAY_SECONDS)
+        polls = job.server != jobs.store.server and not jobs.keeper.uses_object_store  # there a read costs a request
+        await wait_for(event, PEER_POLL_SECONDS if polls else BEAT_SECONDS)
 
 
 async def _pieces(log: JobLog, fragment: Fragment) -> AsyncGenerator[Piece]:
@@ -97,7 +93,7 @@ async def _pieces(log: JobLog, fragment: Fragment) -> AsyncGenerator[Piece]:
 async def follow_live(
     jobs: Jobs, request_id: str, owner: str, place: Place
 ) -> AsyncGenerator[Track | Piece | Dropped | Job]:
-    """Do the same for a live job, from a place in its ring; what was lost on the way is reported where it is missing."""
+    """Yield what `follow` does for a live job, from a position in its ring; lost fragments are reported as Dropped."""
     ring, reported = place.ring, 0.0
     while True:
         changed, ended = ring.changed, ring.ended
@@ -105,11 +101,11 @@ async def follow_live(
             yield item
         elif ended:
             break
-        if time.monotonic() > reported + JOB_SECONDS:  # a reader who is behind wants to know it too
+        if time.monotonic() > reported + JOB_SECONDS:  # also to a reader that lags behind
             reported = time.monotonic()
             try:
                 job = await jobs.get(request_id, owner)
-            except NotFoundError:  # deleted, which does not take what the ring holds
+            except NotFoundError:  # deleted; the ring's fragments can still be read
                 pass
             else:
                 yield job
@@ -124,8 +120,8 @@ async def follow_live(
         await wait_for(event, BEAT_SECONDS)
 
 
-async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> AsyncGenerator[tuple[Event, Job]]:
-    """Yield events behind a cursor, each with the job as it is by then or later, until it has ended and all were yielded."""
+async def follow_events(jobs: Jobs, request_id: str, owner: str, cursor: int) -> AsyncGenerator[tuple[Event, Job]]:
+    """Yield the events after a cursor until the last one of an ended job, each with the job as of that event or later."""
     ended = False
     while True:
         change = jobs.change(request_id)
@@ -136,7 +132,7 @@ async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> As
             yield event, job
         if ended and not batch:
             return
-        ended = job.state.ended  # its last event may have come since the events were read
+        ended = job.state.ended  # its last event may have been recorded after the events were read
         if not ended:
             await wait_for(change, WATCH_SECONDS)
 
@@ -144,5 +140,5 @@ async def happenings(jobs: Jobs, request_id: str, owner: str, cursor: int) -> As
 def _check(cursors: Cursors, last: Mapping[str, tuple[int, int]]) -> None:
     ahead = [track for track, cursor in cursors.items() if cursor > last.get(track, (-1, -1))]
     if ahead:
-        there = ", ".join(f"{track} ends with segment {segment}" for track, (segment, _) in last.items())
-        raise OffsetError(f"the cursor of {', '.join(ahead)} lies behind the log's end ({there or 'it is empty'})")
+        ends = ", ".join(f"{track} ends with segment {segment}" for track, (segment, _) in last.items())
+        raise OffsetError(f"the cursor of {', '.join(ahead)} is beyond the end of the log ({ends or 'it is empty'})")

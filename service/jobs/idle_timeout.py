@@ -1,4 +1,4 @@
-"""Senders that have left, and readers that take nothing: they do not hold a job indefinitely."""
+"""Idle timeouts: a sender that stops sending, or a reader that stops reading, ends its job."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from upres.service.domain import job_logging
 from upres.service.domain.errors import NotFoundError, StoreError
 from upres.service.domain.states import Failure, Reason, TransitionError
 
-from .scheduler import Runner
+from .scheduler import Scheduler
 from .uploads import Intake
 
 CHECK_SECONDS = 1.0
@@ -16,25 +16,27 @@ CHECK_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
-async def keep_watch(intake: Intake, runner: Runner, seconds: float) -> None:
-    """End the jobs whose sender or reader has been idle for longer than this, for as long as this task lives."""
+async def watch_idle_clients(intake: Intake, scheduler: Scheduler, seconds: float) -> None:
+    """Periodically fail the jobs whose sender or reader has been idle for longer than `seconds`; runs until cancelled."""
     while True:
         await asyncio.sleep(CHECK_SECONDS)
-        for request_id in [*intake.idle(), *runner.live.idle(seconds)]:
-            message = f"No byte of the source came for {counted(seconds, 'second')}."
-            await _give_up(request_id, Failure(Reason.SOURCE_INCOMPLETE, message), intake, runner)
-        for request_id in runner.live.stuck(seconds):
-            message = f"The client took nothing of a live log that waits for it for {counted(seconds, 'second')}."
-            await _give_up(request_id, Failure(Reason.TIMEOUT, message), intake, runner)
+        for request_id in [*intake.idle(), *scheduler.live.idle(seconds)]:
+            message = f"No data of the source was received for {counted(seconds, 'second')}."
+            await _give_up(request_id, Failure(Reason.SOURCE_INCOMPLETE, message), intake, scheduler)
+        for request_id in scheduler.live.stuck(seconds):
+            message = (
+                f"The client read nothing of the live result, which waits for it, for {counted(seconds, 'second')}."
+            )
+            await _give_up(request_id, Failure(Reason.TIMEOUT, message), intake, scheduler)
 
 
-async def _give_up(request_id: str, failure: Failure, intake: Intake, runner: Runner) -> None:
+async def _give_up(request_id: str, failure: Failure, intake: Intake, scheduler: Scheduler) -> None:
     with job_logging.about(request_id):
         try:
-            await runner.fail(request_id, failure)
+            await scheduler.fail(request_id, failure)
         except StoreError:
-            logger.exception("it cannot be given up yet; trying again")
+            logger.exception("the idle job cannot be failed yet; retrying")
         except (TransitionError, NotFoundError) as error:
             intake.close(request_id)
-            runner.live.close(request_id, cut=True)
-            logger.info("it is not waited for any more: %s", error)
+            scheduler.live.close(request_id, cut=True)
+            logger.info("idle, but already ended or deleted: %s", error)

@@ -1,4 +1,4 @@
-"""The live jobs whose source the server pulls by itself, from one of the streams that the operator has named."""
+"""Live jobs whose source the server pulls itself, from one of the streams that the operator has configured."""
 
 import asyncio
 import logging
@@ -14,17 +14,17 @@ from upres.service.domain.states import Failure, Reason, TransitionError
 from upres.service.live.relay import Relay
 from upres.service.storage.job_store import Job
 
-from .reports import noted
+from .reports import retry_until_stored
 
 Pull = Callable[[str, Callable[[bytes], Awaitable[object]], Callable[[int], None]], Awaitable[None]]
-"""Pulls a stream by its name to its end, awaits the first function with its bytes, and calls the second with each interruption."""
+"""Pulls a stream by name until it ends: awaits the first function with its bytes, calls the second with its interruptions."""
 Fail = Callable[[str, Failure], Awaitable[Job]]
 
 logger = logging.getLogger(__name__)
 
 
 class Pulls:
-    """What is pulled now, each until its stream ends or its job takes no more. fail: ends a job whose stream cannot be had."""
+    """Running pulls, each until its stream ends or its job accepts no more. fail: fails a job whose stream is unavailable."""
 
     def __init__(self, pull: Pull, fail: Fail) -> None:
         self._pull = pull
@@ -32,14 +32,14 @@ class Pulls:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, request_id: str, name: str, relay: Relay) -> None:
-        """Pull a stream for a job from now on. One that breaks off may take longer to come back than senders may pause."""
-        relay.pause_seconds = GONE_SECONDS
+        """Start to pull a stream for a job."""
+        relay.pause_seconds = GONE_SECONDS  # an interrupted stream may take longer to return than a sender may pause
         task = asyncio.create_task(self._run(request_id, name, relay))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Pull no more."""
+        """Cancel all pulls."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -60,7 +60,7 @@ class Pulls:
 
     async def _pulled(self, name: str, relay: Relay) -> None:
         async def take(data: bytes) -> None:
-            with suppress(TransitionError):  # it has ended just now, which ends this as well
+            with suppress(TransitionError):  # the job has just ended, which ends the pull as well
                 await relay.write(relay.received, data)
 
         def interrupted(count: int) -> None:
@@ -70,14 +70,14 @@ class Pulls:
         await self._pull(name, take, interrupted)
 
     async def _end(self, request_id: str, name: str, error: BaseException | None) -> None:
-        """End a job whose stream cannot be had; one whose stream has ended ends by itself."""
+        """Fail a job whose stream is unavailable; if the stream has ended, the job ends by itself."""
         if error is None:
             logger.info("the stream %s has ended", name)
             return
         if isinstance(error, UpresError):
             message = str(error)
-        else:  # a fault of ours, which discloses nothing
+        else:  # an internal error: its details are logged, not shown to the client
             logger.error("pulling %s failed: %r", name, error, exc_info=error)
             message = f"The stream {name} could not be pulled."
-        with suppress(TransitionError, NotFoundError):  # it has ended, or was deleted
-            await noted(partial(self._fail, request_id, Failure(Reason.SOURCE_INCOMPLETE, message)))
+        with suppress(TransitionError, NotFoundError):  # the job has ended or was deleted
+            await retry_until_stored(partial(self._fail, request_id, Failure(Reason.SOURCE_INCOMPLETE, message)))

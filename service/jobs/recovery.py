@@ -1,7 +1,7 @@
-"""What a server makes of what another one left, or the last process, wherever it ended: jobs that had not ended are resumed.
+"""Recovery of unfinished jobs: after a restart of this server, and of jobs orphaned by another server.
 
-Files are not looked for: what is no longer needed stands in the database (`upres.service.storage.cleanups`), and what the
-database does not know is not this server's to remove.
+Orphaned files are not searched for: files that are no longer needed are recorded in the database
+(`upres.service.storage.cleanups`), and files that the database does not know do not belong to this server.
 """
 
 import asyncio
@@ -16,198 +16,206 @@ from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.storage.job_store import Job
 
 from .change_events import Ledger
-from .kept.here import Here
-from .reports import ABSENT, noted
-from .scheduler import Runner
+from .kept.local_keeper import LocalKeeper
+from .reports import ABSENT, retry_until_stored
+from .scheduler import Scheduler
 from .uploads import Intake
 
 LIVE_FAILED = Failure(
     Reason.PROCESSING_FAILED, "The server was stopped, and a live source is not kept; start a new job."
 )
 CRASHED = Failure(Reason.PROCESSING_FAILED, "The server ended unexpectedly at every attempt at this job.")
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries to bring what came of a source
-BRING_SECONDS = 86400.0  # in which its sender hears that the job is not available
-START_SECONDS = 60.0  # that a start waits for that, where this is the only server
-COMPARE_SECONDS = 10.0  # between two looks at which jobs this server has
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two attempts to download a partial source
+DOWNLOAD_SECONDS = 86400.0  # after which downloading is given up; until then the job's sender gets "unavailable"
+START_SECONDS = 60.0  # how long a single server tries to download before it continues without
+RECONCILE_SECONDS = 10.0  # between two reconciliations
 
 logger = logging.getLogger(__name__)
 
 
 class Recovery:
-    """What it costs depends on the jobs that had not ended, and on no others."""
+    """Resumes unfinished jobs. Its cost depends only on the number of unfinished jobs."""
 
-    def __init__(self, ledger: Ledger, intake: Intake, keeper: Here, runner: Runner) -> None:
+    def __init__(self, ledger: Ledger, intake: Intake, keeper: LocalKeeper, scheduler: Scheduler) -> None:
         self._ledger = ledger
         self._intake = intake
         self._keeper = keeper
-        self._runner = runner
-        self._taking = False
-        self._left: set[str] = set()  # jobs that this server alone has, and does not work on yet
-        self._bringing: dict[str, asyncio.Task[None]] = {}  # those of which what came of the source is being brought
-        self._alone = asyncio.Lock()  # while jobs are resumed
-        self._unknown: set[str] = set()  # at the last look: jobs that are this server's by the database alone
-        self._lost: set[str] = set()  # likewise: that are this server's by what it has in hand alone
+        self._scheduler = scheduler
+        self._taking_over = False
+        self._to_resume: set[str] = set()  # jobs that this server owns and has not resumed yet
+        self._downloads: dict[str, asyncio.Task[None]] = {}  # by job: download of its partial source
+        self._resume_lock = asyncio.Lock()  # held while jobs are resumed
+        # Of the last reconciliation: jobs that only the database, and that only this process regards as this server's.
+        self._unknown: set[str] = set()
+        self._lost: set[str] = set()
 
     async def run(self) -> None:
-        """Resume every job that has not ended, on none of which anything else may work meanwhile."""
+        """Resume every unfinished job. No other server may work on any of them meanwhile."""
         for job in await asyncio.to_thread(self._ledger.store.unfinished):
             with job_logging.about(job.request_id):
                 await self._resume(job)
-        if self._bringing:
-            await asyncio.wait(self._bringing.values(), timeout=2 * START_SECONDS)
+        if self._downloads:
+            await asyncio.wait(self._downloads.values(), timeout=2 * START_SECONDS)
 
     async def stop(self) -> None:
-        """Bring nothing more; the next start does."""
-        bringing = [*self._bringing.values()]
-        for task in bringing:
+        """Cancel all downloads; the next start repeats them."""
+        downloads = [*self._downloads.values()]
+        for task in downloads:
             task.cancel()
-        await asyncio.gather(*bringing, return_exceptions=True)
+        await asyncio.gather(*downloads, return_exceptions=True)
 
-    def holds_up(self, request_id: str) -> bool:
-        """Report whether a job is just being taken over from another server, so that nothing can be done with it yet."""
-        return self._taking or request_id in self._left or request_id in self._bringing
+    def is_taking_over(self, request_id: str) -> bool:
+        """Report whether a job is being taken over from another server, so that it cannot be used yet."""
+        return self._taking_over or request_id in self._to_resume or request_id in self._downloads
 
     async def take_over(self, late: frozenset[str]) -> None:
-        """Resume the jobs of servers that are late, or have gone. Raises StoreError; then the rest is resumed by the next call."""
-        belonging = self._ledger.store.belonging
-        async with self._alone:
-            if bool(late) or await asyncio.to_thread(belonging.forsaken):
-                self._taking = True
+        """Resume the jobs of servers that are late or gone. Raises StoreError; then the next call resumes the rest."""
+        ownership = self._ledger.store.ownership
+        async with self._resume_lock:
+            if bool(late) or await asyncio.to_thread(ownership.has_orphans):
+                self._taking_over = True
                 try:
-                    self._left |= await asyncio.to_thread(belonging.take_over, late)
+                    self._to_resume |= await asyncio.to_thread(ownership.take_over, late)
                 finally:
-                    self._taking = False
-            await self._resume_left()
+                    self._taking_over = False
+            await self._resume_pending()
 
-    async def keep_comparing(self) -> None:
-        """Compare again and again, for as long as this task lives."""
+    async def keep_reconciling(self) -> None:
+        """Reconcile periodically; runs until cancelled."""
         while True:
-            await asyncio.sleep(COMPARE_SECONDS)
+            await asyncio.sleep(RECONCILE_SECONDS)
             try:
-                await self.compare()
+                await self.reconcile()
             except StoreError as error:
-                logger.warning("it is not seen now which jobs this server has: %s", error)
+                logger.warning("jobs cannot be reconciled with the database now; retrying later: %s", error)
 
-    async def compare(self) -> None:
-        """Resume jobs that are this server's and that it does not know of, and leave those that are not, each at a second look.
+    async def reconcile(self) -> None:
+        """Reconcile the jobs that this process works on with those that the database assigns to this server.
 
-        That is what is left where the answer to a COMMIT was lost, and the database away until nobody asked any more whether it
-        stands. Raises StoreError.
+        Owned jobs that the process does not know are resumed, and jobs that it no longer owns are dropped, each only if the
+        previous call found the same. Such differences remain if the response to a COMMIT was lost and the database was unavailable
+        until checking whether it had been applied was given up. Raises StoreError.
         """
-        async with self._alone:
-            own = await asyncio.to_thread(self._ledger.store.belonging.own)
-            known = self._runner.in_hand | self._ledger.changing.keys() | self._bringing.keys()
-            sources = {*self._runner.queue.places, *self._intake.expected}
+        async with self._resume_lock:
+            own = await asyncio.to_thread(self._ledger.store.ownership.own)
+            known = self._scheduler.active | self._ledger.changing.keys() | self._downloads.keys()
+            sources = {*self._scheduler.queue.reservations, *self._intake.expected}
             unknown = {job.request_id for job in own if not job.queued and job.request_id not in known}
             unknown -= {job.request_id for job in own if not job.accepted and job.request_id in sources}
-            lost = {*self._runner.in_hand, *self._runner.queue.places} - {job.request_id for job in own}
-            self._left |= unknown & self._unknown
+            lost = {*self._scheduler.active, *self._scheduler.queue.reservations} - {job.request_id for job in own}
+            self._to_resume |= unknown & self._unknown
             for request_id in lost & self._lost:
-                logger.warning("%s is left: it has ended, or another server has it", request_id)
-                await self._runner.leave(request_id)
+                logger.warning("%s is dropped: it has ended, or another server owns it", request_id)
+                await self._scheduler.drop(request_id)
             self._unknown, self._lost = unknown, lost
-            await self._resume_left()
+            await self._resume_pending()
 
-    async def _resume_left(self) -> None:
-        """Resume what only this server has. Raises StoreError; then the rest is resumed by the next call."""
-        if not self._left:
+    async def _resume_pending(self) -> None:
+        """Resume the jobs in `_to_resume`. Raises StoreError; then the next call resumes the rest."""
+        if not self._to_resume:
             return
         for job in await asyncio.to_thread(self._ledger.store.unfinished):
-            if job.request_id in self._left:
+            if job.request_id in self._to_resume:
                 with job_logging.about(job.request_id):
                     try:
                         await self._resume(job)
-                    except (TransitionError, NotFoundError) as error:  # ended or deleted meanwhile
+                    except (TransitionError, NotFoundError) as error:  # ended or deleted in the meantime
                         logger.info("not resumed: %s", error)
-                self._left.discard(job.request_id)
-        self._left.clear()  # what is left has ended
+                self._to_resume.discard(job.request_id)
+        self._to_resume.clear()  # the others have ended
 
     async def _resume(self, job: Job) -> None:
-        """Count the attempt that was under way, and continue. A live source is gone."""
+        """Count the attempt that was running, and continue the job. A live job fails: its source is not stored."""
         folder = self._intake.folder(job.request_id)
         if job.spec.get("live"):
-            self._runner.reports.ended(
+            self._scheduler.reports.count_failure(
                 await self._ledger.change(job.request_id, lambda state: states.failed(state, LIVE_FAILED))
             )
-            with suppress(OSError):  # no reason not to start: what it leaves is among what is removed later
+            with suppress(OSError):  # does not prevent the start: what is left is removed by a later cleanup
                 await asyncio.to_thread(folder.remove)
             return
         if job.state.status is Status.PROCESSING and (await self._count(job)).state.ended:
             return
-        if self._keeper.apart and not job.source_complete:
-            self._bringing[job.request_id] = task = asyncio.create_task(self._bring(job))
-            task.add_done_callback(lambda _: self._bringing.pop(job.request_id, None))
+        if self._keeper.uses_object_store and not job.source_complete:
+            self._downloads[job.request_id] = task = asyncio.create_task(self._download(job))
+            task.add_done_callback(lambda _: self._downloads.pop(job.request_id, None))
             return
         await self._continue(job)
 
-    async def _bring(self, job: Job) -> None:
-        """Bring what came of a source to this server, beside all else, for it may take long; then take the rest.
+    async def _download(self, job: Job) -> None:
+        """Download the part of a source that was received, then continue the job. Runs in the background, as it may take long.
 
-        Whatever that meets is tried again: until it is done nothing else knows of the job. For a day; then the job fails.
+        Any error is retried for up to a day, as nothing else works on the job until then; after that the job fails.
         """
         pause, since = FIRST_PAUSE, time.monotonic()
         while True:
             try:
-                await self._bring_once(job.request_id, time.monotonic() - since)
+                await self._download_once(job.request_id, time.monotonic() - since)
                 return
-            except (TransitionError, NotFoundError) as error:  # ended or deleted meanwhile
+            except (TransitionError, NotFoundError) as error:  # ended or deleted in the meantime
                 logger.info("not resumed: %s", error)
                 return
             except (UnavailableError, StoreError, OSError) as error:
-                logger.warning("what came of its source cannot be brought, trying again in %g s: %s", pause, error)
-            except Exception:  # whatever it is
-                logger.exception("the job cannot be resumed, trying again in %g s", pause)
-            if time.monotonic() - since >= BRING_SECONDS:
+                logger.warning("its partial source cannot be downloaded; retrying in %g s: %s", pause, error)
+            except Exception:  # any error is retried
+                logger.exception("the job cannot be resumed; retrying in %g s", pause)
+            if time.monotonic() - since >= DOWNLOAD_SECONDS:
                 with suppress(TransitionError, NotFoundError):
-                    await noted(partial(self._runner.fail, job.request_id, ABSENT))
+                    await retry_until_stored(partial(self._scheduler.fail, job.request_id, ABSENT))
                 return
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _bring_once(self, request_id: str, tried: float) -> None:
-        """Try it. tried: for how long by now, in seconds; the only server then goes on with what its own disk has."""
+    async def _download_once(self, request_id: str, elapsed: float) -> None:
+        """Try to download a partial source and continue its job.
+
+        elapsed: seconds since the first try. After START_SECONDS a single server continues with what its own disk has.
+        """
         job = await self._ledger.get(request_id)
         if job.state.ended:
             return
         try:
-            await self._keeper.bring_arrived(job)
+            await self._keeper.download_partial_source(job)
         except (UnavailableError, OSError) as error:
-            if self._ledger.store.server is not None or tried < START_SECONDS:
+            if self._ledger.store.server is not None or elapsed < START_SECONDS:
                 raise
-            logger.error("what came of its source cannot be brought, so that its sender may begin again: %s", error)
+            logger.error("its partial source cannot be downloaded, so its sender may have to start over: %s", error)
         await self._continue(job)
 
     async def _continue(self, job: Job) -> None:
-        """Take the rest of a source, unless all of it came and only the row does not say so; queue what was accepted."""
+        """Reopen the upload of an incomplete source, and queue the job if it was accepted.
+
+        A source that is complete on disk but not in the row is recorded as complete.
+        """
         folder = self._intake.folder(job.request_id)
         if not job.source_complete:
             if job.accepted and folder.source_whole:
-                await note_whole(self._ledger, self._keeper, job.request_id)
+                await record_complete_source(self._ledger, self._keeper, job.request_id)
             else:
-                with suppress(StoreError):  # no reason not to start: then its source does not come
+                with suppress(StoreError):  # does not prevent the start: its upload then times out
                     await self._intake.expect(job.request_id)
         else:
             self._intake.close(job.request_id)
         if job.accepted:
-            self._runner.put(job, again=job.state.status is Status.PROCESSING)
+            self._scheduler.put(job, again=job.state.status is Status.PROCESSING)
             logger.info("resumed")
         else:
-            self._runner.queue.reserve(job.request_id, job.owner, always=True)
+            self._scheduler.queue.reserve(job.request_id, job.owner, always=True)
 
     async def _count(self, job: Job) -> Job:
-        """Count the attempt that was under way, for its job may be what ended the server; a clean stop has taken it back."""
+        """Count the attempt that was running, as its job may have crashed the server; after a clean stop there is none."""
         progressed = job.state.progress > job.progress_before
         job = await self._ledger.change(job.request_id, partial(states.crashed, failure=CRASHED, progressed=progressed))
         if job.state.ended:
-            self._runner.reports.ended(job)
-            logger.error("given up: the server ended unexpectedly during each of its %d attempts", job.state.attempts)
+            self._scheduler.reports.count_failure(job)
+            logger.error("giving up: the server ended unexpectedly during each of its %d attempts", job.state.attempts)
         return job
 
 
-async def note_whole(ledger: Ledger, keeper: Here, request_id: str) -> Job:
-    """Write to the row of a job that all of its source is here, and how much that is. Raises UnavailableError, StoreError."""
+async def record_complete_source(ledger: Ledger, keeper: LocalKeeper, request_id: str) -> Job:
+    """Record in a job's row that its source is complete, with its size. Raises UnavailableError, StoreError."""
     totals = {"source_bytes": keeper.folder(request_id).source_bytes}
-    kept = await keeper.source_whole(request_id)  # before: from then on any server may take the job
+    kept = await keeper.finish_source(request_id)  # before the row changes: afterwards any server may take the job
     job = await ledger.change(request_id, source_complete=True, accepted=True, totals=totals, kept=kept)
     keeper.forget_source(request_id)
     return job

@@ -1,6 +1,6 @@
-"""What attempts report becomes a row here.
+"""Handler of attempts' reports: turns them into job state.
 
-Order of commit: the result's bytes in the store, then row and event in one transaction, then visible.
+Commit order: first the result's bytes in the result store, then the row and its event in one transaction, then visible.
 """
 
 import asyncio
@@ -25,20 +25,21 @@ from upres.service.telemetry.tally import Telemetry
 from .attempts import Attempts
 from .change_events import Ledger
 from .cleaning import Cleaner
-from .fair_queue import Later
-from .kept.here import Here
+from .fair_queue import RetryDelays
+from .kept.local_keeper import LocalKeeper
 from .uploads import Intake
 
-PROGRESS_STEP = 2.0  # percent between two rows of progress
-NOTE_SECONDS = 1.0  # between two tries to write into a database that takes nothing
+PROGRESS_STEP = 2.0  # percent between two progress updates of the row
+NOTE_SECONDS = 1.0  # between two attempts to write to a database that rejects writes
 DIED = Failure(Reason.PROCESSING_FAILED, "Processing stopped unexpectedly; the job can be submitted again.")
 LOCKED = Failure(
-    Reason.PROCESSING_FAILED, "An earlier attempt at the job has its files and does not end; submit the job again."
+    Reason.PROCESSING_FAILED,
+    "An earlier attempt at the job still holds its files and does not end; submit the job again.",
 )
 ABSENT = Failure(
-    Reason.PROCESSING_FAILED, "The source, or what was made of it, could not be read for long; submit the job again."
+    Reason.PROCESSING_FAILED, "The source or the partial result was unavailable for too long; submit the job again."
 )
-LATER = ("locked", "absent")  # reports of attempts that could not start
+DELAYED = ("locked", "absent")  # reports of attempts that could not start
 
 T = TypeVar("T")
 
@@ -46,27 +47,27 @@ logger = logging.getLogger(__name__)
 
 
 class Schedule(Protocol):
-    """What a report may lead to."""
+    """The scheduler's operations that reports use."""
 
     attempts: Attempts
-    later: Later
+    delays: RetryDelays
     live: Live
 
     def put(self, job: Job, *, again: bool = False) -> None:
         """Queue a job."""
 
-    def put_back(self, job: Job) -> None:
-        """Queue a job that gave its slot back."""
+    def requeue_yielded(self, job: Job) -> None:
+        """Requeue a job whose attempt yielded its slot."""
 
     def wake(self) -> None:
-        """Look at the queue again."""
+        """Run the scheduling loop now."""
 
     async def fail(self, request_id: str, failure: Failure) -> Job:
         """End a job in error."""
 
 
 class Reports:
-    """telemetry: where what attempts did is counted, and traced."""
+    """Handles the reports of running attempts. telemetry: metrics and traces of attempts."""
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class Reports:
         intake: Intake,
         results: Results,
         cleaner: Cleaner,
-        keeper: Here,
+        keeper: LocalKeeper,
         policy: Policy,
         checkpoint: Callable[[str], None],
         telemetry: Telemetry,
@@ -90,16 +91,16 @@ class Reports:
         self._policy = policy
         self._checkpoint = checkpoint
         self._verdicts: set[asyncio.Task[None]] = set()
-        self._spared: set[str] = set()  # jobs whose last attempt met a worker that was dead, which did not count
+        self._spared: set[str] = set()  # jobs whose last attempt found its worker dead, and was not counted
 
     @property
     def pending(self) -> int:
-        """Count the ended attempts whose results are on their way into the store."""
+        """Count the ended attempts whose outcome is still being processed, such as a result being stored."""
         return len(self._verdicts)
 
-    async def take(self, request_id: str, report: Report) -> None:
-        """Take a report. What ends an attempt is done apart: it may take long, and holds up no other report."""
-        if report["report"] == "ready":  # of no job: there is room now
+    async def handle(self, request_id: str, report: Report) -> None:
+        """Handle a report. One that ends an attempt is handled in a separate task, as it may take long."""
+        if report["report"] == "ready":  # of no job: the executor has a free slot
             self._schedule.wake()
             return
         if report["report"] in TRACED:
@@ -108,18 +109,18 @@ class Reports:
         if report["report"] not in NEWS:
             self._attempted(request_id, report)
             if report["report"] != "joined":
-                self._schedule.attempts.written(request_id)
+                self._schedule.attempts.mark_written(request_id)
             verdict = asyncio.create_task(self._verdict(request_id, report))
             self._verdicts.add(verdict)
             verdict.add_done_callback(self._verdicts.discard)
             return
         try:
             with job_logging.about(request_id, self._schedule.attempts.traceparent(request_id)):
-                await noted(partial(self._act, request_id, report))
+                await retry_until_stored(partial(self._act, request_id, report))
         except (NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
 
-    def ended(self, job: Job) -> None:
+    def count_failure(self, job: Job) -> None:
         """Count a job that has ended in error."""
         if job.state.failure is not None:
             self._tally.failures.labels(job.state.failure.reason).inc()
@@ -133,44 +134,44 @@ class Reports:
                 attempt.trace.end(outcome, report.get("device", ""))
 
     async def stop(self) -> None:
-        """Give up what is on its way; the next start does it again."""
+        """Cancel the processing of outcomes; the next start repeats it."""
         for verdict in self._verdicts:
             verdict.cancel()
         await asyncio.gather(*self._verdicts, return_exceptions=True)
 
     async def _verdict(self, request_id: str, report: Report) -> None:
-        """Let what an attempt ended with decide how its job continues; whatever that meets, the attempt is over.
+        """Apply the outcome of an attempt to its job, then remove the attempt even if that fails.
 
-        Only a server that stops leaves it: it takes back what was under way.
+        Only cancellation by `stop` leaves the attempt in place; the stopping scheduler then requeues its job.
         """
-        for verdict in (report, {"report": "died"}):  # a job must not be left as if its attempt still ran
+        for verdict in (report, {"report": "died"}):  # fall back, or the job would look as if its attempt still ran
             try:
                 await self._settle(request_id, verdict)
                 break
-            except Exception:  # whatever it is
-                logger.exception("%s: what its attempt reported cannot be used", request_id)
-        if report["report"] not in LATER:
-            self._schedule.later.forget(request_id)
+            except Exception:  # any error: see above
+                logger.exception("%s: the outcome of its attempt cannot be processed", request_id)
+        if report["report"] not in DELAYED:
+            self._schedule.delays.forget(request_id)
         if report["report"] != "died":
             self._spared.discard(request_id)
         self._remove(request_id)
 
     async def _settle(self, request_id: str, report: Report) -> None:
         try:
-            if self._is_live(request_id):  # it leaves nothing behind, now that its attempt has ended
-                self._schedule.attempts.written(request_id)
+            if self._is_live(request_id):  # nothing of a live job is kept after its attempt
+                self._schedule.attempts.mark_written(request_id)
                 self._schedule.live.close(request_id, cut=report["report"] != "joined")
                 await self._cleaner.folder(request_id)
             with job_logging.about(request_id, self._schedule.attempts.traceparent(request_id)):
-                await noted(partial(self._act, request_id, report))
+                await retry_until_stored(partial(self._act, request_id, report))
         except (NotFoundError, TransitionError) as error:
             logger.info("%s: a late %s (%s)", request_id, report["report"], error)
-            await noted(partial(self._forsake, request_id))
+            await retry_until_stored(partial(self._discard_output, request_id))
 
     def _remove(self, request_id: str) -> None:
         if attempt := self._schedule.attempts.pop(request_id, None):
             attempt.gone.set()
-        self._keeper.leave(request_id)
+        self._keeper.unfollow(request_id)
         self._schedule.wake()
         self._schedule.live.forget(request_id)
 
@@ -178,9 +179,9 @@ class Reports:
         attempt = self._schedule.attempts.get(request_id)
         return attempt is not None and attempt.live
 
-    async def _forsake(self, request_id: str) -> None:
-        """Remove what an attempt has made whose job was ended or deleted while it was still at work."""
-        self._schedule.attempts.written(request_id)
+    async def _discard_output(self, request_id: str) -> None:
+        """Remove what an attempt has written after its job was ended or deleted."""
+        self._schedule.attempts.mark_written(request_id)
         try:
             job = await self._ledger.get(request_id)
         except NotFoundError:
@@ -195,12 +196,12 @@ class Reports:
             case {"report": "progress", "percent": percent, "state": state}:
                 if attempt := self._schedule.attempts.get(request_id):
                     self._tally.progressed(attempt.model, attempt.counted, state)
-                    attempt.news = self._with_interruptions(request_id, state)
+                    attempt.last_report = self._with_interruptions(request_id, state)
                 await self._progress(request_id, percent)
             case {"report": "fragment"}:
                 self._ledger.publish(request_id)
             case {"report": "waiting"}:
-                pass  # that its source has stopped coming is seen where it comes in
+                pass  # a stalled source is detected where the source is received
             case {"report": "memory"}:
                 self._schedule.wake()
             case {"report": "joined", "totals": totals}:
@@ -214,23 +215,24 @@ class Reports:
                 message = f"The job took longer than its {counted(self._policy.wall_seconds, 'second')}."
                 await self._schedule.fail(request_id, Failure(Reason.TIMEOUT, message))
             case {"report": "locked", "holder": holder}:
-                await self._later(request_id, LOCKED, f"its folder is held by {holder}")
+                await self._retry_later(request_id, LOCKED, f"its folder is locked by {holder}")
             case {"report": "absent", "why": why, "lost": lost}:
-                await self._later(request_id, ABSENT, f"its files cannot be brought here ({why})", away=not lost)
+                await self._retry_later(request_id, ABSENT, f"its files cannot be downloaded ({why})", away=not lost)
             case {"report": "died"}:
                 await self._died(
                     request_id, with_worker=bool(report.get("worker")), started=bool(report.get("started", True))
                 )
             case _:
-                raise ValueError(f"a report that is none: {report['report']!r}")
+                raise ValueError(f"unknown report: {report['report']!r}")
 
     def _with_interruptions(self, request_id: str, state: dict[str, Any]) -> dict[str, Any]:
-        """Add what the attempt does not see of a source that the server pulls."""
+        """Add a warning about interruptions of a pulled source, which the attempt itself does not see."""
         relay = self._schedule.live.get(request_id)
         if relay is None or not relay.interruptions:
             return state
-        note = f"the stream broke off, and was opened again {counted(relay.interruptions, 'time')}; what came in between is missing"
-        return {**state, "warnings": [*state.get("warnings", ()), note]}
+        times = counted(relay.interruptions, "time")
+        warning = f"the stream was interrupted and reopened {times}; what it sent meanwhile is missing"
+        return {**state, "warnings": [*state.get("warnings", ()), warning]}
 
     async def _progress(self, request_id: str, percent: float) -> None:
         attempt = self._schedule.attempts.get(request_id)
@@ -241,7 +243,7 @@ class Reports:
         attempt.progress = job.state.progress
 
     async def _finish(self, request_id: str, totals: dict[str, Any]) -> None:
-        """Put the bytes into the store, then change the row: a client that sees `done` can read the result."""
+        """Store the result, then update the row, so that a client that sees `done` can read the result."""
         if self._is_live(request_id):
             await self._finished(request_id, self._with_interruptions(request_id, totals))
             return
@@ -249,20 +251,20 @@ class Reports:
         try:
             facts = {"upres.request_id": job.request_id, "upres.key": job.owner}
             with self._tracing.work("store", job.traceparent, facts) as known:
-                await self._keeper.log_whole(job.request_id, partial(self._wanted, job.request_id))
+                await self._keeper.finish_log(job.request_id, partial(self._wanted, job.request_id))
                 totals["bytes"] = known["upres.bytes"] = await self._store_result(job)
-        except Exception:  # whatever it is, another attempt may succeed
+        except Exception:  # any error: another attempt may succeed
             logger.exception("the result cannot be stored")
             await self._died(request_id)
             return
         finally:
-            self._schedule.attempts.written(request_id)
+            self._schedule.attempts.mark_written(request_id)
         self._checkpoint("result stored")
         await self._finished(request_id, totals)
         await self._cleaner.source(request_id)
 
     async def _store_result(self, job: Job) -> int:
-        """Store the joined file and its picture; return the bytes of the first. A picture that nobody reads is left out."""
+        """Store the joined file, and its preview image if it has a usable one; return the bytes of the joined file."""
         folder, wanted = self._intake.folder(job.request_id), partial(self._wanted, job.request_id)
         video, picture = keys(job.result_prefix, job.request_id)
         size = await self._results.keep(video, folder.joined, wanted)
@@ -274,7 +276,7 @@ class Reports:
     async def _wanted(self, request_id: str) -> bool:
         try:
             return not (await self._ledger.get(request_id)).state.ended
-        except StoreError:  # the database is away, too, which says nothing of the job
+        except StoreError:  # the database is unavailable, which says nothing about the job
             return True
 
     async def _finished(self, request_id: str, totals: dict[str, Any]) -> None:
@@ -287,48 +289,52 @@ class Reports:
             self._tally.stage_seconds.labels("queue", attempt.model).inc(waited)
 
     async def _failed(self, request_id: str, failure: Failure) -> None:
-        """Take the attempt's own verdict; one that may end otherwise at once counts as a death. Room takes longer to come."""
+        """Fail the job as its attempt reported, or retry at once if the reason is retryable.
+
+        CAPACITY_UNAVAILABLE is not retried: capacity takes longer to become free.
+        """
         if failure.reason.retryable and failure.reason is not Reason.CAPACITY_UNAVAILABLE:
             await self._died(request_id)
         else:
             await self._schedule.fail(request_id, failure)
 
-    async def _later(self, request_id: str, failure: Failure, why: str, *, away: bool = False) -> None:
-        """Have a job tried again in a while at which no attempt can start now: nothing was done, and nothing counts.
+    async def _retry_later(self, request_id: str, failure: Failure, why: str, *, away: bool = False) -> None:
+        """Retry a job after a delay, without counting the attempt, which could not start.
 
-        away: as `Later.put`.
+        failure: of the job after too many retries. away: as for `RetryDelays.put`.
         """
         attempt = self._schedule.attempts.get(request_id)
         if attempt is None or attempt.live or attempt.yielding:
             await self._died(request_id)
             return
         job = await self._change(request_id, states.requeued)
-        seconds = self._schedule.later.put(request_id, job.owner, away=away)
+        seconds = self._schedule.delays.put(request_id, job.owner, away=away)
         if seconds is None:
-            logger.error("given up: %s%s", why, ", which does not end; end that process" if failure is LOCKED else "")
+            logger.error("giving up: %s%s", why, ", which does not end; end that process" if failure is LOCKED else "")
             await self._schedule.fail(request_id, failure)
         else:
-            logger.warning("%s; the job is tried again in %g s", why, seconds)
+            logger.warning("%s; retrying the job in %g s", why, seconds)
 
     async def _change(
         self, request_id: str, change: Callable[[State], State], totals: dict[str, Any] | None = None
     ) -> Job:
-        """Change a job's row once, however often the database has to be asked."""
-        return await noted(partial(self._ledger.change, request_id, states.once(change), totals=totals))
+        """Change a job's row exactly once, retrying until the database accepts it."""
+        return await retry_until_stored(partial(self._ledger.change, request_id, states.once(change), totals=totals))
 
     async def _died(self, request_id: str, *, with_worker: bool = False, started: bool = True) -> None:
-        """Have a job tried again, unless that was done often.
+        """Retry a job whose attempt died, unless it has had too many attempts.
 
-        with_worker: it does not count where the attempt had come further, nor, once in a row, where it had not started.
+        with_worker: its worker died too. Then the attempt does not count if it had made progress, nor, once in a row, if it had
+        not started.
         """
         attempt = self._schedule.attempts.get(request_id)
         if attempt is not None and attempt.yielding:
-            self._schedule.put_back(await self._change(request_id, states.requeued))
+            self._schedule.requeue_yielded(await self._change(request_id, states.requeued))
             return
         job = await self._ledger.get(request_id)
         change: Callable[[State, Failure], State] = states.died
         if self._is_live(request_id):
-            change = states.failed  # what its source has sent is gone
+            change = states.failed  # a live source is not stored, so the attempt cannot be repeated
         elif with_worker:
             spared = not started and request_id not in self._spared
             change = partial(states.crashed, progressed=spared or job.state.progress > job.progress_before)
@@ -336,18 +342,18 @@ class Reports:
         (self._spared.discard if started or job.state.ended else self._spared.add)(request_id)
         logger.warning("attempt %d died", job.state.attempts)
         if job.state.ended:
-            self.ended(job)
+            self.count_failure(job)
             self._intake.close(request_id)
             await self._cleaner.source(request_id)
         else:
             self._schedule.put(job, again=True)
 
 
-async def noted(note: Callable[[], Awaitable[T]]) -> T:
-    """Do what changes a row, again until the database takes it: a full disk, or a lock, may pass."""
+async def retry_until_stored(write: Callable[[], Awaitable[T]]) -> T:
+    """Call a function that changes a row until it raises no StoreError: a full disk or a database lock may be temporary."""
     while True:
         try:
-            return await note()
+            return await write()
         except StoreError:
-            logger.exception("the database cannot be written; trying again")
+            logger.exception("the database cannot be written; retrying")
             await asyncio.sleep(NOTE_SECONDS)

@@ -1,8 +1,8 @@
-"""Accepted jobs on their way to the executor: queued, started, ended on request.
+"""Scheduler: queues accepted jobs, dispatches their attempts to the executor, and ends jobs on request.
 
-An owner's share of the slots is kept fair while attempts run: one whose source does not come, or whose owner has more
-attempts than somebody who waits would have, gives its slot back and resumes later from its last complete segment. The same
-holds of memory: an attempt that waits for it has a claim to what others hold.
+Slots are shared fairly between owners even while attempts run. An attempt yields its slot, and resumes later from its last
+complete segment, if its source has stalled, or if its owner has more attempts than a waiting owner would have with one more.
+Device memory is shared in the same way: an attempt that waits for memory has a claim to what other attempts hold.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from upres.service.domain import errors, job_logging, states
 from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Spec
 from upres.service.domain.states import Failure, State, TransitionError
-from upres.service.domain.waiting import to_the_end, wait_for
+from upres.service.domain.waiting import run_to_completion, wait_for
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
 from upres.service.execution.order import Order
@@ -35,27 +35,28 @@ from upres.service.telemetry.tracing import Fact
 from .attempts import Attempt, Attempts
 from .change_events import Ledger
 from .cleaning import Cleaner
-from .fair_queue import RETRY_SECONDS, FairQueue, Later, Line, owner_to_yield
-from .kept.here import Here
-from .reports import Reports, noted
+from .fair_queue import RETRY_SECONDS, DispatchQueue, FairQueue, RetryDelays, owner_to_yield
+from .kept.local_keeper import LocalKeeper
+from .reports import Reports, retry_until_stored
 from .uploads import Intake
 
 IDLE_POLL_SECONDS = 0.05
-STALLED_SECONDS = 2.0  # without a byte, after which an attempt's slot is better used by a job that waits
-LOOK_SECONDS = 1.0  # between two looks at the slots while jobs wait
-GONE_SECONDS = 10.0  # the longest that a cancelled live job's attempt is waited for
-MOST_VERDICTS = 32  # ended attempts whose results are on their way into the store, before others start
-FILE_BYTES = 64 << 30  # the largest file an attempt may write
+STALLED_SECONDS = 2.0  # without source bytes, after which an attempt should yield its slot to a waiting job
+LOOK_SECONDS = 1.0  # interval of the scheduling loop while nothing wakes it
+GONE_SECONDS = 10.0  # longest wait for the attempt of a cancelled live job to end
+MOST_VERDICTS = 32  # ended attempts whose results are still being stored; above this no attempt starts
+FILE_BYTES = 64 << 30  # largest file that an attempt may write
 NO_ROOM = "the disk of this server has no room for them"
-CORES = 16  # CPU seconds that an attempt may use in a second of its time budget
+CORES = 16  # CPU seconds that an attempt may use per second of its time budget
 
 logger = logging.getLogger(__name__)
 
 
-class Runner:
-    """attempts: those under way. queue: jobs that wait. later: those that are to be queued in a while.
+class Scheduler:
+    """Dispatches jobs to the executor.
 
-    live: the live jobs' rings. reports: what attempts say.
+    attempts: the running attempts. queue: waiting jobs. delays: jobs that are queued again after a delay.
+    live: relays and ring buffers of live jobs. reports: handler of what attempts report.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Runner:
         intake: Intake,
         results: Results,
         cleaner: Cleaner,
-        keeper: Here,
+        keeper: LocalKeeper,
         executor: Executor,
         policy: Policy,
         checkpoint: Callable[[str], None] = lambda step: None,
@@ -74,43 +75,43 @@ class Runner:
         self.executor = executor
         self.attempts = Attempts()
         self.queue = FairQueue(policy.queue)
-        shared = ledger.store.waiting if ledger.store.server is not None else None
-        self._line = Line(self.queue, shared, self._can_run)
-        self.later = Later()
+        shared = ledger.store.shared_queue if ledger.store.server is not None else None
+        self._dispatch_queue = DispatchQueue(self.queue, shared, self._can_run)
+        self.delays = RetryDelays()
         self.live = Live(policy.live_log)
         self.reports = Reports(self, ledger, intake, results, cleaner, keeper, policy, checkpoint, self.telemetry)
         self._ledger = ledger
         self._intake = intake
         self._cleaner = cleaner
         self._keeper = keeper
-        self._bringing: set[asyncio.Task[None]] = set()  # of attempts that the executor does not know of yet
+        self._downloads: set[asyncio.Task[None]] = set()  # for attempts that have not been passed to the executor yet
         self._policy = policy
-        self._starting: set[str] = set()  # live jobs that hold a slot which the executor does not know of
-        self._stalled: dict[str, str] = {}  # job → owner: it gave its slot back, and waits for its source
-        self._next_up = ""  # the job of which an attempt is about to start
+        self._starting: set[str] = set()  # live jobs that hold a slot but have not been passed to the executor yet
+        self._stalled: dict[str, str] = {}  # job → owner: jobs that yielded their slot and wait for their source
+        self._next_up = ""  # the job whose attempt is about to start
         self._wake = asyncio.Event()
         self._stopping = False
 
     async def start(self, tasks: WatchedTasks) -> None:
-        """Start to give orders."""
-        await self.executor.start(self.reports.take)
+        """Start the executor and the scheduling loop."""
+        await self.executor.start(self.reports.handle)
         tasks.start("queue", self._pump)
 
     def drain(self) -> None:
-        """Start nothing more."""
+        """Start no more attempts."""
         self._stopping = True
 
     async def idle(self) -> None:
-        """Wait until no attempt is under way, but for those whose source has stopped coming."""
+        """Wait until no attempt is running, except those whose source has stalled."""
         while any(self._intake.idle_seconds(request_id) < STALLED_SECONDS for request_id in self.attempts):
             await asyncio.sleep(IDLE_POLL_SECONDS)
 
     async def stop(self) -> None:
-        """End every attempt, none of which counts; the next start resumes them from their last complete segments."""
+        """Stop every attempt without counting it; the next start resumes the jobs from their last complete segments."""
         self.drain()
-        for bringing in self._bringing:
-            bringing.cancel()
-        await asyncio.gather(*self._bringing, return_exceptions=True)
+        for download in self._downloads:
+            download.cancel()
+        await asyncio.gather(*self._downloads, return_exceptions=True)
         await self.executor.stop()
         await self.reports.stop()
         await self._keeper.stop()
@@ -123,9 +124,9 @@ class Runner:
                     await self._ledger.change(request_id, states.requeued)
 
     async def pause(self) -> None:
-        """End every attempt but live ones, none of which counts; each is queued again as soon as that can be written down.
+        """Stop every attempt except live ones, without counting it; each job is requeued as soon as its row can be written.
 
-        One that cannot be ended, as where its worker does not read, holds up no other.
+        An attempt that cannot be stopped, for example because its worker does not respond, does not block the others.
         """
         paused = {request_id: attempt for request_id, attempt in self.attempts.items() if not attempt.live}
         for attempt in paused.values():
@@ -138,9 +139,9 @@ class Runner:
 
     @contextmanager
     def live_slot(self, request_id: str) -> Iterator[None]:
-        """Hold a slot for a live job until the executor has its order, which does so from then on.
+        """Reserve a slot for a live job until the executor has its order and counts the slot itself.
 
-        BusyError where none is free: it does not wait behind others.
+        Raises BusyError if no slot is free: live jobs do not queue.
         """
         if self.executor.live_room <= len(self._starting):
             raise errors.BusyError(
@@ -160,59 +161,59 @@ class Runner:
         await self._start(job.request_id, states.started)
 
     def put(self, job: Job, *, again: bool = False) -> None:
-        """Queue an accepted job; again: it was attempted before."""
+        """Queue an accepted job; again: it was attempted before, and goes ahead of its owner's other jobs."""
         self.queue.put(job.request_id, job.owner, again=again)
         self.wake()
 
-    def put_back(self, job: Job) -> None:
-        """Queue a job that gave its slot back; if its source has stopped coming, when it comes again."""
+    def requeue_yielded(self, job: Job) -> None:
+        """Requeue a job whose attempt yielded its slot; if its source has stalled, once more bytes arrive."""
         if self._intake.idle_seconds(job.request_id) < STALLED_SECONDS:
             self.put(job, again=True)
         else:
             self._stalled[job.request_id] = job.owner
 
-    def source_came(self, request_id: str) -> None:
-        """Queue a job that waited for its source."""
+    def on_source_bytes(self, request_id: str) -> None:
+        """Queue a job that was waiting for its source."""
         if (owner := self._stalled.pop(request_id, None)) is not None:
             self.queue.put(request_id, owner)
             self.wake()
 
     def wake(self) -> None:
-        """Look at the queue and the slots now."""
+        """Run the scheduling loop now."""
         self._wake.set()
 
     async def end(self, request_id: str, change: Callable[[State], State]) -> Job:
-        """End a job that waits or is attempted; TransitionError where it has ended."""
+        """End a waiting or running job by a transition. Raises TransitionError if it has ended."""
         job = await self._ledger.change(request_id, change)
-        self.reports.ended(job)
+        self.reports.count_failure(job)
         logger.info("ended: %s", job.state.failure and job.state.failure.reason)
-        await self.leave(request_id)
+        await self.drop(request_id)
         await self._cleaner.source(request_id)
         return job
 
-    async def leave(self, request_id: str) -> None:
-        """Do nothing more for a job, which has ended or is another server's."""
+    async def drop(self, request_id: str) -> None:
+        """Stop all work on a job that has ended or is owned by another server."""
         self._intake.close(request_id)
         self._keeper.forget_source(request_id)
         self._stalled.pop(request_id, None)
-        self.later.forget(request_id)
+        self.delays.forget(request_id)
         self.queue.remove(request_id)
         if attempt := self.attempts.get(request_id):
             attempt.unwanted = True
         await self.executor.cancel(request_id)
 
     @property
-    def in_hand(self) -> set[str]:
-        """The jobs that wait here for an attempt, or have one."""
-        waiting = {*self._line.waiting, *self.later.waiting, *self._stalled}
+    def active(self) -> set[str]:
+        """The jobs that wait on this server for an attempt, or have one."""
+        waiting = {*self._dispatch_queue.waiting, *self.delays.waiting, *self._stalled}
         return {*self.attempts, *self._starting, self._next_up, *waiting} - {""}
 
     async def cancel(self, request_id: str) -> Job:
-        """End a job on request; the attempt at a live one has ended when this returns."""
+        """Cancel a job. For a live job, also wait until its attempt has ended."""
         attempt = self.attempts.get(request_id)
         job = await self.end(request_id, states.cancelled)
         if attempt is not None and attempt.live:
-            with suppress(TimeoutError):  # its worker has died, which is noticed later
+            with suppress(TimeoutError):  # its worker has died, which is detected later
                 async with asyncio.timeout(GONE_SECONDS):
                     await attempt.gone.wait()
         return job
@@ -222,13 +223,13 @@ class Runner:
         return await self.end(request_id, lambda state: states.failed(state, failure))
 
     async def _pump(self) -> None:
-        """Give orders whenever there is room and a job waits."""
+        """Run the scheduling loop: start attempts while slots are free and jobs wait, then make room if needed."""
         while True:
             await wait_for(self._wake, LOOK_SECONDS)
             self._wake.clear()
-            for again, owner in self.later.due():
+            for again, owner in self.delays.due():
                 self.queue.put(again, owner, again=True)
-            await noted(self._line.share)
+            await retry_until_stored(self._dispatch_queue.share)
             while self._has_room and (request_id := await self._next()):
                 with job_logging.about(request_id):
                     await self._start_next(request_id)
@@ -237,106 +238,104 @@ class Runner:
     async def _start_next(self, request_id: str) -> None:
         queued, self._next_up = time.monotonic() - self.queue.waited, request_id
         try:
-            await noted(partial(self._start, request_id, states.once(states.started), queued=queued))
+            await retry_until_stored(partial(self._start, request_id, states.once(states.started), queued=queued))
         except (TransitionError, errors.NotFoundError) as error:  # cancelled or deleted by now
             self.attempts.pop(request_id, None)
-            self.later.forget(request_id)
+            self.delays.forget(request_id)
             logger.info("not started: %s", error)
         finally:
             self._next_up = ""
 
     async def _next(self) -> str | None:
         try:
-            return await self._line.take(self.attempts.by_owner())
+            return await self._dispatch_queue.take(self.attempts.by_owner())
         except errors.StoreError as error:
-            logger.warning("no job is taken now: %s", error)
+            logger.warning("no job can be dequeued now: %s", error)
             return None
 
     def _can_run(self, spec: dict[str, Any]) -> bool:
         try:
             return not (self.executor.unavailable or {}).keys() & set(Spec.from_json(spec).names)
-        except (TypeError, ValueError, KeyError, UpresError):  # of a newer version's server, which runs it
+        except (TypeError, ValueError, KeyError, UpresError):  # created by a newer version's server, which can run it
             return False
 
     @property
     def _has_room(self) -> bool:
-        return not self._stopping and self.executor.room > len(self._bringing) and self.reports.pending < MOST_VERDICTS
+        return not self._stopping and self.executor.room > len(self._downloads) and self.reports.pending < MOST_VERDICTS
 
     async def _make_room(self) -> None:
-        """End one attempt where another job has a better claim to its slot, or to its memory."""
+        """Stop one attempt if a waiting job has a better claim to its slot or its memory."""
         if self._stopping or not self.executor.ready:
             return
         if any(attempt.yielding for attempt in self.attempts.values()):
             return
-        under_way = {name: attempt for name, attempt in self.attempts.items() if not attempt.live}
+        running = {name: attempt for name, attempt in self.attempts.items() if not attempt.live}
         request_id = None
-        if self.executor.room <= 0 and under_way:
-            with suppress(errors.StoreError):  # it is away
-                request_id = self._to_yield(*await self._line.claim(_by_owner(under_way)), under_way)
-        for short in self.executor.shortages:  # each device's for itself: no other's memory is of use there
+        if self.executor.room <= 0 and running:
+            with suppress(errors.StoreError):  # the database is unavailable; retried in the next loop
+                request_id = self._attempt_to_yield(*await self._dispatch_queue.claim(_by_owner(running)), running)
+        for shortage in self.executor.shortages:  # one per device: memory of another device would not help
             if request_id is None:
-                waiting = [under_way[name].owner for name in short.waiting & under_way.keys()]
-                holding = {name: under_way[name] for name in short.holding & under_way.keys()}
-                giver = owner_to_yield(waiting, _by_owner(holding))
-                request_id = self._to_yield(bool(waiting), giver, holding)
+                waiting = [running[name].owner for name in shortage.waiting & running.keys()]
+                holding = {name: running[name] for name in shortage.holding & running.keys()}
+                owner = owner_to_yield(waiting, _by_owner(holding))
+                request_id = self._attempt_to_yield(bool(waiting), owner, holding)
         if request_id is not None:
             with job_logging.about(request_id):
-                logger.info("makes room for a job that waits")
+                logger.info("yields its slot to a waiting job")
             self.attempts[request_id].yielding = True
             await self.executor.cancel(request_id)
 
-    def _to_yield(self, waits: bool, giver: str | None, candidates: dict[str, Attempt]) -> str | None:
-        """Choose an attempt that waits for its source, else the newest of who has more than a fair share, the giver.
+    def _attempt_to_yield(self, waits: bool, owner: str | None, candidates: dict[str, Attempt]) -> str | None:
+        """Choose the attempt whose source has stalled longest, else the newest attempt of `owner`, who exceeds the fair share.
 
-        waits: whether anybody waits; nothing is chosen where nobody does.
+        waits: whether any job waits; if none does, a stalled attempt keeps its slot.
         """
         idle = {name: seconds for name in candidates if (seconds := self._intake.idle_seconds(name)) > STALLED_SECONDS}
         if waits and idle:
             return max(idle, key=lambda name: idle[name])
-        theirs = [name for name, attempt in candidates.items() if attempt.owner == giver]
-        return max(theirs, key=lambda name: candidates[name].since, default=None)
+        owned = [name for name, attempt in candidates.items() if attempt.owner == owner]
+        return max(owned, key=lambda name: candidates[name].since, default=None)
 
     async def _start(self, request_id: str, change: Callable[[State], State], *, queued: float | None = None) -> None:
-        """Start an attempt, by what it makes of its job. queued: since when that had waited, on the monotonic clock."""
-        job, attempt = await to_the_end(self._noted_start(request_id, change, queued))
+        """Record an attempt by a transition of its job, and start it. queued: since when the job waited, on the monotonic clock."""
+        job, attempt = await run_to_completion(self._record_start(request_id, change, queued))
         with job_logging.about(request_id, attempt.traceparent):
             if attempt.live or await self._keeper.has(job):
                 await self._run(job, attempt)
                 return
-            bringing = asyncio.create_task(
-                self._bring(job, attempt)
-            )  # which may take long, and holds up no other attempt
-            self._bringing.add(bringing)
-            bringing.add_done_callback(self._bringing.discard)
+            download = asyncio.create_task(self._download(job, attempt))  # must not block the start of other attempts
+            self._downloads.add(download)
+            download.add_done_callback(self._downloads.discard)
 
-    async def _bring(self, job: Job, attempt: Attempt) -> None:
-        """Run an attempt at a job that another server had, once what it needs is here."""
+    async def _download(self, job: Job, attempt: Attempt) -> None:
+        """Download the files of a job that another server worked on, then run the attempt."""
         try:
             if not self._intake.can_hold(int(job.totals.get("source_bytes", 0))):
                 raise errors.DiskFullError(NO_ROOM)
-            await self._keeper.bring(job)
+            await self._keeper.download(job)
         except (errors.UnavailableError, errors.StoreError, OSError) as error:
             lost = isinstance(error, errors.LostError)
-            await self.reports.take(job.request_id, {"report": "absent", "why": str(error), "lost": lost})
-        except Exception:  # whatever it is, the attempt is over
-            logger.exception("what an attempt needs cannot be brought here")
-            await self.reports.take(job.request_id, {"report": "died"})
+            await self.reports.handle(job.request_id, {"report": "absent", "why": str(error), "lost": lost})
+        except Exception:  # any error ends the attempt
+            logger.exception("the files for an attempt cannot be downloaded")
+            await self.reports.handle(job.request_id, {"report": "died"})
         else:
-            await self._run_brought(job, attempt)
+            await self._run_downloaded(job, attempt)
 
-    async def _run_brought(self, job: Job, attempt: Attempt) -> None:
+    async def _run_downloaded(self, job: Job, attempt: Attempt) -> None:
         if attempt.yielding:
-            await self.reports.take(job.request_id, {"report": "died"})
+            await self.reports.handle(job.request_id, {"report": "died"})
             return
         try:
             await self._run(job, attempt)
-        except Exception:  # it is reported already
+        except Exception:  # reported already
             logger.exception("the attempt cannot start")
 
-    async def _noted_start(
+    async def _record_start(
         self, request_id: str, change: Callable[[State], State], queued: float | None
     ) -> tuple[Job, Attempt]:
-        """Note an attempt in its row and here: what a stop finds in one of them alone it would not take back."""
+        """Record an attempt in its job's row and in `attempts`, as one step: `stop` takes back only what is in both."""
         job = await self._ledger.change(request_id, change)
         live, model = bool(job.spec.get("live")), model_label(Spec.from_json(job.spec).names)
         trace = self._trace(job, model, queued) if self.telemetry.tracing.on else None
@@ -345,7 +344,7 @@ class Runner:
         return job, attempt
 
     def _trace(self, job: Job, model: str, queued: float | None) -> AttemptTrace:
-        """Start the span of an attempt, beside that of the wait before it."""
+        """Start the span of an attempt, and record the span of the wait before it."""
         facts: dict[str, Fact] = {"upres.request_id": job.request_id, "upres.key": job.owner, "upres.model": model}
         if queued is not None:
             self.telemetry.tracing.span("queue", job.traceparent, facts, ago=time.monotonic() - queued).end()
@@ -361,10 +360,10 @@ class Runner:
         try:
             order = self._order(job, live=attempt.live)
             await self.executor.run(replace(order, traceparent=attempt.traceparent))
-        except Exception:  # it took no order, so that no report will come
-            await self.reports.take(request_id, {"report": "died"})
+        except Exception:  # the executor did not accept the order, so it will not report
+            await self.reports.handle(request_id, {"report": "died"})
             raise
-        await noted(partial(self._recall, request_id))
+        await retry_until_stored(partial(self._recall, request_id))
 
     def _order(self, job: Job, *, live: bool) -> Order:
         policy = self._policy
@@ -382,7 +381,7 @@ class Runner:
         )
 
     async def _recall(self, request_id: str) -> None:
-        """Cancel an order whose job was ended or deleted just before it was given."""
+        """Cancel an order whose job was ended or deleted just before the executor accepted it."""
         try:
             if not (await self._ledger.get(request_id)).state.ended:
                 return
@@ -390,10 +389,10 @@ class Runner:
             pass
         await self.executor.cancel(request_id)
 
-    def news(self, request_id: str) -> dict[str, Any]:
-        """Give what a running attempt last reported."""
+    def last_report(self, request_id: str) -> dict[str, Any]:
+        """Return what a running attempt last reported; empty if there is none."""
         attempt = self.attempts.get(request_id)
-        return {} if attempt is None else attempt.news
+        return {} if attempt is None else attempt.last_report
 
 
 def _by_owner(attempts: dict[str, Attempt]) -> Counter[str]:

@@ -1,6 +1,6 @@
-"""The jobs of one server: created, inspected, accepted, read, ended, deleted. Knows neither HTTP nor gRPC.
+"""Service layer for the jobs of one server: create, inspect, accept, read, cancel and delete. Independent of HTTP and gRPC.
 
-After a crash at any point `start` resumes from what was committed.
+After a crash at any point, `Jobs.start` resumes from what was committed.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Spec
 from upres.service.domain.states import Failure, MovedError, Reason, TransitionError
-from upres.service.domain.waiting import to_the_end
+from upres.service.domain.waiting import run_to_completion
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
 from upres.service.execution.probe.probe import Probe
@@ -43,17 +43,17 @@ from upres.service.storage.results import Results
 from upres.service.telemetry.tally import Telemetry
 
 from .cleaning import Cleaner
-from .idle_timeout import keep_watch
+from .idle_timeout import watch_idle_clients
 from .pulls import Pull, Pulls
 from .reading import JobReader
-from .recovery import Recovery, note_whole
-from .scheduler import Runner
+from .recovery import Recovery, record_complete_source
+from .scheduler import Scheduler
 from .uploads import Intake
 
 DISK_FULL = "the server's disk is almost full; try again later"
-STORE_AWAY = "the store of jobs takes no source now; submit the video again later"
-BUSY_ELSEWHERE = "this request is under way at another server; try again in a moment"
-STAGED_SECONDS = 3600.0  # without a byte, after which no other server is storing a file any more
+STORE_AWAY = "the object store for jobs does not accept the source now; submit the video again later"
+BUSY_ELSEWHERE = "another server is processing this request; try again in a moment"
+STAGED_SECONDS = 3600.0  # a staged file that has not grown for this long is not being written by any other server
 TIDY_SECONDS = 600.0
 LOADING = "its engine is not loaded yet; ask again when the server is ready"
 
@@ -61,10 +61,10 @@ logger = logging.getLogger(__name__)
 
 
 class Jobs(JobReader):
-    """What the protocols talk to. Every wait of a client for a job goes through `change`.
+    """Entry point for every protocol. Clients that wait for a job use the event returned by `change`.
 
-    on_failing: called with the name of a task of this server, and its error, when restarting it does not help.
-    kept: where jobs are kept; None where every server of theirs has their folder.
+    on_failing: called with the name and the error of a background task that keeps failing after it is restarted.
+    kept: the object store that holds jobs' sources and logs; None if every server has access to the job folders.
     """
 
     def __init__(
@@ -89,124 +89,131 @@ class Jobs(JobReader):
             largest=policy.limits.source_bytes,
             idle_seconds=policy.source_idle_seconds,
             free_bytes=policy.free_bytes,
-            on_bytes=self._source_came,
+            on_bytes=self._on_source_bytes,
         )
         self._cleaner = Cleaner(
-            self.keeper, store, results, lambda request_id: self.runner.attempts.writing(request_id)
+            self.keeper, store, results, lambda request_id: self.scheduler.attempts.writing(request_id)
         )
-        self.runner = Runner(
+        self.scheduler = Scheduler(
             self.ledger, self._intake, results, self._cleaner, self.keeper, executor, policy, checkpoint, telemetry
         )
-        self._pulls = Pulls(pull, self.runner.fail)
+        self._pulls = Pulls(pull, self.scheduler.fail)
         self._probe = probe
         self._checkpoint = checkpoint
         self._tasks = WatchedTasks(on_failing)
-        self._recovery = Recovery(self.ledger, self._intake, self.keeper, self.runner)
+        self._recovery = Recovery(self.ledger, self._intake, self.keeper, self.scheduler)
         self._accepting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stopping = False
 
     @property
     def refused(self) -> dict[str, str]:
-        """Map the slugs that are known not to run here to why."""
-        return self.runner.executor.unavailable or {}
+        """Map each slug that is known not to run here to the reason."""
+        return self.scheduler.executor.unavailable or {}
 
     @property
     def unavailable(self) -> dict[str, str]:
-        """Map the slugs that are not known to run here to why; jobs for those not known yet are taken, and wait."""
-        unavailable = self.runner.executor.unavailable
+        """Map each slug that cannot run here yet to the reason. Jobs for a slug whose status is unknown are accepted, and wait."""
+        unavailable = self.scheduler.executor.unavailable
         return dict.fromkeys(SLUGS, LOADING) if unavailable is None else unavailable
 
     @property
     def unready(self) -> str | None:
-        """Say why no new job can be taken and processed now; None where one can."""
+        """Return why no new job can be accepted and processed now; None if one can."""
         if self._stopping:
             return "the server is stopping"
-        if not self.runner.executor.ready:
+        if not self.scheduler.executor.ready:
             return "models are not loaded yet"
         return None if self._intake.has_room() else DISK_FULL
 
     @property
     def ready(self) -> bool:
-        """Report whether new jobs are taken and processed."""
+        """Report whether new jobs are accepted and processed."""
         return self.unready is None
 
     async def start(self) -> None:
-        """Start to work; where this is the only server, resume every accepted job before. TargetError without a result store."""
+        """Start the background tasks. A single server resumes every accepted job first.
+
+        Raises TargetError if the result store cannot be used.
+        """
         self._root.mkdir(parents=True, exist_ok=True)
         await self.results.check(self.store.result_prefix)
         await self.keeper.check()
         if self.store.server is None:
             await self._recovery.run()
             await self.tidy()
-        await self.runner.start(self._tasks)
+        await self.scheduler.start(self._tasks)
         seconds = self.policy.source_idle_seconds
-        self._tasks.start("jobs that nobody knows of", self._recovery.keep_comparing)
-        self._tasks.start("idle senders", lambda: keep_watch(self._intake, self.runner, seconds))
-        if self.keeper.apart:
-            self._tasks.start("folders of jobs", self._keep_tidy)
+        self._tasks.start("reconciliation", self._recovery.keep_reconciling)
+        self._tasks.start("idle clients", lambda: watch_idle_clients(self._intake, self.scheduler, seconds))
+        if self.keeper.uses_object_store:
+            self._tasks.start("job folder cleanup", self._keep_tidy)
 
     async def tidy(self) -> None:
-        """Remove what ended jobs leave, and what a crash left, from now on: what only one server may do."""
+        """Remove leftovers of a crash, and start removing files of ended jobs. Only one server of a database may do this."""
         await self.results.tidy(
             self.store.result_prefix, idle_seconds=0.0 if self.store.server is None else STAGED_SECONDS
         )
         self._tasks.start("cleanups", self._cleaner.run)
 
     async def _keep_tidy(self) -> None:
-        """Remove folders that are no longer needed on this machine, for as long as this task lives."""
+        """Periodically remove job folders that this machine no longer needs; runs until cancelled."""
         while True:
             try:
-                await self.keeper.tidy(lambda name: name in self.runner.attempts or name in self._intake.expected)
+                await self.keeper.tidy(lambda name: name in self.scheduler.attempts or name in self._intake.expected)
             except (StoreError, OSError) as error:
-                logger.warning("which folders are needed cannot be read; trying again later: %s", error)
+                logger.warning("job folders cannot be cleaned up now; retrying later: %s", error)
             await asyncio.sleep(TIDY_SECONDS)
 
     async def take_over(self, late: frozenset[str]) -> None:
-        """Resume the jobs of other servers that have gone, or that are late and write nothing from now on. Raises StoreError.
+        """Resume the jobs of servers that are gone, and of `late` ones, which can no longer write. Raises StoreError.
 
-        While this one drains, too: what waits is put where others find it, and nobody waits for the end of a drain.
+        This also runs while the server drains: waiting jobs are put into the shared queue, where other servers find them without
+        having to wait for the drain to end.
         """
         await self._recovery.take_over(late)
 
-    def heard(self, request_id: str) -> None:
-        """Take a notice of another server that a job has changed; where it names none, jobs wait, or any may have changed."""
+    def on_change_notice(self, request_id: str) -> None:
+        """Handle another server's notification that a job has changed.
+
+        An empty request_id means that jobs were queued, or that any job may have changed.
+        """
         self.ledger.publish(request_id, event=True)
         if not request_id:
-            self.runner.wake()
+            self.scheduler.wake()
 
-    async def elsewhere(self, request_ids: Collection[str]) -> dict[str, Holder | None]:
-        """Give the other servers that jobs have to be asked for at, by job; those that this one answers for are none of them.
+    async def peer_owners(self, request_ids: Collection[str]) -> dict[str, Holder | None]:
+        """Map each of these jobs that another server owns to that server; jobs that this server can answer for are left out.
 
-        None: another server takes the job over just now. Raises StoreError.
+        None: another server is taking over the job at the moment. Raises StoreError.
         """
-        asked = [request_id for request_id in request_ids if request_id not in self.runner.attempts]
-        moving = {request_id: None for request_id in asked if self._recovery.holds_up(request_id)}
-        asked = [request_id for request_id in asked if request_id not in moving]
-        return {**(await asyncio.to_thread(self.store.belonging.elsewhere, asked) if asked else {}), **moving}
+        candidates = [request_id for request_id in request_ids if request_id not in self.scheduler.attempts]
+        moving = {request_id: None for request_id in candidates if self._recovery.is_taking_over(request_id)}
+        others = [request_id for request_id in candidates if request_id not in moving]
+        return {**(await asyncio.to_thread(self.store.ownership.peer_owners, others) if others else {}), **moving}
 
     def drain(self) -> None:
-        """Take nothing new, start nothing more."""
+        """Stop accepting jobs and starting attempts."""
         self._stopping = True
-        self.runner.drain()
+        self.scheduler.drain()
 
     async def stop(self) -> None:
-        """End every attempt; the next start resumes them from their last complete segments."""
+        """Stop every attempt; the next start resumes them from their last complete segments."""
         self.drain()
         await self._tasks.stop()
         await self._recovery.stop()
         await self._pulls.stop()
-        await self.runner.stop()
+        await self.scheduler.stop()
 
     def sending(self, request_id: str) -> AbstractContextManager[None]:
-        """Enter this while a call sends a job's source and limits its pauses itself."""
+        """Suspend the idle timeout of a job's source while a call sends it and limits its pauses itself."""
         return self._intake.sending(request_id)
 
-    def news(self, request_id: str) -> dict[str, Any]:
-        """Give what a running attempt last reported."""
-        return self.runner.news(request_id)
+    def last_report(self, request_id: str) -> dict[str, Any]:
+        """Return what a running attempt last reported; empty if there is none."""
+        return self.scheduler.last_report(request_id)
 
     def check_room(self, size: int = 0) -> None:
-        """Raise DiskFullError where the disk takes no source of so many bytes now."""
+        """Raise DiskFullError if the disk has no room for a source of `size` bytes now."""
         if not self._intake.has_room(size):
             raise DiskFullError(DISK_FULL)
 
@@ -220,9 +227,10 @@ class Jobs(JobReader):
         fingerprint: str | None = None,
         base_url: str | None = None,
     ) -> tuple[Job, bool]:
-        """Create a job whose source is to come, and give True; or the job that the idempotency key made before, and False.
+        """Create a job whose source is still to be uploaded; return it and True.
 
-        A streamed one is accepted now. base_url: where the caller reached this server, for links that are sent later.
+        If the idempotency key already created a job, return that job and False. A streamed job is accepted at once.
+        base_url: where the caller reached this server, for links that are sent later.
         Raises InvalidError, BusyError, DiskFullError, StoppingError, ConflictError.
         """
         if self._stopping:
@@ -241,32 +249,32 @@ class Jobs(JobReader):
         if spec.live:
             return await self._create_live(job), True
         self.check_room()
-        self.runner.queue.reserve(job.request_id, owner)  # before the first wait, so that parallel calls see it
-        job, new = await to_the_end(self._add(job, streamed=spec.streamed))
+        self.scheduler.queue.reserve(job.request_id, owner)  # before the first await, so that concurrent calls see it
+        job, new = await run_to_completion(self._add(job, streamed=spec.streamed))
         job_logging.bind_job_id(job.request_id)
         return job, new
 
     async def _add(self, job: Job, *, streamed: bool) -> tuple[Job, bool]:
         request_id, new = job.request_id, False
         try:
-            check = partial(self.runner.queue.check, job.owner)
+            check = partial(self.scheduler.queue.check, job.owner)
             job, new = await asyncio.to_thread(self.store.add, job, check)
         finally:
             if not new:
-                self.runner.queue.release(request_id)
+                self.scheduler.queue.release(request_id)
         if not new:
             return job, new
-        async with self._or_no_job(job):
+        async with self._rollback_on_error(job):
             await self._intake.expect(request_id)
-            return self._put(await self.ledger.change(request_id, accepted=True)) if streamed else job, new
+            return self._enqueue(await self.ledger.change(request_id, accepted=True)) if streamed else job, new
 
     @asynccontextmanager
-    async def _or_no_job(self, job: Job) -> AsyncIterator[None]:
-        """Leave nothing of a job where what is done within fails, and say why to who has none to continue."""
+    async def _rollback_on_error(self, job: Job) -> AsyncIterator[None]:
+        """Remove the job if the body fails; errors of the disk or the object store are reworded for a caller who has no job."""
         try:
             yield
         except Exception as error:
-            await self._undo(job)
+            await self._rollback(job)
             match error:
                 case DiskFullError():
                     raise DiskFullError(DISK_FULL) from error
@@ -274,9 +282,9 @@ class Jobs(JobReader):
                     raise UnavailableError(STORE_AWAY) from error
             raise
 
-    async def _undo(self, job: Job) -> None:
-        """Leave nothing of a job whose caller reads that there is none; if it cannot be removed, it ends later."""
-        self.runner.queue.remove(job.request_id)
+    async def _rollback(self, job: Job) -> None:
+        """Remove a job whose creation failed. If it cannot be removed now, the idle timeout ends it later."""
+        self.scheduler.queue.remove(job.request_id)
         self._intake.watch(job.request_id)
         with suppress(StoreError):
             await self.forget(job)
@@ -285,10 +293,10 @@ class Jobs(JobReader):
     async def _create_live(self, job: Job) -> Job:
         job_logging.bind_job_id(job.request_id)
         try:
-            with self.runner.live_slot(job.request_id):
-                await to_the_end(self._start_live(job))
+            with self.scheduler.live_slot(job.request_id):
+                await run_to_completion(self._start_live(job))
             return await self.ledger.get(job.request_id)
-        except BaseException:  # nobody will send
+        except BaseException:  # the caller will not send a source
             if relay := self.live(job.request_id):
                 relay.end_source()
                 relay.ring.release()
@@ -297,142 +305,145 @@ class Jobs(JobReader):
     async def _start_live(self, job: Job) -> None:
         await asyncio.to_thread(self.store.add, job)
         try:
-            await self.runner.start_live(job, waits=job.spec["when_slow"] == "wait")
+            await self.scheduler.start_live(job, waits=job.spec["when_slow"] == "wait")
             if (name := job.spec.get("live_source")) is not None and (relay := self.live(job.request_id)):
                 self._pulls.start(job.request_id, name, relay)
         except Exception as error:
-            self.runner.live.close(job.request_id, cut=True)
-            self.runner.live.forget(job.request_id)
-            await self._undo(job)
+            self.scheduler.live.close(job.request_id, cut=True)
+            self.scheduler.live.forget(job.request_id)
+            await self._rollback(job)
             if isinstance(error, OSError):
                 raise StoreError(f"a live job cannot start ({error.strerror})") from error
             raise
 
     def live(self, request_id: str) -> Relay | None:
-        """Give what a live job goes through, while it does."""
-        return self.runner.live.get(request_id)
+        """Return the relay of a live job while the job runs; None otherwise."""
+        return self.scheduler.live.get(request_id)
 
     def source_offset(self, job: Job) -> int:
-        """Count the bytes of a source that are kept, or were when all of it was."""
+        """Return how many bytes of a source are stored durably; of a complete source, its size."""
         relay = self.live(job.request_id)
         if relay is not None:
             return relay.received
         return max(self.keeper.stored(job.request_id), int(job.totals.get("source_bytes", 0)))
 
-    def _source_came(self, request_id: str) -> None:
-        self.keeper.source_came(request_id)
-        self.runner.source_came(request_id)
+    def _on_source_bytes(self, request_id: str) -> None:
+        self.keeper.on_source_bytes(request_id)
+        self.scheduler.on_source_bytes(request_id)
 
     async def write(self, request_id: str, offset: int, data: bytes) -> int:
-        """Add to a source; give how many bytes came by then. As Intake's; a source that is too large ends its job.
+        """Write a chunk of a source at `offset`; return how many bytes have been received.
 
-        Waits while a live one is not taken.
+        Raises what `Intake.write` raises. A source that is too large fails its job. Waits while a live job's buffer is full.
         """
         if relay := self.live(request_id):
             return await relay.write(offset, data)
         try:
-            with self.sending(request_id):  # nobody is idle who waits here
+            with self.sending(request_id):  # waiting here does not count as idle
                 await self.keeper.admit(request_id)
             return await self._intake.write(request_id, offset, data)
         except TooLargeError as error:
-            await self.runner.fail(request_id, Failure(Reason.INPUT_TOO_LARGE, str(error)))
+            await self.scheduler.fail(request_id, Failure(Reason.INPUT_TOO_LARGE, str(error)))
             raise
 
-    async def take_source(self, job: Job, path: Path) -> Job:
-        """Accept a job whose source lies in a file that was inspected already; the file is moved away."""
-        async with self._alone(job.request_id):
+    async def accept_source(self, job: Job, path: Path) -> Job:
+        """Accept a job whose source is a file that was probed already; the file is moved into the job's folder."""
+        async with self._accept_lock(job.request_id):
             job = await self.ledger.get(job.request_id)
             if job.accepted or job.state.ended:
                 return job
-            if job.server != self.store.server:  # which made it for the same idempotency key
+            if job.server != self.store.server:  # another server created it for the same idempotency key
                 raise UnavailableError(BUSY_ELSEWHERE)
-            return await to_the_end(self._taken(job, path))
+            return await run_to_completion(self._accept_source(job, path))
 
-    async def _taken(self, job: Job, path: Path) -> Job:
-        async with self._or_no_job(job):
-            await self._intake.take(job.request_id, path)
+    async def _accept_source(self, job: Job, path: Path) -> Job:
+        async with self._rollback_on_error(job):
+            await self._intake.accept_file(job.request_id, path)
             return await self._end_source(job)
 
     async def end_source(self, request_id: str) -> Job:
-        """Take the source as whole; one that was not streamed is inspected, and accepted or refused.
+        """Mark the source as complete. A source that was not streamed is probed, and its job is accepted or fails.
 
         Raises SourceError, TooLargeError; then the job has failed.
         """
         if relay := self.live(request_id):
             relay.end_source()
             return await self.ledger.get(request_id)
-        async with self._alone(request_id):
+        async with self._accept_lock(request_id):
             job = await self.ledger.get(request_id)
             if job.source_complete or job.state.ended:
                 return job
             if not job.accepted:
-                with self.sending(request_id):  # nobody is idle while the probe takes its time
+                with self.sending(request_id):  # probing time does not count as idle
                     await self._inspect(job)
-            return await to_the_end(self._end_source(job))
+            return await run_to_completion(self._end_source(job))
 
     async def probe(self, path: Path, spec: Spec, owner: str) -> Facts:
-        """Probe a source before there is a job of it; raises SourceError, TooLargeError, BusyError, UnavailableError."""
+        """Probe a source before a job exists; raises SourceError, TooLargeError, BusyError, UnavailableError."""
         return await self._probe(path, spec, owner)
 
     async def measure(self, request_id: str, owner: str) -> Clip:
-        """Measure on a job's source what advice goes by; NotFoundError where not all of it is here. Else raises as `probe`."""
+        """Measure the properties of a job's source that advice is based on.
+
+        Raises NotFoundError if the complete source is not on this machine, and what `probe` raises.
+        """
         job = await self.get(request_id, owner)
         source = self.folder(request_id).source
         if not job.source_complete or not await asyncio.to_thread(source.exists):
-            raise NotFoundError("the source of the job is not here, or not all of it")
+            raise NotFoundError("the source of the job is not on this server, or is incomplete")
         return await self._probe.measure(source, Spec.from_json(job.spec), owner)
 
     async def cancel(self, request_id: str, owner: str) -> Job:
-        """End a job now; TransitionError where it has ended, UnavailableError where another server takes it just now."""
+        """Cancel a job. Raises TransitionError if it has ended, UnavailableError if another server is taking it over."""
         await self.get(request_id, owner)
         try:
-            return await to_the_end(self.runner.cancel(request_id))
+            return await run_to_completion(self.scheduler.cancel(request_id))
         except MovedError as error:
             raise UnavailableError(str(error)) from error
 
     async def delete(self, request_id: str, owner: str) -> None:
-        """Delete a job and everything of it, ended or not."""
+        """Delete a job with all of its files, whether or not it has ended."""
         job = await self.get(request_id, owner)
         if not job.state.ended:
-            with suppress(TransitionError):  # it has ended since
+            with suppress(TransitionError):  # it has ended in the meantime
                 await self.cancel(request_id, owner)
-        await to_the_end(self.forget(job))
+        await run_to_completion(self.forget(job))
 
     async def forget(self, job: Job) -> None:
-        """Remove an ended job: its row first, so that nothing is promised that is not there."""
+        """Remove an ended job: its row first, so that no row refers to files that are gone."""
         await asyncio.to_thread(self.store.delete, job.request_id)
         await self._cleaner.everything(job.request_id, job.result_prefix)
         self.ledger.publish(job.request_id)
 
-    def _alone(self, request_id: str) -> asyncio.Lock:
-        """Give what is held while a job is being accepted, so that a request that was sent twice makes one attempt."""
+    def _accept_lock(self, request_id: str) -> asyncio.Lock:
+        """Return the lock that serializes accepting a job, so that a request that was sent twice starts one attempt."""
         return self._accepting.setdefault(request_id, asyncio.Lock())
 
     async def _end_source(self, job: Job) -> Job:
         await self._intake.end(job.request_id)
         try:
             self._checkpoint("source whole")
-            return await self._whole(job)
-        except (StoreError, UnavailableError):  # it can be repeated, as after a failing `end`
+            return await self._record_complete(job)
+        except (StoreError, UnavailableError):  # the client can retry, as after a failing `end`
             self._intake.watch(job.request_id)
             raise
 
-    async def _whole(self, job: Job) -> Job:
-        """Write to the row that all of the source is here, and how much that is."""
-        whole = await note_whole(self.ledger, self.keeper, job.request_id)
-        self.runner.source_came(job.request_id)
-        return whole if job.accepted else self._put(whole)
+    async def _record_complete(self, job: Job) -> Job:
+        """Record in the job's row that the source is complete, and queue the job unless it was queued before."""
+        updated = await record_complete_source(self.ledger, self.keeper, job.request_id)
+        self.scheduler.on_source_bytes(job.request_id)
+        return updated if job.accepted else self._enqueue(updated)
 
-    def _put(self, job: Job) -> Job:
-        self.runner.put(job)
+    def _enqueue(self, job: Job) -> Job:
+        self.scheduler.put(job)
         logger.info("accepted from %s", job.owner)
         return job
 
     async def _inspect(self, job: Job) -> None:
         try:
             await self._probe(self.folder(job.request_id).source, Spec.from_json(job.spec), job.owner)
-        except (BusyError, UnavailableError):  # it says nothing about the source: the call can be repeated
+        except (BusyError, UnavailableError):  # not the source's fault: the client can retry
             raise
         except UpresError as error:
-            await self.runner.fail(job.request_id, failure_of(type(error).__name__, str(error)))
+            await self.scheduler.fail(job.request_id, failure_of(type(error).__name__, str(error)))
             raise

@@ -1,4 +1,4 @@
-"""Sources that are still arriving: written to their jobs' folders, within a size and the disk's room; pauses are measured."""
+"""Upload sessions: sources written into job folders as they arrive, with limits on size, disk space and idle time."""
 
 import asyncio
 import shutil
@@ -14,14 +14,15 @@ from upres.service.domain.errors import DiskFullError, OffsetError, StoreError, 
 from upres.service.domain.states import TransitionError
 from upres.service.storage.job_folder import JobFolder
 
-NO_MORE = "the job takes no more of its source: it has all of it, or has ended"
-DISK_FULL = "the disk is almost full; what came is kept, continue from there later"
+NO_MORE = "the job accepts no more of its source: the source is complete, or the job has ended"
+DISK_FULL = "the disk is almost full; the bytes received so far are kept, continue from there later"
 
 
 class Intake:
-    """root: the folder of the jobs' folders. largest: bytes of one source. idle_seconds: the longest that a sender may pause.
+    """Upload sessions of one server, by request_id.
 
-    free_bytes: what stays free on the disk. on_bytes: called with the job whenever bytes of its source have come.
+    root: parent of the job folders. largest: maximum bytes of a source. idle_seconds: longest pause of a sender.
+    free_bytes: disk space to leave free. on_bytes: called with the request_id after bytes of its source were written.
     """
 
     def __init__(
@@ -38,39 +39,39 @@ class Intake:
         self._idle_seconds = idle_seconds
         self._free_bytes = free_bytes
         self._on_bytes = on_bytes
-        self._heard: dict[str, float] = {}
+        self._last_received: dict[str, float] = {}
         self._calls: Counter[str] = Counter()
 
     def folder(self, request_id: str) -> JobFolder:
-        """Locate a job's files."""
+        """Return the folder of a job."""
         return JobFolder(self._root / request_id)
 
     def can_hold(self, size: int) -> bool:
-        """Report whether the disk has so much room beside what must stay free."""
+        """Report whether the disk has room for `size` bytes in addition to what must stay free."""
         return shutil.disk_usage(self._root).free >= size + self._free_bytes
 
     def has_room(self, size: int = 0) -> bool:
-        """Report whether an upload of so many bytes can come: the disk can hold it, and the one where it is spooled as well."""
+        """Report whether an upload of `size` bytes fits on the disk of the job folders and on the disk where it is spooled."""
         return shutil.disk_usage(tempfile.gettempdir()).free >= size and self.can_hold(size)
 
     async def expect(self, request_id: str) -> None:
-        """Take a job's source from now on. StoreError where its folder cannot be made: then no source comes."""
+        """Open an upload session. Raises StoreError if the job's folder cannot be created."""
         self.watch(request_id)
         with _store_errors():
             await asyncio.to_thread(self.folder(request_id).make)
 
     def watch(self, request_id: str) -> None:
-        """Wait for a job's source from now on, for as long as a sender may pause."""
-        self._heard[request_id] = time.monotonic()
+        """Start the idle timeout of a job's source, and accept its bytes."""
+        self._last_received[request_id] = time.monotonic()
 
-    async def take(self, request_id: str, path: Path) -> None:
-        """Take a source that lies in a file, which is moved away."""
+    async def accept_file(self, request_id: str, path: Path) -> None:
+        """Accept a source that is a complete file; the file is moved into the job's folder."""
         await self.expect(request_id)
         with _store_errors():
             path.replace(self.folder(request_id).source)
 
     async def end(self, request_id: str) -> None:
-        """Mark a source as whole. Where that fails, its sender may try again, and is not waited for indefinitely."""
+        """Mark a source as complete. If that fails, the sender may retry within the idle timeout."""
         self.close(request_id)
         try:
             with _store_errors():
@@ -81,26 +82,26 @@ class Intake:
 
     @property
     def expected(self) -> Collection[str]:
-        """The jobs whose source is to come."""
-        return self._heard.keys()
+        """The jobs with an open upload session."""
+        return self._last_received.keys()
 
     def close(self, request_id: str) -> None:
-        """Take no more of a source."""
-        self._heard.pop(request_id, None)
+        """Close an upload session."""
+        self._last_received.pop(request_id, None)
 
     async def write(self, request_id: str, offset: int, data: bytes) -> int:
-        """Add to a source; give how many bytes are here then. Bytes that are here already are skipped.
+        """Append a chunk to a source; return its new size in bytes. Bytes that were received before are skipped.
 
-        Raises OffsetError where bytes before these are missing, TooLargeError over the limit, TransitionError where no more
-        is taken, DiskFullError.
+        Raises OffsetError if bytes before `offset` are missing, TooLargeError above the limit, TransitionError if the session is
+        closed, DiskFullError.
         """
-        if request_id not in self._heard:
+        if request_id not in self._last_received:
             raise TransitionError(NO_MORE)
-        self._heard[request_id] = time.monotonic()
+        self._last_received[request_id] = time.monotonic()
         folder = self.folder(request_id)
         have = folder.source_bytes
         if offset > have:
-            raise OffsetError(f"bytes at offset {offset} came, {have} was expected; continue from there")
+            raise OffsetError(f"received bytes at offset {offset}, expected {have}; continue from there")
         if offset + len(data) > self._largest:
             raise TooLargeError(f"The source must not be larger than {self._largest} bytes.")
         fresh = data[have - offset :]
@@ -117,29 +118,31 @@ class Intake:
 
     @contextmanager
     def sending(self, request_id: str) -> Iterator[None]:
-        """While a call sends a source, and limits its pauses itself, the job is not idle; behind it the time restarts."""
+        """Suspend the idle timeout while a call sends a source and limits its pauses itself; it restarts afterwards."""
         self._calls[request_id] += 1
         try:
             yield
         finally:
             self._calls -= Counter([request_id])
-            if request_id in self._heard:
-                self._heard[request_id] = time.monotonic()
+            if request_id in self._last_received:
+                self._last_received[request_id] = time.monotonic()
 
     def idle_seconds(self, request_id: str) -> float:
-        """Give the seconds since bytes of a source came, of which more is to come; 0 where all is here."""
-        heard = self._heard.get(request_id)
-        return 0.0 if heard is None else time.monotonic() - heard
+        """Return the seconds since the last bytes of an incomplete source arrived; 0 if the source is complete."""
+        received = self._last_received.get(request_id)
+        return 0.0 if received is None else time.monotonic() - received
 
     def idle(self) -> list[str]:
-        """List the jobs whose sender has paused for too long."""
+        """List the jobs whose sender has exceeded the idle timeout."""
         oldest = time.monotonic() - self._idle_seconds
-        return [name for name, heard in self._heard.items() if heard < oldest and not self._calls[name]]
+        return [name for name, received in self._last_received.items() if received < oldest and not self._calls[name]]
 
 
 @contextmanager
 def _store_errors() -> Iterator[None]:
-    """Raise what the file system refuses as a StoreError, of no room as a DiskFullError; no folder means that the job has ended."""
+    """Convert file system errors: to DiskFullError if the disk is full, to TransitionError if the job's folder is gone
+    (the job has ended), otherwise to StoreError.
+    """
     try:
         yield
     except FileNotFoundError as error:
@@ -147,4 +150,4 @@ def _store_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno in NO_SPACE:
             raise DiskFullError(DISK_FULL) from error
-        raise StoreError(f"the source cannot be kept ({error.strerror})") from error
+        raise StoreError(f"the source cannot be written ({error.strerror})") from error

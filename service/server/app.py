@@ -182,7 +182,7 @@ class Server:
         """Put in front of all that answers what passes on requests about jobs of other servers."""
         settings, secret = self._settings, self.store.meta(PEER_SECRET, new_secret)
         peers = Peers(standby.url, Trust.read(settings.peer_ca))
-        elsewhere = Elsewhere(LookUps(self.jobs.elsewhere), peers, secret)
+        elsewhere = Elsewhere(LookUps(self.jobs.peer_owners), peers, secret)
         self._handlers = [Calls(self._handlers, elsewhere)]
         self._beside = Beside(standby, self.jobs, peers, self._lead, self._incoming)
         return Forwarded(Routed(web, elsewhere, settings.live_log_bytes), networks, secret)
@@ -220,8 +220,8 @@ class Server:
         """Resume what was accepted, and answer. Where servers share the work, the one that leads resumes it by and by."""
         settings = self._settings
         if self._standby is not None:
-            runner = self.jobs.runner
-            self._standby.start(runner.pause, runner.resume, self._failed.put_nowait)
+            scheduler = self.jobs.scheduler
+            self._standby.start(scheduler.pause, scheduler.resume, self._failed.put_nowait)
         check_confinement(await self._probe.confinement(), settings.host, allow_unconfined=settings.allow_unconfined)
         await self.jobs.start()
         await self._services.announce(serving=False)
@@ -250,9 +250,9 @@ class Server:
         await self._services.drain()
         try:
             async with asyncio.timeout(grace):
-                await self.jobs.runner.idle()
+                await self.jobs.scheduler.idle()
         except TimeoutError:
-            logger.warning("%d jobs are resumed by the next start", len(self.jobs.runner.attempts))
+            logger.warning("%d jobs are resumed by the next start", len(self.jobs.scheduler.attempts))
         await self._tasks.stop()
         await self._hls.stop()
         await self._doors.close()

@@ -18,7 +18,7 @@ from upres.service.domain.policy import Policy
 from upres.service.execution.base import DeviceState
 from upres.service.jobs.service import Jobs
 from upres.service.live.relay import Live
-from upres.service.storage.waiting import Queued
+from upres.service.storage.shared_queue import QueueStats
 from upres.service.telemetry.tally import Tally
 from upres.service.webhooks.deliveries import Deliveries
 
@@ -58,7 +58,7 @@ class Metrics:
         yield _gauge("upres_disk_free_bytes", "Free bytes of the disk that jobs fill", disk.free)
         try:
             jobs, webhooks = self._jobs.store.count(), self._deliveries.counts()
-            waiting = None if self._jobs.store.server is None else self._jobs.store.waiting.count()
+            waiting = None if self._jobs.store.server is None else self._jobs.store.shared_queue.count()
         except StoreError:
             yield _gauge("upres_database_up", "Whether the database answers", 0)
             return
@@ -68,27 +68,27 @@ class Metrics:
         if not self._jobs.store.leads:  # else they would be counted for each server
             return
         if waiting is not None:
-            yield _gauge(*PLACES, self._jobs.store.waiting.places())
+            yield _gauge(*PLACES, self._jobs.store.shared_queue.count_places())
         yield _gauges("upres_jobs", "Jobs in the database", "status", jobs)
         yield _gauges("upres_webhooks", "Webhooks of jobs in the database", "stage", webhooks)
 
     def _known(self) -> Iterator[Metric]:
         """Yield what the event loop knows, on which this runs: nothing changes meanwhile."""
-        runner, policy = self._jobs.runner, self._jobs.policy
+        scheduler, policy = self._jobs.scheduler, self._jobs.policy
         if self._jobs.store.server is None:
-            queue = runner.queue
-            yield from _queue(Queued(len(queue), len(queue.owners), queue.oldest), policy)
-            yield _gauge(*PLACES, len(queue) + len(queue.places))
-        yield _gauge("upres_running_jobs", "Jobs that are being made", len(runner.attempts))
-        yield _gauge("upres_free_slots", "Attempts that could begin now", runner.executor.room)
-        yield _gauge("upres_free_live_slots", "Live jobs that could begin now", runner.executor.live_room)
+            queue = scheduler.queue
+            yield from _queue(QueueStats(len(queue), len(queue.owners), queue.oldest), policy)
+            yield _gauge(*PLACES, len(queue) + len(queue.reservations))
+        yield _gauge("upres_running_jobs", "Jobs that are being made", len(scheduler.attempts))
+        yield _gauge("upres_free_slots", "Attempts that could begin now", scheduler.executor.room)
+        yield _gauge("upres_free_live_slots", "Live jobs that could begin now", scheduler.executor.live_room)
         yield _gauge("upres_disk_reserve_bytes", "Free bytes below which no jobs are taken", policy.free_bytes)
-        yield from _live(runner.live)
-        yield from _devices(runner.executor.devices)
+        yield from _live(scheduler.live)
+        yield from _devices(scheduler.executor.devices)
         yield from self._tally.collect()
 
 
-def _queue(queue: Queued, policy: Policy) -> Iterator[Metric]:
+def _queue(queue: QueueStats, policy: Policy) -> Iterator[Metric]:
     yield _gauge("upres_queue_jobs", "Jobs that wait for a device", queue.jobs)
     yield _gauge("upres_queue_limit_jobs", "Jobs that may wait; more are refused", policy.queue)
     yield _gauge("upres_queue_keys", "API keys whose jobs wait", queue.keys)

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from upres.service.domain.errors import ConflictError, NotFoundError
 from upres.service.domain.states import Failure, MovedError, Reason, State, Status
 
-from .belonging import Belonging
 from .cleanups import Cleanup, Cleanups, What, schedule
 from .database import Database
 from .dialects import notify
+from .ownership import Ownership
 from .schema import deliveries, events, jobs, unfinished
-from .waiting import Waiting, places
+from .shared_queue import SharedQueue, places_by_owner
 
 # Statements of every change and every look: made once, for SQLAlchemy to find what it compiled by the object.
 _THIS = jobs.select().where(jobs.c.request_id == sa.bindparam("this"))
@@ -36,7 +36,7 @@ class Job:
     idempotency, fingerprint: the client's key for this request, and the hash of what it came with. totals: counts at the end.
     result_prefix: of its keys in the result store. progress_before: its progress as its newest attempt started.
     base_url: where its submitter reached this server, for links; None where it is not known. traceparent: of what its submission
-    was in a trace; None where nobody traces. server: that works on it, of several (`belonging`).
+    was in a trace; None where nobody traces. server: that works on it, of several (`ownership`).
     queued: since when it waits for an attempt at any of them (`waiting`); None while it does not.
     kept: what the store of jobs has of it (`kept`): its source's bytes and checksum, its log's generations.
     """
@@ -90,8 +90,8 @@ class Store(Database):
         self._clock = clock
         self._checkpoint = checkpoint
         self.cleanups = Cleanups(self)
-        self.belonging = Belonging(self)
-        self.waiting = Waiting(self, clock)
+        self.ownership = Ownership(self)
+        self.shared_queue = SharedQueue(self, clock)
         self.result_prefix = self.meta("server_id", lambda: secrets.token_hex(8)) + "/"
 
     def add(self, job: Job, check: Callable[[Mapping[str, int]], None] = lambda held: None) -> tuple[Job, bool]:
@@ -112,7 +112,7 @@ class Store(Database):
             if connection.scalar(sa.select(jobs.c.owner).where(jobs.c.request_id == job.request_id)):
                 raise ConflictError(f"request_id {job.request_id} is taken; choose a new UUID")
             if self.server is not None:
-                check(places(connection))
+                check(places_by_owner(connection))
             newest = connection.scalar(_NEWEST) or 0
             job = replace(job, number=newest + 1, created_at=self._clock(), server=self.server)
             job = replace(job, result_prefix=self.result_prefix)

@@ -111,7 +111,7 @@ def test_a_job_goes_on_at_another_server_from_what_is_in_the_bucket(two, gate, c
     killed.kill()
     gate.touch()
     assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
-    assert any("brought from the store of jobs" in line["message"] for line in other.lines)
+    assert any("downloaded from the object store" in line["message"] for line in other.lines)
     killed.start().ready()  # and what it has of the job is of no use any more
     until(lambda: not (killed.log.parent / "state" / "jobs" / request_id).exists())
 

@@ -152,7 +152,7 @@ def test_a_worker_that_is_killed_within_a_shot_goes_on_after_the_shot_before(tmp
         async with serving(tmp_path, models=HELD) as jobs:
             job = await submit(jobs, wide, SPEC)
             with await hold.reached():
-                await until(jobs, job.request_id, lambda _: jobs.news(job.request_id).get("frames_out", 0) >= 20)
+                await until(jobs, job.request_id, lambda _: jobs.last_report(job.request_id).get("frames_out", 0) >= 20)
                 kill_first(jobs, "worker")
             job = await until(jobs, job.request_id, ended)
             assert (job.state.status, job.state.attempts) == (Status.DONE, 1)

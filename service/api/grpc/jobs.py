@@ -9,7 +9,7 @@ from upres.engine.models.catalog import SLUGS
 from upres.engine.segments.model import Track
 from upres.service.domain.errors import ConflictError, InvalidError, NotFoundError, OffsetError, SilentError
 from upres.service.domain.request_id import checked_id
-from upres.service.jobs.follow import followed, happenings
+from upres.service.jobs.follow import follow_events, follow_job
 from upres.service.live.piece import Dropped
 from upres.service.storage.job_store import Job
 from upres.v2 import upscale_pb2 as pb
@@ -121,7 +121,7 @@ class JobService(Service, stubs.JobServiceServicer):
         if len(str(request.cursor)) > DIGITS:
             raise InvalidError({"cursor": ["The cursor must be one that WatchJob gave."]})
         request_id = checked_id(request.request_id)
-        async with aclosing(happenings(self.jobs, request_id, owner, request.cursor)) as events:
+        async with aclosing(follow_events(self.jobs, request_id, owner, request.cursor)) as events:
             async for event, job in events:
                 message = await self.message(job)
                 yield pb.WatchJobResponse(cursor=event.cursor, event=event.kind, job=message, at=time_of(event.at))
@@ -156,7 +156,7 @@ class JobService(Service, stubs.JobServiceServicer):
         self, request: pb.ReadResultRequest, request_id: str, owner: str
     ) -> AsyncGenerator[pb.ReadResultResponse]:
         job = await self.jobs.get(request_id, owner)
-        async with aclosing(followed(self.jobs, job, cursors_of(request.log.cursors))) as log:
+        async with aclosing(follow_job(self.jobs, job, cursors_of(request.log.cursors))) as log:
             async for item in log:
                 if isinstance(item, Job):
                     job = item

@@ -12,7 +12,7 @@ from upres.service.domain.errors import InvalidError
 from upres.service.domain.request_id import checked_id
 from upres.service.domain.spec import Spec
 from upres.service.domain.states import TransitionError
-from upres.service.jobs.follow import followed
+from upres.service.jobs.follow import follow_job
 from upres.service.jobs.service import Jobs
 from upres.service.live.piece import Cursors, Dropped, Piece
 from upres.service.storage.job_store import Job
@@ -56,7 +56,7 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
             if relay is not None:
                 accepted.hls = self._live_url(job.request_id)
             yield pb.UpscaleResponse(accepted=accepted)
-            async with aclosing(followed(self.jobs, job, cursors, holds=begins)) as log:
+            async with aclosing(follow_job(self.jobs, job, cursors, holds=begins)) as log:
                 async for item in log:
                     if receiving.done():
                         receiving.result()
@@ -116,7 +116,7 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
             return [pb.UpscaleResponse(dropped=dropped_of(item))]
         relay = self.jobs.live(item.request_id)
         late = None if relay is None else relay.late
-        progress = progress_of(item, self.jobs.news(item.request_id), late)
+        progress = progress_of(item, self.jobs.last_report(item.request_id), late)
         stored = self.jobs.source_offset(item)
         acknowledgement = [pb.UpscaleResponse(source_offset=stored)] * (stored > acknowledged)
         return [pb.UpscaleResponse(progress=progress), *acknowledgement]

@@ -67,7 +67,7 @@ class Submissions:
             if problems or not isinstance(form.video, UploadFile):
                 raise InvalidError(problems)
             job = await self._created(request, spec, form.video, idempotency_key or None)
-            job = await self._jobs.take_source(job, path)
+            job = await self._jobs.accept_source(job, path)
         return Data(data=Submitted(request_id=job.request_id))
 
     async def price(self, request: Request, form: Annotated[PriceForm, Form(media_type=MULTIPART)]) -> Data[Estimate]:

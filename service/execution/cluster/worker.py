@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from upres.engine.core.text import counted
 from upres.service.domain import job_logging
-from upres.service.domain.waiting import to_the_end
+from upres.service.domain.waiting import run_to_completion
 from upres.service.execution.base import OnReport, Report
 from upres.service.execution.pool.worker import PooledWorker, WorkerDiedError
 
@@ -111,7 +111,7 @@ class NodeWorker(PooledWorker):
             why = f"{type(error).__name__}: {error}"
         finally:  # however it ended, what is counted as died here must end there
             self.ready, self._attached = False, None
-            await to_the_end(self._detach(actor))
+            await run_to_completion(self._detach(actor))
         return why
 
     def _actor(self) -> Any:  # noqa: ANN401 - Ray's handles have no types of their methods

@@ -1,1 +1,1 @@
-"""Jobs whose sources and logs are kept in an object store."""
+"""Durable storage of jobs' sources and logs: in an object store, or only in the job folders."""

@@ -1,7 +1,7 @@
-"""Jobs that are kept in an object store: what they need is copied there, and brought from there.
+"""Sources and logs of jobs in an object store.
 
-An attempt works in the job's folder on this machine, as it does without a store. What is whole there, a part of the source or
-records of the log, is copied at once. A server that gets another one's job brings both before an attempt starts.
+An attempt works in the job's folder on this machine, as it does without an object store. Complete parts of the source and records
+of the log are uploaded as soon as they are written. A server that takes over a job downloads both before an attempt starts.
 """
 
 import asyncio
@@ -21,27 +21,27 @@ from upres.service.jobs.change_events import Ledger
 from upres.service.storage.cleanups import Cleanup, What
 from upres.service.storage.job_store import LOG_SECONDS, Job
 from upres.service.storage.kept import places
-from upres.service.storage.kept.bringing import bring_arrived, bring_log, bring_source
 from upres.service.storage.kept.copies import read_generation
+from upres.service.storage.kept.downloads import download_log, download_partial_source, download_source
 from upres.service.storage.kept.places import Generations
 from upres.service.storage.results import Results
 
-from .here import Here
+from .local_keeper import LocalKeeper
 from .logs import KeptLogs
 from .reader import KeptLog
 from .sources import KeptSources
 
-HELD = "an attempt that has not ended yet has its folder"
-NOWHERE = "its source came to a server without UPRES_STORE, and is on the disk of that one alone"
-GONE = "."  # before the name of a folder that is being removed
+HELD = "an attempt that has not ended yet holds its folder"
+NOWHERE = "its source was sent to a server without UPRES_STORE, and is only on the disk of that server"
+REMOVED_PREFIX = "."  # of the name of a folder that is being removed
 
 logger = logging.getLogger(__name__)
 
 
-class Keeper(Here):
-    """objects: the store of jobs."""
+class Keeper(LocalKeeper):
+    """Uploads sources and logs of jobs to an object store, and downloads them. objects: the store."""
 
-    apart = True
+    uses_object_store = True
 
     def __init__(self, root: Path, ledger: Ledger, objects: Results) -> None:
         super().__init__(root)
@@ -50,58 +50,58 @@ class Keeper(Here):
         self._prefix = ledger.store.result_prefix
         self._sources = KeptSources(root, objects, self._prefix)
         self._logs = KeptLogs(ledger, root, objects, self._prefix)
-        self._alone = asyncio.Lock()  # looking whether a job's files are here, or removing those that are not needed
+        self._tidy_lock = asyncio.Lock()  # held while a folder is checked for a job's files, or removed
 
     def log(self, request_id: str) -> KeptLog:
-        """Read a job's log, in its folder or in the store."""
+        """Open a reader of a job's log, in its folder or in the store."""
         place = places.log(self._prefix, request_id)
         return KeptLog(self.folder(request_id).log, self._objects, place, self._is_current)
 
     async def check(self) -> None:
-        """Raise TargetError where the store does not answer."""
+        """Raise TargetError if the store does not respond."""
         await self._objects.check(self._prefix)
 
-    def source_came(self, request_id: str) -> None:
-        """Take note that bytes of a source have come, which are in the store within a second or two."""
-        self._sources.came(request_id)
+    def on_source_bytes(self, request_id: str) -> None:
+        """Schedule the upload of bytes of a source that were received, within a second or two."""
+        self._sources.on_bytes(request_id)
 
     async def admit(self, request_id: str) -> None:
-        """Wait while much more of a source is here than in the store. Raises UnavailableError."""
+        """Wait while the upload of a source lags too far behind what was received. Raises UnavailableError."""
         await self._sources.admit(request_id)
 
     def stored(self, request_id: str) -> int:
-        """Count the bytes of a source that comes which are in the store."""
+        """Return how many bytes of an arriving source are in the store."""
         return self._sources.stored(request_id)
 
-    async def source_whole(self, request_id: str) -> dict[str, Any]:
-        """Store the rest of a source that is here whole; give what a job's row says of it. Raises UnavailableError."""
-        return await self._sources.whole(request_id)
+    async def finish_source(self, request_id: str) -> dict[str, Any]:
+        """Upload the rest of a complete source; return what its job's row records about it. Raises UnavailableError."""
+        return await self._sources.finish(request_id)
 
     def forget_source(self, request_id: str) -> None:
-        """Copy no more of a source."""
+        """Stop uploading a source."""
         self._sources.forget(request_id)
 
     async def has(self, job: Job) -> bool:
-        """Report whether an attempt at a job can start here: its source is here, as far as it came, and the newest of its log."""
-        async with self._alone:
+        """Report whether an attempt can start without a download: the source as received, and the current log, are local."""
+        async with self._tidy_lock:
             return await asyncio.to_thread(lambda: self._has_source(job) and self._is_current(job))
 
     def _has_source(self, job: Job) -> bool:
         folder, source = self.folder(job.request_id), job.kept.get("source")
-        if source is None:  # it still arrives here, or came before there was a store
+        if source is None:  # it is still being received here, or was received before a store was configured
             return not job.source_complete or folder.source_whole
         return folder.source_whole and folder.source_bytes == int(source["bytes"])
 
     def _is_current(self, job: Job) -> bool:
-        """Report whether the log in the job's folder, if there is any, is the one that the job goes on with."""
+        """Report whether the local log is the generation that the job continues, or the job has no stored log."""
         kept = places.generations(job.kept.get("log", ()))
         return not kept or read_generation(self.folder(job.request_id).log) == kept[-1][0]
 
-    async def bring(self, job: Job) -> None:
-        """Bring what an attempt at a job needs.
+    async def download(self, job: Job) -> None:
+        """Download the source and the log that an attempt needs.
 
-        Raises UnavailableError where it cannot be had now, LostError where it is not there, OSError where it cannot be written
-        here, StoreError, TransitionError.
+        Raises UnavailableError if they are unavailable now, LostError if they are missing, OSError if they cannot be written to the
+        local disk, StoreError, TransitionError.
         """
         folder = self.folder(job.request_id)
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -111,42 +111,46 @@ class Keeper(Here):
                     place, source = places.source(self._prefix, job.request_id), job.kept.get("source")
                     if source is None:
                         raise LostError(NOWHERE)
-                    await bring_source(self._objects, place, folder, int(source["bytes"]), int(source["crc32c"]))
+                    await download_source(self._objects, place, folder, int(source["bytes"]), int(source["crc32c"]))
                 if not await asyncio.to_thread(self._is_current, job):
-                    await self._bring_log(job)
+                    await self._download_log(job)
         except Timeout as error:
             raise UnavailableError(HELD) from error
 
-    async def _bring_log(self, job: Job) -> None:
+    async def _download_log(self, job: Job) -> None:
         folder, kept = self.folder(job.request_id), places.generations(job.kept["log"])
 
         async def begin(generations: Generations) -> None:
             await self._ledger.change(job.request_id, kept={"log": generations})
 
-        end = await bring_log(self._objects, places.log(self._prefix, job.request_id), folder.log, kept, begin)
+        end = await download_log(self._objects, places.log(self._prefix, job.request_id), folder.log, kept, begin)
         logger.info(
-            "brought from the store of jobs: a source of %d bytes, %d of a log's index", folder.source_bytes, end
+            "downloaded from the object store: a source of %d bytes, %d bytes of a log's index",
+            folder.source_bytes,
+            end,
         )
 
-    async def bring_arrived(self, job: Job) -> None:
-        """Bring what came of a source that is not whole yet; what comes is copied from there. Raises as `bring`."""
+    async def download_partial_source(self, job: Job) -> None:
+        """Download what is stored of an incomplete source, and resume uploading from there. Raises what `download` raises."""
         place = places.source(self._prefix, job.request_id)
-        self._sources.expect(job.request_id, await bring_arrived(self._objects, place, self.folder(job.request_id)))
+        self._sources.expect(
+            job.request_id, await download_partial_source(self._objects, place, self.folder(job.request_id))
+        )
 
     def follow(self, request_id: str) -> None:
-        """Copy a job's log while an attempt writes it, until it is left."""
+        """Upload a job's log while an attempt writes it, until `unfollow`."""
         self._logs.follow(request_id)
 
-    def leave(self, request_id: str) -> None:
-        """Copy no more than what is published by now: the attempt has ended."""
-        self._logs.leave(request_id)
+    def unfollow(self, request_id: str) -> None:
+        """Upload only what has been published so far: the attempt has ended."""
+        self._logs.unfollow(request_id)
 
-    async def log_whole(self, request_id: str, wanted: Callable[[], Awaitable[bool]]) -> None:
-        """Wait until all of a log that is made is in the store; for a day at most, while wanted. Raises TargetError."""
-        await self._logs.whole(request_id, wanted)
+    async def finish_log(self, request_id: str, wanted: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until all of a published log is in the store, for a day at most, while `wanted` returns True. Raises TargetError."""
+        await self._logs.finish(request_id, wanted)
 
     async def clear(self, cleanup: Cleanup) -> None:
-        """Remove from the store what is no longer needed; TargetError where that cannot be done now."""
+        """Remove from the store what a cleanup names. Raises TargetError if that is impossible now."""
         if cleanup.what in (What.SOURCE, What.EVERYTHING):
             self.forget_source(cleanup.request_id)
         place = {
@@ -159,29 +163,30 @@ class Keeper(Here):
             await self._objects.clear(place(self._prefix, cleanup.request_id))
 
     async def tidy(self, busy: Callable[[str], bool]) -> None:
-        """Remove the folders of jobs that have ended a while ago, or elsewhere, were deleted, or are another server's by now.
+        """Remove the folders of jobs that ended some time ago, were deleted, or are not this server's.
 
-        busy: whether this server works on a job. Nothing is lost by it: what is in a folder is in the store. Raises StoreError.
+        Nothing is lost: the contents of a folder are also in the store. busy: reports whether this server works on a job.
+        Raises StoreError.
         """
-        for path in await asyncio.to_thread(lambda: sorted(self._root.iterdir())):  # what was left of one first
+        for path in await asyncio.to_thread(lambda: sorted(self._root.iterdir())):  # partly removed ones sort first
             try:
                 await self._tidy(path, busy)
-            except OSError as error:  # no other's fault
+            except OSError as error:  # must not prevent the removal of others
                 logger.warning("%s is no longer needed and cannot be removed: %s", path, error)
 
     async def _tidy(self, path: Path, busy: Callable[[str], bool]) -> None:
-        gone = path
+        removed = path
         if is_id(path.name):
-            async with self._alone:
+            async with self._tidy_lock:
                 if busy(path.name) or await self._is_needed(path.name):
                     return
-                gone = path.with_name(f"{GONE}{path.name}")
-                with suppress(FileNotFoundError):  # removed meanwhile
-                    path.rename(gone)
-        if is_id(gone.name.removeprefix(GONE)):
-            await asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
-            if gone.exists():
-                logger.warning("%s is no longer needed, and not all of it can be removed", gone)
+                removed = path.with_name(f"{REMOVED_PREFIX}{path.name}")
+                with suppress(FileNotFoundError):  # removed in the meantime
+                    path.rename(removed)
+        if is_id(removed.name.removeprefix(REMOVED_PREFIX)):
+            await asyncio.to_thread(shutil.rmtree, removed, ignore_errors=True)
+            if removed.exists():
+                logger.warning("%s is no longer needed, and cannot be removed completely", removed)
 
     async def _is_needed(self, request_id: str) -> bool:
         try:
@@ -193,6 +198,6 @@ class Keeper(Here):
         return job.server == self._ledger.store.server
 
     async def stop(self) -> None:
-        """Copy what is published, as far as the store takes it at once, and nothing more."""
+        """Upload what has been published, as far as the store accepts it without delay, then stop."""
         await self._logs.stop()
         await self._sources.stop()

@@ -1,4 +1,4 @@
-"""Logs on their way into the store of jobs, as attempts write them."""
+"""Background tasks that upload logs to the object store while attempts write them."""
 
 import asyncio
 import logging
@@ -18,17 +18,17 @@ from upres.service.storage.kept.copies import LogCopy
 from upres.service.storage.kept.places import Generations
 from upres.service.storage.results import Results, for_a_day
 
-GATHER_SECONDS, LONGEST_GATHER = 1.0, 10.0  # that records wait for more of them, before they become an object
-MANY = 600  # objects of a log, from which on records wait the longer the more there are
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries to store something
-STOP_SECONDS = 5.0  # for what is published to be stored, where the server stops
-COPIES = 4  # parts of logs that are on their way at once
+GATHER_SECONDS, LONGEST_GATHER = 1.0, 10.0  # how long records are gathered before they are uploaded as one object
+MANY = 600  # objects of a log above which records are gathered longer, in proportion to their number
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two attempts to upload something
+STOP_SECONDS = 5.0  # allowed for uploading what has been published when the server stops
+UPLOADS = 4  # parts of logs that are uploaded concurrently
 
 logger = logging.getLogger(__name__)
 
 
 class KeptLogs:
-    """root: the folder of the jobs' folders. prefix: of keys in the store."""
+    """Uploads the logs of running attempts. root: parent of the job folders. prefix: of keys in the store."""
 
     def __init__(self, ledger: Ledger, root: Path, objects: Results, prefix: str) -> None:
         self._ledger = ledger
@@ -37,24 +37,24 @@ class KeptLogs:
         self._prefix = prefix
         self._copies: dict[str, LogCopy] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._turns = asyncio.Semaphore(COPIES)
+        self._slots = asyncio.Semaphore(UPLOADS)
 
     def follow(self, request_id: str) -> None:
-        """Copy a job's log while an attempt writes it, until it is left."""
+        """Upload a job's log while an attempt writes it, until `unfollow`."""
         place, log = places.log(self._prefix, request_id), JobFolder(self._root / request_id).log
         copy = LogCopy(self._objects, place, log, partial(self._begin, request_id))
-        self.leave(request_id)  # the attempt before
+        self.unfollow(request_id)  # of the previous attempt
         before, self._copies[request_id] = self._tasks.get(request_id), copy
         self._tasks[request_id] = task = asyncio.create_task(self._keep(request_id, copy, before))
         task.add_done_callback(partial(self._ended, request_id))
 
-    def leave(self, request_id: str) -> None:
-        """Copy no more than what is published by now: the attempt has ended."""
+    def unfollow(self, request_id: str) -> None:
+        """Upload only what has been published so far: the attempt has ended."""
         if copy := self._copies.pop(request_id, None):
             copy.left.set()
 
-    async def whole(self, request_id: str, wanted: Callable[[], Awaitable[bool]]) -> None:
-        """Wait until all of a log that is made is in the store; for a day at most, while wanted. Raises TargetError."""
+    async def finish(self, request_id: str, wanted: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until all of a published log is in the store, for a day at most, while `wanted` returns True. Raises TargetError."""
         if (copy := self._copies.get(request_id)) is None:
             return
 
@@ -65,10 +65,10 @@ class KeptLogs:
         await for_a_day(rest, wanted)
 
     async def stop(self) -> None:
-        """Copy what is published, as far as the store takes it at once."""
+        """Upload what has been published, as far as the store accepts it within STOP_SECONDS, then stop."""
         tasks = [*self._tasks.values()]
         for request_id in [*self._copies]:
-            self.leave(request_id)
+            self.unfollow(request_id)
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
         for task in tasks:
@@ -76,22 +76,22 @@ class KeptLogs:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep(self, request_id: str, copy: LogCopy, before: asyncio.Task[None] | None) -> None:
-        if before is not None:  # of the attempt before, which ends by itself
+        if before is not None:  # the task of the previous attempt, which ends by itself
             await asyncio.wait([before])
         pause = FIRST_PAUSE
         while True:
             left = copy.left.is_set()
             with job_logging.about(request_id):
                 try:
-                    async with self._turns:
+                    async with self._slots:
                         more = await copy.step()
                     pause = FIRST_PAUSE
-                except (NotFoundError, TransitionError):  # it is no longer this server's
+                except (NotFoundError, TransitionError):  # the job is no longer this server's
                     return
                 except (TargetError, UnavailableError, LogError, OSError, StoreError) as error:
                     if left:
                         return
-                    logger.warning("%s; trying again in %g s", error, pause)
+                    logger.warning("%s; retrying in %g s", error, pause)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
                     continue
@@ -104,10 +104,10 @@ class KeptLogs:
         if self._tasks.get(request_id) is task:
             del self._tasks[request_id]
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s: its log is not copied any more", request_id, exc_info=error)
+            logger.error("%s: its log is no longer uploaded", request_id, exc_info=error)
 
     async def _begin(self, request_id: str, generation: str) -> Generations:
-        """Give the generations of a log with this one as the last, which stands in the job's row from now on."""
+        """Record a generation of a log in the job's row, as the last one; return all generations of the log."""
         job = await self._ledger.get(request_id)
         kept = places.generations(job.kept.get("log", ()))
         if not kept or kept[-1][0] != generation:

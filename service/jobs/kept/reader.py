@@ -1,4 +1,4 @@
-"""A job's log read while it grows, wherever it lies: in its folder here, or in the store of jobs."""
+"""Readers of a job's log while it grows, in its folder on this machine or in the object store."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -16,24 +16,24 @@ from upres.service.storage.results import CHUNK, Results
 RESTARTED = "the log was restarted with other settings; read it from its start"
 
 
-class HereLog:
-    """Of a log in a folder."""
+class LocalLog:
+    """Reader of a log in a folder."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self._tail = Tail(log)
 
-    async def is_there(self, job: Job) -> bool:
-        """Report whether there is anything to read."""
+    async def exists(self, job: Job) -> bool:
+        """Report whether there is a log to read."""
         return self._log.exists()
 
     async def news(self, job: Job | None = None) -> AsyncGenerator[Track | Fragment]:
-        """Yield what was published since the last call, in order, to be read to its end. job: as it was then. Raises LogError."""
+        """Yield what was published since the last call, in order; must be read to its end. job: as read before. Raises LogError."""
         for item in await asyncio.to_thread(self._tail.news):
             yield item
 
     async def parts(self, fragment: Fragment) -> AsyncGenerator[bytes]:
-        """Yield a fragment's bytes; LogError before the last of them where they are damaged or missing."""
+        """Yield a fragment's bytes. Raises LogError, before yielding the last of them, if they are damaged or missing."""
         left, parts = fragment.size, self._tail.parts(fragment, CHUNK)
         while left:
             data = await asyncio.to_thread(next, parts)
@@ -42,10 +42,10 @@ class HereLog:
 
 
 class KeptLog:
-    """Of a log that is read in its folder while that is the newest there is, else by ranges of its objects.
+    """Reader of a log in its folder while that has the current generation, otherwise in the object store by byte ranges.
 
-    place: in the store. is_here: whether the folder has what the job goes on with.
-    A change from one to the other leaves no fragment out, and yields none twice. Raises UnavailableError besides.
+    place: key prefix in the store. is_here: reports whether the folder has the generation that the job continues.
+    Switching from one to the other skips no fragment and repeats none. Also raises UnavailableError.
     """
 
     def __init__(self, log: Path, objects: Results, place: str, is_here: Callable[[Job], bool]) -> None:
@@ -54,18 +54,18 @@ class KeptLog:
         self._place = place
         self._is_here = is_here
         self._kept: places.Generations | None = None
-        self._tail: HereLog | KeptTail = HereLog(log)
+        self._tail: LocalLog | KeptTail = LocalLog(log)
         self._tracks: dict[str, Track] = {}
         self._seen: dict[str, tuple[int, int]] = {}
 
-    async def is_there(self, job: Job) -> bool:
-        """Report whether there is anything to read."""
+    async def exists(self, job: Job) -> bool:
+        """Report whether there is a log to read."""
         if await asyncio.to_thread(self._is_here, job) and self._log.exists():
             return True
         return bool(await self._objects.listed(self._place))
 
     async def news(self, job: Job) -> AsyncGenerator[Track | Fragment]:
-        """As `HereLog.news`."""
+        """As `LocalLog.news`."""
         await self._choose(job)
         async with aclosing(self._tail.news()) as items:
             async for item in items:
@@ -73,17 +73,17 @@ class KeptLog:
                     yield item
 
     def parts(self, fragment: Fragment) -> AsyncGenerator[bytes]:
-        """As `HereLog.parts`."""
+        """As `LocalLog.parts`."""
         return self._tail.parts(fragment)
 
     async def _choose(self, job: Job) -> None:
-        """Read where the newest of the log is from now on: from its start again, where that has changed."""
+        """Choose the reader of the current log; a new reader starts at the beginning of the log."""
         kept, local = places.generations(job.kept.get("log", ())), await asyncio.to_thread(self._is_here, job)
         before = self._kept
         if before and kept and not {name for name, _ in before} & {name for name, _ in kept}:
             raise LogError(RESTARTED)
-        if local != isinstance(self._tail, HereLog) or (not local and kept != before):
-            self._tail = HereLog(self._log) if local else KeptTail(self._objects, self._place, kept)
+        if local != isinstance(self._tail, LocalLog) or (not local and kept != before):
+            self._tail = LocalLog(self._log) if local else KeptTail(self._objects, self._place, kept)
         self._kept = kept
 
     def _is_new(self, item: Track | Fragment) -> bool:
@@ -98,4 +98,4 @@ class KeptLog:
         return True
 
 
-JobLog = HereLog | KeptLog
+JobLog = LocalLog | KeptLog

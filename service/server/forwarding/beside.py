@@ -51,7 +51,7 @@ class Beside:
             try:
                 async with aclosing(self._standby.store.notices()) as notices:
                     async for request_id in notices:
-                        self._jobs.heard(request_id)
+                        self._jobs.on_change_notice(request_id)
                 logger.warning("changes of jobs are not heard of as they happen: the connection is lost")
             except StoreError as error:
                 logger.warning("%s", error)

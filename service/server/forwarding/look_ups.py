@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from upres.service.domain.errors import UnavailableError
-from upres.service.storage.belonging import GONE
 from upres.service.storage.lease import Holder
+from upres.service.storage.ownership import GONE
 
 Holders = Mapping[str, Holder | None]
 

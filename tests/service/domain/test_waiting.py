@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from upres.service.domain.waiting import in_order, to_the_end, wait_for
+from upres.service.domain.waiting import in_order, run_to_completion, wait_for
 
 
 def test_a_wait_ends_with_the_event_or_the_time():
@@ -49,7 +49,7 @@ def test_what_must_not_be_left_half_done_is_done_before_a_cancellation_is_raised
             await gate.wait()
             done.append("last")
 
-        task = asyncio.create_task(to_the_end(steps()))
+        task = asyncio.create_task(run_to_completion(steps()))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.sleep(0)

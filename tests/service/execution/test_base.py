@@ -154,7 +154,7 @@ def test_an_attempt_is_over_whatever_its_verdict_meets(tmp_path, clip, monkeypat
             job = await submit(jobs, clip("a.mp4", 1))
             await jobs.cancel(job.request_id, "alice")
             async with asyncio.timeout(20):
-                while jobs.runner.attempts or jobs.runner.reports.pending:
+                while jobs.scheduler.attempts or jobs.scheduler.reports.pending:
                     await asyncio.sleep(0)
 
     asyncio.run(scenario())

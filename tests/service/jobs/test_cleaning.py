@@ -9,7 +9,7 @@ from running_jobs import SPEC, serving
 
 from upres.service.domain.errors import StoreError
 from upres.service.jobs.cleaning import Cleaner
-from upres.service.jobs.kept.here import Here
+from upres.service.jobs.kept.local_keeper import LocalKeeper
 from upres.service.storage.cleanups import Cleanup, What
 from upres.service.storage.job_store import Store
 from upres.service.storage.results import Results, keys
@@ -27,7 +27,7 @@ def store(tmp_path):
 def test_what_is_removed_while_an_attempt_still_writes_is_removed_again(store, tmp_path):
     writing = {"job"}
     results, root = Results(str(tmp_path / "results")), tmp_path / "jobs"
-    cleaner = Cleaner(Here(root), store, results, writing.__contains__)
+    cleaner = Cleaner(LocalKeeper(root), store, results, writing.__contains__)
     video, _ = keys("server", "job")
 
     async def scenario():
@@ -47,7 +47,7 @@ def test_what_is_removed_while_an_attempt_still_writes_is_removed_again(store, t
 
 
 def test_a_database_that_takes_nothing_is_asked_again_later_and_not_at_once(store, tmp_path, monkeypatch):
-    cleaner = Cleaner(Here(tmp_path), store, Results(str(tmp_path / "results")), lambda request_id: False)
+    cleaner = Cleaner(LocalKeeper(tmp_path), store, Results(str(tmp_path / "results")), lambda request_id: False)
     calls = []
 
     def refused(*_):
@@ -57,7 +57,7 @@ def test_a_database_that_takes_nothing_is_asked_again_later_and_not_at_once(stor
     for name in ("done", "postpone"):
         monkeypatch.setattr(store.cleanups, name, refused)
     monkeypatch.setattr(store.cleanups, "due", lambda now: [Cleanup("job", What.SOURCE, "server", 0.0)] * 3)
-    asyncio.run(asyncio.wait_for(cleaner._work_off(), 20))
+    asyncio.run(asyncio.wait_for(cleaner._process_due(), 20))
     assert len(calls) == 1
 
 
@@ -71,7 +71,7 @@ def test_a_job_that_cannot_be_begun_leaves_neither_row_nor_place(tmp_path, monke
                 patch.setattr("upres.service.jobs.uploads.Intake.expect", refused)
                 with pytest.raises(StoreError, match="no folder"):
                     await jobs.create(SPEC, "alice")
-            assert len(jobs.runner.queue) == 0
+            assert len(jobs.scheduler.queue) == 0
             assert await jobs.page("alice", status=None, below=None, limit=9) == []
 
     asyncio.run(scenario())

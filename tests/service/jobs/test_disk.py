@@ -31,7 +31,7 @@ def test_an_upload_is_refused_while_the_disk_is_full_and_continues_when_it_is_no
                 await jobs.write(job.request_id, 1000, data[1000:])
             with pytest.raises(DiskFullError):
                 await jobs.create(SPEC, "alice")
-            assert "disk" in (jobs.unready or "") or not jobs.runner.executor.ready
+            assert "disk" in (jobs.unready or "") or not jobs.scheduler.executor.ready
         async with serving(tmp_path) as jobs:
             assert await jobs.write(job.request_id, 1000, data[1000:]) == len(data)
             await jobs.end_source(job.request_id)
@@ -117,17 +117,17 @@ def test_a_clock_that_jumps_forward_and_back_deletes_nothing():
     clocks = Clocks()
     cutoff = clocks.cutoff(7 * 86_400.0)
     for _ in range(100):
-        cutoff.look()
+        cutoff.check()
         clocks.pass_(60)
-    usual = cutoff.look()
+    usual = cutoff.check()
     assert usual == pytest.approx(clocks.wall - 7 * 86_400 - 3600, abs=60)
     clocks.wall += 365 * 86_400
     for _ in range(50):
-        assert cutoff.look() <= usual + 3600
+        assert cutoff.check() <= usual + 3600
         clocks.pass_(60)
     clocks.wall -= 365 * 86_400
     for _ in range(100):
-        assert cutoff.look() <= clocks.wall - 7 * 86_400
+        assert cutoff.check() <= clocks.wall - 7 * 86_400
         clocks.pass_(60)
 
 
@@ -136,7 +136,7 @@ def test_a_start_with_a_wrong_clock_deletes_nothing_at_once_and_a_right_one_late
     cutoff = clocks.cutoff(7 * 86_400.0)
     looks = []
     for _ in range(62):
-        looks.append(cutoff.look())
+        looks.append(cutoff.check())
         clocks.pass_(60)
     assert looks[0] == float("-inf") and looks[59] == float("-inf")
     assert looks[61] == pytest.approx(1_000_000 - 7 * 86_400, abs=120)

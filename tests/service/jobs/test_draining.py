@@ -32,6 +32,6 @@ def test_jobs_of_a_server_that_goes_meanwhile_wait_for_no_end_of_a_drain(postgre
                 async with asyncio.timeout(60):
                     while other.get(job.request_id).queued is None:
                         await asyncio.sleep(0.05)
-                assert other.waiting.take(lambda spec: True).request_id == job.request_id
+                assert other.shared_queue.take(lambda spec: True).request_id == job.request_id
 
     asyncio.run(scenario())

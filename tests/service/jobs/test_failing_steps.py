@@ -55,12 +55,12 @@ def test_an_upload_that_cannot_be_accepted_leaves_nothing(tmp_path, clip, monkey
             with monkeypatch.context() as patch:
                 patch.setattr(owner, name, failing(error))
                 with pytest.raises(seen):
-                    await jobs.take_source(job, upload)
+                    await jobs.accept_source(job, upload)
             assert await jobs.page("alice", status=None, below=None, limit=9) == []
             assert not jobs.folder(job.request_id).path.exists()
             upload.write_bytes(clip("a.mp4", 1).read_bytes())
             job, new = await jobs.create(SPEC, "alice", idempotency="again")  # the only place is free
-            assert new and (await jobs.take_source(job, upload)).accepted
+            assert new and (await jobs.accept_source(job, upload)).accepted
 
     asyncio.run(scenario())
 
@@ -136,7 +136,7 @@ def test_a_live_job_that_cannot_start_leaves_nothing(tmp_path, clip, monkeypatch
                 with pytest.raises(StoreError if isinstance(error, OSError) else type(error)):
                     await jobs.create(LIVE, "alice", request_id=request_id)
             async with asyncio.timeout(20):
-                while jobs.live(request_id) or request_id in jobs.runner.attempts:
+                while jobs.live(request_id) or request_id in jobs.scheduler.attempts:
                     await asyncio.sleep(0)
             assert [job.spec["live"] for job in jobs.store.page()] == [False]
             assert not jobs.folder(request_id).path.exists()
@@ -165,12 +165,12 @@ def test_an_order_that_a_worker_does_not_take_holds_none_of_its_slots(tmp_path, 
     async def scenario():
         async with serving(tmp_path) as jobs:
             await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
-            [worker] = jobs.runner.executor._workers
+            [worker] = jobs.scheduler.executor._workers
             with monkeypatch.context() as patch:
                 patch.setattr(worker, "_send", failing(ValueError("x")))
                 with pytest.raises(ValueError):
                     await jobs.create(LIVE, "alice")
-            assert jobs.runner.executor.live_room == 1
+            assert jobs.scheduler.executor.live_room == 1
 
     asyncio.run(scenario())
 

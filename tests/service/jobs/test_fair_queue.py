@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upres.service.domain.errors import BusyError
-from upres.service.jobs.fair_queue import ELSEWHERE_SECONDS, TURN_SECONDS, FairQueue, Givers, owner_to_yield
-from upres.service.storage.waiting import Claim, by_owner
+from upres.service.jobs.fair_queue import PICKUP_SECONDS, TURN_SECONDS, FairQueue, Preemption, owner_to_yield
+from upres.service.storage.shared_queue import Claim, by_owner
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=20))
@@ -95,10 +95,10 @@ def givers(running, waiting, at="xyz"):
     for server in at:
         now = [0.0]
         here = [owner for owner, where in running if where == server]
-        givers = Givers(lambda now=now: now[0])
-        assert givers.giver(Claim(claimed, server, running), here) is None
-        now[0] = ELSEWHERE_SECONDS
-        if (owner := givers.giver(Claim(claimed, server, running), here)) is not None:
+        givers = Preemption(lambda now=now: now[0])
+        assert givers.victim(Claim(claimed, server, running), here) is None
+        now[0] = PICKUP_SECONDS
+        if (owner := givers.victim(Claim(claimed, server, running), here)) is not None:
             found[server] = owner
     return found
 
@@ -140,25 +140,25 @@ def test_slots_of_several_servers_move_one_at_a_time_until_shares_are_fair_over_
 def test_another_server_ends_an_attempt_where_the_first_does_not_and_starts_to_wait_again_after_that():
     now = [0.0]
     claim = Claim("s", "y", Counter({("r", "x"): 3, ("r", "y"): 2}))
-    second = Givers(lambda: now[0])
+    second = Preemption(lambda: now[0])
     for _ in range(2):
-        assert second.giver(claim, {"r"}) is None
-        now[0] += ELSEWHERE_SECONDS
-        assert second.giver(claim, {"r"}) is None
+        assert second.victim(claim, {"r"}) is None
+        now[0] += PICKUP_SECONDS
+        assert second.victim(claim, {"r"}) is None
         now[0] += TURN_SECONDS
-        assert second.giver(claim, {"r"}) == "r"
-    assert second.giver(claim, {"r"}) is None
-    assert second.giver(None, {"r"}) is None  # it was taken elsewhere
+        assert second.victim(claim, {"r"}) == "r"
+    assert second.victim(claim, {"r"}) is None
+    assert second.victim(None, {"r"}) is None  # it was taken elsewhere
     now[0] += TURN_SECONDS
-    assert second.giver(claim, {"r"}) is None
+    assert second.victim(claim, {"r"}) is None
 
 
 def test_a_slot_that_was_given_up_a_moment_ago_is_waited_for():
     """The attempt has ended at x, and the job that waits has not been taken by it: y has most of r's attempts now."""
     now = [0.0]
-    second = Givers(lambda: now[0])
-    assert second.giver(Claim("s", "y", Counter({("r", "x"): 2, ("r", "y"): 2})), {"r"}) is None
+    second = Preemption(lambda: now[0])
+    assert second.victim(Claim("s", "y", Counter({("r", "x"): 2, ("r", "y"): 2})), {"r"}) is None
     now[0] = 3.0
-    assert second.giver(Claim("s", "y", Counter({("r", "x"): 1, ("r", "y"): 2})), {"r"}) is None
-    now[0] += ELSEWHERE_SECONDS  # for so long
-    assert second.giver(Claim("s", "y", Counter({("r", "x"): 1, ("r", "y"): 2})), {"r"}) == "r"
+    assert second.victim(Claim("s", "y", Counter({("r", "x"): 1, ("r", "y"): 2})), {"r"}) is None
+    now[0] += PICKUP_SECONDS  # for so long
+    assert second.victim(Claim("s", "y", Counter({("r", "x"): 1, ("r", "y"): 2})), {"r"}) == "r"

@@ -115,7 +115,7 @@ def test_a_sender_that_pauses_keeps_memory_that_nobody_waits_for_on_its_device(t
                 await until(jobs, streams[-1], published(jobs))
             beside, apart = streams
             await jobs.write(beside, part, data[part : part + 1])  # the other one has not sent for longer
-            kept = jobs.runner.attempts[apart]
+            kept = jobs.scheduler.attempts[apart]
             job, _ = await jobs.create(STREAMED, "bob")
             await jobs.write(job.request_id, 0, data)
             await jobs.end_source(job.request_id)
@@ -123,7 +123,7 @@ def test_a_sender_that_pauses_keeps_memory_that_nobody_waits_for_on_its_device(t
                 while not (state := (await jobs.get(job.request_id, "bob")).state).ended:
                     await asyncio.sleep(0.05)
             assert state.status is Status.DONE
-            assert jobs.runner.attempts.get(apart) is kept and beside not in jobs.runner.attempts
+            assert jobs.scheduler.attempts.get(apart) is kept and beside not in jobs.scheduler.attempts
 
     asyncio.run(scenario())
 
@@ -163,8 +163,8 @@ async def crash(folder, clip, request_id):
                 request_id = (await jobs.create(STREAMED, "alice"))[0].request_id
                 data = clip("a.ts").read_bytes()
                 await jobs.write(request_id, 0, data[: len(data) * 3 // 4])
-            await until(jobs, request_id, lambda job: request_id in jobs.runner.attempts)
-            jobs.runner.attempts.clear()  # a clean stop would take the attempts back
+            await until(jobs, request_id, lambda job: request_id in jobs.scheduler.attempts)
+            jobs.scheduler.attempts.clear()  # a clean stop would take the attempts back
             raise Dying
     return request_id
 
@@ -190,7 +190,7 @@ def test_clean_stops_cost_no_attempt(tmp_path, clip):
                 if not jobs.store.page():
                     await jobs.create(STREAMED, "alice", request_id=request_id)
                     await jobs.write(request_id, 0, data[: len(data) * 3 // 4])
-                await until(jobs, request_id, lambda job: request_id in jobs.runner.attempts)
+                await until(jobs, request_id, lambda job: request_id in jobs.scheduler.attempts)
                 await until(jobs, request_id, published(jobs))
         async with serving(tmp_path, policy=PATIENT) as jobs:
             await jobs.write(request_id, len(data) * 3 // 4, data[len(data) * 3 // 4 :])

@@ -9,7 +9,7 @@ from upres.service.domain import states
 from upres.service.domain.errors import NotFoundError
 from upres.service.domain.request_id import new_id
 from upres.service.jobs.change_events import Ledger
-from upres.service.jobs.follow import follow_live, happenings
+from upres.service.jobs.follow import follow_events, follow_live
 from upres.service.live.piece import Piece
 from upres.service.live.ring import Place
 from upres.service.storage.job_store import Job, Store
@@ -44,7 +44,7 @@ def test_every_event_is_told_once_and_no_job_is_older_than_its_event(before):
     jobs = Racing(before)
 
     async def scenario():
-        return [item async for item in happenings(jobs, jobs.request_id, "alice", 0)]
+        return [item async for item in follow_events(jobs, jobs.request_id, "alice", 0)]
 
     told = asyncio.run(asyncio.wait_for(scenario(), 60))
     assert [event.kind for event, _ in told] == ["accepted", "processing", "progress", "done"]

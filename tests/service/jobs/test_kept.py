@@ -249,14 +249,14 @@ def test_a_job_whose_source_was_whole_is_resumed_whatever_fails_meanwhile(tmp_pa
 @pytest.mark.usefixtures("restarts_soon")
 def test_a_job_that_cannot_be_resumed_for_long_fails(tmp_path, clip, kept, monkeypatch):
     source = clip("frag.mp4", 2, "-movflags", "frag_keyframe+empty_moov")
-    monkeypatch.setattr(recovery, "BRING_SECONDS", 0.0)
+    monkeypatch.setattr(recovery, "DOWNLOAD_SECONDS", 0.0)
 
     async def scenario():
         job = await left_whole(tmp_path, kept, source)
         failing(monkeypatch, sources.KeptSources, "whole", [UnavailableError("away")])
         async with serving(tmp_path, kept=kept) as jobs:
             failed = await jobs.get(job.request_id, "alice")
-            assert failed.state.status is Status.ERROR and "could not be read" in failed.state.failure.message
+            assert failed.state.status is Status.ERROR and "unavailable for too long" in failed.state.failure.message
 
     asyncio.run(scenario())
 
@@ -305,7 +305,7 @@ def test_a_job_is_accepted_once_its_source_is_in_the_store(tmp_path, clip, kept,
 def test_a_sender_who_is_far_ahead_of_the_store_is_not_kept_waiting_for_as_long_as_it_is_away(
     tmp_path, kept, monkeypatch
 ):
-    for name, value in {"WHOLE_SECONDS": 0.0, "GATHER_SECONDS": 0.01, "FIRST_PAUSE": 0.01, "AHEAD": 4}.items():
+    for name, value in {"STALL_SECONDS": 0.0, "GATHER_SECONDS": 0.01, "FIRST_PAUSE": 0.01, "AHEAD": 4}.items():
         monkeypatch.setattr(sources, name, value)
 
     async def scenario():
@@ -314,7 +314,7 @@ def test_a_sender_who_is_far_ahead_of_the_store_is_not_kept_waiting_for_as_long_
             kept.away = True
             await jobs.write(job.request_id, 0, b"12345")
             await asyncio.sleep(0)  # the copy starts
-            with pytest.raises(UnavailableError, match="store of jobs"):
+            with pytest.raises(UnavailableError, match="object store"):
                 await jobs.write(job.request_id, 5, b"6")
             kept.away = False
             await until_kept(kept, "/source/")
@@ -325,7 +325,7 @@ def test_a_sender_who_is_far_ahead_of_the_store_is_not_kept_waiting_for_as_long_
 
 @pytest.mark.parametrize("why", ["store", "disk"])
 def test_who_submits_all_at_once_is_not_sent_to_a_job_that_is_not_there(tmp_path, clip, kept, monkeypatch, why):
-    monkeypatch.setattr(sources, "WHOLE_SECONDS", 0.0)
+    monkeypatch.setattr(sources, "STALL_SECONDS", 0.0)
 
     def full(folder):
         raise OSError(errno.ENOSPC, "full")
@@ -339,7 +339,7 @@ def test_who_submits_all_at_once_is_not_sent_to_a_job_that_is_not_there(tmp_path
             kept.away = True
             path = shutil.copy(clip("a.mp4", 1), tmp_path / "upload")
             with pytest.raises((UnavailableError, DiskFullError), match="again later") as raised:
-                await jobs.take_source(job, path)
+                await jobs.accept_source(job, path)
             assert not re.search("offset|continue", str(raised.value))
             with pytest.raises(NotFoundError):
                 await jobs.get(job.request_id, "alice")
@@ -363,7 +363,7 @@ def test_who_begins_to_stream_is_not_sent_to_a_job_that_is_not_there(tmp_path, m
 
 
 def test_a_sender_hears_that_the_store_is_away_and_may_try_again(tmp_path, clip, kept, monkeypatch):
-    monkeypatch.setattr(sources, "WHOLE_SECONDS", 0.0)
+    monkeypatch.setattr(sources, "STALL_SECONDS", 0.0)
     monkeypatch.setattr(sources, "FIRST_PAUSE", 0.01)
 
     async def scenario():
@@ -371,10 +371,10 @@ def test_a_sender_hears_that_the_store_is_away_and_may_try_again(tmp_path, clip,
             kept.away = True
             job, _ = await jobs.create(SPEC, "alice")
             await jobs.write(job.request_id, 0, clip("a.mp4", 1).read_bytes())
-            with pytest.raises(UnavailableError, match="store of jobs"):
+            with pytest.raises(UnavailableError, match="object store"):
                 await jobs.end_source(job.request_id)
             kept.away = False
-            monkeypatch.setattr(sources, "WHOLE_SECONDS", 60.0)
+            monkeypatch.setattr(sources, "STALL_SECONDS", 60.0)
             assert (await jobs.end_source(job.request_id)).accepted
             assert (await until(jobs, job.request_id, ended)).state.status is Status.DONE
 
@@ -390,7 +390,7 @@ def test_a_job_whose_source_cannot_be_brought_now_waits_and_no_attempt_counts(tm
         shutil.rmtree(tmp_path / "jobs")
         kept.away = True
         async with serving(tmp_path, kept=kept) as jobs:
-            while not jobs.runner.later._times[job.request_id]:
+            while not jobs.scheduler.delays._retries[job.request_id]:
                 await asyncio.sleep(0.01)
             kept.away = False
             done = await until(jobs, job.request_id, ended)
@@ -416,7 +416,7 @@ def test_a_store_that_is_away_or_a_disk_that_is_full_for_long_costs_no_job_its_s
         kept.away = True
         async with serving(tmp_path, kept=kept) as jobs:
             async with asyncio.timeout(200):
-                while jobs.runner.later._times[job.request_id] < 4:
+                while jobs.scheduler.delays._retries[job.request_id] < 4:
                     assert not (await jobs.get(job.request_id, "alice")).state.ended
                     await asyncio.sleep(0.01)
             kept.away = False
@@ -436,7 +436,7 @@ def test_a_job_is_brought_however_little_room_there_is_for_uploads_that_are_spoo
         monkeypatch.setattr(shutil, "disk_usage", lambda path: full if path == spool else usage(path))
         async with serving(tmp_path, kept=kept) as jobs:
             while not (done := await jobs.get(job.request_id, "alice")).state.ended:
-                assert not jobs.runner.later._times[job.request_id]
+                assert not jobs.scheduler.delays._retries[job.request_id]
                 await asyncio.sleep(0.01)
             assert done.state.status is Status.DONE
 
@@ -449,7 +449,7 @@ def test_a_job_is_not_brought_to_a_disk_that_has_no_room_for_it(tmp_path, clip, 
             job = await submit(jobs, clip("a.mp4", SECONDS))
         shutil.rmtree(tmp_path / "jobs")
         async with serving(tmp_path, kept=kept, policy=Policy(Limits(), free_bytes=1 << 60)) as jobs:
-            while not jobs.runner.later._times[job.request_id]:
+            while not jobs.scheduler.delays._retries[job.request_id]:
                 await asyncio.sleep(0.01)
             assert not (await jobs.get(job.request_id, "alice")).state.ended
             assert not jobs.folder(job.request_id).source.exists()
@@ -472,7 +472,7 @@ def test_a_source_from_before_there_was_a_store_is_used_where_it_is_and_nowhere_
         async with serving(tmp_path, kept=kept) as jobs:
             done = await until(jobs, job.request_id, ended)
             assert done.state.status is (Status.ERROR if lost else Status.DONE)
-            assert not lost or "could not be read" in done.state.failure.message
+            assert not lost or "unavailable for too long" in done.state.failure.message
 
     asyncio.run(scenario())
 
@@ -494,7 +494,7 @@ def test_a_source_that_is_harmed_in_the_store_is_not_used(tmp_path, clip, kept, 
             part.unlink()
         async with serving(tmp_path, kept=kept) as jobs:
             done = await until(jobs, job.request_id, ended)
-            assert done.state.status is Status.ERROR and "could not be read" in done.state.failure.message
+            assert done.state.status is Status.ERROR and "unavailable for too long" in done.state.failure.message
 
     asyncio.run(scenario())
 
@@ -590,7 +590,7 @@ def test_a_folder_that_cannot_be_removed_keeps_no_other(tmp_path, kept, monkeypa
             await server.keeper.tidy(lambda name: False)
             assert {path.name for path in jobs.iterdir()} == {names[0], f".{names[0]}"}
             assert f"{jobs / names[0]} is no longer needed and cannot be removed" in caplog.text
-            assert f"{jobs / ('.' + names[0])} is no longer needed, and not all" in caplog.text
+            assert f"{jobs / ('.' + names[0])} is no longer needed, and cannot be removed completely" in caplog.text
             monkeypatch.setattr(shutil, "rmtree", remove)
             await server.keeper.tidy(lambda name: False)
             assert not [*jobs.iterdir()]

@@ -15,7 +15,7 @@ from upres.service.jobs.change_events import Ledger
 from upres.service.jobs.kept import logs, sources
 from upres.service.storage import results as results_module
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.kept import bringing, copies, places
+from upres.service.storage.kept import copies, downloads, places
 from upres.service.storage.kept.tail import KeptTail
 from upres.service.storage.results import Results
 
@@ -41,13 +41,13 @@ def copied(tmp_path, store):
 
 def test_a_source_of_many_parts_has_its_time_for_each_of_them(folder, copied, monkeypatch):
     monkeypatch.setattr(copies, "MOST", 1)
-    monkeypatch.setattr(sources, "WHOLE_SECONDS", 1000.0)
+    monkeypatch.setattr(sources, "STALL_SECONDS", 1000.0)
 
     async def scenario():
         limits, loop = [], asyncio.get_running_loop()
         with monkeypatch.context() as patch:
             patch.setattr(asyncio.Timeout, "reschedule", lambda self, when: limits.append(when - loop.time()))
-            whole = await copied.whole("a")
+            whole = await copied.finish("a")
         assert whole["source"]["bytes"] == 4
         assert sum(seconds > 500 for seconds in limits) == 1 + 4
 
@@ -55,7 +55,7 @@ def test_a_source_of_many_parts_has_its_time_for_each_of_them(folder, copied, mo
 
 
 @pytest.mark.parametrize("small", [5 << 20, 0])
-@pytest.mark.parametrize("step", ["came", "whole"])
+@pytest.mark.parametrize("step", ["on_bytes", "finish"])
 def test_a_source_whose_job_ends_while_it_is_read_is_no_fault(folder, store, copied, monkeypatch, caplog, small, step):
     monkeypatch.setattr(results_module, "SMALL", small)
     monkeypatch.setattr(sources, "GATHER_SECONDS", 0.0)
@@ -69,9 +69,9 @@ def test_a_source_whose_job_ends_while_it_is_read_is_no_fault(folder, store, cop
     async def scenario():
         monkeypatch.setattr(store, "write", removed)
         if step == "whole":
-            assert await copied.whole("a") == {}
+            assert await copied.finish("a") == {}
         else:
-            copied.came("a")
+            copied.on_bytes("a")
             (flush,) = copied._flushes.values()
             await flush
             assert not copied._copies and not copied._flushes
@@ -89,7 +89,7 @@ def test_no_more_of_a_source_is_stored_whose_job_ended_while_the_store_was_away(
 
     async def scenario():
         monkeypatch.setattr(store, "write", away)
-        whole = asyncio.create_task(copied.whole("a"))
+        whole = asyncio.create_task(copied.finish("a"))
         await asyncio.sleep(0.01)
         copied.forget("a")  # its source is removed later
         assert await asyncio.wait_for(whole, 60) == {}
@@ -201,7 +201,7 @@ def test_fragments_that_come_one_soon_after_the_other_are_one_object(log, tmp_pa
             add(log, number)
             rows.publish("a")
             await asyncio.sleep(0.01)
-        kept.leave("a")
+        kept.unfollow("a")
         await asyncio.gather(*kept._tasks.values())
         line = places.chain(await copies.found(store, places.log("p/", "a")))
         assert len(line) <= 2 and line[-1].end == (tmp_path / "jobs" / "a" / "log" / "index.jsonl").stat().st_size
@@ -249,21 +249,21 @@ def test_what_came_of_a_source_is_brought_as_far_as_it_is_whole(
     harms = {"cut": b"", "changed": b"x", "longer": b"ur"}
 
     async def scenario():
-        whole = await copied.whole("a")
+        whole = await copied.finish("a")
         third = sorted(await store.keys())[2]
         if harm == "removed":
             await store.remove(third)
         elif harm:
             await store.write(third, lambda: iter([harms[harm]]), len(harms[harm]))
         place = places.source("p/", "a")
-        assert await bringing.bring_arrived(store, place, other) == left == other.source_bytes
+        assert await downloads.download_partial_source(store, place, other) == left == other.source_bytes
         assert other.source.read_bytes() == b"four"[:left]
         copy = copies.SourceCopy(store, place, other, left)
         other.append(left, b"four"[left:])
         while await copy.step():
             pass
         last = JobFolder(tmp_path / "last")
-        await bringing.bring_source(store, place, last, 4, whole["source"]["crc32c"])
+        await downloads.download_source(store, place, last, 4, whole["source"]["crc32c"])
         assert last.source.read_bytes() == b"four"
 
     asyncio.run(scenario())
@@ -284,8 +284,8 @@ def test_a_log_in_the_store_is_read_from_its_first_objects_while_the_others_are_
         for number in range(30):
             add(log, number)
         kept.follow("a")
-        await kept.whole("a", None)
-        kept.leave("a")
+        await kept.finish("a", None)
+        kept.unfollow("a")
         await asyncio.gather(*kept._tasks.values())
         monkeypatch.setattr(store, "read", noted)
         place = places.log("p/", "a")

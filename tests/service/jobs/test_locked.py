@@ -7,7 +7,7 @@ from running_jobs import SPEC, ended, serving, submit, until
 
 from upres.service.domain.states import Reason, Status
 from upres.service.jobs import fair_queue, reports
-from upres.service.jobs.fair_queue import LONGEST_PAUSE, MOST_AWAY, MOST_LOCKED, PAUSE_SECONDS, Later
+from upres.service.jobs.fair_queue import LONGEST_PAUSE, MOST_AWAY, MOST_LOCKED, PAUSE_SECONDS, RetryDelays
 
 DONE = {"report": "joined", "totals": {"frames": 1, "duration_seconds": 0.1, "seconds": {}}}
 HELD = {"report": "locked", "holder": "process 7 on another machine"}
@@ -84,28 +84,28 @@ def test_a_folder_that_is_never_released_ends_its_job_and_the_log_says_who_has_i
         async with serving(tmp_path, executor=OneSlot(lambda request_id: HELD)) as jobs:
             job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
             assert job.state.failure.reason is Reason.PROCESSING_FAILED and job.state.failure.reason.retryable
-            assert "has its files and does not end" in job.state.failure.message
-            assert jobs.runner.executor.ran.count(job.request_id) == MOST_LOCKED + 1
+            assert "holds its files and does not end" in job.state.failure.message
+            assert jobs.scheduler.executor.ran.count(job.request_id) == MOST_LOCKED + 1
 
     asyncio.run(scenario())
-    assert "held by process 7 on another machine, which does not end" in caplog.text
+    assert "locked by process 7 on another machine, which does not end" in caplog.text
 
 
 def test_one_that_waits_to_be_tried_again_can_be_cancelled(tmp_path, clip):
     async def scenario():
         async with serving(tmp_path, executor=OneSlot(lambda request_id: HELD)) as jobs:
             job = await submit(jobs, clip("a.mp4", 1))
-            while not jobs.runner.later._waiting:
+            while not jobs.scheduler.delays._waiting:
                 await asyncio.sleep(0.01)
             assert (await jobs.cancel(job.request_id, "alice")).state.failure.reason is Reason.CANCELLED
-            assert not jobs.runner.later._waiting and not jobs.runner.later._times
+            assert not jobs.scheduler.delays._waiting and not jobs.scheduler.delays._retries
 
     asyncio.run(scenario())
 
 
 def test_the_pauses_grow_and_end_and_an_attempt_that_was_not_locked_forgets_them():
     now = [0.0]
-    later = Later(lambda: now[0])
+    later = RetryDelays(lambda: now[0])
     pauses = [later.put("a", "alice") for _ in range(MOST_LOCKED + 1)]
     assert pauses[:3] == [PAUSE_SECONDS, 2 * PAUSE_SECONDS, 4 * PAUSE_SECONDS]
     assert pauses[-2:] == [LONGEST_PAUSE, None]
@@ -117,7 +117,7 @@ def test_the_pauses_grow_and_end_and_an_attempt_that_was_not_locked_forgets_them
 
 
 def test_what_waits_for_a_store_or_a_disk_waits_for_a_day_and_is_then_locked_as_often_as_any():
-    later = Later(lambda: 0.0)
+    later = RetryDelays(lambda: 0.0)
     waited = sum(later.put("a", "alice", away=True) for _ in range(MOST_AWAY))
     assert 86400 - 200 < waited <= 86400
     assert [later.put("a", "alice") for _ in range(MOST_LOCKED + 1)] == [LONGEST_PAUSE] * MOST_LOCKED + [None]

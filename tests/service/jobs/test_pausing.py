@@ -41,10 +41,10 @@ def test_an_attempt_that_cannot_be_cancelled_holds_up_no_other(tmp_path, clip):
                 await submit(jobs, clip(f"{name}.mp4", 1))
             while len(executor.ran) < 3:
                 await asyncio.sleep(0.01)
-            pausing = asyncio.create_task(jobs.runner.pause())
+            pausing = asyncio.create_task(jobs.scheduler.pause())
             await executor.left.wait()
             assert executor.cancelled == executor.ran[1:] and not pausing.done()
-            assert all(attempt.yielding for attempt in jobs.runner.attempts.values())
+            assert all(attempt.yielding for attempt in jobs.scheduler.attempts.values())
             pausing.cancel()
             await asyncio.wait([pausing])
 

@@ -17,7 +17,7 @@ from upres.service.domain.spec import Limits
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.execution.base import ExecutorOptions
 from upres.service.execution.local import LocalExecutor
-from upres.service.jobs.follow import happenings
+from upres.service.jobs.follow import follow_events
 from upres.service.storage.job_folder import JobFolder
 
 pytestmark = pytest.mark.usefixtures("fake_models")
@@ -86,15 +86,15 @@ def test_a_live_job_that_is_ended_as_its_attempt_begins_ends(tmp_path, clip):
 
         def ends(step):
             if step == "changed to processing" and jobs.live(request_id):
-                asyncio.run_coroutine_threadsafe(jobs.runner.fail(request_id, failure), loop).result(10)
+                asyncio.run_coroutine_threadsafe(jobs.scheduler.fail(request_id, failure), loop).result(10)
 
         async with serving(tmp_path, checkpoint=ends) as jobs:
             await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
             await jobs.create(replace(SPEC, streamed=True, live=True), "alice", request_id=request_id)
             async with asyncio.timeout(20):
                 await asyncio.wait([jobs.live(request_id).task])
-                await jobs.runner.idle()
-            assert jobs.runner.executor.live_room == 1 and not jobs.folder(request_id).path.exists()
+                await jobs.scheduler.idle()
+            assert jobs.scheduler.executor.live_room == 1 and not jobs.folder(request_id).path.exists()
 
     asyncio.run(scenario())
 
@@ -131,7 +131,7 @@ def test_nobody_who_waits_for_a_job_that_is_not_there_is_remembered(tmp_path):
         async with serving(tmp_path, workers=0) as jobs:
             for _ in range(10):
                 with pytest.raises(NotFoundError):
-                    await anext(happenings(jobs, new_id(), "alice", 0))
+                    await anext(follow_events(jobs, new_id(), "alice", 0))
             gc.collect()  # an error holds the frames it came through
             assert len(jobs.ledger._next) <= 1  # the last one, whose error is still at hand
 

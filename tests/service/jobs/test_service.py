@@ -66,7 +66,7 @@ def test_what_is_wrong_is_said_before_a_job_is_accepted(tmp_path, clip):
             with pytest.raises(TooLargeError, match="30 seconds"):
                 await submit(jobs, clip("long.mp4", 40, "-preset", "ultrafast"))
             job, _ = await jobs.create(SPEC, "alice")
-            with pytest.raises(OffsetError, match="0 was expected"):
+            with pytest.raises(OffsetError, match="expected 0"):
                 await jobs.write(job.request_id, 5, b"x")
             with pytest.raises(TooLargeError):
                 await jobs.write(job.request_id, 0, bytes(2 << 20))
@@ -134,8 +134,8 @@ def test_workers_that_die_while_a_job_gets_on_do_not_count_against_it(tmp_path, 
                     await jobs.write(job.request_id, reached - len(piece), piece)
                 job = await until(jobs, job.request_id, lambda now, job=job: now.state.progress > job.state.progress)
                 kill_first(jobs, "worker")
-                await until(jobs, job.request_id, lambda _: not jobs.runner.executor.ready)
-                job = await until(jobs, job.request_id, lambda _: jobs.runner.executor.ready)
+                await until(jobs, job.request_id, lambda _: not jobs.scheduler.executor.ready)
+                job = await until(jobs, job.request_id, lambda _: jobs.scheduler.executor.ready)
             await jobs.write(job.request_id, reached, data[reached:])
             await jobs.end_source(job.request_id)
             job = await until(jobs, job.request_id, ended)
@@ -327,7 +327,7 @@ def test_an_order_to_a_worker_that_has_died_meanwhile_is_not_lost(tmp_path, clip
 
         loop = asyncio.get_running_loop()
         async with serving(tmp_path, checkpoint=dies) as jobs:
-            executor = jobs.runner.executor
+            executor = jobs.scheduler.executor
             job = await submit(jobs, clip())
             job = await until(jobs, job.request_id, ended)
             assert (job.state.status, job.state.attempts, deaths) == (Status.DONE, 1, 1)

@@ -41,7 +41,7 @@ def test_a_job_that_is_ended_while_its_result_is_stored_leaves_none(tmp_path, cl
             await (jobs.delete if delete else jobs.cancel)(job.request_id, "alice")
             for _ in range(2):
                 results.turns.put_nowait(None)
-            await jobs.runner.idle()
+            await jobs.scheduler.idle()
             assert await results.keys() == []
 
     asyncio.run(scenario())
@@ -98,7 +98,7 @@ def test_a_job_that_waits_for_its_store_can_be_cancelled(tmp_path, clip, monkeyp
             await results.asked.wait()
             job = await jobs.cancel(job.request_id, "alice")
             assert (job.state.status, job.state.failure.reason) == (Status.ERROR, Reason.CANCELLED)
-            await jobs.runner.idle()
+            await jobs.scheduler.idle()
             assert not jobs.folder(job.request_id).joined.exists()
 
     asyncio.run(scenario())

@@ -20,7 +20,7 @@ IMPATIENT = Policy(Limits(), queue=1, source_idle_seconds=0.2)
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    monkeypatch.setattr(recovery, "COMPARE_SECONDS", 0.5)
+    monkeypatch.setattr(recovery, "RECONCILE_SECONDS", 0.5)
 
 
 class Loses:
@@ -86,7 +86,7 @@ def test_an_attempt_at_a_job_that_has_ended_ends(tmp_path, clip, fake_models):
             with pytest.raises(StoreError):
                 await jobs.cancel(job.request_id, "alice")
             async with asyncio.timeout(60):
-                while jobs.runner.attempts or job.request_id in jobs._intake.expected:
+                while jobs.scheduler.attempts or job.request_id in jobs._intake.expected:
                     await asyncio.sleep(0.01)
 
     asyncio.run(scenario())
@@ -114,7 +114,7 @@ def test_a_job_that_a_server_has_taken_and_does_not_know_of_is_attempted(postgre
 
     async def scenario():
         async with beside(tmp_path, databases.fresh()) as jobs:
-            take, lost = jobs.store.waiting.take, []
+            take, lost = jobs.store.shared_queue.take, []
 
             def loses(can_run):
                 taken = take(can_run)
@@ -123,7 +123,7 @@ def test_a_job_that_a_server_has_taken_and_does_not_know_of_is_attempted(postgre
                     raise StoreError("nobody knows")
                 return taken
 
-            jobs.store.waiting.take = loses
+            jobs.store.shared_queue.take = loses
             job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
             assert (job.state.status, job.state.attempts, len(lost)) == (Status.DONE, 1, 1)
 

@@ -87,7 +87,7 @@ def test_a_stream_is_upscaled_over_a_break_for_its_starter_and_a_viewer(server, 
     for answer_ in viewer:
         viewed.take(answer_)
     assert answer.job.status == pb.Job.STATUS_DONE and answer.job.totals.frames_out >= 36
-    assert any("broke off, and was opened again 1 time" in text for text in answer.job.warnings)
+    assert any("interrupted and reopened 1 time" in text for text in answer.job.warnings)
     assert parts.file("video") == viewed.file("video")
     assert got(parts.file("video")) == answer.job.totals.frames_out
     assert pullers(server) == []

@@ -97,16 +97,16 @@ class Gone:
         raise StoreError("it is away")
 
 
-class Runner:
+class Scheduler:
     """What metrics ask of jobs and their devices, without any."""
 
     ready, attempts, store = True, (), Gone()
     policy = Policy(Limits())
 
     def __init__(self, *devices):
-        self.runner = self.executor = self.queue = self.live = self
+        self.scheduler = self.executor = self.queue = self.live = self
         self.room = self.live_room = self.oldest = 0
-        self.owners = self.rings = self.places = ()
+        self.owners = self.rings = self.reservations = ()
         self.devices = devices
         self.late = Tally()
 
@@ -126,7 +126,7 @@ def test_however_many_ask_at_once_the_database_is_asked_once_and_one_who_leaves_
             raise StoreError("it is away")
 
     async def scenario():
-        jobs = Runner()
+        jobs = Scheduler()
         jobs.store = Slow()
         metrics = Metrics(jobs, None, Tally(), Path.cwd())
         first, *calls = [asyncio.create_task(metrics.text()) for _ in range(50)]
@@ -143,7 +143,7 @@ def test_however_many_ask_at_once_the_database_is_asked_once_and_one_who_leaves_
 
 
 def test_metrics_are_there_while_the_database_is_not():
-    jobs = Runner(DeviceState("a/0", True, 1, Load(2.5, {MODEL: 7}, memory_waiting=1, encoders=2, encoder_limit=8)))
+    jobs = Scheduler(DeviceState("a/0", True, 1, Load(2.5, {MODEL: 7}, memory_waiting=1, encoders=2, encoder_limit=8)))
     text, _ = asyncio.run(Metrics(jobs, None, Tally(), Path.cwd()).text())
     lines = text.decode().splitlines()
     assert "upres_database_up 0.0" in lines and not any(line.startswith("upres_jobs{") for line in lines)

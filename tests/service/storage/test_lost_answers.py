@@ -55,8 +55,8 @@ def test_what_was_committed_stands_though_nobody_said_so(store, proxy):
 
     assert lost(lambda: store.add(made))[1]
     assert lost(lambda: store.change(made.request_id, accepted=True)).accepted
-    lost(lambda: store.waiting.put([made.request_id]))
-    assert lost(lambda: store.waiting.take(lambda spec: True)).request_id == made.request_id
+    lost(lambda: store.shared_queue.put([made.request_id]))
+    assert lost(lambda: store.shared_queue.take(lambda spec: True)).request_id == made.request_id
     assert store.get(made.request_id).server == store.server
     assert lost(lambda: store.change(made.request_id, states.started)).state.attempts == 1
     assert store.get(made.request_id).state.attempts == 1
@@ -73,7 +73,7 @@ def test_jobs_that_were_taken_over_are_known_though_nobody_said_so(store, proxy,
         left, _ = other.add(job(source_complete=False))
         other.give_up(lease)
     proxy.lose_next()
-    assert store.belonging.take_over(()) == {left.request_id} and proxy.lost == 1
+    assert store.ownership.take_over(()) == {left.request_id} and proxy.lost == 1
 
 
 def test_what_was_not_committed_is_an_error(store, proxy, url):

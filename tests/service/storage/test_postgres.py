@@ -158,7 +158,7 @@ def test_a_server_whose_lease_another_took_changes_nothing(url):
     for late in (lambda: first.change(job.request_id, states.started), lambda: first.renew(one)):
         with pytest.raises(TakenOverError, match="two has taken over"):
             late()
-    assert second.belonging.take_over([]) == {job.request_id}  # at once: that one does not come back
+    assert second.ownership.take_over([]) == {job.request_id}  # at once: that one does not come back
     assert second.change(job.request_id, states.started).state.attempts == 1
     second.give_up(two)
     with pytest.raises(TakenOverError, match="another server"):
@@ -191,25 +191,25 @@ def test_servers_work_beside_one_that_leads_and_know_where_each_job_is(three):
     stores, joining = three
     assert [lease.term for lease in joining] == [1, 0, 0] and [store.leads for store in stores] == [True, False, False]
     job, _ = stores[1].add(Job(new_id(), **JOB))
-    assert stores[1].belonging.elsewhere([job.request_id]) == {}
-    found = stores[2].belonging.elsewhere([job.request_id, new_id()])[job.request_id]
+    assert stores[1].ownership.peer_owners([job.request_id]) == {}
+    found = stores[2].ownership.peer_owners([job.request_id, new_id()])[job.request_id]
     assert (found.id, found.http, found.grpc) == (joining[1].holder, "http://two:1", "two:2")
     with pytest.raises(MovedError, match="another server has this job"):
         stores[2].change(job.request_id, states.started)
     stores[1].change(job.request_id, states.cancelled)
-    assert stores[2].belonging.elsewhere([job.request_id]) == {}  # any may read it
+    assert stores[2].ownership.peer_owners([job.request_id]) == {}  # any may read it
 
 
 @pytest.mark.scale
 def test_jobs_of_a_server_that_is_gone_are_taken_over_once_and_what_it_still_writes_is_refused(three):
     stores, joining = three
     job, kept = (store.add(Job(new_id(), **JOB))[0] for store in (stores[1], stores[2]))
-    assert not stores[0].belonging.forsaken()
+    assert not stores[0].ownership.has_orphans()
     late = [joining[1].holder]
-    assert stores[0].belonging.take_over(late) == set()  # it has renewed its lease by then
+    assert stores[0].ownership.take_over(late) == set()  # it has renewed its lease by then
     let_run_out(stores[0], joining[1])
     assert stores[0].servers().late == {joining[1].holder}
-    assert stores[0].belonging.take_over(late) == {job.request_id}
+    assert stores[0].ownership.take_over(late) == {job.request_id}
     with pytest.raises(TakenOverError):
         stores[1].change(job.request_id, states.started)
     with pytest.raises(TakenOverError):
@@ -217,8 +217,8 @@ def test_jobs_of_a_server_that_is_gone_are_taken_over_once_and_what_it_still_wri
     assert stores[0].change(job.request_id, states.started).server == joining[0].holder
     assert stores[2].change(kept.request_id, states.started).server == joining[2].holder
     stores[2].give_up(joining[2])
-    assert stores[0].belonging.elsewhere([kept.request_id]) == {kept.request_id: None}
-    assert stores[0].belonging.forsaken() and stores[0].belonging.take_over([]) == {kept.request_id}
+    assert stores[0].ownership.peer_owners([kept.request_id]) == {kept.request_id: None}
+    assert stores[0].ownership.has_orphans() and stores[0].ownership.take_over([]) == {kept.request_id}
 
 
 @pytest.mark.scale
@@ -229,13 +229,13 @@ def test_what_waits_with_its_whole_source_is_left_to_any_server_when_its_own_has
         stores[1].add(Job(new_id(), **JOB, source_complete=source_complete))[0].request_id
         for source_complete in (True, False, True)
     )
-    stores[1].waiting.put([whole, coming])
+    stores[1].shared_queue.put([whole, coming])
     stores[1].change(attempted, states.started)
     stores[1].give_up(joining[1])
-    assert stores[0].belonging.take_over([]) == {coming, attempted}
-    assert stores[0].get(coming).queued is None and not stores[0].belonging.forsaken()
-    assert stores[2].waiting.take(lambda spec: True).request_id == whole
-    assert stores[0].waiting.take(lambda spec: True) is None  # what it is to resume first
+    assert stores[0].ownership.take_over([]) == {coming, attempted}
+    assert stores[0].get(coming).queued is None and not stores[0].ownership.has_orphans()
+    assert stores[2].shared_queue.take(lambda spec: True).request_id == whole
+    assert stores[0].shared_queue.take(lambda spec: True) is None  # what it is to resume first
 
 
 @pytest.mark.scale

@@ -31,7 +31,7 @@ from upres.service.auth.rate_limit import Quota
 from upres.service.domain.errors import BusyError, InvalidError, SilentError, UnauthenticatedError
 from upres.service.domain.request_id import checked_id
 from upres.service.domain.spec import Spec
-from upres.service.jobs.follow import followed
+from upres.service.jobs.follow import follow_job
 from upres.service.jobs.service import Jobs
 from upres.service.storage.job_store import Job
 from upres.service.telemetry.tracing import Tracing
@@ -210,7 +210,7 @@ class LiveDoor:
             accepted["hls"] = self._links.make_live("", job.request_id)
         await self._send(websocket, {"accepted": accepted})
         checked = time.monotonic()
-        async with aclosing(followed(self._jobs, job, {}, holds=holds, watches=True)) as log:
+        async with aclosing(follow_job(self._jobs, job, {}, holds=holds, watches=True)) as log:
             async for item in log:
                 if time.monotonic() > checked + RECHECK_SECONDS:
                     await self._owner(secret)
@@ -219,7 +219,7 @@ class LiveDoor:
                 await self._send(websocket, *message)
 
     def _progress(self, job: Job) -> dict[str, Any]:
-        report, relay = self._jobs.news(job.request_id) or job.totals, self._jobs.live(job.request_id)
+        report, relay = self._jobs.last_report(job.request_id) or job.totals, self._jobs.live(job.request_id)
         failure = job.state.failure
         return progress_of(
             job.state.status,

@@ -18,7 +18,7 @@ from upres.service.jobs.fair_queue import FairQueue
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.lease import Lease
 from upres.service.storage.schema import leases
-from upres.service.storage.waiting import MOST_LOOKED_AT
+from upres.service.storage.shared_queue import MOST_LOOKED_AT
 
 pytestmark = pytest.mark.scale
 
@@ -45,13 +45,13 @@ def waiting(store, owner, **job):
     """A job that waits at a server."""
     made = Job(new_id(), owner, **{"spec": {"model": "m"}, "accepted": True, "source_complete": True, **job})
     store.add(made)
-    store.waiting.put([made.request_id])
+    store.shared_queue.put([made.request_id])
     return made.request_id
 
 
 def started(store):
     """Take a job, and start an attempt at it."""
-    taken = store.waiting.take(any_)
+    taken = store.shared_queue.take(any_)
     return None if taken is None else store.change(taken.request_id, states.started)
 
 
@@ -81,7 +81,7 @@ def test_no_job_is_taken_twice_and_none_is_left(servers):
     jobs = {waiting(servers[number % 3], "greedy") for number in range(40)}
 
     def take(store):
-        return iter(lambda: store.waiting.take(any_), None)
+        return iter(lambda: store.shared_queue.take(any_), None)
 
     with ThreadPoolExecutor(6) as threads:
         taken = [
@@ -95,47 +95,51 @@ def test_what_is_taken_is_one_that_was_attempted_before_else_the_oldest_that_can
     other, old, again = (waiting(one, "greedy", spec={"model": model}) for model in ("x", "m", "m"))
     one.change(again, states.started)
     one.change(again, states.requeued)
-    assert two.waiting.take(any_).request_id == again
-    assert two.waiting.take(lambda spec: spec["model"] == "none") is None
-    assert two.waiting.take(any_).request_id == other
-    assert two.waiting.take(any_).request_id == old
+    assert two.shared_queue.take(any_).request_id == again
+    assert two.shared_queue.take(lambda spec: spec["model"] == "none") is None
+    assert two.shared_queue.take(any_).request_id == other
+    assert two.shared_queue.take(any_).request_id == old
 
 
 def test_a_job_that_a_server_cannot_run_keeps_none_of_its_keys_others_from_it_and_ends_no_attempt_there(
     servers, monkeypatch
 ):
-    monkeypatch.setattr(fair_queue, "ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(fair_queue, "PICKUP_SECONDS", 0.0)
 
     def can_run(spec):
         return spec.get("model") == "m"
 
     one, two, _ = servers
-    line = fair_queue.Line(FairQueue(9), one.waiting, can_run)
+    line = fair_queue.DispatchQueue(FairQueue(9), one.shared_queue, can_run)
     for _ in range(3):
         under_way(one, "greedy")
     first = waiting(one, "small", spec={"model": "x"})
     assert claim(line, greedy=3) == (False, None)
     second = waiting(one, "small")
     assert claim(line, greedy=3) == (True, "greedy")
-    assert one.waiting.take(can_run).request_id == second
-    assert one.waiting.take(can_run) is None
-    assert two.waiting.take(any_).request_id == first
+    assert one.shared_queue.take(can_run).request_id == second
+    assert one.shared_queue.take(can_run) is None
+    assert two.shared_queue.take(any_).request_id == first
 
 
 def test_a_bounded_number_of_a_keys_jobs_is_looked_at(servers):
     looked = []
     for _ in range(MOST_LOOKED_AT + 2):
         waiting(servers[0], "small")
-    assert servers[0].waiting.take(looked.append) is None and len(looked) == MOST_LOOKED_AT
+    assert servers[0].shared_queue.take(looked.append) is None and len(looked) == MOST_LOOKED_AT
 
 
 def test_a_source_that_still_arrives_keeps_its_job_at_its_server(servers):
     one, two, _ = servers
     request_id = waiting(one, "small", source_complete=False)
-    assert two.waiting.take(any_) is None and two.waiting.owners() == [] and one.waiting.owners() == ["small"]
-    assert one.waiting.count().jobs == 1 and two.waiting.count().jobs == 0
-    assert one.waiting.take(any_).request_id == request_id
-    assert one.waiting.count() == replace(one.waiting.count(), jobs=0, keys=0, oldest=0.0)
+    assert (
+        two.shared_queue.take(any_) is None
+        and two.shared_queue.owners() == []
+        and one.shared_queue.owners() == ["small"]
+    )
+    assert one.shared_queue.count().jobs == 1 and two.shared_queue.count().jobs == 0
+    assert one.shared_queue.take(any_).request_id == request_id
+    assert one.shared_queue.count() == replace(one.shared_queue.count(), jobs=0, keys=0, oldest=0.0)
 
 
 def test_a_job_that_any_server_may_take_at_once_claims_no_slot_of_one_that_is_full(postgres):
@@ -143,16 +147,16 @@ def test_a_job_that_any_server_may_take_at_once_claims_no_slot_of_one_that_is_fu
     with closing(Store(databases.fresh(), clock=lambda: now[0])) as store:
         store.take(Lease("here", joins=True))
         waiting(store, "small")
-        assert store.waiting.owners() == ["small"] and store.waiting.claim(any_, 1.0) is None
+        assert store.shared_queue.owners() == ["small"] and store.shared_queue.claim(any_, 1.0) is None
         now[0] = 101.0
-        assert store.waiting.claim(any_, 1.0).owner == "small"
+        assert store.shared_queue.claim(any_, 1.0).owner == "small"
 
 
 @pytest.fixture
 def lines(servers, monkeypatch):
     """What the scheduler of each server asks, where no job has to wait for other servers first."""
-    monkeypatch.setattr(fair_queue, "ELSEWHERE_SECONDS", 0.0)
-    return [fair_queue.Line(FairQueue(9), store.waiting, any_) for store in servers]
+    monkeypatch.setattr(fair_queue, "PICKUP_SECONDS", 0.0)
+    return [fair_queue.DispatchQueue(FairQueue(9), store.shared_queue, any_) for store in servers]
 
 
 def under_way(store, owner, **job):
@@ -219,13 +223,13 @@ def test_attempts_of_a_server_that_is_late_take_no_turn(servers, lines):
 def test_a_job_that_ends_while_it_waits_is_not_taken(servers):
     one, two, _ = servers
     one.change(waiting(one, "small"), states.cancelled)
-    assert two.waiting.take(any_) is None
+    assert two.shared_queue.take(any_) is None
     request_id = waiting(one, "small")
-    assert two.waiting.take(any_).request_id == request_id
+    assert two.shared_queue.take(any_).request_id == request_id
     with pytest.raises(states.MovedError):
         one.change(request_id, states.cancelled)
-    one.waiting.put([request_id])  # it has lost it
-    assert one.waiting.take(any_) is None
+    one.shared_queue.put([request_id])  # it has lost it
+    assert one.shared_queue.take(any_) is None
 
 
 def test_live_jobs_take_no_turn_and_what_the_database_does_not_take_holds_up_nobody(servers):
@@ -249,7 +253,7 @@ def test_the_places_of_the_queue_are_those_of_all_servers(servers):
         two.add(Job(new_id(), "greedy", {}), lambda held: queue.check("greedy", held))
     two.add(Job(new_id(), "small", {}), lambda held: queue.check("small", held))
     two.add(Job(new_id(), "tiny", {}), lambda held: queue.check("tiny", held))
-    assert [store.waiting.places() for store in servers] == [4, 4, 4]
+    assert [store.shared_queue.count_places() for store in servers] == [4, 4, 4]
     with pytest.raises(BusyError, match="4 jobs are waiting"):
         one.add(Job(new_id(), "last", {}), lambda held: queue.check("last", held))
     assert started(one) is not None

@@ -23,7 +23,7 @@ LOST = "the store of jobs has not all of the source"
 DIFFERS = "the store of jobs has another source than the one that was put there"
 
 
-async def bring_source(objects: Results, place: str, folder: JobFolder, size: int, crc32c: int) -> None:
+async def download_source(objects: Results, place: str, folder: JobFolder, size: int, crc32c: int) -> None:
     """Bring a whole source. Raises LostError, UnavailableError where it cannot be had now, OSError where it cannot be written."""
     line = places.source_chain(part for part in await found(objects, place) if part.end <= size)
     if (line[-1].end if line else 0) != size:
@@ -36,7 +36,7 @@ async def bring_source(objects: Results, place: str, folder: JobFolder, size: in
     await asyncio.to_thread(folder.end_source)
 
 
-async def bring_arrived(objects: Results, place: str, folder: JobFolder) -> int:
+async def download_partial_source(objects: Results, place: str, folder: JobFolder) -> int:
     """Bring what there is of a source that still arrives, unless as much is here; give how much is stored. Raises as above.
 
     From a part on that is damaged it is to come again.
@@ -52,7 +52,7 @@ async def bring_arrived(objects: Results, place: str, folder: JobFolder) -> int:
     return stored
 
 
-async def bring_log(
+async def download_log(
     objects: Results, place: str, log: Path, kept: Generations, begin: Callable[[Generations], Awaitable[None]]
 ) -> int:
     """Bring what there is of a log, in place of what is here, as a new generation; give how much of its index that is.

@@ -11,12 +11,12 @@ from .schema import jobs, leases, unfinished
 
 GONE = "the server that has this job has gone; another one takes it over within seconds, try again then"
 
-_forsaken = sa.and_(unfinished, ~sa.exists().where(leases.c.name == jobs.c.server))
+_orphaned = sa.and_(unfinished, ~sa.exists().where(leases.c.name == jobs.c.server))
 _shared = sa.and_(jobs.c.queued.is_not(None), jobs.c.source_complete)  # any server may take it
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnedJob:
     """A job as the server sees it that has it. queued: it waits where any server may find it."""
 
     request_id: str
@@ -24,13 +24,13 @@ class Own:
     queued: bool
 
 
-class Belonging:
+class Ownership:
     """Of the jobs of one database, as one server sees it. Every call is short."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def elsewhere(self, request_ids: Collection[str]) -> dict[str, Holder | None]:
+    def peer_owners(self, request_ids: Collection[str]) -> dict[str, Holder | None]:
         """Give the other servers that have jobs, by job; no job that this one has, that has ended, or that there is not.
 
         None: that server has gone, and its jobs were not taken over yet.
@@ -46,18 +46,18 @@ class Belonging:
             rows = connection.execute(query).all()
         return {row.request_id: None if row.name is None else Holder(*row[1:]) for row in rows}
 
-    def own(self) -> list[Own]:
+    def own(self) -> list[OwnedJob]:
         """List the jobs of this server that have not ended."""
         server = self._database.server
         ours = unfinished if server is None else sa.and_(unfinished, jobs.c.server == server)
         columns = jobs.c.request_id, jobs.c.accepted, jobs.c.queued.is_not(None)
         with self._database.snapshot() as connection:
-            return [Own(*row) for row in connection.execute(sa.select(*columns).where(ours))]
+            return [OwnedJob(*row) for row in connection.execute(sa.select(*columns).where(ours))]
 
-    def forsaken(self) -> bool:
+    def has_orphans(self) -> bool:
         """Report whether there are jobs of servers that have gone."""
         with self._database.snapshot() as connection:
-            return connection.scalar(sa.select(jobs.c.number).where(_forsaken).limit(1)) is not None
+            return connection.scalar(sa.select(jobs.c.number).where(_orphaned).limit(1)) is not None
 
     def take_over(self, late: Collection[str]) -> set[str]:
         """Take the jobs of servers that are late, which write nothing from then on, and of those that have gone.
@@ -67,7 +67,7 @@ class Belonging:
         """
         with self._database.transaction() as connection:
             end(connection, late)
-            taken = set(connection.scalars(sa.select(jobs.c.request_id).where(_forsaken, ~_shared)))
+            taken = set(connection.scalars(sa.select(jobs.c.request_id).where(_orphaned, ~_shared)))
             queued = sa.case((jobs.c.source_complete, jobs.c.queued))
-            connection.execute(jobs.update().where(_forsaken).values(server=self._database.server, queued=queued))
+            connection.execute(jobs.update().where(_orphaned).values(server=self._database.server, queued=queued))
         return taken

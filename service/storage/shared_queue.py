@@ -23,7 +23,7 @@ _waits = jobs.c.queued.is_not(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class DequeuedJob:
     """A job that this server has now. waited: for how long it had waited, in seconds."""
 
     request_id: str
@@ -31,7 +31,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class QueueStats:
     """How many jobs wait, of how many keys. oldest: how long the job has waited that has waited longest, in seconds."""
 
     jobs: int
@@ -48,7 +48,7 @@ class Claim:
     running: Counter[tuple[str, str]]
 
 
-class Waiting:
+class SharedQueue:
     """The queue of one database, as one server sees it. Every call is short. clock: Unix seconds."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
@@ -76,11 +76,11 @@ class Waiting:
         """Give the claim of the next job that this server can run, by its spec; None where none has waited for so long."""
         long = sa.and_(self._takes, jobs.c.queued <= self._clock() - seconds)
         with self._database.snapshot() as connection:
-            owners, running = self._in_turn(connection, long)
+            owners, running = self._owners_in_turn(connection, long)
             row = _first(connection, owners, long, can_run)
         return None if row is None else Claim(row["owner"], str(self._database.server), running)
 
-    def take(self, can_run: Callable[[dict[str, Any]], bool]) -> Taken | None:
+    def take(self, can_run: Callable[[dict[str, Any]], bool]) -> DequeuedJob | None:
         """Take the next job for this server; None where none waits that it can run, by its spec.
 
         It is of the key with the fewest attempts under way at all servers, of these of the one that was served longest ago; of that
@@ -89,14 +89,14 @@ class Waiting:
         if not self.owners():
             return None
         with self._database.transaction() as connection:
-            owners, _ = self._in_turn(connection, self._takes)
+            owners, _ = self._owners_in_turn(connection, self._takes)
             row = _first(connection, owners, self._takes, can_run)
             if row is None:
                 return None
-            self._give(connection, row)
-        return Taken(row["request_id"], max(0.0, self._clock() - row["queued"]))
+            self._assign(connection, row)
+        return DequeuedJob(row["request_id"], max(0.0, self._clock() - row["queued"]))
 
-    def _in_turn(
+    def _owners_in_turn(
         self, connection: sa.Connection, waits: sa.ColumnElement[bool]
     ) -> tuple[list[str], Counter[tuple[str, str]]]:
         """List the owners of jobs that wait, next first; count what runs, by owner and server, where there are any."""
@@ -107,24 +107,24 @@ class Waiting:
         of = by_owner(running)
         return [row[0] for row in sorted(rows, key=lambda row: (of[row[0]], row[1] or 0, row[2]))], running
 
-    def _give(self, connection: sa.Connection, row: sa.RowMapping) -> None:
+    def _assign(self, connection: sa.Connection, row: sa.RowMapping) -> None:
         this = jobs.c.request_id == row["request_id"]
         connection.execute(jobs.update().where(this).values(server=self._database.server, queued=None))
         last = connection.scalar(sa.select(sa.func.max(keys.c.served))) or 0
         connection.execute(keys.update().where(keys.c.name == row["owner"]).values(served=last + 1))
 
-    def places(self) -> int:
+    def count_places(self) -> int:
         """Count the jobs that hold a place of the queue, at all servers."""
         with self._database.snapshot() as connection:
-            return sum(places(connection).values())
+            return sum(places_by_owner(connection).values())
 
-    def count(self) -> Queued:
+    def count(self) -> QueueStats:
         """Count what waits and is this server's until another one takes it."""
         query = sa.select(sa.func.count(), sa.func.count(jobs.c.owner.distinct()), sa.func.min(jobs.c.queued))
         with self._database.snapshot() as connection:
             ours = sa.and_(_waits, jobs.c.server == self._database.server)
             number, owners, oldest = connection.execute(query.where(ours)).one()
-        return Queued(number, owners, max(0.0, self._clock() - oldest) if oldest is not None else 0.0)
+        return QueueStats(number, owners, max(0.0, self._clock() - oldest) if oldest is not None else 0.0)
 
 
 def _first(
@@ -167,7 +167,7 @@ def _under_way(connection: sa.Connection) -> Counter[tuple[str, str]]:
     return Counter((row.owner, row.server) for row in connection.execute(query) if not row.spec.get("live"))
 
 
-def places(connection: sa.Connection) -> dict[str, int]:
+def places_by_owner(connection: sa.Connection) -> dict[str, int]:
     """Count the jobs of each owner that wait, or whose source is to come, at all servers."""
     held = sa.and_(unfinished, sa.or_(_waits, sa.not_(jobs.c.accepted)))
     counted = sa.select(jobs.c.owner, sa.func.count()).where(held).group_by(jobs.c.owner)
