@@ -1,6 +1,6 @@
-"""Frames in, upscaled frames out: reading, inference, the segment log and the joined file. Knows nothing of the service.
+"""The engine: reads a source, upscales its frames, writes the segment log and the final file. Independent of the service.
 
-The public names are imported when they are first used, so that a client of the service needs neither PyAV nor a runtime.
+The public names are imported on first use, so that a client of the service needs neither PyAV nor an inference runtime.
 """
 
 import os
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoder", "Job", "Progress", "UpresError", "load", "stream", "upscale", "upscale_image"]
 
-# ONNX Runtime and OpenVINO send their makers what is run, with an identity that they keep in the user's home, unless they are
-# kept from it before they are imported. A program that imported them itself, or set ORT's variable, has decided otherwise.
+# ONNX Runtime and OpenVINO send telemetry to their vendors, with an identifier stored in the user's home folder, unless it is
+# disabled before they are imported. A program that has imported them already, or has set ORT's variable, keeps its own choice.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO then takes its own stub
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # makes OpenVINO use its own stub
 
 MODULES = {
     "Encoder": "encode.options",

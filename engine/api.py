@@ -1,4 +1,4 @@
-"""The calls of the Python interface: a file to a file, and a source to fragments as they are made."""
+"""Functions of the Python interface: upscale a source into a file, or stream its fragments as they are produced."""
 
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -43,17 +43,21 @@ def upscale(
     tick: Callable[[], None] = lambda: None,
     companions: Sequence[Companion | Sequence[Model]] = (),
 ) -> Progress:
-    """Upscale a source into a file, which appears under its name only when it is whole; return what was done.
+    """Upscale a source into a file, which appears under its final name only once it is complete; return the final progress.
 
-    source: an open Reader, which can be used once, is closed at the end. Its cut and tone mapping must be the job's.
-    job: models and settings, its container the one the target's name asks for; without it, `model` with the usual settings.
-    scale: for a model by name that offers several; its largest by default.
-    resume: continue from the log that an interrupted run left beside the target (`TARGET.upres`), byte for byte as if it had
-    not been interrupted. tick: called after every frame. A target as frame_%05d.png gets an image a frame, one that ends in .gif,
-    .webp or .apng an image that moves. A target that is an open file gets the result while it is made, as
-    fragmented MP4 or Matroska without an index. companions: other devices that make ranges of a file's result beside the job's
-    models, to the same bytes, as of `ranges.run_on`.
-    Raises UpresError; then nothing is left behind, unless there is something to resume.
+    source: a path, an address, an open file or an open Reader. A Reader can be used only once, is closed at the end, and must have
+    been opened with the job's cut and tone mapping.
+    target: a path or an open file. A name such as frame_%05d.png writes one image per frame; a name that ends in .gif, .webp or
+    .apng writes an animated image. An open file receives the result while it is produced, as fragmented MP4 or as Matroska without
+    an index.
+    job: models and settings, with the container that the target's name implies; by default `model` with the default settings.
+    scale: used with `model` if the model offers several scales; by default the largest.
+    resume: continue from the log that an interrupted run left next to the target (`TARGET.upres`). The result is byte for byte the
+    same as without the interruption.
+    tick: called after every frame.
+    companions: other devices that upscale ranges of the source concurrently with the job's models, see `ranges.run_on`. The result
+    is byte for byte the same.
+    Raises UpresError. No files are left behind then, unless the run can be resumed from them.
     """
     file = isinstance(target, str | Path) and not video.is_images(target)
     container = container_for(Path(str(target))) if file else "mp4"
@@ -70,9 +74,10 @@ def stream(
     scale: int | None = None,
     progress: Progress | None = None,
 ) -> Generator[tuple[Track, Fragment, bytes]]:
-    """Yield every fragment of the result as soon as it is made, with its track and its bytes.
+    """Yield every fragment of the result as soon as it is produced, with its track and its bytes.
 
-    A track's `init` and any suffix of its fragments play. The log lies in a temporary folder that closing this removes.
+    A track's `init` followed by any suffix of its fragments is playable. The log is kept in a temporary folder, which is removed
+    when the generator is closed.
     model, scale: as for `upscale`.
     """
     job = job or default_job(model, scale=scale)
@@ -91,16 +96,16 @@ def stream(
 
 
 def default_job(model: str, container: str = "mp4", *, scale: int | None) -> Job:
-    """Load a model by name, for a job with the usual settings.
+    """Return a job with the default settings for a model that is loaded by name.
 
-    Raises ModelError where it is not on this machine, SettingsError where it does not offer this scale.
+    Raises ModelError if the model is not installed, SettingsError if it does not offer this scale.
     """
     return Job((registry.load(model, scale=scale)[0],), Encoder().within(container), container)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A source that is open and a target that can be written. To be run once."""
+    """An open source and a target that has been checked; can be run once."""
 
     reader: Reader
     target: Path | Writable
@@ -109,36 +114,36 @@ class Prepared:
     companions: tuple[Companion | Sequence[Model], ...] = ()
 
     def cut_by_work(self, prediction: Prediction) -> "Prepared":
-        """Return the same with segments of at most about 15 s of predicted work, or with those of the log that it resumes."""
+        """Return a copy whose segments take at most about 15 s of predicted work, or have the length used by a resumed log."""
         rate = after_prefilters(self.reader.info.shape, self.job.prefilters).rate
         resumes = self.target if self.resume and isinstance(self.target, Path) else None
         return replace(self, job=cut_by_work(self.job, prediction, rate, resumes))
 
     def fitted(self) -> "Prepared":
-        """Return the same with models for the bits that its source has and its target holds; errors as of `options.fitted`."""
+        """Return a copy with models for the source's bit depth, limited to the target's. Raises as `options.fitted` does."""
         images = isinstance(self.target, Path) and video.is_images(self.target)
         if images and self.reader.info.shape.deep:
             self.reader.limit("images have 8")
         return replace(self, job=fitted(self.job, self.reader, images=images))
 
     def with_encoders(self, prediction: Prediction) -> "Prepared":
-        """Return the same with as many encoders as were predicted to keep up with its models."""
+        """Return a copy with the number of encoders that is predicted to keep up with its models."""
         return replace(self, job=replace(self.job, encoders=prediction.encoders))
 
     def run(self, progress: Progress | None = None, tick: Callable[[], None] = lambda: None) -> Progress:
-        """Upscale; return what was done. tick: called after every frame."""
+        """Upscale the source into the target; return the final progress. tick: called after every frame."""
         progress = progress or Progress()
         if isinstance(self.target, Path) and video.is_images(self.target):
             video.write(self.reader, self.job, self.target, progress, tick, resume=self.resume)
         elif isinstance(self.target, Path):
             with log_beside(self.reader.source, self.target, self.job, resume=self.resume) as log:
-                self._into(self.target, log, progress, tick)
+                self._write_file(self.target, log, progress, tick)
         else:
-            self._out(self.target, progress, tick)
+            self._write_stream(self.target, progress, tick)
         return progress
 
-    def _out(self, target: Writable, progress: Progress, tick: Callable[[], None]) -> None:
-        """Write the result while it is made. The log lies in a temporary folder."""
+    def _write_stream(self, target: Writable, progress: Progress, tick: Callable[[], None]) -> None:
+        """Write the result while it is produced, with the log in a temporary folder."""
         with (
             tempfile.TemporaryDirectory(prefix="upres-") as folder,
             log_within(Path(folder), self.job) as log,
@@ -148,12 +153,12 @@ class Prepared:
             for fragment in fragments:
                 file.push(fragment)
 
-    def _into(self, target: Path, log: FolderLog, progress: Progress, tick: Callable[[], None]) -> None:
+    def _write_file(self, target: Path, log: FolderLog, progress: Progress, tick: Callable[[], None]) -> None:
         if self.companions:
-            made = run_on(self.companions, self.reader, self.job, log, progress, tick)
+            running = run_on(self.companions, self.reader, self.job, log, progress, tick)
         else:
-            made = run(self.reader, self.job, log, progress, tick)
-        with closing(made) as fragments:
+            running = run(self.reader, self.job, log, progress, tick)
+        with closing(running) as fragments:
             for _ in fragments:
                 pass
         join(log, target, self.job.container)
@@ -168,9 +173,9 @@ def prepared(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Iterator[Prepared]:
-    """Open a source and check a target, before any work; close the source at the end. As for `upscale`.
+    """Open a source and check a target before any work is done; close the source at the end. Parameters as for `upscale`.
 
-    Raises the first error that was met, which names everything that is wrong with either.
+    Raises an error that lists the problems of both, of the type of the first problem found.
     """
     errors: list[UpresError] = []
     place = Path(target) if isinstance(target, str | Path) else target
@@ -197,7 +202,7 @@ def prepared(
 
 
 def check_place(source: Source, place: Path, job: Job, *, overwrite: bool, resume: bool) -> None:
-    """Raise TargetError or SettingsError that says what stands in the way of a result. source: what it must not be."""
+    """Raise TargetError or SettingsError if the result cannot be written to `place`, for instance because it is the source."""
     if video.is_images(place):
         video.check(source, place, job, overwrite=overwrite, resume=resume)
     else:

@@ -1,1 +1,1 @@
-"""Value types that everything uses: errors, frames, time, and the model protocol."""
+"""Value types shared by the whole engine: errors, frames, timestamps, and the model protocol."""

@@ -1,11 +1,11 @@
-"""Channel layouts: which one a track has."""
+"""Channel layouts of audio tracks."""
 
 import ctypes
 from dataclasses import dataclass
 
 from av import AudioStream
 
-# libavutil's channels in native order: the order of samples in a layout that is a mere set of channels.
+# libavutil's channels in native order, which is the sample order of any layout that is given only as a set of channels.
 NATIVE = (
     *(
         "FL",
@@ -33,14 +33,14 @@ NATIVE = (
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """The channels of a track in the order of its samples. names: libavutil's; empty where only their number is known."""
+    """The channels of a track in sample order. names: as libavutil names them; empty if only their number is known."""
 
     count: int
     names: tuple[str, ...]
 
     @property
     def native(self) -> bool:
-        """Return whether samples are in native order, or nothing says otherwise."""
+        """Report whether samples are in native order; true if the channels have no names."""
         return self.names == self.ordered
 
     @property
@@ -50,15 +50,15 @@ class Channels:
 
     @property
     def layout(self) -> str:
-        """The layout with these channels in native order, as libavutil reads it."""
+        """The layout with these channels in native order, in the notation that libavutil parses."""
         return "+".join(self.ordered) or f"{self.count} channels"
 
 
 def channels_of(stream: AudioStream) -> Channels:
-    """Return the channels of a track that was not decoded yet.
+    """Return the channels of a track that has not been decoded yet.
 
-    PyAV 18.1 lends out the map of a layout that is not in native order as if it owned it, as the codec context does: it would
-    be freed twice. So the object with such a map is never freed, and the context gets a layout in native order.
+    In PyAV 18.1 a layout object that is not in native order shares its channel map with the codec context, and both free it.
+    To avoid the double free, such an object is never freed, and the context's layout is replaced by one in native order.
     """
     layout = stream.codec_context.layout
     names = tuple(channel.name for channel in layout.channels)

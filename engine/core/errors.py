@@ -1,4 +1,4 @@
-"""The one error tree of the engine: every error a caller can act on, each with the exit code the command line gives it."""
+"""The engine's exception hierarchy: every error that a caller can act on, each with the exit code of the command line."""
 
 import errno
 import shlex
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 class UpresError(Exception):
-    """The root: raised for anything upres itself finds wrong. Its text is one sentence that a user can act on.
+    """Base class of all errors that upres itself raises. The message is one sentence that a user can act on.
 
-    Names of settings stand in backticks; a command line shows its own flags for them.
-    exit_code: of the command line. transient: whether the same command may succeed later, so that resuming is worth it.
+    Names of settings in the message are in backticks; the command line replaces them with its own flags.
+    exit_code: of the command line. transient: whether the same command may succeed later, so that resuming is worthwhile.
     """
 
     exit_code = 1
@@ -19,13 +19,13 @@ class UpresError(Exception):
 
 
 class SourceError(UpresError):
-    """Raised when the source cannot be used: not a video, empty, truncated, no frames, larger than can be held."""
+    """Raised when the source cannot be used: not a video, empty, truncated, without frames, or with frames that are too large."""
 
     exit_code = 3
 
 
 class FetchFirstError(SourceError):
-    """Raised when a source on the web cannot be read where it is. address: of it. file: its name once it was fetched."""
+    """Raised when a source on the web must be downloaded before it can be read. file: the name of the downloaded file."""
 
     def __init__(self, address: str, why: str) -> None:
         self.address = address
@@ -36,74 +36,74 @@ class FetchFirstError(SourceError):
 
 
 class UnreachableError(SourceError):
-    """Raised when a source on a network gives nothing more, though there is more; it may later."""
+    """Raised when a network source stops sending data before its end; a later attempt may succeed."""
 
     transient = True
 
 
 class EndedError(SourceError):
-    """Raised when a source that broke off has ended, so that opening it again gives nothing more."""
+    """Raised when an interrupted source has ended, so that there is nothing left to reconnect to."""
 
 
 class ModelError(UpresError):
-    """Raised when a model is unknown, is not on this machine, or its graph does not match its manifest."""
+    """Raised when a model is unknown or not installed, or when its graph does not match its manifest."""
 
     exit_code = 4
 
 
 class MemoryShortError(ModelError):
-    """Raised when a device has not the memory for what was asked of it; less at once may fit."""
+    """Raised when a device runs out of memory; smaller pieces of work may fit."""
 
 
 class TargetError(UpresError):
-    """Raised when the result cannot be written: no such folder, no permission, a container that cannot carry it, a full disk."""
+    """Raised when the result cannot be written: no such folder, no permission, an unsuitable container, a full disk."""
 
     exit_code = 5
     transient = True
 
 
 class EncoderError(TargetError):
-    """Raised when an encoder refuses frames of this size and format, or fails on them: it would again."""
+    """Raised when an encoder rejects frames of this size and format, or fails on them. A retry would fail in the same way."""
 
     transient = False
 
 
 class LogError(UpresError):
-    """Raised when a segment log is damaged, belongs to another job, or is read past what it keeps."""
+    """Raised when a segment log is damaged, belongs to another job, or no longer holds what is read from it."""
 
     exit_code = 6
 
 
 class LogLockedError(LogError):
-    """Raised when another process writes a segment log; it says nothing of what is in it."""
+    """Raised when another process is writing the segment log; its contents have not been examined."""
 
 
 class SettingsError(UpresError):
-    """Raised when settings contradict each other or lie outside their range; the text names every one of them."""
+    """Raised when settings contradict each other or are out of range; the message names all of them."""
 
     exit_code = 2
 
 
 class Interrupted(UpresError):
-    """Raised when a run was stopped from outside; what can be resumed is kept."""
+    """Raised when a run was stopped from outside; everything needed to resume it is kept."""
 
     exit_code = 130
     transient = True
 
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-"""What a system says of a disk that has no room."""
+"""Error numbers with which the system reports a full disk or an exhausted quota."""
 
 
 def reason(error: Exception) -> str:
-    """Give what the system says, or FFmpeg of it, and what to do where a disk is full."""
-    said = getattr(error, "strerror", None) or str(error)
-    return f"{said}; make room there" if getattr(error, "errno", None) in NO_SPACE else said
+    """Return the system's or FFmpeg's error message, with advice if the disk is full."""
+    message = getattr(error, "strerror", None) or str(error)
+    return f"{message}; make room there" if getattr(error, "errno", None) in NO_SPACE else message
 
 
 @contextmanager
 def os_errors_as(path: str | Path, kind: type[UpresError]) -> Iterator[None]:
-    """Raise what the system says of a path that a user named (it is too long, may not be read …) as an error of this kind."""
+    """Convert an OSError about a path that a user named (name too long, permission denied …) into an error of this kind."""
     try:
         yield
     except OSError as error:

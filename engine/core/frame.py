@@ -1,4 +1,4 @@
-"""Frame: pixels with a time. Color: how YUV becomes RGB. Nothing here decodes or encodes."""
+"""Frames and the properties that all frames of a video share. Nothing here decodes or encodes."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,17 +11,17 @@ Pixels = NDArray[np.uint8 | np.uint16]
 
 Siting = Literal["left", "center"]
 
-FULL = 255 << 8  # white of 16 bits, as swscale makes it of video
+FULL = 255 << 8  # white in 16 bits, as swscale produces it from video
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One frame of a video.
 
-    pixels: (height, width, 3), RGB, full range, upright: uint8, or uint16 with white at FULL. Or (height * 3 / 2, width), uint8:
-    4:2:0 as it was decoded, the three planes one behind the other (I420), which models on a GPU may take and give.
-    pts, duration: ticks of the session's time base; pts rises strictly from frame to frame.
-    shot: whether a new shot starts here.
+    pixels: (height, width, 3), RGB, full range, upright: uint8, or uint16 with white at FULL. Alternatively (height * 3 / 2, width)
+    uint8: 4:2:0 as decoded, the three planes one after the other (I420), which models on a GPU may accept and return.
+    pts, duration: ticks of the session's time base; pts increases strictly from frame to frame.
+    shot: whether a new shot starts with this frame.
     """
 
     pixels: Pixels
@@ -39,22 +39,22 @@ class Frame:
 
     @property
     def planar(self) -> bool:
-        """Tell whether it is in planes of 4:2:0."""
+        """Report whether the pixels are 4:2:0 planes."""
         return self.pixels.ndim == 2
 
     @property
     def width(self) -> int:
-        """Pixels from left to right."""
+        """Width in pixels."""
         return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
-        """Pixels from top to bottom."""
+        """Height in pixels."""
         return int(self.pixels.shape[0]) * 2 // 3 if self.planar else int(self.pixels.shape[0])
 
 
 def planes_of(pixels: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """Return Y, U and V of a frame in planes, (height, width) and twice (height / 2, width / 2), which share its memory."""
+    """Return Y, U and V of a planar frame, (height, width) and twice (height / 2, width / 2), as views of its memory."""
     height, width = pixels.shape[0] * 2 // 3, pixels.shape[1]
     u, v = pixels[height:].reshape(2, height // 2, width // 2)
     return pixels[:height], u, v
@@ -62,7 +62,7 @@ def planes_of(pixels: Pixels) -> tuple[Pixels, Pixels, Pixels]:
 
 @dataclass(frozen=True, slots=True)
 class Color:
-    """How a stream's YUV is meant, in FFmpeg's names: matrix (bt709, smpte170m, …), range (tv, pc), primaries, transfer."""
+    """Color properties of a stream, in FFmpeg's names: matrix (bt709, smpte170m, …), range (tv, pc), primaries, transfer."""
 
     matrix: str
     range: str
@@ -72,7 +72,7 @@ class Color:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What planes of 4:2:0 mean. color: matrix and range. siting: where chroma lies across: on every second column, or between."""
+    """Interpretation of 4:2:0 planes. siting: horizontal chroma position, on every second luma column or between two columns."""
 
     color: Color
     siting: Siting
@@ -80,10 +80,11 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """How bright high dynamic range was mastered, and is (SMPTE ST 2086, CTA-861.3). None: unsaid.
+    """Mastering display and content light level of high dynamic range (SMPTE ST 2086, CTA-861.3). None: not specified.
 
-    primaries: x and y of green, blue, red and white, in 0.00002. luminance: of the display, most and least, in 0.0001 cd/m2.
-    content: of the brightest pixel, and of the brightest frame on average, in cd/m2.
+    primaries: x and y of green, blue, red and white, in units of 0.00002.
+    luminance: maximum and minimum of the mastering display, in units of 0.0001 cd/m2.
+    content: light level of the brightest pixel, and average of the brightest frame, in cd/m2.
     """
 
     primaries: tuple[int, ...] | None = None
@@ -93,11 +94,11 @@ class Light:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What stays the same for all frames of a session.
+    """Properties that are the same for all frames of a session.
 
-    width, height: pixels, upright. time_base: seconds a tick. rate: frames a second, a hint only.
-    sample_aspect: width over height of one pixel. bits: a channel; frames of more than 8 are uint16.
-    light: of high dynamic range that is carried as it is.
+    width, height: pixels, upright. time_base: seconds per tick. rate: frames per second, a hint only.
+    sample_aspect: width over height of one pixel. bits: per channel; frames with more than 8 are uint16.
+    light: set for high dynamic range that is passed through unchanged.
     """
 
     width: int
@@ -111,10 +112,10 @@ class Shape:
 
     @property
     def deep(self) -> bool:
-        """Tell whether frames are uint16."""
+        """Report whether frames are uint16."""
         return self.bits > 8
 
     @property
     def frame_bytes(self) -> int:
-        """Count the bytes of a frame's pixels."""
+        """Size of a frame's pixels in bytes."""
         return self.width * self.height * 3 * (2 if self.deep else 1)

@@ -1,4 +1,4 @@
-"""The one shape of every model, stateless or stateful: open a session, push frames, flush. Nothing else knows which it is."""
+"""The interface of all models, stateless or stateful: open a session, push frames, flush. Callers need not know which it is."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ class Session(Protocol):
     """One run of a model over consecutive frames of one size."""
 
     def push(self, frame: Frame) -> Iterable[Frame]:
-        """Take a frame; yield the frames that are ready, each with its own pts and duration, upscaled by the model's scale.
+        """Accept a frame; yield the frames that are ready, each with its own pts and duration, upscaled by the model's scale.
 
-        Nobody writes into the pixels of a frame that was pushed, nor of one that came out: sessions keep them.
+        The pixels of pushed and of yielded frames must not be modified, because sessions keep references to them.
         """
         ...
 
     def flush(self) -> Iterable[Frame]:
-        """Yield what is still held back: by then as many frames have come out as went in. A later push starts a new run."""
+        """Yield the frames still held back, so that as many frames were yielded as pushed. A later push starts a new run."""
         ...
 
     def close(self) -> None:
@@ -28,30 +28,30 @@ class Session(Protocol):
 
 @runtime_checkable
 class Stoppable(Protocol):
-    """A session whose push or flush may take many steps before it gives a frame.
+    """A session whose push or flush may take many steps before it yields a frame.
 
-    between: called before each of them, by the consumer of the frames; the device may be lent to others meanwhile.
+    between: called before each step, in the thread that consumes the frames; the device may be lent to other sessions during it.
     """
 
     between: Callable[[], None]
 
     def stop(self) -> None:
-        """Stop, from any thread: what is under way ends soon with Interrupted, and so does every later call but close."""
+        """Stop, from any thread: the current call soon raises Interrupted, and so does every later call except close."""
         ...
 
 
 @runtime_checkable
 class Pipelined(Protocol):
-    """A session that has several frames under way at once, so that a push may give those of earlier ones."""
+    """A session that processes several frames at once, so that a push may yield the results of earlier frames."""
 
     def hold_none(self) -> None:
-        """Give every frame from the push that brings it, from now on: for a live source. Called before the first push."""
+        """Yield every frame in the push that supplies it, without delay, for a live source. Called before the first push."""
         ...
 
 
 @runtime_checkable
 class Noting(Protocol):
-    """A session that may have to tell the user something. notes: lines, as they come."""
+    """A session that may have messages for the user. notes: one line per message, appended as they occur."""
 
     notes: list[str]
 
@@ -59,10 +59,10 @@ class Noting(Protocol):
 class Model(Protocol):
     """A network on a device, ready to open sessions.
 
-    name: the network's name. scale: output over input, each way.
-    warmup: frames before a frame that its result depends on; None means all since the session's start.
-    report: what runs it, for people: runtime, device, precision.
-    digest: a hash of the graphs and weights, which a resumed run must agree with.
+    name: the network's name. scale: output size over input size, in each dimension.
+    warmup: number of preceding frames that a frame's result depends on; None means all since the session's start.
+    report: runtime, device and precision, as text for the user.
+    digest: a hash of the graphs and weights, which must be the same when a run is resumed.
     """
 
     @property
@@ -77,40 +77,40 @@ class Model(Protocol):
     def digest(self) -> str: ...  # noqa: D102
 
     def open(self, width: int, height: int) -> Session:
-        """Start a session on frames of this size; SourceError if the model cannot take them."""
+        """Start a session for frames of this size. Raises SourceError if the model does not support the size."""
         ...
 
     def memory(self, width: int, height: int) -> int:
-        """Predict the bytes that a session on frames of this size needs at its peak."""
+        """Predict the peak memory of a session for frames of this size, in bytes."""
         ...
 
 
 @runtime_checkable
 class Deepening(Protocol):
-    """A model that there is for frames of 16 bits a channel, too."""
+    """A model that also exists in a variant for frames of 16 bits per channel."""
 
     def deep(self) -> "Model":
-        """Give the same network for frames of uint16; itself where it is that already. ModelError where it cannot be made."""
+        """Return the variant for uint16 frames, or itself if it is that variant. Raises ModelError if it cannot be created."""
         ...
 
 
 @runtime_checkable
 class Planar(Protocol):
-    """A model that may be there for frames in planes of 8-bit 4:2:0, too. planar: whether this one takes and gives those."""
+    """A model that may also have a variant for 8-bit 4:2:0 planes. planar: whether this one accepts and returns such frames."""
 
     @property
     def planar(self) -> bool: ...  # noqa: D102
 
     def on_planes(self, layout: Layout, width: int, height: int) -> "Model | None":
-        """Give the same network for frames of this size in such planes; None where frames in RGB serve it better."""
+        """Return the variant for planar frames of this size; None if RGB frames are the better choice."""
         ...
 
 
 @runtime_checkable
 class Stepping(Protocol):
-    """A model of several networks, of which one works.
+    """A model that switches between several networks.
 
-    levels: their names, the heaviest first. level: which of them, from its next frame on.
+    levels: names of the networks, the slowest first. level: index of the network that is used from the next frame on.
     """
 
     level: int
@@ -121,32 +121,32 @@ class Stepping(Protocol):
 
 @runtime_checkable
 class Predicting(Protocol):
-    """A model that predicts its own time, because a short run cannot show it: it holds frames back before it works."""
+    """A model that predicts its own speed. A short trial cannot measure it, because the model collects frames before it runs."""
 
     def seconds(self, width: int, height: int) -> float:
-        """Predict the seconds that a frame of this size takes."""
+        """Predict the seconds per frame of this size."""
         ...
 
 
 @runtime_checkable
 class OnGPU(Protocol):
-    """A model whose sessions take a fixed part of a GPU's memory, rather than what is free there.
+    """A model whose sessions use a fixed amount of GPU memory, rather than all that is free.
 
-    gpu_free: bytes of it that were free when the model was loaded, which runtimes keep for their sessions since; None where it
-    runs on no GPU.
+    gpu_free: bytes of GPU memory that were free when the model was loaded (runtimes keep memory for their sessions from then on);
+    None if the model does not run on a GPU.
     """
 
     @property
     def gpu_free(self) -> int | None: ...  # noqa: D102
 
     def gpu_memory(self, width: int, height: int, *, live: bool = False) -> int:
-        """Predict the bytes of it that the model and a session on frames of this size need; 0 where it runs on no GPU."""
+        """Predict the GPU memory of the model and a session for frames of this size, in bytes; 0 if it does not run on a GPU."""
         ...
 
 
 @runtime_checkable
 class TrialSize(Protocol):
-    """A model that knows what a short run of it has to be like. trial_side: pixels of the frame's sides; None: as they are."""
+    """A model that chooses the frame size of its speed trial. trial_side: side length in pixels; None: the source's frame size."""
 
     @property
     def trial_side(self) -> int | None: ...  # noqa: D102
@@ -154,21 +154,21 @@ class TrialSize(Protocol):
 
 @runtime_checkable
 class Spooling(Protocol):
-    """A model that may keep the frames of a shot on disk until it is complete."""
+    """A model that may keep the frames of a shot on disk until the shot is complete."""
 
     def open(self, width: int, height: int, *, live: bool = False) -> Session:
-        """Start a session, as any model. live: frames are yielded as soon as they can be made, and none is kept on disk."""
+        """Start a session, as any model does. live: yield frames as soon as possible and keep none on disk."""
         ...
 
     def memory(self, width: int, height: int, *, live: bool = False) -> int:
-        """Predict the bytes, as any model. live: of such a session, which holds at once what others hold one after the other."""
+        """Predict the peak memory, as any model does. live: of a live session, whose buffers are all in use at the same time."""
         ...
 
     @property
     def spool(self) -> Path | None:
-        """The folder it keeps them in."""
+        """The folder that holds the frames."""
         ...
 
     def spooled(self, width: int, height: int, frames: int) -> int:
-        """Predict the bytes that a shot of so many frames of this size takes there."""
+        """Predict the disk space of a shot with this number of frames of this size, in bytes."""
         ...

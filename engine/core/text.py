@@ -1,4 +1,4 @@
-"""Numbers and addresses as messages say them."""
+"""Formatting of numbers, addresses and untrusted text for messages."""
 
 import re
 from decimal import Decimal
@@ -10,20 +10,20 @@ ADDRESS = re.compile(
 
 
 def counted(count: float, noun: str) -> str:
-    """Write a number with its noun, whose plural has an s: 1 frame, 2 frames, 0.5 frames."""
+    """Format a number with its noun, whose plural must end in s: 1 frame, 2 frames, 0.5 frames."""
     return f"{number(count)} {noun}{'s' * (count != 1)}"
 
 
 def number(value: float | Fraction, digits: int = 12) -> str:
-    """Write a number with at most so many significant digits, and without an exponent: 100, and not 1e+02."""
+    """Format a number with at most this many significant digits and without an exponent: 100, not 1e+02."""
     return str(value) if isinstance(value, int) else format(Decimal(f"{float(value):.{digits}g}"), "f")
 
 
 def redacted(text: str) -> str:
-    """Write a text with the addresses in it as anybody may see them: without users, passwords and tokens before @, and queries."""
+    """Return a text with all secrets removed from the URLs in it: user names, passwords and tokens before @, and queries."""
     return ADDRESS.sub(r"\1\2", text)
 
 
 def printable(text: str) -> str:
-    """Write what a file says on one line of a terminal, which obeys control characters: these become spaces."""
+    """Return text from a file as one line that is safe to print: control characters and whitespace become single spaces."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())

@@ -1,10 +1,11 @@
-"""Stamps of one track, repaired by a written rule: missing, doubled or backward ones become a strictly rising sequence.
+"""Repair of the timestamps of one track: missing, duplicate or backward ones become a strictly increasing sequence.
 
-The rule, in this order, for each stamp of one track, once the file's clock has been made one (`decode.clock`):
-1. missing: the dts stands in, if there is one and it rises; else the stamp before plus one nominal duration.
-2. doubled or backward: half a nominal duration after the stamp before, for this stamp alone. Sound may share a stamp: its
-   packets can be shorter than a tick.
-A jump forward is kept: it is what variable frame rate looks like.
+Rules, in this order, for each timestamp of one track, after jumps of the whole file's clock were removed (`decode.clock`):
+1. missing: use the dts if there is one and it is later than the previous timestamp; else the previous timestamp plus one nominal
+   duration.
+2. duplicate or backward: use the previous timestamp plus half a nominal duration, for this timestamp only. Audio packets may share
+   a timestamp, because they can be shorter than a tick.
+A jump forward is kept, because it is normal for a variable frame rate.
 """
 
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ from .text import counted
 
 @dataclass(slots=True)
 class Repairs:
-    """How often each rule was used; packets that were damaged; frames whose decoder filled in what was missing.
+    """Counts of timestamp repairs by kind, of damaged packets, and of frames whose decoder concealed missing data.
 
-    interruptions: of a live source that broke off and was opened again.
+    interruptions: how often a live source broke off and was reopened.
     """
 
     missing: int = 0
@@ -37,17 +38,17 @@ class Repairs:
         return ", ".join(counted(count, name) for count, name in self._counts() if count) or "none"
 
     def clear(self) -> None:
-        """Count from 0: what was read is read again."""
+        """Reset all counts to 0, because the source is read again."""
         for name in self.__slots__:
             setattr(self, name, 0)
 
     def _counts(self) -> list[tuple[int, str]]:
         return [
-            (self.missing, "missing time stamp"),
-            (self.wrapped, "wrapped time stamp"),
+            (self.missing, "missing timestamp"),
+            (self.wrapped, "wrapped timestamp"),
             (self.backward, "backward jump"),
             (self.forward, "forward jump"),
-            (self.doubled, "doubled time stamp"),
+            (self.doubled, "doubled timestamp"),
             (self.damaged, "damaged packet"),
             (self.concealed, "concealed frame"),
             (self.interruptions, "interruption"),
@@ -55,7 +56,7 @@ class Repairs:
 
 
 class Timeline:
-    """The stamps of one track, made strictly rising. nominal: ticks a frame usually lasts. shared: equal stamps are left equal."""
+    """Makes the timestamps of one track strictly increasing. nominal: usual frame duration in ticks. shared: allow equal ones."""
 
     def __init__(self, nominal: int, repairs: Repairs, *, shared: bool = False) -> None:
         self._nominal = max(1, nominal)
@@ -64,7 +65,7 @@ class Timeline:
         self._last: int | None = None
 
     def place(self, pts: int | None, dts: int | None) -> int:
-        """Return the time of the next frame in ticks: later than any before, or as late where stamps are shared."""
+        """Return the time of the next frame in ticks: later than the previous one, or not earlier if timestamps may be shared."""
         self._last = self._next(pts, dts)
         return self._last
 
@@ -82,7 +83,7 @@ class Timeline:
 
 
 class Timed(Protocol):
-    """Anything with a time that a duration can be derived for: decoded frames, packets."""
+    """Decoded frames, packets, and anything else with a timestamp and a duration."""
 
     pts: int | None
     duration: int
@@ -92,7 +93,7 @@ T = TypeVar("T", bound=Timed)
 
 
 def with_durations(items: Iterator[T], nominal: int) -> Iterator[T]:
-    """Yield each item with the duration up to the next one's pts; the last keeps its own, or the nominal one where it has none."""
+    """Yield each item with the duration up to the next one's pts; the last keeps its own, or gets the nominal one."""
     previous: T | None = None
     for item in items:
         if previous is not None and previous.pts is not None and item.pts is not None:
@@ -105,7 +106,7 @@ def with_durations(items: Iterator[T], nominal: int) -> Iterator[T]:
 
 
 def with_nominal(items: Iterator[T], nominal: int) -> Iterator[T]:
-    """Yield each item, with the nominal duration where it has none; nothing is held back to look at the next."""
+    """Yield each item at once, with the nominal duration if it has none."""
     for item in items:
         item.duration = item.duration or nominal
         yield item

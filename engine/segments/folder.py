@@ -1,7 +1,7 @@
 """A segment log on disk that survives a crash between any two writes.
 
-The folder holds `index.jsonl`, one record a line, and one file a track: its init section, then its fragments, so that the file
-itself plays. A fragment's bytes are on disk before its record; a record is never changed.
+The folder holds `index.jsonl`, with one record per line, and one file per track: its init section followed by its fragments, so
+that the file itself is playable. A fragment's bytes are on disk before its record is; a record is never changed.
 """
 
 import errno
@@ -24,15 +24,15 @@ from .model import DAMAGED, Fragment, Track
 from .whole_file import sync_folder
 
 VERSION = 3
-"""Of what segments hold: it changes where an interrupted log cannot go on with what this build makes of the same settings."""
+"""Version of the segments' contents; incremented when this build, with the same settings, cannot continue a log of an older one."""
 
 
 class FolderLog(MemoryLog):
     """A log in a folder, written by one process at a time.
 
-    checkpoint: called with a name between the steps of a commit, for tests that stop there.
-    Raises LogError where the folder holds another job's log, another version's or a damaged one, LogLockedError where it is
-    being written.
+    checkpoint: called with the name of each step of a commit, so that tests can interrupt it there.
+    Raises LogError if the folder holds a log of another job or version or a damaged one, LogLockedError if another process is
+    writing it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class FolderLog(MemoryLog):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TargetError(f"{folder}: the log's folder cannot be created ({reason(error)})") from error
-        self._claim = _claim(folder)
+        self._lock_file = _acquire(folder)
         try:
             with _translated(folder):
                 _repair(folder / "index.jsonl")
@@ -59,29 +59,29 @@ class FolderLog(MemoryLog):
 
     @staticmethod
     def discard(folder: Path) -> None:
-        """Remove a log; LogLockedError where it is being written, LogError where the folder holds something else."""
+        """Remove a log. Raises LogLockedError if it is being written, LogError if the folder holds something else."""
         _check_log(folder)
-        with _claim(folder):
+        with _acquire(folder):
             shutil.rmtree(folder)
 
     @staticmethod
     def wait(folder: Path, seconds: float) -> None:
-        """Wait until no process writes a folder's log; LogLockedError where one does after so many seconds."""
-        if (folder / "lock").exists():  # to claim it would make the folder
-            _claim(folder, seconds).release()
+        """Wait until no process is writing the log. Raises LogLockedError if one still is after `seconds`."""
+        if (folder / "lock").exists():  # acquiring the lock would create the folder
+            _acquire(folder, seconds).release()
 
     @staticmethod
     def read_header(folder: Path) -> dict[str, Any]:
-        """Return the header of a folder's log, changing nothing; empty where there is none yet. LogError where it is damaged."""
+        """Return the header of a log without changing anything; empty if there is none yet. Raises LogError if it is damaged."""
         records = _records(folder / "index.jsonl")
         header = records[0].get("header") if records and isinstance(records[0], dict) else None
         return header if isinstance(header, dict) else {}
 
     @staticmethod
     def segments(folder: Path) -> int:
-        """Count the complete segments of video in a folder's log, changing nothing: another process may be writing it.
+        """Return the number of complete video segments in a log without changing anything, as another process may be writing it.
 
-        Raises LogError where the folder holds something else.
+        Raises LogError if the folder holds something else.
         """
         _check_log(folder)
         index = folder / "index.jsonl"
@@ -95,7 +95,7 @@ class FolderLog(MemoryLog):
         """Close the index and unlock the folder; safe to call twice and from any thread."""
         if hasattr(self, "_index"):
             self._index.close()
-        self._claim.release()
+        self._lock_file.release()
 
     def path(self, track: str) -> Path:
         """Return the path of a track's playable file."""
@@ -105,13 +105,13 @@ class FolderLog(MemoryLog):
         if not records:
             self._record("header", self.header)
             return
-        began = records[0].get("header", {})
-        if began.get("version") != VERSION:
+        header = records[0].get("header", {})
+        if header.get("version") != VERSION:
             raise LogError(
                 f"{self.folder} was started by another version of upres and cannot be resumed by this one; "
                 "delete it and start again"
             )
-        if differences := _differences(self.header, began):
+        if differences := _differences(self.header, header):
             raise LogError(
                 f"{self.folder} was started with other settings and cannot be resumed with these ({differences})"
             )
@@ -136,7 +136,7 @@ class FolderLog(MemoryLog):
                 self.extras.append(extra)
 
     def _check(self, name: str) -> None:
-        """Cut off what was never recorded; LogError where what was recorded is damaged."""
+        """Truncate a track's file to its recorded fragments. Raises LogError if one of these is damaged."""
         fragments = self._fragments[name]
         size = len(self.tracks[name].init) + sum(fragment.size for fragment in fragments)
         path = self.path(name)
@@ -186,7 +186,7 @@ class FolderLog(MemoryLog):
 
 
 def _check_log(folder: Path) -> None:
-    """Raise LogError for what is not a log's folder; one that holds only its lock is a log that was never started."""
+    """Raise LogError if a folder does not hold a log. A folder with only a lock file is a log that was never started."""
     empty = folder.is_dir() and {path.name for path in folder.iterdir()} <= {"lock"}
     if not empty and not (folder / "index.jsonl").is_file():
         raise LogError(f"{folder} is in the way: it holds no log; move it, or choose another output")
@@ -200,7 +200,7 @@ def _translated(folder: Path) -> Iterator[None]:
         raise TargetError(f"{folder}: the log cannot be written ({reason(error)})") from error
 
 
-def _claim(folder: Path, seconds: float = 0.0) -> FileLock:
+def _acquire(folder: Path, seconds: float = 0.0) -> FileLock:
     lock = FileLock(folder / "lock", timeout=seconds, thread_local=False)  # any thread may close the log
     try:
         lock.acquire()
@@ -212,7 +212,7 @@ def _claim(folder: Path, seconds: float = 0.0) -> FileLock:
 
 
 def _repair(index: Path) -> None:
-    """Cut off a last line without its end, which was never committed."""
+    """Remove an incomplete last line, which was never committed."""
     if not index.exists():
         return
     data = index.read_bytes()
@@ -222,7 +222,7 @@ def _repair(index: Path) -> None:
 
 
 def _records(index: Path) -> list[dict[str, Any]]:
-    """Return the whole records of an index, which are those whose line has its end."""
+    """Return the complete records of an index: those whose line ends with a newline."""
     if not index.exists():
         return []
     data = index.read_bytes()
@@ -237,7 +237,7 @@ def _damaged(index: Path, error: Exception) -> LogError:
 
 
 def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
-    """Describe what has changed between two headers."""
+    """Describe the differences between two headers."""
     differences = []
     for key in sorted({*now, *then}):
         new, old = now.get(key), then.get(key)

@@ -13,7 +13,7 @@ from .model import Fragment, Track
 
 
 class MemoryLog:
-    """A log that lives as long as its process; safe to use from several threads."""
+    """A log that is kept in memory only; thread-safe."""
 
     def __init__(self, header: Mapping[str, Any]) -> None:
         self.header = dict(header)
@@ -24,7 +24,7 @@ class MemoryLog:
         self._data: dict[str, bytearray] = {}
 
     def add_track(self, track: Track) -> None:
-        """Start a track; LogError where the log has it already with another init section."""
+        """Add a track. Raises LogError if the log already has one of this name with other properties."""
         with self._lock:
             if track.name in self.tracks:
                 self._check_same(track)
@@ -44,18 +44,18 @@ class MemoryLog:
             return placed
 
     def note(self, extra: dict[str, Any]) -> None:
-        """Keep a record that belongs to no track."""
+        """Store a record that belongs to no track."""
         with self._lock:
             self._store_note(extra)
             self.extras.append(extra)
 
     def fragments(self, track: str) -> list[Fragment]:
-        """Return the fragments of a track so far; none for an unknown track."""
+        """Return the fragments of a track so far; an empty list if the track is unknown."""
         with self._lock:
             return list(self._fragments.get(track, ()))
 
     def read(self, fragment: Fragment) -> bytes:
-        """Return a fragment's bytes; LogError where they are damaged."""
+        """Return a fragment's bytes. Raises LogError if they are damaged."""
         data = self._load(fragment)
         if google_crc32c.value(data) != fragment.crc32c:
             raise LogError(
@@ -64,7 +64,7 @@ class MemoryLog:
         return data
 
     def close(self) -> None:
-        """Do nothing: memory needs no release."""
+        """Do nothing: there is nothing to release."""
 
     def _check_same(self, track: Track) -> None:
         if self.tracks[track.name] != track:

@@ -1,7 +1,7 @@
-"""What a segment log holds: tracks and their fragments, append-only, readable while it grows.
+"""Contents and interface of a segment log: tracks and their fragments, append-only, readable while they are written.
 
 A segment is complete once its last fragment is in the log. Fragments of an incomplete segment stay, because a reader may have
-seen them already. `MemoryLog` and `FolderLog` keep a log in memory and on disk.
+seen them already. `MemoryLog` keeps a log in memory, `FolderLog` on disk.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from upres.engine.core.errors import LogError
 
 DAMAGED = (ArithmeticError, AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
-"""What reading a record raises that is none: not of its shape, a fraction over 0, nested too deep."""
+"""Exceptions that parsing a malformed record can raise: wrong structure, a fraction with denominator 0, nesting too deep."""
 NAMES = re.compile(r"[a-z]{1,16}[0-9]{0,4}")
 
 
@@ -20,10 +20,10 @@ NAMES = re.compile(r"[a-z]{1,16}[0-9]{0,4}")
 class Track:
     """One track of the result.
 
-    name: video, audio0, …; a log from elsewhere may not name another file.
+    name: video, audio0, …; restricted, so that an untrusted log cannot name a file outside its folder.
     start: ticks to add to the log's times, which start at 0 or later.
-    init: the header that every fragment of this track plays behind. language, disposition: as in the source.
-    container: libavformat's name of the format of header and fragments; not mp4 only where MP4 has no mapping for the codec.
+    init: the header that must precede the fragments of this track for playback. language, disposition: as in the source.
+    container: libavformat's name of the format of header and fragments; mp4 unless MP4 has no mapping for the codec.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Track:
 
     @property
     def file(self) -> str:
-        """The name of its file in a folder."""
+        """Name of the track's file in a log folder."""
         return f"{self.name}.{'mkv' if self.container == 'matroska' else self.container}"
 
 
@@ -49,9 +49,9 @@ class Track:
 class Fragment:
     """One published piece of a track.
 
-    segment, number: its cursor. pts, duration: ticks of the track's time base. frames: video frames or audio packets in it.
-    independent: starts with a key frame. last: ends its segment. shot: starts a new shot.
-    offset, size: where its bytes lie behind the init section. crc32c: of its bytes.
+    segment, number: its cursor. pts, duration: ticks of the track's time base. frames: number of video frames or audio packets.
+    independent: starts with a keyframe. last: ends its segment. shot: starts a new shot.
+    offset, size: position of its bytes, counted from the end of the init section. crc32c: checksum of its bytes.
     """
 
     track: str
@@ -68,43 +68,45 @@ class Fragment:
     crc32c: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a file would be read from no place, or to its end: a hostile attempt may send that."""
+        """Raise ValueError for a negative or non-integer offset or size, which a hostile worker could send."""
         if not all(isinstance(number, int) and number >= 0 for number in (self.offset, self.size)):
-            raise ValueError(f"a fragment of {self.size} bytes at {self.offset}")
+            raise ValueError(
+                f"offset and size of a fragment must be integers from 0, got {self.offset} and {self.size}"
+            )
 
     @property
     def cursor(self) -> tuple[int, int]:
-        """Its place in the track; rises from fragment to fragment."""
+        """Position in the track; increases from fragment to fragment."""
         return self.segment, self.number
 
 
 class Log(Protocol):
-    """Any segment log, wherever it is kept."""
+    """Interface of a segment log, regardless of where it is stored."""
 
     header: dict[str, Any]
     tracks: dict[str, Track]
     extras: list[dict[str, Any]]
 
     def add_track(self, track: Track) -> None:
-        """Start a track; LogError where the log has it already with another init section."""
+        """Add a track. Raises LogError if the log already has one of this name with other properties."""
         ...
 
     def append(self, fragment: Fragment, data: bytes) -> Fragment:
-        """Publish a fragment, which then survives a crash; return it with offset, size and checksum."""
+        """Publish a fragment durably; return it with offset, size and checksum."""
         ...
 
     def note(self, extra: dict[str, Any]) -> None:
-        """Keep a record that belongs to no track, such as a subtitle packet."""
+        """Store a record that belongs to no track, such as a subtitle packet."""
         ...
 
     def fragments(self, track: str) -> list[Fragment]:
-        """Return the fragments of a track so far; none for an unknown track."""
+        """Return the fragments of a track so far; an empty list if the track is unknown."""
         ...
 
     def read(self, fragment: Fragment) -> bytes:
-        """Return a fragment's bytes; LogError where they are damaged."""
+        """Return a fragment's bytes. Raises LogError if they are damaged."""
         ...
 
     def close(self) -> None:
-        """Release files and locks; what was published stays."""
+        """Release files and locks; published fragments remain."""
         ...

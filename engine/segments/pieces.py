@@ -1,7 +1,8 @@
-"""A log in pieces that are kept elsewhere: cut from its folder while it grows, and written into another one.
+"""Transfer of a log in pieces: cut from its folder while it is written, and assembled in another folder.
 
-A piece is a line of JSON with its checksum, whole lines of the log's index, and the bytes of the fragments among these, in their
-order. Pieces one behind the other are a log as a crash between two records leaves it, so that any first ones of them are resumed.
+A piece is a line of JSON with a checksum, some complete lines of the log's index, and the bytes of the fragments that these lines
+record, in the same order. Consecutive pieces from the first on form a log as a crash between two records would leave it, so that
+any such prefix can be resumed.
 """
 
 import json
@@ -21,14 +22,18 @@ from .model import DAMAGED, Fragment, Track
 from .tail import PIECE, Tail
 from .whole_file import sync_folder
 
-HEAD = 256  # bytes of the longest line of a piece's checksum
-CHUNK = 1 << 20  # bytes that are read at once
-DIFFERS = "a piece of the log is damaged"
+HEAD = 256  # maximum length of a piece's first line, in bytes
+CHUNK = 1 << 20  # bytes per read
+DAMAGED_PIECE = "a piece of the log is damaged"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """start, end: of its records in the index, in bytes. size: of all of it. chunks: yields it; LogError where it is damaged."""
+    """A piece of a log.
+
+    start, end: byte range of its records in the index. size: total size in bytes.
+    chunks: yields its bytes; raises LogError if the log is damaged there.
+    """
 
     start: int
     end: int
@@ -37,23 +42,23 @@ class Piece:
 
 
 class Cutter(Tail):
-    """Cuts a log into pieces, from a place in its index on. Raises LogError where it is damaged, or was restarted."""
+    """Cuts a log into pieces, starting at a byte offset of its index. Raises LogError if the log is damaged or was restarted."""
 
     def __init__(self, folder: Path, start: int = 0) -> None:
         super().__init__(folder)
         self._start = start
 
     def next(self, most: int) -> Piece | None:
-        """Cut the next piece of about `most` bytes, the same until it is taken; None where nothing more is published."""
+        """Return the next piece of about `most` bytes, the same until `advance`; None if nothing more was published."""
         self._skip()
         lines: list[bytes] = []
         fragments: list[Fragment] = []
         size, read = 0, self._piece()
         for line in read[: read.rfind(b"\n") + 1].splitlines(keepends=True):
             lines.append(line)
-            news = [item for item in self.parsed(line) if isinstance(item, Fragment)]
-            fragments += news
-            size += sum(fragment.size for fragment in news)
+            added = [item for item in self.parsed(line) if isinstance(item, Fragment)]
+            fragments += added
+            size += sum(fragment.size for fragment in added)
             if size >= most:
                 break
         if not lines:
@@ -66,16 +71,16 @@ class Cutter(Tail):
         return Piece(self._offset, self._offset + len(text), len(head) + size, chunks)
 
     def advance(self, piece: Piece) -> None:
-        """Go on behind a piece."""
+        """Continue after a piece."""
         self._offset = piece.end
 
     def _skip(self) -> None:
-        """Read the tracks of what was cut before."""
+        """Read the tracks in the part of the index that was cut earlier."""
         while self._offset < self._start:
             read = self._piece()[: self._start - self._offset]
             lines = read[: read.rfind(b"\n") + 1]
             if not lines:
-                raise LogError("the log was restarted: it is shorter than what was read of it")
+                raise LogError("the log was restarted: it is shorter than the part already read")
             self.parsed(lines)
             self._offset += len(lines)
 
@@ -86,31 +91,32 @@ class Cutter(Tail):
 
 
 def records(data: bytes, length: int) -> tuple[bytes, int]:
-    """Give the lines of a piece, by its first bytes, HEAD and `length` of them or all there are, and where what follows begins.
+    """Return the index lines of a piece, and the offset of the fragment data that follows them.
 
-    length: of these lines. Raises LogError where they are damaged.
+    data: the piece's first HEAD + `length` bytes, or all of it if it is shorter. length: size of the index lines in bytes.
+    Raises LogError if they are damaged.
     """
     line, _, rest = data.partition(b"\n")
     lines = rest[:length]
     try:
         checksum = json.loads(line)["crc32c"]
     except DAMAGED as error:
-        raise LogError(DIFFERS) from error
+        raise LogError(DAMAGED_PIECE) from error
     if len(lines) != length or google_crc32c.value(lines) != checksum:
-        raise LogError(DIFFERS)
+        raise LogError(DAMAGED_PIECE)
     return lines, len(line) + 1 + length
 
 
 class PieceWriter(Tail):
-    """A log written from pieces, in order, into a folder that is made for it. Each is added whole, or not at all."""
+    """Writes a log from consecutive pieces into a new folder. Each piece is added completely or not at all."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._ends: dict[str, int] = {}  # of each track's fragments
+        self._ends: dict[str, int] = {}  # end offset of the fragments written so far, by track
         folder.mkdir(parents=True)
 
     def add(self, path: Path, length: int) -> None:
-        """Add a piece that lies in a file. length: of its records. Raises LogError where it is damaged."""
+        """Add the piece in a file. length: size of its index lines in bytes. Raises LogError if the piece is damaged."""
         with path.open("rb") as file:
             lines, at = records(file.read(HEAD + length), length)
             file.seek(at)
@@ -124,9 +130,9 @@ class PieceWriter(Tail):
             index.write(lines)
 
     def _copy(self, file: IO[bytes], fragment: Fragment) -> None:
-        """Copy a fragment to where its record says that it lies."""
+        """Copy a fragment to the offset in its record."""
         if (track := self.tracks.get(fragment.track)) is None or fragment.offset != self._ends[track.name]:
-            raise LogError(DIFFERS)
+            raise LogError(DAMAGED_PIECE)
         left, checksum = fragment.size, 0
         with (self._folder / track.file).open("r+b") as target:
             target.seek(len(track.init) + fragment.offset)
@@ -134,11 +140,11 @@ class PieceWriter(Tail):
                 target.write(data)
                 left, checksum = left - len(data), google_crc32c.extend(checksum, data)
         if left or checksum != fragment.crc32c:
-            raise LogError(DIFFERS)
+            raise LogError(DAMAGED_PIECE)
         self._ends[track.name] += fragment.size
 
     def sync(self) -> None:
-        """Let what was added survive a power cut."""
+        """Flush all added pieces to disk, so that they survive a power failure."""
         for path in self._folder.iterdir():
             with path.open("rb") as file, suppress(OSError):
                 os.fsync(file.fileno())

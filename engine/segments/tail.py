@@ -1,4 +1,4 @@
-"""A segment log read while another process writes it."""
+"""Readers of a segment log that another process is writing."""
 
 import json
 from collections.abc import Iterator
@@ -12,11 +12,13 @@ from upres.engine.core.errors import LogError
 
 from .model import DAMAGED, Fragment, Track
 
-PIECE = 1 << 20  # bytes of the index that are read at once, and of its longest line: one with a track's init section
+PIECE = (
+    1 << 20
+)  # bytes of the index per read, and the maximum length of a line (the longest holds a track's init section)
 
 
 class Records:
-    """A reader of a log's records. tracks: those seen so far; with `notes`, so are the records that belong to none."""
+    """Parser of a log's records. tracks: those seen so far. notes: records that belong to no track, collected only on request."""
 
     def __init__(self, *, notes: bool = False) -> None:
         self.tracks: dict[str, Track] = {}
@@ -24,7 +26,7 @@ class Records:
         self._notes = notes
 
     def parsed(self, lines: bytes) -> list[Track | Fragment]:
-        """Read the records of whole lines of an index. Raises LogError where they are damaged."""
+        """Return the tracks and fragments recorded in complete lines of an index. Raises LogError if a line is damaged."""
         try:
             items = [self._parse(line) for line in lines.splitlines()]
         except DAMAGED as error:
@@ -46,9 +48,9 @@ class Records:
 
 
 class Tail(Records):
-    """A reader of a log's folder, which need not exist yet. Takes no lock, changes nothing.
+    """Reader of a log folder, which need not exist yet. Acquires no lock and changes nothing.
 
-    `news` raises LogError where the log was restarted: what was read is no longer part of it.
+    `news` raises LogError if the log was restarted, because then the records read so far are no longer part of it.
     """
 
     def __init__(self, folder: Path, *, notes: bool = False) -> None:
@@ -73,7 +75,7 @@ class Tail(Records):
         return items
 
     def _piece(self) -> bytes:
-        """Read the index from where it was read to, at most a piece of it."""
+        """Read at most PIECE bytes of the index, from the current offset."""
         try:
             with self._index.open("rb") as file:
                 self._check_same(self._index.stat().st_ino)
@@ -83,11 +85,11 @@ class Tail(Records):
             return b""
 
     def read(self, fragment: Fragment) -> bytes:
-        """Return a fragment's bytes; LogError where they are damaged or missing."""
+        """Return a fragment's bytes. Raises LogError if they are damaged or missing."""
         return b"".join(self.parts(fragment, fragment.size))
 
     def parts(self, fragment: Fragment, size: int) -> Iterator[bytes]:
-        """Yield a fragment's bytes, at most `size` at once; LogError before the last of them where they are damaged."""
+        """Yield a fragment's bytes, at most `size` at a time. Raises LogError before the last part if they are damaged."""
         at, end, checksum = 0, fragment.size, 0
         while True:
             data = self._part(fragment, at, min(size, end - at))
@@ -99,7 +101,7 @@ class Tail(Records):
                 return
 
     def _part(self, fragment: Fragment, at: int, size: int) -> bytes:
-        """Open the file for each part, so that a slow reader holds no file open."""
+        """Read one part. The file is opened for each part, so that a slow consumer keeps no file open."""
         try:
             with (self._folder / self.tracks[fragment.track].file).open("rb") as file:
                 file.seek(len(self.tracks[fragment.track].init) + fragment.offset + at)

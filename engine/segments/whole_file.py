@@ -1,16 +1,19 @@
-"""Files that appear under their names only once they are whole and on disk."""
+"""Files that appear under their final name only once they are complete and on disk."""
 
 import os
 from pathlib import Path
 
 
 def partial_path(target: Path) -> Path:
-    """Return where a file is written until it is complete: absolute, or libavformat took what is before a colon for a protocol."""
+    """Return the path at which a file is written until it is complete.
+
+    The path is absolute, because libavformat would take the part of a relative one before a colon for a protocol.
+    """
     return target.absolute().with_name(f".{target.name}.{os.getpid()}.part")
 
 
 def put_in_place(part: Path, target: Path) -> None:
-    """Put a complete file under its name, where it survives a power cut; raises OSError."""
+    """Move a complete file to its final name and flush it to disk, so that it survives a power failure. Raises OSError."""
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(target)
@@ -18,7 +21,7 @@ def put_in_place(part: Path, target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make files created or renamed in a folder survive a power cut, where the system can."""
+    """Flush a folder to disk, so that files created or renamed in it survive a power failure. Does nothing on other than POSIX."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

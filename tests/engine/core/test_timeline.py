@@ -60,7 +60,7 @@ def test_each_rule(found, expected, counted):
 
 def test_repairs_are_named_in_words():
     assert str(Repairs()) == "none"
-    assert str(Repairs(missing=2, damaged=1)) == "2 missing time stamps, 1 damaged packet"
+    assert str(Repairs(missing=2, damaged=1)) == "2 missing timestamps, 1 damaged packet"
 
 
 @dataclass

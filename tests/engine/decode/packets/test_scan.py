@@ -49,7 +49,7 @@ def test_from_any_key_frame_on_the_same_frames_come(tmp_path, name):
 def test_what_cannot_be_trusted_is_said(tmp_path):
     raw = media.clip(tmp_path / "in.h264", *X264, "scenecut=0", picture=LONG)
     with Reader(raw) as reader:
-        assert "missing time stamp" in str(reader.scan().odd)
+        assert "missing timestamp" in str(reader.scan().odd)
 
 
 def test_a_file_that_is_open_stays_where_it_is_whatever_a_look_ahead_meets(tmp_path, monkeypatch):
