@@ -19,6 +19,10 @@ class TakenOverError(StoreError):
     """Raised when another server works on this one's jobs, which it may not change any more."""
 
 
+class OtherStoreError(StoreError):
+    """Raised when the other servers of a database keep its jobs elsewhere than this one would."""
+
+
 class NotFoundError(UpresError):
     """Raised when there is no such job or key, or it belongs to another key."""
 

@@ -78,6 +78,8 @@ class Server:
         self._standby = standby
         self._lock = None if standby and not settings.store else locked(settings.state)
         self.store = standby.store if standby else Store(settings.database_url, checkpoint=checkpoint)
+        if standby is None:
+            self.store.keep_jobs_in(settings.store)
         self.keys = Keys(self.store)
         executor = make_executor(settings.executor, self._executor_options())
         policy = settings.policy

@@ -12,24 +12,20 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from upres.engine.core.text import counted
 from upres.engine.segments.whole_file import sync_folder
-from upres.service.domain.errors import StoreError, TakenOverError
+from upres.service.domain.errors import OtherStoreError, StoreError, TakenOverError
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.storage.job_store import Store
 from upres.service.storage.lease import RENEW_SECONDS, SECONDS, Holder, Lease
 
 from .settings import Settings
 
-STORE = "store"  # in `meta`: where jobs are kept, where that is no folder
 MARK = "database.id"  # in a state folder: which database its jobs are rows of
 
 SHARING = ("local",)  # executors whose devices are each server's own
@@ -49,27 +45,27 @@ class Standby:
     """One server's place. address: how clients reach it, for the others to name it. joins: it can work beside others.
 
     kept: the URL of the store of jobs; None where the servers share the state folder.
-    Raises StoreError where the database cannot be used, the state folder is of another one, or jobs are kept elsewhere.
+    Raises StoreError where the database cannot be used, or the state folder is of another one.
     """
 
     def __init__(
         self, store: Store, state: Path, address: str, *, joins: bool = False, kept: str | None = None
     ) -> None:
         self.store = store
-        self._lease = Lease(f"{address} of {socket.gethostname()}", joins=joins)
+        self._lease = Lease(f"{address} of {socket.gethostname()}", joins=joins, kept=kept)
         self._tasks = WatchedTasks()
         self._thread = ThreadPoolExecutor(1, "lease")  # its own: in the common ones it would wait for all that is slow
         self._started = threading.Event()
         self._doubt, self._held = asyncio.Event(), asyncio.Event()  # whether another server may have the lease
-        _check_kept(store, kept)
         _check_shared(store, state, own=kept is not None)
 
     @classmethod
     def open(cls, settings: Settings, checkpoint: Callable[[str], None]) -> Self:
-        """Open the database and the state folder that the settings name."""
+        """Open the database and the state folder that the settings name. Raises OtherStoreError too."""
         make_state(settings.state)
         store = Store(settings.database_url, checkpoint=checkpoint)
         try:
+            store.keep_jobs_in(settings.store)
             address = settings.public_url or settings.address(settings.http_port)
             return cls(store, settings.state, address, joins=settings.executor in SHARING, kept=settings.store)
         except Exception:
@@ -84,10 +80,13 @@ class Standby:
         """Wait until no other server works, or those that do can be joined. follow: called with the one that works, at every look.
 
         The lease is renewed from then on, until `start` or `stop`, as long as this thread does anything: see START_SECONDS.
+        Raises OtherStoreError.
         """
         while True:
             try:
                 holder = await self._apart(self.store.take)
+            except OtherStoreError:
+                raise
             except StoreError as error:
                 logger.warning("standing by: %s", error)
             else:
@@ -234,28 +233,6 @@ def _check_shared(store: Store, state: Path, *, own: bool) -> None:
             f"{state} is not the state folder of this database's jobs: all its servers share one, by UPRES_STATE, or a store, by"
             f" UPRES_STORE; where its files are lost, and jobs may fail for it, write {wanted} into {mark}"
         )
-
-
-def _check_kept(store: Store, url: str | None) -> None:
-    """Raise StoreError where the database's jobs are kept in another store than this, or in one and this is none."""
-    here = None if url is None else urlsplit(url)._replace(query="", fragment="").geturl()
-
-    def first() -> str:
-        if here is None:
-            raise LookupError
-        if waiting := sum(not job.kept and not job.spec.get("live") for job in store.unfinished()):
-            raise StoreError(
-                f"{counted(waiting, 'job')} of this database {'has' if waiting == 1 else 'have'} not ended, and no store has"
-                " their sources: start without UPRES_STORE until all have ended, stop every server, and begin with it then"
-            )
-        return here
-
-    with suppress(LookupError):
-        if (kept := store.meta(STORE, first)) != here:
-            raise StoreError(
-                f"the jobs of this database are kept in {kept}: set UPRES_STORE to that at all its servers; to keep them elsewhere,"
-                f" let all end, stop the servers, and delete the row {STORE} of the table meta"
-            )
 
 
 def make_state(state: Path) -> None:

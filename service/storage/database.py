@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from upres.service.domain.errors import StoreError
 
+from .agreed_store import agree
 from .dialects import BUSY_NOW, MEMORY, SNAPSHOT, local_address, notices, open_engine, translated
 from .lease import Holder, Lease, Servers, seen
 from .revisions import upgrade
@@ -106,6 +107,11 @@ class Database:
         lease.term = taken  # now that it is committed: what renews it meanwhile looks at this, too
         self._lease = lease
         return None
+
+    def keep_jobs_in(self, url: str | None) -> None:
+        """Check that a server that shares the database with none keeps jobs where they were kept before; see `agree`."""
+        with self.transaction() as connection:
+            agree(connection, url)
 
     def servers(self) -> Servers:
         """Look which servers work on this database's jobs."""

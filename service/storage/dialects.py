@@ -106,6 +106,11 @@ def _begin_postgres(connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS)))
 
 
+def clock() -> sa.ColumnElement[float]:
+    """Give the time by PostgreSQL's clock, in Unix seconds."""
+    return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float)
+
+
 def notify(connection: sa.Connection, request_id: str) -> None:
     """Tell every server of a PostgreSQL database that a job has changed, once the transaction that is open is committed."""
     connection.execute(sa.select(sa.func.pg_notify(CHANNEL, request_id)))

@@ -17,6 +17,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from upres.service.domain.errors import TakenOverError
 
+from .agreed_store import agree
+from .dialects import clock
 from .schema import leases, meta
 
 SECONDS = 10.0  # for which a lease holds after it was renewed
@@ -53,6 +55,7 @@ class Servers:
 @dataclass(slots=True)
 class Lease:
     """One server's part in it. server, http, grpc: of the holder that it is. joins: it works beside one that leads.
+    kept: the URL of the store where it keeps jobs; None where that is a folder.
 
     term: counts those that have led, up to this one, from when it leads on; 0 before. What is no row of the database is kept by it
     from those that led before.
@@ -62,6 +65,7 @@ class Lease:
     http: str | None = None
     grpc: str | None = None
     joins: bool = False
+    kept: str | None = None
     holder: str = field(default_factory=lambda: secrets.token_hex(8))
     term: int = 0
     _written: int = 0  # transactions
@@ -75,9 +79,11 @@ class Lease:
         """Lead where nobody does, and give the term; else join the one that does, and give 0, or that one where it cannot be.
 
         late: of one that is late the place is taken. Who starts cannot say for how long it was, so it joins it as well.
+        Raises OtherStoreError.
         """
+        agree(connection, self.kept, self.holder)
         row = connection.execute(leases.select().where(leases.c.name == WORK).with_for_update()).mappings().first()
-        now = float(connection.scalar(sa.select(_now())) or 0)
+        now = float(connection.scalar(sa.select(clock())) or 0)
         other = row if row is not None and row["holder"] != self.holder else None
         joins = other is not None and self.joins and _shares(connection, other["holder"])
         if other is not None and (other["until"] > now or (joins and not late)):
@@ -99,7 +105,7 @@ class Lease:
 
         It waits for no turn: what it changes is these rows alone, one of which `take` locks.
         """
-        connection.execute(leases.update().where(leases.c.holder == self.holder).values(until=_now() + SECONDS))
+        connection.execute(leases.update().where(leases.c.holder == self.holder).values(until=clock() + SECONDS))
         self.check(connection)
 
     def write(self, connection: sa.Connection) -> int:
@@ -131,7 +137,7 @@ class Lease:
 
 def seen(connection: sa.Connection) -> Servers:
     """Look which servers there are."""
-    rows = connection.execute(sa.select(leases.c.name, leases.c.holder, leases.c.until, _now().label("now"))).all()
+    rows = connection.execute(sa.select(leases.c.name, leases.c.holder, leases.c.until, clock().label("now"))).all()
     servers = [row for row in rows if row.name != WORK]
     return Servers(
         frozenset(row.name for row in servers if row.until > row.now),
@@ -142,7 +148,7 @@ def seen(connection: sa.Connection) -> Servers:
 
 def end(connection: sa.Connection, late: Collection[str]) -> None:
     """Remove the leases of servers that are late, and have not renewed them since: what they write is refused from now on."""
-    connection.execute(leases.delete().where(leases.c.name.in_(late), leases.c.until <= _now()))
+    connection.execute(leases.delete().where(leases.c.name.in_(late), leases.c.until <= clock()))
 
 
 def _shares(connection: sa.Connection, holder: str) -> bool:
@@ -156,7 +162,3 @@ def _next_term(connection: sa.Connection) -> int:
     connection.execute(meta.delete().where(meta.c.name == TERM))
     connection.execute(meta.insert().values(name=TERM, value=str(term)))
     return term
-
-
-def _now() -> sa.ColumnElement[float]:
-    return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float)
