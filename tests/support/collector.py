@@ -1,4 +1,4 @@
-"""A collector of traces: a real HTTP server on 127.0.0.1 that takes what OTLP sends, and keeps the spans."""
+"""An OTLP trace collector: a real HTTP server on 127.0.0.1 that stores the spans it receives."""
 
 import threading
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Collector(ThreadingHTTPServer):
-    """spans: all that came. requests: the headers of each request."""
+    """`spans` holds all received spans, `requests` the headers of each request."""
 
     block_on_close = True
 
@@ -20,7 +20,7 @@ class Collector(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def wait(self, condition):
-        """Wait until what is here meets a condition, at most some minutes; the spans then."""
+        """Wait until the spans meet a condition, up to a few minutes; return them."""
         with self.came:
             assert self.came.wait_for(lambda: condition(self.spans), 200), [span.name for span in self.spans]
             return [*self.spans]

@@ -1,4 +1,4 @@
-"""Models of companions that make ranges in processes of their own, and one that waits for what becomes of such a process."""
+"""Models for companion processes that process ranges, and a helper that waits for such a process."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ from paths import SUPPORT
 from upres.engine.core.model import Model
 from upres.engine.ranges.process import Companion
 
-LONGEST_SECONDS = 120  # for a process to start and load
+LONGEST_SECONDS = 120  # for a process to start and load its model
 
 
 @dataclass(frozen=True)
 class Dying(Nearest):
-    """Kills its process once, when it is opened while a marker is there."""
+    """Kills its process once, when opened while the marker file exists."""
 
     marker: Path = Path()
 
@@ -31,7 +31,7 @@ class Dying(Nearest):
 
 @dataclass(frozen=True)
 class Waiting(Nearest):
-    """Opens nothing while a marker is there."""
+    """Blocks in `open` while the marker file exists."""
 
     marker: Path = Path()
 

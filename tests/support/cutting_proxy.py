@@ -1,4 +1,4 @@
-"""A TCP proxy to a server that cuts every connection after so many bytes of its client, once some of them are stored."""
+"""A TCP proxy that cuts each connection after a number of client bytes, once the server has stored some of them."""
 
 import socket
 import threading
@@ -7,9 +7,10 @@ from pathlib import Path
 
 
 class CuttingProxy:
-    """Listens on a port of its own. after: bytes from the client until a connection is cut.
+    """Listens on its own port. after: bytes from the client before a connection is cut.
 
-    What was sent and is not stored yet is lost with a connection: on a slow machine everything, if it were not waited for.
+    Data that was sent but not stored is lost with the connection. On a slow machine that could be everything, so the proxy waits
+    until the server has stored some of it.
     """
 
     def __init__(self, server, after):

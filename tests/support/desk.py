@@ -1,4 +1,4 @@
-"""A store with jobs to tell of, a clock that goes on only when nothing is under way, and a receiver without a network."""
+"""A store with jobs to notify about, a clock that advances only when nothing is in progress, and a receiver without a network."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ SECRET = "s" * 31 + "\u00e9"
 
 
 class Clock:
-    """Stands still while attempts are under way, then goes on to when the next one is due; ends `run` when there is none."""
+    """Stands still while attempts are in progress, then jumps to the next due time; ends `run` when nothing is due."""
 
     def __init__(self, deliveries):
         self.now = 1_000_000.5
@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
     def goes_on_until_delivered(self, count):
-        """From now on a minute passes at every wait, whatever is under way, until this many have arrived."""
+        """From now on, advance a minute per wait even while attempts are in progress, until this many have arrived."""
 
         async def wait(event, seconds):
             self.now += 61
@@ -48,12 +48,12 @@ class Clock:
                 await event.wait()
         elif not rows:
             raise asyncio.CancelledError
-        else:  # what is due already is held back by what is not
+        else:  # attempts in progress hold back those that are due
             self.now = min((row.due_at for row in rows if row.due_at > self.now), default=self.now)
 
 
 class Posted:
-    """A receiver without a network: answers statuses in turn, the last one for ever."""
+    """A receiver without a network: returns the given statuses in turn, then repeats the last one."""
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -94,7 +94,7 @@ class Desk:
         return Webhooks(self.deliveries, post, result_url=made, clock=self.clock, wait=self.clock.wait, **options)
 
     def run(self, post, **options):
-        """Until nothing is left to deliver."""
+        """Run until nothing is left to deliver."""
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(self.webhooks(post, **options).run())
 

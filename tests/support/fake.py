@@ -1,8 +1,8 @@
-"""A model of the smallest kind: every pixel repeated. It drives the whole engine without a network; it is not shipped.
+"""A minimal model that repeats every pixel. It drives the whole engine without a network; it is not shipped.
 
-`fake:load` is the loader that test servers give their workers; `fake:slow` one of a machine that falls behind a camera, with
-`fake:stepping` not by its light networks, and `fake:counted` one whose frames are counted over all processes, which `fake:paced`
-makes one after the other; `fake:gated` one that stops in the middle until it may go on.
+Loaders for the workers of test servers: `fake:load` is the usual one; `fake:slow` falls behind a camera; `fake:stepping` does, too,
+except with its light networks; `fake:counted` counts frames over all processes; `fake:paced` also processes them one at a time;
+`fake:gated` pauses in the middle of a job until it is released.
 """
 
 import io
@@ -30,10 +30,10 @@ from upres.engine.pipeline.progress import Progress
 
 @dataclass(frozen=True)
 class Nearest:
-    """Repeats pixels `scale` times each way. held: frames a session keeps back, like a network that looks ahead.
+    """Repeats each pixel `scale` times in both directions. held: frames that a session holds back, like a network with lookahead.
 
-    warmup None: results depend on all frames since it was flushed, which a marked corner then shows.
-    opened: its sessions. Of one, count: the frames since it was flushed; flushed: how many there were each time.
+    warmup None: results depend on all frames since the last flush, which a marked corner shows.
+    opened: its sessions. A session's `count` is the number of frames since the last flush, `flushed` the counts at each flush.
     """
 
     scale: int = 2
@@ -83,7 +83,7 @@ class NearestSession:
 
 
 class Deadly(Nearest):
-    """Kills the process that opens it, while the file is there that FAKE_DIES names."""
+    """Kills the process that opens it while the file named by FAKE_DIES exists."""
 
     def open(self, width: int, height: int) -> NearestSession:
         if Path(os.environ["FAKE_DIES"]).exists():
@@ -92,7 +92,7 @@ class Deadly(Nearest):
 
 
 class Slow(Nearest):
-    """Takes as long for a frame as three frames of a camera last, and for every eighth as long as twenty."""
+    """Takes three frame intervals of a camera per frame, and twenty for every eighth frame."""
 
     def open(self, width: int, height: int) -> NearestSession:
         return SlowSession(self)
@@ -105,7 +105,7 @@ class SlowSession(NearestSession):
 
 
 class Counted(Nearest):
-    """Adds a byte to the file that FAKE_COUNT names for each frame that goes through it."""
+    """Appends a byte to the file named by FAKE_COUNT for each frame it processes."""
 
     def open(self, width: int, height: int) -> NearestSession:
         return CountedSession(self)
@@ -119,7 +119,7 @@ class CountedSession(NearestSession):
 
 
 class Paced(Counted):
-    """Takes some time for each frame besides."""
+    """Takes additional time for each frame."""
 
     def open(self, width: int, height: int) -> CountedSession:
         return PacedSession(self)
@@ -132,7 +132,7 @@ class PacedSession(CountedSession):
 
 
 class Gated(Nearest):
-    """Stops after some frames, until the file is there that FAKE_GATE names: so a job lasts for as long as a test wants."""
+    """Pauses after some frames until the file named by FAKE_GATE exists, so that a test controls how long a job lasts."""
 
     def open(self, width: int, height: int) -> NearestSession:
         return GatedSession(self)
@@ -187,19 +187,19 @@ CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
 def job(target: Path, *models: Nearest, **settings: Any) -> Job:
-    """What upscales into a file of this name, with one fake model where none is given."""
+    """Return the job that upscales into a file of this name, by default with one fake model."""
     container = CONTAINERS[target.suffix]
     settings["encoder"] = settings.get("encoder", Encoder()).within(container)
     return Job(models or (Nearest(),), container=container, **settings)
 
 
 def upscaled(source: Source, target: Path, *models: Nearest, **settings: Any) -> Progress:
-    """Upscale through the whole engine."""
+    """Upscale a file through the whole engine."""
     return upscale(source, target, job(target, *models, **settings))
 
 
 class Pipe:
-    """Bytes in order and no way back; `given` counts them."""
+    """An unseekable stream of bytes; `given` counts the bytes read."""
 
     def __init__(self, data: bytes, chunk: int = 1 << 16) -> None:
         self._file = io.BytesIO(data)
@@ -213,7 +213,7 @@ class Pipe:
 
 
 class Silent(Pipe):
-    """Sends its data and then nothing, and does not end. asked: for more than that; over: lets it end."""
+    """Returns its data, then blocks without ending. asked: set by a read beyond the data; over: lets it end."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)

@@ -1,4 +1,4 @@
-"""`fake_gpu:load` is the loader of a worker on a machine whose GPU encodes: x264 and x265 do, in its place."""
+"""`fake_gpu:load` loads models as a worker does on a machine with NVENC, for which x264 and x265 stand in."""
 
 from types import SimpleNamespace
 
@@ -13,4 +13,4 @@ __all__ = ["load"]
 OPEN = VideoEngine("NVENC", ("h264_nvenc", "hevc_nvenc"), None)
 
 FakeNvenc(SimpleNamespace(setattr=setattr))
-gpu_sessions.video_engines = lambda: (OPEN, OPEN)  # the worker looks once it has its loader
+gpu_sessions.video_engines = lambda: (OPEN, OPEN)  # the worker queries this after it has imported its loader

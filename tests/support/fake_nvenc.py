@@ -1,4 +1,4 @@
-"""NVENC without a GPU: x264 and x265 in its place, behind the same calls. What NVENC itself was asked for is kept."""
+"""NVENC without a GPU: x264 and x265 behind the same calls. The options passed to NVENC are recorded."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ SHARED = ("bf", "flags", "forced-idr", "chroma_sample_location")
 
 
 class FakeNvenc:
-    """asked: the options of every encoder that was opened, by its order."""
+    """`asked` records the options of each encoder that was opened, in order."""
 
     def __init__(self, monkeypatch):
         self.asked = []

@@ -1,4 +1,4 @@
-"""TensorRT with the names that upres uses and no others. Its engines are files that name a graph, which ONNX Runtime computes."""
+"""TensorRT with only the names that upres uses. Its engines are files that name an ONNX graph, run by ONNX Runtime."""
 
 import ctypes
 import hashlib
@@ -29,14 +29,14 @@ NAMES = {
     ),
     "IExecutionContext": ("engine", "execute_async_v3", "set_tensor_address"),
 }
-"""What upres uses, by class."""
+"""The TensorRT names that upres uses, by class."""
 
 DRIVER = Driver("580.65", "13.0", (GPU(0, "NVIDIA L4", (8, 9), 24 << 30),), None, True)
 BUILDER = Builder("tensorrt", "10.14", "SM89")
 
 
 def module(device):
-    """The package, on a HostDevice."""
+    """The tensorrt package, running on a HostDevice."""
 
     class Logger:
         ERROR = 1
@@ -107,7 +107,7 @@ def _compute(facts, addresses):
 
 
 def build(folder, graph, precision, shape, scale, **faults):
-    """Write an engine with its manifest and first run. faults: what is wrong with it, as the classes above read them."""
+    """Write an engine with its manifest and first run. faults: its defects, as the classes above read them."""
     folder.mkdir(parents=True, exist_ok=True)
     _, height, width, _ = shape
     path = folder / file_name(graph.stem, precision, width, height, BUILDER)

@@ -1,4 +1,4 @@
-"""An S3 server that has the faults of one far away: between moto's and its clients, on a port of its own."""
+"""A proxy in front of moto's S3 server that injects the faults of a remote store, on its own port."""
 
 import http.client
 import logging
@@ -17,10 +17,10 @@ HEADERS_OF_A_HOP = {"connection", "transfer-encoding", "content-length", "server
 
 @dataclass
 class Faults:
-    """away: everything is answered by 503. delay: seconds before every answer.
+    """away: answer every request with 503. delay: seconds before each response.
 
-    cuts: how many GETs of objects are still to be cut off in their middle. loses: how many PUTs of bytes lose half of these
-    and are answered as if they did not. refuses: how many of them are refused.
+    cuts: number of object GETs that still are to be cut off in the middle. loses: number of PUTs that lose half of their bytes
+    and are answered as if they had not. refuses: number of PUTs to refuse.
     asked: method, path and headers of every request; answered: their statuses.
     """
 
@@ -34,7 +34,7 @@ class Faults:
     changing: threading.Lock = field(default_factory=threading.Lock)
 
     def takes(self, name):
-        """Whether one of the faults that are counted is due now."""
+        """Report whether one of the counted faults is due, and count it down."""
         with self.changing:
             left = getattr(self, name)
             setattr(self, name, max(0, left - 1))
@@ -42,7 +42,7 @@ class Faults:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Passes requests on, as far as the faults of its server let it."""
+    """Forwards requests unless a fault of its server prevents it."""
 
     protocol_version = "HTTP/1.1"
 
@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Quiet(ThreadingHTTPServer):
-    """A server before another one."""
+    """A server in front of another one."""
 
     daemon_threads = True
 
@@ -103,12 +103,12 @@ class Quiet(ThreadingHTTPServer):
         self.target, self.faults = target, faults
 
     def handle_error(self, request, client_address):
-        """A client that has gone is none of the test's business."""
+        """Ignore clients that disconnect; tests cause that on purpose."""
 
 
 @contextmanager
 def s3_server():
-    """The address of moto's S3 server, which has an empty bucket of that name."""
+    """Return the address of moto's S3 server with an empty bucket of this name."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -121,7 +121,7 @@ def s3_server():
 
 
 def access(url):
-    """The environment of who uses the S3 server at this address."""
+    """Return the environment variables of a client of the S3 server at this address."""
     values = {"ENDPOINT_URL": url, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
     values |= {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "secret"}
     return {f"AWS_{name}": value for name, value in values.items()}
@@ -129,7 +129,7 @@ def access(url):
 
 @contextmanager
 def faulty(server):
-    """The address of an S3 server that stands before another one, and its faults."""
+    """Yield the address of a faulty proxy in front of an S3 server, and its faults."""
     httpd = Quiet(urlsplit(server), faults := Faults())
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""A clip that FlashVSR's tests upscale."""
+"""A clip for FlashVSR's tests."""
 
 from fractions import Fraction
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def film(path, count, width=64, height=48):
-    """A clip of `count` frames, 25 a second, a pan over coarse noise with a cut in its middle."""
+    """Return a clip of `count` frames at 25 frames per second: a pan over coarse noise with a cut in the middle."""
     texture = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
     with av.open(str(path), "w") as output:
         stream = output.add_stream(

@@ -1,9 +1,9 @@
-"""A camera of GStreamer's RTSP server: /usr/bin/python3 gst_camera.py PORT LAUNCH [COUNT].
+"""An RTSP camera on GStreamer's RTSP server: /usr/bin/python3 gst_camera.py PORT LAUNCH [COUNT].
 
-LAUNCH is what it serves at /camera, with payloaders `pay0`, `pay1`. Where that has an `appsrc name=in`, access units of H.264 come
-on stdin, each behind its length in four bytes; those that come while nobody watches are lost. It says `ready` on stdout, then
-`watched` whenever somebody starts to watch, and ends with stdin. It needs the system's Python, for `gi` is no package of PyPI that
-installs by itself.
+LAUNCH is the pipeline served at /camera, with payloaders `pay0`, `pay1`. If it has an `appsrc name=in`, H.264 access units are read
+from stdin, each preceded by its length in four bytes; those that arrive while no client watches are lost. It prints `ready`,
+then `watched` whenever a client starts to watch, and ends at the end of stdin. It needs the system's Python, because `gi` cannot be
+installed from PyPI without a compiler.
 """
 
 import sys
@@ -17,7 +17,7 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402 - only once the
 
 
 class Camera:
-    """Passes on what comes on stdin to the pipeline that somebody watches, if there is one."""
+    """Forward stdin to the pipeline that a client is watching, if there is one."""
 
     def __init__(self, loop):
         self.loop = loop

@@ -1,9 +1,9 @@
-"""FlashVSR in a worker whose transformer can be held at a step: `held_flashvsr:load` is a loader for the service.
+"""FlashVSR in a worker whose transformer can be blocked at a step: `held_flashvsr:load` is a loader for the service.
 
-`held_flashvsr:slow` loads one that takes a second a frame, `held_flashvsr:vast` one that needs more memory than there is.
+`held_flashvsr:slow` loads one that takes a second per frame, `held_flashvsr:vast` one that needs more memory than the machine has.
 
-HELD: a folder. Every step adds a line to its file `steps`; at the step of number HELD_AT, once, the worker connects to the
-address in HELD_PORT, on this machine, and goes on when that connection is closed.
+Environment: HELD is a folder; every step adds a line to its file `steps`. At step number HELD_AT, once, the worker connects to the
+local port HELD_PORT and continues when that connection is closed.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""Playlists of HLS read by the rules of draft-pantos-hls-rfc8216bis-22; what breaks one fails the test."""
+"""A strict HLS playlist parser for draft-pantos-hls-rfc8216bis-22; a violation fails the test."""
 
 import re
 from dataclasses import dataclass, field
 
 ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s]+)(?:,|$)')
-SLACK = 1e-4  # of what is rounded
+SLACK = 1e-4  # tolerance for rounded durations
 
 
 def attributes(text):
@@ -27,7 +27,7 @@ class Segment:
 
 @dataclass
 class Media:
-    """A media playlist. open: the segment that is still made, with its parts."""
+    """A media playlist. open: the segment in progress, with its parts."""
 
     tags: dict[str, str]
     segments: list[Segment]
@@ -46,7 +46,7 @@ class Media:
 
     @property
     def breaks(self):
-        """Discontinuity sequence numbers by segment."""
+        """Return the discontinuity sequence numbers by segment."""
         number, found = int(self.tags.get("EXT-X-DISCONTINUITY-SEQUENCE", 0)), []
         for segment in self.segments:
             number += segment.breaks
@@ -134,9 +134,9 @@ def follows(before, after):
 
 
 class Player:
-    """Follows one track to its end, as section 6.3.8 has it: playlists by blocking reloads, parts by preload hints.
+    """Plays one track to its end as in section 6.3.8: playlists by blocking reloads, parts by preload hints.
 
-    get: fetches an address beside the playlist. parts: their URIs and bytes, in order. loads: playlists, each once it was checked.
+    get: fetches a URL relative to the playlist. parts: URIs and bytes in order. loads: the playlists loaded, each checked.
     """
 
     def __init__(self, get, name):
@@ -147,7 +147,7 @@ class Player:
         self.init = b""
 
     def follow(self, on_part=lambda uri: None):
-        """Play to the end. on_part: called for each, once it is here."""
+        """Play to the end. on_part: called for each part once it is received."""
         self.load()
         self.init = self._get(attributes(self.loads[0].tags["EXT-X-MAP"])["URI"])
         while True:

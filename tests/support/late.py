@@ -1,11 +1,11 @@
-"""Graphs on a device that runs late, and a device of which one wait is missing."""
+"""Graphs on a device that runs late, and a device that skips one wait."""
 
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.engine.runtime.ring.host import HostDevice, HostEvent, HostGraph, HostStream
 
 
 class LateGraph(HostGraph):
-    """A graph of ONNX Runtime's CPU that says which tensors it has, queued on a stream of the host."""
+    """An ONNX Runtime CPU graph that declares its tensors, queued on a host stream."""
 
     def __init__(self, graph, device, compute=None):
         super().__init__(graph, device, load=lambda model: OnnxRuntimeGraph(model, 1), compute=compute)
@@ -15,9 +15,9 @@ class LateGraph(HostGraph):
 
 
 class Hasty(HostDevice):
-    """A device on which one wait is missing: of a stream for an event of another, by their numbers, or the host's for one's.
+    """A device that skips one wait: of a stream for another stream's event, by their numbers, or of the host for a stream's event.
 
-    waits: those that there were.
+    waits: all waits that were requested.
     """
 
     def __init__(self, seed, missing=None):
@@ -58,7 +58,7 @@ class HastyEvent(HostEvent):
 
 
 class Lazy(Hasty):
-    """Does nothing before the host waits for it, and then no more than is waited for: what is not waited for is not there."""
+    """Runs nothing until the host waits, and then only what is waited for, so that a missing wait shows as missing data."""
 
     def __init__(self, missing=None):
         super().__init__(0, missing)

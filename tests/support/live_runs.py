@@ -1,4 +1,4 @@
-"""Runs of `upres live` within a test, the clip that they take, and programs that receive what they send."""
+"""In-process runs of `upres live`, their source clip, and programs that receive their output."""
 
 import socket
 import subprocess
@@ -21,7 +21,7 @@ FRAMES = 25
 
 
 def clip(folder):
-    """A second of the sample with its sound."""
+    """Return one second of the sample clip with sound."""
     path = folder / "in.ts"
     media.ffmpeg("-i", SAMPLE, "-t", "1", "-vf", "scale=160:90", "-c:v", "libx264", "-c:a", "aac", path)
     return path
@@ -36,7 +36,7 @@ def run(source, *places, encoder=None):
 
 
 def packets(path):
-    """Packets of video and of sound in a file."""
+    """Count the video and audio packets of a file."""
     with av.open(str(path)) as file:
         counts = {"video": 0, "audio": 0}
         for packet in file.demux():
@@ -46,7 +46,7 @@ def packets(path):
 
 @contextmanager
 def ffmpeg(port, *words, program=None):
-    """ffmpeg that listens at a port, from when it does; it ends by itself."""
+    """Yield once ffmpeg listens on a port; it exits by itself."""
     process = subprocess.Popen([program or get_ffmpeg_exe(), "-v", "error", "-y", *map(str, words)])
     try:
         for _ in range(600):

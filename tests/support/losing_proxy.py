@@ -1,18 +1,18 @@
-"""A TCP proxy to PostgreSQL that loses answers to COMMITs of changes: these stand, and who asked for them hears of no end."""
+"""A TCP proxy to PostgreSQL that drops responses to COMMITs: the transaction is committed, but the client's connection breaks."""
 
 import socket
 import threading
 from contextlib import ExitStack, suppress
 from urllib.parse import parse_qs, urlsplit
 
-PORT = 5432  # in the name of PostgreSQL's socket
-WRITES = b"INSERT ", b"UPDATE ", b"DELETE "  # as the server says that they were done
+PORT = 5432  # suffix of PostgreSQL's socket file
+WRITES = b"INSERT ", b"UPDATE ", b"DELETE "  # command tags with which the server reports changes
 
 
 class LosingProxy:
-    """Listens on a port of its own. url: of the database, as its clients reach it. lost: answers so far.
+    """Listens on its own port. url: of the database through the proxy. lost: number of dropped responses.
 
-    each: of so many answers one is lost, from the next one on; 0 is none. reached: whether it lets anybody connect.
+    each: drop every nth response from now on; 0 drops none. reached: whether connections are accepted.
     """
 
     def __init__(self, url):
@@ -36,7 +36,7 @@ class LosingProxy:
         self._open.close()
 
     def lose_next(self):
-        """Lose the answer to the next COMMIT, and of no other one."""
+        """Drop only the response to the next COMMIT."""
         self.each, self._committed = -1, 0
 
     def _accept(self):
@@ -57,7 +57,7 @@ class LosingProxy:
             while data := source.recv(1 << 16):
                 if asks and b"COMMIT" in data and wrote.is_set() and self._loses():
                     lost.set()
-                elif not asks and lost.is_set():  # by now it was committed
+                elif not asks and lost.is_set():  # it is committed by now
                     break
                 if asks and b"COMMIT" in data:
                     wrote.clear()

@@ -1,4 +1,4 @@
-"""Marks that several test files give: what a machine may lack although nothing is wrong with it."""
+"""Marks shared by test files: what a machine may lack without anything being wrong with it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Orders for an executor, and what comes of them."""
+"""Orders for an executor, and their results."""
 
 import asyncio
 import shutil
@@ -13,7 +13,7 @@ from upres.service.storage.job_folder import JobFolder
 
 
 def ordered(folder, clip, **spec):
-    """An order for a job with this source."""
+    """Return an order for a job with this source."""
     job = JobFolder(folder)
     job.make()
     shutil.copy(clip, job.source)
@@ -26,7 +26,7 @@ def ordered(folder, clip, **spec):
 
 
 class Watched:
-    """An executor of several workers, and what comes of its orders. ranges: by worker, those that it was asked for."""
+    """An executor with several workers, and the results of its orders. ranges: indices of the ranges given to each worker."""
 
     def __init__(self, executor):
         self.executor = executor
@@ -42,11 +42,11 @@ class Watched:
             await asyncio.sleep(0.05)
 
     async def run_alone(self, order):
-        """Give an order to one worker, as a job that has no ranges."""
+        """Give an order to one worker, as a job without ranges."""
         await self.executor._roomiest(order).run(order)
 
     async def result(self, give, order):
-        """The bytes of a job's result, and its frames. give: as `run` of the executor.
+        """Return the bytes and the frame count of a job's result. give: called as the executor's `run`.
 
         How many fragments were reported says nothing: the latest report is enough where several wait.
         """
@@ -58,12 +58,12 @@ class Watched:
         return JobFolder(Path(order.folder)).joined.read_bytes(), self._reports[-1]["totals"]["frames"]
 
     async def verdict(self):
-        """The report that ends a job."""
+        """Return the report that ends a job."""
         await self._ended.wait()
         return self._reports[-1]
 
     def change(self, number, change, then=lambda worker: None):
-        """Change the orders of ranges that a worker gets. then: called once, after the first of them."""
+        """Change the range orders that a worker receives. then: called once, after the first of them."""
         worker, asked = self.executor._workers[number], self.ranges[number]
         run = type(worker).run
 

@@ -1,4 +1,4 @@
-"""Where the tests find what lies in the repository."""
+"""Paths in the repository that tests use."""
 
 from pathlib import Path
 
@@ -7,5 +7,5 @@ TESTS = SUPPORT.parent
 ROOT = TESTS.parent
 DATA = TESTS / "data"
 CASES = DATA / "cases"
-SOAK = ROOT / "soak"  # where `make soak` writes its figures; those in bench/results are chosen and copied by hand
+SOAK = ROOT / "soak"  # output folder of `make soak`; figures in bench/results are selected and copied by hand
 SAMPLE = DATA / "bigbuckbunny.mp4"

@@ -1,4 +1,4 @@
-"""Frames in planes of 4:2:0, as they are decoded, and clips of them."""
+"""Planar 4:2:0 frames, as decoded, and clips of them."""
 
 import av
 import numpy as np
@@ -12,31 +12,33 @@ from upres.engine.runtime.ring.host import HostGraph
 
 
 def decoded(path=SAMPLE):
-    """The first frame of a clip."""
+    """Return the first frame of a clip."""
     with av.open(str(path)) as clip:
         return next(clip.decode(video=0))
 
 
 def planes_of_frame(frame):
-    """Y, U and V of one of PyAV's, without what lies behind their rows."""
+    """Return Y, U and V of a PyAV frame without row padding."""
     rows = [np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size) for plane in frame.planes]
     return [row[:, : plane.width].copy() for row, plane in zip(rows, frame.planes, strict=True)]
 
 
 def off_by(pixels, frame):
-    """The largest difference between a frame in planes and one of PyAV's, in levels."""
+    """Return the largest difference between a planar frame and a PyAV frame, in levels."""
     pairs = zip(planes_of(pixels), planes_of_frame(frame), strict=True)
     return max(int(abs(ours.astype(int) - theirs).max()) for ours, theirs in pairs)
 
 
 def queued(graph, device):
-    """A graph in place of one on a GPU, which others can be loaded beside."""
+    """A stand-in for a GPU graph next to which other graphs can be loaded."""
     return HostGraph(graph, device, load=lambda model: OnnxRuntimeGraph(model, 1))
 
 
 def repeating(reach=0):
-    """A network of x2 that repeats every pixel: what differs then is what colors lose. reach: it takes those at both ends of
-    so many pixels to each side in its place, so that a tile that is wrong there shows it."""
+    """Return an x2 network that repeats every pixel, so that any difference comes from color conversion.
+
+    reach: average the corner pixels at this distance instead, so that a wrong tile border shows.
+    """
     kernel = np.zeros((3, 1, 2 * reach + 1, 2 * reach + 1), np.float32)
     kernel[:, :, :: max(1, 2 * reach), :: max(1, 2 * reach)] = 0.25 if reach else 1
     constants = {"scales": np.array([1, 1, 2, 2], np.float32), "kernel": kernel}

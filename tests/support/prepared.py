@@ -1,7 +1,7 @@
-"""Processes that are forked from one that has imported what they need: a fork takes a hundredth of the CPU that imports do.
+"""Processes forked from one that has already imported their modules, for a hundredth of the CPU time of the imports.
 
-Each has its own words, environment, folder and files, as a program has that is started; `upres` and its server are run so where
-their start is not what is tested.
+Each has its own arguments, environment, working folder and files, like a program that is started normally. Tests run `upres` and
+its server this way unless they test the start itself.
 """
 
 import importlib
@@ -23,14 +23,14 @@ from upres.service.execution.sandbox.limits import die_with_parent
 
 ENVIRONMENT = {
     "PYTHONPATH": str(SUPPORT),
-    "OPENBLAS_NUM_THREADS": "1",  # or NumPy starts more, which no fork has
+    "OPENBLAS_NUM_THREADS": "1",  # NumPy would start threads, which a fork does not inherit
     "OMP_NUM_THREADS": "1",
 }
 
 
 @cache
 def context():
-    """What makes the processes; the one that they are forked from lives as long as this session."""
+    """Return the context that starts processes; the process they are forked from lives as long as this session."""
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(["prepared_imports"])
     with pytest.MonkeyPatch.context() as patch:
@@ -41,7 +41,7 @@ def context():
 
 
 class Prepared:
-    """A running process, with the interface of `subprocess.Popen`. function: `module:function`, which is all that it does."""
+    """A running process with the interface of `subprocess.Popen`. function: `module:function`, the entry point."""
 
     def __init__(self, function, words, *, stdin, stdout, stderr, environment=None, folder="."):
         self.args = [*map(str, words)]
@@ -49,13 +49,13 @@ class Prepared:
         arguments = Files(stdin, stdout, stderr), function, self.args, environment, str(Path(folder).resolve())
         self._process = context().Process(target=_run, args=arguments, daemon=True)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # or it would import what runs the tests
+            patch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # otherwise it would import the test runner
             self._process.start()
         self.pid = self._process.pid
 
     @property
     def returncode(self):
-        """None while it runs; negative: the signal that ended it."""
+        """Return None while it runs; a negative value is the signal that ended it."""
         return self._process.exitcode
 
     def poll(self):
@@ -76,7 +76,7 @@ class Prepared:
 
 
 class Files:
-    """Open files; the process that is started has their descriptors in place of this."""
+    """Open files that are passed to the started process as its descriptors."""
 
     def __init__(self, *files):
         self._files = files
@@ -104,7 +104,7 @@ def _run(files, function, words, environment, folder):
 
 
 def upres(*words, stdin=None, text=False, timeout=120, **options):
-    """Run a command of `upres` to its end, and give what `subprocess.run` gives. stdin: an open file."""
+    """Run a command of `upres` to its end, and return the same as `subprocess.run`. stdin: an open file."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said, open(os.devnull, "rb") as nothing:  # noqa: PTH123
         files = {"stdin": stdin or nothing, "stdout": out, "stderr": said}
         process = Prepared("upres.service.cli.main:main", ["upres", *words], **files, **options)

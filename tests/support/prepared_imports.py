@@ -1,4 +1,4 @@
-"""What processes that tests fork have imported already: servers and commands of `upres`. It must start no thread."""
+"""Modules imported ahead of time for forked test processes (servers and commands of `upres`). Must not start a thread."""
 # ruff: noqa: F401
 
 import gc
@@ -26,4 +26,4 @@ import upres.service.cli.stream
 import upres.service.execution.local
 
 gc.collect()
-gc.freeze()  # or collecting garbage would copy all of it in every process
+gc.freeze()  # otherwise garbage collection would copy all of it in every process

@@ -1,16 +1,16 @@
-"""Processes below one, by what they call themselves."""
+"""Descendant processes, found by name."""
 
 import psutil
 
 
 def below(*names: str, pid: int | None = None) -> list[psutil.Process]:
-    """List the processes of these names below one (this one, if None), leaving out what ends while they are looked at."""
+    """List the descendants of a process (this one by default) with these names, skipping any that exit during the search."""
     found = psutil.Process(pid).children(recursive=True)
     return [process for process in found if name(process) in names]
 
 
 def runs(process: psutil.Process) -> bool:
-    """Report whether a process has not ended, be its parent to hear of it still."""
+    """Report whether a process is running, that is, neither gone nor a zombie."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -18,7 +18,7 @@ def runs(process: psutil.Process) -> bool:
 
 
 def name(process: psutil.Process) -> str:
-    """Give what a process calls itself; nothing where it is gone."""
+    """Return the name of a process; empty if it is gone."""
     try:
         return str(process.name())
     except psutil.NoSuchProcess:
@@ -26,7 +26,7 @@ def name(process: psutil.Process) -> str:
 
 
 def command(process: psutil.Process) -> str:
-    """Give the first word of a process's command line; nothing where it is gone."""
+    """Return the first word of a process's command line; empty if it is gone."""
     try:
         return next(iter(process.cmdline()), "")
     except psutil.Error:

@@ -1,16 +1,16 @@
-"""A cluster of Ray whose nodes all are on this machine."""
+"""A Ray cluster whose nodes all run on this machine."""
 
 from contextlib import contextmanager
 
 import pytest
 from paths import SUPPORT
 
-OBJECT_STORE = 80 << 20  # bytes of memory, of which upres uses next to nothing
+OBJECT_STORE = 80 << 20  # bytes of memory; upres needs almost none of it
 
 
 @contextmanager
 def cluster(*cpus):
-    """Nodes that offer so many CPUs each; this process, and what it starts, is on the first."""
+    """Yield a cluster whose nodes offer this many CPUs each; this process and its children run on the first."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -27,5 +27,5 @@ def cluster(*cpus):
 
 
 def joined(nodes, cpus=4):
-    """A node that has just joined."""
+    """Add a node and return it once it has joined."""
     return nodes.add_node(num_cpus=cpus, object_store_memory=OBJECT_STORE, include_dashboard=False)

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP or HTTPS server on 127.0.0.1 that answers what it was told to and keeps what it got."""
+"""A webhook receiver: a real HTTP or HTTPS server on 127.0.0.1 that returns given statuses and stores what it receives."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver(ThreadingHTTPServer):
-    """answers: statuses, the last one for ever. hold: no answer before it is set. got: (path, headers, body) of each POST."""
+    """answers: statuses in turn; the last repeats. hold: delays responses until set. got: (path, headers, body) of each POST."""
 
     block_on_close = True
 
@@ -20,7 +20,7 @@ class Receiver(ThreadingHTTPServer):
         self.hold.set()
         self.arrived = threading.Event()
         self.got = []
-        self.names = []  # that TLS clients asked for
+        self.names = []  # server names requested by TLS clients
         self.scheme = "http"
         if authority is not None:
             self.scheme = "https"
@@ -33,14 +33,14 @@ class Receiver(ThreadingHTTPServer):
         return f"{self.scheme}://{host}:{self.server_port}{path}"
 
     def bodies(self, count):
-        """What this many POSTs said, as soon as they are here."""
+        """Wait for this many POSTs and return their bodies."""
         while len(self.got) < count:
             assert self.arrived.wait(60)
             self.arrived.clear()
         return [json.loads(body) for _, _, body in self.got]
 
     def handle_error(self, request, client_address):
-        """A client that went away is what some tests are about."""
+        """Ignore clients that disconnect; some tests cause that on purpose."""
 
 
 class Handler(BaseHTTPRequestHandler):

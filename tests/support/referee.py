@@ -24,7 +24,7 @@ CHANNELS = {"mono": 1, "stereo": 2, "quad": 4}
 
 @dataclass(frozen=True)
 class Listing:
-    """What ffmpeg says about a file: its tags, its chapters as (start, end, title), its streams by ffprobe's names."""
+    """ffmpeg's description of a file: tags, chapters as (start, end, title), and streams with ffprobe's names."""
 
     tags: dict[str, str]
     chapters: list[tuple[float, float, str]]
@@ -32,7 +32,7 @@ class Listing:
 
 
 def listing(path: Path) -> Listing:
-    """What `ffmpeg -i` prints of a file."""
+    """Return the output of `ffmpeg -i`."""
     command = [program(), "-hide_banner", "-nostdin", "-i", str(path)]
     printed = subprocess.run(command, capture_output=True, check=False, timeout=60).stderr.decode(errors="replace")
     found = Listing({}, [], [])
@@ -54,7 +54,7 @@ def listing(path: Path) -> Listing:
 
 
 def _stream(line: re.Match[str]) -> dict[str, Any]:
-    """One line of a listing as ffprobe would have said it; what the line does not say is absent."""
+    """Parse one line of a listing into ffprobe's fields; fields that the line lacks are absent."""
     rest = line["rest"]
     stream: dict[str, Any] = {"codec_type": line["kind"].lower(), "codec_name": line["codec"], "tags": {}}
     if line["language"]:
@@ -75,12 +75,12 @@ def _stream(line: re.Match[str]) -> dict[str, Any]:
 
 
 def _channels(layout: str) -> int:
-    """Channels of a layout with a number for a name: 7.1 has 8."""
+    """Return the channel count of a layout that is named by a number: 8 for 7.1."""
     return sum(map(int, layout.split(".")))
 
 
 def _colours(details: list[str]) -> dict[str, str]:
-    """Range and colours: `tv, bt709` or `tv, bt2020nc/bt2020/bt2020-10`, among field order and chroma location."""
+    """Parse range and colors: `tv, bt709` or `tv, bt2020nc/bt2020/bt2020-10`, next to field order and chroma location."""
     found = {}
     for detail in details:
         names = detail.split("/")
@@ -93,13 +93,13 @@ def _colours(details: list[str]) -> dict[str, str]:
 
 
 def streams(path: Path, kind: str) -> list[dict[str, Any]]:
-    """The tracks of one kind: video, audio, subtitle."""
+    """Return the tracks of one kind: video, audio, subtitle."""
     return [stream for stream in listing(path).streams if stream["codec_type"] == kind]
 
 
 @dataclass(frozen=True)
 class Packet:
-    """One packet as its container stores it; pts, dts and duration in seconds. hidden: by an edit list."""
+    """A packet as stored in the container; pts, dts and duration in seconds. hidden: by an edit list."""
 
     pts: Fraction
     dts: Fraction
@@ -110,7 +110,7 @@ class Packet:
 
 
 def stored(path: Path, stream: str = "v:0", *args: object) -> list[Packet]:
-    """Every packet of a stream, in the order of its container. args: options of the demuxer."""
+    """Return all packets of a stream in container order. args: demuxer options."""
     flags = ("-map", f"0:{stream}", "-c", "copy", "-copyinkf", "-copyts", "-f", "framecrc", "-")
     time_base, rows = _rows(ffmpeg(*args, "-i", path, *flags))
     found = []
@@ -122,7 +122,7 @@ def stored(path: Path, stream: str = "v:0", *args: object) -> list[Packet]:
 
 
 def payloads(path: Path, stream: str = "v:0") -> list[bytes]:
-    """The bytes of every packet of a stream."""
+    """Return the bytes of every packet of a stream."""
     data = ffmpeg("-i", path, "-map", f"0:{stream}", "-c", "copy", "-copyinkf", "-f", "data", "-")
     cut, at = [], 0
     for packet in stored(path, stream):
@@ -133,7 +133,7 @@ def payloads(path: Path, stream: str = "v:0") -> list[bytes]:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One track as a player shows it. times, spans: seconds, exact. samples: of sound, each channel."""
+    """A track as a player presents it. times, spans: seconds, exact. samples: per audio frame and channel."""
 
     times: list[Fraction]
     spans: list[Fraction]
@@ -145,21 +145,21 @@ class Decoded:
 
 
 def video(path: Path, *args: object) -> Decoded:
-    """Every picture that ffmpeg decodes, with its time: what an edit list hides is not among them."""
+    """Return every decoded frame with its time; frames hidden by an edit list are excluded."""
     base = "demux" if version() >= (6, 1) else "-1"  # that of the source
     flags = ("-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", base, "-f", "framecrc", "-")
     return _listed(ffmpeg(*args, "-copyts", "-i", path, *flags))
 
 
 def audio(path: Path, track: int = 0) -> Decoded:
-    """Every frame of sound that ffmpeg decodes, with its time: what is hidden as priming is not among them."""
+    """Return every decoded audio frame with its time; hidden priming is excluded."""
     flags = ("-map", f"0:a:{track}", "-c:a", "pcm_f32le", "-f", "framecrc", "-")
     channels = streams(path, "audio")[track]["channels"]
     return _listed(ffmpeg("-copyts", "-i", path, *flags), 4 * channels)
 
 
 def _rows(text: bytes) -> tuple[Fraction, list[list[str]]]:
-    """The time base and the rows of a framecrc listing: dts, pts, duration, size, checksum and what follows."""
+    """Return the time base and the rows of a framecrc listing: dts, pts, duration, size, checksum and the rest."""
     lines = text.decode().splitlines()
     time_base = Fraction(next(line.split(":")[1].strip() for line in lines if line.startswith("#tb")))
     rows = [[cell.strip() for cell in line.split(",")[1:]] for line in lines if line and not line.startswith("#")]
@@ -167,27 +167,27 @@ def _rows(text: bytes) -> tuple[Fraction, list[list[str]]]:
 
 
 def _listed(text: bytes, sample_size: int = 0) -> Decoded:
-    """The frames of a framecrc listing."""
+    """Return the frames of a framecrc listing."""
     time_base, rows = _rows(text)
     samples = sum(int(row[3]) for row in rows) // sample_size if sample_size else 0
     return Decoded([int(row[1]) * time_base for row in rows], [int(row[2]) * time_base for row in rows], samples)
 
 
 def sound_digest(path: Path, track: int = 0) -> tuple[int, str]:
-    """How many samples a track decodes to, and their sha256."""
+    """Return how many samples a track decodes to, and their sha256."""
     data = ffmpeg("-i", path, "-map", f"0:a:{track}", "-f", "f32le", "-c:a", "pcm_f32le", "-")
     channels = streams(path, "audio")[track]["channels"]
     return len(data) // 4 // channels, hashlib.sha256(data).hexdigest()
 
 
 def sound(path: Path, track: int = 0) -> np.ndarray:
-    """A track's samples, first channel."""
+    """Return a track's samples of the first channel."""
     data = ffmpeg("-i", path, "-map", f"0:a:{track}", "-ac", "1", "-f", "f32le", "-c:a", "pcm_f32le", "-")
     return np.frombuffer(data, np.float32)
 
 
 def pictures(path: Path, *filters: str) -> np.ndarray:
-    """All frames, upright, as RGB: (frames, height, width, 3) uint8."""
+    """Return all frames, upright, as RGB: (frames, height, width, 3) uint8."""
     video = streams(path, "video")[0]
     exact = "scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
     chain = ",".join([*filters, exact, "format=rgb24"])
@@ -199,30 +199,30 @@ def pictures(path: Path, *filters: str) -> np.ndarray:
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Width and height of the picture."""
+    """Return width and height of the video."""
     picture = streams(path, "video")[0]
     return picture["width"], picture["height"]
 
 
 def packets(path: Path, stream: str = "v:0") -> list[float]:
-    """Presentation times of a stream's packets, in seconds, in order of time."""
+    """Return the presentation times of a stream's packets in seconds, sorted."""
     return sorted(float(packet.pts) for packet in stored(path, stream))
 
 
 def count(path: Path, stream: str = "v:0") -> int:
-    """Packets of a stream."""
+    """Count the packets of a stream."""
     return len(stored(path, stream))
 
 
 def held() -> set[object]:
-    """The threads and the open files of this process: a test leaves none of its own; those of others may go meanwhile."""
+    """Return this process's threads and open files. A test must not leave any behind; those of other tests may disappear."""
     return {*threading.enumerate(), *open_files()}
 
 
 def open_files() -> set[str]:
-    """The files this process holds open."""
+    """Return the files that this process holds open."""
     folder = Path("/proc/self/fd")
     if not folder.exists():
         pytest.skip("open files can be listed on Linux only")
-    gc.collect()  # files of other tests, which nobody holds any more
+    gc.collect()  # closes files that other tests no longer reference
     return {str(link.readlink()) for link in folder.iterdir() if link.is_symlink()}

@@ -1,4 +1,4 @@
-"""A network's graph and its step-by-step run on the same frame."""
+"""A network's graph and its reference implementation, run on the same frame."""
 
 import numpy as np
 import onnxruntime
@@ -12,10 +12,10 @@ def run_graph(graph: bytes, pixels: np.ndarray) -> np.ndarray:
 
 
 def run_steps(network, weights, pixels: np.ndarray) -> np.ndarray:
-    """Planes, 0 to 1."""
+    """Return a frame as planes, 0 to 1."""
     return network.forward(pixels.transpose(2, 0, 1) / np.float32(255), Layers(weights, by_products))
 
 
 def levels(planes: np.ndarray) -> np.ndarray:
-    """Planes as pixels."""
+    """Return planes as pixels."""
     return np.rint(np.clip(planes * 255, 0, 255)).astype(int).transpose(1, 2, 0)

@@ -1,4 +1,4 @@
-"""A ring of a live log, and what is put into it."""
+"""The ring of a live log, and fragments to put into it."""
 
 from fractions import Fraction
 
@@ -9,7 +9,7 @@ from upres.service.live.ring import Ring
 TRACKS = {name: Track(name, "h264", Fraction(1, 10), 0, b"init") for name in ("video", "audio0")}
 
 
-LENGTH = 4  # pictures of a segment
+LENGTH = 4  # frames per segment
 
 
 def picture(number, size=10):

@@ -1,4 +1,4 @@
-"""What a client does over gRPC."""
+"""A gRPC client for tests."""
 
 import queue
 
@@ -32,7 +32,7 @@ def joined(rpc, request_id):
 
 
 class Parts:
-    """What a client does with answers: keep inits, put fragments together, check them."""
+    """Collects a response stream as a client does: stores init segments, joins fragments, checks their order."""
 
     def __init__(self):
         self.inits, self.data, self.cursors, self._parts = {}, {}, {}, b""

@@ -1,4 +1,4 @@
-"""An RTSP camera that no one here wrote: GStreamer's server, in a process of the system's Python."""
+"""An independent RTSP camera: GStreamer's server, run by the system's Python."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from paths import SUPPORT
 
-PYTHON = Path("/usr/bin/python3")  # the only one that the system's `gi` is for
+PYTHON = Path("/usr/bin/python3")  # the only Python that the system's `gi` works with
 ASKED = """
 import gi
 gi.require_version("GstRtspServer", "1.0")
@@ -23,7 +23,7 @@ SOUND = "audiotestsrc is-live=true ! audioconvert ! opusenc ! rtpopuspay name=pa
 
 
 def needed():
-    """Skip the test where the server is not installed, except in CI."""
+    """Skip the test if the server is not installed, except in CI."""
     if not PYTHON.exists() or subprocess.run([PYTHON, "-c", ASKED], capture_output=True, check=False).returncode:
         refuse = pytest.fail if os.environ.get("CI") else pytest.skip
         refuse(
@@ -32,7 +32,7 @@ def needed():
 
 
 class RtspCamera:
-    """address: where it is. process: what it is, once it is on. It can be switched off and on."""
+    """A camera that can be switched off and on. process: the server's process while it is on."""
 
     def __init__(self, launch=f"{MOVING} {SOUND}"):
         with socket.socket() as free:

@@ -58,7 +58,7 @@ async def serving(
 
 @asynccontextmanager
 async def beside(folder, url, **options):
-    """Jobs of a server that may work beside others of a PostgreSQL database; nothing else runs in its loop later."""
+    """Yield the jobs of a server that may share a PostgreSQL database. Run nothing else in its event loop afterwards."""
     store, lease = Store(url), Lease("here", joins=True)
     assert store.take(lease) is None
     if not Keys(store).all():
@@ -70,14 +70,14 @@ async def beside(folder, url, **options):
     finally:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
-        await asyncio.get_running_loop().shutdown_default_executor()  # a thread that reads would keep its connection
+        await asyncio.get_running_loop().shutdown_default_executor()  # or a reading thread keeps its connection
         store.close()
 
 
 async def _renewed(store, lease):
     while True:
         await asyncio.sleep(1)
-        with suppress(StoreError):  # of which the answer was lost
+        with suppress(StoreError):  # whose response was lost
             await asyncio.to_thread(store.renew, lease)
 
 
@@ -88,7 +88,7 @@ async def submit(jobs, path, spec=SPEC):
 
 
 async def until(jobs, request_id, condition):
-    """Wait for a state, at most some minutes."""
+    """Wait for a state, up to a few minutes."""
     async with asyncio.timeout(200):
         while True:
             event = jobs.change(request_id)
@@ -99,7 +99,7 @@ async def until(jobs, request_id, condition):
 
 
 async def gone(path):
-    """Wait until a file is removed, at most some minutes: a job has ended before what it leaves is."""
+    """Wait until a file is removed, up to a few minutes: cleanup happens after the job has ended."""
     async with asyncio.timeout(200):
         while path.exists():
             await asyncio.sleep(0.01)
@@ -110,7 +110,7 @@ def ended(job):
 
 
 def published(jobs):
-    """Whether a job's log holds a piece of picture."""
+    """Report whether a job's log contains a video fragment."""
 
     def condition(job):
         news = Tail(jobs.folder(job.request_id).log).news()
@@ -126,6 +126,6 @@ async def result(jobs, request_id, path):
 
 
 def kill_first(jobs, name):
-    """Kill the first process of a kind below this one: the worker, or the attempt."""
+    """Kill the first descendant of a kind: the worker or the attempt."""
     first, *_ = processes.below(f"upres-{name}")
     first.kill()

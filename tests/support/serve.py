@@ -1,6 +1,6 @@
-"""A real server process for tests: it tells its ports, dies with its parent, and can be made to die at a step.
+"""A real server process for tests: it reports its ports, dies with its parent, and can be made to die at a step.
 
-Its settings come as JSON, and beside them `constants`, by which what is no setting, such as a period, is given by its name.
+Its settings are given as JSON; `constants` among them overrides values that are not settings, such as a period, by their names.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from upres.service.server.process import serve
 
 
 class DieAt:
-    """Kills this process when a step is reached for the nth time since a file says so: `step:n`."""
+    """Kills this process when a step is reached for the nth time after a file requests it as `step:n`."""
 
     def __init__(self, file):
         self._file = file

@@ -23,11 +23,11 @@ CHUNK = 1 << 20
 KEY = "upres_test_key_that_is_long_enough"
 ALONE = {
     "constants": {"upres.service.server.standby.SHARING": ()}
-}  # settings of a server beside which no other one works
+}  # settings for a server that does not share its database
 
 
 def upres(*words, stdin=None, **env):
-    """Run a command of `upres` to its end. stdin: a file that comes through a pipe."""
+    """Run a command of `upres` to its end. stdin: a file, passed through a pipe."""
     pipe = subprocess.Popen(["cat", stdin], stdout=subprocess.PIPE) if stdin else None
     with pipe or nullcontext():
         return prepared.upres(*words, stdin=pipe and pipe.stdout, text=True, environment=env)
@@ -40,10 +40,10 @@ def free_port():
 
 
 class ServerProcess:
-    """One server on one state folder and fixed ports, so that a restart is found where it was."""
+    """A server with its own state folder and fixed ports, so that clients find it again after a restart."""
 
     def __init__(self, state, name=None, **settings):
-        """name: of its log, where it shares its state folder with others."""
+        """name: of its log file, if it shares its state folder with other servers."""
         self.settings = {
             "state": str(state),
             "api_key": KEY,
@@ -56,7 +56,7 @@ class ServerProcess:
         self.process = self.stdout = None
         name = Path(name or state).name
         self.log = Path(state).with_name(f"{name}.log")
-        self.changed = False  # whether it was started with settings that are not its own
+        self.changed = False  # whether it was started with settings other than its own
         self._fault = Path(state).with_name(f"{name}.fault")
 
     @property
@@ -64,13 +64,13 @@ class ServerProcess:
         return self.process is not None and self.process.poll() is None
 
     def dies_at(self, fault):
-        """From now on, whether it runs already or not, it dies when it comes to a step for the nth time: `step:n`."""
+        """Make the server die when it reaches a step for the nth time from now on: `step:n`."""
         self._fault.write_text(fault)
 
     def start(self, until=b"gRPC on", **values):
         self.changed = bool(values)
         values = {**self.settings, **values, "fault": str(self._fault)}
-        if self.stdout is not None:  # of a start that ended by itself
+        if self.stdout is not None:  # from a start that ended by itself
             self.stdout.close()
         ours, theirs = os.pipe()
         self.stdout = os.fdopen(ours, "rb")
@@ -86,7 +86,7 @@ class ServerProcess:
         return self
 
     def ready(self):
-        """Wait until its models are warm."""
+        """Wait until its models are loaded."""
         serving = health_pb2.HealthCheckResponse.SERVING
         with grpc.insecure_channel(self.target) as channel:
             told = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=200)
@@ -110,7 +110,7 @@ class ServerProcess:
 
     @property
     def lines(self):
-        """What it has logged, as JSON; without what gRPC itself says, as of a connection that was silent while it was stopped.
+        """Return its log entries as JSON, without gRPC's own, such as those about connections that were idle while it was stopped.
 
         `upres serve` silences that, which is too late for a process that was prepared: it has imported gRPC.
         """
@@ -132,7 +132,7 @@ class ServerProcess:
         self.end()
 
     def end(self):
-        """Leave nothing of it, whether it runs, has ended by itself, or was never started."""
+        """Remove all of its processes and files, whether it runs, has ended or was never started."""
         if self.runs:
             self.process.send_signal(signal.SIGCONT)
             self.kill()
@@ -154,7 +154,7 @@ class Rpc:
         return method(request, metadata=self.metadata, timeout=timeout, wait_for_ready=True)
 
     def create(self, data, config, request_id=""):
-        """Upload a source whole; its job."""
+        """Upload a complete source; return its job."""
 
         def requests():
             yield pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=config))
@@ -168,12 +168,12 @@ class Rpc:
         return self.call(self.jobs.GetJob, pb.GetJobRequest(request_id=request_id)).job
 
     def file(self, request_id):
-        """The joined file of a job that is done."""
+        """Return the joined file of a finished job."""
         request = pb.ReadResultRequest(request_id=request_id, file=pb.ReadResultRequest.File())
         return b"".join(answer.chunk.data for answer in self.call(self.jobs.ReadResult, request))
 
     def watch(self, request_id, cursor=0):
-        """The events of a job, as they come, until it has ended."""
+        """Yield the events of a job until it has ended."""
         return self.call(self.jobs.WatchJob, pb.WatchJobRequest(request_id=request_id, cursor=cursor))
 
     def __enter__(self):
@@ -184,7 +184,7 @@ class Rpc:
 
 
 def fetched(client, request_id, path):
-    """Wait for a job by a client that knows several servers, and give the bytes of its file."""
+    """Wait for a job with a client that knows several servers, and return the bytes of its file."""
     *_, job = client.watch(request_id)
     assert job.status == pb.Job.STATUS_DONE, job
     client.download(request_id, path)
@@ -192,7 +192,7 @@ def fetched(client, request_id, path):
 
 
 def streamed_past_a_kill(client, path, config, kill):
-    """Stream a clip whose server is killed at the first fragment, by its job's id: each piece comes once; gives the id."""
+    """Stream a clip through a server that is killed at the first fragment. Each fragment must arrive once. Return the job's id."""
     parts, killed = [], False
     with path.open("rb") as source:
         for part in client.stream(source, config):

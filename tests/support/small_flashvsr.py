@@ -1,4 +1,4 @@
-"""A small FlashVSR with random weights, as files under their original names."""
+"""A small FlashVSR with random weights, as files with the original names."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def as_torch(tensors, dtype=None, prefix=""):
 
 
 def write_files(folder: Path, monkeypatch) -> Path:
-    """The four files; the sizes that they must have are set to what they have."""
+    """Write the four files, and set their expected sizes to the actual ones."""
     import torch
     from safetensors.torch import save_file
 

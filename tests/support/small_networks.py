@@ -1,4 +1,4 @@
-"""Networks of a few channels with random weights, and writers of the formats they come in."""
+"""Networks with few channels and random weights, and writers for their file formats."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SMALL = SRVGG(features=4, convs=2, scale=4)
 
 
 def tensors(net: Family, seed: int = 0, dtype: type = np.float32) -> Tensors:
-    """Random weights, of a size that keeps frames in their range and lets every pixel count."""
+    """Return random weights, scaled so that frames stay in range and every pixel matters."""
     rng = np.random.default_rng(seed)
     made = {}
     for name, shape in net.shapes().items():
@@ -28,7 +28,7 @@ def frame(width: int, height: int, seed: int = 0) -> np.ndarray:
 
 
 def write_srvgg(folder: Path, net: SRVGG, weights: Tensors, name: str = "small", tail: tuple[str, ...] = ()) -> Path:
-    """An SRVGGNetCompact as ncnn's `.param` and `.bin`; tail: lines after the network, from the blob `sum`."""
+    """Write an SRVGGNetCompact as ncnn's `.param` and `.bin`. tail: lines after the network, starting from the blob `sum`."""
     lines, data = ["Input in 0 1 data", "Split split 1 2 data data_0 data_1"], []
     blob = "data_0"
     for index in range(2 * net.convs + 3):
@@ -51,7 +51,7 @@ def write_srvgg(folder: Path, net: SRVGG, weights: Tensors, name: str = "small",
 
 
 def tagged(weight: np.ndarray) -> bytes:
-    """A block of weights as ncnn stores it: float16 padded to 4 bytes, or float32."""
+    """Return a block of weights as ncnn stores it: float16 padded to 4 bytes, or float32."""
     if weight.dtype == np.float16:
         block = np.uint32(FP16_TAG).tobytes() + weight.tobytes()
         return block + b"\0" * (-len(block) % 4)

@@ -1,4 +1,4 @@
-"""Logs made by one device and by several, to be compared."""
+"""Logs made by one device and by several, for comparison."""
 
 import json
 from functools import partial
@@ -23,14 +23,14 @@ QUICK = Encoder(segment_seconds=0.5, preset="ultrafast")
 
 
 def content(log):
-    """All that a log holds, but for the order in which its tracks came."""
+    """Return everything in a log except the order in which its tracks started."""
     fragments = {name: log.fragments(name) for name in log.tracks}
     bodies = {name: [log.read(fragment) for fragment in fragments[name]] for name in fragments}
     return log.header, log.tracks, log.extras, fragments, bodies
 
 
 def made(clip, folder, *companions, model=None, tick=lambda: None, **settings):
-    """The content of the log that a job and its companions make, and how that went."""
+    """The content of the log that a job and its companions produce, and the job's outcome."""
     progress = Progress()
     with Reader(clip, cut=settings.get("cut", Cut()), eight_bits=None) as reader:
         wanted = fitted(job(Path("out.mkv"), model or Nearest(), **{"encoder": QUICK, **settings}), reader)
@@ -45,12 +45,12 @@ def made(clip, folder, *companions, model=None, tick=lambda: None, **settings):
 
 
 def ranges(folder):
-    """How many ranges the job was planned in."""
+    """Return the number of ranges the job was planned into."""
     return len(json.loads((folder / "ranges" / "plan.json").read_bytes())["spans"])
 
 
 def damaged(path, number, *args):
-    """A clip, by default in H.264, whose key frame of this number ends in zeros, which its container does not show."""
+    """Make a clip, H.264 by default, whose keyframe of this number ends in zeros, which the container does not reveal."""
     whole, seen = media.clip(path.with_suffix(".mp4"), *(args or GOPS), picture=PICTURE), 0
     with av.open(str(whole)) as source, av.open(str(path), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])

@@ -1,4 +1,4 @@
-"""A stranger's client: gRPC and the generated stubs, nothing else. `stranger.py HOST:PORT KEY IN`: what came back, as JSON."""
+"""An independent client: gRPC and the generated stubs, nothing else. `stranger.py HOST:PORT KEY IN` prints the result as JSON."""
 
 import json
 import sys

@@ -1,13 +1,13 @@
-"""Files changed by hand, for what no muxer here writes: boxes of MP4 and QuickTime, elements of Matroska."""
+"""Edit files at the byte level, for structures that no muxer here writes: MP4 and QuickTime boxes, Matroska elements."""
 
 import struct
 
-BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl")  # that hold boxes
+BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl")  # boxes that contain boxes
 ELEMENTS = (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0")  # Segment, Tracks, TrackEntry, Video
 
 
 def boxes(data, change):
-    """A file with every box's body as `change(kind, body)` gives it. Media has to come before the index: its place is kept."""
+    """Rewrite every box's body with `change(kind, body)`. Media must precede the index, because offsets are not adjusted."""
     out, at = b"", 0
     while at < len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
@@ -18,7 +18,7 @@ def boxes(data, change):
 
 
 def first_entry(body, tag, more=b"", name=None):
-    """The body of a `stsd` whose first entry has boxes added at its end, and another name, if it is of this kind."""
+    """Return the body of a `stsd` whose first entry, if of this kind, has boxes appended and another name."""
     size, kind = struct.unpack_from(">I4s", body, 8)
     if kind != tag:
         return body
@@ -27,7 +27,7 @@ def first_entry(body, tag, more=b"", name=None):
 
 
 def elements(data, change):
-    """A file with every element's body as `change(name, body)` gives it. Places in it are kept by none: it has to be a live one."""
+    """Rewrite every element's body with `change(name, body)`. Offsets are not adjusted, so the file must be a live one."""
     out, at = b"", 0
     while at < len(data):
         start = at + 9 - data[at].bit_length()

@@ -12,5 +12,5 @@ def row(runtime="onnxruntime", precision="fp32", tile=1024, *, fps=1.0, psnr=Non
 
 
 def keep(*rows, network=X2):
-    """Keep a table of these rows as `upres tune` does."""
+    """Save a table of these rows as `upres tune` does."""
     return tuned.write(Table(network, 64, 48, rows, {}, tuned.now()))

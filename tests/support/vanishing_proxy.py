@@ -1,4 +1,4 @@
-"""A TCP proxy to a server that can vanish: connections stay open, and nothing passes any more."""
+"""A TCP proxy that can vanish: connections stay open, but nothing passes."""
 
 import socket
 import threading
@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 
 
 class VanishingProxy:
-    """Listens on a port of its own, until it vanishes."""
+    """Listens on its own port until it vanishes."""
 
     def __init__(self, host, port):
         self._upstream = host, port
@@ -24,7 +24,7 @@ class VanishingProxy:
         self._open.close()
 
     def vanish(self):
-        """Pass on nothing from now on, and take no new connection."""
+        """Forward nothing from now on, and accept no new connections."""
         self._vanished.set()
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)

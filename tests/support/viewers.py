@@ -1,4 +1,4 @@
-"""Viewers of a live job, by every door: each yields the kind of what comes, to the job's end."""
+"""Viewers of a live job through every protocol: each yields the kind of every message until the job ends."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def by_grpc(server, request_id):
 
 
 def headers(socket):
-    """Yield the name of each message of a socket, which ends when the job does."""
+    """Yield the name of each message of a socket, which closes when the job ends."""
     try:
         while True:
             message = socket.recv(timeout=SECONDS)
@@ -72,6 +72,6 @@ def by_hls(server, request_id):
         ended, newest = "#EXT-X-ENDLIST" in playlist, re.findall(r"^video-(\d+)\.mp4$", playlist, re.MULTILINE)[-1]
         try:
             yield "fragment" if get(f"video-{newest}.mp4") else "empty"
-        except urllib.error.HTTPError as error:  # it went while it was asked for
+        except urllib.error.HTTPError as error:  # it disappeared while it was requested
             assert error.code == 404
         playlist = get(f"video.m3u8?_HLS_msn={int(newest) + 1}").decode()

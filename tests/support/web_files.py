@@ -1,4 +1,4 @@
-"""A web server of files, with ranges, and with what goes wrong on the web."""
+"""A web server for files with range requests, and with the faults of real web servers."""
 
 import re
 import threading
@@ -8,11 +8,11 @@ from urllib.parse import unquote, urlsplit
 
 
 class WebFiles(ThreadingHTTPServer):
-    """files: bytes by path. answers: statuses of the next answers, before it serves as usual.
+    """files: bytes by path. answers: statuses of the next responses, before it serves normally.
 
-    most: bytes of an answer after which the connection ends. blocks: that ranges start at; hold: what an answer's head
-    waits for, before its body comes; silent: what all of it waits for.
-    tag: the version of every file. asked: the ranges of requests so far.
+    most: bytes of a response after which the connection is closed. blocks: block size to which range starts are rounded down.
+    hold: event that delays the body after the header; silent: event that delays the whole response.
+    tag: the ETag of every file. asked: the ranges requested so far.
     """
 
     daemon_threads = True
@@ -46,7 +46,7 @@ class WebFiles(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/{path}"
 
     def handle_error(self, request, client_address):
-        """A client that goes away is what some tests are about."""
+        """Ignore clients that disconnect; some tests cause that on purpose."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -76,4 +76,4 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[start or 0 :][: server.most])
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Log nothing."""

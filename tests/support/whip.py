@@ -1,4 +1,4 @@
-"""A receiver of WHIP that no one here wrote: aiortc, behind an HTTP server that answers one offer."""
+"""An independent WHIP receiver: aiortc behind an HTTP server that answers one offer."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ SECONDS = 60
 
 
 def silence(monkeypatch):
-    """Let a receiver send nothing once it is connected: neither reports nor checks of the connection."""
+    """Keep a receiver from sending reports and connectivity checks once it is connected."""
 
     async def nothing(*_):
         pass
@@ -22,7 +22,7 @@ def silence(monkeypatch):
 
 
 class Receiver:
-    """address: what is published to. pictures, sounds: what came. tokens: the Authorization headers of offers."""
+    """address: URL to publish to. pictures, sounds: received media. tokens: the Authorization headers of offers."""
 
     def __init__(self):
         self.pictures, self.sounds, self.tokens, self.deleted = [], [], [], threading.Event()
@@ -58,7 +58,7 @@ class Receiver:
         self.address = f"http://127.0.0.1:{self._server.server_port}/whip"
 
     def wait(self, enough):
-        """Wait until something of what came is true."""
+        """Wait until the received media meets a condition."""
         with self._changed:
             assert self._changed.wait_for(enough, SECONDS)
 

@@ -39,7 +39,7 @@ class Desk:
         self._orders.flush()
 
     def reports(self):
-        """Reports on the job, as they come; the last is the verdict."""
+        """Yield the job's reports as they arrive; the last one is the verdict."""
         for line in self._reports:
             report = json.loads(line)
             if report.pop("request_id", None) == REQUEST:
@@ -63,6 +63,6 @@ def working(folder, load=fake.load, **options):
         with os.fdopen(reports_in) as reports:
             with os.fdopen(orders_out, "w") as orders:
                 yield Desk(folder, orders, reports, worker)
-            # An attempt reports at its very end: the pipe stays open until then.
+            # An attempt sends its last report when it ends, so the pipe stays open until then.
             for each in (thread, *(each for each in threading.enumerate() if each.name == "attempt")):
                 each.join(60)
