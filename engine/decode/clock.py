@@ -8,12 +8,13 @@ track reaches in its own packet. The rule, for packets in the order of the file:
    tracks: a jump. Packets are held until each track has reached it, within bounds; then all that have are shifted so that the
    video goes on where it ended, unless another track would overlap what came before by more than TOLERANCE.
 4. A track that reaches the jump later joins that shift; one that never does keeps its own.
-A gap of one track that others fill is kept, whatever its length. One that no track fills is kept up to the limit.
+A gap of one track that others fill is kept, whatever its length. One that no track fills is kept up to the limit. Where the source
+was waited for at a jump, as where a live one was started again, the gap lasts as long as that wait, and no longer than the jump.
 Thresholds: those of ffmpeg (-dts_delta_threshold, and 0.1 s backward), except for containers that give absolute times.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -33,6 +34,10 @@ LAG = Fraction(3)  # seconds that one track may be interleaved behind the others
 LARGEST_STAMP = 1 << 62  # ticks; FFmpeg's stamps have 64 bits, and sums of them must not leave these
 HELD_SECONDS, HELD_PACKETS, HELD_BYTES = Fraction(2), 1000, 8 << 20
 MOST_JUMPS = 16  # that a track may be behind
+PAUSE = Fraction(1, 2)  # seconds that a live source is waited for before that counts as time that passed in it
+PAUSE_LAG = Fraction(
+    1
+)  # seconds of what was sent before a pause that may arrive after it, as MPEG-TS's last frame does
 
 
 @dataclass(slots=True)
@@ -65,10 +70,19 @@ class Clock:
     """Places packets on one clock. now: seconds that it has reached, by the source's first stamps; None before any.
 
     streams: the video first. flags: the container's, as libavformat has them. start: second at which the source starts, if known.
-    removed: seconds that no track filled and that were cut out.
+    removed: seconds that no track filled and that were cut out. waited: returns the seconds for which a live source kept its reader
+    waiting for the packet that is placed next.
     """
 
-    def __init__(self, streams: tuple[Stream, ...], repairs: Repairs, *, flags: int, start: Fraction | None) -> None:
+    def __init__(
+        self,
+        streams: tuple[Stream, ...],
+        repairs: Repairs,
+        *,
+        flags: int,
+        start: Fraction | None,
+        waited: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._tracks = {s.index: _Track(s.time_base or Fraction(1, 90000), s.type == "subtitle") for s in streams}
         self._video = streams[0].index
         self._repairs = repairs
@@ -79,6 +93,11 @@ class Clock:
         self._pending: _Jump | None = None
         self.now = start if self._jumpy else None
         self.removed = Fraction(0)
+        self._waited = waited
+        self._pause: tuple[Fraction | None, Fraction] = (
+            None,
+            Fraction(0),
+        )  # the last: where it was, and how long it lasted
 
     @property
     def end(self) -> Fraction | None:
@@ -88,6 +107,9 @@ class Clock:
     def place(self, packets: Iterator[MediaPacket]) -> Iterator[MediaPacket]:
         """Yield the same packets with their stamps shifted."""
         for packet in packets:
+            waited = Fraction(self._waited())
+            if waited >= PAUSE:
+                self._pause = self.now, min(waited, STEADY_LIMIT)
             yield from self._take(packet)
         yield from self._settle()
 
@@ -198,7 +220,7 @@ class Clock:
             return
         shifts = {index: self._continuing(index, *start) for index, start in jump.starts.items()}
         exact = shifts.get(self._video, max(shifts.values()))
-        shift = max(exact, max(shifts.values()) - TOLERANCE)
+        shift = self._after_pause(jump, max(exact, max(shifts.values()) - TOLERANCE))
         self._count_jump(jump, shift)
         joined = self._new_jump(shift)
         for packet, first in jump.held:
@@ -215,9 +237,17 @@ class Clock:
         top = track.top if track.top is not None else self.now if self.now is not None else shown
         return top - shown if track.end is None else max(track.end - decoded, top - shown)
 
+    def _after_pause(self, jump: _Jump, shift: Fraction) -> Fraction:
+        """Return a shift that leaves the time that passed before a jump, and no more than a clock that jumps forward says."""
+        at, passed = self._pause
+        if at is None or self.now is None or self.now - at > PAUSE_LAG:
+            return shift
+        own = self._tracks[next(iter(jump.starts))].shift
+        return min(shift + passed, own) if shift < own else shift + passed
+
     def _count_jump(self, jump: _Jump, shift: Fraction) -> None:
         track = self._tracks[next(iter(jump.starts))]
-        if shift < track.shift:
+        if shift <= track.shift:
             self._repairs.forward += 1
             self.removed += track.shift - shift
         else:

@@ -85,6 +85,7 @@ class Connection:
             sought=sought,
             steady=steady,
             until=until,
+            live=self.live,
             reopen=self._reopen,
             reconnect=0 if _is_whole(self.container) else self._opener.reconnect,
             interrupted=self.interrupted,

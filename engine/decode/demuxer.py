@@ -1,6 +1,7 @@
 """A source's packets on one clock, to where it ends or breaks off for good."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
@@ -26,7 +27,7 @@ class Demuxer:
 
     sought: whether the container was sent to some second, so that its first packets say nothing of where it starts.
     steady: the clock is known not to jump; stamps are left as they are. until: the second of the file's clock at whose first packet
-    of video it ends.
+    of video it ends. live: what is waited for at a jump of the clock is time that passes in the source.
     reopen: opens the source again where it breaks off, `reconnect` times in a row at most, and not once it is interrupted.
     """
 
@@ -39,6 +40,7 @@ class Demuxer:
         sought: bool = False,
         steady: bool = False,
         until: Fraction | None = None,
+        live: bool = False,
         reopen: Reopen | None = None,
         reconnect: int = 0,
         interrupted: threading.Event | None = None,
@@ -51,7 +53,14 @@ class Demuxer:
         self._interrupted = interrupted or threading.Event()
         start, time_base = tracks.video.start_time, tracks.video.time_base
         known = start * time_base if start is not None and time_base and not sought else None
-        self._clock = Clock(self._streams, repairs, flags=container.format.flags, start=known)
+        self._waited = 0.0
+        self._clock = Clock(
+            self._streams,
+            repairs,
+            flags=container.format.flags,
+            start=known,
+            waited=lambda: self._waited if live else 0.0,
+        )
         self.reached_byte = self.video_byte = 0
         self._given_up = False
 
@@ -102,7 +111,7 @@ class Demuxer:
         )
 
     def __iter__(self) -> Iterator[MediaPacket]:
-        for packet in self._connected() if self._steady else self._clock.place(self._connected()):
+        for packet in self._connected() if self._steady else self._clock.place(self._timed()):
             yield packet
             if self._until is not None and self._reaches(packet, self._until):
                 break
@@ -116,6 +125,14 @@ class Demuxer:
         return (
             packet.stream.index == self._streams[0].index and stamp is not None and stamp * packet.time_base >= second
         )
+
+    def _timed(self) -> Iterator[MediaPacket]:
+        """Yield packets of all connections, and note for how long each was waited for, new connections included."""
+        packets, asked = self._connected(), time.monotonic()
+        for packet in packets:
+            self._waited = time.monotonic() - asked
+            yield packet
+            asked = time.monotonic()
 
     def _connected(self) -> Iterator[MediaPacket]:
         """Yield packets of the source, and of the connections after the first as if they were its own."""

@@ -63,7 +63,7 @@ class Stream:
         """Send it to its end. Raises SourceError where it cannot be opened, OSError where nobody takes it."""
         container, tracks = self._open()
         opener = opener_for(self._url)
-        packets = Demuxer(container, tracks, self._repairs, reopen=self._reopen, reconnect=opener.reconnect)
+        packets = Demuxer(container, tracks, self._repairs, live=True, reopen=self._reopen, reconnect=opener.reconnect)
         with container, av.open(self, "w", format=CONTAINER, options=OPTIONS) as output:
             streams = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in tracks.all}
             for packet in self._timed(packets):

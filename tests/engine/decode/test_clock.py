@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from types import SimpleNamespace
 
 import media
 import numpy as np
@@ -216,6 +217,51 @@ def part(start, seconds, sound_seconds, skew):
     video = [Packet(VIDEO, start + at, 40) for at in range(0, seconds, 40)]
     sound = [Packet(SOUND, start + skew + at, 20) for at in range(0, sound_seconds, 20)]
     return sorted([*video, *sound], key=lambda packet: packet.pts)
+
+
+@pytest.mark.parametrize(
+    ("start", "passed", "late", "gap"),
+    [
+        (0, 5.0, 0, 5000),  # started again
+        (0, 5.0, 2, 5000),  # likewise, and its last packets came with the first of the new ones, as those of MPEG-TS do
+        (40_000, 5.0, 0, 5000),  # a clock that went ahead by more than was waited for
+        (23_000, 30.0, 0, 13_000),  # and by less
+        (0, 0.3, 0, 0),  # sent in pieces
+    ],
+)
+def test_the_time_for_which_a_live_source_was_waited_for_at_a_jump_passes(start, passed, late, gap):
+    """Both tracks go on when the source does."""
+    before, after = part(9000, 1000, 1000, 0), part(start, 1000, 1000, 0)
+    raw = [packet.pts for packet in after]
+    waits = iter([0.0] * (len(before) - late) + [passed] + [0.0] * 1000)
+    clock = Clock((VIDEO, SOUND), Repairs(), flags=CLOCK_MAY_JUMP, start=None, waited=lambda: next(waits))
+    list(clock.place(iter([*before, *after])))
+    assert [packet.pts - was for packet, was in zip(after, raw, strict=True)] == [10_000 + gap - start] * len(after)
+    assert [packet.pts for packet in before] == [packet.pts for packet in part(9000, 1000, 1000, 0)]
+
+
+@pytest.mark.parametrize(("live", "gap"), [(True, 5), (False, 0)])
+def test_a_publisher_that_starts_again_leaves_the_time_that_passed(clips, monkeypatch, live, gap):
+    """Of a file through a pipe nothing is known of when it was made."""
+    made = {"picture": FLASH.format(rate=25, seconds=8), "sound": BEEP.format(seconds=8)}
+    clip = media.clip(clips / "restarted.ts", "-c:v", "libx264", "-c:a", "aac", **made)
+    data, now = clip.read_bytes(), [0.0]
+
+    class Publisher(Pipe):
+        def read(self, size):
+            left = len(data) - self.given
+            now[0] = 5.0 if left <= 0 else 0.0
+            return super().read(min(size, left) if left > 0 else size)
+
+    monkeypatch.setattr("upres.engine.decode.demuxer.time", SimpleNamespace(monotonic=lambda: now[0]))
+    packets = []
+    with Reader(Publisher(2 * data), live=live) as reader:
+        shown = [frame.pts * frame.time_base for frame in reader.frames(packets.append)]
+        heard = [packet.pts * packet.time_base for packet in packets if packet.pts is not None]
+    picture, sound = (max(float(b - a) for a, b in pairwise(times)) for times in (shown, heard))
+    assert len(shown) == 400
+    assert picture == pytest.approx(gap + 0.04, abs=0.03)
+    assert sound == pytest.approx(picture, abs=0.2)
 
 
 lengths = st.tuples(st.integers(15, 75).map(lambda n: n * 40), st.integers(0, 10).map(lambda n: n * 20))
