@@ -1,4 +1,4 @@
-"""Clients that do not behave: the server's memory stays bounded, and others are served. Figures go to soak/."""
+"""Misbehaving clients: the server's memory stays bounded and other clients are served. Writes figures to soak/."""
 
 import json
 import random
@@ -21,8 +21,8 @@ from upres.v2 import upscale_pb2 as pb
 pytestmark = pytest.mark.soak
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 LARGE = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast", codec="lossless")
-BOUND = 300 << 20  # bytes that the server process may grow by
-JOBS = 25  # of an ordinary client, without the others and meanwhile
+BOUND = 300 << 20  # maximum growth of the server process in bytes
+JOBS = 25  # jobs of an ordinary client, run without and with the misbehaving ones
 FIGURES = SOAK / "abuse.jsonl"
 
 
@@ -34,7 +34,7 @@ def server(tmp_path):
 
 
 class Beating:
-    """Does `beat` again and again, in a thread, while it is entered."""
+    """Calls `beat` repeatedly in a thread while the context is active."""
 
     seconds = 1.0
 
@@ -56,7 +56,7 @@ class Beating:
 
 
 class Memory(Beating):
-    """What the server process has resident. samples: bytes."""
+    """The server process's resident memory. samples: bytes."""
 
     seconds = 0.5
 
@@ -70,13 +70,13 @@ class Memory(Beating):
 
 
 class Ordinary:
-    """A client that behaves: what its jobs took, and the server's memory meanwhile."""
+    """A well-behaved client: the durations of its jobs, and the server's memory during them."""
 
     def __init__(self, server, path):
         self._server, self._path = server, path
 
     def served(self):
-        """Seconds of each of its jobs, one after the other, and samples of the server's memory."""
+        """Run its jobs one after the other; return seconds per job and samples of the server's memory."""
         seconds = []
         with Rpc(self._server.target) as rpc, Memory(self._server) as memory:
             for _ in range(JOBS):
@@ -89,9 +89,9 @@ class Ordinary:
 
 @contextmanager
 def measured(server, clip, what, **facts):
-    """Memory and service without the others, then while they are there; what is entered with begins them."""
+    """Measure memory and service without the misbehaving clients, then with them; the context manager starts them."""
     ordinary = Ordinary(server, clip())
-    ordinary.served()  # once before, so that everything is loaded
+    ordinary.served()  # once beforehand, so that everything is loaded
     alone, calm = ordinary.served()
     with Memory(server) as memory, ExitStack() as others:
         yield others, facts
@@ -115,7 +115,7 @@ def mib(count):
 
 
 def note(line):
-    """Put a line among the figures, in place of what was measured before."""
+    """Write a line of figures, replacing the previous measurement."""
     lines = [json.loads(text) for text in FIGURES.read_text().splitlines()] if FIGURES.exists() else []
     kept = [other for other in lines if other["what"] != line["what"]]
     FIGURES.write_text("".join(json.dumps(told) + "\n" for told in [*kept, line]))
@@ -130,7 +130,7 @@ def test_a_thousand_idle_connections(server, clip):
 
 
 class SlowReaders(Beating):
-    """Readers of one result over gRPC and HTTP, each on its own connection: all ask, and take a little now and then."""
+    """Slow readers of one result over gRPC and HTTP, each on its own connection."""
 
     def __init__(self, server, request_id, count):
         super().__init__()
@@ -158,7 +158,7 @@ class SlowReaders(Beating):
 
 
 def _asked(url):
-    """A socket with a small window that has asked for a URL."""
+    """Open a socket with a small receive window and request a URL."""
     reading = socket.socket()
     reading.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reading.settimeout(30)
@@ -183,7 +183,7 @@ def test_slow_readers_of_a_large_result(server, clip, tmp_path):
 
 
 def stopped(server, size):
-    """An upload over HTTP that announces more than it ever sends."""
+    """Open an HTTP upload that announces more data than it sends."""
     sending = socket.create_connection(("127.0.0.1", server.settings["http_port"]))
     head = f'--x\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\n{"x" * size}'
     request = f"POST /api/v2/videos/upscales HTTP/1.1\r\nHost: upres\r\nAuthorization: Bearer {KEY}\r\n"
@@ -207,7 +207,7 @@ def test_senders_that_stop(server, clip):
 
 
 def streamed(rpc, data, end):
-    """Why a stream of these bytes ended in error; without an end, its sender stays silent until it did."""
+    """Return why a stream of these bytes failed; if it does not end, its sender stays idle until it fails."""
     ended = threading.Event()
 
     def requests():

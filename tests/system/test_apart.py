@@ -1,4 +1,4 @@
-"""Two real servers on one PostgreSQL database and one bucket, each with a disk of its own: one goes on where the other has gone."""
+"""Two real servers that share a PostgreSQL database and a bucket but no disk: one continues the other's jobs."""
 
 import itertools
 import shutil
@@ -39,14 +39,14 @@ def faults(s3, monkeypatch):
 
 @pytest.fixture
 def gate(tmp_path, monkeypatch):
-    """A file until which no job of more than some frames ends."""
+    """Return the file until whose creation no job of more than a few frames ends."""
     monkeypatch.setenv("FAKE_GATE", str(tmp_path / "gate"))
     return tmp_path / "gate"
 
 
 @pytest.fixture
 def two(postgres, tmp_path, faults, gate):
-    """Two servers with nothing in common but the database and the bucket, and clients of both, and of either."""
+    """Two servers that share only the database and the bucket, with clients of each, and of both."""
     settings = {"database": databases.fresh(), "store": f"s3://bucket/{next(NUMBER)}", "models": "fake:gated"}
     database, store = settings["database"], settings["store"]
     first, second = (ServerProcess(tmp_path / name / "state", **settings) for name in ("1", "2"))
@@ -68,7 +68,7 @@ def two(postgres, tmp_path, faults, gate):
 
 @pytest.fixture(scope="module")
 def wanted(clip, tmp_path_factory):
-    """The result of an undisturbed job, on SQLite and one disk."""
+    """Return the result of an undisturbed job, on SQLite and one disk."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with ServerProcess(folder / "state") as server, Rpc(server.target) as rpc:
         request_id = rpc.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id
@@ -84,7 +84,7 @@ def row_of(two, request_id, column):
 
 
 def stored(two, part):
-    """Count the objects that were written whose keys have this in them."""
+    """Count the objects written whose keys contain this text."""
     return sum(method in ("PUT", "POST") and part in path for method, path, _ in list(two.faults.asked))
 
 
@@ -96,7 +96,7 @@ def until(condition):
 
 
 def holder(two, request_id):
-    """The server that has a job, and the other one."""
+    """Return the server that owns a job, and the other one."""
     with psycopg.connect(two.database) as connection:
         query = "SELECT grpc FROM leases JOIN jobs ON leases.name = jobs.server WHERE request_id = %s"
         (grpc,) = connection.execute(query, (request_id,)).fetchone()
@@ -112,7 +112,7 @@ def test_a_job_goes_on_at_another_server_from_what_is_in_the_bucket(two, gate, c
     gate.touch()
     assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
     assert any("downloaded from the object store" in line["message"] for line in other.lines)
-    killed.start().ready()  # and what it has of the job is of no use any more
+    killed.start().ready()  # its local files of the job are useless by now
     until(lambda: not (killed.log.parent / "state" / "jobs" / request_id).exists())
 
 
@@ -177,7 +177,7 @@ def test_a_server_that_hung_and_comes_back_changes_nothing_in_the_bucket(two, ga
     hangs, other = holder(two, request_id)
     hangs.process.send_signal(signal.SIGSTOP)
     with Client(other.target, KEY, patience=120) as client:
-        client.get(request_id)  # it asks until there is an answer
+        client.get(request_id)  # retries until there is an answer
     gate.touch()
     hangs.process.send_signal(signal.SIGCONT)
     assert hangs.wait() == 1
@@ -193,7 +193,7 @@ def test_a_server_that_hung_and_comes_back_changes_nothing_in_the_bucket(two, ga
 
 
 def test_a_bucket_that_is_away_for_a_while_and_cuts_what_is_read_costs_no_job(two, gate, clip, wanted, tmp_path):
-    """It is away while a job runs, its server is killed and another one takes it over."""
+    """The bucket is unavailable while a job runs, its server is killed and another one takes it over."""
     request_id = two.one.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id
     until(lambda: stored(two, f"{request_id}/log/") > 0)
     two.faults.away = True

@@ -1,4 +1,4 @@
-"""What has been seen to pass on emulated ARM64 passes there still: the first evidence for ARM, and no more than that."""
+"""Tests that have passed on emulated ARM64 still pass there: the first evidence for ARM, and no more than that."""
 
 import os
 import shutil
@@ -21,8 +21,8 @@ SEEN = (
     "runtime/test_ort.py",
     "runtime/test_ort_prelu.py",
 )
-"""Of tests/engine; the rest has not been tried, for emulation takes a hundred times as long."""
-NOT = "not that_ship and not tile_is_the_whole"  # whole networks on frames
+"""Folders of tests/engine. The others have not been tried, because emulation takes a hundred times as long."""
+NOT = "not that_ship and not tile_is_the_whole"  # these run whole networks on frames
 
 
 @pytest.mark.soak

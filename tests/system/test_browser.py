@@ -1,4 +1,4 @@
-"""The page in a real browser, against a real server: what a person does with it."""
+"""The web page in a real browser against a real server, used as a person does."""
 
 import json
 import os
@@ -54,21 +54,21 @@ def browser(playwright):
 
 @pytest.fixture(scope="module")
 def slow_server(tmp_path_factory):
-    """A server whose models fall behind any camera."""
+    """Return a server whose models are slower than any camera."""
     with ServerProcess(tmp_path_factory.mktemp("slow") / "state", models="fake:slow") as process:
         yield process.ready()
 
 
 @pytest.fixture(scope="module")
 def stepping_server(tmp_path_factory):
-    """A server whose models fall behind any camera, but for the light ones."""
+    """Return a server whose models are slower than any camera, except the light ones."""
     with ServerProcess(tmp_path_factory.mktemp("stepping") / "state", models="fake:stepping") as process:
         yield process.ready()
 
 
 @contextmanager
 def visit(browser, server):
-    """Open the page by the link that the server prints; whatever it logs as an error fails the test."""
+    """Open the page with the link that the server prints. Any logged error fails the test."""
     opened = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     opened.set_default_timeout(SECONDS)
     problems = []
@@ -88,7 +88,7 @@ def page(browser, server):
 
 
 def until(page, condition):
-    """Wait until this is true in the page; its policy lets nothing be evaluated there by itself."""
+    """Wait until an expression is true in the page, whose content security policy forbids evaluating code from within."""
     end = time.monotonic() + SECONDS / 1000
     while not page.evaluate(condition):
         assert time.monotonic() < end, condition
@@ -96,7 +96,7 @@ def until(page, condition):
 
 
 def plays(page, name="upscaled"):
-    """Wait until a picture moves; give its size."""
+    """Wait until a video plays; return its size."""
     until(page, f"document.getElementById('{name}').currentTime > 0.3")
     return page.evaluate(f"[{name}.videoWidth, {name}.videoHeight]")
 
@@ -122,7 +122,7 @@ def test_a_dropped_clip_plays_while_it_is_made_and_its_result_afterwards(page, c
     assert "64x48 → 128x96" in page.text_content("#size")
     until(page, "document.getElementById('speed').textContent.endsWith(' frames/s; shown at 10')")
     assert (page.text_content("#network"), page.text_content("#device")) == ("nearest-x2", "on numpy")
-    page.check("#step-down")  # which is for live sources, so that this one goes on
+    page.check("#step-down")  # applies to live sources, so this one continues
     page.wait_for_selector("#advice:not([hidden])")
     assert "Interlaced: none." in page.text_content("#measured") and "540p" in page.text_content("#rules")
     picture(page, "preview-1440")
@@ -133,7 +133,7 @@ def test_a_dropped_clip_plays_while_it_is_made_and_its_result_afterwards(page, c
     until(page, "document.querySelector('#jobs tr td:nth-child(3)').textContent === 'done'")
     page.click("#stop")
     page.locator("#jobs tr").first.get_by_text("Play").click()
-    assert plays(page) == [128, 96] and plays(page, "original") == [64, 48]  # before and after
+    assert plays(page) == [128, 96] and plays(page, "original") == [64, 48]  # after and before
 
 
 def test_what_the_browser_cannot_play_is_made_smaller(page, clip):
@@ -173,7 +173,7 @@ def test_a_file_that_is_still_sent_gives_way_to_what_is_chosen_next(page, clip):
     page.route("**/api/v2/videos/upscales", lambda route: held.append(route))
     page.set_input_files("#file", clip("page.mp4", 6, "-c:v", "libx264", "-pix_fmt", "yuv420p"))
     until(page, "!document.getElementById('stop').disabled")
-    with page.expect_event("requestfailed"):  # it is asked for no more
+    with page.expect_event("requestfailed"):  # the page stops requesting it
         page.click("#camera")
     assert held and plays(page) == [640, 480]
     goes_on(page, 1)
@@ -251,7 +251,7 @@ def test_a_stream_of_the_operators_is_chosen_by_its_name_and_upscaled(page, serv
     picture(page, "stream-1440")
     with page.expect_download() as saved:
         page.click("#still")
-    assert saved.value.path().read_bytes()[16:24] == struct.pack(">2I", 128, 96)  # of the result alone
+    assert saved.value.path().read_bytes()[16:24] == struct.pack(">2I", 128, 96)  # only the result
     assert page.input_value("#divider") == "0"  # there is no original
     page.click("#stop")
     assert page.input_value("#stream") == "" and page.input_value("#divider") == "50"
@@ -277,7 +277,7 @@ def test_a_live_run_is_watched_by_the_address_that_it_prints(browser, clip):
 
 
 def goes_on(page, seconds=3):
-    """Wait until a picture has moved by so much, and see that the browser has discarded nothing of it on the way."""
+    """Wait until a video has advanced by this much, and check that the browser discarded nothing."""
     before = page.evaluate("upscaled.currentTime")
     for step in range(1, 5 * seconds + 1):
         until(page, f"upscaled.currentTime > {before + step / 5}")
@@ -288,7 +288,7 @@ def test_frames_that_are_left_out_stall_neither_the_sender_nor_one_who_joins_lat
     with visit(browser, slow_server) as page, visit(browser, slow_server) as late:
         page.click("#camera")
         plays(page)
-        goes_on(page, 12)  # the first ten seconds are kept no longer
+        goes_on(page, 12)  # the first ten seconds are no longer buffered
         until(page, "parseInt(document.getElementById('dropped').textContent) > 50")
         late.locator("#jobs tr").first.get_by_text("Watch").click()
         assert plays(late) == page.evaluate("[upscaled.videoWidth, upscaled.videoHeight]")
@@ -313,10 +313,10 @@ def test_a_lighter_network_takes_over_while_the_picture_plays_on(browser, steppi
 
 
 def test_a_hole_in_the_source_is_passed_over(page, server):
-    """Two seconds are missing, and no frame was made to last so long, so the browser takes nothing but a key frame then."""
+    """Two seconds are missing and no frame was extended to cover the gap, so the browser accepts only a keyframe then."""
     with sending(server, recorded([*range(60), *range(80, 90)])) as (request_id, send):
         page.locator(f"#jobs tr[data-id='{request_id}']").get_by_text("Watch").click()
-        # Of MPEG-TS, a frame is known when the next but one starts: here, the one behind the hole is not.
+        # In MPEG-TS a frame is complete when the next one starts; the one before the gap is not.
         send(upto=62, made=60)
         send(upto=70, made=68)
         until(page, "upscaled.currentTime > 8.5")
@@ -325,7 +325,7 @@ def test_a_hole_in_the_source_is_passed_over(page, server):
 
 @contextmanager
 def sending(server, frames):
-    """Start a live job from the test: its id, and a function that sends up to a frame and waits until so many were made."""
+    """Start a live job from the test. Return its id, and a function that sends up to a frame and waits for that many results."""
     sent = seen = 0
 
     def send(*, upto, made):
@@ -335,19 +335,19 @@ def sending(server, frames):
         while seen < made:
             message = sender.recv(timeout=60)
             said = json.loads(message) if isinstance(message, str) else {}
-            # Many frames at once are more than a viewer is shown, who sends them himself: he is spared some of them.
+            # A viewer who also sends is not shown all of a burst of frames: the server skips some.
             seen += ("fragment" in said) + said.get("dropped", {}).get("frames", 0)
 
     with connect(f"ws{server.base[4:]}/api/v2/live", max_size=None, open_timeout=60) as sender:
         start = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 5, "when_slow": "drop"}
-        start["preset"] = "ultrafast"  # which makes no key frame by itself
+        start["preset"] = "ultrafast"  # this preset inserts no keyframes by itself
         sender.send(json.dumps({"key": KEY, "start": start}))
         yield json.loads(sender.recv(timeout=60))["accepted"]["request_id"], send
 
 
 @pytest.fixture(scope="session")
 def hls_js(request):
-    """A player that no one here wrote, fetched once with npm."""
+    """Return hls.js, an independent player, downloaded once with npm."""
     folder = request.config.cache.mkdir("hls.js")
     if not (found := list(folder.glob("*.tgz"))):
         if not shutil.which("npm") and not os.environ.get("CI"):
@@ -398,10 +398,10 @@ def test_a_job_is_cancelled(page):
     plays(page)
     page.locator("#jobs tr").first.get_by_text("Cancel").press("Enter")
     until(page, "document.querySelector('#jobs tr td:nth-child(3)').textContent === 'cancelled'")
-    assert page.evaluate("document.activeElement.ariaLabel") == "Jobs, newest first"  # the keyboard keeps its place
+    assert page.evaluate("document.activeElement.ariaLabel") == "Jobs, newest first"  # keyboard focus is kept
     until(page, "original.srcObject.getTracks().every((track) => track.readyState === 'ended')")
-    assert page.is_hidden("#address")  # of what is over
-    page.select_option("#content", "live")  # which starts nothing again
+    assert page.is_hidden("#address")  # the address of a finished job
+    page.select_option("#content", "live")  # restarts nothing
     page.click("#stop")
     assert page.text_content("#made") == page.text_content("#speed") == "–"
     assert page.evaluate("original.srcObject") is None

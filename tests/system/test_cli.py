@@ -1,4 +1,4 @@
-"""The command line as people use it: real models on a small real clip, in the same process, through `main`."""
+"""The command line as people use it: real models on a small real clip, in this process, through `main`."""
 
 import io
 import json
@@ -25,7 +25,7 @@ SHORT = ["--duration", "0.2"]
 
 @pytest.fixture
 def upres(monkeypatch, capfd):
-    """Run the command line; gives its exit code, stdout and stderr."""
+    """Run the command line; return exit code, stdout and stderr."""
 
     def call(*args):
         monkeypatch.setattr(sys, "argv", ["upres", *map(str, args)])
@@ -39,7 +39,7 @@ def upres(monkeypatch, capfd):
 
 @pytest.fixture
 def tiny(tmp_path):
-    """Twelve frames of 48x32 with uneven times and no sound."""
+    """Make a clip of twelve 48x32 frames with uneven times and no sound."""
     path = tmp_path / "tiny.mp4"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25, width=48, height=32, pix_fmt="yuv420p", options={"qp": "0"})
@@ -370,7 +370,7 @@ main()
 
 
 def test_an_interrupted_run_is_resumed_to_the_same_bytes(upres, tmp_path):
-    """Interrupted from inside once its second segment is there, so that it has most of its way to go on any machine."""
+    """Interrupt from inside once the second segment is written, so that most of the work is left on any machine."""
     picture = "testsrc2=size=64x48:rate=10:duration=4"
     clip, target = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", picture=picture), tmp_path / "out.mp4"
     options = ["--segment", "0.2", "--model", "RealESRGAN_Vid_x2"]

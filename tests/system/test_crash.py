@@ -1,4 +1,4 @@
-"""kill -9 of server, worker and decoder: no accepted job is lost, and its result is the same to the byte."""
+"""kill -9 of server, worker and decoder: no accepted job is lost, and results are byte-identical."""
 
 import contextlib
 import hashlib
@@ -32,7 +32,7 @@ FIGURES = SOAK / "crash.jsonl"
 
 @pytest.fixture(scope="module")
 def deadly(tmp_path_factory):
-    """A file that is not there; while it is, attempts of the shared server kill their worker."""
+    """Return a path; while that file exists, attempts of the shared server kill their worker."""
     with pytest.MonkeyPatch.context() as patch:
         file = tmp_path_factory.mktemp("deadly") / "now"
         patch.setenv("FAKE_DIES", str(file))
@@ -41,7 +41,7 @@ def deadly(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared(deadly, tmp_path_factory):
-    """One server that dies and is started again in test after test, since a start is most of what each of them takes."""
+    """A server that dies and restarts in test after test, because a start is most of the time that each test takes."""
     server = ServerProcess(tmp_path_factory.mktemp("shared") / "state")
     yield server
     if server.runs:
@@ -50,7 +50,7 @@ def shared(deadly, tmp_path_factory):
 
 @pytest.fixture
 def server(shared, deadly, wanted):
-    """The shared server, which runs, with the settings that it has by itself."""
+    """Return the shared server, running with its default settings."""
     if shared.runs and shared.changed:
         shared.kill()
     yield shared if shared.runs else shared.start()
@@ -60,13 +60,13 @@ def server(shared, deadly, wanted):
 
 @pytest.fixture(scope="module")
 def wanted(shared, clip):
-    """The results without any crash, by clip: what the server makes before the first."""
+    """Return the results without any crash, by clip, as the server makes them before the first one."""
     with Rpc(shared.start().target) as rpc:
         return {path: finish(rpc, path, str(uuid.uuid4())) for path in (clip("a.mp4", 1), clip("a.mp4", 12))}
 
 
 def finish(rpc, path, request_id):
-    """Submit, as often as needed under one id, and give the result's hash."""
+    """Submit a job, retrying with the same id, and return the hash of its result."""
     submit(rpc, path, request_id)
     events = list(rpc.watch(request_id))
     assert events[-1].event == "done", events[-1]
@@ -97,7 +97,7 @@ def cancel_begun(rpc, path, request_id):
 
 @dataclass(frozen=True)
 class Story:
-    """What leads to a change of state. to: its status, and the how manieth change to that it is.
+    """The trigger of a state change. to: the new status, and the ordinal of the change to it.
 
     reason: why the job ends in error, whatever happens; "" where it ends well. first, then: settings before and after the
     crash. again: it is the start after a crash that crashes, before anybody can call. dies: attempts kill their worker.
@@ -133,7 +133,7 @@ STORIES = [
 
 
 def die(server, fault, act, **settings):
-    """Let a server, with other settings where some are given, die at a step, and do what leads there."""
+    """Make a server die at a step, optionally with other settings, and trigger that step."""
     if settings:
         server.kill()
     server.dies_at(fault)
@@ -145,7 +145,7 @@ def die(server, fault, act, **settings):
 
 
 def listed(server):
-    """The jobs that a server has."""
+    """List the jobs of a server."""
     with Rpc(server.target) as rpc:
         return {job.request_id for job in rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs}
 
@@ -191,16 +191,16 @@ def test_every_change_of_state_is_among_them():
     changes = [found for _, found in inspect.getmembers(states, inspect.isfunction)]
     assert {story.change for story in STORIES} == {
         change for change in changes if inspect.signature(change).return_annotation is states.State
-    } - {states.requeued}  # of a server that stops in peace, in test_fairness
+    } - {states.requeued}  # of a server that stops cleanly: in test_fairness
 
 
 def files_of(server, request_id):
-    """The names under a server's state folder that a job has left."""
+    """List the names that a job left in a server's state folder."""
     return {path.name for path in Path(server.settings["state"]).rglob("*") if request_id in path.name}
 
 
 def wait_until(condition):
-    """Wait for what a server does in the background, for twenty seconds at most."""
+    """Wait for background work of a server, up to twenty seconds."""
     end = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < end
@@ -226,7 +226,7 @@ def test_a_server_that_dies_while_it_forgets_a_job_has_it_whole_or_not_at_all(se
 
 
 def test_a_server_that_dies_between_an_end_and_its_tidying_up_does_so_after_its_restart(server, clip):
-    """And what the result store's writing left is no result."""
+    """Partial files of the result store are not results."""
     path, request_id, state = clip("a.mp4", 1), str(uuid.uuid4()), Path(server.settings["state"])
     die(server, "changed to done:1", lambda rpc: submit(rpc, path, request_id) or list(rpc.watch(request_id)))
     assert {"source", "result.mp4"} < {file.name for file in (state / "jobs" / request_id).iterdir()}
@@ -239,7 +239,7 @@ def test_a_server_that_dies_between_an_end_and_its_tidying_up_does_so_after_its_
 
 
 def test_an_idempotency_key_holds_no_request_that_was_lost_before_it_was_answered(server, clip):
-    """The sender comes again when the job of its first try, whose source was lost with the server, was given up."""
+    """A client retries after the job of its first try, whose source was lost with the server, was given up."""
 
     def send():
         headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": "once"}
@@ -267,7 +267,7 @@ def victims(server, kind):
 
 
 def killed(server, path, kind, after):
-    """A job that is disturbed by a kill at an event of its log; its id, and which processes died."""
+    """Disturb a job with a kill at an event of its log; return its id, and how many processes were killed."""
     request_id = str(uuid.uuid4())
     with Rpc(server.target) as rpc:
         submit(rpc, path, request_id)
@@ -286,7 +286,7 @@ def killed(server, path, kind, after):
 
 
 def kill_at_random(server, path, kills, seed, wanted):
-    """One job after the other, each disturbed by one kill at a random event, until there were enough kills; what happened."""
+    """Run jobs in sequence, each disturbed by a kill at a random event, until there were enough kills; return the events."""
     chance, number = random.Random(seed), 0
     while kills:
         number += 1

@@ -1,4 +1,4 @@
-"""More than 8 bits a channel, and high dynamic range: kept from the source to the file, or said to be lost."""
+"""More than 8 bits per channel and high dynamic range: preserved from source to file, or reported as lost."""
 
 import re
 import subprocess
@@ -28,7 +28,7 @@ FFV1 = Encoder(codec="ffv1")
 
 
 def ramp(path):
-    """A frame whose luma rises by one code of 10 bits every 16 pixels, from 400 to 431: what bands where it becomes 8 bits."""
+    """Return a frame whose luma rises by one 10-bit code every 16 pixels, from 400 to 431; it would show bands in 8 bits."""
     luma = np.arange(400, 432, dtype="<u2").repeat(16)[None].repeat(64, 0)
     grey = np.full((32, 256), 512, "<u2")
     (path.parent / "raw").write_bytes(luma.tobytes() + 2 * grey.tobytes())
@@ -50,7 +50,7 @@ def pq(path):
 
 
 def luma(path):
-    """The first frame's luma in codes of 10 bits, as ffmpeg decodes it."""
+    """Return the first frame's luma in 10-bit codes, as ffmpeg decodes it."""
     width, height = referee.size(path)
     form = referee.streams(path, "video")[0]["pix_fmt"]
     data = media.ffmpeg("-i", path, "-frames:v", 1, "-f", "rawvideo", "-pix_fmt", form, "-")
@@ -60,7 +60,7 @@ def luma(path):
 
 
 def in_float(pixels):
-    """The network's result for levels 0..255 in floating point, rounded nowhere."""
+    """Return the network's result for levels 0..255 in floating point, without rounding."""
     model = onnx.load(manifest.find(NETWORK)[0])
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
@@ -85,13 +85,13 @@ def test_a_slow_ramp_keeps_its_steps_through_the_network(tmp_path):
     upscale(source, tmp_path / "shallow.mkv", job(tmp_path / "shallow.mkv", model, encoder=shallow))
     grey = (luma(source) - 64) / 876 * 255
     exact = in_float(grey[..., None].repeat(3, 2)) @ (0.2126, 0.7152, 0.0722) / 255 * 876 + 64
-    inner = (slice(32, -32), slice(32, -32))  # without what zeros around a frame do to a network
+    inner = (slice(32, -32), slice(32, -32))  # without the effect of zero padding at the frame's borders
     deep, eight = (luma(tmp_path / name)[inner] for name in ("deep.mkv", "shallow.mkv"))
     assert psnr(deep, exact[inner]) > 65
     assert psnr(deep, exact[inner]) > psnr(eight, exact[inner]) + 12
     rows = [len(np.unique(plane[plane.shape[0] // 2])) for plane in (deep, eight)]
-    assert rows[0] > 3.5 * (rows[1] - 2)  # of 8 bits, two of them are what dithering adds at the ends
-    assert np.diff(np.unique(deep)).max() == 1  # no step is wider than a code: no bands
+    assert rows[0] > 3.5 * (rows[1] - 2)  # in 8 bits; dithering adds two rows at the ends
+    assert np.diff(np.unique(deep)).max() == 1  # no step is larger than a code, so there are no bands
 
 
 def test_ten_bits_become_hevc_in_ten_bits(tmp_path):
@@ -132,7 +132,7 @@ def test_lossless_loses_no_step(tmp_path):
 
 
 def lights(path):
-    """What ffmpeg says of a file's light: of the container, and of the first frame."""
+    """Return ffmpeg's light metadata of a file: of the container and of the first frame."""
     command = [
         media.program(),
         "-hide_banner",
@@ -202,7 +202,7 @@ def test_tone_mapping_gives_sdr(tmp_path):
 
 
 class Taking8:
-    """A model of 8 bits only."""
+    """Return a model that supports only 8 bits."""
 
     def __init__(self):
         self._model = Nearest(2)

@@ -1,4 +1,4 @@
-"""The Dockerfile and compose.yaml: that what they name exists; and, as soak tests, images built by podman, and the result used."""
+"""The Dockerfile and compose.yaml name only things that exist; as soak tests, podman builds the images and uses them."""
 
 import json
 import os
@@ -27,17 +27,17 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 PODMAN = ["podman", "--runtime", "runc"]
 HEALTH = json.loads(re.search(r"^HEALTHCHECK.*?CMD (\[.*?\])$", DOCKERFILE, re.MULTILINE | re.DOTALL)[1])
 SERVER_SECONDS = 180
-LIMITS = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"]  # podman's own are more than a machine may allow
+LIMITS = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"]  # podman's defaults exceed what a machine may allow
 
 
 def environment(text):
-    """What the ENV lines of a piece of the Dockerfile set."""
+    """Return the variables that the ENV lines of a part of the Dockerfile set."""
     lines = re.findall(r"^ENV (.*)$", text, re.MULTILINE)
     return dict(pair.split("=", 1) for line in lines for pair in line.split())
 
 
 def test_what_it_names_exists():
-    """What it sets is a setting, what it runs is there, and what its context takes lies here."""
+    """Its variables are settings, the commands it runs exist, and the files it copies are in the build context."""
     names = {*re.findall(r"UPRES_[A-Z_]*[A-Z]", DOCKERFILE + (ROOT / "compose.yaml").read_text())}
     assert names and names <= {*SETTINGS, "UPRES_CACHE"}
     assert HEALTH[:2] == ["python3", "-m"] and find_spec(HEALTH[2])
@@ -95,14 +95,14 @@ def test_compose_stops_a_server_no_sooner_than_its_jobs_may_end():
 
 
 def podman(*arguments, seconds=120):
-    """Run podman to its end: exit code and output."""
+    """Run podman to its end; return exit code and output."""
     command = [*PODMAN, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds)
     return done.returncode, done.stdout
 
 
 def inside(*command, image="cpu", user=None, state=None, environment=()):
-    """Run a command in an image as `docker run --read-only` would; state: the folder for its volume."""
+    """Run a command in an image as `docker run --read-only` would. state: the folder for its volume."""
     options = ["--rm", "--no-healthcheck", "--read-only", "--tmpfs", "/tmp", "--network", "host", *LIMITS]
     options += [f"--user={user}"] if user else []
     options += [f"--volume={state}:/var/lib/upres"] if state else []
@@ -112,13 +112,13 @@ def inside(*command, image="cpu", user=None, state=None, environment=()):
 
 
 def tag(target):
-    """The image of a stage."""
+    """Return the name of a stage's image."""
     return f"localhost/upres-test:{target}"
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """The base of the images: one that debootstrap makes where no registry has given one."""
+    """Return the base of the images; made with debootstrap if no registry provides it."""
     missing = [name for name in ("podman", "runc", "debootstrap") if not shutil.which(name)]
     if os.geteuid() or missing:
         pytest.skip(f"needs root and {', '.join(missing) or 'nothing else'} on the PATH")
@@ -134,15 +134,15 @@ def base(tmp_path_factory):
 
 
 def build(target, *options):
-    """Build a stage as an image: exit code and output."""
+    """Build a stage as an image; return exit code and output."""
     options = ["--format=docker", "--isolation=chroot", "--pull=never", "--network=host", *LIMITS, *options]
-    if bundle := os.environ.get("SSL_CERT_FILE"):  # where a proxy in between has certificates of its own
+    if bundle := os.environ.get("SSL_CERT_FILE"):  # a proxy with its own certificates
         options += [f"--volume={bundle}:/certificates.pem:ro", "--env=PIP_CERT=/certificates.pem"]
     return podman("build", *options, "--tag", tag(target), ROOT, seconds=2400)
 
 
 def built(target, *options):
-    """Build a stage as an image, give its name, and remove it at the end."""
+    """Build a stage as an image, yield its name, and remove it at the end."""
     code, output = build(target, *options)
     assert code == 0, output[-4000:]
     yield target
@@ -151,25 +151,25 @@ def built(target, *options):
 
 @pytest.fixture(scope="module")
 def image(base):
-    """What a build that names no target gives."""
+    """Yield the image of a build that names no target."""
     yield from built("cpu")
 
 
 @pytest.fixture(scope="module")
 def cuda_image(base):
-    """The image for NVIDIA GPUs: some gigabytes."""
+    """Yield the image for NVIDIA GPUs: several gigabytes."""
     yield from built("cuda", "--target=cuda")
 
 
 @pytest.fixture(scope="module")
 def jetson_environment(base):
-    """What the image for Jetson copies, on this machine's base and processor."""
+    """Yield the files that the image for Jetson copies, on this machine's base image and processor."""
     yield from built("build-jetson", "--target=build-jetson")
 
 
 @pytest.fixture
 def state(image, tmp_path):
-    """A folder for the volume, of the image's user."""
+    """Return a folder for the volume, owned by the image's user."""
     folder = tmp_path / "state"
     folder.mkdir()
     os.chown(folder, 10001, 10001)
@@ -228,7 +228,7 @@ def test_images_inherit_the_health_check(image, cuda_image):
 
 @pytest.mark.soak
 def test_the_image_for_gpus_has_one_onnx_runtime_and_what_its_provider_links(cuda_image):
-    """Only the driver is missing: it comes from the host. The CPU computes where it is asked to."""
+    """Only the driver is missing, which the host provides. Explicit requests for the CPU work."""
     code, output = inside("upres", "doctor", "--json", image=cuda_image)
     found = {finding["name"]: finding for finding in json.loads(output)}
     assert code == 0, output
@@ -259,7 +259,7 @@ def test_the_image_for_gpus_upscales_on_the_cpu_and_refuses_cuda_without_a_drive
 
 @pytest.mark.soak
 def test_the_environment_of_a_jetson_sees_what_apt_installs_and_prefers_its_own(jetson_environment):
-    """TensorRT's package is apt's there; NumPy, which it brings along, is too old."""
+    """TensorRT comes from apt there; NumPy, which it depends on, is too old."""
     look = "import sys, numpy, upres.engine, cuda.core; print(numpy.__file__, *sys.path, sep='\\n')"
     code, output = inside("/opt/upres/bin/python3", "-c", look, image=jetson_environment)
     assert code == 0, output

@@ -1,4 +1,4 @@
-"""What the documents say is so: the map is the tree, links lead somewhere, the first screen stays short."""
+"""Documents match the code: the map matches the tree, links resolve, and the first screen stays short."""
 
 import re
 from itertools import chain

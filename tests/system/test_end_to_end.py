@@ -1,4 +1,4 @@
-"""Real media of every kind through the whole engine, judged by ffmpeg: pictures, times, sound."""
+"""Real media of every kind through the whole engine, judged by ffmpeg: frames, timestamps, sound."""
 
 import math
 from fractions import Fraction
@@ -71,13 +71,13 @@ OTHER_TARGETS = [
     ("mpeg4-pcm.mov", ".webm"),
     ("silent.mp4", ".webm"),
 ]
-# Whose encoder's padding a player may hear, because the container or ffmpeg 5.1 knows no way to hide it.
+# Encoders whose padding a player may play, because the container or ffmpeg 5.1 has no way to hide it.
 MORE_IS_HEARD = [("theora-vorbis.ogv", ".mp4"), ("h264-vorbis.mkv", ".mp4"), ("vp8-vorbis.webm", ".mp4")]
 MORE_IS_HEARD += [("vp9-opus.webm", ".mp4"), ("av1-opus.webm", ".mp4"), ("ffv1-opus.mkv", ".mp4")]
 MORE_IS_HEARD += [("h264-aac.mp4", ".mkv"), ("mp3.mp4", ".mkv"), ("wmv2.wmv", ".mkv"), ("mp3.mp4", ".mp4")]
-LESS_IS_HEARD = [("fragmented.mp4", ".mp4")]  # padding that ffmpeg hides in the joined file, and not in the source
-MILLISECONDS = (".mkv", ".webm")  # which its times are rounded to
-PADDING = 2 * 1152  # samples: a frame before and after
+LESS_IS_HEARD = [("fragmented.mp4", ".mp4")]  # padding that ffmpeg hides in the joined file but not in the source
+MILLISECONDS = (".mkv", ".webm")  # containers that round timestamps to milliseconds
+PADDING = 2 * 1152  # samples: one frame before and one after
 
 
 def source(clips, name):
@@ -112,7 +112,7 @@ def test_pictures_times_and_sound_are_those_of_the_source(clips, tmp_path, name,
 
 
 def same_sound(clip, out, case, shift):
-    """Copied: the same samples at the same distance from the pictures."""
+    """Check copied sound: the same samples at the same offset from the frames."""
     was, now = referee.audio(clip), referee.audio(out)
     before, after = referee.sound(clip), referee.sound(out)
     rate = referee.streams(out, "audio")[0]["sample_rate"]
@@ -124,7 +124,7 @@ def same_sound(clip, out, case, shift):
 
 
 def similar_sound(clip, out, case, shift):
-    """Encoded anew: the same beeps at the same distance from the pictures, within two milliseconds."""
+    """Check re-encoded sound: the same beeps at the same offset from the frames, within two milliseconds."""
     before, after = placed(clip, shift), placed(out, Fraction(0))
     length = min(len(before), len(after))
     spectrum = np.fft.rfft(np.abs(before[:length]), 2 * length) * np.conj(
@@ -137,7 +137,7 @@ def similar_sound(clip, out, case, shift):
 
 
 def placed(clip, shift):
-    """A second of samples from time 0 on, at 44100 a second."""
+    """Return one second of samples from time 0 on, at 44100 Hz."""
     samples = media.ffmpeg("-copyts", "-i", clip, "-map", "0:a:0", "-ar", 44100, "-ac", 1, "-f", "f32le", "-")
     start = round((referee.audio(clip).times[0] + shift) * 44100)
     second = np.zeros(44100, np.float32)

@@ -1,7 +1,7 @@
-"""What others add without a line of ours changed: a package of their own, found as ours are, runs a clip.
+"""Extensions without a changed line of upres: a separate package, found like the built-in ones, processes a clip.
 
-`install` puts such a package on the path that `upres` and its workers are started with: a module, and the entry points that
-its metadata names. The shipped ones are found in the same way.
+`install` adds such a package, a module and its entry points, to the import path of `upres` and its workers. The built-in ones are
+registered in the same way.
 """
 
 import os
@@ -25,7 +25,7 @@ UPRES = Path(sys.executable).with_name("upres")
 
 
 def install(folder: Path, module: str, code: str, **entry_points: str) -> dict[str, str]:
-    """Install a package of one module; entry_points: group to `name = module:object`. Gives the environment that has it."""
+    """Install a one-module package. entry_points: group to `name = module:object`. Returns the environment that contains it."""
     metadata = folder / f"{module}-1.0.dist-info"
     metadata.mkdir()
     (folder / f"{module}.py").write_text(code)
@@ -36,7 +36,7 @@ def install(folder: Path, module: str, code: str, **entry_points: str) -> dict[s
 
 
 def upres(environment: dict[str, str], *arguments: object) -> str:
-    """Run the command line; gives what it said on both outputs."""
+    """Run the command line; return its combined output."""
     done = subprocess.run(
         [UPRES, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -121,7 +121,7 @@ class Toy(Family):
 
 
 def test_a_network_family(tmp_path):
-    """Weights of a family that is not ours, exported under a name that is not ours, upscale a clip: here by repeating pixels."""
+    """Weights of an external family, exported under a new name, upscale a clip; this family repeats pixels."""
     scale = 3
     environment = install(tmp_path, "toy_family", TOY_FAMILY, families="toy = toy_family:Toy")
     environment["UPRES_CACHE"] = str(tmp_path / "cache")
@@ -166,7 +166,7 @@ class Toy:
 
 
 def test_a_source(tmp_path):
-    """A source by a URL of its own is read over its connections as one clip, whose clock starts again with each of them."""
+    """A source with its own URL scheme is read over several connections as one clip, although its clock restarts with each."""
     environment = install(tmp_path, "toy_source", TOY_SOURCE, sources="toy = toy_source:Toy")
     camera = tmp_path / "camera"
     camera.mkdir()
@@ -238,7 +238,7 @@ class Toy:
 
 @contextmanager
 def serving(environment, state, **settings):
-    """`upres serve` on ports of its own; gives where gRPC listens."""
+    """Run `upres serve` on its own ports; yield gRPC's address."""
     port = free_port()
     settings |= {"state": state, "api_key": KEY, "grpc_port": port, "http_port": free_port()}
     environment |= {f"UPRES_{name.upper()}": str(value) for name, value in settings.items()}
@@ -251,7 +251,7 @@ def serving(environment, state, **settings):
 
 
 def test_an_executor(tmp_path, clip):
-    """A server whose attempts run in its own process, by nothing but a package that is there."""
+    """A server runs attempts in its own process, solely because a package is installed."""
     environment = install(tmp_path, "toy_executor", TOY_EXECUTOR, executors="toy = toy_executor:Toy")
     with serving(environment, tmp_path / "state", executor="toy") as target, Rpc(target) as rpc:
         config = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", preset="ultrafast")

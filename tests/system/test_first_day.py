@@ -1,4 +1,4 @@
-"""What a user types on the first day, with nothing but the README: what each command prints, and that none is a dead end.
+"""The commands of a user's first day, with only the README: what each prints, and that none is a dead end.
 
 The commands run in one process and one folder, one after the other, on clips of a few frames.
 """
@@ -19,8 +19,8 @@ from web_files import WebFiles
 from upres.service.cli.app import build, follow
 
 IMAGES = "photo.jpg photo.png shots/a.png shots/b.png pngs/01.png pngs/02.png pngs/03.png gaps/1.png gaps/3.png"
-DEEP = {"ten.mp4": ("bt709", "bt709", "bt709"), "pq.mp4": ("bt2020nc", "bt2020", "smpte2084")}  # with their colors
-X265 = "log-level=none:cutree=0"  # whose tree writes behind its buffer in frames so small
+DEEP = {"ten.mp4": ("bt709", "bt709", "bt709"), "pq.mp4": ("bt2020nc", "bt2020", "smpte2084")}  # with their color tags
+X265 = "log-level=none:cutree=0"  # cutree writes out of bounds on frames this small
 LONG = "n" * 300
 FILES = "in.mp4 b.mkv fhd.mp4 notes.txt clips/c.mp4 clips/d.mp4 'clips [new]/e.mp4'"
 
@@ -178,7 +178,7 @@ COMMANDS = [
     ("deep/pq.mp4 deep/pq.png --still 0 -s 2", 3, "a still image has 8; --tonemap brings it down to SDR"),
     ("deep/pq.mp4 deep/pq.mkv -s 2 --codec vp9", 3, "vp9 holds 8; --tonemap brings it down to SDR"),
     ("deep/dolby.mp4 -s 2", 3, "Dolby Vision profile 5", "ffmpeg -i IN -vf libplacebo="),
-    # What does not work says what does.
+    # Errors name what works instead.
     ("nowhere.mp4", 3, "nowhere.mp4: no such file"),
     ("notes.txt", 3, "notes.txt"),
     ("clips/", 2, "name a folder for the results: upres 'clips/' upscaled/"),
@@ -209,7 +209,7 @@ COMMANDS = [
     ("in.mp4 out.mp4 --codec h264 --encoder-option bf=3", 2, "the log holds no frames that are decoded before"),
     ("https://www.youtube.com/watch?v=x out.mp4", 3, "a page of YouTube", "yt-dlp -o"),
     ("http://127.0.0.1:9/in.mp4 out.mp4", 3, "cannot be reached", "try again later"),
-    # As other programs call it.
+    # As called by other programs.
     ("-i in.mp4 -c:v libx265 -crf 20 out.mp4", 2, "here, -c:v is --codec", "here, -crf is --crf"),
     ("in.mp4 -ss 1 out.mp4", 2, "here, -ss is --start"),
     ("in.mp4 -n realesrgan-x4plus", 2, "here, -n is --model"),
@@ -251,7 +251,7 @@ COMMANDS = [
     ("pull x4", 4, "x4 comes with the package"),
     ("export x4plus", 4, "`upres pull realesrgan-x4plus` gets it"),
     ("export flashvsr", 2, "--weights"),
-    # A server of one's own.
+    # Your own server.
     ("keys list", 0, "upres keys add NAME"),
     ("keys add me", 0, "upres_"),
     ("keys list", 0, "me"),
@@ -296,7 +296,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def typed(folder, monkeypatch, capfd):
-    """Run a command line; gives its exit code, stdout and stderr."""
+    """Run a command line; return exit code, stdout and stderr."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("UPRES_STATE", str(folder / "state"))
     monkeypatch.setenv("UPRES_CACHE", str(folder / "cache"))

@@ -41,7 +41,7 @@ NETWORK = "flashvsr-v1.1-tiny"
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
-    """A small FlashVSR with random weights where the product looks for one."""
+    """Install a small FlashVSR with random weights where the product looks for it."""
     monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("UPRES_RANDOM_WEIGHTS", "1")
     settings = Settings(profiles=((128, 128), (256, 256)))
@@ -116,7 +116,7 @@ def test_a_stream_that_is_closed_within_a_shot_does_not_wait_for_it(model, tmp_p
 
     def slow(self, *given):
         steps.append(given)
-        if len(steps) == 6 + 2:  # the second one of the second shot: there are 3 on each of 2 tiles
+        if len(steps) == 6 + 2:  # the second step of the second shot: there are 3 on each of 2 tiles
             held.set()
             assert stopped.wait(60)
         return push(self, *given)
@@ -127,7 +127,7 @@ def test_a_stream_that_is_closed_within_a_shot_does_not_wait_for_it(model, tmp_p
     network, _ = registry.load("FlashVSR_Tiny", scale=2)
     job = Job((network,), Encoder(segment_seconds=0.2))
     with closing(stream(film(tmp_path / "in.mp4", 60, 96, 48), job)) as fragments:
-        for _ in range(4):  # so that what is left of the first shot can wait for its turn
+        for _ in range(4):  # so that the rest of the first shot can wait for its turn
             next(fragments)
         assert held.wait(60)
     assert len(steps) == 6 + 2

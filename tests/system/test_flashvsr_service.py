@@ -38,7 +38,7 @@ STEPS = 3 * 2  # of the transformer in a shot of 30 frames: 6 + 2 + 2 latent fra
 
 @pytest.fixture(autouse=True)
 def model(tmp_path, monkeypatch):
-    """A small FlashVSR with random weights where the service looks for one; its tile is 128x128."""
+    """Install a small FlashVSR with random weights and 128x128 tiles where the service looks for it."""
     monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("UPRES_RANDOM_WEIGHTS", "1")
     write_graphs(WEIGHTS, folder_of("flashvsr-v1.1-tiny"), Settings(profiles=((128, 128),)))
@@ -46,14 +46,14 @@ def model(tmp_path, monkeypatch):
 
 @pytest.fixture
 def wide(tmp_path):
-    """60 frames with a cut in their middle, two tiles wide when they are twice as large."""
+    """Make a clip of 60 frames with a cut in the middle; upscaled frames are two tiles wide."""
     source = film(tmp_path / "in.mp4", 60, 96, 48)
     assert len(registry.load("FlashVSR_Tiny", scale=2)[0].layout(96, 48).tiles) == 2
     return source
 
 
 class Hold:
-    """Where a worker reports that it has come to a step, and waits."""
+    """A listener to which a worker connects when it reaches a step, and which holds it there."""
 
     def __init__(self, folder, monkeypatch, *, step):
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -73,19 +73,19 @@ class Hold:
 
 
 def by_engine(source, path):
-    """What the engine itself makes of a source."""
+    """Return what the engine alone makes of a source."""
     upscale(source, path, SPEC.job(registry.load("FlashVSR_Tiny", scale=2)[0]))
     return path.read_bytes()
 
 
 def running(name):
-    """The one process of this kind below this one."""
+    """Return the only descendant process of this kind."""
     (found,) = processes.below(f"upres-{name}")
     return found
 
 
 def spooled():
-    """The files in the spool folder that the worker holds; they have no names there."""
+    """List the unnamed files in the spool folder that the worker holds open."""
     worker = running("worker")
     links = (link.readlink() for link in Path(f"/proc/{worker.pid}/fd").iterdir())
     return {link.name for link in links if link.parent.name == "spool"}
@@ -125,7 +125,7 @@ def test_a_job_that_is_cancelled_within_a_shot_frees_the_device_and_leaves_nothi
         async with serving(tmp_path, models=HELD) as jobs:
             job = await submit(jobs, wide, SPEC)
             connection = await hold.reached()
-            assert len(spooled()) == 2  # the frames and the latents of the shot
+            assert len(spooled()) == 2  # the shot's frames and latents
             attempt = running("attempt")
             job = await jobs.cancel(job.request_id, "alice")
             assert (job.state.status, job.state.failure.reason) == (Status.ERROR, Reason.CANCELLED)
@@ -133,9 +133,9 @@ def test_a_job_that_is_cancelled_within_a_shot_frees_the_device_and_leaves_nothi
             connection.close()
             following = await submit(jobs, film(tmp_path / "small.mp4", 1), SPEC)
             assert (await until(jobs, following.request_id, ended)).state.status is Status.DONE
-            assert hold.steps <= 2 + 1 + 1  # it was held at the second; one more, and that of the next job
+            assert hold.steps <= 2 + 1 + 1  # held at the second step; one more, and one of the next job
             async with asyncio.timeout(200):
-                while spooled():  # until it is its turn to be closed
+                while spooled():  # until its turn to be closed
                     await asyncio.sleep(0.01)
             await gone(jobs.folder(job.request_id).source)
             await jobs.delete(job.request_id, "alice")
@@ -167,7 +167,7 @@ LIVE = pb.UpscaleConfig(model="FlashVSR_Tiny", scale=2, live=True, codec="lossle
 
 
 def lived(rpc, source):
-    """A live job on a source, of which a quarter is withheld until the first picture has come; its answers."""
+    """Run a live job on a source of which a quarter is withheld until the first frame is returned; return its responses."""
     data, sender = source.read_bytes(), Sender(pb.UpscaleRequest(config=LIVE))
     sent = 3 * len(data) // 4
     sender.send(data[:sent])

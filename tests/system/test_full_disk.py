@@ -1,4 +1,4 @@
-"""A disk that takes no more in the middle of a command: what is said, what is kept, and that it resumes to the same bytes."""
+"""A disk that fills up during a command: the message, what is kept, and that it resumes to the same bytes."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 from upres.service.cli.main import main
 main()
 """
-"""As `upres` where no file can be longer, which a system says of a write as it says that a disk is full."""
+"""Runs `upres` with a file size limit, which the system reports on a write as it reports a full disk."""
 
 
 def upres(cwd, *arguments, limit=-1):

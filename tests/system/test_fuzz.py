@@ -1,4 +1,4 @@
-"""The fuzzer: what it makes and keeps; and, as a soak test, twenty thousand sources that are nearly right."""
+"""The fuzzer: its inputs and what it keeps; as a soak test, twenty thousand mutated sources."""
 
 import os
 import random

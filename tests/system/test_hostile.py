@@ -1,4 +1,4 @@
-"""Files that a stranger may send: each ends as a result or as an error of the source, finally, and is no error of the server's."""
+"""Hostile files: each gives a result or a final error of the source, never a server error."""
 
 import grpc
 import httpx

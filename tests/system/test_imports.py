@@ -1,4 +1,4 @@
-"""What a process imports is what it needs: decoders and clients start fast, and carry nothing that a taken-over one could use."""
+"""Processes import only what they need: decoders and clients start fast, and contain nothing useful to an attacker."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def test_a_process_imports_what_it_needs(module, unneeded):
 
 
 def test_what_runs_networks_reports_to_nobody(tmp_path):
-    """Left alone, both runtimes keep an identity in the home of whom they report."""
+    """By default, both runtimes store an identity for telemetry in the home folder."""
     code = "from upres.engine import load; [load('RealESRGAN_Vid_x2', runtime=each) for each in ('openvino', 'onnxruntime')]"
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": "", "LOCALAPPDATA": str(tmp_path)}
     given = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY" and name != "CI"}

@@ -1,4 +1,4 @@
-"""The manifests for Kubernetes: every field is one that Kubernetes has, and what they name of the product is there."""
+"""The Kubernetes manifests: every field exists in Kubernetes, and every name they use exists in the product."""
 
 import importlib
 import re
@@ -21,7 +21,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 @pytest.fixture(params=MANIFESTS)
 def documents(request):
-    """By kind, what one manifest wants."""
+    """Return a manifest's objects by kind."""
     return {document["kind"]: document["spec"] for document in MANIFESTS[request.param]}
 
 
@@ -47,7 +47,7 @@ def test_what_is_set_is_a_setting_and_the_grace_is_longer_than_the_servers(pod, 
     variables = {each["name"]: each.get("value") for each in container["env"]}
     assert {name.removeprefix("UPRES_").lower() for name in variables} <= Settings.model_fields.keys()
     assert float(variables["UPRES_GRACE_SECONDS"]) < pod["terminationGracePeriodSeconds"]
-    assert pod["enableServiceLinks"] is False  # or its own service would set UPRES_PORT, which is no setting
+    assert pod["enableServiceLinks"] is False  # otherwise its own service would set UPRES_PORT, which is not a setting
 
 
 def test_it_runs_the_image_as_that_is_made(pod, container):

@@ -1,4 +1,4 @@
-"""What a plain install does without: `onnx`, which is not there in these processes."""
+"""A plain install works without `onnx`, which is hidden from these processes."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def upres(*arguments, cwd):
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=needs_openvino), "ncnn"])
 def test_every_runtime_upscales_eight_bits_and_ten(tmp_path, runtime):
-    """Graphs are rewritten as they are loaded: for ONNX Runtime's speed, for frames of 16 bits, into ncnn's layers."""
+    """Graphs are rewritten at load time: for ONNX Runtime's speed, for 16-bit frames, and into ncnn's layers."""
     for name, codec in (
         ("eight.mp4", ("-pix_fmt", "yuv420p")),
         ("ten.mkv", ("-c:v", "ffv1", "-pix_fmt", "yuv420p10le")),

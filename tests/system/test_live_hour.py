@@ -1,4 +1,4 @@
-"""An hour of a live source, as fast as this machine makes it: two breaks, ten viewers who come and go, and a drain at the end."""
+"""An hour of a live source, as fast as this machine can: two interruptions, ten viewers that come and go, a drain at the end."""
 
 import io
 import json
@@ -29,14 +29,14 @@ SOUND = f"aevalsrc='if(lt(mod(t,{MARK}),1),sin(2*PI*1000*t),0)':sample_rate=4800
 CONFIG = pb.UpscaleConfig(
     model="RealESRGAN_Vid_x2", live=True, live_source="entrance", segment_seconds=1.0, preset="ultrafast"
 )
-HOURS = 4 * 3600  # seconds that no machine needs for it
-KEPT = 60  # seconds of the end, in which picture and sound are compared
+HOURS = 4 * 3600  # seconds; a limit that no machine needs
+KEPT = 60  # last seconds, in which picture and sound are compared
 SETTLED, MOST_GROWTH, APART = 0.25, 1.05, 0.04
 
 
 @pytest.fixture(scope="module")
 def piece(tmp_path_factory):
-    """Twenty minutes whose picture flashes when its sound beeps."""
+    """Make a clip of twenty minutes whose picture flashes when its sound beeps."""
     path = tmp_path_factory.mktemp("hour") / "in.ts"
     codecs = (
         "-c:v",
@@ -58,7 +58,7 @@ def piece(tmp_path_factory):
 
 
 class Memory:
-    """What the server and all its processes take, by how many frames were made. At every look: the sum of their own pages."""
+    """Unique memory of the server and all its processes, sampled by number of frames made."""
 
     def __init__(self, process):
         self._process = psutil.Process(process.pid)
@@ -78,7 +78,7 @@ class Memory:
 
 
 class Received:
-    """The log as it comes: times must rise; of the end, all is kept."""
+    """The log as it is received: checks that times rise, and keeps the end."""
 
     def __init__(self):
         self.tracks, self.frames = {}, 0
@@ -105,7 +105,7 @@ class Received:
             kept.popleft()
 
     def opened(self, name):
-        """What is kept of a track, from its first key frame on, to be decoded; and what its times lack."""
+        """Return what is kept of a track from its first keyframe on, ready to be decoded, and the offset of its times."""
         kept = self._kept[name]
         while not kept[0][1]:
             kept.popleft()
@@ -135,7 +135,7 @@ def beeps(received):
 
 
 class Viewer:
-    """Comes, sees so many messages, and goes; to the end of the job. visits: how often."""
+    """Connects, reads a number of messages, and leaves, until the job ends. visits: how often."""
 
     def __init__(self, door, server, request_id, messages):
         self.visits, self.error = 0, None
@@ -157,7 +157,7 @@ class Viewer:
 
 
 def started(over):
-    """The requests of who starts the job, and ends it."""
+    """Yield the requests of the client that starts and ends the job."""
     yield pb.UpscaleRequest(config=CONFIG)
     over.wait(HOURS)
     yield pb.UpscaleRequest(end=True)
@@ -209,7 +209,7 @@ def test_an_hour_costs_no_memory_and_leaves_picture_and_sound_together(piece, tm
 
 
 def kept(received, memory, viewers, last, seconds):
-    """What came of the hour, as it is written to the soak tests' results."""
+    """Return the figures of the hour as written to the soak results."""
     heard = beeps(received)
     offsets = [min((beep - flash for beep in heard), key=abs) for flash in flashes(received)]
     before, after = memory.median(SETTLED, 0.5), memory.median(0.75, 1.0)

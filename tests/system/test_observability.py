@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules name what a real server says of real jobs: metrics, labels, and values that these have."""
+"""Dashboard and alert rules use metrics, labels and label values that a real server reports for real jobs."""
 
 import importlib
 import json
@@ -24,12 +24,12 @@ SCRAPED = {"job", "instance"}  # labels that Prometheus adds
 QUESTIONS = ["Is it healthy?", "Is anybody waiting?", "What is slow?", "What is full?"]
 EXPRESSIONS = [target["expr"].replace("$job", ".+") for panel in PANELS for target in panel.get("targets", ())]
 EXPRESSIONS += [rule["expr"] for rule in RULES]
-SELDOM = {"upres_dropped_frames_total": {"model"}}  # where no job is too slow
+SELDOM = {"upres_dropped_frames_total": {"model"}}  # if no job is too slow
 
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory, clips):
-    """By the names of samples: the values of their labels, by name. Of a server that has made a job and a live one."""
+    """Return label values by label name, for each sample name of a server that has run a job and a live job."""
     found = {"up": {}, **{name: {label: set() for label in names} for name, names in SELDOM.items()}}
     with ServerProcess(tmp_path_factory.mktemp("seen") / "state") as server, Rpc(server.ready().target) as rpc:
         clip = media.clip(clips / "seen.ts", "-c:v", "libx264").read_bytes()
@@ -39,7 +39,7 @@ def labels(tmp_path_factory, clips):
         parts = [pb.UpscaleRequest(config=config), pb.UpscaleRequest(chunk=source), pb.UpscaleRequest(end=True)]
         assert [*rpc.call(rpc.upscale.Upscale, iter(parts))][-1].job.status == pb.Job.STATUS_DONE
         while not {"upres_frames_total", "upres_http_requests_total"} <= found.keys():
-            time.sleep(0.05)  # devices report once a second
+            time.sleep(0.05)  # devices report once per second
             for family in text_string_to_metric_families(httpx.get(f"{server.base}/metrics").text):
                 for sample in family.samples:
                     values = found.setdefault(sample.name, {})
@@ -49,7 +49,7 @@ def labels(tmp_path_factory, clips):
 
 
 def parsed(expression):
-    """The selectors of an expression, and the labels that it is grouped by; ValueError where Prometheus would take none of it."""
+    """Return an expression's selectors and grouping labels; ValueError if Prometheus would reject it."""
     promql = importlib.import_module("promql_parser") if os.environ.get("CI") else pytest.importorskip("promql_parser")
     selectors, grouped = [], set()
 
@@ -76,7 +76,7 @@ def test_what_is_asked_for_is_there(expression, labels):
 
 
 def test_every_metric_is_shown_or_watched(labels):
-    """Nothing is measured for nobody, but for what is seen by its parts."""
+    """Every metric is used, unless its parts are."""
     asked = {name for expression in EXPRESSIONS for name in re.findall(r"\bupres_\w+", expression)}
     ours = {name for name in labels if name.startswith("upres_") and not name.endswith(("_created", "_count", "_sum"))}
     assert ours - asked == {"upres_free_slots", "upres_free_live_slots", "upres_device_attempts"}

@@ -1,4 +1,4 @@
-"""What is installed is what lies here: packages mapped, imports one way, nothing of the tests in the wheel."""
+"""The installed package matches the tree: packages mapped, imports one-way, no tests in the wheel."""
 
 import ast
 import shutil
@@ -15,14 +15,14 @@ from upres.engine.models.catalog import NETWORKS
 
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 FOLDERS = dict(SETUPTOOLS["package-dir"])
-NAMESPACE = FOLDERS.pop("upres")  # no package: it holds what `python -m upres` runs
-MOST_MODULES = 14  # in one folder
-MOST_LINES = 60  # of one function
+NAMESPACE = FOLDERS.pop("upres")  # not a package: it holds what `python -m upres` runs
+MOST_MODULES = 14  # per folder
+MOST_LINES = 60  # per function
 MEDIAN_FUNCTION, MEDIAN_FILE = 6, 99
 
 
 def packages():
-    """Every package that lies here, and their namespace: its dotted name and its folder."""
+    """Return every package and namespace of the tree: dotted name and folder."""
     yield "upres", ROOT / NAMESPACE
     for name, top in FOLDERS.items():
         for init in sorted((ROOT / top).rglob("__init__.py")):

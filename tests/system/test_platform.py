@@ -1,4 +1,4 @@
-"""Without what only Linux and macOS have: the commands that need nothing of it work, the others say so in one message."""
+"""Without Linux- and macOS-only modules: commands that do not need them work, the others fail with one message."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The referee reads ffmpeg's listings as ffprobe does: what it says about a file is what that says, where there is one."""
+"""The referee reads ffmpeg's listings as ffprobe does, checked against ffprobe where it is installed."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What cannot be upscaled is refused in the same words wherever it is sent: command line, gRPC stream, gRPC job, HTTP."""
+"""Unsupported input is rejected with the same words on every path: command line, gRPC stream, gRPC job, HTTP."""
 
 import grpc
 import httpx

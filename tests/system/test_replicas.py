@@ -1,4 +1,4 @@
-"""Two real servers on one PostgreSQL database and one state folder, which both work, and one for the other once that is gone."""
+"""Two real servers on one PostgreSQL database and one state folder: both work, and one takes over from the other."""
 
 import json
 import random
@@ -31,7 +31,7 @@ LIVE = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafa
 
 @contextmanager
 def pair(folder, **settings):
-    """Two servers, of which the first leads, and clients of both, and of either."""
+    """Two servers, of which the first leads, with clients of each, and of both."""
     database = databases.fresh()
     first, second = (ServerProcess(folder / "state", name, database=database, **settings) for name in ("1", "2"))
     target = ",".join(server.target for server in (first, second))
@@ -41,7 +41,7 @@ def pair(folder, **settings):
         first.ready()
         second.ready()
         with Rpc(first.target) as one, Rpc(second.target) as other, Client(f"ipv4:{target}", KEY, patience=120) as any_:
-            assert any_.jobs() == []  # one that has never reached a server is less patient
+            assert any_.jobs() == []  # a client that has never reached a server gives up sooner
             yield SimpleNamespace(first=first, second=second, one=one, other=other, client=any_, database=database)
     finally:
         first.end()
@@ -56,28 +56,28 @@ def two(postgres, tmp_path):
 
 @pytest.fixture(scope="module")
 def both(postgres, tmp_path_factory):
-    """Two that no test kills."""
+    """Return two servers that no test kills."""
     with pair(tmp_path_factory.mktemp("both")) as both:
         yield both
 
 
 @pytest.fixture(scope="module")
 def wanted(clip, tmp_path_factory):
-    """The result of an undisturbed job, on SQLite."""
+    """Return the result of an undisturbed job, on SQLite."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with ServerProcess(folder / "state") as server, Rpc(server.target) as rpc:
         return result(rpc, rpc.create(clip("a.mp4", 12).read_bytes(), CONFIG).request_id)
 
 
 def result(rpc, request_id):
-    """Wait for a job, and give the bytes of its file."""
+    """Wait for a job, and return the bytes of its file."""
     *_, last = rpc.watch(request_id)
     assert last.event == "done", last
     return rpc.file(request_id)
 
 
 def at_work(rpc, request_id):
-    """Wait until something of a job is made."""
+    """Wait until part of a job is made."""
     assert any(told.job.progress > 0 for told in rpc.watch(request_id))
 
 
@@ -86,7 +86,7 @@ def request_id_of(digit):
 
 
 def server_of(two, request_id):
-    """Which server has a job, by its lease."""
+    """Return the server that holds a job's lease."""
     with psycopg.connect(two.database) as connection:
         return connection.execute("SELECT server FROM jobs WHERE request_id = %s", (request_id,)).fetchone()[0]
 
@@ -98,7 +98,7 @@ def lease_of(two, server):
 
 
 def job_of(two, server, source):
-    """A job that a server is at work on, whichever of both took it first."""
+    """Return a job that one of both servers is processing."""
     with Rpc(server.target) as rpc:
         for _ in range(20):
             request_id = rpc.create(source, CONFIG).request_id
@@ -146,7 +146,7 @@ def test_a_job_of_the_other_server_is_followed_read_and_cancelled(both, clip, wa
 def test_a_request_that_was_passed_on_once_is_not_passed_on_again(both):
     request_id = request_id_of(4)
     begin = pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=CONFIG))
-    both.one.call(both.one.jobs.CreateJob, iter([begin]))  # whose source is to come there
+    both.one.call(both.one.jobs.CreateJob, iter([begin]))  # its source will be uploaded there
     path = f"{both.second.base}/api/v2/jobs/{request_id}"
     answer = httpx.get(path, headers={**HEADERS, "X-Upres-Peer": "guess"}, timeout=60)
     assert answer.status_code == 503 and answer.headers["retry-after"] == "5" and "moved" in answer.json()["message"]
@@ -200,7 +200,7 @@ def test_a_job_of_the_other_server_is_seen_and_cancelled_over_http(both, clip):
         video = clip("a.mp4", 12).read_bytes()
         posted = web.post("/api/v2/videos/upscales", files={"video": video}, data=FORM).json()["data"]
         path = f"{both.second.base}/api/v2/jobs/{posted['request_id']}"
-        at_work(both.one, posted["request_id"])  # no server takes it any more
+        at_work(both.one, posted["request_id"])  # no server accepts it any more
         assert web.get(path).json()["data"]["result_url"] is None
         assert web.post(f"{path}/cancel").status_code == 200
         assert web.get(path).json()["data"]["status"] == "error"
@@ -212,7 +212,7 @@ def test_a_job_of_the_other_server_is_seen_and_cancelled_over_http(both, clip):
 
 
 def test_a_live_job_is_reached_through_the_other_server(both, clip):
-    """By players of LL-HLS, by sockets that read along and by calls."""
+    """HLS players, sockets and calls work at either server."""
     data = clip("frag.mp4", 3, "-movflags", "frag_keyframe+empty_moov").read_bytes()
     with connect(f"ws{both.first.base[4:]}/api/v2/live", max_size=None, open_timeout=60) as live:
         live.send(json.dumps({"key": KEY, "start": LIVE}))
@@ -231,13 +231,13 @@ def test_a_live_job_is_reached_through_the_other_server(both, clip):
             live.send(json.dumps({"end": True}))
             said = [json.loads(message) for message in along if isinstance(message, str)]
         assert any("fragment" in message for message in said) and said[-1]["progress"]["status"] == "done"
-    with connect(f"ws{both.second.base[4:]}/api/v2/live", open_timeout=60) as along:  # it has ended: no server has it
+    with connect(f"ws{both.second.base[4:]}/api/v2/live", open_timeout=60) as along:  # it has ended
         along.send(json.dumps({"key": KEY, "attach": request_id}))
         assert "accepted" in json.loads(along.recv(timeout=60))
 
 
 def test_the_other_server_tells_of_a_job_as_it_happens(both, clip):
-    """By PostgreSQL's notice, long before it would look by itself."""
+    """PostgreSQL notifies the server long before it would poll."""
     with connect(f"ws{both.second.base[4:]}/app/any?protocol=7", open_timeout=60) as socket:
         opened = json.loads(json.loads(socket.recv(timeout=60))["data"])
         channel = "private-client.default"
@@ -262,13 +262,13 @@ def test_a_server_that_is_killed_leaves_its_jobs_to_the_other_one(two, clip, wan
     killed.kill()
     assert fetched(two.client, lost, tmp_path / "lost.mp4") == wanted
     assert result(others, kept) == wanted and others.get(lost).attempts <= 2
-    killed.start().ready()  # and works again beside the other one
+    killed.start().ready()  # works again next to the other one
     with Rpc(killed.target) as again:
         assert result(again, again.create(source, CONFIG).request_id) == wanted
 
 
 def test_a_stream_goes_on_at_the_other_server(two, clip, wanted, tmp_path):
-    """To the very pieces that one server sends alone."""
+    """The fragments equal those of a single server."""
     request_id = streamed_past_a_kill(two.client, clip("a.mp4", 12), CONFIG, lambda _: two.first.kill())
     assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
 
@@ -290,7 +290,7 @@ def test_a_server_that_hung_and_comes_back_changes_nothing_and_ends(two, clip, w
     had = server_of(two, request_id)
     hangs.process.send_signal(signal.SIGSTOP)
     with Client((two.second if leader else two.first).target, KEY, patience=120) as client:
-        client.get(request_id)  # it asks until there is an answer
+        client.get(request_id)  # retries until there is an answer
     assert server_of(two, request_id) != had
     hangs.process.send_signal(signal.SIGCONT)
     assert hangs.wait() == 1

@@ -1,4 +1,4 @@
-"""Whatever is stopped, wherever, goes on to the same bytes."""
+"""A run that is stopped anywhere resumes to the same bytes."""
 
 import json
 import os
@@ -29,12 +29,12 @@ SHOTS = (
 
 
 class Stopped(BaseException):
-    """As sudden as a signal: nothing catches it by its kind."""
+    """As sudden as a signal: no handler catches it by its type."""
 
 
 @pytest.fixture(scope="module")
 def clip(clips) -> Path:
-    """Two seconds in three shots: AAC that is copied, Vorbis that becomes AAC, two subtitle lines, a chapter."""
+    """Make a clip of two seconds in three shots: AAC to be copied, Vorbis to be encoded as AAC, two subtitle lines, a chapter."""
     (clips / "lines.srt").write_text(SUBTITLES)
     (clips / "chapters.txt").write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1000\ntitle=one\n")
     path = clips / "kill.mkv"
@@ -47,7 +47,7 @@ def clip(clips) -> Path:
 
 
 def run(monkeypatch, clip, target, model, *, stop_at=None, resume=False, fragment="segment", **settings):
-    """Upscale; stop at that checkpoint. Gives the number of checkpoints passed."""
+    """Upscale and stop at a checkpoint; return the number of checkpoints passed."""
     passed, lock = [], threading.Lock()
 
     def checkpoint(step):
@@ -61,7 +61,7 @@ def run(monkeypatch, clip, target, model, *, stop_at=None, resume=False, fragmen
             super().__init__(folder, header, checkpoint)
 
     monkeypatch.setattr(sys.modules["upres.engine.pipeline.resumable"], "FolderLog", Watched)
-    monkeypatch.setattr("os.fsync", lambda file: None)  # slow, and a stopped process is no power cut
+    monkeypatch.setattr("os.fsync", lambda file: None)  # slow, and stopping a process does not cut the power
     encoder = Encoder(segment_seconds=0.5, preset="ultrafast", fragment=fragment)
     wanted = job(target, model, encoder=encoder, **settings)
     upscale(clip, target, wanted, resume=resume)
@@ -72,7 +72,7 @@ MODELS = {"stateless": Nearest(), "looks ahead": Nearest(held=3), "remembers": N
 
 
 def test_stopped_between_subtitles_that_are_converted_none_comes_twice(monkeypatch, clip, tmp_path):
-    """MP4 says where no subtitle is shown, too; of such packets nothing is kept."""
+    """MP4 also stores when no subtitle is shown; such packets are not kept."""
     source, whole, target = (tmp_path / name for name in ("in.mp4", "whole.mkv", "out.mkv"))
     media.ffmpeg("-i", clip, "-map", "0:v", "-map", "0:s", "-c", "copy", "-c:s", "mov_text", source)
     points = run(monkeypatch, source, whole, Nearest())
@@ -120,7 +120,7 @@ def test_stopped_while_segments_are_encoded_at_once_it_goes_on_to_the_bytes_of_o
 
 
 def published(target):
-    """A log's frames: where each fragment stands, and the bytes of all, without what a stopped write left behind them."""
+    """Return the fragments' positions in a log, and their bytes, without leftovers of an interrupted write."""
     folder = log_folder(target)
     records = [
         json.loads(line)
@@ -181,7 +181,7 @@ def test_what_comes_out_otherwise_than_it_was_published_is_told_and_changes_noth
     with pytest.raises(LogError, match="differs from the published one"):
         run(monkeypatch, clip, target, Nearest(), fragment="frame", resume=True)
     fragments, data = published(target)
-    assert fragments == before[0] and before[1].startswith(data)  # what was never recorded is cut off
+    assert fragments == before[0] and before[1].startswith(data)  # bytes that were never recorded are cut off
 
 
 def test_stopped_again_and_again_it_ends_the_same(monkeypatch, clip, tmp_path):

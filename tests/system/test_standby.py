@@ -1,5 +1,4 @@
-"""Two real servers on one PostgreSQL database and one state folder, of which only one can work: the other takes over, and clients
-continue."""
+"""Two real servers on one PostgreSQL database and one state folder, of which one works: the other takes over, clients continue."""
 
 import random
 import signal
@@ -25,7 +24,7 @@ CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset
 
 @contextmanager
 def pair(folder, database):
-    """Two servers, of which the first works and the second stands by, and one client that knows both."""
+    """Two servers, of which the first works and the second stands by, and a client that knows both."""
     servers = [ServerProcess(folder / "state", name, database=database, **ALONE) for name in ("first", "second")]
     target = ",".join(f"127.0.0.1:{server.settings['grpc_port']}" for server in servers)
     try:
@@ -39,7 +38,7 @@ def pair(folder, database):
 
 
 class Killed:
-    """Kills whichever works, and starts it again as the one that stands by."""
+    """Kills the working server, and restarts it as the standby."""
 
     def __init__(self, servers):
         self.working, self.waiting = servers
@@ -58,14 +57,14 @@ def two(postgres, tmp_path):
 
 @pytest.fixture(scope="module")
 def wanted(clip, tmp_path_factory):
-    """The result of an undisturbed job, on SQLite."""
+    """Return the result of an undisturbed job, on SQLite."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with ServerProcess(folder / "state") as server, Client(server.target, KEY) as client:
         return result(client, client.submit(clip("a.mp4", 12), CONFIG).request_id, folder)
 
 
 def result(client, request_id, folder):
-    """Wait for a job, and give the bytes of its file."""
+    """Wait for a job, and return the bytes of its file."""
     *_, job = client.watch(request_id)
     assert job.status == pb.Job.STATUS_DONE, job
     client.download(request_id, folder / "out.mp4")
@@ -83,7 +82,7 @@ def test_the_other_server_finishes_the_job_of_one_that_was_killed_and_the_client
 
 
 def test_a_stream_goes_on_at_the_other_server(two, clip, wanted, tmp_path):
-    """To the very pieces that one server sends alone."""
+    """The fragments equal those of a single server."""
     request_id = streamed_past_a_kill(two.client, clip("a.mp4", 12), CONFIG, lambda _: two.first.kill())
     assert result(two.client, request_id, tmp_path) == wanted
 
@@ -105,7 +104,7 @@ def test_a_server_that_hung_and_comes_back_changes_nothing_and_ends(two, clip, w
     assert any(job.progress > 0 for job in two.client.watch(request_id))
     two.first.process.send_signal(signal.SIGSTOP)
     with Client(two.second.target, KEY, patience=120) as client:
-        client.get(request_id)  # it asks until there is an answer
+        client.get(request_id)  # retries until there is an answer
     with Rpc(two.second.target) as rpc:
         assert rpc.get(request_id).request_id == request_id
         two.first.process.send_signal(signal.SIGCONT)
@@ -120,7 +119,7 @@ def test_a_database_that_is_away_for_longer_than_a_lease_costs_no_job(two, postg
     assert any(job.progress > 0 for job in two.client.watch(request_id))
     postgres.kill()
     try:
-        time.sleep(15)  # longer than the lease, which is no setting
+        time.sleep(15)  # longer than the lease, which is not a setting
     finally:
         postgres.start()
     assert result(two.client, request_id, tmp_path) == wanted

@@ -1,4 +1,4 @@
-"""Clients that know the published contracts only: a gRPC script, `buf curl`, and one that is made from the OpenAPI."""
+"""Clients that know only the published contracts: a gRPC script, `buf curl`, and one generated from OpenAPI."""
 
 import base64
 import contextlib
@@ -58,7 +58,7 @@ def test_the_stranger_knows_nothing_of_the_service():
 
 @pytest.fixture(scope="session")
 def buf(request):
-    """The contract's own tool, at the version that checks it, fetched once by npm."""
+    """Return the contract's own tool, in the version that checks it, downloaded once with npm."""
     if not shutil.which("npm") or not shutil.which("node"):
         pytest.skip("buf needs node and npm on the PATH")
     version = re.search(r"^version=(.+)$", (PROTO / "check.sh").read_text(), re.MULTILINE)[1]
@@ -78,7 +78,7 @@ def buf(request):
 
 @pytest.fixture
 def curl(buf, server):
-    """Calls a method with JSON messages, knowing only what reflection tells: the answer, or the error and its gRPC code."""
+    """Call a method with JSON messages through reflection only; return the response, or the error and its gRPC code."""
 
     def call(method, *messages, key=KEY):
         url = f"http://{server.target}/upres.v2.{method}"
@@ -95,7 +95,7 @@ def begin(**config):
 
 
 def unpacked(error):
-    """The details of an error that buf shows as base64."""
+    """Return the details of an error, which buf prints as base64."""
     kinds = {kind.DESCRIPTOR.full_name: kind for kind in (ErrorInfo, BadRequest)}
     found = {detail["type"]: base64.b64decode(detail["value"] + "==") for detail in error["details"]}
     return {kinds[name].__name__: kinds[name].FromString(data) for name, data in found.items()}
@@ -142,7 +142,7 @@ def test_buf_curl_is_told_what_is_wrong(curl):
 
 @pytest.fixture
 def api(server):
-    """The served description, once every model is warm, so that no answer has a reason to be a 5xx."""
+    """Return the served schema once every model is loaded, so that no response may be a 5xx."""
     server.ready()
     return schemathesis.openapi.from_url(f"{server.base}/openapi.json")
 
@@ -158,10 +158,10 @@ def test_nothing_that_the_openapi_allows_or_forbids_makes_an_error_of_ours(api, 
 
     operations = [found.ok() for found in api.get_all_operations()]
     for operation in operations:
-        examples = 4 if operation.method == "post" else 50  # a video that is sent is looked at by a process of its own
-        with contextlib.suppress(hypothesis.errors.Unsatisfiable):  # what has no parameters cannot break their rules
+        examples = 4 if operation.method == "post" else 50  # a process inspects each submitted video
+        with contextlib.suppress(hypothesis.errors.Unsatisfiable):  # it has no parameters
             fuzzed(hypothesis.given(case=operation.as_strategy(generation_mode=mode))(call), examples)()
-    if mode is GenerationMode.NEGATIVE:  # of a path, any text is as good as any other
+    if mode is GenerationMode.NEGATIVE:  # in a path, any text is valid
         operations = [operation for operation in operations if [*operation.query, *operation.body]]
     assert {label for label, _ in answers} >= {operation.label for operation in operations}, answers
 

@@ -1,4 +1,4 @@
-"""The command line on a terminal: what it shows there, what it refuses, and Ctrl-C."""
+"""The command line on a terminal: its output, its refusals, and Ctrl-C."""
 
 import os
 import pty
@@ -37,14 +37,14 @@ def test_a_note_stands_on_a_line_of_its_own_above_the_bar(tmp_path):
     with subprocess.Popen(command, stderr=theirs, env=environment, cwd=tmp_path) as running:
         os.close(theirs)
         shown = b""
-        with suppress(OSError):  # how a terminal says that the other end is closed
+        with suppress(OSError):  # the other end of the terminal is closed
             while data := os.read(ours, 1 << 16):
                 shown += data
     os.close(ours)
     assert running.returncode == 0, shown
     before, _, after = shown.decode().partition("note: 62x39 has an odd side, so it is encoded as 4:4:4")
-    assert before.endswith("\r\x1b[2K")  # the bar is taken away first
-    assert "\r\n" in after.partition("\x1b")[0]  # and drawn anew below
+    assert before.endswith("\r\x1b[2K")  # the bar is erased first
+    assert "\r\n" in after.partition("\x1b")[0]  # and redrawn below
     assert "[red]odd.mp4 " in after
 
 

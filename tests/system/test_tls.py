@@ -1,4 +1,4 @@
-"""A server that speaks TLS on both its ports, with a certificate of the test's own authority, and what its clients need."""
+"""A server with TLS on both ports, with a certificate of the test's own authority, and what its clients need."""
 
 import ssl
 
@@ -17,7 +17,7 @@ from upres.v2 import upscale_pb2 as pb
 
 
 class Files:
-    """The authority's certificate, and the server's with its key, as an operator has them. settings: that name them."""
+    """The authority's certificate, and the server's with its key. settings: name them as an operator would."""
 
     def __init__(self, folder):
         authority = trustme.CA()

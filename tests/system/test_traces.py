@@ -1,4 +1,4 @@
-"""Traces as a collector gets them: from the caller's span through queue and attempts to ranges and stages; and none where off."""
+"""Traces as a collector receives them: from the caller's span through queue and attempts to ranges and stages; none if off."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def collector():
 
 @pytest.fixture(scope="module")
 def traced(collector):
-    """What an operator sets."""
+    """The operator's settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         patch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-token={SECRET}")
@@ -60,7 +60,7 @@ def server(traced, tmp_path_factory):
 
 
 def submit(server, clip, **headers):
-    """A job over HTTP that has ended well; its id."""
+    """Run a job over HTTP to its successful end; return its id."""
     form = {"model": MODEL, "segment_seconds": "0.5", "preset": "ultrafast"}
     with clip.open("rb") as file:
         url = f"{server.base}/api/v2/videos/upscales"
@@ -76,7 +76,7 @@ def facts(span):
 
 
 def of_job(collector, request_id):
-    """The spans of the trace of a job, once its attempt has ended, by what they are called."""
+    """Return the spans of a job's trace by name, once its attempt has ended."""
 
     def attempts(spans):
         return [span for span in spans if span.name == "attempt" and facts(span)["upres.request_id"] == request_id]
@@ -130,7 +130,7 @@ def test_a_job_is_one_tree_from_its_caller_to_the_stages_of_its_ranges(server, c
         assert all(facts(stage)["upres.busy_seconds"] > 0 for stage in stages.values())
         frames += facts(stages["encode"])["upres.frames"]
     assert frames == 60
-    assert sum(map(len, named.values())) == 4 + 4 * len(ranges)  # never one a frame
+    assert sum(map(len, named.values())) == 4 + 4 * len(ranges)  # never one per frame
 
 
 def stored_bytes(server, request_id):
@@ -143,7 +143,7 @@ def test_every_line_about_a_traced_job_names_its_trace(server, collector, clip):
     attempt, _ = of_job(collector, request_id)
     lines = [line for line in server.lines if line["request_id"].partition("/")[0] == request_id]
     assert {line.get("trace_id") for line in lines} == {TRACE}
-    [own] = [line for line in lines if "frames are in the log" in line["message"]]  # of the attempt's own process
+    [own] = [line for line in lines if "frames are in the log" in line["message"]]  # from the attempt's own process
     assert own["span_id"] == attempt.span_id.hex()
 
 
@@ -192,7 +192,7 @@ def test_who_sends_no_traceparent_begins_a_trace(server, collector, sent):
 @pytest.mark.parametrize("name", ["traceparent", "tracestate", "baggage"])
 def test_a_megabyte_of_header_neither_ends_the_server_nor_becomes_a_span(server, collector, name):
     seen = len(collector.spans)
-    with suppress(httpx.TransportError):  # it is closed before it has all been sent
+    with suppress(httpx.TransportError):  # the connection is closed before all of it is sent
         assert httpx.get(f"{server.base}/api/v2/jobs", headers={**BEARER, name: CALLER * 20_000}).is_client_error
     assert httpx.get(f"{server.base}/api/v2/models", headers=BEARER).status_code == 200
     spans = collector.wait(lambda spans: any(span.name == "GET /api/v2/models" for span in spans[seen:]))

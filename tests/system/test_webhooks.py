@@ -1,4 +1,4 @@
-"""Webhooks of a real server process: a job submitted over HTTP, its changes told to a real receiver."""
+"""Webhooks of a real server process: a job is submitted over HTTP, and a real receiver is notified of its changes."""
 
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ SECRET = "s" * 32
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A server that sends webhooks to this machine, without TLS."""
+    """Return a server that sends webhooks to this machine, without TLS."""
     state = tmp_path_factory.mktemp("server") / "state"
     with ServerProcess(state, webhook_http=True, webhook_hosts=["127.0.0.1"]) as process:
         yield process
