@@ -1,4 +1,4 @@
-"""`upres bench`: how fast an upscale is on this machine, against the floor of its arithmetic, and what it costs in PSNR."""
+"""`upres bench`: the speed of an upscale on this machine, compared with the arithmetic peak of its CPUs, and its loss in PSNR."""
 
 import json
 import multiprocessing
@@ -35,12 +35,12 @@ from upres.engine.runtime.openvino_cpu import core, has_bfloat16
 WARM_FRAMES = 2
 PSNR_FRAMES = 3
 CASE_SECONDS = 600
-ROUNDS_SECONDS = 45  # after which a case is not measured again
+ROUNDS_SECONDS = 45  # after this time, no further round of a case is started
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One clip through one network at one quality, for so many frames."""
+    """A clip, network, quality and number of frames to measure."""
 
     clip: str
     network: str
@@ -52,14 +52,14 @@ def bench(
     clips: Annotated[list[str], typer.Argument(help="Videos to measure on.")],
     model: Annotated[list[str] | None, typer.Option(help="Models; default: x4 and x2.")] = None,
     seconds: Annotated[
-        float, typer.Option(help="About how long each case may infer in a round; sets the number of frames.")
+        float, typer.Option(help="Approximate inference time of each case in a round; determines the number of frames.")
     ] = 5.0,
     rounds: Annotated[
-        int, typer.Option(min=1, help="How often each case is measured, within about a minute; the median is reported.")
+        int, typer.Option(min=1, help="Measurements of each case, within about a minute; the median is reported.")
     ] = 3,
-    out: Annotated[Path | None, typer.Option(help="A file for the results as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the results to this file as JSON.")] = None,
 ) -> None:
-    """Measure end-to-end and raw speed, CPU time of each stage alone, overlap, memory, share of the floor, and PSNR."""
+    """Measure end-to-end and raw speed, CPU time of each stage, overlap, memory, share of the arithmetic peak, and PSNR."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
     peaks = {name: gemm_peak(name) for name in ("f32", *(["bf16"] if has_bfloat16() else []))}
@@ -74,8 +74,8 @@ def bench(
             frames = frames_for(clip, network, seconds)
             for quality in QUALITIES:
                 case = Case(clip, network, quality, frames)
-                results.append(median(list(measured(case, peaks, rounds))))
-                typer.echo(line(results[-1]))
+                results.append(combined(list(measure_rounds(case, peaks, rounds))))
+                typer.echo(format_line(results[-1]))
     if out is not None:
         machine = {"cpu": cpu_name(), "cpus": cpus(), "peak_flops": peaks, "python": platform.python_version()}
         versions = {name: version(name) for name in ("upres", "av", "onnxruntime", "openvino", "numpy")}
@@ -84,8 +84,8 @@ def bench(
         typer.echo(f"written to {out}")
 
 
-def line(result: dict[str, Any]) -> str:
-    """One result, for people."""
+def format_line(result: dict[str, Any]) -> str:
+    """Format a result as one line for people."""
     share = "no known share" if result["share_of_peak"] is None else f"{result['share_of_peak']:.0%}"
     psnr = "exact" if result["psnr_to_exact_db"] is None else f"{result['psnr_to_exact_db']:.1f} dB"
     return (
@@ -96,24 +96,24 @@ def line(result: dict[str, Any]) -> str:
 
 
 def frames_for(clip: str, network: str, seconds: float) -> int:
-    """How many frames inference takes about that long on, from one frame's time: between 8 and 240."""
+    """Return how many frames inference processes in about the given time, estimated from one frame: between 8 and 240."""
     model = per_frame.load(network)
-    frames = decoded(clip, 1 + WARM_FRAMES)
+    frames = decode(clip, 1 + WARM_FRAMES)
     if len(frames) <= WARM_FRAMES:
         raise SourceError(
-            f"{clip}: {len(frames)} frames are too few to measure on; choose a clip of at least {1 + WARM_FRAMES}"
+            f"{clip}: {len(frames)} frames are too few to measure; choose a clip with at least {1 + WARM_FRAMES}"
         )
     session = model.open(frames[0].width, frames[0].height)
     list(session.push(frames[0]))
-    # Nothing of it is as it was in the one before: what does not change is not upscaled again.
+    # Every pixel differs from the previous frame: unchanged areas would not be upscaled again.
     other = replace(frames[0], pixels=255 - frames[0].pixels)
     start = time.perf_counter()
     list(session.push(other))
     return int(min(240, max(8, seconds / (time.perf_counter() - start))))
 
 
-def measured(case: Case, peaks: dict[str, float], rounds: int) -> Iterator[dict[str, Any]]:
-    """One case's rounds; at least one."""
+def measure_rounds(case: Case, peaks: dict[str, float], rounds: int) -> Iterator[dict[str, Any]]:
+    """Measure a case in several rounds, at least one, until ROUNDS_SECONDS have passed."""
     end = time.monotonic() + ROUNDS_SECONDS
     yield measure(case, peaks)
     for _ in range(rounds - 1):
@@ -122,8 +122,8 @@ def measured(case: Case, peaks: dict[str, float], rounds: int) -> Iterator[dict[
         yield measure(case, peaks)
 
 
-def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """One case's rounds as one result: numbers are medians, and the overlap of every round stands beside its median."""
+def combined(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Combine the rounds of a case into one result: numbers are medians; the overlap is also listed for every round."""
     numbers = {
         name: statistics.median(each[name] for each in rounds)
         for name, value in rounds[0].items()
@@ -133,35 +133,35 @@ def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure(case: Case, peaks: dict[str, float]) -> dict[str, Any]:
-    """Everything about one case in one round, each measured in a process of its own so that memory and caches are its own too."""
+    """Measure a case in one round: the stages and the whole run in separate processes, so that they share no memory or caches."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        alone = pool.apply_async(stages_alone, (case,)).get(CASE_SECONDS)
+        stages = pool.apply_async(measure_stages, (case,)).get(CASE_SECONDS)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        whole = pool.apply_async(end_to_end, (case,)).get(CASE_SECONDS)
+        whole = pool.apply_async(measure_whole, (case,)).get(CASE_SECONDS)
     _, facts = manifest.find(case.network)
-    flops = facts.flops_per_pixel * alone["width"] * alone["height"]
-    peak = peaks["bf16" if "bf16" in alone["runs_on"] else "f32"]
-    cpu_seconds = alone["decode_cpu_s"] + alone["inference_cpu_s"] + alone["encode_cpu_s"]
+    flops = facts.flops_per_pixel * stages["width"] * stages["height"]
+    peak = peaks["bf16" if "bf16" in stages["runs_on"] else "f32"]
+    cpu_seconds = stages["decode_cpu_s"] + stages["inference_cpu_s"] + stages["encode_cpu_s"]
     return {
         **asdict(case),
-        **alone,
+        **stages,
         **whole,
         "overlap": whole["wall_s_a_frame"] / (cpu_seconds / cpus()),
-        "share_of_peak": None if "int8" in alone["runs_on"] else flops * alone["inference_fps"] / peak,
+        "share_of_peak": None if "int8" in stages["runs_on"] else flops * stages["inference_fps"] / peak,
     }
 
 
-def stages_alone(case: Case) -> dict[str, Any]:
-    """CPU seconds a frame of decode, inference and encode, each by itself; raw inference speed; PSNR to exact."""
+def measure_stages(case: Case) -> dict[str, Any]:
+    """Measure decoding, inference and encoding separately in CPU seconds per frame, raw inference speed, and PSNR to exact."""
     model = per_frame.load(case.network, quality=case.quality)
     start = time.process_time()
-    frames = decoded(case.clip, case.frames)
-    decode = (time.process_time() - start) / len(frames)
+    frames = decode(case.clip, case.frames)
+    decoding = (time.process_time() - start) / len(frames)
     session = model.open(frames[0].width, frames[0].height)
-    larger = [next(iter(session.push(frame))) for frame in frames[:WARM_FRAMES]]
+    results = [next(iter(session.push(frame))) for frame in frames[:WARM_FRAMES]]
     start, wall = time.process_time(), time.perf_counter()
     for frame in frames:
-        larger = [*larger[-1:], next(iter(session.push(frame)))]
+        results = [*results[-1:], next(iter(session.push(frame)))]
     inference, fps = (time.process_time() - start) / len(frames), len(frames) / (time.perf_counter() - wall)
     return {
         "width": frames[0].width,
@@ -169,18 +169,18 @@ def stages_alone(case: Case) -> dict[str, Any]:
         "frames": len(frames),
         "runs_on": model.report,
         "inference_fps": fps,
-        "decode_cpu_s": decode,
+        "decode_cpu_s": decoding,
         "inference_cpu_s": inference,
-        "encode_cpu_s": encode_alone(case, frames, model),
-        "psnr_to_exact_db": psnr_to_exact(case, frames),
+        "encode_cpu_s": measure_encoding(case, frames, model),
+        "psnr_to_exact_db": compare_to_exact(case, frames),
     }
 
 
-def encode_alone(case: Case, frames: list[Frame], model: per_frame.PerFrameModel) -> float:
-    """CPU seconds a frame of encoding the real results; they are made again piece by piece so that memory stays small."""
+def measure_encoding(case: Case, frames: list[Frame], model: per_frame.PerFrameModel) -> float:
+    """Measure encoding the real results, in CPU seconds per frame; they are recomputed one by one to keep memory small."""
     with Reader(case.clip) as reader:
         shape = reader.info.shape
-    larger = type(shape)(
+    output_shape = type(shape)(
         shape.width * model.scale,
         shape.height * model.scale,
         shape.time_base,
@@ -188,7 +188,7 @@ def encode_alone(case: Case, frames: list[Frame], model: per_frame.PerFrameModel
         shape.sample_aspect,
         shape.color,
     )
-    encoding = options.resolve(options.Encoder(), larger)
+    encoding = options.resolve(options.Encoder(), output_shape)
     session = model.open(shape.width, shape.height)
     inferring = 0.0
 
@@ -201,13 +201,13 @@ def encode_alone(case: Case, frames: list[Frame], model: per_frame.PerFrameModel
             yield result
 
     start = time.process_time()
-    for _ in video.pieces(results(), encoding, larger, at_shots=False):
+    for _ in video.pieces(results(), encoding, output_shape, at_shots=False):
         pass
     return (time.process_time() - start - inferring) / len(frames)
 
 
-def end_to_end(case: Case) -> dict[str, Any]:
-    """Wall time of the whole upscale, start-up left out: from the second frame encoded to the last; peak memory."""
+def measure_whole(case: Case) -> dict[str, Any]:
+    """Measure the wall time per frame of the whole upscale, without start-up and the first WARM_FRAMES frames, and peak memory."""
     model = per_frame.load(case.network, quality=case.quality)
     ticks: list[float] = []
     with Reader(case.clip) as reader:
@@ -229,15 +229,15 @@ def end_to_end(case: Case) -> dict[str, Any]:
     }
 
 
-def decoded(clip: str, count: int) -> list[Frame]:
-    """Read the first frames of a clip as RGB."""
+def decode(clip: str, count: int) -> list[Frame]:
+    """Decode the first frames of a clip to RGB."""
     with Reader(clip) as reader:
         to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
         return [Frame(to_rgb(frame), frame.pts or 0, frame.duration) for frame in islice(reader.frames(), count)]
 
 
-def psnr_to_exact(case: Case, frames: list[Frame]) -> float | None:
-    """Mean PSNR of a few results to those of exact quality; None where they are the same."""
+def compare_to_exact(case: Case, frames: list[Frame]) -> float | None:
+    """Compute the PSNR of a few results to those of exact quality, in dB; None if they are equal."""
     if case.quality == "exact":
         return None
     pair = [
@@ -251,12 +251,12 @@ def psnr_to_exact(case: Case, frames: list[Frame]) -> float | None:
 
 
 def mean_square(a: Pixels, b: Pixels) -> float:
-    """Mean squared difference of two pictures, in 8-bit levels."""
+    """Compute the mean squared difference of two pictures, in 8-bit levels."""
     return float(np.mean(np.square(a.astype(np.float32) - b)))
 
 
 def gemm_peak(precision: str, side: int = 1536, runs: int = 7) -> float:
-    """Floating-point operations a second that a large matrix product reaches on all CPUs: the floor's denominator."""
+    """Measure the floating-point operations per second of a large matrix product on all CPUs: the arithmetic peak."""
     import openvino
     from openvino import opset13
 

@@ -1,4 +1,4 @@
-"""What the command line shows: a progress bar on a terminal, plain lines elsewhere, or one JSON object a line."""
+"""Output of the command line: a progress bar on a terminal, plain lines elsewhere, or one JSON object per line."""
 
 import json
 import sys
@@ -29,16 +29,16 @@ from upres.engine.core.text import counted, number
 from upres.engine.pipeline.estimate import Prediction
 from upres.engine.pipeline.progress import Progress
 
-from .flags import in_flags
+from .flags import with_flags
 
-PLAIN_SECONDS = 5.0  # between two plain lines
-ENDLESS_SECONDS = 10.0  # between two of a run that may last for days
-NUMBERS = 50  # cells that a bar and its numbers take at least
-NARROW = 70  # of a terminal that has no room for all of them
+PLAIN_SECONDS = 5.0  # between two plain progress lines
+ENDLESS_SECONDS = 10.0  # between two progress lines of a run that may last for days
+NUMBERS = 50  # minimum width of a bar and its numbers, in terminal cells
+NARROW = 70  # a terminal with fewer cells has no room for all columns
 
 
 class Report:
-    """Report runs on stderr; with json, on stdout, unless the result goes there. quiet: nothing but what failed."""
+    """Reports on runs, written to stderr; with json, to stdout unless the result goes there. quiet: report failures only."""
 
     def __init__(self, *, json: bool, beside_data: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self._json, self._quiet, self._verbose = json, quiet, verbose
@@ -49,33 +49,33 @@ class Report:
         self._total: int | None = None
         self._begin = self._started = time.perf_counter()
 
-    def say(self, text: str, **fields: object) -> None:
-        """Write one line, or one object with the line as its text; settings that it names become flags."""
+    def info(self, text: str, **fields: object) -> None:
+        """Write one line, or one JSON object with the line as its text; setting names in the text are replaced with flags."""
         if not self._quiet:
             self._write(text, **fields)
 
     def _write(self, text: str, **fields: object) -> None:
-        text = in_flags(text)
+        text = with_flags(text)
         if self._json:
             self._out.write(json.dumps({"text": text, **fields}) + "\n")
             self._out.flush()
         else:
-            self._console.out(text, highlight=False)  # above a progress bar, where one is shown
+            self._console.out(text, highlight=False)  # above the progress bar, if one is shown
 
-    def asks(self, question: str) -> bool:
-        """Ask a question that is answered with yes or no, no by default; the answer to the first of several inputs holds for all.
+    def confirm(self, question: str) -> bool:
+        """Ask a yes-or-no question, with no as the default; the answer for the first of several inputs applies to all.
 
-        The person who started them may have left, and a question between two would stop the rest.
+        The person who started the command may have left, and a question between two inputs would stop the rest.
         """
         return not self._first or typer.confirm(question, err=True)
 
-    def counts(self, number: int, of: int) -> None:
-        """Let what follows say which of several inputs it is about."""
+    def begin_input(self, number: int, of: int) -> None:
+        """Set which of several inputs the following reports are about."""
         self._place, self._first = f"{number} of {of}: " * (of > 1), number == 1
 
     def warn(self, text: str, **fields: object) -> None:
-        """Write a line that a user should not miss."""
-        self.say(f"note: {text}", event="note", **fields)
+        """Write a note that a user should not miss."""
+        self.info(f"note: {text}", event="note", **fields)
 
     def fail(self, source: str, error: UpresError) -> None:
         """Report that one input failed, with the notes of its error."""
@@ -85,36 +85,36 @@ class Report:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """With json, report an error as an object too, before it ends the command."""
+        """With json, also report an error as an object before it ends the command."""
         try:
             yield
         except UpresError as error:
             if self._json:
-                notes = [in_flags(note) for note in getattr(error, "__notes__", [])]
+                notes = [with_flags(note) for note in getattr(error, "__notes__", [])]
                 self._write(str(error), event="failed", exit_code=error.exit_code, notes=notes)
             raise
 
     def skipped(self, target: str) -> None:
-        """Report that a target exists already and is left out."""
-        self.say(f"{self._place}{target}: exists, left out", event="skipped", target=target)
+        """Report that an input is skipped because its target exists."""
+        self.info(f"{self._place}{target}: exists, skipped", event="skipped", target=target)
 
     def ended(self, *, made: int, skipped: int, failed: int) -> None:
-        """Sum up several inputs."""
-        parts = [f"{made} done", *[f"{skipped} left out"] * bool(skipped), f"{failed} failed"]
+        """Write the summary of several inputs."""
+        parts = [f"{made} done", *[f"{skipped} skipped"] * bool(skipped), f"{failed} failed"]
         parts.append(f"in {clock(time.perf_counter() - self._begin)}")
-        self.say(", ".join(parts), event="end", made=made, skipped=skipped, failed=failed)
+        self.info(", ".join(parts), event="end", made=made, skipped=skipped, failed=failed)
 
     def predicted(self, source: str, target: str, prediction: Prediction, models: Sequence[Model]) -> None:
-        """Write the one line before the start: from where to where, size, time, memory, disk and models."""
+        """Write the line before the start: source, target, size, time, memory, disk space and models."""
         self._total = prediction.frames
         parts = [f"{prediction.width}x{prediction.height}", *_costs(prediction)]
         fields = {name: getattr(prediction, name) for name in prediction.__slots__}
         text = f"{self._place}{source} -> {target}: {', '.join(parts)} ({', '.join(_models(models))})"
-        self.say(text, event="predicted", source=source, target=target, **fields)
+        self.info(text, event="predicted", source=source, target=target, **fields)
 
     @contextmanager
     def running(self, name: str, progress: Progress) -> Iterator[Callable[[], None]]:
-        """Show the progress of a run; yields what is to be called after each frame."""
+        """Show the progress of a run; yields the function to call after each frame."""
         self._started = time.perf_counter()
         self._warned = 0
         if self._json or self._quiet or not self._console.is_terminal:
@@ -141,7 +141,7 @@ class Report:
 
     @contextmanager
     def working(self, name: str) -> Iterator[None]:
-        """Show, on a terminal, that one image is being upscaled."""
+        """Show on a terminal that an image is being upscaled."""
         self._started = time.perf_counter()
         shown = self._console.is_terminal and not self._json and not self._quiet
         with self._console.status(escape(f"{self._place}{name}")) if shown else nullcontext():
@@ -150,33 +150,33 @@ class Report:
     def saved(
         self, source: str, target: str, size: tuple[int, int], models: Sequence[Model], *, compared: bool
     ) -> None:
-        """Write the line at the end of an image."""
+        """Write the final line of an image."""
         wall = time.perf_counter() - self._started
         what = ", before on the left, after on the right" * compared
         width, height = size
         text = f"{target}: {width}x{height}{what}, {clock(wall)}"
         fields = {"source": source, "target": target, "width": width, "height": height, "seconds": round(wall, 3)}
-        self.say(text, event="done", **fields, models=_models(models))
+        self.info(text, event="done", **fields, models=_models(models))
 
     def done(self, source: str, target: str, progress: Progress, models: Sequence[Model]) -> None:
-        """Write the lines at the end: frames in and out, repairs, warnings, speed by stage."""
+        """Write the final lines of a video: frames in and out, repairs, warnings, speed of each stage."""
         wall = time.perf_counter() - self._started
         self._warn_new(progress)
-        resumed = f" ({progress.frames_resumed} were there already)" if progress.frames_resumed else ""
+        resumed = f" ({progress.frames_resumed} from the interrupted run)" if progress.frames_resumed else ""
         frames = f"{counted(progress.frames_in, 'frame')} in, {progress.frames_out} out{resumed}"
         summary = f"{target}: {frames}, {clock(wall)}, {self._speed(progress):.2f} fps"
         if self._json:
             fields = {"source": source, "target": target, "seconds": round(wall, 3), **_results(progress)}
-            self.say(summary, event="done", **fields, models=_models(models))
+            self.info(summary, event="done", **fields, models=_models(models))
             return
-        self.say(summary)
+        self.info(summary)
         if self._verbose:
-            self.say(f"  frames per second of each stage while it works: {_stage_speeds(progress)}")
+            self.info(f"  frames per second of each stage while busy: {_stage_speeds(progress)}")
         if progress.repairs:
-            self.say(f"  repairs: {progress.repairs}")
+            self.info(f"  repairs: {progress.repairs}")
 
     def _warn_new(self, progress: Progress) -> None:
-        """Report the warnings of a run as soon as there are any: before the first frame, mostly."""
+        """Report new warnings of a run as soon as they exist: usually before the first frame."""
         for warning in progress.warnings[self._warned :]:
             self.warn(warning)
         self._warned = len(progress.warnings)
@@ -194,15 +194,15 @@ class Report:
                 last = time.perf_counter()
                 of = f" of {self._total}" if self._total else ""
                 text = f"{self._place}{name}: {progress.frames_out}{of} frames, {self._speed(progress):.2f} fps"
-                self.say(text, event="progress", frames_out=progress.frames_out, frames=self._total)
+                self.info(text, event="progress", frames_out=progress.frames_out, frames=self._total)
 
         return tick
 
 
 class RemoteBar:
-    """The progress of a server's job, on a terminal only; leaving its `with` removes it.
+    """A progress bar for a server's job, shown on terminals only and removed when its `with` block ends.
 
-    endless: of a live run, which has no share; where no terminal is, as plain lines now and then.
+    endless: for a live run, which has no percentage; without a terminal, its progress is written as occasional plain lines.
     """
 
     def __init__(self, text: str, *, endless: bool = False) -> None:
@@ -223,25 +223,25 @@ class RemoteBar:
         self._progress.stop()
 
     def show(self, text: str, percent: float) -> None:
-        """Show the progress of the job."""
+        """Update the progress."""
         self._progress.update(self._task, description=text, completed=percent)
         if self._plain and time.monotonic() - self._written >= ENDLESS_SECONDS:
             self._written = time.monotonic()
-            self.say(text)
+            self.info(text)
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Write one line above the bar."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Write what is new among all warnings so far."""
+        """Write the warnings that have not been written yet. warnings: all warnings so far."""
         for warning in warnings[self._warned :]:
-            self.say(f"note: {warning}")
+            self.info(f"note: {warning}")
         self._warned = len(warnings)
 
 
 def shortened(text: str, room: int) -> str:
-    """Leave out the middle of a text that takes more cells of a terminal than there are."""
+    """Replace the middle of a text with an ellipsis if it is wider than a number of terminal cells."""
     left, right = text[: len(text) // 2], text[len(text) // 2 :]
     if cell_len(text) <= room:
         return text
@@ -251,7 +251,7 @@ def shortened(text: str, room: int) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Format seconds as people say them."""
+    """Format a duration for people."""
     if seconds < 1:
         return "a second"
     if seconds < 90:
@@ -260,15 +260,15 @@ def clock(seconds: float) -> str:
 
 
 def _costs(prediction: Prediction) -> list[str]:
-    """Format what a run will take: frames, time, memory, disk."""
+    """Format the expected cost of a run: frames, time, memory, disk space."""
     memory = f"memory {decimal(prediction.memory)}"
     if prediction.frames and prediction.seconds is not None and prediction.disk is not None:
-        spool = [f"{decimal(count)} for a shot in {folder}" for folder, count in prediction.spool.items()]
+        spool = [f"{decimal(count)} per shot in {folder}" for folder, count in prediction.spool.items()]
         frames, seconds = counted(prediction.frames, "frame"), f"about {clock(prediction.seconds)}"
         return [frames, seconds, memory, f"disk {decimal(prediction.disk)}", *spool]
     speed = 1 / max(1e-9, prediction.frame_seconds)
-    disk = f"disk {decimal(1000 * prediction.frame_disk)} every 1000 frames"
-    return ["length unknown", f"about {counted(float(number(speed, 2)), 'frame')} a second", memory, disk]
+    disk = f"disk {decimal(1000 * prediction.frame_disk)} per 1000 frames"
+    return ["length unknown", f"about {counted(float(number(speed, 2)), 'frame')} per second", memory, disk]
 
 
 def _models(models: Sequence[Model]) -> list[str]:

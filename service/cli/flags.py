@@ -1,4 +1,4 @@
-"""The engine's settings, which its messages name in backticks, as the flags of this command line; and other programs' options."""
+"""Conversion of the setting names in the engine's messages, and of other programs' options, to the flags of this command line."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from upres.engine.pipeline.advice import Rule
 
-SAME = (
+SAME_NAMES = (
     "codec",
     "compare",
     "container",
@@ -29,13 +29,13 @@ SAME = (
     "split",
     "still",
 )
-FLAGS = {name: f"--{name}" for name in (*SAME, "tonemap", "yes")}
+FLAGS = {name: f"--{name}" for name in (*SAME_NAMES, "tonemap", "yes")}
 FLAGS |= {"models": "--chain", "prefilters": "--prefilter"}
-ELSEWHERE = {
+FOREIGN_OPTIONS = {
     "--model": ("--model-name", "--model_name", "--processor", "-p", "--realesrgan-model", "--realcugan-model"),
-    "--model; a level of noise is --prefilter denoise": ("-n",),
+    "--model; for a noise level, --prefilter denoise": ("-n",),
     "--scale": ("--outscale", "--factor", "--ratio", "--upscale", "--scaling-factor"),
-    "--height, as --height 1080; the width follows": ("--width", "-w", "--size", "--resolution"),
+    "--height, for example --height 1080; the width follows": ("--width", "-w", "--size", "--resolution"),
     "--prefilter or --height": ("-vf", "-filter:v", "--vf"),
     "--prefilter denoise": ("--denoise", "--noise", "--noise-level", "--denoise-level", "-dn", "--denoise_strength"),
     "--prefilter deinterlace": ("--deinterlace", "--yadif"),
@@ -46,14 +46,14 @@ ELSEWHERE = {
     "--pix-fmt": ("-pix_fmt", "--pix_fmt", "--pixel-format"),
     "--start": ("-ss", "--ss", "--from"),
     "--duration, counted from --start": ("-to", "--to", "--end"),
-    "--duration; the size of tiles is chosen by itself": ("-t",),
+    "--duration; the tile size is chosen automatically": ("-t",),
     "--duration": ("--time",),
     "--rate for numbered images; a video keeps its own": ("-r", "-framerate", "--fps", "--framerate"),
     "--runtime": ("-g", "--gpu", "--gpu-id", "--device", "--backend", "-d"),
     "--quality": ("--fp16", "--fp32", "--half", "--bf16"),
-    "the end of OUT's name, or of several results --container": ("-f", "--format", "--ext", "--extension"),
+    "the suffix of OUT, or --container for several results": ("-f", "--format", "--ext", "--extension"),
     "the name of OUT": ("--suffix",),
-    "chosen by itself": (
+    "chosen automatically": (
         "--tile",
         "--tile-size",
         "--tile_size",
@@ -63,33 +63,33 @@ ELSEWHERE = {
         "-threads",
         "-j",
     ),
-    "not there: every frame goes through the network once": ("-x", "--tta"),
-    "not there: faces are upscaled like all else": ("--face_enhance", "--face-enhance"),
+    "not supported: every frame goes through the network once": ("-x", "--tta"),
+    "not supported: faces are upscaled like everything else": ("--face_enhance", "--face-enhance"),
     "--overwrite": ("--force", "--replace"),
 }
-"""What users of ffmpeg, Video2X, realesrgan-ncnn-vulkan, Real-ESRGAN's script and others type, by what it is here."""
+"""Options of ffmpeg, Video2X, realesrgan-ncnn-vulkan, Real-ESRGAN's script and other programs, by their equivalent here."""
 SETTING = re.compile(r"`(\w+)`")
 
 
-def in_flags(text: str) -> str:
-    """Name settings in a message as a user of the command line sets them."""
+def with_flags(text: str) -> str:
+    """Replace the setting names in a message, which are in backticks, with the flags that set them."""
     return SETTING.sub(lambda match: FLAGS.get(match[1], match[0]), text)
 
 
-def option(rule: "Rule") -> str:
-    """Write what a rule advises as an option, if anything."""
+def option_for(rule: "Rule") -> str:
+    """Return the option that a rule recommends; empty if it recommends none."""
     if rule.setting is None:
         return ""
     name, value = rule.setting
     return FLAGS[name] if value is True else f"{FLAGS[name]} {value}"
 
 
-def meant(args: Iterable[str]) -> Iterator[str]:
-    """Say what options of other programs are here, and how a file is named that begins as an option does."""
-    here = {typed: name for name, every in ELSEWHERE.items() for typed in every}
+def equivalents(args: Iterable[str]) -> Iterator[str]:
+    """Yield the equivalents of other programs' options, and how to write the name of an existing file that looks like an option."""
+    here = {typed: name for name, every in FOREIGN_OPTIONS.items() for typed in every}
     for arg in args:
         name = arg.partition("=")[0]
         if name in here:
             yield f"here, {name} is {here[name]}"
         elif arg.startswith("-") and os.path.lexists(arg) and arg != "-":
-            yield f"the file of that name: ./{arg}"
+            yield f"for the file of that name, write ./{arg}"

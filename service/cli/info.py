@@ -1,4 +1,4 @@
-"""Commands that only report: models, probe, licenses."""
+"""The commands that only print information: models, probe, licenses."""
 
 import json as jsonlib
 from importlib.metadata import files
@@ -17,15 +17,15 @@ from upres.engine.models.catalog import NETWORKS, SLUGS
 from upres.engine.pipeline import advice
 from upres.engine.pipeline.advice import Measured
 
-from .flags import option
+from .flags import option_for
 from .photo import probe_image
 from .run.piped import Piped
 
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def models(json: Json = False) -> None:
-    """List the models, their networks, and which are on this machine."""
+    """List the models and their networks, and which are installed."""
     rows = [_network(slug.slug, name) for slug in SLUGS.values() for name in slug.networks]
     if json:
         typer.echo(jsonlib.dumps(rows, indent=2))
@@ -33,10 +33,10 @@ def models(json: Json = False) -> None:
     for slug in SLUGS.values():
         scales = " or ".join(f"{scale}x" for scale in slug.scales)
         typer.echo(
-            f"{slug.slug}  upscales {scales}; on a service with UPRES_LIMITS=deapi up to {slug.seconds} s a clip"
+            f"{slug.slug}  upscales {scales}; up to {slug.seconds} s per clip on a server with UPRES_LIMITS=deapi"
         )
         for row in (row for row in rows if row["model"] == slug.slug):
-            measured = f", {row['psnr']} dB to its reference" if row["psnr"] else ""
+            measured = f", {row['psnr']} dB against its reference" if row["psnr"] else ""
             state = ", experimental" if row["experimental"] else ""
             typer.echo(f"  {row['network']:26} {row['content']:10} {row['here']}{measured}{state}")
     typer.echo("pre-filters, off by default:")
@@ -62,14 +62,16 @@ def _network(slug: str, name: str) -> dict[str, Any]:
 
 def probe(
     source: Annotated[str, typer.Argument(metavar="FILE", help="A video, an image, or - for stdin.")],
-    content: Annotated[str, typer.Option(help="auto, photo or animation: what it shows, for the advice.")] = "auto",
+    content: Annotated[
+        str, typer.Option(help="auto, photo or animation: the kind of content, for the advice.")
+    ] = "auto",
     json: Json = False,
 ) -> None:
-    """Show what a video or an image holds, and advise on model and pre-filters, by what is measured on frames of a video."""
+    """Show the properties of a video or an image, and recommend a model and pre-filters, based on measurements of video frames."""
     piped = Piped.look() if source == "-" else None
     what = source if piped is None else piped.source
     if piped.image if piped else still_format(source):
-        assert isinstance(what, str | BytesIO)  # an image that was piped was read for it
+        assert isinstance(what, str | BytesIO)  # a piped image has been read whole
         probe_image(what, content, json=json)
         return
     with Reader(what, eight_bits=None) as reader:
@@ -77,17 +79,17 @@ def probe(
     clip = advice.describe(info, measured, content)
     facts, rules = _facts(info, measured, hdr=clip.hdr), advice.advise(clip)
     if json:
-        say = [{"rule": rule.name, "say": rule.advice, "option": option(rule)} for rule in rules]
+        say = [{"rule": rule.name, "say": rule.advice, "option": option_for(rule)} for rule in rules]
         typer.echo(jsonlib.dumps({**facts, "advice": say}, indent=2))
         return
     for name, value in (facts | _readable(facts, advice.in_words(measured))).items():
         typer.echo(f"{name:17} {value}")
     for rule in rules:
-        typer.echo(f"- {rule.advice}{f'  ({option(rule)})' if rule.setting else ''}")
+        typer.echo(f"- {rule.advice}{f'  ({option_for(rule)})' if rule.setting else ''}")
 
 
 def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
-    """Collect what --json prints; None where the source does not say."""
+    """Collect the facts that --json prints; None if the source does not state one."""
     shape = info.shape
     return {
         "container": info.container,
@@ -114,19 +116,19 @@ def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
 
 
 def _becomes(facts: dict[str, Any]) -> str:
-    """Say what becomes of the bits of a source."""
+    """Describe the bit depth of the result."""
     if facts["bits"] <= 8 and not facts["hdr"]:
         return "the result has 8"
-    return "the result has 10, as HEVC, where the model takes them"
+    return "the result has 10, as HEVC, if the model supports them"
 
 
 def _readable(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
-    """Format the facts that people read in another way than programs."""
+    """Format the facts whose text form differs from JSON."""
     video = facts["video"]
     return {
         "video": f"{video['codec']} {video['width']}x{video['height']} {video['pixel_format']}, {video['fps']:.3f} fps",
         "bits": f"{facts['bits']}; {_becomes(facts)}",
-        "hdr": "yes; it is kept, and --tonemap brings it down to SDR" if facts["hdr"] else "no",
+        "hdr": "yes; it is kept, or converted to SDR with --tonemap" if facts["hdr"] else "no",
         "interlaced_share": f"{facts['interlaced_share']} ({words['interlaced']})",
         "blocks": f"{facts['blocks']} ({words['blocks']})",
         "noise": f"{facts['noise']} ({words['noise']})",
@@ -135,7 +137,7 @@ def _readable(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
 
 
 def licenses() -> None:
-    """Show the licences of the weights, the sample clip and the codecs, and what they ask of those who redistribute them."""
+    """Show the licences of the weights, the sample clip and the codecs, and what they require for redistribution."""
     for file in files("upres") or ():
         if file.name in ("NOTICE", "LICENSE"):
             typer.echo(Path(str(file.locate())).read_text())

@@ -1,4 +1,4 @@
-"""`upres live`: a live source upscaled here as it comes, to files, players and addresses at once."""
+"""`upres live`: upscale a live source on this machine as it arrives, to files, players and network addresses at once."""
 
 import re
 import threading
@@ -14,7 +14,7 @@ import typer
 from upres.engine.core.text import counted, redacted
 
 from . import signals
-from .options import Crf, Overwrite, Prefilters, Tonemap, built
+from .options import Crf, Overwrite, Prefilters, Tonemap, with_options
 from .run.options import ModelOptions
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 CAMERA = re.compile(r"/dev/video\d+")
 PLAYLIST = re.compile(r"https?://[^?#]+\.m3u8([?#].*)?", re.IGNORECASE)
-SHOWN_SECONDS = 0.5  # between two looks at how far it is
-SPEED_SECONDS = 3.0  # over which a speed is counted
+SHOWN_SECONDS = 0.5  # between two progress updates
+SPEED_SECONDS = 3.0  # window over which a speed is measured
 
 Source = Annotated[
     str,
     typer.Argument(
         metavar="SRC",
         help="rtsp://, rtmp://, srt://, udp://, tcp://, https://….m3u8, a camera such as /dev/video0, - for stdin; or a file, "
-        "at its own pace.",
+        "which is played at its own rate.",
     ),
 ]
 To = Annotated[
@@ -50,21 +50,23 @@ To = Annotated[
     ),
 ]
 EveryFrame = Annotated[
-    bool, typer.Option("--every-frame", help="Upscale every frame, however late; by default late ones are left out.")
+    bool,
+    typer.Option("--every-frame", help="Upscale every frame, no matter how late; by default, late frames are dropped."),
 ]
 Preview = Annotated[
-    bool, typer.Option("--preview", help="Show the result on a page, at an address of this machine that is printed.")
+    bool, typer.Option("--preview", help="Show the result on a web page on this machine, whose address is printed.")
 ]
 StepDown = Annotated[
     bool,
     typer.Option(
-        "--step-down", help="While the network is too slow, let a lighter one work; the picture keeps its size."
+        "--step-down",
+        help="Use a lighter network while the chosen one is too slow; the size of the picture stays the same.",
     ),
 ]
-Preset = Annotated[str, typer.Option(help="Speed of the encoding: ultrafast … veryslow.")]
+Preset = Annotated[str, typer.Option(help="Encoding speed: ultrafast … veryslow.")]
 
 
-@built(choice=ModelOptions)
+@with_options(choice=ModelOptions)
 def live(
     source: Source,
     to: To = None,
@@ -79,8 +81,8 @@ def live(
     *,
     choice: ModelOptions,
 ) -> None:
-    """Upscale a live source as it comes, until it ends or Ctrl-C. No server is needed."""
-    with signals.immediate():
+    """Upscale a live source as it arrives, until it ends or Ctrl-C. No server is needed."""
+    with signals.exiting_on_signals():
         from upres.engine.core.errors import SettingsError
         from upres.engine.encode.options import Encoder
         from upres.engine.live.destination import destinations
@@ -92,19 +94,19 @@ def live(
         from .stdio import stdin, stdout
 
     if every_frame and step_down:
-        raise SettingsError("--every-frame waits for the network, so that --step-down has nothing to do; leave one out")
+        raise SettingsError("--every-frame waits for the network, so --step-down has no effect; remove one of them")
     opened = stdin() if source == "-" else _address(source)
     places = destinations(to or ["-"] * (not preview), opened, overwrite=overwrite)
     if any(place.place is None for place in places):
-        stdout()  # refuses a terminal
+        stdout()  # raises for a terminal
     progress = Progress()
     with (
         RemoteBar(f"waiting for {redacted(source)}", endless=True) as bar,
         signals.interruptible(),
-        _previewed(progress, bar) if preview else nullcontext() as viewer,
+        _open_preview(progress, bar) if preview else nullcontext() as viewer,
     ):
         running = LiveRun(places, viewer)
-        loaded, notes = _loaded(choice, step_down=step_down)
+        loaded, notes = _load_models(choice, step_down=step_down)
         bar.warn(notes)
         job = Job(
             loaded,
@@ -115,31 +117,31 @@ def live(
             keep_up=not every_frame,
             as_recorded=True,
         )
-        # Only now, when it can be read as fast as it comes: what has come before would be late.
+        # Opened only now, when it can be read as fast as it arrives: frames that arrived earlier would be late.
         with open_live(opened, tonemap=tonemap) as reader:
             _run(running, reader, job, progress, bar)
     typer.echo(_summary(running, progress), err=True)
 
 
-def _loaded(choice: ModelOptions, *, step_down: bool) -> tuple[tuple["Model", ...], list[str]]:
-    """Load the light network, where there is one: another is asked for by its content or by its name. Gives notes as well.
+def _load_models(choice: ModelOptions, *, step_down: bool) -> tuple[tuple["Model", ...], list[str]]:
+    """Load the light network if there is one and the options do not choose another; returns the models and notes about them.
 
-    step_down: the model's own network by default, and what may take its place.
+    step_down: load the model's default network instead, with the lighter ones that can replace it.
     """
-    from .run.choice import Choice, Wanted
+    from .run.choice import Choice, Selection
 
-    models = Choice(replace(choice, content="live") if choice.content == "auto" and not step_down else choice)
-    wanted = models.named() or Wanted(("RealESRGAN_Vid_x2",), (2,), 2)
-    return models.load_stepped(wanted) if step_down else models.load(wanted)
+    chooser = Choice(replace(choice, content="live") if choice.content == "auto" and not step_down else choice)
+    selection = chooser.named() or Selection(("RealESRGAN_Vid_x2",), (2,), 2)
+    return chooser.load_stepped(selection) if step_down else chooser.load(selection)
 
 
 @contextmanager
-def _previewed(progress: "Progress", bar: "RemoteBar") -> Iterator["Viewer"]:
-    """Open the page, and say where."""
+def _open_preview(progress: "Progress", bar: "RemoteBar") -> Iterator["Viewer"]:
+    """Open the preview page and report its address."""
     from upres.service.server.preview import Preview
 
     with Preview(progress) as opened:
-        bar.say(f"preview: {opened.url}")
+        bar.info(f"preview: {opened.url}")
         yield opened
 
 
@@ -150,83 +152,87 @@ def _address(source: str) -> str:
 
 
 def _run(running: "LiveRun", reader: "Reader", job: "Job", progress: "Progress", bar: "RemoteBar") -> None:
-    """Run to the end of the source, or Ctrl-C, which is the usual end of a live run and no error."""
+    """Run until the source ends or until Ctrl-C, which is the usual end of a live run and not an error."""
     try:
-        with _watched(running, progress, bar):
+        with _showing_progress(running, progress, bar):
             running.run(reader, job, progress)
     except KeyboardInterrupt:
-        bar.say("stopped: every destination has what was made until now")
+        bar.info("stopped: every destination has received what was produced so far")
 
 
 @contextmanager
-def _watched(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Iterator[None]:
-    """Show the progress, and each problem once, as they come: also while no frame does."""
-    said, line, network, over = set["Sink"](), LiveLine(bar), progress.network, threading.Event()
+def _showing_progress(running: "LiveRun", progress: "Progress", bar: "RemoteBar") -> Iterator[None]:
+    """Show the progress, and each problem once, even while no frame arrives."""
+    reported, line, network, ended = set["Sink"](), LiveLine(bar), progress.network, threading.Event()
 
-    def look() -> None:
+    def report() -> None:
         nonlocal network
         bar.warn(progress.warnings)
         if progress.network != network:
-            bar.say(f"{'from now on by' if network else 'network:'} {progress.network}")
+            bar.info(f"{'network changed to' if network else 'network:'} {progress.network}")
             network = progress.network
         for sink in running.sinks:
-            if sink.error and sink not in said and not running.in_vain:  # or the run ends, and names them all
-                said.add(sink)
-                bar.say(f"{sink.destination.name}: {sink.error}; the others go on")
-        line.show(progress.frames_in, progress.frames_out, progress.frames_dropped, progress.late, _breaks(progress))
+            if (
+                sink.error and sink not in reported and not running.in_vain
+            ):  # else the run's own error lists all of them
+                reported.add(sink)
+                bar.info(f"{sink.destination.name}: {sink.error}; the other destinations continue")
+        line.show(
+            progress.frames_in, progress.frames_out, progress.frames_dropped, progress.late, _interruptions(progress)
+        )
 
-    def watch() -> None:
-        while not over.wait(SHOWN_SECONDS):
-            look()
+    def report_regularly() -> None:
+        while not ended.wait(SHOWN_SECONDS):
+            report()
 
-    watching = threading.Thread(target=watch, name="watching", daemon=True)
-    watching.start()
+    reporter = threading.Thread(target=report_regularly, name="watching", daemon=True)
+    reporter.start()
     try:
         yield
     finally:
-        over.set()
-        watching.join()
-        look()
+        ended.set()
+        reporter.join()
+        report()
 
 
 class LiveLine:
-    """One line on a live run while it goes, wherever that is."""
+    """The status line of a live run, on this machine or on a server."""
 
     def __init__(self, bar: "RemoteBar") -> None:
         self._bar = bar
-        self._seen = deque([(time.monotonic(), 0, 0)])
-        self._came = time.monotonic(), 0
+        self._samples = deque([(time.monotonic(), 0, 0)])
+        self._last_received = time.monotonic(), 0
 
-    def show(self, came: int, made: int, dropped: int, late: float | None, more: str = "") -> None:
-        """Show it: frames that came, were made and were left out so far, and how many seconds late the newest is."""
+    def show(self, received: int, produced: int, dropped: int, late: float | None, more: str = "") -> None:
+        """Update the line with the frames received, produced and dropped so far, and the lateness of the newest in seconds."""
         now = time.monotonic()
-        self._seen.append((now, came, made))
-        while self._seen[1][0] < now - SPEED_SECONDS:
-            self._seen.popleft()
-        since, came_before, made_before = self._seen[0]
+        self._samples.append((now, received, produced))
+        while self._samples[1][0] < now - SPEED_SECONDS:
+            self._samples.popleft()
+        since, received_before, produced_before = self._samples[0]
         seconds = max(now - since, 1e-9)
-        speed = f", {(made - made_before) / seconds:.1f} of {(came - came_before) / seconds:.1f} fps"
+        speed = f", {(produced - produced_before) / seconds:.1f} of {(received - received_before) / seconds:.1f} fps"
         delay = "" if late is None else f", {1000 * late:.0f} ms late"
-        left_out = f", {dropped} left out" if dropped else ""
-        self._came = self._came if self._came[1] == came else (now, came)
-        if now - self._came[0] > SPEED_SECONDS:
-            more += f", nothing has come for {now - self._came[0]:.0f} s"
-        self._bar.show(f"{counted(made, 'frame')}{speed}{delay}{left_out}{more}", 0)
+        left_out = f", {dropped} dropped" if dropped else ""
+        self._last_received = self._last_received if self._last_received[1] == received else (now, received)
+        if now - self._last_received[0] > SPEED_SECONDS:
+            more += f", nothing received for {now - self._last_received[0]:.0f} s"
+        self._bar.show(f"{counted(produced, 'frame')}{speed}{delay}{left_out}{more}", 0)
 
 
 def _counts(progress: "Progress") -> str:
-    dropped = f", {progress.frames_dropped} left out to keep up" if progress.frames_dropped else ""
-    broken = f"{breaks} of the source" if (breaks := _breaks(progress)) else ""
+    dropped = f", {progress.frames_dropped} dropped to keep up" if progress.frames_dropped else ""
+    broken = f"{interruptions} of the source" if (interruptions := _interruptions(progress)) else ""
     return f"{counted(progress.frames_out, 'frame')}{dropped}{broken}"
 
 
-def _breaks(progress: "Progress") -> str:
-    breaks = progress.repairs.interruptions
-    return f", {counted(breaks, 'interruption')}" if breaks else ""
+def _interruptions(progress: "Progress") -> str:
+    interruptions = progress.repairs.interruptions
+    return f", {counted(interruptions, 'interruption')}" if interruptions else ""
 
 
 def _summary(running: "LiveRun", progress: "Progress") -> str:
-    """Say what became of each destination."""
+    """Return the final report, with a line for each destination."""
     lines = [_counts(progress)]
     for sink in running.sinks:
         state = str(sink.error) if sink.error else "complete"

@@ -1,4 +1,4 @@
-"""The entry point of `upres`. Signals come first: Ctrl-C may come in the half second that the imports take."""
+"""The entry point of `upres`. Signal handlers come first, since Ctrl-C may arrive in the half second that the imports take."""
 
 import sys
 
@@ -6,13 +6,13 @@ from . import signals
 
 
 def main() -> None:
-    """Run the command line; every error ends in one message and its exit code."""
-    signals.at_once()
-    from .app import build, follow
+    """Run the command line; every error is reported as one message and ends the process with its exit code."""
+    signals.exit_on_signals()
+    from .app import build, execute
 
     app = build()
-    signals.orderly()
+    signals.interrupt_on_signals()
     try:
-        follow(app, sys.argv[1:])
+        execute(app, sys.argv[1:])
     except KeyboardInterrupt:
-        sys.exit(signals.interrupted())
+        sys.exit(signals.report_interrupted())

@@ -1,4 +1,4 @@
-"""Options that several commands share, and groups of them, each declared once as a function that builds something from them."""
+"""Options that several commands share, and groups of options, each declared once as a function that builds a value from them."""
 
 import re
 from collections.abc import Callable
@@ -13,49 +13,51 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.decode.filters import PREFILTERS
 
 Command = Callable[..., None]
-WRITTEN = re.compile(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}\.?\d{0,12}|\.\d{1,12})")
+TIME = re.compile(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}\.?\d{0,12}|\.\d{1,12})")
 
 
-def scale_refused(scale: object) -> SettingsError:
-    """Make the error of a scale that no network gives."""
+def scale_error(scale: object) -> SettingsError:
+    """Return the error for a scale that no network has."""
     return SettingsError(
-        f"--scale must be 2, 3 or 4, got {scale}; more is two models after each other: --chain x4,x2 gives 8 times; "
-        "any other size is a height: upres IN OUT --height 1080 resamples down to it"
+        f"--scale must be 2, 3 or 4, got {scale}; for a larger scale, chain two models: --chain x4,x2 gives 8 times; "
+        "for any other size, set a height: upres IN OUT --height 1080 resamples down to it"
     )
 
 
-def times(text: str) -> int:
-    """Read a scale, as 2, x2 or 2x; raises SettingsError."""
+def parse_scale(text: str) -> int:
+    """Parse a scale such as 2, x2 or 2x; raises SettingsError."""
     number = text.lower().removeprefix("x").removesuffix("x")
     if not number.isdecimal():
-        raise scale_refused(text)
+        raise scale_error(text)
     return int(number)
 
 
-def exactly(option: str, text: str) -> Fraction:
-    """Parse the seconds of an option's text; raises SettingsError where it is neither seconds nor [h:]m:s."""
-    found = WRITTEN.fullmatch(text.strip())
+def parse_time(option: str, text: str) -> Fraction:
+    """Parse a time in seconds from an option's text; raises SettingsError if it is neither seconds nor [h:]m:s."""
+    found = TIME.fullmatch(text.strip())
     if found is not None:
         hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
         if (found[2] is None or seconds < 60) and (found[1] is None or minutes < 60):
             return 3600 * hours + 60 * minutes + seconds
-    raise SettingsError(f"{option} must be seconds, as 90.5, or [h:]m:s, as 1:30.5 or 0:01:30.5; got {text!r}")
+    raise SettingsError(
+        f"{option} must be seconds, such as 90.5, or [h:]m:s, such as 1:30.5 or 0:01:30.5; got {text!r}"
+    )
 
 
-Crf = Annotated[int, typer.Option(min=0, max=51, help="Quality of the encoding: lower is better and larger.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a target that exists.")]
+Crf = Annotated[int, typer.Option(min=0, max=51, help="Encoding quality: lower is better and gives larger files.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")]
 Prefilters = Annotated[
     list[str] | None,
-    typer.Option("--prefilter", metavar="NAME", help=f"Before upscaling: {', '.join(PREFILTERS)}; repeatable."),
+    typer.Option("--prefilter", metavar="NAME", help=f"Filter before upscaling: {', '.join(PREFILTERS)}; repeatable."),
 ]
-Tonemap = Annotated[bool, typer.Option("--tonemap", help="Bring high dynamic range down to SDR.")]
+Tonemap = Annotated[bool, typer.Option("--tonemap", help="Convert high dynamic range to SDR.")]
 
 
-def built(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
-    """Build parameters of a command by functions, whose own parameters become the command's options.
+def with_options(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
+    """Return a decorator that builds a command's parameters with functions, whose own parameters become the command's options.
 
-    A maker with a PANEL has its options under that heading in the help. Context managers are entered, and left when the command
-    ends.
+    The options of a maker with a PANEL are listed under that heading in the help. Results that are context managers are entered
+    before the command runs and exited when it ends.
     """
 
     def decorate(command: Command) -> Command:
@@ -70,7 +72,7 @@ def built(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
                 command(**values)
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
-        _signed(run, [*own, *(option for name in makers for option in options[name])])
+        _set_signature(run, [*own, *(option for name in makers for option in options[name])])
         return run
 
     return decorate
@@ -84,7 +86,7 @@ def _options(maker: Callable[..., Any]) -> list[Parameter]:
     return options
 
 
-def _signed(run: Command, parameters: list[Parameter]) -> None:
-    """Set the signature and the annotations; Typer reads both."""
-    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # inspect's own way to say it
+def _set_signature(run: Command, parameters: list[Parameter]) -> None:
+    """Set the signature and the annotations of a function; Typer reads both."""
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # the attribute that inspect documents
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -1,4 +1,4 @@
-"""What `upres probe` says of an image that does not move."""
+"""The report of `upres probe` on a still image."""
 
 import json as jsonlib
 from dataclasses import asdict
@@ -13,11 +13,11 @@ from upres.engine.models import registry
 from upres.engine.pipeline import advice
 
 PHOTOS, DRAWN = {4: "realesrgan-x4plus", 2: "realesrgan-x2plus"}, "realesrgan-x4plus-anime"
-"""The networks that are advised for photos, by how much they upscale, and for drawings."""
+"""The networks that are recommended for photos, by scale, and for drawings."""
 
 
 def probe_image(source: str | Path | IO[bytes], content: str, *, json: bool) -> None:
-    """Print what an image is, and advice; SourceError where it cannot be read."""
+    """Print the properties of an image, and advice; raises SourceError if it cannot be read."""
     facts = facts_of(source)
     advised = list(_advice(facts, content))
     if json:
@@ -35,16 +35,16 @@ def _readable(facts: Facts) -> dict[str, str]:
         "image": f"{facts.format} {facts.width}x{facts.height}, {number(facts.width * facts.height / 1e6, 2)} million pixels",
         "color": f"{facts.color}, {counted(facts.bits, 'bit')} a channel",
         "profile": facts.profile or "none",
-        "transparency": "yes; it is upscaled by itself" if facts.transparent else "no",
-        "exif": "no" if not facts.exif else "yes; the rotation that it asks for is applied" if facts.turned else "yes",
+        "transparency": "yes; it is upscaled separately" if facts.transparent else "no",
+        "exif": "no" if not facts.exif else "yes; its rotation is applied" if facts.turned else "yes",
     }
 
 
 def _advice(facts: Facts, content: str) -> list[tuple[str, str]]:
-    """List what to do, each with the option for it."""
+    """Return recommendations, each with its option."""
     side = min(facts.width, facts.height)
     times = registry.scale_of(advice.model_for(side))
-    words = {4: f"less than {advice.LARGE} pixels on a side: upscale four times", 2: "large already: upscale twice"}
+    words = {4: f"less than {advice.LARGE} pixels on a side: upscale 4 times", 2: "already large: upscale 2 times"}
     network = DRAWN if content == "animation" else PHOTOS[times]
     pull = "" if registry.is_here(network) else f", after `upres pull {network}`"
     what = "animation" if content == "animation" else "photos"

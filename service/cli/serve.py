@@ -1,6 +1,6 @@
-"""The operator's commands `upres serve` and `upres keys`, as the command line finds them by name.
+"""The operator's commands `upres serve` and `upres keys`, which are registered as entry points.
 
-Nothing of the service is imported before a command runs, so that the other commands start fast and without its extra.
+The service is not imported before a command runs, so that the other commands start fast and work without its dependencies.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from upres.service.auth.api_keys import Keys
     from upres.service.server.settings import Settings
 
-keys = typer.Typer(help="Make, show and revoke the API keys of a server on this machine.", no_args_is_help=True)
+keys = typer.Typer(help="Create, list and revoke the API keys of a server on this machine.", no_args_is_help=True)
 
 Config = Annotated[
-    Path | None, typer.Option("--config", help="A TOML file; UPRES_… in the environment take precedence.")
+    Path | None, typer.Option("--config", help="A TOML file; UPRES_… variables in the environment take precedence.")
 ]
 
 ListSettings = Annotated[
@@ -28,9 +28,11 @@ ListSettings = Annotated[
 ]
 
 
-Host = Annotated[str | None, typer.Option(help="The address to listen on; 0.0.0.0 is all of this machine's.")]
-HttpPort = Annotated[int | None, typer.Option("--port", help="The port of HTTP; 8080 by default.")]
-GrpcPort = Annotated[int | None, typer.Option(help="The port of gRPC; 8081 by default.")]
+Host = Annotated[
+    str | None, typer.Option(help="The address to listen on; 0.0.0.0 means all addresses of this machine.")
+]
+HttpPort = Annotated[int | None, typer.Option("--port", help="The HTTP port; 8080 by default.")]
+GrpcPort = Annotated[int | None, typer.Option(help="The gRPC port; 8081 by default.")]
 
 
 def serve(
@@ -41,7 +43,7 @@ def serve(
     *,
     list_settings: ListSettings = False,
 ) -> None:
-    """Serve the v2 HTTP API and gRPC until SIGTERM. The first start prints an API key, once."""
+    """Serve the v2 HTTP API and gRPC until SIGTERM. The first start creates an API key and prints it once."""
     if list_settings:
         from upres.service.server.settings_page import page
 
@@ -49,7 +51,7 @@ def serve(
         return
     if not hasattr(socket, "AF_UNIX"):
         raise SettingsError("a server runs on Linux and macOS only; the other commands run on Windows too")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is raised as an error
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors that matter are raised
     from upres.service.domain import job_logging
     from upres.service.server.process import serve as run
     from upres.service.server.settings import mistyped
@@ -63,8 +65,8 @@ def serve(
 
 
 @keys.command()
-def add(name: Annotated[str, typer.Argument(help="Whose key it is.")], config: Config = None) -> None:
-    """Make a key and print it; it is not shown again."""
+def add(name: Annotated[str, typer.Argument(help="The name of the key's owner.")], config: Config = None) -> None:
+    """Create a key and print it; it is not shown again."""
     typer.echo(_keys(_settings(config)).add(name))
 
 
@@ -73,14 +75,14 @@ def show(config: Config = None) -> None:
     """List the keys' names."""
     found = _keys(_settings(config)).all()
     if not found:
-        typer.echo("there is no key yet: upres keys add NAME", err=True)
+        typer.echo("there are no keys yet; create one with: upres keys add NAME", err=True)
     for key in found:
         typer.echo(f"{key.name}{'' if key.revoked_at is None else ' (revoked)'}")
 
 
 @keys.command()
-def revoke(name: Annotated[str, typer.Argument(help="Whose key it was.")], config: Config = None) -> None:
-    """Revoke a key at once."""
+def revoke(name: Annotated[str, typer.Argument(help="The name of the key's owner.")], config: Config = None) -> None:
+    """Revoke a key immediately."""
     _keys(_settings(config)).revoke(name)
     typer.echo(f"{name}: revoked", err=True)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and the signals like it. Imports nothing slow, because it runs before everything else."""
+"""Handlers of Ctrl-C and similar signals. The module imports nothing slow, because it runs before everything else."""
 
 import os
 import signal
@@ -7,51 +7,54 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is not known on Windows
-INTERRUPTED = 130  # as Interrupted's
-LONGEST_END = 60.0  # seconds, in which a run is finished in order unless something hangs
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+INTERRUPTED = 130  # the exit code of Interrupted
+LONGEST_END = 60.0  # seconds; an orderly shutdown takes longer only if something hangs
 
 
-def at_once() -> None:
-    """Let a signal end the process at once: for as long as there is nothing to finish.
+def exit_on_signals() -> None:
+    """Install handlers that end the process immediately, for as long as there is nothing to finish.
 
-    Libraries that are being imported would swallow an exception: OpenVINO then counts as missing, or continues.
+    Libraries that are being imported would swallow an exception: OpenVINO would then appear missing, or continue.
     """
     _handle(_quit)
 
 
-def orderly() -> None:
-    """Let a signal raise KeyboardInterrupt, so that a run ends in order, within LONGEST_END; a second one ends it at once."""
+def interrupt_on_signals() -> None:
+    """Install handlers that raise KeyboardInterrupt, so that a run shuts down in order within LONGEST_END seconds.
+
+    A second signal ends the process immediately.
+    """
     _handle(_interrupt)
 
 
 @contextmanager
-def immediate() -> Iterator[None]:
-    """Let a signal end the process at once in a part of an orderly command."""
-    at_once()
+def exiting_on_signals() -> Iterator[None]:
+    """End the process immediately on a signal while the context is active; signals raise KeyboardInterrupt again afterwards."""
+    exit_on_signals()
     try:
         yield
     finally:
-        orderly()
+        interrupt_on_signals()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise Interrupted for Ctrl-C and SIGTERM, with what was noted about resuming."""
+    """Raise Interrupted for Ctrl-C and SIGTERM, with the notes on how to resume."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        # Before a signal is caught, nothing that takes long is imported.
+        # Imported late, because no slow import may precede the installation of the handlers.
         from upres.engine.core.errors import Interrupted
 
         error = Interrupted("interrupted")
-        for note in getattr(stop, "__notes__", ("nothing is kept: it had not started yet",)):
+        for note in getattr(stop, "__notes__", ("it had not started yet, so nothing was kept",)):
             error.add_note(note)
         raise error from stop
 
 
-def interrupted() -> int:
-    """Say that a signal has ended the command; gives the exit code."""
+def report_interrupted() -> int:
+    """Report on stderr that a signal has ended the command; returns the exit code."""
     os.write(2, b"upres: interrupted\n")
     return INTERRUPTED
 
@@ -64,13 +67,13 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
 
 def _quit(number: int, frame: FrameType | None) -> None:
     try:
-        interrupted()
+        report_interrupted()
     finally:
         os._exit(INTERRUPTED)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; a second signal does not wait, which the log survives, and what hangs is not waited for long."""
+    """Raise KeyboardInterrupt. A second signal ends the process at once, which the log survives; a timer ends a hung shutdown."""
     _handle(lambda number, frame: os._exit(INTERRUPTED))
     limit = threading.Timer(LONGEST_END, _quit, (number, None))
     limit.daemon = True

@@ -1,4 +1,4 @@
-"""`upres stream`: a clip, a live source, or a stream that the server pulls, upscaled on a server while it comes."""
+"""`upres stream`: upscale a clip, a live source, or a stream that the server pulls, on a server while it arrives."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ import typer
 
 from upres.engine.core.text import counted
 
-from .options import Overwrite, built
-from .remote import check_ended, configured, connected, interruptible, refuse_image, say_done
+from .options import Overwrite, with_options
+from .remote import connect, interruptible, make_config, raise_if_failed, refuse_image, report_done
 
 if TYPE_CHECKING:
     from upres.engine.decode.source import Readable
@@ -27,44 +27,44 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="IN",
-        help="A clip, - for stdin, live:NAME for a stream that the server pulls (`upres sources`), or job:ID to read along "
-        "with a live job.",
+        help="A clip, - for stdin, live:NAME for a stream that the server pulls (`upres sources`), or job:ID to follow a "
+        "live job.",
     ),
 ]
 Target = Annotated[
     Path,
-    typer.Argument(metavar="OUT", help="Where the result goes; - for stdout, while it is made.", allow_dash=True),
+    typer.Argument(metavar="OUT", help="The result file; - for stdout, as it is produced.", allow_dash=True),
 ]
 Delivery = Annotated[
     Literal["segments", "frames"] | None,
-    typer.Option(help="What is sent back as one piece; segments, or frames if live."),
+    typer.Option(help="The unit in which the result is sent back; segments by default, frames with --live."),
 ]
 Live = Annotated[
-    bool, typer.Option("--live", help="The source does not end by itself, and the server does not keep it.")
+    bool, typer.Option("--live", help="The source has no end of its own, and the server does not keep it.")
 ]
 WhenSlow = Annotated[
     Literal["wait", "drop"] | None,
     typer.Option(
-        help="With --live: what happens when the models or this client are too slow; wait, of live:NAME drop."
+        help="With --live: what to do if the models or this client are too slow; wait by default, drop for live:NAME."
     ),
 ]
 StepDown = Annotated[
     bool,
-    typer.Option("--step-down", help="With --when-slow drop: while the network is too slow, let a lighter one work."),
+    typer.Option("--step-down", help="With --when-slow drop: use a lighter network while the chosen one is too slow."),
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class _From:
-    """Where a source comes from. stream: a name that the server knows. job: the id of a live one. Else a path, or - for stdin."""
+class _Origin:
+    """The origin of a source. stream: a name configured on the server. job: the id of a live job. Else text is a path or -."""
 
     text: str
     stream: str | None = None
     job: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "_From":
-        """Take a text apart; raises SettingsError where it names neither a stream nor a job."""
+    def parse(cls, text: str) -> "_Origin":
+        """Parse the argument; raises SettingsError if the name after `live:` or `job:` is empty."""
         from upres.engine.core.errors import SettingsError
 
         kind, colon, name = text.partition(":")
@@ -72,18 +72,18 @@ class _From:
             return cls(text)
         if not name:
             raise SettingsError(
-                f"{text} names none; live:NAME is one of `upres sources`, and job:ID one of `upres jobs`"
+                f"{text} lacks a name; live:NAME is one of `upres sources`, and job:ID one of `upres jobs`"
             )
         return cls(text, stream=name if kind == "live" else None, job=name if kind == "job" else None)
 
     @property
     def remote(self) -> bool:
-        """Tell whether the server has it, so that nothing is sent."""
+        """Report whether the server has the source, so that nothing is sent."""
         return self.stream is not None or self.job is not None
 
     @contextmanager
     def opened(self) -> "Iterator[Readable | None]":
-        """Open what is to be sent, if anything; raises SourceError."""
+        """Open the source to send, if any; raises SourceError."""
         from upres.engine.core.errors import SourceError
 
         from .stdio import stdin
@@ -102,7 +102,7 @@ class _From:
                 yield file
 
 
-@built(client=connected, config=configured)
+@with_options(client=connect, config=make_config)
 def stream(
     source: Source,
     target: Target,
@@ -115,14 +115,17 @@ def stream(
     step_down: StepDown = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Upscale on a server while the source is sent. Resumes after a lost connection, unless live; then the result grows here."""
+    """Upscale on a server while the source is sent.
+
+    Resumes after a lost connection, unless the source is live; the result of a live source is written here as it arrives.
+    """
     from upres.service.client.assembly import Assembly
     from upres.service.client.errors import RemoteError
     from upres.service.client.growing import Growing
 
     from .console import RemoteBar
 
-    origin = _From.parse(source)
+    origin = _Origin.parse(source)
     live = live or origin.remote
     if origin.job is not None:
         _refuse_settings(config, delivery, when_slow, step_down=step_down)
@@ -140,25 +143,25 @@ def stream(
         try:
             with RemoteBar("waiting" if origin.remote else "sending", endless=live) as bar:
                 parts = client.stream(file, config) if origin.job is None else client.attach(origin.job)
-                job = _received(parts, assembly, bar, live=live)
+                job = _receive(parts, assembly, bar, live=live)
         except (KeyboardInterrupt, RemoteError) as error:
             if live and assembly.frames:
                 assembly.join()
                 error.add_note(f"{target} holds the {counted(assembly.frames, 'frame')} received so far")
             raise
         assembly.join()
-    say_done(target, job)
+    report_done(target, job)
 
 
-def _check_target(origin: _From, target: Path, *, overwrite: bool) -> None:
-    """Raise TargetError where the result cannot be written, before anything is sent."""
+def _check_target(origin: _Origin, target: Path, *, overwrite: bool) -> None:
+    """Raise TargetError if the result cannot be written, before anything is sent."""
     from upres.engine.pipeline.target import check_target
     from upres.service.client.assembly import container_of
 
     from .stdio import stdin, stdout
 
     if str(target) == "-":
-        stdout()  # refuses a terminal
+        stdout()  # raises for a terminal
         return
     path = None if origin.remote else stdin() if origin.text == "-" else Path(origin.text)
     check_target(path, target, container_of(target), overwrite=overwrite)
@@ -167,19 +170,19 @@ def _check_target(origin: _From, target: Path, *, overwrite: bool) -> None:
 def _refuse_settings(
     config: "pb.UpscaleConfig", delivery: str | None, when_slow: str | None, *, step_down: bool
 ) -> None:
-    """Raise SettingsError where a job that is made already is to be made in another way."""
+    """Raise SettingsError if settings are given for a job that already exists."""
     from upres.engine.core.errors import SettingsError
 
-    if config != configured() or delivery or when_slow or step_down:
+    if config != make_config() or delivery or when_slow or step_down:
         raise SettingsError(
-            "job:ID reads along with a job that was started with its own model and settings; leave these out"
+            "job:ID follows a job that was started with its own model and settings; remove these options"
         )
 
 
 def _set_delivery(
     config: "pb.UpscaleConfig", delivery: str | None, *, live: bool, when_slow: str, step_down: bool
 ) -> None:
-    """Say in what pieces the result comes, and what becomes of it where it is late; raises SettingsError."""
+    """Set the units of the result, and what happens to late ones; raises SettingsError."""
     from upres.engine.core.errors import SettingsError
     from upres.v2 import upscale_pb2 as pb
 
@@ -187,7 +190,7 @@ def _set_delivery(
         raise SettingsError("--when-slow drop is for a live source; add --live")
     if step_down and when_slow == "wait":
         raise SettingsError(
-            "--step-down is for a live source whose late frames are left out; add --live --when-slow drop"
+            "--step-down is for a live source whose late frames are dropped; add --live --when-slow drop"
         )
     if delivery is not None:
         config.delivery = pb.DELIVERY_FRAMES if delivery == "frames" else pb.DELIVERY_SEGMENTS
@@ -195,8 +198,8 @@ def _set_delivery(
     config.step_down = step_down
 
 
-def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "RemoteBar", *, live: bool) -> "pb.Job":
-    """Store what is received; gives the job, which is done."""
+def _receive(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "RemoteBar", *, live: bool) -> "pb.Job":
+    """Store all received parts; returns the finished job."""
     from upres.v2 import upscale_pb2 as pb
 
     from .live import LiveLine
@@ -207,13 +210,13 @@ def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "Rem
             match part:
                 case pb.UpscaleResponse.Accepted():
                     request_id = part.request_id
-                    _say_where_it_plays(part, bar)
+                    _report_addresses(part, bar)
                 case pb.TrackInit():
                     assembly.add_track(part)
                 case pb.Fragment():
                     assembly.append(part)
                 case pb.Dropped():
-                    bar.say(f"{counted(part.frames, 'frame')} of {part.track} left out: this client was too slow")
+                    bar.info(f"{counted(part.frames, 'frame')} of {part.track} dropped: this client was too slow")
                 case pb.Progress():
                     late = part.live_late_seconds if part.HasField("live_late_seconds") else None
                     if live:
@@ -222,10 +225,10 @@ def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "Rem
                         bar.show(counted(part.totals.frames_out, "frame"), part.percent)
                     bar.warn(part.warnings)
                     if network and part.network != network:
-                        bar.say(f"from now on by {part.network}")
+                        bar.info(f"network changed to {part.network}")
                     network = part.network
                 case pb.Job():
-                    check_ended(part)
+                    raise_if_failed(part)
                     return part
     except KeyboardInterrupt as stop:
         if request_id:
@@ -234,9 +237,11 @@ def _received(parts: "Iterable[Part]", assembly: "Assembly | Growing", bar: "Rem
     raise AssertionError("a stream ends with its job")
 
 
-def _say_where_it_plays(accepted: "pb.UpscaleResponse.Accepted", bar: "RemoteBar") -> None:
-    """Say how others see a live job while it runs."""
+def _report_addresses(accepted: "pb.UpscaleResponse.Accepted", bar: "RemoteBar") -> None:
+    """Report how other clients can follow a live job while it runs."""
     if accepted.config.live:
         where = accepted.hls if "://" in accepted.hls else f"{accepted.hls} at the server's HTTP address"
-        bar.say(f"live job {accepted.request_id}: others read along by `upres stream job:{accepted.request_id} OUT`")
-        bar.say(f"for players of LL-HLS: {where}")
+        bar.info(
+            f"live job {accepted.request_id}: others can follow it with `upres stream job:{accepted.request_id} OUT`"
+        )
+        bar.info(f"for LL-HLS players: {where}")

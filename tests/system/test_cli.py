@@ -104,7 +104,7 @@ def test_options(upres, tiny, tmp_path, options, size):
     code, _, said = upres(tiny, out, *options)
     assert code == 0, said
     assert size_and_frames(out) == (*size, 12)
-    assert ("x4 is the better way" in said) == ("--chain" in options)
+    assert ("x4 is the better choice" in said) == ("--chain" in options)
 
 
 def test_json_tells_the_same_as_one_object_a_line(upres, tiny, tmp_path):
@@ -151,14 +151,14 @@ def test_a_folder_goes_into_a_folder_and_what_exists_can_be_skipped(upres, tiny,
     assert "b.mp4: " in said
     assert names(outputs) == {"a.mp4"}
     code, _, said = upres(inputs, outputs)
-    assert code == 5 and "--skip-existing leaves out what is there" in said and "to upscale both" not in said
+    assert code == 5 and "--skip-existing skips inputs whose target exists" in said and "to upscale both" not in said
     code, _, said = upres(inputs / "a.mp4", outputs, "--skip-existing")
     assert code == 0
-    assert "a.mp4: exists, left out" in said
+    assert "a.mp4: exists, skipped" in said
     code, _, said = upres(inputs, outputs, "--skip-existing")
     assert code == 3
     assert "b.mp4: " in said
-    assert said.splitlines()[-1].startswith("0 done, 1 left out, 1 failed, in ")
+    assert said.splitlines()[-1].startswith("0 done, 1 skipped, 1 failed, in ")
     assert "2 of 2: " in said
 
 
@@ -168,13 +168,13 @@ def test_folders_inside_a_folder_are_told(upres, tiny, tmp_path):
     tiny.rename(tmp_path / "in" / "one" / "a.mp4")
     code, _, said = upres(tmp_path / "in", tmp_path / "out")
     assert code == 3
-    assert f"not searched: 2 folders in {tmp_path / 'in'}; '{tmp_path / 'in'}/**/*.*' reaches into them" in said
+    assert f"not searched: 2 folders in {tmp_path / 'in'}; '{tmp_path / 'in'}/**/*.*' includes them" in said
     (tmp_path / "in" / "b.mp4").write_bytes((tmp_path / "in" / "one" / "a.mp4").read_bytes())
     code, _, said = upres(tmp_path / "in", tmp_path / "out", "--model", "RealESRGAN_Vid_x2")
     assert code == 0
     assert "note: not searched: 2 folders in" in said
     code, _, said = upres(f"{tmp_path / 'in'}/**/*.*", tmp_path / "out", "--skip-existing", "--overwrite")
-    assert "1 done, 1 left out, 0 failed" in said
+    assert "1 done, 1 skipped, 0 failed" in said
     assert names(tmp_path / "out") == {"a.mp4", "b.mp4"}
 
 
@@ -286,14 +286,18 @@ def test_stdin_to_stdout(tiny, suffix, said):
             2,
             "--crf must lie in 0..51, got 99 (of av1 and vp9 in 0..63: name the codec); --preset must be one of",
         ),
-        (["{tiny}", "out.mp4", "--codec", "prores"], 2, "prores does not go into .mp4; name out.mov or out.mkv"),
+        (
+            ["{tiny}", "out.mp4", "--codec", "prores"],
+            2,
+            ".mp4 does not support prores; name the output out.mov or out.mkv",
+        ),
         (["{tiny}", "out.mkv", "--codec", "ffv1", "--crf", "9"], 2, "ffv1 has no --crf and no --preset"),
         (
             ["{tiny}", "out.mp4", "--codec", "h264", "--encoder-option", "bf=3"],
             2,
             "the log holds no frames that are decoded before",
         ),
-        (["{tiny}", "out.mp4", "--codec", "h264", "--encoder-option", "bf"], 2, "must be KEY=VALUE, as tune=film"),
+        (["{tiny}", "out.mp4", "--codec", "h264", "--encoder-option", "bf"], 2, "must be KEY=VALUE, such as tune=film"),
         (["{tiny}", "out.mp4", "--prefilter", "shine"], 2, "unknown pre-filter: shine; there are: deinterlace"),
         (
             ["{tiny}", "out.mp4", "--height", "100", "--model", "RealESRGAN_Vid_x2"],
@@ -305,14 +309,18 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (["{tiny}", "out.mp4", "--height", "4000"], 2, "ask for at most 128, or leave it out"),
         (["{tiny}", "out.mp4", "--lossless"], 2, "out.mkv"),
         (["{tiny}", "out.mp4", "--no-such-option"], 2, "--no-such-option"),
-        (["{tiny}", "out.mp4", "--start", "nan"], 2, "--start must be seconds, as 90.5, or [h:]m:s"),
+        (["{tiny}", "out.mp4", "--start", "nan"], 2, "--start must be seconds, such as 90.5, or [h:]m:s"),
         (["{tiny}", "out.mp4", "--start=-1"], 2, "got '-1'"),
         (["{tiny}", "out.mp4", "--start", "1:00"], 3, "ends before second 60: it lasts 0.5 s"),
         (["{tiny}", "out.mp4", "--duration", "0"], 2, "--duration must be longer than 0 s"),
-        (["nothing*.mp4", "out"], 3, "no video and no image matches"),
-        (["{tiny}", "other.mp4", "third.mp4", "out.mp4"], 2, "3 inputs need a folder to go to, and out.mp4 is not one"),
+        (["nothing*.mp4", "out"], 3, "no video or image matches"),
+        (
+            ["{tiny}", "other.mp4", "third.mp4", "out.mp4"],
+            2,
+            "3 inputs need a folder as the target, and out.mp4 is not one",
+        ),
         (["{tiny}", "other.mp4", "-"], 2, "and - is not one"),
-        (["-"], 2, "name where the result goes: upres - out.mp4"),
+        (["-"], 2, "name a target for standard input: upres - out.mp4"),
         (["{tiny}", "--scale", "8"], 2, "--chain x4,x2 gives 8 times"),
         (["{tiny}", "--model", "x2", "--chain", "x2,x2"], 2, "exclude each other"),
         (["{tiny}", "nowhere/", "--crf", "99"], 2, "crf must lie in"),
@@ -426,7 +434,7 @@ def test_probe_says_that_a_source_is_hdr_and_what_is_unknown(upres, tmp_path):
     )  # fmt: skip
     code, said, _ = upres("probe", hdr)
     assert code == 0
-    assert re.search(r"hdr +yes; it is kept, and --tonemap brings it down to SDR", said)
+    assert re.search(r"hdr +yes; it is kept, or converted to SDR with --tonemap", said)
     assert re.search(r"frames +unknown", said)
     assert re.search(r"noise +[\d.]+ \((none|little|much)\)", said)
     assert "high dynamic range: " in said.partition("- ")[2]
@@ -452,7 +460,7 @@ def test_probe_models_doctor_and_licenses(upres):
     assert facts["hdr"] is False
     assert [rule["rule"] for rule in facts["advice"]] == ["small", "grade"]
     assert "RealESRGAN_Vid_x4" in upres("models")[1]
-    assert "all that upres needs is here" in upres("doctor")[1]
+    assert "all requirements of upres are met" in upres("doctor")[1]
     assert "BSD 3-Clause" in upres("licenses")[1]
 
 
@@ -492,4 +500,4 @@ def test_a_mistake_in_the_options_is_one_message_like_any_other(upres, tiny):
     code, out, said = upres(tiny, "--scael", "2")
     assert (code, out) == (2, "")
     assert said.splitlines()[0].startswith("upres: No such option: --scael")
-    assert said.splitlines()[1:] == ["  its options: upres run --help"]
+    assert said.splitlines()[1:] == ["  for its options: upres run --help"]

@@ -1,1 +1,1 @@
-"""Commands about this machine: what it has (`doctor`), what is fastest on it (`tune`), whether it computes right (`selftest`)."""
+"""Commands about this machine: what it can run (`doctor`), what is fastest (`tune`), and whether results are right (`selftest`)."""

@@ -1,4 +1,4 @@
-"""`upres doctor`: what this machine can run, what is missing, and what to do about it."""
+"""`upres doctor`: report what this machine can run, what is missing, and what to do about it."""
 
 import json as jsonlib
 import os
@@ -24,19 +24,19 @@ from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import cpus
 from upres.engine.runtime.ort import GPU_INSTALL
 
-NEEDED = {"libx264": "H.264", "libx264rgb": "lossless", "libx265": "HEVC", "aac": "AAC"}
+REQUIRED_ENCODERS = {"libx264": "H.264", "libx264rgb": "lossless", "libx265": "HEVC", "aac": "AAC"}
 CPU_WHEEL = "pip uninstall --yes onnxruntime onnxruntime-gpu; pip install onnxruntime"
 DRIVER = "install NVIDIA's driver, 580 or later, and restart"
-LEAST_CUDA = 13
-"""What onnxruntime-gpu and cuda-core are built for; older drivers do not run it."""
+MIN_CUDA = 13
+"""The CUDA version that onnxruntime-gpu and cuda-core are built for; older drivers do not run it."""
 CONTAINER = "in a container, start it with `--gpus all` and NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
 WHEEL_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0), (12, 1))
-"""What onnxruntime-gpu on PyPI has machine code for, on one processor or the other; it has none that a driver could translate."""
+"""Compute capabilities that onnxruntime-gpu on PyPI has machine code for, on x86-64 or ARM. It contains no PTX to translate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing about this machine. remedy: what to do about it, if anything. missing: upres does not work without it."""
+    """A fact about this machine. remedy: what to do about it, if anything. missing: upres does not work without it."""
 
     name: str
     state: str
@@ -45,7 +45,7 @@ class Finding:
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False) -> None:
-    """Show what this machine can run, what is missing and what to do; exit 1 where something needed is missing."""
+    """Report what this machine can run, what is missing and how to add it; exits with 1 if something required is missing."""
     found = [*findings(nvidia.driver(), packages.versions(), video_engines()), *_cluster()]
     missing = [finding for finding in found if finding.missing]
     if json:
@@ -55,18 +55,18 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="JSON instead of te
             typer.secho(f"{finding.name}: {finding.state}", fg="red" if finding.missing else None)
             if finding.remedy:
                 typer.echo(f"  -> {finding.remedy}")
-        what = (
-            f"{counted(len(missing), 'thing')} that upres needs is missing"
+        summary = (
+            f"missing: {counted(len(missing), 'requirement')} of upres"
             if missing
-            else "all that upres needs is here"
+            else "all requirements of upres are met"
         )
-        typer.echo(f"{what}; other runtimes are for other hardware")
+        typer.echo(f"{summary}; runtimes that are not available are for other hardware")
     if missing:
         raise typer.Exit(1)
 
 
 def findings(driver: Driver, installed: dict[str, str], engines: tuple[VideoEngine, ...]) -> Iterator[Finding]:
-    """Judge what was found. installed: versions of packages by name."""
+    """Yield the findings about this machine. installed: versions of packages by name."""
     yield Finding(
         f"upres {version('upres')}",
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {counted(cpus(), 'CPU')}, "
@@ -91,11 +91,11 @@ def _runtimes() -> Iterator[Finding]:
             usable = usable or reason is None
             yield Finding(f"runtime {name}", reason or state)
     if not usable:
-        yield Finding("runtimes", "none can run here", CPU_WHEEL, missing=True)
+        yield Finding("runtimes", "none is available", CPU_WHEEL, missing=True)
 
 
 def _state(name: str) -> tuple[str | None, str]:
-    """Ask a runtime why it cannot run here, and what it computes in; a broken installation may raise anything."""
+    """Return why a runtime is unavailable, if it is, and its device and precisions; a broken installation may raise anything."""
     try:
         runtime = runtimes.load(name)
         return runtime.unavailable(), f"available on {runtime.device}, in {' and '.join(runtime.precisions())}"
@@ -104,13 +104,13 @@ def _state(name: str) -> tuple[str | None, str]:
 
 
 def _onnx_runtime(installed: dict[str, str], driver: Driver) -> Iterator[Finding]:
-    """Name the wheels of ONNX Runtime: two of them share their files, and neither pip nor ONNX Runtime says so."""
+    """Report the wheels of ONNX Runtime: two of them contain the same files, which neither pip nor ONNX Runtime reports."""
     wheels = [f"{name} {installed[name]}" for name in packages.ONNX_RUNTIMES if name in installed]
     both = packages.both_onnx_runtimes(installed)
     for_gpus = any(gpu.capability in WHEEL_CAPABILITIES for gpu in driver.gpus)
     remedy: str | None = None
     if both:
-        remedy = f"they overwrite each other's files; leave one: {GPU_INSTALL if for_gpus else CPU_WHEEL}"
+        remedy = f"they overwrite each other's files; keep one: {GPU_INSTALL if for_gpus else CPU_WHEEL}"
     elif for_gpus and not {"onnxruntime-gpu", "cuda-core"} <= installed.keys():
         remedy = f"for the runtime cuda: {GPU_INSTALL}"
     state = f"{' and '.join(wheels) or 'not installed'}{', two wheels at once' if both else ''}"
@@ -118,22 +118,22 @@ def _onnx_runtime(installed: dict[str, str], driver: Driver) -> Iterator[Finding
 
 
 def _providers() -> str:
-    """List what the ONNX Runtime that is imported was built with; which of it starts is another question."""
+    """List the execution providers that the imported ONNX Runtime was built with; not all of them may start."""
     try:
         import onnxruntime
 
         names = onnxruntime.get_available_providers()
-    except Exception as error:  # of an installation whose files are a mixture, anything
+    except Exception as error:  # an installation with mixed files may raise anything
         return f"cannot be imported ({error})"
     return f"built with {', '.join(name.removesuffix('ExecutionProvider') for name in names)}"
 
 
 def _gpus(driver: Driver) -> Iterator[Finding]:
-    versions = [f"{what} {known}" for what, known in (("driver", driver.version), ("CUDA", driver.cuda)) if known]
+    versions = [f"{name} {known}" for name, known in (("driver", driver.version), ("CUDA", driver.cuda)) if known]
     if driver.problem is None:
-        old = driver.cuda is not None and int(driver.cuda.split(".")[0]) < LEAST_CUDA
+        old = driver.cuda is not None and int(driver.cuda.split(".")[0]) < MIN_CUDA
         newer = "install JetPack 7.2 or later" if nvidia.is_jetson() else DRIVER
-        advice = f"too old for CUDA {LEAST_CUDA}, which its runtimes need: {newer}" if old else None
+        advice = f"too old for CUDA {MIN_CUDA}, which the GPU runtimes need: {newer}" if old else None
         yield Finding("NVIDIA driver", f"{', '.join(versions)}, {counted(len(driver.gpus), 'GPU')}", advice)
     elif driver.on_bus or driver.version:
         state = f"{driver.problem}, but an NVIDIA GPU is in this machine"
@@ -147,7 +147,9 @@ def _gpus(driver: Driver) -> Iterator[Finding]:
         advice = None if known else "onnxruntime-gpu of PyPI has no code for it; use TensorRT (the Dockerfile's jetson)"
         yield Finding(f"GPU {gpu.index}", state, advice)
     if driver.gpus:
-        yield Finding("GPU check", "not run by this command", "upres selftest --device loads, compares and measures")
+        yield Finding(
+            "GPU check", "not run by this command", "run `upres selftest --device` to load, check and measure networks"
+        )
 
 
 def _nvidia_packages(installed: dict[str, str]) -> Iterator[Finding]:
@@ -163,10 +165,12 @@ def _nvidia_packages(installed: dict[str, str]) -> Iterator[Finding]:
 def _media(engines: tuple[VideoEngine, ...], driver: Driver) -> Iterator[Finding]:
     libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
     yield Finding("PyAV", f"{av.__version__}, FFmpeg {libavcodec} (libavcodec)")
-    for codec, what in NEEDED.items():
+    for codec, format_name in REQUIRED_ENCODERS.items():
         there = codec in av.codecs_available
         remedy = None if there else "pip install --force-reinstall --only-binary av av"
-        yield Finding(f"encoder {codec} ({what})", "available" if there else "missing", remedy, missing=not there)
+        yield Finding(
+            f"encoder {codec} ({format_name})", "available" if there else "missing", remedy, missing=not there
+        )
     for engine in engines:
         built_in = ", ".join(engine.built_in) or "not built in"
         state = f"{built_in}; {engine.problem or 'opens'}"
@@ -174,7 +178,7 @@ def _media(engines: tuple[VideoEngine, ...], driver: Driver) -> Iterator[Finding
 
 
 def _cluster() -> Iterator[Finding]:
-    """Look at the nodes that a server started here would have, where it has any but this one."""
+    """Report the nodes that a server started here would use, if it is configured for a cluster."""
     if os.environ.get("UPRES_EXECUTOR") != "ray":
         return
     try:
@@ -182,7 +186,7 @@ def _cluster() -> Iterator[Finding]:
         from upres.service.server.settings import load
         from upres.service.server.standby import make_state
 
-        make_state(folder := load().state)  # as a server does, so that others cannot read it
+        make_state(folder := load().state)  # as a server does, so that other users cannot read it
         checked = check(folder / "jobs")
     except (ModuleNotFoundError, UpresError) as error:
         yield Finding("Ray", f"no cluster: {error}", "pip install 'upres[ray]', then see docs/scale.md", missing=True)
@@ -196,6 +200,8 @@ def _cluster() -> Iterator[Finding]:
 
 def _video_remedy(engine: VideoEngine) -> str:
     if not engine.built_in:
-        return "PyAV's wheels have it on x86-64 alone; elsewhere: pip install --no-binary av av, with an FFmpeg that has it"
+        return (
+            "PyAV's wheels have it on x86-64 only; elsewhere: pip install --no-binary av av, with an FFmpeg that has it"
+        )
     none = " (H100, H200 and A100 have no NVENC)" if engine.name == "NVENC" else ""
-    return f"the CPU does it instead; driver 570 or later and a GPU that has it are needed{none}; {CONTAINER}"
+    return f"the CPU is used instead; it needs driver 570 or later and a GPU that has it{none}; {CONTAINER}"

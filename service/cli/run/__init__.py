@@ -1,1 +1,1 @@
-"""`upres IN OUT`: which inputs go where, which model each gets, and how they are upscaled one after the other."""
+"""`upres IN OUT`: pairing of inputs with targets, choice of a model for each, and upscaling of one input after the other."""

@@ -1,4 +1,4 @@
-"""The inputs of one command line, upscaled one after the other."""
+"""The inputs of a command line, upscaled one after the other."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from .videos import Videos
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Upscale several inputs alike. at: the time of the one frame that is wanted of each video. replaces: targets may be there."""
+    """Several inputs with the same options. at: upscale only the frame at this time of each video. replaces: targets may exist."""
 
     report: Report
     videos: Videos
@@ -26,21 +26,21 @@ class Batch:
     replaces: bool
 
     def run(self, every: Sequence[Pair], folder: Path | None) -> int:
-        """Upscale all; gives the exit code. A single input's error is raised; one of several is reported and skipped."""
+        """Upscale all inputs; returns the exit code. The error of a single input is raised; with several inputs it is reported."""
         for pair in every:
-            if pair.target is not None and self.at is None and not self.stills.takes(pair):
+            if pair.target is not None and self.at is None and not self.stills.produces_still(pair):
                 self.videos.check(pair.target)
         if len(every) > 1:
             self.videos.load(folder or Path(every[0].source))
-        with _made(folder):
-            return self._each(every, folder)
+        with _created(folder):
+            return self._upscale_each(every, folder)
 
-    def _each(self, every: Sequence[Pair], folder: Path | None) -> int:
+    def _upscale_each(self, every: Sequence[Pair], folder: Path | None) -> int:
         code = failed = skipped = 0
         for number, pair in enumerate(every, 1):
-            self.report.counts(number, len(every))
+            self.report.begin_input(number, len(every))
             try:
-                skipped += not self._one(pair, folder)
+                skipped += not self._upscale_one(pair, folder)
             except Interrupted:
                 raise
             except UpresError as error:
@@ -54,25 +54,25 @@ class Batch:
             self.report.ended(made=len(every) - skipped - failed, skipped=skipped, failed=failed)
         return code
 
-    def _one(self, pair: Pair, folder: Path | None) -> bool:
-        """Upscale one input; gives whether it was, rather than left out."""
+    def _upscale_one(self, pair: Pair, folder: Path | None) -> bool:
+        """Upscale one input; returns False if it was skipped."""
         if self.at is not None and pair.image is None:
             return self.stills.frame(pair, self.at)
-        if self.at is not None or self.stills.takes(pair):
+        if self.at is not None or self.stills.produces_still(pair):
             return self.stills.file(pair)
         return self.videos.file(pair, folder)
 
 
 @contextmanager
-def _made(folder: Path | None) -> Iterator[None]:
-    """Make a folder where it is not there yet; it is taken away again where nothing has come into it."""
+def _created(folder: Path | None) -> Iterator[None]:
+    """Create a folder if it does not exist, and remove it afterwards if it is still empty."""
     missing: list[Path] = []
     try:
         if folder is not None:
             missing = [place for place in (folder, *folder.parents) if not place.exists()]
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TargetError(f"{folder}: the folder cannot be made ({error.strerror})") from error
+        raise TargetError(f"{folder}: the folder cannot be created ({error.strerror})") from error
     try:
         yield
     finally:

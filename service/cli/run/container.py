@@ -1,4 +1,4 @@
-"""The container that a target's name asks for, and whether it takes the codec."""
+"""The container that a target's name implies, and the check that it supports the codec."""
 
 from pathlib import Path
 
@@ -11,33 +11,33 @@ from .options import SUFFIXES
 
 
 def container_of(target: str, encoder: Encoder, stdout_suffix: str) -> str:
-    """Choose the container of a target; for a name without one, one that the check of the target then refuses.
+    """Return the container of a target; for a name with an unknown suffix, mp4, which the later check of the target rejects.
 
-    stdout_suffix: as the name of standard output would end. Raises SettingsError where the codec does not go into it.
+    stdout_suffix: the suffix that stands for standard output. Raises SettingsError if the container does not support the codec.
     """
-    if target != "-" and is_images(target):  # which need none
+    if target != "-" and is_images(target):  # images need no container; this one is a placeholder
         return "matroska" if encoder.codec == "lossless" else "mp4"
     suffix = stdout_suffix if target == "-" else Path(target).suffix
     container = CONTAINERS.get(suffix.lower(), "mp4")
     if encoder.codec == "lossless" and container != "matroska":
         raise SettingsError(
-            f"--lossless writes RGB H.264, which players know in .mkv only; name the output {Path(target).stem}.mkv"
+            f"--lossless writes RGB H.264, which players support in .mkv only; name the output {Path(target).stem}.mkv"
         )
     _check_takes(container, target, encoder.within(container))
     return container
 
 
 def encoder_of(target: str, encoder: Encoder, container: str) -> Encoder:
-    """Choose the encoder of a target: for images, which none encodes, only what says whether they lose something."""
+    """Return the encoder of a target; for images, which no video encoder writes, only whether they must be lossless."""
     if target == "-" or not is_images(target):
         return encoder.within(container)
     return Encoder("lossless" if encoder.codec == "lossless" else "auto", height=encoder.height)
 
 
 def _check_takes(container: str, target: str, encoder: Encoder) -> None:
-    """Raise SettingsError that says which containers take the codec, where this one does not."""
+    """Raise SettingsError, listing the supported containers, if a container does not support the codec."""
     containers = encoder.facts.containers
     if container in containers:
         return
     names = [f"{Path(target).stem}{SUFFIXES[each]}" for each in containers]
-    raise SettingsError(f"{encoder.codec} does not go into {SUFFIXES[container]}; name {' or '.join(names)}")
+    raise SettingsError(f"{SUFFIXES[container]} does not support {encoder.codec}; name the output {' or '.join(names)}")

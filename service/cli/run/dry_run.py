@@ -1,4 +1,4 @@
-"""What a real run would do with results that are there already, as a dry run says it."""
+"""The report of a dry run on existing targets."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ from upres.service.cli.console import Report
 from .options import RunOptions
 
 
-def say_what_is_there(report: Report, options: RunOptions, check: Callable[[bool], None]) -> None:
-    """Say that a real run would be refused, or replace something. check: what is checked before it, overwriting or not."""
+def warn_about_existing_target(report: Report, options: RunOptions, check: Callable[[bool], None]) -> None:
+    """Warn if a real run would be refused or would replace something. check: the run's check, with or without overwriting."""
     try:
         check(False)
     except UpresError as error:
         refused = f"a real run would be refused: {error}"
-        report.warn("a real run would replace what is there" if options.overwrite else refused)
+        report.warn("a real run would replace the existing target" if options.overwrite else refused)

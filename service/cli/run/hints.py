@@ -1,4 +1,4 @@
-"""What may have been meant, to be said beside an error about a target, or where a result is not what was wanted."""
+"""Hints about what the user may have meant, for errors about a target and for results of an unexpected kind."""
 
 import os
 import shlex
@@ -18,13 +18,13 @@ from .pair import Pair
 
 
 def hints(pair: Pair, error: UpresError, *, alone: bool, replaces: bool) -> list[str]:
-    """Give what helps with an error about a target. alone: it was named for this input. replaces: it may be there already."""
+    """Return hints for an error about a target. alone: the target was named for this input only. replaces: it may exist."""
     if pair.target in (None, "-") or not isinstance(error, TargetError):
         return []
     if not alone:
-        there = not replaces and os.path.isfile(str(pair.target))  # noqa: PTH113 - no name is too long for it
-        return ["--skip-existing leaves out what is there"] * there
-    with suppress(OSError):  # the error says it already
+        exists = not replaces and os.path.isfile(str(pair.target))  # noqa: PTH113 - accepts too long names
+        return ["--skip-existing skips inputs whose target exists"] * exists
+    with suppress(OSError):  # the error already describes the problem
         return _hints(pair, replaces=replaces)
     return []
 
@@ -32,10 +32,12 @@ def hints(pair: Pair, error: UpresError, *, alone: bool, replaces: bool) -> list
 def _hints(pair: Pair, *, replaces: bool) -> list[str]:
     target, suffix = Path(str(pair.target)), Path(str(pair.target)).suffix.lower()
     if suffix not in (*CONTAINERS, *MOVING, *FORMATS):
-        folder = [] if suffix or target.exists() else [f"a folder: {shlex.join(['upres', pair.source, f'{target}/'])}"]
+        folder = (
+            [] if suffix or target.exists() else [f"for a folder: {shlex.join(['upres', pair.source, f'{target}/'])}"]
+        )
         return [
             *folder,
-            f"images: {', '.join(FORMATS)}; those that move: {', '.join(MOVING)}; numbered ones: frame_%05d.png",
+            f"images: {', '.join(FORMATS)}; animations: {', '.join(MOVING)}; numbered images: frame_%05d.png",
         ]
     if target.is_file() and suffix in SUFFIXES and not replaces and not _same(pair):
         return [f"to upscale both: {shlex.join(['upres', pair.source, str(target), 'upscaled/'])}"]
@@ -43,16 +45,19 @@ def _hints(pair: Pair, *, replaces: bool) -> list[str]:
 
 
 def image_as_video(pair: Pair, container: str) -> str | None:
-    """Say of an image that becomes a video how it stays one; None of anything else. container: libavformat's name of it."""
+    """Return a note on how to keep an image an image, if the source is one that becomes a video. container: libavformat's name."""
     several = pair.source == "-" or kind_of(pair.source) == "sequence"
     if pair.image is None and (several or not container.endswith(("_pipe", "ico"))):
         return None
     name = "standard input" if pair.source == "-" else pair.source
     target = (
-        "out.png" if pair.source == "-" else replace(pair, target=None, image=pair.image or PNG).named("x4", Suffixes())
+        "out.png"
+        if pair.source == "-"
+        else replace(pair, target=None, image=pair.image or PNG).target_name("x4", Suffixes())
     )
     how = [] if pair.image else ["--still", "0"]
-    return f"{name} is an image, and this makes a video of it; an image: {shlex.join(['upres', pair.source, *how, target])}"
+    command = shlex.join(["upres", pair.source, *how, target])
+    return f"{name} is an image, and the result is a video; to get an image: {command}"
 
 
 def _same(pair: Pair) -> bool:

@@ -1,4 +1,4 @@
-"""Which inputs go where: names on a command line, as pairs of a source and its target."""
+"""Pairing of the names on a command line: each source with its target."""
 
 import glob
 import os
@@ -25,40 +25,40 @@ VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts
 SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split()) | FORMATS.keys() | MOVING.keys()
 
 
-def arranged(names: Sequence[str], inputs: Sequence[str], output: str | None) -> tuple[list[str], str | None]:
-    """Tell sources from the target, which is None where each result goes beside its source.
+def split_target(names: Sequence[str], inputs: Sequence[str], output: str | None) -> tuple[list[str], str | None]:
+    """Separate the sources from the target, which is None if each result is written next to its source.
 
-    names: as they stand, the target last where there are two or more. inputs, output: those that were said to be that.
-    Raises SettingsError where there is no source, or a name is empty.
+    names: positional arguments, the target last if there are two or more. inputs, output: the values of --input and --output.
+    Raises SettingsError if there is no source or a name is empty.
     """
     inputs, names, output = [*map(_path, inputs)], [*map(_path, names)], output and _path(output)
     every = [*inputs, *names]
     if not every:
-        raise SettingsError("name a video: upres in.mp4, or upres in.mp4 out.mp4; all of it: upres --help")
+        raise SettingsError("name a video: upres in.mp4, or upres in.mp4 out.mp4; for help: upres --help")
     if not all(each.strip() for each in [*every, *([] if output is None else [output])]):
-        raise SettingsError("a name is empty; a variable of the shell that is not set leaves one so")
+        raise SettingsError("a name is empty; an unset shell variable may be the cause")
     if output is not None or not names or len(every) == 1:
         return every, output
     return every[:-1], every[-1]
 
 
 def _path(name: str) -> str:
-    """Give the path that a file manager drags as file://…; any other name as it is."""
+    """Convert a file:// URL, as dragged from a file manager, to a path; return any other name unchanged."""
     url = urlsplit(name) if name.startswith("file://") else None
     return name if url is None or url.netloc not in ("", "localhost") else url2pathname(url.path)
 
 
-def pairs(
+def pair_inputs(
     sources: Sequence[str], target: str | None, videos: Suffixes, at: Fraction | None = None
 ) -> tuple[list[Pair], Path | None]:
-    """Pair sources with targets; gives the pairs, and the folder that they go to, if any, which may have to be made.
+    """Pair sources with targets; returns the pairs, and the folder of the targets, if any, which may not exist yet.
 
-    What goes into a folder has its own name there; in its own folder, it is a result beside it. videos: how names of videos
-    end; images stay what they are. at: the second of the one frame that is wanted of each, as an image.
-    Raises SourceError where nothing is found, SettingsError where several inputs would go into one file.
+    A result in another folder has the name of its source; in the source's own folder, a name that states the scale.
+    videos: suffixes of videos; images keep theirs. at: the time in seconds of the only frame to upscale, as an image.
+    Raises SourceError if nothing is found, and SettingsError if several inputs would be written to one file.
     """
-    found = [_found(source) for source in sources]
-    chosen = [source for videos in found for source in videos]
+    expanded = [_expand(source) for source in sources]
+    chosen = [source for videos in expanded for source in videos]
     several = len(sources) > 1 or chosen != list(sources)
     if target is None:
         _check_beside(sources, several=chosen != list(sources))
@@ -71,11 +71,11 @@ def pairs(
         return [replace(Pair.of(chosen[0], at), target=target)], None
     if taken or target == "-" or (folder.suffix and not inside):
         raise SettingsError(
-            f"{counted(len(chosen), 'input')} need a folder to go to, and {target} is not one; name it last, with a / at its "
-            f"end: upres a.mp4 b.mp4 upscaled/{_as_video(chosen, target)}"
+            f"{counted(len(chosen), 'input')} need a folder as the target, and {target} is not one; name it last, ending in /: "
+            f"upres a.mp4 b.mp4 upscaled/{_as_video(chosen, target)}"
         )
     seen = [Pair.of(source, at) for source in chosen]
-    parts = [(pair.timed(pair.path.stem), pair.timed(pair.path.name), pair.suffix(videos)) for pair in seen]
+    parts = [(pair.with_time(pair.path.stem), pair.with_time(pair.path.name), pair.suffix(videos)) for pair in seen]
     names = _names_in_folder(parts)
     return [
         pair if _lies_in(pair.source, folder) else replace(pair, target=str(folder / name))
@@ -84,36 +84,36 @@ def pairs(
 
 
 def _as_video(sources: Sequence[str], target: str) -> str:
-    """Say how images that are to become one file may be meant: as the frames of a video."""
+    """Return a hint for numbered images with a single target file, which may be meant as the frames of a video."""
     pattern = pattern_of(sources[0])
     if not pattern or target == "-":
         return ""
     images = ImageSequence(pattern)
     if not {Path(source) for source in sources} <= {images.path(number) for number in images.numbers()}:
         return ""
-    return f"; numbered images become a video by their pattern: upres '{pattern}' {target}"
+    return f"; to make a video of numbered images, name their pattern: upres '{pattern}' {target}"
 
 
 def _check_beside(sources: Sequence[str], *, several: bool) -> None:
-    """Raise SettingsError where a result cannot go beside its source."""
+    """Raise SettingsError if a result cannot be written next to its source."""
     if "-" in sources:
-        raise SettingsError("name where the result goes: upres - out.mp4")
+        raise SettingsError("name a target for standard input: upres - out.mp4")
     if several:
         raise SettingsError(f"name a folder for the results: upres '{sources[0]}' upscaled/")
 
 
 def _names_in_folder(names: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Give each a name of its own: the stem, with the suffix where that tells two apart, and a number where it does not.
+    """Return unique target names: the stem, plus the source's suffix if stems are equal, plus a number if that is not enough.
 
-    names: of each the stem, the whole, and the suffix that it gets.
+    names: of each source, its stem, its whole name, and the suffix of its target.
     """
     stems, wholes = (Counter(each[part] + each[2] for each in names) for part in (0, 1))
-    given: dict[str, None] = {}
+    taken_names: dict[str, None] = {}
     for stem, whole, end in names:
         own = stem if stems[stem + end] == wholes[whole + end] else whole
         numbered = (f"{own}-{number}{end}" for number in count(2))
-        given[next(name for name in chain([f"{own}{end}"], numbered) if name not in given)] = None
-    return list(given)
+        taken_names[next(name for name in chain([f"{own}{end}"], numbered) if name not in taken_names)] = None
+    return list(taken_names)
 
 
 def _lies_in(source: str, folder: Path) -> bool:
@@ -121,8 +121,8 @@ def _lies_in(source: str, folder: Path) -> bool:
     return source != "-" and parent.exists() and folder.exists() and parent.samefile(folder)
 
 
-def _found(source: str) -> list[str]:
-    """List what a name stands for: itself, or the videos and images in a folder or of a pattern."""
+def _expand(source: str) -> list[str]:
+    """Return the sources that a name stands for: itself, or the videos and images in a folder or that match a pattern."""
     path = Path(source)
     with os_errors_as(source, SourceError):
         if source == "-" or kind_of(source) != "file" or path.is_file():
@@ -131,15 +131,15 @@ def _found(source: str) -> list[str]:
             return list(map(str, _videos_in(path)))
         if not glob.has_magic(source):
             return [source]
-        found = sorted(map(Path, glob.glob(_pattern(path), recursive=True)))  # noqa: PTH207 - absolute patterns too
-    videos = [str(file) for file in found if file.suffix.lower() in SUFFIXES]
+        expanded = sorted(map(Path, glob.glob(_pattern(path), recursive=True)))  # noqa: PTH207 - absolute patterns too
+    videos = [str(file) for file in expanded if file.suffix.lower() in SUFFIXES]
     if not videos:
-        raise SourceError(f"{source}: no video and no image matches")
+        raise SourceError(f"{source}: no video or image matches")
     return videos
 
 
 def _pattern(path: Path) -> str:
-    """Take folders that are there for what they are called, brackets included; the rest is a pattern."""
+    """Escape the existing folders of a pattern, whose names may contain brackets; the rest remains a pattern."""
     there = next(folder for folder in (*path.parents, Path()) if folder.is_dir())
     rest = path.relative_to(there)
     return str(Path(glob.escape(str(there))) / rest)
@@ -150,16 +150,16 @@ def _videos_in(folder: Path) -> list[Path]:
     if not videos:
         names = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         passed = f"; {note}" if (note := not_searched(str(folder))) else ""
-        raise SourceError(f"{folder}: the folder holds no video and no image (looked for {names}){passed}")
+        raise SourceError(f"{folder}: the folder contains no video or image (searched for {names}){passed}")
     return videos
 
 
 def not_searched(source: str) -> str | None:
-    """Name what is not searched in a folder: the folders in it, except logs of interrupted runs."""
+    """Return a note on the subfolders of a folder, which are not searched; logs of interrupted runs do not count."""
     path = Path(source)
     with os_errors_as(source, SourceError):
         inner = [place for place in path.iterdir() if place.is_dir()] if path.is_dir() else []
     count = sum(not place.name.startswith(".") and place.suffix != ".upres" for place in inner)
     if not count:
         return None
-    return f"not searched: {counted(count, 'folder')} in {source}; '{path}/**/*.*' reaches into them"
+    return f"not searched: {counted(count, 'folder')} in {source}; '{path}/**/*.*' includes them"

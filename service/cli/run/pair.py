@@ -1,4 +1,4 @@
-"""A source and its target, and the names that results have."""
+"""A source and its target, and the default names of results."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,10 +19,10 @@ from .piped import Piped
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A source and its target; None is a name beside the source that says how often it was upscaled.
+    """A source and its target; None is a name next to the source that states the scale.
 
-    rate: of numbered images, where one was named. image: the format of a source that is one image which does not move.
-    piped: standard input, which `-` is. at: the second of the one frame that is wanted of a video, as an image.
+    rate: frames per second of numbered images, if set. image: the format of a source that is a still image.
+    piped: standard input, if the source is `-`. at: the time in seconds of the only frame of a video to upscale, as an image.
     """
 
     source: str
@@ -34,17 +34,17 @@ class Pair:
 
     @classmethod
     def of(cls, source: str, at: Fraction | None = None) -> "Pair":
-        """Look at what a source is; it gets its target later. An image has no time `at`."""
+        """Detect the kind of a source and return it without a target. `at` is ignored for images."""
         piped = Piped.look() if source == "-" else None
         image = piped.image if piped else still_format(source)
         return cls(source, None, image=image, piped=piped, at=None if image else at)
 
-    def opened(self) -> Source:
-        """Give what the engine opens; SettingsError where a rate is named for anything but numbered images."""
+    def engine_source(self) -> Source:
+        """Return the source for the engine; raises SettingsError if a rate is set for anything but numbered images."""
         numbered = self.source != "-" and kind_of(self.source) == "sequence"
         if self.rate is not None and not numbered:
             raise SettingsError(
-                f"--rate is for numbered images, frame_%05d.png, and {self.source} has a rate of its own"
+                f"--rate is for numbered images, such as frame_%05d.png, and {self.source} has its own rate"
             )
         if self.piped is not None:
             return self.piped.source
@@ -52,29 +52,29 @@ class Pair:
 
     @property
     def path(self) -> Path:
-        """Give the source's path, or the name in this folder that it would have been downloaded to."""
+        """Return the source's path; for other sources, a name in the current folder, as for a download."""
         if self.source == "-":
             return Path("stdin")
         if kind_of(self.source) in ("file", "sequence"):
             return Path(self.source)
         return Path(Path(unquote(urlsplit(self.source).path)).name or "video")
 
-    def timed(self, name: str) -> str:
-        """Add to a name the time of the frame that is wanted, so that frames of a video do not get the same one."""
+    def with_time(self, name: str) -> str:
+        """Append the time of the requested frame to a name, so that the names of several frames of a video differ."""
         return name if self.at is None else f"{name}_{number(self.at)}s"
 
     def suffix(self, videos: Suffixes) -> str:
-        """Give the suffix of the result: images stay what they are."""
+        """Return the suffix of the result; images keep theirs."""
         own = self.path.suffix
         if self.image is not None:
             return own if is_image_name(self.path) else usual_suffix(self.image)
         if self.at is not None:
             return ".png"
-        if own.lower() == ".png" and kind_of(self.source) == "file":  # it moves
+        if own.lower() == ".png" and kind_of(self.source) == "file":  # animated, since it is not a still image
             return ".apng"
         return own if is_images(self.path) else videos.of(self.path)
 
-    def named(self, upscaled: str, videos: Suffixes) -> str:
-        """Give the target's name. upscaled: how, as x4. videos: as of `suffix`."""
-        beside = f"{self.timed(self.path.stem)}_{upscaled}{self.suffix(videos)}"
+    def target_name(self, upscaled: str, videos: Suffixes) -> str:
+        """Return the target's name. upscaled: the scale or height in it, such as x4. videos: as for `suffix`."""
+        beside = f"{self.with_time(self.path.stem)}_{upscaled}{self.suffix(videos)}"
         return self.target or str(self.path.with_name(beside))

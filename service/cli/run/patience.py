@@ -1,4 +1,4 @@
-"""What takes long: said before it starts, with what would be faster, and asked for where somebody can answer."""
+"""Warning before long runs, with faster alternatives and, at a terminal, a question whether to start."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ from upres.service.cli.console import Report, clock
 from .options import RunOptions
 
 LIGHT = {"--scale 2": "RealESRGAN_Vid_x2", "--scale 4": "RealESRGAN_Vid_x4"}
-"""Options that choose a light model. None that upscales more than the run does is advised."""
-WORTH = 0.75  # of the time; what takes more is not called faster
+"""Options that choose a light model. A model with a larger scale than that of the run is not suggested."""
+WORTH = 0.75  # an alternative must take less than this share of the time to be suggested
 
 
 def check_patience(
@@ -28,11 +28,11 @@ def check_patience(
     *,
     piped: bool,
 ) -> None:
-    """Say of a run that takes more than ten minutes what would be faster, and ask whether to start it.
+    """Warn about a run that takes more than PATIENCE_SECONDS, suggest faster alternatives, and ask whether to start it.
 
-    Only at a terminal, of the first of several inputs, and not with --yes. size: of the models' frames.
-    piped: the source comes through standard input, where no answer can come from.
-    Raises Interrupted where the answer is no; SettingsError for a model made for GPUs where nobody can be asked.
+    The question is asked only at a terminal, for the first of several inputs, and without --yes. size: of the input frames.
+    piped: the source is read from standard input, so no answer can be read from it.
+    Raises Interrupted if the answer is no, and SettingsError for a model made for GPUs if the question cannot be asked.
     """
     if prediction.seconds is None or prediction.seconds <= PATIENCE_SECONDS:
         return
@@ -43,12 +43,12 @@ def check_patience(
     if piped or options.json or not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         admission.refuse_what_takes_long(prediction, models)
         return
-    if not report.asks(f"it takes about {clock(prediction.seconds)}; start it?"):
-        raise Interrupted("not started; -y starts without asking")
+    if not report.confirm(f"it takes about {clock(prediction.seconds)}; start it?"):
+        raise Interrupted("not started; use -y to start without being asked")
 
 
 def _faster(prediction: Prediction, models: Sequence[Model], size: tuple[int, int]) -> Iterator[str]:
-    """Yield what makes the run faster, measured where it is another model."""
+    """Yield faster alternatives, with a measured time for those with another model."""
     frames, (width, height) = prediction.frames or 0, size
     names, scale = {model.name for model in models}, prod(model.scale for model in models)
     for option, slug in LIGHT.items():
@@ -64,7 +64,7 @@ def _faster(prediction: Prediction, models: Sequence[Model], size: tuple[int, in
         if "int8" in fast.report and seconds < WORTH * (prediction.seconds or 0):
             yield f"--quality fast takes about {clock(seconds)}"
     if any("fp32" in model.report for model in models) and not any(isinstance(m, Predicting) for m in models):
-        yield "--quality high where this CPU has bfloat16"
+        yield "--quality high if this CPU has bfloat16"
     if frames > 1:
-        yield "--duration 3 tries three seconds"
-    yield f"`upres tune --size {width}x{height}` finds the fastest way to run it here"
+        yield "--duration 3 upscales only three seconds, to try it"
+    yield f"`upres tune --size {width}x{height}` finds the fastest runtime on this machine"

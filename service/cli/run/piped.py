@@ -1,4 +1,4 @@
-"""Standard input as one of the inputs, of which the beginning is looked at."""
+"""Standard input as one of the inputs, whose kind is detected from its first bytes."""
 
 from dataclasses import dataclass
 from io import BytesIO, RawIOBase
@@ -13,14 +13,17 @@ from upres.service.cli.stdio import stdin
 
 @dataclass(frozen=True, slots=True)
 class Piped:
-    """Standard input. image: its format, where it is one image that does not move. source: what the engine reads, once."""
+    """Standard input. image: its format if it is a still image. source: what the engine reads, which can be read only once."""
 
     image: Format | None
     source: IO[bytes] | Readable
 
     @classmethod
     def look(cls) -> "Piped":
-        """Read as far as it takes to know whether it is one image: of anything else some bytes. SourceError where nothing comes."""
+        """Detect whether standard input is a still image, which is read whole; of other input only the first bytes are read.
+
+        Raises SourceError if it is empty.
+        """
         stream = stdin()
         seekable = stream.seekable()
         start = stream.tell() if seekable else 0
@@ -36,7 +39,7 @@ class Piped:
 
 
 class _Replayed:
-    """What was read of a stream, then the rest of it."""
+    """A stream that returns the bytes already read first, then the rest."""
 
     def __init__(self, taken: bytes, rest: RawIOBase) -> None:
         self._taken, self._rest = BytesIO(taken), rest

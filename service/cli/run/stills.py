@@ -1,4 +1,4 @@
-"""Still images of one command line: files, and single frames of videos."""
+"""Still images of a command line: image files, and single frames of videos."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ from upres.engine.pipeline import admission
 from upres.service.cli.console import Report
 from upres.service.cli.stdio import stdout
 
-from .choice import Choice, Wanted
-from .dry_run import say_what_is_there
+from .choice import Choice, Selection
+from .dry_run import warn_about_existing_target
 from .options import RunOptions, Suffixes
 from .pair import Pair
 from .patience import check_patience
@@ -31,14 +31,14 @@ Read = Callable[[Sequence[Model]], Picture]
 
 @dataclass(frozen=True, slots=True)
 class Stills:
-    """Upscale still images alike.
+    """Upscaler of still images with the same options.
 
-    wanted: the models of all; None where each source decides. height: to resample to. exact: lose nothing when saving.
-    compare: put each beside its source. tonemap: frames of high dynamic range. unused: the options that were set.
+    selection: the models for all images; None if each source decides. height: resample results to it. exact: save losslessly.
+    compare: put each result next to its source. tonemap: convert HDR frames to SDR. unused: reports options without effect.
     """
 
     choice: Choice
-    wanted: Wanted | None
+    selection: Selection | None
     report: Report
     options: RunOptions
     height: int | None
@@ -47,57 +47,61 @@ class Stills:
     tonemap: bool
     unused: Unused
 
-    def takes(self, pair: Pair) -> bool:
-        """Tell whether a source goes into a still image: by the name of its target; without one, by what it is."""
-        named, still = pair.target, pair.image is not None
-        if named is not None and named != "-":
-            still = is_image_name(named) and not (is_images(named) and (is_numbered(named) or not still))
+    def produces_still(self, pair: Pair) -> bool:
+        """Report whether the result is a still image: by the name of the target or, without one, by the kind of the source."""
+        target_name, still = pair.target, pair.image is not None
+        if target_name is not None and target_name != "-":
+            still = is_image_name(target_name) and not (
+                is_images(target_name) and (is_numbered(target_name) or not still)
+            )
         if self.compare and not still:
             raise SettingsError(
-                "`compare` makes an image: upres photo.png --compare compare.png; of a video, say which frame: "
+                "`compare` produces an image: upres photo.png --compare compare.png; for a video, choose a frame: "
                 "upres in.mp4 --still 5 --compare compare.png"
             )
         return still
 
     def file(self, pair: Pair) -> bool:
-        """Upscale an image file; gives whether it was, rather than left out."""
+        """Upscale an image file; returns False if it was skipped."""
         picture = self._read(pair)
         return self._upscale(pair, min(picture.width, picture.height), lambda models: picture)
 
     def frame(self, pair: Pair, at: Fraction) -> bool:
-        """Upscale the frame of a video that is shown at a time; gives whether it was, rather than left out."""
-        opened, tonemap = pair.opened(), self.tonemap
-        side = 0 if pair.source == "-" else shorter_side(opened, tonemap=tonemap)
-        return self._upscale(pair, side, lambda models: shown_at(opened, at, models, tonemap=tonemap), frame=True)
+        """Upscale the frame of a video at a time in seconds; returns False if it was skipped."""
+        engine_source, tonemap = pair.engine_source(), self.tonemap
+        side = 0 if pair.source == "-" else shorter_side(engine_source, tonemap=tonemap)
+        return self._upscale(
+            pair, side, lambda models: shown_at(engine_source, at, models, tonemap=tonemap), frame=True
+        )
 
     def _read(self, pair: Pair) -> Picture:
         if pair.image is None and (pair.source == "-" or Path(pair.source).is_file()):
             what = "standard input" if pair.source == "-" else pair.source
             raise TargetError(
-                f"{pair.target}: is a still image, and {what} is none; one frame of it goes there with `still` 0"
+                f"{pair.target}: is a still image, and {what} is not; to upscale a single frame, add `still` 0"
             )
         source = pair.piped.source if pair.piped else pair.source
-        assert isinstance(source, str | BytesIO)  # an image that was piped was read for it
+        assert isinstance(source, str | BytesIO)  # a piped image has been read whole
         return read(source)
 
     def _upscale(self, pair: Pair, side: int, picture_for: Read, *, frame: bool = False) -> bool:
-        """Choose models for an image by its shorter side, and run them. frame: it is one of a video."""
-        wanted = self.wanted or self.choice.advised(side)
-        target = Path(pair.named(self._how(wanted), Suffixes()))
+        """Choose models for an image by its shorter side, and run them. frame: the image is a frame of a video."""
+        selection = self.selection or self.choice.recommended(side)
+        target = Path(pair.target_name(self._size_in_name(selection), Suffixes()))
         piped = pair.target == "-"
         kind = (pair.image or PNG) if piped else format_of(target)
         if not piped and self._is_left_out(pair, target):
             return False
         if self.exact and kind.exact is None:
             raise SettingsError(f"--lossless: {kind.name} always loses some of an image; name it {target.stem}.png")
-        loaded, notes = self.choice.load(wanted)
+        loaded, notes = self.choice.load(selection)
         for note in notes:
             self.report.warn(note)
         self.unused.note(Kind.FRAME if frame else Kind.STILL)
         picture, models = still.fitted(picture_for(loaded), loaded, kind)
         for note in picture.notes:
             self.report.warn(note)
-        height = self.height or (wanted.times * picture.height if wanted.resampled else None)
+        height = self.height or (selection.times * picture.height if selection.resampled else None)
         prediction = still.predict(picture, models, kind, height)
         still.check_fits(target, kind, prediction.width * (1 + self.compare), prediction.height)
         admission.refuse_what_cannot_fit(prediction, Path(tempfile.gettempdir()) if piped else target.absolute().parent)
@@ -106,7 +110,9 @@ class Stills:
         size = picture.width, picture.height
         check_patience(prediction, models, size, self.report, self.options, piped=pair.source == "-")
         if self.options.dry_run and not piped:
-            say_what_is_there(self.report, self.options, lambda overwrite: self._check(pair, target, overwrite))
+            warn_about_existing_target(
+                self.report, self.options, lambda overwrite: self._check(pair, target, overwrite)
+            )
         if not self.options.dry_run:
             self._run(pair, picture, models, height, target)
         return True
@@ -119,7 +125,7 @@ class Stills:
                     result = still.beside(picture, result)
                 notes = self._save(result, target, pair)
         except KeyboardInterrupt as stop:
-            stop.add_note("nothing is kept: an image is written at once")
+            stop.add_note("nothing was kept: an image is written only when it is complete")
             raise
         for note in notes:
             self.report.warn(note)
@@ -134,7 +140,7 @@ class Stills:
         return notes
 
     def _is_left_out(self, pair: Pair, target: Path) -> bool:
-        """Report a target that exists already, with --skip-existing; TargetError where it cannot be written."""
+        """Report whether an existing target is skipped; raises TargetError if the target cannot be written."""
         with os_errors_as(target, TargetError):
             skips = self.options.skip_existing and target.exists()
         if skips:
@@ -146,7 +152,7 @@ class Stills:
     def _check(self, pair: Pair, target: Path, overwrite: bool) -> None:
         still.check_image_target(pair.source, target, overwrite=overwrite)
 
-    def _how(self, wanted: Wanted) -> str:
-        """Say in a name how an image is upscaled."""
-        how = f"x{wanted.times}" if self.height is None else f"{self.height}p"
+    def _size_in_name(self, selection: Selection) -> str:
+        """Return the part of a default name that states the scale or height."""
+        how = f"x{selection.times}" if self.height is None else f"{self.height}p"
         return f"{how}_compare" if self.compare else how

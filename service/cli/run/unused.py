@@ -1,4 +1,4 @@
-"""Options that were set and that what is made does not use: named together, once for each kind of result."""
+"""Report of options that were set but have no effect: listed together, once for each kind of result."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -8,42 +8,45 @@ from upres.service.cli.console import Report
 
 from .options import EncodingOptions, RunOptions, SourceOptions
 
-OF_ENCODERS = ("codec", "crf", "preset", "encoder_option", "pix_fmt", "segment")
-OF_TIME = ("start", "duration", "prefilter", "split")
+ENCODER_OPTIONS = ("codec", "crf", "preset", "encoder_option", "pix_fmt", "segment")
+TIME_OPTIONS = ("start", "duration", "prefilter", "split")
 FLAGS = {"at": "--still"}
-"""Of fields whose option has another name."""
+"""Flags of fields whose name differs."""
 
 
 class Kind(Enum):
-    """What is made, in words; and the fields of the options that it does not use."""
+    """A kind of result: the beginning of the note about it, and the option fields that it does not use."""
 
-    STILL = ("a still image does not use", (*OF_ENCODERS, "container", *OF_TIME, "at", "rate", "tonemap", "resume"))
-    FRAME = ("a frame as an image does not use", (*OF_ENCODERS, "container", *OF_TIME, "resume"))
-    IMAGES = ("images do not use", (*OF_ENCODERS, "container"))
-    FILE = ("a file, whose name says what it is, does not use", ("container",))
+    STILL = (
+        "a still image does not use",
+        (*ENCODER_OPTIONS, "container", *TIME_OPTIONS, "at", "rate", "tonemap", "resume"),
+    )
+    FRAME = ("a frame as an image does not use", (*ENCODER_OPTIONS, "container", *TIME_OPTIONS, "resume"))
+    IMAGES = ("images do not use", (*ENCODER_OPTIONS, "container"))
+    FILE = ("a file whose name has a suffix does not use", ("container",))
     STREAM = ("standard output does not use", ("resume", "overwrite", "skip_existing"))
 
 
 @dataclass(frozen=True, slots=True)
 class Unused:
-    """The options of one command line. given: those that were set."""
+    """The options of a command line that were set."""
 
     report: Report
-    given: frozenset[str]
-    _said: set[Kind] = field(default_factory=set)
+    set_options: frozenset[str]
+    _reported: set[Kind] = field(default_factory=set)
 
     @classmethod
     def of(cls, report: Report, *groups: EncodingOptions | SourceOptions | RunOptions) -> "Unused":
-        """Collect the fields that differ from what they are by default."""
+        """Collect the fields that differ from their defaults."""
         return cls(report, frozenset(_set(groups)))
 
     def note(self, kind: Kind) -> None:
-        """Report what this kind of result does not use, once."""
+        """Report the set options that a kind of result does not use, once."""
         words, names = kind.value
-        if unused := [FLAGS.get(name, f"--{name.replace('_', '-')}") for name in names if name in self.given]:
-            if kind not in self._said:
+        if unused := [FLAGS.get(name, f"--{name.replace('_', '-')}") for name in names if name in self.set_options]:
+            if kind not in self._reported:
                 self.report.warn(f"{words} {', '.join(unused)}")
-            self._said.add(kind)
+            self._reported.add(kind)
 
 
 def _set(groups: Iterable[EncodingOptions | SourceOptions | RunOptions]) -> Iterable[str]:

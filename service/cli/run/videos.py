@@ -1,4 +1,4 @@
-"""Videos of one command line, each upscaled into a video, or into images."""
+"""Videos of a command line, each upscaled to a video or to images."""
 
 import tempfile
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ from upres.engine.pipeline.resumable import resumed_models
 from upres.service.cli.console import Report
 from upres.service.cli.stdio import stdout
 
-from .choice import Choice, Wanted
+from .choice import Choice, Selection
 from .container import container_of, encoder_of
-from .dry_run import say_what_is_there
+from .dry_run import warn_about_existing_target
 from .hints import image_as_video
 from .options import RunOptions, Suffixes
 from .pair import Pair
@@ -33,14 +33,14 @@ from .unused import Kind, Unused
 
 @dataclass(frozen=True, slots=True)
 class Videos:
-    """Upscale videos alike. settings: the rest of a Job's fields. suffixes: of names that are chosen here.
+    """Upscaler of videos with the same options. settings: the other fields of a Job. suffixes: of default names.
 
-    wanted: the models of all; None where each source decides. by_work: segments are shorter than the encoder's where they would
-    take long. unused: the options that were set.
+    selection: the models for all videos; None if each source decides. by_work: shorten segments that would take long to upscale.
+    unused: reports options without effect.
     """
 
     choice: Choice
-    wanted: Wanted | None
+    selection: Selection | None
     encoder: Encoder
     settings: dict[str, Any]
     suffixes: Suffixes
@@ -50,16 +50,16 @@ class Videos:
     unused: Unused
 
     def check(self, target: str) -> None:
-        """Raise SettingsError where the codec does not go into what a name asks for."""
+        """Raise SettingsError if the container that a target's name implies does not support the codec."""
         self._container(target)
 
     def load(self, log: Path) -> None:
-        """Load the models that were named, if any: what cannot be loaded ends all of it. log: as of `_chosen`."""
-        if self.wanted is not None:
-            self._models(self.wanted, log)
+        """Load the models that the options name, if any, so that an error ends the whole batch. log: as for `_chosen`."""
+        if self.selection is not None:
+            self._models(self.selection, log)
 
     def file(self, pair: Pair, folder: Path | None) -> bool:
-        """Upscale one input; gives whether it was, rather than left out."""
+        """Upscale one input; returns False if it was skipped."""
         if pair.target is not None and self._skips(pair.target):
             return False
         with self._opened(pair, folder) as (work, target):
@@ -78,7 +78,7 @@ class Videos:
                 prediction, work.job.models, _size(work), self.report, self.options, piped=pair.source == "-"
             )
             if self.options.dry_run:
-                self._say_what_is_there(work, target)
+                self._warn_about_existing_target(work, target)
                 return True
             if self.by_work and not images:
                 work = work.cut_by_work(prediction)
@@ -86,7 +86,7 @@ class Videos:
         return True
 
     def _note(self, pair: Pair, work: Prepared, target: str, *, images: bool) -> None:
-        """Report what may not have been meant: options that this result does not use, and a photo as a video."""
+        """Warn about likely mistakes: options that this result does not use, and a photo that becomes a video."""
         if images or target == "-":
             self.unused.note(Kind.IMAGES if images else Kind.STREAM)
         elif Path(target).suffix.lower() != self.suffixes.usual:
@@ -94,7 +94,7 @@ class Videos:
         if not images and (hint := image_as_video(pair, work.reader.info.container)):
             self.report.warn(hint)
 
-    def _say_what_is_there(self, work: Prepared, target: str) -> None:
+    def _warn_about_existing_target(self, work: Prepared, target: str) -> None:
         if target == "-":
             return
 
@@ -102,7 +102,7 @@ class Videos:
             resume = self.options.resume
             check_place(work.reader.source, Path(target), work.job, overwrite=overwrite, resume=resume)
 
-        say_what_is_there(self.report, self.options, check)
+        warn_about_existing_target(self.report, self.options, check)
 
     def _run(self, work: Prepared, name: str, target: str) -> None:
         progress = Progress()
@@ -112,8 +112,8 @@ class Videos:
 
     @contextmanager
     def _opened(self, pair: Pair, folder: Path | None) -> Iterator[tuple[Prepared | None, str]]:
-        """Open a source and check its target, with the models that it gets; nothing is prepared of what is left out."""
-        source = pair.opened()
+        """Open a source, check its target and choose its models; the prepared run is None if the source is skipped."""
+        source = pair.engine_source()
         how = {"resume": self.options.resume, "overwrite": self.options.overwrite or self.options.dry_run}
         if pair.target is not None:
             place = stdout() if pair.target == "-" else pair.target
@@ -123,7 +123,7 @@ class Videos:
             return
         cut, tonemap = self.settings["cut"], self.settings["tonemap"]
         with Reader(source, cut=cut, tonemap=tonemap, eight_bits=None) as reader:
-            target = pair.named(self._upscaled(reader.info), self.suffixes)
+            target = pair.target_name(self._size_in_name(reader.info), self.suffixes)
             if self._skips(target):
                 yield None, target
                 return
@@ -135,35 +135,35 @@ class Videos:
         return container_of(target, self.encoder, self.suffixes.stdout)
 
     def _job(self, target: str) -> Job:
-        """Make the job of a target, whose models are still to be chosen."""
+        """Return the job of a target, without models."""
         container = self._container(target)
         return Job((), encoder_of(target, self.encoder, container), container, **self.settings)
 
     def _chosen(self, job: Job, info: Info, log: Path) -> Job:
-        """Give a job its models. log: the target, or the folder of targets, whose interrupted run may be resumed."""
-        wanted = self._wanted(info)
-        models = self._models(wanted, log)
+        """Return a job with its models. log: the target, or the folder of targets, whose interrupted run may be resumed."""
+        selection = self._selection(info)
+        models = self._models(selection, log)
         encoder = job.encoder
-        if wanted.resampled and encoder.height is None:
-            encoder = replace(encoder, height=wanted.times * info.shape.height)
+        if selection.resampled and encoder.height is None:
+            encoder = replace(encoder, height=selection.times * info.shape.height)
         return replace(job, models=models, encoder=encoder)
 
-    def _models(self, wanted: Wanted, log: Path) -> tuple[Model, ...]:
-        models, notes = self.choice.load(wanted, resumed_models(log) if self.options.resume else ())
+    def _models(self, selection: Selection, log: Path) -> tuple[Model, ...]:
+        models, notes = self.choice.load(selection, resumed_models(log) if self.options.resume else ())
         for note in notes:
             self.report.warn(note)
         return models
 
-    def _wanted(self, info: Info) -> Wanted:
-        return self.wanted or self.choice.advised(min(info.shape.width, info.shape.height))
+    def _selection(self, info: Info) -> Selection:
+        return self.selection or self.choice.recommended(min(info.shape.width, info.shape.height))
 
-    def _upscaled(self, info: Info) -> str:
-        """Say in a name how a source is upscaled."""
+    def _size_in_name(self, info: Info) -> str:
+        """Return the part of a default name that states the scale or height."""
         height = self.encoder.height
-        return f"x{self._wanted(info).times}" if height is None else f"{height}p"
+        return f"x{self._selection(info).times}" if height is None else f"{height}p"
 
     def _skips(self, target: str) -> bool:
-        """Report and leave out a target that exists already, with --skip-existing."""
+        """Report whether an existing target is skipped, as --skip-existing asks for."""
         with os_errors_as(target, TargetError):
             skips = self.options.skip_existing and target != "-" and (Path(target).exists() or video.is_done(target))
         if skips:

@@ -26,7 +26,7 @@ def server(tmp_path_factory):
 
 def test_submit_get_and_stream(server, clip, tmp_path):
     env = {"UPRES_SERVER": server.target, "UPRES_KEY": KEY}
-    assert "this key has no jobs; `upres submit in.mp4` makes one" in upres("jobs", **env).stderr
+    assert "this key has no jobs; create one with `upres submit in.mp4`" in upres("jobs", **env).stderr
     submitted = upres("submit", clip(), "--model", "RealESRGAN_Vid_x2", **env)
     assert submitted.returncode == 0, submitted.stderr
     got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
@@ -165,7 +165,10 @@ def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, c
         streaming.send_signal(number)
         assert streaming.wait(20) == 130, streaming.stderr.read()  # though its source is still open
         said = streaming.stderr.read().splitlines()
-        assert next(line for line in said if not line.startswith(("live job", "for players"))) == "upres: interrupted"
+        assert (
+            next(line for line in said if not line.startswith(("live job", "for LL-HLS players")))
+            == "upres: interrupted"
+        )
     with Rpc(server.target) as rpc:
         assert list(rpc.watch(request_id))[-1].job.status in (pb.Job.STATUS_DONE, pb.Job.STATUS_ERROR)
     assert {path.name for path in tmp_path.iterdir()} <= {"live.mp4"}  # which is there if a frame had come
@@ -211,7 +214,7 @@ def test_a_stream_that_the_server_pulls_is_listed_started_read_along_with_and_pl
     starter, said = begun(pulling, "live:entrance", tmp_path / "out.mkv", *small)
     with starter:
         request_id = said("live job").split()[2].rstrip(":")
-        hls = said("for players of LL-HLS").split(": ")[1].split()[0]
+        hls = said("for LL-HLS players").split(": ")[1].split()[0]
         until(lambda: (tmp_path / "out.mkv").exists() and (tmp_path / "out.mkv").stat().st_size > 20_000)
         viewer, _ = begun(pulling, f"job:{request_id}", tmp_path / "seen.mkv")
         with viewer:
@@ -230,14 +233,14 @@ def test_what_the_server_does_not_pull_is_said_and_so_is_what_a_job_that_runs_ca
 ):
     out = tmp_path / "out.mkv"
     none = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
-    assert "this server pulls no streams; its operator names them" in upres("sources", **none).stderr
+    assert "this server pulls no streams; its operator lists them" in upres("sources", **none).stderr
     refused = upres("stream", "live:door", out, **none)
     assert refused.returncode == 7 and "There is no live_source door; the operator allows none." in refused.stderr
     other = upres("stream", "live:door", out, UPRES_SERVER=pulling.target, UPRES_KEY=KEY)
     assert other.returncode == 7 and "There is no live_source door; there are entrance." in other.stderr
     for words in (("--model", "x2"), ("--when-slow", "drop"), ("--step-down",)):
         given = upres("stream", "job:x", out, *words, **none)
-        assert given.returncode == 2 and "leave these out" in given.stderr, given.stderr
+        assert given.returncode == 2 and "remove these options" in given.stderr, given.stderr
     assert "request_id" in upres("stream", "job:x", out, **none).stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -250,21 +253,21 @@ def test_what_cannot_be_streamed_or_got_is_said_before_anything_is_sent(server, 
     expected = [
         (3, "none.mp4: cannot be read (No such file", ("stream", tmp_path / "none.mp4", out)),
         (3, "job: cannot be read (No such file", ("stream", "job", out)),
-        (2, "job: names none", ("stream", "job:", out)),
-        (2, "live: names none", ("stream", "live:", out)),
+        (2, "job: lacks a name", ("stream", "job:", out)),
+        (2, "live: lacks a name", ("stream", "live:", out)),
         (3, "cannot be read (Is a directory)", ("stream", tmp_path, out)),
         (5, "there is no folder", ("stream", source, nowhere)),
         (5, "is the input itself", ("stream", own, own, "--overwrite")),
         (5, "the name must end in", ("stream", source, tmp_path / "out.avi")),
-        (5, "WebM does not hold; name it .mp4", ("stream", source, tmp_path / "out.webm")),
+        (5, "WebM does not support; name it .mp4", ("stream", source, tmp_path / "out.webm")),
         (5, "there is no folder", ("get", "x", nowhere)),
         (5, "exists already", ("get", "x", own)),
-        (5, "let the name end in .mp4", ("get", "x", tmp_path / "out.mkv")),
+        (5, "use a name that ends in .mp4", ("get", "x", tmp_path / "out.mkv")),
         (2, "add --live", ("stream", source, out, "--when-slow", "drop")),
         (2, "HOST:PORT", ("jobs", "--server", "http://127.0.0.1:8081")),
         (2, "HOST:PORT", ("jobs", "--server", "localhost")),
-        (2, "holds no certificate", ("jobs", "--ca", source)),
-        (7, "knows no such key; where it runs, `upres keys list`", ("jobs", "--key", "wrong")),
+        (2, "contains no PEM certificate", ("jobs", "--ca", source)),
+        (7, "does not know this key; on the server, `upres keys list`", ("jobs", "--key", "wrong")),
         (7, "INVALID_ARGUMENT", ("get", "x", out)),
     ]
     for code, words, command in expected:

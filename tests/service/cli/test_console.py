@@ -26,8 +26,8 @@ def test_of_several_inputs_only_the_first_is_asked_about(monkeypatch):
     monkeypatch.setattr(console.typer, "confirm", lambda question, err: asked.append(question))
     report = Report(json=False)
     for number in (1, 2, 3):
-        report.counts(number, 3)
-        assert report.asks(f"start {number}?") is (None if number == 1 else True)
+        report.begin_input(number, 3)
+        assert report.confirm(f"start {number}?") is (None if number == 1 else True)
     assert asked == ["start 1?"]
 
 
@@ -77,12 +77,12 @@ def test_a_live_run_says_how_fast_it_is_of_how_fast_its_source_is_and_how_late(m
     for second in range(1, 11):
         now[0] = second
         line.show(25 * second + 100 * (second > 8), 10 * second, 15 * second, 0.143)
-    assert bar.text == "100 frames, 10.0 of 50.0 fps, 143 ms late, 150 left out"  # of the last four seconds
+    assert bar.text == "100 frames, 10.0 of 50.0 fps, 143 ms late, 150 dropped"  # of the last four seconds
     line.show(350, 1, 0, None, ", 2 interruptions")
     assert bar.text.startswith("1 frame, ") and bar.text.endswith(" fps, 2 interruptions")
     now[0] = 70
     line.show(350, 1, 0, None)
-    assert bar.text == "1 frame, 0.0 of 0.0 fps, nothing has come for 60 s"
+    assert bar.text == "1 frame, 0.0 of 0.0 fps, nothing received for 60 s"
 
 
 def test_where_no_terminal_is_a_live_run_is_a_line_now_and_then(monkeypatch, capsys):

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from upres.engine.core.errors import SettingsError
-from upres.service.cli.options import exactly
+from upres.service.cli.options import parse_time
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ from upres.service.cli.options import exactly
     ],
 )
 def test_a_time_is_read_exactly(text, seconds):
-    assert exactly("--start", text) == seconds
+    assert parse_time("--start", text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "nan", "-1", "1e3", "1:60", "1:60:00", "1:2:3:4", "1::2", ":5", "1/3", "9" * 5000, "²"]
 )
 def test_what_is_no_time_is_told_both_forms(text):
-    with pytest.raises(SettingsError, match=r"--start must be seconds, as 90\.5, or \[h:\]m:s"):
-        exactly("--start", text)
+    with pytest.raises(SettingsError, match=r"--start must be seconds, such as 90\.5, or \[h:\]m:s"):
+        parse_time("--start", text)

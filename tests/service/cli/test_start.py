@@ -38,7 +38,7 @@ def stopped(*args):
 
 
 def test_ctrl_c_says_so_wherever_it_comes(monkeypatch, capfd):
-    monkeypatch.setattr(app, "follow", stopped)
+    monkeypatch.setattr(app, "execute", stopped)
     monkeypatch.setattr(signals, "_handle", lambda handler: None)
     with pytest.raises(SystemExit) as ended:
         main.main()
@@ -50,7 +50,7 @@ def test_a_run_that_hangs_when_it_is_stopped_ends_all_the_same():
 import os, signal, threading
 from upres.service.cli import signals
 signals.LONGEST_END = 0.1
-signals.orderly()
+signals.interrupt_on_signals()
 try:
     os.kill(os.getpid(), signal.SIGTERM)
 finally:
@@ -114,14 +114,15 @@ def test_a_command_of_the_service_says_how_it_is_installed_where_it_is_not(args)
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert re.fullmatch(
-        r"upres: \w+ needs what a plain install leaves out .*: pip install '.*\[service\]'\n", done.stderr
+        r"upres: \w+ needs an optional dependency that is not installed .*; run: pip install '.*\[service\]'\n",
+        done.stderr,
     )
 
 
 def test_no_remark_of_pyav_on_options_reaches_a_user(caplog):
-    from upres.service.cli.app import build, follow
+    from upres.service.cli.app import build, execute
 
     with pytest.raises(SystemExit):
-        follow(build(), ["--version"])
+        execute(build(), ["--version"])
     logging.getLogger("av.container.output").warning("Some options were not used: {'movflags': 'faststart'}")
     assert not caplog.records

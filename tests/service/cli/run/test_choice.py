@@ -14,13 +14,13 @@ from upres.service.cli.run.options import ModelOptions
      (540, "RealESRGAN_Vid_x2", "--scale 4"), (1080, "RealESRGAN_Vid_x2", "--scale 4")],
 )  # fmt: skip
 def test_the_height_decides_and_the_way_to_change_it_is_said(height, name, way):
-    wanted = Choice(ModelOptions()).advised(height)
-    assert wanted.names == (name,)
-    assert f"{height}p" in wanted.why and way in wanted.why
+    selection = Choice(ModelOptions()).recommended(height)
+    assert selection.names == (name,)
+    assert f"{height}p" in selection.why and way in selection.why
 
 
-def test_a_height_that_is_not_known_yet_is_not_said_as_none():
-    assert Choice(ModelOptions()).advised(0).why.startswith("of a size that is not known yet: upscaled 4 times")
+def test_an_unknown_height_is_not_reported_as_none():
+    assert Choice(ModelOptions()).recommended(0).why.startswith("size not known yet: upscaled 4 times")
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_a_height_that_is_not_known_yet_is_not_said_as_none():
     ],
 )
 def test_a_scale_picks_the_model_unless_one_is_named(options, names, times, resampled):
-    wanted = Choice(ModelOptions(**options)).named()
-    assert (wanted.names, wanted.times, wanted.resampled) == (names, times, resampled)
+    selection = Choice(ModelOptions(**options)).named()
+    assert (selection.names, selection.times, selection.resampled) == (names, times, resampled)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from upres.engine.core.errors import SettingsError, SourceError
 from upres.engine.images.formats import FORMATS
-from upres.service.cli.run.inputs import arranged, pairs
+from upres.service.cli.run.inputs import pair_inputs, split_target
 from upres.service.cli.run.options import EncodingOptions, Suffixes
 from upres.service.cli.run.pair import Pair
 
@@ -40,8 +40,8 @@ def files(tmp_path, monkeypatch):
 
 
 def laid_out(*names, suffixes=Suffixes()):  # noqa: B008 - frozen
-    chosen, folder = pairs(*arranged(names, [], None), suffixes)
-    return [(pair.source, pair.named("x4", suffixes)) for pair in chosen], folder and str(folder)
+    chosen, folder = pair_inputs(*split_target(names, [], None), suffixes)
+    return [(pair.source, pair.target_name("x4", suffixes)) for pair in chosen], folder and str(folder)
 
 
 @pytest.mark.parametrize(
@@ -57,20 +57,20 @@ def laid_out(*names, suffixes=Suffixes()):  # noqa: B008 - frozen
     ],
 )
 def test_the_last_of_several_names_is_the_target_unless_it_is_said_otherwise(names, inputs, output, sources, target):
-    assert arranged(names, inputs, output) == (sources, target)
+    assert split_target(names, inputs, output) == (sources, target)
 
 
 def test_without_a_name_there_is_nothing_to_do():
     with pytest.raises(SettingsError, match="name a video: upres in"):
-        arranged([], [], None)
+        split_target([], [], None)
 
 
 @pytest.mark.parametrize(
     "given", [([""], [], None), (["in.mp4", " "], [], None), (["in.mp4"], [""], None), (["in.mp4"], [], "")]
 )
 def test_an_empty_name_is_neither_this_folder_nor_beside_the_source(given):
-    with pytest.raises(SettingsError, match="a name is empty; a variable of the shell"):
-        arranged(*given)
+    with pytest.raises(SettingsError, match="a name is empty; an unset shell variable"):
+        split_target(*given)
 
 
 @pytest.mark.parametrize(
@@ -106,19 +106,19 @@ def test_each_input_has_a_place_of_its_own(names, expected, folder):
 def test_an_image_through_standard_input_stays_one(monkeypatch):
     with Path("photo").open("rb") as file:
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=BufferedReader(file.raw)))
-        (pair,), _ = pairs(["-"], "new/", Suffixes())
+        (pair,), _ = pair_inputs(["-"], "new/", Suffixes())
     assert (pair.target, pair.image) == ("new/stdin.jpg", FORMATS[".jpg"])
 
 
 def test_a_result_beside_its_source_says_how_it_was_upscaled():
-    assert Pair("clips/c.mp4", None).named("x2", Suffixes(".mkv")) == "clips/c_x2.mkv"
-    assert Pair("c.mp4", "out.mov").named("x2", Suffixes(".mkv")) == "out.mov"
+    assert Pair("clips/c.mp4", None).target_name("x2", Suffixes(".mkv")) == "clips/c_x2.mkv"
+    assert Pair("c.mp4", "out.mov").target_name("x2", Suffixes(".mkv")) == "out.mov"
 
 
 def test_frames_of_a_video_have_their_times_in_their_names():
     def named(at, *names):
-        chosen, _ = pairs(*arranged(names, [], None), Suffixes(), Fraction(at))
-        return [pair.named("x4", Suffixes()) for pair in chosen]
+        chosen, _ = pair_inputs(*split_target(names, [], None), Suffixes(), Fraction(at))
+        return [pair.target_name("x4", Suffixes()) for pair in chosen]
 
     assert named("5", "a.mp4") == ["a_5s_x4.png"]
     assert named("62.25", "a.mp4", "b.mkv", "new/") == ["new/a_62.25s.png", "new/b_62.25s.png"]
@@ -148,8 +148,8 @@ def test_a_result_that_nobody_named_is_in_its_sources_container_where_that_can_b
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"codec": "prores", "container": "mp4"}, "prores does not go into .mp4; choose --container mov or mkv"),
-        ({"lossless": True, "container": "webm"}, "--lossless does not go into .webm; choose --container mkv"),
+        ({"codec": "prores", "container": "mp4"}, ".mp4 does not support prores; choose --container mov or mkv"),
+        ({"lossless": True, "container": "webm"}, ".webm does not support --lossless; choose --container mkv"),
         ({"container": "avi"}, "--container must be mp4, mov, mkv, webm, got 'avi'"),
     ],
 )
@@ -162,11 +162,11 @@ def test_a_container_that_does_not_take_the_codec_is_refused_with_those_that_do(
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["a.mp4", "b.mkv", "clips/c.mp4"], "2 inputs need a folder to go to, and clips/c.mp4 is not one"),
-        (["clips", "out.mp4"], "out.mp4 is not one; name it last, with a / at its end"),
+        (["a.mp4", "b.mkv", "clips/c.mp4"], "2 inputs need a folder as the target, and clips/c.mp4 is not one"),
+        (["clips", "out.mp4"], "out.mp4 is not one; name it last, ending in /"),
         (["clips", "-"], "- is not one"),
         (["clips"], "name a folder for the results: upres 'clips' upscaled/"),
-        (["-"], "name where the result goes"),
+        (["-"], "name a target for standard input"),
     ],
 )
 def test_what_has_no_place_is_refused_with_what_to_name(names, words):
@@ -176,14 +176,16 @@ def test_what_has_no_place_is_refused_with_what_to_name(names, words):
 
 
 def test_a_pattern_that_nothing_matches_is_said():
-    with pytest.raises(SourceError, match=r"no video and no image matches"):
+    with pytest.raises(SourceError, match=r"no video or image matches"):
         laid_out("more [x264]/*.txt", "new")
 
 
 def test_numbered_images_that_should_become_one_file_are_said_to_be_a_video_by_their_pattern(tmp_path):
     for number in range(8, 12):
         (tmp_path / f"{number:02d}.png").touch()
-    with pytest.raises(SettingsError, match=r"become a video by their pattern: upres '%02d.png' all.mp4"):
+    with pytest.raises(
+        SettingsError, match=r"to make a video of numbered images, name their pattern: upres '%02d.png' all.mp4"
+    ):
         laid_out("*.png", "all.mp4")
     with pytest.raises(SettingsError, match="need a folder") as refused:
         laid_out("shots", "all.mp4")

@@ -26,7 +26,7 @@ class Asked:
     def warn(self, text, **_):
         self.notes.append(text)
 
-    def asks(self, question):
+    def confirm(self, question):
         self.questions.append(question)
         return self.answer
 
@@ -62,10 +62,10 @@ def test_what_is_short_is_not_mentioned(looked):
 
 def test_what_is_long_is_said_with_what_is_faster_and_asked_for_at_a_terminal(looked):
     report = looked()
-    assert len(report.notes) == 1 and "--duration 3 tries three seconds" in report.notes[0]
+    assert len(report.notes) == 1 and "--duration 3 upscales only three seconds" in report.notes[0]
     [question] = report.questions
     assert question.startswith("it takes about ") and question.endswith("; start it?")
-    assert looked(answer=False).notes[-1] == "not started; -y starts without asking"
+    assert looked(answer=False).notes[-1] == "not started; use -y to start without being asked"
 
 
 @pytest.mark.parametrize(
