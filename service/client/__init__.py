@@ -1,4 +1,4 @@
-"""The Python clients, with and without asyncio."""
+"""Python clients of the gRPC service, with and without asyncio."""
 
 from .aio import AsyncClient
 from .sync import Client

@@ -1,4 +1,4 @@
-"""The client of the gRPC service for asyncio. It reconnects after a lost connection and resumes where it was."""
+"""Client of the gRPC service for asyncio. It reconnects after a lost connection and resumes."""
 
 import asyncio
 import io
@@ -24,22 +24,22 @@ from .send_buffer import CHUNK_BYTES, SendBuffer
 
 T = TypeVar("T")
 CALL_SECONDS = 60.0
-CONNECTION = (  # or a server that has vanished would be waited for without end where there is nothing to send
+CONNECTION = (  # without keepalive, a client with nothing to send would wait indefinitely for a server that has vanished
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.ping_timeout_ms", 20_000),  # which newer gRPC goes by
+    ("grpc.http2.ping_timeout_ms", 20_000),  # used by newer versions of gRPC
     ("grpc.http2.max_pings_without_data", 0),
 )
 TARGET = re.compile(r"[^/\s]+:\d+")
 
 
 class AsyncClient:
-    """One connection to one server. target: HOST:PORT.
+    """A connection to a server. target: HOST:PORT.
 
-    patience: seconds that the server may be unreachable in the middle of a call; one that never answered gets ten at most.
+    patience: seconds that the server may be unreachable during a call; at most ten for a server that has never responded.
 
-    Every method raises RemoteError with the server's own message where a call is refused or the server cannot be reached,
-    and SourceError where a source cannot be read.
+    Every method raises RemoteError with the server's message if a call is refused or the server cannot be reached, and
+    SourceError if a source cannot be read.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class AsyncClient:
         patience: float = 60.0,
     ) -> None:
         if not TARGET.fullmatch(target):
-            raise SettingsError(f"a server is named HOST:PORT, the port that of its gRPC, got {target!r}")
+            raise SettingsError(f"a server must be HOST:PORT, with the port of its gRPC endpoint, got {target!r}")
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, CONNECTION)
         else:
@@ -73,7 +73,7 @@ class AsyncClient:
         await self._channel.close()
 
     async def submit(self, source: Path, config: pb.UpscaleConfig) -> pb.Job:
-        """Upload a file; the job is accepted when this returns, and exists only once however often the connection was lost."""
+        """Upload a file and return its accepted job; only one job is created, even if the connection is lost repeatedly."""
         request_id, retry, offset = new_id(), Retry(self._server), 0
         while True:
             reading = _Reading()
@@ -91,13 +91,13 @@ class AsyncClient:
                 return job
 
     async def get(self, request_id: str) -> pb.Job:
-        """Get one job."""
+        """Return a job."""
         response = await self._call(self._jobs.GetJob, pb.GetJobRequest(request_id=request_id))
         job: pb.Job = response.job
         return job
 
     async def cancel(self, request_id: str) -> pb.Job:
-        """End a job now."""
+        """Cancel a job immediately."""
         response = await self._call(self._jobs.CancelJob, pb.CancelJobRequest(request_id=request_id))
         job: pb.Job = response.job
         return job
@@ -107,7 +107,7 @@ class AsyncClient:
         await self._call(self._jobs.DeleteJob, pb.DeleteJobRequest(request_id=request_id))
 
     async def jobs(self) -> list[pb.Job]:
-        """List the latest jobs of this key, newest first: one page."""
+        """List the latest jobs of this key, newest first; only the first page."""
         return list((await self._call(self._jobs.ListJobs, pb.ListJobsRequest())).jobs)
 
     async def models(self) -> list[pb.Model]:
@@ -115,7 +115,7 @@ class AsyncClient:
         return list((await self._call(self._models.ListModels, pb.ListModelsRequest())).models)
 
     async def watch(self, request_id: str) -> AsyncGenerator[pb.Job]:
-        """Yield a job whenever it changes, until it has ended."""
+        """Yield a job whenever it changes, until it ends."""
         cursor, retry = 0, Retry(self._server)
         while True:
             try:
@@ -129,7 +129,7 @@ class AsyncClient:
                 await retry.after(error)
 
     async def download(self, request_id: str, target: Path) -> None:
-        """Download the joined file of a job that is done; it appears under its name only when it is complete."""
+        """Download the joined file of a finished job; it appears under its name only when it is complete."""
         part, retry = target.with_name(f".{target.name}.part"), Retry(self._server)
         try:
             with part.open("wb") as file:
@@ -143,20 +143,20 @@ class AsyncClient:
                 part.unlink()
 
     def stream(self, source: Readable | None, config: pb.UpscaleConfig) -> AsyncGenerator[Part]:
-        """Upscale while the source is sent; yields Accepted, tracks, whole fragments, progress, and last the job, ended.
+        """Upscale while the source is sent; yields Accepted, tracks, whole fragments, progress, and finally the ended job.
 
-        source: read in a thread as it is sent; what the server has not acknowledged is kept to be sent again. A live one, as
-        the configuration says, is not resumed after a lost connection; where it may drop, Dropped says what was lost. None where
-        the configuration names a stream that the server pulls.
+        source: read in a thread while it is sent; unacknowledged bytes are kept to be sent again. None if the configuration names a
+        stream that the server pulls. If the configuration is for a live source, the stream is not resumed after a lost connection,
+        and Dropped messages report lost frames if dropping is allowed.
         """
         retry, received = Retry(self._server, live=config.live), Received()
         return self._followed(source, received, retry, config)
 
     def attach(self, request_id: str) -> AsyncGenerator[Part]:
-        """Read along with a job that was started by `stream`: from the oldest piece of a live one that the server still has.
+        """Follow a job that was started by `stream`, from the oldest part that the server still has if it is live.
 
-        Yields as `stream`. A job that is not live is read from its beginning. Nothing is resumed after a lost connection.
-        Raises ValueError for an empty name, which names no job.
+        Yields the same as `stream`. A job that is not live is read from the beginning. A lost connection is not resumed.
+        Raises ValueError for an empty request_id.
         """
         if not request_id:
             raise ValueError("request_id must name a job, got an empty one")
@@ -164,7 +164,7 @@ class AsyncClient:
         return self._followed(None, received, retry, pb.UpscaleConfig())
 
     async def live_sources(self) -> list[str]:
-        """List the streams that the server pulls by itself, which `live_source` may name."""
+        """List the live streams that the server is configured to pull, which `live_source` can name."""
         return list((await self._call(self._upscale.ListLiveSources, pb.ListLiveSourcesRequest())).names)
 
     async def _followed(
@@ -199,7 +199,7 @@ class AsyncClient:
                 return response
 
     async def _stored(self, request_id: str, retry: Retry) -> int:
-        """Ask how much of an upload the server has; 0 where it does not know the job."""
+        """Return how many bytes of an upload the server has; 0 if it does not know the job."""
         request = pb.GetJobRequest(request_id=request_id)
         try:
             return int((await self._call(self._jobs.GetJob, request, replace(retry))).job.source_offset)
@@ -209,7 +209,7 @@ class AsyncClient:
             return 0
 
     async def _downloaded(self, request_id: str, file: IO[bytes], retry: Retry) -> bool:
-        """Append the rest of a result; False where the connection was lost before its end."""
+        """Append the rest of a result to a file; returns False if the connection was lost before the end."""
         what = pb.ReadResultRequest.File(offset=file.tell())
         try:
             request = pb.ReadResultRequest(request_id=request_id, file=what)
@@ -223,13 +223,13 @@ class AsyncClient:
 
 
 class _Reading:
-    """The requests of one call, and what reading the source raised, which gRPC turns into a bare cancellation."""
+    """Wrapper of a call's requests that keeps an error raised while reading the source, which gRPC reports as a cancellation."""
 
     def __init__(self) -> None:
         self._error: Exception | None = None
 
     async def requests(self, requests: AsyncGenerator[T]) -> AsyncGenerator[T]:
-        """Pass requests on."""
+        """Yield the requests, recording an error."""
         try:
             async for request in requests:
                 yield request
@@ -239,7 +239,7 @@ class _Reading:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Raise what reading the source raised, in place of the cancellation; an OSError as SourceError."""
+        """Raise the recorded error instead of the cancellation; an OSError is raised as SourceError."""
         try:
             yield
         except (asyncio.CancelledError, grpc.aio.AioRpcError):
@@ -264,16 +264,16 @@ async def _upload(
 
 
 async def _alone(first: pb.UpscaleRequest) -> AsyncGenerator[pb.UpscaleRequest]:
-    """Yield the first message, and nothing more."""
+    """Yield only the first message."""
     yield first
 
 
 async def _requests(
     first: pb.UpscaleRequest, send_buffer: SendBuffer, offset: "asyncio.Future[int]"
 ) -> AsyncGenerator[pb.UpscaleRequest]:
-    """Yield the first message; then the source, from the offset that the server asks for."""
+    """Yield the first message, then the source from the offset that the server requests."""
     yield first
-    at = max(await offset, send_buffer.acknowledged)  # an ended job keeps nothing and asks for 0
+    at = max(await offset, send_buffer.acknowledged)  # an ended job keeps no source and requests 0
     while data := await send_buffer.read(at):
         yield pb.UpscaleRequest(chunk=pb.SourceChunk(offset=at, data=data))
         at += len(data)

@@ -1,4 +1,4 @@
-"""A file that plays while the parts of a stream are still coming: of a live source, or into a pipe."""
+"""Output that can be played while a stream is still being received: a file of a live source, or a pipe."""
 
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +13,13 @@ from .assembly import fragment_of, track_of
 
 
 class Growing:
-    """Writes what comes. Keeps the interface of `Assembly`; `join` writes the end."""
+    """Writer of a stream as it is received, with the interface of `Assembly`; `join` finishes the output."""
 
     def __init__(self, target: Path) -> None:
-        """Begin nothing yet: a file, or stdout for -, once something has come, so that a call that is refused leaves none."""
+        """Prepare the output; it is opened when the first part is received, so that a refused call leaves no file. -: stdout."""
         self._target = target
         self._tracks: dict[str, Track] = {}
-        self._extras: list[dict[str, Any]] = [_announced(["sound0"])]  # which may come, or not
+        self._extras: list[dict[str, Any]] = [_announced(["sound0"])]  # a track that may arrive or not
         self.frames = 0
 
     def __enter__(self) -> "Growing":
@@ -34,20 +34,20 @@ class Growing:
         return Sink(destination(str(self._target)), self._tracks, self._extras)
 
     def add_track(self, track: pb.TrackInit) -> None:
-        """Start a track; no sound but what has come by now is waited for once there is some."""
+        """Add a track; once a sound track has arrived, the output does not wait for others."""
         self._tracks[track.track] = track_of(track)
         if sound := [name for name in self._tracks if name != "video"]:
             self._extras[:] = [_announced(sound)]
 
     def append(self, fragment: pb.Fragment) -> None:
-        """Append the next whole fragment of a track; TargetError where nothing can be written any more."""
+        """Append the next complete fragment of a track; raises TargetError if the output can no longer be written."""
         self.frames += fragment.frames * (fragment.track == "video")
         self._sink.push(fragment_of(fragment), fragment.data)
         if self._sink.error is not None:
             raise self._sink.error
 
     def join(self) -> None:
-        """Write the end; TargetError where something could not be written."""
+        """Finish the output; raises TargetError if something could not be written."""
         self._sink.end()
         if self._sink.error is not None:
             raise self._sink.error

@@ -1,4 +1,4 @@
-"""What a stream has brought so far: enough to attach again after a lost connection, and to yield each thing once."""
+"""State of a received stream, from which it is resumed after a lost connection without yielding anything twice."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ class Received:
     """The tracks, cursors and unfinished fragment of one stream."""
 
     def __init__(self, request_id: str = "") -> None:
-        """Begin with a new job, or with one that there is."""
+        """Start a new job, or attach to an existing one."""
         self._request_id = request_id
         self._accepted = False
         self._tracks: set[str] = set()
@@ -24,7 +24,7 @@ class Received:
         self._data = bytearray()
 
     def first_request(self, config: pb.UpscaleConfig) -> pb.UpscaleRequest:
-        """Make the first message of a call. Half a fragment from before a lost connection is discarded."""
+        """Return the first message of a call. A partial fragment from before a lost connection is discarded."""
         self._data.clear()
         if not self._request_id:
             return pb.UpscaleRequest(config=config)
@@ -32,7 +32,7 @@ class Received:
         return pb.UpscaleRequest(attach=pb.UpscaleRequest.Attach(request_id=self._request_id, cursors=cursors))
 
     def acknowledge(self, response: pb.UpscaleResponse, offset: "asyncio.Future[int]", send_buffer: SendBuffer) -> None:
-        """Note what a response says about the source."""
+        """Process the acknowledgement of the source in a response."""
         match response.WhichOneof("kind"):
             case "accepted":
                 self._request_id = response.accepted.request_id
@@ -41,7 +41,7 @@ class Received:
                 send_buffer.forget(response.source_offset)
 
     def take(self, response: pb.UpscaleResponse) -> Part | None:
-        """Give what a response holds for the caller; None where it is old, or part of a fragment."""
+        """Return the part in a response for the caller; None for a repeated one or a partial fragment."""
         match response.WhichOneof("kind"):
             case "accepted" if not self._accepted:
                 self._accepted = True

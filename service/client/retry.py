@@ -1,4 +1,4 @@
-"""Waits between tries to reach a server, and the point where a client stops trying."""
+"""Backoff between attempts to reach a server, and the decision to stop retrying."""
 
 import asyncio
 import logging
@@ -10,9 +10,9 @@ import grpc
 from .errors import RemoteError
 
 LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
-CORE = "Internal error from Core"  # grpc.aio, where the connection is lost while a request is being sent
+CORE = "Internal error from Core"  # raised by grpc.aio if the connection is lost while a request is being sent
 REFUSED = "Connection refused"
-KEYS = "the server knows no such key; where it runs, `upres keys list` names those in use and `upres keys add NAME` makes one"
+KEYS = "the server does not know this key; on the server, `upres keys list` lists the keys and `upres keys add NAME` creates one"
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 FIRST_CONTACT_SECONDS = 10.0
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Server:
-    """Where calls go. patience: seconds that it may be unreachable. reached: whether it has ever answered."""
+    """The server of all calls. patience: seconds that it may be unreachable. reached: whether it has ever responded."""
 
     target: str
     patience: float
@@ -30,7 +30,7 @@ class Server:
 
 @dataclass(slots=True)
 class Retry:
-    """The tries of one call. Time counts from the last answer; a live source is not retried."""
+    """Retry state of one call. The limit counts from the last response; calls with a live source are not retried."""
 
     server: Server
     live: bool = False
@@ -38,12 +38,12 @@ class Retry:
     since: float | None = None
 
     def reset(self) -> None:
-        """Start counting again after an answer."""
+        """Reset the backoff and the limit after a response."""
         self.server.reached = True
         self.wait, self.since = FIRST_WAIT_SECONDS, None
 
     async def after(self, error: grpc.aio.AioRpcError) -> None:
-        """Wait before the next try; raises RemoteError where the server refused the call or was away for too long."""
+        """Wait before the next attempt; raises RemoteError if the server refused the call or was unreachable for too long."""
         if error.code() not in LOST and error.details() != CORE:
             details = KEYS if error.code() is grpc.StatusCode.UNAUTHENTICATED else error.details()
             raise RemoteError(f"{details} ({error.code().name})", error.code()) from error
@@ -59,11 +59,14 @@ class Retry:
         self.wait = min(2 * self.wait, LONGEST_WAIT_SECONDS)
 
     def _absence(self, details: str) -> tuple[str, str]:
-        """Say that a server is not there, and what can be done about it. details: in the words of gRPC."""
+        """Return the message for an unreachable server, and what to do about it. details: gRPC's error text."""
         target = self.server.target
         if not self.server.reached and REFUSED in details:
-            return f"no server at {target}", "start one with `upres serve`, or name the port of its gRPC with --server"
+            return (
+                f"no server at {target}",
+                "start one with `upres serve`, or set the port of its gRPC endpoint with --server",
+            )
         return (
             f"the server at {target} cannot be reached ({details})",
-            "is it running, and is this the port of its gRPC?",
+            "is it running, and is this the port of its gRPC endpoint?",
         )

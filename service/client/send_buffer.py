@@ -1,4 +1,4 @@
-"""A source on its way to a server: read once, kept until the server has it, so that a lost connection loses nothing."""
+"""Buffer of a source on its way to a server: bytes are read once and kept until acknowledged, to survive a lost connection."""
 
 import asyncio
 import threading
@@ -12,22 +12,24 @@ CHUNK_BYTES = 256 << 10
 
 
 class SendBuffer:
-    """Bytes of a source that need not be seekable. The connection's own flow control bounds what is unacknowledged.
+    """Unacknowledged bytes of a source, which need not be seekable. The connection's flow control limits their number.
 
     acknowledged: how many bytes the server has confirmed.
     """
 
     def __init__(self, file: Readable) -> None:
-        self._read = getattr(file, "read1", file.read)  # what is there, where `read` would wait for a whole chunk
+        self._read = getattr(
+            file, "read1", file.read
+        )  # returns available bytes, while `read` would wait for a whole chunk
         self.acknowledged = 0
         self._kept = bytearray()
         self._lock = asyncio.Lock()
         self._reading: asyncio.Future[bytes] | None = None
 
     async def read(self, offset: int) -> bytes:
-        """Read from an offset on; empty at the end. Raises OffsetError where the bytes were acknowledged and dropped."""
+        """Return bytes from an offset on; empty at the end. Raises OffsetError if they were already acknowledged and dropped."""
         if offset < self.acknowledged:
-            raise OffsetError(f"the server asks for the source from {offset}, it had acknowledged {self.acknowledged}")
+            raise OffsetError(f"the server requests the source from {offset}, but has acknowledged {self.acknowledged}")
         async with self._lock:
             while offset >= self.acknowledged + len(self._kept):
                 if not (data := await self._next()):
@@ -37,12 +39,12 @@ class SendBuffer:
         return bytes(self._kept[at : at + CHUNK_BYTES])
 
     def forget(self, offset: int) -> None:
-        """Drop what the server has: everything before this offset."""
+        """Drop the bytes before an offset, which the server has stored."""
         del self._kept[: max(0, offset - self.acknowledged)]
         self.acknowledged = max(self.acknowledged, offset)
 
     async def _next(self) -> bytes:
-        """Read the next bytes. A cancelled wait loses nothing: the next call gets what was read.
+        """Read the next bytes. If a wait is cancelled, the next call returns the bytes that were read.
 
         The thread is a daemon that is never joined, because a pipe may stay idle indefinitely.
         """
@@ -56,7 +58,7 @@ class SendBuffer:
     def _fetch(self, reading: "asyncio.Future[bytes]") -> None:
         try:
             finish = partial(reading.set_result, self._read(CHUNK_BYTES))
-        except Exception as error:  # of any kind: it is raised where the bytes are awaited
+        except Exception as error:  # any error is raised to the caller that awaits the bytes
             finish = partial(reading.set_exception, error)
-        with suppress(RuntimeError):  # the loop has ended, and nothing waits any more
+        with suppress(RuntimeError):  # the loop has ended and no caller waits
             reading.get_loop().call_soon_threadsafe(finish)

@@ -1,4 +1,4 @@
-"""The client of the gRPC service for programs without asyncio."""
+"""Client of the gRPC service for programs without asyncio."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Generator
@@ -24,10 +24,10 @@ class _Running(NamedTuple):
 
 
 class Client:
-    """AsyncClient's methods without asyncio; `watch` and `stream` are generators.
+    """The methods of AsyncClient without asyncio; `watch`, `stream` and `attach` are generators.
 
-    The event loop runs in a thread of its own: a notebook has a loop already, and a signal's exception must be raised in the
-    caller, not somewhere inside the loop.
+    The event loop runs in a separate thread: a notebook already has a loop, and a signal's exception must be raised in the caller
+    instead of inside the loop.
     """
 
     def __init__(self, target: str, key: str, **options: Any) -> None:  # noqa: ANN401 - AsyncClient's
@@ -46,7 +46,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Cancel calls and close the connection. Safe to call again."""
+        """Cancel calls and close the connection. Safe to call more than once."""
         if not self._closed:
             self._closed = True
             self._running.loop.call_soon_threadsafe(self._running.stop.set)
@@ -57,11 +57,11 @@ class Client:
         return self._wait(self._client.submit(source, config))
 
     def get(self, request_id: str) -> pb.Job:
-        """Get one job."""
+        """Return a job."""
         return self._wait(self._client.get(request_id))
 
     def cancel(self, request_id: str) -> pb.Job:
-        """End a job now."""
+        """Cancel a job immediately."""
         return self._wait(self._client.cancel(request_id))
 
     def delete(self, request_id: str) -> None:
@@ -81,7 +81,7 @@ class Client:
         self._wait(self._client.download(request_id, target))
 
     def watch(self, request_id: str) -> Generator[pb.Job]:
-        """Yield a job whenever it changes, until it has ended."""
+        """Yield a job whenever it changes, until it ends."""
         return self._iterate(self._client.watch(request_id))
 
     def stream(self, source: Readable | None, config: pb.UpscaleConfig) -> Generator[Part]:
@@ -89,11 +89,11 @@ class Client:
         return self._iterate(self._client.stream(source, config))
 
     def attach(self, request_id: str) -> Generator[Part]:
-        """Read along with a job that was started by `stream`; see AsyncClient.attach."""
+        """Follow a job that was started by `stream`; see AsyncClient.attach."""
         return self._iterate(self._client.attach(request_id))
 
     def live_sources(self) -> list[str]:
-        """List the streams that the server pulls by itself."""
+        """List the live streams that the server is configured to pull."""
         return self._wait(self._client.live_sources())
 
     @property
@@ -109,7 +109,7 @@ class Client:
             raise
 
     def _iterate(self, items: AsyncGenerator[T]) -> Generator[T]:
-        lock = asyncio.Lock()  # closing waits until a step that was cancelled has ended
+        lock = asyncio.Lock()  # closing waits until a cancelled step has ended
 
         async def following() -> T | None:
             async with lock:
@@ -131,7 +131,7 @@ def _run(running: "Future[_Running]", target: str, key: str, options: dict[str, 
     async def run() -> None:
         try:
             client = AsyncClient(target, key, **options)
-        except Exception as error:  # of any kind: it is raised where the client is made
+        except Exception as error:  # any error is raised to the caller that creates the client
             running.set_exception(error)
             return
         async with client:

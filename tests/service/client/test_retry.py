@@ -14,7 +14,7 @@ REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0
 @pytest.mark.parametrize(
     ("reached", "details", "words"),
     [
-        (False, REFUSED, "no server at 127.0.0.1:9; start one with `upres serve`, or name the port of its gRPC with --server"),
+        (False, REFUSED, "no server at 127.0.0.1:9; start one with `upres serve`, or set the port of its gRPC endpoint"),
         (True, REFUSED, "the server at 127.0.0.1:9 cannot be reached"),
         (False, "DNS resolution failed", "the server at 127.0.0.1:9 cannot be reached (DNS resolution failed); is it running"),
     ],
