@@ -1,1 +1,1 @@
-"""Exporters: weights in, verified ONNX graphs and manifests out. Nothing at run time imports them."""
+"""Exporters, which convert weights to verified ONNX graphs with manifests. No code that runs models imports them."""

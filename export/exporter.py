@@ -1,4 +1,4 @@
-"""Weights to a verified graph and its manifest: read, write the graph, compare it with a reference, put both in place."""
+"""Conversion of weights to a graph and its manifest: the graph is compared with a reference before both are written."""
 
 import hashlib
 import os
@@ -20,25 +20,25 @@ from upres.export.weights.read import read
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """graph: the ONNX file; its manifest stands beside it as `.json`."""
+    """An exported network. graph: the ONNX file; its manifest is next to it, with the suffix `.json`."""
 
     graph: Path
     manifest: Manifest
 
 
 def export(source: Path, network: str, folder: Path) -> Exported:
-    """Turn weights into `NETWORK.onnx` and `NETWORK.json` in this folder; the manifest comes last, so it never lacks its graph.
+    """Convert weights to `NETWORK.onnx` and `NETWORK.json` in a folder; the manifest is written last, so it never lacks its graph.
 
-    network: a name in the catalogue, or one that the user chooses for weights of their own.
-    Raises ModelError where the weights are damaged, are not this network's, or the graph disagrees with the reference;
-    TargetError where the folder cannot be written. Nothing is left behind then.
+    network: a name in the catalogue, or a name that the user chooses for custom weights.
+    Raises ModelError if the weights are damaged, are not this network's, or the graph disagrees with the reference, and
+    TargetError if the folder cannot be written. No files are left behind after an error.
     """
     weights = read(source)
     architecture, tensors = identify(weights)
     entry = _entry(network, architecture)
     if architecture.name != entry.family:
         raise ModelError(
-            f"{source} holds {architecture}, but {network} is of the family {entry.family}; name another --network"
+            f"{source} contains {architecture}, but {network} is of the family {entry.family}; choose another --network"
         )
     graph = architecture.write(tensors, entry.scale, network)
     referee = reference(architecture, tensors, weights.param)
@@ -48,10 +48,10 @@ def export(source: Path, network: str, folder: Path) -> Exported:
 
 
 def _entry(network: str, architecture: Family) -> Network:
-    """Look a network up in the catalogue; one that is not there is the user's own."""
+    """Return the catalogue entry of a network, or a new entry for a custom network."""
     if re.fullmatch(r"\w[\w.-]*", network) is None or network in SLUGS:
         raise ModelError(
-            f"{network!r} cannot name a network: use letters, digits, '_', '-' and '.', but not the name of a model"
+            f"{network!r} is not a valid network name: use letters, digits, '_', '-' and '.', but not the name of a model"
         )
     own = Network(network, architecture.name, architecture.scale, content="", licence="not stated")
     return NETWORKS.get(network, own)
@@ -82,9 +82,9 @@ def _manifest(
 
 
 def resolve(path: Path, network: str | None) -> tuple[Path, str]:
-    """Find the file of weights and the network it is, from the user's path and, if given, name of the network.
+    """Return the weights file and its network, from the user's path and, if given, the name of the network.
 
-    A folder is searched for files whose names the catalogue knows. Raises ModelError where that leaves none or several.
+    A folder is searched for file names in the catalogue. Raises ModelError if none or several match.
     """
     if not path.exists():
         raise ModelError(_no_weights(path))
@@ -97,13 +97,13 @@ def resolve(path: Path, network: str | None) -> tuple[Path, str]:
         return path, network
     listed = ", ".join(f"{file.name} ({name})" for file, name in known.items()) or "none"
     raise ModelError(
-        f"{path} does not say which network it is; known by name: {listed}; "
-        "name the file, and with --network one of these or, for weights of your own, any name"
+        f"cannot tell from {path} which network it is; recognized files: {listed}; "
+        "name the file, and choose a network with --network: a known one or, for custom weights, any name"
     )
 
 
 def _no_weights(path: Path) -> str:
-    """Say that there is no such file, and how to get what its name may mean."""
+    """Return the message for a missing file, with the command that gets the weights if the name is that of a network."""
     entry = NETWORKS.get(full_name(str(path)))
     if entry is None or entry.ships:
         return f"{path}: no such file or folder; name a .pth, .safetensors or .param with weights"
@@ -122,7 +122,7 @@ def _names(file: Path) -> list[str]:
 
 
 def _place(folder: Path, graph: bytes, manifest: Manifest) -> Path:
-    """Write both under names of this process, then rename: the graph first, the manifest last."""
+    """Write both files under temporary names of this process, then rename them: the graph first, the manifest last."""
     target = folder / f"{manifest.network}.onnx"
     parts = [target.with_name(f"{target.stem}{suffix}.{os.getpid()}.part") for suffix in (".onnx", ".json")]
     try:

@@ -1,4 +1,4 @@
-"""Measurements kept as JSON: what was measured, on which machine, with which versions; a file grows part by part."""
+"""Measurements stored as JSON with the machine and the package versions; a file is extended part by part."""
 
 import json
 import platform
@@ -17,7 +17,7 @@ PACKAGES = ("upres", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvin
 
 
 def record(path: Path, part: str, results: object) -> None:
-    """Write the results of one part into the file, and keep those of other parts that are there."""
+    """Write the results of one part to the file, keeping the results of other parts."""
     kept: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     document = {"when": when, "machine": machine(), "versions": versions(), "results": {**kept, part: results}}
@@ -26,7 +26,7 @@ def record(path: Path, part: str, results: object) -> None:
 
 
 def machine() -> Mapping[str, Any]:
-    """Describe the machine: processor and its family, CPUs that this process may use, bytes of memory."""
+    """Describe the machine: processor and its family, number of CPUs available to this process, bytes of memory."""
     return {"cpu": cpu_name(), "family": cpu_family(), "cpus": cpus(), "memory": psutil.virtual_memory().total}
 
 

@@ -1,1 +1,1 @@
-"""The commands of the exporters."""
+"""Commands of the exporters."""

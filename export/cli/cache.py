@@ -1,4 +1,4 @@
-"""The cache: what pulls and exports left in it, and its deletion."""
+"""Listing and deletion of pulled and exported networks in the cache."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ FOLDERS = ("models", "downloads")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Files that belong together: a graph with its manifest, a folder of graphs, or a download."""
+    """Files in the cache that belong together: a graph with its manifest, a folder of graphs, or a download."""
 
     name: str
     files: tuple[Path, ...]
@@ -19,7 +19,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """List everything in the cache, by name."""
+    """List all entries of the cache by name."""
     by_name: dict[str, list[Path]] = {}
     for folder in (cache_folder() / name for name in FOLDERS):
         for path in sorted(folder.rglob("*")):
@@ -31,10 +31,10 @@ def entries() -> list[Entry]:
 
 
 def remove(names: list[str]) -> int:
-    """Delete these entries; returns the bytes freed. ModelError naming all that are not there, and nothing is deleted then."""
+    """Delete entries; returns the bytes freed. Raises ModelError, without deleting any, if some do not exist."""
     known = {entry.name: entry for entry in entries()}
     if missing := [name for name in names if name not in known]:
-        raise ModelError(f"not in the cache: {', '.join(missing)}; there are: {', '.join(known) or 'none'}")
+        raise ModelError(f"not in the cache: {', '.join(missing)}; the cache contains: {', '.join(known) or 'nothing'}")
     freed = 0
     for name in names:
         try:
@@ -48,14 +48,14 @@ def remove(names: list[str]) -> int:
 
 
 def _name(path: Path) -> str:
-    """Name the entry of a file, by its path within the folder: FlashVSR's graphs have folders of their own."""
+    """Return the name of a file's entry, from its path within the folder: FlashVSR's graphs have separate folders."""
     if path.parent.parts:
         return path.parent.as_posix()
     return path.name.removesuffix(".onnx").removesuffix(".json")
 
 
 def _remove_empty(folder: Path) -> None:
-    """Delete a folder that has become empty, and those above it within the cache."""
+    """Delete a folder if it is empty, and its empty parents within the cache."""
     while folder.parent != cache_folder() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

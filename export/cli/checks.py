@@ -1,4 +1,4 @@
-"""Checks and measurements of the exporters: `python -m upres.export`."""
+"""Developer commands that check and measure the exporters: `python -m upres.export`."""
 
 import tempfile
 from dataclasses import asdict
@@ -11,9 +11,9 @@ from upres.engine.models.flashvsr.manifest import Precision
 from upres.export.measurements import record
 
 Device = Literal["cpu", "cuda"]
-Results = Annotated[Path | None, typer.Option(help="A JSON file to record the results in, with the machine.")]
+Results = Annotated[Path | None, typer.Option(help="A JSON file to record the results and the machine in.")]
 
-# Plain help, which shows no type beside a flag.
+# Plain help, which shows no type for flags.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -24,11 +24,11 @@ def main() -> None:
 
 @app.command()
 def flashvsr_check(
-    weights: Annotated[Path, typer.Option(help="All weights of the reference, one .npz.")],
-    golden: Annotated[Path, typer.Option(help="The results of the public implementation, one .npz.")],
-    config: Annotated[Path, typer.Option(help="The configuration of the reference, JSON.")],
+    weights: Annotated[Path, typer.Option(help="All weights of the reference, in one .npz.")],
+    golden: Annotated[Path, typer.Option(help="The results of the public implementation, in one .npz.")],
+    config: Annotated[Path, typer.Option(help="The configuration of the reference, in JSON.")],
 ) -> None:
-    """Compare FlashVSR in PyTorch and as ONNX with a numeric reference; exit 1 where a tolerance is exceeded."""
+    """Compare FlashVSR in PyTorch and in ONNX with a numeric reference; exits with 1 if a tolerance is exceeded."""
     from upres.export.flashvsr.verify.compare import compare
     from upres.export.flashvsr.verify.golden import read_golden, read_heads
     from upres.export.flashvsr.weights.npz import read_npz
@@ -47,14 +47,14 @@ def flashvsr_check(
 
 @app.command()
 def flashvsr_measure(
-    folder: Annotated[Path, typer.Argument(help="The folder of an export; with --export, where to write one.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of an export; with --export, the folder to write one to.")],
     export: Annotated[
-        bool, typer.Option("--export", help="Measure an export of the full size, with random weights.")
+        bool, typer.Option("--export", help="Measure an export of the full-size model with random weights.")
     ] = False,
     profile: Annotated[str, typer.Option(help="With --export: the tile, height x width in output pixels.")] = "256x256",
-    precision: Annotated[Precision, typer.Option(help="With --export: precision of the transformer.")] = "fp32",
+    precision: Annotated[Precision, typer.Option(help="With --export: the precision of the transformer.")] = "fp32",
     verify: Annotated[
-        bool, typer.Option("--verify", help="Measure a comparison of such an export with PyTorch.")
+        bool, typer.Option("--verify", help="Measure the comparison of such an export with PyTorch.")
     ] = False,
     device: Annotated[Device, typer.Option(help="The device that the steps run on.")] = "cpu",
     dense: Annotated[
@@ -62,7 +62,7 @@ def flashvsr_measure(
     ] = False,
     results: Results = None,
 ) -> None:
-    """Measure FlashVSR's full size on ONNX Runtime: seconds and peak memory of every graph."""
+    """Measure the full-size FlashVSR on ONNX Runtime: seconds and peak memory of every graph."""
     from upres.export.flashvsr.graphs.settings import Settings
     from upres.export.flashvsr.measure import counts, export_random, run_steps, verify_random
 
@@ -89,11 +89,11 @@ def flashvsr_measure(
 @app.command()
 def flashvsr_engines(
     folder: Annotated[Path, typer.Argument(help="The folder of an export.")],
-    out: Annotated[Path, typer.Argument(help="The folder to write the engines into.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write the engines to.")],
     capability: Annotated[str, typer.Option(help="Compute capability of the GPUs that the engines are for.")] = "SM89",
     results: Results = None,
 ) -> None:
-    """Build FlashVSR's graphs with TensorRT for RTX; this needs no GPU."""
+    """Build FlashVSR's graphs with TensorRT for RTX; no GPU is needed."""
     from upres.engine.machine.nvidia import driver
     from upres.export.trt import builder
     from upres.export.trt.flashvsr_engines import build_engines
@@ -109,20 +109,22 @@ def flashvsr_engines(
 @app.command()
 def distill(
     network: Annotated[str, typer.Argument(help="realesr-live-x2 or realesr-live-x4.")],
-    work: Annotated[Path, typer.Argument(help="The folder for media, patches and checkpoints; what is there is used.")],
-    out: Annotated[Path, typer.Argument(help="The folder to write the graph and its manifest into.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps of training, in all.")] = 24000,
-    shards: Annotated[int, typer.Option(min=1, help="Files of 40 patches that the teacher makes.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the patches and of the training.")] = 1,
-    device: Annotated[Device, typer.Option(help="The device that is trained on.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the training on a CPU.")] = 1,
+    work: Annotated[
+        Path, typer.Argument(help="The folder for media, patches and checkpoints; existing files are reused.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The folder to write the graph and its manifest to.")],
+    steps: Annotated[int, typer.Option(min=1, help="Total number of training steps.")] = 24000,
+    shards: Annotated[int, typer.Option(min=1, help="Number of files with 40 patches from the teacher.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the patches and of the training.")] = 1,
+    device: Annotated[Device, typer.Option(help="The device to train on.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Training threads on a CPU.")] = 1,
     bfloat16: Annotated[
-        bool, typer.Option("--bfloat16", help="Convolve in bfloat16: faster, where it is had.")
+        bool, typer.Option("--bfloat16", help="Convolve in bfloat16: faster if the hardware supports it.")
     ] = False,
-    media: Annotated[Path | None, typer.Option(help="A folder with the media, in place of PyPI.")] = None,
+    media: Annotated[Path | None, typer.Option(help="A folder with the media, instead of PyPI.")] = None,
     results: Results = None,
 ) -> None:
-    """Train a light network to do what a heavier one does, export it, and measure it on media that were held out."""
+    """Train a light network to imitate a heavier one, export it, and measure it on held-out media."""
     from upres.export.distill import run
     from upres.export.distill.training import Plan
 
@@ -135,13 +137,13 @@ def distill(
 
 @app.command()
 def quantize(
-    network: Annotated[str, typer.Argument(help="realesr-animevideov3-x4 or -x2, or another row of convolutions.")],
-    work: Annotated[Path, typer.Argument(help="The folder for media; what is there is used.")],
-    out: Annotated[Path, typer.Argument(help="The folder to write the graph and the manifest into.")],
-    seed: Annotated[int, typer.Option(help="Of what is drawn from the media.")] = 1,
+    network: Annotated[str, typer.Argument(help="realesr-animevideov3-x4 or -x2, or another chain of convolutions.")],
+    work: Annotated[Path, typer.Argument(help="The folder for media; existing files are reused.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write the graph and the manifest to.")],
+    seed: Annotated[int, typer.Option(help="Seed of the samples from the media.")] = 1,
     results: Results = None,
 ) -> None:
-    """Write a network's graph in int8, for `--quality fast`, with the layers in it that its precision allows."""
+    """Convert a network's graph to int8, for `--quality fast`, with as many layers in int8 as the required precision allows."""
     from upres.export.quantize import run
 
     graph, tried = run.quantize(network, work, out, seed=seed, report=typer.echo)

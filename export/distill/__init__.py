@@ -1,1 +1,1 @@
-"""Light networks distilled from a heavier one: media, patches, training, measures. Needs PyTorch; nothing at run time does."""
+"""Distillation of light networks from a heavier one: media, patches, training, evaluation. Needs PyTorch."""

@@ -1,4 +1,4 @@
-"""How near a student is to its teacher on media that it was not trained on, beside plain interpolation."""
+"""Comparison of a student, and of plain interpolation, with the teacher on held-out media."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,28 +15,28 @@ from .sources import Media
 
 CRF = 23
 FRACTIONS = (0.2, 0.5, 0.8)
-"""Where in a clip the frames are taken."""
+"""Positions of the frames in a clip."""
 METHODS = ("BICUBIC", "LANCZOS")
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """psnr: to the teacher, dB over all values. gradients: mean absolute gradient of the luma over the teacher's."""
+    """psnr: to the teacher, in dB. gradients: ratio of the mean absolute gradient of the luma to that of the teacher."""
 
     psnr: float
     gradients: float
 
 
 def held_out(folder: Path, media: Mapping[str, Media]) -> dict[str, list[Pixels]]:
-    """Read the frames of every file that is held out, at its width, as H.264 leaves them."""
+    """Read the frames of every held-out file at its width, after compression with H.264."""
     return {name: _frames(folder / name, one) for name, one in media.items()}
 
 
 def measure(
     frames: Mapping[str, list[Pixels]], teacher: Teacher, others: Mapping[str, Callable[[Pixels], Pixels]]
 ) -> dict[str, dict[str, Measure]]:
-    """Measure each way to upscale against the teacher: by file, then by way; means over a file's frames."""
+    """Compare each upscaling method with the teacher; returns measures by file, then by method, as means over a file's frames."""
     ways = {**{method.lower(): _interpolated(method, teacher.scale) for method in METHODS}, **others}
     results: dict[str, dict[str, Measure]] = {}
     for name, clip in frames.items():
@@ -48,15 +48,15 @@ def measure(
     return results
 
 
-def compare(found: Pixels, target: Pixels) -> Measure:
-    """Compare two frames of one size."""
-    error = float(np.mean((found.astype(np.float32) - target) ** 2))
+def compare(upscaled: Pixels, target: Pixels) -> Measure:
+    """Compare two frames of equal size."""
+    error = float(np.mean((upscaled.astype(np.float32) - target) ** 2))
     psnr = 10 * float(np.log10(255**2 / max(error, 1e-10)))
-    return Measure(psnr, _gradients(found) / max(_gradients(target), 1e-6))
+    return Measure(psnr, _gradients(upscaled) / max(_gradients(target), 1e-6))
 
 
 def means(results: Mapping[str, Mapping[str, Measure]]) -> dict[str, Measure]:
-    """Return the mean over all files, by way."""
+    """Return the means over all files, by method."""
     ways = list(next(iter(results.values())))
     return {way: _mean([measures[way] for measures in results.values()]) for way in ways}
 

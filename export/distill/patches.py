@@ -1,4 +1,4 @@
-"""Patches to train on: what a decoder gives, and what the teacher makes of it. Written shard by shard, each from its own seed."""
+"""Training patches: decoded pictures and the teacher's results. Written in shards, each with a separate seed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from . import video
 from .sources import Media
 
 SIDE = 144
-"""Pixels of a patch's side, as a network sees it."""
+"""The side of a patch in input pixels."""
 SHARD = 40
-"""Patches in a file."""
+"""Patches per file."""
 FRAMES = 4
-"""Frames of a clip that is compressed, the last of which is kept: it depends on those before it."""
+"""Frames of a compressed clip. Only the last is kept, because its compression depends on those before it."""
 REDUCTIONS = (1.0, 1.0, 1.5, 2.0, 2.0, 3.0)
 RATES = (None, 17, 20, 23, 23, 26, 29, 33)
 METHODS = ("AREA", "BICUBIC", "LANCZOS", "BILINEAR")
 
 
 class Teacher(Protocol):
-    """What turns a frame into the one that a student shall make of it."""
+    """The upscaler that a student learns to imitate."""
 
     scale: int
 
@@ -36,7 +36,7 @@ class Teacher(Protocol):
 
 
 class ModelTeacher:
-    """A model of upres as a teacher. margin: pixels at the edges of a frame that depend on what lies beyond them."""
+    """A model of upres as a teacher."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -53,7 +53,7 @@ class ModelTeacher:
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """inputs: (count, side, side, 3) uint8. targets: the same, `scale` times the size."""
+    """Training data. inputs: (count, side, side, 3) uint8. targets: the same at `scale` times the size."""
 
     inputs: Pixels
     targets: Pixels
@@ -69,7 +69,7 @@ def make(
     margin: int,
     report: Callable[[str], None],
 ) -> None:
-    """Write so many shards into the folder; those that are there are kept. margin: the teacher's halo."""
+    """Write shards to a folder, keeping existing ones. margin: the teacher's halo in input pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(shards):
         path = folder / f"{index:04}.npz"
@@ -84,9 +84,9 @@ def make(
 
 
 def load(folder: Path, shards: int, scale: int) -> Patches:
-    """Read all patches of so many shards, the targets halved where they are twice as large as this scale asks for.
+    """Read all patches of the first shards; targets of twice the size for this scale are halved.
 
-    The teacher that upscales twice is the one that upscales four times, halved in the same way.
+    This is valid because the teacher of scale 2 is the teacher of scale 4, halved in the same way.
     """
     inputs, targets = [], []
     for index in range(shards):
@@ -104,22 +104,22 @@ def _scaled(target: Pixels, side: int) -> Pixels:
 
 
 def _patch(media: dict[Path, Media], teacher: Teacher, margin: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """Draw a patch and let the teacher upscale it: with a margin around, so that it is as in a whole frame."""
+    """Draw a patch and upscale it with the teacher, with a margin around it so that the result equals that of a whole frame."""
     while True:
         weights = np.array([one.weight for one in media.values()])
         path = list(media)[rng.choice(len(media), p=weights / weights.sum())]
-        pixels = _worse(_clip(path, media[path], rng), rng)
+        pixels = _degrade(_clip(path, media[path], rng), rng)
         side = SIDE + 2 * margin
         if min(pixels.shape[:2]) >= side:
             break
     top, left = rng.integers(0, [pixels.shape[0] - side + 1, pixels.shape[1] - side + 1])
-    cut = _turned(pixels[top : top + side, left : left + side], rng)
+    cut = _augment(pixels[top : top + side, left : left + side], rng)
     inner, outer = slice(margin, side - margin), slice(teacher.scale * margin, teacher.scale * (side - margin))
     return cut[inner, inner], teacher(cut)[outer, outer]
 
 
 def _clip(path: Path, media: Media, rng: np.random.Generator) -> list[Pixels]:
-    """Take consecutive frames of a clip, or move over a picture, at a size drawn at random."""
+    """Return consecutive frames of a clip, or a pan over a picture, at a random size."""
     spans = media.spans or ((0.0, max(0.0, video.seconds(path) - 1.0)),)
     lengths = np.array([end - start for start, end in spans]) + 1e-3
     start, end = spans[rng.choice(len(spans), p=lengths / lengths.sum())]
@@ -135,8 +135,8 @@ def _clip(path: Path, media: Media, rng: np.random.Generator) -> list[Pixels]:
     return frames
 
 
-def _worse(clip: list[Pixels], rng: np.random.Generator) -> Pixels:
-    """Blur, add noise and compress, each at times; return the last frame."""
+def _degrade(clip: list[Pixels], rng: np.random.Generator) -> Pixels:
+    """Randomly blur, add noise and compress a clip; returns the last frame."""
     if rng.random() < 0.15:
         sigma = float(rng.uniform(0.4, 1.0))
         clip = [video.blurred(frame, sigma) for frame in clip]
@@ -147,8 +147,8 @@ def _worse(clip: list[Pixels], rng: np.random.Generator) -> Pixels:
     return clip[-1] if rate is None else video.compressed(clip, rate)[-1]
 
 
-def _turned(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Turn by a multiple of 90 degrees, mirror, and exchange colours at times: more of what a clip has little of."""
+def _augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Randomly rotate by a multiple of 90 degrees, mirror, and permute colours, for more variety than the clips have."""
     pixels = np.rot90(pixels, int(rng.integers(4)))
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
@@ -160,7 +160,7 @@ def _turned(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 def batches(
     patches: Patches, size: int, side: int, scale: int, seed: int, step: int
 ) -> Iterator[tuple[Pixels, Pixels]]:
-    """Yield batch after batch from this step on: crops of `side` at random, the same for a seed and a step."""
+    """Yield batches of random crops from a step on; a seed and a step always give the same batch."""
     count = len(patches.inputs)
     while True:
         rng = np.random.default_rng([seed, step])

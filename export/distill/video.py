@@ -1,4 +1,4 @@
-"""Frames in and out of codecs: decoded from a clip or a picture, resized, and made worse as networks and cameras do."""
+"""Decoding of frames from clips and pictures, resizing, and degradation: blur, noise, compression."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from upres.engine.core.frame import Pixels
 
 
 def frames(path: Path, *, start: float = 0.0, count: int = 1) -> list[Pixels]:
-    """Decode `count` frames from `start` seconds on, (height, width, 3) uint8 RGB; a picture or a clip's end gives fewer."""
+    """Decode `count` frames from `start` seconds on, (height, width, 3) uint8 RGB; fewer for a picture or at a clip's end."""
     with av.open(path) as container:
         stream = container.streams.video[0]
         if start:
@@ -30,7 +30,7 @@ def frames(path: Path, *, start: float = 0.0, count: int = 1) -> list[Pixels]:
 
 
 def seconds(path: Path) -> float:
-    """Return how long a clip is; 0 for a picture."""
+    """Return the duration of a clip in seconds; 0 for a picture."""
     with av.open(path) as container:
         return (container.duration or 0) / av.time_base if container.format.name not in _PICTURES else 0.0
 
@@ -39,7 +39,7 @@ _PICTURES = ("png_pipe", "jpeg_pipe", "image2")
 
 
 def resize(pixels: Pixels, width: int, height: int, method: str) -> Pixels:
-    """Resize by swscale. method: AREA, BICUBIC, LANCZOS, …"""
+    """Resize with swscale. method: AREA, BICUBIC, LANCZOS, …"""
     frame = as_frame(pixels)
     options = av.video.reformatter.Interpolation[method]
     resized = frame.reformat(width=width, height=height, interpolation=options)
@@ -47,7 +47,7 @@ def resize(pixels: Pixels, width: int, height: int, method: str) -> Pixels:
 
 
 def blurred(pixels: Pixels, sigma: float) -> Pixels:
-    """Blur by a Gaussian, edges repeated."""
+    """Apply a Gaussian blur with repeated edges."""
     reach = max(1, round(3 * sigma))
     taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     taps /= taps.sum()
@@ -62,16 +62,16 @@ def blurred(pixels: Pixels, sigma: float) -> Pixels:
 
 
 def noisy(pixels: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
-    """Add Gaussian noise of this many levels."""
+    """Add Gaussian noise. sigma: standard deviation in 8-bit levels."""
     return _levels(pixels.astype(np.float32) + rng.normal(0, sigma, pixels.shape).astype(np.float32))
 
 
 def compressed(clip: Sequence[Pixels], crf: int, *, preset: str = "veryfast") -> list[Pixels]:
-    """Encode frames of one even size as H.264 and decode them."""
+    """Encode frames, of equal and even size, as H.264 and decode them."""
     file = io.BytesIO()
     height, width, _ = clip[0].shape
     with av.open(file, "w", format="matroska") as container:
-        # One thread, for the same bytes on every machine.
+        # One thread, so that the bytes are the same on every machine.
         options = {"crf": str(crf), "preset": preset, "threads": "1"}
         stream = container.add_stream("libx264", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -84,7 +84,7 @@ def compressed(clip: Sequence[Pixels], crf: int, *, preset: str = "veryfast") ->
 
 
 def windows(pixels: Pixels, count: int, step: tuple[int, int], width: int, height: int) -> Iterator[Pixels]:
-    """Move a window over a picture, `step` (down, right) pixels a frame: a picture as a clip."""
+    """Yield a clip that pans over a picture by `step` (down, right) pixels per frame."""
     down, right = pixels.shape[0] - height, pixels.shape[1] - width
     for index in range(count):
         top, left = min(down, max(0, index * step[0])), min(right, max(0, index * step[1]))

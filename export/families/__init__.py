@@ -1,1 +1,1 @@
-"""Network families: their tensors, their graphs, and references to check the graphs against."""
+"""Network families: tensors, graphs, and reference implementations to check the graphs against."""

@@ -1,4 +1,4 @@
-"""The contract of a network family: what the exporter needs to know of it, in one class."""
+"""The interface of a network family, which the exporter uses."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
@@ -9,35 +9,36 @@ from .layers import Layers, Planes
 
 
 class Family(ABC):
-    """A family of per-frame networks; an instance is one network of it, with its sizes.
+    """A family of per-frame networks; an instance is one network of the family, with its sizes.
 
-    To add one: a module with such a class, and its line among the entry points of the group `upres.families`. Its trained
-    networks may be listed in the engine's catalogue; without that, they are exported under names that the user chooses.
+    To add a family, write a module with a subclass and register it as an entry point of the group `upres.families`. Its
+    trained networks can be listed in the engine's catalogue; otherwise they are exported under names that the user chooses.
     """
 
     name: ClassVar[str]
     """The name of its entry point, and `Network.family` in the catalogue."""
     overlap: ClassVar[int | None] = None
-    """Input pixels by which tiles overlap and are blended. None: tiles equal the whole frame, with the halo of the graph."""
+    """Input pixels by which tiles overlap and are blended. None: with the graph's halo, tiles equal the whole frame exactly."""
 
     scale: int
     """Output size over input size."""
 
     @property
     def multiple(self) -> int:
-        """What the sizes of a frame must be a multiple of."""
+        """The number that width and height of a frame must be multiples of."""
         return 1
 
     @classmethod
     @abstractmethod
     def recognize(cls, tensors: Tensors) -> Self | None:
-        """Read the sizes off the tensors; None where they belong to another family."""
+        """Return the network that the tensors belong to, with its sizes; None if they belong to another family."""
 
     @classmethod
     def tensor_names(cls, count: int) -> list[str]:
-        """Return the names of this many tensors in the order of the layers; any other number where no network has as many.
+        """Return the tensor names, in layer order, of the network with this many tensors.
 
-        For formats that do not name them; a family that is never stored in one need not know.
+        The list has another length if no network of the family has that many. Used for formats without names; a family that is
+        never stored in such a format need not override it.
         """
         return []
 
@@ -47,18 +48,18 @@ class Family(ABC):
 
     @abstractmethod
     def write(self, tensors: Tensors, scale: int, name: str) -> bytes:
-        """Write the network as an ONNX file that upscales by `scale`, as `graphs.frame_writer` makes one.
+        """Write the network as an ONNX file that upscales by `scale`, with `graphs.frame_writer`.
 
-        Raises ModelError for a scale that the network cannot be brought to.
+        Raises ModelError for a scale that the network does not support.
         """
 
     def pad(self, scale: int) -> int:
-        """Return how many pixels must be reflected around a frame before it goes into the graph of this scale."""
+        """Return how many pixels of reflection padding a frame needs before it is passed to the graph of this scale."""
         return 0
 
     @abstractmethod
     def forward(self, planes: Planes, layers: Layers) -> Planes:
-        """Run the network step by step, to check graphs against; apart from `write`.
+        """Run the network layer by layer, independently of `write`, as a reference for graphs.
 
-        planes: (3, height, width) float32, 0 to 1. Returns (3, scale * height, scale * width), by the network's own scale.
+        planes: (3, height, width) float32, 0 to 1. Returns (3, scale * height, scale * width), at the network's own scale.
         """

@@ -1,4 +1,4 @@
-"""The layers of networks in numpy, or with PyTorch's convolution, to check graphs against: slow and plain."""
+"""Network layers in NumPy, or with PyTorch's convolution, as a reference for graphs: simple and slow."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 Planes = NDArray[np.float32]
 Convolve = Callable[[Planes, Planes, Planes], Planes]
-"""Convolves (inputs, height, width) with a weight and a bias, zeros around, so that the size stays."""
+"""A function that convolves (inputs, height, width) with a weight and a bias, zero-padded to keep the size."""
 HALF_BICUBIC = (-0.09375, 0.59375, 0.59375, -0.09375)
-"""Keys' cubic with a = -0.75 half-way between two pixels: what ncnn and PyTorch use to halve a frame."""
+"""Keys' cubic kernel with a = -0.75, half-way between two pixels, as ncnn and PyTorch use it to halve a frame."""
 
 
 class Layers:
-    """The weighted layers of one network, by the names of their tensors, which are float32."""
+    """The layers of one network that have weights, by tensor name; all tensors are float32."""
 
     def __init__(self, tensors: Mapping[str, Planes], convolve: Convolve) -> None:
         self._tensors = tensors
@@ -24,12 +24,12 @@ class Layers:
         return self._convolve(x, self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"])
 
     def prelu(self, x: Planes, name: str) -> Planes:
-        """Multiply what is negative by the slope of its channel."""
+        """Multiply negative values by the slope of their channel."""
         return _prelu(x, self._tensors[f"{name}.weight"])
 
 
 def convolution() -> tuple[str, Convolve]:
-    """Return PyTorch's convolution where it is installed, else one of matrix products; and its name for the manifest."""
+    """Return a convolution and its name for the manifest: PyTorch's if it is installed, else one of matrix products."""
     try:
         import torch
     except ImportError:
@@ -44,7 +44,7 @@ def convolution() -> tuple[str, Convolve]:
 
 
 def by_products(x: Planes, weight: Planes, bias: Planes) -> Planes:
-    """Convolve by one matrix product for each pixel of the kernel, summed up."""
+    """Convolve by summing one matrix product for each pixel of the kernel."""
     _, height, width = x.shape
     edge = weight.shape[2] // 2
     padded = np.pad(x, ((0, 0), (edge, edge), (edge, edge)))
@@ -56,17 +56,17 @@ def by_products(x: Planes, weight: Planes, bias: Planes) -> Planes:
 
 
 def leaky(x: Planes, slope: float) -> Planes:
-    """Multiply what is negative by the slope."""
+    """Multiply negative values by the slope."""
     return _prelu(x, np.array([slope], np.float32))
 
 
 def nearest(x: Planes, scale: int) -> Planes:
-    """Repeat every pixel `scale` times each way."""
+    """Repeat every pixel `scale` times in both directions."""
     return x.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def shuffle(x: Planes, scale: int) -> Planes:
-    """Move channels (colour, row, column) to pixels: a frame `scale` times larger."""
+    """Rearrange channels (colour, row, column) to pixels, for a frame `scale` times as large."""
     channels, height, width = x.shape
     parts = x.reshape(channels // scale**2, scale, scale, height, width)
     return parts.transpose(0, 3, 1, 4, 2).reshape(-1, height * scale, width * scale)
@@ -80,7 +80,7 @@ def unshuffle(x: Planes, scale: int) -> Planes:
 
 
 def halve(planes: Planes) -> Planes:
-    """Halve a frame, bicubic with a = -0.75, edges repeated: (3, 2 * height, 2 * width) to (3, height, width)."""
+    """Halve a frame bicubically with a = -0.75 and repeated edges: (3, 2 * height, 2 * width) to (3, height, width)."""
     for axis in (1, 2):
         width = [(1, 1) if axis == other else (0, 0) for other in range(3)]
         edged = np.pad(planes, width, "edge")

@@ -1,6 +1,6 @@
-"""The network families there are, and the one that a set of weights belongs to.
+"""Registry of network families, and identification of the family that weights belong to.
 
-Every package adds its own as entry points of the group `upres.families`.
+Packages register families as entry points of the group `upres.families`.
 """
 
 from importlib.metadata import entry_points
@@ -17,15 +17,15 @@ GROUP = "upres.families"
 
 
 def names() -> tuple[str, ...]:
-    """List the names of all families; none is loaded for it."""
+    """List the names of all families without loading them."""
     return tuple(sorted(entry.name for entry in entry_points(group=GROUP)))
 
 
 def identify(weights: Weights) -> tuple[Family, Tensors]:
-    """Find the network these weights are of, with its sizes; and their tensors by name.
+    """Return the network that the weights belong to, with its sizes, and the tensors by name.
 
-    Raises ModelError where no family recognises them, and names every tensor that is missing, unknown, of another shape or
-    not finite.
+    Raises ModelError if no family recognizes them, or listing every tensor that is missing, unknown, of another shape or not
+    finite.
     """
     for name in names():
         family = _load(name)
@@ -37,7 +37,7 @@ def identify(weights: Weights) -> tuple[Family, Tensors]:
         raise ModelError("no network family is registered; install upres again")
     some = ", ".join(list(weights.tensors)[:5]) if isinstance(weights.tensors, dict) else "without names"
     raise ModelError(
-        f"the weights are of none of the families {', '.join(names())}; their {len(weights.tensors)} tensors: {some} …"
+        f"the weights belong to none of the families {', '.join(names())}; their {len(weights.tensors)} tensors: {some} …"
     )
 
 
@@ -48,7 +48,7 @@ def _load(name: str) -> type[Family]:
 
 
 def _named(tensors: Tensors | list[Array], family: type[Family]) -> Tensors | None:
-    """Return the tensors by name; those of a format without names only where the family has as many."""
+    """Return the tensors by name; None for a format without names if the family has no network with that many."""
     if isinstance(tensors, dict):
         return tensors
     keys = family.tensor_names(len(tensors))

@@ -22,12 +22,12 @@ RESIDUAL = 0.2
 
 @dataclass(frozen=True, slots=True)
 class RRDB(Family):
-    """Residual blocks of three dense blocks each, two nearest-neighbour upscalings by 2; at scale 2 a pixel unshuffle first."""
+    """Residual blocks of three dense blocks each, then two nearest-neighbour upscalings by 2; scale 2 starts with an unshuffle."""
 
     name: ClassVar = "rrdb"
     overlap: ClassVar = 32
-    """It sees too far for an exact halo. Before blending, a tile is 50 dB from the whole frame with 23 blocks (60 dB with an
-    overlap of 48) and 61 dB with 6."""
+    """The receptive field is too large for an exact halo. Before blending, a tile with 23 blocks is at 50 dB from the whole
+    frame (60 dB with an overlap of 48), and one with 6 blocks at 61 dB."""
     features: int
     growth: int
     blocks: int
@@ -35,12 +35,12 @@ class RRDB(Family):
 
     @property
     def multiple(self) -> int:
-        """The block of the pixel unshuffle."""
+        """The block size of the pixel unshuffle."""
         return 4 // self.scale
 
     @classmethod
     def recognize(cls, tensors: Tensors) -> Self | None:
-        """Count the blocks; the sizes are those of the first convolution and the first dense block."""
+        """Return the network, with sizes from the first convolution, the first dense block and the number of blocks."""
         first, growth = tensors.get("conv_first.weight"), tensors.get("body.0.rdb1.conv1.weight")
         if first is None or growth is None or "conv_last.weight" not in tensors or not first.ndim == growth.ndim == 4:
             return None
@@ -49,7 +49,7 @@ class RRDB(Family):
 
     @classmethod
     def tensor_names(cls, count: int) -> list[str]:
-        """Return the names of this many tensors: 30 a block, and 12 outside."""
+        """Return the names of this many tensors: 30 per block, and 12 outside the blocks."""
         return list(cls(1, 1, max(0, (count - 12) // 30), 4).shapes())
 
     def shapes(self) -> Shapes:
@@ -87,7 +87,7 @@ class RRDB(Family):
 
 
 class _Graph:
-    """The graph of one network being written."""
+    """Writer of a network's graph."""
 
     def __init__(self, writer: FrameGraphWriter, tensors: Tensors) -> None:
         self._writer = writer
@@ -112,7 +112,7 @@ class _Graph:
         return writer.finish(writer.levels(self._conv(x, "conv_last")))
 
     def _dense(self, x: str, prefix: str) -> str:
-        """Write a residual dense block: each convolution sees the input and the outputs of those before it."""
+        """Write a residual dense block: each convolution reads the input and the outputs of the convolutions before it."""
         writer, features = self._writer, [x]
         for conv in range(1, 5):
             seen = writer.op("Concat", *features, axis=1) if len(features) > 1 else x
@@ -135,7 +135,7 @@ def _run_dense(x: Planes, layers: Layers, name: str) -> Planes:
 
 
 def _block_major(weight: Array) -> Array:
-    """Reorder inputs from PyTorch's pixel unshuffle (colour, row, column) to ONNX's SpaceToDepth (row, column, colour)."""
+    """Reorder input channels from PyTorch's pixel unshuffle (colour, row, column) to ONNX's SpaceToDepth (row, column, colour)."""
     outputs, inputs, height, width = weight.shape
     parts = weight.reshape(outputs, inputs // 4, 4, height, width)
     return parts.transpose(0, 2, 1, 3, 4).reshape(weight.shape)

@@ -20,7 +20,8 @@ from .layers import HALF_BICUBIC, Layers, Planes, nearest, shuffle
 
 Kernel = NDArray[np.float64]
 FOLDED_PAD = 2
-"""The folded halving is wrong in the outermost two pixels of its output, one of its input; a second one softens the edge."""
+"""The folded halving is wrong in the outermost two pixels of its output, which is one of its input. A second input pixel is
+added because one alone leaves a soft edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class SRVGG(Family):
 
     @classmethod
     def recognize(cls, tensors: Tensors) -> Self | None:
-        """Count the slopes; the sizes are those of the first and the last convolution."""
+        """Return the network, with sizes from the first and the last convolution and the number of slopes."""
         slopes = [
             key for key, tensor in tensors.items() if re.fullmatch(r"body\.\d+\.weight", key) and tensor.ndim == 1
         ]
@@ -45,7 +46,7 @@ class SRVGG(Family):
 
     @classmethod
     def tensor_names(cls, count: int) -> list[str]:
-        """Return the names of this many tensors: 3 a layer, and 2 of the last one."""
+        """Return the names of this many tensors: 3 per layer, and 2 of the last layer."""
         return list(cls(1, max(0, (count - 5) // 3), 1).shapes())
 
     def shapes(self) -> Shapes:
@@ -60,7 +61,7 @@ class SRVGG(Family):
         return shapes
 
     def write(self, tensors: Tensors, scale: int, name: str) -> bytes:
-        """Write the graph for the network's own scale or, at 4, for half of it: its output, halved bicubically."""
+        """Write the graph for the network's own scale or, if that is 4, for scale 2 by halving its output bicubically."""
         if scale != self.scale and (self.scale, scale) != (4, 2):
             raise ModelError(f"{name} upscales {scale} times, but these weights are {self}")
         writer = FrameGraphWriter(name, scale)
@@ -68,16 +69,16 @@ class SRVGG(Family):
         x = self._write_body(writer, frame, tensors)
         weight, bias, repeat = self._last(tensors)
         if scale != self.scale:
-            # A constant stays what it is under the halving, so the bias is halved as a kernel of one pixel and summed up.
+            # Halving does not change a constant, so the bias is halved as a kernel of one pixel and summed.
             weight, repeat = _halve(weight), _halve(repeat)
             bias = _halve(bias[:, None, None, None]).sum(axis=(1, 2, 3))
         x = writer.conv(x, f"body.{2 * self.convs + 2}", weight, bias)
-        # Adding before the shuffle saves a tensor of floats at the full size.
+        # Adding before the shuffle saves a float tensor of the full output size.
         x = writer.levels(writer.op("Add", x, writer.conv(frame, "repeat", repeat)))
         return writer.finish(writer.op("DepthToSpace", x, blocksize=scale, mode="CRD"))
 
     def pad(self, scale: int) -> int:
-        """Return the pixels that hide the wrong edge of the folded halving."""
+        """Return the padding that hides the wrong edge of the folded halving."""
         return FOLDED_PAD if scale != self.scale else 0
 
     def forward(self, planes: Planes, layers: Layers) -> Planes:
@@ -88,7 +89,7 @@ class SRVGG(Family):
         return shuffle(layers.conv(x, f"body.{2 * self.convs + 2}"), self.scale) + nearest(planes, self.scale)
 
     def _write_body(self, writer: FrameGraphWriter, x: str, tensors: Tensors) -> str:
-        """Write all but the last convolution."""
+        """Write all layers but the last convolution."""
         for index in range(0, 2 * self.convs + 2, 2):
             x = writer.conv(x, f"body.{index}", tensors[f"body.{index}.weight"], tensors[f"body.{index}.bias"])
             slope = f"body.{index + 1}.weight"
@@ -96,17 +97,17 @@ class SRVGG(Family):
         return x
 
     def _last(self, tensors: Tensors) -> tuple[Kernel, Kernel, Kernel]:
-        """Return weight and bias of the last convolution, and a one-hot kernel that repeats each pixel of the input."""
+        """Return weight and bias of the last convolution, and a one-hot kernel that repeats each input pixel."""
         last = f"body.{2 * self.convs + 2}"
         repeat = np.repeat(np.eye(3), self.scale**2, axis=0)[:, :, None, None]
         return tensors[f"{last}.weight"].astype(np.float64), tensors[f"{last}.bias"].astype(np.float64), repeat
 
 
 def _halve(kernel: Kernel) -> Kernel:
-    """Fold a shuffle by 4 and a bicubic halving, both linear, into the convolution before them.
+    """Fold a shuffle by 4 and a bicubic halving, which are both linear, into the convolution before them.
 
-    kernel: (3 * 16, inputs, k, k) becomes (3 * 4, inputs, k + 2, k + 2). Pixel o of 2 lies between the pixels 2o and 2o + 1
-    of 4; its four taps are those from 2o - 1 to 2o + 2, which may belong to the pixel before or after.
+    The kernel (3 * 16, inputs, k, k) becomes (3 * 4, inputs, k + 2, k + 2). Pixel o of 2 lies between the pixels 2o and 2o + 1
+    of 4; its four taps are 2o - 1 to 2o + 2, which may belong to the previous or the next input pixel.
     """
     _, inputs, size, _ = kernel.shape
     parts = kernel.reshape(3, 4, 4, inputs, size, size)

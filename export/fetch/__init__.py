@@ -1,1 +1,1 @@
-"""Weights from elsewhere, checked against their hash."""
+"""Download of weights, with verification of their hashes."""

@@ -1,4 +1,4 @@
-"""One file from a web address: resumed, limited in size, complete before it has its own name."""
+"""Download of a file by URL: resumable, limited in size, and visible under its name only when complete."""
 
 import time
 import urllib.error
@@ -17,18 +17,18 @@ from upres.engine.core.errors import SourceError
 
 CHUNK = 1 << 20
 LIMIT = 256 << 20
-"""Bytes. The largest weights of RealESRGAN are 67 MB."""
+"""Maximum size in bytes. The largest weights of RealESRGAN are 67 MB."""
 TIMEOUT_SECONDS = 30.0
-"""For the server's next bytes."""
+"""Timeout for the next bytes from the server."""
 DOWNLOAD_SECONDS = 3600.0
-"""For all of them."""
+"""Timeout for the whole download."""
 
 
 def download(url: str, target: Path, *, limit: int = LIMIT, seconds: float = DOWNLOAD_SECONDS) -> None:
-    """Download a URL into a file; a partial download is kept in `TARGET.part` and resumed.
+    """Download a URL to a file; a partial download is kept in `TARGET.part` and resumed.
 
-    Raises SourceError where the address is not http(s), does not answer, is interrupted, has more bytes than the limit or
-    takes longer than `seconds`.
+    Raises SourceError if the URL is not http(s), the server does not respond, or the download is interrupted, exceeds the size
+    limit or takes longer than `seconds`.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise SourceError(f"{url} is not an http or https address")
@@ -50,7 +50,7 @@ def _fetch(url: str, part: Path, limit: int, deadline: float) -> None:
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         error.close()
-        part.unlink()  # It is not the start of what the server has now.
+        part.unlink()  # the file on the server has changed
         return _fetch(url, part, limit, deadline)
     with response:
         if not _continues(response, have):
@@ -61,10 +61,10 @@ def _fetch(url: str, part: Path, limit: int, deadline: float) -> None:
             for chunk in chunks:
                 received += len(chunk)
                 if have + max(received, announced) > limit:
-                    raise OSError(f"more than {limit} bytes, so these are not the weights")
+                    raise OSError(f"more than {limit} bytes, so these cannot be the weights")
                 file.write(chunk)
                 if time.monotonic() > deadline:
-                    raise OSError(f"it is too slow: {received} bytes until now; run the command again to resume it")
+                    raise OSError(f"it is too slow: {received} bytes so far; run the command again to resume it")
     if received < announced:
         raise OSError(f"it was cut off after {received} of {announced} bytes; run the command again to resume it")
     return None
@@ -77,7 +77,7 @@ def _continues(response: HTTPResponse, have: int) -> bool:
 
 
 def _chunks(response: HTTPResponse, url: str, announced: int) -> Generator[bytes]:
-    """Read what arrives, as it arrives, with a progress bar on stderr."""
+    """Yield chunks as they arrive, with a progress bar on stderr."""
     columns = "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(url.rsplit("/", 1)[-1], total=announced or None)

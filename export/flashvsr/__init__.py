@@ -1,1 +1,1 @@
-"""FlashVSR in PyTorch, and its export to ONNX."""
+"""FlashVSR's export to ONNX, and its reference implementation in PyTorch."""

@@ -1,4 +1,4 @@
-"""The command `upres export FlashVSR_Tiny`, from its options to the line it prints."""
+"""The command `upres export FlashVSR_Tiny`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +24,15 @@ class Request:
 
 
 def export(request: Request, out: Path | None) -> str:
-    """Export, or export and judge; returns the line to print.
+    """Export, or export and check acceptance; returns the line to print.
 
-    Raises SettingsError naming every option that is missing or does not go with another, ModelError where the judgement is
-    that the export is wrong.
+    Raises SettingsError listing every missing or conflicting option, and ModelError if the export is not accepted.
     """
     problems = [] if request.weights else [f"upres export {SLUG} needs --weights DIR, the folder of its weight files"]
     if (request.acceptance is None) != (request.clip is None):
-        problems.append("--acceptance DIR and --clip FILE go together")
+        problems.append("--acceptance DIR and --clip FILE must be given together")
     if request.acceptance and (request.precision, request.attention, request.verify) != ("fp32", "exact", False):
-        problems.append(
-            "--acceptance judges fp32 with exact attention; leave out --precision, --attention and --verify"
-        )
+        problems.append("--acceptance checks fp32 with exact attention; remove --precision, --attention and --verify")
     if request.weights is None or problems:
         raise SettingsError("; ".join(problems))
     try:
@@ -43,7 +40,7 @@ def export(request: Request, out: Path | None) -> str:
         from .graphs.settings import Settings
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"exporting FlashVSR needs {error.name}, which is not installed; get it with: pip install 'upres[export]'"
+            f"exporting FlashVSR needs {error.name}, which is not installed; install it with: pip install 'upres[export]'"
         ) from error
     folder = out or folder_of(NETWORK, request.precision)
     if request.acceptance and request.clip:
@@ -59,4 +56,4 @@ def export(request: Request, out: Path | None) -> str:
         request.weights, folder, version=request.version, settings=settings, verify=request.verify
     )
     differences = ", ".join(f"{name} {value:.1e}" for name, value in manifest.verified.items())
-    return f"{folder} ({f'against PyTorch: {differences}' if differences else 'not verified; --verify does it'})"
+    return f"{folder} ({f'against PyTorch: {differences}' if differences else 'not verified; use --verify'})"

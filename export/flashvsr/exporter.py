@@ -1,4 +1,4 @@
-"""FlashVSR's exporter: public weights in, ONNX graphs and a manifest out, verified against PyTorch."""
+"""FlashVSR's exporter, from public weights to ONNX graphs with a manifest, verified against PyTorch."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +12,17 @@ from .verify.acceptance import Report, accept, read_clip
 from .verify.compare import compare_export
 from .weights.files import read_folder
 
-# How far graphs may be from PyTorch in float32, relative to the largest value: flipped attention blocks count too.
+# Maximum difference of graphs from PyTorch in float32, relative to the largest value, including flipped attention blocks.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 
 
 def export_flashvsr(
     weights: Path, out: Path, *, version: Version | None = None, settings: Settings | None = None, verify: bool = False
 ) -> FlashVSRManifest:
-    """Export the public weight files of a folder; verify: also compare the graphs with PyTorch, which takes a while.
+    """Export the public weight files in a folder. verify: also compare the graphs with PyTorch, which is slow.
 
-    Returns the manifest, with the differences from PyTorch where verified. Raises ModelError for weights that cannot be used
-    and for graphs that differ from PyTorch by more than their precision explains.
+    Returns the manifest, with the differences from PyTorch if verified. Raises ModelError for unusable weights, and for graphs
+    that differ from PyTorch by more than their precision explains.
     """
     settings = settings or Settings()
     weight_set = read_folder(weights, version)
@@ -40,9 +40,9 @@ def export_flashvsr(
 
 
 def accept_flashvsr(weights: Path, graphs: Path, *, clip: Path, report: Path, version: Version | None = None) -> Report:
-    """Export in float32, and compare with PyTorch on a real clip; the report, with images, goes into a folder.
+    """Export in float32 and compare with PyTorch on a real clip; the report, with images, is written to a folder.
 
-    Raises SourceError, before the export, where the clip is too small or too short.
+    Raises SourceError, before the export, if the clip is too small or too short.
     """
     judged = read_clip(clip)
     export_flashvsr(weights, graphs, version=version)

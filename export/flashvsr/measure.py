@@ -1,4 +1,4 @@
-"""Measurements of FlashVSR at full size: an export with random weights, and steps of its graphs on ONNX Runtime."""
+"""Measurements of the full-size FlashVSR: an export with random weights, and steps of its graphs on ONNX Runtime."""
 
 import math
 import time
@@ -29,7 +29,7 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a piece of work took. seconds: wall clock of each run. peak: most bytes of main memory used so far."""
+    """The cost of an operation. seconds: wall-clock time of each run. peak: peak main memory of the process so far, in bytes."""
 
     name: str
     seconds: list[float]
@@ -37,7 +37,7 @@ class Cost:
 
 
 def counts() -> dict[str, dict[str, int]]:
-    """Count the tensors and parameters of every part of the full size."""
+    """Count the tensors and parameters of every part of the full-size model."""
     shapes = Configuration().shapes()
     return {
         part: {"tensors": len(tensors), "parameters": sum(math.prod(shape) for shape in tensors.values())}
@@ -46,12 +46,12 @@ def counts() -> dict[str, dict[str, int]]:
 
 
 def export_random(folder: Path, settings: Settings) -> Cost:
-    """Export the full size with weights that were never trained, for measurements only."""
+    """Export the full-size model with random weights, for measurements only."""
     return _measure("export", lambda: write_graphs(random_weights(Configuration()), folder, settings))
 
 
 def verify_random(folder: Path) -> tuple[dict[str, float], Cost]:
-    """Measure how far what `export_random` wrote is from PyTorch, relative to the largest value; and what that took."""
+    """Measure the differences of an export by `export_random` from PyTorch, relative to the largest value, and the cost of this."""
     manifest = read(folder)
     profiles = tuple((profile.height, profile.width) for profile in manifest.profiles)
     settings = Settings(profiles, manifest.precision, manifest.attention == "exact")
@@ -80,7 +80,7 @@ def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile, loa
     latents = draw.standard_normal((1, LATENT, height // 8, width // 8), np.float32)
     graphs = [load(folder / name) for name in (manifest.projector, manifest.decoder)]
     projector, decoder = Projector(graphs[0], height, width), Decoder(graphs[1], height, width)
-    projector.start(frames[0])  # before, the state is undefined and need not be finite
+    projector.start(frames[0])  # until then, the state is undefined and may not be finite
     decoder.start()
 
     def project() -> None:
@@ -94,7 +94,7 @@ def _frame_costs(folder: Path, manifest: FlashVSRManifest, profile: Profile, loa
 
 
 def _step_cost(graph: StateGraph, name: str, manifest: FlashVSRManifest, size: tuple[int, int, int]) -> Cost:
-    """Run steps of the transformer, its past zero; ArithmeticError where one returns values that are not finite."""
+    """Measure steps of the transformer with a zero past; raises ArithmeticError if a result is not finite."""
     frames, rows, columns = size[0], size[1] // 16, size[2] // 16
     cos, sin = rotation(0, (frames, rows, columns), manifest.head_dim)
     draw = np.random.Generator(np.random.Philox(SEED))

@@ -1,1 +1,1 @@
-"""Writing and analyzing ONNX graphs."""
+"""Writers and analysis of ONNX graphs."""

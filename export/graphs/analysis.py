@@ -1,4 +1,4 @@
-"""Facts computed from a graph itself: how far it sees, its multiply-adds, its memory."""
+"""Analysis of a graph: its receptive field, its multiply-adds and its memory."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,15 +9,15 @@ from upres.engine.graphs.onnx_pb2 import ModelProto
 from upres.engine.graphs.parts import attributes
 
 SIDE = 64
-"""The side of the frame that shapes are inferred for; nothing depends on it but rounding."""
+"""The side of the frame that shapes are inferred for; it affects only rounding."""
 BYTES_MEASURED = 4
-"""Measured memory over the bytes alive at once, at most: 3.8 on ONNX Runtime, whose arena doubles; 1.5 on OpenVINO."""
+"""Upper bound of the ratio of measured memory to live bytes: 3.8 on ONNX Runtime, whose arena doubles; 1.5 on OpenVINO."""
 BYTES = {"tensor(uint8)": 1, "tensor(float)": 4}
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """halo: input pixels on each side that an output pixel depends on. The others are per input pixel, as in the manifest."""
+    """Facts about a graph. halo: input pixels on each side that affect an output pixel. The others are per input pixel."""
 
     halo: int
     flops_per_pixel: int
@@ -31,14 +31,14 @@ class _Value:
 
 
 def analyze(graph: bytes) -> Facts:
-    """Compute the facts of a graph as `FrameGraphWriter` writes them."""
+    """Compute the facts of a graph written by `FrameGraphWriter`."""
     model = ModelProto.FromString(graph)
     values = _values(model)
     return Facts(_halo(model, values), _flops(model, values), BYTES_MEASURED * _alive(model, values))
 
 
 def _values(model: ModelProto) -> dict[str, _Value]:
-    """Let ONNX Runtime infer shape and size of every tensor that depends on the frame, for a frame of SIDE x SIDE."""
+    """Infer, with ONNX Runtime, shape and size of every tensor that depends on the frame, for a frame of SIDE x SIDE."""
     sized = ModelProto()
     sized.CopyFrom(model)
     for dimension in sized.graph.input[0].type.tensor_type.shape.dim[1:3]:
@@ -69,7 +69,7 @@ def _unoptimized(graph: bytes) -> Any:  # noqa: ANN401 - ONNX Runtime has no typ
 
 
 def _halo(model: ModelProto, values: dict[str, _Value]) -> int:
-    """Follow the longest way through the graph: a k x k convolution sees (k - 1) / 2 of its own pixels further."""
+    """Sum along the longest path through the graph: a k x k convolution adds (k - 1) / 2 of its own pixels."""
     reach = {model.graph.input[0].name: Fraction(0)}
     for node in model.graph.node:
         inputs = [name for name in node.input if name in reach]
@@ -86,7 +86,7 @@ def _halo(model: ModelProto, values: dict[str, _Value]) -> int:
 
 
 def _flops(model: ModelProto, values: dict[str, _Value]) -> int:
-    """Count two for each multiply-add of the convolutions; all else is small beside them."""
+    """Count two operations for each multiply-add of the convolutions; all others are negligible."""
     total = 0
     for node in model.graph.node:
         if node.op_type == "Conv":
@@ -97,7 +97,7 @@ def _flops(model: ModelProto, values: dict[str, _Value]) -> int:
 
 
 def _alive(model: ModelProto, values: dict[str, _Value]) -> int:
-    """Return the most bytes per pixel alive at once, where every tensor is computed in order and freed after its last use."""
+    """Compute the peak of live bytes per pixel if tensors are computed in order and freed after their last use."""
     last = {name: index for index, node in enumerate(model.graph.node) for name in node.input}
     alive = {model.graph.input[0].name}
     peak = 0

@@ -1,4 +1,4 @@
-"""ONNX graphs whose weights lie in one external file that several graphs share. Knows operators, not networks."""
+"""Writer of ONNX graphs whose weights are in one external file that several graphs share. Independent of any network."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from .weight_file import WeightFile, bytes_of
 from .writer import Array, GraphWriter
 
 DTYPES = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
-INLINE_BYTES = 4096  # smaller tensors stay in the graph: shapes and axes have to
+INLINE_BYTES = 4096  # smaller tensors are stored in the graph, as shapes and axes must be
 
 
 class ExternalGraphWriter(GraphWriter):
-    """A graph that computes in one precision (`half`, its dtype), with float32 where it is asked for."""
+    """A graph that computes in one precision (`half`, its dtype), and in float32 where requested."""
 
     def __init__(self, name: str, weights: WeightFile, precision: str, opset: int) -> None:
         super().__init__(name, opset=opset, ir_version=11 if opset >= 23 else 10)
@@ -28,11 +28,11 @@ class ExternalGraphWriter(GraphWriter):
         self._weights = weights
 
     def constant(self, array: Array, dtype: np.dtype[Any] | None = None) -> str:
-        """Add a constant in its own dtype, or in this one; OverflowError for finite values that do not fit it."""
+        """Add a constant in its own dtype or in another; raises OverflowError for finite values that do not fit."""
         return self.keep(self._tensor(array, dtype))
 
     def weight(self, name: str, make: Callable[[], Array], dtype: np.dtype[Any]) -> str:
-        """Add a constant that several graphs have under this name; it is made once."""
+        """Add a constant that several graphs share under a name; it is created only once."""
         shared = self._weights.shared
         if (name, dtype.name) not in shared:
             shared[name, dtype.name] = self._tensor(make(), dtype)
@@ -61,7 +61,7 @@ class ExternalGraphWriter(GraphWriter):
         return self.constant(np.array(value, np.float32), dtype or np.dtype(np.float32))
 
     def cast(self, value: str, dtype: np.dtype[Any]) -> str:
-        """Convert to another dtype; no node where the graph computes in that dtype throughout."""
+        """Convert to another dtype; adds no node if the whole graph computes in float32."""
         if dtype == self.half == np.float32:
             return value
         return self.op("Cast", value, to=TYPES[dtype.name])
@@ -79,16 +79,16 @@ class ExternalGraphWriter(GraphWriter):
         return values[0] if len(values) == 1 else self.op("Concat", *values, axis=axis)
 
     def slice(self, value: str, start: int, stop: int, axis: int) -> str:
-        """Take the part from start to stop along an axis."""
+        """Return the part from start to stop along an axis."""
         return self.op("Slice", value, self.ints(start), self.ints(stop), self.ints(axis))
 
     def save(self, path: Path) -> None:
-        """Write the graph beside its weight file."""
+        """Write the graph to a file, in the folder of its weight file."""
         path.write_bytes(parts.written(self.model()))
 
 
 def cast(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Convert an array to this dtype; OverflowError where a finite value becomes infinite."""
+    """Convert an array to a dtype; raises OverflowError if a finite value becomes infinite."""
     with np.errstate(over="ignore"):
         value = array.astype(dtype)
     if dtype.itemsize < array.dtype.itemsize and not np.isfinite(value).all() and np.isfinite(array).all():

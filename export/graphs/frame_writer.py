@@ -1,4 +1,4 @@
-"""ONNX graphs of networks that upscale one frame, their weights inside. Knows operators, not networks."""
+"""Writer of ONNX graphs that upscale one frame, with their weights inside. Independent of any network."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +9,13 @@ from upres.engine.graphs.onnx_pb2 import TensorProto
 from .writer import Array, GraphWriter
 
 OPSET = 17
-"""Every operator used is in it, and ONNX Runtime reads it since 1.12."""
+"""It has every operator used, and ONNX Runtime supports it since 1.12."""
 IR_VERSION = 8
 BYTE = np.dtype(np.uint8)
 
 
 class FrameGraphWriter(GraphWriter):
-    """A graph from `frame` (uint8, (1, height, width, 3), RGB) to `upscaled`, of the same form and `scale` times the size."""
+    """A graph from `frame` (uint8, (1, height, width, 3), RGB) to `upscaled`, in the same layout at `scale` times the size."""
 
     def __init__(self, name: str, scale: int) -> None:
         super().__init__(name, opset=OPSET, ir_version=IR_VERSION)
@@ -23,7 +23,7 @@ class FrameGraphWriter(GraphWriter):
         self._frame = self.input("frame", BYTE, (1, "height", "width", 3))
 
     def constant(self, name: str, values: Array) -> str:
-        """Add a float32 constant, stored as float16 with a Cast where that loses nothing."""
+        """Add a float32 constant, stored as float16 with a Cast if that is lossless."""
         array = values.astype(np.float32)
         half = _half(array)
         if half is None:
@@ -31,7 +31,7 @@ class FrameGraphWriter(GraphWriter):
         return self.op("Cast", self._initializer(name, half), to=TensorProto.FLOAT)
 
     def conv(self, x: str, name: str, weight: Array, bias: Array | None = None) -> str:
-        """Convolve with an odd square kernel and zeros around, so that the size stays."""
+        """Convolve with an odd square kernel, zero-padded to keep the size."""
         inputs = [x, self.constant(f"{name}.weight", weight)]
         if bias is not None:
             inputs.append(self.constant(f"{name}.bias", bias))
@@ -39,7 +39,7 @@ class FrameGraphWriter(GraphWriter):
         return self.op("Conv", *inputs, kernel_shape=[size, size], pads=[size // 2] * 4, group=1)
 
     def nearest(self, x: str, scale: int) -> str:
-        """Upscale by an integer, each pixel repeated."""
+        """Upscale by an integer, repeating each pixel."""
         scales = self._initializer(f"nearest_{scale}", np.array([1, 1, scale, scale], np.float32))
         mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return self.op("Resize", x, "", scales, **mode)
@@ -47,13 +47,13 @@ class FrameGraphWriter(GraphWriter):
     def frame(self) -> str:
         """Convert the input to float32, (1, 3, height, width), 0 to 1.
 
-        The Cast comes first: TensorRT takes uint8 only as an input.
+        The Cast is first because TensorRT supports uint8 only as an input.
         """
         reals = self.op("Cast", self._frame, to=TensorProto.FLOAT)
         return self.op("Mul", self.op("Transpose", reals, perm=[0, 3, 1, 2]), self.real(1 / 255))
 
     def levels(self, x: str) -> str:
-        """Convert 0 to 1 to levels of uint8, still float32: times 255, clipped, rounded half to even. Any shape."""
+        """Convert values from 0 to 1, of any shape, to uint8 levels in float32: times 255, clipped, rounded half to even."""
         return self.op("Round", self.op("Clip", self.op("Mul", x, self.real(255)), self.real(0), self.real(255)))
 
     def real(self, value: float) -> str:
@@ -72,7 +72,7 @@ class FrameGraphWriter(GraphWriter):
 
 
 def _half(array: NDArray[np.float32]) -> NDArray[np.float16] | None:
-    """Return the values as float16 if that loses nothing."""
+    """Return the values as float16, or None if that is not lossless."""
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     return half if np.array_equal(half.astype(np.float32), array) else None

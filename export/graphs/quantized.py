@@ -1,4 +1,4 @@
-"""A float32 graph with some of its convolutions in int8, as QuantizeLinear and DequantizeLinear: every runtime reads it."""
+"""Conversion of convolutions of a float32 graph to int8, as QuantizeLinear and DequantizeLinear, which all runtimes support."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
-    """A convolution in int8. weight: (outputs, inputs, k, k) in steps. steps: of the weights of each output.
+    """A convolution in int8. weight: (outputs, inputs, k, k) in steps. steps: step size of the weights of each output.
 
-    step: of what goes in, which is symmetric about zero.
+    step: step size of the input, which is symmetric about zero.
     """
 
     weight: NDArray[np.int8]
@@ -27,9 +27,9 @@ class Rounded:
 
 
 def quantized(path: Path, changed: Mapping[str, Array], rounded: Mapping[str, Rounded]) -> bytes:
-    """Read a graph and write it with other constants and with convolutions in int8; the same bytes every time.
+    """Return a graph with changed constants and with convolutions in int8; the same arguments give the same bytes.
 
-    changed: float32 values, by the name that operators take them by. rounded: by the name of the weight.
+    changed: float32 values, by the name that operators refer to. rounded: convolutions by the name of their weight.
     """
     model = parts.read(path)
     values = {**constants(model), **changed}
@@ -39,7 +39,7 @@ def quantized(path: Path, changed: Mapping[str, Array], rounded: Mapping[str, Ro
             before, added = _in_int8(node, rounded[node.input[1]])
             nodes += before
             values |= added
-        if node.output[0] not in values:  # else a constant that was stored as float16
+        if node.output[0] not in values:  # else it is the Cast of a constant stored as float16
             nodes.append(node)
     used = dict.fromkeys(name for node in nodes for name in node.input if name in values)
     del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
@@ -49,7 +49,7 @@ def quantized(path: Path, changed: Mapping[str, Array], rounded: Mapping[str, Ro
 
 
 def _in_int8(conv: NodeProto, layer: Rounded) -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
-    """Let a convolution take its input and its weight rounded; give what comes before it, and the constants of that."""
+    """Connect a convolution to a quantized input and weight; returns the nodes to insert before it, and their constants."""
     x, name = conv.input[0], conv.input[1]
     step, zero, levels, steps, zeros = (f"{name}.{part}" for part in ("step", "zero", "levels", "steps", "zeros"))
     conv.input[0], conv.input[1] = f"{name}.input", f"{name}.rounded"
@@ -69,7 +69,7 @@ def _in_int8(conv: NodeProto, layer: Rounded) -> tuple[list[NodeProto], dict[str
 
 
 def constants(model: ModelProto) -> dict[str, NDArray[Any]]:
-    """Get every constant by the name that operators take it by: what is stored as float16 in float32, after its Cast."""
+    """Return every constant by the name that operators refer to; constants stored as float16 are returned as float32."""
     stored = {tensor.name: parts.array(tensor) for tensor in model.graph.initializer}
     casts = [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in stored]
     return stored | {node.output[0]: stored[node.input[0]].astype(np.float32) for node in casts}

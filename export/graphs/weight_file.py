@@ -1,4 +1,4 @@
-"""The external data that several ONNX graphs share."""
+"""External data file that several ONNX graphs share."""
 
 import hashlib
 from contextlib import suppress
@@ -14,10 +14,10 @@ ALIGNMENT = 4096  # so that a runtime can map a tensor straight from the file
 
 
 class WeightFile:
-    """Tensors one after the other, equal ones once. Holds none of them in memory.
+    """A file of tensors, in which equal tensors are stored once. No tensor is kept in memory.
 
-    The file appears under its name when it is finished: a session that has an older one mapped keeps that, and an export
-    that fails leaves it as it was.
+    The file appears under its name only when it is finished: a session that has mapped an older file keeps using it, and an
+    export that fails leaves an older file unchanged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +28,7 @@ class WeightFile:
         self._places: dict[str, tuple[int, int]] = {}
 
     def add(self, array: Array, digest: str) -> tuple[int, int]:
-        """Return offset and length in bytes of this tensor in the file; written if none with this SHA-256 is there."""
+        """Return offset and length in bytes of a tensor in the file; the tensor is written unless its SHA-256 is already there."""
         if digest not in self._places:
             self._file.write(bytes(-self._file.tell() % ALIGNMENT))
             self._places[digest] = (self._file.tell(), array.nbytes)
@@ -42,12 +42,12 @@ class WeightFile:
         return hashlib.sha256("".join(self._places).encode()).hexdigest()
 
     def close(self) -> None:
-        """Close the file, and delete what was written where it was not finished."""
-        with suppress(OSError):  # of a full disk: what was not written yet is no longer needed
+        """Close the file, and delete it if it was not finished."""
+        with suppress(OSError):  # for example a full disk: unwritten data is no longer needed
             self._file.close()
         self._unfinished.unlink(missing_ok=True)
 
 
 def bytes_of(array: Array) -> memoryview:
-    """Return the bytes of a contiguous array, not copied."""
+    """Return the bytes of a contiguous array without copying."""
     return array.reshape(-1).view(np.uint8).data

@@ -1,4 +1,4 @@
-"""ONNX graphs written node by node."""
+"""Writer of ONNX graphs, node by node."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 
 class GraphWriter:
-    """One graph being written. Values are named by strings, in the order they are computed; the same calls, the same bytes."""
+    """A graph under construction. Values are named by strings in the order they are computed; equal calls give equal bytes."""
 
     def __init__(self, name: str, *, opset: int, ir_version: int) -> None:
         self._name = name
@@ -30,7 +30,7 @@ class GraphWriter:
         return name
 
     def output(self, value: str, name: str, dtype: np.dtype[Any], shape: Shape, *, by: str = "Identity") -> None:
-        """Declare a value as an output of this name. by: the operator that brings it there, Identity or Cast."""
+        """Declare a value as an output with a name. by: the operator that produces the output, Identity or Cast."""
         attributes = {"to": TYPES[dtype.name]} if by == "Cast" else {}
         self._nodes.append(parts.node(by, [value], [name], name, **attributes))
         self._outputs.append(parts.value(name, TYPES[dtype.name], shape))
@@ -49,10 +49,10 @@ class GraphWriter:
         return values
 
     def keep(self, tensor: TensorProto) -> str:
-        """Add a constant; once for each name."""
+        """Add a constant, once for each name; returns its name."""
         return str(self._constants.setdefault(tensor.name, tensor).name)
 
     def model(self) -> ModelProto:
-        """Return all of it as a model."""
+        """Return the graph as a model."""
         graph = parts.graph(self._name, self._nodes, self._inputs, self._outputs, self._constants.values())
         return parts.model(graph, opset=self._opset, ir_version=self._ir_version, producer="upres")

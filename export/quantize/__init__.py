@@ -1,1 +1,1 @@
-"""Networks computed in int8: media to calibrate on, scales moved between layers, weights rounded, layers chosen. Needs PyTorch."""
+"""Quantization of networks to int8: calibration media, balancing of scales, weight rounding, choice of layers. Needs PyTorch."""

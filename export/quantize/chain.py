@@ -1,4 +1,4 @@
-"""A network as a row of convolutions with PReLU, read from its ONNX graph and run in PyTorch, with some layers in int8."""
+"""A network as a chain of convolutions with PReLU, read from its ONNX graph and run in PyTorch, with some layers in int8."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -14,15 +14,15 @@ from upres.engine.graphs import parts
 from upres.export.graphs.quantized import Rounded, constants
 
 LARGEST = 127
-"""The largest int8 that is used: as far from zero as the smallest, so that zero is zero."""
+"""The largest int8 of weights, which are symmetric about zero."""
 
 
 @dataclass(slots=True)
 class Chain:
-    """weights: (outputs, inputs, k, k) of each convolution; biases: of each. names: of both, as they stand in the graph.
+    """A chain of convolutions. weights: (outputs, inputs, k, k). names: of weight and bias of each, as in the graph.
 
-    slopes: of the PReLU after each but the last. repeat: a convolution of the frame that is added to the result.
-    rounded: the convolutions that have weights in int8, by their place in the row.
+    slopes: of the PReLU after each convolution but the last. repeat: a convolution of the frame that is added to the result.
+    rounded: the convolutions with int8 weights, by their index.
     """
 
     names: list[tuple[str, str]]
@@ -36,12 +36,12 @@ class Chain:
         self,
         frames: torch.Tensor,
         in_int8: Collection[int] = (),
-        seen: Callable[[int, torch.Tensor], None] = lambda place, x: None,
+        on_input: Callable[[int, torch.Tensor], None] = lambda place, x: None,
     ) -> torch.Tensor:
-        """Give the levels of the result, (count, channels, height, width), 0 to 255 and rounded, before they are shuffled.
+        """Compute the result before the pixel shuffle, (count, channels, height, width), rounded levels from 0 to 255.
 
-        frames: as `tensor` makes them. in_int8: places of convolutions that are computed in int8. seen: called with what goes
-        into each convolution, as it goes in.
+        frames: as returned by `tensor`. in_int8: indices of the convolutions to compute in int8. on_input: called with the index
+        and the input of each convolution.
         """
         x = frames
         for place, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -50,7 +50,7 @@ class Chain:
                 x = to_steps(x, layer.step) * layer.step
                 steps = torch.from_numpy(layer.steps)[:, None, None, None]
                 weight = torch.from_numpy(layer.weight).float() * steps
-            seen(place, x)
+            on_input(place, x)
             x = functional.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
             if place < len(self.slopes):
                 x = functional.prelu(x, self.slopes[place])
@@ -61,13 +61,13 @@ class Chain:
 
 
 def read(path: Path) -> Chain:
-    """Read the graph of an SRVGG, as its family writes it; ModelError where it is something else."""
+    """Read the graph of an SRVGG, as its family writes it; raises ModelError for any other graph."""
     model = parts.read(path)
     values = {name: np.array(value) for name, value in constants(model).items()}
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
     slopes = [torch.from_numpy(values[node.input[1]].ravel()) for node in model.graph.node if node.op_type == "PRelu"]
     if len(convs) != len(slopes) + 2 or len(convs[-1].input) != 2:
-        raise ModelError(f"{path} is no row of convolutions with PReLU, so it cannot be quantized")
+        raise ModelError(f"{path} is not a chain of convolutions with PReLU, so it cannot be quantized")
     *row, repeat = convs
     return Chain(
         [(node.input[1], node.input[2]) for node in row],
@@ -79,10 +79,10 @@ def read(path: Path) -> Chain:
 
 
 def tensor(frames: Pixels) -> torch.Tensor:
-    """Make frames, (count, height, width, 3) uint8, what goes into a chain: (count, 3, height, width), 0 to 1."""
+    """Convert frames, (count, height, width, 3) uint8, to the input of a chain: (count, 3, height, width), 0 to 1."""
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
 
 
 def to_steps(x: torch.Tensor, step: float) -> torch.Tensor:
-    """Round to whole steps that int8 holds."""
+    """Quantize to whole steps within the range of int8."""
     return torch.clip(torch.round(x / step), -LARGEST - 1, LARGEST)

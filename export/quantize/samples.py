@@ -1,4 +1,4 @@
-"""What a network is calibrated on, and what decides on its layers: crops of clips and pictures out of packages."""
+"""Samples for calibration and for the choice of layers: crops of clips and pictures from packages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +11,19 @@ from upres.export.distill import sources, video
 from . import drawn
 
 SIDE = 72
-"""Pixels of a crop's side for calibration."""
+"""The side of a calibration crop, in pixels."""
 SEARCH_SIDE = 96
 CLIP, SCENES, OTHER_SCENES = "trailer_bbb.mp4", (1.0, 24.0), (35.0, 50.0)
 SEARCHED = ("cityCC0.mpg", "faust_github.jpg", "chelsea.png")
-"""Media that are not calibrated on, but that decide, beside the clip's other scenes."""
+"""Media that are not used for calibration but, with the clip's other scenes, for the choice of layers."""
 CROPS = 2
-"""Of each, for the search."""
+"""Crops of each medium for the search."""
 DRAWN = (240, 136)
-"""Pixels of a frame that is drawn."""
+"""Width and height of a drawn frame, in pixels."""
 
 
 def calibration(folder: Path, seed: int) -> Pixels:
-    """Draw crops to calibrate on, (count, side, side, 3): of a clip, whole and halved, and of pictures; some with noise; a ramp."""
+    """Draw calibration crops, (count, side, side, 3): of a clip at full and half size, of pictures, noisy ones, and a ramp."""
     rng = np.random.default_rng(seed)
     pictures = [each for each in sources.TRAINING if each.name not in (CLIP, *SEARCHED)]
     crops = [_of_clip(folder / CLIP, SCENES, SIDE, 1 + index % 2, rng) for index in range(20)]
@@ -34,7 +34,7 @@ def calibration(folder: Path, seed: int) -> Pixels:
 
 
 def search(folder: Path, seed: int) -> dict[str, Pixels]:
-    """Draw crops by which layers are chosen, by the name of what they are of."""
+    """Draw crops for the choice of layers, by the name of their medium."""
     rng = np.random.default_rng([seed, 1])
     found = {"other scenes": [_of_clip(folder / CLIP, OTHER_SCENES, SEARCH_SIDE, 1, rng) for _ in range(CROPS)]}
     for name in SEARCHED:
@@ -45,7 +45,7 @@ def search(folder: Path, seed: int) -> dict[str, Pixels]:
 
 
 def held_out(folder: Path, under: Sequence[Pixels], rng: np.random.Generator) -> dict[str, list[Pixels]]:
-    """Draw each kind over each frame, as it is and compressed, in fonts of the folder and Pillow's own."""
+    """Draw each kind of picture over each frame, uncompressed and compressed, in the folder's fonts and Pillow's own."""
     fonts = [None if font is None else folder / font.name for font in drawn.FONTS]
     return {
         kind: [
@@ -57,14 +57,14 @@ def held_out(folder: Path, under: Sequence[Pixels], rng: np.random.Generator) ->
 
 
 def window(frame: Pixels, size: tuple[int, int]) -> Pixels:
-    """Cut a window of at most this width and height out of the middle of a frame."""
+    """Crop the center of a frame to at most this width and height."""
     (height, width, _), (wide, tall) = frame.shape, size
     top, left = max(0, height - tall) // 2, max(0, width - wide) // 2
     return np.ascontiguousarray(frame[top : top + tall, left : left + wide])
 
 
 def ramp(side: int) -> Pixels:
-    """Make a grey ramp from black to white."""
+    """Return a grey ramp from black to white."""
     levels = np.linspace(0, 255, side).round().astype(np.uint8)
     return np.broadcast_to(levels[None, :, None], (side, side, 3)).copy()
 

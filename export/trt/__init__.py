@@ -1,1 +1,1 @@
-"""Engines built ahead of time with the TensorRT family."""
+"""Ahead-of-time builds of engines with TensorRT and TensorRT for RTX."""

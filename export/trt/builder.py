@@ -1,11 +1,11 @@
-"""One ONNX graph built by TensorRT or TensorRT for RTX in a process of its own; by the latter to the same bytes every time.
+"""Build of an ONNX graph with TensorRT or TensorRT for RTX in a separate process. The latter's builds are reproducible.
 
-TensorRT for RTX keeps tensors in tables keyed by their addresses, and writes them in that order. In a new thread of a new process
-its allocations are in an arena of their own, so that their distances, and with them the order, are always the same; in a
-process that has done anything else before, they are not. Sizes must be fixed: where they are ranges, the builder also chooses
-between equal expressions by address, and no two builds agree.
+TensorRT for RTX stores tensors in tables keyed by their addresses, and writes them in that order. In a new thread of a new
+process, its allocations are in a separate arena, so their distances, and therefore the order, are always the same; in a process
+that has done other work before, they are not. Sizes must be fixed: with size ranges, the builder also chooses between equal
+expressions by address, and builds differ.
 
-Both builders are called alike, TensorRT from 10.14 to 11: the network is strongly typed, so the precision is the graph's.
+Both builders have the same API, TensorRT from 10.14 to 11. Networks are strongly typed, so the graph determines the precision.
 """
 
 import importlib
@@ -26,44 +26,44 @@ from upres.engine.runtime.engines.check import capability_of
 from upres.engine.runtime.engines.manifest import INSTALL, MODULES, Builder, Target
 
 BUILD_SECONDS = 3600
-ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")  # what would move the builder's allocations
-USUAL = "SM89"
-"""What TensorRT for RTX builds for where no GPU is here and none is named."""
+ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")  # variables that would move the builder's allocations
+DEFAULT_CAPABILITY = "SM89"
+"""The default compute capability of TensorRT for RTX on machines without a GPU."""
 
 
 def find(target: Target, driver: Driver, capability: str | None = None) -> Builder:
-    """Find the builder of this machine. capability: of the GPUs that will run its engines; by default the GPU's that is here.
+    """Return the builder on this machine. capability: of the GPUs that will run its engines; by default that of the local GPU.
 
-    Raises ModelError where it is not installed, or needs a GPU and there is none; SettingsError for a compute capability that it
-    cannot build for.
+    Raises ModelError if the builder is not installed or needs a GPU and there is none, and SettingsError for a compute capability
+    that it cannot build for.
     """
     if importlib.util.find_spec(MODULES[target]) is None:
         raise ModelError(f"{target} is not installed; get it with: {INSTALL[target]}")
     here = capability_of(driver.gpus[0]) if driver.gpus and not driver.problem else None
     if target == "tensorrt":
-        # Without a driver its builder is no object, and its runtime crashes.
+        # Without a driver, creating the builder returns None, and its runtime crashes.
         if here is None:
             raise ModelError(
-                f"tensorrt builds on the GPU that will run the engine, and {driver.problem}; "
-                "tensorrt-rtx builds without one, with: --target tensorrt-rtx"
+                f"tensorrt must build on the GPU that will run the engine, but {driver.problem}; "
+                "to build without a GPU, use: --target tensorrt-rtx"
             )
         if capability not in (None, here):
-            raise SettingsError(f"tensorrt builds for the GPU that is here, which is {here}, not {capability}")
+            raise SettingsError(f"tensorrt builds for the local GPU only, which is {here}, not {capability}")
         return Builder(target, _load(target).__version__, here)
     trt = _load(target)
-    wanted = capability or here or USUAL
+    requested = capability or here or DEFAULT_CAPABILITY
     known = [name for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
-    if wanted not in known:
+    if requested not in known:
         raise SettingsError(
-            f"{target} {trt.__version__} cannot build for the compute capability {wanted}; it has: {', '.join(known)}"
+            f"{target} {trt.__version__} cannot build for the compute capability {requested}; choose one of: {', '.join(known)}"
         )
-    return Builder(target, trt.__version__, wanted)
+    return Builder(target, trt.__version__, requested)
 
 
 def build(graph: Path, sizes: Mapping[str, int], out: Path, builder: Builder) -> None:
-    """Build a graph into the file `out`. sizes: of every named dimension of its inputs.
+    """Build a graph and write the engine to `out`. sizes: of every named dimension of its inputs.
 
-    Raises ModelError with the builder's message where it refuses the graph, or takes longer than BUILD_SECONDS.
+    Raises ModelError with the builder's message if it rejects the graph or takes longer than BUILD_SECONDS.
     """
     command = [
         sys.executable,
@@ -77,7 +77,7 @@ def build(graph: Path, sizes: Mapping[str, int], out: Path, builder: Builder) ->
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ALLOCATOR)}
     try:
-        # The graph's name alone: a longer path would be a longer allocation.
+        # Only the graph's name is passed, because a longer path would change an allocation.
         done = subprocess.run(
             command,
             cwd=graph.parent,
@@ -100,15 +100,15 @@ def _load(target: Target) -> Any:  # noqa: ANN401 - the packages have no types
 
 
 def plan(trt: Any, name: str, capability: str | None, sizes: Mapping[str, int]) -> Any:  # noqa: ANN401
-    """Build the engine's bytes; None where that fails: the builder's log says why.
+    """Build an engine and return its bytes; None if that fails, with the reason in the builder's log.
 
-    capability: of the GPUs to build for; None for the one that is here.
+    capability: of the GPUs to build for; None for the local GPU.
     """
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, builder.logger)
     if not parser.parse_from_file(name):
-        # TensorRT for RTX logs these itself.
+        # TensorRT for RTX logs these errors itself.
         print(*(parser.get_error(index) for index in range(parser.num_errors)), sep="\n")  # noqa: T201 - the parent reads it
         return None
     for value in (network.get_input(index) for index in range(network.num_inputs)):
@@ -125,7 +125,7 @@ def plan(trt: Any, name: str, capability: str | None, sizes: Mapping[str, int]) 
 
 
 def main() -> None:
-    """Build in a new thread: GRAPH OUT TARGET CAPABILITY SIZES, the last one JSON; exit 1 where that fails."""
+    """Build in a new thread. Arguments: GRAPH OUT TARGET CAPABILITY SIZES, the last in JSON. Exits with 1 if the build fails."""
     name, out, target, capability, sizes = sys.argv[1:]
     known: dict[str, Target] = {each: each for each in MODULES}
     trt, dimensions = _load(known[target]), json.loads(sizes)
@@ -134,7 +134,7 @@ def main() -> None:
     thread = threading.Thread(target=lambda: outcome.set_result(plan(trt, name, chosen, dimensions)))
     thread.start()
     thread.join()
-    # Where the thread raised, its traceback is on stderr.
+    # If the thread raised an exception, its traceback is on stderr.
     if not outcome.done() or (built := outcome.result()) is None:
         sys.exit(1)
     part = Path(f"{out}.part")

@@ -1,4 +1,4 @@
-"""The command `upres export NETWORK --target`, from its options to the engines it builds."""
+"""The command `upres export NETWORK --target`, which builds engines."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The options. size: WxH. capability: of the GPUs that will run the engines, as SM89; None for the one that is here."""
+    """The options. size: WxH. capability: of the GPUs that will run the engines, such as SM89; None for the local GPU."""
 
     model: str
     target: Target
@@ -35,7 +35,7 @@ class Request:
 
     @property
     def command(self) -> str:
-        """The command line that builds these engines again."""
+        """The command line that rebuilds these engines."""
         options = {
             "target": self.target,
             "precision": self.precision,
@@ -50,7 +50,7 @@ class Request:
 def build(request: Request) -> Iterator[Engine]:
     """Build the engines of a model.
 
-    Raises SettingsError naming every option that is wrong, ModelError where model or builder are not on this machine.
+    Raises SettingsError listing every wrong option, and ModelError if the model or the builder is not installed.
     """
     network = SLUGS[request.model].networks[0] if request.model in SLUGS else request.model
     size = _size(request, needed=network != FLASHVSR)
@@ -71,7 +71,7 @@ def _size(request: Request, *, needed: bool) -> tuple[int, int] | None:
         problems.append(f"engines are built in {' or '.join(PRECISIONS)}, not in {request.precision}")
     match = SIZE.fullmatch(request.size or "")
     if match is None and (request.size or needed):
-        problems.append(f"--target needs --size WxH, the size of the frames, as 1280x720; it is {request.size}")
+        problems.append(f"--target needs --size WxH, the size of the frames, such as 1280x720; got {request.size}")
     if problems:
         raise SettingsError("; ".join(problems))
     return (int(match[1]), int(match[2])) if match else None

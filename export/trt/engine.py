@@ -1,4 +1,4 @@
-"""One engine, whole: built, its first run computed by ONNX Runtime, and its manifest beside it."""
+"""Build of one engine, its expected first run, computed by ONNX Runtime, and its manifest."""
 
 import time
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 - NumPy knows bfloat16 with it
+import ml_dtypes  # noqa: F401 - registers bfloat16 with NumPy
 import numpy as np
 
 from upres.engine.core.errors import TargetError, os_errors_as
@@ -25,9 +25,9 @@ Inputs = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A built engine. graph: the file it was built from. nbytes: its size. seconds: of the build, wall clock.
+    """A built engine. graph: the file it was built from. nbytes: its size. seconds: wall-clock time of the build.
 
-    sha256: of its bytes, which are the same for the same graph and release of TensorRT for RTX.
+    sha256: of its bytes, which are reproducible for a graph and a release of TensorRT for RTX.
     """
 
     graph: str
@@ -38,9 +38,9 @@ class Engine:
 
 
 def build(graph: Path, sizes: Mapping[str, int], path: Path, builder: Builder) -> Engine:
-    """Build a graph into `path`, whose folder is made. sizes: of every named dimension of its inputs.
+    """Build a graph and write the engine to `path`, creating its folder. sizes: of every named dimension of its inputs.
 
-    What stood beside an engine that was there is removed first: it is not this one's.
+    The manifest and first run of an older engine at this path are deleted first.
     """
     with os_errors_as(path, TargetError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,10 +63,10 @@ def describe(
     builder: Builder,
     command: str,
 ) -> EngineManifest:
-    """Write what stands beside an engine: first its first run, then its manifest, so that it never lacks one.
+    """Write the files next to an engine: its first run, then its manifest, which therefore never lacks a first run.
 
-    graph: what the engine was built from. reference: the same network, as its first run is computed with; float32 where there
-    is a choice. weights_sha256: of weights outside `graph`. command: builds the engine again.
+    graph: the graph that the engine was built from. reference: the graph that computes the first run, in float32 if there is
+    a choice. weights_sha256: of weights outside `graph`. command: the command that rebuilds the engine.
     """
     inputs = inputs_of(graph, sizes)
     loaded = OnnxRuntimeGraph(reference, cpus())
@@ -83,7 +83,7 @@ def describe(
 
 
 def inputs_of(graph: Path, sizes: Mapping[str, int]) -> Inputs:
-    """Read the shape and type of every input of a graph. sizes: of every named dimension."""
+    """Return the shape and type of every input of a graph. sizes: of every named dimension."""
     found: Inputs = {}
     for value in parts.read(graph).graph.input:
         kind = value.type.tensor_type

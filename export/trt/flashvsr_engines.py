@@ -1,4 +1,4 @@
-"""FlashVSR's graphs built for their tiles; they come in the precision that they were exported in."""
+"""Engines of FlashVSR's graphs for their tiles, in the precision of the export."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +15,10 @@ def build_engines(
 ) -> Iterator[engine.Engine]:
     """Build every graph of an export.
 
-    Projector and decoder, whose graphs take any size, are built for one tile of every profile and one latent frame at a time.
-    command: builds them again; None leaves out the manifest and the first run, which ONNX Runtime computes in float32 and
-    float16 only. size: width and height of the one tile to build for. Raises SettingsError where there is no such tile,
-    ModelError where the builder refuses a graph, with its message.
+    Projector and decoder, whose graphs accept any size, are built for one tile of every profile and one latent frame at a time.
+    command: the command that rebuilds the engines; None omits the manifest and the first run, which ONNX Runtime computes in
+    float32 and float16 only. size: width and height of the only tile to build for. Raises SettingsError if there is no such
+    tile, and ModelError with the builder's message if it rejects a graph.
     """
     manifest = read(folder)
     check(folder, manifest)
@@ -43,11 +43,11 @@ def build_engines(
 
 
 def _chosen(manifest: FlashVSRManifest, size: tuple[int, int] | None) -> tuple[Profile, ...]:
-    """Choose the tiles to build for; SettingsError where the export has no tile of this size."""
+    """Return the tiles to build for; raises SettingsError if the export has no tile of this size."""
     chosen = tuple(each for each in manifest.profiles if size in (None, (each.width, each.height)))
     if not chosen:
         known = ", ".join(f"{each.width}x{each.height}" for each in manifest.profiles)
-        raise SettingsError(f"this export of FlashVSR has no tile of that size; --size may be one of: {known}")
+        raise SettingsError(f"this export of FlashVSR has no tile of that size; choose --size from: {known}")
     return chosen
 
 

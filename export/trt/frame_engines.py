@@ -1,4 +1,4 @@
-"""Networks that take every frame by itself, built for the tiles of one frame size."""
+"""Engines of per-frame networks, for the tiles of a frame size."""
 
 import tempfile
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from . import engine
 def build_engines(
     network: str, width: int, height: int, out: Path, *, precision: str, builder: Builder, command: str
 ) -> Iterator[engine.Engine]:
-    """Build a network that is on this machine for frames of this size: an engine for every shape that their tiles have.
+    """Build engines of an installed network for frames of a size: one for every shape of their tiles.
 
-    precision: fp32 or fp16. command: builds them again. Raises ModelError where the network is not on this machine, is damaged,
-    or the builder refuses it, with its message.
+    precision: fp32 or fp16. command: the command that rebuilds the engines. Raises ModelError if the network is not installed or
+    damaged, or with the builder's message if it rejects the graph.
     """
     path, facts = manifest.find(network)
     manifest.check(path, facts.variant("exact", ("fp32",)))

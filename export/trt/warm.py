@@ -1,4 +1,4 @@
-"""Engines made ready: those that are missing, stale or refused are built, and each is loaded and compared."""
+"""Preparation of engines: missing, stale and rejected ones are built, and each is loaded and checked."""
 
 from collections.abc import Iterator
 
@@ -13,26 +13,28 @@ from .command import Request, build
 from .engine import Engine
 
 PRECISIONS = {"high": "fp16", "exact": "fp32"}
-"""What a quality is computed in on a GPU."""
+"""The precision of each quality on a GPU."""
 
 
 def warm(network: str, target: Target, quality: str, width: int, height: int) -> Iterator[Engine]:
-    """Build the engines of a network for frames of this size where they cannot be used as they are; yield what was built.
+    """Build the engines of a network for frames of a size unless they are usable; yields the engines that were built.
 
-    Raises ModelError where they cannot be built, or cannot be used even so.
+    Raises ModelError if they cannot be built, or are still not usable.
     """
     if reason := runtimes.load(target).unavailable():
-        raise ModelError(f"{target} cannot run here: {reason}; `upres export {network} --target {target}` builds alone")
+        raise ModelError(
+            f"{target} cannot run here: {reason}; `upres export {network} --target {target}` builds without running"
+        )
     precision = PRECISIONS[quality]
     if problem(network, target, precision, width, height) is None:
         return
     yield from build(Request(network, target, precision, f"{width}x{height}"))
-    if left := problem(network, target, precision, width, height):
-        raise ModelError(left)
+    if remaining := problem(network, target, precision, width, height):
+        raise ModelError(remaining)
 
 
 def problem(network: str, target: Target, precision: str, width: int, height: int) -> str | None:
-    """Say why the engine for frames of this size cannot be used; None where it can. It is loaded and run once."""
+    """Return why the engine for frames of a size is not usable, or None if it is. The engine is loaded and run once."""
     try:
         session = per_frame.load_choice(network, Choice(target, precision)).open(width, height)
     except ModelError as error:

@@ -1,1 +1,1 @@
-"""Exported graphs compared with their reference."""
+"""Comparison of exported graphs with a reference implementation."""

@@ -1,4 +1,4 @@
-"""A graph compared with its reference on real frames, before anything is written."""
+"""Comparison of a graph with its reference on real frames, before any file is written."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ MIN_PSNR = 85.0
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far a graph is from its reference, by name, on uint8 RGB. psnr in dB, None where they are identical."""
+    """Difference of a graph from its reference on uint8 RGB. reference: its name. psnr: in dB, None if they are identical."""
 
     reference: str
     max_difference: int
@@ -32,11 +32,11 @@ class Agreement:
 def verify(
     graph: bytes, reference: Reference, *, scale: int, pad: int, frames: Iterable[Pixels] | None = None
 ) -> Agreement:
-    """Run both on every frame, padded and cropped as the engine does, and compare all pixels.
+    """Run graph and reference on every frame, padded and cropped as in the engine, and compare all pixels.
 
-    frames: (height, width, 3) uint8, RGB; by default those of FRAMES. A reference that upscales by twice the scale is halved
-    bicubically. Raises ModelError where the graph differs by more than 1 level or less than 85 dB: rounding alone, in other
-    orders of summation, stays within both.
+    frames: (height, width, 3) uint8, RGB; by default those of FRAMES. The result of a reference with twice the scale is halved
+    bicubically. Raises ModelError if the graph differs by more than 1 level or the PSNR is below 85 dB; differences caused by
+    rounding and summation order alone stay within both limits.
     """
     import onnxruntime
 
@@ -61,7 +61,7 @@ def verify(
 
 
 def read_frames(path: Path) -> Iterator[Pixels]:
-    """Decode all frames of a clip as (height, width, 3) uint8, RGB."""
+    """Decode all frames of a clip to (height, width, 3) uint8, RGB."""
     with av.open(str(path)) as clip:
         for frame in clip.decode(video=0):
             yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)

@@ -1,4 +1,4 @@
-"""Networks run by something other than the graph under test: ncnn on its own files, or PyTorch or numpy on the tensors."""
+"""Reference implementations, independent of the graph under test: ncnn on its own files, PyTorch or NumPy on the tensors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ OPTIONS_OFF = (
     "fp16_arithmetic",
     "bf16_storage",
 )
-"""What ncnn must not use: float32 throughout, and no Winograd, which rounds more coarsely."""
+"""Options of ncnn to disable, so that it computes in float32 throughout and without Winograd, which rounds more coarsely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """An independent implementation of one network.
 
-    name: what runs it, for the manifest. run: float32 planes, (3, height, width), 0 to 1, to those of the upscaled frame.
+    name: the software, for the manifest. run: converts float32 planes, (3, height, width), 0 to 1, to the upscaled ones.
     """
 
     name: str
@@ -34,9 +34,9 @@ class Reference:
 
 
 def reference(network: Family, tensors: Tensors, param: Path | None = None) -> Reference:
-    """Choose the most independent one available: ncnn for ncnn's files, else PyTorch, else numpy.
+    """Return the most independent reference available: ncnn for ncnn's files, else PyTorch, else NumPy.
 
-    param: ncnn's file, where the tensors come from one.
+    param: ncnn's file, if the tensors were read from one.
     """
     if param is not None:
         try:
@@ -60,7 +60,7 @@ def _ncnn(param: Path) -> Reference:
     def run(planes: Planes) -> Planes:
         extractor = net.create_extractor()
         planes = np.ascontiguousarray(planes)
-        source = ncnn.Mat(planes)  # It does not copy: planes must outlive it.
+        source = ncnn.Mat(planes)  # does not copy, so planes must outlive it
         extractor.input("data", source)
         status, result = extractor.extract("output")
         if status:

@@ -1,1 +1,1 @@
-"""Weight files of every format to named tensors."""
+"""Readers of weight files in every supported format."""

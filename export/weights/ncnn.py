@@ -1,4 +1,4 @@
-"""ncnn's `.param` and `.bin`, read without ncnn. Knows the layers that RealESRGAN uses, and runs nothing.
+"""Reader of ncnn's `.param` and `.bin` without ncnn. It supports the layers that RealESRGAN uses, and executes nothing.
 
 Format: ncnn's wiki, "param and model file structure", and the tags in its `modelbin.cpp`.
 """
@@ -22,7 +22,7 @@ WEIGHTED = frozenset({"Convolution", "PReLU"})
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One line of a `.param`: the layer's type, its name and its numbered settings, arrays left out."""
+    """One line of a `.param`: the layer's type, its name and its numbered settings, without arrays."""
 
     type: str
     name: str
@@ -34,22 +34,22 @@ class Layer:
 
 
 def read(param: Path) -> list[Array]:
-    """Read the tensors of `X.param` and the `X.bin` beside it, in the order of the layers: ncnn does not name them.
+    """Read the tensors of `X.param` and the `X.bin` next to it, in the order of the layers: ncnn does not name tensors.
 
-    Weights keep the precision they are stored in: float16, or float32 (tables of 256 values are looked up).
-    Raises ModelError naming every problem: not ncnn's format, unknown layers, bytes that are missing or left over.
+    Weights keep the precision they are stored in: float16, or float32 (also for indices into a table of 256 values).
+    Raises ModelError listing every problem: another format, unknown layers, missing or superfluous bytes.
     """
     layers = read_layers(param)
     binary = param.with_suffix(".bin")
     try:
         data = binary.read_bytes()
     except OSError as error:
-        raise ModelError(f"{param} needs its weights beside it: {error}") from error
+        raise ModelError(f"{param} needs its weights in {binary.name} next to it: {error}") from error
     return _Bin(binary, data).read(layers)
 
 
 def read_layers(param: Path) -> list[Layer]:
-    """Read the layers of a `.param` in order; ModelError where the file is not one or has unknown layers."""
+    """Read the layers of a `.param` in order; raises ModelError for another format or unknown layers."""
     try:
         lines = param.read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -61,7 +61,7 @@ def read_layers(param: Path) -> list[Layer]:
         layers = [_layer(line.split()) for line in lines[2:] if line.strip()]
     except (IndexError, ValueError) as error:
         raise ModelError(f"{param} has a line that is not `type name inputs outputs …`: {error}") from error
-    problems = [] if count == len(layers) else [f"its header says {count} layers, it has {len(layers)}"]
+    problems = [] if count == len(layers) else [f"its header states {count} layers, but it has {len(layers)}"]
     if unknown := sorted({layer.type for layer in layers} - WEIGHTLESS - WEIGHTED):
         problems.append(f"layers that RealESRGAN does not have: {', '.join(unknown)}")
     if problems:
@@ -79,7 +79,7 @@ def _layer(words: list[str]) -> Layer:
 
 
 class _Bin:
-    """A cursor over a `.bin`."""
+    """A cursor over the bytes of a `.bin`."""
 
     def __init__(self, path: Path, data: bytes) -> None:
         self._path = path
@@ -109,7 +109,7 @@ class _Bin:
         return [weight, self._take("<f4", outputs, layer)]
 
     def _tagged(self, size: int, layer: Layer) -> Array:
-        """Read weights behind a tag that says how they are stored; each block ends on a multiple of 4 bytes."""
+        """Read weights after a tag that states how they are stored; each block is padded to a multiple of 4 bytes."""
         tag = int(self._take("<u4", 1, layer)[0])
         if tag in UNSUPPORTED:
             raise ModelError(

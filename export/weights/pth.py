@@ -1,6 +1,6 @@
-"""PyTorch's `.pth`, read without PyTorch: only tensors are read, and nothing in the file is ever run.
+"""Reader of PyTorch's `.pth` without PyTorch: only tensors are read, and no code in the file is executed.
 
-Format: a zip of `NAME/data.pkl`, a pickle whose tensors point to `NAME/data/KEY`, the raw numbers (PyTorch's serialisation notes).
+Format: a zip with `NAME/data.pkl`, a pickle whose tensors refer to raw numbers in `NAME/data/KEY` (PyTorch's serialization notes).
 """
 
 import io
@@ -21,7 +21,7 @@ from upres.engine.core.errors import ModelError
 from .tensors import Array, Tensors
 
 NESTS = ("params_ema", "params")
-"""Keys under which Real-ESRGAN keeps the state dict, the better one first; else the whole file is one."""
+"""Keys under which Real-ESRGAN stores the state dict, preferred first; without them, the whole file is a state dict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class _StorageType:
 
 
 class _Tensor(NamedTuple):
-    """An unpickled tensor: a tuple, so that no later instruction of the pickle can change the array in it."""
+    """An unpickled tensor, as a tuple so that no later instruction of the pickle can change its array."""
 
     values: Array
 
@@ -43,9 +43,9 @@ STORAGES = {
 
 
 def read(path: Path) -> Tensors:
-    """Read the tensors of a state dict: float16 or float32; bfloat16 becomes float32.
+    """Read the tensors of a state dict as float16 or float32; bfloat16 is converted to float32.
 
-    Raises ModelError where the file is damaged, in the format before PyTorch 1.6, or asks for anything but tensors.
+    Raises ModelError if the file is damaged, in the format before PyTorch 1.6, or contains anything but tensors.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -55,22 +55,24 @@ def read(path: Path) -> Tensors:
         raise ModelError(f"{path} is not a zip file as PyTorch writes it ({error}); {hint}") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    except Exception as error:  # A pickle can fail in any way; all are reported alike.
+    except Exception as error:  # A pickle can raise anything.
         raise ModelError(f"{path} is not a readable .pth: {type(error).__name__}: {error}") from error
     for nest in NESTS:
         if isinstance(loaded, dict) and isinstance(loaded.get(nest), dict):
             loaded = loaded[nest]
     if not isinstance(loaded, dict) or not all(isinstance(value, _Tensor) for value in loaded.values()):
-        raise ModelError(f"{path} does not hold a state dict: tensors by name, alone or under {' or '.join(NESTS)}")
+        raise ModelError(
+            f"{path} contains no state dict: tensors by name, at the top level or under {' or '.join(NESTS)}"
+        )
     return {str(name): tensor.values for name, tensor in loaded.items()}
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that resolves exactly the names that a state dict needs, and refuses all others."""
+    """An unpickler that resolves only the names that a state dict needs, and rejects all others."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ModelError("its zip is compressed, which PyTorch's are not")
+            raise ModelError("its zip is compressed, unlike PyTorch's")
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ModelError(f"{len(pickles)} data.pkl in the zip, expected one")
@@ -86,14 +88,14 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _rebuild
         if module == "torch" and name in STORAGES:
-            return _StorageType(STORAGES[name])  # type: ignore[return-value]  # only ever handed back to persistent_load
-        raise ModelError(f"it asks for {module}.{name}; only tensors are read, nothing in a file is run")
+            return _StorageType(STORAGES[name])  # type: ignore[return-value]  # only passed back to persistent_load
+        raise ModelError(f"it refers to {module}.{name}; only tensors are read, and no code in a file is executed")
 
     def persistent_load(self, pid: object) -> Array:
         match pid:
             case ("storage", _StorageType() as storage, str() as key, _, int() as count):
                 return self._storage(storage, key, count)
-        raise ModelError(f"it points to {pid!r}, which is not a storage of float32, float16 or bfloat16")
+        raise ModelError(f"it refers to {pid!r}, which is not a storage of float32, float16 or bfloat16")
 
     def _storage(self, storage: _StorageType, key: str, count: int) -> Array:
         data = self._archive.read(f"{self._root}data/{key}")
@@ -104,7 +106,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _rebuild(storage: Array, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> _Tensor:
-    """Return a tensor over a storage: contiguous, as state dicts have them, so that nothing outside can be reached."""
+    """Return a tensor over a storage; only contiguous tensors are accepted, so that they cannot reach outside it."""
     contiguous = tuple(prod(size[axis + 1 :]) for axis in range(len(size)))
     if stride != contiguous or min((offset, *size)) < 0 or offset + prod(size) > len(storage):
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Weights from a file of any supported format, and the hash of the file they came from."""
+"""Reader of weights in any supported format, with the hash of their file."""
 
 import hashlib
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 class Weights:
     """The tensors of one file, float16 or float32.
 
-    tensors: by PyTorch name; in the order of the layers where the format names none (ncnn).
-    sha256: of the file that holds the numbers. param: ncnn's `.param`, None for other formats.
+    tensors: by PyTorch name; a list in layer order for a format without names (ncnn).
+    sha256: of the file with the numbers. param: ncnn's `.param`, None for other formats.
     """
 
     tensors: Tensors | list[Array]
@@ -31,9 +31,9 @@ class Weights:
 
 
 def read(path: Path) -> Weights:
-    """Read `.param` (with its `.bin` beside it), `.pth` or `.safetensors`.
+    """Read a `.param` (with the `.bin` next to it), `.pth` or `.safetensors` file.
 
-    Raises ModelError where the file is none of these, is damaged, or holds anything but float tensors.
+    Raises ModelError if the file has another format, is damaged, or contains anything but float tensors.
     """
     if path.suffix in (".param", ".bin"):
         param = path.with_suffix(".param")
@@ -42,7 +42,7 @@ def read(path: Path) -> Weights:
         return Weights(pth.read(path), sha256(path))
     if path.suffix == ".safetensors":
         return Weights(_safetensors(path), sha256(path))
-    raise ModelError(f"{path} is not a file of weights; expected .param with .bin (ncnn), .pth or .safetensors")
+    raise ModelError(f"{path} is not a weights file; expected .param with .bin (ncnn), .pth or .safetensors")
 
 
 def sha256(path: Path) -> str:
@@ -52,13 +52,13 @@ def sha256(path: Path) -> str:
 
 
 def _safetensors(path: Path) -> Tensors:
-    """Read a `.safetensors` file; bfloat16 becomes float32."""
+    """Read a `.safetensors` file; bfloat16 is converted to float32."""
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two: a dtype that numpy lacks
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two: a dtype unknown to NumPy
         raise ModelError(f"{path} is not a readable .safetensors: {error}") from error
     if wrong := [f"{name} ({array.dtype})" for name, array in tensors.items() if array.dtype.name not in DTYPES]:
-        raise ModelError(f"{path} has tensors of other types than {', '.join(DTYPES)}: {', '.join(wrong)}")
+        raise ModelError(f"{path} has tensors of types other than {', '.join(DTYPES)}: {', '.join(wrong)}")
     return {
         name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for name, array in tensors.items()
     }

@@ -1,4 +1,4 @@
-"""The rule of FlashVSR's self-attention (arXiv 2510.12747): between near blocks of tokens, the most similar of those only."""
+"""The rule of FlashVSR's self-attention (arXiv 2510.12747): blocks of tokens attend only to the most similar nearby blocks."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ BLOCK = 128  # tokens of an attention block: 2 latent frames x 8 rows x 8 column
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """The rule for one size of tile.
+    """The attention rule for a tile size.
 
     top_k: key blocks kept, summed over all query blocks of a head and temporal window.
-    local_range: blocks a query sees along rows and columns. exact: the rule as published; else dense over all blocks.
+    local_range: blocks that a query can attend to along rows and columns. exact: the published rule; else dense attention.
     """
 
     top_k: int
@@ -24,7 +24,7 @@ class Attention:
 def outside_range(
     grid: tuple[int, int, int], keys: int, local_range: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """Compute whether a key block lies outside the local range of a query block: (Nq, keys), the same in every temporal window."""
+    """Compute whether key blocks lie outside the local range of query blocks: (Nq, keys), equal in every temporal window."""
     rows, columns = grid[1] // 8, grid[2] // 8
     near = [
         (np.arange(size)[None] >= np.arange(size)[:, None] - local_range // 2)

@@ -1,7 +1,7 @@
-"""FlashVSR's two convolutional parts as ONNX graphs, for frames of any size: the LQ projector and the TC decoder.
+"""ONNX graphs of FlashVSR's two convolutional parts, the LQ projector and the TC decoder, for frames of any size.
 
-Time is folded into channels (projector) or is the batch axis (decoder), so neither needs a 3D convolution; unshuffled
-channels are in SpaceToDepth's order, and the first weights are permuted to match.
+Time is folded into channels (projector) or is the batch axis (decoder), so neither needs a 3D convolution. Unshuffled
+channels are in SpaceToDepth's order, and the weights of the first layers are permuted to match.
 """
 
 import numpy as np
@@ -17,11 +17,11 @@ BYTE = np.dtype(np.uint8)
 
 
 def write_projector(graph: ExternalGraphWriter, weights: WeightSet) -> None:
-    """Write the LQ projector: four frames in, the tokens of one latent frame out.
+    """Write the LQ projector, which converts four frames to the tokens of one latent frame.
 
     In: frames (4, H, W, 3) uint8. Out: tokens (1, H/16 * W/16, dim) float32. State, v1.1 only: unshuffled (2, 768, H/16, W/16)
-    and features (2, C, H/16, W/16), each `.past.0` in and `.new.0` out. A shot starts with the state that its first frame
-    leaves, pushed twice as a clip of four.
+    and features (2, C, H/16, W/16), each `.past.0` in and `.new.0` out. The initial state of a shot is the state after its
+    first frame is pushed twice as a clip of four.
     """
     g, c, w = graph, weights.configuration, weights.lq
     frames = g.input("frames", BYTE, (CLIP, "H", "W", 3))
@@ -50,7 +50,7 @@ def write_projector(graph: ExternalGraphWriter, weights: WeightSet) -> None:
 
 
 def write_decoder(graph: ExternalGraphWriter, weights: WeightSet) -> None:
-    """Write the TC decoder: T latent frames in, 4T frames out.
+    """Write the TC decoder, which converts T latent frames to 4T frames.
 
     In: latents (T, 16, H/8, W/8) float32, frames (4T, H, W, 3) uint8, the low-quality frames of the same times. Out: pictures
     (4T, 3, H, W) float32, about [-1, 1]. State: nine tensors memory{n} (1, C, H/r, W/r), `.past.0` in and `.new.0` out, zero
@@ -63,7 +63,7 @@ def write_decoder(graph: ExternalGraphWriter, weights: WeightSet) -> None:
     condition = g.reshape(unshuffled, -1, UNSHUFFLED, 0, 0)
     x = g.op("Tanh", g.op("Div", g.concat([condition, latents], 1), g.scalar(3)))
     x = g.cast(g.op("Mul", x, g.scalar(3)), g.half)
-    # The release orders a clip's channels by colour, frame, row, column; here it is by frame, then in SpaceToDepth's order.
+    # The release orders a clip's channels by colour, frame, row, column; here the order is frame, then SpaceToDepth's.
     order = np.arange(UNSHUFFLED).reshape(3, CLIP, 64).transpose(1, 2, 0).reshape(-1)
     order = np.concatenate([order, UNSHUFFLED + np.arange(LATENT)])
     x = g.op("Relu", _convolved(g, w, "decoder.1", x, order))
@@ -89,7 +89,7 @@ def write_decoder(graph: ExternalGraphWriter, weights: WeightSet) -> None:
 
 
 def _memory_block(g: ExternalGraphWriter, w: Part, index: int, x: str, reduction: int) -> str:
-    """Write three convolutions over a step and the step before it, plus the step; the last step is kept as state."""
+    """Write a residual block of three convolutions over a step and the step before it; the last step is kept as state."""
     name = f"decoder.{index}.conv"
     channels = len(w[f"{name}.0.bias"])
     shape = (1, channels, f"H/{reduction}", f"W/{reduction}")
@@ -102,7 +102,7 @@ def _memory_block(g: ExternalGraphWriter, w: Part, index: int, x: str, reduction
 
 
 def _convolved(g: ExternalGraphWriter, w: Part, name: str, x: str, order: Array | None = None) -> str:
-    """Write a 3x3 convolution with zero padding; order: of its input channels in x."""
+    """Write a 3x3 convolution with zero padding. order: the weight's input channels in the order of x."""
     weight = w[f"{name}.weight"]
     constants = [g.constant(weight if order is None else weight[:, order], g.half)]
     if f"{name}.bias" in w:
@@ -122,7 +122,7 @@ def _depth_order(size: int, channels: int) -> Array:
 
 
 def _normalised(g: ExternalGraphWriter, x: str, gamma: Array) -> str:
-    """Scale each pixel's channels to length sqrt(C), times gamma, then SiLU; in float32, for the squares of 3072 channels."""
+    """Scale each pixel's channels to length sqrt(C) times gamma, then SiLU; in float32, since 3072 squares are summed."""
     scale = g.constant(gamma.reshape(1, -1, 1, 1) * np.float32(len(gamma) ** 0.5))
     length = g.op("Max", g.op("ReduceL2", x, g.ints(1), keepdims=1), g.scalar(1e-12))
     y = g.op("Mul", g.op("Div", x, length), scale)

@@ -1,4 +1,4 @@
-"""The multiply-adds and the memory that FlashVSR's graphs take, computed from its sizes; times are measured elsewhere."""
+"""The multiply-adds and the memory of FlashVSR's graphs, computed from its sizes; times are measured separately."""
 
 import math
 
@@ -10,11 +10,11 @@ from .attention import BLOCK
 from .step import Step
 from .transformer import SCORE_BYTES
 
-COPIES = 3  # of the largest tensor that are alive at once in a runtime
+COPIES = 3  # copies of the largest tensor that are alive at once in a runtime
 
 
 def step_flops(weights: WeightSet, step: Step) -> int:
-    """Count 2 x multiply-adds of one step of the transformer on a tile, attention as if it were dense."""
+    """Count 2 x multiply-adds of one step of the transformer on a tile, with dense attention."""
     c = weights.configuration
     tokens, keys = step.windows * step.blocks * BLOCK, step.keys * BLOCK
     linear = tokens * (6 * c.dim * c.dim + 2 * c.dim * c.ffn)
@@ -23,7 +23,7 @@ def step_flops(weights: WeightSet, step: Step) -> int:
 
 
 def step_bytes(weights: WeightSet, step: Step, itemsize: int) -> int:
-    """Estimate the working memory of one step, without weights and state."""
+    """Estimate the working memory of one step in bytes, without weights and state."""
     c = weights.configuration
     tokens, keys = step.windows * step.blocks * BLOCK, step.keys * BLOCK
     scores = COPIES * min(SCORE_BYTES, 4 * c.heads * tokens * keys)
@@ -32,7 +32,7 @@ def step_bytes(weights: WeightSet, step: Step, itemsize: int) -> int:
 
 
 def state_bytes(weights: WeightSet, step: Step, itemsize: int) -> int:
-    """Count the keys and values of one tile: a ring of as many temporal windows as a step attends to, for each layer."""
+    """Count the bytes of a tile's keys and values: for each layer, a ring of the temporal windows that a step attends to."""
     c = weights.configuration
     return 2 * c.layers * step.keys * BLOCK * c.dim * itemsize
 
@@ -51,13 +51,13 @@ def frame_flops_per_pixel(weights: WeightSet) -> int:
 
 
 def frame_state_bytes_per_pixel(weights: WeightSet, itemsize: int) -> int:
-    """Count the state of projector and decoder per pixel: rings of two tensors."""
+    """Count the bytes of state of projector and decoder per pixel, in rings of two tensors."""
     a, b, d, _ = weights.configuration.decoder
     projector = 2 * (UNSHUFFLED + weights.configuration.projector[0]) / 256
     return math.ceil(2 * itemsize * (projector + 3 * (a / 64 + b / 16 + d / 4)))
 
 
 def decoder_bytes_per_pixel(weights: WeightSet, itemsize: int) -> int:
-    """Estimate the decoder's memory for one latent frame, without its state, per pixel of the part that is decoded at once."""
+    """Estimate the decoder's bytes for one latent frame, without state, per pixel of the area that is decoded at once."""
     *_, d, e = weights.configuration.decoder
     return COPIES * 4 * max(d, e) * itemsize

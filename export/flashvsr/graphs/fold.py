@@ -1,4 +1,4 @@
-"""The parts of FlashVSR that depend on constants alone, computed in float64: embeddings of the timestep and of the prompt."""
+"""The constant parts of FlashVSR, computed in float64: embeddings of the timestep and of the prompt."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from upres.export.weights.tensors import Array
 
 
 def fold_time(weights: WeightSet) -> tuple[Array, Array]:
-    """Compute the timestep's embedding (1, dim) and modulation (1, 6, dim): a sinusoid of DDPM's form, then two layers."""
+    """Compute the timestep's embedding (1, dim) and modulation (1, 6, dim): a sinusoid as in DDPM, then two layers."""
     c, w = weights.configuration, weights.dit
     half = c.freq_dim // 2
     angles = TIMESTEP * THETA ** (-np.arange(half) / half)
@@ -20,7 +20,7 @@ def fold_time(weights: WeightSet) -> tuple[Array, Array]:
 
 
 def fold_prompt(weights: WeightSet) -> tuple[Array, Array]:
-    """Embed the distinct tokens of the prompt, (n, dim) float64; and count how often each occurs, (n,)."""
+    """Return the embeddings of the distinct prompt tokens, (n, dim) float64, and the number of occurrences of each, (n,)."""
     rows, counts = np.unique(weights.prompt[0].astype(np.float64), axis=0, return_counts=True)
     hidden = linear(rows, weights.dit, "text_embedding.0")
     gelu = 0.5 * hidden * (1 + np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3)))

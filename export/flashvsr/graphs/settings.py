@@ -1,4 +1,4 @@
-"""What of FlashVSR is exported, and how."""
+"""Settings of FlashVSR's export."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,16 @@ from upres.engine.models.flashvsr.manifest import Precision
 from .attention import Attention
 
 PROFILES = ((256, 256), (512, 512), (640, 768), (768, 640))
-DENSE_BLOCKS = 30  # the most attention blocks of a tile for which dense attention stands in for the published rule
+DENSE_BLOCKS = 30  # maximum attention blocks of a tile with dense attention instead of the published rule
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to export.
+    """Settings of an export.
 
     profiles: tiles, height and width in output pixels, multiples of 128. precision: of the transformer.
-    exact: the published rule of attention, else dense. sparse_ratio, local_range: of the published rule.
-    topk_ratio: instead of the one that follows from sparse_ratio. probe: graphs that also output masks and keys, for checks.
+    exact: the published attention rule, else dense attention. sparse_ratio, local_range: parameters of the published rule.
+    topk_ratio: overrides the ratio computed from sparse_ratio. probe: let graphs also output masks and keys, for checks.
     """
 
     profiles: tuple[tuple[int, int], ...] = PROFILES
@@ -29,20 +29,20 @@ class Settings:
     probe: bool = False
 
     def check(self) -> None:
-        """Raise SettingsError naming every tile that the transformer, or dense attention, cannot take."""
+        """Raise SettingsError listing every tile that the transformer, or dense attention, does not support."""
         problems = []
         for height, width in self.profiles:
             if height % 128 or width % 128 or min(height, width) < 128:
-                problems.append(f"a tile of {width}x{height} is not made of blocks of 128x128")
+                problems.append(f"the sides of a {width}x{height} tile are not multiples of 128")
             elif not self.exact and height * width // 128**2 > DENSE_BLOCKS:
                 problems.append(
-                    f"dense attention on {width}x{height} is not what was trained: more than {DENSE_BLOCKS} blocks"
+                    f"dense attention on {width}x{height} differs from training: more than {DENSE_BLOCKS} blocks"
                 )
         if problems or not self.profiles:
             raise SettingsError("; ".join(problems) or "an export needs at least one tile size")
 
     def attention(self, height: int, width: int) -> Attention:
-        """Compute the rule for a tile of this size: a top-k of about 120 key blocks a query block, whatever the size."""
+        """Return the rule for a tile size: the top-k is about 120 key blocks per query block for every size."""
         ratio = self.sparse_ratio * 768 * 1280 / (height * width) if self.topk_ratio is None else self.topk_ratio
         blocks = height * width // 128**2
         return Attention(int(blocks**2 * ratio) - 1, self.local_range, self.exact)

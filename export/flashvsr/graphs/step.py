@@ -1,4 +1,4 @@
-"""One step of the transformer: how many latent frames, of which tile."""
+"""A step of the transformer: its number of latent frames and its tile."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from .attention import BLOCK, WINDOWS
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one graph computes.
+    """The step that a graph computes.
 
     frames: 6 latent frames at the start of a shot, then 2. height, width: of the tile, in output pixels.
     probe: also output every layer's block mask, its probabilities and thresholds, and the last layer's keys, channels permuted.
@@ -35,7 +35,7 @@ class Step:
 
     @property
     def past(self) -> int:
-        """Temporal windows of keys that the state holds before this step."""
+        """Temporal windows of keys in the state before this step."""
         return 0 if self.frames == 2 * WINDOWS else WINDOWS
 
     @property

@@ -1,7 +1,7 @@
-"""FlashVSR's diffusion transformer as an ONNX graph: constants folded, real rotations, keys and values as explicit state.
+"""ONNX graph of FlashVSR's diffusion transformer: constants folded, real rotations, keys and values as explicit state.
 
-Rewritten, exact up to rounding: the timestep is folded into norms and projections, the prompt into constant keys and values;
-the channels of q and k are permuted so that a rotation is over halves; tokens stay in attention blocks throughout.
+It equals the published network up to rounding: the timestep is folded into norms and projections, the prompt into constant
+keys and values; the channels of q and k are permuted so that rotations act on halves; tokens stay in attention blocks.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from .attention import BLOCK, Attention, outside_range
 from .fold import fold_prompt, fold_time, linear, rms
 from .step import Step
 
-SCORE_BYTES = 1 << 29  # float32 scores computed at once; more queries are computed in groups
+SCORE_BYTES = 1 << 29  # maximum size of float32 scores computed at once; more queries are split into groups
 FLOAT = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)
 
@@ -40,7 +40,7 @@ class _Transformer:
         self.tokens = step.frames * step.height * step.width // 256
         self.time, self.modulation = fold_time(weights)
         self.text, self.repeats = fold_prompt(weights)
-        # Rotating halves instead of pairs: even channels of a head first, then odd.
+        # Even channels of a head first, then odd, so that rotations act on halves instead of pairs.
         self.halves = np.arange(self.c.dim).reshape(self.c.heads, -1, 2).transpose(0, 2, 1).reshape(-1)
 
     def write(self) -> None:
@@ -82,7 +82,7 @@ class _Transformer:
         return self._masked(q, k, v, self._draft_mask(q, k, layer)) if self.attention.exact else self._dense(q, k, v)
 
     def _rotated(self, x: str, name: str, norm: str, turns: list[str], scale: float = 1) -> str:
-        """Project, normalise, rotate: (tokens, dim), channels permuted."""
+        """Project, normalize and rotate: (tokens, dim), channels permuted."""
         g, half = self.g, self.c.head_dim // 2
         y = self._rms(self._gemm(x, name, rows=self.halves), self.w[f"{norm}.weight"][self.halves] * np.float32(scale))
         first, second = g.ops("Split", 2, g.reshape(y, -1, self.c.heads, 2, half), axis=2, num_outputs=2)
@@ -94,7 +94,7 @@ class _Transformer:
         return g.cast(g.reshape(g.concat(rotated, 2), -1, self.c.dim), g.half)
 
     def _remember(self, value: str, state: str) -> str:
-        """Join past and new keys (or values), (keys * 128, dim); the new ones are output as state, one tensor a temporal window."""
+        """Join past and new keys (or values), (keys * 128, dim); the new ones are output as state, a tensor per temporal window."""
         g, shape = self.g, (self.step.blocks, BLOCK, self.c.dim)
         length = self.step.blocks * BLOCK
         for window in range(self.step.windows):
@@ -123,7 +123,7 @@ class _Transformer:
         if rank < pairs - 1:
             top, _ = g.ops("TopK", 2, flat, g.ints(rank + 1), axis=-1)
             threshold = g.slice(top, rank, rank + 1, 2)
-        else:  # everything ranks: the least of all is the threshold
+        else:  # all pairs are within the rank: the smallest value is the threshold
             threshold, _ = g.ops("TopK", 2, flat, g.ints(1), axis=-1, largest=0)
         kept = g.reshape(g.op("Greater", flat, threshold), heads, queries, keys)
         if self.step.probe:
@@ -133,7 +133,7 @@ class _Transformer:
         return kept
 
     def _masked(self, q: str, k: str, v: str, kept: str) -> str:
-        """Attend over the kept blocks, in groups of query blocks; the result of a query block that keeps none is zeros."""
+        """Attend over the kept blocks, in groups of query blocks; a query block that keeps none gives zeros."""
         g, heads, keys = self.g, self.c.heads, self.step.keys
         queries = self.step.windows * self.step.blocks
         q, k, v = self._heads(q), g.transpose(self._heads(k), 0, 2, 1), self._heads(v)
@@ -154,14 +154,14 @@ class _Transformer:
         return self._tokens(g.concat(parts, 1))
 
     def _dense(self, q: str, k: str, v: str) -> str:
-        """Attend over everything."""
+        """Attend over all keys."""
         g, heads = self.g, self.c.heads
         q, k, v = (g.reshape(value, 1, -1, self.c.dim) for value in (q, k, v))
         y = g.op("Attention", q, k, v, q_num_heads=heads, kv_num_heads=heads, scale=1.0)
         return g.reshape(y, -1, self.c.dim)
 
     def _cross_attention(self, x: str, name: str) -> str:
-        """Attend over the prompt, whose keys and values are constants; repeated tokens are in it once, weighted."""
+        """Attend over the prompt, whose keys and values are constants; repeated tokens are included once, with a weight."""
         g, c, name = self.g, self.c, f"{name}.cross_attn"
         k = rms(linear(self.text, self.w, f"{name}.k"), c.eps) * self.w[f"{name}.norm_k.weight"] * c.head_dim**-0.5
         k, v = (part.reshape(-1, c.heads, c.head_dim) for part in (k, linear(self.text, self.w, f"{name}.v")))
@@ -184,7 +184,7 @@ class _Transformer:
         gate: Array | None = None,
         dtype: np.dtype[Any] | None = None,
     ) -> str:
-        """Write a linear layer; rows: the order of its outputs; gate: what they are multiplied by."""
+        """Write a linear layer. rows: the order of its outputs. gate: factors of its outputs."""
         bias = self.w[f"{name}.bias"]
 
         def folded(array: Array) -> Array:
@@ -196,7 +196,7 @@ class _Transformer:
         return self.g.op("Gemm", x, weight, self.g.constant(folded(bias), dtype), transB=1)
 
     def _norm(self, x: str, scale: Array, shift: Array, dtype: np.dtype[Any] | None = None) -> str:
-        """Write a layer norm over the channels of a float32 value, its result in the graph's precision."""
+        """Write a layer norm over the channels of a float32 value, with the result in the graph's precision."""
         g = self.g
         y = g.op(
             "LayerNormalization", x, g.constant(scale, FLOAT), g.constant(shift, FLOAT), axis=-1, epsilon=self.c.eps
@@ -212,15 +212,15 @@ class _Transformer:
         return g.op("Mul", g.op("Div", x, root), g.constant(weight, FLOAT))
 
     def _windows(self, x: str, channels: int) -> str:
-        """Raster order to attention blocks, (tokens, channels)."""
+        """Reorder from raster order to attention blocks, (tokens, channels)."""
         _, rows, columns = self.step.grid
         split = self.g.reshape(x, self.step.windows, 2, rows // 8, 8, columns // 8, 8, channels)
         return self.g.reshape(self.g.transpose(split, 0, 2, 4, 1, 3, 5, 6), -1, channels)
 
     def _heads(self, x: str) -> str:
-        """(tokens, dim) to (heads, tokens, head_dim)."""
+        """Reshape (tokens, dim) to (heads, tokens, head_dim)."""
         return self.g.transpose(self.g.reshape(x, -1, self.c.heads, self.c.head_dim), 1, 0, 2)
 
     def _tokens(self, x: str) -> str:
-        """(heads, tokens, head_dim) to (tokens, dim)."""
+        """Reshape (heads, tokens, head_dim) to (tokens, dim)."""
         return self.g.reshape(self.g.transpose(x, 1, 0, 2), -1, self.c.dim)

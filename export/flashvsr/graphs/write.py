@@ -1,4 +1,4 @@
-"""FlashVSR's ONNX graphs, their shared weight file and their manifest, written into a folder."""
+"""Writer of FlashVSR's ONNX graphs, their shared weight file and their manifest."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -27,11 +27,11 @@ from .transformer import write_transformer
 
 
 def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashVSRManifest:
-    """Write all graphs, their shared weight file and the manifest into a folder; returns the manifest.
+    """Write all graphs, their shared weight file and the manifest to a folder; returns the manifest.
 
-    Memory stays at a few times the largest tensor: weights are read, rewritten and stored one by one.
-    Raises SettingsError for impossible tiles, ModelError for weights that are not FlashVSR's or do not fit in the precision,
-    TargetError where the folder cannot be written to.
+    Memory is limited to a few times the largest tensor: weights are read, converted and stored one by one.
+    Raises SettingsError for impossible tiles, ModelError for weights that are not FlashVSR's or do not fit in the precision, and
+    TargetError if the folder cannot be written.
     """
     settings.check()
     check(weights)
@@ -39,7 +39,7 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
         folder.mkdir(parents=True, exist_ok=True)
         with closing(WeightFile(folder / f"flashvsr-{settings.precision}.weights")) as data:
             graphs, profiles = _graphs(weights, data, settings)
-            # From here to the new manifest there is none, so that nobody reads old graphs with new weights.
+            # Until the new manifest is written there is none, so that old graphs are never read with new weights.
             (folder / FILE).unlink(missing_ok=True)
             digest = data.finish()
         for name, graph in graphs.items():
@@ -54,20 +54,20 @@ def write_graphs(weights: WeightSet, folder: Path, settings: Settings) -> FlashV
         manifest.write(folder)
     except OverflowError as error:
         raise ModelError(
-            f"these weights cannot be exported in {settings.precision}: {error}; fp32 takes most"
+            f"these weights cannot be exported in {settings.precision}: {error}; fp32 has the largest range"
         ) from error
     except OSError as error:
-        raise TargetError(f"cannot write the graphs into {folder}: {reason(error)}") from error
+        raise TargetError(f"cannot write the graphs to {folder}: {reason(error)}") from error
     return manifest
 
 
 def _graphs(
     weights: WeightSet, data: WeightFile, settings: Settings
 ) -> tuple[dict[str, ExternalGraphWriter], tuple[Profile, ...]]:
-    """Write all graphs, by the names of their files and not saved yet, their weights into the file; and their tiles."""
+    """Build all graphs, writing their weights to the shared file; returns the unsaved graphs by file name, and their tiles."""
     other = "fp32" if settings.precision == "fp32" else "fp16"
-    # ONNX Runtime's CUDA provider lacks the newer versions of some operators, whose tensors would go through the CPU: Pad
-    # and Resize are in 18, Gelu came with 20, the fused Attention with 23.
+    # ONNX Runtime's CUDA provider lacks newer versions of some operators, which would then run on the CPU: Pad and Resize are
+    # supported up to 18; Gelu needs 20, and the fused Attention 23.
     opset = 20 if settings.exact else 23
     profiles = []
     graphs = {
@@ -86,7 +86,7 @@ def _graphs(
 
 
 def _manifest(weights: WeightSet, settings: Settings, profiles: tuple[Profile, ...]) -> FlashVSRManifest:
-    """Describe the export as far as it follows from weights and settings; the files come later."""
+    """Build the manifest from weights and settings; the files are added later."""
     itemsize = 4 if settings.precision == "fp32" else 2  # of projector and decoder
     return FlashVSRManifest(
         network=f"flashvsr-{weights.version}-tiny",

@@ -1,1 +1,1 @@
-"""FlashVSR's graphs compared with PyTorch and with the public implementation."""
+"""Comparison of FlashVSR's graphs with PyTorch and with the public implementation."""

@@ -1,4 +1,4 @@
-"""An export judged by an owner of the trained weights, on a real clip: one report of what no other machine can measure."""
+"""Acceptance check of an export on a real clip, run by users who have the trained weights; writes a report."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -28,14 +28,14 @@ from .runs import run_torch
 
 FRAMES = 33  # two steps of a shot: 29 frames of output
 SCALE = 4
-SIDE = 64  # pixels of the source that are judged, each way: one tile of 256
+SIDE = 64  # side of the checked area in source pixels: one tile of 256
 LARGEST_FP16 = 65504.0
 NEEDED_PSNR = 50.0  # dB, ONNX against PyTorch
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """files: SHA-256 by name. psnr: ONNX Runtime against PyTorch on the clip, dB, in float32.
+    """The result of an acceptance check. files: SHA-256 by name. psnr: ONNX Runtime against PyTorch in float32, in dB.
 
     largest: the 20 largest absolute activations, by operation. passed: psnr at least 50 dB, all finite.
     fp16_fits: every activation fits in float16.
@@ -51,16 +51,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """The part of a clip that is judged. frames: its first ones, the middle of each, (64, 64, 3) uint8."""
+    """The checked part of a clip. frames: the center of each of its first frames, (64, 64, 3) uint8."""
 
     name: str
     frames: list[Pixels]
 
 
 def accept(weights: WeightSet, folder: Path, graphs: Path, clip: Clip, report: Path) -> Report:
-    """Compare an export of the weights in a folder with PyTorch on a real clip; write report.json, report.md and images.
+    """Compare an export of the weights in a folder with PyTorch on a real clip; writes report.json, report.md and images.
 
-    An export that passes is no longer marked experimental.
+    An export that passes is no longer marked as experimental.
     """
     report.mkdir(parents=True, exist_ok=True)
     frames = clip.frames
@@ -87,7 +87,7 @@ def accept(weights: WeightSet, folder: Path, graphs: Path, clip: Clip, report: P
 
 
 def read_clip(clip: Path) -> Clip:
-    """Read the middle of the clip's first frames; SourceError where it is too small or too short."""
+    """Read the center of a clip's first frames; raises SourceError if it is too small or too short."""
     try:
         with av.open(str(clip)) as container:
             decoded = [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), FRAMES)]

@@ -1,4 +1,4 @@
-"""The largest activations of a PyTorch run, to tell whether they fit in float16."""
+"""Recording of the largest activations of a PyTorch run, to check whether they fit in float16."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class ActivationScan(TorchFunctionMode):  # type: ignore[misc]  # PyTorch is not type-checked
-    """A context that keeps the largest absolute value that every call of a PyTorch function returns, by its name and number."""
+    """A context manager that records the largest absolute result of every PyTorch call, by function name and call number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class ActivationScan(TorchFunctionMode):  # type: ignore[misc]  # PyTorch is not
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - any result
-        """Call the function, and look at its result."""
+        """Call the function and record its result."""
         result = func(*args, **(kwargs or {}))
         if isinstance(result, torch.Tensor) and result.dtype in (torch.float32, torch.float16, torch.bfloat16):
             with torch._C.DisableTorchFunction():

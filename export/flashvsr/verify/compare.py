@@ -1,4 +1,4 @@
-"""How far PyTorch and the exported graphs are from a numeric reference, and the graphs from PyTorch."""
+"""Comparison of PyTorch and the exported graphs with a numeric reference, and of the graphs with PyTorch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from upres.export.weights.tensors import Array
 from .golden import Golden
 from .runs import Outcome, run_onnx, run_torch
 
-LATENT_TOLERANCE = 1e-5  # of the largest value
-FRAME_TOLERANCE = 1e-4  # on [-1, 1]
-TIE = 1e-6  # a block this near its threshold, of the threshold, may fall on either side
+LATENT_TOLERANCE = 1e-5  # relative to the largest value
+FRAME_TOLERANCE = 1e-4  # absolute, for values in [-1, 1]
+TIE = 1e-6  # a block within this relative distance of its threshold may fall on either side
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far one value is from the reference, and how far it may be. note: for people."""
+    """The difference of a value from the reference, and its tolerance. note: text for people."""
 
     name: str
     value: float
@@ -35,12 +35,12 @@ class Difference:
 
     @property
     def passes(self) -> bool:
-        """Whether it is within tolerance; a value that is not a number is not."""
+        """Whether the difference is within tolerance; NaN is not."""
         return self.value <= self.tolerance
 
 
 def compare(weights: WeightSet, golden: Golden, folder: Path) -> Iterator[Difference]:
-    """Run PyTorch, then ONNX Runtime on graphs written into the folder; yields every difference from the reference."""
+    """Run PyTorch, then ONNX Runtime on graphs written to the folder; yields every difference from the reference."""
     rows, columns = golden.noise.shape[3] * 8, golden.noise.shape[4] * 8
     settings = Settings(
         profiles=((rows, columns),), local_range=golden.local_range, topk_ratio=golden.topk_ratio, probe=True
@@ -52,9 +52,9 @@ def compare(weights: WeightSet, golden: Golden, folder: Path) -> Iterator[Differ
 
 
 def compare_export(weights: WeightSet, folder: Path, settings: Settings) -> dict[str, float]:
-    """Measure how far exported graphs are from PyTorch over three chunks of noise, relative to the largest value.
+    """Measure the difference of exported graphs from PyTorch over three chunks of noise, relative to the largest value.
 
-    ONNX Runtime's CPU provider does not compute in bfloat16: of such an export, the first step is run on OpenVINO.
+    ONNX Runtime's CPU provider does not support bfloat16: for such an export, only the first step is run, on OpenVINO.
     """
     height, width = min(settings.profiles, key=lambda size: size[0] * size[1])
     draw = np.random.Generator(np.random.Philox(0))
@@ -69,9 +69,9 @@ def compare_export(weights: WeightSet, folder: Path, settings: Settings) -> dict
         feeds = {"noise": noise[:, :, :FIRST], "tokens": expected[0].tokens, "cos": cos, "sin": sin}
         return {"clean": _relative(graph.run(feeds)["clean"], expected[0].clean)}
     worst = {"tokens": 0.0, "clean": 0.0, "frames": 0.0}
-    for outcome, wanted in zip(run_onnx(weights, golden, folder), expected, strict=True):
+    for outcome, reference in zip(run_onnx(weights, golden, folder), expected, strict=True):
         for name in worst:
-            worst[name] = max(worst[name], _relative(getattr(outcome, name), getattr(wanted, name)))
+            worst[name] = max(worst[name], _relative(getattr(outcome, name), getattr(reference, name)))
     return worst
 
 
@@ -92,10 +92,10 @@ def _differences(name: str, outcomes: list[Outcome], golden: Golden) -> Iterator
 
 
 def _mask_difference(name: str, masks: list[tuple[Array, Array, Array]], expected: Array) -> Difference:
-    """Count the blocks that only one of the two keeps, other than those that tie with their threshold."""
+    """Count the blocks that only one of the two masks keeps, except those that tie with their threshold."""
     flipped = ties = 0
-    for (kept, probability, threshold), wanted in zip(masks, expected, strict=True):
-        wrong = kept != wanted
+    for (kept, probability, threshold), reference in zip(masks, expected, strict=True):
+        wrong = kept != reference
         limit = np.repeat(threshold, kept.shape[1] // threshold.shape[1], 1)[..., None]
         tied = wrong & (np.abs(probability - limit) <= TIE * limit)
         flipped, ties = flipped + int(wrong.sum()), ties + int(tied.sum())

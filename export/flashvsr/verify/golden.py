@@ -1,4 +1,4 @@
-"""Numeric references of the public implementation: its inputs, and what it computed from them."""
+"""Numeric references of the public implementation: inputs and results."""
 
 import json
 import zipfile
@@ -13,9 +13,9 @@ from upres.export.weights.tensors import Array
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """frames: (F, H, W, 3) uint8, the low-quality video at output size. noise: (1, 16, n, H/8, W/8).
+    """A numeric reference. frames: (F, H, W, 3) uint8, the low-quality video at output size. noise: (1, 16, n, H/8, W/8).
 
-    expected: what was computed, by chunk and name: `c0.lq`, `c0.mask`, `c0.clean`, …; empty where PyTorch is the reference.
+    expected: results by chunk and name: `c0.lq`, `c0.mask`, `c0.clean`, …; empty if PyTorch is the reference.
     """
 
     frames: Array
@@ -26,9 +26,9 @@ class Golden:
 
 
 def read_golden(path: Path) -> Golden:
-    """Read a reference, whose frames pan over one still, a row down and two columns right a frame."""
+    """Read a reference, whose frames pan over a still image by one row down and two columns right per frame."""
     try:
-        with path.open("rb") as raw, np.load(raw) as file:  # numpy leaves a file open that it cannot read
+        with path.open("rb") as raw, np.load(raw) as file:  # NumPy does not close a file that it cannot read
             values = {key: file[key] for key in file.files}
         still, noise = values["pano_u8"], values["noise"]
         height, width = noise.shape[3] * 8, noise.shape[4] * 8

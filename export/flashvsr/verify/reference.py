@@ -1,6 +1,6 @@
-"""FlashVSR in PyTorch, written as the architecture is described: the reference that exported graphs are compared with.
+"""FlashVSR in PyTorch, following the published architecture: the reference for exported graphs.
 
-Projector, Transformer and Decoder each keep their own state, take one step at a time and work in the dtype of their weights.
+Projector, Transformer and Decoder each keep their own state, process one step at a time and compute in the dtype of their weights.
 Sources: arXiv 2510.12747 for the scheme, the public release (Apache-2.0) for the constants.
 """
 
@@ -24,7 +24,7 @@ Grid = tuple[int, int, int]  # latent frames, rows and columns of tokens
 
 @dataclass(frozen=True, slots=True)
 class BlockMask:
-    """Which key blocks each query block attends to. kept, probability: (heads, Nq, Nk). threshold: (heads, windows)."""
+    """The key blocks that each query block attends to. kept, probability: (heads, Nq, Nk). threshold: (heads, windows)."""
 
     kept: Tensor
     probability: Tensor
@@ -32,7 +32,7 @@ class BlockMask:
 
 
 class Projector:
-    """The causal LQ projector: four low-quality frames in, one map of tokens out, looking two frames back."""
+    """The causal LQ projector, which converts four low-quality frames to a map of tokens and looks two frames back."""
 
     def __init__(self, weights: Mapping[str, Tensor], version: Version) -> None:
         self._weights = weights
@@ -50,7 +50,7 @@ class Projector:
         return F.linear(tokens, self._weights["linear_layers.0.weight"], self._weights["linear_layers.0.bias"])
 
     def _convolve(self, x: Tensor, index: int) -> Tensor:
-        """Convolve, causal in time; v1 looks back at the end of the same clip, v1.1 at that of the clip before."""
+        """Convolve, causal in time; v1 looks back to the end of the same clip, v1.1 to the end of the previous clip."""
         past, last = self._caches[index - 1], x[:, :, -2:]
         if past is None:
             past = x[:, :, :1].expand_as(last)
@@ -58,7 +58,7 @@ class Projector:
             past = last
         self._caches[index - 1] = last
         padded = F.pad(torch.cat([past, x], 2), (1, 1, 1, 1, 0, 0), mode="replicate")
-        # The published 4x3x3 convolution of stride 2 in time, as a 3x3 one over 4 steps' channels: far faster on GPUs.
+        # The published 4x3x3 convolution with stride 2 in time, as a 3x3 one over the channels of 4 steps: far faster on GPUs.
         steps = [padded[0, :, at : at + 4].flatten(0, 1) for at in range(0, padded.shape[2] - 3, 2)]
         weight, bias = self._weights[f"conv{index}.weight"].flatten(1, 2), self._weights[f"conv{index}.bias"]
         return F.conv2d(torch.stack(steps), weight, bias).transpose(0, 1)[None]
@@ -89,7 +89,7 @@ class Transformer:
         self.masks: list[BlockMask] = []
 
     def compile(self, backend: str = "inductor") -> None:
-        """Have PyTorch compile the layers, which are all alike, when they first run; the weights are kept from now on."""
+        """Let PyTorch compile the layers, which are identical, on their first run; from now on the weights are kept in memory."""
         self._layers = [dict(layer) for layer in self._layers]
         self._run_block = torch.compile(self._block, backend=backend, dynamic=False)
 
@@ -119,7 +119,7 @@ class Transformer:
     def _block(
         self, x: Tensor, w: Mapping[str, Tensor], grid: Grid, angles: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor, BlockMask | None]:
-        """Run one layer: to its tokens, the keys and values that the next step needs, and its mask where the rule is exact."""
+        """Run one layer; returns its tokens, the keys and values for the next step, and its mask if the rule is exact."""
         shift, scale, gate, shift2, scale2, gate2 = (w["modulation"] + self._modulation)[0]
         y, k, v, mask = self._self_attention(self._norm(x) * (1 + scale) + shift, w, grid, angles, past)
         x = x + gate * y
@@ -163,9 +163,9 @@ class Transformer:
         return BlockMask(kept, probability, threshold)
 
     def _angles(self, grid: Grid) -> Tensor:
-        """Compute cosines and sines, (2, tokens, 1, head_dim / 2); time, row and column share the channels 3-way."""
+        """Compute cosines and sines, (2, tokens, 1, head_dim / 2); the channels are divided among time, row and column."""
         cos, sin = rotation(self.position, grid, self._c.head_dim, dtype=np.float64)
-        # In float64, as published, where the network computes in float32, whose errors are measured.
+        # In float64, as published, if the network computes in float32, since errors are measured in float32.
         dtype = torch.float64 if self._text.dtype == torch.float32 else torch.float32
         return torch.from_numpy(np.stack([cos, sin])[:, :, None]).to(dtype)
 
@@ -173,7 +173,7 @@ class Transformer:
         return F.layer_norm(x, x.shape[-1:], eps=self._c.eps)
 
     def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
-        # In float32, and as one operation, so that a scan for float16 does not see its squares.
+        # In float32, and as one operation, so that a scan for float16 does not record its squares.
         return F.rms_norm(x.float(), x.shape[-1:], eps=self._c.eps).to(x.dtype) * weight
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ class Transformer:
 
 
 class Decoder:
-    """The TC decoder: one latent frame and its four low-quality frames in, four frames out; nine blocks look one step back."""
+    """The TC decoder, from a latent frame and its four low-quality frames to four frames; nine blocks look one step back."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         self._w = weights
@@ -238,7 +238,7 @@ def unwindows(x: Tensor, grid: Grid) -> Tensor:
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None) -> Tensor:
-    """Attend over the kept blocks, or all; the result of a query block that keeps none is zeros."""
+    """Attend over the kept blocks, or all; a query block that keeps none gives zeros."""
     if kept is None:
         return F.scaled_dot_product_attention(q, k, v)
     some = kept.any(-1, keepdim=True)

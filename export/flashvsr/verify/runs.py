@@ -1,4 +1,4 @@
-"""The same chunks of video through PyTorch and through ONNX Runtime, with all that is in between."""
+"""Runs of the same chunks of video on PyTorch and on ONNX Runtime, with all intermediate results."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def run_torch(weights: WeightSet, golden: Golden, attention: Attention) -> list[Outcome]:
-    """Run PyTorch in float32: the projector over all chunks, then the transformer, then the decoder, in a layer's memory."""
+    """Run PyTorch in float32: the projector on all chunks, then the transformer, then the decoder, keeping one layer in memory."""
     c, steps = weights.configuration, list(_steps(golden))
     projector = reference.Projector(OneByOne(weights.lq), weights.version)
     projector(_signed(golden.frames[:1].repeat(4, 0)))
@@ -64,7 +64,7 @@ def run_torch(weights: WeightSet, golden: Golden, attention: Attention) -> list[
 
 
 def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> list[Outcome]:
-    """Run the graphs in a folder on ONNX Runtime, one part after the other over all chunks; masks and keys where probed."""
+    """Run the graphs in a folder on ONNX Runtime, one part after the other on all chunks; with masks and keys if probed."""
     c, (height, width), steps = weights.configuration, golden.frames.shape[1:3], list(_steps(golden))
     tokens = _project_onnx(golden, folder, steps)
     first, following = (_load(folder / f"{name}-{height}x{width}.onnx") for name in ("first", "next"))
@@ -74,7 +74,7 @@ def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> list[Outcome]:
         with closing(Resident(following)) as resident:
             results.append(transformer.push(golden.noise[:, :, latents], resident.put(part), latents.start))
         if latents.start == 0:
-            first.close()  # two graphs that map one file hold its pages twice
+            first.close()  # two graphs that map the same file keep its pages twice
     following.close()
     decoder = Decoder(_load(folder / "decoder.onnx"), height, width)
     decoder.start()
@@ -91,7 +91,7 @@ def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> list[Outcome]:
 
 
 def _steps(golden: Golden) -> Iterator[Step]:
-    """Cut a reference into chunks."""
+    """Split a reference into chunks."""
     padded = np.concatenate([golden.frames[:1]] * 3 + [golden.frames])
     start, total = 0, golden.noise.shape[2]
     while start < total:
@@ -114,13 +114,13 @@ def _load(path: Path) -> GraphAtOnce:
 
 
 def _read(bound: Bound) -> Array:
-    """Copy a tensor from the device, which is the host."""
+    """Copy a tensor from the device, which is the host here."""
     assert isinstance(bound.memory, HostArray)
     return bound.memory.array.view(bound.spec.dtype).reshape(bound.spec.shape).copy()
 
 
 def _masks(outputs: dict[str, Array], layers: int) -> list[tuple[Array, Array, Array]]:
-    """Take the masks from the outputs of a graph that was written with probes; none from any other."""
+    """Return the masks from the outputs of a graph that was written with probes; empty for other graphs."""
     probed = range(layers if "keys" in outputs else 0)
     return [(outputs[f"mask{n}"], outputs[f"probability{n}"], outputs[f"threshold{n}"][..., 0]) for n in probed]
 

@@ -1,1 +1,1 @@
-"""FlashVSR's weights: which tensors there are, and the files they come in."""
+"""FlashVSR's weights: tensor shapes, and readers of the weight files."""

@@ -1,4 +1,4 @@
-"""The sizes of a FlashVSR, and the shape of every tensor that they give.
+"""The sizes of a FlashVSR model, and the resulting shape of every tensor.
 
 Keys and shapes are those of the public v1 and v1.1 releases (Apache-2.0, arXiv 2510.12747), Tiny pipeline.
 """
@@ -14,7 +14,7 @@ TIMESTEP = 1000.0  # of the one diffusion step
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The sizes of one FlashVSR; by default those of the release.
+    """The sizes of a FlashVSR model; by default those of the release.
 
     dim, heads, layers, ffn: of the diffusion transformer (DiT). text_dim: of a prompt token. freq_dim: of the time embedding.
     projector: channels of the LQ projector's two convolutions. decoder: channels of the TC decoder's four levels.

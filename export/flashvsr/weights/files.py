@@ -1,4 +1,4 @@
-"""FlashVSR's public weight files: found under their original or repacked names, read safely and one tensor at a time."""
+"""Reader of FlashVSR's public weight files, under their original or repacked names, safe and one tensor at a time."""
 
 import re
 import zipfile
@@ -18,21 +18,21 @@ from .configuration import Configuration
 from .weight_set import LazyTensors, WeightSet, check
 
 HUB = "Hugging Face, JunhaoZhuang/FlashVSR-v1.1 (or JunhaoZhuang/FlashVSR for v1)"
-RELEASED = Configuration()  # the one size that was trained
-DIT_BYTES = 5_676_070_392  # of the original file, the only size that is published
+RELEASED = Configuration()  # the only size that was trained
+DIT_BYTES = 5_676_070_392  # size of the original file, the only one with a published size
 REPOSITORY = "the git repository OpenImagingLab/FlashVSR, examples/WanVSR/prompt_tensor/"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One of the files. names: the original one first, then those of repacks. anchor: a key it holds, to find a prefix by."""
+    """A weight file. names: the original first, then those of repacks. anchor: a key in the file that reveals a prefix."""
 
     names: tuple[str, ...]
     origin: str
     anchor: str = ""
 
     def find(self, folder: Path) -> Path | None:
-        """Return the file in this folder; None where it is missing."""
+        """Return the file in a folder, or None if it is missing."""
         return next((folder / name for name in self.names if (folder / name).is_file()), None)
 
 
@@ -53,7 +53,7 @@ SOURCES = {
 
 
 class FileTensors(LazyTensors):
-    """The tensors of a .safetensors file, or of a pickle that holds tensors only; any prefix before the anchor is dropped."""
+    """The tensors of a .safetensors file, or of a pickle with tensors only; a prefix before the anchor is removed."""
 
     def __init__(self, path: Path, anchor: str = "") -> None:
         try:
@@ -64,12 +64,12 @@ class FileTensors(LazyTensors):
         self._keys = {key.removeprefix(prefix): key for key in self._tensors}
 
     def __getitem__(self, key: str) -> Array:
-        """Read the tensor of this key as float32."""
+        """Read a tensor as float32."""
         array: Array = self._tensors[self._keys[key]][:].detach().float().numpy()
         return array
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Return the shape of the tensor of this key, without reading it."""
+        """Return the shape of a tensor without reading it."""
         tensor = self._tensors[self._keys[key]]
         return tuple(tensor.shape if isinstance(tensor, torch.Tensor) else tensor.get_shape())
 
@@ -81,7 +81,7 @@ class FileTensors(LazyTensors):
 
 
 def read_folder(folder: Path, version: Version | None = None) -> WeightSet:
-    """Read the trained weights in a folder; ModelError naming every file, tensor or fact that is missing or wrong."""
+    """Read the trained weights in a folder; raises ModelError listing every missing or wrong file, tensor and option."""
     paths = {part: source.find(folder) for part, source in SOURCES.items()}
     problems = [
         f"{SOURCES[part].names[0]} is missing (from {SOURCES[part].origin})"
@@ -90,10 +90,10 @@ def read_folder(folder: Path, version: Version | None = None) -> WeightSet:
     ]
     original = paths["dit"]
     if original and original.name == SOURCES["dit"].names[0] and (size := original.stat().st_size) != DIT_BYTES:
-        problems.append(f"{original.name} has {size} bytes, expected {DIT_BYTES}: fetch it again")
+        problems.append(f"{original.name} has {size} bytes, expected {DIT_BYTES}: download it again")
     version = version or _version_of(folder, *(path for path in paths.values() if path))
     if version is None:
-        problems.append("v1 and v1.1 have the same shapes: say which one with --weights-version v1.1 or v1")
+        problems.append("v1 and v1.1 have the same shapes: choose one with --weights-version v1.1 or v1")
     if problems or version is None:
         raise ModelError(f"the weights of FlashVSR in {folder} cannot be used: " + "; ".join(problems))
     dit, lq, tc, prompt = (FileTensors(path, SOURCES[part].anchor) for part, path in paths.items() if path)
@@ -104,7 +104,7 @@ def read_folder(folder: Path, version: Version | None = None) -> WeightSet:
 
 
 def _version_of(*paths: Path) -> Version | None:
-    """Guess the release by the names of folder and files; only v1.1 is ever named."""
+    """Guess the release from the names of folder and files; only v1.1 appears in names."""
     names = " ".join(path.resolve().name for path in paths)
     if re.search(r"FlashVSR[-_ ]?v?1[._]1", names):
         return "v1.1"
@@ -115,13 +115,13 @@ def _open(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         file: Any = safe_open(path, framework="pt")
         return {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - the file is not a mapping
-    # The format before PyTorch 1.6 is no zip, and cannot be mapped.
+    # The format before PyTorch 1.6 is not a zip and cannot be mapped.
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     if isinstance(loaded, torch.Tensor):
         return {"prompt": loaded}
     if not isinstance(loaded, dict):
-        raise TypeError(f"it holds a {type(loaded).__name__}, expected tensors by name")
+        raise TypeError(f"it contains a {type(loaded).__name__}, expected tensors by name")
     tensors = dict(loaded.get("state_dict", loaded))
     if others := [str(key) for key, value in tensors.items() if not isinstance(value, torch.Tensor)]:
-        raise TypeError(f"it holds more than tensors: {', '.join(others)}")
+        raise TypeError(f"it contains values that are not tensors: {', '.join(others)}")
     return tensors

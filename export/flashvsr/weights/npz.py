@@ -1,4 +1,4 @@
-"""All weights of a small FlashVSR in one `.npz`, as numeric references come with."""
+"""Reader of all weights of a small FlashVSR in one `.npz`, the format of numeric references."""
 
 import zipfile
 from pathlib import Path
@@ -15,18 +15,18 @@ from .weight_set import WeightSet, check
 def read_npz(path: Path, *, heads: int | None = None) -> WeightSet:
     """Read all parts: keys prefixed dit., lq11. (or lq.) and tc., and `context`, the prompt.
 
-    heads: of attention, where a head is not 128 channels. Raises ModelError for any other file.
+    heads: number of attention heads, if a head does not have 128 channels. Raises ModelError for any other file.
     """
     parts: dict[str, Tensors] = {"dit": {}, "lq11": {}, "lq": {}, "tc": {}}
     try:
-        with path.open("rb") as raw, np.load(raw) as file:  # numpy leaves a file open that it cannot read
+        with path.open("rb") as raw, np.load(raw) as file:  # NumPy does not close a file that it cannot read
             for key in file.files:
                 part, _, name = key.partition(".")
                 if part in parts:
                     parts[part][name] = file[key]
             prompt = file["context"]
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path} does not hold FlashVSR weights: {error}") from error
+        raise ModelError(f"{path} contains no FlashVSR weights: {error}") from error
     lq = parts["lq11"] or parts["lq"]
     configuration = _configuration_of(parts["dit"], lq, parts["tc"], heads=heads)
     weights = WeightSet(configuration, parts["dit"], lq, parts["tc"], prompt, origin="random")
@@ -35,7 +35,7 @@ def read_npz(path: Path, *, heads: int | None = None) -> WeightSet:
 
 
 def _configuration_of(dit: Tensors, lq: Tensors, tc: Tensors, *, heads: int | None) -> Configuration:
-    """Read the sizes off the weights; ModelError where a tensor that this needs is missing."""
+    """Return the sizes of the weights; raises ModelError if a tensor needed for this is missing."""
     try:
         dim = dit["patch_embedding.weight"].shape[0]
         first, second, third, fourth = (tc[f"decoder.{index}.weight"].shape[0] for index in (1, 10, 16, 22))

@@ -1,4 +1,4 @@
-"""Weights that were never trained, for tests and measurements."""
+"""Random weights for tests and measurements."""
 
 import zlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from .weight_set import LazyTensors, WeightSet
 
 
 def random_weights(configuration: Configuration, *, seed: int = 0, prompt_tokens: int = 512) -> WeightSet:
-    """Draw the weights of these sizes; a fifth of the prompt is text, the rest padding."""
+    """Draw weights of the given sizes; a fifth of the prompt is text, the rest is padding."""
     shapes = configuration.shapes()
     dit, lq, tc = (RandomTensors(shapes[part], seed) for part in ("dit", "lq", "tc"))
     prompt = np.zeros((1, prompt_tokens, configuration.text_dim), np.float32)
@@ -22,14 +22,14 @@ def random_weights(configuration: Configuration, *, seed: int = 0, prompt_tokens
 
 
 class RandomTensors(LazyTensors):
-    """Tensors drawn when asked for, the same for the same seed and key; scaled so that signals keep their size."""
+    """Tensors drawn on access, reproducible for a seed and key, and scaled so that signals keep their magnitude."""
 
     def __init__(self, shapes: Shapes, seed: int) -> None:
         self._shapes = shapes
         self._seed = seed
 
     def __getitem__(self, key: str) -> Array:
-        """Draw the tensor of this key, float32."""
+        """Draw a tensor, float32."""
         shape = self._shapes[key]
         draw = np.random.Generator(np.random.Philox(key=[self._seed, zlib.crc32(key.encode())]))
         values = draw.standard_normal(shape, np.float32)
@@ -40,7 +40,7 @@ class RandomTensors(LazyTensors):
         return values
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Return the shape of the tensor of this key."""
+        """Return the shape of a tensor."""
         return self._shapes[key]
 
     def __iter__(self) -> Iterator[str]:

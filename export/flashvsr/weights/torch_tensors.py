@@ -1,4 +1,4 @@
-"""FlashVSR's weights as PyTorch tensors: all of a part at once, or one by one where memory is short."""
+"""FlashVSR's weights as PyTorch tensors: a whole part at once, or one by one to save memory."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,13 +10,13 @@ from .weight_set import Part
 
 
 class Within(Mapping[str, Tensor]):
-    """The tensors whose keys start with a prefix, without it."""
+    """The tensors whose keys start with a prefix, by the rest of their keys."""
 
     def __init__(self, weights: Mapping[str, Tensor], prefix: str) -> None:
         self._weights, self._prefix = weights, prefix
 
     def __getitem__(self, key: str) -> Tensor:
-        """Return the tensor of this prefixed key."""
+        """Return the tensor of the prefixed key."""
         return self._weights[self._prefix + key]
 
     def __iter__(self) -> Iterator[str]:
@@ -27,13 +27,13 @@ class Within(Mapping[str, Tensor]):
 
 
 class OneByOne(Mapping[str, Tensor]):
-    """The weights of a part as tensors that are read when asked for and not kept: slow, and a layer's memory is enough."""
+    """The weights of a part as tensors that are read on every access and not kept: slow, but needs little memory."""
 
     def __init__(self, weights: Part) -> None:
         self._weights = weights
 
     def __getitem__(self, key: str) -> Tensor:
-        """Read the tensor of this key, float32, on the CPU."""
+        """Read a tensor, float32, on the CPU."""
         return torch.from_numpy(np.asarray(self._weights[key]))
 
     def __iter__(self) -> Iterator[str]:

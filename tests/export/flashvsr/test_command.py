@@ -33,13 +33,15 @@ def upres(*words):
 
 def test_export_writes_where_upres_looks(weights):
     result = upres("export", "FlashVSR_Tiny", "--weights", weights, "--precision", "fp16", "--attention", "dense")
-    assert "not verified; --verify does it" in result.output
+    assert "not verified; use --verify" in result.output
     manifest = read(folder_of(NETWORK, "fp16"))
     assert (manifest.precision, manifest.attention, manifest.weights) == ("fp16", "dense", "trained")
 
 
 def test_options_that_are_missing_are_all_named(tmp_path):
-    with pytest.raises(SettingsError, match=r"needs --weights DIR.*--acceptance DIR and --clip FILE go together"):
+    with pytest.raises(
+        SettingsError, match=r"needs --weights DIR.*--acceptance DIR and --clip FILE must be given together"
+    ):
         upres("export", "FlashVSR_Tiny", "--clip", tmp_path / "clip.mp4")
 
 
@@ -73,5 +75,5 @@ def test_a_clip_that_is_too_short_is_refused_before_the_export(weights, tmp_path
 
 @pytest.mark.parametrize("words", [["--precision", "fp16"], ["--attention", "dense"], ["--verify"]])
 def test_acceptance_judges_one_kind_of_export_only(tmp_path, words):
-    with pytest.raises(SettingsError, match="--acceptance judges fp32 with exact attention"):
+    with pytest.raises(SettingsError, match="--acceptance checks fp32 with exact attention"):
         upres("export", "FlashVSR_Tiny", "--weights", tmp_path, "--acceptance", "r", "--clip", "c.mp4", *words)

@@ -50,7 +50,7 @@ def test_the_largest_architecture_builds_to_the_same_bytes_twice(tmp_path, monke
 
 
 def test_what_is_wrong_with_the_options_is_said_at_once():
-    with pytest.raises(SettingsError, match=r"in fp32 or fp16, not in bf16; --target needs --size WxH.* it is 0x720"):
+    with pytest.raises(SettingsError, match=r"in fp32 or fp16, not in bf16; --target needs --size WxH.* got 0x720"):
         list(build(Request("realesr-animevideov3-x2", "tensorrt-rtx", "bf16", "0x720")))
 
 

@@ -48,7 +48,7 @@ def test_bytes_that_do_not_fit_are_refused(tmp_path, change, message):
         ("", "first line must be 7767517"),
         ("7767517\n", "not `type name inputs outputs"),
         ("7767517\n1 1\nInput in\n", "not `type name inputs outputs"),
-        ("7767517\n3 3\nLSTM l 0 1 a\nGRU g 0 1 b\n", "its header says 3 layers, it has 2; .*: GRU, LSTM"),
+        ("7767517\n3 3\nLSTM l 0 1 a\nGRU g 0 1 b\n", "its header states 3 layers, but it has 2; .*: GRU, LSTM"),
         ("7767517\n1 1\nConvolution c 1 1 a b 0=4 1=3 6=30\n", "not those of a convolution with a bias"),
         ("7767517\n1 1\nConvolution c 1 1 a b 0=1 1=3 5=1 6=-27\n", "the settings of c ask for -27 numbers"),
         ("7767517\n1 1\nPReLU p 1 1 a b 0=-1\n", "the settings of p ask for -1 numbers"),
@@ -66,5 +66,5 @@ def test_a_param_that_is_none_is_refused(tmp_path, text, message):
 def test_a_param_without_its_bin_is_refused(tmp_path):
     param = write_srvgg(tmp_path, SMALL, tensors(SMALL))
     param.with_suffix(".bin").unlink()
-    with pytest.raises(ModelError, match="needs its weights beside it"):
+    with pytest.raises(ModelError, match=r"needs its weights in .*next to it"):
         ncnn.read(param)

@@ -40,15 +40,15 @@ class Runs:
 @pytest.mark.parametrize("function", [os.system, eval, getattr, np.load])
 def test_nothing_in_a_file_is_run(tmp_path, function):
     path = archive(tmp_path, pickle.dumps({"params": Runs(function, "echo")}))
-    with pytest.raises(ModelError, match="nothing in a file is run"):
+    with pytest.raises(ModelError, match="no code in a file is executed"):
         pth.read(path)
 
 
 @pytest.mark.parametrize(
     ("loaded", "message"),
     [
-        ([1, 2], "does not hold a state dict"),
-        (OrderedDict(params=OrderedDict(a=1)), "does not hold a state dict"),
+        ([1, 2], "contains no state dict"),
+        (OrderedDict(params=OrderedDict(a=1)), "contains no state dict"),
         ({"params": {}, "params_ema": 3}, None),
     ],
 )

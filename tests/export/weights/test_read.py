@@ -31,7 +31,7 @@ def test_bfloat16_becomes_float32(tmp_path):
 
 def test_tensors_that_are_no_floats_are_all_named(tmp_path):
     save_file({"a": np.zeros(1, np.int64), "b": np.zeros(1, np.float64)}, tmp_path / "x.safetensors")
-    with pytest.raises(ModelError, match=r"other types than float32, float16, bfloat16: a \(int64\), b \(float64\)"):
+    with pytest.raises(ModelError, match=r"of types other than float32, float16, bfloat16: a \(int64\), b \(float64\)"):
         read(tmp_path / "x.safetensors")
 
 

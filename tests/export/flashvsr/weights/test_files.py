@@ -67,7 +67,7 @@ def test_a_repack_without_its_last_layer_is_refused_with_every_tensor_it_lacks(f
 
 def test_a_truncated_file_is_named_with_the_size_it_should_have(folder, monkeypatch):
     monkeypatch.setattr("upres.export.flashvsr.weights.files.DIT_BYTES", 5_676_070_392)
-    with pytest.raises(ModelError, match="expected 5676070392: fetch it again"):
+    with pytest.raises(ModelError, match="expected 5676070392: download it again"):
         read_folder(folder)
 
 

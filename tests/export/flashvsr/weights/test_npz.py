@@ -19,7 +19,7 @@ def test_the_sizes_are_read_off_the_tensors():
 @pytest.mark.parametrize("size", [0, 3, 100_000])
 def test_a_file_that_is_cut_off_is_named(tmp_path, size):
     (tmp_path / "cut.npz").write_bytes(WEIGHTS.read_bytes()[:size])
-    with pytest.raises(ModelError, match=r"cut\.npz does not hold FlashVSR weights"):
+    with pytest.raises(ModelError, match=r"cut\.npz contains no FlashVSR weights"):
         read_npz(tmp_path / "cut.npz")
 
 
