@@ -48,7 +48,7 @@ def interruptible() -> Iterator[None]:
         from upres.engine.core.errors import Interrupted
 
         error = Interrupted("interrupted")
-        for note in getattr(stop, "__notes__", ("it had not started yet, so nothing was kept",)):
+        for note in getattr(stop, "__notes__", ("nothing is kept: it had not started yet",)):
             error.add_note(note)
         raise error from stop
 

@@ -125,7 +125,7 @@ class Stills:
                     result = still.beside(picture, result)
                 notes = self._save(result, target, pair)
         except KeyboardInterrupt as stop:
-            stop.add_note("nothing was kept: an image is written only when it is complete")
+            stop.add_note("nothing is kept: an image is written only when it is complete")
             raise
         for note in notes:
             self.report.warn(note)
