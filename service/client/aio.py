@@ -30,6 +30,12 @@ CONNECTION = (  # without keepalive, a client with nothing to send would wait in
     ("grpc.http2.ping_timeout_ms", 20_000),  # used by newer versions of gRPC
     ("grpc.http2.max_pings_without_data", 0),
 )
+LIVE = (
+    *CONNECTION,
+    # Or gRPC receives several MB ahead of a caller who reads slowly, which only gets later by them: the server sees nothing of it.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 512 << 10),
+)
 TARGET = re.compile(r"[^/\s]+:\d+")
 
 
@@ -53,13 +59,16 @@ class AsyncClient:
         if not TARGET.fullmatch(target):
             raise SettingsError(f"a server must be HOST:PORT, with the port of its gRPC endpoint, got {target!r}")
         if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, CONNECTION)
+            self._channel, self._live_channel = (grpc.aio.insecure_channel(target, each) for each in (CONNECTION, LIVE))
         else:
-            self._channel = grpc.aio.secure_channel(target, credentials, CONNECTION)
+            self._channel, self._live_channel = (
+                grpc.aio.secure_channel(target, credentials, each) for each in (CONNECTION, LIVE)
+            )
         self._metadata = (("authorization", f"Bearer {key}"),)
         self._server = Server(target, patience)
         self._jobs = stubs.JobServiceStub(self._channel)
         self._upscale = stubs.UpscaleServiceStub(self._channel)
+        self._live = stubs.UpscaleServiceStub(self._live_channel)
         self._models = stubs.ModelServiceStub(self._channel)
 
     async def __aenter__(self) -> "AsyncClient":
@@ -70,6 +79,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection."""
+        await self._live_channel.close()
         await self._channel.close()
 
     async def submit(self, source: Path, config: pb.UpscaleConfig) -> pb.Job:
@@ -171,6 +181,7 @@ class AsyncClient:
         self, source: Readable | None, received: Received, retry: Retry, config: pb.UpscaleConfig
     ) -> AsyncGenerator[Part]:
         send_buffer = SendBuffer(io.BytesIO() if source is None else source)
+        stub = self._live if retry.live else self._upscale
         while True:
             offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             reading = _Reading()
@@ -178,7 +189,7 @@ class AsyncClient:
             requests = reading.requests(_alone(first) if source is None else _requests(first, send_buffer, offset))
             try:
                 with reading.errors():
-                    async for response in self._upscale.Upscale(requests, metadata=self._metadata):
+                    async for response in stub.Upscale(requests, metadata=self._metadata):
                         retry.reset()
                         received.acknowledge(response, offset, send_buffer)
                         if (part := received.take(response)) is not None:

@@ -37,8 +37,9 @@ def follow_job(
             cursors = {}  # the ring is gone, so the cursors refer to nothing
         return follow(jobs, job.request_id, job.owner, cursors)
     relay.ring.check(cursors)
-    most_late = (MOST_LATE if job.spec["when_slow"] == "drop" else inf) if watches else None
-    place = (relay.ring.holder if holds else None) or Place(relay.ring, cursors, most_late=most_late)
+    drops = job.spec["when_slow"] == "drop"
+    most_late = (MOST_LATE if drops else inf) if watches else None
+    place = (relay.ring.holder if holds else None) or Place(relay.ring, cursors, most_late=most_late, to_newest=drops)
     return follow_live(jobs, job.request_id, job.owner, place)
 
 

@@ -140,21 +140,27 @@ class Place:
     cursors: what it has already. A track starts, and after a gap continues, with an independent fragment.
     most_late: seconds that it may be behind, for who watches. It starts with the newest key frame, and passes over to the newest
     when it is later than that.
+    to_newest: continue with the newest key frame, not with the oldest that is left, once the ring lost what was to be read next.
     """
 
-    def __init__(self, ring: Ring, cursors: Cursors | None = None, *, most_late: float | None = None) -> None:
+    def __init__(
+        self, ring: Ring, cursors: Cursors | None = None, *, most_late: float | None = None, to_newest: bool = False
+    ) -> None:
         self.position = 0
         self.ring = ring
         self._cursors = dict(cursors or {})
         self._announced: set[str] = set()
         self._delivered: dict[str, int] = {}
-        self._most_late = most_late
+        self._most_late, self._to_newest = most_late, to_newest
         self._since = -inf
 
     def next(self) -> Track | Piece | Dropped | None:
         """Return what comes next: a track before its first piece, what was lost before a piece, a piece; None: nothing yet."""
         ring = self.ring
-        self.position = max(self.position, ring.first)
+        if self.position < ring.first:
+            if self._to_newest and self._delivered and ring.key is not None:
+                self._since = ring.key.start
+            self.position = ring.first
         self._pass_over()
         while self.position < ring.next:
             item = ring[self.position]

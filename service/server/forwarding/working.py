@@ -23,6 +23,11 @@ END_SECONDS = 2.0  # for calls that were ended to leave their channel
 LOOK_SECONDS = 0.01
 CHANNEL = (
     *CONNECTION,
+    (
+        "grpc.http2.bdp_probe",
+        0,
+    ),  # as for a client's live calls: what is passed on is not received far ahead of its reader
+    ("grpc.http2.lookahead_bytes", 512 << 10),
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),  # the caller's business
     ("grpc.initial_reconnect_backoff_ms", 200),

@@ -137,6 +137,23 @@ def test_who_watches_passes_over_what_is_late_once_there_is_a_key_frame():
     asyncio.run(scenario())
 
 
+def test_a_reader_that_is_overtaken_continues_with_the_newest_key_frame_where_late_frames_are_dropped():
+    """It continued with the oldest that was left, and so stayed as late as the ring is long, and was overtaken over and over."""
+
+    async def scenario():
+        log = ring(most_bytes=80)
+        slow, complete = Place(log, to_newest=True), Place(log)
+        await log.put(picture(0))
+        assert numbers(taken(slow)) == numbers(taken(complete)) == [0]
+        for number in range(1, 12):
+            await log.put(picture(number))
+        items = taken(slow)
+        assert items[0] == Dropped(picture(8).fragment, 7) and numbers(items) == [8, 9, 10, 11]
+        assert numbers(taken(complete)) == [4, 5, 6, 7, 8, 9, 10, 11]
+
+    asyncio.run(scenario())
+
+
 def test_the_holder_is_waited_for_and_only_the_holder():
     async def scenario():
         log = ring(most_bytes=30, holds=True)
