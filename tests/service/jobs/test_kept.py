@@ -237,7 +237,7 @@ def test_a_job_whose_source_was_whole_is_resumed_whatever_fails_meanwhile(tmp_pa
     async def scenario():
         job = await left_whole(tmp_path, kept, source)
         errors = [UnavailableError("away"), StoreError("away"), ValueError("whatever")]
-        failing(monkeypatch, sources.KeptSources, "whole", errors)
+        failing(monkeypatch, sources.KeptSources, "finish", errors)
         async with serving(tmp_path, kept=kept) as jobs:
             done = await until(jobs, job.request_id, lambda job: job.state.ended or job.state.attempts > 1)
             assert not errors and done.state.status is Status.DONE
@@ -253,7 +253,7 @@ def test_a_job_that_cannot_be_resumed_for_long_fails(tmp_path, clip, kept, monke
 
     async def scenario():
         job = await left_whole(tmp_path, kept, source)
-        failing(monkeypatch, sources.KeptSources, "whole", [UnavailableError("away")])
+        failing(monkeypatch, sources.KeptSources, "finish", [UnavailableError("away")])
         async with serving(tmp_path, kept=kept) as jobs:
             failed = await jobs.get(job.request_id, "alice")
             assert failed.state.status is Status.ERROR and "unavailable for too long" in failed.state.failure.message

@@ -68,7 +68,7 @@ def test_a_source_whose_job_ends_while_it_is_read_is_no_fault(folder, store, cop
 
     async def scenario():
         monkeypatch.setattr(store, "write", removed)
-        if step == "whole":
+        if step == "finish":
             assert await copied.finish("a") == {}
         else:
             copied.on_bytes("a")
