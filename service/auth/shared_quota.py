@@ -69,7 +69,7 @@ class SharedQuota:
         rows = [{**asdict(each), "server": self._store.server} for each in own]
         upsert = insert(table).values(rows)
         counted = {name: upsert.excluded[name] for name in ("number", "count")}
-        with self._store.aside() as connection:
+        with self._store.unserialized() as connection:
             connection.execute(table.delete().where(sa.tuple_(*which).in_(free)))
-        with self._store.aside() as connection:
+        with self._store.unserialized() as connection:
             connection.execute(upsert.on_conflict_do_update(index_elements=which, set_=counted))

@@ -99,7 +99,7 @@ class Cleaner:
         folder = self._keeper.folder(cleanup.request_id)
         match cleanup.what:
             case What.SOURCE:
-                folder.spend()
+                folder.remove_media()
             case What.LOG if self._results.remote or self._keeper.uses_object_store:
                 folder.remove_log()  # otherwise the log stays: it is on the same disk as the result, and about as large
             case What.FOLDER | What.EVERYTHING:

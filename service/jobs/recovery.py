@@ -189,7 +189,7 @@ class Recovery:
         """
         folder = self._intake.folder(job.request_id)
         if not job.source_complete:
-            if job.accepted and folder.source_whole:
+            if job.accepted and folder.is_source_complete:
                 await record_complete_source(self._ledger, self._keeper, job.request_id)
             else:
                 with suppress(StoreError):  # does not prevent the start: its upload then times out

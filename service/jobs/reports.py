@@ -267,10 +267,10 @@ class Reports:
         """Store the joined file, and its preview image if it has a usable one; return the bytes of the joined file."""
         folder, wanted = self._intake.folder(job.request_id), partial(self._wanted, job.request_id)
         video, picture = keys(job.result_prefix, job.request_id)
-        size = await self._results.keep(video, folder.joined, wanted)
+        size = await self._results.put_with_retry(video, folder.joined, wanted)
         self._checkpoint("video stored")
         if folder.has_preview:
-            await self._results.keep(picture, folder.preview, wanted)
+            await self._results.put_with_retry(picture, folder.preview, wanted)
         return size
 
     async def _wanted(self, request_id: str) -> bool:

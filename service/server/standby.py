@@ -84,7 +84,7 @@ class Standby:
         """
         while True:
             try:
-                holder = await self._apart(self.store.take)
+                holder = await self._apart(self.store.acquire)
             except OtherStoreError:
                 raise
             except StoreError as error:
@@ -119,7 +119,7 @@ class Standby:
     async def lead(self) -> None:
         """Lead, where no other server does, or the one that does is late. Raises StoreError."""
         # Not where it is renewed, since it waits for a turn.
-        await asyncio.to_thread(self.store.take, self._lease, late=True)
+        await asyncio.to_thread(self.store.acquire, self._lease, late=True)
 
     def start(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
         """Renew the lease from now on.
@@ -137,7 +137,7 @@ class Standby:
         await self._tasks.stop()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self._apart(self.store.give_up)
+                await self._apart(self.store.release)
         except (StoreError, TimeoutError) as error:
             logger.warning("another server takes over in %g s only: %s", SECONDS, error)
         self._thread.shutdown(wait=False, cancel_futures=True)

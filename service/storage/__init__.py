@@ -1,1 +1,1 @@
-"""The database, results and job folders."""
+"""Persistence: the database, the result store, the object store for jobs, and job folders."""

@@ -1,6 +1,6 @@
-"""Files that are no longer needed, as rows: written in the transaction that makes them so, struck out when they are removed.
+"""Scheduled removals of files, as rows: written in the transaction that makes the files unnecessary, deleted once they are gone.
 
-Nothing is ever removed because no row knows it: it may belong to another server, or to a database that was lost or restored.
+Files are never removed just because no row refers to them: they may belong to another server, or to a lost or restored database.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +18,7 @@ _INSERT = table.insert()
 
 
 class What(StrEnum):
-    """Which files of a job: its source and the joined file beside it, its log, its folder, its result, or all of them."""
+    """Which files of a job: its source with the local joined file, its log, its folder, its stored result, or all of them."""
 
     SOURCE = "source"
     LOG = "log"
@@ -29,7 +29,7 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cleanup:
-    """Files to be removed from `due_at` on, in Unix seconds."""
+    """Removal of files, due at `due_at` in Unix seconds."""
 
     request_id: str
     what: What
@@ -38,31 +38,31 @@ class Cleanup:
 
 
 class Cleanups:
-    """The cleanups of one server's database. Every call is short."""
+    """Scheduled cleanups of a database. Every call is short."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def due(self, now: float, limit: int = 100) -> list[Cleanup]:
-        """List what is due, longest first."""
+        """List the cleanups that are due, oldest first."""
         query = table.select().where(table.c.due_at <= now).order_by(table.c.due_at).limit(limit)
         with self._database.snapshot() as connection:
             rows = connection.execute(query).mappings()
             return [Cleanup(row["request_id"], What(row["what"]), row["result_prefix"], row["due_at"]) for row in rows]
 
     def done(self, request_id: str, what: What) -> None:
-        """Strike out what was removed."""
+        """Delete the row of a completed cleanup."""
         with self._database.transaction() as connection:
             connection.execute(_DELETE, {"this": request_id, "part": what})
 
     def postpone(self, cleanup: Cleanup, due_at: float) -> None:
-        """Try again later, whether or not it was a row before."""
+        """Reschedule a cleanup, which need not have a row yet."""
         with self._database.transaction() as connection:
             schedule(connection, replace(cleanup, due_at=due_at))
 
 
 def schedule(connection: sa.Connection, cleanup: Cleanup) -> None:
-    """Add a cleanup in the transaction that makes it needed; everything of a job takes the place of its parts."""
+    """Add a cleanup within an open transaction; EVERYTHING replaces the job's other cleanups."""
     this = {"this": cleanup.request_id, "part": cleanup.what}
     connection.execute(_DELETE_ALL if cleanup.what is What.EVERYTHING else _DELETE, this)
     connection.execute(_INSERT, asdict(cleanup))

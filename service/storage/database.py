@@ -1,7 +1,7 @@
-"""The database of one server: opened, brought to this version's tables, written one transaction at a time, read at any time.
+"""Database of a server: opened and migrated, with serialized write transactions and concurrent reads.
 
-SQLite by default (WAL, synchronous=FULL: what was committed survives a power cut), or PostgreSQL; what is particular to either
-stands in `dialects`. `in_memory` is the twin for tests: the same code on a database that lives as long as the object.
+SQLite by default (WAL, synchronous=FULL: committed data survives a power failure), or PostgreSQL; `dialects` has what differs
+between them. `in_memory` is for tests: the same code on a database that lives as long as the object.
 """
 
 import threading
@@ -16,24 +16,24 @@ from upres.service.domain.errors import StoreError
 
 from .agreed_store import agree
 from .dialects import BUSY_NOW, MEMORY, SNAPSHOT, local_address, notices, open_engine, translated
-from .lease import Holder, Lease, Servers, seen
+from .lease import Holder, Lease, Servers, read_servers
 from .revisions import upgrade
 from .schema import meta
 
-DOUBT_SECONDS = 5.0  # that a server looks whether its transaction stands: less than a lease lasts
-AGAIN_SECONDS = 0.2
+DOUBT_SECONDS = 5.0  # how long a server checks whether its transaction was committed: less than a lease lasts
+RETRY_SECONDS = 0.2
 
 
 class Database:
-    """Safe to use from several threads. Raises StoreError where it cannot be opened, is damaged, or is of a newer version."""
+    """A database; thread-safe. Raises StoreError if it cannot be opened, is damaged, or was created by a newer version."""
 
     def __init__(self, url: str) -> None:
         self._memory = url == MEMORY
         self._engine = open_engine(url)
-        self._aside = self._engine.execution_options(
+        self._unserialized_engine = self._engine.execution_options(
             **{SNAPSHOT: True}
         )  # the same connections, without a turn to write
-        self._apart = self._engine if self._memory else open_engine(url, hasty=True)  # connects when it is used
+        self._lease_engine = self._engine if self._memory else open_engine(url, hasty=True)  # connects when it is used
         self._lock = threading.RLock()
         self._lease: Lease | None = None
         try:
@@ -45,20 +45,20 @@ class Database:
 
     @classmethod
     def in_memory(cls) -> Self:
-        """Open a database that lives as long as the object."""
+        """Open an in-memory database that lives as long as the object."""
         return cls(MEMORY)
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
-        self._apart.dispose()
+        self._lease_engine.dispose()
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """Commit all that is done inside as one, or nothing. One at a time. Raises StoreError, DiskFullError, TakenOverError.
+        """Run the body as one transaction; transactions are serialized. Raises StoreError, DiskFullError, TakenOverError.
 
-        Of several servers one whose COMMIT is not answered looks whether that stands, and raises nothing where it does. So after a
-        StoreError nothing was done, unless the database was away for some seconds, too.
+        With several servers, if the response to COMMIT is lost, check whether the transaction was committed, and raise nothing if
+        it was. So a StoreError means that nothing was changed, unless the database stayed unavailable for DOUBT_SECONDS.
         """
         done = number = 0
         with self._lock, self._translated():
@@ -69,42 +69,42 @@ class Database:
                     yield connection
                     done = number
             except sa.exc.DBAPIError:
-                if not (done and self._stands(done)):
+                if not (done and self._was_committed(done)):
                     raise
 
-    def _stands(self, number: int) -> bool:
-        """Look whether a transaction of this server was committed, as soon as the database answers. Raises DBAPIError."""
+    def _was_committed(self, number: int) -> bool:
+        """Report whether a transaction of this server was committed, once the database responds. Raises DBAPIError."""
         assert self._lease is not None
         limit = time.monotonic() + DOUBT_SECONDS
         while True:
             try:
-                with self._engine.begin() as connection:  # in turn, so that the other one has ended
+                with self._engine.begin() as connection:  # serialized, so the transaction in question has ended
                     return self._lease.has_written(connection, number)
             except sa.exc.DBAPIError:
                 if time.monotonic() > limit:
                     raise
-                time.sleep(AGAIN_SECONDS)
+                time.sleep(RETRY_SECONDS)
 
     @property
     def server(self) -> str | None:
-        """Give the id of this server among those that work on this database's jobs; None where it is the only one that can."""
+        """Return the id of this server among those of the database; None if it is the only server (without a lease)."""
         return None if self._lease is None else self._lease.holder
 
     @property
     def leads(self) -> bool:
-        """Report whether this server does what only one of this database's may."""
+        """Report whether this server is the leader, which does what only one server of a database may do."""
         return self._lease is None or self._lease.leads
 
-    def take(self, lease: Lease, *, late: bool = False) -> Holder | None:
-        """Take a lease, without which nothing is written from then on; give who holds it, where another server does.
+    def acquire(self, lease: Lease, *, late: bool = False) -> Holder | None:
+        """Acquire a lease, which every later write requires; return the current holder if another server holds it.
 
-        late: the place of one that leads, and has been late for long enough, is taken.
+        late: replace a leader whose lease has expired.
         """
         with self.transaction() as connection:
-            taken = lease.take(connection, late=late)
+            taken = lease.acquire(connection, late=late)
         if isinstance(taken, Holder):
             return taken
-        lease.term = taken  # now that it is committed: what renews it meanwhile looks at this, too
+        lease.term = taken  # only after the commit, as a concurrent renewal reads it too
         self._lease = lease
         return None
 
@@ -114,47 +114,47 @@ class Database:
             agree(connection, url)
 
     def servers(self) -> Servers:
-        """Look which servers work on this database's jobs."""
+        """Read which servers work on this database's jobs."""
         with self.snapshot() as connection:
-            return seen(connection)
+            return read_servers(connection)
 
     def renew(self, lease: Lease) -> None:
-        """Hold a lease for longer; raises TakenOverError. Nothing else that the database is asked for holds it up."""
-        with self._translated(), self._apart.begin() as connection:
+        """Renew a lease. Uses its own connection, so that no other request delays it. Raises TakenOverError."""
+        with self._translated(), self._lease_engine.begin() as connection:
             lease.renew(connection)
 
-    def give_up(self, lease: Lease) -> None:
-        """Give a lease up, if it is still held."""
-        with self._translated(), self._apart.begin() as connection:
-            lease.give_up(connection)
+    def release(self, lease: Lease) -> None:
+        """Release a lease, if it is still held."""
+        with self._translated(), self._lease_engine.begin() as connection:
+            lease.release(connection)
 
     def notices(self) -> AsyncGenerator[str]:
-        """Yield an empty text now, and then which job has changed, until the connection is lost. Raises StoreError."""
+        """Yield an empty string, then the request_id of each changed job, until the connection is lost. Raises StoreError."""
         return notices(self._engine)
 
     def own_address(self) -> str | None:
-        """Give the address that this machine reaches PostgreSQL from; None where that is without a network. Raises StoreError."""
+        """Return this machine's address of its connection to PostgreSQL; None if that does not use a network. Raises StoreError."""
         with self.snapshot() as connection:
             return local_address(connection)
 
     @contextmanager
-    def aside(self) -> Iterator[sa.Connection]:
-        """Commit what no job depends on, without a turn: nothing else waits for it. Raises StoreError."""
-        with self._translated(), self._aside.begin() as connection:
+    def unserialized(self) -> Iterator[sa.Connection]:
+        """Run a transaction that is not serialized with the others, for data that no job depends on. Raises StoreError."""
+        with self._translated(), self._unserialized_engine.begin() as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:
-        """Read what was committed by now; waits for no transaction. Raises StoreError."""
-        if self._memory:  # it has one connection only
+        """Read committed data without waiting for write transactions. Raises StoreError."""
+        if self._memory:  # an in-memory database has only one connection
             with self.transaction() as connection:
                 yield connection
             return
-        with self.aside() as connection:
+        with self.unserialized() as connection:
             yield connection
 
     def meta(self, name: str, default: Callable[[], str]) -> str:
-        """Give a value that is kept for good, made by `default` when it is first asked for."""
+        """Return a permanent value, created by `default` when it is first read."""
         with self.transaction() as connection:
             value = connection.scalar(sa.select(meta.c.value).where(meta.c.name == name))
             if value is None:

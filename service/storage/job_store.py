@@ -1,4 +1,4 @@
-"""Jobs and their events in a database. A change of a job and the event that reports it are one transaction."""
+"""Jobs and their events in the database. A change of a job and the event that reports it are one transaction."""
 
 import secrets
 import time
@@ -18,27 +18,27 @@ from .ownership import Ownership
 from .schema import deliveries, events, jobs, unfinished
 from .shared_queue import SharedQueue, places_by_owner
 
-# Statements of every change and every look: made once, for SQLAlchemy to find what it compiled by the object.
+# Statements of every change and every read: created once, as SQLAlchemy caches compiled statements by object.
 _THIS = jobs.select().where(jobs.c.request_id == sa.bindparam("this"))
 _NEWEST = sa.select(sa.func.max(jobs.c.number))
 _INSERT = jobs.insert()
 _UPDATE = jobs.update().where(jobs.c.request_id == sa.bindparam("this"))
 _EVENT = events.insert()
 
-LOG_SECONDS = 3600.0  # for which the log of an ended job can be read to its end, where its result is in an object store
+LOG_SECONDS = 3600.0  # how long the log of an ended job stays readable if its result is in an object store
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One row. owner: the name of the API key. spec: what was asked for, as JSON. times: Unix seconds.
+    """Row of a job. owner: the name of the API key. spec: the request, as JSON. Times are in Unix seconds.
 
-    accepted: its request_id was sent and its source is whole, or may be streamed. source_complete: no byte is to come.
-    idempotency, fingerprint: the client's key for this request, and the hash of what it came with. totals: counts at the end.
-    result_prefix: of its keys in the result store. progress_before: its progress as its newest attempt started.
-    base_url: where its submitter reached this server, for links; None where it is not known. traceparent: of what its submission
-    was in a trace; None where nobody traces. server: that works on it, of several (`ownership`).
-    queued: since when it waits for an attempt at any of them (`waiting`); None while it does not.
-    kept: what the store of jobs has of it (`kept`): its source's bytes and checksum, its log's generations.
+    accepted: its request_id was sent, and its source is complete or may be streamed. source_complete: no more bytes will arrive.
+    idempotency, fingerprint: the client's idempotency key, and the hash of the request body. totals: counts at the end.
+    result_prefix: of its keys in the result store. progress_before: its progress when its newest attempt started.
+    base_url: where its submitter reached this server, for links; None if unknown. traceparent: of the submitting request; None
+    without tracing. server: which of several servers works on it (`ownership`).
+    queued: since when it waits in the shared queue (`shared_queue`); None if it does not.
+    kept: what the object store has of it (`storage.kept`): size and checksum of its source, generations of its log.
     """
 
     request_id: str
@@ -65,7 +65,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened to a job. cursor rises over all jobs. kind: accepted, progress, or a status."""
+    """A change of a job. cursor: increases over all jobs. kind: created, accepted, progress, or a status."""
 
     cursor: int
     request_id: str
@@ -77,7 +77,7 @@ class Event:
 
 
 class Store(Database):
-    """Every call is short. checkpoint: called with a name between the steps of a commit, for tests that stop there."""
+    """Database of jobs. Every call is short. checkpoint: called with a name between the steps of a commit, for crash tests."""
 
     def __init__(
         self,
@@ -95,19 +95,19 @@ class Store(Database):
         self.result_prefix = self.meta("server_id", lambda: secrets.token_hex(8)) + "/"
 
     def add(self, job: Job, check: Callable[[Mapping[str, int]], None] = lambda held: None) -> tuple[Job, bool]:
-        """Insert a job; give it back, and True; or the job that the owner's idempotency key already made, and False.
+        """Insert a job and return it and True; or return the job that the owner's idempotency key already created, and False.
 
-        One that ended before it was accepted, so that its id was never sent, holds its key no longer.
-        check: called with how many jobs of each owner wait, or are to be sent, at several servers; may raise.
-        Raises ConflictError where the request_id is taken, or the idempotency key came with another body before.
+        A job that ended before it was accepted, so that its id was never sent, releases its idempotency key.
+        check: with several servers, called with each owner's number of waiting jobs and pending uploads; may raise.
+        Raises ConflictError if the request_id is taken, or if the idempotency key was used with another body.
         """
         with self.transaction() as connection:
             if job.idempotency is not None:
                 same = sa.and_(jobs.c.owner == job.owner, jobs.c.idempotency == job.idempotency)
                 if row := connection.execute(jobs.select().where(same)).mappings().first():
-                    found = _again(_job(row), job)
-                    if found.accepted or not found.state.ended:
-                        return found, False
+                    existing = _check_fingerprint(_job(row), job)
+                    if existing.accepted or not existing.state.ended:
+                        return existing, False
                     connection.execute(jobs.update().where(same).values(idempotency=None))
             if connection.scalar(sa.select(jobs.c.owner).where(jobs.c.request_id == job.request_id)):
                 raise ConflictError(f"request_id {job.request_id} is taken; choose a new UUID")
@@ -132,18 +132,18 @@ class Store(Database):
         source_complete: bool | None = None,
         kept: Mapping[str, Any] | None = None,
     ) -> Job:
-        """Apply a transition, and set other columns, with the event that reports it; give the job after it.
+        """Apply a transition, set other columns, and record the event; return the changed job.
 
-        What is kept of a job that has ended is not changed.
+        `kept` of a job that has ended is not changed.
 
-        Raises NotFoundError, TransitionError of the state machine, and MovedError where another server has the job; then nothing
-        has changed.
+        Raises NotFoundError, TransitionError of the state machine, and MovedError if another server owns the job; then nothing has
+        changed.
         """
         with self.transaction() as connection:
             job = before = self._get(connection, request_id)
             state = change(job.state)
             if self.server not in (None, job.server) and not before.state.ended:
-                raise MovedError("another server has this job by now; try again")
+                raise MovedError("another server owns this job now; try again")
             now = self._clock()
             started = job.started_at or (now if state.status is Status.PROCESSING else None)
             job = replace(job, state=state, started_at=started)
@@ -158,7 +158,7 @@ class Store(Database):
                 self._schedule(connection, job, What.SOURCE, now)
                 self._schedule(connection, job, What.LOG, now + LOG_SECONDS)
                 if state.status is Status.ERROR and before.state.status is Status.PROCESSING:
-                    self._schedule(connection, job, What.RESULT, now)  # it may be on its way into the store
+                    self._schedule(connection, job, What.RESULT, now)  # it may be being stored at this moment
             if totals is not None:
                 job = replace(job, totals={**job.totals, **totals})
             if kept is not None and not before.state.ended:
@@ -171,14 +171,14 @@ class Store(Database):
         return job
 
     def get(self, request_id: str, owner: str | None = None) -> Job:
-        """Read a job; NotFoundError where there is none, or it is another owner's."""
+        """Read a job. Raises NotFoundError if there is none, or if it has another owner."""
         with self.snapshot() as connection:
             return self._get(connection, request_id, owner)
 
     def page(
         self, owner: str | None = None, *, status: Status | None = None, below: int | None = None, limit: int = 100
     ) -> list[Job]:
-        """List jobs, newest first; below: only those with a smaller number, to read on from the last one got."""
+        """List jobs, newest first; below: only those with a smaller number, to continue after the last one of a page."""
         query = jobs.select().order_by(jobs.c.number.desc()).limit(limit)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
@@ -190,7 +190,7 @@ class Store(Database):
             return [_job(row) for row in connection.execute(query).mappings()]
 
     def unfinished(self) -> list[Job]:
-        """List every job that has not ended, oldest first: what a restart resumes."""
+        """List every unfinished job, oldest first."""
         query = jobs.select().where(unfinished).order_by(jobs.c.number)
         with self.snapshot() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
@@ -202,13 +202,13 @@ class Store(Database):
             return {str(status): int(count) for status, count in connection.execute(query)}
 
     def ended_before(self, time: float, limit: int = 100) -> list[Job]:
-        """List jobs that ended before a time, oldest first: what retention removes."""
+        """List jobs that ended before a time, oldest first."""
         query = jobs.select().where(jobs.c.ended_at < time).order_by(jobs.c.ended_at).limit(limit)
         with self.snapshot() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
 
     def delete(self, request_id: str) -> None:
-        """Delete a job with its events and their deliveries; its files become a cleanup. Nothing happens where there is none."""
+        """Delete a job with its events and their deliveries, and schedule the cleanup of its files; do nothing if it is missing."""
         with self.transaction() as connection:
             row = connection.execute(jobs.select().where(jobs.c.request_id == request_id)).mappings().first()
             if row is None:
@@ -220,7 +220,7 @@ class Store(Database):
         self._checkpoint("deleted")
 
     def events(self, after: int = 0, *, request_id: str | None = None, limit: int = 1000) -> list[Event]:
-        """List events behind a cursor, in order."""
+        """List the events after a cursor, in order."""
         query = events.select().where(events.c.cursor > after).order_by(events.c.cursor).limit(limit)
         if request_id is not None:
             query = query.where(events.c.request_id == request_id)
@@ -228,7 +228,7 @@ class Store(Database):
             return [Event(**row) for row in connection.execute(query).mappings()]
 
     def newest(self) -> int:
-        """Give the cursor of the last event; 0 where there is none."""
+        """Return the cursor of the last event; 0 if there is none."""
         with self.snapshot() as connection:
             return int(connection.scalar(sa.select(sa.func.max(events.c.cursor))) or 0)
 
@@ -266,10 +266,10 @@ def _kind(before: Job, after: Job) -> str | None:
     return "progress" if after.state.progress != before.state.progress else None
 
 
-def _again(found: Job, asked: Job) -> Job:
-    if found.fingerprint != asked.fingerprint:
-        raise ConflictError("this Idempotency-Key came with another body before; use a new key for a new request")
-    return found
+def _check_fingerprint(existing: Job, requested: Job) -> Job:
+    if existing.fingerprint != requested.fingerprint:
+        raise ConflictError("this Idempotency-Key was used with another body before; use a new key for a new request")
+    return existing
 
 
 def _row(job: Job) -> dict[str, Any]:

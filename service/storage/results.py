@@ -1,4 +1,4 @@
-"""Where finished results lie, or whole jobs: a local folder, S3 or another object store by URL, or memory."""
+"""Object store for results, or for jobs' sources and logs: a local folder, S3 or another store by URL, or memory."""
 
 import asyncio
 import logging
@@ -19,18 +19,20 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 from upres.engine.core.errors import SettingsError, TargetError
 from upres.service.domain.errors import NotFoundError, UnavailableError
 
-STORE_SECONDS = 1.0  # between the first two tries to store a result; then twice as long each time
+STORE_SECONDS = 1.0  # delay before the first retry of storing a result; doubled for each further retry
 MOST_STORE_SECONDS = 60.0
-AWAY_SECONDS = 86400.0  # the longest that a result waits for its store
-CHUNK = 1 << 18  # what a slow reader costs of memory, a few times over
-SMALL = 5 << 20  # bytes that are stored at once
-PARTS = 4  # of 5 MiB each, that are on their way at once of one file, and in memory
-ANSWER_SECONDS = 20.0  # the longest that somebody who reads or removes waits for the store to answer
-LISTED = 1000  # objects that are listed at once: as many as a request of S3 gives
-REMOVED = 100  # objects that are removed at once
-READ_TRIES = 4  # in a row without a byte, before a result is taken for one that cannot be read now
-READ_PAUSE = 0.5  # seconds before the second of them; then twice as long each time
-STAGED = "????????-????-????-????-????????????.???#*"  # as the local store writes; it does not list these
+RETRY_LIMIT_SECONDS = 86400.0  # after which storing a result is given up
+CHUNK = 1 << 18  # minimum bytes of a chunk; a slow reader costs a few times as much memory
+SMALL = 5 << 20  # bytes up to which an object is stored with one request
+PARTS = 4  # parts of 5 MiB of one file that are uploaded concurrently, and held in memory
+ANSWER_SECONDS = 20.0  # timeout of requests that read, list or remove
+LISTED = 1000  # objects per page of a listing: the maximum of S3
+REMOVED = 100  # objects that are removed concurrently
+READ_TRIES = 4  # consecutive attempts without a byte after which a result is considered unreadable
+READ_PAUSE = 0.5  # seconds before the second attempt; doubled for each further one
+STAGED = (
+    "????????-????-????-????-????????????.???#*"  # the local store's names of partial files, which it does not list
+)
 
 T = TypeVar("T")
 
@@ -38,9 +40,9 @@ logger = logging.getLogger(__name__)
 
 
 class Results:
-    """Objects by key. url: a folder's path, `memory://`, or what obstore takes (`s3://bucket/prefix`). noun: what they are.
+    """Objects by key. url: a folder's path, `memory://`, or a URL of obstore (`s3://bucket/prefix`). noun: for messages.
 
-    What `put` has returned for can be read, and survives a crash. Raises SettingsError where there can be no such store.
+    Once `put` has returned, the object can be read and survives a crash. Raises SettingsError if the store cannot be opened.
     """
 
     def __init__(self, url: str, noun: str = "result") -> None:
@@ -51,28 +53,31 @@ class Results:
 
     @property
     def remote(self) -> bool:
-        """Report whether results lie elsewhere than on this machine's disks."""
+        """Report whether the store is not on this machine's disks."""
         return self._folder is None
 
     async def put(self, key: str, path: Path) -> int:
-        """Store a file, whole or not at all, and give its size; TargetError where it cannot be stored."""
+        """Store a file atomically; return its size in bytes. Raises TargetError."""
         return await self._put(key, path, lambda: path.stat().st_size)
 
     async def write(self, key: str, chunks: Callable[[], Iterator[bytes]], size: int) -> None:
-        """Store bytes, all of them or none; as `put`. Few are one request. Raises what `chunks` does, TargetError for OSError."""
-        self._writes[key] = write = asyncio.create_task(self._written(key, chunks, size))
+        """Store bytes atomically, with the guarantees of `put`. Small objects take one request.
+
+        Raises TargetError, also for an OSError of `chunks`, and any other error of `chunks`.
+        """
+        self._writes[key] = write = asyncio.create_task(self._write(key, chunks, size))
         try:
             await write
         finally:
             self._writes.pop(key, None)
 
-    async def _written(self, key: str, chunks: Callable[[], Iterator[bytes]], size: int) -> int:
+    async def _write(self, key: str, chunks: Callable[[], Iterator[bytes]], size: int) -> int:
         if size > SMALL:
             return await self._put(key, chunks(), lambda: size)
         try:
             data = await asyncio.to_thread(lambda: b"".join(chunks()))
         except OSError as error:
-            raise TargetError(f"what is to be stored cannot be read ({error.strerror})") from error
+            raise TargetError(f"the data to be stored cannot be read ({error.strerror})") from error
         return await self._put(key, data, lambda: size)
 
     async def _put(self, key: str, source: Path | bytes | Iterator[bytes], count: Callable[[], int]) -> int:
@@ -87,30 +92,30 @@ class Results:
             raise TargetError(f"the {self._noun} cannot be stored: the store has {stored} of its {size} bytes")
         return stored
 
-    async def keep(self, key: str, path: Path, wanted: Callable[[], Awaitable[bool]]) -> int:
-        """Put a file that took long to make; where the store is away, or full, again later: for a day at most, while wanted."""
+    async def put_with_retry(self, key: str, path: Path, wanted: Callable[[], Awaitable[bool]]) -> int:
+        """Store a file that is expensive to recreate, with retries for up to a day, while `wanted` returns True."""
 
         async def still_wanted() -> bool:
             return path.exists() and await wanted()
 
-        return await for_a_day(partial(self.put, key, path), still_wanted)
+        return await retry_for_a_day(partial(self.put, key, path), still_wanted)
 
     async def size(self, key: str) -> int:
-        """Give an object's bytes; NotFoundError where there is none of this key, UnavailableError where the store does not say."""
+        """Return the size of an object in bytes. Raises NotFoundError, UnavailableError if the store does not respond."""
         try:
             return await self._head(key)
         except FileNotFoundError as error:
             raise NotFoundError(f"there is no object {key}") from error
         except (OSError, obstore.exceptions.BaseError) as error:
             raise UnavailableError(
-                f"the {self._noun} store does not answer ({type(error).__name__}); try again later"
+                f"the {self._noun} store does not respond ({type(error).__name__}); try again later"
             ) from error
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
-        """Yield bytes from `start` to before `end`, in chunks of at least a quarter of a MiB.
+        """Yield bytes from `start` (inclusive) to `end` (exclusive), in chunks of at least a quarter of a MiB.
 
-        Where the store breaks off, or the reader is slower than a request may last, the rest is asked for. UnavailableError where
-        none comes.
+        If the connection is lost, or the reader is slower than a request may last, the rest is requested again. Raises
+        UnavailableError after READ_TRIES attempts without data.
         """
         end = await self.size(key) if end is None else end
         failed = 0
@@ -127,7 +132,7 @@ class Results:
             failed += 1
             if start < end and failed >= READ_TRIES:
                 raise UnavailableError(
-                    f"the {self._noun} store gives no more of a {self._noun}; try again later"
+                    f"the {self._noun} store does not return the rest of a {self._noun}; try again later"
                 ) from why
             if start < end:
                 await asyncio.sleep(READ_PAUSE * 2**failed)
@@ -137,13 +142,13 @@ class Results:
             return int((await obstore.head_async(self._store, key))["size"])
 
     async def remove(self, *keys: str) -> None:
-        """Remove objects, as far as there are any; TargetError names those that cannot be removed now."""
-        problems = [problem for problem in await asyncio.gather(*map(self._removed, keys)) if problem is not None]
+        """Remove objects; missing ones are ignored. Raises TargetError naming those that cannot be removed now."""
+        problems = [problem for problem in await asyncio.gather(*map(self._remove_one, keys)) if problem is not None]
         if problems:
-            raise TargetError(f"the {self._noun} store does not remove {', '.join(problems)}")
+            raise TargetError(f"the {self._noun} store cannot remove {', '.join(problems)}")
 
-    async def _removed(self, key: str) -> str | None:
-        """Remove an object; return which cannot be removed, and why."""
+    async def _remove_one(self, key: str) -> str | None:
+        """Remove an object; return its key and the error if it cannot be removed, otherwise None."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await obstore.delete_async(self._store, key)
@@ -154,16 +159,16 @@ class Results:
         return None
 
     async def clear(self, place: str) -> None:
-        """Remove all that lies in a place, a prefix that ends with a slash, and what is being written there.
+        """Remove all objects under a prefix that ends with a slash, including those being written.
 
-        TargetError where that cannot be done now.
+        Raises TargetError if that is impossible now.
         """
         if writes := [write for key, write in self._writes.items() if key.startswith(place)]:
             _, left = await asyncio.wait(writes, timeout=ANSWER_SECONDS)
             if left:  # each of them may still become an object
-                raise TargetError(f"{len(left)} parts are still on their way into the {self._noun} store")
+                raise TargetError(f"{len(left)} parts are still being written to the {self._noun} store")
         try:
-            keys = [key for key, _ in await self.listed(place)]
+            keys = [key for key, _ in await self.list_objects(place)]
             for at in range(0, len(keys), REMOVED):
                 await self.remove(*keys[at : at + REMOVED])
             if self._folder is not None:
@@ -173,62 +178,65 @@ class Results:
         except UnavailableError as error:
             raise TargetError(str(error)) from error
 
-    async def listed(self, place: str) -> list[tuple[str, int]]:
-        """List the key and size of each object in a place; UnavailableError where the store does not answer."""
+    async def list_objects(self, place: str) -> list[tuple[str, int]]:
+        """List the key and size of each object under a prefix. Raises UnavailableError if the store does not respond."""
         objects: list[tuple[str, int]] = []
         try:
             pages = aiter(obstore.list(self._store, place, chunk_size=LISTED))
             while True:
-                async with asyncio.timeout(ANSWER_SECONDS):  # each of them is a request
+                async with asyncio.timeout(ANSWER_SECONDS):  # each page is a request
                     page = await anext(pages, None)
                 if page is None:
                     return objects
                 objects += ((str(entry["path"]), int(entry["size"])) for entry in page)
         except (OSError, obstore.exceptions.BaseError) as error:
             raise UnavailableError(
-                f"the {self._noun} store does not answer ({type(error).__name__}); try again later"
+                f"the {self._noun} store does not respond ({type(error).__name__}); try again later"
             ) from error
 
     async def check(self, prefix: str) -> None:
-        """Raise TargetError where the store does not answer. Costs the same however much lies there."""
+        """Raise TargetError if the store does not respond. The cost does not depend on the number of objects."""
         try:
             async for _ in obstore.list(self._store, prefix, chunk_size=1):
                 break
         except (OSError, obstore.exceptions.BaseError) as error:
             raise TargetError(
-                f"the {self._noun} store does not answer ({type(error).__name__}); is it there?"
+                f"the {self._noun} store does not respond ({type(error).__name__}); check that it exists and is reachable"
             ) from error
 
     async def tidy(self, prefix: str, idle_seconds: float = 0.0) -> None:
-        """Remove what a crash left of files that were being stored under a prefix, and that nobody has written to for so long."""
+        """Remove partial files that a crash left under a prefix and that were not written for `idle_seconds`."""
         if self._folder is not None:
             before = time.time() - idle_seconds
             for path in (self._folder / prefix).glob(STAGED):
-                with suppress(FileNotFoundError):  # stored, or removed, meanwhile
+                with suppress(FileNotFoundError):  # stored or removed in the meantime
                     if not idle_seconds or path.stat().st_mtime < before:
                         path.unlink()
 
     async def keys(self) -> list[str]:
-        """List every object's key."""
-        return [key for key, _ in await self.listed("")]
+        """List the keys of all objects."""
+        return [key for key, _ in await self.list_objects("")]
 
 
-async def for_a_day(step: Callable[[], Awaitable[T]], wanted: Callable[[], Awaitable[bool]]) -> T:
-    """Store what took long to make: where the store is away, again later, for a day at most, while wanted. Raises TargetError."""
-    pause, end = STORE_SECONDS, time.monotonic() + AWAY_SECONDS
+async def retry_for_a_day(step: Callable[[], Awaitable[T]], wanted: Callable[[], Awaitable[bool]]) -> T:
+    """Call `step` until it succeeds, with back-off, for up to a day, while `wanted` returns True. Raises TargetError.
+
+    For data that is expensive to recreate, while the store is unavailable or full.
+    """
+    pause, end = STORE_SECONDS, time.monotonic() + RETRY_LIMIT_SECONDS
     while True:
         try:
             return await step()
         except (TargetError, UnavailableError) as error:
             if time.monotonic() > end or not await wanted():
                 raise TargetError(str(error)) from error
-            logger.warning("%s; trying again in %g s, for a day at the most", error, pause)
+            logger.warning("%s; retrying in %g s, for up to a day", error, pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, MOST_STORE_SECONDS)
 
 
 def _local(url: str) -> Path | None:
-    """Give the folder that a URL, or a path, names; None where it is none on this machine."""
+    """Return the local folder that a URL or path names; None if it is remote or in memory."""
     if url.startswith("file://"):
         return Path(url2pathname(urlsplit(url).path)).absolute()
     return None if "://" in url else Path(url).absolute()
@@ -240,11 +248,11 @@ def _store(url: str, folder: Path | None, noun: str) -> ObjectStore:
             return LocalStore(folder, mkdir=True)
         return MemoryStore() if url == "memory://" else from_url(url)
     except (OSError, ValueError, obstore.exceptions.BaseError) as error:
-        raise SettingsError(f"{noun}s cannot be kept in {url} ({type(error).__name__})") from error
+        raise SettingsError(f"{noun}s cannot be stored in {url} ({type(error).__name__})") from error
 
 
 def _sync(path: Path, root: Path) -> None:
-    """Wait until the disk has a file and the folders that it is named in: the object store's own writing ends before."""
+    """Flush a file and its parent folders up to `root` to disk, which obstore's local store does not do."""
     for place in (path, *path.parents):
         descriptor = os.open(place, os.O_RDONLY)
         try:
@@ -256,11 +264,11 @@ def _sync(path: Path, root: Path) -> None:
 
 
 def file_names(request_id: str) -> tuple[str, str]:
-    """Name a job's joined file and its picture, as they stand in links."""
+    """Return the file names of a job's joined file and its preview image, as used in links."""
     return f"{request_id}.mp4", f"{request_id}.jpg"
 
 
 def keys(prefix: str, request_id: str) -> tuple[str, str]:
-    """Give the keys of a job's joined file and its picture in the result store. prefix: the job's, of the server that made it."""
+    """Return the keys of a job's joined file and its preview image in the result store. prefix: `Job.result_prefix`."""
     video, picture = file_names(request_id)
     return prefix + video, prefix + picture

@@ -1,4 +1,4 @@
-"""Bring a database to this version's tables, whichever version of upres made it."""
+"""Migration of a database to this version's tables, from any earlier version of upres."""
 
 import sqlalchemy as sa
 
@@ -7,27 +7,27 @@ from upres.service.domain.errors import StoreError
 from .migrations import FOLDER
 from .schema import REVISION
 
-FIRST = "0001"  # what upres 0.1 made, which wrote no revision down
+FIRST = "0001"  # the tables of upres 0.1, which did not record a revision
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Take every step that is missing, in the transaction that is open: all of them, or none. Starts at once take turns.
+    """Apply all missing migrations within the open transaction, which also serializes servers that start concurrently.
 
-    Raises StoreError where the database was made by a newer upres.
+    Raises StoreError if the database was created by a newer upres.
     """
     revision = _revision(connection)
     if revision == REVISION:
         return
     if revision is not None and revision > REVISION:
         raise StoreError(
-            f"it was made by a newer upres (revision {revision}; this one knows {REVISION}); install that version, or"
+            f"it was created by a newer upres (revision {revision}; this one knows {REVISION}); install that version, or"
             " restore the backup from before the upgrade"
         )
     _take_steps(connection, stamped=revision is not None)
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    """Find the newest step that the database has; None where it has no tables yet."""
+    """Read the database's revision; None if it has no tables yet."""
     tables = sa.inspect(connection)
     if tables.has_table("alembic_version"):
         revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
@@ -36,11 +36,11 @@ def _revision(connection: sa.Connection) -> str | None:
 
 
 def _take_steps(connection: sa.Connection, *, stamped: bool) -> None:
-    from alembic import command  # imported here: most starts have no step to take
+    from alembic import command  # imported here: most starts have nothing to migrate
     from alembic.config import Config
 
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))  # a step may take long over many rows
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))  # a migration of many rows may take long
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -1,4 +1,4 @@
-"""The tables as this version uses them. A change here is a new REVISION, and a step in `migrations` that leads to it."""
+"""Tables as this version uses them. A change here needs a new REVISION and a migration in `migrations` that leads to it."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import sqlalchemy as sa
 
 from upres.service.domain.states import Status
 
-REVISION = "0009"  # the newest step
+REVISION = "0009"  # the newest migration
 
 metadata = sa.MetaData()
 
 
 class Text(sa.TypeDecorator[str]):
-    """Text as every database takes it: PostgreSQL knows no NUL, which becomes the character that stands for what cannot be read."""
+    """Text that every database accepts: PostgreSQL does not support NUL, which is replaced by U+FFFD."""
 
     impl = sa.Text
     cache_ok = True
@@ -44,13 +44,13 @@ jobs = sa.Table(
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float, index=True),
     sa.Column("totals", sa.JSON, nullable=False),
-    sa.Column("result_prefix", Text, nullable=False, server_default=""),  # of its objects in the result store
-    sa.Column("progress_before", sa.Float, nullable=False, server_default="0"),  # as its newest attempt started
-    sa.Column("base_url", Text),  # of the request that submitted it, without a slash at its end
-    sa.Column("traceparent", Text),  # of the request that submitted it, where it is traced
-    sa.Column("server", Text),  # that works on it, by its lease, until it has ended; none where only one can
-    sa.Column("queued", sa.Float),  # since when it waits for an attempt at any server; none while it does not
-    sa.Column("kept", sa.JSON, nullable=False, server_default="{}"),  # what the store of jobs has of it
+    sa.Column("result_prefix", Text, nullable=False, server_default=""),  # of its keys in the result store
+    sa.Column("progress_before", sa.Float, nullable=False, server_default="0"),  # when its newest attempt started
+    sa.Column("base_url", Text),  # of the submitting request, without a trailing slash
+    sa.Column("traceparent", Text),  # of the submitting request, if it was traced
+    sa.Column("server", Text),  # lease of the server that owns it until it has ended; null with a single server
+    sa.Column("queued", sa.Float),  # since when it waits in the shared queue; null if it does not
+    sa.Column("kept", sa.JSON, nullable=False, server_default="{}"),  # what the object store has of it
     sa.UniqueConstraint("owner", "idempotency"),
     sa.Index("jobs_queued", "queued"),
 )
@@ -67,7 +67,7 @@ events = sa.Table(
     sa.Column("status", Text, nullable=False),
     sa.Column("progress", sa.Float, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
-    sqlite_autoincrement=True,  # a cursor is never used twice, also after the newest events were swept
+    sqlite_autoincrement=True,  # a cursor is never reused, even after the newest events were deleted
 )
 
 keys = sa.Table(
@@ -77,9 +77,7 @@ keys = sa.Table(
     sa.Column("hash", Text, nullable=False, unique=True),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("revoked_at", sa.Float),
-    sa.Column(
-        "served", sa.BigInteger, nullable=False, server_default="0"
-    ),  # the higher, the later a job of it was taken
+    sa.Column("served", sa.BigInteger, nullable=False, server_default="0"),  # rises each time a job of it is taken
 )
 
 deliveries = sa.Table(
@@ -100,7 +98,7 @@ deliveries = sa.Table(
     sa.Index("deliveries_due", "stage", "due_at"),
 )
 
-cleanups = sa.Table(  # files that are no longer needed: written with the change that makes them so, worked off later
+cleanups = sa.Table(  # files to remove: scheduled with the change that makes them unnecessary
     "cleanups",
     metadata,
     sa.Column("request_id", Text, primary_key=True),
@@ -114,13 +112,13 @@ leases = sa.Table(
     metadata,
     sa.Column("name", Text, primary_key=True),
     sa.Column("holder", Text, nullable=False),
-    sa.Column("server", Text, nullable=False),  # how others call it
+    sa.Column("server", Text, nullable=False),  # its display name
     sa.Column("until", sa.Float, nullable=False),  # Unix seconds by the database's clock
-    sa.Column("http", Text),  # how other servers reach it: a URL without a path
+    sa.Column("http", Text),  # where other servers reach it: a URL without a path
     sa.Column("grpc", Text),  # likewise: HOST:PORT
 )
 
-requests = sa.Table(  # of a key in a window of time, as each server has counted them
+requests = sa.Table(  # requests per API key and time window, as counted by each server
     "requests",
     metadata,
     sa.Column("owner", Text, primary_key=True),

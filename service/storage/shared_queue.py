@@ -1,6 +1,6 @@
-"""The jobs that wait for an attempt at any of several servers, as rows: taken one at a time, in the order of `fair_queue` over all.
+"""Queue of waiting jobs in the database, shared by several servers. Its order is that of `fair_queue`, over all servers.
 
-A transaction has the turn to write to itself, so that no two servers take the same job, and each counts what the others have taken.
+Write transactions are serialized, so no two servers take the same job, and each counts what the others have taken.
 """
 
 import time
@@ -17,14 +17,14 @@ from .database import Database
 from .dialects import notify
 from .schema import jobs, keys, leases, unfinished
 
-MOST_LOOKED_AT = 32  # jobs of a key, of which a server takes the first that it can run
+MOST_LOOKED_AT = 32  # jobs of an owner that a server examines for the first one that it can run
 
 _waits = jobs.c.queued.is_not(None)
 
 
 @dataclass(frozen=True, slots=True)
 class DequeuedJob:
-    """A job that this server has now. waited: for how long it had waited, in seconds."""
+    """A job that this server has taken from the queue. waited: how long the job had waited, in seconds."""
 
     request_id: str
     waited: float
@@ -32,7 +32,7 @@ class DequeuedJob:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """How many jobs wait, of how many keys. oldest: how long the job has waited that has waited longest, in seconds."""
+    """Number of waiting jobs and of their API keys. oldest: longest time that a job has waited, in seconds."""
 
     jobs: int
     keys: int
@@ -41,7 +41,7 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Whose job is next to have a slot of a full server. running: attempts under way at all servers, by owner and server."""
+    """The next owner to get a slot of a full server. running: number of running attempts by owner and server, over all servers."""
 
     owner: str
     server: str
@@ -49,7 +49,7 @@ class Claim:
 
 
 class SharedQueue:
-    """The queue of one database, as one server sees it. Every call is short. clock: Unix seconds."""
+    """Shared queue of one database, as seen by one server. Every call is short. clock: Unix seconds."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -57,11 +57,11 @@ class SharedQueue:
 
     @property
     def _takes(self) -> sa.ColumnElement[bool]:
-        """Of jobs that wait: whether this server can take them. A source that still arrives is this server's or not."""
+        """Condition for jobs that this server can take: any with a complete source, and its own whose source still arrives."""
         return sa.and_(_waits, sa.or_(jobs.c.source_complete, jobs.c.server == self._database.server))
 
     def put(self, request_ids: Collection[str]) -> None:
-        """Let jobs of this server wait, of which any server that can may take one."""
+        """Queue jobs of this server, so that any server that can run them may take them."""
         ours = sa.and_(jobs.c.request_id.in_(request_ids), jobs.c.server == self._database.server, unfinished)
         with self._database.transaction() as connection:
             connection.execute(jobs.update().where(ours, ~_waits).values(queued=self._clock()))
@@ -73,18 +73,18 @@ class SharedQueue:
             return list(connection.scalars(sa.select(jobs.c.owner).where(self._takes).distinct()))
 
     def claim(self, can_run: Callable[[dict[str, Any]], bool], seconds: float) -> Claim | None:
-        """Give the claim of the next job that this server can run, by its spec; None where none has waited for so long."""
-        long = sa.and_(self._takes, jobs.c.queued <= self._clock() - seconds)
+        """Return the claim of the next job that has waited for `seconds` and that this server can run, by its spec, if any."""
+        overdue = sa.and_(self._takes, jobs.c.queued <= self._clock() - seconds)
         with self._database.snapshot() as connection:
-            owners, running = self._owners_in_turn(connection, long)
-            row = _first(connection, owners, long, can_run)
+            owners, running = self._owners_in_turn(connection, overdue)
+            row = _first(connection, owners, overdue, can_run)
         return None if row is None else Claim(row["owner"], str(self._database.server), running)
 
     def take(self, can_run: Callable[[dict[str, Any]], bool]) -> DequeuedJob | None:
-        """Take the next job for this server; None where none waits that it can run, by its spec.
+        """Take the next job for this server; None if no job waits that it can run, by its spec.
 
-        It is of the key with the fewest attempts under way at all servers, of these of the one that was served longest ago; of that
-        one a job that was attempted before, else the oldest.
+        The job belongs to the owner with the fewest running attempts over all servers; among equals, to the one served longest ago.
+        Of that owner's jobs, those that were attempted before come first, then the oldest.
         """
         if not self.owners():
             return None
@@ -99,13 +99,13 @@ class SharedQueue:
     def _owners_in_turn(
         self, connection: sa.Connection, waits: sa.ColumnElement[bool]
     ) -> tuple[list[str], Counter[tuple[str, str]]]:
-        """List the owners of jobs that wait, next first; count what runs, by owner and server, where there are any."""
+        """List the owners of waiting jobs, next first, and count running attempts by owner and server (empty if no job waits)."""
         served = sa.select(jobs.c.owner, sa.func.max(keys.c.served), sa.func.min(jobs.c.queued))
         joined = served.join(keys, keys.c.name == jobs.c.owner, isouter=True).where(waits).group_by(jobs.c.owner)
         rows = connection.execute(joined).all()
         running = _under_way(connection) if rows else Counter()
-        of = by_owner(running)
-        return [row[0] for row in sorted(rows, key=lambda row: (of[row[0]], row[1] or 0, row[2]))], running
+        total = by_owner(running)
+        return [row[0] for row in sorted(rows, key=lambda row: (total[row[0]], row[1] or 0, row[2]))], running
 
     def _assign(self, connection: sa.Connection, row: sa.RowMapping) -> None:
         this = jobs.c.request_id == row["request_id"]
@@ -114,12 +114,12 @@ class SharedQueue:
         connection.execute(keys.update().where(keys.c.name == row["owner"]).values(served=last + 1))
 
     def count_places(self) -> int:
-        """Count the jobs that hold a place of the queue, at all servers."""
+        """Count the waiting jobs and those whose source is still to come, over all servers."""
         with self._database.snapshot() as connection:
             return sum(places_by_owner(connection).values())
 
     def count(self) -> QueueStats:
-        """Count what waits and is this server's until another one takes it."""
+        """Return the figures of the waiting jobs that this server owns until another one takes them."""
         query = sa.select(sa.func.count(), sa.func.count(jobs.c.owner.distinct()), sa.func.min(jobs.c.queued))
         with self._database.snapshot() as connection:
             ours = sa.and_(_waits, jobs.c.server == self._database.server)
@@ -133,7 +133,7 @@ def _first(
     waits: sa.ColumnElement[bool],
     can_run: Callable[[dict[str, Any]], bool],
 ) -> sa.RowMapping | None:
-    """Find the first job that can run, of the first owner who has one among the first MOST_LOOKED_AT that wait."""
+    """Find the first runnable job of the first owner with one among its first MOST_LOOKED_AT waiting jobs."""
     for owner in owners:
         first = (
             jobs.select()
@@ -148,7 +148,7 @@ def _first(
 
 
 def by_owner(running: Mapping[tuple[str, str], int]) -> Counter[str]:
-    """Count the attempts of each owner at all servers. running: by owner and server."""
+    """Sum attempts over all servers. running: by owner and server."""
     counted: Counter[str] = Counter()
     for (owner, _), number in running.items():
         counted[owner] += number
@@ -156,10 +156,10 @@ def by_owner(running: Mapping[tuple[str, str], int]) -> Counter[str]:
 
 
 def _under_way(connection: sa.Connection) -> Counter[tuple[str, str]]:
-    """Count the attempts under way at all servers, by owner and server, live ones apart, and those of servers that are late.
+    """Count running attempts by owner and server, except live ones and those of late servers.
 
-    A job that gave its slot back, and waits for its source or a lock, has none: that attempt was taken back, so that none is left.
-    Only where one before it had died as well is the job still counted, for its row is as if it were attempted.
+    A job whose attempt yielded its slot, and which waits for its source or a lock, is not counted, since that attempt was taken
+    back. The exception is a job with an earlier attempt that died: its row cannot be told from that of a running job.
     """
     attempted = sa.and_(jobs.c.status == Status.PROCESSING, jobs.c.attempts > 0, ~_waits)
     lives = sa.and_(leases.c.name == jobs.c.server, leases.c.until > sa.extract("epoch", sa.func.clock_timestamp()))
@@ -168,7 +168,7 @@ def _under_way(connection: sa.Connection) -> Counter[tuple[str, str]]:
 
 
 def places_by_owner(connection: sa.Connection) -> dict[str, int]:
-    """Count the jobs of each owner that wait, or whose source is to come, at all servers."""
-    held = sa.and_(unfinished, sa.or_(_waits, sa.not_(jobs.c.accepted)))
-    counted = sa.select(jobs.c.owner, sa.func.count()).where(held).group_by(jobs.c.owner)
+    """Count each owner's waiting jobs and those whose source is still to come, over all servers."""
+    waiting = sa.and_(unfinished, sa.or_(_waits, sa.not_(jobs.c.accepted)))
+    counted = sa.select(jobs.c.owner, sa.func.count()).where(waiting).group_by(jobs.c.owner)
     return {row[0]: row[1] for row in connection.execute(counted)}

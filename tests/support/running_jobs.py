@@ -60,7 +60,7 @@ async def serving(
 async def beside(folder, url, **options):
     """Yield the jobs of a server that may share a PostgreSQL database. Run nothing else in its event loop afterwards."""
     store, lease = Store(url), Lease("here", joins=True)
-    assert store.take(lease) is None
+    assert store.acquire(lease) is None
     if not Keys(store).all():
         Keys(store).add("alice")
     renewing = asyncio.create_task(_renewed(store, lease))

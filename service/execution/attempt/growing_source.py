@@ -25,7 +25,7 @@ class GrowingSource:
     def read(self, size: int = 65536, /) -> bytes:
         """Read at most `size` bytes; empty at the end. Waits no longer than the worker lets the attempt live."""
         while True:
-            whole = self._folder.source_whole
+            whole = self._folder.is_source_complete
             if (data := self._file.read(size)) or whole:
                 self.furthest += len(data)
                 return data

@@ -89,8 +89,8 @@ class Keeper(LocalKeeper):
     def _has_source(self, job: Job) -> bool:
         folder, source = self.folder(job.request_id), job.kept.get("source")
         if source is None:  # it is still being received here, or was received before a store was configured
-            return not job.source_complete or folder.source_whole
-        return folder.source_whole and folder.source_bytes == int(source["bytes"])
+            return not job.source_complete or folder.is_source_complete
+        return folder.is_source_complete and folder.source_bytes == int(source["bytes"])
 
     def _is_current(self, job: Job) -> bool:
         """Report whether the local log is the generation that the job continues, or the job has no stored log."""

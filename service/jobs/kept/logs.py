@@ -16,7 +16,7 @@ from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.kept import places
 from upres.service.storage.kept.copies import LogCopy
 from upres.service.storage.kept.places import Generations
-from upres.service.storage.results import Results, for_a_day
+from upres.service.storage.results import Results, retry_for_a_day
 
 GATHER_SECONDS, LONGEST_GATHER = 1.0, 10.0  # how long records are gathered before they are uploaded as one object
 MANY = 600  # objects of a log above which records are gathered longer, in proportion to their number
@@ -62,7 +62,7 @@ class KeptLogs:
             while await copy.step():
                 pass
 
-        await for_a_day(rest, wanted)
+        await retry_for_a_day(rest, wanted)
 
     async def stop(self) -> None:
         """Upload what has been published, as far as the store accepts it within STOP_SECONDS, then stop."""

@@ -1,4 +1,4 @@
-"""A job's source and its log on their way from the job's folder into the store, a part at a time."""
+"""Uploads of a job's source and log from the job's folder to the object store, one part at a time."""
 
 import asyncio
 import os
@@ -19,13 +19,13 @@ from upres.service.storage.results import Results
 from . import places
 from .places import Generations
 
-PART = 8 << 20  # bytes of a source, or of a log, that go into one object: a log's fragment may be larger
-MOST = 4 * PART  # bytes of a source, where it comes faster than it is stored
+PART = 8 << 20  # bytes of a source or of a log per object; a single fragment of a log may be larger
+LARGEST_SOURCE_PART = 4 * PART  # bytes of a source per object, if it is received faster than it is uploaded
 GENERATION = re.compile(r"[0-9a-f]{16}")
 
 
 class SourceCopy:
-    """A source that is still arriving, or has just come. place: in the store. stored: bytes of it that are there."""
+    """Upload of a source that is still arriving, or has just been received. place: key prefix. stored: bytes in the store."""
 
     def __init__(self, objects: Results, place: str, folder: JobFolder, stored: int = 0) -> None:
         self._objects = objects
@@ -36,19 +36,19 @@ class SourceCopy:
 
     @property
     def waiting(self) -> int:
-        """Count the bytes that are here and not in the store yet."""
+        """Count the bytes that were received and are not in the store yet."""
         return self._folder.source_bytes - self.stored
 
     async def step(self) -> bool:
-        """Store what has come; False where nothing has, or its job has ended. Raises TargetError."""
+        """Upload the next part; return False if there is nothing to upload, or if the job has ended. Raises TargetError."""
         async with self._one:
-            start, end = self.stored, min(self._folder.source_bytes, self.stored + MOST)
+            start, end = self.stored, min(self._folder.source_bytes, self.stored + LARGEST_SOURCE_PART)
             if end <= start:
                 return False
             chunks = partial(_bytes, self._folder.source, start, end)
             try:
                 value = await asyncio.to_thread(checksum, self._folder.source, start, end)
-            except FileNotFoundError:  # its job has ended meanwhile
+            except FileNotFoundError:  # its job has ended in the meantime
                 return False
             await self._objects.write(places.key(self._place, start, end, value), chunks, end - start)
             self.stored = end
@@ -56,11 +56,11 @@ class SourceCopy:
 
 
 class LogCopy:
-    """A log that is being written. place: in the store.
+    """Upload of a log that is being written. place: key prefix.
 
-    begin: called with a generation that is new here; gives those of the log by then. Raises what says that the job is no longer
-    this server's. left: set where nothing more is written. objects: of the log by now. behind: whether the last one is as large
-    as they become, so that more is likely to be published.
+    begin: called with a generation that is new to this object; returns all generations of the log, or raises if the job is no
+    longer this server's. left: set when no more is written. objects: number of objects of the log. behind: whether the last object
+    had the full size, so that more has probably been published.
     """
 
     def __init__(
@@ -78,23 +78,23 @@ class LogCopy:
         self._cutter: Cutter | None = None
 
     async def step(self) -> bool:
-        """Store what was published next; False where nothing was. Raises TargetError, UnavailableError, LogError."""
+        """Upload the next published part; return False if there is none. Raises TargetError, UnavailableError, LogError."""
         async with self._one:
-            generation = await asyncio.to_thread(named, self._folder)
+            generation = await asyncio.to_thread(ensure_generation, self._folder)
             if generation is None:
                 return False
             try:
-                return await self._copied(generation)
-            except LogError:  # it was restarted: it is copied from its start
+                return await self._copy(generation)
+            except LogError:  # the log was restarted, so it is uploaded from its beginning
                 self._cutter = None
                 raise
 
-    async def _copied(self, generation: str) -> bool:
+    async def _copy(self, generation: str) -> bool:
         if self._cutter is None or generation != self._generation:
-            line = places.log_chain(await found(self._objects, self._place), await self._begin(generation))
-            self._cutter = Cutter(self._folder, line[-1].end if line else 0)
+            parts = places.log_chain(await list_parts(self._objects, self._place), await self._begin(generation))
+            self._cutter = Cutter(self._folder, parts[-1].end if parts else 0)
             self._generation = generation
-            self.objects = len(line)
+            self.objects = len(parts)
         cutter = self._cutter
         piece = await asyncio.to_thread(cutter.next, PART)
         if piece is None or await asyncio.to_thread(read_generation, self._folder) != generation:
@@ -107,23 +107,23 @@ class LogCopy:
         return True
 
 
-async def found(objects: Results, place: str) -> list[places.Part]:
-    """List the parts that lie in a place. Raises UnavailableError."""
-    return places.parts(await objects.listed(place))
+async def list_parts(objects: Results, place: str) -> list[places.Part]:
+    """List the parts under a key prefix. Raises UnavailableError."""
+    return places.parts(await objects.list_objects(place))
 
 
 def read_generation(log: Path) -> str | None:
-    """Read which generation a log in a folder is; None where nobody has named it."""
+    """Read the generation of a log in a folder; None if it has none."""
     try:
         with (log / "generation").open() as file:
-            said = file.read(64)
+            text = file.read(64)
     except (OSError, ValueError):
         return None
-    return said if GENERATION.fullmatch(said) else None
+    return text if GENERATION.fullmatch(text) else None
 
 
 def name_generation(log: Path) -> str:
-    """Name a log's generation, which goes with it where it is discarded."""
+    """Assign a new generation to a log, stored in the log's folder, so that it is discarded with the log."""
     name = secrets.token_hex(8)
     part = log / "generation.part"
     part.write_text(name)
@@ -131,8 +131,8 @@ def name_generation(log: Path) -> str:
     return name
 
 
-def named(log: Path) -> str | None:
-    """Read which generation a log is, and name it where nobody has; None where there is no log yet."""
+def ensure_generation(log: Path) -> str | None:
+    """Return the generation of a log, assigning one if it has none; None if there is no log yet."""
     if not (log / "index.jsonl").exists():
         return None
     return read_generation(log) or name_generation(log)

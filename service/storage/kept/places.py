@@ -1,7 +1,7 @@
-"""Where a job's source and its log lie in the store: objects whose keys say which bytes they hold.
+"""Object keys of a job's source and log. A key names the byte range that its object holds.
 
-So nobody overwrites one with other bytes: of a source the same place holds the same bytes, and each server, or restart, writes a
-log under a name of its own, its *generation*. Which generations a log consists of, and how far each goes, stands in the job's row.
+So an object is never overwritten with different bytes: the same range of a source always has the same bytes, and each server or
+restart writes the log under its own name, its *generation*. The job's row records the generations of a log and where each ends.
 """
 
 import re
@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 Generations = list[tuple[str, int | None]]
-"""The generations of a log in order, each with where it ends, in bytes of the index; None of the last one, which grows."""
+"""Generations of a log in order, each with its end in bytes of the index; None for the last one, which is still growing."""
 
 NAME = re.compile(r"(\d{15})-(\d{15})(?:-([0-9a-f]{8}))?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Part:
-    """start, end: which bytes of the source, or of the log's index. size: of the object. crc32c: of a source's bytes."""
+    """An object. start, end: byte range of the source or of the log's index. size: of the object. crc32c: only of a source."""
 
     start: int
     end: int
@@ -26,44 +26,44 @@ class Part:
 
 
 def home(prefix: str, request_id: str) -> str:
-    """Give where all of a job lies. prefix: the job's."""
+    """Return the key prefix of all objects of a job. prefix: of the server's keys."""
     return f"{prefix}{request_id}/"
 
 
 def source(prefix: str, request_id: str) -> str:
-    """Give where a job's source lies."""
+    """Return the key prefix of a job's source."""
     return f"{home(prefix, request_id)}source/"
 
 
 def log(prefix: str, request_id: str) -> str:
-    """Give where a job's log lies."""
+    """Return the key prefix of a job's log."""
     return f"{home(prefix, request_id)}log/"
 
 
 def key(place: str, start: int, end: int, crc32c: int | None = None) -> str:
-    """Name the object that holds these bytes. crc32c: of a source's."""
+    """Return the key of the object that holds bytes `start` to `end`. crc32c: only of a source."""
     return f"{place}{start:015}-{end:015}" + (f"-{crc32c:08x}" if crc32c is not None else "")
 
 
 def parts(objects: Iterable[tuple[str, int]]) -> list[Part]:
-    """Read what lies in a place from the keys and sizes of its objects; other keys are left out."""
-    named = ((NAME.fullmatch(name.rpartition("/")[2]), name, size) for name, size in objects)
+    """Parse the keys and sizes of objects into parts; other keys are ignored."""
+    matches = ((NAME.fullmatch(name.rpartition("/")[2]), name, size) for name, size in objects)
     return [
-        Part(int(found[1]), int(found[2]), name, size, int(found[3], 16) if found[3] else None)
-        for found, name, size in named
-        if found
+        Part(int(match[1]), int(match[2]), name, size, int(match[3], 16) if match[3] else None)
+        for match, name, size in matches
+        if match
     ]
 
 
-def source_chain(found: Iterable[Part]) -> list[Part]:
-    """Find the parts of a source as far as they go; an object that has not all of its bytes is none."""
-    return chain(part for part in found if part.size == part.end - part.start)
+def source_chain(available: Iterable[Part]) -> list[Part]:
+    """Select contiguous parts of a source from its beginning; truncated objects are ignored."""
+    return chain(part for part in available if part.size == part.end - part.start)
 
 
-def chain(found: Iterable[Part], start: int = 0, end: int | None = None) -> list[Part]:
-    """Find parts each of which begins where the one before ends, from `start` as far as they go, or to `end` at most."""
-    reached: dict[int, Part | None] = {start: None}
-    for part in sorted(found):
+def chain(available: Iterable[Part], start: int = 0, end: int | None = None) -> list[Part]:
+    """Select contiguous parts from `start` as far as possible, up to `end` at most."""
+    reached: dict[int, Part | None] = {start: None}  # end of a contiguous sequence → its last part
+    for part in sorted(available):
         if (
             part.start in reached
             and part.end not in reached
@@ -71,33 +71,33 @@ def chain(found: Iterable[Part], start: int = 0, end: int | None = None) -> list
             and (end is None or part.end <= end)
         ):
             reached[part.end] = part
-    line: list[Part] = []
+    chained: list[Part] = []
     last = reached[max(reached)]
     while last is not None:
-        line.append(last)
+        chained.append(last)
         last = reached[last.start]
-    return line[::-1]
+    return chained[::-1]
 
 
-def log_chain(found: Iterable[Part], kept: Generations) -> list[Part]:
-    """Find the parts of a log, from its beginning as far as they go. found: of all its generations."""
-    line: list[Part] = []
-    reached, there = 0, list(found)
+def log_chain(available: Iterable[Part], kept: Generations) -> list[Part]:
+    """Select contiguous parts of a log from its beginning, each generation up to its end. available: of all generations."""
+    chained: list[Part] = []
+    reached, parts = 0, list(available)
     for name, end in kept:
-        line += chain((part for part in there if part.key.split("/")[-2] == name), reached, end)
-        reached = line[-1].end if line else 0
+        chained += chain((part for part in parts if part.key.split("/")[-2] == name), reached, end)
+        reached = chained[-1].end if chained else 0
         if end not in (None, reached):
             break
-    return line
+    return chained
 
 
 def generations(kept: Sequence[Sequence[object]]) -> Generations:
-    """Read the generations of a log from a job's row."""
+    """Parse the generations of a log from a job's row."""
     return [(str(name), int(str(end)) if end is not None else None) for name, end in kept]
 
 
-def closed(before: Generations, end: int) -> Generations:
-    """Give those of a log that ends here from now on."""
+def truncated(before: Generations, end: int) -> Generations:
+    """Return the generations of a log that is truncated at `end`, in bytes of the index."""
     kept: Generations = []
     for name, until in before:
         reached = kept[-1][1] if kept else 0

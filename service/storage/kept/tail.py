@@ -1,4 +1,4 @@
-"""A log that lies in the store, read while it grows."""
+"""Reader of a log in the object store while it grows."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -14,14 +14,14 @@ from upres.service.domain.waiting import in_order
 from upres.service.storage.results import Results
 
 from . import places
-from .copies import found
+from .copies import list_parts
 from .places import Generations, Part
 
 
 class KeptTail(Records):
-    """A reader of a log by ranges of its objects. place: in the store. kept: the generations that it consists of.
+    """Reader of a log by byte ranges of its objects. place: key prefix. kept: the log's generations.
 
-    Raises UnavailableError where the store does not answer, LogError where the log is damaged.
+    Raises UnavailableError if the store does not respond, LogError if the log is damaged.
     """
 
     def __init__(self, objects: Results, place: str, kept: Generations) -> None:
@@ -33,21 +33,21 @@ class KeptTail(Records):
         self._where: dict[Fragment, tuple[str, int]] = {}
 
     async def news(self) -> AsyncGenerator[Track | Fragment]:
-        """Yield the tracks and fragments that have come into the store since the last call, in order. To be read to its end."""
-        line = places.log_chain(await found(self._objects, self._place), self._kept)
-        news = [part for part in line if part.end > self._end]
+        """Yield the tracks and fragments that were stored since the last call, in order; must be read to its end."""
+        parts = places.log_chain(await list_parts(self._objects, self._place), self._kept)
+        news = [part for part in parts if part.end > self._end]
         async with aclosing(in_order(self._head(part) for part in news)) as heads:
             for part in news:
-                for item in self._opened(part, await anext(heads)):
+                for item in self._parse_part(part, await anext(heads)):
                     yield item
 
     async def _head(self, part: Part) -> bytes:
         end = min(part.size, HEAD + part.end - part.start)
         return b"".join([data async for data in self._objects.read(part.key, 0, end)])
 
-    def _opened(self, part: Part, head: bytes) -> list[Track | Fragment]:
-        if part.start != self._end:  # of the same bytes another part has come than the one that was read
-            raise UnavailableError("the log is being stored once more; read on in a moment")
+    def _parse_part(self, part: Part, head: bytes) -> list[Track | Fragment]:
+        if part.start != self._end:  # the same bytes were stored again as different parts
+            raise UnavailableError("the log is being stored again; continue reading in a moment")
         lines, at = records(head, part.end - part.start)
         items = self.parsed(lines)
         for item in items:
@@ -58,7 +58,7 @@ class KeptTail(Records):
         return items
 
     async def parts(self, fragment: Fragment) -> AsyncGenerator[bytes]:
-        """Yield a fragment's bytes; LogError before the last of them where they are damaged. Each can be read once."""
+        """Yield a fragment's bytes, which can be read once. Raises LogError, before yielding the last of them, if damaged."""
         key, at = self._where.pop(fragment)
         checksum, before = 0, b""
         async for data in self._objects.read(key, at, at + fragment.size):
@@ -67,5 +67,5 @@ class KeptTail(Records):
                 yield before
             before = data
         if checksum != fragment.crc32c:
-            raise LogError(f"segment {fragment.segment} of track {fragment.track} is damaged in the store of jobs")
+            raise LogError(f"segment {fragment.segment} of track {fragment.track} is damaged in the object store")
         yield before

@@ -1,4 +1,4 @@
-"""The steps that bring a database to this version's tables, run by alembic when a database is opened."""
+"""Alembic migrations, run when a database is opened."""
 
 from pathlib import Path
 

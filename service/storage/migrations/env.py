@@ -1,4 +1,4 @@
-"""What alembic runs to take the steps: on the connection that was handed to it, in the transaction that is open there."""
+"""Alembic environment: runs the migrations on the given connection, within its open transaction."""
 
 from alembic import context
 

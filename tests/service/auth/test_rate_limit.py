@@ -66,7 +66,7 @@ def test_servers_of_one_database_hold_a_limit_together(postgres):
     now, url = [90.0], databases.fresh()
     stores = [Store(url) for _ in range(3)]
     for store in stores:
-        assert store.take(Lease("here", joins=True)) is None
+        assert store.acquire(Lease("here", joins=True)) is None
     quotas = [Quota(4, 100, clock=lambda: now[0]) for _ in stores]
     shared = [SharedQuota(quota, store) for quota, store in zip(quotas, stores, strict=True)]
 
@@ -101,7 +101,7 @@ def test_rates_are_exchanged_while_somebody_has_the_turn_to_write(postgres):
     hasty = f"{url}&options=-c%20lock_timeout%3D100"
     with closing(Store(url)) as store, closing(Store(hasty)) as other, psycopg.connect(url) as writer:
         for each in (store, other):
-            assert each.take(Lease("here", joins=True)) is None
+            assert each.acquire(Lease("here", joins=True)) is None
         quotas = [Quota(4, 100, clock=lambda: now[0]) for _ in range(2)]
         shared = [SharedQuota(quota, each) for quota, each in zip(quotas, (store, other), strict=True)]
         quotas[0].take("a")

@@ -109,7 +109,7 @@ def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
         ("state folder", {"UPRES_STATE": str(tmp_path / "file" / "state")}),
         ("results cannot be kept", {"UPRES_RESULTS": str(tmp_path / "file" / "results")}),
         ("cannot be read for TLS", {"UPRES_TLS_CERTIFICATE": "/none", "UPRES_TLS_KEY": "/none"}),
-        ("no URL of a database", {"UPRES_DATABASE": "nonsense"}),
+        ("not the URL of a supported database", {"UPRES_DATABASE": "nonsense"}),
         ("cannot be used", {"UPRES_DATABASE": f"sqlite:///{tmp_path}/none/x.db"}),
         ("must be one of auto", {"UPRES_RUNTIME": "tpu"}),
     ]

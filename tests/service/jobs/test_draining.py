@@ -24,10 +24,10 @@ def test_jobs_of_a_server_that_goes_meanwhile_wait_for_no_end_of_a_drain(postgre
             jobs.drain()
             with closing(Store(url)) as gone, closing(Store(url)) as other:
                 lease = Lease("gone", joins=True)
-                assert gone.take(lease) is None and other.take(Lease("other", joins=True)) is None
+                assert gone.acquire(lease) is None and other.acquire(Lease("other", joins=True)) is None
                 job, _ = gone.add(Job(new_id(), "alice", {"model": "m"}, accepted=True, source_complete=True))
                 gone.change(job.request_id, states.started)
-                gone.give_up(lease)
+                gone.release(lease)
                 await jobs.take_over(frozenset())
                 async with asyncio.timeout(60):
                     while other.get(job.request_id).queued is None:

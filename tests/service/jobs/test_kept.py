@@ -48,10 +48,10 @@ class Away(Results):
         await super().write(key, chunks, size)
         self.seen.append(key)
 
-    async def listed(self, place):
+    async def list_objects(self, place):
         if self.away:
             raise UnavailableError("it is away")
-        return await super().listed(place)
+        return await super().list_objects(place)
 
     def _check(self):
         if self.away:
@@ -274,7 +274,7 @@ def test_a_stream_goes_on_where_it_was_though_the_store_does_not_answer_for_a_wh
             await jobs.write(job.request_id, 0, source[:half])
             await until_kept(kept, "/source/")
         shutil.rmtree(tmp_path / "jobs")
-        failing(monkeypatch, kept, "listed", [UnavailableError("away")] * 5)
+        failing(monkeypatch, kept, "list_objects", [UnavailableError("away")] * 5)
         async with serving(tmp_path, kept=kept) as jobs:
             assert jobs.source_offset(job) == jobs.folder(job.request_id).source_bytes == half
             await jobs.write(job.request_id, half, source[half:])
@@ -291,7 +291,7 @@ def test_a_job_is_accepted_once_its_source_is_in_the_store(tmp_path, clip, kept,
         async with serving(tmp_path, kept=kept) as jobs:
             kept.away = True
             submitting = asyncio.create_task(submit(jobs, clip("a.mp4", 1)))
-            while not (waiting := jobs.store.page()) or not jobs.folder(waiting[0].request_id).source_whole:
+            while not (waiting := jobs.store.page()) or not jobs.folder(waiting[0].request_id).is_source_complete:
                 await asyncio.sleep(0.01)
             assert not waiting[0].accepted and not submitting.done()
             kept.away = False
@@ -542,7 +542,7 @@ def test_a_store_that_is_away_holds_up_no_attempt_and_a_job_is_done_once_its_log
             kept.away = False
             done = await until(jobs, job.request_id, ended)
             assert done.state.status is Status.DONE
-            stored = await kept.listed(places.log(jobs.store.result_prefix, job.request_id))
+            stored = await kept.list_objects(places.log(jobs.store.result_prefix, job.request_id))
             line = places.log_chain(places.parts(stored), places.generations(done.kept["log"]))
             assert line[-1].end == (jobs.folder(job.request_id).log / "index.jsonl").stat().st_size
 

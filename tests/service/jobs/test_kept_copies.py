@@ -40,7 +40,7 @@ def copied(tmp_path, store):
 
 
 def test_a_source_of_many_parts_has_its_time_for_each_of_them(folder, copied, monkeypatch):
-    monkeypatch.setattr(copies, "MOST", 1)
+    monkeypatch.setattr(copies, "LARGEST_SOURCE_PART", 1)
     monkeypatch.setattr(sources, "STALL_SECONDS", 1000.0)
 
     async def scenario():
@@ -63,7 +63,7 @@ def test_a_source_whose_job_ends_while_it_is_read_is_no_fault(folder, store, cop
     write = store.write
 
     async def removed(key, chunks, size):
-        folder.spend()
+        folder.remove_media()
         await write(key, chunks, size)
 
     async def scenario():
@@ -75,7 +75,7 @@ def test_a_source_whose_job_ends_while_it_is_read_is_no_fault(folder, store, cop
             (flush,) = copied._flushes.values()
             await flush
             assert not copied._copies and not copied._flushes
-        assert await store.listed("p/") == []
+        assert await store.list_objects("p/") == []
 
     asyncio.run(scenario())
     assert "Traceback" not in caplog.text
@@ -158,10 +158,10 @@ def test_a_listing_of_many_pages_has_its_time_for_each_of_them(store, monkeypatc
 
     async def scenario():
         monkeypatch.setattr(results_module, "obstore", SimpleNamespace(**{**vars(obstore), "list": pages}))
-        assert len(await store.listed("p/")) == 10
+        assert len(await store.list_objects("p/")) == 10
         monkeypatch.setattr(results_module, "obstore", SimpleNamespace(**{**vars(obstore), "list": stuck}))
         with pytest.raises(UnavailableError):
-            await store.listed("p/")
+            await store.list_objects("p/")
 
     asyncio.run(scenario())
 
@@ -203,7 +203,7 @@ def test_fragments_that_come_one_soon_after_the_other_are_one_object(log, tmp_pa
             await asyncio.sleep(0.01)
         kept.unfollow("a")
         await asyncio.gather(*kept._tasks.values())
-        line = places.chain(await copies.found(store, places.log("p/", "a")))
+        line = places.chain(await copies.list_parts(store, places.log("p/", "a")))
         assert len(line) <= 2 and line[-1].end == (tmp_path / "jobs" / "a" / "log" / "index.jsonl").stat().st_size
 
     asyncio.run(scenario())
@@ -244,7 +244,7 @@ def test_what_came_of_a_source_is_brought_as_far_as_it_is_whole(
     folder, copied, store, tmp_path, monkeypatch, harm, left
 ):
     """The sender sends the rest again, from where it is said to be needed, and what was harmed is put right by it."""
-    monkeypatch.setattr(copies, "MOST", 1)
+    monkeypatch.setattr(copies, "LARGEST_SOURCE_PART", 1)
     other = JobFolder(tmp_path / "other")
     harms = {"cut": b"", "changed": b"x", "longer": b"ur"}
 

@@ -51,7 +51,7 @@ def test_results_wait_for_a_store_that_answers_503_for_a_while(tmp_path, clip, f
 
     async def back():
         """The store is away until a result was given up on once, by obstore's own tries."""
-        while "for a day at the most" not in caplog.text:
+        while "for up to a day" not in caplog.text:
             await asyncio.sleep(0.05)
         faults.away = False
 

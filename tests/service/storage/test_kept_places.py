@@ -3,7 +3,7 @@
 import pytest
 
 from upres.service.storage.kept import places
-from upres.service.storage.kept.places import Part, chain, closed, key, log_chain, parts
+from upres.service.storage.kept.places import Part, chain, key, log_chain, parts, truncated
 
 
 def found(*ends, name="a"):
@@ -45,10 +45,10 @@ def test_a_log_goes_from_generation_to_generation_where_its_row_says_so():
 
 
 def test_generations_end_where_another_one_goes_on():
-    assert closed([("a", 5), ("b", None)], 8) == [("a", 5), ("b", 8)]
-    assert closed([("a", 5), ("b", None)], 5) == [("a", 5)]
-    assert closed([("a", 5), ("b", None)], 3) == [("a", 3)]
-    assert closed([("a", None)], 0) == []
+    assert truncated([("a", 5), ("b", None)], 8) == [("a", 5), ("b", 8)]
+    assert truncated([("a", 5), ("b", None)], 5) == [("a", 5)]
+    assert truncated([("a", 5), ("b", None)], 3) == [("a", 3)]
+    assert truncated([("a", None)], 0) == []
     assert places.generations([["a", 5], ["b", None]]) == [("a", 5), ("b", None)]
 
 

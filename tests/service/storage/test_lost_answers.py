@@ -34,7 +34,7 @@ def proxy(url):
 def store(proxy):
     """A server's, behind the proxy."""
     with closing(Store(proxy.url)) as store:
-        assert store.take(Lease("here", joins=True)) is None
+        assert store.acquire(Lease("here", joins=True)) is None
         Keys(store).add("alice")
         yield store
 
@@ -69,9 +69,9 @@ def test_what_was_committed_stands_though_nobody_said_so(store, proxy):
 def test_jobs_that_were_taken_over_are_known_though_nobody_said_so(store, proxy, url):
     with closing(Store(url)) as other:
         lease = Lease("there", joins=True)
-        assert other.take(lease) is None
+        assert other.acquire(lease) is None
         left, _ = other.add(job(source_complete=False))
-        other.give_up(lease)
+        other.release(lease)
     proxy.lose_next()
     assert store.ownership.take_over(()) == {left.request_id} and proxy.lost == 1
 
@@ -112,11 +112,11 @@ def test_what_servers_noted_of_their_transactions_goes_with_them(store, url):
     """They would be ever more."""
     with closing(Store(url)) as gone, closing(Store(url)) as other:
         lease = Lease("there", joins=True)
-        gone.take(lease)
+        gone.acquire(lease)
         gone.add(job())
-        gone.give_up(lease)
+        gone.release(lease)
         store.add(job())
-        assert other.take(Lease("there", joins=True)) is None
+        assert other.acquire(Lease("there", joins=True)) is None
         other.add(job())
         with other.snapshot() as connection:
             notes = {row.name for row in connection.execute(meta.select()) if row.name.startswith(WRITTEN)}

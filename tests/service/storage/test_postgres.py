@@ -145,22 +145,22 @@ def test_who_writes_at_once_loses_nothing_and_a_reader_misses_no_event(url):
 def test_a_server_whose_lease_another_took_changes_nothing(url):
     first, second = Store(url), Store(url)
     one, two = Lease("one"), Lease("two")
-    assert first.take(one) is None
+    assert first.acquire(one) is None
     job, _ = first.add(Job(new_id(), **JOB))
-    assert second.take(two).server == "one"
+    assert second.acquire(two).server == "one"
     with first.transaction() as connection:
         connection.execute(leases.update().values(until=0.0))  # as if it had not been renewed
     first.renew(one)  # nobody took it: it holds again
-    assert second.take(two).server == "one"
+    assert second.acquire(two).server == "one"
     with first.transaction() as connection:
         connection.execute(leases.update().values(until=0.0))
-    assert second.take(two) is None
+    assert second.acquire(two) is None
     for late in (lambda: first.change(job.request_id, states.started), lambda: first.renew(one)):
         with pytest.raises(TakenOverError, match="two has taken over"):
             late()
     assert second.ownership.take_over([]) == {job.request_id}  # at once: that one does not come back
     assert second.change(job.request_id, states.started).state.attempts == 1
-    second.give_up(two)
+    second.release(two)
     with pytest.raises(TakenOverError, match="another server"):
         second.delete(job.request_id)
     assert second.get(job.request_id).state.attempts == 1
@@ -174,7 +174,7 @@ def three(url):
     stores = [Store(url) for _ in range(3)]
     joining = [Lease(name, f"http://{name}:1", f"{name}:2", joins=True) for name in ("one", "two", "three")]
     for store, lease in zip(stores, joining, strict=True):
-        assert store.take(lease) is None
+        assert store.acquire(lease) is None
     yield stores, joining
     for store in stores:
         store.close()
@@ -194,7 +194,7 @@ def test_servers_work_beside_one_that_leads_and_know_where_each_job_is(three):
     assert stores[1].ownership.peer_owners([job.request_id]) == {}
     found = stores[2].ownership.peer_owners([job.request_id, new_id()])[job.request_id]
     assert (found.id, found.http, found.grpc) == (joining[1].holder, "http://two:1", "two:2")
-    with pytest.raises(MovedError, match="another server has this job"):
+    with pytest.raises(MovedError, match="another server owns this job"):
         stores[2].change(job.request_id, states.started)
     stores[1].change(job.request_id, states.cancelled)
     assert stores[2].ownership.peer_owners([job.request_id]) == {}  # any may read it
@@ -216,7 +216,7 @@ def test_jobs_of_a_server_that_is_gone_are_taken_over_once_and_what_it_still_wri
         stores[1].renew(joining[1])
     assert stores[0].change(job.request_id, states.started).server == joining[0].holder
     assert stores[2].change(kept.request_id, states.started).server == joining[2].holder
-    stores[2].give_up(joining[2])
+    stores[2].release(joining[2])
     assert stores[0].ownership.peer_owners([kept.request_id]) == {kept.request_id: None}
     assert stores[0].ownership.has_orphans() and stores[0].ownership.take_over([]) == {kept.request_id}
 
@@ -231,7 +231,7 @@ def test_what_waits_with_its_whole_source_is_left_to_any_server_when_its_own_has
     )
     stores[1].shared_queue.put([whole, coming])
     stores[1].change(attempted, states.started)
-    stores[1].give_up(joining[1])
+    stores[1].release(joining[1])
     assert stores[0].ownership.take_over([]) == {coming, attempted}
     assert stores[0].get(coming).queued is None and not stores[0].ownership.has_orphans()
     assert stores[2].shared_queue.take(lambda spec: True).request_id == whole
@@ -246,7 +246,7 @@ def test_another_server_leads_once_the_one_that_did_is_late_or_has_gone(three):
     assert stores[1].take(joining[1], late=True) is None and joining[1].term == 2
     with pytest.raises(TakenOverError, match="two has taken over"):
         stores[0].renew(joining[0])
-    stores[1].give_up(joining[1])
+    stores[1].release(joining[1])
     assert stores[2].servers().leader is None
     assert stores[2].take(joining[2]) is None and joining[2].term == 3
     stores[2].renew(joining[2])
@@ -275,7 +275,7 @@ def test_a_server_of_an_older_version_works_alone(three):
         with pytest.raises(TakenOverError, match="old has taken over"):
             store.renew(lease)
     fresh = Store(stores[0]._engine.url.render_as_string(False))
-    assert fresh.take(Lease("four", joins=True)).server == "old"
+    assert fresh.acquire(Lease("four", joins=True)).server == "old"
     fresh.close()
 
 
@@ -345,7 +345,7 @@ def test_the_owner_of_tables_is_asked_for(store, url):
         admin.execute("DROP ROLE IF EXISTS stranger")
         admin.execute("CREATE ROLE stranger LOGIN")
     try:
-        with pytest.raises(StoreError, match=r"may not do this .*make it the owner"):
+        with pytest.raises(StoreError, match=r"lacks the permission .*make it the owner"):
             Store(url.replace("//postgres:", "//stranger:"))
     finally:
         with psycopg.connect(url, autocommit=True) as admin:

@@ -71,7 +71,7 @@ def test_a_database_of_a_newer_version_is_refused_with_what_to_do(old):
     with sqlite3.connect(old) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(StoreError, match=r"made by a newer upres \(revision 9999.*install that version"):
+    with pytest.raises(StoreError, match=r"created by a newer upres \(revision 9999.*install that version"):
         Store(f"sqlite:///{old}")
 
 

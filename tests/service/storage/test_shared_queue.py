@@ -33,7 +33,7 @@ def servers(postgres):
     url = databases.fresh()
     stores = [Store(url) for _ in range(3)]
     for store in stores:
-        assert store.take(Lease("here", joins=True)) is None
+        assert store.acquire(Lease("here", joins=True)) is None
     for name in ("greedy", "small"):
         Keys(stores[0]).add(name)
     yield stores
@@ -145,7 +145,7 @@ def test_a_source_that_still_arrives_keeps_its_job_at_its_server(servers):
 def test_a_job_that_any_server_may_take_at_once_claims_no_slot_of_one_that_is_full(postgres):
     now = [100.0]
     with closing(Store(databases.fresh(), clock=lambda: now[0])) as store:
-        store.take(Lease("here", joins=True))
+        store.acquire(Lease("here", joins=True))
         waiting(store, "small")
         assert store.shared_queue.owners() == ["small"] and store.shared_queue.claim(any_, 1.0) is None
         now[0] = 101.0

@@ -1,1 +1,1 @@
-"""One module a step, in order of its number; a step that was released never changes."""
+"""One module per migration, numbered in order; a released migration never changes."""

@@ -1,4 +1,4 @@
-"""The tables of upres 0.1, which knew no steps: databases of that version are taken for this one."""
+"""Tables of upres 0.1, which had no migrations: databases of that version are treated as this revision."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,6 +1,6 @@
-"""Files that are to be removed are rows, and results lie in a folder of their server; a job knows the base of its links.
+"""Table of scheduled cleanups; results get a prefix for their server, and jobs the base URL of their links.
 
-Results of jobs that were there before stay where they lie: their prefix is empty.
+Results of existing jobs stay where they are: their prefix is empty.
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add what is new; nothing that was there changes."""
+    """Add new tables and columns; existing ones do not change."""
     op.add_column("jobs", sa.Column("result_prefix", sa.Text, nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("progress_before", sa.Float, nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("base_url", sa.Text))
@@ -23,4 +23,4 @@ def upgrade() -> None:
         sa.Column("result_prefix", sa.Text, nullable=False),
         sa.Column("due_at", sa.Float, nullable=False, index=True),
     )
-    op.execute("UPDATE meta SET value = '2' WHERE name = 'version'")  # by which upres 0.1 refuses what it does not know
+    op.execute("UPDATE meta SET value = '2' WHERE name = 'version'")  # makes upres 0.1 refuse the database

@@ -1,4 +1,4 @@
-"""Several servers may wait for the jobs of one database; the one that works on them holds a lease."""
+"""Table of leases: of several servers of a database, the one that works on its jobs holds the lease."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Add what is new; nothing that was there changes."""
+    """Add new tables and columns; existing ones do not change."""
     op.create_table(
         "leases",
         sa.Column("name", sa.Text, primary_key=True),

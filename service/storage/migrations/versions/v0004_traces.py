@@ -1,4 +1,4 @@
-"""A job may belong to a trace, which its next attempt continues, also after a restart."""
+"""Trace context of a job, which its attempts continue even after a restart."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add what is new; nothing that was there changes."""
+    """Add new tables and columns; existing ones do not change."""
     op.add_column("jobs", sa.Column("traceparent", sa.Text))

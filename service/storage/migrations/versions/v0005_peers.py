@@ -1,4 +1,4 @@
-"""The server that holds the lease says where the others reach it; where it is of a version before this one, nobody knows."""
+"""Addresses at which other servers reach the lease holder; empty for a holder of an earlier version."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,6 +8,6 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add what is new; nothing that was there changes."""
+    """Add new tables and columns; existing ones do not change."""
     op.add_column("leases", sa.Column("http", sa.Text))
     op.add_column("leases", sa.Column("grpc", sa.Text))

@@ -1,4 +1,4 @@
-"""A job that has not ended belongs to the server that works on it; where that is of a version before this one, to none."""
+"""Owning server of an unfinished job; empty if that server is of an earlier version."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Add what is new; nothing that was there changes."""
+    """Add new tables and columns; existing ones do not change."""
     op.add_column("jobs", sa.Column("server", sa.Text))

@@ -1,4 +1,4 @@
-"""What each of several servers has counted of a key's requests, by which all hold its limits."""
+"""Table of request counts per API key and server, by which several servers share the rate limits."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Add what is new; nothing that was there changes."""
+    """Add new tables and columns; existing ones do not change."""
     op.create_table(
         "requests",
         sa.Column("owner", sa.Text, primary_key=True),

@@ -1,4 +1,4 @@
-"""Jobs that wait stand in the database, where several servers take them from, and keys in the order in which they were served."""
+"""Queue of waiting jobs in the database, shared by several servers, and the order in which API keys were last served."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Add what is new; nothing that was there changes."""
+    """Add new tables and columns; existing ones do not change."""
     op.add_column("jobs", sa.Column("queued", sa.Float))
     op.create_index("jobs_queued", "jobs", ["queued"])
     op.add_column("keys", sa.Column("served", sa.BigInteger, nullable=False, server_default="0"))

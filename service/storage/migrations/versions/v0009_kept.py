@@ -1,4 +1,4 @@
-"""What the store of jobs has of a job stands in its row: its source, and the generations that its log consists of."""
+"""Record of what the object store has of a job: its source, and the generations of its log."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """Add what is new; nothing that was there changes."""
+    """Add new tables and columns; existing ones do not change."""
     op.add_column("jobs", sa.Column("kept", sa.JSON, nullable=False, server_default="{}"))
