@@ -1,4 +1,4 @@
-"""API keys: made here, kept as hashes only, compared in constant time."""
+"""API keys: generated here, stored only as hashes, and compared in constant time."""
 
 import hashlib
 import hmac
@@ -19,7 +19,7 @@ _ALL = sa.select(keys.c.name, keys.c.hash, keys.c.created_at, keys.c.revoked_at)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One API key. times: Unix seconds."""
+    """An API key. Times are in Unix seconds."""
 
     name: str
     hash: str
@@ -28,40 +28,40 @@ class Key:
 
 
 class Keys:
-    """The keys of one server."""
+    """The API keys of a database."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def add(self, name: str, secret: str | None = None) -> str:
-        """Make a key, or take the one given; the only time its text is seen.
+        """Create a key, by default with a random secret; return the secret, which cannot be read again.
 
-        Raises ConflictError where the name is taken, by a revoked key too, for jobs belong to names; SettingsError without one.
+        Raises ConflictError if the name is taken, even by a revoked key, as jobs belong to names; SettingsError for an empty name.
         """
         if not name.strip():
-            raise SettingsError("a key needs a name, which says whose it is")
+            raise SettingsError("a key needs a name that identifies its owner")
         secret = secret or PREFIX + secrets.token_urlsafe(32)
         with self._store.transaction() as connection:
             if connection.scalar(sa.select(keys.c.name).where(keys.c.name == name)):
-                raise ConflictError(f"there is a key named {name!r} already, or was one; choose another name")
+                raise ConflictError(f"a key named {name!r} exists or existed before; choose another name")
             connection.execute(keys.insert().values(name=name, hash=_hash(secret), created_at=time.time()))
         return secret
 
     def put(self, name: str, secret: str) -> None:
-        """Make this the key of this name, whatever it was before."""
+        """Create or replace the key of this name."""
         with self._store.transaction() as connection:
             connection.execute(keys.delete().where((keys.c.name == name) | (keys.c.hash == _hash(secret))))
             connection.execute(keys.insert().values(name=name, hash=_hash(secret), created_at=time.time()))
 
     def revoke(self, name: str) -> None:
-        """Take a key out of use; NotFoundError where none of this name is in use."""
+        """Revoke a key. Raises NotFoundError if no key of this name is in use."""
         with self._store.transaction() as connection:
             query = keys.update().where(keys.c.name == name, keys.c.revoked_at.is_(None))
             if not connection.execute(query.values(revoked_at=time.time())).rowcount:
                 raise NotFoundError(f"there is no key named {name!r} in use")
 
     def all(self) -> list[Key]:
-        """List every key, oldest first, revoked ones too."""
+        """List all keys including revoked ones, oldest first."""
         with self._store.snapshot() as connection:
             return [Key(*row) for row in connection.execute(_ALL)]
 
@@ -70,7 +70,7 @@ class Keys:
         return {key.name for key in self.all() if key.revoked_at is None}
 
     def owner(self, secret: str) -> str | None:
-        """Give the name of the key that this is the text of; None where it is unknown or revoked."""
+        """Return the name of the key with this secret; None if it is unknown or revoked."""
         hashed = _hash(secret)
         name = None
         for key in self.all():
@@ -80,5 +80,5 @@ class Keys:
 
 
 def _hash(secret: str) -> str:
-    """Keys are 256 random bits, so one round is enough; a key set by hand should be as long. Any text of JSON's has a hash."""
+    """Hash a secret. One round suffices for 256 random bits; a key set by hand should be as long. Lone surrogates are accepted."""
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()

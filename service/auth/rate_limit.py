@@ -1,6 +1,6 @@
-"""How many requests a key may make, over HTTP and gRPC together: in a minute, and in a day.
+"""Rate limits per API key, for HTTP and gRPC together: requests per minute and per day.
 
-A restart resets both, unless several servers share a database (`shared_quota`).
+A restart resets the counts, unless several servers share a database (`shared_quota`).
 """
 
 import time
@@ -14,7 +14,7 @@ WINDOWS = (("minute", 60), ("daily", 86_400))
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Requests that a key may make, and how many of them are left."""
+    """Rate limits of a key, and how many requests are left."""
 
     per_minute: int
     left_this_minute: int
@@ -24,7 +24,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Requests of a key in one window, which is one of a kind by its number."""
+    """Number of a key's requests in one window. kind: minute or daily. number: of the window, counted from the epoch."""
 
     owner: str
     kind: str
@@ -34,11 +34,11 @@ class Counted:
 
 @dataclass(slots=True)
 class _Window:
-    """count: taken here, of which others know `said`. others: taken by other servers, as far as is known here."""
+    """count: requests at this server, of which `published` are known to others. others: known requests at other servers."""
 
     number: int
     count: int = 0
-    said: int = 0
+    published: int = 0
     others: int = 0
 
     @property
@@ -47,7 +47,7 @@ class _Window:
 
 
 class Quota:
-    """Fixed windows. limits: requests a minute and a day."""
+    """Rate limiter with fixed windows. per_minute, per_day: requests per key."""
 
     def __init__(self, per_minute: int, per_day: int, clock: Callable[[], float] = time.time) -> None:
         self._limits = {"minute": per_minute, "daily": per_day}
@@ -55,7 +55,7 @@ class Quota:
         self._windows: dict[tuple[str, str], _Window] = {}
 
     def take(self, owner: str) -> None:
-        """Count a request; raises BusyError where there were too many."""
+        """Count a request. Raises BusyError if the limit is exceeded."""
         now = self._clock()
         windows = [(kind, seconds, self._window(owner, kind, int(now // seconds))) for kind, seconds in WINDOWS]
         for kind, seconds, window in windows:
@@ -67,7 +67,7 @@ class Quota:
             window.count += 1
 
     def rates(self, owner: str | None) -> Rates:
-        """Report the rates of a key; of none, those of one that has made no request."""
+        """Return the rates of a key; without a key, those of one that has made no request."""
         now, left = self._clock(), dict(self._limits)
         if owner is not None:
             left = {
@@ -77,24 +77,24 @@ class Quota:
         return Rates(self._limits["minute"], left["minute"], self._limits["daily"], left["daily"])
 
     def numbers(self) -> dict[str, int]:
-        """Give the number of the window of each kind that it is now."""
+        """Return the number of the current window of each kind."""
         now = self._clock()
         return {kind: int(now // seconds) for kind, seconds in WINDOWS}
 
-    def unsaid(self) -> list[Counted]:
-        """List what was counted here that other servers do not know."""
+    def unpublished(self) -> list[Counted]:
+        """List the counts of this server that have not been published to other servers."""
         return [
             Counted(owner, kind, window.number, window.count)
             for (owner, kind), window in self._windows.items()
-            if window.count != window.said
+            if window.count != window.published
         ]
 
-    def hear(self, said: Collection[Counted], others: Collection[Counted]) -> None:
-        """Note what other servers know by now of what is counted here, and what they have counted in the windows of now."""
-        for each in said:
+    def merge(self, published: Collection[Counted], others: Collection[Counted]) -> None:
+        """Record which counts of this server were published, and the counts of other servers in the current windows."""
+        for each in published:
             window = self._windows[each.owner, each.kind]
             if window.number == each.number:
-                window.said = each.count
+                window.published = each.count
         for each in others:
             known = self._windows.get((each.owner, each.kind))
             if known is None or known.number <= each.number:

@@ -1,6 +1,6 @@
-"""Rate limits over all servers of a database: each says there what it has counted, and hears what the others have.
+"""Rate limits over all servers of a database: each server publishes its counts there, and reads those of the others.
 
-So a key may make more requests than its limit by those that the others take between two exchanges.
+A key may exceed its limit by the requests that other servers accept between two exchanges.
 """
 
 import asyncio
@@ -23,30 +23,30 @@ logger = logging.getLogger(__name__)
 
 
 class SharedQuota:
-    """One server's part. quota: what it counts by."""
+    """Exchange of one server's counts with those of the others. quota: this server's rate limiter."""
 
     def __init__(self, quota: Quota, store: Store) -> None:
         self._quota = quota
         self._store = store
 
     async def run(self) -> None:
-        """Exchange, for as long as this task lives. While the database is away each server counts by itself."""
+        """Exchange counts periodically; runs until cancelled. While the database is unavailable, each server counts alone."""
         while True:
             try:
                 await self.exchange()
             except StoreError as error:
-                logger.warning("requests are counted by this server alone for now: %s", error)
+                logger.warning("rate limits are not shared with other servers now: %s", error)
             await asyncio.sleep(SECONDS)
 
     async def exchange(self) -> None:
-        """Say what was counted since the last time, and hear what others have counted. Raises StoreError."""
-        own, numbers = self._quota.unsaid(), self._quota.numbers()
-        others = await asyncio.to_thread(self._exchanged, own, numbers)
-        self._quota.hear(own, others)
+        """Publish the counts since the last exchange, and read those of the other servers. Raises StoreError."""
+        own, numbers = self._quota.unpublished(), self._quota.numbers()
+        others = await asyncio.to_thread(self._exchange_rows, own, numbers)
+        self._quota.merge(own, others)
 
-    def _exchanged(self, own: Collection[Counted], numbers: dict[str, int]) -> list[Counted]:
+    def _exchange_rows(self, own: Collection[Counted], numbers: dict[str, int]) -> list[Counted]:
         if own:
-            self._say(own, numbers)
+            self._publish(own, numbers)
         now = sa.or_(*(sa.and_(table.c.kind == kind, table.c.number == number) for kind, number in numbers.items()))
         query = (
             sa.select(table.c.owner, table.c.kind, table.c.number, sa.func.sum(table.c.count))
@@ -58,10 +58,10 @@ class SharedQuota:
                 Counted(owner, kind, number, int(count)) for owner, kind, number, count in connection.execute(query)
             ]
 
-    def _say(self, own: Collection[Counted], numbers: dict[str, int]) -> None:
-        """Write what this server has counted; what is of windows that have passed is no longer of use to anybody.
+    def _publish(self, own: Collection[Counted], numbers: dict[str, int]) -> None:
+        """Write this server's counts, and delete those of past windows.
 
-        Servers do not wait for each other: each writes rows of its own, and removes those that nobody else is removing.
+        Servers do not block each other: each writes its own rows, and skips rows that another one is deleting.
         """
         past = sa.or_(*(sa.and_(table.c.kind == kind, table.c.number < number - 1) for kind, number in numbers.items()))
         which = table.c.owner, table.c.kind, table.c.server

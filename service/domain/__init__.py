@@ -1,1 +1,1 @@
-"""What a job is: its request, states, limits and errors."""
+"""Domain model of jobs: requests, limits, states and errors."""

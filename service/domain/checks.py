@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a request, before its source is looked at and once it was."""
+"""Validation of requests, and of their sources once they have been probed."""
 
 import re
 from collections import defaultdict
@@ -17,21 +17,21 @@ from upres.engine.models.registry import CONTENTS
 from .errors import InvalidError, TooLargeError
 from .spec import MOST_CHAINED, SIDES, Limits, Spec
 
-CODECS = ("auto", "h264", "hevc", "lossless")  # of results, which are MP4 that browsers are sent while it is made
+CODECS = ("auto", "h264", "hevc", "lossless")  # of results: MP4 that is streamed to browsers while it is encoded
 ENCODER_FIELDS = ("codec", "crf", "preset", "segment_seconds")
-MOST_ECHOED = 40  # characters of a word that a message repeats
+MOST_ECHOED = 40  # characters of a client's value that a message repeats
 LONGEST_URL = 2048
 SECRET_CHARACTERS = (32, 255)
 
 
 def check(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> None:
-    """Raise InvalidError that names every wrong field. unavailable: why slugs that are known cannot run here."""
+    """Raise InvalidError naming every invalid field. unavailable: reason by slug for models that cannot run here."""
     if problems := problems_of(spec, limits, unavailable):
         raise InvalidError(problems)
 
 
 def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> dict[str, list[str]]:
-    """Find what is wrong with each field; empty if nothing is."""
+    """Return the problems of each invalid field; empty if the request is valid."""
     problems: defaultdict[str, list[str]] = defaultdict(list)
     _check_model(spec, unavailable, problems)
     if spec.content not in CONTENTS:
@@ -40,7 +40,7 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
         names, known = ", ".join(unknown[:8]), ", ".join(PREFILTERS)
         problems["prefilters"].append(f"There is no pre-filter {names}; there are {known}.")
     elif len(set(spec.prefilters)) < len(spec.prefilters):
-        problems["prefilters"].append("A pre-filter can be given once only.")
+        problems["prefilters"].append("A pre-filter can be given only once.")
     for problem in _encoder_problems(spec):
         name = problem.partition(" ")[0]
         problems[name if name in ENCODER_FIELDS else "codec"].append(f"{problem[0].upper()}{problem[1:]}.")
@@ -49,7 +49,7 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
         _check_live(spec, limits, problems)
     if spec.step_down and not (spec.live and spec.when_slow == "drop"):
         problems["step_down"].append(
-            "The step_down is for a live source whose late frames are left out: with when_slow drop."
+            "The step_down is only for a live source whose late frames are dropped: set when_slow to drop."
         )
     if spec.live_source is not None:
         _check_live_source(spec, spec.live_source, limits, problems)
@@ -57,9 +57,9 @@ def problems_of(spec: Spec, limits: Limits, unavailable: Mapping[str, str]) -> d
 
 
 def _encoder_problems(spec: Spec) -> list[str]:
-    """Name what is wrong with the settings of the encoding; each starts with the name of its field.
+    """List the problems of the encoder settings, each starting with the name of its field.
 
-    Text is cut first: it is echoed, and gRPC's trailers hold 8 KiB.
+    Values are truncated first: messages repeat them, and gRPC's trailers hold 8 KiB.
     """
     problems, known = [], spec.codec in CODECS
     if not known:
@@ -72,15 +72,17 @@ def _encoder_problems(spec: Spec) -> list[str]:
 
 
 def _field(setting: re.Match[str]) -> str:
-    """Name the field of a setting that the engine names in quotes."""
+    """Return the request's field for a setting that the engine's message names in quotes."""
     return "segment_seconds" if setting[1] == "segment" else setting[1]
 
 
 def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
     if not spec.streamed:
-        problems["live"].append("A live source is sent by Upscale; a job has all of its source before it starts.")
+        problems["live"].append(
+            "A live source is sent by Upscale; other jobs start once all of the source is received."
+        )
     if spec.split:
-        problems["split"].append("A live source is not split: it has one encoder, and no limit of length by its model.")
+        problems["split"].append("A live source is not split: it has one encoder, and no length limit by model.")
     if spec.segment_seconds > limits.live_segment_seconds:
         longest = number(limits.live_segment_seconds)
         problems["segment_seconds"].append(f"The segment_seconds of a live source must be at most {longest}.")
@@ -88,10 +90,10 @@ def _check_live(spec: Spec, limits: Limits, problems: defaultdict[str, list[str]
 
 def _check_live_source(spec: Spec, name: str, limits: Limits, problems: defaultdict[str, list[str]]) -> None:
     if not spec.live:
-        problems["live_source"].append("A live_source is for a live source only.")
+        problems["live_source"].append("A live_source requires a live source.")
     if name not in limits.live_sources:
-        there = f"there are {', '.join(limits.live_sources)}" if limits.live_sources else "the operator allows none"
-        problems["live_source"].append(f"There is no live_source {name[:MOST_ECHOED]}; {there}.")
+        known = f"there are {', '.join(limits.live_sources)}" if limits.live_sources else "the operator allows none"
+        problems["live_source"].append(f"There is no live_source {name[:MOST_ECHOED]}; {known}.")
 
 
 def _check_model(spec: Spec, unavailable: Mapping[str, str], problems: defaultdict[str, list[str]]) -> None:
@@ -143,12 +145,12 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
     try:
         url = urlsplit(text)
         return url.scheme in schemes and bool(url.hostname)
-    except ValueError:  # brackets that are no IPv6 address
+    except ValueError:  # brackets without an IPv6 address
         return False
 
 
 def check_source(info: Info, spec: Spec, limits: Limits) -> None:
-    """Raise TooLargeError that names every limit a source exceeds. Its length counts only where its container tells it."""
+    """Raise TooLargeError naming every limit that a source exceeds. Its length is checked only if its container states it."""
     problems = [*_unencodable(info, spec)]
     low, high = SIDES
     if not all(low <= side <= high for side in (info.shape.width, info.shape.height)):
@@ -165,7 +167,7 @@ def check_source(info: Info, spec: Spec, limits: Limits) -> None:
 
 
 def too_long(spec: Spec, longest: float, seconds: float | None = None) -> str:
-    """Say that a source is too long, and what helps. seconds: its length, where its container tells it."""
+    """Return the message for a source that is too long, with a remedy. seconds: its length, if its container states it."""
     names = " + ".join(spec.names)
     it_has = "" if seconds is None else f", it has {seconds:.1f}"
     most = counted(longest, "second")
@@ -173,12 +175,12 @@ def too_long(spec: Spec, longest: float, seconds: float | None = None) -> str:
         return f"The live source must not be longer than {most}{it_has}; the operator's setting is live_seconds."
     return (
         f"The video must not be longer than {most} for {names}{it_has}. With `split` it is cut at its shots and "
-        "may have any length; the operator's settings are limits and clip_seconds."
+        "may have any length; the operator can change the settings limits and clip_seconds."
     )
 
 
 def _unencodable(info: Info, spec: Spec) -> list[str]:
-    """Name a size of the result that no encoder takes; what is wrong with the request itself is named elsewhere."""
+    """List the problem if no encoder accepts the result's size; empty if the request itself is invalid."""
     known = not {*spec.names} - {*SLUGS}
     if not known or any(scale not in SLUGS[name].scales for name, scale in spec.chain()) or _encoder_problems(spec):
         return []

@@ -1,22 +1,22 @@
-"""Errors of the service itself. Knows neither gRPC nor HTTP: `upres.service.api.error_map` says how each is answered."""
+"""Errors of the service. Independent of gRPC and HTTP: `upres.service.api.error_map` maps them to responses."""
 
 from collections.abc import Mapping, Sequence
 
 from upres.engine.core.errors import UpresError
 
-Problems = Mapping[str, Sequence[str]]  # field → what is wrong with it
+Problems = Mapping[str, Sequence[str]]  # field → its problems
 
 
 class StoreError(UpresError):
-    """Raised when the database, or the state folder, cannot be used."""
+    """Raised when the database or the state folder cannot be used."""
 
 
 class DiskFullError(StoreError):
-    """Raised when a disk of the server has no room; what was accepted waits until there is some."""
+    """Raised when a disk of the server is full; accepted jobs wait until there is room."""
 
 
 class TakenOverError(StoreError):
-    """Raised when another server works on this one's jobs, which it may not change any more."""
+    """Raised when another server has taken over this one's jobs, so that this one may no longer change them."""
 
 
 class OtherStoreError(StoreError):
@@ -24,15 +24,15 @@ class OtherStoreError(StoreError):
 
 
 class NotFoundError(UpresError):
-    """Raised when there is no such job or key, or it belongs to another key."""
+    """Raised when there is no such job or key, or when it belongs to another key."""
 
 
 class ConflictError(UpresError):
-    """Raised when a name or an idempotency key is taken by something else."""
+    """Raised when a name or an idempotency key is already in use for something else."""
 
 
 class InvalidError(UpresError):
-    """Raised when fields of a request are wrong; it names every one of them."""
+    """Raised when fields of a request are invalid; names all of them."""
 
     def __init__(self, problems: Problems) -> None:
         self.problems = {name: list(messages) for name, messages in problems.items()}
@@ -42,19 +42,22 @@ class InvalidError(UpresError):
 
 
 class TooLargeError(UpresError):
-    """Raised when a request is larger than the server takes."""
+    """Raised when a request is larger than the server accepts."""
 
 
 class SilentError(UpresError):
-    """Raised when a request's body stops coming before its end."""
+    """Raised when a request's body stalls before its end."""
 
 
 class UnauthenticatedError(UpresError):
-    """Raised when a request has no key, or one that is not in use."""
+    """Raised when a request has no API key, or one that is not in use."""
 
 
 class BusyError(UpresError):
-    """Raised when the queue, a rate or the disk is full. retry_seconds: when to ask again. kind: minute or daily."""
+    """Raised when the queue or the disk is full, or a rate limit is exceeded.
+
+    retry_seconds: when to retry. kind: of the rate limit, minute or daily.
+    """
 
     def __init__(self, message: str, retry_seconds: int, kind: str = "minute") -> None:
         super().__init__(message)
@@ -63,23 +66,23 @@ class BusyError(UpresError):
 
 
 class NoRoomError(UpresError):
-    """Raised when what an attempt needs is taken by others now."""
+    """Raised when other attempts hold the memory or the device that an attempt needs."""
 
 
 class StoppingError(UpresError):
-    """Raised when the server is about to stop and takes nothing new."""
+    """Raised when the server is shutting down and accepts nothing new."""
 
 
 class UnavailableError(UpresError):
-    """Raised when the server cannot do its part just now, which says nothing about the request."""
+    """Raised when the server is temporarily unable to serve a request, through no fault of the request."""
 
 
 class LostError(UnavailableError):
-    """Raised when what a job needs is not where it was kept, or not as it was: that does not pass, as an outage does."""
+    """Raised when data that a job needs is missing from its store or damaged: unlike an outage, that is permanent."""
 
 
 class OffsetError(UpresError):
-    """Raised when bytes come at another offset than the one expected, or a cursor is not in the log. where: what is there."""
+    """Raised when bytes arrive at an unexpected offset, or a cursor is not in the log. where: the expected position, by name."""
 
     def __init__(self, message: str, where: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -87,4 +90,4 @@ class OffsetError(UpresError):
 
 
 class ResultMissingError(UpresError):
-    """Raised when a job has no result to read: it has not ended well yet."""
+    """Raised when a job has no result to read, because it is not done."""

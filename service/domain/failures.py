@@ -1,4 +1,4 @@
-"""Why a job fails, by the error that ended its attempt."""
+"""Mapping from the error that ended an attempt to the failure of its job."""
 
 from upres.engine.core.errors import EncoderError, ModelError, SettingsError, SourceError
 

@@ -1,4 +1,4 @@
-"""A few things at once, for owners who take turns: none holds every slot, and none fills the queue for the others."""
+"""A semaphore that is fair between owners: no owner holds every slot, and none fills the queue for the others."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
@@ -13,7 +13,7 @@ MOST_WAITING_EACH = 32
 
 
 class FairSlots:
-    """count: how many at once, of which one owner gets all but one. what: what waits, for the message of BusyError."""
+    """Slots shared by owners in turn. count: number of slots, of which one owner gets all but one. what: for BusyError."""
 
     def __init__(self, count: int, *, what: str) -> None:
         self._count = count
@@ -24,7 +24,7 @@ class FairSlots:
 
     @asynccontextmanager
     async def slot(self, owner: str) -> AsyncIterator[None]:
-        """Hold a slot; waits for one behind the owners who have waited longer. BusyError where too many wait."""
+        """Hold a slot, waiting behind the owners that have waited longer. Raises BusyError if too many wait."""
         self._check(owner)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(place)
@@ -41,7 +41,7 @@ class FairSlots:
             raise BusyError(f"too many {self._what}; try again in {RETRY_SECONDS} s", RETRY_SECONDS)
 
     def _admit(self) -> None:
-        """Fill free slots, each with the first of the owner who has waited longest."""
+        """Assign free slots, each to the first waiter of the owner that has waited longest."""
         while self._running.total() < self._count:
             owner = next((owner for owner in self._waiting if self._running[owner] < self._each), None)
             if owner is None:
@@ -52,7 +52,7 @@ class FairSlots:
                 self._running[owner] += 1
 
     def _take(self, owner: str) -> asyncio.Future[None]:
-        """Take an owner's first place; the owner comes last in turn now, unless the wait for it was cancelled."""
+        """Remove an owner's first waiter; move the owner to the end of the turn order, unless that wait was cancelled."""
         places = self._waiting[owner]
         place = places.popleft()
         if not places:
@@ -62,7 +62,7 @@ class FairSlots:
         return place
 
     def _leave(self, owner: str, place: asyncio.Future[None]) -> None:
-        """Give up a slot, or the place in the queue where the wait was cancelled."""
+        """Release a slot, or leave the queue if the wait was cancelled."""
         if place.done() and not place.cancelled():
             self._running[owner] -= 1
             if not self._running[owner]:

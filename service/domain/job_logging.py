@@ -1,7 +1,7 @@
-"""Log lines: on stderr, one JSON object or one line of text each, with the job that they are about.
+"""Logging to stderr, one JSON object or one line of text per record, with the job that it concerns.
 
-Workers and attempts log as JSON on their own stderr, and the server logs what they said as if it had happened here, so that
-one process writes the log. No line holds a key, a webhook's secret or URL, or a signed link.
+Workers and attempts log JSON to their own stderr, and the server logs those lines again as its own records, so that one process
+writes the log. No line contains an API key, a webhook's secret or URL, or a signed link.
 """
 
 import json
@@ -27,15 +27,15 @@ NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 TEXT = "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s"
 KEPT = ("time", "level", "logger", "request_id", "trace_id", "span_id", "message", "exc_info")
 IDS = {"trace_id": re.compile(r"[0-9a-f]{32}"), "span_id": re.compile(r"[0-9a-f]{16}")}  # where tracing is on
-LOUD = ("httpx", "httpcore", "alembic")  # whole URLs, in which receivers of webhooks keep tokens; every plug-in
-MOST_CHARACTERS = 4000  # of a line that was not written to be logged
+LOUD = ("httpx", "httpcore", "alembic")  # they log whole URLs, which may contain tokens of webhooks, and every plug-in
+MOST_CHARACTERS = 4000  # of a line that is not a JSON record
 
 logger = logging.getLogger(__name__)
 _request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 def bind_job_id(request_id: str, traceparent: str | None = None) -> None:
-    """Bind the lines of this task from now on, and of tasks and threads that it starts, to a job, and to a span of its trace."""
+    """Bind later log lines of this task, and of tasks and threads that it starts, to a job and a span of its trace."""
     _request_id.set(request_id)
     if traceparent is not None:
         trace_context.current.set(traceparent)
@@ -43,7 +43,7 @@ def bind_job_id(request_id: str, traceparent: str | None = None) -> None:
 
 @contextmanager
 def about(request_id: str, traceparent: str | None = None) -> Iterator[None]:
-    """Bind the lines inside to a job, and to a span of its trace."""
+    """Bind the log lines of the body to a job and a span of its trace."""
     token = _request_id.set(request_id)
     outer = trace_context.current.set(traceparent or trace_context.current.get())
     try:
@@ -54,7 +54,7 @@ def about(request_id: str, traceparent: str | None = None) -> Iterator[None]:
 
 
 def configure(form: Format | None = None) -> None:
-    """Log to stderr, from INFO on; by default as text on a terminal, as JSON elsewhere."""
+    """Configure logging to stderr from level INFO; by default as text on a terminal, otherwise as JSON."""
     form = form or ("text" if sys.stderr.isatty() else "json")
     handler = logging.StreamHandler()
     handler.addFilter(RepeatLimit())
@@ -63,12 +63,12 @@ def configure(form: Format | None = None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for name in LOUD:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that a client got wrong
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns about every malformed form of a client
     sys.excepthook = _uncaught
     threading.excepthook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
 
 
-class _Taker(logging.Handler):
+class _CallbackHandler(logging.Handler):
     def __init__(self, take: Callable[[str], None]) -> None:
         super().__init__()
         self._take = take
@@ -77,19 +77,19 @@ class _Taker(logging.Handler):
         self._take(self.format(record))
 
 
-def give_to(take: Callable[[str], None]) -> None:
-    """Give every line, as JSON, to a function as well: for another process to pass on."""
-    handler = _Taker(take)
+def forward_to(take: Callable[[str], None]) -> None:
+    """Also pass every line, as JSON, to a function, which forwards it to another process."""
+    handler = _CallbackHandler(take)
     handler.addFilter(_tag)
     handler.setFormatter(_Json(FIELDS, style="{", rename_fields=NAMES))
     logging.getLogger().addHandler(handler)
 
 
-def pass_on(line: str, source: int) -> None:
-    """Log again what another process logged as JSON; anything else, such as what a library printed, as a warning.
+def log_forwarded(line: str, source: int) -> None:
+    """Log a line that another process logged as JSON; any other line, such as a library's output, is logged as a warning.
 
-    Whatever a process that strangers' media has taken over may write costs one line, and of those only so many. source: the
-    pipe that it came through, whose lines are limited together, for it may give each another name.
+    The process may have been compromised by untrusted media, so each line becomes one record, and their number is limited.
+    source: the pipe of the line. Lines of a pipe are limited together, as the process can give each a different logger name.
     """
     try:
         values = json.loads(line)
@@ -109,7 +109,7 @@ def pass_on(line: str, source: int) -> None:
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    """Log what ends a process or a thread."""
+    """Log an uncaught exception of the process or of a thread."""
     if not issubclass(kind, KeyboardInterrupt):
         logger.critical("uncaught", exc_info=(kind, error or kind(), trace))
 
@@ -132,7 +132,7 @@ class _Text(_Utc):
 
 
 class _Json(JsonFormatter, _Utc):
-    """A JSON object of KEPT; what libraries add for their own formatters is left out."""
+    """A JSON object with the fields KEPT; extra fields that libraries add to records are left out."""
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         return {name: log_data[name] for name in KEPT if name in log_data}

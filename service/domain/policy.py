@@ -1,4 +1,4 @@
-"""What the operator allows: waiting jobs, time, memory, disk, and the log of a live job. Limits of one job: `spec.Limits`."""
+"""The operator's policy: waiting jobs, time, memory, disk, and the log of a live job. `spec.Limits` has the limits of one job."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from .spec import Limits
 
 @dataclass(frozen=True, slots=True)
 class LiveLogBounds:
-    """What the log of a live job holds at most; whichever is less."""
+    """Upper bounds of a live job's log; the smaller one applies."""
 
     bytes: int = 64 << 20
     seconds: float = 10.0
@@ -15,8 +15,10 @@ class LiveLogBounds:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator allows. seconds, bytes as named; source_idle_seconds: the longest a sender may be silent, and the
-    longest that a client may take nothing of a live log that waits for it.
+    """The operator's policy.
+
+    limits: for each request. queue: maximum number of waiting jobs. wall_seconds, memory_bytes: of an attempt.
+    source_idle_seconds: idle timeout of a sender, and of a client for which a live log waits. free_bytes: disk space to leave free.
     """
 
     limits: Limits

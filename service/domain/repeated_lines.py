@@ -1,4 +1,4 @@
-"""A limit on warnings that repeat: a fault that happens a thousand times a second costs a few lines, not the disk."""
+"""Rate limit for repeated warnings, so that an error that occurs a thousand times a second does not fill the disk."""
 
 import logging
 import threading
@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MOST_LINES = 10  # of one kind in one window
-MOST_PASSED_ON = 200  # from another process in one window
+MOST_LINES = 10  # per kind and window
+MOST_PASSED_ON = 200  # per window, from another process
 WINDOW_SECONDS = 10.0
-MOST_KINDS = 1000  # that are remembered
+MOST_KINDS = 1000  # tracked at the same time
 
 
 @dataclass(slots=True)
@@ -20,10 +20,10 @@ class _Window:
 
 
 class RepeatLimit(logging.Filter):
-    """Lets through ten lines a window of each kind: those of one logger and level with one message before its values.
+    """Logging filter that passes MOST_LINES lines of each kind per window. A kind is a logger, a level and a message template.
 
-    What was left out is counted in the next line of its kind. Lines below WARNING always pass. Lines with a `source`, which came
-    from another process, are of one kind whatever they say.
+    The next line of a kind reports how many were left out. Lines below WARNING always pass. All lines with the same `source`, which
+    come from another process, are of one kind.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,7 +33,7 @@ class RepeatLimit(logging.Filter):
         self._windows: dict[tuple[str, int, str], _Window] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Report whether a line is to be written."""
+        """Report whether a record is to be logged."""
         source = getattr(record, "source", None)
         if source is None and record.levelno < logging.WARNING:
             return True
@@ -49,7 +49,7 @@ class RepeatLimit(logging.Filter):
         return True
 
     def _window(self, kind: tuple[str, int, str]) -> tuple[_Window, int]:
-        """Give the window of now, and how many lines the one before left out."""
+        """Return the current window of a kind, and how many lines the previous window left out."""
         now, window = self._clock(), self._windows.get(kind)
         if window is not None and now < window.until:
             return window, 0

@@ -1,4 +1,4 @@
-"""The ids of jobs: UUIDs in their usual form."""
+"""Job ids: UUIDs in canonical form."""
 
 import uuid
 
@@ -6,12 +6,12 @@ from .errors import InvalidError
 
 
 def new_id() -> str:
-    """Make a request_id."""
+    """Create a request_id."""
     return str(uuid.uuid4())
 
 
 def is_id(text: str) -> bool:
-    """Report whether this is a UUID in lower case with hyphens, as a request_id is."""
+    """Report whether a text is a UUID in lower case with hyphens."""
     try:
         return str(uuid.UUID(text)) == text
     except ValueError:
@@ -19,7 +19,7 @@ def is_id(text: str) -> bool:
 
 
 def checked_id(text: str) -> str:
-    """Give the request_id back if it is a UUID; raise InvalidError otherwise, for it becomes the name of a folder."""
+    """Return the request_id if it is a UUID; raise InvalidError otherwise, as it becomes the name of a folder."""
     if is_id(text):
         return text
     raise InvalidError({"request_id": ["The request_id must be a UUID in lower case with hyphens."]})

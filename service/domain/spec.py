@@ -1,4 +1,4 @@
-"""What one job asks for, and what the operator takes. What is wrong with a request: `checks`."""
+"""Request of a job, and the operator's limits for requests. `checks` validates requests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,14 +13,14 @@ from upres.engine.pipeline.options import Job
 FORMATS = (
     *("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc"),
     *("dv", "gif", "apng", "rm"),
-)  # libavformat's names of the containers that a service takes
+)  # libavformat's names of the containers that the service accepts
 MOST_CHAINED = 3  # models in a job
-SIDES = (16, 4096)  # pixels of the source's sides
+SIDES = (16, 4096)  # smallest and largest width and height of a source in pixels
 PROFILES: Mapping[str, Mapping[str, float]] = {
     "none": {},
     "deapi": {name: slug.seconds for name, slug in SLUGS.items()},
 }
-"""Limits of a clip's length by what they are called: none, or the hosted API's, in seconds by model."""
+"""Named sets of limits on a clip's length, in seconds by model: none, or those of the hosted API."""
 
 Delivery = Literal["segments", "frames"]
 WhenSlow = Literal["wait", "drop"]
@@ -28,13 +28,13 @@ WhenSlow = Literal["wait", "drop"]
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One request, as it came; `checks` says what is wrong with it. streamed: the source is read while it arrives.
+    """A request as received; `checks` validates it. streamed: the source is processed while it is uploaded.
 
-    models: several, one after the other; model is then the first of them. scale: of those that offer several.
+    models: several models to apply in order; `model` is then the first of them. scale: for models that offer several.
 
-    live: it is not kept, and does not end by itself. when_slow: what happens when the models make less than comes, or the client
-    takes less than is made. live_source: the name of one of the operator's streams, which the server pulls; the client sends none.
-    step_down: a lighter network works while the one asked for is too slow.
+    live: the result is not stored, and the job does not end by itself. when_slow: whether to wait or to drop frames when the models
+    are slower than the source, or the client is slower than the models. live_source: the name of one of the operator's streams,
+    which the server pulls in place of an upload. step_down: switch to a lighter network while the requested one is too slow.
     """
 
     model: str
@@ -59,16 +59,16 @@ class Spec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Spec":
-        """Restore what `as_json` gave."""
+        """Create a spec from the values of `as_json`."""
         lists = {name: tuple(values.get(name, ())) for name in ("models", "prefilters")}
         return cls(**{**values, **lists})
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values."""
+        """Return the spec as JSON values."""
         return {**asdict(self), "models": list(self.models), "prefilters": list(self.prefilters)}
 
     def job(self, model: Model, *, nvenc: bool = False) -> Job:
-        """Give the engine's job. nvenc: a GPU encodes it, where it can."""
+        """Return the engine's job. nvenc: encode on the GPU if possible."""
         return Job(
             (model,),
             self.encoder(nvenc=nvenc),
@@ -79,9 +79,9 @@ class Spec:
         )
 
     def encoder(self, *, nvenc: bool = False) -> Encoder:
-        """Gather how the result is encoded. nvenc: by a GPU, but for what is lossless, which NVENC has not, and frames that a
-        resumed run must give again to the byte: those of a file that are delivered one by one."""
-        again = self.delivery == "frames" and not self.live
+        """Return the encoder settings of the result. nvenc: encode on the GPU, except lossless, which NVENC does not support, and
+        files delivered frame by frame, which a resumed run must reproduce byte for byte."""
+        reproducible = self.delivery == "frames" and not self.live
         return Encoder(
             codec=self.codec,  # type: ignore[arg-type]  # checked by Encoder itself
             crf=self.crf,
@@ -89,20 +89,20 @@ class Spec:
             segment_seconds=self.segment_seconds,
             fragment="frame" if self.delivery == "frames" else "segment",
             live=self.live,
-            nvenc=nvenc and self.codec != "lossless" and self.crf > 0 and not again,
+            nvenc=nvenc and self.codec != "lossless" and self.crf > 0 and not reproducible,
         )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The slugs of all models, one after the other."""
+        """The slugs of all models, in order."""
         return self.models or (self.model,)
 
     def chain(self) -> list[tuple[str, int]]:
-        """List the models with their scales: the one asked for, or the model's smallest."""
+        """List the models, each with the requested scale, or its smallest."""
         return [(name, self._scale_of(name)) for name in self.names]
 
     def resolved_scale(self) -> int:
-        """Give the scale of all models together."""
+        """Return the total scale of all models."""
         return prod(scale for _, scale in self.chain())
 
     def _scale_of(self, name: str) -> int:
@@ -112,10 +112,11 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator takes. seconds: longest clip by slug; of others there is no limit. tracks: of the source.
+    """Limits for one request, set by the operator. seconds: longest clip by slug; no limit for others. tracks: of the source.
 
-    http_webhooks: whether webhooks may go in the clear. live_seconds: longest live source; None, the default, sets no limit.
-    live_segment_seconds: longest segment of one, which a ring has to hold. live_sources: names of those that the server pulls.
+    http_webhooks: whether webhooks may use plain HTTP. live_seconds: longest live source; None for no limit.
+    live_segment_seconds: longest segment of a live job, which its ring has to hold. live_sources: names of the streams that the
+    server can pull.
     """
 
     source_bytes: int = 52_428_800
@@ -127,9 +128,9 @@ class Limits:
     live_sources: Sequence[str] = ()
 
     def longest(self, spec: Spec) -> float | None:
-        """Give the seconds of source that may be upscaled in one job; None where shots are cut apart, and for no model.
+        """Return the longest source of a job in seconds; None for no limit, as for a job that is split at its shots.
 
-        Limits by model are for clips; a live source has one of its own.
+        Limits by model are for clips; live sources have a separate limit.
         """
         if spec.live:
             return self.live_seconds

@@ -1,7 +1,7 @@
-"""The life of a job, pure: which state follows which change, and which attempts count. Knows no storage or protocols.
+"""State machine of a job, as pure functions: transitions, and which attempts count. Independent of storage and protocols.
 
-pending → processing → done | error. A cancelled job is an error with the reason CANCELLED. An attempt that dies leaves the
-job processing until it has had MOST_ATTEMPTS. The words are the v2 contract's.
+pending → processing → done | error. A cancelled job is an error with the reason CANCELLED. If an attempt dies, the job stays
+processing until it has had MOST_ATTEMPTS. The names are those of the v2 contract.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from enum import StrEnum
 from upres.engine.core.errors import UpresError
 from upres.engine.core.text import counted
 
-MOST_ATTEMPTS = 3  # the first, and twice again
+MOST_ATTEMPTS = 3  # the first and two retries
 
 
 class Status(StrEnum):
-    """What a client sees; a closed set."""
+    """Status of a job as clients see it; a closed set."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -24,7 +24,7 @@ class Status(StrEnum):
 
 
 class Code(StrEnum):
-    """The v2 contract's error codes; a closed set."""
+    """Error codes of the v2 contract; a closed set."""
 
     WORKER_TIMEOUT = "WORKER_TIMEOUT"
     WORKER_ERROR = "WORKER_ERROR"
@@ -32,7 +32,7 @@ class Code(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a job failed; an open list, each with its code and whether the same job may succeed later."""
+    """Reason why a job failed; an open list. Each has a contract code and says whether the same job may succeed later."""
 
     SOURCE_UNPROCESSABLE = "SOURCE_UNPROCESSABLE"
     SOURCE_INCOMPLETE = "SOURCE_INCOMPLETE"
@@ -46,12 +46,12 @@ class Reason(StrEnum):
 
     @property
     def code(self) -> Code:
-        """Give the contract's code for this reason."""
+        """Return the contract's code for this reason."""
         return CODES.get(self, Code.PROCESSING_ERROR)
 
     @property
     def retryable(self) -> bool:
-        """Report whether the same job, submitted again, may end well."""
+        """Report whether the same job may succeed if it is submitted again."""
         return self in RETRYABLE
 
 
@@ -64,16 +64,16 @@ RETRYABLE = frozenset({Reason.SOURCE_INCOMPLETE, Reason.TIMEOUT, Reason.CAPACITY
 
 
 class TransitionError(UpresError):
-    """Raised when a change does not apply to the state a job is in."""
+    """Raised when a transition does not apply to the current state of a job."""
 
 
 class MovedError(TransitionError):
-    """Raised when a job belongs to another server, which alone may change it."""
+    """Raised when a job is owned by another server, which alone may change it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job ended in error. message: short, stable, without paths."""
+    """Failure of a job. message: short, stable, without paths."""
 
     reason: Reason
     message: str
@@ -81,7 +81,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a job stands. attempts: started so far. progress: 0 to 100, never falls."""
+    """State of a job. attempts: number of attempts started so far. progress: 0 to 100, never decreases."""
 
     status: Status = Status.PENDING
     attempts: int = 0
@@ -90,42 +90,42 @@ class State:
 
     @property
     def ended(self) -> bool:
-        """Report whether nothing changes any more."""
+        """Report whether the state is final."""
         return self.status in (Status.DONE, Status.ERROR)
 
 
 def started(state: State) -> State:
-    """Start an attempt: the first of a pending job, or the next of one whose last attempt died."""
+    """Start an attempt: the first of a pending job, or the next one after an attempt that died."""
     if state.ended or state.attempts >= MOST_ATTEMPTS:
         raise TransitionError(f"no attempt can start in {state.status} after {counted(state.attempts, 'attempt')}")
     return replace(state, status=Status.PROCESSING, attempts=state.attempts + 1)
 
 
 def progressed(state: State, progress: float) -> State:
-    """Record progress; less than what was known, as after a resume, changes nothing."""
+    """Record progress; a lower value than before, as after a resume, changes nothing."""
     _must_process(state, "progress")
     return replace(state, progress=max(state.progress, min(progress, 100.0)))
 
 
 def died(state: State, failure: Failure) -> State:
-    """End an attempt that gave no verdict on the job: the next may follow, until there were MOST_ATTEMPTS."""
+    """End an attempt that died without an outcome; fail the job after MOST_ATTEMPTS."""
     _must_process(state, "die")
     return state if state.attempts < MOST_ATTEMPTS else failed(state, failure)
 
 
 def requeued(state: State) -> State:
-    """End an attempt that was interrupted through no fault of the job, as by a server that stops: it does not count."""
+    """End an attempt that was interrupted through no fault of the job, such as by a server shutdown: it does not count."""
     _must_process(state, "be interrupted")
     return replace(state, attempts=max(0, state.attempts - 1))
 
 
 def crashed(state: State, failure: Failure, *, progressed: bool) -> State:
-    """End an attempt during which the server died: it counts, for the job may be why, unless it had come further."""
+    """End an attempt during which the server died: it counts, as the job may be the cause, unless it had made progress."""
     return requeued(state) if progressed else died(state, failure)
 
 
 def failed(state: State, failure: Failure) -> State:
-    """End a job that cannot end well."""
+    """Fail a job. Raises TransitionError if it has ended."""
     if state.ended:
         how = f"it is {state.status}" if state.failure is None else f"it failed with {state.failure.reason}"
         raise TransitionError(f"the job has ended already: {how}")
@@ -133,23 +133,23 @@ def failed(state: State, failure: Failure) -> State:
 
 
 def finished(state: State) -> State:
-    """End a job whose result can be read."""
+    """Mark a job as done, after its result can be read."""
     _must_process(state, "finish")
     return replace(state, status=Status.DONE, progress=100.0)
 
 
 def cancelled(state: State) -> State:
-    """End a job on request; TransitionError where it has ended already."""
+    """Cancel a job. Raises TransitionError if it has ended."""
     return failed(state, Failure(Reason.CANCELLED, "The job was cancelled."))
 
 
 def once(change: Callable[[State], State]) -> Callable[[State], State]:
-    """Make a change that may be tried again: where it was noted before, though the answer was lost, it changes nothing more."""
-    made: list[State] = []
+    """Wrap a transition so that it can be retried: if it was stored although the response was lost, it changes nothing more."""
+    results: list[State] = []
 
     def changed(state: State) -> State:
-        if state not in made:
-            made.append(state := change(state))
+        if state not in results:
+            results.append(state := change(state))
         return state
 
     return changed

@@ -1,4 +1,4 @@
-"""Where a piece of work stands in its caller's trace, as the W3C's header `traceparent` says it: VERSION-TRACE-SPAN-FLAGS."""
+"""Trace context by the W3C header `traceparent`: VERSION-TRACE-SPAN-FLAGS."""
 
 import re
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 LENGTH = 55  # of the form
 
 current: ContextVar[str | None] = ContextVar("traceparent", default=None)
-"""The span that this task works for; None where tracing is off, or nobody asked for the work."""
+"""The span that this task works for; None if tracing is off, or if the task serves no request."""
 
 
 def accepted(values: Sequence[str]) -> str | None:
-    """Return the traceparent that a request came with; None for none, for several and for what is none (Trace Context, 3.2).
+    """Return the traceparent of a request; None if it is missing, repeated or invalid (Trace Context, 3.2).
 
-    A later version may add to the form; what it adds is left out.
+    Fields that a later version of the format adds are removed.
     """
     text = values[0] if len(values) == 1 else ""
     match = FORM.match(text, 0, LENGTH)

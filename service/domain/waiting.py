@@ -1,4 +1,4 @@
-"""Waits with a limit, steps that a cancellation does not cut short, and steps beside each other."""
+"""Asyncio helpers: waits with a timeout, coroutines protected from cancellation, and concurrent coroutines in order."""
 
 import asyncio
 from collections import deque
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, or the time is over.
+    """Wait until the event is set, or the timeout expires.
 
-    Not by asyncio.wait_for, here and elsewhere: before Python 3.12 it loses a cancellation that comes with the event.
+    This does not use asyncio.wait_for, which before Python 3.12 loses a cancellation that occurs together with the event.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -20,29 +20,30 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
 
 
 async def run_to_completion(steps: Coroutine[Any, Any, T]) -> T:
-    """Do steps of which none may be left out; a cancellation that comes in between is raised when they are done."""
-    doing = asyncio.create_task(steps)
+    """Run a coroutine to its end even if the caller is cancelled; the cancellation is raised afterwards."""
+    task = asyncio.create_task(steps)
     try:
-        return await asyncio.shield(doing)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([doing])
+        await asyncio.wait([task])
         raise
 
 
 async def in_order(steps: Iterable[Coroutine[Any, Any, T]], at_once: int = 8) -> AsyncGenerator[T]:
-    """Do steps, some at once, and yield what they give in their order. steps: an iterator makes each when its turn comes.
+    """Run coroutines concurrently, and yield their results in order. at_once: how many run at the same time.
 
-    Who does not read to the end closes it: what is under way is then cancelled.
+    steps: may be an iterator that creates each coroutine when it is started. A caller that does not read to the end must close the
+    generator, which cancels the running coroutines.
     """
-    doing: deque[asyncio.Task[T]] = deque()
+    running: deque[asyncio.Task[T]] = deque()
     try:
         for step in steps:
-            doing.append(asyncio.create_task(step))
-            if len(doing) == at_once:
-                yield await doing.popleft()
-        while doing:
-            yield await doing.popleft()
+            running.append(asyncio.create_task(step))
+            if len(running) == at_once:
+                yield await running.popleft()
+        while running:
+            yield await running.popleft()
     finally:
-        for task in doing:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*doing, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)

@@ -1,6 +1,6 @@
-"""Tasks that live as long as their owner: one that fails is restarted, and one that keeps failing is reported to the owner.
+"""Supervised background tasks: a task that fails is restarted, and one that keeps failing is reported to its owner.
 
-A task that nobody awaits dies without a word; these do not.
+The error of a plain asyncio task that is never awaited would go unnoticed.
 """
 
 import asyncio
@@ -8,10 +8,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-FIRST_DELAY = 1.0  # seconds before the first restart; each further one in a row waits twice as long
+FIRST_DELAY = 1.0  # seconds before the first restart; doubled for each consecutive one
 LONGEST_DELAY = 30.0
-STABLE_SECONDS = 60.0  # a task that ran for longer starts with a clean record
-MOST_FAILURES = 5  # in a row, after which the owner is asked to act
+STABLE_SECONDS = 60.0  # after running for longer, a task's consecutive failures are counted from zero
+MOST_FAILURES = 5  # consecutive failures after which the owner is notified
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ Wait = Callable[[float], Awaitable[None]]
 class WatchedTasks:
     """The long-lived tasks of one owner.
 
-    on_failing: called once for each task that has failed MOST_FAILURES times in a row, with its name and last error. The
-    server ends its process there, since a supervisor outside can do more. The task is restarted either way.
+    on_failing: called with the name and the last error of a task when it has failed MOST_FAILURES times in a row. The server
+    then exits, for an external supervisor to restart it. The task is restarted in any case.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class WatchedTasks:
                 await work()
                 if not endless:
                     return
-                raise RuntimeError("it returned, and must not")
-            except Exception as error:  # whatever it is, the task must not die of it
+                raise RuntimeError("an endless task returned")
+            except Exception as error:  # any error: the task is restarted
                 failures = 1 if self._clock() - started > STABLE_SECONDS else failures + 1
                 logger.exception("the task %s failed (%d in a row); restarting it", name, failures)
                 if failures == MOST_FAILURES:

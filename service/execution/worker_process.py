@@ -164,7 +164,7 @@ async def _log(process: Process) -> None:
             continue
         if not line:
             return
-        job_logging.pass_on(line.decode(errors="replace").rstrip(), source=process.pid)
+        job_logging.log_forwarded(line.decode(errors="replace").rstrip(), source=process.pid)
 
 
 async def _end(process: Process, last_words: asyncio.Task[None]) -> None:

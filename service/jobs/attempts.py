@@ -69,4 +69,4 @@ class Attempts(dict[str, Attempt]):
     def trace(self, request_id: str, report: Mapping[str, Any]) -> None:
         """Record spans from a report that an attempt sends only for tracing."""
         if (attempt := self.get(request_id)) and attempt.trace is not None:
-            attempt.trace.take(report)
+            attempt.trace.record(report)

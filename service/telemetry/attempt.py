@@ -1,4 +1,4 @@
-"""The span of one attempt, and what it says of itself below that."""
+"""Spans of an attempt and its stages."""
 
 import time
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from typing import Any
 
 from .tracing import Fact, Tracing
 
-TRACED = ("stages", "range")  # reports that nothing but spans are made of
+TRACED = ("stages", "range")  # reports that are used only for spans
 
 
 class AttemptTrace:
-    """traceparent: of the attempt's span; None where tracing is off. parent: its job's."""
+    """Trace of an attempt. traceparent: of its span; None if tracing is off. parent: traceparent of its job."""
 
     def __init__(self, tracing: Tracing, parent: str | None, facts: Mapping[str, Fact]) -> None:
         self._tracing = tracing
@@ -19,17 +19,17 @@ class AttemptTrace:
         self._reported = False
         self.traceparent = self._span.traceparent
 
-    def take(self, report: Mapping[str, Any]) -> None:
-        """Make spans of a report. An attempt may report its stages once: it may have been taken over."""
+    def record(self, report: Mapping[str, Any]) -> None:
+        """Record spans from a report. Stages are accepted only once, as the attempt may have been compromised."""
         age = time.monotonic() - self._began
         if report["report"] == "range":
-            self._take_range(report, age)
+            self._record_range(report, age)
         elif not self._reported:
             self._reported = True
             self._tracing.stages(self.traceparent, report["stages"], age)
 
-    def _take_range(self, report: Mapping[str, Any], age: float) -> None:
-        """Make the span of a range, which another attempt made, perhaps on another device."""
+    def _record_range(self, report: Mapping[str, Any], age: float) -> None:
+        """Record the span of a range, which another attempt processed, possibly on another device."""
         lasted, outcome = min(report["seconds"], age), report["outcome"]
         facts = {"upres.range": report["number"], "upres.device": report["device"], "upres.outcome": outcome}
         span = self._tracing.span("range", self.traceparent, facts, ago=lasted)
@@ -37,6 +37,6 @@ class AttemptTrace:
         span.end(None if outcome == "made" else outcome)
 
     def end(self, outcome: str, device: str = "") -> None:
-        """End the attempt's span. device: that it ran on. What died because it was to is no error."""
+        """End the attempt's span. device: that it ran on. An attempt that was stopped on purpose is not an error."""
         problem = None if outcome in ("joined", "stopped") else outcome
         self._span.end(problem, {"upres.outcome": outcome, "upres.device": device})

@@ -1,14 +1,14 @@
-"""Labels that workers and the server count under alike."""
+"""Metric labels shared by workers and the server."""
 
 from collections.abc import Sequence
 
 from upres.engine.models.catalog import SLUGS
 
-CHAIN, OTHER = "chain", "other"  # in place of a model: of several, and of one that is none of the catalog's
+CHAIN, OTHER = "chain", "other"  # in place of a model: for several models, and for a model that is not in the catalog
 
 
 def model_label(names: Sequence[str]) -> str:
-    """Return what is made by these models, one after the other, is counted under: few values, whatever is asked for."""
+    """Return the metric label for a chain of models; the number of labels is small for any input."""
     if len(names) != 1:
         return CHAIN
     return names[0] if names[0] in SLUGS else OTHER

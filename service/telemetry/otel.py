@@ -1,6 +1,6 @@
-"""Spans by OpenTelemetry, sent by OTLP in the background. Only imported where its standard variables ask for traces.
+"""OpenTelemetry tracing, exported by OTLP in the background. Imported only if its standard variables enable traces.
 
-What they say of endpoint, headers, TLS, sampling, batches and resource is read by the SDK itself.
+The SDK itself reads the variables for endpoint, headers, TLS, sampling, batching and resource.
 """
 
 import threading
@@ -17,12 +17,12 @@ from opentelemetry.trace import Span as Recorded
 
 from .tracing import NONE, Fact, Span, Tracing
 
-CLOSE_SECONDS = 5.0  # for what was not sent yet, where nobody may be there to take it
+CLOSE_SECONDS = 5.0  # limit for sending the remaining spans, as the collector may be unavailable
 NANOSECONDS = 1_000_000_000
 
 
 class OtelSpan(Span):
-    """A span that is sent once it has ended."""
+    """A span that is exported once it has ended."""
 
     def __init__(self, recorded: Recorded) -> None:
         self._recorded = recorded
@@ -32,7 +32,7 @@ class OtelSpan(Span):
     def end(
         self, problem: str | None = None, facts: Mapping[str, Fact] = NONE, *, name: str | None = None, ago: float = 0.0
     ) -> None:
-        """End it; a second time changes nothing."""
+        """End the span; a second call has no effect."""
         if not self._recorded.is_recording():
             return
         if name is not None:
@@ -44,14 +44,14 @@ class OtelSpan(Span):
 
 
 class OtelTracing(Tracing):
-    """Sends spans by an exporter."""
+    """Creates spans that are sent by an exporter."""
 
     on = True
 
     def __init__(self, exporter: SpanExporter) -> None:
         own = Resource.create({"service.name": "upres", "service.version": version("upres")})
         self._provider = TracerProvider(
-            resource=own.merge(OTELResourceDetector().detect()),  # the operator's words go before ours
+            resource=own.merge(OTELResourceDetector().detect()),  # the operator's values take precedence
             shutdown_on_exit=False,
         )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -77,7 +77,7 @@ class OtelTracing(Tracing):
         return OtelSpan(recorded)
 
     def close(self) -> None:
-        """Send what was not sent yet. A thread that is left with a collector that does not answer ends with the process."""
+        """Send the remaining spans. If the collector does not respond, the daemon thread that sends them ends with the process."""
         closing = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
@@ -88,7 +88,7 @@ def _moment(ago: float) -> int:
 
 
 def _context(parent: str | None) -> Context:
-    """Return what makes a span a child of its parent, or the first of its trace where it has none."""
+    """Return the context that makes a span a child of its parent, or the root of a trace without one."""
     if parent is None:
         return Context()
     _, trace, span, flags = (int(part, 16) for part in parent.split("-"))

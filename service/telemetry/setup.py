@@ -1,4 +1,4 @@
-"""Whether traces are sent, and how, by the environment variables that OpenTelemetry's specification names."""
+"""Setup of tracing by the environment variables of OpenTelemetry's specification."""
 
 import logging
 from collections.abc import Mapping
@@ -18,27 +18,27 @@ logger = logging.getLogger(__name__)
 
 
 def make_tracing(environment: Mapping[str, str]) -> Tracing:
-    """Make what sends traces where an endpoint is set, or the exporter `otlp`; else what makes none.
+    """Create tracing that sends spans if an endpoint or the exporter `otlp` is set; otherwise tracing that is off.
 
-    What is wrong with it is logged, and holds up nothing: a server without traces serves.
+    A wrong configuration is logged, and does not prevent the server from starting.
     """
-    exporter, named = environment.get(EXPORTER, "").strip(), [name for name in ENDPOINTS if environment.get(name)]
-    wanted = exporter == "otlp" or (not exporter and named)
-    if environment.get(DISABLED, "").strip().lower() == "true" or exporter == "none" or not (wanted or exporter):
+    exporter, endpoints = environment.get(EXPORTER, "").strip(), [name for name in ENDPOINTS if environment.get(name)]
+    enabled = exporter == "otlp" or (not exporter and endpoints)
+    if environment.get(DISABLED, "").strip().lower() == "true" or exporter == "none" or not (enabled or exporter):
         return Tracing()
     protocol = next((environment[name].strip() for name in PROTOCOLS if environment.get(name)), "http/protobuf")
-    if not wanted:
-        problem = f"{EXPORTER} is {exporter}, and upres has otlp and none"
+    if not enabled:
+        problem = f"{EXPORTER} is {exporter}, and upres supports otlp and none"
     elif protocol not in EXPORTERS:
-        problem = f"{protocol} is no protocol of OTLP that upres has; set one of {', '.join(EXPORTERS)}"
+        problem = f"the OTLP protocol {protocol} is not supported; set one of {', '.join(EXPORTERS)}"
     else:
         try:
             from .otel import OtelTracing
 
             return OtelTracing(import_module(EXPORTERS[protocol]).OTLPSpanExporter())
         except ModuleNotFoundError as error:
-            problem = f"what sends them is not installed ({error.name}): pip install 'upres[otel]'"
-        except Exception as error:  # of the SDK: a variable that it cannot use
+            problem = f"the exporter is not installed ({error.name}): pip install 'upres[otel]'"
+        except Exception as error:  # raised by the SDK for an invalid variable
             problem = f"{type(error).__name__}: {error}"
-    logger.warning("traces are asked for by %s, and none are sent: %s", " and ".join(named) or EXPORTER, problem)
+    logger.warning("traces are enabled by %s, but none are sent: %s", " and ".join(endpoints) or EXPORTER, problem)
     return Tracing()

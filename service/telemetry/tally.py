@@ -1,4 +1,4 @@
-"""What is counted as it happens, for Prometheus. Labels take few values each: never a key, a job, an address or a client's word."""
+"""Prometheus counters. Labels have few values each: never a key, a job, an address or a value from a client."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ from upres.service.domain.states import Reason
 from .labels import CHAIN
 from .tracing import Tracing
 
-OUTCOMES = ("joined", "failed", "late", "locked", "absent", "died", "stopped")  # of attempts; `stopped` was asked for
+OUTCOMES = ("joined", "failed", "late", "locked", "absent", "died", "stopped")  # of attempts; `stopped`: on purpose
 STAGES = ("read", "infer", "encode")  # that attempts report
-MOST_SECONDS = 1e7  # of a stage, that one attempt may count: it may have been taken over
+MOST_SECONDS = 1e7  # of a stage that one attempt may report, as it may have been compromised
 MOST_FRAMES = 1e9  # likewise
 
 
 class Tally:
-    """stage_seconds: where time goes. attempts: how they end. failures: why jobs fail. dropped: frames of live jobs that were late.
+    """The counters. stage_seconds: busy time by stage. attempts: by outcome. failures: of jobs, by reason.
 
-    http, grpc: requests that were answered.
+    dropped: late frames of live jobs. http, grpc: requests answered.
     """
 
     def __init__(self) -> None:
@@ -34,19 +34,19 @@ class Tally:
         self.dropped = _counter("upres_dropped_frames", "Frames of live jobs that were late, and left out", "model")
         self.http = _counter("upres_http_requests", "HTTP requests answered", "method", "route", "code")
         self.grpc = _counter("upres_grpc_requests", "gRPC calls answered", "method", "code")
-        for reason in Reason:  # at 0 from the start, or nobody would see the first of each
+        for reason in Reason:  # start at 0, or the first increase of each would not be visible
             self.failures.labels(reason)
         for outcome in OUTCOMES:
             for model in (*SLUGS, CHAIN):
                 self.attempts.labels(outcome, model)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all of them."""
+        """Yield all metrics."""
         for counter in (self.stage_seconds, self.attempts, self.failures, self.dropped, self.http, self.grpc):
             yield from counter.collect()
 
     def progressed(self, model: str, counted: dict[str, float], report: Mapping[str, Any]) -> None:
-        """Count what an attempt has done since it was last counted. counted: what was of it so far, which this keeps."""
+        """Count the progress of an attempt since the last call. counted: what was counted of it so far; updated here."""
         seconds, dropped = report.get("seconds", {}), min(report.get("frames_dropped", 0), MOST_FRAMES)
         for stage in STAGES:
             if (more := _more(counted, stage, min(seconds.get(stage, 0.0), MOST_SECONDS))) > 0:
@@ -56,7 +56,7 @@ class Tally:
 
 
 def _more(counted: dict[str, float], what: str, now: float) -> float:
-    """Return by how much it has grown beyond all that was counted: a report may say less than the one before."""
+    """Return the increase over what was counted before; not positive if a report has a lower value than an earlier one."""
     before = counted.get(what, 0.0)
     counted[what] = max(before, now)
     return now - before
@@ -68,7 +68,7 @@ def _counter(name: str, text: str, *labels: str) -> Counter:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What a server is seen by. tracing: off, unless it was asked for."""
+    """Metrics and tracing of a server. tracing: off by default."""
 
     tally: Tally = field(default_factory=Tally)
     tracing: Tracing = field(default_factory=Tracing)

@@ -1,4 +1,4 @@
-"""Spans as the service asks for them. Those of this module are nobody's, for tracing is off; `otel` has the ones that are sent."""
+"""Tracing interface of the service. The classes in this module do nothing (tracing is off); `otel` has those that send spans."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,21 +11,21 @@ NONE: Mapping[str, Fact] = {}
 
 
 class Span:
-    """A piece of work. traceparent: by which its parts name it as their parent; None where nobody traces."""
+    """A span. traceparent: by which child spans refer to it; None if tracing is off."""
 
     traceparent: str | None = None
 
     def end(
         self, problem: str | None = None, facts: Mapping[str, Fact] = NONE, *, name: str | None = None, ago: float = 0.0
     ) -> None:
-        """End it, `ago` seconds before now. problem: why it failed, if it did. name: what it turned out to be."""
+        """End the span, `ago` seconds before now. problem: why it failed, if it did. name: replaces its name."""
 
 
 OFF = Span()
 
 
 class Tracing:
-    """Makes spans. on: whether they are seen by anybody."""
+    """Creates spans. on: whether they are recorded."""
 
     on = False
 
@@ -38,21 +38,21 @@ class Tracing:
         ago: float = 0.0,
         serves: bool = False,
     ) -> Span:
-        """Start a span, `ago` seconds before now. parent: its parent's traceparent. serves: it is what a client asked for."""
+        """Start a span, `ago` seconds before now. parent: traceparent of its parent. serves: it serves a client's request."""
         return OFF
 
     @contextmanager
     def request(self, name: str, sent: Sequence[str], facts: Mapping[str, Fact] = NONE) -> Iterator[dict[str, Any]]:
-        """Make a span of what is done inside, for which logs and jobs then name it. sent: the traceparents that came with it.
+        """Run the body in the span of a request, to which its logs and jobs then refer. sent: traceparents of the request.
 
-        Yields what becomes known of it: `name`, `problem`, and facts by their names.
+        Yields a dictionary to which the body adds `name`, `problem`, and facts.
         """
         known: dict[str, Any] = {}
         if not self.on:
             yield known
             return
         span = self.span(name, trace_context.accepted(sent), facts, serves=True)
-        trace_context.current.set(span.traceparent)  # to the end of its task, for errors are logged behind this
+        trace_context.current.set(span.traceparent)  # until the task ends, as errors are logged after this body
         try:
             yield known
         except Exception as error:
@@ -63,7 +63,7 @@ class Tracing:
 
     @contextmanager
     def work(self, name: str, parent: str | None, facts: Mapping[str, Fact] = NONE) -> Iterator[dict[str, Fact]]:
-        """Make a span of what is done inside, which fails where that raises. Yields facts that become known of it, by name."""
+        """Run the body in a span, which fails if the body raises. Yields a dictionary to which the body adds facts."""
         known: dict[str, Fact] = {}
         span, problem = self.span(name, parent, facts), None
         try:
@@ -75,11 +75,11 @@ class Tracing:
             span.end(problem, known)
 
     def stages(self, parent: str | None, stages: Iterable[Mapping[str, Any]], longest: float) -> None:
-        """Make spans of stages that an attempt has reported, none of which began more than `longest` seconds ago."""
+        """Record spans of stages reported by an attempt; their start is limited to `longest` seconds ago."""
         for stage in stages:
             facts = {"upres.busy_seconds": stage["seconds"], "upres.frames": stage["frames"]}
             began = min(stage["began_ago"], longest)
             self.span(stage["name"], parent, facts, ago=began).end(ago=min(stage["ended_ago"], began))
 
     def close(self) -> None:
-        """Send what was not sent yet, for at most some seconds."""
+        """Send the remaining spans, within a few seconds."""

@@ -1,4 +1,4 @@
-"""Entry point of `python -m upres`: the command, where its folder is not on the PATH. No package: `upres` is a namespace."""
+"""Entry point of `python -m upres`, for when the command is not on the PATH. Not a package: `upres` is a namespace."""
 
 from upres.service.cli.main import main
 

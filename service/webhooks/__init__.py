@@ -1,1 +1,1 @@
-"""Webhooks: deciding, sending and retrying deliveries."""
+"""Webhooks: creating, sending and retrying deliveries."""

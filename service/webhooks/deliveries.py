@@ -1,8 +1,8 @@
-"""Webhook deliveries as rows: one for each event a webhook was asked for, when it is due, and how long a retry waits.
+"""Webhook deliveries as rows: one per event of a job with a webhook, with its due time and retry schedule.
 
-Rows are made from the event log, in one transaction with the cursor behind which it was read, so that each event becomes one
-row however often a process dies. An attempt is counted before it is made, and one whose outcome was never written down, because
-the process died or the disk was full, is made again. Knows nothing of HTTP.
+Rows are created from the event log in the same transaction that advances the log's cursor, so each event becomes exactly one row
+even if the process dies. An attempt is counted before it is made; if its outcome was not stored, because the process died or the
+disk was full, it is repeated. Independent of HTTP.
 """
 
 import uuid
@@ -22,14 +22,14 @@ from upres.service.storage.schema import events, jobs, meta
 
 WAITS = (60, 120, 300, 600, 1800, 3600, 10800, 21600, 43200)  # seconds after the 1st to the 9th attempt
 MOST_ATTEMPTS = len(WAITS) + 1
-HOLDING_ATTEMPTS = 3  # this many of an earlier event are made before a later one of the same job may pass it
-OUTCOME_SECONDS = 60  # after which the outcome of an attempt, if it is not written down, never will be
+HOLDING_ATTEMPTS = 3  # attempts at an event before a later event of the same job may overtake it
+OUTCOME_SECONDS = 60  # after which an attempt without a stored outcome is repeated
 CURSOR = "deliveries"
 EVENTS = {Status.PROCESSING: "job.processing", Status.DONE: "job.completed", Status.ERROR: "job.failed"}
 
 
 class Stage(StrEnum):
-    """Where a delivery stands. PASSED: a later event of the same job has arrived, so this one must not any more."""
+    """Stage of a delivery. PASSED: a later event of the same job was delivered, so this one must not be sent any more."""
 
     WAITING = "waiting"
     SENDING = "sending"
@@ -40,7 +40,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event to deliver. cursor, kind, previous, at: the event's. attempts: started so far.
+    """An event to deliver. cursor, kind, previous, at: of the event. attempts: started so far.
 
     owner: the job's API key. receiver: the URL's host and port.
     """
@@ -60,14 +60,14 @@ OPEN = (Stage.WAITING, Stage.SENDING)
 
 
 class Deliveries:
-    """The deliveries of one server's store. Every call is short; safe to use from several threads."""
+    """Webhook deliveries of a database. Every call is short; thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         store.meta(CURSOR, lambda: "0")
 
     def collect(self) -> int:
-        """Make a row of every event behind the cursor that a webhook was asked for, and move the cursor; give how many."""
+        """Create a row for each event after the cursor whose job has a webhook, and advance the cursor; return their number."""
         known = sa.select(sa.cast(meta.c.value, sa.BigInteger)).where(meta.c.name == CURSOR).scalar_subquery()
         query = (
             sa.select(events, jobs.c.owner, jobs.c.spec)
@@ -87,7 +87,7 @@ class Deliveries:
             return len(rows)
 
     def recover(self, now: float) -> None:
-        """Make attempts due that were under way when the last process ended."""
+        """Make due the attempts that were running when the last process ended."""
         with self._store.transaction() as connection:
             connection.execute(table.update().where(table.c.stage == Stage.SENDING).values(due_at=now))
 
@@ -99,9 +99,10 @@ class Deliveries:
         receivers: Collection[str] = (),
         owners: Collection[str] = (),
     ) -> Delivery | None:
-        """Give the delivery that has been due longest, its attempt counted; None where none is.
+        """Return the delivery that has been due longest, after counting its attempt; None if none is due.
 
-        Jobs that are busy, and the receivers and owners named, are left out. One whose last attempt has no outcome has failed.
+        Deliveries of busy jobs, and of the given receivers and owners, are skipped. A delivery fails if its last allowed attempt
+        has no outcome.
         """
         earlier = table.alias()
         blocked = sa.exists().where(
@@ -129,22 +130,22 @@ class Deliveries:
             return Delivery(**{name: {**row, **values}[name] for name in Delivery.__slots__})
 
     def job(self, delivery: Delivery) -> Job | None:
-        """Read the job of a delivery; None where it is deleted."""
+        """Read the job of a delivery; None if it was deleted."""
         try:
             return self._store.get(delivery.request_id)
         except NotFoundError:
             return None
 
-    def delivered(self, delivery: Delivery) -> None:
-        """Mark it as arrived; earlier events of its job that are still open would report the past, and end here."""
+    def mark_delivered(self, delivery: Delivery) -> None:
+        """Mark a delivery as delivered; earlier open events of its job are outdated, and become PASSED."""
         before = (table.c.request_id == delivery.request_id, table.c.cursor < delivery.cursor, table.c.stage.in_(OPEN))
         with self._store.transaction() as connection:
             connection.execute(table.update().where(*before).values(stage=Stage.PASSED))
             this = table.update().where(table.c.cursor == delivery.cursor)
             connection.execute(this.values(stage=Stage.DELIVERED, problem=None))
 
-    def missed(self, delivery: Delivery, problem: str, now: float) -> bool:
-        """Mark an attempt as failed; give whether there will be another, after a wait that starts now."""
+    def mark_failed(self, delivery: Delivery, problem: str, now: float) -> bool:
+        """Mark an attempt as failed; report whether it will be retried, after a delay that starts now."""
         again = delivery.attempts < MOST_ATTEMPTS
         due_at = now + WAITS[delivery.attempts - 1] if again else now
         stage = Stage.WAITING if again else Stage.FAILED
@@ -154,7 +155,7 @@ class Deliveries:
         return again
 
     def sweep(self) -> int:
-        """Delete the deliveries of jobs that are deleted; give how many."""
+        """Delete the deliveries of deleted jobs; return their number."""
         gone = table.c.request_id.not_in(sa.select(jobs.c.request_id))
         with self._store.transaction() as connection:
             return connection.execute(table.delete().where(gone)).rowcount
@@ -179,7 +180,7 @@ def _row(event: sa.RowMapping) -> dict[str, Any]:
 
 
 def _receiver(text: str) -> str:
-    """Host and port; a URL that has none is refused when it is called, not here."""
+    """Return host and port of a URL; an invalid URL is rejected when it is called, not here."""
     try:
         return httpx.URL(text).netloc.decode().lower()
     except (httpx.InvalidURL, ValueError):

@@ -1,7 +1,7 @@
-"""Webhooks: each change of a job is sent to its owner's URL by a signed POST, in order, until it has arrived.
+"""Webhook dispatcher: sends each status change of a job to its owner's URL by a signed POST, in order, until it is delivered.
 
-A job never waits for one: they are read from the event log. An event arrives at least once, under one delivery id, and never
-after a later one of the same job. Where an attempt fails it is made again, ten times in all, over 23 hours.
+Jobs never wait for webhooks, which are read from the event log. An event is delivered at least once, always with the same delivery
+id, and never after a later event of the same job. A failed attempt is retried, up to ten attempts over 23 hours.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from .egress import Egress, RefusedError, UnreachableError
 
 JOB_TYPE = "vid-upscale"
 FAILURE = ("failed_at", "error_code", "error_message", "error_reason", "retryable", "refunded")
-POLL_SECONDS = 1.0  # the longest an event waits to be seen, where nobody says that there is one
+POLL_SECONDS = 1.0  # longest delay until an event is noticed without `wake`
 SWEEP_SECONDS = 3600.0
 
 Post = Callable[[str, Mapping[str, str], bytes], Awaitable[int]]
@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Most:
-    """How many attempts may be made at one time: in all, to one receiver, and for one API key."""
+class ConcurrencyLimits:
+    """Maximum number of concurrent attempts: in total, per receiver, and per API key."""
 
     attempts: int = 32
     receiver: int = 4
@@ -49,8 +49,8 @@ class Most:
 class Webhooks:
     """Sends events of jobs while `run` runs.
 
-    post: sends bytes to a URL once and gives the status, or raises an UpresError. result_url: an absolute, signed URL of the
-    result of a request_id, made again for each attempt.
+    post: sends bytes to a URL once and returns the HTTP status, or raises an UpresError. result_url: returns an absolute, signed
+    URL of a job's result; called for each attempt.
     """
 
     def __init__(
@@ -59,29 +59,29 @@ class Webhooks:
         post: Post,
         *,
         result_url: Callable[[Job], str],
-        most: Most | None = None,
+        limits: ConcurrencyLimits | None = None,
         clock: Callable[[], float] = time.time,
         wait: Wait = wait_for,
     ) -> None:
         self._deliveries = deliveries
         self._post = post
         self._result_url = result_url
-        self._most = most or Most()
+        self._limits = limits or ConcurrencyLimits()
         self._clock = clock
         self._wait = wait
-        self._news = asyncio.Event()
+        self._wake = asyncio.Event()
         self._running: dict[str, Delivery] = {}  # by job: one at a time keeps them in order
 
     def wake(self) -> None:
-        """Look for events now. Nothing is lost without it, it only comes later."""
-        self._news.set()
+        """Look for events now, without waiting for the next poll."""
+        self._wake.set()
 
     async def run(self) -> None:
-        """Work until cancelled. What is on its way then is made again after the next start."""
+        """Dispatch until cancelled. Attempts that are running then are repeated after the next start."""
         swept, recovered = float("-inf"), False
         async with asyncio.TaskGroup() as group:
             while True:
-                self._news.clear()
+                self._wake.clear()
                 try:
                     if not recovered:
                         await asyncio.to_thread(self._deliveries.recover, self._clock())
@@ -93,12 +93,12 @@ class Webhooks:
                     while delivery := await self._claim():
                         self._running[delivery.request_id] = delivery
                         group.create_task(self._attempt(delivery))
-                except StoreError:  # a full disk, a locked database: it may pass
-                    logger.exception("webhooks cannot be read from the database; trying again")
-                await self._wait(self._news, POLL_SECONDS)
+                except StoreError:  # a full disk or a locked database may be temporary
+                    logger.exception("webhooks cannot be read from the database; retrying")
+                await self._wait(self._wake, POLL_SECONDS)
 
     async def _claim(self) -> Delivery | None:
-        if len(self._running) >= self._most.attempts:
+        if len(self._running) >= self._limits.attempts:
             return None
         receivers = Counter(delivery.receiver for delivery in self._running.values())
         owners = Counter(delivery.owner for delivery in self._running.values())
@@ -106,22 +106,22 @@ class Webhooks:
             self._deliveries.claim,
             self._clock(),
             busy=[*self._running],
-            receivers=[name for name, count in receivers.items() if count >= self._most.receiver],
-            owners=[name for name, count in owners.items() if count >= self._most.owner],
+            receivers=[name for name, count in receivers.items() if count >= self._limits.receiver],
+            owners=[name for name, count in owners.items() if count >= self._limits.owner],
         )
 
     async def _attempt(self, delivery: Delivery) -> None:
-        """One attempt and its outcome. Whatever goes wrong here stays here: it was counted, and will be due again."""
+        """Make an attempt and store its outcome. Errors are only logged: the attempt was counted, and becomes due again."""
         job_logging.bind_job_id(delivery.request_id)
         try:
             problem = await self._send(delivery)
             if problem is None:
-                await asyncio.to_thread(self._deliveries.delivered, delivery)
+                await asyncio.to_thread(self._deliveries.mark_delivered, delivery)
             else:
-                again = await asyncio.to_thread(self._deliveries.missed, delivery, problem, self._clock())
+                again = await asyncio.to_thread(self._deliveries.mark_failed, delivery, problem, self._clock())
                 level, then = (logging.INFO, "will be") if again else (logging.WARNING, "is not")
                 values = (delivery.delivery_id, delivery.receiver, delivery.attempts, problem, then)
-                logger.log(level, "webhook %s to %s, attempt %d: %s; it %s tried again", *values)
+                logger.log(level, "webhook %s to %s, attempt %d: %s; it %s retried", *values)
         except Exception:
             logger.exception("webhook %s", delivery.delivery_id)
         finally:
@@ -129,7 +129,7 @@ class Webhooks:
             self.wake()
 
     async def _send(self, delivery: Delivery) -> str | None:
-        """Send it once; None where it has arrived or its job is deleted, else what went wrong."""
+        """Send a delivery once; return None if it was delivered or its job was deleted, otherwise the problem."""
         job = await asyncio.to_thread(self._deliveries.job, delivery)
         if job is None:
             return None
@@ -152,12 +152,12 @@ class Webhooks:
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """Make what X-DeAPI-Signature carries; timestamp: the text in X-DeAPI-Timestamp; body: the very bytes sent."""
+    """Return the value of X-DeAPI-Signature. timestamp: the value of X-DeAPI-Timestamp. body: the exact bytes sent."""
     return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 def payload(job: Job, delivery: Delivery, result_url: str | None) -> dict[str, Any]:
-    """Make the body that reports an event: what the job was then, and when that was."""
+    """Return the JSON body for an event: the job's status at that time."""
     event, at = EVENTS[Status(delivery.kind)], schemas.moment(delivery.at)
     data: dict[str, Any] = {"job_request_id": job.request_id, "status": delivery.kind}
     data |= {"previous_status": delivery.previous, "job_type": JOB_TYPE}
@@ -172,9 +172,9 @@ def payload(job: Job, delivery: Delivery, result_url: str | None) -> dict[str, A
 
 
 async def url_problems(egress: Egress, url: str | None) -> dict[str, list[str]]:
-    """Find what is wrong with the webhook URL of a request, by field; empty if nothing is.
+    """Return the problems of a request's webhook URL by field; empty if it is valid.
 
-    One that cannot be resolved now is taken: it may be later, and is checked again at every attempt.
+    A host that cannot be resolved now is accepted: it is checked again at every attempt.
     """
     try:
         if url is not None:
@@ -182,5 +182,5 @@ async def url_problems(egress: Egress, url: str | None) -> dict[str, list[str]]:
     except RefusedError as error:
         return {"webhook_url": [str(error)]}
     except UnreachableError as error:
-        logger.info("a webhook URL is taken although %s", error)
+        logger.info("a webhook URL is accepted although %s", error)
     return {}

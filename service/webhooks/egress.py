@@ -1,8 +1,8 @@
-"""Calls to URLs that strangers chose: which may be called, and a POST that goes to the very address that was checked.
+"""Guarded requests to URLs chosen by clients (SSRF protection): a POST that goes to exactly the address that was checked.
 
-The host is resolved once an attempt, every address it has is checked, and the connection is made to one of those addresses,
-so that a name that answers differently a moment later changes nothing. The Host header, the name sent in the TLS handshake
-and the name the certificate must carry stay those of the URL. Proxies from the environment are not used.
+The host is resolved once per attempt, all of its addresses are checked, and the connection is made to one of those addresses, so
+DNS rebinding has no effect. The Host header, the server name of the TLS handshake, and the name that the certificate must match
+stay those of the URL. Proxies from the environment are not used.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from upres.engine.core.text import number
 
 from .ip_classes import Address, Kind, Network, kind, unwrapped
 
-USER_AGENT = "DeAPI-Webhook/1.0"  # what receivers of the hosted API let in
+USER_AGENT = "DeAPI-Webhook/1.0"  # accepted by receivers of the hosted API's webhooks
 MOST_CHARACTERS = 2048  # of a URL
 MOST_ADDRESSES = 3  # of one host, tried in turn
 CONNECT_SECONDS = 4.0
@@ -35,31 +35,32 @@ class RefusedError(UpresError):
 
 
 class UnreachableError(UpresError):
-    """Raised when a URL that may be called gave no answer: no such host, no connection, a bad certificate, too slow."""
+    """Raised when an allowed URL did not respond: unknown host, no connection, an invalid certificate, or a timeout."""
 
 
 class Resolver:
-    """The system's resolver, in threads of its own: a slow name server takes none from anything else."""
+    """The system's resolver in dedicated threads, so that a slow name server does not block other work."""
 
     def __init__(self, threads: int = 32) -> None:
         self._threads = ThreadPoolExecutor(threads, "resolve")
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        """Every address of a host; OSError where it has none."""
+        """Return all addresses of a host. Raises OSError if it has none."""
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, _look_up, host, port)
-        return list(dict.fromkeys(found))
+        addresses = await loop.run_in_executor(self._threads, _look_up, host, port)
+        return list(dict.fromkeys(addresses))
 
     def close(self) -> None:
-        """Take no more names."""
+        """Stop the threads and cancel pending look-ups."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What the operator permits beyond https to public addresses. hosts: names whose addresses may be private or loopback.
+    """What the operator permits in addition to https to public addresses.
 
-    networks: whose addresses may be called whatever they are. Cloud metadata addresses never may.
+    http: plain HTTP. hosts: names whose addresses may be private or loopback. networks: networks whose addresses may always be
+    called. Cloud metadata addresses never may.
     """
 
     http: bool = False
@@ -68,20 +69,20 @@ class Allowed:
 
     @classmethod
     def parse(cls, http: bool, names: Iterable[str]) -> "Allowed":
-        """From settings: host names, addresses and networks (`10.1.0.0/16`); SettingsError names the one that is neither."""
+        """Parse settings: host names, addresses and networks (`10.1.0.0/16`). Raises SettingsError naming an invalid one."""
         hosts, networks = set(), []
         for name in names:
             try:
                 networks.append(ip_network(name))
             except ValueError as error:
                 if "/" in name or ":" in name or not name.strip("0123456789."):
-                    wanted = "a host name, an address, or a network such as 10.1.0.0/16"
-                    raise SettingsError(f"{name!r} is no host or network to allow ({error}); name {wanted}") from error
+                    expected = "a host name, an address, or a network such as 10.1.0.0/16"
+                    raise SettingsError(f"{name!r} is not a host or network ({error}); expected {expected}") from error
                 hosts.add(name.lower().rstrip("."))
         return cls(http, frozenset(hosts), tuple(networks))
 
     def permits(self, host: str, address: Address) -> bool:
-        """Whether this address of this host may be called."""
+        """Report whether this address of this host may be called."""
         found = kind(address)
         if found is Kind.PUBLIC or (found in PRIVATE and host.lower().rstrip(".") in self.hosts):
             return True
@@ -98,12 +99,12 @@ class Egress:
     seconds: float = ATTEMPT_SECONDS
 
     def parse(self, text: str) -> httpx.URL:
-        """Parse a URL that may be called as far as is known without resolving its host; RefusedError says what is wrong."""
+        """Parse and check a URL without resolving its host. Raises RefusedError naming the problem."""
         if len(text) > MOST_CHARACTERS:
             raise RefusedError(f"The URL must not be longer than {MOST_CHARACTERS} characters.")
         try:
             url = httpx.URL(text)
-            host = url.host  # an internationalised name is only decoded here
+            host = url.host  # an internationalized name is decoded only here
         except (httpx.InvalidURL, ValueError) as error:
             raise RefusedError(f"The URL is malformed: {str(error).rstrip('.')}.") from error
         if url.scheme != "https" and not (url.scheme == "http" and self.allowed.http):
@@ -113,23 +114,23 @@ class Egress:
         return url
 
     async def addresses(self, url: httpx.URL) -> list[Address]:
-        """Where a URL's host lies; RefusedError where one of its addresses may not be called, UnreachableError for none."""
+        """Resolve a URL's host. Raises RefusedError if any address may not be called, UnreachableError if there is none."""
         host = url.raw_host.decode()
         try:
             async with asyncio.timeout(self.seconds):
                 texts = await self.resolve(host, _port(url))
         except (OSError, UnicodeError) as error:  # TimeoutError among them
             raise UnreachableError(f"the host {host} cannot be resolved ({error or type(error).__name__})") from error
-        found = [ip_address(text) for text in texts]
-        for address in found:
+        addresses = [ip_address(text) for text in texts]
+        for address in addresses:
             if not self.allowed.permits(host, address):
                 raise RefusedError(f"The host {host} has a {kind(address)} address; it must have public ones only.")
-        if not found:
+        if not addresses:
             raise UnreachableError(f"the host {host} has no address")
-        return found
+        return addresses
 
     async def post(self, text: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Send these bytes once; the status that was answered, a redirect too. The answer's body is not read.
+        """Send a POST once; return the response's status. Redirects are not followed, and the response's body is not read.
 
         Raises RefusedError, UnreachableError.
         """
@@ -138,15 +139,15 @@ class Egress:
                 url = self.parse(text)
                 return await self._post(url, await self.addresses(url), headers, body)
         except TimeoutError as error:
-            raise UnreachableError(f"no answer within {number(self.seconds)} s") from error
+            raise UnreachableError(f"no response within {number(self.seconds)} s") from error
 
     async def _post(self, url: httpx.URL, addresses: list[Address], headers: Mapping[str, str], body: bytes) -> int:
-        """Only a connection that could not be made is tried at the next address: by then nothing has been sent."""
+        """Send to the first address that accepts a connection: after a failed connection nothing has been sent yet."""
         failure: httpx.HTTPError | None = None
         timeout = httpx.Timeout(self.seconds, connect=min(self.seconds, CONNECT_SECONDS))
         for address in addresses[:MOST_ADDRESSES]:
             try:
-                # A client each: a connection kept open would be taken for another host at the same address.
+                # A new client each time: a pooled connection might be reused for another host at the same address.
                 async with httpx.AsyncClient(verify=self.tls, trust_env=False, timeout=timeout) as client:
                     request = client.build_request(
                         "POST",
@@ -166,7 +167,7 @@ class Egress:
 
 
 def _unreachable(error: httpx.HTTPError | None) -> UnreachableError:
-    return UnreachableError(f"no answer ({str(error) or type(error).__name__})")
+    return UnreachableError(f"no response ({str(error) or type(error).__name__})")
 
 
 def _port(url: httpx.URL) -> int:

@@ -1,4 +1,4 @@
-"""What kind of address an IP address is, and so whether a stranger may make this server connect to it. Knows no host names."""
+"""Classification of IP addresses, by which to decide whether clients may make this server connect to them."""
 
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -8,7 +8,7 @@ Network = IPv4Network | IPv6Network
 
 
 class Kind(StrEnum):
-    """Who uses an address; the words stand in error messages."""
+    """Kind of an address; the values are used in error messages."""
 
     PUBLIC = "public"
     LOOPBACK = "loopback"
@@ -21,11 +21,11 @@ class Kind(StrEnum):
     METADATA = "cloud metadata"
 
 
-# The addresses under which cloud machines hand out their credentials; some lie in networks that are otherwise public.
+# Addresses of the metadata services of clouds, which return credentials; some lie in networks that are otherwise public.
 METADATA = frozenset(
     ip_address(text)
     for text in (
-        "169.254.169.254",  # nearly all
+        "169.254.169.254",  # most clouds
         "169.254.170.2",  # AWS containers
         "169.254.170.23",
         "fd00:ec2::254",
@@ -51,13 +51,13 @@ NETWORKS: dict[IPv4Network | IPv6Network, Kind] = {
     IPv4Network("100.64.0.0/10"): Kind.SHARED,  # RFC 6598
     IPv6Network("fc00::/7"): Kind.PRIVATE,  # RFC 4193
     IPv6Network("fec0::/10"): Kind.PRIVATE,  # site-local, RFC 3879
-    IPv4Network("192.88.99.0/24"): Kind.RESERVED,  # relays of 6to4, RFC 7526; the standard library calls them global
-    IPv6Network("2001::/23"): Kind.RESERVED,  # IETF protocols, Teredo among them; not in every version of the library
+    IPv4Network("192.88.99.0/24"): Kind.RESERVED,  # 6to4 relays, RFC 7526; global according to the standard library
+    IPv6Network("2001::/23"): Kind.RESERVED,  # IETF protocols including Teredo; not in every version of the library
     IPv6Network("3fff::/20"): Kind.RESERVED,  # documentation, RFC 9637; likewise
 }
-GLOBAL_IPV6 = IPv6Network("2000::/3")  # outside it the standard library calls global what is not assigned
+GLOBAL_IPV6 = IPv6Network("2000::/3")  # outside of it, the standard library reports unassigned addresses as global
 
-# IPv6 forms of an IPv4 address, and how many bits follow the IPv4 address in them.
+# IPv6 forms of an IPv4 address, with the number of bits that follow the IPv4 address.
 FORMS = {
     IPv6Network("::ffff:0:0/96"): 0,  # mapped, RFC 4291
     IPv6Network("64:ff9b::/96"): 0,  # NAT64, RFC 6052
@@ -66,7 +66,7 @@ FORMS = {
 
 
 def kind(address: Address) -> Kind:
-    """Classify an address; an IPv6 form of an IPv4 address is what that one is."""
+    """Classify an address; an IPv6 form of an IPv4 address is classified as that address."""
     if (plain := unwrapped(address)) in METADATA:
         return Kind.METADATA
     for name, named in NAMED.items():
@@ -80,7 +80,7 @@ def kind(address: Address) -> Kind:
 
 
 def unwrapped(address: Address) -> Address:
-    """Give the IPv4 address that an IPv6 one stands for, where it does; else the address itself, without its zone."""
+    """Return the IPv4 address that an IPv6 address embeds, if any; otherwise the address itself, without its zone."""
     if isinstance(address, IPv4Address):
         return address
     for network, bits in FORMS.items():

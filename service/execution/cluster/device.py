@@ -90,7 +90,7 @@ class Device:
         self._boxes: dict[str, _Box] = {}
         self._terms: dict[Path, int] = {}  # of folders: the highest of a server's that was seen here
         job_logging.configure("json")
-        job_logging.give_to(self._log)
+        job_logging.forward_to(self._log)
         if memory_bytes is not None or count > 1:
             arguments = [*arguments, "--memory", str((memory_bytes or usable_memory()) // count)]
         os.environ.pop("OMP_NUM_THREADS", None)  # by Ray: as many as the CPUs that it was asked for

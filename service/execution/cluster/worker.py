@@ -154,7 +154,7 @@ class NodeWorker(PooledWorker):
                 return "its process has ended, or it has been left"
             reports, lines = answer
             for line in lines:
-                job_logging.pass_on(line, source=self._source)
+                job_logging.log_forwarded(line, source=self._source)
             for report in reports:
                 self._incoming.put_nowait(report)
 

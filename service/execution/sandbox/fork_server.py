@@ -153,7 +153,7 @@ def _log(output: IO[bytes]) -> None:
     """Pass on what the server and its children log."""
     with output:
         while line := output.readline(LINE_BYTES):
-            job_logging.pass_on(line.decode(errors="replace").rstrip(), source=id(output))
+            job_logging.log_forwarded(line.decode(errors="replace").rstrip(), source=id(output))
 
 
 def _received(control: socket.socket) -> bytes:

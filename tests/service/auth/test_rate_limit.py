@@ -46,18 +46,18 @@ def test_what_other_servers_have_counted_counts_until_its_window_has_passed():
     now = [90.0]
     quota = Quota(3, 9, clock=lambda: now[0])
     quota.take("a")
-    said = quota.unsaid()
-    assert said == [Counted("a", "minute", 1, 1), Counted("a", "daily", 0, 1)]
+    published = quota.unpublished()
+    assert published == [Counted("a", "minute", 1, 1), Counted("a", "daily", 0, 1)]
     quota.take("a")  # while that is on its way
-    quota.hear(said, [Counted("a", "minute", 1, 1), Counted("a", "daily", 0, 4), Counted("b", "minute", 1, 3)])
-    assert quota.unsaid() == [Counted("a", "minute", 1, 2), Counted("a", "daily", 0, 2)]
+    quota.merge(published, [Counted("a", "minute", 1, 1), Counted("a", "daily", 0, 4), Counted("b", "minute", 1, 3)])
+    assert quota.unpublished() == [Counted("a", "minute", 1, 2), Counted("a", "daily", 0, 2)]
     for owner in ("a", "b"):
         with pytest.raises(BusyError):
             quota.take(owner)
     assert quota.rates("a") == Rates(3, 0, 9, 3)
     now[0] = 121.0
     quota.take("a")
-    quota.hear([], [Counted("a", "minute", 1, 3)])  # of the minute before
+    quota.merge([], [Counted("a", "minute", 1, 3)])  # of the minute before
     assert quota.rates("a") == Rates(3, 2, 9, 2)
 
 

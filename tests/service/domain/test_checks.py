@@ -46,7 +46,7 @@ CHAIN = ("FlashVSR_Tiny", "RealESRGAN_Vid_x2")
         (Spec(CHAIN[0], live=True, streamed=True, step_down=True, when_slow="drop"), {}),
         (
             Spec(CHAIN[0], live=True, streamed=True, step_down=True),
-            {"step_down": ["The step_down is for a live source whose late frames are left out: with when_slow drop."]},
+            {"step_down": ["The step_down is only for a live source whose late frames are dropped: set when_slow to drop."]},
         ),
         (Spec(CHAIN[1], CHAIN[1:] * 2, scale=2),
          {"scale": ["The scale of RealESRGAN_Vid_x2 + RealESRGAN_Vid_x2 is fixed at 4; leave it out."]}),

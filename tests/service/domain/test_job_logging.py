@@ -71,10 +71,10 @@ def test_what_another_process_said_is_passed_on_as_it_was_meant(configured):
         "request_id": "j",
         "message": "%s",
     }
-    job_logging.pass_on(json.dumps(line), source=1)
-    job_logging.pass_on("libx said: {", source=1)
+    job_logging.log_forwarded(json.dumps(line), source=1)
+    job_logging.log_forwarded("libx said: {", source=1)
     for odd in ODD:
-        job_logging.pass_on(odd, source=1)
+        job_logging.log_forwarded(odd, source=1)
     first, second, *others = map(json.loads, captured.readouterr().err.splitlines())
     assert first == line
     assert (second["level"], second["message"]) == ("WARNING", "libx said: {")
@@ -91,8 +91,8 @@ def test_another_process_fills_no_disk_whatever_it_calls_its_lines(configured):
             "request_id": "j",
             "message": "x",
         }
-        job_logging.pass_on(json.dumps(line), source=1)
-    job_logging.pass_on("from a second one", source=2)
+        job_logging.log_forwarded(json.dumps(line), source=1)
+    job_logging.log_forwarded("from a second one", source=2)
     lines = captured.readouterr().err.splitlines()
     assert len(lines) == MOST_PASSED_ON + 1
     assert "from a second one" in lines[-1]
@@ -190,7 +190,7 @@ def test_lines_name_the_trace_that_they_are_of_and_none_that_an_attempt_makes_up
         {"trace_id": "x" * 9999, "span_id": [span]},
         {"trace_id": trace + "\n"},
     ):
-        job_logging.pass_on(json.dumps({**line, **ids}), source=0)
+        job_logging.log_forwarded(json.dumps({**line, **ids}), source=0)
     lines = map(json.loads, captured.readouterr().err.splitlines())
     assert [(line.get("trace_id"), line.get("span_id")) for line in lines] == [
         (trace, span),

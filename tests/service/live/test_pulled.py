@@ -144,7 +144,7 @@ def test_a_stream_that_cannot_be_had_ends_its_job_with_the_reason(server):
     ("settings", "said"),
     [
         (config("rtsp://localhost/x"), "There is no live_source rtsp://localhost/x; there are entrance, off."),
-        (config("entrance", live=False), "A live_source is for a live source only."),
+        (config("entrance", live=False), "A live_source requires a live source."),
     ],
 )
 def test_what_is_no_stream_of_the_operators_is_refused(rpc, settings, said):

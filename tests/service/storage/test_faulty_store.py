@@ -118,5 +118,5 @@ def test_parts_of_a_file_that_could_not_be_stored_are_removed_where_the_store_an
 def test_who_reads_a_result_while_the_store_is_away_hears_so(faults, bucket, monkeypatch):
     monkeypatch.setattr(results_module, "ANSWER_SECONDS", 0.5)
     faults.away = True
-    with pytest.raises(UnavailableError, match=r"does not answer .* try again later"):
+    with pytest.raises(UnavailableError, match=r"does not respond .* try again later"):
         asyncio.run(bucket.size("a.mp4"))

@@ -34,7 +34,7 @@ def test_a_stage_lies_within_its_attempt_whatever_is_claimed(spans):
     tracing, finished = spans
     trace = AttemptTrace(tracing, None, {})
     for _ in range(1000):
-        trace.take(STAGES)
+        trace.record(STAGES)
     trace.end("joined")
     trace.end("died")  # it has ended
     stage, attempt = finished()
@@ -47,7 +47,7 @@ def test_a_range_that_died_is_an_error_with_its_device(spans):
     tracing, finished = spans
     trace = AttemptTrace(tracing, None, {})
     made = {"report": "range", "number": 3, "outcome": "died", "seconds": 0.0, "device": "n/0", "stages": []}
-    trace.take(made)
+    trace.record(made)
     trace.end("stopped")
     range_, attempt = finished()
     assert (range_.name, range_.status.is_ok, range_.attributes["upres.device"]) == ("range", False, "n/0")
@@ -86,7 +86,7 @@ def test_a_caller_who_samples_nothing_gets_nothing(spans):
 def test_off_makes_nothing():
     tracing = Tracing()
     trace = AttemptTrace(tracing, None, {})
-    trace.take(STAGES)
+    trace.record(STAGES)
     trace.end("joined")
     with tracing.request("GET", ["x"]) as known:
         known["name"] = "y"

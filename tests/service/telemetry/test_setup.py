@@ -42,8 +42,14 @@ def test_they_are_sent_where_that_is_asked_for(environment, on, caplog):
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "http/json is no protocol.*http/protobuf, grpc"),
-        ({**ENDPOINT, "OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER is zipkin, and upres has otlp and none"),
+        (
+            {**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
+            "OTLP protocol http/json is not supported.*http/protobuf, grpc",
+        ),
+        (
+            {**ENDPOINT, "OTEL_TRACES_EXPORTER": "zipkin"},
+            "OTEL_TRACES_EXPORTER is zipkin, and upres supports otlp and none",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said(environment, said, caplog):

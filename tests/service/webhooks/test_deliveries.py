@@ -14,7 +14,7 @@ from receiver import receiving
 
 from upres.service.domain.errors import DiskFullError, StoreError
 from upres.service.webhooks.deliveries import Stage
-from upres.service.webhooks.dispatcher import Most
+from upres.service.webhooks.dispatcher import ConcurrencyLimits
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_dead_receiver_holds_no_other_up(desk):
                 all_heard.set()
             return 200
 
-        webhooks = desk.webhooks(post, most=Most(attempts=8, receiver=4, owner=6))
+        webhooks = desk.webhooks(post, limits=ConcurrencyLimits(attempts=8, receiver=4, owner=6))
         running = asyncio.create_task(webhooks.run())
         async with asyncio.timeout(20):
             await all_heard.wait()
@@ -72,8 +72,10 @@ def test_a_dead_receiver_holds_no_other_up(desk):
     assert sorted(heard) == sorted(alive * 2) and most <= 4 < len(dead)
 
 
-@pytest.mark.parametrize(("most", "expected"), [(Most(8, 4, 3), 3), (Most(5, 9, 9), 5)], ids=["key", "all"])
-def test_no_more_attempts_are_under_way_than_a_key_and_all_may_have(desk, most, expected):
+@pytest.mark.parametrize(
+    ("limits", "expected"), [(ConcurrencyLimits(8, 4, 3), 3), (ConcurrencyLimits(5, 9, 9), 5)], ids=["key", "all"]
+)
+def test_no_more_attempts_are_under_way_than_a_key_and_all_may_have(desk, limits, expected):
     for n in range(10):
         desk.done(url=f"https://{n}.example/")
     under_way, peak, settled, wait = 0, 0, asyncio.Event(), desk.clock.wait
@@ -94,7 +96,7 @@ def test_no_more_attempts_are_under_way_than_a_key_and_all_may_have(desk, most, 
         await wait(event, seconds)
 
     desk.clock.wait = full
-    desk.run(post, most=most)
+    desk.run(post, limits=limits)
     assert peak == expected and desk.deliveries.counts()[Stage.DELIVERED] == 20
 
 
@@ -149,14 +151,14 @@ def test_an_arrival_that_could_not_be_written_down_is_repeated_under_the_same_id
     desk.done()
     post = Posted(200)
     full = DiskFullError("the disk of the database is full")
-    delivered, failures = desk.deliveries.delivered, [full]
+    delivered, failures = desk.deliveries.mark_delivered, [full]
 
     def once_full(delivery):
         if failures:
             raise failures.pop()
         delivered(delivery)
 
-    desk.deliveries.delivered = once_full
+    desk.deliveries.mark_delivered = once_full
 
     desk.clock.goes_on_until_delivered(2)
     desk.run(post)

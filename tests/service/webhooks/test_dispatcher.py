@@ -151,7 +151,7 @@ def test_a_redirect_and_a_slow_answer_are_failures(desk):
                 raise
 
         desk.run(post)
-        assert problems == ["no answer within 0.2 s"]
+        assert problems == ["no response within 0.2 s"]
         assert [path for path, _, _ in receiver.got] == ["/hook"] * len(receiver.got) and len(receiver.got) in (2, 3)
         assert desk.deliveries.counts()[Stage.DELIVERED] == 1
 

@@ -111,7 +111,7 @@ def test_the_operator_allows_hosts_and_networks():
 
 @pytest.mark.parametrize("name", ["10.1.0.1/16", "300.1.1.1", "", "fd00::/200"])
 def test_what_is_neither_host_nor_network_is_named(name):
-    with pytest.raises(SettingsError, match="no host or network"):
+    with pytest.raises(SettingsError, match="not a host or network"):
         Allowed.parse(False, [name])
 
 

@@ -69,7 +69,7 @@ def called(method, request):
             pass
 
     before = [*logging.getLogger().handlers]
-    job_logging.give_to(lambda line: lines.append(json.loads(line)))
+    job_logging.forward_to(lambda line: lines.append(json.loads(line)))
     try:
         asyncio.run(call())
     finally:

@@ -45,7 +45,7 @@ def alone(monkeypatch):
     monkeypatch.setattr(device, "problem", lambda mark: None)
     monkeypatch.setattr(device.os, "_exit", lambda status: None)
     monkeypatch.setattr(device.job_logging, "configure", lambda form: None)
-    monkeypatch.setattr(device.job_logging, "give_to", lambda take: None)
+    monkeypatch.setattr(device.job_logging, "forward_to", lambda take: None)
     monkeypatch.setattr(device, "END_SECONDS", 0)
 
 

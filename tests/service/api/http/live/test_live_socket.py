@@ -78,7 +78,7 @@ def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
         ({"start": {"model": "none"}}, "selected model is invalid"),
         ({"start": {**START, "when_slow": "x"}}, "wait or drop"),
         ({"start": {**START, "step_down": "x"}}, "true or false"),
-        ({"start": {**START, "step_down": True}}, "with when_slow drop"),
+        ({"start": {**START, "step_down": True}}, "set when_slow to drop"),
         ({"attach": "none"}, "request_id"),
         ({"start": 1}, "must be an object"),
     ],
