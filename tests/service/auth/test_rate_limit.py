@@ -1,4 +1,4 @@
-"""Rates, on a clock of the test's own; and on a server, where one bucket holds for both doors."""
+"""Rate limits on a simulated clock, and on a server, where HTTP and gRPC share one limit."""
 
 import asyncio
 import uuid
@@ -48,7 +48,7 @@ def test_what_other_servers_have_counted_counts_until_its_window_has_passed():
     quota.take("a")
     published = quota.unpublished()
     assert published == [Counted("a", "minute", 1, 1), Counted("a", "daily", 0, 1)]
-    quota.take("a")  # while that is on its way
+    quota.take("a")  # while the counts are being published
     quota.merge(published, [Counted("a", "minute", 1, 1), Counted("a", "daily", 0, 4), Counted("b", "minute", 1, 3)])
     assert quota.unpublished() == [Counted("a", "minute", 1, 2), Counted("a", "daily", 0, 2)]
     for owner in ("a", "b"):
@@ -57,7 +57,7 @@ def test_what_other_servers_have_counted_counts_until_its_window_has_passed():
     assert quota.rates("a") == Rates(3, 0, 9, 3)
     now[0] = 121.0
     quota.take("a")
-    quota.merge([], [Counted("a", "minute", 1, 3)])  # of the minute before
+    quota.merge([], [Counted("a", "minute", 1, 3)])  # of the previous minute
     assert quota.rates("a") == Rates(3, 2, 9, 2)
 
 
@@ -89,14 +89,14 @@ def test_servers_of_one_database_hold_a_limit_together(postgres):
     exchange()
     with stores[0].snapshot() as connection:
         numbers = set(connection.scalars(sa.select(requests.c.number).where(requests.c.kind == "minute")))
-    assert numbers == {4}  # what has passed is removed
+    assert numbers == {4}  # past windows are removed
     for store in stores:
         store.close()
 
 
 @pytest.mark.scale
 def test_rates_are_exchanged_while_somebody_has_the_turn_to_write(postgres):
-    """Nor do they wait for rows that another server removes."""
+    """Nor do they wait for rows that another server is deleting."""
     now, url = [90.0], databases.fresh()
     hasty = f"{url}&options=-c%20lock_timeout%3D100"
     with closing(Store(url)) as store, closing(Store(hasty)) as other, psycopg.connect(url) as writer:
@@ -128,8 +128,12 @@ def test_http_and_grpc_take_from_one_bucket_of_a_key(tmp_path):
         assert (refused.status_code, refused.headers["X-RateLimit-Type"]) == (429, "daily")
         assert refused.headers["X-RateLimit-Source"] == "api_key"
         left = (refused.headers["X-RateLimit-Remaining"], refused.headers["X-RateLimit-Daily-Remaining"])
-        assert left == ("0", "0")  # of the minute's 600, none is of use before the day is over
-        for path in ("/api/v2/models", "/api/v2/account/balance", "/api/v1/client/balance"):  # asked around every job
+        assert left == ("0", "0")  # of the minute's 600, none can be used before the day is over
+        for path in (
+            "/api/v2/models",
+            "/api/v2/account/balance",
+            "/api/v1/client/balance",
+        ):  # requested around every job
             assert httpx.get(server.base + path, headers=headers).status_code == 200
         for method, request in ((rpc.models.ListModels, pb.ListModelsRequest()), (rpc.upscale.Upscale, iter(()))):
             with pytest.raises(grpc.RpcError) as caught:

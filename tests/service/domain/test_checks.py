@@ -1,4 +1,4 @@
-"""What is wrong with a request, and with its source, before any work on it."""
+"""Validation of requests and of their sources."""
 
 import media
 import pytest

@@ -1,4 +1,4 @@
-"""Why a job failed, and whether the same job may end well another time."""
+"""Failures of jobs, and whether a retry may succeed."""
 
 import pytest
 

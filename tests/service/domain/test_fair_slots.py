@@ -1,4 +1,4 @@
-"""A few at once, every owner in turn."""
+"""A limited number of concurrent holders, with owners in turn."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -10,7 +10,7 @@ from upres.service.domain.fair_slots import MOST_WAITING, MOST_WAITING_EACH, Fai
 
 
 class Hall:
-    """Slots, those inside, and the order in which they came in."""
+    """Slots, their holders, and the order in which these got them."""
 
     def __init__(self, count):
         self.slots = FairSlots(count, what="wait")
@@ -19,7 +19,7 @@ class Hall:
         self.leave = {}
 
     async def come(self, name):
-        """Ask for a slot, for an owner whose name is the first letter."""
+        """Request a slot for the owner named by the first letter."""
         self.leave[name] = asyncio.Event()
         self.tasks[name] = asyncio.create_task(self._stay(name))
         await self.settle()

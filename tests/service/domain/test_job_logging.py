@@ -1,4 +1,4 @@
-"""The log of a server: JSON lines, each with its job, through every process; and nothing in it that opens a door."""
+"""Log of a server: JSON lines from every process, each with its job, and without secrets."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ FIELDS = {"time", "level", "logger", "request_id", "message"}
 
 @pytest.fixture
 def configured(monkeypatch, capsys):
-    """Logging as a server has it, put back afterwards."""
+    """Configure logging as a server does, and restore it afterwards."""
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", root.level)
@@ -148,7 +148,7 @@ def test_a_full_run_is_told_by_job_and_holds_no_secret(tmp_path, clip):
             )
             receiver.bodies(1)
             end = time.monotonic() + 20
-            while '"webhook' not in server.log.read_text():  # the answer is on its way to the server
+            while '"webhook' not in server.log.read_text():  # the response is still on its way to the server
                 assert time.monotonic() < end
                 time.sleep(0.01)
             assert server.stop() == 0

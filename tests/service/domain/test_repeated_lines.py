@@ -1,4 +1,4 @@
-"""Warnings that repeat cost a few lines, and say how many there were."""
+"""Repeated warnings are limited to a few lines, which report how many there were."""
 
 import logging
 

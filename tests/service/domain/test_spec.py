@@ -1,4 +1,4 @@
-"""What a job asks for, and how it lies in the database."""
+"""Specs of jobs, and their form in the database."""
 
 from upres.service.domain.spec import PROFILES, Limits, Spec
 
@@ -11,4 +11,4 @@ def test_several_models_have_the_scale_of_all_and_the_shortest_limit():
     assert Limits(seconds=PROFILES["deapi"]).longest(spec) == 10
     assert Spec.from_json(spec.as_json()) == spec
     older = {name: value for name, value in spec.as_json().items() if name != "models"}
-    assert Spec.from_json(older).names == ("FlashVSR_Tiny",)  # as the database of an earlier build has it
+    assert Spec.from_json(older).names == ("FlashVSR_Tiny",)  # as stored by an earlier build

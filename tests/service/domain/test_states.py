@@ -1,4 +1,4 @@
-"""The state machine, driven by every sequence of changes hypothesis can think of."""
+"""The state machine, driven by random sequences of transitions (hypothesis)."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What counts as a traceparent is what the W3C's Trace Context says, however much else comes in its place."""
+"""A traceparent is accepted exactly if it is valid by the W3C's Trace Context."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Waits end with what they wait for, with their time, and with a cancellation whenever it comes."""
+"""Waits end with their event, with their timeout, and with a cancellation at any moment."""
 
 import asyncio
 from contextlib import aclosing
@@ -84,7 +84,7 @@ def test_steps_are_done_some_at_once_and_give_what_they_do_in_order():
         made = 0
         async with aclosing(in_order(steps(), 4)) as first:
             assert await anext(first) == 0
-        assert made == 4 and len(asyncio.all_tasks()) == 1  # the rest is neither made nor goes on
+        assert made == 4 and len(asyncio.all_tasks()) == 1  # the rest is neither created nor still running
 
     asyncio.run(scenario())
 

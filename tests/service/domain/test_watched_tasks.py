@@ -1,4 +1,4 @@
-"""A long-lived task never dies unnoticed."""
+"""Supervised tasks never die unnoticed."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from upres.service.domain.watched_tasks import LONGEST_DELAY, MOST_FAILURES, STA
 
 
 class Scripted:
-    """Work that runs for some seconds each time and then ends as scripted; waits forever once the script is over."""
+    """Work that runs for some seconds each time and then ends as scripted; waits indefinitely after the script."""
 
     def __init__(self, *ends, seconds=0.0):
         self.ends = list(ends)

@@ -1,4 +1,4 @@
-"""What a job leaves is removed for good, whatever is still being written, and whatever fails on the way."""
+"""A job's files are removed permanently, even while some are still being written and after errors."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ def test_what_is_removed_while_an_attempt_still_writes_is_removed_again(store, t
     async def scenario():
         (tmp_path / "late").write_bytes(b"late")
         await cleaner.everything("job", "server")
-        await results.put(video, tmp_path / "late")  # which was on its way
+        await results.put(video, tmp_path / "late")  # which was being stored
         (root / "job").mkdir(parents=True)
         [left] = store.cleanups.due(FOREVER)
         assert left.due_at > time.time()

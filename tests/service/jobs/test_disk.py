@@ -1,4 +1,4 @@
-"""A disk that fills up, and files that are no longer needed."""
+"""Full disks, and files that are no longer needed."""
 
 import asyncio
 from dataclasses import replace
@@ -66,7 +66,7 @@ def test_the_log_of_a_finished_job_goes_once_its_result_lies_elsewhere_and_its_r
 
 
 def hours_pass(folder):
-    """Make everything due that is to be removed later."""
+    """Make all postponed cleanups due."""
     store = Store(databases.url(folder / "jobs.db"))
     for cleanup in store.cleanups.due(float("inf")):
         store.cleanups.postpone(cleanup, 0.0)
@@ -79,7 +79,7 @@ def test_a_deletion_that_meets_the_end_of_its_job_succeeds(tmp_path, clip):
         async with serving(tmp_path, workers=0) as jobs:
             job, _ = await jobs.create(replace(SPEC, streamed=True), "alice")
 
-            class Late:  # the job ends between the look at it and its cancellation
+            class Late:  # the job ends between being read and being cancelled
                 def __await__(self):
                     yield from jobs.cancel(job.request_id, "alice").__await__()
 
@@ -100,7 +100,7 @@ def test_a_deletion_that_meets_the_end_of_its_job_succeeds(tmp_path, clip):
 
 
 class Clocks:
-    """A wall clock that may jump, and one that never does."""
+    """A wall clock that may jump, and a monotonic clock."""
 
     def __init__(self):
         self.wall, self.steady = 1_000_000.0, 50.0

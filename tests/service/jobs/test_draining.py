@@ -1,4 +1,4 @@
-"""A server that leads while it drains."""
+"""A leader that drains."""
 
 import asyncio
 from contextlib import closing
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.scale
 
 
 def test_jobs_of_a_server_that_goes_meanwhile_wait_for_no_end_of_a_drain(postgres, tmp_path):
-    """They are put where any other server finds them."""
+    """They are put into the shared queue, where other servers find them."""
     url = databases.fresh()
 
     async def scenario():

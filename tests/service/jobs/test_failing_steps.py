@@ -1,4 +1,4 @@
-"""Whatever step of a job's acceptance fails: nothing is held by a job that nobody knows of, and none waits indefinitely."""
+"""Failures at each step of accepting a job: no resources leak to unknown jobs, and no job waits indefinitely."""
 
 import asyncio
 import errno
@@ -59,7 +59,7 @@ def test_an_upload_that_cannot_be_accepted_leaves_nothing(tmp_path, clip, monkey
             assert await jobs.page("alice", status=None, below=None, limit=9) == []
             assert not jobs.folder(job.request_id).path.exists()
             upload.write_bytes(clip("a.mp4", 1).read_bytes())
-            job, new = await jobs.create(SPEC, "alice", idempotency="again")  # the only place is free
+            job, new = await jobs.create(SPEC, "alice", idempotency="again")  # the only place in the queue is free
             assert new and (await jobs.accept_source(job, upload)).accepted
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""Fairness between keys."""
+"""Fairness between API keys."""
 
 from collections import Counter
 
@@ -75,7 +75,7 @@ def test_an_owner_with_fewer_attempts_under_way_goes_first():
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.integers(1, 6)), st.lists(st.sampled_from("abcd"), unique=True))
 def test_slots_move_until_shares_are_fair_and_then_stay(running, waiting):
-    """Every move leaves the giver with no fewer than the taker, so that no slot moves back."""
+    """Every move leaves the yielding owner with no fewer slots than the other, so that no slot moves back."""
     counts, moves = Counter(running), 0
     while (giver := owner_to_yield(waiting, counts)) is not None:
         taker = min(waiting, key=lambda owner: counts[owner])
@@ -87,30 +87,30 @@ def test_slots_move_until_shares_are_fair_and_then_stay(running, waiting):
     assert all(max(counts.values(), default=0) - counts[owner] <= 1 or not running for owner in waiting)
 
 
-def givers(running, waiting, at="xyz"):
-    """Who ends an attempt of whom, at several full servers that look in the same seconds."""
+def victims(running, waiting, at="xyz"):
+    """Return which owner's attempt each of several full servers stops when they check at the same time."""
     total = by_owner(running)
     claimed = min(waiting, key=lambda owner: (total[owner], owner))
     found = {}
     for server in at:
         now = [0.0]
         here = [owner for owner, where in running if where == server]
-        givers = Preemption(lambda now=now: now[0])
-        assert givers.victim(Claim(claimed, server, running), here) is None
+        preemption = Preemption(lambda now=now: now[0])
+        assert preemption.victim(Claim(claimed, server, running), here) is None
         now[0] = PICKUP_SECONDS
-        if (owner := givers.victim(Claim(claimed, server, running), here)) is not None:
+        if (owner := preemption.victim(Claim(claimed, server, running), here)) is not None:
             found[server] = owner
     return found
 
 
 def test_keys_with_as_many_attempts_at_all_servers_take_none_from_each_other():
-    """At neither server does anything of those run that run at the other one."""
+    """Each runs only at one of the two servers."""
     running = Counter({("s", "x"): 2, ("t", "x"): 2, ("r", "y"): 2, ("u", "y"): 2})
-    assert givers(running, "rstu") == {}
+    assert victims(running, "rstu") == {}
     running["r", "x"] += 1
-    assert givers(running, "rstu") == {}
+    assert victims(running, "rstu") == {}
     running["r", "x"] += 1
-    assert givers(running, "rstu") == {"x": "r"}
+    assert victims(running, "rstu") == {"x": "r"}
 
 
 @given(
@@ -121,7 +121,7 @@ def test_slots_of_several_servers_move_one_at_a_time_until_shares_are_fair_over_
     running = Counter(running)
     slots = running.total()
     for _ in range(slots + 1):
-        moves = givers(running, waiting)
+        moves = victims(running, waiting)
         if not moves:
             break
         [(server, giver)] = moves.items()
@@ -148,17 +148,17 @@ def test_another_server_ends_an_attempt_where_the_first_does_not_and_starts_to_w
         now[0] += TURN_SECONDS
         assert second.victim(claim, {"r"}) == "r"
     assert second.victim(claim, {"r"}) is None
-    assert second.victim(None, {"r"}) is None  # it was taken elsewhere
+    assert second.victim(None, {"r"}) is None  # another server took the job
     now[0] += TURN_SECONDS
     assert second.victim(claim, {"r"}) is None
 
 
 def test_a_slot_that_was_given_up_a_moment_ago_is_waited_for():
-    """The attempt has ended at x, and the job that waits has not been taken by it: y has most of r's attempts now."""
+    """The attempt at x has ended, and x has not taken the waiting job yet: y now has most of r's attempts."""
     now = [0.0]
     second = Preemption(lambda: now[0])
     assert second.victim(Claim("s", "y", Counter({("r", "x"): 2, ("r", "y"): 2})), {"r"}) is None
     now[0] = 3.0
     assert second.victim(Claim("s", "y", Counter({("r", "x"): 1, ("r", "y"): 2})), {"r"}) is None
-    now[0] += PICKUP_SECONDS  # for so long
+    now[0] += PICKUP_SECONDS  # unchanged for that long
     assert second.victim(Claim("s", "y", Counter({("r", "x"): 1, ("r", "y"): 2})), {"r"}) == "r"

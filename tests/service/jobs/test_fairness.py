@@ -1,4 +1,4 @@
-"""Slots and places are shared fairly, attempts are counted fairly, and what fails in the scheduler is restarted."""
+"""Slots and queue places are shared fairly, attempts are counted fairly, and the scheduler recovers from errors."""
 
 import asyncio
 import threading
@@ -18,12 +18,12 @@ from upres.service.execution.local import LocalExecutor
 
 pytestmark = pytest.mark.usefixtures("fake_models")
 STREAMED = replace(SPEC, streamed=True)
-PATIENT = Policy(Limits(), source_idle_seconds=3600)  # however slow this machine is, a sender that pauses is waited for
-ROOM_FOR_ONE = 250 << 20  # bytes, by what an attempt at the clips here is predicted to take
+PATIENT = Policy(Limits(), source_idle_seconds=3600)  # even on a slow machine, a pausing sender does not time out
+ROOM_FOR_ONE = 250 << 20  # bytes, according to the predicted memory of an attempt at these clips
 
 
 def test_senders_that_pause_give_their_slots_to_jobs_that_wait_and_resume(tmp_path, clip):
-    """Two streams hold both slots and send nothing more; somebody else's job ends, then they do, with every frame."""
+    """Two streams hold both slots and stall; another owner's job ends first, then both streams, with every frame."""
 
     async def scenario():
         data = clip("a.ts").read_bytes()
@@ -72,7 +72,7 @@ def test_an_owner_who_holds_every_slot_gives_one_to_another(tmp_path, clip):
 
 
 def test_a_sender_that_pauses_gives_its_memory_to_an_attempt_that_waits_for_it(tmp_path, clip):
-    """Four slots, and memory for one attempt, which alice's stream holds; it sends nothing more until bob's job is done."""
+    """Four slots, and memory for one attempt, which alice's stream holds; it stalls until bob's job is done."""
 
     async def scenario():
         data = clip("a.ts").read_bytes()
@@ -99,7 +99,7 @@ def test_a_sender_that_pauses_gives_its_memory_to_an_attempt_that_waits_for_it(t
 
 
 def test_a_sender_that_pauses_keeps_memory_that_nobody_waits_for_on_its_device(tmp_path, clip):
-    """Two devices, each with memory for one attempt, which alice's streams hold; the one beside bob's job gives it."""
+    """Two devices, each with memory for one attempt, which alice's streams hold; the one on bob's device yields it."""
 
     async def scenario():
         data = clip("a.ts").read_bytes()
@@ -114,7 +114,7 @@ def test_a_sender_that_pauses_keeps_memory_that_nobody_waits_for_on_its_device(t
                 await jobs.write(streams[-1], 0, data[:part])
                 await until(jobs, streams[-1], published(jobs))
             beside, apart = streams
-            await jobs.write(beside, part, data[part : part + 1])  # the other one has not sent for longer
+            await jobs.write(beside, part, data[part : part + 1])  # the other one has stalled for longer
             kept = jobs.scheduler.attempts[apart]
             job, _ = await jobs.create(STREAMED, "bob")
             await jobs.write(job.request_id, 0, data)
@@ -136,14 +136,14 @@ def test_a_queue_holds_as_many_as_it_may_however_many_call_at_once(tmp_path):
             assert sum(isinstance(one, BusyError) for one in done) == 480
             made = jobs.store.page()
             assert len(made) == 20
-            with pytest.raises(BusyError):  # uploads that are not accepted yet hold a place
+            with pytest.raises(BusyError):  # uploads that are not accepted yet hold a reservation
                 await jobs.create(SPEC, "alice")
             await jobs.delete(made[0].request_id, made[0].owner)
             taken, _ = await jobs.create(SPEC, "alice")
             with pytest.raises(BusyError):
                 await jobs.create(SPEC, "alice")
             await jobs.delete(taken.request_id, "alice")
-            with pytest.raises(ConflictError):  # what was refused for another reason holds none
+            with pytest.raises(ConflictError):  # a rejected request holds none
                 await jobs.create(SPEC, "alice", request_id=made[1].request_id)
             await jobs.create(SPEC, "alice")
 
@@ -151,11 +151,11 @@ def test_a_queue_holds_as_many_as_it_may_however_many_call_at_once(tmp_path):
 
 
 class Dying(Exception):
-    """In place of the process, which ends here without a word."""
+    """Stands in for the death of the process."""
 
 
 async def crash(folder, clip, request_id):
-    """Let a server end without warning while the job is attempted."""
+    """Crash a server while an attempt at the job runs."""
     executor = LocalExecutor(ExecutorOptions(workers=1, slots=2, models="fake:load"))
     with pytest.raises(Dying):
         async with serving(folder, executor=executor, policy=PATIENT) as jobs:
@@ -164,7 +164,7 @@ async def crash(folder, clip, request_id):
                 data = clip("a.ts").read_bytes()
                 await jobs.write(request_id, 0, data[: len(data) * 3 // 4])
             await until(jobs, request_id, lambda job: request_id in jobs.scheduler.attempts)
-            jobs.scheduler.attempts.clear()  # a clean stop would take the attempts back
+            jobs.scheduler.attempts.clear()  # a clean stop would requeue the attempts
             raise Dying
     return request_id
 

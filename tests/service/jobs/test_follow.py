@@ -1,4 +1,4 @@
-"""Events told in step with their jobs, whatever happens between the looks."""
+"""Events are consistent with their jobs, even if something happens between reading both."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from upres.service.storage.job_store import Job, Store
 
 
 class Racing:
-    """Jobs to which the next thing happens at the worst moment: just before, or just after, the row is read."""
+    """Jobs whose next change happens just before or just after the row is read."""
 
     def __init__(self, before):
         self.store = Store.in_memory()

@@ -1,4 +1,4 @@
-"""Jobs that are kept in a store: whatever becomes of the disk of their server, they end with the same bytes."""
+"""Jobs whose files are in an object store: even if their server loses its disk, their results have the same bytes."""
 
 import asyncio
 import errno
@@ -37,7 +37,7 @@ SECONDS = 12
 
 
 class Away(Results):
-    """A store that can be away. seen: the keys of what was written."""
+    """Store that can be unavailable. seen: keys of the objects written."""
 
     def __init__(self, folder):
         super().__init__(str(folder / "store"), "job")
@@ -60,13 +60,15 @@ class Away(Results):
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(logs, "STOP_SECONDS", 200.0)  # on any machine what is published is stored before a server stops
+    monkeypatch.setattr(
+        logs, "STOP_SECONDS", 200.0
+    )  # even on a slow machine, published data is stored before a server stops
     return Away(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def wanted(clip, tmp_path_factory, request):
-    """The bytes of an undisturbed job's result, and of its pieces."""
+    """Return the bytes of an undisturbed job's result and of its log."""
     monkeypatch = pytest.MonkeyPatch()
     request.addfinalizer(monkeypatch.undo)
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
@@ -86,19 +88,19 @@ async def bytes_of(jobs, request_id, folder):
 
 
 def take_away(log):
-    """Have no log there, in one step: what looks for news of it may do so at any time."""
+    """Remove a log atomically, as it may be read at any time."""
     log.rename(log.with_name("away"))
 
 
 async def until_kept(kept, part):
-    """Wait until an object whose key has this in it was written."""
+    """Wait until an object whose key contains `part` was written."""
     async with asyncio.timeout(200):
         while not any(part in key for key in kept.seen):
             await asyncio.sleep(0.01)
 
 
 async def pieces(jobs, request_id):
-    """All pieces of a log, from its start to the job's end."""
+    """Return all fragments of a log, from its start to the job's end."""
     found = {}
     async with aclosing(follow(jobs, request_id, "alice", {})) as items:
         async for item in items:
@@ -111,7 +113,7 @@ async def pieces(jobs, request_id):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_job_goes_on_from_what_is_in_the_store_where_the_disk_is_lost(tmp_path, clip, kept, wanted, workers):
-    """Its ranges as well, where several devices make it: what is merged."""
+    """With several devices this includes the ranges, whose merged output is stored."""
 
     async def scenario():
         async with serving(tmp_path, kept=kept, workers=workers) as jobs:
@@ -156,7 +158,7 @@ def test_a_log_is_read_from_the_store_as_from_its_folder(tmp_path, clip, kept):
 
 
 def test_who_reads_along_reads_on_in_the_store_where_the_log_goes_on_at_another_server(tmp_path, clip, kept):
-    """As seen at a server whose job another one has taken: its folder has the first pieces, and grows no more."""
+    """The job was taken over from the reading server, whose folder has the first fragments and no longer grows."""
 
     async def scenario():
         async with serving(tmp_path, kept=kept) as jobs:
@@ -210,7 +212,7 @@ def restarts_soon(monkeypatch):
 
 
 def failing(monkeypatch, owner, name, errors):
-    """Have a method raise these, one at each call, before it does what it does."""
+    """Make a method raise these errors, one per call, before it works normally."""
     method = getattr(owner, name)
 
     async def first(*args, **kwargs):
@@ -222,7 +224,7 @@ def failing(monkeypatch, owner, name, errors):
 
 
 async def left_whole(folder, kept, source):
-    """Stop a server where the source of a streamed job is whole, and its row does not say so."""
+    """Stop a server when the source of a streamed job is complete, but its row does not say so."""
     async with serving(folder, kept=kept) as jobs:
         job, _ = await jobs.create(STREAMED, "alice")
         await jobs.write(job.request_id, 0, source.read_bytes())
@@ -263,7 +265,7 @@ def test_a_job_that_cannot_be_resumed_for_long_fails(tmp_path, clip, kept, monke
 
 @pytest.mark.usefixtures("restarts_soon")
 def test_a_stream_goes_on_where_it_was_though_the_store_does_not_answer_for_a_while(tmp_path, clip, kept, monkeypatch):
-    """Its sender has dropped what was acknowledged."""
+    """Its sender has discarded what was acknowledged."""
     source = clip("frag.mp4", 2, "-movflags", "frag_keyframe+empty_moov").read_bytes()
     half = len(source) // 2
     monkeypatch.setattr(sources, "GATHER_SECONDS", 0.01)
@@ -313,7 +315,7 @@ def test_a_sender_who_is_far_ahead_of_the_store_is_not_kept_waiting_for_as_long_
             job, _ = await jobs.create(SPEC, "alice")
             kept.away = True
             await jobs.write(job.request_id, 0, b"12345")
-            await asyncio.sleep(0)  # the copy starts
+            await asyncio.sleep(0)  # the upload starts
             with pytest.raises(UnavailableError, match="object store"):
                 await jobs.write(job.request_id, 5, b"6")
             kept.away = False
@@ -500,7 +502,7 @@ def test_a_source_that_is_harmed_in_the_store_is_not_used(tmp_path, clip, kept, 
 
 
 def third_of_picture(jobs, request_id):
-    """Which fragment of a log, by number, is the third one of picture; None where there is none yet."""
+    """Return the number of the third video fragment of a log; None if there is none yet."""
     news = Tail(jobs.folder(request_id).log).news()
     tracks = [item.track for item in news if isinstance(item, Fragment)]
     return [number for number, track in enumerate(tracks) if track == "video"][2] if tracks.count("video") > 2 else None
@@ -508,7 +510,7 @@ def third_of_picture(jobs, request_id):
 
 @pytest.mark.parametrize("harm", ["changed", "removed"])
 def test_a_log_that_is_harmed_in_the_store_is_made_again_from_there(tmp_path, clip, kept, wanted, monkeypatch, harm):
-    monkeypatch.setattr(copies, "PART", 1)  # an object a fragment
+    monkeypatch.setattr(copies, "PART", 1)  # one object per fragment
 
     async def scenario():
         async with serving(tmp_path, kept=kept) as jobs:
@@ -576,7 +578,7 @@ def test_what_a_job_has_in_the_store_goes_with_it_and_nothing_else_does(tmp_path
 def test_a_folder_that_cannot_be_removed_keeps_no_other(tmp_path, kept, monkeypatch, caplog):
     remove, jobs = shutil.rmtree, tmp_path / "jobs"
     names = [f"{number}0000000-0000-4000-8000-000000000000" for number in range(3)]
-    monkeypatch.setattr(Jobs, "_keep_tidy", lambda server: asyncio.sleep(600))  # it is called below
+    monkeypatch.setattr(Jobs, "_keep_tidy", lambda server: asyncio.sleep(600))  # called explicitly below
 
     def stubborn(path, **kwargs):
         if path.name != f".{names[0]}":

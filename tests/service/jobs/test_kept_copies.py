@@ -1,4 +1,4 @@
-"""Sources and logs on their way into a store of jobs, and what becomes of them where a job ends meanwhile."""
+"""Uploads of sources and logs to the object store, also of jobs that end meanwhile."""
 
 import asyncio
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def store():
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder of a job whose source has four bytes."""
+    """Create the folder of a job whose source has four bytes."""
     folder = JobFolder(tmp_path / "jobs" / "a")
     folder.make()
     folder.append(0, b"four")
@@ -167,13 +167,13 @@ def test_a_listing_of_many_pages_has_its_time_for_each_of_them(store, monkeypatc
 
 
 class Rows(Ledger):
-    """The row of a job, which says what its log consists of."""
+    """Row of a job, with the generations of its log."""
 
     async def get(self, request_id, owner=None):
         return SimpleNamespace(kept={})
 
     async def change(self, request_id, *columns, **named):
-        """It is this server's."""
+        """Change the row, which this server owns."""
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def add(log, number):
 
 
 def test_fragments_that_come_one_soon_after_the_other_are_one_object(log, tmp_path, store, monkeypatch):
-    """Each wakes those who read the log, and not the copy of it."""
+    """Each wakes the readers of the log, but not its upload."""
     monkeypatch.setattr(logs, "GATHER_SECONDS", 1000.0)
     monkeypatch.setattr(logs, "LONGEST_GATHER", 1000.0)
 
@@ -211,7 +211,7 @@ def test_fragments_that_come_one_soon_after_the_other_are_one_object(log, tmp_pa
 
 @pytest.mark.parametrize("part", [8 << 20, 1])
 def test_fragments_are_gathered_for_longer_the_more_objects_there_are(log, tmp_path, store, monkeypatch, part):
-    """But for as much as an object takes, which is one at once."""
+    """Except when there is enough for a full object, which is uploaded at once."""
     monkeypatch.setattr(logs, "MANY", 4)
     monkeypatch.setattr(copies, "PART", part)
     waits = []
@@ -233,7 +233,7 @@ def test_fragments_are_gathered_for_longer_the_more_objects_there_are(log, tmp_p
 
     asyncio.run(scenario())
     assert waits[-1] == logs.LONGEST_GATHER == 10.0
-    if part > 1:  # the objects before each wait are counted
+    if part > 1:  # the number of objects at each wait
         assert waits == [max(1.0, number / 4) for number in range(1, 41)]
     else:
         assert waits == [max(1.0, (2 * number + 1) / 4) for number in range(20)] + waits[20:]
@@ -243,7 +243,7 @@ def test_fragments_are_gathered_for_longer_the_more_objects_there_are(log, tmp_p
 def test_what_came_of_a_source_is_brought_as_far_as_it_is_whole(
     folder, copied, store, tmp_path, monkeypatch, harm, left
 ):
-    """The sender sends the rest again, from where it is said to be needed, and what was harmed is put right by it."""
+    """The sender sends the rest again from the reported offset, which replaces the damaged part."""
     monkeypatch.setattr(copies, "LARGEST_SOURCE_PART", 1)
     other = JobFolder(tmp_path / "other")
     harms = {"cut": b"", "changed": b"x", "longer": b"ur"}

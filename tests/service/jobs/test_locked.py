@@ -1,4 +1,4 @@
-"""Jobs whose folders another attempt has: they are tried again in a while, which counts for nothing and takes no slot."""
+"""Jobs whose folder is locked by another attempt: they are retried later, without counting an attempt or using a slot."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ HELD = {"report": "locked", "holder": "process 7 on another machine"}
 
 
 class OneSlot:
-    """An executor of one slot, whose attempts end at once. says: gives the report on a job."""
+    """Executor of one slot whose attempts end at once. says: returns the report for a job."""
 
     ready, unavailable, live_room, shortages = True, {}, 0, ()
 

@@ -1,4 +1,4 @@
-"""A pause of all attempts, as where another server may have taken over."""
+"""Pausing all attempts, as when another server may have taken over."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ LONGEST_SECONDS = 100
 
 
 class OneHangs:
-    """An executor of attempts that do not end; the worker of the first does not read what it is sent."""
+    """Executor of attempts that do not end; the worker of the first one does not respond."""
 
     ready, unavailable, live_room, shortages, room = True, {}, 0, (), 2
 

@@ -1,4 +1,4 @@
-"""Streams that the server pulls: how they end is noted, whatever the database does."""
+"""Streams that the server pulls: how they end is recorded even if the database fails for a while."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from upres.service.jobs.pulls import Pulls
 
 
 class Relay:
-    """Takes what is pulled."""
+    """Receives the pulled bytes."""
 
     received = 0
 

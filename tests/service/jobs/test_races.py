@@ -1,4 +1,4 @@
-"""Jobs whose client, attempt or end comes at the worst moment of another step."""
+"""Race conditions between clients, attempts and the end of a job."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("fake_models")
 
 
 class Cut:
-    """Cancels a task while the database does a step for it: as a client does that goes just then."""
+    """Cancels a task during a database step, as a client does that disconnects at that moment."""
 
     def __init__(self, step):
         self.step, self.task = step, None
@@ -100,7 +100,7 @@ def test_a_live_job_that_is_ended_as_its_attempt_begins_ends(tmp_path, clip):
 
 
 class Meeting(LocalExecutor):
-    """An executor that takes an order just as somebody else comes."""
+    """Executor that accepts an order at the same moment as another event."""
 
     meets = None
 
@@ -132,8 +132,8 @@ def test_nobody_who_waits_for_a_job_that_is_not_there_is_remembered(tmp_path):
             for _ in range(10):
                 with pytest.raises(NotFoundError):
                     await anext(follow_events(jobs, new_id(), "alice", 0))
-            gc.collect()  # an error holds the frames it came through
-            assert len(jobs.ledger._next) <= 1  # the last one, whose error is still at hand
+            gc.collect()  # an exception keeps its stack frames alive
+            assert len(jobs.ledger._next) <= 1  # the last one, whose exception is still referenced
 
     asyncio.run(scenario())
 

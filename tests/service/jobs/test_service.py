@@ -215,7 +215,7 @@ def test_a_restart_goes_on_with_what_was_accepted(tmp_path, clip):
 
 
 def test_a_start_removes_nothing_that_its_database_does_not_know(tmp_path, clip):
-    """Two servers on one store, a lost state folder, a restored backup: what they do not know is not theirs."""
+    """With two servers on one store, a lost state folder or a restored backup, unknown files are not the server's."""
     foreign = [".DS_Store", "notes.mp4", f"{new_id()}.mp4", f"other/{new_id()}.mp4"]
 
     async def scenario():

@@ -1,4 +1,4 @@
-"""Results on their way into a store that is slow, away or broken, of jobs that may end meanwhile."""
+"""Storing results in a store that is slow, unavailable or broken, also of jobs that end meanwhile."""
 
 import asyncio
 from dataclasses import replace
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("fake_models")
 
 
 class Held(Results):
-    """A result store where bytes are on their way until something is put into `turns`: None, or an error that ends it."""
+    """Result store whose writes wait until `turns` gets None, or an error to raise."""
 
     def __init__(self, folder):
         super().__init__(str(folder / "results"))
@@ -62,7 +62,7 @@ def test_a_result_that_cannot_be_stored_in_an_unknown_way_costs_an_attempt_and_n
 
 
 class Away(Results):
-    """A result store that cannot be reached `times` times."""
+    """Result store that is unavailable for the first `times` writes."""
 
     def __init__(self, folder, times):
         super().__init__(str(folder / "results"))

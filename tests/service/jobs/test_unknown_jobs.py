@@ -1,4 +1,4 @@
-"""Changes that were committed while nobody was told so: no job is left that no server works on, and none is attempted for it."""
+"""Committed changes whose response was lost: no job is left without a server, and none is attempted wrongly."""
 
 import asyncio
 from dataclasses import replace
@@ -24,7 +24,7 @@ def often(monkeypatch):
 
 
 class Loses:
-    """A checkpoint that loses the answer to one step, once it is committed."""
+    """Checkpoint that loses the response to one step after it is committed."""
 
     def __init__(self, step):
         self.steps = [step]
@@ -42,7 +42,7 @@ def test_a_source_that_was_taken_as_whole_waits_for_no_answer(tmp_path, clip, fa
             await jobs.write(job.request_id, 0, clip("a.mp4", 1).read_bytes())
             with pytest.raises(StoreError):
                 await jobs.end_source(job.request_id)
-            assert (await jobs.end_source(job.request_id)).accepted  # as its client repeats it
+            assert (await jobs.end_source(job.request_id)).accepted  # as its client retries
             job = await until(jobs, job.request_id, ended)
             assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
 
@@ -71,7 +71,7 @@ def test_a_job_whose_creation_was_not_answered_does_not_stay(tmp_path, live, fak
                 await jobs.create(replace(SPEC, live=live, streamed=live), "alice", request_id=request_id)
             job = await until(jobs, request_id, ended)
             assert job.state.failure.reason is (Reason.PROCESSING_FAILED if live else Reason.SOURCE_INCOMPLETE)
-            assert (await jobs.create(SPEC, "alice"))[1]  # the only place is free
+            assert (await jobs.create(SPEC, "alice"))[1]  # the only place in the queue is free
 
     asyncio.run(scenario())
 
@@ -110,7 +110,7 @@ def test_a_job_ends_as_ever_though_half_of_all_answers_are_lost(postgres, tmp_pa
 
 @pytest.mark.scale
 def test_a_job_that_a_server_has_taken_and_does_not_know_of_is_attempted(postgres, tmp_path, clip, fake_models):
-    """Where it could not find out in time whether it has."""
+    """It could not find out in time whether it has taken the job."""
 
     async def scenario():
         async with beside(tmp_path, databases.fresh()) as jobs:

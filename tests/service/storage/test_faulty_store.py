@@ -1,4 +1,4 @@
-"""Jobs whose results go into a bucket that is away for a while, slow, or loses bytes: none is lost, and no attempt repeated."""
+"""Results stored in a bucket that is unavailable for a while, slow, or loses bytes: no job is lost, and no attempt repeated."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ def bucket(faults, tmp_path):
 
 
 async def made(jobs, clip, tmp_path, count=1):
-    """Jobs that are submitted together, each at its end, with the frames of its result."""
+    """Submit jobs together; return each after its end, with the frames of its result."""
     submitted = [await submit(jobs, clip("a.mp4", 1)) for _ in range(count)]
     done = [await until(jobs, job.request_id, ended) for job in submitted]
     paths = [await result(jobs, job.request_id, tmp_path / f"{job.request_id}.mp4") for job in done]
@@ -50,7 +50,7 @@ def test_results_wait_for_a_store_that_answers_503_for_a_while(tmp_path, clip, f
     monkeypatch.setattr(results_module, "STORE_SECONDS", 0.1)
 
     async def back():
-        """The store is away until a result was given up on once, by obstore's own tries."""
+        """Make the store available again once obstore's own retries have failed for a result."""
         while "for up to a day" not in caplog.text:
             await asyncio.sleep(0.05)
         faults.away = False

@@ -1,4 +1,4 @@
-"""The folder of one job."""
+"""Job folders."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ JobFolder(Path({path!r})).put_preview(bytes(10_000))
 
 
 def test_a_picture_that_cannot_be_written_whole_is_not_there(tmp_path):
-    """As on a full disk. A later attempt makes it, because it is not there."""
+    """As on a full disk. A later attempt writes it, as it is missing."""
 
     def bound():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Which objects a log or a source consists of."""
+"""Selection of the objects that a log or a source consists of."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def edges(line):
         ([], None, []),
         ([(5, 9)], None, []),
         ([(0, 5), (5, 9), (10, 12)], None, [(0, 5), (5, 9)]),
-        ([(0, 5), (0, 7), (5, 9)], None, [(0, 5), (5, 9)]),  # one that was cut again, of other length
+        ([(0, 5), (0, 7), (5, 9)], None, [(0, 5), (5, 9)]),  # a part that was uploaded again with another length
         ([(0, 5), (5, 9)], 5, [(0, 5)]),
         ([(0, 5), (5, 9)], 0, []),
         ([(0, 5), (5, 9)], 7, [(0, 5)]),
@@ -40,7 +40,7 @@ def test_a_log_goes_from_generation_to_generation_where_its_row_says_so():
     there = [*found((0, 5), (5, 9), (9, 12)), *found((5, 8), (8, 11), name="b")]
     assert edges(log_chain(there, [("a", None)])) == [(0, 5), (5, 9), (9, 12)]
     assert edges(log_chain(there, [("a", 5), ("b", None)])) == [(0, 5), (5, 8), (8, 11)]
-    assert edges(log_chain(there, [("a", 6), ("b", None)])) == [(0, 5)]  # what is missing ends it
+    assert edges(log_chain(there, [("a", 6), ("b", None)])) == [(0, 5)]  # a gap ends it
     assert edges(log_chain(there, [("c", None)])) == []
 
 

@@ -1,4 +1,4 @@
-"""Transactions whose COMMIT was done and not answered, over a connection that is cut just then."""
+"""Transactions that were committed without a response, as the connection was cut at that moment."""
 
 from contextlib import closing
 
@@ -32,7 +32,7 @@ def proxy(url):
 
 @pytest.fixture
 def store(proxy):
-    """A server's, behind the proxy."""
+    """Open a server's store through the proxy."""
     with closing(Store(proxy.url)) as store:
         assert store.acquire(Lease("here", joins=True)) is None
         Keys(store).add("alice")
@@ -77,7 +77,7 @@ def test_jobs_that_were_taken_over_are_known_though_nobody_said_so(store, proxy,
 
 
 def test_what_was_not_committed_is_an_error(store, proxy, url):
-    """Its connection is cut before it commits."""
+    """The connection is cut before COMMIT."""
     made = job()
 
     def cut(step):
@@ -92,7 +92,7 @@ def test_what_was_not_committed_is_an_error(store, proxy, url):
 
 
 def test_a_database_that_stays_away_is_waited_for_for_some_seconds(store, proxy, url, monkeypatch):
-    """Whether it stands is not known then."""
+    """Afterwards it is unknown whether the transaction was committed."""
     monkeypatch.setattr(database, "DOUBT_SECONDS", 0.0)
     made = job()
 
@@ -109,7 +109,7 @@ def test_a_database_that_stays_away_is_waited_for_for_some_seconds(store, proxy,
 
 
 def test_what_servers_noted_of_their_transactions_goes_with_them(store, url):
-    """They would be ever more."""
+    """Otherwise they would accumulate."""
     with closing(Store(url)) as gone, closing(Store(url)) as other:
         lease = Lease("there", joins=True)
         gone.acquire(lease)

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server as the database: it is lost and comes back, others use it too, and it is brought up to date once."""
+"""A real PostgreSQL server as the database: outages, several servers sharing it, and migration exactly once."""
 
 import asyncio
 import sys
@@ -151,8 +151,8 @@ def test_a_server_whose_lease_another_took_changes_nothing(url):
     job, _ = first.add(Job(new_id(), **JOB))
     assert second.acquire(two).server == "one"
     with first.transaction() as connection:
-        connection.execute(leases.update().values(until=0.0))  # as if it had not been renewed
-    first.renew(one)  # nobody took it: it holds again
+        connection.execute(leases.update().values(until=0.0))  # as if it had expired
+    first.renew(one)  # no other server took it, so it is valid again
     assert second.acquire(two).server == "one"
     with first.transaction() as connection:
         connection.execute(leases.update().values(until=0.0))
@@ -160,7 +160,7 @@ def test_a_server_whose_lease_another_took_changes_nothing(url):
     for late in (lambda: first.change(job.request_id, states.started), lambda: first.renew(one)):
         with pytest.raises(TakenOverError, match="two has taken over"):
             late()
-    assert second.ownership.take_over([]) == {job.request_id}  # at once: that one does not come back
+    assert second.ownership.take_over([]) == {job.request_id}  # at once, as that server was ended
     assert second.change(job.request_id, states.started).state.attempts == 1
     second.release(two)
     with pytest.raises(TakenOverError, match="another server"):
@@ -172,7 +172,7 @@ def test_a_server_whose_lease_another_took_changes_nothing(url):
 
 @pytest.fixture
 def three(url):
-    """Three servers that work beside each other, of which the first leads, with their leases."""
+    """Three servers that share a database, the first one being the leader, with their leases."""
     stores = [Store(url) for _ in range(3)]
     joining = [Lease(name, f"http://{name}:1", f"{name}:2", joins=True) for name in ("one", "two", "three")]
     for store, lease in zip(stores, joining, strict=True):
@@ -183,7 +183,7 @@ def three(url):
 
 
 def let_run_out(store, lease):
-    """As if a server had not renewed its lease."""
+    """Let the lease of a server expire."""
     with store.transaction() as connection:
         connection.execute(leases.update().where(leases.c.holder == lease.holder).values(until=0.0))
 
@@ -199,7 +199,7 @@ def test_servers_work_beside_one_that_leads_and_know_where_each_job_is(three):
     with pytest.raises(MovedError, match="another server owns this job"):
         stores[2].change(job.request_id, states.started)
     stores[1].change(job.request_id, states.cancelled)
-    assert stores[2].ownership.peer_owners([job.request_id]) == {}  # any may read it
+    assert stores[2].ownership.peer_owners([job.request_id]) == {}  # any server may read it
 
 
 @pytest.mark.scale
@@ -225,7 +225,7 @@ def test_jobs_of_a_server_that_is_gone_are_taken_over_once_and_what_it_still_wri
 
 @pytest.mark.scale
 def test_what_waits_with_its_whole_source_is_left_to_any_server_when_its_own_has_gone(three):
-    """Who resumed it would resume what another one, or its own queue, has taken and attempts by then."""
+    """Resuming it could repeat what another server, or this one's queue, has taken and attempts by then."""
     stores, joining = three
     whole, coming, attempted = (
         stores[1].add(Job(new_id(), **JOB, source_complete=source_complete))[0].request_id
@@ -237,20 +237,20 @@ def test_what_waits_with_its_whole_source_is_left_to_any_server_when_its_own_has
     assert stores[0].ownership.take_over([]) == {coming, attempted}
     assert stores[0].get(coming).queued is None and not stores[0].ownership.has_orphans()
     assert stores[2].shared_queue.take(lambda spec: True).request_id == whole
-    assert stores[0].shared_queue.take(lambda spec: True) is None  # what it is to resume first
+    assert stores[0].shared_queue.take(lambda spec: True) is None  # to be resumed first
 
 
 @pytest.mark.scale
 def test_another_server_leads_once_the_one_that_did_is_late_or_has_gone(three):
     stores, joining = three
-    assert stores[1].take(joining[1]) is None and joining[1].term == 0  # one leads
+    assert stores[1].acquire(joining[1]) is None and joining[1].term == 0  # one leads
     let_run_out(stores[1], joining[0])
-    assert stores[1].take(joining[1], late=True) is None and joining[1].term == 2
+    assert stores[1].acquire(joining[1], late=True) is None and joining[1].term == 2
     with pytest.raises(TakenOverError, match="two has taken over"):
         stores[0].renew(joining[0])
     stores[1].release(joining[1])
     assert stores[2].servers().leader is None
-    assert stores[2].take(joining[2]) is None and joining[2].term == 3
+    assert stores[2].acquire(joining[2]) is None and joining[2].term == 3
     stores[2].renew(joining[2])
 
 
@@ -259,17 +259,17 @@ def test_who_starts_joins_one_that_leads_and_is_late_as_when_the_database_was_aw
     stores, joining = three
     let_run_out(stores[0], joining[0])
     fresh, four = Store(stores[0]._engine.url.render_as_string(False)), Lease("four", joins=True)
-    assert fresh.take(four) is None and four.term == 0 and fresh.servers().leader == joining[0].holder
-    stores[0].renew(joining[0])  # it comes back
-    assert fresh.take(four, late=True) is None and four.term == 0
+    assert fresh.acquire(four) is None and four.term == 0 and fresh.servers().leader == joining[0].holder
+    stores[0].renew(joining[0])  # it returns
+    assert fresh.acquire(four, late=True) is None and four.term == 0
     let_run_out(stores[0], joining[0])
-    assert fresh.take(four, late=True) is None and four.term == 2
+    assert fresh.acquire(four, late=True) is None and four.term == 2
     fresh.close()
 
 
 @pytest.mark.scale
 def test_a_server_of_an_older_version_works_alone(three):
-    """It knows one lease, by which it has every job."""
+    """It knows a single lease, whose holder owns every job."""
     stores, joining = three
     with psycopg.connect(str(stores[0]._engine.url.set(drivername="postgresql").render_as_string(False))) as older:
         older.execute("UPDATE leases SET holder = 'old', server = 'old' WHERE name = 'work'")

@@ -1,4 +1,4 @@
-"""The result store: in a folder, in memory, and in a bucket of an S3 server; and a server whose results lie in one."""
+"""The result store in a folder, in memory, and in a bucket of an S3 server; and a server with its results in a bucket."""
 
 import asyncio
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def s3():
 
 @pytest.fixture
 def bucket(s3, monkeypatch):
-    """The URL of an empty bucket's folder; where it is and how it opens is in the environment, as operators have it."""
+    """Return the URL of a prefix in an empty bucket; endpoint and credentials are in the environment, as operators set them."""
     for name, value in {**access(s3), "AWS_SECRET_ACCESS_KEY": SECRET}.items():
         monkeypatch.setenv(name, value)
     httpx.post(f"{s3}/moto-api/reset").raise_for_status()
@@ -72,7 +72,7 @@ def test_a_bucket_that_is_not_there_is_told(bucket, tmp_path):
 
 
 class Broken:
-    """An answer of a store that ends by an error after some chunks, or without one where `error` is None."""
+    """Response of a store that ends after some chunks, with an error unless `error` is None."""
 
     def __init__(self, chunks, error):
         self.chunks, self.error = chunks, error
@@ -85,7 +85,7 @@ class Broken:
 
 
 def read_through(monkeypatch, answers):
-    """Read ten bytes from a store that answers so; what came, and the ranges that were asked for."""
+    """Read ten bytes from a store with these responses; return the bytes, the error, and the requested ranges."""
     asked, answers = [], iter(answers)
 
     async def get(store, key, options):
@@ -147,7 +147,7 @@ def test_a_store_that_does_not_answer_keeps_nobody_waiting(monkeypatch, step):
 
 
 def test_results_in_a_bucket_are_served_through_the_server(bucket, tmp_path, clip):
-    """Links are the server's own, whatever store: so that the bucket stays private."""
+    """Links always point to the server, so that the bucket stays private."""
     config = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", preset="ultrafast")
     with ServerProcess(tmp_path / "state", results=bucket) as server, Rpc(server.target) as rpc:
         request_id = rpc.create(clip("a.mp4", 1).read_bytes(), config).request_id

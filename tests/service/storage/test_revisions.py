@@ -1,4 +1,4 @@
-"""Databases of other versions: a real file of upres 0.1 is upgraded, one of a newer version is refused, a damaged one explained."""
+"""Databases of other versions: a real file of upres 0.1 is migrated, a newer one is rejected, a damaged one is explained."""
 
 import shutil
 import sqlite3
@@ -35,11 +35,11 @@ def revision(path):
 
 
 def test_a_database_of_the_first_version_is_upgraded_with_all_that_it_holds(old):
-    for _ in range(2):  # the second start has nothing to do
+    for _ in range(2):  # the second start has nothing to migrate
         store = Store(f"sqlite:///{old}")
         done, half = store.get(DONE, "alice"), store.get(HALF)
         assert done.state == State(Status.DONE, 1, 100.0) and done.totals["bytes"] == 1234
-        assert keys(done.result_prefix, DONE)[0] == f"{DONE}.mp4"  # its result stays where it lies
+        assert keys(done.result_prefix, DONE)[0] == f"{DONE}.mp4"  # its result stays where it is
         assert half.state.status is Status.PROCESSING and len(store.unfinished()) == 2
         assert Keys(store).owner("upres_a_key_of_the_old_version_0001") == "alice"
         assert store.meta("link_secret", lambda: "new") == "00" * 32

@@ -1,4 +1,4 @@
-"""The queue that several servers of one PostgreSQL database take jobs from."""
+"""The queue that several servers of one PostgreSQL database share."""
 
 import asyncio
 from collections import Counter
@@ -29,7 +29,7 @@ def any_(spec):
 
 @pytest.fixture
 def servers(postgres):
-    """Three servers that work beside each other, and keys of two tenants."""
+    """Three servers that share a database, and API keys of two tenants."""
     url = databases.fresh()
     stores = [Store(url) for _ in range(3)]
     for store in stores:
@@ -42,7 +42,7 @@ def servers(postgres):
 
 
 def waiting(store, owner, **job):
-    """A job that waits at a server."""
+    """Queue a job at a server; return its id."""
     made = Job(new_id(), owner, **{"spec": {"model": "m"}, "accepted": True, "source_complete": True, **job})
     store.add(made)
     store.shared_queue.put([made.request_id])
@@ -50,13 +50,13 @@ def waiting(store, owner, **job):
 
 
 def started(store):
-    """Take a job, and start an attempt at it."""
+    """Take a job, and start an attempt."""
     taken = store.shared_queue.take(any_)
     return None if taken is None else store.change(taken.request_id, states.started)
 
 
 def test_keys_take_turns_over_all_servers(servers):
-    """By what runs at all of them, not at the one that takes."""
+    """By the attempts at all servers, not only at the one that takes a job."""
     one, two, three = servers
     for _ in range(4):
         waiting(one, "greedy")
@@ -154,13 +154,13 @@ def test_a_job_that_any_server_may_take_at_once_claims_no_slot_of_one_that_is_fu
 
 @pytest.fixture
 def lines(servers, monkeypatch):
-    """What the scheduler of each server asks, where no job has to wait for other servers first."""
+    """The dispatch queue of each server, without the delay for other servers to take a job first."""
     monkeypatch.setattr(fair_queue, "PICKUP_SECONDS", 0.0)
     return [fair_queue.DispatchQueue(FairQueue(9), store.shared_queue, any_) for store in servers]
 
 
 def under_way(store, owner, **job):
-    """A job that a server attempts."""
+    """Create a job with a running attempt at a server."""
     made, _ = store.add(Job(new_id(), owner, **{"spec": {}, "accepted": True, "source_complete": True, **job}))
     return store.change(made.request_id, states.started)
 
@@ -170,7 +170,7 @@ def claim(line, **running):
 
 
 def test_a_key_with_as_many_attempts_at_another_server_takes_none_from_one_that_has_them_here(servers, lines):
-    """It would have none at the second, where it waits, too; what is ended there would be taken again at once."""
+    """It also waits at the second server, where an ended attempt would be taken again at once."""
     one, two, _ = servers
     for owner, store in (("small", one), ("small", one), ("greedy", two), ("greedy", two)):
         under_way(store, owner)
@@ -193,7 +193,7 @@ def test_one_full_server_alone_gives_a_slot_to_a_job_that_waits(servers, lines):
 
 
 def test_jobs_that_gave_their_slots_back_take_no_turn(servers, lines):
-    """A stream that waits for its source, and a job that is locked."""
+    """A stream that waits for its source, and a locked job."""
     one, two, _ = servers
     for given_back in (under_way(one, "small", source_complete=False), under_way(one, "small")):
         one.change(given_back.request_id, states.requeued)
@@ -228,7 +228,7 @@ def test_a_job_that_ends_while_it_waits_is_not_taken(servers):
     assert two.shared_queue.take(any_).request_id == request_id
     with pytest.raises(states.MovedError):
         one.change(request_id, states.cancelled)
-    one.shared_queue.put([request_id])  # it has lost it
+    one.shared_queue.put([request_id])  # the server has lost the job
     assert one.shared_queue.take(any_) is None
 
 

@@ -1,4 +1,4 @@
-"""Spans of what an attempt reports: within its own, however long ago it claims that a stage began, and once."""
+"""Spans of an attempt's stages lie within the attempt's span, whatever start they claim, and are recorded once."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ STAGES = {"report": "stages", "stages": [STAGE]}
 
 @pytest.fixture
 def spans():
-    """Spans by name, once all have ended, of what is done with what makes them."""
+    """Yield a tracing, and a function that returns its finished spans."""
     exporter = InMemorySpanExporter()
     tracing = OtelTracing(exporter)
     yield tracing, lambda: (tracing._provider.force_flush(), exporter.get_finished_spans())[1]
@@ -36,7 +36,7 @@ def test_a_stage_lies_within_its_attempt_whatever_is_claimed(spans):
     for _ in range(1000):
         trace.record(STAGES)
     trace.end("joined")
-    trace.end("died")  # it has ended
+    trace.end("died")  # it has already ended
     stage, attempt = finished()
     assert stage.parent.span_id == attempt.context.span_id
     assert attempt.start_time - 1_000_000 <= stage.start_time <= stage.end_time <= attempt.end_time

@@ -1,4 +1,4 @@
-"""Traces are sent where OpenTelemetry's own variables say so, and what is wrong with these holds up no server."""
+"""Traces are enabled by OpenTelemetry's standard variables; invalid ones do not prevent a server from starting."""
 
 import os
 import re
@@ -60,7 +60,7 @@ def test_what_cannot_be_done_is_said(environment, said, caplog):
 
 @contextmanager
 def taking_grpc():
-    """A collector that speaks gRPC: where it listens, and the names of spans that it has."""
+    """Yield the address of a gRPC collector, and the names of the spans that it has received."""
     from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
     names = []

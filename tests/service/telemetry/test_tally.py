@@ -1,4 +1,4 @@
-"""What an attempt reports is counted once, within bounds, and under names that are known: hostile media may have taken it over."""
+"""Reports of an attempt are counted once, within bounds, and under known names, as the attempt may be compromised."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Deliveries: in order, durable, each event once as a row, and nobody held up by somebody else's receiver."""
+"""Deliveries are ordered and durable, each event has one row, and a slow receiver does not delay others."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Webhooks end to end: the contract's words, signatures, waits and refusals, with real receivers where bytes matter."""
+"""Webhooks end to end: the contract's payloads, signatures, retries and rejections, with real receivers where bytes matter."""
 
 import asyncio
 import hashlib
@@ -24,8 +24,8 @@ def desk():
     desk.store.close()
 
 
-def strangers_signature(secret, timestamp, body):
-    """HMAC-SHA256 by its definition (RFC 2104), not by the library that signed."""
+def reference_signature(secret, timestamp, body):
+    """Compute HMAC-SHA256 by its definition (RFC 2104), independent of the library that signs."""
     key, message = secret.encode("utf-8"), timestamp.encode("ascii") + b"." + body
     key = hashlib.sha256(key).digest() if len(key) > 64 else key
     key = key.ljust(64, b"\0")
@@ -103,7 +103,7 @@ def test_the_bytes_that_arrive_are_the_bytes_that_were_signed(desk):
         for path, headers, body in receiver.got:
             timestamps.append(headers["X-DeAPI-Timestamp"])
             assert path == "/hook" and headers["Content-Type"] == "application/json"
-            assert headers["X-DeAPI-Signature"] == strangers_signature(SECRET, timestamps[-1], body)
+            assert headers["X-DeAPI-Signature"] == reference_signature(SECRET, timestamps[-1], body)
             assert headers["X-DeAPI-Delivery-Id"] == json.loads(body)["delivery_id"]
         assert timestamps == ["1000002", "1000062", "1000062"]
         again, first, second = (headers["X-DeAPI-Delivery-Id"] for _, headers, _ in receiver.got)

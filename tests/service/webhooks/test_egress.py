@@ -1,4 +1,4 @@
-"""Calls to strangers' URLs: what is refused, and that the address called is the address checked."""
+"""Requests to untrusted URLs: what is rejected, and that the address called is the address checked."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ PUBLIC = "93.184.216.34"
 
 
 class Names:
-    """A resolver that answers in turn what it was given, the last for ever."""
+    """Resolver that returns the given results in turn, and repeats the last one."""
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -185,7 +185,7 @@ def test_the_next_address_is_tried_where_no_connection_can_be_made():
     with receiving() as receiver:
         egress = Egress(Names(["127.0.0.2", "127.0.0.1"]), LOCAL)
         assert post(egress, receiver.url()) == 200
-        with pytest.raises(UnreachableError, match="no answer"):
+        with pytest.raises(UnreachableError, match="no response"):
             post(Egress(Names(["127.0.0.2"]), LOCAL), receiver.url())
 
 
@@ -200,5 +200,5 @@ def test_an_answer_that_breaks_off_is_not_tried_elsewhere():
             egress = Egress(Names(["127.0.0.1", "127.0.0.1"]), LOCAL)
             await egress.post(f"http://hooks.example:{port}/", {}, b"{}")
 
-    with pytest.raises(UnreachableError, match="no answer"):
+    with pytest.raises(UnreachableError, match="no response"):
         asyncio.run(call())

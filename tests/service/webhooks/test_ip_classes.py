@@ -1,4 +1,4 @@
-"""Kinds of addresses, with the standard library's own judgement as the referee."""
+"""Kinds of addresses, compared with the standard library's classification."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from upres.service.webhooks.ip_classes import FORMS, Kind, kind, unwrapped
 
-FORMERLY_PUBLIC = {IPv4Address("168.63.129.16")}  # the standard library does not know whose it is
+FORMERLY_PUBLIC = {
+    IPv4Address("168.63.129.16")
+}  # public for the standard library, which does not know Azure's use of it
 ipv4 = st.ip_addresses(v=4)
 
 
