@@ -1,4 +1,4 @@
-"""The object store that keeps the jobs of a database: the same at all its servers, or none."""
+"""Agreement of a database's servers on the object store for jobs: all use the same store, or none does."""
 
 from urllib.parse import urlsplit
 
@@ -10,30 +10,30 @@ from upres.service.domain.errors import OtherStoreError
 from .dialects import clock
 from .schema import jobs, leases, meta, unfinished
 
-STORE = "store"  # in `meta`: the store's URL; missing while jobs are kept in folders
+STORE = "store"  # name in `meta`: the store's URL; missing while jobs are kept in folders
 
 
 def agree(connection: sa.Connection, url: str | None, holder: str | None = None) -> None:
-    """Check that a server keeps jobs where the database's other servers do, before it works. holder: the id of its lease.
+    """Check that a server uses the same object store as the database's other servers. holder: the id of its lease.
 
-    The first server with a store sets it for all, which ends the leases that have expired. To be called in each transaction that
-    takes a lease, so that no server starts in between. url: None for a server without a store. Raises OtherStoreError.
+    The first server with a store sets it for all, and deletes the expired leases. This must be called in each transaction that
+    acquires a lease, so that no server starts in between. url: None for a server without a store. Raises OtherStoreError.
     """
-    here = None if url is None else urlsplit(url)._replace(query="", fragment="").geturl().rstrip("/")
-    kept = connection.scalar(sa.select(meta.c.value).where(meta.c.name == STORE))
-    if kept is None and here is not None:
+    own = None if url is None else urlsplit(url)._replace(query="", fragment="").geturl().rstrip("/")
+    agreed = connection.scalar(sa.select(meta.c.value).where(meta.c.name == STORE))
+    if agreed is None and own is not None:
         _check_unused(connection, holder)
         connection.execute(leases.delete().where(leases.c.holder.is_distinct_from(holder)))
-        connection.execute(meta.insert().values(name=STORE, value=here))
-    elif kept is not None and kept.rstrip("/") != here:
+        connection.execute(meta.insert().values(name=STORE, value=own))
+    elif agreed is not None and agreed.rstrip("/") != own:
         raise OtherStoreError(
-            f"the jobs of this database are kept in {kept}: set UPRES_STORE to that at all its servers; to keep them elsewhere,"
+            f"the jobs of this database are kept in {agreed}: set UPRES_STORE to that at all its servers; to keep them elsewhere,"
             f" let all end, stop the servers, and delete the row {STORE} of the table meta"
         )
 
 
 def _check_unused(connection: sa.Connection, holder: str | None) -> None:
-    """Raise OtherStoreError while a server without a store works, or jobs wait whose sources only that has."""
+    """Raise OtherStoreError while a server without a store runs, or while unfinished jobs have their sources only on its disk."""
     others = sa.select(leases.c.server).where(leases.c.holder.is_distinct_from(holder))
     if connection.scalar(others) and (server := connection.scalar(others.where(leases.c.until > clock()))):
         raise OtherStoreError(

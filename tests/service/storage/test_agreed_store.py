@@ -54,21 +54,21 @@ def test_jobs_whose_sources_still_arrive_hold_up_no_server_later(single):
 @pytest.mark.scale
 def test_no_server_begins_with_a_store_while_one_works_without(stores):
     without = Lease("one", joins=True)
-    assert stores[0].take(without) is None
+    assert stores[0].acquire(without) is None
     with pytest.raises(OtherStoreError, match=r"one works .* without a store: stop every server"):
-        stores[1].take(Lease("two", joins=True, kept=URL))
+        stores[1].acquire(Lease("two", joins=True, kept=URL))
     stores[0].renew(without)
-    stores[0].give_up(without)
-    assert stores[1].take(Lease("two", joins=True, kept=URL)) is None
+    stores[0].release(without)
+    assert stores[1].acquire(Lease("two", joins=True, kept=URL)) is None
 
 
 @pytest.mark.scale
 def test_a_server_without_a_store_that_was_late_then_comes_back_to_nothing(stores):
     without = Lease("one", joins=True)
-    assert stores[0].take(without) is None
+    assert stores[0].acquire(without) is None
     with stores[0].transaction() as connection:
         connection.execute(update(leases).values(until=0.0))  # as if it had not been renewed
-    assert stores[1].take(Lease("two", joins=True, kept=URL)) is None
+    assert stores[1].acquire(Lease("two", joins=True, kept=URL)) is None
     with pytest.raises(TakenOverError):
         stores[0].renew(without)
 
@@ -79,10 +79,10 @@ def test_a_server_that_looked_before_another_one_began_with_a_store_does_not_get
     async def scenario():
         late = Standby(stores[0], tmp_path, "late", joins=True)
         late._lease.kept = kept
-        assert stores[1].take(Lease("two", joins=True, kept=f"{URL}/")) is None
+        assert stores[1].acquire(Lease("two", joins=True, kept=f"{URL}/")) is None
         with pytest.raises(OtherStoreError, match=f"are kept in {URL}: set UPRES_STORE to that"):
             await late.wait(None)
-        assert stores[1].take(Lease("three", joins=True, kept=URL)) is None
+        assert stores[1].acquire(Lease("three", joins=True, kept=URL)) is None
         await late.stop()
 
     asyncio.run(scenario())
