@@ -159,7 +159,7 @@ def _under_way(connection: sa.Connection) -> Counter[tuple[str, str]]:
     """Count running attempts by owner and server, except live ones and those of late servers.
 
     A job whose attempt yielded its slot, and which waits for its source or a lock, is not counted, since that attempt was taken
-    back. The exception is a job with an earlier attempt that died: its row cannot be told from that of a running job.
+    back. The exception is a job with an earlier attempt that died: its row looks like that of a running job.
     """
     attempted = sa.and_(jobs.c.status == Status.PROCESSING, jobs.c.attempts > 0, ~_waits)
     lives = sa.and_(leases.c.name == jobs.c.server, leases.c.until > sa.extract("epoch", sa.func.clock_timestamp()))

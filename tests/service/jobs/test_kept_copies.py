@@ -134,7 +134,7 @@ def test_what_is_being_stored_for_long_is_removed_later(store, monkeypatch):
     async def scenario():
         writing = asyncio.create_task(store.write("p/a/source/1", lambda: iter([b"four"]), 4))
         await asyncio.sleep(0)
-        with pytest.raises(TargetError, match="on their way"):
+        with pytest.raises(TargetError, match="still being written"):
             await store.clear("p/a/")
         await store.clear("p/b/")
         writing.cancel()
